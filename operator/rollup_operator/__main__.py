@@ -1,0 +1,3 @@
+from rollup_operator.cli import main
+
+main()

@@ -1,0 +1,105 @@
+"""The conditions that this operator owns, and every reason that it gives. Nobody else writes them.
+
+| condition | on | polarity | shown |
+| --- | --- | --- | --- |
+| Ready | RollupJob, RollupStore | True is good | always |
+| Reconciling | RollupJob, RollupStore | True: on its way, no help needed | only while True |
+| Stalled | RollupJob, RollupStore | True: needs a change by a person | only while True |
+
+The rules of kstatus and Flux hold at rest: never Reconciling and Stalled at once, and Ready is False while either is True.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from rollup_operator.model.status import Condition
+
+READY = "Ready"
+RECONCILING = "Reconciling"
+STALLED = "Stalled"
+
+
+class Reason(StrEnum):
+    """Why a condition has its status."""
+
+    RUNNING = "Running"
+    """The job is started: it runs at its next tick, or now."""
+    STOPPED = "Stopped"
+    """The job is stopped, as asked."""
+    STOPPING = "Stopping"
+    """A halt is under way: the page being written is finished and committed."""
+    DELETING = "Deleting"
+    """The job is being deleted: it drains, then its finalizer is removed."""
+    DRAIN_TIMEOUT = "DrainTimeout"
+    """The halt takes longer than spec.drainTimeoutSeconds; it goes on."""
+    INVALID_SPEC = "InvalidSpec"
+    """A field of the spec cannot be used; the message names it."""
+    STORE_NOT_FOUND = "StoreNotFound"
+    """No RollupStore of that name is in the job's namespace."""
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    """The store does not answer, or its file is locked."""
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    """No table or file matches spec.indexPattern."""
+    SOURCE_INVALID = "SourceInvalid"
+    """A field that the spec names is missing in the source, or has a type that cannot be used."""
+    FORBIDDEN_SOURCE = "ForbiddenSource"
+    """The pattern leads out of the namespace's data folder."""
+    JOB_ID_TAKEN = "JobIdTaken"
+    """Another living job writes to the same rollup index under the same id."""
+    CONFIG_CHANGED = "ConfigChanged"
+    """The rollup index holds documents of this id with other groups or metrics."""
+    TARGET_REPLACED = "TargetReplaced"
+    """The rollup index is another one than the claim was made for."""
+    FENCED = "Fenced"
+    """Another holder took the job's claim while it ran here."""
+    RUN_FAILED = "RunFailed"
+    """The last run failed."""
+    DRAIN_SKIPPED = "DrainSkipped"
+    """Event only: the store was gone, so a deleted job was let go without looking at it."""
+    AVAILABLE = "Available"
+    """The store can be used."""
+
+
+def condition(
+    type_: str,
+    status: bool,
+    reason: str,
+    message: str,
+    *,
+    generation: int,
+    now: str,
+    before: Iterable[Condition],
+) -> Condition:
+    """Make a condition; the transition time stays that of `before` where the status is the same."""
+    word = "True" if status else "False"
+    old = next((c for c in before if c.type == type_), None)
+    since = old.last_transition_time if old is not None and old.status == word else now
+    return Condition(
+        type=type_,
+        status=word,
+        observed_generation=generation,
+        last_transition_time=since,
+        reason=reason,
+        message=message,
+    )
+
+
+def verdict(
+    *,
+    ready: bool,
+    stalled: bool,
+    reason: str,
+    message: str,
+    generation: int,
+    now: str,
+    before: Iterable[Condition],
+) -> list[Condition]:
+    """Return the whole set: Ready alone, or Ready False with either Stalled or Reconciling."""
+    before = list(before)
+
+    def make(type_: str, status: bool) -> Condition:
+        return condition(type_, status, reason, message, generation=generation, now=now, before=before)
+
+    if ready:
+        return [make(READY, True)]
+    return [make(READY, False), make(STALLED if stalled else RECONCILING, True)]

@@ -1,0 +1,204 @@
+"""RollupJob's spec: Elasticsearch's job configuration in camelCase, and what a Kubernetes resource adds to it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from rollup_operator.model.base import Part, immutable
+
+FieldName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Interval = Annotated[str, StringConstraints(min_length=2, max_length=32)]
+MetricName = Literal["min", "max", "sum", "avg", "value_count"]
+
+
+class DesiredState(StrEnum):
+    """What can be asked of a job. Lower case, as Elasticsearch writes its states."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the rolled-up documents when the job is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class StoreRef(Part):
+    """Names the RollupStore, in the job's own namespace, that holds source and result."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        default="default", description="Name of a RollupStore in the same namespace."
+    )
+
+
+class DateHistogramGroup(Part):
+    """The time dimension: which field, and buckets of which length in which zone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "has(self.fixedInterval) != has(self.calendarInterval)",
+                    "message": "exactly one of fixedInterval and calendarInterval must be set",
+                },
+                *(immutable(f) for f in ("field", "fixedInterval", "calendarInterval", "timeZone")),
+            ]
+        }
+    )
+
+    field: FieldName = Field(description="Name of the date field of the source.")
+    fixed_interval: Interval | None = Field(
+        default=None,
+        description="Length of a bucket as a multiple of a unit that always lasts the same: 30s, 90m, 1h, 7d.",
+        json_schema_extra={"pattern": r"^[1-9][0-9]*(ms|s|m|h|d)$"},
+    )
+    calendar_interval: (
+        Literal[
+            "1m",
+            "1h",
+            "1d",
+            "1w",
+            "1M",
+            "1q",
+            "1y",
+            "minute",
+            "hour",
+            "day",
+            "week",
+            "month",
+            "quarter",
+            "year",
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Length of a bucket as one unit of the calendar in timeZone: 1m, 1h, 1d, 1w, 1M, 1q, 1y (or minute, hour, "
+        "day, week, month, quarter, year).",
+    )
+    delay: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
+        default=None,
+        description="How long to wait for late documents before a bucket is rolled up, for instance 1h. Default 0.",
+        json_schema_extra={"pattern": r"^(0|[0-9]+(nanos|micros|ms|s|m|h|d))$"},
+    )
+    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        default="UTC",
+        description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as +05:30.",
+    )
+
+
+class HistogramGroup(Part):
+    """Numeric dimensions, all with one bucket width."""
+
+    fields: Annotated[list[FieldName], Field(min_length=1, max_length=64)] = Field(
+        description="Names of numeric fields of the source.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    interval: Annotated[int, Field(ge=1, le=2**53)] = Field(description="Width of a bucket, a positive whole number.")
+
+
+class TermsGroup(Part):
+    """Dimensions whose every value is a bucket of its own."""
+
+    fields: Annotated[list[FieldName], Field(min_length=1, max_length=64)] = Field(
+        description="Names of keyword or numeric fields of the source.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+class Groups(Part):
+    """The dimensions of the result: one row for each combination of their buckets."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"x-kubernetes-validations": [immutable("histogram"), immutable("terms")]}
+    )
+
+    date_histogram: DateHistogramGroup = Field(description="The time dimension.")
+    histogram: HistogramGroup | None = Field(default=None, description="Numeric dimensions.")
+    terms: TermsGroup | None = Field(default=None, description="Dimensions by value.")
+
+
+class Metric(Part):
+    """One source field and what to keep of it in every bucket."""
+
+    field: FieldName = Field(description="Name of a numeric or date field of the source.")
+    metrics: Annotated[list[MetricName], Field(min_length=1, max_length=5)] = Field(
+        description="Which of min, max, sum, avg and value_count to keep.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+class RollupJobSpec(Part):
+    """What a RollupJob asks for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                *(immutable(f) for f in ("jobId", "storeRef", "indexPattern", "rollupIndex", "metrics")),
+                {
+                    "rule": "self.indexPattern != self.rollupIndex",
+                    "message": "rollupIndex may not be the same as indexPattern",
+                    "fieldPath": ".rollupIndex",
+                },
+                {
+                    "rule": "!self.indexPattern.matches('^[*]+$') && self.indexPattern != '_all'",
+                    "message": "indexPattern must not match everything: it would match the job's own rollupIndex",
+                    "fieldPath": ".indexPattern",
+                },
+                {
+                    "rule": "!self.indexPattern.split(',').exists(p, p.contains('*') && self.rollupIndex.matches("
+                    "'^' + p.replace('.', '[.]').replace('+', '[+]').replace('*', '.*') + '$'))",
+                    "message": "indexPattern would match the rollupIndex: choose a name that the pattern does not cover",
+                    "fieldPath": ".indexPattern",
+                },
+            ]
+        }
+    )
+
+    desired_state: DesiredState | None = Field(
+        default=None,
+        description="started or stopped. Absent: the state last asked for is kept, and a new job is stopped; so a "
+        "manifest in Git can leave the field to the HTTP API. It can be removed only once status.desiredState has "
+        "recorded it. Lower case, as Elasticsearch writes its states.",
+    )
+    job_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
+        default=None,
+        description="Elasticsearch id of the job where the resource's name cannot carry it. Immutable. Default: the name.",
+    )
+    store_ref: StoreRef = Field(
+        default=StoreRef(),
+        description="The store that holds source and result. Immutable. Default: the store named default.",
+    )
+    index_pattern: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
+        description="What to roll up: an index or table, a pattern with *, or, in an embedded store, files below the "
+        "namespace's data folder such as flights/*.parquet. Immutable.",
+    )
+    rollup_index: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="Where the documents go: an index name in lower case. Immutable.",
+        json_schema_extra={"pattern": r"^[^-_+.A-Z\\/*?\"<>| ,#:\s][^A-Z\\/*?\"<>| ,#:\s]*$"},
+    )
+    cron: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
+        description="When to run, in UTC: a Quartz cron expression of six or seven fields, seconds first, for instance "
+        "'0 */5 * * * ?'. A tick that is missed, or falls into a run, is dropped.",
+    )
+    page_size: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1000,
+        description="How many buckets to process at once. Embedded stores size their pages by time instead.",
+    )
+    drain_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        default=30,
+        description="After so many seconds a halt that still waits reports itself: state stopping, reason DrainTimeout. "
+        "It is never given up.",
+    )
+    groups: Groups = Field(description="The dimensions of the result.")
+    metrics: Annotated[list[Metric], Field(max_length=256)] = Field(
+        default=[],
+        description="The numbers to keep of each bucket. Immutable.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["field"]},
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.RETAIN,
+        description="Retain keeps the rolled-up documents and the position when the job is deleted; Delete removes them with it.",
+    )

@@ -1,0 +1,115 @@
+"""The newest body of a RollupJob as a tolerant view: nothing in a spec, however wrong, hides what is asked of the job."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
+from rollup_operator.model.job import DesiredState, RollupJobSpec
+from rollup_operator.model.status import RollupJobStatus
+
+
+class Ask(StrEnum):
+    """What is asked of a job, deletion included."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One version of a RollupJob. Compare versions with `age`, never by content."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    version: int
+    """metadata.resourceVersion as a number: etcd's revision, which only grows."""
+    deleting: bool
+    finalizers: tuple[str, ...]
+    run_request: str | None
+    """The value of the annotation that asks for a run now."""
+    raw_spec: Mapping[str, Any] = field(repr=False)
+    raw_status: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "JobView":
+        """Read an object as the API server sends it. Keeps no reference to metadata.managedFields."""
+        meta = body["metadata"]
+        return cls(
+            uid=meta["uid"],
+            namespace=meta["namespace"],
+            name=meta["name"],
+            generation=meta.get("generation", 0),
+            version=int(meta["resourceVersion"]),
+            deleting="deletionTimestamp" in meta,
+            finalizers=tuple(meta.get("finalizers") or ()),
+            run_request=(meta.get("annotations") or {}).get(RUN_REQUESTED_AT),
+            raw_spec=body.get("spec") or {},
+            raw_status=body.get("status") or {},
+        )
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Order of versions of one uid: by generation, then by version."""
+        return self.generation, self.version
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return (namespace, name)."""
+        return self.namespace, self.name
+
+    @property
+    def job_id(self) -> str:
+        """Elasticsearch's id: spec.jobId, or the name."""
+        given = self.raw_spec.get("jobId")
+        return given if isinstance(given, str) and given else self.name
+
+    @property
+    def store_name(self) -> str:
+        """Name of the RollupStore, `default` where the spec names none."""
+        ref = self.raw_spec.get("storeRef")
+        name = ref.get("name") if isinstance(ref, Mapping) else None
+        return name if isinstance(name, str) and name else "default"
+
+    @property
+    def desired(self) -> DesiredState:
+        """The state in effect: spec's, else the one last recorded in status, else stopped."""
+        for source in (self.raw_spec, self.raw_status):
+            word = source.get("desiredState")
+            if word in ("started", "stopped"):
+                return DesiredState(word)
+        return DesiredState.STOPPED
+
+    @property
+    def ask(self) -> Ask:
+        """What is asked, deletion first."""
+        return Ask.DELETED if self.deleting else Ask(self.desired.value)
+
+    @property
+    def ever_asked(self) -> bool:
+        """Whether the state was ever asked for, by spec now or earlier."""
+        return "desiredState" in self.raw_spec or "desiredState" in self.raw_status
+
+    @property
+    def has_drain_finalizer(self) -> bool:
+        """Whether a claim may exist: the finalizer is added before the first one."""
+        return DRAIN_FINALIZER in self.finalizers
+
+    @cached_property
+    def status(self) -> RollupJobStatus:
+        """The status as it was published; an unreadable one counts as none."""
+        try:
+            return RollupJobStatus.model_validate(self.raw_status)
+        except ValidationError:
+            return RollupJobStatus()
+
+    def spec(self) -> RollupJobSpec:
+        """Parse the spec. Raises pydantic's ValidationError; not kept, since most jobs idle most of the time."""
+        return RollupJobSpec.model_validate(self.raw_spec)

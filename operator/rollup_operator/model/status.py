@@ -1,0 +1,125 @@
+"""RollupJob's status: what was observed, as clients and `kubectl get` read it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from rollup_operator.model.base import Part
+from rollup_operator.model.job import DesiredState
+
+Time = Annotated[str, StringConstraints(max_length=40)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class State(StrEnum):
+    """Where a job is; Elasticsearch's names. `stopped` means quiet: nothing in flight, position durable, claim released."""
+
+    STOPPED = "stopped"
+    STARTED = "started"
+    INDEXING = "indexing"
+    STOPPING = "stopping"
+    ABORTING = "aborting"
+
+
+class Condition(Part):
+    """One aspect of the job, in the shape of Kubernetes' conditions."""
+
+    type: Annotated[str, StringConstraints(min_length=1, max_length=316)] = Field(description="Name of the condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    observed_generation: int = Field(default=0, description="The generation that the condition was decided on.")
+    last_transition_time: Time = Field(
+        description="When status last changed.", json_schema_extra={"format": "date-time"}
+    )
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="One word for programs: why the condition has its status."
+    )
+    message: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="One sentence for people."
+    )
+
+
+class JobStats(Part):
+    """Counters over the life of the job. Elasticsearch's names, in camelCase."""
+
+    pages_processed: Count = Field(default=0, description="Pages read, the empty last one of each run included.")
+    documents_processed: Count = Field(default=0, description="Source rows or documents summarised.")
+    rollups_indexed: Count = Field(default=0, description="Rolled-up documents written.")
+    trigger_count: Count = Field(default=0, description="Runs begun.")
+    index_time_in_ms: Count = Field(default=0, description="Time spent writing.")
+    index_total: Count = Field(default=0, description="Writes done.")
+    index_failures: Count = Field(default=0, description="Writes failed.")
+    search_time_in_ms: Count = Field(default=0, description="Time spent reading.")
+    search_total: Count = Field(default=0, description="Reads done.")
+    search_failures: Count = Field(default=0, description="Reads failed.")
+    processing_time_in_ms: Count = Field(default=0, description="Time spent between reading and writing.")
+    processing_total: Count = Field(default=0, description="Pages processed between reading and writing.")
+
+    def plus(self, other: "JobStats") -> "JobStats":
+        """Return the sums, counter by counter."""
+        return JobStats(**{f: getattr(self, f) + getattr(other, f) for f in type(self).model_fields})
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "Completed"
+    HALTED = "Halted"
+    FAILED = "Failed"
+    FENCED = "Fenced"
+
+
+class LastRun(Part):
+    """The run that ended last."""
+
+    start_time: Time = Field(description="When it began.", json_schema_extra={"format": "date-time"})
+    end_time: Time = Field(description="When it ended.", json_schema_extra={"format": "date-time"})
+    outcome: Outcome = Field(description="How it ended.")
+    message: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="What it did, or why it failed."
+    )
+
+
+PositionValue = str | int | float | bool | None
+
+
+class RollupJobStatus(Part):
+    """What is observed of a RollupJob."""
+
+    observed_generation: Annotated[int, Field(ge=-1)] = Field(
+        default=-1,
+        description="The generation of the spec that this status was decided on; -1: not seen yet.",
+    )
+    state: State | None = Field(
+        default=None,
+        description="stopped, started (waiting for its schedule), indexing, stopping or aborting. stopped means quiet: "
+        "nothing in flight, position durable, claim released.",
+    )
+    desired_state: DesiredState | None = Field(
+        default=None,
+        description="The state in effect: spec.desiredState, or the one last asked for where spec is silent.",
+    )
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        default=[],
+        description="Ready: the job is in the state that is asked for. Reconciling: it is on its way there. Stalled: it needs a change of the spec.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    watermark: Time | None = Field(
+        default=None,
+        description="Everything before this instant is rolled up.",
+        json_schema_extra={"format": "date-time"},
+    )
+    position: dict[str, PositionValue] | None = Field(
+        default=None,
+        description="The key of the last bucket written, in Elasticsearch's format.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    stats: JobStats | None = Field(default=None, description="Counters over the life of the job.")
+    last_run: LastRun | None = Field(default=None, description="The run that ended last.")
+    next_run_time: Time | None = Field(
+        default=None, description="The next tick of the schedule.", json_schema_extra={"format": "date-time"}
+    )
+    last_handled_run_request: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        default=None,
+        description="The value of the annotation rollup-operator.dev/run-requested-at that was handled last.",
+    )

@@ -1,0 +1,1 @@
+"""Where the data is: the protocol that a run needs, and its implementations."""

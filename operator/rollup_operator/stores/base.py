@@ -1,0 +1,232 @@
+"""What a run needs of a store, and the errors that a store may raise. Nothing here knows a product.
+
+Order of a page: read, write, verify, commit. A position is committed with compare-and-set on the claim: holder and
+epoch must still be ours. Every implementation keeps these promises:
+
+- `read` may be cancelled at any moment; when the cancellation has been delivered to the caller, nothing of it runs any more.
+- `write` is not interrupted: it ends with everything durable, position included, or with nothing.
+- `release` leaves the record with its epoch and position and without a holder.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.status import JobStats, PositionValue
+
+Position = Mapping[str, PositionValue]
+"""The key of the last written bucket: `{"ts.date_histogram": epoch ms, "f.histogram": number, "f.terms": value}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The resource behind a claim."""
+
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobConfig:
+    """What a store needs to know of a job."""
+
+    job_id: str
+    spec: RollupJobSpec
+    owner: Owner
+    config_hash: str
+    """Hash of groups and metrics: another one may not continue the same documents."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identity in the store: (rollup index, job id)."""
+        return self.spec.rollup_index, self.job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job's record in its store as this process holds it; immutable, each commit returns the next."""
+
+    key: tuple[str, str]
+    holder: str
+    epoch: int
+    position: Position | None
+    watermark_ms: int | None
+    """Everything before this instant is rolled up; None: nothing yet."""
+    stats: JobStats
+    """Counters over the life of the job up to the position."""
+    page_hint: float | None = None
+    """What the pager learned last time; its unit is the store's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClaim:
+    """A claim that is held in the store, perhaps by a process that has died."""
+
+    key: tuple[str, str]
+    holder: str
+    epoch: int
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What `describe` found: rows from the first bucket not yet written up to the bound."""
+
+    shards: int
+    """Tables, files or shards seen; 0: the source is empty, and no watermark may move."""
+    rows: int
+    first_ms: int | None = None
+    """Oldest time in range, epoch milliseconds; None when rows is 0."""
+    last_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Buckets read and not yet written. `handle` belongs to the store that made the page."""
+
+    buckets: int
+    rows: int
+    last_key: Position | None
+    """None when no bucket was found."""
+    exhausted: bool
+    """Nothing is left below the bound after this page."""
+    took_s: float
+    handle: object = field(default=None, repr=False)
+
+
+class Session(Protocol):
+    """One run's use of a store, from claim to release. Not shared between runs."""
+
+    async def claim(self) -> Claim:
+        """Take the job's claim, taking over (epoch + 1) what another holder left.
+
+        Raises IdentityConflict where the record is another living job's, other groups' or another index's.
+        """
+        ...
+
+    async def describe(self, claim: Claim, bound_ms: int) -> Source:
+        """Check the fields that the job names and measure the source below `bound_ms` (exclusive).
+
+        Raises SourceError with the field or pattern named.
+        """
+        ...
+
+    async def read(self, claim: Claim, bound_ms: int) -> Page:
+        """Read the next page after the claim's position."""
+        ...
+
+    async def write(self, claim: Claim, page: Page) -> Claim:
+        """Write the page's documents and commit the position, both or neither. Raises Fenced."""
+        ...
+
+    async def commit_watermark(self, claim: Claim, watermark_ms: int, stats: JobStats) -> Claim:
+        """Record that all before `watermark_ms` is rolled up, and the counters. Raises Fenced."""
+        ...
+
+    async def publish(self, claim: Claim) -> None:
+        """Make the result readable for users, atomically, where the store needs a step for that."""
+        ...
+
+    async def release(self, claim: Claim) -> None:
+        """Give the claim up. A claim that is no longer ours is left alone."""
+        ...
+
+    async def close(self) -> None:
+        """Free what the session holds. Nothing of the run is in flight afterwards."""
+        ...
+
+    def in_flight(self) -> str | None:
+        """Say in a few words what the store is doing for this run now, or None."""
+        ...
+
+
+class Store(Protocol):
+    """A place with sources and rollup indices."""
+
+    @property
+    def distribution(self) -> str:
+        """Return what the store is, for instance duckdb."""
+        ...
+
+    async def check(self) -> str:
+        """Return the version after a harmless round trip. Raises StoreUnavailable."""
+        ...
+
+    def session(self, config: JobConfig, holder: str) -> Session:
+        """Return a session for one run of a job under the holder's name. No I/O."""
+        ...
+
+    async def held_claims(self) -> Sequence[HeldClaim]:
+        """List the claims that some holder has now."""
+        ...
+
+    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Claim | None:
+        """Make sure that nothing of an earlier holder's run goes on and that the claim has no holder.
+
+        With `delete_documents` the job's documents and position go too; the record stays, so that epochs only grow.
+        Returns the record as it is now, None where there is none.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close what is open. Sessions still open end with StoreUnavailable."""
+        ...
+
+
+class StoreError(Exception):
+    """A failure, classified where it was seen. `reason` is that of the condition it leads to."""
+
+    reason: Reason = Reason.RUN_FAILED
+    transient: bool = True
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer now; trying again can help."""
+
+    reason = Reason.STORE_UNAVAILABLE
+
+
+class StoreNotFound(StoreError):
+    """No RollupStore of that name exists; it may come."""
+
+    reason = Reason.STORE_NOT_FOUND
+
+
+class SourceNotFound(StoreError):
+    """Nothing matches the index pattern; it may come."""
+
+    reason = Reason.SOURCE_NOT_FOUND
+
+
+class SourceInvalid(StoreError):
+    """A field is missing or cannot be used as the job says."""
+
+    reason = Reason.SOURCE_INVALID
+    transient = False
+
+
+class ForbiddenSource(StoreError):
+    """The pattern leads to a place where users have no business."""
+
+    reason = Reason.FORBIDDEN_SOURCE
+    transient = False
+
+
+class IdentityConflict(StoreError):
+    """The record in the store is not this job's to continue."""
+
+    transient = False
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Fenced(StoreError):
+    """The claim has another holder or epoch now: this run must end, quietly."""
+
+    reason = Reason.FENCED
