@@ -20,13 +20,14 @@ class Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
 
-def immutable(field: str) -> dict[str, JsonValue]:
-    """Return the CEL rule that forbids adding, changing and removing `field`. It stands at the field's parent:
-    a rule at the field itself is not evaluated when the field is added or removed.
+def immutable(field: str, *, of: str = "job") -> dict[str, JsonValue]:
+    """Return the CEL rule that forbids adding, changing and removing `field` of the `of`.
+
+    It stands at the field's parent: a rule at the field itself is not evaluated when the field is added or removed.
     """
     return {
         "rule": f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        "message": f"{field} is immutable: delete the job and create it anew",
+        "message": f"{field} is immutable: delete the {of} and create it anew",
         "fieldPath": f".{field}",
         "reason": "FieldValueForbidden",
     }

@@ -6,7 +6,8 @@
 | Reconciling | RollupJob, RollupStore | True: on its way, no help needed | only while True |
 | Stalled | RollupJob, RollupStore | True: needs a change by a person | only while True |
 
-The rules of kstatus and Flux hold at rest: never Reconciling and Stalled at once, and Ready is False while either is True.
+The rules of kstatus and Flux hold at rest: never Reconciling and Stalled at once, and Ready is False while either is
+True.
 """
 
 from collections.abc import Iterable

@@ -75,8 +75,8 @@ class DateHistogramGroup(Part):
         | None
     ) = Field(
         default=None,
-        description="Length of a bucket as one unit of the calendar in timeZone: 1m, 1h, 1d, 1w, 1M, 1q, 1y (or minute, hour, "
-        "day, week, month, quarter, year).",
+        description="Length of a bucket as one unit of the calendar in timeZone: 1m, 1h, 1d, 1w, 1M, 1q, 1y (or "
+        "minute, hour, day, week, month, quarter, year).",
     )
     delay: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
         default=None,
@@ -85,7 +85,8 @@ class DateHistogramGroup(Part):
     )
     time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         default="UTC",
-        description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as +05:30.",
+        description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as "
+        "+05:30.",
     )
 
 
@@ -130,6 +131,15 @@ class Metric(Part):
     )
 
 
+_MATCHES_ALL = "self.indexPattern.split(',').exists(p, p == '_all' || p.matches('^[*]+$'))"
+
+# Of a path only the first folder counts: the result is exported below a folder named as the rollup index.
+_MATCHES_TARGET = (
+    r"self.indexPattern.split(',').exists(p, self.rollupIndex.matches("
+    r"r'^\Q' + p.split('/')[0].replace('*', r'\E.*\Q').replace('?', r'\E.\Q') + r'\E$'))"
+)
+
+
 class RollupJobSpec(Part):
     """What a RollupJob asks for."""
 
@@ -143,14 +153,13 @@ class RollupJobSpec(Part):
                     "fieldPath": ".rollupIndex",
                 },
                 {
-                    "rule": "!self.indexPattern.matches('^[*]+$') && self.indexPattern != '_all'",
+                    "rule": f"!({_MATCHES_ALL})",
                     "message": "indexPattern must not match everything: it would match the job's own rollupIndex",
                     "fieldPath": ".indexPattern",
                 },
                 {
-                    "rule": "!self.indexPattern.split(',').exists(p, p.contains('*') && self.rollupIndex.matches("
-                    "'^' + p.replace('.', '[.]').replace('+', '[+]').replace('*', '.*') + '$'))",
-                    "message": "indexPattern would match the rollupIndex: choose a name that the pattern does not cover",
+                    "rule": f"self.indexPattern == self.rollupIndex || {_MATCHES_ALL} || !({_MATCHES_TARGET})",
+                    "message": "indexPattern would match the rollupIndex: choose a name that it does not cover",
                     "fieldPath": ".indexPattern",
                 },
             ]
@@ -165,7 +174,8 @@ class RollupJobSpec(Part):
     )
     job_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
         default=None,
-        description="Elasticsearch id of the job where the resource's name cannot carry it. Immutable. Default: the name.",
+        description="Elasticsearch id of the job where the resource's name cannot carry it. Immutable. Default: the "
+        "name.",
     )
     store_ref: StoreRef = Field(
         default=StoreRef(),
@@ -174,6 +184,7 @@ class RollupJobSpec(Part):
     index_pattern: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
         description="What to roll up: an index or table, a pattern with *, or, in an embedded store, files below the "
         "namespace's data folder such as flights/*.parquet. Immutable.",
+        json_schema_extra={"pattern": r"^[^\\,\s]+(,[^\\,\s]+)*$"},
     )
     rollup_index: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         description="Where the documents go: an index name in lower case. Immutable.",
@@ -189,8 +200,8 @@ class RollupJobSpec(Part):
     )
     drain_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         default=30,
-        description="After so many seconds a halt that still waits reports itself: state stopping, reason DrainTimeout. "
-        "It is never given up.",
+        description="After so many seconds a halt that still waits reports itself: state stopping, reason "
+        "DrainTimeout. It is never given up.",
     )
     groups: Groups = Field(description="The dimensions of the result.")
     metrics: Annotated[list[Metric], Field(max_length=256)] = Field(
@@ -200,5 +211,6 @@ class RollupJobSpec(Part):
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,
-        description="Retain keeps the rolled-up documents and the position when the job is deleted; Delete removes them with it.",
+        description="Retain keeps the rolled-up documents and the position when the job is deleted; Delete removes "
+        "them with it.",
     )

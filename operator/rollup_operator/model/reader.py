@@ -1,4 +1,4 @@
-"""The newest body of a RollupJob as a tolerant view: nothing in a spec, however wrong, hides what is asked of the job."""
+"""The newest body of a RollupJob as a tolerant view: nothing in a spec, however wrong, hides what is asked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

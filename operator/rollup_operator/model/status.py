@@ -13,7 +13,10 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class State(StrEnum):
-    """Where a job is; Elasticsearch's names. `stopped` means quiet: nothing in flight, position durable, claim released."""
+    """Where a job is; Elasticsearch's names.
+
+    `stopped` means quiet: nothing in flight, position durable, claim released.
+    """
 
     STOPPED = "stopped"
     STARTED = "started"
@@ -101,7 +104,8 @@ class RollupJobStatus(Part):
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default=[],
-        description="Ready: the job is in the state that is asked for. Reconciling: it is on its way there. Stalled: it needs a change of the spec.",
+        description="Ready: the job is in the state that is asked for. Reconciling: it is on its way there. Stalled: "
+        "it needs a change by a person.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     watermark: Time | None = Field(
@@ -112,7 +116,7 @@ class RollupJobStatus(Part):
     position: dict[str, PositionValue] | None = Field(
         default=None,
         description="The key of the last bucket written, in Elasticsearch's format.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256},
     )
     stats: JobStats | None = Field(default=None, description="Counters over the life of the job.")
     last_run: LastRun | None = Field(default=None, description="The run that ended last.")

@@ -1,0 +1,51 @@
+"""The control plane that tests share. Whoever asks for it gets a real API server with the CRDs in place."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from local_control_plane import ControlPlane
+from support.api import Api, condition
+
+ROOT = Path(__file__).resolve().parent.parent
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """A control plane of this test session, with crds/ applied and established."""
+    with ControlPlane.start() as plane, Api(plane) as api:
+        for path in sorted((ROOT / "crds").glob("*.yaml")):
+            crd = api.apply(yaml.safe_load(path.read_text()))
+            api.wait(
+                crd["metadata"]["name"],
+                lambda body: (condition(body, "Established") or {}).get("status") == "True",
+                kind="CustomResourceDefinition",
+            )
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def _session_api(control_plane: ControlPlane) -> Iterator[Api]:
+    with Api(control_plane) as api:
+        yield api
+
+
+@pytest.fixture
+def namespace(_session_api: Api, request: pytest.FixtureRequest) -> str:
+    """A fresh namespace. It stays: nothing in a bare API server would empty it."""
+    word = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
+    name = f"{word}-{next(_numbers)}"
+    _session_api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+@pytest.fixture
+def api(_session_api: Api, namespace: str) -> Iterator[Api]:
+    """The admin's client in the test's own namespace."""
+    with Api(_session_api.plane, namespace) as api:
+        yield api
