@@ -1,0 +1,85 @@
+"""Turns what a handler returns, or raises, into an HTTP answer in Elasticsearch's form."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from rollup_operator.http import errors
+from rollup_operator.http.errors import ApiError
+from rollup_operator.http.filter_path import filtered
+from rollup_operator.http.parameters import Parameters
+
+PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
+"""Elasticsearch's clients refuse a server that does not send it."""
+
+COMPATIBLE = ("7", "8", "9")
+"""Versions that a client may ask for with `compatible-with`; the answers are the same."""
+
+_COMPATIBLE_WITH = re.compile(r"application/vnd\.elasticsearch\+json\s*;\s*compatible-with=(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the client wants its answer."""
+
+    content_type: str = "application/json"
+    pretty: bool = False
+    filter_path: str = ""
+
+    @classmethod
+    def wanted(cls, request: web.Request, parameters: Parameters) -> "Form":
+        """Read the parameters that every call takes. Raises ApiError 400."""
+        asked = parameters.text("format")
+        if asked not in (None, "", "json"):
+            raise errors.illegal_argument(f"request [{request.path}] asks for format [{asked}]: only [json] is offered")
+        parameters.boolean("human", False)
+        parameters.boolean("error_trace", False)
+        return cls(
+            content_type=_content_type(request),
+            pretty=parameters.boolean("pretty", False),
+            filter_path=parameters.text("filter_path") or "",
+        )
+
+    @classmethod
+    def of_error(cls, request: web.Request) -> "Form":
+        """Return the form for an error, which no mistake in the parameters may prevent."""
+        try:
+            content_type = _content_type(request)
+        except ApiError:
+            content_type = "application/json"
+        return cls(content_type=content_type, pretty=request.query.get("pretty") in ("", "true"))
+
+
+def answer(body: dict[str, Any], form: Form, *, status: int = 200) -> web.Response:
+    """Return an answer that is no error."""
+    return _respond(status, filtered(body, form.filter_path) if form.filter_path else body, form)
+
+
+def failure(error: ApiError, form: Form) -> web.Response:
+    """Return an error; filter_path does not apply to it."""
+    return _respond(error.status, error.envelope(), form, error.headers)
+
+
+def _respond(
+    status: int, body: Mapping[str, Any], form: Form, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if form.pretty else 0
+    sent = {**PRODUCT, "Content-Type": form.content_type, **(headers or {})}
+    return web.Response(status=status, body=orjson.dumps(body, option=option), headers=sent)
+
+
+def _content_type(request: web.Request) -> str:
+    asked = _COMPATIBLE_WITH.search(request.headers.get("Accept", ""))
+    if asked is None:
+        return "application/json"
+    if (version := asked.group(1)) not in COMPATIBLE:
+        raise ApiError(
+            400,
+            "media_type_header_exception",
+            f"Accept version must be one of [{', '.join(COMPATIBLE)}], but found [{version}]",
+        )
+    return f"application/vnd.elasticsearch+json;compatible-with={version}"

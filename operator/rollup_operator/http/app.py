@@ -1,0 +1,171 @@
+"""The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from rollup_operator.http import answers, errors
+from rollup_operator.http.answers import Form
+from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.errors import ApiError
+from rollup_operator.http.guard import check_caller
+from rollup_operator.http.health import readiness
+from rollup_operator.http.parameters import Parameters
+from rollup_operator.http.ports import Jobs, Kubernetes
+from rollup_operator.http.presentation import present
+from rollup_operator.http.start import Starts
+from rollup_operator.http.stop import Stops, Wait
+from rollup_operator.http.version import version_information
+from rollup_operator.http.waiters import Waiters
+from rollup_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ALL = frozenset({"", "_all", "*"})
+"""Ids that mean every job of the namespace."""
+
+DEFAULT_TIMEOUT = "30s"
+"""Of a stop that waits."""
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: thousands of clients can stop their jobs in one second."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Endpoint:
+    """The HTTP server of this process. Life: `start`, then `drain`, then `close`."""
+
+    def __init__(self, *, jobs: Jobs, client: Kubernetes, settings: Settings) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
+        self._waiters = Waiters(jobs)
+        self._stops = Stops(self._states, self._waiters)
+        self._starts = Starts(self._states)
+        self._runner: web.AppRunner | None = None
+        self.app = web.Application(middlewares=[envelope])
+        self._add_routes(self.app.router)
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address is taken."""
+        # A client that hangs up must free its waiter at once.
+        self._runner = web.AppRunner(self.app, handler_cancellation=True, access_log=None, shutdown_timeout=2)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._settings.http_host, self._settings.http_port, backlog=BACKLOG).start()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        assert self._runner is not None
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    async def drain(self, seconds: float) -> int:
+        """Become unready, refuse new waits, give those that wait `seconds`, then answer the rest with their state.
+
+        Returns how many were sent away so. Needs the watch still alive. All other calls go on until `close`.
+        """
+        return await self._waiters.drain(seconds)
+
+    async def close(self) -> None:
+        """Stop listening, let answers under way go out, wait for writes under way."""
+        self._waiters.draining = True
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._states.settle()
+
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/healthz", self._healthz)
+        router.add_get("/readyz", self._readyz)
+        for space in ("", "/namespaces/{namespace}"):
+            router.add_get(f"{space}/", self._version)
+            if space:
+                router.add_get(space, self._version)
+            for base in ("_rollup", "_xpack/rollup"):
+                jobs = f"{space}/{base}/job"
+                # Elasticsearch takes every path with a slash at its end, too.
+                for end in ("", "/"):
+                    router.add_get(f"{jobs}{end}", self._get)
+                    router.add_get(f"{jobs}/{{id}}{end}", self._get)
+                    router.add_post(f"{jobs}/{{id}}/_stop{end}", self._stop)
+                    router.add_post(f"{jobs}/{{id}}/_start{end}", self._start)
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        arrived = asyncio.get_running_loop().time()
+        parameters = Parameters(request)
+        waits = parameters.boolean("wait_for_completion", False)
+        timeout = parameters.time("timeout", DEFAULT_TIMEOUT)
+        form = Form.wanted(request, parameters)
+        await parameters.finish()
+        wait = Wait(arrived + timeout.seconds, timeout.text) if waits else None
+        namespace, job_id = self._addressed(request)
+        if job_id in ALL:
+            await self._stops.stop_all(namespace, wait)
+        else:
+            await self._stops.stop(namespace, job_id, wait)
+        return answers.answer({"stopped": True}, form)
+
+    async def _start(self, request: web.Request) -> web.Response:
+        form = await self._plain(request)
+        namespace, job_id = self._addressed(request)
+        if job_id in ALL:
+            await self._starts.start_all(namespace)
+        else:
+            await self._starts.start(namespace, job_id)
+        return answers.answer({"started": True}, form)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        form = await self._plain(request)
+        namespace, job_id = self._addressed(request)
+        if job_id in ALL:
+            found = self._states.in_namespace(namespace)
+        else:
+            job = await self._states.find(namespace, job_id)
+            found = [] if job is None else [job]
+        return answers.answer({"jobs": [present(job) for job in found]}, form)
+
+    async def _version(self, request: web.Request) -> web.Response:
+        form = await self._plain(request)
+        return answers.answer(version_information(self._settings.cluster), form)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return answers.answer({"status": "ok"}, Form())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        ready, told = readiness(self._jobs, self._waiters)
+        return answers.answer(told, Form(), status=200 if ready else 503)
+
+    async def _plain(self, request: web.Request) -> Form:
+        """Read a call that has no parameters of its own."""
+        parameters = Parameters(request)
+        form = Form.wanted(request, parameters)
+        await parameters.finish()
+        return form
+
+    def _addressed(self, request: web.Request) -> tuple[str, str]:
+        """Return namespace and job id."""
+        given = request.match_info
+        return given.get("namespace", self._settings.default_namespace), given.get("id", "")
+
+
+@web.middleware
+async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer errors in Elasticsearch's envelope, unexpected ones after logging them."""
+    try:
+        check_caller(request.headers)
+        return await handler(request)
+    except ApiError as e:
+        error = e
+    except web.HTTPMethodNotAllowed as e:
+        error = errors.method_not_allowed(request.method, request.path_qs, list(e.allowed_methods))
+    except web.HTTPNotFound:
+        error = errors.no_such_route(request.method, request.path_qs)
+    except web.HTTPException as e:
+        error = ApiError(e.status, "exception", e.text or e.reason)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        error = errors.internal()
+    return answers.failure(error, Form.of_error(request))

@@ -1,0 +1,157 @@
+"""Finds a job and writes what is asked of it. Input: namespace, job id, state. Output: the job as the write left it.
+
+The write is a server-side apply of `spec.desiredState` alone, with the uid of the job that was looked up: it can
+neither create a job nor hit another one that took its name. It is never repeated once it may have been carried out,
+because a start by somebody else could have followed.
+"""
+
+import asyncio
+import re
+
+from rollup_operator.http import errors
+from rollup_operator.http.errors import ApiError
+from rollup_operator.http.ports import Jobs, Kubernetes
+from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+
+FIELD_MANAGER = "rollup-api"
+"""Owner of spec.desiredState in metadata.managedFields after a write of the endpoint."""
+
+WRITE_SECONDS = 20.0
+"""After so long without an answer of the API server the outcome counts as unknown."""
+
+READ_SECONDS = 5.0
+"""How long one look at the API server may take."""
+
+LOOKS = 4
+"""How often to look again when the job is deleted and created anew under our hands."""
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+class DesiredStates:
+    """The jobs of the namespaces that are watched (all, where `namespaces` is empty), to look up and to write."""
+
+    def __init__(self, jobs: Jobs, client: Kubernetes, *, namespaces: tuple[str, ...] = ()) -> None:
+        self._jobs = jobs
+        self._client = client
+        self._namespaces = namespaces
+        self._writes: set[asyncio.Task[JobView]] = set()
+
+    async def find(self, namespace: str, job_id: str) -> JobView | None:
+        """Return the job as the registry knows it, or, where the registry may lag, as the API server does.
+
+        Raises ApiError 503 when neither can tell.
+        """
+        if (known := self._jobs.find(namespace, job_id)) is not None:
+            return known
+        if (found := await self._ask(namespace, job_id)) is not None and found.job_id == job_id:
+            return found
+        if not self._jobs.synced:
+            raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
+        return self._jobs.find(namespace, job_id)
+
+    def in_namespace(self, namespace: str) -> list[JobView]:
+        """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""
+        if not self._jobs.synced:
+            raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
+        return sorted(self._jobs.in_namespace(namespace), key=lambda job: (job.job_id, job.name))
+
+    async def now(self, job: JobView) -> JobView | None:
+        """Look at the API server once: the job, or None when it is gone. Raises KubeError, TimeoutError."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                body = JobView.of(await self._client.get(jobs_path(job.namespace, job.name)))
+        except NotFound:
+            return None
+        return body if body.uid == job.uid else None
+
+    async def write(self, job: JobView, state: DesiredState) -> JobView:
+        """Ask this very job (its uid) for `state`; durable once this returns.
+
+        Raises Conflict when the job has been replaced, ApiError for all else that prevents it. The write goes on when
+        the caller is cancelled: what a client asked for is not lost because it hung up.
+        """
+        task = asyncio.create_task(self._write(job, state))
+        self._writes.add(task)
+        task.add_done_callback(self._written)
+        return await asyncio.shield(task)
+
+    async def replaced(self, job: JobView) -> JobView | None:
+        """After a Conflict: return the job that has this job's id now. Raises ApiError 503 when nobody can tell."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                body = JobView.of(await self._client.get(jobs_path(job.namespace, job.name)))
+        except NotFound:
+            body = None
+        except (KubeError, TimeoutError) as e:
+            raise _silent(e) from e
+        if body is not None and body.job_id == job.job_id:
+            return body
+        known = self._jobs.find(job.namespace, job.job_id)
+        return known if known is not None and known.uid != job.uid else None
+
+    async def settle(self) -> None:
+        """Wait for the writes under way, whose clients may have gone."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _ask(self, namespace: str, name: str) -> JobView | None:
+        if self._namespaces and namespace not in self._namespaces:
+            return None
+        if not (_NAMESPACE.fullmatch(namespace) and _NAME.fullmatch(name)):
+            return None
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return JobView.of(await self._client.get(jobs_path(namespace, name)))
+        except NotFound:
+            return None
+        except (KubeError, TimeoutError) as e:
+            if isinstance(e, KubeError) and e.status == 403:
+                return None  # a namespace that is not ours to look into holds no job of ours
+            raise _silent(e) from e
+
+    async def _write(self, job: JobView, state: DesiredState) -> JobView:
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "RollupJob",
+            "metadata": {"name": job.name, "namespace": job.namespace, "uid": job.uid},
+            "spec": {"desiredState": state.value},
+        }
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                answer = await self._client.apply(
+                    jobs_path(job.namespace, job.name), body, manager=FIELD_MANAGER, force=True
+                )
+        except NotFound as e:
+            raise errors.job_not_found(job.job_id) from e
+        except Conflict:
+            raise
+        except Unreachable as e:
+            if e.sent:
+                raise errors.outcome_unknown(job.job_id, state, e.message) from e
+            raise _silent(e) from e
+        except KubeError as e:
+            if e.status == 429:
+                raise errors.unavailable(f"The API server is overloaded; nothing was changed: {e.message}") from e
+            if e.status >= 500:
+                raise errors.outcome_unknown(job.job_id, state, str(e)) from e
+            raise errors.update_failed(job.job_id, state, str(e)) from e
+        except TimeoutError as e:
+            why = f"no answer from the API server within {WRITE_SECONDS:g}s"
+            raise errors.outcome_unknown(job.job_id, state, why) from e
+        return JobView.of(answer)
+
+    def _written(self, task: asyncio.Task[JobView]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone; asyncio would complain that nobody took the error
+
+
+def _silent(error: Exception) -> ApiError:
+    return errors.unavailable(
+        f"The API server does not answer; nothing was changed: {str(error) or 'no answer in time'}"
+    )

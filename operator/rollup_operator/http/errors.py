@@ -1,0 +1,173 @@
+"""Every error that the endpoint answers, in Elasticsearch's envelope and with Elasticsearch's texts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Cause = Mapping[str, str]
+
+MAX_ROOT_CAUSES = 10
+"""An error of all jobs lists no more single causes than this."""
+
+
+class ApiError(Exception):
+    """An answer that is not 200: HTTP status, Elasticsearch's type and reason, what lies behind it, extra headers."""
+
+    def __init__(
+        self,
+        status: int,
+        type_: str,
+        reason: str,
+        *,
+        caused_by: Cause | None = None,
+        headers: Mapping[str, str] | None = None,
+        root_causes: Sequence[Cause] = (),
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.type = type_
+        self.reason = reason
+        self.caused_by = caused_by
+        self.headers = dict(headers or {})
+        self._root_causes = tuple(root_causes)
+
+    @property
+    def cause(self) -> Cause:
+        """The error as a root cause of another one."""
+        return {"type": self.type, "reason": self.reason}
+
+    def envelope(self) -> dict[str, Any]:
+        """Return the body of the answer."""
+        error: dict[str, Any] = {
+            "root_cause": list(self._root_causes or (self.cause,)),
+            "type": self.type,
+            "reason": self.reason,
+        }
+        if self.caused_by is not None:
+            error["caused_by"] = self.caused_by
+        return {"error": error, "status": self.status}
+
+
+def illegal_argument(reason: str) -> ApiError:
+    """400: a parameter, a body or a header that cannot be used."""
+    return ApiError(400, "illegal_argument_exception", reason)
+
+
+def job_not_found(job_id: str) -> ApiError:
+    """404 of start and stop."""
+    return ApiError(404, "resource_not_found_exception", f"Task for Rollup Job [{job_id}] not found")
+
+
+def aborting(verb: str, job_id: str) -> ApiError:
+    """500: the job is being deleted. `verb` is start or stop."""
+    return ApiError(500, "exception", f"Cannot {verb} task for Rollup Job [{job_id}] because state was [ABORTING]")
+
+
+def update_failed(job_id: str, state: str, why: str) -> ApiError:
+    """500: the API server refused to record the desired state. Nothing was changed."""
+    return ApiError(
+        500, "exception", _update_text(job_id, state), caused_by={"type": "status_exception", "reason": why}
+    )
+
+
+def outcome_unknown(job_id: str, state: str, why: str) -> ApiError:
+    """500: whether the state was recorded is not known. Not 503: clients would repeat a write that may stand."""
+    return ApiError(
+        500,
+        "exception",
+        _update_text(job_id, state),
+        caused_by={
+            "type": "timeout_exception",
+            "reason": f"It is not known whether the state was recorded: {why}. Look at the job before asking again",
+        },
+    )
+
+
+def _update_text(job_id: str, state: str) -> str:
+    return f"Error while updating state for rollup job [{job_id}] to [{state.upper()}]."
+
+
+def unavailable(why: str) -> ApiError:
+    """503: nothing was changed and asking again is safe."""
+    return ApiError(503, "master_not_discovered_exception", why, headers={"Retry-After": "1"})
+
+
+def stop_timed_out(job_id: str, timeout: str, state: str, *, asked: int, observed: int) -> ApiError:
+    """500: the wait is over, the stop is not undone. `asked` and `observed` are generations."""
+    return ApiError(
+        500,
+        "timeout_exception",
+        f"Timed out after [{timeout}] while waiting for rollup job [{job_id}] to stop. State was [{state.upper()}]",
+        caused_by=_progress(asked, observed),
+    )
+
+
+def shutting_down(job_id: str, state: str, *, asked: int, observed: int) -> ApiError:
+    """500: the wait ends because this process does; the stop is not undone."""
+    return ApiError(
+        500,
+        "timeout_exception",
+        f"Shutting down while waiting for rollup job [{job_id}] to stop. State was [{state.upper()}]",
+        caused_by=_progress(asked, observed),
+    )
+
+
+def _progress(asked: int, observed: int) -> Cause:
+    return {
+        "type": "exception",
+        "reason": f"The stop is recorded as generation [{asked}] and stands; "
+        f"the operator has reported on generation [{observed}]",
+    }
+
+
+def overtaken(job_id: str, *, asked: int, by: int) -> ApiError:
+    """409: somebody asked for a start after this stop, so waiting for it is pointless."""
+    return ApiError(
+        409,
+        "status_exception",
+        f"Stop of rollup job [{job_id}] (generation [{asked}]) was overtaken by a newer start (generation [{by}])",
+    )
+
+
+def of_all(failed: Sequence[ApiError], total: int) -> ApiError:
+    """One error for a call on all jobs of a namespace.
+
+    It is a 503 only when every job failed with one, since only then nothing was changed.
+    """
+    repeatable = len(failed) == total and all(e.status == 503 for e in failed)
+    worst = next((e for e in failed if e.status != 503), failed[0])
+    return ApiError(
+        worst.status if repeatable or worst.status != 503 else 500,
+        worst.type,
+        worst.reason
+        if len(failed) == 1
+        else f"{len(failed)} of {total} rollup jobs failed, the first with: {worst.reason}",
+        caused_by=worst.caused_by,
+        headers=worst.headers if repeatable else None,
+        root_causes=[e.cause for e in failed[:MAX_ROOT_CAUSES]],
+    )
+
+
+def no_such_route(method: str, path: str) -> ApiError:
+    """404: no handler under this path."""
+    return ApiError(404, "resource_not_found_exception", f"no handler found for uri [{path}] and method [{method}]")
+
+
+def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> ApiError:
+    """405, with the methods that the path takes."""
+    methods = sorted(allowed)
+    return ApiError(
+        405,
+        "method_not_allowed_exception",
+        f"Incorrect HTTP method for uri [{path}] and method [{method}], allowed: [{', '.join(methods)}]",
+        headers={"Allow": ", ".join(methods)},
+    )
+
+
+def forbidden(reason: str) -> ApiError:
+    """403: the caller may not."""
+    return ApiError(403, "security_exception", reason)
+
+
+def internal() -> ApiError:
+    """500: a mistake of ours. What went wrong is in the log, not in the answer."""
+    return ApiError(500, "exception", "Internal error; the log of rollup-operator tells what happened")

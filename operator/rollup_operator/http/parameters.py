@@ -1,0 +1,86 @@
+"""Query parameters as Elasticsearch reads them: the last one wins, and a name that nobody knows is refused."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from rollup_operator.http import errors
+from rollup_operator.http.errors import ApiError
+from rollup_operator.model.time_values import TimeValue, parse_time_value
+
+COMMON = frozenset({"pretty", "human", "format", "filter_path", "error_trace"})
+"""Every call takes these."""
+
+ALIKE = 0.5
+"""A known name is suggested when fewer edits than this part of its length lead to it."""
+
+_LONGEST_NAME = 64
+"""Longer names are not worth comparing."""
+
+
+class Parameters:
+    """The query of one request. Ask for each parameter that the call knows, then call `finish`."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._given = dict(request.query.items())
+        self._path = request.path
+        self._method = request.method
+        self._request = request
+        self._known = set(COMMON)
+
+    def text(self, name: str) -> str | None:
+        """Return a parameter as it was given."""
+        self._known.add(name)
+        return self._given.get(name)
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """Read `true` or `false`; no value means true. Raises ApiError 400."""
+        value = self.text(name)
+        if value is None:
+            return default
+        if value in ("", "true"):
+            return True
+        if value == "false":
+            return False
+        raise errors.illegal_argument(f"Failed to parse value [{value}] as only [true] or [false] are allowed.")
+
+    def time(self, name: str, default: str) -> TimeValue:
+        """Read a time value. Raises ApiError 400."""
+        value = self.text(name)
+        try:
+            return parse_time_value(default if value is None else value, name)
+        except ValueError as e:
+            raise errors.illegal_argument(str(e)) from e
+
+    async def finish(self) -> None:
+        """Refuse what the call does not take. Raises ApiError 400 for unknown parameters, then for a body."""
+        if unknown := sorted(set(self._given) - self._known):
+            raise _unrecognized(self._path, unknown, self._known)
+        if self._request.body_exists and not await self._request.content.read(1) == b"":
+            raise errors.illegal_argument(f"request [{self._method} {self._path}] does not support having a body")
+
+
+def _unrecognized(path: str, unknown: Iterable[str], known: Iterable[str]) -> ApiError:
+    described = [f"[{name}]{_suggestion(name, known)}" for name in unknown]
+    plural = "s" if len(described) > 1 else ""
+    return errors.illegal_argument(f"request [{path}] contains unrecognized parameter{plural}: {', '.join(described)}")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    if len(name) > _LONGEST_NAME:
+        return ""
+    scored = sorted((_edits(name, k) / max(len(name), len(k)), k) for k in known)
+    near = [k for share, k in scored if share < ALIKE]
+    if not near:
+        return ""
+    return f" -> did you mean [{near[0]}]?" if len(near) == 1 else f" -> did you mean any of [{', '.join(near)}]?"
+
+
+def _edits(a: str, b: str) -> int:
+    """Levenshtein's distance."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+    return row[-1]

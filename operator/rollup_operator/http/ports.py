@@ -1,0 +1,39 @@
+"""What the endpoint needs of the rest of the operator, handed in by whoever wires it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from rollup_operator.model.reader import JobView
+
+Listener = Callable[[JobView | None], None]
+"""Called with each newer view of a job, and with None once it is gone. Called in the event loop; must not block."""
+
+
+class Jobs(Protocol):
+    """The registry: the newest body of every job that is watched."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first list is complete, so that a job not found here does not exist."""
+
+    def find(self, namespace: str, job_id: str) -> JobView | None:
+        """Return the job with this Elasticsearch id."""
+
+    def in_namespace(self, namespace: str) -> Sequence[JobView]:
+        """Return all jobs of a namespace, in any order."""
+
+    def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` from now on; the answer ends that. The uid need not be known yet."""
+
+    def is_healthy(self) -> Mapping[str, bool | str]:
+        """Tell of each part that must work: True, or what is wrong with it (False or a text)."""
+
+
+class Kubernetes(Protocol):
+    """The part of `kube.client.KubeClient` that is used here. Raises its `KubeError`s."""
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Read an object."""
+
+    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> dict[str, Any]:
+        """Server-side apply; return the object as it is now."""
