@@ -1,7 +1,10 @@
-"""Elasticsearch's time values: `90m`, `1h`, `-1`. The grammar is that of Elasticsearch 7.17 and later."""
+"""Elasticsearch's time values, `90m`, `1h`, `-1`, in the grammar of 7.17 and later; and time zones as it takes them."""
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, timedelta, timezone, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 _UNITS_MS = {
     "nanos": 1e-6,
@@ -15,6 +18,12 @@ _UNITS_MS = {
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[dDfF]?")
 _LONG_MAX = 2**63 - 1
+_OFFSET = re.compile(
+    r"(?:UTC|GMT|UT)?(?P<sign>[+-])(?P<h>[0-9]{1,2})(?::(?P<m>[0-9]{2})(?::(?P<s>[0-9]{2}))?)?"
+    r"|(?P<sign2>[+-])(?P<h2>[0-9]{2})(?P<m2>[0-9]{2})(?P<s2>[0-9]{2})?"
+)
+_REGION = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
+_NO_REGIONS = ("localtime", "posixrules", "Factory", "posix/", "right/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +72,29 @@ def _with_unit(raw: str, number: str, unit: str, name: str) -> TimeValue:
     if value == -1:
         return TimeValue("-1", -_UNITS_MS[unit])
     return TimeValue(f"{value}{unit}", value * _UNITS_MS[unit])
+
+
+@lru_cache(maxsize=256)
+def parse_time_zone(text: str) -> tzinfo:
+    """Read a zone as Java does: `Europe/Berlin`, `UTC`, `Z`, `+05:30`, `+0530`, `-3`, `GMT+1`, `UTC-08:00`.
+
+    An offset gives a `datetime.timezone`, a region a `ZoneInfo`. Raises ValueError when `text` is no zone.
+    """
+    if text in ("Z", "UTC", "GMT", "UT"):
+        return UTC
+    if match := _OFFSET.fullmatch(text):
+        part = match.groupdict(default="0")
+        signs, numbers = ("sign", "h", "m", "s"), ("sign2", "h2", "m2", "s2")
+        sign, hours, minutes, seconds = (part[name] for name in (signs if match["sign"] else numbers))
+        if int(minutes) > 59 or int(seconds) > 59:
+            raise ValueError(f"'{text}' is no time zone: minutes and seconds of an offset end at 59")
+        offset = timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds))
+        if offset > timedelta(hours=18):
+            raise ValueError(f"'{text}' is no time zone: an offset is at most 18 hours")
+        return timezone(-offset if sign == "-" else offset) if offset else UTC
+    if _REGION.fullmatch(text) and not text.startswith(_NO_REGIONS):
+        try:
+            return ZoneInfo(text)
+        except (KeyError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
+            pass
+    raise ValueError(f"'{text}' is no time zone: use an IANA name such as Europe/Berlin, or an offset such as +05:30")

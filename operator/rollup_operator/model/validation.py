@@ -1,0 +1,179 @@
+"""What the CRD cannot check, or an older CRD let through: every problem of a spec, each with its field and the cure."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from rollup_operator.model.job import DateHistogramGroup, RollupJobSpec
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.schedule import Schedule, ScheduleError
+from rollup_operator.model.time_values import parse_time_value, parse_time_zone
+
+_DAY_MS = 86_400_000
+_LONGEST_DAYS = 36_500
+_SHOWN = 10
+_LONGEST_TEXT = 380
+_LONGEST_VALUE = 100
+_FIXED_INTERVAL = re.compile(r"[1-9][0-9]*(ms|s|m|h|d)")
+_CALENDAR_UNIT = re.compile(r"1(w|M|q|y)|minute|hour|day|week|month|quarter|year")
+_NOT_IN_INDEX_NAMES = re.compile(r"[\\/*?\"<>| ,#:\s]")
+_DATE_METRICS = ("min", "max", "value_count")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a spec that cannot be used."""
+
+    field: str
+    """Where, as in `spec.groups.terms.fields[1]`."""
+    message: str
+    """What is wrong, and what would do."""
+
+    def __str__(self) -> str:
+        text = f"{self.field}: {self.message}"
+        return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."
+
+
+class InvalidSpec(ValueError):
+    """A spec that cannot be used. The text names each field; `problems` holds them apart."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        shown = [str(problem) for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            shown.append(f"and {len(self.problems) - _SHOWN} more")
+        super().__init__("; ".join(shown))
+
+
+def check(view: JobView) -> tuple[RollupJobSpec, Schedule]:
+    """Return the parsed spec and schedule of a job. Raises InvalidSpec naming every field that cannot be used."""
+    found = problems(view.raw_spec)
+    if found:
+        raise InvalidSpec(found)
+    spec = view.spec()
+    return spec, Schedule.parse(spec.cron)
+
+
+def problems(spec: object) -> list[Problem]:
+    """Return what is wrong with the raw spec of a job, in the order of its fields; never raises, whatever it holds."""
+    try:
+        parsed = RollupJobSpec.model_validate(spec)
+    except ValidationError as error:
+        found = [_of_schema(detail) for detail in error.errors(include_url=False, include_context=False)]
+        cron = spec.get("cron") if isinstance(spec, Mapping) else None
+        if isinstance(cron, str) and not any(problem.field == "spec.cron" for problem in found):
+            found += _of_cron(cron)
+        return found
+    return [*_of_indices(parsed), *_of_cron(parsed.cron), *_of_groups(parsed), *_of_metrics(parsed)]
+
+
+def _of_schema(detail: ErrorDetails) -> Problem:
+    """Translate what pydantic found."""
+    field = "spec" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"])
+    if detail["type"] == "missing":
+        return Problem(field, "is required")
+    text = detail["msg"].removeprefix("Input ")
+    return Problem(field, f"{text[0].lower()}{text[1:]}{_given(detail['input'])}")
+
+
+def _given(value: Any) -> str:
+    """Say what was given, as it is written in a manifest; nothing for what would fill the message."""
+    if not isinstance(value, str | int | float | bool | None):
+        return ""
+    text = json.dumps(value, ensure_ascii=False)
+    return f"; it is {text}" if len(text) <= _LONGEST_VALUE else ""
+
+
+def _of_cron(cron: str) -> Iterator[Problem]:
+    try:
+        Schedule.parse(cron)
+    except ScheduleError as error:
+        yield Problem("spec.cron", str(error))
+
+
+def _of_indices(spec: RollupJobSpec) -> Iterator[Problem]:
+    pattern, target = spec.index_pattern, spec.rollup_index
+    parts = pattern.split(",")
+    if "\\" in pattern or re.search(r"\s", pattern) or "" in parts:
+        yield Problem("spec.indexPattern", "holds a blank, a backslash or an empty part: name indices, tables or files")
+    elif any(part == "_all" or not part.strip("*") for part in parts):
+        yield Problem("spec.indexPattern", "must not match everything: it would match the job's own rollupIndex")
+    elif pattern == target:
+        yield Problem("spec.rollupIndex", "may not be the same as indexPattern")
+    elif any(fnmatchcase(target, part.split("/")[0]) for part in parts):
+        yield Problem("spec.indexPattern", "would match the rollupIndex: choose a name that it does not cover")
+    if target != target.lower():
+        yield Problem("spec.rollupIndex", f"must be in lower case: '{target.lower()}' would do")
+    if match := _NOT_IN_INDEX_NAMES.search(target):
+        yield Problem("spec.rollupIndex", f"holds {match[0]!r}, which an index name cannot")
+    if target.startswith(("-", "_", "+", ".")):
+        yield Problem("spec.rollupIndex", f"begins with '{target[0]}': begin with a letter or a digit")
+    if len(target.encode()) > 255:
+        yield Problem("spec.rollupIndex", "is longer than 255 bytes: choose a shorter name")
+
+
+def _of_groups(spec: RollupJobSpec) -> Iterator[Problem]:
+    date = spec.groups.date_histogram
+    at = "spec.groups.dateHistogram"
+    if (date.fixed_interval is None) == (date.calendar_interval is None):
+        yield Problem(at, "exactly one of fixedInterval and calendarInterval must be set")
+    yield from _of_fixed_interval(f"{at}.fixedInterval", date)
+    if date.delay is not None:
+        yield from _of_duration(f"{at}.delay", date.delay, "delay")
+    try:
+        parse_time_zone(date.time_zone)
+    except ValueError as error:
+        yield Problem(f"{at}.timeZone", str(error))
+    for name, group in (("histogram", spec.groups.histogram), ("terms", spec.groups.terms)):
+        if group is not None:
+            yield from _duplicates(f"spec.groups.{name}.fields", group.fields)
+
+
+def _of_fixed_interval(at: str, date: DateHistogramGroup) -> Iterator[Problem]:
+    text = date.fixed_interval
+    if text is None:
+        return
+    if _CALENDAR_UNIT.fullmatch(text):
+        yield Problem(at, f"'{text}' is a unit of the calendar: set calendarInterval instead")
+    elif not _FIXED_INTERVAL.fullmatch(text):
+        yield Problem(at, f"'{text}' is no length of a bucket: use a whole number and ms, s, m, h or d, as in 90m")
+    else:
+        yield from _of_duration(at, text, "date_histogram.FixedInterval")
+
+
+def _of_duration(at: str, text: str, setting: str) -> Iterator[Problem]:
+    try:
+        value = parse_time_value(text, setting)
+    except ValueError as error:
+        yield Problem(at, f"{error}: use a whole number and a unit, as in 90m")
+        return
+    if value.milliseconds < 0:
+        yield Problem(at, f"'{text}' is negative: use 0 or more")
+    elif value.milliseconds > _LONGEST_DAYS * _DAY_MS:
+        yield Problem(at, f"'{text}' is too long: use at most {_LONGEST_DAYS}d")
+
+
+def _of_metrics(spec: RollupJobSpec) -> Iterator[Problem]:
+    yield from _duplicates("spec.metrics", [metric.field for metric in spec.metrics], of=".field")
+    for index, metric in enumerate(spec.metrics):
+        at = f"spec.metrics[{index}].metrics"
+        yield from _duplicates(at, metric.metrics)
+        wrong = [name for name in metric.metrics if name not in _DATE_METRICS]
+        if metric.field == spec.groups.date_histogram.field and wrong:
+            yield Problem(
+                at, f"a date has no {' and no '.join(wrong)}: of '{metric.field}' keep only {', '.join(_DATE_METRICS)}"
+            )
+
+
+def _duplicates(at: str, values: Iterable[str], of: str = "") -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            yield Problem(f"{at}[{index}]{of}", f"'{value}' is there twice: remove one")
+        seen.add(value)
