@@ -3,7 +3,8 @@
 Order of a page: read, write, verify, commit. A position is committed with compare-and-set on the claim: holder and
 epoch must still be ours. Every implementation keeps these promises:
 
-- `read` may be cancelled at any moment; when the cancellation has been delivered to the caller, nothing of it runs any more.
+- `read` may be cancelled at any moment; when the cancellation has been delivered to the caller, nothing of it runs
+  any more.
 - `write` is not interrupted: it ends with everything durable, position included, or with nothing.
 - `release` leaves the record with its epoch and position and without a holder.
 """
@@ -120,11 +121,14 @@ class Session(Protocol):
         ...
 
     async def write(self, claim: Claim, page: Page) -> Claim:
-        """Write the page's documents and commit the position, both or neither. Raises Fenced."""
+        """Write the page's documents and commit the position, both or neither. Raises Fenced.
+
+        `claim.stats` already counts the page and is stored as given.
+        """
         ...
 
-    async def commit_watermark(self, claim: Claim, watermark_ms: int, stats: JobStats) -> Claim:
-        """Record that all before `watermark_ms` is rolled up, and the counters. Raises Fenced."""
+    async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
+        """Record that all before `watermark_ms` is rolled up (None: nothing yet), and the counters. Raises Fenced."""
         ...
 
     async def publish(self, claim: Claim) -> None:

@@ -1,0 +1,187 @@
+"""The wiring of one operator process: what is made, in which order it begins, and in which order it ends.
+
+kopf runs the watches; everything else begins in its startup and ends in its cleanup, since kopf waits for every
+task of its loop. SIGTERM is ours: runs drain and waiters are answered while the watch still lives, then kopf is told
+to stop.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import kopf
+import structlog
+
+from rollup_operator import handlers
+from rollup_operator.http.app import Endpoint
+from rollup_operator.kube.client import KubeClient
+from rollup_operator.kube.connection import Connection
+from rollup_operator.kube.events import EventRecorder
+from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.stores import StoreBook, StoreKey
+from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.settings import Settings
+from rollup_operator.stores.base import Owner, Store, StoreUnavailable
+from rollup_operator.stores.duckdb import DuckDBStore
+
+log = structlog.get_logger(__name__)
+
+FREEZE_EVERY = 5.0
+"""Seconds between two times that settled objects are taken out of the garbage collector's sight: a full collection
+over ten thousand bodies stops the loop for as long as it walks them."""
+
+
+@dataclass
+class Operator:
+    """One process. `run` returns after a complete, orderly end."""
+
+    settings: Settings
+    connection: Connection
+    announce: Callable[[str], None] = lambda _: None
+    """Called with the endpoint's URL once it serves."""
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT."""
+        self._make()
+        watches = kopf.OperatorRegistry()
+        handlers.register(watches, registry=self.registry, books=self.books)
+        kopf.on.startup(registry=watches)(self._begin)
+        kopf.on.cleanup(registry=watches)(self._end)
+        kopf.on.login(registry=watches)(self._login)
+        settings = kopf.OperatorSettings()
+        handlers.configure(settings)
+        ready, stop = asyncio.Event(), asyncio.Event()
+        namespaces = self.settings.namespaces
+        work = asyncio.create_task(
+            kopf.operator(
+                registry=watches,
+                settings=settings,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                ready_flag=ready,
+                stop_flag=stop,
+            )
+        )
+        signals = asyncio.create_task(self._own_signals(ready, stop))
+        try:
+            await work
+        finally:
+            signals.cancel()
+
+    def _make(self) -> None:
+        s = self.settings
+        self.kube = KubeClient(self.connection)
+        instance = f"{socket.gethostname()}-{os.getpid()}"
+        self.events = EventRecorder(self.kube, component="rollup-operator", instance=instance, now=_now)
+        self.books = StoreBook(kube=self.kube, make=self._store, now=_now, changed=self._store_changed)
+        worker = Worker(self.books, f"{instance}-{uuid.uuid4().hex[:8]}", s.cluster, _now)
+        self.registry = Registry(
+            kube=self.kube,
+            books=self.books,
+            events=self.events,
+            worker=worker,
+            now=_now,
+            namespaces=s.namespaces,
+        )
+        self.endpoint = Endpoint(jobs=self.registry, client=self.kube, settings=s)
+        self._chores: list[asyncio.Task[None]] = []
+
+    def _store(self, namespace: str, spec: RollupStoreSpec) -> Store:
+        if spec.duckdb is None:
+            raise StoreUnavailable("spec: exactly one kind of store must be set: duckdb")
+        store: Store = DuckDBStore(
+            self.settings.data_root,
+            namespace,
+            spec.duckdb,
+            page_seconds=self.settings.page_seconds,
+            is_alive=self._is_alive,
+        )
+        return store
+
+    def _is_alive(self, owner: Owner) -> bool:
+        return self.registry.is_alive(owner)
+
+    def _store_changed(self, key: StoreKey) -> None:
+        self.registry.store_changed(key)
+
+    # kopf's hooks
+
+    async def _login(self, **_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(
+            aiohttp_session=self.connection.session(connections=8),
+            server=self.connection.server,
+            default_namespace=self.connection.namespace,
+        )
+
+    async def _begin(self, **_: Any) -> None:
+        """List stores, then jobs, then serve; kopf watches next.
+
+        So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet.
+        """
+        for namespace in self.settings.namespaces or (None,):
+            for body in await self._list(stores_path(namespace), "RollupStore"):
+                self.books.observe(body)
+        for namespace in self.settings.namespaces or (None,):
+            for body in await self._list(jobs_path(namespace), "RollupJob"):
+                self.registry.observe(body)
+        self.registry.synced = True
+        await self.endpoint.start()
+        for chore in (self.registry.keep_sweeping(self.settings.sweep_seconds), self.events.run(), _keep_freezing()):
+            self._chores.append(asyncio.create_task(chore))
+        url = f"http://{self.settings.http_host}:{self.endpoint.port}"
+        log.info("ready", jobs=self.registry.size, url=url)
+        self.announce(url)
+
+    async def _list(self, path: str, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self.kube.get(path, resourceVersion="0"))["items"]
+        for body in found:
+            body.setdefault("kind", kind)
+        return found
+
+    async def _end(self, **_: Any) -> None:
+        await self.endpoint.close()
+        self.registry.close()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        await self.books.close()
+        await self.kube.close()
+        log.info("ended")
+
+    # The end
+
+    async def _own_signals(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        await ready.wait()
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            # kopf's own handler, set before its ready flag, would end the watch at once.
+            loop.add_signal_handler(sign, asked.set)
+        await asked.wait()
+        log.info("draining", grace_seconds=self.settings.grace_seconds)
+        with contextlib.suppress(Exception):
+            await asyncio.gather(
+                self.endpoint.drain(self.settings.grace_seconds), self.registry.drain(self.settings.grace_seconds)
+            )
+        stop.set()
+
+
+async def _keep_freezing() -> None:
+    while True:
+        await asyncio.sleep(FREEZE_EVERY)
+        gc.collect()
+        gc.freeze()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,164 @@
+"""The `rollup-operator` command."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import orjson
+import structlog
+import typer
+import uvloop
+from rich.console import Console
+
+from rollup_operator import __version__
+from rollup_operator.app import Operator
+from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
+from rollup_operator.kube.connection import Connection, NoConnection
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.model.base import DRAIN_FINALIZER
+from rollup_operator.observability import logging
+from rollup_operator.settings import Settings, SettingsError
+from rollup_operator.stores.duckdb.export import documents_of
+
+log = structlog.get_logger(__name__)
+console = Console(stderr=True)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Runs Elasticsearch-style rollup jobs as Kubernetes resources. Stopped means quiet.",
+)
+
+Kubeconfig = Annotated[
+    str | None, typer.Option(help="Kubeconfig file. Default: $KUBECONFIG, the pod's service account, ~/.kube/config.")
+]
+
+
+@app.command()
+def run(
+    kubeconfig: Kubeconfig = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the embedded stores. [ROLLUP_DATA_ROOT]")] = None,
+    http_host: Annotated[str | None, typer.Option(help="Address of the endpoint: loopback. [ROLLUP_HTTP_HOST]")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one. [ROLLUP_HTTP_PORT]")] = None,
+    default_namespace: Annotated[
+        str | None, typer.Option(help="Namespace of the paths without one. [ROLLUP_DEFAULT_NAMESPACE]")
+    ] = None,
+    namespace: Annotated[
+        list[str] | None, typer.Option(help="Namespace to watch; may be repeated. Default: all. [ROLLUP_NAMESPACES]")
+    ] = None,
+    grace_seconds: Annotated[
+        float | None, typer.Option(help="How long a shutdown waits for runs to drain. [ROLLUP_GRACE_SECONDS]")
+    ] = None,
+    page_seconds: Annotated[
+        float | None, typer.Option(help="How long a page of an embedded store should take. [ROLLUP_PAGE_SECONDS]")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, json or console. [ROLLUP_LOG_FORMAT]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [ROLLUP_LOG_LEVEL]")] = None,
+    url_file: Annotated[Path | None, typer.Option(help="Write the endpoint's URL to this file once it serves.")] = None,
+) -> None:
+    """Run the operator: watch RollupJobs, run them, serve the Elasticsearch rollup API. Ends on SIGTERM."""
+    try:
+        settings = Settings.from_environment(
+            data_root=data_root,
+            http_host=http_host,
+            http_port=http_port,
+            default_namespace=default_namespace,
+            namespaces=tuple(namespace) if namespace else None,
+            grace_seconds=grace_seconds,
+            page_seconds=page_seconds,
+            log_format=log_format,
+            log_level=log_level,
+        )
+        connection = Connection.find(kubeconfig, context)
+    except (SettingsError, NoConnection) as e:
+        _fail(str(e))
+    logging.configure(settings.log_format, settings.log_level)
+
+    def announce(url: str) -> None:
+        if url_file is not None:
+            part = url_file.with_suffix(url_file.suffix + ".part")
+            part.write_text(url + "\n")
+            part.replace(url_file)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Operator(settings, connection, announce).run())
+
+
+@app.command()
+def export(
+    file: Annotated[
+        Path, typer.Argument(help="Parquet file of a job: <data root>/<namespace>/<rollup index>/<id>.parquet")
+    ],
+) -> None:
+    """Print a job's result as Elasticsearch documents, one JSON line each: {"_id": ..., "_source": {...}}."""
+    try:
+        for identity, document in documents_of(file):
+            sys.stdout.buffer.write(orjson.dumps({"_id": identity, "_source": document}) + b"\n")
+    except (OSError, ValueError) as e:
+        _fail(str(e))
+    except BrokenPipeError:
+        raise typer.Exit from None
+
+
+@app.command()
+def release(
+    kubeconfig: Kubeconfig = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this the jobs are only listed.")] = False,
+) -> None:
+    """Remove the operator's finalizer from every job, for an uninstall. End the operator first."""
+    try:
+        connection = Connection.find(kubeconfig)
+        left = asyncio.run(_release(connection, really=yes))
+    except (NoConnection, KubeError) as e:
+        _fail(str(e))
+    if left and not yes:
+        console.print(f"{left} jobs carry {DRAIN_FINALIZER}; end the operator, then repeat with --yes")
+
+
+async def _release(connection: Connection, *, really: bool) -> int:
+    count = 0
+    async with KubeClient(connection) as kube:
+        for body in (await kube.get(jobs_path()))["items"]:
+            meta = body["metadata"]
+            finalizers = meta.get("finalizers") or []
+            if DRAIN_FINALIZER not in finalizers:
+                continue
+            count += 1
+            typer.echo(f"{meta['namespace']}/{meta['name']}")
+            if really:
+                await _strip(kube, meta, finalizers.index(DRAIN_FINALIZER))
+    return count
+
+
+async def _strip(kube: KubeClient, meta: dict[str, str], index: int) -> None:
+    try:
+        await kube.json_patch(
+            jobs_path(meta["namespace"], meta["name"]),
+            [
+                {"op": "test", "path": f"/metadata/finalizers/{index}", "value": DRAIN_FINALIZER},
+                {"op": "remove", "path": f"/metadata/finalizers/{index}"},
+            ],
+        )
+    except NotFound:
+        pass
+    except Conflict as e:
+        console.print(f"{meta['namespace']}/{meta['name']} changed meanwhile, call this again: {e}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _fail(message: str) -> NoReturn:
+    console.print(f"[bold red]error:[/] {message}", highlight=False)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,133 @@
+"""A thin client of the API server over one aiohttp session: JSON in, JSON out, failures as typed errors.
+
+It retries nothing: whoever asks knows better whether asking again helps, and a newer body must be able to interrupt.
+"""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from rollup_operator.kube.connection import Connection
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+Body = dict[str, Any]
+
+
+class KubeError(Exception):
+    """The API server refused: HTTP status, Kubernetes' reason word and message."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status in (408, 409, 429) or self.status >= 500
+
+
+class NotFound(KubeError):
+    """404: no such object."""
+
+
+class Conflict(KubeError):
+    """409, or a failed test of a JSON patch: the object is another version, or another uid, than expected."""
+
+
+class Unreachable(KubeError):
+    """No answer. `sent` tells whether the request may have been carried out."""
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(503, "Unreachable", message)
+        self.sent = sent
+
+
+class KubeClient:
+    """Use as an async context manager, within one event loop."""
+
+    def __init__(self, connection: Connection, *, connections: int = 32, timeout: float = 15.0) -> None:
+        self._session = connection.session(connections=connections)
+        # No total: aiohttp counts the wait for a free connection in it, and a storm of writes queues for long.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def get(self, path: str, **params: str) -> Body:
+        """Read an object or a list."""
+        return await self._call("GET", path, params=params)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Body:
+        """Create an object."""
+        return await self._call("POST", path, body, "application/json")
+
+    async def patch(self, path: str, body: Mapping[str, Any]) -> Body:
+        """Merge-patch an object. Put metadata.resourceVersion into the body to get Conflict on a stale write."""
+        return await self._call("PATCH", path, body, MERGE_PATCH)
+
+    async def json_patch(self, path: str, operations: list[dict[str, Any]]) -> Body:
+        """JSON-patch an object. A failed test raises Conflict."""
+        return await self._call("PATCH", path, operations, JSON_PATCH)
+
+    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
+        """Server-side apply under a field manager."""
+        params = {"fieldManager": manager, "force": "true" if force else "false"}
+        return await self._call("PATCH", path, body, APPLY_PATCH, params=params)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+    ) -> Body:
+        headers = {"Accept": "application/json"}
+        data = None
+        if body is not None and content_type is not None:
+            headers["Content-Type"] = content_type
+            data = orjson.dumps(body)
+        try:
+            async with self._session.request(
+                method, path, data=data, headers=headers, params=params, timeout=self._timeout
+            ) as answer:
+                text = await answer.read()
+        except aiohttp.ClientConnectorError as e:
+            raise Unreachable(f"cannot connect to the API server: {e}", sent=False) from e
+        except (TimeoutError, aiohttp.ClientError, OSError) as e:
+            raise Unreachable(f"no answer from the API server: {str(e) or type(e).__name__}", sent=True) from e
+        if answer.status < 300:
+            result: Body = orjson.loads(text)
+            return result
+        raise _error(answer.status, text)
+
+
+def _error(status: int, text: bytes) -> KubeError:
+    try:
+        told = orjson.loads(text)
+        reason, message = str(told.get("reason") or status), str(told.get("message") or "")
+    except (orjson.JSONDecodeError, AttributeError):
+        reason, message = str(status), text[:300].decode(errors="replace")
+    if status == 404:
+        return NotFound(status, reason, message)
+    if status == 409 or (status == 422 and "the server rejected our request due to an error in our request" in message):
+        return Conflict(status, reason, message)
+    return KubeError(status, reason, message)

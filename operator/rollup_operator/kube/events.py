@@ -1,0 +1,77 @@
+"""Kubernetes Events, for people: one for each problem, not for every write.
+
+Posted in the background, so that a slow API server never holds a job back; a full queue drops the newest.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import structlog
+
+from rollup_operator.kube.client import KubeClient, KubeError
+
+log = structlog.get_logger(__name__)
+
+QUEUE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Regarding:
+    """The object that an event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class EventRecorder:
+    """Posts events one after the other. `run` is its task."""
+
+    def __init__(self, kube: KubeClient, *, component: str, instance: str, now: Callable[[], datetime]) -> None:
+        self._kube, self._component, self._instance, self._now = kube, component, instance, now
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE)
+        self._count = 0
+
+    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Queue an event. Never blocks and never raises."""
+        self._count += 1
+        now = self._now().astimezone(UTC)
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{about.name[:200]}.{int(now.timestamp() * 1e6):x}.{self._count:x}"},
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "type": kind,
+            "reason": reason,
+            "note": message[:1024],
+            "action": "Reconcile",
+            "reportingController": self._component,
+            "reportingInstance": self._instance[:128],
+            "regarding": {
+                "apiVersion": about.api_version,
+                "kind": about.kind,
+                "namespace": about.namespace,
+                "name": about.name,
+                "uid": about.uid,
+            },
+        }
+        try:
+            self._queue.put_nowait(body)
+        except asyncio.QueueFull:
+            log.warning("event dropped", reason=reason, namespace=about.namespace, name=about.name)
+
+    async def run(self) -> None:
+        """Post what is queued, until cancelled."""
+        while True:
+            body = await self._queue.get()
+            namespace = body["regarding"]["namespace"]
+            try:
+                body["metadata"]["namespace"] = namespace
+                await self._kube.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
+            except KubeError as e:
+                log.warning("event not posted", reason=body["reason"], namespace=namespace, error=str(e))

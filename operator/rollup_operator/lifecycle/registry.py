@@ -1,0 +1,194 @@
+"""All jobs of the cluster: one actor a uid, look-up for the endpoint, listeners for those who wait.
+
+Watches: RollupJob, through `observe` and `gone`, and by a sweep for deletions that no event announced: after an expired
+watch the list that follows shows what exists, never what went.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from rollup_operator.kube.client import KubeClient, KubeError
+from rollup_operator.kube.events import EventRecorder
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.lifecycle.actor import Actor, Environment
+from rollup_operator.lifecycle.stores import StoreBook, StoreKey
+from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.reader import JobView
+from rollup_operator.stores.base import Owner
+
+log = structlog.get_logger(__name__)
+
+Listener = Callable[[JobView | None], None]
+"""Called with each newer view of a job; None: it is gone."""
+
+
+class Registry:
+    """The jobs that this process knows. All methods belong to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        books: StoreBook,
+        events: EventRecorder,
+        worker: Worker,
+        now: Callable[[], datetime],
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        self._kube, self._books, self._cluster, self._namespaces = kube, books, worker.cluster, namespaces
+        self._environment = Environment(
+            kube=kube, books=books, events=events, worker=worker, now=now, published=self._tell, forget=self._forget
+        )
+        self._actors: dict[str, Actor] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._ids: dict[tuple[str, str], set[str]] = {}
+        self._listeners: dict[str, set[Listener]] = {}
+        self._draining = False
+        self._sweep_problem: str | None = None
+        self.synced = False
+        """The first list has been taken in."""
+
+    # What the watch brings
+
+    def observe(self, body: Mapping[str, Any]) -> None:
+        """Take in a RollupJob as an event, a list or an answer shows it."""
+        view = JobView.of(body)
+        actor = self._actors.get(view.uid)
+        if actor is None:
+            self._enter(view)
+        elif actor.observe(view):
+            self._tell(view)
+
+    def gone(self, uid: str) -> None:
+        """Take in that the object of that uid no longer exists."""
+        if (actor := self._actors.get(uid)) is not None:
+            actor.vanish()
+
+    def store_changed(self, key: StoreKey) -> None:
+        """Wake the jobs of a store."""
+        for actor in self._actors.values():
+            if (actor.view.namespace, actor.view.store_name) == key:
+                actor.store_changed()
+
+    async def sweep(self) -> None:
+        """List what exists and drop the rest. Raises KubeError."""
+        for namespace in self._namespaces or (None,):
+            before = {uid for uid, a in self._actors.items() if namespace in (None, a.view.namespace)}
+            body = await self._kube.get(jobs_path(namespace), resourceVersion="0")
+            # A list from the API server's cache may be older than what is known here: only what it could have
+            # seen counts as gone.
+            version = int(body["metadata"]["resourceVersion"])
+            exists = {item["metadata"]["uid"] for item in body["items"]}
+            for uid in before - exists:
+                actor = self._actors.get(uid)
+                if actor is not None and actor.view.version <= version:
+                    log.info("deletion found by the sweep", namespace=actor.view.namespace, job=actor.view.name)
+                    actor.vanish()
+
+    async def keep_sweeping(self, every: float) -> None:
+        """Sweep for as long as the process lives."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.sweep()
+                self._sweep_problem = None
+            except KubeError as e:
+                self._sweep_problem = f"the last list failed: {e}"
+                log.warning("sweep failed", error=str(e))
+
+    # Look-up
+
+    def find(self, namespace: str, job_id: str) -> JobView | None:
+        """Return the job with that Elasticsearch id; where several claim it, the one first by name."""
+        uids = self._ids.get((namespace, job_id))
+        if not uids:
+            return None
+        return min((self._actors[uid].view for uid in uids), key=lambda view: view.name)
+
+    def in_namespace(self, namespace: str) -> Sequence[JobView]:
+        """Return the namespace's jobs in order of their ids."""
+        views = (actor.view for actor in self._actors.values() if actor.view.namespace == namespace)
+        return sorted(views, key=lambda view: (view.job_id, view.name))
+
+    def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with each newer view of the job. Returns what ends that."""
+        listeners = self._listeners.setdefault(uid, set())
+        listeners.add(listener)
+
+        def unsubscribe() -> None:
+            listeners.discard(listener)
+            if not listeners and self._listeners.get(uid) is listeners:
+                del self._listeners[uid]
+
+        return unsubscribe
+
+    def is_alive(self, owner: Owner) -> bool:
+        """Whether the resource that owns a claim still exists. Of another cluster nobody here can know: it does."""
+        return owner.cluster != self._cluster or owner.uid in self._actors
+
+    def is_healthy(self) -> Mapping[str, bool | str]:
+        """Tell of each part that must work: True, or what is wrong with it."""
+        return {"api_server": self._sweep_problem or True}
+
+    @property
+    def size(self) -> int:
+        """How many jobs are known."""
+        return len(self._actors)
+
+    # The end
+
+    async def drain(self, grace: float) -> bool:
+        """Let every run finish its page and release; begin nothing. Returns whether all ended in time (seconds)."""
+        self._draining = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        for actor in self._actors.values():
+            actor.drain()
+        while any(actor.busy for actor in self._actors.values()):
+            if loop.time() >= end:
+                log.warning("runs abandoned at shutdown", busy=sum(a.busy for a in self._actors.values()))
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def close(self) -> None:
+        """End every actor at once."""
+        for actor in self._actors.values():
+            actor.cancel()
+
+    # Inside
+
+    def _enter(self, view: JobView) -> None:
+        old = self._names.get(view.key)
+        if old is not None and old in self._actors:
+            self._actors[old].vanish()  # deleted and created again while nobody looked
+        actor = self._actors[view.uid] = Actor(view, self._environment)
+        self._names[view.key] = view.uid
+        self._ids.setdefault((view.namespace, view.job_id), set()).add(view.uid)
+        self._tell(view)
+        if self._draining:
+            actor.drain()
+        else:
+            actor.wake()
+
+    def _tell(self, view: JobView) -> None:
+        for listener in tuple(self._listeners.get(view.uid, ())):
+            listener(view)
+
+    def _forget(self, uid: str) -> None:
+        actor = self._actors.pop(uid, None)
+        if actor is None:
+            return
+        view = actor.view
+        if self._names.get(view.key) == uid:
+            del self._names[view.key]
+        uids = self._ids.get((view.namespace, view.job_id), set())
+        uids.discard(uid)
+        if not uids:
+            self._ids.pop((view.namespace, view.job_id), None)
+        for listener in tuple(self._listeners.get(uid, ())):
+            listener(None)

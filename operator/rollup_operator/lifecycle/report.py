@@ -1,0 +1,100 @@
+"""From a decision to a status: what `kubectl get` and the endpoint read. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rollup_operator.lifecycle.states import Decision
+from rollup_operator.model.conditions import verdict
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import JobStats, LastRun, RollupJobStatus, State
+from rollup_operator.stores.base import Claim, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far the job has come: a snapshot of its record in the store, and its last run."""
+
+    watermark: str | None
+    position: Position | None
+    stats: JobStats | None
+    last_run: LastRun | None
+
+    @classmethod
+    def published(cls, status: RollupJobStatus) -> "Report":
+        """Return what status says already."""
+        return cls(status.watermark, status.position, status.stats, status.last_run)
+
+    def with_claim(self, claim: Claim) -> "Report":
+        """Return the same with the record as it is now."""
+        watermark = None if claim.watermark_ms is None else rfc3339_ms(claim.watermark_ms)
+        return Report(watermark, claim.position, claim.stats, self.last_run)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write a time as Kubernetes does: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_ms(epoch_ms: int) -> str:
+    """Write an instant; milliseconds only where there are some."""
+    seconds, ms = divmod(epoch_ms, 1000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
+
+
+def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -> dict[str, Any]:
+    """Return the whole status that the decision asks to show, as the API server would send it."""
+    state = decision.show
+    assert state is not None
+    armed = state in (State.STARTED, State.INDEXING)
+    next_run = rfc3339(decision.next_tick) if armed and decision.next_tick is not None else None
+    if state is State.INDEXING and job.status.state is State.INDEXING and not decision.refresh:
+        next_run = job.status.next_run_time  # ticks dropped by a long run are no news
+    conditions = verdict(
+        ready=decision.ready,
+        stalled=decision.stalled,
+        reason=decision.reason,
+        message=_message(job, decision, state),
+        generation=job.generation,
+        now=rfc3339(now),
+        before=job.status.conditions,
+    )
+    status = RollupJobStatus(
+        observed_generation=job.generation,
+        state=state,
+        desired_state=job.desired,
+        conditions=conditions,
+        watermark=report.watermark,
+        position=dict(report.position) if report.position is not None else None,
+        stats=report.stats,
+        last_run=report.last_run,
+        next_run_time=next_run,
+        last_handled_run_request=decision.handled_request,
+    )
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True) | (
+        {"position": dict(report.position)} if report.position is not None else {}
+    )
+
+
+def _message(job: JobView, decision: Decision, state: State) -> str:
+    """Keep a long run's message between two reports: counters in it would be a write a second."""
+    if state is State.INDEXING and job.status.state is State.INDEXING and not decision.refresh:
+        old = next((c for c in job.status.conditions if c.type == "Ready"), None)
+        if old is not None and old.reason == decision.reason and decision.ready:
+            return old.message
+    return decision.message
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that turns `old` into `new`; empty when nothing differs. Maps are merged by key."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            if inner := difference(before, value):
+                patch[key] = inner
+        elif before != value:
+            patch[key] = value
+    return patch

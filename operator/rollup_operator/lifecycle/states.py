@@ -1,0 +1,331 @@
+"""The life of a job: one table, and the pure function that reads it. No asyncio, no I/O, no clock of its own.
+
+Level-triggered: `decide` is asked again after everything that happens and always looks at the whole of what is known:
+the newest body, the facts of this process, the time. It never sees a difference between two bodies.
+
+`TABLE` says, for where the job is and what is asked of it, which state to show and what to do; the guards below it
+say when the doing is due. What the table never does is show `stopped` while a run of any kind exists.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.job import DeletionPolicy
+from rollup_operator.model.reader import Ask, JobView
+from rollup_operator.model.schedule import Schedule
+from rollup_operator.model.status import State
+
+PATIENCE = 0.1
+"""Seconds: `indexing`, `stopping` and `aborting` are shown only when they last longer."""
+
+REFRESH = 30.0
+"""Seconds between two reports of a long run's progress."""
+
+
+class RunKind(Enum):
+    """What the job's one run task is for."""
+
+    INDEX = auto()
+    """Queue for the store, claim, write pages, release."""
+    SETTLE = auto()
+    """Release what a dead process left; when the job is being deleted, remove what the deletion policy says."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The run task that exists now."""
+
+    kind: RunKind
+    age: float
+    """Seconds since it began."""
+    halted: float | None
+    """Seconds since it was told to halt; None: it was not."""
+    doing: str
+    """What it does, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the last run failed, until a good run mends it."""
+
+    reason: Reason
+    message: str
+    transient: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What only this process knows of the job."""
+
+    schedule: Schedule | None = None
+    """None: the spec is invalid, or nothing needs a schedule."""
+    invalid: str | None = None
+    """Why the spec cannot be used, naming the fields."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+    drain_timeout: float = 30.0
+    run: RunFacts | None = None
+    settled: bool = False
+    """This process has seen the store hold no claim for the job since its last run."""
+    cleaned: bool = False
+    """Deletion only: what the policy asks to remove is removed, or cannot be reached any more."""
+    trouble: Trouble | None = None
+    retry_in: float | None = None
+    """Seconds until the run that failed is tried again; None: only a change helps."""
+    store_missing: str | None = None
+    """Set when no store of that name exists: what to tell the user."""
+    next_tick: datetime | None = None
+    report_age: float = 0.0
+    """Seconds since progress was last reported."""
+    draining: bool = False
+    """The operator is shutting down: runs end, nothing begins."""
+    gone: bool = False
+    """The object no longer exists."""
+
+
+class Act(Enum):
+    """What the actor does; at most one act in a decision."""
+
+    NOTHING = auto()
+    RUN = auto()
+    """Start an INDEX run."""
+    SETTLE = auto()
+    """Start a SETTLE run."""
+    HALT = auto()
+    """Tell the run to end."""
+    HOLD = auto()
+    """Add the finalizer: a claim is about to be made."""
+    LET_GO = auto()
+    """Remove the finalizer."""
+    FORGET = auto()
+    """Drop the actor."""
+
+
+class Do(Enum):
+    """What a cell of the table asks for; the guards turn it into an act."""
+
+    NOTHING = auto()
+    RUN_WHEN_DUE = auto()
+    SETTLE_FIRST = auto()
+    HALT = auto()
+    CLEAN_UP = auto()
+
+
+TABLE: Mapping[tuple[State, Ask], tuple[State, Do]] = {
+    (State.STOPPED, Ask.STARTED): (State.STARTED, Do.NOTHING),  # schedules only once this is accepted
+    (State.STOPPED, Ask.STOPPED): (State.STOPPED, Do.NOTHING),
+    (State.STOPPED, Ask.DELETED): (State.ABORTING, Do.CLEAN_UP),
+    (State.STARTED, Ask.STARTED): (State.STARTED, Do.RUN_WHEN_DUE),
+    (State.STARTED, Ask.STOPPED): (State.STOPPED, Do.SETTLE_FIRST),
+    (State.STARTED, Ask.DELETED): (State.ABORTING, Do.CLEAN_UP),
+    (State.INDEXING, Ask.STARTED): (State.INDEXING, Do.NOTHING),
+    (State.INDEXING, Ask.STOPPED): (State.STOPPING, Do.HALT),
+    (State.INDEXING, Ask.DELETED): (State.ABORTING, Do.HALT),
+    (State.STOPPING, Ask.STARTED): (State.STOPPING, Do.NOTHING),  # remembered: the end of the run shows `started`
+    (State.STOPPING, Ask.STOPPED): (State.STOPPING, Do.NOTHING),
+    (State.STOPPING, Ask.DELETED): (State.ABORTING, Do.NOTHING),
+    (State.ABORTING, Ask.DELETED): (State.ABORTING, Do.NOTHING),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do and what to show. The actor does `act` first, then publishes if anything differs."""
+
+    act: Act = Act.NOTHING
+    show: State | None = None
+    """None: leave the status as it is for now."""
+    ready: bool = False
+    stalled: bool = False
+    reason: Reason = Reason.RUNNING
+    message: str = ""
+    next_tick: datetime | None = None
+    refresh: bool = False
+    """Take a new snapshot of the run's progress into the status."""
+    handled_request: str | None = None
+    look_again_in: float | None = None
+    """Seconds until time alone can change the decision; None: never."""
+
+
+def where(job: JobView, facts: Facts) -> State:
+    """Return where the job is in truth: the run task that exists here, else what was last published.
+
+    Whatever a status from another process says, nothing of the job runs here unless a run task exists.
+    """
+    if facts.run is None:
+        return State.STOPPED if job.status.state in (None, State.STOPPED) else State.STARTED
+    if facts.run.kind is RunKind.INDEX and facts.run.halted is None:
+        return State.INDEXING
+    return State.ABORTING if job.deleting or facts.gone else State.STOPPING
+
+
+def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
+    """Say what to do for a job, now."""
+    if facts.gone:
+        return _gone(facts)
+    at, ask = where(job, facts), job.ask
+    show, do = TABLE[at, ask]
+    tick, next_tick = _tick(job, facts, now)
+    act = _act(do, job, facts, tick)
+    if act is Act.HOLD:
+        return Decision(act=act, next_tick=facts.next_tick)  # the tick stays due until the finalizer is there
+    if act is Act.LET_GO or (do is Do.CLEAN_UP and not job.has_drain_finalizer):
+        return Decision(act=act)
+    if facts.draining and (facts.run is not None or act in (Act.RUN, Act.SETTLE)):
+        # A restart is no change of state: nothing begins, and the status waits for the run's end.
+        return Decision(act=Act.HALT if at is State.INDEXING else Act.NOTHING, next_tick=next_tick)
+    if do is Do.SETTLE_FIRST and _unsettled(job, facts):
+        show = State.STOPPING
+    if show is State.STARTED and at is State.STOPPED and facts.invalid is not None:
+        show = State.STOPPED
+    ready, stalled, reason, message = _verdict(show, job, facts)
+    shown, wait = _patience(show, job, facts, act)
+    refresh = at is State.INDEXING and (job.status.state is not State.INDEXING or facts.report_age >= REFRESH)
+    return Decision(
+        act=act,
+        show=shown,
+        ready=ready,
+        stalled=stalled,
+        reason=reason,
+        message=message,
+        next_tick=next_tick,
+        refresh=refresh,
+        handled_request=_handled(at, job),
+        look_again_in=_wait(at, facts, next_tick, now, refresh, wait),
+    )
+
+
+def _gone(facts: Facts) -> Decision:
+    if facts.run is None:
+        return Decision(act=Act.FORGET)
+    return Decision(act=Act.HALT if facts.run.halted is None else Act.NOTHING)
+
+
+def _tick(job: JobView, facts: Facts, now: datetime) -> tuple[bool, datetime | None]:
+    """Whether a tick is due, and the next one after it. Ticks that were missed or overlap are dropped by this alone."""
+    if facts.schedule is None or job.ask is not Ask.STARTED:
+        return False, None
+    if facts.next_tick is None:
+        return False, facts.schedule.next_after(now)
+    if facts.next_tick > now:
+        return False, facts.next_tick
+    return True, facts.schedule.next_after(now)
+
+
+def _act(do: Do, job: JobView, facts: Facts, tick: bool) -> Act:
+    match do:
+        case Do.HALT:
+            return Act.HALT
+        case Do.RUN_WHEN_DUE if _due(job, facts, tick):
+            return Act.RUN if job.has_drain_finalizer else Act.HOLD
+        case Do.SETTLE_FIRST if _unsettled(job, facts) and _may_retry(facts):
+            return Act.SETTLE
+        case Do.CLEAN_UP:
+            return _clean_up(job, facts)
+        case _:
+            return Act.NOTHING
+
+
+def _unsettled(job: JobView, facts: Facts) -> bool:
+    """Whether the store may hold a claim of this job that nobody here knows. No finalizer: it was never claimed."""
+    return job.has_drain_finalizer and not facts.settled
+
+
+def _due(job: JobView, facts: Facts, tick: bool) -> bool:
+    accepted = job.status.observed_generation == job.generation
+    if not accepted or facts.schedule is None:
+        return False
+    if _requested(job):
+        return True
+    if facts.trouble is not None:
+        return facts.retry_in == 0.0 or (tick and facts.trouble.transient)
+    return tick
+
+
+def _clean_up(job: JobView, facts: Facts) -> Act:
+    if not job.has_drain_finalizer:
+        return Act.NOTHING  # never claimed: there is nothing of ours to wait for
+    if facts.cleaned:
+        return Act.LET_GO
+    quiet = facts.settled or job.status.state is State.STOPPED
+    if quiet and facts.deletion_policy is DeletionPolicy.RETAIN:
+        return Act.LET_GO
+    return Act.SETTLE if _may_retry(facts) else Act.NOTHING
+
+
+def _may_retry(facts: Facts) -> bool:
+    return facts.trouble is None or facts.retry_in == 0.0
+
+
+def _requested(job: JobView) -> bool:
+    return job.run_request is not None and job.run_request != job.status.last_handled_run_request
+
+
+def _handled(at: State, job: JobView) -> str | None:
+    """Return the request that counts as handled now. One made while a job is being started waits for `started`."""
+    accepted = job.status.observed_generation == job.generation
+    starting = job.ask is Ask.STARTED and (at is State.STOPPED or (at is State.STARTED and not accepted))
+    return job.status.last_handled_run_request if starting or not _requested(job) else job.run_request
+
+
+def _patience(show: State, job: JobView, facts: Facts, act: Act) -> tuple[State | None, float | None]:
+    """Hold a passing state back for a moment: most runs and halts are over before anybody could read it."""
+    if act is Act.RUN and not _requested(job):
+        return None, PATIENCE  # its end reports the next tick, too
+    if show in (State.STOPPED, State.STARTED) or job.status.state is show:
+        return show, None
+    if act in (Act.HALT, Act.SETTLE):
+        return None, PATIENCE
+    if facts.run is None:
+        return show, None
+    age = facts.run.age if show is State.INDEXING or facts.run.halted is None else facts.run.halted
+    return (show, None) if age >= PATIENCE else (None, PATIENCE - age)
+
+
+def _wait(
+    at: State, facts: Facts, next_tick: datetime | None, now: datetime, refresh: bool, patience: float | None
+) -> float | None:
+    """Return the seconds until time alone can change the decision."""
+    waits = [patience, facts.retry_in or None]
+    if next_tick is not None:
+        waits.append(max(0.001, (next_tick - now).total_seconds()))
+    if at is State.INDEXING:
+        waits.append(REFRESH if refresh else max(0.001, REFRESH - facts.report_age))
+    if facts.run is not None and facts.run.halted is not None and facts.run.halted < facts.drain_timeout:
+        waits.append(facts.drain_timeout - facts.run.halted)
+    return min((w for w in waits if w is not None), default=None)
+
+
+def _verdict(show: State, job: JobView, facts: Facts) -> tuple[bool, bool, Reason, str]:
+    """Return (ready, stalled, reason, message) of the conditions."""
+    doing = facts.run.doing if facts.run is not None else ""
+    match show:
+        case State.ABORTING:
+            return False, False, *_halting(Reason.DELETING, "the job is being deleted", facts)
+        case State.STOPPING:
+            again = "; it starts again once that is over" if job.ask is Ask.STARTED else ""
+            return False, False, *_halting(Reason.STOPPING, f"the job is being stopped{again}", facts)
+        case _ if facts.invalid is not None:
+            return False, True, Reason.INVALID_SPEC, facts.invalid
+        case State.STOPPED:
+            never = "" if job.ever_asked else "; spec.desiredState has never been set"
+            return True, False, Reason.STOPPED, f"nothing of the job is in flight{never}"
+        case _ if facts.trouble is not None:
+            return False, not facts.trouble.transient, facts.trouble.reason, facts.trouble.message
+        case _ if facts.store_missing is not None:
+            return False, False, Reason.STORE_NOT_FOUND, facts.store_missing
+        case State.INDEXING:
+            return True, False, Reason.RUNNING, doing
+        case _:
+            return True, False, Reason.RUNNING, "waiting for the next tick of spec.cron"
+
+
+def _halting(reason: Reason, message: str, facts: Facts) -> tuple[Reason, str]:
+    run = facts.run
+    if run is not None and run.halted is not None and run.halted >= facts.drain_timeout:
+        return Reason.DRAIN_TIMEOUT, f"{message}; after {facts.drain_timeout:g} s it still waits for: {run.doing}"
+    if facts.trouble is not None and (run is None or run.kind is RunKind.SETTLE):
+        return facts.trouble.reason, f"{message}; {facts.trouble.message}"
+    return reason, message

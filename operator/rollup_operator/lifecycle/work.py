@@ -1,0 +1,133 @@
+"""Begins the one run task of a job, and says in the lifecycle's words how it ended."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import orjson
+from pydantic import ValidationError
+
+from rollup_operator.indexer.run import Progress, Run, RunResult
+from rollup_operator.lifecycle.report import rfc3339
+from rollup_operator.lifecycle.states import RunKind, Trouble
+from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import LastRun, Outcome
+from rollup_operator.stores.base import Claim, JobConfig, Owner, StoreError, StoreNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run task ended."""
+
+    settled: bool
+    """The store holds nothing of this job: no claim, no request."""
+    claim: Claim | None = None
+    last_run: LastRun | None = None
+    trouble: Trouble | None = None
+    mended: bool = False
+    """An earlier trouble is over."""
+    skipped: str | None = None
+    """A deleted job was let go without looking at its store, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run task under way."""
+
+    progress: Progress
+    halt: Callable[[], None]
+    task: asyncio.Task[Ended]
+
+
+@dataclass
+class Worker:
+    """Makes run tasks. `holder` names this process in claims."""
+
+    books: StoreBook
+    holder: str
+    cluster: str
+    now: Callable[[], datetime]
+    _tasks: set[asyncio.Task[Ended]] = field(default_factory=set)
+
+    def begin(self, kind: RunKind, job: JobView, *, delete: bool, thorough: bool) -> Work:
+        """Start a run task. `thorough`: settle even where no claim was held when this process first looked."""
+        key = (job.namespace, job.store_name)
+        progress = Progress()
+        if kind is RunKind.INDEX:
+            run = Run(
+                config=self._config(job, job.spec()),
+                holder=self.holder,
+                open_store=lambda: self.books.open(key),
+                slots=self.books.slots(key),
+                now=self.now,
+                progress=progress,
+            )
+            return self._work(progress, run.halt, self._index(run))
+        progress.doing = "releasing what an earlier run left in the store"
+        return self._work(progress, lambda: None, self._settle(job, delete=delete, thorough=thorough))
+
+    def _work(self, progress: Progress, halt: Callable[[], None], work: Coroutine[None, None, Ended]) -> Work:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return Work(progress, halt, task)
+
+    def _config(self, job: JobView, spec: RollupJobSpec) -> JobConfig:
+        owner = Owner(self.cluster, job.namespace, job.name, job.uid)
+        return JobConfig(job.job_id, spec, owner, config_hash(spec))
+
+    async def _index(self, run: Run) -> Ended:
+        result = await run.index()
+        last_run = LastRun(
+            start_time=rfc3339(result.began),
+            end_time=rfc3339(result.ended),
+            outcome=result.outcome,
+            message=result.message[:4096],
+        )
+        return Ended(
+            settled=result.released,
+            claim=result.claim,
+            last_run=last_run,
+            trouble=_trouble(result),
+            mended=result.outcome is Outcome.COMPLETED,
+        )
+
+    async def _settle(self, job: JobView, *, delete: bool, thorough: bool) -> Ended:
+        key = (job.namespace, job.store_name)
+        try:
+            config = self._config(job, job.spec())
+            if not delete and not thorough and not await self.books.was_held(key, config.key):
+                return Ended(settled=True, mended=True)
+            store = await self.books.open(key)
+            claim = await store.settle(config, self.holder, delete_documents=delete)
+        except StoreNotFound as e:
+            if job.deleting:
+                return Ended(settled=False, skipped=f"let go without looking at the store: {e}")
+            return Ended(settled=False, trouble=Trouble(Reason.STORE_UNAVAILABLE, str(e), transient=True))
+        except StoreError as e:
+            return Ended(settled=False, trouble=Trouble(e.reason, str(e), transient=True))
+        except ValidationError as e:
+            return Ended(settled=True, skipped=f"the spec names nothing that could have been claimed: {e.errors()[0]}")
+        return Ended(settled=True, claim=claim, mended=True)
+
+
+def _trouble(result: RunResult) -> Trouble | None:
+    error = result.error
+    if error is None:
+        return None
+    if isinstance(error, StoreError):
+        return Trouble(error.reason, str(error), error.transient)
+    return Trouble(Reason.RUN_FAILED, f"{type(error).__name__}: {error}", transient=True)
+
+
+def config_hash(spec: RollupJobSpec) -> str:
+    """Hash what makes documents comparable: groups, without the delay, and metrics in any order."""
+    groups = spec.groups.model_dump(mode="json", exclude={"date_histogram": {"delay"}})
+    metrics = sorted((m.field, sorted(m.metrics)) for m in spec.metrics)
+    text = orjson.dumps([groups, metrics], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]
