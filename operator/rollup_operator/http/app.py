@@ -1,9 +1,9 @@
 """The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
+import structlog
 from aiohttp import web
 
 from rollup_operator.http import answers, errors
@@ -21,7 +21,7 @@ from rollup_operator.http.version import version_information
 from rollup_operator.http.waiters import Waiters
 from rollup_operator.settings import Settings
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 ALL = frozenset({"", "_all", "*"})
 """Ids that mean every job of the namespace."""
@@ -166,6 +166,6 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as e:
         error = ApiError(e.status, "exception", e.text or e.reason)
     except Exception:
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("request failed", method=request.method, path=request.path)
         error = errors.internal()
     return answers.failure(error, Form.of_error(request))

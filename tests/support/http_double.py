@@ -1,0 +1,135 @@
+"""An API server and a registry in memory, as far as the endpoint's routing and decisions need them.
+
+What a real API server does with the endpoint's writes is tested on a real one.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rollup_operator.kube.client import Conflict, NotFound
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.model.reader import JobView
+
+Body = dict[str, Any]
+
+
+class Cluster:
+    """Both seams of the endpoint. `tell` passes what the API server holds on to the registry and its listeners."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Body] = {}
+        self.known: dict[str, JobView] = {}
+        self.listeners: dict[str, list[Callable[[JobView | None], None]]] = {}
+        self.synced = True
+        self.healthy: dict[str, bool | str] = {"watch": True}
+        self.applied: list[tuple[str, Body]] = []
+        self.reads: list[str] = []
+        self.fail_write: Exception | None = None
+        self.fail_read: Exception | None = None
+        self.before_write: Callable[[], None] = lambda: None
+        self.after_write: Callable[[str], None] = lambda _: None
+        self._version = 100
+
+    # What a test does to the cluster
+
+    def create(self, name: str, namespace: str = "default", **spec: Any) -> Body:
+        path = jobs_path(namespace, name)
+        whole = {
+            "indexPattern": "sensor-*",
+            "rollupIndex": "sensor_rollup",
+            "cron": "0 0 * * * ?",
+            "groups": {"dateHistogram": {"field": "timestamp", "fixedInterval": "1h"}},
+        } | spec
+        meta = {"name": name, "namespace": namespace, "uid": f"uid-{self._next()}", "generation": 1}
+        self.objects[path] = {"metadata": meta, "spec": whole, "status": {"observedGeneration": -1}}
+        self._touch(path)
+        self.tell(path)
+        return self.objects[path]
+
+    def status(self, name: str, namespace: str = "default", *, tell: bool = True, **status: Any) -> None:
+        """Write a status, by default one on the newest generation, as the operator does."""
+        path = jobs_path(namespace, name)
+        body = self.objects[path]
+        body["status"] = {"observedGeneration": body["metadata"]["generation"]} | status
+        self._touch(path)
+        if tell:
+            self.tell(path)
+
+    def ask(self, name: str, state: str, namespace: str = "default") -> None:
+        path = jobs_path(namespace, name)
+        self._ask(path, state)
+        self.tell(path)
+
+    def begin_deletion(self, name: str, namespace: str = "default") -> None:
+        path = jobs_path(namespace, name)
+        self.objects[path]["metadata"] |= {"deletionTimestamp": "2024-01-01T00:00:00Z"}
+        self.objects[path]["metadata"]["generation"] += 1
+        self._touch(path)
+        self.tell(path)
+
+    def remove(self, name: str, namespace: str = "default", *, tell: bool = True) -> None:
+        path = jobs_path(namespace, name)
+        uid = self.objects.pop(path)["metadata"]["uid"]
+        if tell:
+            self.known.pop(path, None)
+            for listener in list(self.listeners.get(uid, ())):
+                listener(None)
+
+    def tell(self, path: str) -> None:
+        view = JobView.of(copy.deepcopy(self.objects[path]))
+        self.known[path] = view
+        for listener in list(self.listeners.get(view.uid, ())):
+            listener(view)
+
+    # The registry
+
+    def find(self, namespace: str, job_id: str) -> JobView | None:
+        return next((v for v in self.in_namespace(namespace) if v.job_id == job_id), None)
+
+    def in_namespace(self, namespace: str) -> Sequence[JobView]:
+        return [v for v in self.known.values() if v.namespace == namespace]
+
+    def subscribe(self, uid: str, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
+        self.listeners.setdefault(uid, []).append(listener)
+        return lambda: self.listeners[uid].remove(listener)
+
+    def is_healthy(self) -> Mapping[str, bool | str]:
+        return self.healthy
+
+    # The API server
+
+    async def get(self, path: str) -> Body:
+        self.reads.append(path)
+        if self.fail_read is not None:
+            raise self.fail_read
+        if path not in self.objects:
+            raise NotFound(404, "NotFound", f"{path} not found")
+        return copy.deepcopy(self.objects[path])
+
+    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
+        self.before_write()
+        self.applied.append((path, {**body, "manager": manager, "force": force}))
+        if self.fail_write is not None:
+            raise self.fail_write
+        held = self.objects.get(path)
+        if held is None or held["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise Conflict(409, "Conflict", "uid mismatch")
+        self._ask(path, body["spec"]["desiredState"])
+        answer = copy.deepcopy(held)
+        self.after_write(path)
+        return answer
+
+    def _ask(self, path: str, state: str) -> None:
+        body = self.objects[path]
+        if body["spec"].get("desiredState") != state:
+            body["spec"]["desiredState"] = state
+            body["metadata"]["generation"] += 1
+            self._touch(path)
+
+    def _touch(self, path: str) -> None:
+        self.objects[path]["metadata"]["resourceVersion"] = str(self._next())
+
+    def _next(self) -> int:
+        self._version += 1
+        return self._version
