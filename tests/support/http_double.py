@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rollup_operator.kube.client import Conflict, NotFound
+from rollup_operator.kube.client import Conflict, KubeError, NotFound
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.reader import JobView
 
@@ -113,8 +113,10 @@ class Cluster:
         if self.fail_write is not None:
             raise self.fail_write
         held = self.objects.get(path)
-        if held is None or held["metadata"]["uid"] != body["metadata"]["uid"]:
-            raise Conflict(409, "Conflict", "uid mismatch")
+        if held is None:
+            raise Conflict(409, "Conflict", "uid mismatch: no existing object was found")
+        if held["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise KubeError(422, "Invalid", "metadata.uid: Invalid value: field is immutable")
         self._ask(path, body["spec"]["desiredState"])
         answer = copy.deepcopy(held)
         self.after_write(path)

@@ -135,6 +135,9 @@ class DesiredStates:
                 raise errors.outcome_unknown(job.job_id, state, e.message) from e
             raise _silent(e) from e
         except KubeError as e:
+            if e.status == 422 and "metadata.uid" in e.message:
+                # So the API server says that the name belongs to another uid; 409 is for a name that is free.
+                raise Conflict(e.status, e.reason, e.message) from e
             if e.status == 429:
                 raise errors.unavailable(f"The API server is overloaded; nothing was changed: {e.message}") from e
             if e.status >= 500:
