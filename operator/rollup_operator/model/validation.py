@@ -78,6 +78,8 @@ def _of_schema(detail: ErrorDetails) -> Problem:
     field = "spec" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"])
     if detail["type"] == "missing":
         return Problem(field, "is required")
+    if detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return Problem(field, f"must be an object{_given(detail['input'])}")
     text = detail["msg"].removeprefix("Input ")
     return Problem(field, f"{text[0].lower()}{text[1:]}{_given(detail['input'])}")
 

@@ -1,0 +1,206 @@
+"""What both kinds have in common, and RollupStore's rules, on the real API server."""
+
+import pytest
+
+from support import bodies
+from support.api import Api, ApiError, condition
+
+GROUP = "/apis/rollup-operator.dev/v1alpha1"
+CREATE = {"RollupJob": bodies.job, "RollupStore": bodies.store}
+SHORT = {"RollupJob": "rj", "RollupStore": "rs"}
+kinds = pytest.mark.parametrize("kind", CREATE)
+
+
+@kinds
+def test_a_new_object_is_in_progress(api: Api, kind: str):
+    body = api.create(CREATE[kind]("new"))
+    assert body["status"] == {"observedGeneration": -1}
+
+
+@kinds
+def test_a_status_without_a_generation_counts_as_unseen(api: Api, kind: str):
+    api.create(CREATE[kind]("new"))
+    body = api.patch_status("new", {"conditions": [], "observedGeneration": None}, kind=kind)
+    assert body["status"] == {"conditions": [], "observedGeneration": -1}
+
+
+@kinds
+def test_the_schema_is_structural(api: Api, kind: str):
+    crd = api.get(f"{kind.lower()}s.rollup-operator.dev", kind="CustomResourceDefinition")
+    assert condition(crd, "NonStructuralSchema") is None
+    assert condition(crd, "NamesAccepted")["status"] == "True"
+    assert not crd["spec"].get("preserveUnknownFields")
+
+
+@kinds
+def test_names_in_discovery(api: Api, kind: str):
+    resources = {r["name"]: r for r in api.request("GET", GROUP)["resources"]}
+    plural = f"{kind.lower()}s"
+    assert resources[plural]["shortNames"] == [SHORT[kind]]
+    assert resources[plural]["categories"] == ["rollup"]
+    assert resources[plural]["singularName"] == kind.lower()
+    assert resources[plural]["namespaced"]
+    assert set(resources[f"{plural}/status"]["verbs"]) == {"get", "patch", "update"}
+
+
+@kinds
+def test_status_and_spec_are_written_apart(api: Api, kind: str):
+    body = api.create(CREATE[kind]("one") | {"status": {"observedGeneration": 5}})
+    assert body["status"] == {"observedGeneration": -1}
+    body = api.patch("one", {"status": {"observedGeneration": 5}}, kind=kind)
+    assert body["status"] == {"observedGeneration": -1}
+    spec = body["spec"]
+    both = {"spec": {"pageSize": 7, "maxConcurrentRuns": 7}, "status": {"observedGeneration": 1}}
+    body = api.patch("one", both, kind=kind, subresource="status")
+    assert body["status"] == {"observedGeneration": 1}
+    assert body["spec"] == spec
+    assert body["metadata"]["generation"] == 1
+
+
+FULL_STATUS = {
+    "observedGeneration": 1,
+    "state": "started",
+    "desiredState": "started",
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-02T03:04:05Z",
+            "reason": "Running",
+            "message": "waiting",
+        }
+    ],
+    "watermark": "2026-01-02T03:00:00Z",
+    "position": {"time.date_histogram": 1641974400000, "carrier.terms": "AA", "x.histogram": 5.5, "y.terms": None},
+    "stats": {"pagesProcessed": 3, "documentsProcessed": 2**53},
+    "lastRun": {
+        "startTime": "2026-01-02T03:04:05Z",
+        "endTime": "2026-01-02T03:04:06Z",
+        "outcome": "Completed",
+        "message": "",
+    },
+    "nextRunTime": "2026-01-02T04:00:00Z",
+    "lastHandledRunRequest": "now",
+}
+
+
+def test_a_full_status_is_kept_as_it_was_written(api: Api):
+    api.create(bodies.job())
+    assert api.patch_status("flights", FULL_STATUS | {"position": None})["status"] == {
+        key: value for key, value in FULL_STATUS.items() if key != "position"
+    }
+    body = api.get("flights")
+    status = api.replace(body | {"status": FULL_STATUS}, subresource="status")["status"]
+    assert status == FULL_STATUS
+
+
+WRONG_STATUS = {
+    "state": ("running", "status.state"),
+    "desiredState": ("paused", "status.desiredState"),
+    "observedGeneration": (-2, "status.observedGeneration"),
+    "watermark": ("yesterday", "status.watermark"),
+    "conditions": ([{"type": "Ready"}], "status.conditions[0].status"),
+    "lastRun": ({"startTime": "2026-01-02T03:04:05Z"}, "status.lastRun.endTime"),
+    "stats": ({"pagesProcessed": -1}, "status.stats.pagesProcessed"),
+}
+
+
+@pytest.mark.parametrize("field", WRONG_STATUS)
+def test_a_wrong_status_is_refused(api: Api, field: str):
+    value, place = WRONG_STATUS[field]
+    api.create(bodies.job())
+    with pytest.raises(ApiError) as error:
+        api.patch_status("flights", {field: value})
+    assert error.value.code == 422
+    assert place in [cause for cause, _ in error.value.causes]
+
+
+def rows(table: dict) -> list[dict[str, object]]:
+    heads = [column["name"] for column in table["columnDefinitions"]]
+    return [dict(zip(heads, row["cells"], strict=True)) for row in table["rows"]]
+
+
+def test_columns_of_a_job(api: Api):
+    api.create(bodies.job())
+    table = api.table()
+    heads = [(column["name"], column["priority"]) for column in table["columnDefinitions"]]
+    assert heads == [
+        ("Name", 0),
+        *((name, 0) for name in ("Desired", "State", "Ready", "Watermark", "Last run", "Age")),
+        *((name, 1) for name in ("Reason", "Source", "Target")),
+    ]
+    api.patch_status("flights", FULL_STATUS)
+    row = rows(api.table())[0]
+    assert (row["Desired"], row["State"], row["Ready"], row["Reason"]) == ("started", "started", "True", "Running")
+    assert (row["Watermark"], row["Source"], row["Target"]) == ("2026-01-02T03:00:00Z", "flights", "flights-rollup")
+    assert isinstance(row["Last run"], str)
+    assert row["Last run"].endswith("d")
+
+
+def test_columns_of_a_store(api: Api):
+    api.create(bodies.store())
+    ready = FULL_STATUS["conditions"][0] | {"reason": "Available"}
+    status = {"conditions": [ready], "distribution": "duckdb", "version": "1.0", "observedGeneration": 1}
+    api.patch_status("default", status, kind="RollupStore")
+    row = rows(api.table(kind="RollupStore"))[0]
+    shown = ("default", "True", "duckdb", "1.0", "Available")
+    assert tuple(row[head] for head in ("Name", "Ready", "Distribution", "Version", "Reason")) == shown
+
+
+STORES = {
+    "empty-duckdb": {"duckdb": {}},
+    "named": {"duckdb": {"database": "my.duckdb"}},
+    "in-a-folder": {"duckdb": {"database": "a/b-c/my_1.duckdb"}},
+    "longest": {"duckdb": {"database": "x" * 200}},
+    "one-run": {"duckdb": {}, "maxConcurrentRuns": 1},
+    "most-runs": {"duckdb": {}, "maxConcurrentRuns": 64},
+}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_right_store_is_accepted(api: Api, name: str):
+    body = api.create(bodies.store(name, **STORES[name]))
+    assert body["spec"]["duckdb"]["database"] == STORES[name]["duckdb"].get("database", "rollup.duckdb")
+    assert body["spec"]["maxConcurrentRuns"] == STORES[name].get("maxConcurrentRuns", 4)
+
+
+WRONG_STORES = {
+    "no-kind": ({"maxConcurrentRuns": 3}, "spec"),
+    "absolute": ({"duckdb": {"database": "/etc/passwd"}}, "spec.duckdb.database"),
+    "parent": ({"duckdb": {"database": "../other.duckdb"}}, "spec.duckdb.database"),
+    "parent-inside": ({"duckdb": {"database": "a/../b"}}, "spec.duckdb.database"),
+    "hidden": ({"duckdb": {"database": ".x"}}, "spec.duckdb.database"),
+    "url": ({"duckdb": {"database": "s3://bucket/x"}}, "spec.duckdb.database"),
+    "quote": ({"duckdb": {"database": "a'b"}}, "spec.duckdb.database"),
+    "empty": ({"duckdb": {"database": ""}}, "spec.duckdb.database"),
+    "long": ({"duckdb": {"database": "x" * 201}}, "spec.duckdb.database"),
+    "no-runs": ({"duckdb": {}, "maxConcurrentRuns": 0}, "spec.maxConcurrentRuns"),
+    "many-runs": ({"duckdb": {}, "maxConcurrentRuns": 65}, "spec.maxConcurrentRuns"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_STORES)
+def test_a_wrong_store_is_refused_by_name(api: Api, name: str):
+    spec, field = WRONG_STORES[name]
+    with pytest.raises(ApiError) as error:
+        api.create(bodies.store("wrong", **spec))
+    assert error.value.code == 422
+    assert field in [cause for cause, _ in error.value.causes]
+
+
+def test_the_database_of_a_store_is_immutable(api: Api):
+    api.create(bodies.store(duckdb={"database": "a.duckdb"}))
+    for database in ("b.duckdb", None):
+        with pytest.raises(ApiError, match="database is immutable: delete the store and create it anew"):
+            api.patch("default", {"spec": {"duckdb": {"database": database}}}, kind="RollupStore")
+    with pytest.raises(ApiError, match="exactly one kind of store must be set"):
+        api.patch("default", {"spec": {"duckdb": None}}, kind="RollupStore")
+    api.patch("default", {"spec": {"maxConcurrentRuns": 2}}, kind="RollupStore")
+
+
+def test_unknown_fields_of_a_store_are_dropped(api: Api):
+    assert api.create(bodies.store(duckdb={"threads": 4}, colour="red"))["spec"] == {
+        "duckdb": {"database": "rollup.duckdb"},
+        "maxConcurrentRuns": 4,
+    }

@@ -1,0 +1,258 @@
+"""RollupJob's schema on the real API server: each rule accepted once and refused once."""
+
+import copy
+
+import pytest
+
+from support import bodies
+from support.api import Api, ApiError
+from support.refusals import BY_BOTH, Refusal, date, metric
+
+FULL = {
+    "desiredState": "stopped",
+    "jobId": "Flights of 2013",
+    "storeRef": {"name": "other"},
+    "indexPattern": "flights-*,more/2013?/*.parquet",
+    "rollupIndex": "hourly_flights.v1",
+    "cron": "0 0/5 * ? * MON-FRI 2026-2030",
+    "pageSize": 10_000,
+    "drainTimeoutSeconds": 86_400,
+    "groups": {
+        "dateHistogram": {
+            "field": "time_hour",
+            "calendarInterval": "1M",
+            "delay": "90m",
+            "timeZone": "Europe/Berlin",
+        },
+        "histogram": {"fields": ["distance", "air_time"], "interval": 50},
+        "terms": {"fields": ["carrier"]},
+    },
+    "metrics": [{"field": "distance", "metrics": ["min", "max", "sum", "avg", "value_count"]}],
+    "deletionPolicy": "Delete",
+}
+
+
+def refused(error: ApiError, field: str) -> bool:
+    return error.code == 422 and any(place == field or place.startswith(f"{field}[") for place, _ in error.causes)
+
+
+@pytest.fixture(scope="module")
+def shared(control_plane):
+    """A client for requests that leave nothing behind."""
+    with Api(control_plane) as api:
+        yield api
+
+
+@pytest.mark.parametrize("case", BY_BOTH, ids=lambda case: case.name)
+def test_a_wrong_field_is_refused_by_name(shared: Api, case: Refusal):
+    with pytest.raises(ApiError) as error:
+        shared.create(bodies.job(**case.spec))
+    assert refused(error.value, case.field), error.value
+
+
+ACCEPTED = {
+    "everything": FULL,
+    "started": {"desiredState": "started"},
+    "no-metrics": {"metrics": None},
+    "no-terms": {"groups": date()},
+    "longest-names": {"jobId": "x" * 512, "storeRef": {"name": "x" * 253}, "rollupIndex": "x" * 200},
+    "longest-pattern": {"indexPattern": "x" * 1024},
+    "pattern-beside-target": {"indexPattern": "logs-*", "rollupIndex": "hourly-logs"},
+    "pattern-with-signs": {"indexPattern": "a.b+c(d)[e]{f}$^|*", "rollupIndex": "axb"},
+    "dot-is-a-dot": {"indexPattern": "a.b*", "rollupIndex": "axbc"},
+    "files-at-the-top": {"indexPattern": "*.parquet", "rollupIndex": "hourly"},
+    "files-in-a-folder": {"indexPattern": "flights/**/*.parquet", "rollupIndex": "flights-hourly"},
+    "smallest-page": {"pageSize": 1, "drainTimeoutSeconds": 1},
+    "fixed-days": {"groups": date(fixedInterval="7d")},
+    "fixed-milliseconds": {"groups": date(fixedInterval="250ms")},
+    "calendar-word": {"groups": date(fixedInterval=None, calendarInterval="quarter")},
+    "delay-zero": {"groups": date(delay="0")},
+    "delay-zero-seconds": {"groups": date(delay="0s")},
+    "offset": {"groups": date(timeZone="+05:30")},
+    "same-field-in-two-groups": {
+        "groups": date() | {"terms": {"fields": ["a"]}, "histogram": {"fields": ["a"], "interval": 1}}
+    },
+    "most-terms": {"groups": date() | {"terms": {"fields": [f"f{i}" for i in range(64)]}}},
+    "most-metrics": {"metrics": [{"field": f"f{i}", "metrics": ["min"]} for i in range(256)]},
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_right_spec_is_accepted(shared: Api, name: str):
+    shared.create(bodies.job(name, **ACCEPTED[name]))
+    shared.delete(name)
+
+
+def test_defaults(api: Api):
+    spec = api.create(bodies.job(metrics=None))["spec"]
+    assert spec["storeRef"] == {"name": "default"}
+    assert spec["groups"]["dateHistogram"]["timeZone"] == "UTC"
+    assert (spec["pageSize"], spec["drainTimeoutSeconds"], spec["deletionPolicy"]) == (1000, 30, "Retain")
+    assert spec["metrics"] == []
+    assert "desiredState" not in spec
+    assert "jobId" not in spec
+
+
+def test_unknown_fields_are_dropped(api: Api):
+    body = bodies.job(colour="red")
+    body["spec"]["groups"]["dateHistogram"]["interval"] = "1h"
+    spec = api.create(body)["spec"]
+    assert "colour" not in spec
+    assert "interval" not in spec["groups"]["dateHistogram"]
+
+
+# Each immutable field by its path, with the value that it has and another one.
+IMMUTABLE = {
+    ("jobId",): ("a", "b"),
+    ("storeRef", "name"): ("other", "another"),
+    ("storeRef",): ({"name": "other"}, {"name": "another"}),
+    ("indexPattern",): ("flights", "trains"),
+    ("rollupIndex",): ("hourly", "daily"),
+    ("metrics",): (metric(), metric(metrics=["max"])),
+    ("groups", "dateHistogram", "field"): ("a", "b"),
+    ("groups", "dateHistogram", "fixedInterval"): ("1h", "2h"),
+    ("groups", "dateHistogram", "calendarInterval"): ("1d", "1M"),
+    ("groups", "dateHistogram", "timeZone"): ("Europe/Berlin", "Europe/Rome"),
+    ("groups", "histogram"): ({"fields": ["x"], "interval": 5}, {"fields": ["x"], "interval": 6}),
+    ("groups", "terms"): ({"fields": ["x"]}, {"fields": ["x", "y"]}),
+}
+
+
+def with_value(path: tuple[str, ...], value: object) -> dict:
+    """A valid spec whose field at `path` has that value, or is missing for None."""
+    spec = copy.deepcopy(bodies.job(rollupIndex="hourly")["spec"])
+    date_histogram = spec["groups"]["dateHistogram"]
+    if path[-1] == "calendarInterval":
+        del date_histogram["fixedInterval"]
+    at = spec
+    for step in path[:-1]:
+        at = at.setdefault(step, {})
+    at.pop(path[-1], None)
+    if value is not None:
+        at[path[-1]] = value
+    return spec
+
+
+def body_of(name: str, path: tuple[str, ...], value: object) -> dict:
+    return bodies.job(name) | {"spec": with_value(path, value)}
+
+
+OPTIONAL = [path for path in IMMUTABLE if path[-1] not in ("indexPattern", "rollupIndex", "field")]
+INTERVALS = ("fixedInterval", "calendarInterval")
+
+
+def names(path: tuple[str, ...]) -> str:
+    return ".".join(path)
+
+
+def test_no_immutable_field_is_forgotten():
+    open_to_change = {"desiredState", "cron", "pageSize", "drainTimeoutSeconds", "groups", "deletionPolicy"}
+    assert {path[0] for path in IMMUTABLE} | open_to_change == set(FULL)
+
+
+@pytest.mark.parametrize("path", IMMUTABLE, ids=names)
+def test_an_immutable_field_cannot_be_changed(api: Api, path: tuple[str, ...]):
+    first, second = IMMUTABLE[path]
+    made = api.create(body_of("job", path, first))
+    again = made | {"spec": with_value(path, first)}
+    again = api.replace(again)  # the same once more is no change
+    with pytest.raises(ApiError, match="immutable: delete the job and create it anew") as error:
+        api.replace(again | {"spec": with_value(path, second)})
+    assert any(
+        place.startswith("spec." + names(path)) or names(path).startswith(place[5:]) for place, _ in error.value.causes
+    )
+
+
+@pytest.mark.parametrize("path", OPTIONAL, ids=names)
+def test_an_immutable_field_cannot_be_removed(api: Api, path: tuple[str, ...]):
+    made = api.create(body_of("job", path, IMMUTABLE[path][0]))
+    with pytest.raises(ApiError) as error:
+        api.replace(made | {"spec": with_value(path, None)})
+    assert error.value.code == 422
+    assert "immutable" in error.value.message
+
+
+@pytest.mark.parametrize("path", [path for path in OPTIONAL if path[-1] not in INTERVALS], ids=names)
+def test_an_immutable_field_cannot_be_added(api: Api, path: tuple[str, ...]):
+    made = api.create(body_of("job", path, None))
+    with pytest.raises(ApiError, match="immutable: delete the job and create it anew"):
+        api.replace(made | {"spec": with_value(path, IMMUTABLE[path][0])})
+
+
+def test_one_kind_of_interval_cannot_replace_the_other(api: Api):
+    api.create(bodies.job())
+    change = {"groups": {"dateHistogram": {"fixedInterval": None, "calendarInterval": "1h"}}}
+    with pytest.raises(ApiError, match="calendarInterval is immutable") as error:
+        api.patch_job("flights", change)
+    assert "fixedInterval is immutable" in error.value.message
+
+
+def test_the_other_fields_can_be_changed(api: Api):
+    api.create(bodies.job())
+    change = {
+        "desiredState": "started",
+        "cron": "0 0 0 * * ?",
+        "pageSize": 5,
+        "drainTimeoutSeconds": 5,
+        "deletionPolicy": "Delete",
+        "groups": {"dateHistogram": {"delay": "1h"}},
+    }
+    api.patch_job("flights", change)
+    api.patch_job("flights", {"groups": {"dateHistogram": {"delay": "2h"}}})
+    body = api.patch_job("flights", {"groups": {"dateHistogram": {"delay": None}}})
+    assert body["metadata"]["generation"] == 4
+
+
+def test_a_list_in_another_order_is_the_same(api: Api):
+    api.create(bodies.job(groups=date() | {"terms": {"fields": ["a", "b"]}}))
+    api.patch_job("flights", {"groups": {"terms": {"fields": ["b", "a"]}}})
+
+
+GONE = {"desiredState": None}
+
+
+class TestDroppingDesiredState:
+    """A state that was asked for is kept until the operator has recorded it, or a stop would be lost."""
+
+    def test_too_early_is_refused(self, api: Api):
+        api.create(bodies.job(desiredState="stopped"))
+        with pytest.raises(ApiError, match=r"status\.desiredState has recorded it: try again") as error:
+            api.patch_job("flights", GONE)
+        assert refused(error.value, "spec.desiredState")
+
+    def test_another_state_recorded_is_refused(self, api: Api):
+        api.create(bodies.job(desiredState="started"))
+        api.patch_status("flights", {"desiredState": "started"})
+        api.stop("flights")
+        with pytest.raises(ApiError, match="try again"):
+            api.patch_job("flights", GONE)
+
+    def test_once_recorded_is_accepted(self, api: Api):
+        api.create(bodies.job(desiredState="stopped"))
+        api.patch_status("flights", {"desiredState": "stopped"})
+        assert "desiredState" not in api.patch_job("flights", GONE)["spec"]
+
+    def test_an_applier_that_leaves_the_field_out_is_refused_until_then(self, api: Api):
+        api.apply(bodies.job(desiredState="stopped"), manager="git")
+        with pytest.raises(ApiError, match="try again"):
+            api.apply(bodies.job(), manager="git")
+        api.patch_status("flights", {"desiredState": "stopped"})
+        assert "desiredState" not in api.apply(bodies.job(), manager="git")["spec"]
+
+    def test_never_set_is_accepted(self, api: Api):
+        api.create(bodies.job())
+        api.patch_job("flights", {"pageSize": 7})
+
+    def test_status_can_be_written_while_spec_is_silent(self, api: Api):
+        api.create(bodies.job())
+        api.patch_status("flights", {"desiredState": "stopped", "state": "stopped"})
+        api.patch_status("flights", {"desiredState": "started"})
+
+
+def test_two_appliers_share_the_job(api: Api):
+    """Git applies everything but the state, the HTTP API applies the state alone."""
+    api.apply(bodies.job(), manager="git")
+    state = {"apiVersion": bodies.API_VERSION, "kind": "RollupJob", "metadata": {"name": "flights"}}
+    api.apply(state | {"spec": {"desiredState": "stopped"}}, manager="rollup-api", force=True)
+    body = api.apply(bodies.job(pageSize=9), manager="git")
+    assert (body["spec"]["desiredState"], body["spec"]["pageSize"]) == ("stopped", 9)

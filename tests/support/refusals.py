@@ -1,0 +1,106 @@
+"""Specs of a RollupJob that the CRD refuses, and that the operator must refuse too where an older CRD let them in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Refusal:
+    name: str
+    spec: dict[str, Any]
+    """Fields that replace those of a valid spec."""
+    field: str
+    """The field that the refusal names."""
+
+
+def date(**fields: Any) -> dict[str, Any]:
+    """groups with that dateHistogram; None leaves a field out."""
+    whole = {"field": "time_hour", "fixedInterval": "1h"} | fields
+    return {"dateHistogram": {name: value for name, value in whole.items() if value is not None}}
+
+
+def metric(**fields: Any) -> list[dict[str, Any]]:
+    return [{"field": "distance", "metrics": ["min"]} | fields]
+
+
+BY_BOTH = [
+    Refusal("desired-state-other-word", {"desiredState": "paused"}, "spec.desiredState"),
+    Refusal("desired-state-capital", {"desiredState": "Stopped"}, "spec.desiredState"),
+    Refusal("job-id-empty", {"jobId": ""}, "spec.jobId"),
+    Refusal("job-id-long", {"jobId": "x" * 513}, "spec.jobId"),
+    Refusal("store-name-empty", {"storeRef": {"name": ""}}, "spec.storeRef.name"),
+    Refusal("store-name-long", {"storeRef": {"name": "x" * 254}}, "spec.storeRef.name"),
+    Refusal("pattern-missing", {"indexPattern": None}, "spec.indexPattern"),
+    Refusal("pattern-empty", {"indexPattern": ""}, "spec.indexPattern"),
+    Refusal("pattern-blank", {"indexPattern": "a b"}, "spec.indexPattern"),
+    Refusal("pattern-backslash", {"indexPattern": "a\\Eb"}, "spec.indexPattern"),
+    Refusal("pattern-empty-part", {"indexPattern": "a,,b"}, "spec.indexPattern"),
+    Refusal("pattern-long", {"indexPattern": "x" * 1025}, "spec.indexPattern"),
+    Refusal("pattern-star", {"indexPattern": "*"}, "spec.indexPattern"),
+    Refusal("pattern-stars-in-list", {"indexPattern": "a,**"}, "spec.indexPattern"),
+    Refusal("pattern-all", {"indexPattern": "_all"}, "spec.indexPattern"),
+    Refusal("pattern-is-target", {"indexPattern": "target", "rollupIndex": "target"}, "spec.rollupIndex"),
+    Refusal("pattern-holds-target", {"indexPattern": "a,target", "rollupIndex": "target"}, "spec.indexPattern"),
+    Refusal("pattern-covers-target", {"indexPattern": "logs-*", "rollupIndex": "logs-hourly"}, "spec.indexPattern"),
+    Refusal("second-covers-target", {"indexPattern": "a,l*-h*y", "rollupIndex": "logs-hourly"}, "spec.indexPattern"),
+    Refusal("question-mark-covers-target", {"indexPattern": "log?", "rollupIndex": "logs"}, "spec.indexPattern"),
+    Refusal("folder-of-target", {"indexPattern": "hourly/*.parquet", "rollupIndex": "hourly"}, "spec.indexPattern"),
+    Refusal("any-folder", {"indexPattern": "*/*.parquet", "rollupIndex": "hourly"}, "spec.indexPattern"),
+    Refusal("target-missing", {"rollupIndex": None}, "spec.rollupIndex"),
+    Refusal("target-empty", {"rollupIndex": ""}, "spec.rollupIndex"),
+    Refusal("target-capital", {"rollupIndex": "Hourly"}, "spec.rollupIndex"),
+    Refusal("target-star", {"rollupIndex": "hour*"}, "spec.rollupIndex"),
+    Refusal("target-slash", {"rollupIndex": "a/b"}, "spec.rollupIndex"),
+    Refusal("target-dots", {"rollupIndex": "..hourly"}, "spec.rollupIndex"),
+    Refusal("target-dash", {"rollupIndex": "-hourly"}, "spec.rollupIndex"),
+    Refusal("target-long", {"rollupIndex": "x" * 201}, "spec.rollupIndex"),
+    Refusal("cron-missing", {"cron": None}, "spec.cron"),
+    Refusal("cron-empty", {"cron": ""}, "spec.cron"),
+    Refusal("cron-long", {"cron": "0 " * 129}, "spec.cron"),
+    Refusal("page-size-zero", {"pageSize": 0}, "spec.pageSize"),
+    Refusal("page-size-large", {"pageSize": 10_001}, "spec.pageSize"),
+    Refusal("page-size-word", {"pageSize": "many"}, "spec.pageSize"),
+    Refusal("drain-zero", {"drainTimeoutSeconds": 0}, "spec.drainTimeoutSeconds"),
+    Refusal("drain-long", {"drainTimeoutSeconds": 86_401}, "spec.drainTimeoutSeconds"),
+    Refusal("groups-missing", {"groups": None}, "spec.groups"),
+    Refusal("date-missing", {"groups": {"terms": {"fields": ["a"]}}}, "spec.groups.dateHistogram"),
+    Refusal("date-field-missing", {"groups": date(field=None)}, "spec.groups.dateHistogram.field"),
+    Refusal("date-field-empty", {"groups": date(field="")}, "spec.groups.dateHistogram.field"),
+    Refusal("no-interval", {"groups": date(fixedInterval=None)}, "spec.groups.dateHistogram"),
+    Refusal("two-intervals", {"groups": date(calendarInterval="1d")}, "spec.groups.dateHistogram"),
+    Refusal("fixed-week", {"groups": date(fixedInterval="1w")}, "spec.groups.dateHistogram.fixedInterval"),
+    Refusal("fixed-zero", {"groups": date(fixedInterval="0h")}, "spec.groups.dateHistogram.fixedInterval"),
+    Refusal("fixed-months", {"groups": date(fixedInterval="5M")}, "spec.groups.dateHistogram.fixedInterval"),
+    Refusal(
+        "calendar-two-days",
+        {"groups": date(fixedInterval=None, calendarInterval="2d")},
+        "spec.groups.dateHistogram.calendarInterval",
+    ),
+    Refusal("delay-bare", {"groups": date(delay="10")}, "spec.groups.dateHistogram.delay"),
+    Refusal("delay-negative", {"groups": date(delay="-1s")}, "spec.groups.dateHistogram.delay"),
+    Refusal("zone-empty", {"groups": date(timeZone="")}, "spec.groups.dateHistogram.timeZone"),
+    Refusal("zone-long", {"groups": date(timeZone="x" * 65)}, "spec.groups.dateHistogram.timeZone"),
+    Refusal("terms-none", {"groups": date() | {"terms": {"fields": []}}}, "spec.groups.terms.fields"),
+    Refusal("terms-missing", {"groups": date() | {"terms": {}}}, "spec.groups.terms.fields"),
+    Refusal("terms-twice", {"groups": date() | {"terms": {"fields": ["a", "a"]}}}, "spec.groups.terms.fields[1]"),
+    Refusal(
+        "terms-many",
+        {"groups": date() | {"terms": {"fields": [f"f{i}" for i in range(65)]}}},
+        "spec.groups.terms.fields",
+    ),
+    Refusal(
+        "histogram-no-width", {"groups": date() | {"histogram": {"fields": ["a"]}}}, "spec.groups.histogram.interval"
+    ),
+    Refusal(
+        "histogram-width-zero",
+        {"groups": date() | {"histogram": {"fields": ["a"], "interval": 0}}},
+        "spec.groups.histogram.interval",
+    ),
+    Refusal("metric-field-missing", {"metrics": [{"metrics": ["min"]}]}, "spec.metrics[0].field"),
+    Refusal("metric-none", {"metrics": metric(metrics=[])}, "spec.metrics[0].metrics"),
+    Refusal("metric-unknown", {"metrics": metric(metrics=["median"])}, "spec.metrics[0].metrics[0]"),
+    Refusal("metric-twice", {"metrics": metric(metrics=["min", "min"])}, "spec.metrics[0].metrics[1]"),
+    Refusal("metric-field-twice", {"metrics": metric() + metric(metrics=["max"])}, "spec.metrics[1]"),
+    Refusal("metrics-many", {"metrics": [{"field": f"f{i}", "metrics": ["min"]} for i in range(257)]}, "spec.metrics"),
+    Refusal("deletion-policy", {"deletionPolicy": "Keep"}, "spec.deletionPolicy"),
+]
