@@ -146,8 +146,12 @@ class _Field:
 
     def write(self, values: Iterable[int], base: int = 0) -> str:
         """Return values as croniter reads them, counted down by `base`."""
-        kept = sorted(set(values))
-        return "*" if len(kept) == self.high - self.low + 1 else ",".join(str(value - base) for value in kept)
+        kept = sorted(value - base for value in set(values))
+        if len(kept) == self.high - self.low + 1:
+            return "*"
+        if len(kept) > 2 and kept == list(range(kept[0], kept[-1] + 1, step := kept[1] - kept[0])):
+            return f"{kept[0]}-{kept[-1]}/{step}"  # croniter reads one range much faster than a list
+        return ",".join(map(str, kept))
 
 
 _SECONDS = _Field("seconds", 0, 59)
