@@ -3,7 +3,9 @@
 What a real API server does with the endpoint's writes is tested on a real one.
 """
 
+import asyncio
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,10 @@ class Cluster:
         self.fail_read: Exception | None = None
         self.before_write: Callable[[], None] = lambda: None
         self.after_write: Callable[[str], None] = lambda _: None
+        self.write_gate: asyncio.Event | None = None
+        self.found: Counter[str] = Counter()
+        self._begun = asyncio.Condition()
+        self._writes = 0
         self._version = 100
 
     # What a test does to the cluster
@@ -82,9 +88,15 @@ class Cluster:
         for listener in list(self.listeners.get(view.uid, ())):
             listener(view)
 
+    async def writes(self, count: int) -> None:
+        """Wait until so many writes have been sent."""
+        async with asyncio.timeout(5), self._begun:
+            await self._begun.wait_for(lambda: self._writes >= count)
+
     # The registry
 
     def find(self, namespace: str, job_id: str) -> JobView | None:
+        self.found[job_id] += 1
         return next((v for v in self.in_namespace(namespace) if v.job_id == job_id), None)
 
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
@@ -108,6 +120,11 @@ class Cluster:
         return copy.deepcopy(self.objects[path])
 
     async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
+        async with self._begun:
+            self._writes += 1
+            self._begun.notify_all()
+        if self.write_gate is not None:
+            await self.write_gate.wait()
         self.before_write()
         self.applied.append((path, {**body, "manager": manager, "force": force}))
         if self.fail_write is not None:

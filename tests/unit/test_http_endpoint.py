@@ -32,7 +32,8 @@ async def endpoint(cluster: Cluster) -> AsyncIterator[Endpoint]:
 
 @pytest.fixture
 async def client(endpoint: Endpoint) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as session:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}", connector=connector) as session:
         yield session
 
 
@@ -567,3 +568,40 @@ async def test_a_shutdown_answers_waiters_and_refuses_new_ones_before_writing(
     assert (await call(client, "POST", "/_rollup/job/_all/_stop?wait_for_completion=true"))[0] == 503
     assert cluster.applied == []
     assert await call(client, "POST", STOP) == (200, {"stopped": True})
+
+
+# Many at once
+
+
+async def test_calls_that_wait_for_their_turn_share_writes_in_order(client: Client, cluster: Cluster) -> None:
+    for i in range(40):
+        cluster.create(f"busy-{i}")
+    cluster.create("sensor", desiredState="started")
+    gate = asyncio.Event()
+    cluster.write_gate = gate
+    storm = [asyncio.create_task(call(client, "POST", f"/_rollup/job/busy-{i}/_stop")) for i in range(40)]
+    await cluster.writes(16)
+
+    async def ask(verb: str, count: int, expected: int) -> list[asyncio.Task[tuple[int, Any]]]:
+        asked = [asyncio.create_task(call(client, "POST", f"/_rollup/job/sensor/_{verb}")) for _ in range(count)]
+        async with asyncio.timeout(5):
+            while cluster.found["sensor"] < expected:
+                await call(client, "GET", "/healthz")
+        return asked
+
+    sensor = [*await ask("stop", 20, 20), *await ask("start", 20, 40), *await ask("stop", 20, 60)]
+    gate.set()
+    assert {status for status, _ in await asyncio.gather(*storm, *sensor)} == {200}
+    asked = [body["spec"]["desiredState"] for path, body in cluster.applied if path.endswith("/sensor")]
+    assert asked == ["stopped", "started", "stopped"]
+
+
+async def test_a_call_never_shares_a_write_that_was_sent_before(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="started")
+    cluster.write_gate = asyncio.Event()
+    first = asyncio.create_task(call(client, "POST", STOP))
+    await cluster.writes(1)
+    second = asyncio.create_task(call(client, "POST", STOP))
+    await cluster.writes(2)
+    cluster.write_gate.set()
+    assert await asyncio.gather(first, second) == [(200, {"stopped": True})] * 2

@@ -20,8 +20,11 @@ from rollup_operator.model.reader import JobView
 FIELD_MANAGER = "rollup-api"
 """Owner of spec.desiredState in metadata.managedFields after a write of the endpoint."""
 
+WRITES_AT_ONCE = 16
+"""More wait for their turn. It leaves connections of the API client to the rest of the operator."""
+
 WRITE_SECONDS = 20.0
-"""After so long without an answer of the API server the outcome counts as unknown."""
+"""After so long without an answer of the API server, from its turn on, the outcome of a write counts as unknown."""
 
 READ_SECONDS = 5.0
 """How long one look at the API server may take."""
@@ -40,7 +43,9 @@ class DesiredStates:
         self._jobs = jobs
         self._client = client
         self._namespaces = namespaces
+        self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
         self._writes: set[asyncio.Task[JobView]] = set()
+        self._unsent: dict[str, tuple[DesiredState, asyncio.Task[JobView]]] = {}
 
     async def find(self, namespace: str, job_id: str) -> JobView | None:
         """Return the job as the registry knows it, or, where the registry may lag, as the API server does.
@@ -74,11 +79,15 @@ class DesiredStates:
         """Ask this very job (its uid) for `state`; durable once this returns.
 
         Raises Conflict when the job has been replaced, ApiError for all else that prevents it. The write goes on when
-        the caller is cancelled: what a client asked for is not lost because it hung up.
+        the caller is cancelled: what a client asked for is not lost because it hung up. Callers that ask the same of
+        the same job while its write waits for its turn share that write.
         """
-        task = asyncio.create_task(self._write(job, state))
-        self._writes.add(task)
-        task.add_done_callback(self._written)
+        asked, task = self._unsent.get(job.uid, (None, None))
+        if task is None or asked is not state:
+            task = asyncio.create_task(self._in_turn(job, state))
+            self._unsent[job.uid] = (state, task)
+            self._writes.add(task)
+            task.add_done_callback(self._written)
         return await asyncio.shield(task)
 
     async def replaced(self, job: JobView) -> JobView | None:
@@ -113,6 +122,13 @@ class DesiredStates:
             if isinstance(e, KubeError) and e.status == 403:
                 return None  # a namespace that is not ours to look into holds no job of ours
             raise _silent(e) from e
+
+    async def _in_turn(self, job: JobView, state: DesiredState) -> JobView:
+        async with self._turns:
+            # Who asks from here on may have seen what this write changes, and needs one that comes later.
+            if self._unsent.get(job.uid, (state, None))[1] is asyncio.current_task():
+                del self._unsent[job.uid]
+            return await self._write(job, state)
 
     async def _write(self, job: JobView, state: DesiredState) -> JobView:
         body = {

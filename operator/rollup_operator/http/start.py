@@ -14,9 +14,8 @@ from rollup_operator.model.status import State
 class Starts:
     """Starts one job, or all jobs of a namespace."""
 
-    def __init__(self, states: DesiredStates, *, at_once: int = 32) -> None:
+    def __init__(self, states: DesiredStates) -> None:
         self._states = states
-        self._writing = asyncio.Semaphore(at_once)
 
     async def start(self, namespace: str, job_id: str) -> None:
         """Return when the start is durable. Raises ApiError."""
@@ -39,8 +38,7 @@ class Starts:
 
     async def _start_one_of_all(self, job: JobView) -> ApiError | None:
         try:
-            async with self._writing:
-                await self._start(job)
+            await self._start(job)
         except Conflict:
             return None
         except ApiError as e:

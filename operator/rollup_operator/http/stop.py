@@ -30,10 +30,9 @@ class Wait:
 class Stops:
     """Stops one job, or all jobs of a namespace."""
 
-    def __init__(self, states: DesiredStates, waiters: Waiters, *, at_once: int = 32) -> None:
+    def __init__(self, states: DesiredStates, waiters: Waiters) -> None:
         self._states = states
         self._waiters = waiters
-        self._writing = asyncio.Semaphore(at_once)
 
     async def stop(self, namespace: str, job_id: str, wait: Wait | None) -> None:
         """Return when the stop is durable, or, with `wait`, when the job is stopped. Raises ApiError."""
@@ -62,7 +61,7 @@ class Stops:
     async def _stop_one_of_all(self, job: JobView, wait: Wait | None) -> ApiError | None:
         try:
             if not _aborting(job):
-                await self._stop(job, wait, turn=self._writing)
+                await self._stop(job, wait)
             elif wait is not None:
                 await self._see_gone(job, wait)
         except Conflict:
@@ -71,14 +70,14 @@ class Stops:
             return None if e.status == 404 else e
         return None
 
-    async def _stop(self, job: JobView, wait: Wait | None, turn: asyncio.Semaphore | None = None) -> None:
+    async def _stop(self, job: JobView, wait: Wait | None) -> None:
         if _aborting(job):
             raise errors.aborting("stop", job.job_id)
         if wait is None:
-            await self._write(job, turn)
+            await self._states.write(job, DesiredState.STOPPED)
             return
         with self._waiters.waiter(job.uid) as waiter:
-            await self._see_stopped(waiter, await self._write(job, turn), wait)
+            await self._see_stopped(waiter, await self._states.write(job, DesiredState.STOPPED), wait)
 
     async def _see_gone(self, job: JobView, wait: Wait) -> None:
         with self._waiters.waiter(job.uid) as waiter:
@@ -86,12 +85,6 @@ class Stops:
             with contextlib.suppress(KubeError, TimeoutError):
                 waiter.progress.hear(await self._states.now(job))
             await self._see_stopped(waiter, job, wait)
-
-    async def _write(self, job: JobView, turn: asyncio.Semaphore | None) -> JobView:
-        if turn is None:
-            return await self._states.write(job, DesiredState.STOPPED)
-        async with turn:
-            return await self._states.write(job, DesiredState.STOPPED)
 
     async def _see_stopped(self, waiter: Waiter, asked: JobView, wait: Wait) -> None:
         """Return once the job is stopped as of the generation of `asked`. Raises ApiError."""
