@@ -125,7 +125,6 @@ TABLE: Mapping[tuple[State, Ask], tuple[State, Do]] = {
     (State.INDEXING, Ask.DELETED): (State.ABORTING, Do.HALT),
     (State.STOPPING, Ask.STARTED): (State.STOPPING, Do.NOTHING),  # remembered: the end of the run shows `started`
     (State.STOPPING, Ask.STOPPED): (State.STOPPING, Do.NOTHING),
-    (State.STOPPING, Ask.DELETED): (State.ABORTING, Do.NOTHING),
     (State.ABORTING, Ask.DELETED): (State.ABORTING, Do.NOTHING),
 }
 
@@ -152,7 +151,8 @@ class Decision:
 def where(job: JobView, facts: Facts) -> State:
     """Return where the job is in truth: the run task that exists here, else what was last published.
 
-    Whatever a status from another process says, nothing of the job runs here unless a run task exists.
+    Whatever a status from another process says, nothing of the job runs here unless a run task exists. A run that was
+    halted is `stopping`, and `aborting` from the moment that the deletion is asked for.
     """
     if facts.run is None:
         return State.STOPPED if job.status.state in (None, State.STOPPED) else State.STARTED

@@ -1,0 +1,299 @@
+"""The table, cell by cell, and the promise under any order of events."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from rollup_operator.lifecycle.report import Report, difference, status_of
+from rollup_operator.lifecycle.states import (
+    PATIENCE,
+    TABLE,
+    Act,
+    Facts,
+    RunFacts,
+    RunKind,
+    Trouble,
+    decide,
+    where,
+)
+from rollup_operator.model.base import DRAIN_FINALIZER
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.job import DeletionPolicy
+from rollup_operator.model.reader import Ask, JobView
+from rollup_operator.model.schedule import Schedule
+from rollup_operator.model.status import State
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+HOURLY = Schedule.parse("0 0 * * * ?")
+LONG, SHORT = 1.0, 0.01
+
+
+def job(
+    ask: Ask | None = Ask.STOPPED,
+    published: State | None = None,
+    *,
+    generation: int = 1,
+    observed: int | None = None,
+    held: bool = True,
+    request: str | None = None,
+    handled: str | None = None,
+) -> JobView:
+    """A body in which `ask` is asked for and `published` is shown."""
+    meta: dict[str, Any] = {
+        "uid": "u",
+        "namespace": "n",
+        "name": "j",
+        "generation": generation,
+        "resourceVersion": "7",
+        "finalizers": [DRAIN_FINALIZER] if held else [],
+        "annotations": {"rollup-operator.dev/run-requested-at": request} if request else {},
+    }
+    spec: dict[str, Any] = {}
+    if ask is Ask.DELETED:
+        meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        spec["desiredState"] = "started"
+    elif ask is not None:
+        spec["desiredState"] = ask.value
+    status: dict[str, Any] = {"observedGeneration": generation if observed is None else observed}
+    if published is not None:
+        status["state"] = published.value
+    if handled is not None:
+        status["lastHandledRunRequest"] = handled
+    return JobView.of({"metadata": meta, "spec": spec, "status": status})
+
+
+def running(kind: RunKind = RunKind.INDEX, age: float = LONG, halted: float | None = None) -> RunFacts:
+    return RunFacts(kind, age, halted, "reading")
+
+
+def at(state: State, ask: Ask, facts: Facts, **more: Any) -> tuple[JobView, Facts]:
+    """A job that is in `state` in truth."""
+    match state:
+        case State.STOPPED | State.STARTED:
+            return job(ask, state, **more), facts
+        case State.INDEXING:
+            return job(ask, State.STARTED, **more), replace(facts, run=running())
+        case _:
+            return job(ask, State.STARTED, **more), replace(facts, run=running(halted=LONG))
+
+
+ARMED = Facts(schedule=HOURLY, settled=True, next_tick=NOW + timedelta(minutes=5))
+
+
+@pytest.mark.parametrize(("state", "ask"), TABLE)
+def test_a_state_of_the_table_is_found_where_it_says(state: State, ask: Ask) -> None:
+    assert where(*at(state, ask, ARMED)) is state
+
+
+EXPECTED = {
+    (State.STOPPED, Ask.STARTED): (State.STARTED, Act.NOTHING),
+    (State.STOPPED, Ask.STOPPED): (State.STOPPED, Act.NOTHING),
+    (State.STOPPED, Ask.DELETED): (None, Act.LET_GO),
+    (State.STARTED, Ask.STARTED): (State.STARTED, Act.NOTHING),
+    (State.STARTED, Ask.STOPPED): (State.STOPPED, Act.NOTHING),
+    (State.STARTED, Ask.DELETED): (None, Act.LET_GO),
+    (State.INDEXING, Ask.STARTED): (State.INDEXING, Act.NOTHING),
+    (State.INDEXING, Ask.STOPPED): (None, Act.HALT),
+    (State.INDEXING, Ask.DELETED): (None, Act.HALT),
+    (State.STOPPING, Ask.STARTED): (State.STOPPING, Act.NOTHING),
+    (State.STOPPING, Ask.STOPPED): (State.STOPPING, Act.NOTHING),
+    (State.ABORTING, Ask.DELETED): (State.ABORTING, Act.NOTHING),
+}
+
+
+@pytest.mark.parametrize(("state", "ask"), [k for k in product(State, Ask) if k in EXPECTED])
+def test_each_cell_between_ticks(state: State, ask: Ask) -> None:
+    decision = decide(*at(state, ask, ARMED), NOW)
+    assert (decision.show, decision.act) == EXPECTED[state, ask]
+
+
+def test_the_table_names_every_cell_that_can_be() -> None:
+    assert set(TABLE) == set(EXPECTED)
+
+
+TICK = replace(ARMED, next_tick=NOW)
+
+
+@pytest.mark.parametrize(("state", "ask"), TABLE)
+def test_a_tick_runs_only_a_started_job_and_is_dropped_elsewhere(state: State, ask: Ask) -> None:
+    decision = decide(*at(state, ask, TICK), NOW)
+    assert (decision.act is Act.RUN) == ((state, ask) == (State.STARTED, Ask.STARTED))
+    if ask is Ask.STARTED:
+        assert decision.next_tick == NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(("state", "ask"), TABLE)
+def test_a_request_is_recorded_in_any_state_and_runs_only_from_started(state: State, ask: Ask) -> None:
+    view, facts = at(state, ask, ARMED, request="now")
+    decision = decide(view, facts, NOW)
+    assert (decision.act is Act.RUN) == ((state, ask) == (State.STARTED, Ask.STARTED))
+    if decision.show is not None:
+        waits_for_started = (state, ask) == (State.STOPPED, Ask.STARTED)
+        assert decision.handled_request == (None if waits_for_started else "now")
+
+
+def test_a_request_already_handled_runs_nothing() -> None:
+    view = job(Ask.STARTED, State.STARTED, request="now", handled="now")
+    assert decide(view, ARMED, NOW).act is Act.NOTHING
+
+
+def test_nothing_runs_before_started_was_accepted() -> None:
+    for published, observed in ((State.STOPPED, 1), (State.STARTED, 0), (None, -1)):
+        view = job(Ask.STARTED, published, observed=observed, request="now")
+        decision = decide(view, TICK, NOW)
+        assert decision.act is Act.NOTHING
+        assert decision.show is State.STARTED
+
+
+def test_the_finalizer_comes_before_the_first_claim_and_the_tick_waits_for_it() -> None:
+    decision = decide(job(Ask.STARTED, State.STARTED, held=False), TICK, NOW)
+    assert decision.act is Act.HOLD
+    assert decision.next_tick == NOW
+    assert decide(job(Ask.STARTED, State.STARTED), replace(TICK, next_tick=decision.next_tick), NOW).act is Act.RUN
+
+
+@pytest.mark.parametrize(
+    ("ask", "run", "shown"),
+    [
+        (Ask.STARTED, running(age=SHORT), None),
+        (Ask.STARTED, running(age=PATIENCE), State.INDEXING),
+        (Ask.STOPPED, running(halted=SHORT), None),
+        (Ask.STOPPED, running(halted=PATIENCE), State.STOPPING),
+        (Ask.DELETED, running(halted=SHORT), None),
+        (Ask.DELETED, running(halted=PATIENCE), State.ABORTING),
+        (Ask.STOPPED, running(RunKind.SETTLE, age=SHORT), None),
+        (Ask.STOPPED, running(RunKind.SETTLE, age=PATIENCE), State.STOPPING),
+    ],
+)
+def test_passing_states_are_shown_only_when_they_last(ask: Ask, run: RunFacts, shown: State | None) -> None:
+    decision = decide(job(ask, State.STARTED), replace(ARMED, run=run), NOW)
+    assert decision.show is shown
+    if shown is None:
+        assert decision.look_again_in is not None
+        assert decision.look_again_in <= PATIENCE
+
+
+def test_a_job_that_was_started_elsewhere_is_settled_before_it_reads_stopped() -> None:
+    facts = replace(ARMED, settled=False)
+    for published in (State.STARTED, State.INDEXING, State.STOPPING, State.ABORTING):
+        decision = decide(job(Ask.STOPPED, published), facts, NOW)
+        assert decision.act is Act.SETTLE
+        assert decision.show is not State.STOPPED
+
+
+def test_a_job_that_was_never_claimed_stops_without_a_look_at_the_store() -> None:
+    decision = decide(job(Ask.STOPPED, State.STARTED, held=False), replace(ARMED, settled=False), NOW)
+    assert (decision.show, decision.act) == (State.STOPPED, Act.NOTHING)
+
+
+def test_a_stop_that_cannot_settle_stays_stopping_and_says_why() -> None:
+    trouble = Trouble(Reason.STORE_UNAVAILABLE, "locked by 42", transient=True)
+    facts = replace(ARMED, settled=False, trouble=trouble, retry_in=3.0)
+    decision = decide(job(Ask.STOPPED, State.STARTED), facts, NOW)
+    assert (decision.show, decision.act) == (State.STOPPING, Act.NOTHING)
+    assert (decision.ready, decision.reason) == (False, Reason.STORE_UNAVAILABLE)
+    assert "locked by 42" in decision.message
+    assert decision.look_again_in == 3.0
+    assert decide(job(Ask.STOPPED, State.STARTED), replace(facts, retry_in=0.0), NOW).act is Act.SETTLE
+
+
+def test_an_invalid_spec_stops_as_any_other_and_starts_nothing() -> None:
+    invalid = replace(ARMED, schedule=None, invalid="spec.cron: no")
+    stopped = decide(job(Ask.STOPPED, State.STARTED), invalid, NOW)
+    assert (stopped.show, stopped.ready, stopped.stalled, stopped.reason) == (
+        State.STOPPED, False, True, Reason.INVALID_SPEC,
+    )  # fmt: skip
+    asked = decide(job(Ask.STARTED, State.STOPPED), invalid, NOW)
+    assert (asked.show, asked.stalled) == (State.STOPPED, True)
+    going_on = decide(job(Ask.STARTED, State.INDEXING), replace(invalid, run=running()), NOW)
+    assert (going_on.act, going_on.show, going_on.stalled) == (Act.NOTHING, State.INDEXING, True)
+    armed = decide(job(Ask.STARTED, State.STARTED), replace(invalid, next_tick=NOW), NOW)
+    assert (armed.act, armed.show) == (Act.NOTHING, State.STARTED)
+    assert decide(job(Ask.STOPPED, State.INDEXING), replace(invalid, run=running()), NOW).act is Act.HALT
+
+
+def test_a_halt_that_takes_long_reports_itself_and_is_not_given_up() -> None:
+    facts = replace(ARMED, drain_timeout=5.0, run=running(halted=5.0))
+    decision = decide(job(Ask.STOPPED, State.STOPPING), facts, NOW)
+    assert (decision.show, decision.reason) == (State.STOPPING, Reason.DRAIN_TIMEOUT)
+    assert "reading" in decision.message
+
+
+@pytest.mark.parametrize(("transient", "stalled"), [(True, False), (False, True)])
+def test_a_failed_run_shows_until_a_good_one(transient: bool, stalled: bool) -> None:
+    facts = replace(ARMED, trouble=Trouble(Reason.SOURCE_NOT_FOUND, "no file", transient), retry_in=9.0)
+    decision = decide(job(Ask.STARTED, State.STARTED), facts, NOW)
+    assert (decision.show, decision.ready, decision.stalled) == (State.STARTED, False, stalled)
+    assert decide(job(Ask.STARTED, State.STARTED), replace(facts, retry_in=0.0), NOW).act is Act.RUN
+
+
+def test_a_permanent_failure_waits_for_a_change() -> None:
+    facts = replace(TICK, trouble=Trouble(Reason.CONFIG_CHANGED, "other groups", transient=False), retry_in=None)
+    assert decide(job(Ask.STARTED, State.STARTED), facts, NOW).act is Act.NOTHING
+    assert decide(job(Ask.STARTED, State.STARTED, request="now"), facts, NOW).act is Act.RUN
+
+
+def test_a_shutdown_ends_runs_begins_none_and_shows_no_change() -> None:
+    facts = replace(TICK, draining=True)
+    assert decide(job(Ask.STARTED, State.STARTED), facts, NOW).act is Act.NOTHING
+    halting = decide(job(Ask.STARTED, State.INDEXING), replace(facts, run=running()), NOW)
+    assert (halting.act, halting.show) == (Act.HALT, None)
+
+
+def test_deletion_removes_documents_only_where_the_policy_says() -> None:
+    delete = replace(ARMED, deletion_policy=DeletionPolicy.DELETE)
+    assert decide(job(Ask.DELETED, State.STOPPED), delete, NOW).act is Act.SETTLE
+    assert decide(job(Ask.DELETED, State.STOPPED), replace(delete, cleaned=True), NOW).act is Act.LET_GO
+    assert decide(job(Ask.DELETED, State.STOPPED), ARMED, NOW).act is Act.LET_GO
+    assert decide(job(Ask.DELETED, State.STARTED), replace(ARMED, settled=False), NOW).act is Act.SETTLE
+    assert decide(job(Ask.DELETED, State.STARTED, held=False), ARMED, NOW).act is Act.NOTHING
+
+
+def test_an_object_that_is_gone_is_halted_then_forgotten() -> None:
+    gone = replace(ARMED, gone=True)
+    assert decide(job(Ask.STARTED, State.INDEXING), replace(gone, run=running()), NOW).act is Act.HALT
+    assert decide(job(Ask.STARTED, State.STARTED), gone, NOW).act is Act.FORGET
+
+
+@pytest.mark.parametrize(("state", "ask"), TABLE)
+@pytest.mark.parametrize("settled", [True, False])
+@pytest.mark.parametrize("broken", [True, False])
+@pytest.mark.parametrize("draining", [True, False])
+def test_stopped_is_never_shown_while_a_run_exists(
+    state: State, ask: Ask, settled: bool, broken: bool, draining: bool
+) -> None:
+    trouble = Trouble(Reason.RUN_FAILED, "x", transient=True) if broken else None
+    facts = replace(TICK, settled=settled, trouble=trouble, retry_in=0.0 if broken else None, draining=draining)
+    view, facts = at(state, ask, facts)
+    decision = decide(view, facts, NOW)
+    if decision.show is State.STOPPED:
+        assert facts.run is None
+        assert decision.act not in (Act.RUN, Act.SETTLE)
+
+
+@pytest.mark.parametrize(("state", "ask"), TABLE)
+def test_what_was_published_is_not_written_again(state: State, ask: Ask) -> None:
+    view, facts = at(state, ask, ARMED)
+    decision = decide(view, facts, NOW)
+    if decision.show is None:
+        return
+    report = Report(None, None, None, None)
+    status = status_of(view, decision, report, NOW)
+    later = JobView.of(
+        {
+            "metadata": {
+                "uid": "u", "namespace": "n", "name": "j", "generation": 1, "resourceVersion": "8",
+                "finalizers": [DRAIN_FINALIZER], **({"deletionTimestamp": "x"} if view.deleting else {}),
+            },
+            "spec": view.raw_spec,
+            "status": status,
+        }
+    )  # fmt: skip
+    again = decide(later, replace(facts, next_tick=decision.next_tick), NOW + timedelta(seconds=1))
+    if again.show is not None:
+        new = status_of(later, again, Report.published(later.status), NOW + timedelta(seconds=1))
+        changed = set(difference(status, new))
+        # A job that left `stopped` shows its state; everything else stands as it was written.
+        assert changed == set()
