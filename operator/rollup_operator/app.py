@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
+import resource
 import signal
 import socket
 import uuid
@@ -22,7 +24,7 @@ import structlog
 
 from rollup_operator import handlers
 from rollup_operator.http.app import Endpoint
-from rollup_operator.kube.client import KubeClient
+from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path, stores_path
@@ -52,6 +54,7 @@ class Operator:
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
+        _allow_many_connections()
         self._make()
         watches = kopf.OperatorRegistry()
         handlers.register(watches, registry=self.registry, books=self.books)
@@ -143,10 +146,18 @@ class Operator:
         self.announce(url)
 
     async def _list(self, path: str, kind: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.kube.get(path, resourceVersion="0"))["items"]
-        for body in found:
-            body.setdefault("kind", kind)
-        return found
+        """List a resource, however long it takes until the API server has it."""
+        told = ""
+        while True:
+            try:
+                found: list[dict[str, Any]] = (await self.kube.get(path, resourceVersion="0"))["items"]
+                return found
+            except KubeError as e:
+                missing = f"the {kind} resource is not installed: apply crds/"
+                if (problem := missing if isinstance(e, NotFound) else str(e)) != told:
+                    log.warning("waiting for the API server", problem=problem)
+                    told = problem
+            await asyncio.sleep(random.uniform(0.2, 0.5))  # noqa: S311  # jitter
 
     async def _end(self, **_: Any) -> None:
         await self.endpoint.close()
@@ -181,6 +192,12 @@ async def _keep_freezing() -> None:
         await asyncio.sleep(FREEZE_EVERY)
         gc.collect()
         gc.freeze()
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit of open files as far as allowed: every waiting client holds a connection."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _now() -> datetime:

@@ -110,7 +110,7 @@ class KubeClient:
                 method, path, data=data, headers=headers, params=params, timeout=self._timeout
             ) as answer:
                 text = await answer.read()
-        except aiohttp.ClientConnectorError as e:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
             raise Unreachable(f"cannot connect to the API server: {e}", sent=False) from e
         except (TimeoutError, aiohttp.ClientError, OSError) as e:
             raise Unreachable(f"no answer from the API server: {str(e) or type(e).__name__}", sent=True) from e
