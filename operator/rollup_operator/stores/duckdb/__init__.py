@@ -1,0 +1,5 @@
+"""The embedded store: sources and results in DuckDB, confined to the folder of one namespace."""
+
+from rollup_operator.stores.duckdb.store import DuckDBStore
+
+__all__ = ["DuckDBStore"]

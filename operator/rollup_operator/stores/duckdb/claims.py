@@ -1,0 +1,230 @@
+"""The store's own records, in the schema `_rollup` of the database: claims and targets. Called in a worker.
+
+A claim outlives its holder, its resource and its documents: epochs only grow.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from rollup_operator.model.status import JobStats
+from rollup_operator.stores.base import Claim, Fenced, Owner
+from rollup_operator.stores.duckdb import sql
+from rollup_operator.stores.duckdb.database import Lane
+
+SCHEMA = "_rollup"
+
+_CREATE = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+CREATE TABLE IF NOT EXISTS {SCHEMA}.claims (
+    rollup_index VARCHAR NOT NULL, job_id VARCHAR NOT NULL, holder VARCHAR, epoch BIGINT NOT NULL,
+    owner VARCHAR NOT NULL, config_hash VARCHAR NOT NULL, position VARCHAR, watermark_ms BIGINT, stats VARCHAR NOT NULL,
+    page_hint DOUBLE, target VARCHAR, revision BIGINT NOT NULL, exported BIGINT, updated_ms BIGINT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS {SCHEMA}.targets (
+    target VARCHAR NOT NULL, rollup_index VARCHAR NOT NULL, job_id VARCHAR NOT NULL, created_ms BIGINT NOT NULL
+);
+"""
+_COLUMNS = (
+    "rollup_index, job_id, holder, epoch, owner, config_hash, position, watermark_ms, stats, page_hint, target, "
+    "revision, exported"
+)
+_NOW = "epoch_ms(now())"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of the claims."""
+
+    claim: Claim
+    """`holder` is empty where nobody holds it."""
+    owner: Owner
+    config_hash: str
+    target: str | None
+    """Name of the result table, a new one each time it is made."""
+    revision: int
+    """Grows with every change of the documents."""
+    exported: int | None
+    """The revision that was exported last."""
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody holds the claim, or died holding it."""
+        return bool(self.claim.holder)
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether a new configuration would continue what another one began."""
+        return self.claim.position is not None or self.target is not None
+
+
+def prepare(lane: Lane) -> None:
+    """Create the tables where they are missing."""
+    if not lane.execute(
+        f"SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = '{SCHEMA}' "
+        "AND table_name = 'targets'"
+    ):
+        lane.execute(_CREATE)
+
+
+def exists(lane: Lane) -> bool:
+    """Whether the database has any records."""
+    return bool(
+        lane.execute(
+            f"SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = '{SCHEMA}' "
+            "AND table_name = 'claims'"
+        )
+    )
+
+
+def look(lane: Lane, key: tuple[str, str]) -> Record | None:
+    """Return a job's record."""
+    rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ?", key)
+    return _record(rows[0]) if rows else None
+
+
+def held(lane: Lane) -> list[Record]:
+    """Return the records that somebody holds."""
+    rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE holder IS NOT NULL ORDER BY 1, 2")
+    return [_record(r) for r in rows]
+
+
+def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str) -> Record:
+    """Make the record ours under the next epoch. The caller holds a transaction, and has judged the record."""
+    owner_text = orjson.dumps([owner.cluster, owner.namespace, owner.name, owner.uid]).decode()
+    if look(lane, key) is None:
+        lane.execute(
+            f"INSERT INTO {SCHEMA}.claims BY NAME SELECT ? AS rollup_index, ? AS job_id, ? AS holder, 1 AS epoch, "
+            f"? AS owner, ? AS config_hash, ? AS stats, 0 AS revision, {_NOW} AS updated_ms",
+            [*key, holder, owner_text, config_hash, JobStats().model_dump_json()],
+        )
+    else:
+        lane.execute(
+            f"UPDATE {SCHEMA}.claims SET holder = ?, epoch = epoch + 1, owner = ?, config_hash = ?, "
+            f"updated_ms = {_NOW} WHERE rollup_index = ? AND job_id = ?",
+            [holder, owner_text, config_hash, *key],
+        )
+    record = look(lane, key)
+    assert record is not None
+    return record
+
+
+def check(lane: Lane, claim: Claim) -> Record:
+    """Return the record, if it is still as the claim says. Raises Fenced."""
+    record = look(lane, claim.key)
+    if record is None or (record.claim.holder, record.claim.epoch) != (claim.holder, claim.epoch):
+        now = f"{record.claim.holder or 'nobody'} with epoch {record.claim.epoch}" if record else "gone"
+        raise Fenced(f"the claim of epoch {claim.epoch} was taken over: its holder is now {now}")
+    return record
+
+
+def commit_page(lane: Lane, claim: Claim, target: str) -> None:
+    """Record position, counters and what the pager learned, after documents were changed."""
+    _update(
+        lane,
+        claim,
+        "position = ?, stats = ?, page_hint = ?, target = ?, revision = revision + 1",
+        [_dump(claim.position), claim.stats.model_dump_json(), claim.page_hint, target],
+    )
+
+
+def commit_watermark(lane: Lane, claim: Claim) -> None:
+    """Record watermark and counters."""
+    _update(lane, claim, "watermark_ms = ?, stats = ?", [claim.watermark_ms, claim.stats.model_dump_json()])
+
+
+def commit_export(lane: Lane, claim: Claim, revision: int) -> None:
+    """Record that the documents of `revision` were exported."""
+    _update(lane, claim, "exported = ?", [revision])
+
+
+def release(lane: Lane, key: tuple[str, str]) -> None:
+    """Leave the record without a holder."""
+    lane.execute(
+        f"UPDATE {SCHEMA}.claims SET holder = NULL, updated_ms = {_NOW} WHERE rollup_index = ? AND job_id = ?", key
+    )
+
+
+def forget_documents(lane: Lane, key: tuple[str, str], target: str | None) -> None:
+    """Drop the result table, and position, watermark and counters with it. The epoch stays."""
+    if target is not None:
+        lane.execute(f"DROP TABLE IF EXISTS {table(target)}")
+        lane.execute(f"DELETE FROM {SCHEMA}.targets WHERE target = ?", [target])
+    lane.execute(
+        f"UPDATE {SCHEMA}.claims SET position = NULL, watermark_ms = NULL, stats = ?, page_hint = NULL, target = NULL, "
+        f"revision = revision + 1, exported = NULL, updated_ms = {_NOW} WHERE rollup_index = ? AND job_id = ?",
+        [JobStats().model_dump_json(), *key],
+    )
+
+
+def make_target(lane: Lane, key: tuple[str, str], columns: str) -> str:
+    """Create an empty result table and return its name, never used before."""
+    target = uuid.uuid4().hex
+    lane.execute(f"CREATE TABLE {table(target)} ({columns})")
+    lane.execute(f"INSERT INTO {SCHEMA}.targets VALUES (?, ?, ?, {_NOW})", [target, *key])
+    return target
+
+
+def target_stands(lane: Lane, key: tuple[str, str], target: str) -> bool:
+    """Whether the result table is the one that was made for the job."""
+    listed = lane.execute(
+        f"SELECT 1 FROM {SCHEMA}.targets WHERE target = ? AND rollup_index = ? AND job_id = ?", [target, *key]
+    )
+    there = lane.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+        [SCHEMA, f"result_{target}"],
+    )
+    return bool(listed and there)
+
+
+def table(target: str) -> str:
+    """Return the result table's name, quoted."""
+    return f"{SCHEMA}.{sql.name(f'result_{target}')}"
+
+
+def _update(lane: Lane, claim: Claim, changes: str, values: list[Any]) -> None:
+    lane.execute(
+        f"UPDATE {SCHEMA}.claims SET {changes}, updated_ms = {_NOW} "
+        "WHERE rollup_index = ? AND job_id = ? AND holder = ? AND epoch = ?",
+        [*values, *claim.key, claim.holder, claim.epoch],
+    )
+
+
+def _dump(value: object) -> str | None:
+    return orjson.dumps(value).decode() if value is not None else None
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    (
+        rollup_index,
+        job_id,
+        holder,
+        epoch,
+        owner,
+        config_hash,
+        position,
+        watermark,
+        stats,
+        hint,
+        target,
+        revision,
+        exported,
+    ) = row
+    return Record(
+        claim=Claim(
+            key=(rollup_index, job_id),
+            holder=holder or "",
+            epoch=epoch,
+            position=orjson.loads(position) if position is not None else None,
+            watermark_ms=watermark,
+            stats=JobStats.model_validate_json(stats),
+            page_hint=hint,
+        ),
+        owner=Owner(*orjson.loads(owner)),
+        config_hash=config_hash,
+        target=target,
+        revision=revision,
+        exported=exported,
+    )

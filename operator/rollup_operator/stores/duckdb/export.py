@@ -1,0 +1,154 @@
+"""A job's result as a Parquet file for users, and that file as Elasticsearch documents.
+
+The file is replaced as a whole: who reads sees the old result or the new one. Its columns are named as the keys of
+Elasticsearch's documents; the time is a TIMESTAMP in UTC. What all rows have in common is in the file's metadata.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import duckdb
+import orjson
+
+from rollup_operator.indexer.documents import Layout, document
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.stores.base import ForbiddenSource, StoreUnavailable
+from rollup_operator.stores.duckdb import sql
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.plan import COUNT
+
+_METADATA = "rollup"
+_NAME_BYTES = 200
+_BATCH = 10_000
+
+
+def layout_of(job_id: str, spec: RollupJobSpec) -> Layout:
+    """Return what the documents of a job have in common."""
+    date, histogram, terms = spec.groups.date_histogram, spec.groups.histogram, spec.groups.terms
+    return Layout(
+        job_id=job_id,
+        date_field=date.field,
+        interval=date.fixed_interval or date.calendar_interval or "",
+        time_zone=date.time_zone,
+        histogram_fields=tuple(histogram.fields) if histogram else (),
+        histogram_interval=histogram.interval if histogram else None,
+        terms_fields=tuple(terms.fields) if terms else (),
+        metrics=tuple((m.field, tuple(m.metrics)) for m in spec.metrics),
+    )
+
+
+def export_path(folder: Path, rollup_index: str, job_id: str) -> Path:
+    """Return where a job's result is exported: `<rollup index>/<job id>.parquet`, the id percent-encoded.
+
+    An id too long for a file's name is cut and ends in its hash.
+    """
+    name = quote(job_id, safe="")
+    if len(name) > _NAME_BYTES:
+        name = f"{name[:_NAME_BYTES]}~{hashlib.sha256(job_id.encode()).hexdigest()[:16]}"
+    return folder / rollup_index / f"{name}.parquet"
+
+
+def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> None:
+    """Write the result table to `path`, replacing the file at once and durably. Called in a worker.
+
+    Raises ForbiddenSource when the rollup index's folder is a link out of the namespace's.
+    """
+    check_inside(folder, path)
+    columns = ", ".join(f"{expression} AS {sql.name(name)}" for name, expression in _columns(layout))
+    order = ", ".join(sql.name(k) for k in layout.group_keys())
+    description = sql.text(orjson.dumps(layout.to_json()).decode())
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        lane.execute(
+            f"COPY (SELECT {columns} FROM {table} ORDER BY {order}) TO {sql.text(str(part))} "
+            f"(FORMAT parquet, KV_METADATA {{{_METADATA}: {description}}})"
+        )
+        _sync(part)
+        part.replace(path)
+        _sync(path.parent)
+    except OSError as e:
+        raise StoreUnavailable(f"the result cannot be exported to {path.parent.name}/{path.name}: {e.strerror}") from e
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def remove(folder: Path, path: Path) -> None:
+    """Delete an exported file, and its folder when it was the last one."""
+    check_inside(folder, path)
+    with suppress(FileNotFoundError):
+        path.unlink()
+        _sync(path.parent)
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
+def check_inside(folder: Path, path: Path) -> None:
+    """Raise ForbiddenSource when the file would lie outside the namespace's folder."""
+    if Path(os.path.realpath(path.parent)) != folder / path.parent.name:
+        raise ForbiddenSource(
+            f"spec.rollupIndex: {path.parent.name!r} in the namespace's data folder is a link: make it a folder"
+        )
+
+
+def documents_of(parquet_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield id and document of every bucket in an exported file, by time; the operator may run meanwhile.
+
+    Raises FileNotFoundError, or ValueError when the file is no exported result.
+    """
+    if not parquet_path.is_file():
+        raise FileNotFoundError(f"there is no file {parquet_path}")
+    source = sql.files("read_parquet", [str(parquet_path)])
+    with duckdb.connect(
+        config={"autoload_known_extensions": False, "autoinstall_known_extensions": False}
+    ) as connection:
+        try:
+            found = connection.execute(
+                f"SELECT value FROM parquet_kv_metadata({sql.path_list([str(parquet_path)])}) WHERE key = ?",
+                [_METADATA.encode()],
+            ).fetchone()
+            if found is None:
+                raise ValueError(
+                    f"{parquet_path} is not the result of a rollup job: it has no description of its documents"
+                )
+            layout = Layout.from_json(orjson.loads(found[0]))
+            names = [name for name, _ in _columns(layout)]
+            time, *rest = (sql.name(n) for n in names)
+            rows = connection.execute(f"SELECT {', '.join([f'epoch_ms({time})', *rest])} FROM {source}")
+            keys = len(layout.group_keys())
+            while batch := rows.fetchmany(_BATCH):
+                for row in batch:
+                    values = dict(zip(names[keys + 1 :], row[keys + 1 :], strict=True))
+                    yield document(layout, row[:keys], row[keys], values)
+        except duckdb.Error as e:
+            raise ValueError(f"{parquet_path} cannot be read: {str(e).splitlines()[0]}") from e
+
+
+def _columns(layout: Layout) -> list[tuple[str, str]]:
+    """Return the file's columns and how the result table gives them: time, other groups, count, metrics."""
+    time, *others = layout.group_keys()
+    columns = [(f"{time}.timestamp", f"make_timestamp({sql.name(time)} * 1000)")]
+    columns += [(f"{key}.value", sql.name(key)) for key in others]
+    columns.append((f"{time}._count", COUNT))
+    stored = {"min": "min", "max": "max", "sum": "sum", "avg": "sum", "value_count": "count"}
+    for field, metrics in layout.metrics:
+        for metric in metrics:
+            columns.append((f"{field}.{metric}.value", sql.name(f"{field}.{stored[metric]}")))
+            if metric == "avg":
+                columns.append((f"{field}.avg._count", sql.name(f"{field}.count")))
+    return columns
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,166 @@
+"""The reading side of a run: what is due, in which order it lies, and one page after the other. Called in a worker.
+
+Where the source lies in the order of time, a page reads its range only. Where it does not, each page would read all of
+it: then all that is due is summarised once, at the first page, and the pages are cut from that.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rollup_operator.indexer.bounds import Bounds
+from rollup_operator.indexer.pager import Pager
+from rollup_operator.stores.base import JobConfig, Position, Source
+from rollup_operator.stores.duckdb import order, plan, sources, sql
+from rollup_operator.stores.duckdb.database import SCRATCH, Lane
+from rollup_operator.stores.duckdb.plan import COUNT, Plan
+
+_REREADS = 1.0
+"""So many times may pages read all of the source, beyond the first, before it is summarised once instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A page: the buckets of [start, end), as a statement that gives them."""
+
+    start: int
+    end: int
+    key_from: int
+    """The first bucket's key; before `start` where that is cut by 1970."""
+    buckets: int
+    rows: int
+    last_key: Position
+    select: str
+    table: str | None
+    """The scratch table of this page alone."""
+
+
+@dataclass
+class Reading:
+    """One run's way through its source."""
+
+    bounds: Bounds
+    plan: Plan
+    source: Source
+    spread: float
+    """Part of the source's time that one block of its rows covers: near 0 in order, 1 without any order."""
+    start: int
+    bound: int
+    pager: Pager = field(default_factory=lambda: Pager(1.0, 1.0))
+    _stage: str | None = None
+    _tables: set[str] = field(default_factory=set)
+
+    @classmethod
+    def begin(cls, lane: Lane, config: JobConfig, folder: Path, start: int, bound: int) -> "Reading":
+        """Find, check and measure the source from `start` up to `bound`. Raises the errors of a source."""
+        spec = config.spec
+        found = sources.find(spec.index_pattern, folder, spec.rollup_index, lane)
+        catalog = str(lane.execute("SELECT current_database()")[0][0])
+        relation = found.relation(catalog)
+        types = {str(r[0]): str(r[1]) for r in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
+        made = plan.make_plan(spec, relation, types)
+        ((rows, first, last),) = lane.execute(made.measure(start, bound)) if start < bound else [(0, None, None)]
+        assert isinstance(rows, int)
+        source = Source(
+            shards=found.count,
+            rows=rows,
+            first_ms=first if isinstance(first, int) else None,
+            last_ms=last if isinstance(last, int) else None,
+        )
+        spread = order.spread(lane, found, catalog, made, source)
+        return cls(Bounds.of(spec.groups.date_histogram), made, source, spread, start, bound)
+
+    @property
+    def last_ms(self) -> int:
+        """Time of the last row found at the beginning."""
+        return self.source.last_ms if self.source.last_ms is not None else -1
+
+    @property
+    def span_ms(self) -> float:
+        """What the pager has learned."""
+        return self.pager.span_ms
+
+    def pace(self, aim_s: float, hint: float | None) -> None:
+        """Size pages to take `aim_s` seconds."""
+        first, last = self.source.first_ms or 0, self.source.last_ms or 0
+        self.pager = Pager.begin(aim_s, hint, self.source.rows, first, last)
+
+    def covered(self, page: Range) -> int:
+        """Return how much of the source's time a page covers: beyond the last row there was nothing to read."""
+        return max(1, min(page.end, self.last_ms + 1) - page.start)
+
+    def learn(self, read_ms: int, took_s: float) -> None:
+        """Size the next page after one of `read_ms`."""
+        self.pager = self.pager.learn(read_ms, took_s)
+
+    def next(self, lane: Lane, start: int, bound: int, say: Callable[[int, int], None]) -> Range | None:
+        """Read the first page at or after `start` that has any bucket; None: nothing is left below `bound`."""
+        if start == self.start:
+            if self.source.first_ms is None:
+                return None
+            start = max(start, self.bounds.round_down(self.source.first_ms))
+        while start < bound:
+            end = self.pager.end(self.bounds, start, bound)
+            if end > self.last_ms and bound == self.bound:
+                end = bound
+            say(start, end)
+            if (page := self._read(lane, start, end, bound)) is not None:
+                return page
+            ((_, first, _),) = lane.execute(self.plan.measure(max(0, end), bound)) if end < bound else [(0, None, None)]
+            if not isinstance(first, int):
+                return None
+            start = max(end, self.bounds.round_down(first))
+        return None
+
+    def drop(self, lane: Lane, page: Range) -> None:
+        """Forget a page's buckets."""
+        if page.table in self._tables:
+            lane.execute(f"DROP TABLE IF EXISTS {page.table}")
+            self._tables.discard(page.table)
+
+    def drop_all(self, lane: Lane) -> None:
+        """Forget all that was read and not written."""
+        for table in self._tables:
+            lane.execute(f"DROP TABLE IF EXISTS {table}")
+        self._tables.clear()
+
+    def _read(self, lane: Lane, start: int, end: int, bound: int) -> Range | None:
+        table = None
+        if self._stage is not None or self._is_better_staged(start, bound):
+            select = self._from_stage(lane, start, end, bound)
+        else:
+            table = self._scratch(lane, self.plan.select(plan.segments(self.bounds, start, end)))
+            select = f"SELECT * FROM {table}"
+        key = sql.name(self.plan.date_key)
+        ((buckets, rows, last),) = lane.execute(f"SELECT count(*), sum({COUNT})::BIGINT, max({key}) FROM ({select})")
+        assert isinstance(buckets, int)
+        if not buckets:
+            if table is not None:
+                lane.execute(f"DROP TABLE {table}")
+                self._tables.discard(table)
+            return None
+        assert isinstance(rows, int) and isinstance(last, int)  # noqa: PT018
+        position: dict[str, str | int | float | bool | None] = {self.plan.date_key: last}
+        if self.plan.groups:
+            (values,) = lane.execute(self.plan.last_key(f"({select})", last))
+            position.update({g.name: v for g, v in zip(self.plan.groups, values, strict=True)})  # type: ignore[misc]
+        return Range(start, end, min(start, self.bounds.round_down(start)), buckets, rows, position, select, table)
+
+    def _is_better_staged(self, start: int, bound: int) -> bool:
+        pages = (min(bound, self.last_ms + 1) - start) / self.pager.span_ms
+        return pages * self.spread > _REREADS
+
+    def _from_stage(self, lane: Lane, start: int, end: int, bound: int) -> str:
+        key = sql.name(self.plan.date_key)
+        if self._stage is None:
+            due = self.plan.select(plan.segments(self.bounds, start, bound))
+            self._stage = self._scratch(lane, f"{due} ORDER BY {key}")
+        first = min(start, self.bounds.round_down(start))
+        return f"SELECT * FROM {self._stage} WHERE {key} >= {first} AND {key} < {end}"
+
+    def _scratch(self, lane: Lane, select: str) -> str:
+        table = f"{SCRATCH}.{sql.name(uuid.uuid4().hex)}"
+        lane.execute(f"CREATE TABLE {table} AS {select}")
+        self._tables.add(table)
+        return table

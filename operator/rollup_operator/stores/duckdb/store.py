@@ -1,0 +1,148 @@
+"""A RollupStore of the kind duckdb: one database file below `<data root>/<namespace>/`."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+from weakref import WeakSet
+
+import duckdb
+
+from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
+from rollup_operator.stores.base import Claim, HeldClaim, JobConfig, Owner, StoreUnavailable
+from rollup_operator.stores.duckdb import claims, export
+from rollup_operator.stores.duckdb.database import Database, Lane
+from rollup_operator.stores.duckdb.session import DuckDBSession, Served
+
+T = TypeVar("T")
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_DATABASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
+
+
+class DuckDBStore:
+    """The store of one namespace and database file. The file is open only while something uses it."""
+
+    def __init__(
+        self,
+        root: Path,
+        namespace: str,
+        spec: DuckDBStoreSpec,
+        *,
+        page_seconds: float,
+        is_alive: Callable[[Owner], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Pages aim to take `page_seconds`. `is_alive` is asked, in the event loop, about another owner of a record.
+
+        Raises StoreUnavailable when the namespace or the file's name leads elsewhere. No I/O.
+        """
+        if not _NAMESPACE.fullmatch(namespace):
+            raise StoreUnavailable(f"namespace {namespace!r} cannot be the name of a folder")
+        if not _DATABASE.fullmatch(spec.database):
+            raise StoreUnavailable(
+                f"spec.duckdb.database is {spec.database!r}: "
+                "use a path below the namespace's data folder, as in rollup.duckdb"
+            )
+        self._folder = root / namespace
+        self._name = spec.database
+        self._page_seconds, self._is_alive, self._clock = page_seconds, is_alive, clock
+        self._sessions: WeakSet[DuckDBSession] = WeakSet()
+        self._closed = False
+
+    @property
+    def distribution(self) -> str:
+        """Return duckdb."""
+        return "duckdb"
+
+    @cached_property
+    def _database(self) -> Database:
+        folder = Path(os.path.realpath(self._folder))
+        return Database.at(folder / self._name, folder)
+
+    async def check(self) -> str:
+        """Return DuckDB's version, after opening the file where there is one. Raises StoreUnavailable."""
+
+        def make_folder() -> None:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as e:
+                raise StoreUnavailable(f"the data folder {self._folder.name!r} cannot be made: {e.strerror}") from e
+            if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
+                raise StoreUnavailable(f"the data folder {self._folder.name!r} cannot be written to")
+
+        await asyncio.to_thread(make_folder)
+        await self._with_lane("opening", lambda lane: lane.execute("SELECT 1"), None)
+        return duckdb.__version__
+
+    def session(self, config: JobConfig, holder: str) -> DuckDBSession:
+        """Return a session for one run of a job."""
+        served = Served(self._database, self._page_seconds, self._is_alive, self._clock)
+        session = DuckDBSession(served, config, holder)
+        self._sessions.add(session)
+        return session
+
+    async def held_claims(self) -> Sequence[HeldClaim]:
+        """List the claims that some holder has now, dead or alive."""
+
+        def work(lane: Lane) -> list[HeldClaim]:
+            held = claims.held(lane) if claims.exists(lane) else []
+            return [HeldClaim(r.claim.key, r.claim.holder, r.claim.epoch, r.owner) for r in held]
+
+        return await self._with_lane("listing claims", work, [])
+
+    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Claim | None:
+        """Take the claim from whoever has it; with `delete_documents`, delete the result and its export too.
+
+        The lock on the file has shown already that no other process is at work on it; a run of this process that
+        goes on is fenced. A record of another living job is not this job's: None.
+        """
+        key = config.key
+
+        def work(lane: Lane) -> Claim | None:
+            record = claims.look(lane, key) if claims.exists(lane) else None
+            if record is None:
+                return None
+            if record.held:
+                claims.take(lane, key, holder, record.owner, record.config_hash)
+                claims.release(lane, key)
+            if delete_documents:
+                claims.forget_documents(lane, key, record.target)
+            after = claims.look(lane, key)
+            return after.claim if after is not None else None
+
+        def owner(lane: Lane) -> Owner | None:
+            record = claims.look(lane, key) if claims.exists(lane) else None
+            return record.owner if record is not None else None
+
+        other = await self._with_lane("looking at the claim", owner, None)
+        if other is None or (other != config.owner and self._is_alive(other)):
+            return None
+        settled = await self._with_lane("settling", lambda lane: lane.transaction(work), None)
+        if delete_documents:
+            database = self._database
+            await asyncio.to_thread(export.remove, database.folder, export.export_path(database.folder, *key))
+        return settled
+
+    async def close(self) -> None:
+        """End the sessions still open with StoreUnavailable, and close the file."""
+        self._closed = True
+        await asyncio.gather(*(session.close() for session in list(self._sessions)))
+        await asyncio.to_thread(self._database.close_if_idle)
+
+    async def _with_lane(self, what: str, work: Callable[[Lane], T], absent: T) -> T:
+        """Run `work`, or return `absent` where there is no file yet: looking does not make one."""
+        if self._closed:
+            raise StoreUnavailable("the store was closed")
+        database = self._database
+        if not database.is_open and not await asyncio.to_thread(database.path.exists):
+            return absent
+        lane = await database.lane()
+        try:
+            return await lane.run(what, work, interruptible=False)
+        finally:
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(database.pool, database.leave, lane))
