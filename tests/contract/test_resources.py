@@ -7,7 +7,7 @@ from support.api import Api, ApiError, condition
 
 GROUP = "/apis/rollup-operator.dev/v1alpha1"
 CREATE = {"RollupJob": bodies.job, "RollupStore": bodies.store}
-SHORT = {"RollupJob": "rj", "RollupStore": "rs"}
+SHORT = {"RollupJob": "rj", "RollupStore": "rst"}
 kinds = pytest.mark.parametrize("kind", CREATE)
 
 

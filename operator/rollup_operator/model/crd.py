@@ -92,7 +92,7 @@ def store_crd() -> Schema:
     """Return the CustomResourceDefinition of RollupStore."""
     return _crd(
         kind="RollupStore",
-        short="rs",
+        short="rst",
         what="A place that holds source data and rolled-up documents.",
         spec=RollupStoreSpec,
         status=RollupStoreStatus,
