@@ -9,6 +9,7 @@ TESTS ?= tests
 ARGS ?=
 
 VENV := .venv
+PACKAGES := $(VENV)/.packages
 STAMP := $(VENV)/.installed
 # Absolute, because the demo and the tests start processes in other folders.
 BIN := $(CURDIR)/$(VENV)/bin
@@ -69,15 +70,22 @@ clean: ## End what `make up` started; remove .venv, .local and the caches in thi
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
-# One environment for all. Every package is checked against its hash; our own is installed in place, without a
-# build environment of its own, which pip would fill with unchecked packages.
-$(STAMP): requirements/dev.txt requirements/demo-data.txt pyproject.toml
-	@command -v "$(PYTHON)" >/dev/null || { echo 'error: $(PYTHON): command not found; install Python 3.11 or newer, or say which to use: make PYTHON=/path/to/python3' >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: $(PYTHON) is older than Python 3.11; install a newer one and say which: make PYTHON=python3.12' >&2; exit 1; }
-	@echo 'environment: making $(VENV) with the packages of requirements/dev.txt; 20 to 60 seconds, once'
-	@"$(PYTHON)" -m venv --clear $(VENV) || { echo 'error: $(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv first' >&2; exit 1; }
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements/demo-data.txt
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+# One environment for all. Every package is checked against its hash; our own is installed in place, without a build
+# environment of its own, which pip would fill with unchecked packages.
+PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-virtualenv
+
+$(STAMP): $(PACKAGES) pyproject.toml
+	@$(PIP) --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
-	@echo 'environment: ready'
+
+$(PACKAGES): requirements/dev.txt requirements/demo-data.txt
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo 'error: $(PYTHON): command not found; install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'error: $(PYTHON) is older than Python 3.11; install a newer one and name it: make PYTHON=python3.12' >&2; exit 1; }
+	@echo 'environment: making $(VENV) with the packages of requirements/; 20 to 90 seconds, once'
+	@"$(PYTHON)" -m venv --clear $(VENV) || { \
+		echo 'error: $(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv first' >&2; exit 1; }
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --require-hashes --no-deps --no-build-isolation -r requirements/demo-data.txt
+	@touch $@

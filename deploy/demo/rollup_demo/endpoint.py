@@ -1,0 +1,46 @@
+"""The operator's HTTP API as the demo uses it: one request at a time, as any script would send it."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and after how many seconds."""
+
+    status: int
+    body: dict[str, Any]
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint by its URL."""
+
+    url: str
+
+    def post(self, path: str) -> Answer:
+        """Send a POST without a body. Raises OSError when no answer comes."""
+        return self._send("POST", path)
+
+    def get(self, path: str) -> Answer:
+        """Send a GET. Raises OSError when no answer comes."""
+        return self._send("GET", path)
+
+    def _send(self, method: str, path: str) -> Answer:
+        # No proxy: it has no say on loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310  (the URL is the operator's own)
+        began = time.monotonic()
+        try:
+            with opener.open(request, timeout=60) as answer:
+                status, text = answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            status, text = error.code, error.read().decode()
+        body = json.loads(text) if text.startswith("{") else {}
+        return Answer(status, body, text.strip(), time.monotonic() - began)

@@ -1,0 +1,250 @@
+"""The six steps of the demo. Each says what it does, does it, and shows what came out."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local_control_plane import binaries
+from rollup_demo import check, data
+from rollup_demo.check import Job
+from rollup_demo.cluster import JOBS, STORES, Body
+from rollup_demo.errors import DemoError
+from rollup_demo.stack import MANIFESTS, Folder, Stack
+from rollup_demo.tables import Teller
+
+ROLL_UP_GOAL_SECONDS = 2.0
+QUIET_SECONDS = 2.0
+STOP = "/_xpack/rollup/job/positions/_stop?wait_for_completion=true&timeout=10s"
+START = "/_xpack/rollup/job/positions/_start"
+_ATTEMPTS = 5
+_COMMITS_BEFORE_STOP = 4
+
+Jobs = tuple[Job, Job]
+
+
+def demo(folder: Folder, teller: Teller) -> None:
+    """Tell the whole story. Raises DemoError where something is not as promised; all has ended in any case."""
+    with _begin(folder, teller) as stack:
+        flights, positions = _load_and_start(stack, teller, stays=False)
+        _roll_up(stack, flights, teller)
+        _stop_in_the_middle(stack, positions, teller)
+        teller.step("End the operator and the control plane, and remove their data")
+    teller.done("Everything was as promised.")
+
+
+def prepare(folder: Folder, teller: Teller) -> Stack:
+    """Do the first three steps for `make up`, let all run on, and start the job of the flights."""
+    stack = _begin(folder, teller)
+    try:
+        _load_and_start(stack, teller, stays=True)
+    except BaseException:
+        stack.stop()
+        raise
+    return stack
+
+
+def _begin(folder: Folder, teller: Teller) -> Stack:
+    teller.step("Start a real control plane: etcd and kube-apiserver, on free loopback ports")
+    binaries()  # builds them where they are missing, and says how that goes
+    stack = Stack.start(folder.path)
+    teller.say(f"ready at {stack.plane.server}; the CRDs of crds/ are established")
+    return stack
+
+
+def _load_and_start(stack: Stack, teller: Teller, *, stays: bool) -> Jobs:
+    teller.step("Load the flights that left New York in 2013 into Parquet files, a month each")
+    flights, positions = data.load(stack.folder.data)
+    teller.say(f"flights/*.parquet: {flights.rows:,} rows, {flights.first:%Y-%m-%d} to {flights.last:%Y-%m-%d}")
+    teller.say(f"positions/*.parquet: {positions.rows:,} rows, where each was every {data.POSITION_MINUTES} minutes")
+
+    teller.step("Start the operator as a process of its own, and apply a RollupStore and a RollupJob")
+    stack.start_operator(stays=stays)
+    teller.say(f"serving the Elasticsearch rollup API at {stack.endpoint.url}")
+    for name in ("store", "flights", "positions"):
+        if name != "positions" or stays:
+            teller.command(stack.cluster.apply(MANIFESTS / f"{name}.yaml"))
+    stack.cluster.wait(f"{STORES}/default", _ready, seconds=20, what="RollupStore default Ready")
+    stack.cluster.wait(f"{JOBS}/flights", _shows("started"), seconds=20, what="RollupJob flights started")
+    return (
+        Job("flights", "flights-hourly", "1 hour", ("dep_delay", "arr_delay", "air_time", "distance"), flights),
+        Job("positions", "positions-5m", "5 minutes", ("minutes_flown", "miles_flown"), positions),
+    )
+
+
+def _roll_up(stack: Stack, job: Job, teller: Teller) -> None:
+    teller.step("Roll the flights up by hour, carrier and origin, and compare with a direct query")
+    seconds = _run(stack, job)
+    teller.command("kubectl get rollupjobs")
+    teller.block(stack.cluster.table("flights"))
+    found = check.reconcile(job, stack.folder.data)
+    teller.documents(
+        f"The busiest of {found.documents:,} documents in {job.rollup_index}",
+        job.metrics[1],
+        check.busiest(job, stack.folder.data, rows=5),
+    )
+    teller.reconciliation("Result against source", found)
+    if not found.holds:
+        raise DemoError("the result of job flights differs from a direct query of its source")
+    verdict = "under" if seconds < ROLL_UP_GOAL_SECONDS else "OVER"
+    teller.say(
+        f"{job.source.rows:,} rows became {found.documents:,} documents in {seconds:.2f} s, "
+        f"{verdict} the goal of {ROLL_UP_GOAL_SECONDS:g} s"
+    )
+    # Quiet for the next step, which looks for writes.
+    stack.cluster.patch(job.name, {"spec": {"desiredState": "stopped"}})
+    stack.cluster.wait(f"{JOBS}/{job.name}", _stopped, seconds=20, what=f"RollupJob {job.name} stopped")
+
+
+def _run(stack: Stack, job: Job) -> float:
+    """Ask for a run and wait until it has reached the source's end; return the seconds that took."""
+    began = time.monotonic()
+    request = stack.cluster.ask_for_run(job.name)
+    stack.cluster.wait(
+        f"{JOBS}/{job.name}",
+        lambda body: _finished(body, job, request),
+        seconds=120,
+        what=f"the end of a run of {job.name}",
+    )
+    return time.monotonic() - began
+
+
+def _stop_in_the_middle(stack: Stack, job: Job, teller: Teller) -> None:
+    teller.step(f"Start a long backfill of {job.source.rows:,} rows, and stop it in the middle through the API")
+    teller.command(stack.cluster.apply(MANIFESTS / "positions.yaml"))
+    stack.cluster.wait(f"{JOBS}/{job.name}", _stopped, seconds=20, what=f"RollupJob {job.name} seen")
+    stopped = _interrupt(stack, job, teller)
+    status = stopped["status"]
+    teller.block(stack.cluster.table(job.name))
+    teller.say(f"position: {status['position']}")
+    share = status["stats"]["documentsProcessed"] / job.source.rows
+    teller.say(f"{status['stats']['documentsProcessed']:,} of {job.source.rows:,} rows are rolled up: {share:.0%}")
+    _must_be_quiet(stack, job, stopped, teller)
+
+    _start(stack, job, teller)
+    seconds = _run(stack, job)
+    body = stack.cluster.job(job.name)
+    read = body["status"]["stats"]["documentsProcessed"]
+    teller.say(f"went on from that position to the end in {seconds:.1f} s; rows read in all, both runs: {read:,}")
+    found = check.reconcile(job, stack.folder.data)
+    teller.reconciliation("Stopped and continued, against an uninterrupted grouping", found)
+    if not found.holds:
+        raise DemoError("the result of the interrupted job differs from that of an uninterrupted one")
+    if read != job.source.rows:
+        raise DemoError(
+            f"{read:,} rows were read for a source of {job.source.rows:,}: the job did not go on where it was"
+        )
+
+
+def _interrupt(stack: Stack, job: Job, teller: Teller) -> Body:
+    """Start the job and stop it once some pages are committed; return it as it stands then."""
+    for attempt in range(_ATTEMPTS):
+        _start(stack, job, teller)
+        began = time.monotonic()
+        stack.cluster.ask_for_run(job.name)
+        indexing = stack.cluster.wait(f"{JOBS}/{job.name}", _shows("indexing"), seconds=30, what=f"{job.name} indexing")
+        _until_written(stack.folder.data, times=_COMMITS_BEFORE_STOP * (attempt + 1))
+        teller.say(f"state {indexing['status']['state']} after {time.monotonic() - began:.1f} s; now stop it:")
+        teller.command(f"curl -XPOST '$ROLLUP_URL{STOP}'")
+        answer = stack.endpoint.post(STOP)
+        teller.block(f"{answer.text}   HTTP {answer.status} after {answer.seconds * 1000:.0f} ms")
+        if (answer.status, answer.body) != (200, {"stopped": True}):
+            raise DemoError(f"the stop was answered {answer.status}: {answer.text}")
+        body = stack.cluster.job(job.name)
+        if not _stopped(body):
+            raise DemoError(f"the stop was answered with success, but the status says {body['status']}")
+        position = body["status"].get("position")
+        if position is not None and _position(position, job) < job.source.last and not body["status"].get("watermark"):
+            return body
+        teller.say("that was not the middle; once more")
+    raise DemoError(f"{_ATTEMPTS} attempts to stop {job.name} in the middle all missed it")
+
+
+def _start(stack: Stack, job: Job, teller: Teller) -> None:
+    teller.command(f"curl -XPOST '$ROLLUP_URL{START}'")
+    answer = stack.endpoint.post(START)
+    teller.block(f"{answer.text}   HTTP {answer.status} after {answer.seconds * 1000:.0f} ms")
+    if (answer.status, answer.body) != (200, {"started": True}):
+        raise DemoError(f"the start was answered {answer.status}: {answer.text}")
+    stack.cluster.wait(f"{JOBS}/{job.name}", _shows("started"), seconds=20, what=f"{job.name} started")
+
+
+def _must_be_quiet(stack: Stack, job: Job, stopped: Body, teller: Teller) -> None:
+    """Look for a while for any write after a stop. Raises DemoError when there is one."""
+    # The embedded database is closed a moment after its last user has left, which folds its log into its file.
+    log = stack.folder.data / "rollup.duckdb.wal"
+    deadline = time.monotonic() + 2
+    while log.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    before = _files(stack.folder.data)
+    for body in stack.cluster.changes(f"{JOBS}/{job.name}", stopped, seconds=QUIET_SECONDS):
+        raise DemoError(f"job {job.name} was written to after its stop: {body['status']}")
+    after = _files(stack.folder.data)
+    if before != after:
+        changed = sorted(str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        raise DemoError(f"files were written after the stop: {', '.join(changed)}")
+    last = check.last_bucket(job, stack.folder.data)
+    position = _position(stopped["status"]["position"], job)
+    if last != position:
+        raise DemoError(f"the last bucket of the result is {last}, the position says {position}")
+    teller.say(
+        f"{QUIET_SECONDS:g} s later: no event of the job (resourceVersion {stopped['metadata']['resourceVersion']}), "
+        f"none of {len(after)} files changed; the result ends where the position says, {last:%Y-%m-%d %H:%M}"
+    )
+
+
+def _until_written(folder: Path, *, times: int) -> None:
+    """Return once the database's files have changed so often: pages are committed meanwhile."""
+    deadline = time.monotonic() + 30
+    seen = _files(folder)
+    while times and time.monotonic() < deadline:
+        time.sleep(0.01)
+        if (now := _files(folder)) != seen:
+            seen, times = now, times - 1
+
+
+def _files(folder: Path) -> Mapping[Path, tuple[int, int]]:
+    found = {}
+    for path in folder.rglob("*"):
+        try:
+            about = path.stat()
+        except FileNotFoundError:
+            continue
+        if path.is_file():
+            found[path.relative_to(folder)] = (about.st_size, about.st_mtime_ns)
+    return found
+
+
+def _position(position: Mapping[str, Any], job: Job) -> datetime:
+    return datetime.fromtimestamp(position[f"{job.source.time_field}.date_histogram"] / 1000, UTC)
+
+
+def _finished(body: Body, job: Job, request: str) -> bool:
+    status = body["status"]
+    last_run, watermark = status.get("lastRun", {}), status.get("watermark")
+    if status.get("lastHandledRunRequest") == request and last_run.get("outcome") in ("Failed", "Fenced"):
+        raise DemoError(f"the run of {job.name} failed: {last_run.get('message')}")
+    return (
+        status.get("lastHandledRunRequest") == request
+        and status.get("state") == "started"
+        and watermark is not None
+        and datetime.fromisoformat(watermark) > job.source.last
+    )
+
+
+def _shows(state: str) -> Any:
+    """Return a test: the job shows that state, decided on its newest spec."""
+
+    def test(body: Body) -> bool:
+        status = body.get("status", {})
+        return bool(status.get("state") == state and status.get("observedGeneration") == body["metadata"]["generation"])
+
+    return test
+
+
+_stopped = _shows("stopped")
+
+
+def _ready(body: Body) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in body.get("status", {}).get("conditions", []))

@@ -1,0 +1,118 @@
+"""What the demo prints: steps with the time that has passed, commands as a user would type them, tables."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rollup_demo.check import Reconciliation
+
+STEPS = 6
+
+_HINTS = (
+    ("both jobs, and each change of them", "kubectl get rollupjobs --watch"),
+    (
+        "run the flights now; their result is .local/data/default/flights-hourly/flights.parquet",
+        "kubectl annotate rollupjob flights --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
+    ),
+    (
+        "the result as Elasticsearch documents",
+        ".venv/bin/rollup-operator export .local/data/default/flights-hourly/flights.parquet | head",
+    ),
+    ("start the long backfill", "curl -XPOST $ROLLUP_URL/_rollup/job/positions/_start"),
+    (
+        "have it run now",
+        "kubectl annotate rollupjob positions --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
+    ),
+    (
+        "stop it, and know when it is quiet",
+        'curl -XPOST "$ROLLUP_URL/_rollup/job/positions/_stop?wait_for_completion=true&timeout=10s"',
+    ),
+    (
+        "the same without the API",
+        """kubectl patch rollupjob positions --type merge -p '{"spec":{"desiredState":"stopped"}}'""",
+    ),
+    ("one job as Elasticsearch shows it", "curl $ROLLUP_URL/_rollup/job/positions"),
+    ("what the operator says", "tail -f .local/operator.log"),
+)
+
+
+class Teller:
+    """Writes to standard output, failures to standard error. Times are seconds since it was made."""
+
+    def __init__(self) -> None:
+        """Colours only on a terminal; a fixed width elsewhere, so that logs look the same everywhere."""
+        width = None if sys.stdout.isatty() else 110
+        self._console = Console(highlight=False, width=width)
+        self._errors = Console(stderr=True, highlight=False, width=width)
+        self._began = time.monotonic()
+        self._step = 0
+
+    def step(self, text: str) -> None:
+        """Announce the next step."""
+        self._step += 1
+        elapsed = time.monotonic() - self._began
+        self._console.print(f"\n[bold cyan]{self._step}/{STEPS}[/] [dim]{elapsed:6.1f} s[/]  [bold]{escape(text)}[/]")
+
+    def say(self, text: str) -> None:
+        """Tell what happened, in a line or so."""
+        self._console.print(f"             {escape(text)}", soft_wrap=True)
+
+    def command(self, text: str) -> None:
+        """Show a command that does what was just done."""
+        self._console.print(f"             [green]$[/] {escape(text)}", soft_wrap=True)
+
+    def block(self, text: str) -> None:
+        """Show the output of a command as it is."""
+        for line in text.splitlines():
+            self._console.print(f"               {escape(line)}", soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        """Say what went wrong."""
+        self._errors.print(f"\n[bold red]error:[/] {escape(text)}", soft_wrap=True)
+
+    def done(self, text: str) -> None:
+        """Say the last word."""
+        self._console.print(f"\n[bold green]{escape(text)}[/]  ({time.monotonic() - self._began:.1f} s in all)\n")
+
+    def hints(self, url: str) -> None:
+        """Say what to try with what `make up` has started."""
+        self._console.print("\n[bold]It stays until `make down`. To use it in this shell:[/]")
+        self._console.print("  source .local/env")
+        self._console.print(f"\n[bold]Then, for instance[/] (ROLLUP_URL is {escape(url)}):")
+        for comment, command in _HINTS:
+            self._console.print(f"  [dim]# {escape(comment)}[/]\n  {escape(command)}", soft_wrap=True)
+
+    def documents(self, title: str, metric: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Show some documents of a result."""
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+        for name in ("hour (UTC)", "carrier", "origin"):
+            table.add_column(name)
+        for name in ("flights", f"{metric} min", "avg", "max"):
+            table.add_column(name, justify="right")
+        for at, carrier, origin, count, low, mean, high in rows:
+            table.add_row(f"{at:%Y-%m-%d %H:%M}", carrier, origin, str(count), f"{low:g}", f"{mean:.1f}", f"{high:g}")
+        self._console.print(table)
+
+    def reconciliation(self, title: str, found: Reconciliation) -> None:
+        """Show every number next to that of the direct query."""
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+        table.add_column("what")
+        table.add_column("rolled up", justify="right")
+        table.add_column("direct query", justify="right")
+        table.add_column("")
+        for check in found.checks:
+            verdict = "[green]equal[/]" if check.equal else "[bold red]DIFFERS[/]"
+            table.add_row(check.what, _figure(check.rolled_up), _figure(check.direct), verdict)
+        self._console.print(table)
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:,.4f}"
+    return f"{int(value):,}" if isinstance(value, int | float) else str(value)
