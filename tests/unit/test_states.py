@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+
 from rollup_operator.lifecycle.report import Report, difference, status_of
 from rollup_operator.lifecycle.states import (
     PATIENCE,

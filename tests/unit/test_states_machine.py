@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from rollup_operator.lifecycle.report import Report, difference, status_of
 from rollup_operator.lifecycle.states import Act, Decision, Facts, RunFacts, RunKind, Trouble, decide
 from rollup_operator.model.base import DRAIN_FINALIZER

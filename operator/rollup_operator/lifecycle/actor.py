@@ -8,7 +8,6 @@ always decides what comes next; a failed write waits in a timer, which a newer b
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,29 +15,26 @@ from typing import Literal
 
 import structlog
 
-from rollup_operator.indexer.run import Progress
+from rollup_operator.kube import status as kube_status
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.events import EventRecorder, Regarding
 from rollup_operator.kube.paths import jobs_path
+from rollup_operator.lifecycle.checked import Checked
+from rollup_operator.lifecycle.recovery import Recovery, backoff
 from rollup_operator.lifecycle.report import Report, difference, status_of
-from rollup_operator.lifecycle.states import Act, Decision, Facts, RunFacts, RunKind, Trouble, decide
+from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Ended, Worker
-from rollup_operator.model.base import API_VERSION, DRAIN_FINALIZER
-from rollup_operator.model.conditions import READY, STALLED, Reason
+from rollup_operator.lifecycle.work import Ended, Work, Worker
+from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
-from rollup_operator.model.reader import Ask, JobView
-from rollup_operator.model.schedule import Schedule
+from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
-from rollup_operator.model.validation import InvalidSpec, check
 
 log = structlog.get_logger(__name__)
 
-Send = Callable[[str], Awaitable[Body]]
-"""Sends one write to a path and returns the object as it is then."""
-
-PASSING = {Reason.INVALID_SPEC, Reason.STOPPING, Reason.DELETING, Reason.DRAIN_TIMEOUT, Reason.RUNNING, Reason.STOPPED}
-"""Reasons that say nothing about the last run."""
+LONGEST_TIMER = 600.0
+"""Seconds. A longer timer would miss a step of the wall clock."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +51,12 @@ class Environment:
     forget: Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """The spec of one generation, as far as deciding needs it."""
-
-    generation: int
-    ask: Ask
-    schedule: Schedule | None
-    invalid: str | None
-    deletion_policy: DeletionPolicy
-    drain_timeout: float
-
-
 class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_announced", "_attempts", "_checked", "_cleaned", "_dirty", "_draining", "_env", "_failures", "_gone",
-        "_next_tick", "_ran", "_report", "_reported_at", "_retry_at", "_run", "_settled", "_task", "_timer", "_trouble",
-        "view",
+        "_announced", "_checked", "_cleaned", "_dirty", "_draining", "_env", "_gone", "_lost_writes", "_next_tick",
+        "_ran", "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: Environment) -> None:
@@ -82,10 +65,10 @@ class Actor:
         self._checked: Checked | None = None
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._reported_at = 0.0
-        self._run: RunningWork | None = None
+        self._run: Work | None = None
+        self._recovery = Recovery(view)
         self._settled = self._cleaned = self._gone = self._draining = self._dirty = self._ran = False
-        self._trouble, self._retry_at = _published_trouble(view)
-        self._failures = self._attempts = 0
+        self._lost_writes = 0
         self._next_tick: datetime | None = None
         self._announced: tuple[str, int] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -97,26 +80,31 @@ class Actor:
         """Take in a body; an older one is dropped. Returns whether it was news."""
         if view.age <= self.view.age:
             return False
-        if view.generation != self.view.generation and self._trouble is not None:
-            self._retry_at = 0.0
+        if view.generation != self.view.generation:
+            self._recovery.something_changed()
         self.view = view
-        self.wake()
+        self._stir()
         return True
 
     def store_changed(self) -> None:
         """Look again: the job's store came, went or changed."""
-        if self._trouble is not None:
-            self._retry_at = 0.0
+        self._recovery.something_changed()
         self.wake()
 
     def vanish(self) -> None:
         """The object is gone: end what runs, write nothing more."""
         self._gone = True
-        self.wake()
+        self._stir()
 
     def drain(self) -> None:
         """The operator ends: let a run finish its page, begin nothing."""
         self._draining = True
+        self._stir()
+
+    def _stir(self) -> None:
+        """Have a turn, and halt at once if that is what it will come to: a write that hangs must not hold a stop."""
+        if self._run is not None and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
+            self._halt()
         self.wake()
 
     @property
@@ -161,10 +149,10 @@ class Actor:
                 env.forget(view.uid)
                 return
             case Act.HOLD:
-                await self._finalize(view, add=True)
+                await self._write(view, kube_status.add_finalizer(env.kube, view))
                 return
             case Act.LET_GO:
-                await self._finalize(view, add=False)
+                await self._write(view, kube_status.remove_finalizer(env.kube, view))
                 return
             case Act.HALT:
                 self._halt()
@@ -190,8 +178,8 @@ class Actor:
             run=run.facts(now) if run is not None else None,
             settled=self._settled,
             cleaned=self._cleaned,
-            trouble=self._trouble,
-            retry_in=None if self._retry_at is None else max(0.0, self._retry_at - now),
+            trouble=self._recovery.trouble,
+            retry_in=self._recovery.retry_in(now),
             store_missing=self._env.books.missing((view.namespace, view.store_name)),
             next_tick=self._next_tick,
             report_age=now - self._reported_at,
@@ -200,22 +188,12 @@ class Actor:
         )
 
     def _check(self) -> Checked:
-        """Read the spec, once for each generation and ask. Only a started job keeps its schedule."""
-        view, old = self.view, self._checked
-        if old is not None and (old.generation, old.ask) == (view.generation, view.ask):
+        old = self._checked
+        if old is not None and old.fits(self.view):
             return old
-        try:
-            spec, parsed = check(view)
-            schedule = parsed if view.ask is Ask.STARTED else None
-            timeout = float(spec.drain_timeout_seconds)
-            checked = Checked(view.generation, view.ask, schedule, None, spec.deletion_policy, timeout)
-        except InvalidSpec as e:
-            keep = view.raw_spec.get("deletionPolicy") != DeletionPolicy.DELETE
-            policy = DeletionPolicy.RETAIN if keep else DeletionPolicy.DELETE
-            checked = Checked(view.generation, view.ask, None, str(e), policy, 30.0)
+        checked = self._checked = Checked.of(self.view)
         if old is None or old.schedule != checked.schedule:
             self._next_tick = None
-        self._checked = checked
         return checked
 
     def _snapshot(self) -> None:
@@ -225,8 +203,7 @@ class Actor:
 
     def _look_again(self, seconds: float | None) -> None:
         if seconds is not None:
-            # A long timer would miss a step of the wall clock.
-            self._timer = asyncio.get_running_loop().call_later(min(seconds, 600.0), self.wake)
+            self._timer = asyncio.get_running_loop().call_later(min(seconds, LONGEST_TIMER), self.wake)
 
     # The run task
 
@@ -236,17 +213,11 @@ class Actor:
         self.wake()
 
     def _start(self, kind: RunKind) -> None:
-        loop = asyncio.get_running_loop()
-        work = self._env.worker.begin(
-            kind, self.view, delete=self.view.deleting and self._deletes(), thorough=self._ran
-        )
+        delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
+        self._run = self._env.worker.begin(kind, self.view, delete=delete, thorough=self._ran)
         self._ran = self._ran or kind is RunKind.INDEX
-        self._run = RunningWork(kind, loop.time(), work.progress, work.halt, work.task)
         self._settled = False
-        work.task.add_done_callback(self._ended)
-
-    def _deletes(self) -> bool:
-        return self._check().deletion_policy is DeletionPolicy.DELETE
+        self._run.task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Ended]) -> None:
         assert self._run is not None
@@ -255,7 +226,7 @@ class Actor:
             return
         end = task.result()
         self._settled = end.settled
-        if run.kind is RunKind.SETTLE and self.view.deleting:
+        if run.kind is RunKind.SETTLE and run.deleting:
             self._cleaned = end.settled or end.skipped is not None
             if end.skipped is not None:
                 self._tell("Warning", Reason.DRAIN_SKIPPED, end.skipped)
@@ -263,58 +234,33 @@ class Actor:
         if end.claim is not None:
             report = report.with_claim(end.claim)
         self._report = replace(report, last_run=end.last_run) if end.last_run is not None else report
-        self._judge(end)
+        if end.trouble is not None:
+            self._recovery.failed(end.trouble, asyncio.get_running_loop().time())
+            self._tell("Warning", end.trouble.reason, end.trouble.message)
+        elif end.mended:
+            self._recovery.mended()
         self.wake()
-
-    def _judge(self, end: Ended) -> None:
-        """Keep, set or clear the trouble, and say when to try again."""
-        now = asyncio.get_running_loop().time()
-        if end.trouble is None:
-            if end.mended:
-                self._trouble, self._retry_at, self._failures = None, None, 0
-            return
-        self._trouble = end.trouble
-        self._failures += 1
-        wait = min(300.0, 0.5 * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
-        self._retry_at = now + wait if end.trouble.transient else None
-        self._tell("Warning", end.trouble.reason, end.trouble.message)
 
     # Writes
 
     async def _publish(self, view: JobView, decision: Decision) -> None:
         report = self._report or Report.published(view.status)
         status = status_of(view, decision, report, self._env.now())
-        if decision.show is State.STOPPED and self._trouble is not None:
-            self._trouble, self._retry_at, self._failures = None, None, 0
+        if decision.show is State.STOPPED:
+            self._recovery.mended()
         if not (patch := difference(view.raw_status, status)):
-            self._attempts = 0
+            self._lost_writes = 0
             return
         if decision.stalled or decision.reason is Reason.DRAIN_TIMEOUT:
             self._tell("Warning", decision.reason, decision.message)
-        if decision.refresh or decision.show is not State.INDEXING:
+        if decision.show is not State.INDEXING:
             self._reported_at = asyncio.get_running_loop().time()
-        body = {"metadata": {"resourceVersion": str(view.version)}, "status": patch}
-        await self._write(view, "status", lambda path: self._env.kube.patch(path, body))
+        await self._write(view, kube_status.write_status(self._env.kube, view, patch))
 
-    async def _finalize(self, view: JobView, *, add: bool) -> None:
-        """Add or remove the finalizer on exactly this version of the object."""
-        test = {"op": "test", "path": "/metadata/resourceVersion", "value": str(view.version)}
-        if add:
-            path, value = (
-                ("/metadata/finalizers/-", DRAIN_FINALIZER)
-                if view.finalizers
-                else ("/metadata/finalizers", [DRAIN_FINALIZER])
-            )
-            operation: dict[str, object] = {"op": "add", "path": path, "value": value}
-        else:
-            operation = {"op": "remove", "path": f"/metadata/finalizers/{view.finalizers.index(DRAIN_FINALIZER)}"}
-        await self._write(view, None, lambda path: self._env.kube.json_patch(path, [test, operation]))
-
-    async def _write(self, view: JobView, subresource: str | None, send: Send) -> None:
+    async def _write(self, view: JobView, write: Awaitable[Body]) -> None:
         """Make one write; whatever it answers is a body like any other."""
-        path = jobs_path(view.namespace, view.name, subresource)
         try:
-            answer = await send(path)
+            answer = await write
         except NotFound:
             self.vanish()
         except Conflict:
@@ -324,7 +270,7 @@ class Actor:
             level("write failed", namespace=view.namespace, job=view.name, error=str(e))
             self._write_later()
         else:
-            self._attempts = 0
+            self._lost_writes = 0
             self._learn(answer)
 
     async def _look(self, view: JobView) -> None:
@@ -349,10 +295,10 @@ class Actor:
             self.wake()
 
     def _write_later(self) -> None:
-        self._attempts += 1
-        wait = min(10.0, 0.05 * 2.0 ** min(self._attempts, 8)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        self._lost_writes += 1
         if self._timer is not None:
             self._timer.cancel()
+        wait = backoff(0.1, 10.0, self._lost_writes)
         self._timer = asyncio.get_running_loop().call_later(wait, self.wake)
 
     def _tell(self, kind: Literal["Normal", "Warning"], reason: Reason, message: str) -> None:
@@ -363,35 +309,3 @@ class Actor:
         self._announced = what
         about = Regarding(API_VERSION, "RollupJob", view.namespace, view.name, view.uid)
         self._env.events.record(about, kind, reason.value, message)
-
-
-@dataclass
-class RunningWork:
-    """The job's one run task and what is known of it from outside."""
-
-    kind: RunKind
-    began: float
-    progress: Progress
-    tell_halt: Callable[[], None]
-    task: asyncio.Task[Ended]
-    halted_at: float | None = None
-
-    def halt(self, now: float) -> None:
-        """Tell the run to end, once."""
-        if self.halted_at is None:
-            self.halted_at = now
-            self.tell_halt()
-
-    def facts(self, now: float) -> RunFacts:
-        """Return what deciding needs of it."""
-        halted = None if self.halted_at is None else now - self.halted_at
-        return RunFacts(self.kind, now - self.began, halted, self.progress.describe())
-
-
-def _published_trouble(view: JobView) -> tuple[Trouble | None, float | None]:
-    """Read the trouble of an earlier process from the status: only a good run mends it, so one is tried."""
-    ready = next((c for c in view.status.conditions if c.type == READY), None)
-    if ready is None or ready.status == "True" or ready.reason in PASSING or ready.reason not in set(Reason):
-        return None, None
-    stalled = any(c.type == STALLED and c.status == "True" for c in view.status.conditions)
-    return Trouble(Reason(ready.reason), ready.message, transient=not stalled), 0.0

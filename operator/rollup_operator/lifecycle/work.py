@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
+import structlog
 from pydantic import ValidationError
 
 from rollup_operator.indexer.run import Progress, Run, RunResult
 from rollup_operator.lifecycle.report import rfc3339
-from rollup_operator.lifecycle.states import RunKind, Trouble
+from rollup_operator.lifecycle.states import RunFacts, RunKind, Trouble
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import LastRun, Outcome
 from rollup_operator.stores.base import Claim, JobConfig, Owner, StoreError, StoreNotFound
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,29 @@ class Ended:
     """A deleted job was let go without looking at its store, and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
-    """A run task under way."""
+    """A run task under way, and what is known of it from outside. Times are the event loop's."""
 
+    kind: RunKind
+    began: float
+    deleting: bool
+    """Begun for a deletion: its end is all that the finalizer waits for."""
     progress: Progress
-    halt: Callable[[], None]
     task: asyncio.Task[Ended]
+    _halt: Callable[[], None]
+    _halted_at: float | None = None
+
+    def halt(self, now: float) -> None:
+        """Tell the run to end, once."""
+        if self._halted_at is None:
+            self._halted_at = now
+            self._halt()
+
+    def facts(self, now: float) -> RunFacts:
+        """Return what deciding needs of it."""
+        halted = None if self._halted_at is None else now - self._halted_at
+        return RunFacts(self.kind, now - self.began, halted, self.progress.describe())
 
 
 @dataclass
@@ -55,27 +74,33 @@ class Worker:
     _tasks: set[asyncio.Task[Ended]] = field(default_factory=set)
 
     def begin(self, kind: RunKind, job: JobView, *, delete: bool, thorough: bool) -> Work:
-        """Start a run task. `thorough`: settle even where no claim was held when this process first looked."""
-        key = (job.namespace, job.store_name)
+        """Start a run task.
+
+        `delete`: remove the documents, too. `thorough`: settle even where no claim was held at the first look.
+        """
         progress = Progress()
         if kind is RunKind.INDEX:
-            run = Run(
-                config=self._config(job, job.spec()),
-                holder=self.holder,
-                open_store=lambda: self.books.open(key),
-                slots=self.books.slots(key),
-                now=self.now,
-                progress=progress,
-            )
-            return self._work(progress, run.halt, self._index(run))
-        progress.doing = "releasing what an earlier run left in the store"
-        return self._work(progress, lambda: None, self._settle(job, delete=delete, thorough=thorough))
-
-    def _work(self, progress: Progress, halt: Callable[[], None], work: Coroutine[None, None, Ended]) -> Work:
-        task = asyncio.get_running_loop().create_task(work)
+            run = self._run(job, progress)
+            halt, work = run.halt, self._index(run)
+        else:
+            progress.doing = "releasing what an earlier run left in the store"
+            halt, work = _nothing, self._settle(job, delete=delete, thorough=thorough)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(_classified(work, job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return Work(progress, halt, task)
+        return Work(kind, loop.time(), job.deleting, progress, task, halt)
+
+    def _run(self, job: JobView, progress: Progress) -> Run:
+        key = (job.namespace, job.store_name)
+        return Run(
+            config=self._config(job, job.spec()),
+            holder=self.holder,
+            open_store=lambda: self.books.open(key),
+            slots=self.books.slots(key),
+            now=self.now,
+            progress=progress,
+        )
 
     def _config(self, job: JobView, spec: RollupJobSpec) -> JobConfig:
         owner = Owner(self.cluster, job.namespace, job.name, job.uid)
@@ -116,13 +141,30 @@ class Worker:
         return Ended(settled=True, claim=claim, mended=True)
 
 
+async def _classified(work: Coroutine[None, None, Ended], job: JobView) -> Ended:
+    """Await `work`; what nobody foresaw is a failure like another, and is tried again."""
+    try:
+        return await work
+    except Exception as e:
+        log.exception("run task failed", namespace=job.namespace, job=job.name)
+        return Ended(settled=False, trouble=_unforeseen(e))
+
+
+def _nothing() -> None:
+    """Settling is short and ends by itself."""
+
+
+def _unforeseen(error: Exception) -> Trouble:
+    return Trouble(Reason.RUN_FAILED, f"{type(error).__name__}: {error}", transient=True)
+
+
 def _trouble(result: RunResult) -> Trouble | None:
     error = result.error
     if error is None:
         return None
     if isinstance(error, StoreError):
         return Trouble(error.reason, str(error), error.transient)
-    return Trouble(Reason.RUN_FAILED, f"{type(error).__name__}: {error}", transient=True)
+    return _unforeseen(error)
 
 
 def config_hash(spec: RollupJobSpec) -> str:

@@ -1,0 +1,33 @@
+"""The writes that an actor makes on its own job. Each names the exact version of the object that it was decided on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rollup_operator.kube.client import Body, KubeClient
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.model.base import DRAIN_FINALIZER
+from rollup_operator.model.reader import JobView
+
+
+async def write_status(kube: KubeClient, job: JobView, patch: Mapping[str, Any]) -> Body:
+    """Merge `patch` into the status and return the object as it is then. Raises Conflict on any other version."""
+    body = {"metadata": {"resourceVersion": str(job.version)}, "status": patch}
+    return await kube.patch(jobs_path(job.namespace, job.name, "status"), body)
+
+
+async def add_finalizer(kube: KubeClient, job: JobView) -> Body:
+    """Hold the job's deletion back from now on. Raises Conflict on any other version."""
+    if job.finalizers:
+        return await _on_version(kube, job, {"op": "add", "path": "/metadata/finalizers/-", "value": DRAIN_FINALIZER})
+    return await _on_version(kube, job, {"op": "add", "path": "/metadata/finalizers", "value": [DRAIN_FINALIZER]})
+
+
+async def remove_finalizer(kube: KubeClient, job: JobView) -> Body:
+    """Let the job go. Raises Conflict on any other version."""
+    at = job.finalizers.index(DRAIN_FINALIZER)
+    return await _on_version(kube, job, {"op": "remove", "path": f"/metadata/finalizers/{at}"})
+
+
+async def _on_version(kube: KubeClient, job: JobView, operation: dict[str, Any]) -> Body:
+    test = {"op": "test", "path": "/metadata/resourceVersion", "value": str(job.version)}
+    return await kube.json_patch(jobs_path(job.namespace, job.name), [test, operation])

@@ -1,0 +1,66 @@
+"""After a run that failed: what is told, and when it is tried again."""
+
+import random
+
+from rollup_operator.lifecycle.states import Trouble
+from rollup_operator.model.conditions import READY, STALLED, Reason
+from rollup_operator.model.reader import JobView
+
+FIRST_RETRY = 1.0
+LAST_RETRY = 300.0
+"""Seconds between two tries, doubling from the first to the last, each shortened by up to half at random."""
+
+PASSING = {
+    Reason.INVALID_SPEC,
+    Reason.STOPPING,
+    Reason.DELETING,
+    Reason.DRAIN_TIMEOUT,
+    Reason.RUNNING,
+    Reason.STOPPED,
+}
+"""Reasons that say nothing about the last run."""
+
+
+def backoff(first: float, last: float, failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row, at least one: capped and jittered."""
+    return float(min(last, first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+
+
+class Recovery:
+    """The trouble of one job. Times are the event loop's."""
+
+    __slots__ = ("_failures", "_retry_at", "trouble")
+
+    def __init__(self, job: JobView) -> None:
+        """Begin with what an earlier process published: only a good run mends it, so one is due."""
+        self._failures = 0
+        self.trouble = _published(job)
+        self._retry_at = None if self.trouble is None else 0.0
+
+    def failed(self, trouble: Trouble, now: float) -> None:
+        """Note a failure; a transient one is tried again by itself."""
+        self.trouble = trouble
+        self._failures += 1
+        wait = backoff(FIRST_RETRY, LAST_RETRY, self._failures)
+        self._retry_at = now + wait if trouble.transient else None
+
+    def mended(self) -> None:
+        """A good run, or a job that reads stopped, ends all trouble."""
+        self.trouble, self._retry_at, self._failures = None, None, 0
+
+    def something_changed(self) -> None:
+        """Spec or store changed: what failed may work now."""
+        if self.trouble is not None:
+            self._retry_at = 0.0
+
+    def retry_in(self, now: float) -> float | None:
+        """Return the seconds until the next try; None: only a change helps."""
+        return None if self._retry_at is None else max(0.0, self._retry_at - now)
+
+
+def _published(job: JobView) -> Trouble | None:
+    ready = next((c for c in job.status.conditions if c.type == READY), None)
+    if ready is None or ready.status == "True" or ready.reason not in set(Reason) - PASSING:
+        return None
+    stalled = any(c.type == STALLED and c.status == "True" for c in job.status.conditions)
+    return Trouble(Reason(ready.reason), ready.message, transient=not stalled)
