@@ -13,6 +13,7 @@ import random
 import resource
 import signal
 import socket
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ log = structlog.get_logger(__name__)
 FREEZE_EVERY = 5.0
 """Seconds between two times that settled objects are taken out of the garbage collector's sight: a full collection
 over ten thousand bodies stops the loop for as long as it walks them."""
+
+THAW_EVERY = 3600.0
+"""Seconds between two full collections, which alone see cycles among objects that were frozen while they lived."""
 
 
 @dataclass
@@ -188,8 +192,12 @@ class Operator:
 
 
 async def _keep_freezing() -> None:
+    thawed = time.monotonic()
     while True:
         await asyncio.sleep(FREEZE_EVERY)
+        if time.monotonic() - thawed > THAW_EVERY:
+            gc.unfreeze()
+            thawed = time.monotonic()
         gc.collect()
         gc.freeze()
 

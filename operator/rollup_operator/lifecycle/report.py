@@ -34,7 +34,7 @@ class Report:
 
 def rfc3339(moment: datetime) -> str:
     """Write a time as Kubernetes does: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def rfc3339_ms(epoch_ms: int) -> str:
