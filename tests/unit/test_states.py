@@ -230,9 +230,11 @@ def test_a_failed_run_shows_until_a_good_one(transient: bool, stalled: bool) -> 
     assert decide(job(Ask.STARTED, State.STARTED), replace(facts, retry_in=0.0), NOW).act is Act.RUN
 
 
-def test_a_permanent_failure_waits_for_a_change() -> None:
-    facts = replace(TICK, trouble=Trouble(Reason.CONFIG_CHANGED, "other groups", transient=False), retry_in=None)
+def test_a_permanent_failure_waits_for_a_change_a_tick_or_a_request() -> None:
+    facts = replace(ARMED, trouble=Trouble(Reason.JOB_ID_TAKEN, "by n/other", transient=False), retry_in=None)
     assert decide(job(Ask.STARTED, State.STARTED), facts, NOW).act is Act.NOTHING
+    assert decide(job(Ask.STARTED, State.STARTED), replace(facts, next_tick=NOW), NOW).act is Act.RUN
+    assert decide(job(Ask.STARTED, State.STARTED), replace(facts, retry_in=0.0), NOW).act is Act.RUN
     assert decide(job(Ask.STARTED, State.STARTED, request="now"), facts, NOW).act is Act.RUN
 
 

@@ -239,9 +239,8 @@ def _due(job: JobView, facts: Facts, tick: bool) -> bool:
         return False
     if _requested(job):
         return True
-    if facts.trouble is not None:
-        return facts.retry_in == 0.0 or (tick and facts.trouble.transient)
-    return tick
+    # A tick tries a permanent trouble again, too: the other job may be gone, the source may have the field by now.
+    return tick or (facts.trouble is not None and facts.retry_in == 0.0)
 
 
 def _clean_up(job: JobView, facts: Facts) -> Act:
