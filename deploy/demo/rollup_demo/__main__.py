@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from local_control_plane import ControlPlaneError
-from rollup_demo.errors import DemoError, UsageError
+from rollup_demo.errors import FAILURES, UsageError
 from rollup_demo.stack import PROJECT, Folder, Stack, clear
 from rollup_demo.story import demo, prepare
 from rollup_demo.tables import Teller
@@ -61,7 +61,7 @@ def _demo(teller: Teller) -> int:
         folder = Folder(Path(path))
         try:
             demo(folder, teller)
-        except (DemoError, OSError) as error:
+        except FAILURES as error:
             # By now all has ended; the logs are still there.
             teller.fail(f"{error}\n\nThe end of the operator's log:\n{folder.log_tail()}")
             return 1
@@ -75,7 +75,7 @@ def _up(teller: Teller) -> int:
     else:
         try:
             stack = prepare(Folder(STATE), teller)
-        except (DemoError, OSError) as error:
+        except FAILURES as error:
             teller.fail(
                 f"{error}\n\nThe end of the operator's log, {STATE / 'operator.log'}:\n{Folder(STATE).log_tail()}"
             )

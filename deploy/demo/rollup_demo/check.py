@@ -69,9 +69,8 @@ def reconcile(job: Job, data: Path) -> Reconciliation:
         (differing,) = _one(
             database,
             """
-            SELECT count(*) FROM (
-                (FROM direct EXCEPT ALL FROM rolled_up) UNION ALL (FROM rolled_up EXCEPT ALL FROM direct)
-            )
+            SELECT count(*) FROM direct FULL JOIN rolled_up USING (bucket, carrier, origin)
+            WHERE direct IS DISTINCT FROM rolled_up
             """,
         )
         checks = [
@@ -83,7 +82,7 @@ def reconcile(job: Job, data: Path) -> Reconciliation:
             rolled_up = _one(
                 database,
                 f"SELECT min({field}_min), max({field}_max), sum({field}_sum), "
-                f"sum({field}_sum) / sum({field}_count), sum({field}_count) FROM rolled_up",
+                f"sum({field}_avg_sum) / sum({field}_avg_count), sum({field}_count) FROM rolled_up",
             )
             direct = _one(
                 database, f"SELECT min({field}), max({field}), sum({field}), avg({field}), count({field}) FROM source"
@@ -101,8 +100,8 @@ def last_bucket(job: Job, data: Path) -> datetime | None:
         return None
     with duckdb.connect() as database:
         _views(database, job, data)
-        (ms,) = _one(database, "SELECT max(bucket) FROM rolled_up")
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+        (last,) = _one(database, "SELECT max(bucket) FROM rolled_up")
+    return None if last is None else last.replace(tzinfo=UTC)
 
 
 def busiest(job: Job, data: Path, rows: int) -> list[tuple[Any, ...]]:
@@ -111,37 +110,41 @@ def busiest(job: Job, data: Path, rows: int) -> list[tuple[Any, ...]]:
     with duckdb.connect() as database:
         _views(database, job, data)
         query = f"""
-            SELECT make_timestamp(bucket * 1000), {", ".join(GROUPS)}, _count,
-                {field}_min, {field}_sum / {field}_count, {field}_max
+            SELECT bucket, {", ".join(GROUPS)}, _count,
+                {field}_min, {field}_avg_sum / {field}_avg_count, {field}_max
             FROM rolled_up ORDER BY _count DESC, bucket LIMIT {rows}
         """
         return database.execute(query).fetchall()
 
 
 def _views(database: duckdb.DuckDBPyConnection, job: Job, data: Path) -> None:
-    result = job.result(data)
+    result, time = job.result(data), job.source.time_field
     if not result.exists():
         raise DemoError(f"job {job.name} has left no result: {result} is missing")
-    groups = ", ".join(f'"{g}.terms" AS {g}' for g in GROUPS)
-    ours = ", ".join(f'"{m}.{p}" AS {m}_{p}' for m in job.metrics for p in ("min", "max", "sum", "count"))
-    theirs = ", ".join(
-        f"min({m})::DOUBLE AS {m}_min, max({m})::DOUBLE AS {m}_max, "
-        f"coalesce(sum({m}), 0)::DOUBLE AS {m}_sum, count({m}) AS {m}_count"
+    groups = ", ".join(f'"{g}.terms.value" AS {g}' for g in GROUPS)
+    ours = ", ".join(
+        f'"{m}.min.value" AS {m}_min, "{m}.max.value" AS {m}_max, "{m}.sum.value" AS {m}_sum, '
+        f'"{m}.avg.value" AS {m}_avg_sum, "{m}.avg._count" AS {m}_avg_count, "{m}.value_count.value" AS {m}_count'
         for m in job.metrics
     )
-    time = job.source.time_field
+    theirs = ", ".join(
+        f"min({m})::DOUBLE AS {m}_min, max({m})::DOUBLE AS {m}_max, coalesce(sum({m}), 0)::DOUBLE AS {m}_sum, "
+        f"{m}_sum AS {m}_avg_sum, count({m}) AS {m}_avg_count, {m}_avg_count AS {m}_count"
+        for m in job.metrics
+    )
     database.execute(f"CREATE VIEW source AS FROM read_parquet('{job.source.pattern}')")
     database.execute(
         f"""
-        CREATE VIEW rolled_up AS SELECT "{time}.date_histogram" AS bucket, {groups}, _count, {ours}
+        CREATE VIEW rolled_up AS
+        SELECT "{time}.date_histogram.timestamp" AS bucket, {groups}, "{time}.date_histogram._count" AS _count, {ours}
         FROM read_parquet('{result}')
         """
     )
     database.execute(
         f"""
         CREATE TABLE direct AS
-        SELECT epoch_ms(time_bucket(INTERVAL '{job.interval}', {time})) AS bucket, {", ".join(GROUPS)},
-            count(*) AS _count, {theirs}
+        SELECT time_bucket(INTERVAL '{job.interval}', {time}) AS bucket, {", ".join(GROUPS)}, count(*) AS _count,
+            {theirs}
         FROM source GROUP BY ALL
         """
     )

@@ -66,6 +66,18 @@ class Cluster:
         """Merge a change into a job; return it as it is then."""
         return self._expect(200, "PATCH", f"{JOBS}/{job}", change, content_type="application/merge-patch+json")
 
+    def delete(self, job: str) -> str:
+        """Delete a job and return once it is gone; return the command as a user would type it."""
+        status, text = self._send("DELETE", f"{JOBS}/{job}")
+        if status != 200:
+            raise DemoError(f"deleting {job} was answered {status}: {text}")
+        deadline = time.monotonic() + 30
+        while self._send("GET", f"{JOBS}/{job}")[0] != 404:
+            if time.monotonic() > deadline:
+                raise DemoError(f"{job} is not gone 30 s after its deletion")
+            time.sleep(0.05)
+        return f"kubectl delete rollupjob {job}"
+
     def job(self, name: str) -> Body:
         """Return a job as it is now."""
         return self._expect(200, "GET", f"{JOBS}/{name}")
