@@ -1,0 +1,168 @@
+"""What is measured of our endpoint alone: one stop that waits, and very many clients that wait at once.
+
+The many speak just enough HTTP over plain sockets: ten thousand of a full client library's would measure the library.
+"""
+
+import asyncio
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from bench.client import WriteCount, now
+from bench.machine import NOISY
+from bench.phases import GAP, Block
+from bench.samples import milliseconds
+from bench.subject import Subject
+
+_OPENED_AT_ONCE = 500
+
+
+@dataclass
+class Reply:
+    """One answer."""
+
+    status: int
+    at: float
+    body: bytes
+
+
+@dataclass(eq=False)
+class Client(asyncio.Protocol):
+    """One connection to the endpoint: asks, then notes when the answer came. Answers carry Content-Length."""
+
+    host: str
+    reply: "asyncio.Future[Reply]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    sent: float = 0.0
+    _buffer: bytes = b""
+    _transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class has no such parent
+
+    def data_received(self, data: bytes) -> None:
+        at = now()
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        length = next(
+            int(line.partition(b":")[2]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+        )
+        if len(body) >= length and not self.reply.done():
+            self._buffer = b""
+            self.reply.set_result(Reply(int(head.split(b" ", 2)[1]), at, body))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(exc or ConnectionError("the endpoint closed the connection without an answer"))
+
+    async def stop(self, job: str, timeout: str) -> Reply:
+        """Stop a job and wait for it."""
+        assert self._transport is not None
+        self.reply = asyncio.get_running_loop().create_future()
+        self.sent = now()
+        path = _stop_path(job, timeout)
+        self._transport.write(f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: 0\r\n\r\n".encode())
+        return await self.reply
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def connect(url: str) -> Client:
+    """Open one connection."""
+    host = urlsplit(url).netloc
+    name, _, port = host.rpartition(":")
+    _, client = await asyncio.get_running_loop().create_connection(lambda: Client(host), name, int(port))
+    return client
+
+
+async def stops(subject: Subject, names: Sequence[str]) -> Block:
+    """Stop jobs in turn through the endpoint and by a plain PATCH. Series: endpoint and bare, each sent -> known."""
+    jobs, block = subject.jobs, Block({"endpoint": [], "bare": []})
+    # The client that the plain PATCH goes through, so that the difference is the endpoint's.
+    await subject.machine.calm()
+    async with aiohttp.ClientSession(subject.url) as session:
+        with subject.machine.measured() as block.usage:
+            for number, name in enumerate(names):
+                if number % 2:
+                    sent, _, generation = await jobs.ask(name, "stopped")
+                    block.samples["bare"].append(await jobs.until_done(name, generation) - sent)
+                else:
+                    sent = now()
+                    async with session.post(_stop_path(name, "30s")) as answer:
+                        told = await answer.read()
+                    if answer.status != 200:
+                        raise RuntimeError(f"stop of {name}: {answer.status} {told!r}")
+                    block.samples["endpoint"].append(now() - sent)
+                await asyncio.sleep(GAP)
+    await jobs.quiet()
+    return block
+
+
+async def waiters(subject: Subject, count: int) -> dict[str, Any]:
+    """Let `count` clients stop the jobs and wait, spread evenly. Tells how long after its job's stop each was answered.
+
+    The stop is when the bench's own watch showed it; for a client that asked later than that, when it asked.
+    """
+    jobs = subject.jobs
+    await jobs.all_started(subject.names)
+    _allow_files(count + 200)
+    clients: list[Client] = []
+    for first in range(0, count, _OPENED_AT_ONCE):
+        size = min(_OPENED_AT_ONCE, count - first)
+        clients += await asyncio.gather(*(connect(subject.url) for _ in range(size)))
+    known = set(jobs.done)
+    writes = WriteCount(jobs)
+    await subject.machine.calm()
+    await writes.begin()
+    with subject.machine.measured() as usage:
+        began = now()
+        targets = [subject.names[number % len(subject.names)] for number in range(count)]
+        replies = await asyncio.gather(
+            *(client.stop(name, "120s") for client, name in zip(clients, targets, strict=True)), return_exceptions=True
+        )
+        took = now() - began
+    await jobs.quiet()
+    stopped = {name: at for (name, generation), at in jobs.done.items() if (name, generation) not in known}
+    late: list[float] = []
+    waited = 0
+    failures: dict[str, int] = {}
+    for client, name, reply in zip(clients, targets, replies, strict=True):
+        if isinstance(reply, BaseException) or reply.status != 200:
+            told = repr(reply) if isinstance(reply, BaseException) else str(reply.status)
+            failures[told] = failures.get(told, 0) + 1
+            continue
+        waited += client.sent < stopped[name]
+        late.append(max(0.0, reply.at - max(stopped[name], client.sent)))
+    for client in clients:
+        client.close()
+    return {
+        "waiters": count,
+        "jobs": len(subject.names),
+        "answered": len(late),
+        "asked_before_the_stop": waited,
+        "failures": failures,
+        "took_s": round(took, 2),
+        "late": milliseconds(late),
+        "operator_writes": await writes.end(),
+        "usage": usage.as_json(),
+        "noisy": usage.noise >= NOISY,
+    }
+
+
+def _stop_path(job: str, timeout: str) -> str:
+    return f"/_rollup/job/{job}/_stop?wait_for_completion=true&timeout={timeout}"
+
+
+def _allow_files(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise RuntimeError(f"{count} open files are needed, {hard} are allowed: raise `ulimit -Hn`, or use --waiters")
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
