@@ -120,14 +120,18 @@ def check(lane: Lane, claim: Claim) -> Record:
     return record
 
 
-def commit_page(lane: Lane, claim: Claim, target: str) -> None:
-    """Record position, counters and what the pager learned, after documents were changed."""
-    _update(
+def commit_page(lane: Lane, claim: Claim, target: str | None) -> str | None:
+    """Record position, counters and what the pager learned with the page that the transaction writes. Raises Fenced.
+
+    Returns the name of the result table; None where there is none yet, and then `target` is to be given.
+    """
+    ((now,),) = _update(
         lane,
         claim,
-        "position = ?, stats = ?, page_hint = ?, target = ?, revision = revision + 1",
+        "position = ?, stats = ?, page_hint = ?, target = coalesce(?, target), revision = revision + 1",
         [_dump(claim.position), claim.stats.model_dump_json(), claim.page_hint, target],
     )
+    return now if isinstance(now, str) else None
 
 
 def commit_watermark(lane: Lane, claim: Claim) -> None:
@@ -184,12 +188,15 @@ def table(target: str) -> str:
     return f"{SCHEMA}.{sql.name(f'result_{target}')}"
 
 
-def _update(lane: Lane, claim: Claim, changes: str, values: list[Any]) -> None:
-    lane.execute(
+def _update(lane: Lane, claim: Claim, changes: str, values: list[Any]) -> list[tuple[object, ...]]:
+    rows = lane.execute(
         f"UPDATE {SCHEMA}.claims SET {changes}, updated_ms = {_NOW} "
-        "WHERE rollup_index = ? AND job_id = ? AND holder = ? AND epoch = ?",
+        "WHERE rollup_index = ? AND job_id = ? AND holder = ? AND epoch = ? RETURNING target",
         [*values, *claim.key, claim.holder, claim.epoch],
     )
+    if not rows:
+        check(lane, claim)
+    return rows
 
 
 def _dump(value: object) -> str | None:

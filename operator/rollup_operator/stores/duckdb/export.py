@@ -61,7 +61,7 @@ def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> 
     """
     check_inside(folder, path)
     columns = ", ".join(f"{expression} AS {sql.name(name)}" for name, expression in _columns(layout))
-    order = ", ".join(sql.name(k) for k in layout.group_keys())
+    order = sql.name(layout.group_keys()[0])
     description = sql.text(orjson.dumps(layout.to_json()).decode())
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:

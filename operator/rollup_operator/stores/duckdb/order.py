@@ -1,5 +1,7 @@
 """How far a source lies in the order of its time, found out without reading it."""
 
+import math
+
 from rollup_operator.stores.base import Source
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
@@ -9,16 +11,18 @@ from rollup_operator.stores.duckdb.sql import TimeKind
 
 _BLOCK = 122_880
 """Rows of a table that share one entry with their least and greatest time."""
-_PROBES, _PROBE_ROWS = 16, 2048
+_PROBES, _PROBE_ROWS = 8, 2048
 _TYPE = {TimeKind.NAIVE: "TIMESTAMP", TimeKind.ZONED: "TIMESTAMPTZ", TimeKind.INTEGER: "BIGINT"}
 
 
 def spread(lane: Lane, sources: Sources, catalog: str, plan: Plan, due: Source) -> float:
     """Return the part of the due time that one block of rows covers on average: near 0 in order, 1 without any order.
 
-    CSV has no blocks that could be skipped: 1.
+    CSV has no blocks that could be skipped: infinite.
     """
-    if due.first_ms is None or due.last_ms is None or sources.csv:
+    if sources.csv:
+        return math.inf
+    if due.first_ms is None or due.last_ms is None:
         return 1.0
     found = [0.0]
     if sources.parquet:
@@ -44,7 +48,7 @@ def _of_parquet(lane: Lane, paths: tuple[str, ...], plan: Plan, first: int, last
 
 
 def _of_table(lane: Lane, table: str, plan: Plan, due: Source) -> float:
-    ((count,),) = lane.execute(f"SELECT coalesce(max(rowid), 0) + 1 FROM {table}")
+    ((count,),) = lane.execute(f"SELECT count(*) FROM {table}")
     assert isinstance(count, int)
     assert due.first_ms is not None and due.last_ms is not None  # noqa: PT018
     first, last = (sql.milliseconds(f"{f}({plan.time})", plan.kind) for f in ("min", "max"))
@@ -52,10 +56,10 @@ def _of_table(lane: Lane, table: str, plan: Plan, due: Source) -> float:
     probes = " UNION ALL ".join(
         f"SELECT {last} - {first} + 1 AS span FROM {table} "
         f"WHERE rowid BETWEEN {at} AND {at + _PROBE_ROWS - 1} AND {where}"
-        for at in range(0, count, max(_PROBE_ROWS, count // _PROBES))
+        for at in range(0, max(1, count), max(_PROBE_ROWS, count // _PROBES))
     )
     rows = lane.execute(f"SELECT avg(span) FROM ({probes})")
-    return max(min(1.0, _BLOCK / count), _part(rows[0][0], due.last_ms - due.first_ms + 1))
+    return max(min(1.0, _BLOCK / max(1, count)), _part(rows[0][0], due.last_ms - due.first_ms + 1))
 
 
 def _part(span: object, whole: int) -> float:

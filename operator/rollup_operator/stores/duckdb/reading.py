@@ -16,8 +16,10 @@ from rollup_operator.stores.duckdb import order, plan, sources, sql
 from rollup_operator.stores.duckdb.database import SCRATCH, Lane
 from rollup_operator.stores.duckdb.plan import COUNT, Plan
 
-_REREADS = 1.0
-"""So many times may pages read all of the source, beyond the first, before it is summarised once instead."""
+_REREADS = 0.3
+"""How much of the source may be read again, all pages together, before it is summarised once instead."""
+_ROWS_PER_SECOND = 20_000_000
+"""What reading in order comes to; says about how many pages a run will have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,10 @@ class Reading:
     plan: Plan
     source: Source
     spread: float
-    """Part of the source's time that one block of its rows covers: near 0 in order, 1 without any order."""
+    """Part of the source's time that one block of its rows covers: near 0 in order, 1 without any order.
+
+    Infinite where blocks cannot be skipped.
+    """
     start: int
     bound: int
     pager: Pager = field(default_factory=lambda: Pager(1.0, 1.0))
@@ -127,7 +132,7 @@ class Reading:
 
     def _read(self, lane: Lane, start: int, end: int, bound: int) -> Range | None:
         table = None
-        if self._stage is not None or self._is_better_staged(start, bound):
+        if self._stage is not None or self._is_better_staged():
             select = self._from_stage(lane, start, end, bound)
         else:
             table = self._scratch(lane, self.plan.select(plan.segments(self.bounds, start, end)))
@@ -147,8 +152,8 @@ class Reading:
             position.update({g.name: v for g, v in zip(self.plan.groups, values, strict=True)})  # type: ignore[misc]
         return Range(start, end, min(start, self.bounds.round_down(start)), buckets, rows, position, select, table)
 
-    def _is_better_staged(self, start: int, bound: int) -> bool:
-        pages = (min(bound, self.last_ms + 1) - start) / self.pager.span_ms
+    def _is_better_staged(self) -> bool:
+        pages = self.source.rows / (self.pager.aim_s * _ROWS_PER_SECOND)
         return pages * self.spread > _REREADS
 
     def _from_stage(self, lane: Lane, start: int, end: int, bound: int) -> str:

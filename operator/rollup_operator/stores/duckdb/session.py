@@ -17,6 +17,7 @@ from rollup_operator.stores.base import (
     JobConfig,
     Owner,
     Page,
+    Position,
     Source,
     StoreUnavailable,
 )
@@ -38,6 +39,15 @@ class Served:
     clock: Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The page after `position`, being read before it was asked for."""
+
+    position: Position | None
+    bound: int
+    task: asyncio.Task[Page]
+
+
 class DuckDBSession:
     """A run's session. Reads and writes go over two connections, so that the next page can be read meanwhile."""
 
@@ -46,6 +56,7 @@ class DuckDBSession:
         self._database = served.database
         self._lanes: list[Lane] = []
         self._reading: Reading | None = None
+        self._ahead: Ahead | None = None
         self._closed = False
 
     async def claim(self) -> Claim:
@@ -87,40 +98,49 @@ class DuckDBSession:
         return reading.source
 
     async def read(self, claim: Claim, bound_ms: int) -> Page:
-        """Read the next page into the scratch catalog."""
+        """Read the next page into the scratch catalog, or take the one that was read while the last was written."""
         if self._reading is None:
             await self.describe(claim, bound_ms)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and (ahead.position, ahead.bound) == (claim.position, bound_ms):
+            await finished(ahead.task)
+            return ahead.task.result()
+        if ahead is not None:
+            await dropped(ahead.task)
+        return await self._page(claim, bound_ms)
+
+    async def _page(self, claim: Claim, bound_ms: int) -> Page:
         reading = self._reading
         assert reading is not None
         begun = self._served.clock()
-
-        def work(lane: Lane) -> tuple[Range | None, int]:
-            return reading.next(lane, self._start(claim), bound_ms, self._say), reading.last_ms
-
-        found, _ = await self._read("reading", work)
+        found = await self._read("reading", lambda lane: reading.next(lane, self._start(claim), bound_ms, self._say))
         took = self._served.clock() - begun
         if found is None:
             return Page(0, 0, None, exhausted=True, took_s=took)
-        return Page(found.buckets, found.rows, found.last_key, found.end >= bound_ms, took, found)
+        return Page(found.buckets, found.rows, found.last_key, found.end >= bound_ms, took, (found, bound_ms))
 
     async def write(self, claim: Claim, page: Page) -> Claim:
-        """Replace the page's range in the result and commit position, counters and page size with it. Raises Fenced."""
-        found, reading = page.handle, self._reading
-        if not isinstance(found, Range) or reading is None:
+        """Replace the page's range in the result and commit position, counters and page size with it. Raises Fenced.
+
+        The next page is read meanwhile: it belongs to the next `read`, or goes with the session.
+        """
+        reading = self._reading
+        if not isinstance(page.handle, tuple) or reading is None:
             raise TypeError("the page was not read by this session")
+        found, bound_ms = page.handle
         begun = self._served.clock()
-        span = reading.covered(found)
-        reading.learn(span, page.took_s)
+        reading.learn(reading.covered(found), page.took_s)
         after = replace(claim, position=page.last_key, page_hint=reading.span_ms)
+        if not page.exhausted and self._ahead is None:
+            self._ahead = Ahead(after.position, bound_ms, asyncio.ensure_future(self._page(after, bound_ms)))
 
         def work(lane: Lane) -> None:
-            lane.transaction(lambda lane: _write(lane, claim, after, found, reading))
+            lane.transaction(lambda lane: _write(lane, after, found, reading))
             reading.drop(lane, found)
 
-        what = f"writing {page.buckets} documents up to {_minute(found.end)}"
-        await self._write(what, work)
-        if (took := self._served.clock() - begun) > page.took_s:
-            reading.learn(span, took)
+        await self._write(f"writing {page.buckets} documents up to {_minute(found.end)}", work)
+        if (took := self._served.clock() - begun) > self._served.page_seconds:
+            reading.learn(reading.covered(found), took)
         return after
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
@@ -151,6 +171,7 @@ class DuckDBSession:
 
     async def release(self, claim: Claim) -> None:
         """Give the claim up, if it is still ours."""
+        await self._drop_ahead()
 
         def work(lane: Lane) -> None:
             record = claims.look(lane, claim.key)
@@ -163,6 +184,7 @@ class DuckDBSession:
         """Free connections and scratch tables; what is still read is interrupted, what is written is awaited."""
         if self._closed:
             return
+        await self._drop_ahead()
         self._closed = True
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._database.pool, self._leave))
 
@@ -174,6 +196,11 @@ class DuckDBSession:
             if lane.doing is not None
         ]
         return ", ".join(parts) or None
+
+    async def _drop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            await dropped(ahead.task)
 
     def _leave(self) -> None:
         for lane in reversed(self._lanes):
@@ -211,6 +238,30 @@ class DuckDBSession:
         return Bounds.of(date).next_edge(last)
 
 
+async def finished(task: asyncio.Task[Page]) -> None:
+    """Wait for a task that is ours: a cancellation ends it first."""
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await dropped(task)
+        raise
+
+
+async def dropped(task: asyncio.Task[Page]) -> None:
+    """End a task and wait until it has ended, however often this is cancelled; its outcome is of no interest."""
+    task.cancel()
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if not task.cancelled():
+        task.exception()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
 def judge(config: JobConfig, record: Record, target_stands: bool, is_alive: Callable[[Owner], bool]) -> None:
     """Raise IdentityConflict where the record is not this job's to continue."""
     index, job_id = config.key
@@ -235,16 +286,15 @@ def judge(config: JobConfig, record: Record, target_stands: bool, is_alive: Call
         )
 
 
-def _write(lane: Lane, before: Claim, after: Claim, found: Range, reading: Reading) -> None:
-    record = claims.check(lane, before)
-    target = record.target
+def _write(lane: Lane, after: Claim, found: Range, reading: Reading) -> None:
+    target = claims.commit_page(lane, after, None)
     if target is None:
         columns = ", ".join(f"{sql.name(n)} {t}" for n, t in reading.plan.columns)
         target = claims.make_target(lane, after.key, columns)
+        claims.commit_page(lane, after, target)
     key = sql.name(reading.plan.date_key)
     lane.execute(f"DELETE FROM {claims.table(target)} WHERE {key} >= {found.key_from} AND {key} < {found.end}")
     lane.execute(f"INSERT INTO {claims.table(target)} BY NAME {found.select}")
-    claims.commit_page(lane, after, target)
 
 
 def _minute(ms: int) -> str:
