@@ -1,6 +1,7 @@
 """The `rollup-operator` command."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -97,10 +98,12 @@ def export(
     try:
         for identity, document in documents_of(file):
             sys.stdout.buffer.write(orjson.dumps({"_id": identity, "_source": document}) + b"\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough. What is still buffered goes nowhere, or the interpreter would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError) as e:
         _fail(str(e))
-    except BrokenPipeError:
-        raise typer.Exit from None
 
 
 @app.command()

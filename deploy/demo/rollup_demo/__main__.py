@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("command", choices=["demo", "up", "down"])
     command = parser.parse_args().command
     signal.signal(signal.SIGTERM, _end)
-    teller = Teller()
+    teller = Teller(steps=6 if command == "demo" else 3)
     try:
         if command == "down":
             return _down(teller)

@@ -12,8 +12,6 @@ from rich.table import Table
 
 from rollup_demo.check import Reconciliation
 
-STEPS = 6
-
 _HINTS = (
     ("both jobs, and each change of them", "kubectl get rollupjobs --watch"),
     (
@@ -45,19 +43,19 @@ _HINTS = (
 class Teller:
     """Writes to standard output, failures to standard error. Times are seconds since it was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
         """Colours only on a terminal; a fixed width elsewhere, so that logs look the same everywhere."""
         width = None if sys.stdout.isatty() else 110
         self._console = Console(highlight=False, width=width)
         self._errors = Console(stderr=True, highlight=False, width=width)
         self._began = time.monotonic()
-        self._step = 0
+        self._step, self._steps = 0, steps
 
     def step(self, text: str) -> None:
         """Announce the next step."""
         self._step += 1
-        elapsed = time.monotonic() - self._began
-        self._console.print(f"\n[bold cyan]{self._step}/{STEPS}[/] [dim]{elapsed:6.1f} s[/]  [bold]{escape(text)}[/]")
+        elapsed = f"{time.monotonic() - self._began:6.1f} s"
+        self._console.print(f"\n[bold cyan]{self._step}/{self._steps}[/] [dim]{elapsed}[/]  [bold]{escape(text)}[/]")
 
     def say(self, text: str) -> None:
         """Tell what happened, in a line or so."""
