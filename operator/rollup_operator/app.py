@@ -47,6 +47,10 @@ THAW_EVERY = 3600.0
 """Seconds between two full collections, which alone see cycles among objects that were frozen while they lived."""
 
 
+class StartupFailed(Exception):
+    """The operator cannot begin, and trying again does not help; the text says why."""
+
+
 @dataclass
 class Operator:
     """One process. `run` returns after a complete, orderly end."""
@@ -82,8 +86,13 @@ class Operator:
         signals = asyncio.create_task(self._own_signals(ready, stop))
         try:
             await work
+        except Exception as e:
+            if self._cannot_begin is not None:
+                raise StartupFailed(self._cannot_begin) from e
+            raise
         finally:
             signals.cancel()
+            await self.kube.close()
 
     def _make(self) -> None:
         s = self.settings
@@ -102,6 +111,7 @@ class Operator:
         )
         self.endpoint = Endpoint(jobs=self.registry, client=self.kube, settings=s)
         self._chores: list[asyncio.Task[None]] = []
+        self._cannot_begin: str | None = None
 
     def _store(self, namespace: str, spec: RollupStoreSpec) -> Store:
         if spec.duckdb is None:
@@ -142,7 +152,12 @@ class Operator:
             for body in await self._list(jobs_path(namespace), "RollupJob"):
                 self.registry.observe(body)
         self.registry.synced = True
-        await self.endpoint.start()
+        try:
+            await self.endpoint.start()
+        except OSError as e:
+            where = f"{self.settings.http_host}:{self.settings.http_port}"
+            self._cannot_begin = f"cannot serve on {where}: {e.strerror}; choose another http_port"
+            raise kopf.PermanentError(self._cannot_begin) from e
         for chore in (self.registry.keep_sweeping(self.settings.sweep_seconds), self.events.run(), _keep_freezing()):
             self._chores.append(asyncio.create_task(chore))
         url = f"http://{self.settings.http_host}:{self.endpoint.port}"
@@ -170,7 +185,7 @@ class Operator:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self.books.close()
-        await self.kube.close()
+        gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr
         log.info("ended")
 
     # The end

@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 
 from rollup_operator import __version__
-from rollup_operator.app import Operator
+from rollup_operator.app import Operator, StartupFailed
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection, NoConnection
 from rollup_operator.kube.paths import jobs_path
@@ -84,8 +84,11 @@ def run(
             part.write_text(url + "\n")
             part.replace(url_file)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Operator(settings, connection, announce).run())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Operator(settings, connection, announce).run())
+    except StartupFailed as e:
+        _fail(str(e))
 
 
 @app.command()
