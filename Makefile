@@ -71,7 +71,7 @@ clean: ## End what `make up` started; remove .venv, .local and the caches in thi
 	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
 # One environment for all. Every package is checked against its hash; our own is installed in place, without a build
-# environment of its own, which pip would fill with unchecked packages.
+# environment of its own, which pip would fill with unchecked packages; no other is built at all but the flights.
 PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-virtualenv
 
 $(STAMP): $(PACKAGES) pyproject.toml
@@ -86,6 +86,6 @@ $(PACKAGES): requirements/dev.txt requirements/demo-data.txt
 	@echo 'environment: making $(VENV) with the packages of requirements/; 20 to 90 seconds, once'
 	@"$(PYTHON)" -m venv --clear $(VENV) || { \
 		echo 'error: $(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv first' >&2; exit 1; }
-	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --require-hashes --only-binary :all: -r requirements/dev.txt
 	@$(PIP) --require-hashes --no-deps --no-build-isolation -r requirements/demo-data.txt
 	@touch $@
