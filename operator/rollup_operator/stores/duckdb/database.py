@@ -176,8 +176,8 @@ class Database:
         with self._state:
             self._lanes.discard(lane)
             if not self._lanes and self._root is not None and self._timer is None:
+                # Not a daemon: a process that ends waits for it, so that no file stays open whose store is gone.
                 self._timer = threading.Timer(_LINGER_S, self.close_if_idle)
-                self._timer.daemon = True
                 self._timer.start()
 
     def close_if_idle(self) -> None:
