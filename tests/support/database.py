@@ -1,0 +1,56 @@
+"""A look into the embedded store behind the operator's back, as soon as the operator has closed the file."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+
+NAME = "rollup.duckdb"
+
+
+@contextmanager
+def opened(folder: Path, *, name: str = NAME, timeout: float = 10.0) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the namespace's database, which locks the operator out. Waits for the operator to close it."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            db = duckdb.connect(str(folder / name))
+            break
+        except duckdb.IOException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)  # a lock of the file system tells nobody that it is free
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def claim(folder: Path, job_id: str = "trips", index: str = "hourly") -> dict[str, Any] | None:
+    """The job's record: holder, epoch, position."""
+    with opened(folder) as db:
+        rows = db.execute(
+            "SELECT holder, epoch, position FROM _rollup.claims WHERE rollup_index = ? AND job_id = ?", [index, job_id]
+        ).fetchall()
+    if not rows:
+        return None
+    ((holder, epoch, position),) = rows
+    return {"holder": holder, "epoch": epoch, "position": position and orjson.loads(position)}
+
+
+def closed(folder: Path, timeout: float = 5.0) -> None:
+    """Return once the operator has closed the database: its log is merged into it then."""
+    deadline = time.monotonic() + timeout
+    while (folder / f"{NAME}.wal").exists():
+        assert time.monotonic() < deadline, "the database is still open"
+        time.sleep(0.02)
+
+
+def fingerprint(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of every file below a folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [(str(path.relative_to(folder)), (found := path.stat()).st_size, found.st_mtime_ns) for path in files]

@@ -1,0 +1,194 @@
+"""The operator as a process of its own, as users run it. Its log is read at the end, and may hold no surprise."""
+
+import ctypes
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+QUIET = ("debug", "info")
+EXPECTED = ("waiting for the API server",)
+"""Warnings that any start may bring: the API server prepares the storage of CRDs that it has just been given."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the endpoint said."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+    @property
+    def reason(self) -> str:
+        return str(self.body["error"]["reason"])
+
+
+class Operator:
+    """`python -m rollup_operator run`. It dies with the test process, however that ends.
+
+    `expected` are patterns of log lines of level warning and above that a test provokes.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: Path,
+        folder: Path,
+        *,
+        data_root: Path | None = None,
+        namespaces: Sequence[str] = (),
+        default_namespace: str | None = None,
+        page_seconds: float | None = None,
+        grace_seconds: float | None = None,
+        sweep_seconds: float | None = None,
+        expected: Sequence[str] = (),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data_root = data_root or folder / "data"
+        self.log = folder / "operator.log"
+        self.expected = [*EXPECTED, *expected]
+        self.url = ""
+        self._url_file = folder / "url"
+        self._environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+        if sweep_seconds is not None:
+            self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)
+        self._command = [sys.executable, "-W", "error", "-m", "rollup_operator", "run", "--log-format", "json"]
+        self._command += ["--data-root", str(self.data_root), "--http-port", "0", "--url-file", str(self._url_file)]
+        for flag, value in (
+            ("--default-namespace", default_namespace),
+            ("--page-seconds", page_seconds),
+            ("--grace-seconds", grace_seconds),
+            *(("--namespace", name) for name in namespaces),
+        ):
+            if value is not None:
+                self._command += [flag, str(value)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = 0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def launch(self) -> Self:
+        """Start the process and do not wait until it serves."""
+        assert not self.running
+        self._url_file.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  # no fork of ours holds a lock
+            )
+        return self
+
+    def start(self, timeout: float = 30.0) -> Self:
+        """Start the process and return once the endpoint serves."""
+        return self.launch().wait_ready(timeout)
+
+    def wait_ready(self, timeout: float = 30.0) -> Self:
+        """Return once the endpoint serves."""
+        assert self._process is not None
+        deadline = time.monotonic() + timeout
+        while not self._url_file.exists():
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"the operator is not ready after {timeout} s:\n{self.log.read_text()}")
+            try:
+                code = self._process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError(f"the operator ended with {code}:\n{self.log.read_text()}")
+        self.url = self._url_file.read_text().strip()
+        return self
+
+    def terminate(self) -> None:
+        """Send SIGTERM and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def stop(self, timeout: float = 40.0) -> None:
+        """End it in order: exit code 0, and nothing in the log but what was expected."""
+        if self._process is None:
+            return
+        if self.running:
+            self.terminate()
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the operator has not ended {timeout} s after SIGTERM:\n{self._tail()}") from None
+        self._process = None
+        assert code == 0, f"the operator ended with {code}:\n{self._tail()}"
+        assert not (found := self.surprises()), "\n".join(["surprises in the operator's log:", *found])
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Stop the process where it stands, until `thaw`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def surprises(self) -> list[str]:
+        """Lines of the log, new since the last call, that are warnings, errors or no records at all."""
+        text = self.log.read_text()
+        fresh, self._read = text[self._read :], len(text)
+        return [line for line in fresh.splitlines() if line.strip() and self._surprises(line)]
+
+    def _surprises(self, line: str) -> bool:
+        try:
+            if json.loads(line)["level"] in QUIET:
+                return False
+        except (ValueError, KeyError, TypeError):
+            pass
+        return not any(re.search(pattern, line) for pattern in self.expected)
+
+    def _tail(self) -> str:
+        return self.log.read_text()[-6000:]
+
+    # -- the endpoint ------------------------------------------------------------------------------------------------
+
+    def get(self, path: str, *, timeout: float = 30.0) -> Answer:
+        return self.request("GET", path, timeout=timeout)
+
+    def post(self, path: str, *, timeout: float = 30.0) -> Answer:
+        return self.request("POST", path, timeout=timeout)
+
+    def request(self, method: str, path: str, *, timeout: float = 30.0) -> Answer:
+        """Send one request, and return the answer whatever its status."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=timeout)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return Answer(answer.status, dict(answer.headers), json.loads(answer.read()))
+        finally:
+            connection.close()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -1,0 +1,62 @@
+"""What tests wait for, as questions to a body."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from support.api import Api, Body
+
+NEVER = "0 0 0 1 1 ? 2099"
+"""A cron expression whose tick no test lives to see."""
+
+
+def status(body: Body) -> Body:
+    found: Body = body.get("status", {})
+    return found
+
+
+def runs(body: Body) -> int:
+    """How many runs have come to their end, as the job itself counts."""
+    return int(status(body).get("stats", {}).get("triggerCount", 0))
+
+
+def run_completed(body: Body) -> bool:
+    return bool(status(body).get("lastRun", {}).get("outcome") == "Completed")
+
+
+def position(body: Body) -> datetime | None:
+    """Where the last written bucket begins."""
+    found = status(body).get("position")
+    return None if found is None else datetime.fromtimestamp(found["picked_up.date_histogram"] / 1000, UTC)
+
+
+def reached(moment: datetime) -> Callable[[Body], bool]:
+    """Whether the bucket that begins at `moment` has been written, and a run has said so."""
+
+    def question(body: Body) -> bool:
+        at = position(body)
+        return at is not None and at >= moment
+
+    return question
+
+
+def finished(moment: datetime) -> Callable[[Body], bool]:
+    """Whether a run came to its end with the bucket of `moment` written."""
+    there = reached(moment)
+    return lambda body: there(body) and run_completed(body)
+
+
+def request_run(api: Api, name: str, value: str) -> Body:
+    return api.patch(name, {"metadata": {"annotations": {"rollup-operator.dev/run-requested-at": value}}})
+
+
+def handled(value: str) -> Callable[[Body], bool]:
+    return lambda body: status(body).get("lastHandledRunRequest") == value
+
+
+def assert_silent(api: Api, since: Body, seconds: float) -> None:
+    """Assert that no job of the namespace is written to for so long after the version `since`."""
+    try:
+        for type_, body in api.watch(since=since["metadata"]["resourceVersion"], timeout=seconds):
+            raise AssertionError(f"{type_} though nothing had changed: {body}")
+    except TimeoutError:
+        pass
