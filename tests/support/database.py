@@ -54,3 +54,16 @@ def fingerprint(folder: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of change of every file below a folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return [(str(path.relative_to(folder)), (found := path.stat()).st_size, found.st_mtime_ns) for path in files]
+
+
+def written_to(folder: Path, times: int = 5, timeout: float = 20.0) -> None:
+    """Return once the operator has committed something for so many times."""
+    log = folder / f"{NAME}.wal"
+    deadline = time.monotonic() + timeout
+    last = size = log.stat().st_size if log.exists() else 0
+    while times:
+        assert time.monotonic() < deadline, "nothing is written to the database"
+        time.sleep(0.005)  # the status counts pages only now and then
+        size = log.stat().st_size if log.exists() else size
+        if size != last:
+            last, times = size, times - 1

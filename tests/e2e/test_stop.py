@@ -1,0 +1,185 @@
+"""Stopped means quiet, and what was asked last is what becomes of a job."""
+
+import random
+from pathlib import Path
+
+from support.api import Api, Body, condition
+from support.bodies import store
+from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
+from support.database import claim, closed, fingerprint, written_to
+from support.operator import Operator
+from support.waiting import NEVER, assert_silent, finished, position, run_completed, runs, status
+
+SETTINGS = {"page_seconds": 0.001}
+"""Pages of one bucket each: a backfill of some hundred buckets lasts for seconds."""
+
+HOURS = 600
+QUIET_SECONDS = 1.5
+
+
+def backfill(api: Api, folder: Path, name: str = "trips", **spec: object) -> Body:
+    """Begin a long run, and return the job as it is some pages later."""
+    begin(api, folder, name, **spec)
+    api.wait_state(name, "indexing")
+    written_to(folder)
+    return api.get(name)
+
+
+def begin(api: Api, folder: Path, name: str, **spec: object) -> None:
+    write_trips(folder, hours=HOURS, per_hour=4)
+    if api.find("default", kind="RollupStore") is None:
+        api.create(store())
+    api.create(trips_job(name, groups=small_groups(), **spec))
+
+
+def assert_complete(api: Api, folder: Path, name: str = "trips") -> None:
+    """Wait until all is rolled up and assert that it came out as if nothing had interrupted it."""
+    body = api.wait(name, finished(end_of(HOURS - 1)), 60)
+    assert exported(folder, name) == rolled_up_small(folder)
+    assert status(body)["stats"]["documentsProcessed"] == HOURS * 4
+    assert status(body)["stats"]["rollupsIndexed"] == HOURS
+
+
+def test_a_stop_in_the_middle_of_a_backfill_is_quiet_and_a_start_goes_on(
+    operator: Operator, api: Api, folder: Path
+) -> None:
+    backfill(api, folder)
+    answer = operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true&timeout=10s")
+    assert (answer.status, answer.body) == (200, {"stopped": True})
+    body = api.get("trips")
+    assert status(body)["state"] == "stopped"
+    assert status(body)["observedGeneration"] == body["metadata"]["generation"]
+    assert status(body)["lastRun"]["outcome"] == "Halted"
+    at = position(body)
+    assert at is not None
+    assert at < end_of(HOURS - 1)
+    record = claim(folder)
+    assert record is not None
+    assert (record["holder"], record["position"]) == (None, status(body)["position"])
+
+    files = fingerprint(folder)
+    assert_silent(api, body, QUIET_SECONDS)
+    assert fingerprint(folder) == files
+
+    api.start("trips")
+    assert_complete(api, folder)
+    after = claim(folder)
+    assert after is not None
+    assert after["epoch"] > record["epoch"]
+
+
+def test_the_export_of_a_stopped_job_shows_what_has_been_written(operator: Operator, api: Api, folder: Path) -> None:
+    backfill(api, folder)
+    api.stop("trips")
+    body = api.wait_state("trips", "stopped")
+    shown = exported(folder)
+    assert shown == rolled_up_small(folder)[: len(shown)]
+    assert len(shown) - 1 == status(body)["stats"]["rollupsIndexed"] < HOURS
+
+
+def test_a_burst_of_starts_and_stops_ends_as_asked_last(operator: Operator, api: Api, folder: Path) -> None:
+    backfill(api, folder)
+    for last in ("stopped", "started"):
+        for i in range(20):
+            newest = api.patch_job(
+                "trips", {"desiredState": last if i % 2 else {"stopped": "started"}.get(last, "stopped")}
+            )
+        generation = newest["metadata"]["generation"]
+        body = api.wait(
+            "trips",
+            lambda body, last=last, generation=generation: (
+                status(body)["observedGeneration"] == generation
+                and status(body)["state"] in {"stopped": ("stopped",), "started": ("started", "indexing")}[last]
+                and (condition(body) or {})["status"] == "True"
+            ),
+        )
+        assert status(body)["desiredState"] == last
+        if last == "stopped":
+            assert_silent(api, body, 0.5)
+    assert_complete(api, folder)
+
+
+def test_random_bursts_over_several_jobs_end_as_asked_last(operator: Operator, api: Api, folder: Path) -> None:
+    names = [f"trips-{i}" for i in range(6)]
+    for name in names:
+        begin(api, folder, name)
+    choose = random.Random(7)
+    last: dict[str, str] = {}
+    for _ in range(60):
+        name = choose.choice(names)
+        last[name] = choose.choice(("started", "stopped"))
+        api.patch_job(name, {"desiredState": last[name]})
+    for name, asked in last.items():
+        states = ("stopped",) if asked == "stopped" else ("started", "indexing")
+        api.wait(
+            name,
+            lambda body, states=states: (
+                status(body)["observedGeneration"] == body["metadata"]["generation"] and status(body)["state"] in states
+            ),
+            30,
+        )
+        if asked == "stopped":
+            api.start(name)
+    for name in names:
+        assert_complete(api, folder, name)
+
+
+def test_a_stop_before_the_first_run_leaves_no_trace(operator: Operator, api: Api, folder: Path) -> None:
+    write_trips(folder)
+    api.create(store())
+    api.create(trips_job(cron=NEVER))
+    api.wait_state("trips", "started")
+    api.stop("trips")
+    body = api.wait_state("trips", "stopped")
+    assert "finalizers" not in body["metadata"]
+    assert "lastRun" not in status(body)
+    assert "nextRunTime" not in status(body)
+    assert not (folder / "hourly").exists()
+    assert_silent(api, body, 0.5)
+
+
+def test_a_stop_at_once_after_the_creation_wins(operator: Operator, api: Api, folder: Path) -> None:
+    write_trips(folder)
+    api.create(store())
+    api.create(trips_job())
+    api.stop("trips")
+    body = api.wait_state("trips", "stopped")
+    closed(folder)
+    assert_silent(api, body, QUIET_SECONDS)
+
+
+def test_a_stopped_job_stays_stopped_over_ticks(operator: Operator, api: Api, folder: Path) -> None:
+    write_trips(folder)
+    api.create(store())
+    api.create(trips_job(groups=small_groups()))
+    api.wait("trips", run_completed)
+    api.stop("trips")
+    body = api.wait_state("trips", "stopped")
+    write_trips(folder, "b", begin=end_of(48), hours=5)
+    assert_silent(api, body, 2.2)
+    api.start("trips")
+    body = api.wait("trips", finished(end_of(52)))
+    assert exported(folder) == rolled_up_small(folder)
+
+
+def test_queued_runs_wait_their_turn_and_stop_at_once(operator: Operator, api: Api, folder: Path) -> None:
+    write_trips(folder, hours=HOURS, per_hour=4)
+    api.create(store(duckdb={}, maxConcurrentRuns=1))
+    names = ["first", "second", "third"]
+    for name in names:
+        api.create(trips_job(name, groups=small_groups()))
+    bodies = [api.wait_state(name, "indexing") for name in names]
+    queued = [
+        name
+        for name, body in zip(names, bodies, strict=True)
+        if "waiting for one of the store's places" in (condition(body) or {})["message"]
+    ]
+    assert len(queued) == 2
+    api.stop(queued[0])
+    stopped = api.wait_state(queued[0], "stopped", 2)
+    assert runs(stopped) == 0
+    assert position(stopped) is None
+    assert_complete(api, folder, next(name for name in names if name not in queued))
+    api.start(queued[0])
+    for name in queued:
+        assert_complete(api, folder, name)
