@@ -141,6 +141,16 @@ def key(segment: Segment, instant: int) -> int | None:
     return (instant + shift) // segment.step * segment.step - shift
 
 
+@pytest.mark.parametrize(("zone", "year"), ZONES)
+@pytest.mark.parametrize("interval", [*FIXED, *UNITS])
+def test_segments_give_the_same_keys_around_changes(zone: str, year: int, interval: str) -> None:
+    b = bounds(zone, calendar=interval) if interval in UNITS and interval != "1h" else bounds(zone, fixed=interval)
+    segments = b.segments(ms(f"{year - 2}-01-01T00:00"), ms(f"{year + 2}-01-01T00:00"))
+    for t in around(zone, year):
+        (segment,) = [s for s in segments if s.start <= t < s.end]
+        assert key(segment, t) in (None, b.round_down(t))
+
+
 zone_names = st.sampled_from(sorted(zoneinfo.available_timezones() - {"localtime", "Factory"}))
 any_bounds = st.one_of(
     st.builds(lambda z, i: bounds(z, fixed=i), zone_names, st.sampled_from(FIXED)),

@@ -169,7 +169,10 @@ class Bounds:
             if p.start >= end:
                 break
             low, high = max(start, p.start), min(end, p.end)
-            first = min(high, self.next_edge(low - 1))
+            first = self.next_edge(low - 1)
+            if self.grid.floor(first + p.offset) != first + p.offset:  # a skipped round time
+                first = self.next_edge(first)
+            first = min(high, first)
             if first > low:
                 pieces.append(Segment(low, first, key=self.round_down(low)))
             if high > first:
