@@ -3,9 +3,11 @@
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -15,30 +17,34 @@ from rollup_demo.stack import PROJECT, Folder, Stack, clear
 from rollup_demo.story import demo, prepare
 from rollup_demo.tables import Teller
 
-STATE = PROJECT / ".local"
-ENVIRONMENT = STATE / "env"
+_ABANDONED_SECONDS = 3600.0
 
 
 def main() -> int:
     """Run one command; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rollup_demo", description=__doc__)
     parser.add_argument("command", choices=["demo", "up", "down"])
-    command = parser.parse_args().command
+    parser.add_argument("--dir", type=Path, default=PROJECT / ".local", help="state folder (default: %(default)s)")
+    options = parser.parse_args()
+    command, state = options.command, options.dir.absolute()
     signal.signal(signal.SIGTERM, _end)
     teller = Teller(steps=6 if command == "demo" else 3)
     try:
         if command == "down":
-            return _down(teller)
+            return _down(state, teller)
         _refuse_other_stores()
-        STATE.mkdir(exist_ok=True)
-        return _demo(teller) if command == "demo" else _up(teller)
+        state.mkdir(parents=True, exist_ok=True)
+        return _demo(state, teller) if command == "demo" else _up(state, teller)
     except UsageError as error:
         teller.fail(str(error))
         return 2
     except ControlPlaneError as error:
         teller.fail(str(error))
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # DuckDB makes a RuntimeError of an interrupt that meets it in a query.
+        if isinstance(error, RuntimeError) and str(error) != "Query interrupted":
+            raise
         teller.fail("interrupted; everything that was started has been ended")
         return 130
 
@@ -55,43 +61,48 @@ def _refuse_other_stores() -> None:
         )
 
 
-def _demo(teller: Teller) -> int:
+def _demo(state: Path, teller: Teller) -> int:
     """Run the six steps in a folder of their own, so that it disturbs nothing that `up` has started."""
-    with tempfile.TemporaryDirectory(prefix="demo-", dir=STATE) as path:
-        folder = Folder(Path(path))
+    for path in state.glob("demo-*"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:  # its demo was killed
+            clear(Folder(path))
+            shutil.rmtree(path, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="demo-", dir=state) as new:
+        folder = Folder(Path(new))
         try:
             demo(folder, teller)
         except FAILURES as error:
             # By now all has ended; the logs are still there.
-            teller.fail(f"{error}\n\nThe end of the operator's log:\n{folder.log_tail()}")
-            return 1
+            return _failed(error, folder, teller)
     return 0
 
 
-def _up(teller: Teller) -> int:
-    stack = Stack.find(STATE)
+def _up(state: Path, teller: Teller) -> int:
+    stack = Stack.find(state)
     if stack is not None:
         teller.say("It runs already.")
     else:
         try:
-            stack = prepare(Folder(STATE), teller)
+            stack = prepare(Folder(state), teller)
         except FAILURES as error:
-            teller.fail(
-                f"{error}\n\nThe end of the operator's log, {STATE / 'operator.log'}:\n{Folder(STATE).log_tail()}"
-            )
-            return 1
+            return _failed(error, Folder(state), teller)
         values = {"KUBECONFIG": str(stack.plane.kubeconfig), "ROLLUP_URL": stack.endpoint.url}
-        ENVIRONMENT.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
+        (state / "env").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
         stack.detach()
     teller.hints(stack.endpoint.url)
     return 0
 
 
-def _down(teller: Teller) -> int:
-    ENVIRONMENT.unlink(missing_ok=True)
-    ran = STATE.exists() and clear(Folder(STATE))
+def _down(state: Path, teller: Teller) -> int:
+    (state / "env").unlink(missing_ok=True)
+    ran = state.exists() and clear(Folder(state))
     teller.say("Ended, and its data removed." if ran else "Nothing was running.")
     return 0
+
+
+def _failed(error: Exception, folder: Folder, teller: Teller) -> int:
+    teller.fail(f"{error}\n\nThe end of the operator's log:\n{folder.log_tail()}")
+    return 1
 
 
 if __name__ == "__main__":

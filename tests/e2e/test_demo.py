@@ -1,0 +1,81 @@
+"""`make demo`, `make up` and `make down` as a newcomer meets them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local_control_plane import ControlPlane
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words: str, state: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    sources = os.pathsep.join(str(ROOT / "deploy" / name) for name in ("local", "demo"))
+    return subprocess.run(
+        [sys.executable, "-m", "rollup_demo", *words, "--dir", str(state)],
+        env={k: v for k, v in os.environ.items() if k != "ROLLUP_STORE_URL"} | {"PYTHONPATH": sources, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def exported(state: Path) -> dict[str, str]:
+    """The variables that a shell has after `source env`."""
+    script = f'. "{state}/env" && env'
+    lines = subprocess.run(["sh", "-c", script], env={}, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {k: v for k, _, v in (line.partition("=") for line in lines) if k in ("KUBECONFIG", "ROLLUP_URL")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run("demo", state=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for n in range(1, 7):
+        assert f"{n}/6" in done.stdout
+    assert '{"stopped":true}   HTTP 200' in done.stdout
+    assert "no event of the job" in done.stdout
+    assert "DIFFERS" not in done.stdout
+    assert "Everything was as promised." in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_up_stays_until_down(tmp_path: Path) -> None:
+    try:
+        first = run("up", state=tmp_path)
+        assert first.returncode == 0, first.stdout + first.stderr
+        values = exported(tmp_path)
+        again = run("up", state=tmp_path)
+        assert "It runs already" in again.stdout
+        assert exported(tmp_path) == values
+        plane = ControlPlane.find(tmp_path / "control-plane")
+        assert plane is not None
+        assert values["KUBECONFIG"] == str(plane.kubeconfig)
+        status, jobs = plane.request("GET", "/apis/rollup-operator.dev/v1alpha1/rollupjobs")
+        assert (status, {job["metadata"]["name"] for job in jobs["items"]}) == (200, {"flights", "positions"})
+        assert ControlPlane.find(tmp_path / "control-plane") is not None
+    finally:
+        down = run("down", state=tmp_path)
+    assert "Ended" in down.stdout
+    assert ControlPlane.find(tmp_path / "control-plane") is None
+    assert not (tmp_path / "env").exists()
+    assert not (tmp_path / "data").exists()
+    assert "Nothing was running" in run("down", state=tmp_path).stdout
+
+
+@pytest.mark.parametrize("command", ["demo", "up"])
+def test_what_cannot_be_done_is_said_and_nothing_starts(command: str, tmp_path: Path) -> None:
+    other_store = run(command, state=tmp_path, ROLLUP_STORE_URL="http://localhost:9200")
+    assert other_store.returncode == 2
+    assert "no store for OpenSearch or Elasticsearch yet" in other_store.stderr
+    no_binaries = run(command, state=tmp_path, KUBEBUILDER_ASSETS=str(tmp_path))
+    assert no_binaries.returncode == 1
+    assert "no executable etcd" in no_binaries.stderr
+    assert list(tmp_path.iterdir()) == []
