@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 GROUP = "rollup-operator.dev"
 VERSION = "v1alpha1"
@@ -20,14 +21,36 @@ class Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
 
-def immutable(field: str, *, of: str = "job") -> dict[str, JsonValue]:
-    """Return the CEL rule that forbids adding, changing and removing `field` of the `of`.
+def fixed(field: str, *, of: str = "job", **schema: JsonValue) -> JsonDict:
+    """Return `schema` with the CEL rule, to stand at the field itself, that forbids to change its value.
 
-    It stands at the field's parent: a rule at the field itself is not evaluated when the field is added or removed.
+    Enough for a field that is required or has a default. One that may be absent needs `stays` at its parent, too: a
+    rule at the field is not evaluated when the field is added or removed. Comparing at the field is what costs least:
+    a rule at the parent makes the API server build a map of all its fields at each access, with every status write.
     """
+    rule: JsonDict = {"rule": "self == oldSelf", "message": _immutable(field, of), "reason": "FieldValueForbidden"}
+    return {**schema, "x-kubernetes-validations": [rule]}
+
+
+def stays(field: str, *, of: str = "job") -> dict[str, JsonValue]:
+    """Return the CEL rule, to stand at the parent, that forbids to add or remove an optional `field`."""
     return {
-        "rule": f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        "message": f"{field} is immutable: delete the {of} and create it anew",
+        "rule": f"has(self.{field}) == has(oldSelf.{field})",
+        "message": _immutable(field, of),
         "fieldPath": f".{field}",
         "reason": "FieldValueForbidden",
     }
+
+
+def at_creation(rule: str, message: str, field: str) -> dict[str, JsonValue]:
+    """Return a CEL rule about fields that never change afterwards, and so need no look at an update."""
+    return {
+        "rule": f"oldSelf.hasValue() || ({rule})",
+        "optionalOldSelf": True,
+        "message": message,
+        "fieldPath": f".{field}",
+    }
+
+
+def _immutable(field: str, of: str) -> str:
+    return f"{field} is immutable: delete the {of} and create it anew"

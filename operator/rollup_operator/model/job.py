@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rollup_operator.model.base import Part, immutable
+from rollup_operator.model.base import Part, at_creation, fixed, stays
 
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Interval = Annotated[str, StringConstraints(min_length=2, max_length=32)]
@@ -30,7 +30,9 @@ class StoreRef(Part):
     """Names the RollupStore, in the job's own namespace, that holds source and result."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
-        default="default", description="Name of a RollupStore in the same namespace."
+        default="default",
+        description="Name of a RollupStore in the same namespace.",
+        json_schema_extra=fixed("storeRef"),
     )
 
 
@@ -44,16 +46,17 @@ class DateHistogramGroup(Part):
                     "rule": "has(self.fixedInterval) != has(self.calendarInterval)",
                     "message": "exactly one of fixedInterval and calendarInterval must be set",
                 },
-                *(immutable(f) for f in ("field", "fixedInterval", "calendarInterval", "timeZone")),
+                stays("fixedInterval"),
+                stays("calendarInterval"),
             ]
         }
     )
 
-    field: FieldName = Field(description="Name of the date field of the source.")
+    field: FieldName = Field(description="Name of the date field of the source.", json_schema_extra=fixed("field"))
     fixed_interval: Interval | None = Field(
         default=None,
         description="Length of a bucket as a multiple of a unit that always lasts the same: 30s, 90m, 1h, 7d.",
-        json_schema_extra={"pattern": r"^[1-9][0-9]*(ms|s|m|h|d)$"},
+        json_schema_extra=fixed("fixedInterval", pattern=r"^[1-9][0-9]*(ms|s|m|h|d)$"),
     )
     calendar_interval: (
         Literal[
@@ -77,6 +80,7 @@ class DateHistogramGroup(Part):
         default=None,
         description="Length of a bucket as one unit of the calendar in timeZone: 1m, 1h, 1d, 1w, 1M, 1q, 1y (or "
         "minute, hour, day, week, month, quarter, year).",
+        json_schema_extra=fixed("calendarInterval"),
     )
     delay: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
         default=None,
@@ -87,6 +91,7 @@ class DateHistogramGroup(Part):
         default="UTC",
         description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as "
         "+05:30.",
+        json_schema_extra=fixed("timeZone"),
     )
 
 
@@ -112,13 +117,13 @@ class TermsGroup(Part):
 class Groups(Part):
     """The dimensions of the result: one row for each combination of their buckets."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"x-kubernetes-validations": [immutable("histogram"), immutable("terms")]}
-    )
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [stays("histogram"), stays("terms")]})
 
     date_histogram: DateHistogramGroup = Field(description="The time dimension.")
-    histogram: HistogramGroup | None = Field(default=None, description="Numeric dimensions.")
-    terms: TermsGroup | None = Field(default=None, description="Dimensions by value.")
+    histogram: HistogramGroup | None = Field(
+        default=None, description="Numeric dimensions.", json_schema_extra=fixed("histogram")
+    )
+    terms: TermsGroup | None = Field(default=None, description="Dimensions by value.", json_schema_extra=fixed("terms"))
 
 
 class Metric(Part):
@@ -146,22 +151,22 @@ class RollupJobSpec(Part):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                *(immutable(f) for f in ("jobId", "storeRef", "indexPattern", "rollupIndex", "metrics")),
-                {
-                    "rule": "self.indexPattern != self.rollupIndex",
-                    "message": "rollupIndex may not be the same as indexPattern",
-                    "fieldPath": ".rollupIndex",
-                },
-                {
-                    "rule": f"!({_MATCHES_ALL})",
-                    "message": "indexPattern must not match everything: it would match the job's own rollupIndex",
-                    "fieldPath": ".indexPattern",
-                },
-                {
-                    "rule": f"self.indexPattern == self.rollupIndex || {_MATCHES_ALL} || !({_MATCHES_TARGET})",
-                    "message": "indexPattern would match the rollupIndex: choose a name that it does not cover",
-                    "fieldPath": ".indexPattern",
-                },
+                stays("jobId"),
+                at_creation(
+                    "self.indexPattern != self.rollupIndex",
+                    "rollupIndex may not be the same as indexPattern",
+                    "rollupIndex",
+                ),
+                at_creation(
+                    f"!({_MATCHES_ALL})",
+                    "indexPattern must not match everything: it would match the job's own rollupIndex",
+                    "indexPattern",
+                ),
+                at_creation(
+                    f"self.indexPattern == self.rollupIndex || {_MATCHES_ALL} || !({_MATCHES_TARGET})",
+                    "indexPattern would match the rollupIndex: choose a name that it does not cover",
+                    "indexPattern",
+                ),
             ]
         }
     )
@@ -176,6 +181,7 @@ class RollupJobSpec(Part):
         default=None,
         description="Elasticsearch id of the job where the resource's name cannot carry it. Immutable. Default: the "
         "name.",
+        json_schema_extra=fixed("jobId"),
     )
     store_ref: StoreRef = Field(
         default=StoreRef(),
@@ -184,11 +190,11 @@ class RollupJobSpec(Part):
     index_pattern: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
         description="What to roll up: an index or table, a pattern with *, or, in an embedded store, files below the "
         "namespace's data folder such as flights/*.parquet. Immutable.",
-        json_schema_extra={"pattern": r"^[^\\,\s]+(,[^\\,\s]+)*$"},
+        json_schema_extra=fixed("indexPattern", pattern=r"^[^\\,\s]+(,[^\\,\s]+)*$"),
     )
     rollup_index: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         description="Where the documents go: an index name in lower case. Immutable.",
-        json_schema_extra={"pattern": r"^[^-_+.A-Z\\/*?\"<>| ,#:\s][^A-Z\\/*?\"<>| ,#:\s]*$"},
+        json_schema_extra=fixed("rollupIndex", pattern=r"^[^-_+.A-Z\\/*?\"<>| ,#:\s][^A-Z\\/*?\"<>| ,#:\s]*$"),
     )
     cron: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
         description="When to run, in UTC: a Quartz cron expression of six or seven fields, seconds first, for instance "
@@ -207,7 +213,9 @@ class RollupJobSpec(Part):
     metrics: Annotated[list[Metric], Field(max_length=256)] = Field(
         default=[],
         description="The numbers to keep of each bucket. Immutable.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["field"]},
+        json_schema_extra=fixed(
+            "metrics", **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["field"]}
+        ),
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,

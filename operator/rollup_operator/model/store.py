@@ -4,20 +4,20 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rollup_operator.model.base import Part, immutable
+from rollup_operator.model.base import Part, fixed
 from rollup_operator.model.status import Condition
 
 
 class DuckDBStore(Part):
     """An embedded DuckDB database: no server, one machine."""
 
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [immutable("database", of="store")]})
-
     database: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         default="rollup.duckdb",
         description="File name of the database, below the operator's data folder of the namespace. The file belongs to "
         "the operator. Immutable.",
-        json_schema_extra={"pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"},
+        json_schema_extra=fixed(
+            "database", of="store", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
+        ),
     )
 
 
