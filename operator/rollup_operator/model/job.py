@@ -213,9 +213,11 @@ class RollupJobSpec(Part):
     metrics: Annotated[list[Metric], Field(max_length=256)] = Field(
         default=[],
         description="The numbers to keep of each bucket. Immutable.",
-        json_schema_extra=fixed(
-            "metrics", **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["field"]}
-        ),
+        json_schema_extra={
+            **fixed("metrics"),
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["field"],
+        },
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,
