@@ -1,0 +1,166 @@
+"""What a pattern may reach, and that DuckDB itself reaches nothing else."""
+
+import os
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from rollup_operator.model.store import DuckDBStore as StoreSpec
+from rollup_operator.stores.base import ForbiddenSource, SourceInvalid, StoreUnavailable
+from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.duckdb.database import Database
+from rollup_operator.stores.duckdb.sources import find_files
+from support.embedded import NAMESPACE, Embedded, config, spec
+
+ROWS = [(1_704_067_200_000, 1.0, "a", 1)]
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Embedded:
+    made = Embedded(tmp_path / "root")
+    made.write("in/rows.parquet", ROWS)
+    secret = Embedded(tmp_path / "root").root / "other"
+    secret.mkdir()
+    made.write("../other/secret.parquet", ROWS)
+    made.write("../../outside.parquet", ROWS)
+    return made
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "../other/secret.parquet",
+        "in/../../other/secret.parquet",
+        "in/../rows.parquet",
+        "/etc/passwd",
+        "/etc/*.csv",
+        "//etc/x.csv",
+        "~/x.csv",
+        "http://127.0.0.1:1/x.parquet",
+        "https://example.com/x.csv",
+        "s3://bucket/x.parquet",
+        "file:///etc/x.csv",
+        "in\\..\\x.csv",
+        "in/rows.parquet,../other/secret.parquet",
+    ],
+)
+async def test_a_pattern_cannot_lead_out(embedded: Embedded, pattern: str) -> None:
+    result = await embedded.run(config(spec(pattern)))
+    assert result.outcome == "Failed"
+    assert isinstance(result.error, ForbiddenSource), result
+    assert "spec.indexPattern" in result.message
+
+
+@pytest.mark.parametrize("pattern", ["link/secret.parquet", "link/*.parquet", "*/secret.parquet", "in/l*.parquet"])
+async def test_a_link_cannot_lead_out(embedded: Embedded, pattern: str) -> None:
+    (embedded.folder / "link").symlink_to(embedded.root / "other")
+    (embedded.folder / "in" / "l.parquet").symlink_to(embedded.root / "other" / "secret.parquet")
+    result = await embedded.run(config(spec(pattern)))
+    assert isinstance(result.error, ForbiddenSource), result
+    assert "link" in result.message
+    assert str(embedded.root) not in result.message
+
+
+async def test_a_link_within_the_folder_is_followed(embedded: Embedded) -> None:
+    (embedded.folder / "again").symlink_to(embedded.folder / "in")
+    job = config(spec("again/*.parquet,in/*.parquet"))
+    await embedded.completed(job)
+    (document,) = embedded.documents(job)
+    assert document["ts.date_histogram._count"] == 1
+
+
+def test_characters_of_patterns_are_names_but_for_the_star(tmp_path: Path) -> None:
+    for name in ("a[1].csv", "a1.csv", "b?.csv", "bb.csv", ".hidden.csv", "c.parquet"):
+        (tmp_path / name).write_text("x\n1\n")
+    assert [Path(p).name for p in find_files("a[1].csv", tmp_path, "out")] == ["a[1].csv"]
+    assert [Path(p).name for p in find_files("b?.csv", tmp_path, "out")] == ["b?.csv"]
+    assert len(find_files("*.csv", tmp_path, "out")) == 4
+    assert find_files("none*.csv", tmp_path, "out") == []
+    with pytest.raises(SourceInvalid, match="names of files end in"):
+        find_files("in/rows.json", tmp_path, "out")
+
+
+async def test_brackets_in_a_file_name_reach_no_other_file(embedded: Embedded) -> None:
+    embedded.write("in/x1.parquet", ROWS * 5)
+    embedded.write("in/x[1].parquet", ROWS)
+    job = config(spec("in/x[1].parquet"))
+    await embedded.completed(job)
+    assert embedded.documents(job)[0]["ts.date_histogram._count"] == 1
+
+
+async def test_the_result_is_no_source_of_its_own_job(embedded: Embedded) -> None:
+    await embedded.completed(config(spec("in/*.parquet")))
+    result = await embedded.run(config(spec("*/*.parquet"), hash_="h"))
+    assert isinstance(result.error, SourceInvalid)
+
+
+async def test_the_records_are_no_source(embedded: Embedded) -> None:
+    await embedded.completed(config(spec("in/*.parquet")))
+    for pattern in ("claims", "_rollup.claims", "result_*", "duckdb_tables"):
+        result = await embedded.run(config(spec(pattern), job_id="other"))
+        assert "matches no table" in result.message
+
+
+async def test_views_are_no_source(embedded: Embedded) -> None:
+    with duckdb.connect(str(embedded.file)) as connection:
+        connection.execute("CREATE VIEW v AS SELECT TIMESTAMP '2024-01-01' AS ts, 1 AS value, 'a' AS term, 1 AS size")
+    assert "matches no table" in (await embedded.run(config(spec("v")))).message
+
+
+async def test_an_export_is_not_written_through_a_link(embedded: Embedded) -> None:
+    (embedded.folder / "out").symlink_to(embedded.root / "other")
+    result = await embedded.run(config(spec("in/*.parquet")))
+    assert isinstance(result.error, ForbiddenSource)
+    assert os.listdir(embedded.root / "other") == ["secret.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "database"), [("..", "x.db"), ("a/b", "x.db"), ("a", "../x.db"), ("a", "/x.db"), ("a", ".x.db")]
+)
+def test_a_database_cannot_lie_elsewhere(tmp_path: Path, namespace: str, database: str) -> None:
+    with pytest.raises(StoreUnavailable):
+        DuckDBStore(tmp_path, namespace, StoreSpec(database=database), page_seconds=1, is_alive=lambda _: False)
+
+
+async def test_a_database_behind_a_link_is_not_opened(embedded: Embedded) -> None:
+    with duckdb.connect(str(embedded.root / "other" / "x.duckdb")) as connection:
+        connection.execute("CREATE TABLE rows AS SELECT 1")
+    embedded.file.symlink_to(embedded.root / "other" / "x.duckdb")
+    with pytest.raises(StoreUnavailable, match="outside the namespace's data folder"):
+        await embedded.store().check()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_parquet('{root}/other/secret.parquet')",
+        "SELECT * FROM '{folder}/../other/secret.parquet'",
+        "SELECT * FROM '{folder}/in/l.parquet'",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM glob('/etc/*')",
+        "COPY (SELECT 1) TO '{root}/other/x.csv'",
+        "COPY (SELECT 1) TO '{root}/{namespace}x/x.csv'",
+        "ATTACH '{root}/other/x.duckdb'",
+        "SELECT * FROM 'http://127.0.0.1:1/x.csv'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SET allowed_directories = ['/']",
+        "SET lock_configuration = false",
+        "RESET enable_external_access",
+    ],
+)
+async def test_duckdb_is_locked_in(embedded: Embedded, statement: str) -> None:
+    (embedded.folder / "in" / "l.parquet").symlink_to(embedded.root / "other" / "secret.parquet")
+    (embedded.root / f"{NAMESPACE}x").mkdir()
+    database = Database.at(embedded.file, embedded.folder)
+    lane = await database.lane()
+    try:
+        text = statement.format(root=embedded.root, folder=embedded.folder, namespace=NAMESPACE)
+        with pytest.raises(duckdb.Error, match=r"(?i)disabled|locked|cannot"):
+            lane.execute(text)
+        assert lane.execute(f"SELECT count(*) FROM '{embedded.folder}/in/rows.parquet'") == [(1,)]
+    finally:
+        database.leave(lane)
+        database.close_if_idle()
