@@ -68,12 +68,14 @@ class Plan:
         where = sql.within(self.time, self.kind, start, end)
         return f"SELECT count(*), {first}, {last} FROM {self.relation} WHERE {where}"
 
-    def last_key(self, table: str, date_key: int) -> str:
-        """Return the last key among the buckets of one time, in the order of Elasticsearch: nulls before values."""
-        names = [sql.name(c.name) for c in self.groups]
+    def summary(self, buckets: str) -> str:
+        """Return number, rows and last key of the buckets that a statement gives; nulls come before values in keys."""
+        names = [sql.name(self.date_key), *(sql.name(c.name) for c in self.groups)]
         order = ", ".join(f"{n} DESC NULLS LAST" for n in names)
-        where = f"{sql.name(self.date_key)} = {date_key}"
-        return f"SELECT {', '.join(names)} FROM {table} WHERE {where} ORDER BY {order} LIMIT 1"
+        return (
+            f"SELECT * FROM (SELECT count(*), sum({COUNT})::BIGINT FROM ({buckets})) "
+            f"LEFT JOIN (SELECT {', '.join(names)} FROM ({buckets}) ORDER BY {order} LIMIT 1) ON true"
+        )
 
 
 def date_key(field: str) -> str:

@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import Pager
 from rollup_operator.stores.base import JobConfig, Position, Source
 from rollup_operator.stores.duckdb import order, plan, sources, sql
 from rollup_operator.stores.duckdb.database import SCRATCH, Lane
-from rollup_operator.stores.duckdb.plan import COUNT, Plan
+from rollup_operator.stores.duckdb.plan import Plan
 
 _REREADS = 0.3
 """How much of the source may be read again, all pages together, before it is summarised once instead."""
@@ -137,19 +138,16 @@ class Reading:
         else:
             table = self._scratch(lane, self.plan.select(plan.segments(self.bounds, start, end)))
             select = f"SELECT * FROM {table}"
-        key = sql.name(self.plan.date_key)
-        ((buckets, rows, last),) = lane.execute(f"SELECT count(*), sum({COUNT})::BIGINT, max({key}) FROM ({select})")
+        ((buckets, rows, *values),) = lane.execute(self.plan.summary(select))
         assert isinstance(buckets, int)
         if not buckets:
             if table is not None:
                 lane.execute(f"DROP TABLE {table}")
                 self._tables.discard(table)
             return None
-        assert isinstance(rows, int) and isinstance(last, int)  # noqa: PT018
-        position: dict[str, str | int | float | bool | None] = {self.plan.date_key: last}
-        if self.plan.groups:
-            (values,) = lane.execute(self.plan.last_key(f"({select})", last))
-            position.update({g.name: v for g, v in zip(self.plan.groups, values, strict=True)})  # type: ignore[misc]
+        assert isinstance(rows, int)
+        names = [self.plan.date_key, *(g.name for g in self.plan.groups)]
+        position: dict[str, Any] = dict(zip(names, values, strict=True))
         return Range(start, end, min(start, self.bounds.round_down(start)), buckets, rows, position, select, table)
 
     def _is_better_staged(self) -> bool:
