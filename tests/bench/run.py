@@ -152,7 +152,8 @@ async def measure(options: argparse.Namespace, plane: ControlPlane, folder: Path
     try:
         subjects = [subject.ours(plane, server, machine, folder)]
         if options.yardstick:
-            subjects.append(subject.peer(shlex.split(options.yardstick), plane, server, machine, folder))
+            like_ours = options.yardstick_like_ours
+            subjects.append(subject.peer(shlex.split(options.yardstick), plane, server, machine, folder, like_ours))
         bench = Bench(options, subjects)
         await bench.run()
         return bench.result
@@ -199,6 +200,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the choice of jobs (default: 1)")
     parser.add_argument("--yardstick", metavar="CMD", help="another operator's command; $BENCH_GROUP is its group")
     parser.add_argument("--yardstick-crd", type=Path, action="append", default=[], metavar="FILE", help="its CRD")
+    parser.add_argument("--yardstick-like-ours", action="store_true", help="its jobs have the spec of ours")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the operators' logs and data here")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")

@@ -102,12 +102,14 @@ def ours(plane: ControlPlane, server: Server, machine: Machine, folder: Path) ->
     )
 
 
-def peer(command: Sequence[str], plane: ControlPlane, server: Server, machine: Machine, folder: Path) -> Subject:
-    """Return another operator, whose group is $BENCH_GROUP and whose spec is {desiredState, payload}."""
+def peer(
+    command: Sequence[str], plane: ControlPlane, server: Server, machine: Machine, folder: Path, like_ours: bool
+) -> Subject:
+    """Return another operator, whose group is $BENCH_GROUP. Its spec is like ours, or {desiredState, payload}."""
     group = os.environ.get("BENCH_GROUP", "rollup.dev")
     return Subject(
         name="peer",
-        jobs=Jobs(server, group, lambda _: {"payload": "x" * 512}),
+        jobs=Jobs(server, group, _spec if like_ours else lambda _: {"payload": "x" * 512}),
         command=command,
         folder=folder,
         machine=machine,
