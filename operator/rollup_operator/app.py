@@ -43,6 +43,9 @@ FREEZE_EVERY = 5.0
 """Seconds between two times that settled objects are taken out of the garbage collector's sight: a full collection
 over ten thousand bodies stops the loop for as long as it walks them."""
 
+GOODBYE = 0.25
+"""Seconds that connections have to close in before the loop does."""
+
 THAW_EVERY = 3600.0
 """Seconds between two full collections, which alone see cycles among objects that were frozen while they lived."""
 
@@ -93,6 +96,8 @@ class Operator:
         finally:
             signals.cancel()
             await self.kube.close()
+            # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
+            await asyncio.sleep(GOODBYE)
 
     def _make(self) -> None:
         s = self.settings
