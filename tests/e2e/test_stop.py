@@ -3,47 +3,22 @@
 import random
 from pathlib import Path
 
-from support.api import Api, Body, condition
+from support.api import Api, condition
+from support.backfill import HOURS, PAGE_SECONDS, PER_HOUR, assert_complete, begin, begun
 from support.bodies import store
 from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
-from support.database import claim, closed, fingerprint, written_to
+from support.database import claim, closed, fingerprint
 from support.operator import Operator
 from support.waiting import NEVER, assert_silent, finished, position, run_completed, runs, status
 
-SETTINGS = {"page_seconds": 0.001}
-"""Pages of one bucket each: a backfill of some hundred buckets lasts for seconds."""
-
-HOURS = 600
+SETTINGS = {"page_seconds": PAGE_SECONDS}
 QUIET_SECONDS = 1.5
-
-
-def backfill(api: Api, folder: Path, name: str = "trips", **spec: object) -> Body:
-    """Begin a long run, and return the job as it is some pages later."""
-    begin(api, folder, name, **spec)
-    api.wait_state(name, "indexing")
-    written_to(folder)
-    return api.get(name)
-
-
-def begin(api: Api, folder: Path, name: str, **spec: object) -> None:
-    write_trips(folder, hours=HOURS, per_hour=4)
-    if api.find("default", kind="RollupStore") is None:
-        api.create(store())
-    api.create(trips_job(name, groups=small_groups(), **spec))
-
-
-def assert_complete(api: Api, folder: Path, name: str = "trips") -> None:
-    """Wait until all is rolled up and assert that it came out as if nothing had interrupted it."""
-    body = api.wait(name, finished(end_of(HOURS - 1)), 60)
-    assert exported(folder, name) == rolled_up_small(folder)
-    assert status(body)["stats"]["documentsProcessed"] == HOURS * 4
-    assert status(body)["stats"]["rollupsIndexed"] == HOURS
 
 
 def test_a_stop_in_the_middle_of_a_backfill_is_quiet_and_a_start_goes_on(
     operator: Operator, api: Api, folder: Path
 ) -> None:
-    backfill(api, folder)
+    begun(api, folder)
     answer = operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true&timeout=10s")
     assert (answer.status, answer.body) == (200, {"stopped": True})
     body = api.get("trips")
@@ -69,7 +44,7 @@ def test_a_stop_in_the_middle_of_a_backfill_is_quiet_and_a_start_goes_on(
 
 
 def test_the_export_of_a_stopped_job_shows_what_has_been_written(operator: Operator, api: Api, folder: Path) -> None:
-    backfill(api, folder)
+    begun(api, folder)
     api.stop("trips")
     body = api.wait_state("trips", "stopped")
     shown = exported(folder)
@@ -78,7 +53,7 @@ def test_the_export_of_a_stopped_job_shows_what_has_been_written(operator: Opera
 
 
 def test_a_burst_of_starts_and_stops_ends_as_asked_last(operator: Operator, api: Api, folder: Path) -> None:
-    backfill(api, folder)
+    begun(api, folder)
     for last in ("stopped", "started"):
         for i in range(20):
             newest = api.patch_job(
@@ -163,7 +138,7 @@ def test_a_stopped_job_stays_stopped_over_ticks(operator: Operator, api: Api, fo
 
 
 def test_queued_runs_wait_their_turn_and_stop_at_once(operator: Operator, api: Api, folder: Path) -> None:
-    write_trips(folder, hours=HOURS, per_hour=4)
+    write_trips(folder, hours=HOURS, per_hour=PER_HOUR)
     api.create(store(duckdb={}, maxConcurrentRuns=1))
     names = ["first", "second", "third"]
     for name in names:

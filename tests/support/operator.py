@@ -61,7 +61,7 @@ class Operator:
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
         if sweep_seconds is not None:
             self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)
-        self._command = [sys.executable, "-W", "error", "-m", "rollup_operator", "run", "--log-format", "json"]
+        self._command = [sys.executable, "-W", "default", "-m", "rollup_operator", "run", "--log-format", "json"]
         self._command += ["--data-root", str(self.data_root), "--http-port", "0", "--url-file", str(self._url_file)]
         for flag, value in (
             ("--default-namespace", default_namespace),
@@ -98,11 +98,11 @@ class Operator:
             )
         return self
 
-    def start(self, timeout: float = 30.0) -> Self:
+    def start(self, timeout: float = 60.0) -> Self:
         """Start the process and return once the endpoint serves."""
         return self.launch().wait_ready(timeout)
 
-    def wait_ready(self, timeout: float = 30.0) -> Self:
+    def wait_ready(self, timeout: float = 60.0) -> Self:
         """Return once the endpoint serves."""
         assert self._process is not None
         deadline = time.monotonic() + timeout
