@@ -1,6 +1,7 @@
 """A small synchronous client for tests, on the real API server. Waits by watching, never by sleeping."""
 
 import http.client
+import itertools
 import json
 import ssl
 import threading
@@ -96,7 +97,7 @@ class Api:
                 connection.request(method, path, data, headers)
                 answer = connection.getresponse()
                 break
-            except (http.client.RemoteDisconnected, ConnectionError):
+            except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLEOFError):
                 connection.close()  # the server closes idle connections; only a reused one may have been stale
                 if attempt == 2:
                     raise
@@ -230,6 +231,18 @@ class Api:
         for body in self._versions(name, kind, timeout):
             if body is None:
                 return
+
+    def wait_event(self, name: str, reason: str, timeout: float = 10.0) -> Body:
+        """The first event about an object of that name with that reason; it need not be there yet."""
+        deadline = time.monotonic() + timeout
+        while True:
+            page = self.request("GET", self.path("Event"))
+            changes = ((None, item) for item in page["items"])
+            since = page["metadata"]["resourceVersion"]
+            left = deadline - time.monotonic()
+            for _, event in itertools.chain(changes, self.watch(kind="Event", since=since, timeout=left)):
+                if event["involvedObject"]["name"] == name and event["reason"] == reason:
+                    return event
 
     def watch(
         self, *, kind: str = "RollupJob", since: str = "", selector: str = "", timeout: float = 10.0
