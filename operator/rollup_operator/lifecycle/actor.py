@@ -279,11 +279,15 @@ class Actor:
             self.wake()
             return
         try:
-            self._learn(await self._env.kube.get(jobs_path(view.namespace, view.name)))
+            newest = await self._env.kube.get(jobs_path(view.namespace, view.name))
         except NotFound:
             self.vanish()
         except KubeError:
             self._write_later()
+        else:
+            self._learn(newest)
+            if self.view.version == view.version:
+                self._write_later()
 
     def _learn(self, body: Body) -> None:
         newer = JobView.of(body)
@@ -291,8 +295,7 @@ class Actor:
             self.vanish()
         elif self.observe(newer):
             self._env.published(newer)
-        else:
-            self.wake()
+        # Else the watch was quicker, or the write changed nothing: writing again would change nothing, too.
 
     def _write_later(self) -> None:
         self._lost_writes += 1
