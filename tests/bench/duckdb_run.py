@@ -128,7 +128,7 @@ def bench(
             documents = 0
             for _ in range(rounds):
                 theirs.append(direct(data, relation))
-                aim = page_seconds or statistics.median(theirs) / PAGES[order]
+                aim = page_seconds or max(0.02, statistics.median(theirs) / PAGES[order])
                 took, count, documents = asyncio.run(ours(root, pattern, aim))
                 mine.append(took)
                 pages.append(count)
