@@ -116,7 +116,6 @@ class Run:
         source = await self._until_halted(session.describe(claim, bound))
         if source is None:
             return False
-        before = claim.position
         while not self._halted.is_set():
             page = await self._until_halted(session.read(claim, bound))
             if page is None:
@@ -133,12 +132,10 @@ class Run:
                 claim = self.progress.claim = await session.commit_watermark(
                     claim, watermark, claim.stats.plus(counted)
                 )
-                if claim.position != before:
-                    self.progress.doing = "publishing the result"
-                await session.publish(claim)
+                # A halt does not wait for this: it takes as long as the whole result is large. The next run makes up.
+                self.progress.doing = "publishing the result"
+                await self._until_halted(session.publish(claim))
                 return True
-        if claim.position != before:
-            await session.publish(claim)
         return False
 
     async def _leave(self, session: Session, claim: Claim | None) -> bool:

@@ -3,8 +3,8 @@
 Order of a page: read, write, verify, commit. A position is committed with compare-and-set on the claim: holder and
 epoch must still be ours. Every implementation keeps these promises:
 
-- `read` may be cancelled at any moment; when the cancellation has been delivered to the caller, nothing of it runs
-  any more.
+- `describe`, `read` and `publish` may be cancelled at any moment; when the cancellation has been delivered to the
+  caller, nothing of it runs any more.
 - `write` is not interrupted: it ends with everything durable, position included, or with nothing.
 - `release` leaves the record with its epoch and position and without a holder.
 """
