@@ -15,7 +15,7 @@ def status(body: Body) -> Body:
 
 
 def runs(body: Body) -> int:
-    """How many runs have come to their end, as the job itself counts."""
+    """How many runs have written something or come to their end, as the job itself counts."""
     return int(status(body).get("stats", {}).get("triggerCount", 0))
 
 
