@@ -1,0 +1,73 @@
+"""When a run that failed is tried again."""
+
+import pytest
+
+from rollup_operator.lifecycle.recovery import FIRST_RETRY, LAST_RETRY, Recovery, backoff
+from rollup_operator.lifecycle.states import Trouble
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.reader import JobView
+
+AWAY = Trouble(Reason.STORE_UNAVAILABLE, "locked", transient=True)
+TAKEN = Trouble(Reason.JOB_ID_TAKEN, "by n/other", transient=False)
+
+
+def job(*conditions: tuple[str, str, str]) -> JobView:
+    shown = [
+        {"type": t, "status": s, "reason": r, "message": "why", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        for t, s, r in conditions
+    ]
+    meta = {"uid": "u", "namespace": "n", "name": "j", "resourceVersion": "1"}
+    return JobView.of({"metadata": meta, "spec": {}, "status": {"conditions": shown}})
+
+
+def test_delays_double_up_to_a_limit_and_never_come_in_step() -> None:
+    for failures in range(1, 100):
+        whole = min(LAST_RETRY, FIRST_RETRY * 2.0 ** (failures - 1))
+        delays = {backoff(FIRST_RETRY, LAST_RETRY, failures) for _ in range(20)}
+        assert all(whole / 2 <= d <= whole for d in delays)
+        assert len(delays) > 1
+
+
+def test_a_transient_failure_is_tried_again_by_itself_and_a_permanent_one_is_not() -> None:
+    recovery = Recovery(job())
+    assert (recovery.trouble, recovery.retry_in(0.0)) == (None, None)
+    recovery.failed(AWAY, 100.0)
+    wait = recovery.retry_in(100.0)
+    assert wait is not None
+    assert 0 < wait <= FIRST_RETRY
+    assert recovery.retry_in(1_000.0) == 0.0
+    recovery.failed(TAKEN, 100.0)
+    assert recovery.retry_in(10_000.0) is None
+
+
+@pytest.mark.parametrize("trouble", [AWAY, TAKEN])
+def test_a_change_makes_any_failure_due_at_once(trouble: Trouble) -> None:
+    recovery = Recovery(job())
+    recovery.something_changed()
+    assert recovery.retry_in(0.0) is None
+    recovery.failed(trouble, 100.0)
+    recovery.something_changed()
+    assert recovery.retry_in(100.0) == 0.0
+    recovery.mended()
+    assert (recovery.trouble, recovery.retry_in(100.0)) == (None, None)
+
+
+def test_what_an_earlier_process_published_is_tried_once_more() -> None:
+    stalled = Recovery(job(("Ready", "False", "ConfigChanged"), ("Stalled", "True", "ConfigChanged")))
+    assert stalled.trouble == Trouble(Reason.CONFIG_CHANGED, "why", transient=False)
+    assert stalled.retry_in(5.0) == 0.0
+    away = Recovery(job(("Ready", "False", "StoreUnavailable"), ("Reconciling", "True", "StoreUnavailable")))
+    assert away.trouble == Trouble(Reason.STORE_UNAVAILABLE, "why", transient=True)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [("Ready", "True", "Running")],
+        [("Ready", "False", "Stopping"), ("Reconciling", "True", "Stopping")],
+        [("Ready", "False", "InvalidSpec"), ("Stalled", "True", "InvalidSpec")],
+        [("Ready", "False", "SomethingOfAnotherVersion")],
+    ],
+)
+def test_other_conditions_say_nothing_about_the_last_run(conditions: list[tuple[str, str, str]]) -> None:
+    assert Recovery(job(*conditions)).trouble is None

@@ -1,0 +1,48 @@
+"""What is written is what differs, and the smallest of it."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollup_operator.lifecycle.report import difference, rfc3339_ms
+
+keys = st.sampled_from("abcd")
+values = st.recursive(st.integers(0, 3) | st.text("xy", max_size=2), lambda inner: st.lists(inner, max_size=2))
+maps = st.recursive(
+    st.dictionaries(keys, values, max_size=3), lambda inner: st.dictionaries(keys, values | inner, max_size=3)
+)
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """Apply a merge patch as RFC 7396 says."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge(result.get(key), value)
+    return result
+
+
+@given(maps, maps)
+def test_the_difference_turns_the_old_status_into_the_new(old: dict[str, Any], new: dict[str, Any]) -> None:
+    assert merge(old, difference(old, new)) == new
+
+
+@given(maps)
+def test_nothing_differs_from_itself(status: dict[str, Any]) -> None:
+    assert difference(status, status) == {}
+
+
+def test_only_what_changed_is_in_the_patch() -> None:
+    old = {"state": "started", "stats": {"pagesProcessed": 1, "indexTotal": 1}, "nextRunTime": "x"}
+    new = {"state": "stopped", "stats": {"pagesProcessed": 2, "indexTotal": 1}}
+    assert difference(old, new) == {"state": "stopped", "stats": {"pagesProcessed": 2}, "nextRunTime": None}
+
+
+def test_instants_are_written_as_kubernetes_does() -> None:
+    assert rfc3339_ms(0) == "1970-01-01T00:00:00Z"
+    assert rfc3339_ms(1_388_534_399_001) == "2013-12-31T23:59:59.001Z"
