@@ -31,8 +31,10 @@ def opened(folder: Path, *, name: str = NAME, timeout: float = 10.0) -> Iterator
 
 
 def claim(folder: Path, job_id: str = "trips", index: str = "hourly") -> dict[str, Any] | None:
-    """The job's record: holder, epoch, position."""
+    """The job's record: holder, epoch, position; None where there is none."""
     with opened(folder) as db:
+        if not db.execute("FROM duckdb_tables() WHERE schema_name = '_rollup' AND table_name = 'claims'").fetchall():
+            return None
         rows = db.execute(
             "SELECT holder, epoch, position FROM _rollup.claims WHERE rollup_index = ? AND job_id = ?", [index, job_id]
         ).fetchall()

@@ -43,7 +43,7 @@ def folder(request: pytest.FixtureRequest, namespace: str) -> Path:
     """The data folder of the test's namespace, with `operator`; with `start_operator` that of the first one started."""
     root = (
         request.getfixturevalue("_shared").data_root
-        if "operator" in request.fixturenames
+        if "_shared" in request.fixturenames
         else request.getfixturevalue("tmp_path") / "data"
     )
     path: Path = root / namespace
