@@ -602,6 +602,30 @@ async def test_a_call_never_shares_a_write_that_was_sent_before(client: Client, 
     first = asyncio.create_task(call(client, "POST", STOP))
     await cluster.writes(1)
     second = asyncio.create_task(call(client, "POST", STOP))
-    await cluster.writes(2)
+    async with asyncio.timeout(5):
+        while cluster.found["sensor"] < 2:
+            await call(client, "GET", "/healthz")
     cluster.write_gate.set()
     assert await asyncio.gather(first, second) == [(200, {"stopped": True})] * 2
+    assert len(cluster.applied) == 2
+
+
+async def test_who_comes_while_a_write_is_under_way_does_not_queue_behind_other_jobs(
+    client: Client, cluster: Cluster
+) -> None:
+    cluster.create("sensor", desiredState="started")
+    for i in range(200):
+        cluster.create(f"busy-{i}")
+    gate = cluster.write_gate = asyncio.Event()
+    first = asyncio.create_task(call(client, "POST", STOP))
+    await cluster.writes(1)
+    storm = [asyncio.create_task(call(client, "POST", f"/_rollup/job/busy-{i}/_stop")) for i in range(200)]
+    await cluster.writes(16)
+    second = asyncio.create_task(call(client, "POST", STOP))
+    async with asyncio.timeout(5):
+        while cluster.found["sensor"] < 2:
+            await call(client, "GET", "/healthz")
+    gate.set()
+    await asyncio.gather(first, second, *storm)
+    turns = [i for i, (path, _) in enumerate(cluster.applied) if path.endswith("/sensor")]
+    assert turns[1] < 100

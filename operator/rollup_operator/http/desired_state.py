@@ -46,6 +46,7 @@ class DesiredStates:
         self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
         self._writes: set[asyncio.Task[JobView]] = set()
         self._unsent: dict[str, tuple[DesiredState, asyncio.Task[JobView]]] = {}
+        self._last: dict[str, asyncio.Task[JobView]] = {}
 
     async def find(self, namespace: str, job_id: str) -> JobView | None:
         """Return the job as the registry knows it, or, where the registry may lag, as the API server does.
@@ -84,8 +85,9 @@ class DesiredStates:
         """
         asked, task = self._unsent.get(job.uid, (None, None))
         if task is None or asked is not state:
-            task = asyncio.create_task(self._in_turn(job, state))
+            task = asyncio.create_task(self._in_turn(job, state, self._last.get(job.uid)))
             self._unsent[job.uid] = (state, task)
+            self._last[job.uid] = task
             self._writes.add(task)
             task.add_done_callback(self._written)
         return await asyncio.shield(task)
@@ -123,12 +125,27 @@ class DesiredStates:
                 return None  # a namespace that is not ours to look into holds no job of ours
             raise _silent(e) from e
 
-    async def _in_turn(self, job: JobView, state: DesiredState) -> JobView:
+    async def _in_turn(self, job: JobView, state: DesiredState, before: asyncio.Task[JobView] | None) -> JobView:
+        """Write after `before`, the job's previous write, in its turn; without one, in a turn of its own.
+
+        So the writes of one job keep their order, and those who come while one is under way need not queue behind
+        all other jobs.
+        """
+        if before is not None:
+            await asyncio.wait({before})
+            return await self._send(job, state)
         async with self._turns:
-            # Who asks from here on may have seen what this write changes, and needs one that comes later.
-            if self._unsent.get(job.uid, (state, None))[1] is asyncio.current_task():
-                del self._unsent[job.uid]
+            return await self._send(job, state)
+
+    async def _send(self, job: JobView, state: DesiredState) -> JobView:
+        # Who asks from here on may have seen what this write changes, and needs one that comes later.
+        if self._unsent.get(job.uid, (state, None))[1] is asyncio.current_task():
+            del self._unsent[job.uid]
+        try:
             return await self._write(job, state)
+        finally:
+            if self._last.get(job.uid) is asyncio.current_task():
+                del self._last[job.uid]
 
     async def _write(self, job: JobView, state: DesiredState) -> JobView:
         body = {

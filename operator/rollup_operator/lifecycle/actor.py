@@ -55,14 +55,15 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_announced", "_checked", "_cleaned", "_dirty", "_draining", "_env", "_gone", "_lost_writes", "_next_tick",
-        "_ran", "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
+        "_announced", "_checked", "_checked_at", "_cleaned", "_dirty", "_draining", "_env", "_gone", "_lost_writes",
+        "_next_tick", "_ran", "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: Environment) -> None:
         self.view = view
         self._env = env
         self._checked: Checked | None = None
+        self._checked_at = -1
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._reported_at = 0.0
         self._run: Work | None = None
@@ -188,13 +189,12 @@ class Actor:
         )
 
     def _check(self) -> Checked:
-        old = self._checked
-        if old is not None and old.fits(self.view):
-            return old
-        checked = self._checked = Checked.of(self.view)
-        if old is None or old.schedule != checked.schedule:
-            self._next_tick = None
-        return checked
+        if self._checked is None or (self._checked_at != self.view.generation and not self._checked.fits(self.view)):
+            old, self._checked = self._checked, Checked.of(self.view)
+            if old is None or old.schedule != self._checked.schedule:
+                self._next_tick = None
+        self._checked_at = self.view.generation
+        return self._checked
 
     def _snapshot(self) -> None:
         self._reported_at = asyncio.get_running_loop().time()
@@ -271,7 +271,7 @@ class Actor:
             self._write_later()
         else:
             self._lost_writes = 0
-            self._learn(answer)
+            self._learn(answer, decided_on=view)
 
     async def _look(self, view: JobView) -> None:
         """Somebody else wrote: the event may be here already, else ask."""
@@ -289,10 +289,14 @@ class Actor:
             if self.view.version == view.version:
                 self._write_later()
 
-    def _learn(self, body: Body) -> None:
+    def _learn(self, body: Body, *, decided_on: JobView | None = None) -> None:
+        """Take in an answer. That of a write that brought the job to rest asks for no other turn."""
         newer = JobView.of(body)
         if newer.uid != self.view.uid or (newer.deleting and not newer.finalizers):
             self.vanish()
+        elif self.view is decided_on and newer.version > self.view.version and newer.rests_as(decided_on):
+            self.view = newer
+            self._env.published(newer)
         elif self.observe(newer):
             self._env.published(newer)
         # Else the watch was quicker, or the write changed nothing: writing again would change nothing, too.

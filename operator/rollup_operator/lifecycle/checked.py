@@ -1,19 +1,20 @@
-"""What deciding needs of a spec, read once for each generation."""
+"""What deciding needs of a spec, read once for each change of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from rollup_operator.model.job import DeletionPolicy
-from rollup_operator.model.reader import Ask, JobView
+from rollup_operator.model.reader import JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.validation import InvalidSpec, check
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The spec of one generation, as far as deciding needs it. Only a started job keeps its schedule."""
+    """A spec, as far as deciding needs it; `desiredState` apart, which changes most often and is read from the view."""
 
-    generation: int
-    ask: Ask
+    spec: Mapping[str, Any] = field(repr=False)
     schedule: Schedule | None
     invalid: str | None
     """Why the spec cannot be used, naming the fields; None: it can."""
@@ -28,10 +29,13 @@ class Checked:
         except InvalidSpec as e:
             delete = job.raw_spec.get("deletionPolicy") == DeletionPolicy.DELETE
             policy = DeletionPolicy.DELETE if delete else DeletionPolicy.RETAIN
-            return cls(job.generation, job.ask, None, str(e), policy, 30.0)
-        armed = schedule if job.ask is Ask.STARTED else None
-        return cls(job.generation, job.ask, armed, None, spec.deletion_policy, float(spec.drain_timeout_seconds))
+            return cls(_lasting(job), None, str(e), policy, 30.0)
+        return cls(_lasting(job), schedule, None, spec.deletion_policy, float(spec.drain_timeout_seconds))
 
     def fits(self, job: JobView) -> bool:
         """Whether this is still what `job` says."""
-        return self.generation == job.generation and self.ask is job.ask
+        return self.spec == _lasting(job)
+
+
+def _lasting(job: JobView) -> Mapping[str, Any]:
+    return {key: value for key, value in job.raw_spec.items() if key != "desiredState"}

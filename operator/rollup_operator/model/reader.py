@@ -102,6 +102,16 @@ class JobView:
         """Whether a claim may exist: the finalizer is added before the first one."""
         return DRAIN_FINALIZER in self.finalizers
 
+    def rests_as(self, before: "JobView") -> bool:
+        """Whether this reads `stopped`, and differs from `before` in nothing but its status."""
+        return (
+            self.raw_status.get("state") == "stopped"
+            and self.generation == before.generation
+            and (self.deleting, self.finalizers, self.run_request)
+            == (before.deleting, before.finalizers, before.run_request)
+            and self.run_request in (None, self.raw_status.get("lastHandledRunRequest"))
+        )
+
     @cached_property
     def status(self) -> RollupJobStatus:
         """The status as it was published; an unreadable one counts as none."""
