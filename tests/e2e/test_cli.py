@@ -1,0 +1,127 @@
+"""The command that users type."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from local_control_plane import ControlPlane
+from support.api import Api
+from support.bodies import store
+from support.data import export_of, exported, trips_job, write_trips
+from support.operator import Operator
+from support.operator_fixtures import StartOperator
+from support.waiting import NEVER, run_completed
+
+
+def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("ROLLUP_") and k != "KUBECONFIG"}
+    return subprocess.run(
+        [sys.executable, "-m", "rollup_operator", *arguments],
+        env=kept | {"NO_COLOR": "1", "COLUMNS": "200"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_names_every_command() -> None:
+    told = command("--help")
+    assert told.returncode == 0
+    for word in ("run", "export", "release", "version"):
+        assert word in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        (["--http-host", "0.0.0.0"], {}, ["http_host", "'0.0.0.0'", "loopback", "127.0.0.1"]),
+        ([], {"ROLLUP_HTTP_HOST": "192.0.2.1"}, ["http_host", "'192.0.2.1'", "loopback"]),
+        ([], {"ROLLUP_HTTP_PORT": "many"}, ["ROLLUP_HTTP_PORT", "'many'", "number"]),
+        (["--log-level", "loud"], {}, ["log_level", "'loud'", "debug, info, warning or error"]),
+        (["--log-format", "xml"], {}, ["log_format", "'xml'", "auto, json or console"]),
+        (["--kubeconfig", "/nonexistent/config"], {}, ["/nonexistent/config"]),
+    ],
+)
+def test_a_setting_that_cannot_be_used_ends_the_start_with_its_name_and_the_cure(
+    control_plane: ControlPlane, arguments: list[str], environment: dict[str, str], told: list[str]
+) -> None:
+    ended = command("run", *arguments, **({"KUBECONFIG": str(control_plane.kubeconfig)} | environment))
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    text = " ".join(ended.stderr.split())
+    for word in told:
+        assert word in text
+
+
+def test_no_kubeconfig_at_all_is_told(tmp_path: Path) -> None:
+    ended = command("run", HOME=str(tmp_path))
+    assert ended.returncode == 2
+    assert "KUBECONFIG" in ended.stderr
+
+
+def test_a_port_that_is_taken_is_told(control_plane: ControlPlane, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = command(
+            *("run", "--namespace", "nowhere", "--data-root", str(tmp_path), "--http-port", port),
+            KUBECONFIG=str(control_plane.kubeconfig),
+        )
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert port in ended.stderr
+
+
+def test_export_gives_elasticsearch_documents(start_operator: StartOperator, api: Api, folder: Path) -> None:
+    write_trips(folder, hours=30)
+    api.create(store())
+    api.create(trips_job(cron=NEVER, jobId="Trips by hour"))
+    start_operator()
+    api.patch("trips", {"metadata": {"annotations": {"rollup-operator.dev/run-requested-at": "1"}}})
+    api.wait("trips", run_completed, 20)
+    file = export_of(folder, "Trips%20by%20hour")
+    told = command("export", str(file))
+    assert told.returncode == 0, told.stderr
+    documents = [json.loads(line) for line in told.stdout.splitlines()]
+    rows = exported(folder, "Trips%20by%20hour")
+    assert len(documents) == len(rows) - 1
+    assert len({document["_id"] for document in documents}) == len(documents)
+    assert all(document["_id"].startswith("Trips by hour$") for document in documents)
+    sources = [document["_source"] for document in documents]
+    assert {source["_rollup.id"] for source in sources} == {"Trips by hour"}
+    assert {source["picked_up.date_histogram.interval"] for source in sources} == {"1h"}
+    assert sum(source["picked_up.date_histogram._count"] for source in sources) == 30 * 40
+    with duckdb.connect() as db:
+        total = db.execute(f"SELECT sum(size) FROM '{folder}/trips/*.parquet'").fetchone()
+    assert total is not None
+    assert sum(source.get("size.sum.value", 0) for source in sources) == total[0]
+    ended = command("export", str(folder / "trips" / "a.parquet"))
+    assert ended.returncode == 2
+    assert "not the result of a rollup job" in ended.stderr
+    assert command("export", str(folder / "missing.parquet")).returncode == 2
+
+
+def test_release_strips_finalizers_when_told_so(start_operator: StartOperator, api: Api, folder: Path) -> None:
+    operator: Operator = start_operator()
+    write_trips(folder)
+    api.create(store())
+    api.create(trips_job())
+    api.wait("trips", run_completed, 20)
+    operator.stop()
+    kubeconfig = str(api.plane.kubeconfig)
+    listed = command("release", KUBECONFIG=kubeconfig)
+    assert listed.returncode == 0
+    assert f"{api.namespace}/trips" in listed.stdout
+    assert "--yes" in listed.stderr
+    assert api.get("trips")["metadata"]["finalizers"] == ["rollup-operator.dev/drain"]
+    done = command("release", "--yes", KUBECONFIG=kubeconfig)
+    assert done.returncode == 0
+    assert "finalizers" not in api.get("trips")["metadata"]
+    api.delete("trips")
+    assert api.find("trips") is None
