@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from rollup_operator.kube.client import KubeClient, KubeError
+from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.lifecycle.report import difference, rfc3339
 from rollup_operator.model.conditions import Reason, verdict
@@ -186,6 +186,8 @@ class StoreBook:
             return shown
         try:
             await self._kube.patch(stores_path(*key, "status"), {"metadata": {"uid": entry.uid}, "status": patch})
+        except NotFound:
+            return shown  # deleted; the watch will tell
         except KubeError as e:
             log.warning("status of a store not written", namespace=key[0], store=key[1], error=str(e))
             return shown
