@@ -22,7 +22,7 @@ def configure(form: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     renderer: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback, colors=sys.stderr.isatty())]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -61,13 +61,12 @@ def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> 
     """
     check_inside(folder, path)
     columns = ", ".join(f"{expression} AS {sql.name(name)}" for name, expression in _columns(layout))
-    order = sql.name(layout.group_keys()[0])
     description = sql.text(orjson.dumps(layout.to_json()).decode())
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(exist_ok=True)
         lane.execute(
-            f"COPY (SELECT {columns} FROM {table} ORDER BY {order}) TO {sql.text(str(part))} "
+            f"COPY (SELECT {columns} FROM {table}) TO {sql.text(str(part))} "
             f"(FORMAT parquet, KV_METADATA {{{_METADATA}: {description}}})"
         )
         _sync(part)
@@ -121,7 +120,7 @@ def documents_of(parquet_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             layout = Layout.from_json(orjson.loads(found[0]))
             names = [name for name, _ in _columns(layout)]
             time, *rest = (sql.name(n) for n in names)
-            rows = connection.execute(f"SELECT {', '.join([f'epoch_ms({time})', *rest])} FROM {source}")
+            rows = connection.execute(f"SELECT {', '.join([f'epoch_ms({time})', *rest])} FROM {source} ORDER BY {time}")
             keys = len(layout.group_keys())
             while batch := rows.fetchmany(_BATCH):
                 for row in batch:

@@ -104,7 +104,7 @@ class DuckDBStore:
         key = config.key
 
         def work(lane: Lane) -> Claim | None:
-            record = claims.look(lane, key) if claims.exists(lane) else None
+            record = claims.look(lane, key)
             if record is None:
                 return None
             if record.held:
