@@ -53,11 +53,11 @@ class Bench:
         self.result: dict[str, dict[str, Any]] = {one.name: {} for one in subjects}
 
     async def run(self) -> None:
-        for one in self._subjects:
-            await one.jobs.open()
-            one.start()
-            await one.serving()
         try:
+            for one in self._subjects:
+                await one.jobs.open()
+                one.start()
+                await one.serving()
             for one in self._subjects:
                 say(f"creating {self._options.jobs:,} jobs for {one.name}")
                 await phases.create(one, self._options.jobs)
