@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -216,18 +217,18 @@ class Actor:
         delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
         self._run = self._env.worker.begin(kind, self.view, delete=delete, thorough=self._ran)
         self._ran = self._ran or kind is RunKind.INDEX
+        self._run.task.add_done_callback(partial(self._ended, self._settled))
         self._settled = False
-        self._run.task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[Ended]) -> None:
+    def _ended(self, was_settled: bool, task: asyncio.Task[Ended]) -> None:
         assert self._run is not None
         run, self._run = self._run, None
         if task.cancelled():
             return
         end = task.result()
-        self._settled = end.settled
+        self._settled = was_settled if end.settled is None else end.settled
         if run.kind is RunKind.SETTLE and run.deleting:
-            self._cleaned = end.settled or end.skipped is not None
+            self._cleaned = self._settled or end.skipped is not None
             if end.skipped is not None:
                 self._tell("Warning", Reason.DRAIN_SKIPPED, end.skipped)
         report = self._report or Report.published(self.view.status)

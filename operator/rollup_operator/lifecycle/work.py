@@ -27,8 +27,9 @@ log = structlog.get_logger(__name__)
 class Ended:
     """How a run task ended."""
 
-    settled: bool
-    """The store holds nothing of this job: no claim, no request."""
+    settled: bool | None
+    """The store holds nothing of this job: no claim, no request. None: it never came to a claim, so what was known
+    before still holds; a dead process may have left one."""
     claim: Claim | None = None
     last_run: LastRun | None = None
     trouble: Trouble | None = None
@@ -115,7 +116,7 @@ class Worker:
             message=result.message[:4096],
         )
         return Ended(
-            settled=result.released,
+            settled=result.released if result.claim is not None else None,
             claim=result.claim,
             last_run=last_run,
             trouble=_trouble(result),
