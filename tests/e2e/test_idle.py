@@ -8,7 +8,7 @@ from support.api import Api
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
 from support.operator_fixtures import StartOperator
-from support.waiting import NEVER, assert_silent, request_run, runs
+from support.waiting import NEVER, assert_silent, newest, request_run, runs
 
 JOBS = 100
 SECONDS = 60
@@ -31,5 +31,4 @@ def test_a_hundred_idle_jobs_are_not_written_to_for_a_minute(
         request_run(api, name, "once")
     for name in names[:30:3]:
         api.wait(name, lambda body: runs(body) == 1 and body["status"]["state"] == "started", 30)
-    newest = max((api.get(name) for name in names), key=lambda body: int(body["metadata"]["resourceVersion"]))
-    assert_silent(api, newest, SECONDS)
+    assert_silent(api, newest(api.list()), SECONDS)

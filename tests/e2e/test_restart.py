@@ -9,7 +9,7 @@ from support.bodies import store
 from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
 from support.database import claim, closed, fingerprint
 from support.operator_fixtures import StartOperator
-from support.waiting import NEVER, assert_silent, finished, position, run_completed, runs, status
+from support.waiting import NEVER, assert_silent, finished, newest, position, run_completed, runs, status
 
 
 def test_ticks_while_the_operator_is_down_are_dropped(start_operator: StartOperator, api: Api, folder: Path) -> None:
@@ -114,13 +114,11 @@ def test_a_restart_over_jobs_at_rest_writes_nothing(start_operator: StartOperato
     api.wait("ran", run_completed)
     api.wait_state("ran", "started")
     api.wait_state("waits", "started")
-    newest = api.wait_state("idle", "stopped")
+    api.wait_state("idle", "stopped")
     operator.stop()
-    newest = max(
-        (api.get(name) for name in ("waits", "ran", "idle")), key=lambda b: int(b["metadata"]["resourceVersion"])
-    )
+    last = newest(api.list())
     operator.start()
-    assert_silent(api, newest, 1.5)
+    assert_silent(api, last, 1.5)
 
 
 def test_deletions_while_the_operator_is_down(start_operator: StartOperator, api: Api, folder: Path) -> None:

@@ -9,16 +9,13 @@ import pytest
 from local_control_plane import ControlPlane
 from support.api import Api
 from support.backfill import HOURS, PAGE_SECONDS, assert_complete, begin, begun
-from support.bodies import store
-from support.data import small_groups, trips_job, write_trips
 from support.database import claim, closed
 from support.operator import Operator
-from support.operator_fixtures import StartOperator
 from support.proxy import Fault, FaultyProxy
-from support.waiting import assert_silent, run_completed, status
+from support.waiting import assert_silent, status
 
-STATUS = r"^PATCH .*/rollupjobs/[^/]+/status"
-OBJECT = r"^PATCH .*/rollupjobs/[^/?]+(\?|$)"
+STATUS = r"^PATCH .*/rollupjobs/trips/status"
+OBJECT = r"^PATCH .*/rollupjobs/trips(\?|$)"
 
 NOISE = (
     "sweep failed",
@@ -34,17 +31,28 @@ NOISE = (
 """What the operator may say of a network that fails."""
 
 
-@pytest.fixture
-def proxy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[FaultyProxy]:
-    with FaultyProxy(control_plane, tmp_path) as proxy:
+@pytest.fixture(scope="module")
+def _proxy(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
+    with FaultyProxy(control_plane, tmp_path_factory.mktemp("proxy")) as proxy:
         yield proxy
 
 
+@pytest.fixture(scope="module")
+def _shared(_proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    folder = tmp_path_factory.mktemp("operator")
+    process = Operator(_proxy.kubeconfig, folder, page_seconds=PAGE_SECONDS, expected=NOISE)
+    try:
+        yield process.start()
+        process.stop()
+    finally:
+        process.kill()
+
+
 @pytest.fixture
-def operator(proxy: FaultyProxy, start_operator: StartOperator, api: Api, folder: Path) -> Operator:
-    return start_operator(
-        kubeconfig=proxy.kubeconfig, page_seconds=PAGE_SECONDS, expected=NOISE, default_namespace=api.namespace
-    )
+def proxy(_proxy: FaultyProxy, operator: Operator) -> Iterator[FaultyProxy]:
+    """The faulty way of the module's operator. Works again at the end of each test."""
+    yield _proxy
+    _proxy.heal()
 
 
 def stopped_and_quiet(api: Api, folder: Path, seconds: float = 20) -> None:
@@ -115,7 +123,7 @@ def test_a_stop_while_the_api_server_is_away_is_done_when_it_is_back(
     proxy.go_away()
     stop = api.stop("trips")
     assert_silent(api, stop, 3)
-    answer = operator.post("/_rollup/job/trips/_stop")
+    answer = operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_stop")
     assert answer.status == 503
     assert answer.headers["Retry-After"]
     proxy.come_back()
@@ -135,27 +143,13 @@ def test_a_run_goes_on_while_the_api_server_is_away(
     assert_complete(api, folder)
 
 
-def test_an_api_server_that_is_away_at_the_start_is_waited_for(
-    proxy: FaultyProxy, start_operator: StartOperator, api: Api, folder: Path
-) -> None:
-    write_trips(folder)
-    api.create(store())
-    api.create(trips_job(groups=small_groups()))
-    proxy.go_away()
-    operator = start_operator(kubeconfig=proxy.kubeconfig, expected=NOISE, ready=False)
-    assert_silent(api, api.get("trips"), 2)
-    proxy.come_back()
-    operator.wait_ready()
-    api.wait("trips", run_completed, 20)
-
-
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.SWALLOW, Fault.ANSWER])
 def test_a_stop_call_whose_write_fails_says_what_is_known(
     operator: Operator, proxy: FaultyProxy, api: Api, folder: Path, fault: Fault
 ) -> None:
     begun(api, folder, hours=3000)
     proxy.fail(r"^PATCH .*fieldManager=rollup-api", fault)
-    answer = operator.post("/_rollup/job/trips/_stop?wait_for_completion=true&timeout=10s")
+    answer = operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true&timeout=10s")
     assert answer.status == 500
     assert answer.reason == "Error while updating state for rollup job [trips] to [STOPPED]."
     assert "not known" in answer.body["error"]["caused_by"]["reason"]
@@ -163,7 +157,9 @@ def test_a_stop_call_whose_write_fails_says_what_is_known(
         stopped_and_quiet(api, folder)
     else:
         assert api.get("trips")["spec"]["desiredState"] == "started"
-        again = operator.post("/_rollup/job/trips/_stop?wait_for_completion=true&timeout=10s")
+        again = operator.post(
+            f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true&timeout=10s"
+        )
         assert again.body == {"stopped": True}
 
 
@@ -183,7 +179,9 @@ def test_who_waits_over_a_broken_watch_is_answered(
     begun(api, folder, hours=HOURS)
     with ThreadPoolExecutor(1) as pool:
         proxy.cut_watches()
-        first = pool.submit(operator.post, "/_rollup/job/trips/_stop?wait_for_completion=true&timeout=20s")
+        first = pool.submit(
+            operator.post, f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true&timeout=20s"
+        )
         proxy.cut_watches()
         assert first.result(30).body == {"stopped": True}
     assert status(api.get("trips"))["state"] == "stopped"

@@ -82,6 +82,10 @@ class FaultyProxy:
         self._loop.call_soon_threadsafe(self._rules.append, rule)
         return rule
 
+    def heal(self) -> None:
+        """Forget all faults. Watches that were silenced stay so."""
+        self._loop.call_soon_threadsafe(self._rules.clear)
+
     def cut_watches(self) -> None:
         """Break all connections of watches, without a word."""
         self._call(self._cut_watches())

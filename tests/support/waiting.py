@@ -1,6 +1,6 @@
 """What tests wait for, as questions to a body."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from support.api import Api, Body
@@ -51,6 +51,11 @@ def request_run(api: Api, name: str, value: str) -> Body:
 
 def handled(value: str) -> Callable[[Body], bool]:
     return lambda body: status(body).get("lastHandledRunRequest") == value
+
+
+def newest(bodies: Iterable[Body]) -> Body:
+    """The one that was written last."""
+    return max(bodies, key=lambda body: int(body["metadata"]["resourceVersion"]))
 
 
 def assert_silent(api: Api, since: Body, seconds: float) -> None:
