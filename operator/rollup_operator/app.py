@@ -25,7 +25,7 @@ import structlog
 
 from rollup_operator import handlers
 from rollup_operator.http.app import Endpoint
-from rollup_operator.kube.client import KubeClient, KubeError, NotFound
+from rollup_operator.kube.client import Body, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path, stores_path
@@ -151,11 +151,9 @@ class Operator:
         So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet.
         """
         for namespace in self.settings.namespaces or (None,):
-            for body in await self._list(stores_path(namespace), "RollupStore"):
-                self.books.observe(body)
+            await self._list(stores_path(namespace), "RollupStore", self.books.observe)
         for namespace in self.settings.namespaces or (None,):
-            for body in await self._list(jobs_path(namespace), "RollupJob"):
-                self.registry.observe(body)
+            await self._list(jobs_path(namespace), "RollupJob", self.registry.observe)
         self.registry.synced = True
         try:
             await self.endpoint.start()
@@ -169,13 +167,15 @@ class Operator:
         log.info("ready", jobs=self.registry.size, url=url)
         self.announce(url)
 
-    async def _list(self, path: str, kind: str) -> list[dict[str, Any]]:
-        """List a resource, however long it takes until the API server has it."""
+    async def _list(self, path: str, kind: str, observe: Callable[[Body], None]) -> None:
+        """Take in all objects of a resource, however long it takes until the API server has it."""
         told = ""
         while True:
             try:
-                found: list[dict[str, Any]] = (await self.kube.get(path, resourceVersion="0"))["items"]
-                return found
+                async for page in self.kube.pages(path):
+                    for body in page["items"]:
+                        observe(body)
+                return
             except KubeError as e:
                 missing = f"the {kind} resource is not installed: apply crds/"
                 if (problem := missing if isinstance(e, NotFound) else str(e)) != told:

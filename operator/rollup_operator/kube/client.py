@@ -3,7 +3,7 @@
 It retries nothing: whoever asks knows better whether asking again helps, and a newer body must be able to interrupt.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +15,12 @@ from rollup_operator.kube.connection import Connection
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+
+JSON = "application/json"
+METADATA_ONLY = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+PAGE = 500
+"""Objects in one page of a list, as kubectl reads them."""
 
 Body = dict[str, Any]
 
@@ -74,9 +80,24 @@ class KubeClient:
         """Read an object or a list."""
         return await self._call("GET", path, params=params)
 
+    async def pages(self, path: str, *, metadata_only: bool = False) -> AsyncIterator[Body]:
+        """Read a list page by page: a list of ten thousand objects at once would hold the event loop for long.
+
+        All pages show the same moment. Raises KubeError, with status 410 when reading them took too long.
+        """
+        accept = METADATA_ONLY if metadata_only else JSON
+        token = ""
+        while True:
+            params = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+            page = await self._call("GET", path, params=params, accept=accept)
+            yield page
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return
+
     async def post(self, path: str, body: Mapping[str, Any]) -> Body:
         """Create an object."""
-        return await self._call("POST", path, body, "application/json")
+        return await self._call("POST", path, body, JSON)
 
     async def patch(self, path: str, body: Mapping[str, Any]) -> Body:
         """Merge-patch an object. Put metadata.resourceVersion into the body to get Conflict on a stale write."""
@@ -99,8 +120,9 @@ class KubeClient:
         content_type: str | None = None,
         *,
         params: Mapping[str, str] | None = None,
+        accept: str = JSON,
     ) -> Body:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": accept}
         data = None
         if body is not None and content_type is not None:
             headers["Content-Type"] = content_type

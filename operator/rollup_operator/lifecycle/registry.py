@@ -78,13 +78,14 @@ class Registry:
         """List what exists and drop the rest. Raises KubeError."""
         for namespace in self._namespaces or (None,):
             before = {uid for uid, a in self._actors.items() if namespace in (None, a.view.namespace)}
-            body = await self._kube.get(jobs_path(namespace), resourceVersion="0")
-            # A list from the API server's cache may be older than what is known here: only what it could have
-            # seen counts as gone.
-            version = int(body["metadata"]["resourceVersion"])
-            exists = {item["metadata"]["uid"] for item in body["items"]}
+            exists: set[str] = set()
+            version = 0
+            async for page in self._kube.pages(jobs_path(namespace), metadata_only=True):
+                exists.update(item["metadata"]["uid"] for item in page["items"])
+                version = int(page["metadata"]["resourceVersion"])
             for uid in before - exists:
                 actor = self._actors.get(uid)
+                # What is newer than the list was not there to be seen.
                 if actor is not None and actor.view.version <= version:
                     log.info("deletion found by the sweep", namespace=actor.view.namespace, job=actor.view.name)
                     actor.vanish()

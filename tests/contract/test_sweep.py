@@ -1,0 +1,76 @@
+"""Deletions that no event announced, on a real API server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from rollup_operator.kube import client
+from rollup_operator.kube.client import KubeClient
+from rollup_operator.kube.connection import from_kubeconfig
+from rollup_operator.kube.events import EventRecorder
+from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.stores.base import Store, StoreUnavailable
+from support.api import Api
+from support.bodies import job
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def no_store(namespace: str, spec: RollupStoreSpec) -> Store:
+    raise StoreUnavailable("this test has none")
+
+
+@pytest.fixture
+async def registry(api: Api) -> AsyncIterator[Registry]:
+    async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as kube:
+        books = StoreBook(kube=kube, make=no_store, now=now, changed=lambda _: None)
+        events = EventRecorder(kube, component="test", instance="test", now=now)
+        worker = Worker(books, "test", "test", now)
+        registry = Registry(kube=kube, books=books, events=events, worker=worker, now=now, namespaces=[api.namespace])
+        yield registry
+        await registry.drain(5)
+        registry.close()
+
+
+@pytest.mark.parametrize("page", [2, 500])
+async def test_jobs_deleted_behind_the_watch_are_forgotten(
+    registry: Registry, api: Api, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(client, "PAGE", page)
+    names = [f"job-{i}" for i in range(5)]
+    for name in names:
+        registry.observe(api.create(job(name)))
+    told: list[object] = []
+    gone = asyncio.Event()
+    for view in registry.in_namespace(api.namespace):
+        registry.subscribe(view.uid, lambda body: (told.append(body), gone.set()) if body is None else None)
+    await registry.sweep()
+    assert [view.name for view in registry.in_namespace(api.namespace)] == names
+
+    await asyncio.to_thread(api.delete, "job-3")
+    await registry.sweep()
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert [view.name for view in registry.in_namespace(api.namespace)] == [n for n in names if n != "job-3"]
+    assert told == [None]
+    assert registry.find(api.namespace, "job-3") is None
+
+
+async def test_a_job_made_anew_under_its_old_name_is_another_job(registry: Registry, api: Api) -> None:
+    first = api.create(job("flights"))
+    registry.observe(first)
+    await asyncio.to_thread(api.delete, "flights")
+    second = await asyncio.to_thread(api.create, job("flights"))
+    registry.observe(second)
+    await registry.sweep()
+    found = registry.find(api.namespace, "flights")
+    assert found is not None
+    assert found.uid == second["metadata"]["uid"]
+    assert found.uid != first["metadata"]["uid"]
