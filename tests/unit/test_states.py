@@ -247,7 +247,9 @@ def test_a_shutdown_ends_runs_begins_none_and_shows_no_change() -> None:
 
 def test_deletion_removes_documents_only_where_the_policy_says() -> None:
     delete = replace(ARMED, deletion_policy=DeletionPolicy.DELETE)
-    assert decide(job(Ask.DELETED, State.STOPPED), delete, NOW).act is Act.SETTLE
+    first = decide(job(Ask.DELETED, State.STOPPED), delete, NOW)
+    assert (first.act, first.show) == (Act.NOTHING, State.ABORTING)  # the status leaves `stopped` before work begins
+    assert decide(job(Ask.DELETED, State.ABORTING), delete, NOW).act is Act.SETTLE
     assert decide(job(Ask.DELETED, State.STOPPED), replace(delete, cleaned=True), NOW).act is Act.LET_GO
     assert decide(job(Ask.DELETED, State.STOPPED), ARMED, NOW).act is Act.LET_GO
     assert decide(job(Ask.DELETED, State.STARTED), replace(ARMED, settled=False), NOW).act is Act.SETTLE

@@ -251,6 +251,8 @@ def _clean_up(job: JobView, facts: Facts) -> Act:
     quiet = facts.settled or job.status.state is State.STOPPED
     if quiet and facts.deletion_policy is DeletionPolicy.RETAIN:
         return Act.LET_GO
+    if job.status.state is State.STOPPED:
+        return Act.NOTHING  # removing documents is work: the status leaves `stopped` first
     return Act.SETTLE if _may_retry(facts) else Act.NOTHING
 
 
