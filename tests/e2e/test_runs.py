@@ -85,7 +85,8 @@ def test_a_run_can_be_asked_for(operator: Operator, api: Api, folder: Path) -> N
     api.create(trips_job(cron=NEVER))
     api.wait_condition("trips", reason="Running")
     request_run(api, "trips", "one")
-    body = api.wait("trips", lambda body: handled("one")(body) and runs(body) == 1)
+    body = api.wait("trips", lambda body: handled("one")(body) and run_completed(body))
+    assert runs(body) == 1
     assert exported(folder) == rolled_up(folder)
 
     api.stop("trips")

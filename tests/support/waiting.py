@@ -40,9 +40,10 @@ def reached(moment: datetime) -> Callable[[Body], bool]:
 
 
 def finished(moment: datetime) -> Callable[[Body], bool]:
-    """Whether a run came to its end with the bucket of `moment` written."""
+    """Whether a run came to its end, export included, with the bucket of `moment` written."""
     there = reached(moment)
-    return lambda body: there(body) and run_completed(body)
+    # While a run is under way, lastRun is the one before.
+    return lambda body: there(body) and run_completed(body) and status(body)["state"] != "indexing"
 
 
 def request_run(api: Api, name: str, value: str) -> Body:
