@@ -1,5 +1,6 @@
 """The control plane that tests share. Whoever asks for it gets a real API server with the CRDs in place."""
 
+import atexit
 import itertools
 import os
 import re
@@ -16,8 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 _numbers = itertools.count(1)
 
 
-def pytest_unconfigure() -> None:
-    """Let the summary be the last word: DuckDB's binding tells of leaked functions when the interpreter ends."""
+@atexit.register
+def be_quiet_after_the_summary() -> None:
+    """DuckDB's binding tells of leaked functions when the interpreter ends, after pytest's last word."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
