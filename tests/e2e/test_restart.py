@@ -24,7 +24,7 @@ def test_ticks_while_the_operator_is_down_are_dropped(start_operator: StartOpera
     assert_silent(api, down, 3.5)
     back = datetime.now(UTC).replace(microsecond=0)
     operator.start()
-    body = api.wait("trips", lambda body: runs(body) > runs(down))
+    body = api.wait("trips", lambda body: runs(body) > runs(down) and status(body)["state"] == "started")
     assert runs(body) == runs(down) + 1
     assert datetime.fromisoformat(status(body)["lastRun"]["startTime"]) >= back
 
