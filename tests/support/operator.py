@@ -16,8 +16,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 QUIET = ("debug", "info")
-EXPECTED = ("waiting for the API server",)
-"""Warnings that any start may bring: the API server prepares the storage of CRDs that it has just been given."""
+EXPECTED = (
+    # The API server prepares the storage of CRDs that it has just been given.
+    "waiting for the API server",
+    # kopf leaves the generator of a watch open when it cancels its task, and now and then closing it fails; the process
+    # has drained and ended its own work by then.
+    "closing of asynchronous generator <async_generator object infinite_watch",
+)
+"""What any start or end may log at level warning and above."""
 
 
 @dataclass(frozen=True)
