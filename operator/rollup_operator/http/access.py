@@ -1,0 +1,48 @@
+"""Who calls and what they may do: the words that the endpoint's calls use, and the seam behind which it is decided.
+
+The order of answers is 401, then 403, then 404: whoever may not see a job does not learn whether it exists.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated user, as the API server's TokenReview names it."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] | None = None
+
+
+class Deed(Enum):
+    """What a call does to a job."""
+
+    GET = "get"
+    CREATE = "create"
+    DELETE = "delete"
+    START = "start"
+    STOP = "stop"
+
+
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+"""Where a request carries its caller once it is authenticated."""
+
+
+class Access(Protocol):
+    """Decides by asking the API server. Raises ApiError 503 when it cannot be asked: never allowed by mistake."""
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """Return who sent this `Authorization` header. Raises ApiError 401."""
+
+    async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+        """Return if the caller may do the deed to the job of that resource name. Raises ApiError 403, with why."""
+
+    async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
+        """Return those of the resource names that the caller may do the deed to, for calls on all jobs."""
