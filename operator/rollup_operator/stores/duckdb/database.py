@@ -224,6 +224,8 @@ def _open(path: Path, folder: Path) -> Connection:
     try:
         for statement in (
             f"ATTACH ':memory:' AS {SCRATCH}",
+            "LOAD parquet",
+            "SET parquet_metadata_cache = true",  # each page looks into the same files; a changed file is read anew
             f"SET allowed_directories = ['{str(folder).replace(chr(39), chr(39) * 2)}/']",
             "SET enable_external_access = false",
             "SET lock_configuration = true",

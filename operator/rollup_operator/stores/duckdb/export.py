@@ -26,6 +26,8 @@ from rollup_operator.stores.duckdb.plan import COUNT
 _METADATA = "rollup"
 _NAME_BYTES = 200
 _BATCH = 10_000
+_DICTIONARY = 1_000
+"""Columns with more different values are written plainly: numbers seldom repeat, and trying takes half of the time."""
 
 
 def layout_of(job_id: str, spec: RollupJobSpec) -> Layout:
@@ -67,7 +69,7 @@ def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> 
         path.parent.mkdir(exist_ok=True)
         lane.execute(
             f"COPY (SELECT {columns} FROM {table}) TO {sql.text(str(part))} "
-            f"(FORMAT parquet, KV_METADATA {{{_METADATA}: {description}}})"
+            f"(FORMAT parquet, DICTIONARY_SIZE_LIMIT {_DICTIONARY}, KV_METADATA {{{_METADATA}: {description}}})"
         )
         _sync(part)
         part.replace(path)
