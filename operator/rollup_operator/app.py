@@ -25,6 +25,8 @@ import structlog
 
 from rollup_operator import handlers
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.authorization import KubernetesAccess
+from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import Body, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
@@ -114,7 +116,14 @@ class Operator:
             now=_now,
             namespaces=s.namespaces,
         )
-        self.endpoint = Endpoint(jobs=self.registry, client=self.kube, settings=s)
+        reviews = Reviews(
+            self.kube,
+            audiences=s.token_audiences,
+            allowed_seconds=s.allowed_cache_seconds,
+            denied_seconds=s.denied_cache_seconds,
+        )
+        access = KubernetesAccess(reviews)
+        self.endpoint = Endpoint(jobs=self.registry, client=self.kube, access=access, settings=s)
         self._chores: list[asyncio.Task[None]] = []
         self._cannot_begin: str | None = None
 

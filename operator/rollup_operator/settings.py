@@ -20,6 +20,12 @@ class Settings:
     """Address of the HTTP endpoint. Loopback only: the endpoint does not authenticate its callers."""
     http_port: int = 9400
     """Port of the HTTP endpoint; 0 picks a free one."""
+    token_audiences: tuple[str, ...] = ()
+    """Audiences of which a caller's token must be for one; empty: those of the API server."""
+    allowed_cache_seconds: float = 10.0
+    """How long a token that was good, or a right that was there, is believed in without asking again."""
+    denied_cache_seconds: float = 2.0
+    """How long a bad token or a missing right is."""
     default_namespace: str = "default"
     """Namespace that the paths without /namespaces/{ns} mean."""
     namespaces: tuple[str, ...] = ()

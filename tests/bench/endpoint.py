@@ -35,6 +35,7 @@ class Client(asyncio.Protocol):
     """One connection to the endpoint: asks, then notes when the answer came. Answers carry Content-Length."""
 
     host: str
+    token: str
     reply: "asyncio.Future[Reply]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     sent: float = 0.0
     _buffer: bytes = b""
@@ -66,7 +67,8 @@ class Client(asyncio.Protocol):
         self.reply = asyncio.get_running_loop().create_future()
         self.sent = now()
         path = _stop_path(job, timeout)
-        self._transport.write(f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: 0\r\n\r\n".encode())
+        head = f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n"
+        self._transport.write(f"{head}Content-Length: 0\r\n\r\n".encode())
         return await self.reply
 
     def close(self) -> None:
@@ -74,11 +76,11 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(url: str) -> Client:
+async def connect(url: str, token: str) -> Client:
     """Open one connection."""
     host = urlsplit(url).netloc
     name, _, port = host.rpartition(":")
-    _, client = await asyncio.get_running_loop().create_connection(lambda: Client(host), name, int(port))
+    _, client = await asyncio.get_running_loop().create_connection(lambda: Client(host, token), name, int(port))
     return client
 
 
@@ -87,7 +89,8 @@ async def stops(subject: Subject, names: Sequence[str]) -> Block:
     jobs, block = subject.jobs, Block({"endpoint": [], "bare": []})
     # The client that the plain PATCH goes through, so that the difference is the endpoint's.
     await subject.machine.calm()
-    async with aiohttp.ClientSession(subject.url) as session:
+    headers = {"Authorization": f"Bearer {subject.token}"}
+    async with aiohttp.ClientSession(subject.url, headers=headers) as session:
         with subject.machine.measured() as block.usage:
             for number, name in enumerate(names):
                 if number % 2:
@@ -116,7 +119,7 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     clients: list[Client] = []
     for first in range(0, count, _OPENED_AT_ONCE):
         size = min(_OPENED_AT_ONCE, count - first)
-        clients += await asyncio.gather(*(connect(subject.url) for _ in range(size)))
+        clients += await asyncio.gather(*(connect(subject.url, subject.token) for _ in range(size)))
     known = set(jobs.done)
     writes = WriteCount(jobs)
     await subject.machine.calm()

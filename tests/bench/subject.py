@@ -29,6 +29,8 @@ class Subject:
     environment: Mapping[str, str]
     url_file: Path | None = None
     """Where it writes the URL of its endpoint, if it has one."""
+    token: str = ""
+    """Whose calls the endpoint takes."""
     names: list[str] = field(default_factory=list)
     """Its jobs."""
     _process: "subprocess.Popen[bytes] | None" = None
@@ -99,6 +101,7 @@ def ours(plane: ControlPlane, server: Server, machine: Machine, folder: Path) ->
         machine=machine,
         environment=_environment(plane),
         url_file=url_file,
+        token=plane.token(),
     )
 
 

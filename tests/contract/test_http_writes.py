@@ -13,6 +13,7 @@ from rollup_operator.kube.connection import Connection
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.settings import Settings
+from support.access_double import AUTHORIZATION, Anybody
 from support.api import Api
 from support.bodies import job
 
@@ -85,10 +86,12 @@ async def test_a_write_never_hits_the_next_job_of_that_name(api: Api, states: De
 
 
 async def test_the_endpoint_on_a_real_api_server(api: Api, kube: KubeClient) -> None:
-    endpoint = Endpoint(jobs=Seen(), client=kube, settings=Settings(http_port=0, default_namespace=api.namespace))
+    settings = Settings(http_port=0, default_namespace=api.namespace)
+    endpoint = Endpoint(jobs=Seen(), client=kube, access=Anybody(), settings=settings)
     await endpoint.start()
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as client:
+        url = f"http://127.0.0.1:{endpoint.port}"
+        async with aiohttp.ClientSession(url, headers=AUTHORIZATION) as client:
             # The registry has not heard of it: the API server is asked.
             await asyncio.to_thread(api.create, job("flights", desiredState="started"))
             async with client.post("/_rollup/job/flights/_stop?wait_for_completion=true&timeout=100ms") as answer:

@@ -1,9 +1,13 @@
 """`make demo`, `make up` and `make down` as a newcomer meets them."""
 
+import http.client
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,7 +32,19 @@ def exported(state: Path) -> dict[str, str]:
     """The variables that a shell has after `source env`."""
     script = f'. "{state}/env" && env'
     lines = subprocess.run(["sh", "-c", script], env={}, capture_output=True, text=True, check=True).stdout.splitlines()
-    return {k: v for k, _, v in (line.partition("=") for line in lines) if k in ("KUBECONFIG", "ROLLUP_URL")}
+    return {
+        k: v for k, _, v in (line.partition("=") for line in lines) if k in ("KUBECONFIG", "ROLLUP_URL", "ROLLUP_TOKEN")
+    }
+
+
+def called(values: dict[str, str], path: str) -> Any:
+    """What the endpoint answers to those variables."""
+    connection = http.client.HTTPConnection(urlsplit(values["ROLLUP_URL"]).netloc, timeout=30)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {values['ROLLUP_TOKEN']}"})
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
 
 
 @pytest.mark.slow
@@ -52,6 +68,8 @@ def test_up_stays_until_down(tmp_path: Path) -> None:
         first = run("up", state=tmp_path)
         assert first.returncode == 0, first.stdout + first.stderr
         values = exported(tmp_path)
+        assert (tmp_path / "env").stat().st_mode & 0o077 == 0
+        assert set(called(values, "/_rollup/job")["jobs"][0]) == {"config", "status", "stats"}
         again = run("up", state=tmp_path)
         assert "It runs already" in again.stdout
         assert exported(tmp_path) == values

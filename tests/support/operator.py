@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -63,6 +63,8 @@ class Operator:
         self.log = folder / "operator.log"
         self.expected = [*EXPECTED, *expected]
         self.url = ""
+        self.token = _token(kubeconfig)
+        """What its callers send where they name no other: the admin's, as whom it runs."""
         self._url_file = folder / "url"
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
         if sweep_seconds is not None:
@@ -179,17 +181,27 @@ class Operator:
 
     # -- the endpoint ------------------------------------------------------------------------------------------------
 
-    def get(self, path: str, *, timeout: float = 30.0) -> Answer:
-        return self.request("GET", path, timeout=timeout)
+    def get(self, path: str, *, token: str | None = None, timeout: float = 30.0) -> Answer:
+        return self.request("GET", path, token=token, timeout=timeout)
 
-    def post(self, path: str, *, timeout: float = 30.0) -> Answer:
-        return self.request("POST", path, timeout=timeout)
+    def post(self, path: str, *, token: str | None = None, timeout: float = 30.0) -> Answer:
+        return self.request("POST", path, token=token, timeout=timeout)
 
-    def request(self, method: str, path: str, *, timeout: float = 30.0) -> Answer:
-        """Send one request, and return the answer whatever its status."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> Answer:
+        """Send one request, and return the answer whatever its status. `headers` replace that of the token."""
+        if headers is None:
+            headers = {"Authorization": f"Bearer {token or self.token}"}
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=timeout)
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.headers), json.loads(answer.read()))
         finally:
@@ -198,3 +210,9 @@ class Operator:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _token(kubeconfig: Path) -> str:
+    config = json.loads(kubeconfig.read_text())
+    context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
+    return next(str(u["user"]["token"]) for u in config["users"] if u["name"] == context["user"])

@@ -86,11 +86,22 @@ def _up(state: Path, teller: Teller) -> int:
             stack = prepare(Folder(state), teller)
         except FAILURES as error:
             return _failed(error, Folder(state), teller)
-        values = {"KUBECONFIG": str(stack.plane.kubeconfig), "ROLLUP_URL": stack.endpoint.url}
-        (state / "env").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
+        _write_environment(state / "env", stack)
         stack.detach()
-    teller.hints(stack.endpoint.url)
+    teller.hints(stack.url)
     return 0
+
+
+def _write_environment(path: Path, stack: Stack) -> None:
+    """Write the file to source. It holds a token, so that only its owner may read it."""
+    values = {
+        "KUBECONFIG": str(stack.plane.kubeconfig),
+        "ROLLUP_URL": stack.url,
+        "ROLLUP_TOKEN": stack.endpoint.token,
+    }
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 def _down(state: Path, teller: Teller) -> int:

@@ -25,9 +25,18 @@ GROUP = "/apis/rollup-operator.dev/v1alpha1"
 JOBS = f"{GROUP}/namespaces/default/rollupjobs"
 STORES = f"{GROUP}/namespaces/default/rollupstores"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
 RUN_REQUESTED = "rollup-operator.dev/run-requested-at"
 
-_COLLECTIONS = {"RollupJob": JOBS, "RollupStore": STORES, "CustomResourceDefinition": CRDS}
+_COLLECTIONS = {
+    "RollupJob": JOBS,
+    "RollupStore": STORES,
+    "CustomResourceDefinition": CRDS,
+    "ServiceAccount": ACCOUNTS,
+    "ClusterRole": f"{RBAC}/clusterroles",
+    "RoleBinding": f"{RBAC}/namespaces/default/rolebindings",
+}
 
 Body = dict[str, Any]
 
@@ -77,6 +86,17 @@ class Cluster:
                 raise DemoError(f"{job} is not gone 30 s after its deletion")
             time.sleep(0.05)
         return f"kubectl delete rollupjob {job}"
+
+    def token(self, account: str, *, hours: int) -> str:
+        """Return a new token of a service account, as `kubectl create token` does."""
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": hours * 3600},
+        }
+        answer = self._expect(201, "POST", f"{ACCOUNTS}/{account}/token", request)
+        token: str = answer["status"]["token"]
+        return token
 
     def job(self, name: str) -> Body:
         """Return a job as it is now."""

@@ -20,9 +20,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An endpoint by its URL."""
+    """An endpoint by its URL, and the bearer token that shows who calls."""
 
     url: str
+    token: str
 
     def post(self, path: str) -> Answer:
         """Send a POST without a body. Raises OSError when no answer comes."""
@@ -35,7 +36,8 @@ class Endpoint:
     def _send(self, method: str, path: str) -> Answer:
         # No proxy: it has no say on loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310  (the URL is the operator's own)
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(self.url + path, headers=headers, method=method)  # noqa: S310  (the operator's)
         began = time.monotonic()
         try:
             with opener.open(request, timeout=60) as answer:

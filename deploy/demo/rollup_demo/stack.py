@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -24,10 +25,17 @@ from rollup_demo.errors import DemoError
 
 PROJECT = Path(__file__).resolve().parents[3]
 MANIFESTS = Path("deploy/demo/manifests")
-"""Relative to the project, as a user would type it."""
+ROLES = Path("deploy/rbac")
+"""Relative to the project, as a user would type them."""
 
 PAGE_SECONDS = 0.1
 """Shorter pages than the default: a demo has no time for a really long backfill, but wants many pages."""
+
+CALLER = "rollup-demo"
+"""The service account that calls the endpoint."""
+
+TOKEN_HOURS = 30 * 24
+"""How long its token is good: as long as anybody leaves `make up` running."""
 
 _START_SECONDS = 30.0
 _END_SECONDS = 30.0
@@ -114,9 +122,14 @@ class Stack:
         return cls(folder, plane) if plane is not None and operator is not None and operator.alive() else None
 
     @property
+    def url(self) -> str:
+        """The URL of the operator's HTTP API."""
+        return self.folder.url.read_text().strip()
+
+    @cached_property
     def endpoint(self) -> Endpoint:
-        """The operator's HTTP API."""
-        return Endpoint(self.folder.url.read_text().strip())
+        """The operator's HTTP API, as the demo's caller."""
+        return Endpoint(self.url, self.cluster.token(CALLER, hours=TOKEN_HOURS))
 
     def start_operator(self, *, stays: bool) -> None:
         """Start the operator and return once it serves. Unless it `stays`, it ends with this process."""

@@ -12,8 +12,8 @@ from rollup_demo import check, data
 from rollup_demo.check import Job
 from rollup_demo.cluster import JOBS, STORES, Body
 from rollup_demo.errors import DemoError
-from rollup_demo.stack import MANIFESTS, Folder, Stack
-from rollup_demo.tables import Teller
+from rollup_demo.stack import CALLER, MANIFESTS, ROLES, TOKEN_HOURS, Folder, Stack
+from rollup_demo.tables import BEARER, Teller
 
 ROLL_UP_GOAL_SECONDS = 2.0
 QUIET_SECONDS = 2.0
@@ -64,7 +64,10 @@ def _load_and_start(stack: Stack, teller: Teller, *, stays: bool) -> Jobs:
 
     teller.step("Start the operator as a process of its own, and apply a RollupStore and a RollupJob")
     stack.start_operator(stays=stays)
-    teller.say(f"serving the Elasticsearch rollup API at {stack.endpoint.url}")
+    teller.say(f"serving the Elasticsearch rollup API at {stack.url}, to those who may")
+    for path in (ROLES, MANIFESTS / "caller.yaml"):
+        teller.command(stack.cluster.apply(path))
+    teller.command(f"ROLLUP_TOKEN=$(kubectl create token {CALLER} --duration {TOKEN_HOURS}h)")
     for name in ("store", "flights", "positions"):
         if name != "positions" or stays:
             teller.command(stack.cluster.apply(MANIFESTS / f"{name}.yaml"))
@@ -153,7 +156,7 @@ def _interrupt(stack: Stack, job: Job, teller: Teller) -> Body:
         )
         _until_written(stack.folder.data, times=commits)
         teller.say(f"it has been indexing for {time.monotonic() - began:.1f} s; now stop it:")
-        teller.command(f'curl -XPOST "$ROLLUP_URL{STOP}"')
+        teller.command(f'curl -XPOST -H "{BEARER}" "$ROLLUP_URL{STOP}"')
         answer = stack.endpoint.post(STOP)
         teller.block(f"{answer.text}   HTTP {answer.status} after {answer.seconds * 1000:.0f} ms")
         if (answer.status, answer.body) != (200, {"stopped": True}):
@@ -175,7 +178,7 @@ def _interrupt(stack: Stack, job: Job, teller: Teller) -> Body:
 
 
 def _start(stack: Stack, job: Job, teller: Teller) -> None:
-    teller.command(f"curl -XPOST $ROLLUP_URL{START}")
+    teller.command(f'curl -XPOST -H "{BEARER}" $ROLLUP_URL{START}')
     answer = stack.endpoint.post(START)
     teller.block(f"{answer.text}   HTTP {answer.status} after {answer.seconds * 1000:.0f} ms")
     if (answer.status, answer.body) != (200, {"started": True}):

@@ -12,6 +12,9 @@ from rich.table import Table
 
 from rollup_demo.check import Reconciliation
 
+BEARER = "Authorization: Bearer $ROLLUP_TOKEN"
+"""The header that says who calls."""
+
 _HINTS = (
     ("both jobs, and each change of them", "kubectl get rollupjobs --watch"),
     (
@@ -22,20 +25,20 @@ _HINTS = (
         "the result as Elasticsearch documents",
         ".venv/bin/rollup-operator export .local/data/default/flights-hourly/flights.parquet | head",
     ),
-    ("start the long backfill", "curl -XPOST $ROLLUP_URL/_rollup/job/positions/_start"),
+    ("start the long backfill", f'curl -XPOST -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions/_start'),
     (
         "have it run now",
         "kubectl annotate rollupjob positions --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
     ),
     (
         "stop it, and know when it is quiet",
-        'curl -XPOST "$ROLLUP_URL/_rollup/job/positions/_stop?wait_for_completion=true&timeout=10s"',
+        f'curl -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/positions/_stop?wait_for_completion=true&timeout=10s"',
     ),
     (
         "the same without the API",
         """kubectl patch rollupjob positions --type merge -p '{"spec":{"desiredState":"stopped"}}'""",
     ),
-    ("one job as Elasticsearch shows it", "curl $ROLLUP_URL/_rollup/job/positions"),
+    ("one job as Elasticsearch shows it", f'curl -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions'),
     ("what the operator says", "tail -f .local/operator.log"),
 )
 

@@ -3,12 +3,14 @@
 The order of answers is 401, then 403, then 404: whoever may not see a job does not learn whether it exists.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from aiohttp import web
+
+from rollup_operator.model.reader import JobView
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,40 @@ class Access(Protocol):
         """Return who sent this `Authorization` header. Raises ApiError 401."""
 
     async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
-        """Return if the caller may do the deed to the job of that resource name. Raises ApiError 403, with why."""
+        """Return if the caller may do the deed to the job of that resource name. Raises ApiError 403, with why.
+
+        An empty name means all jobs of the namespace, those to come included.
+        """
 
     async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
         """Return those of the resource names that the caller may do the deed to, for calls on all jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What the caller of one request may do in one namespace: asked of each job when it has been looked up."""
+
+    access: Access
+    caller: Caller
+    deed: Deed
+    namespace: str
+
+    async def require(self, job_id: str, job: JobView | None) -> None:
+        """Return if the caller may do the deed to this job, or, where no job has the id, to one of that name.
+
+        Raises ApiError 403.
+        """
+        await self.access.require(self.caller, self.deed, self.namespace, job_id if job is None else job.name)
+
+    async def among(self, jobs: Iterable[JobView]) -> list[JobView]:
+        """Return those of the jobs that the caller may do the deed to."""
+        of_all = list(jobs)
+        names = await self.access.allowed(self.caller, self.deed, self.namespace, {job.name for job in of_all})
+        return [job for job in of_all if job.name in names]
+
+    async def require_some(self, jobs: Iterable[JobView]) -> list[JobView]:
+        """Return those likewise. Where there are none, the caller must have the right to all: raises ApiError 403."""
+        mine = await self.among(jobs)
+        if not mine:
+            await self.access.require(self.caller, self.deed, self.namespace, "")
+        return mine

@@ -7,11 +7,12 @@ import structlog
 from aiohttp import web
 
 from rollup_operator.http import answers, errors
+from rollup_operator.http.access import CALLER, Access, Deed, Permit
 from rollup_operator.http.answers import Form
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
-from rollup_operator.http.guard import check_caller
 from rollup_operator.http.health import readiness
+from rollup_operator.http.middleware import authentication
 from rollup_operator.http.parameters import Parameters
 from rollup_operator.http.ports import Jobs, Kubernetes
 from rollup_operator.http.presentation import present
@@ -38,15 +39,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Endpoint:
     """The HTTP server of this process. Life: `start`, then `drain`, then `close`."""
 
-    def __init__(self, *, jobs: Jobs, client: Kubernetes, settings: Settings) -> None:
+    def __init__(self, *, jobs: Jobs, client: Kubernetes, access: Access, settings: Settings) -> None:
         self._settings = settings
         self._jobs = jobs
+        self._access = access
         self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
         self._waiters = Waiters(jobs)
         self._stops = Stops(self._states, self._waiters)
         self._starts = Starts(self._states)
         self._runner: web.AppRunner | None = None
-        self.app = web.Application(middlewares=[envelope])
+        self.app = web.Application(middlewares=[envelope, authentication(access)])
         self._add_routes(self.app.router)
 
     async def start(self) -> None:
@@ -103,27 +105,29 @@ class Endpoint:
         wait = Wait(arrived + timeout.seconds, timeout.text) if waits else None
         namespace, job_id = self._addressed(request)
         if job_id in ALL:
-            await self._stops.stop_all(namespace, wait)
+            await self._stops.stop_all(namespace, wait, self._permit(request, Deed.STOP))
         else:
-            await self._stops.stop(namespace, job_id, wait)
+            await self._stops.stop(namespace, job_id, wait, self._permit(request, Deed.STOP))
         return answers.answer({"stopped": True}, form)
 
     async def _start(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
         if job_id in ALL:
-            await self._starts.start_all(namespace)
+            await self._starts.start_all(namespace, self._permit(request, Deed.START))
         else:
-            await self._starts.start(namespace, job_id)
+            await self._starts.start(namespace, job_id, self._permit(request, Deed.START))
         return answers.answer({"started": True}, form)
 
     async def _get(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
+        permit = self._permit(request, Deed.GET)
         if job_id in ALL:
-            found = self._states.in_namespace(namespace)
+            found = await permit.among(self._states.in_namespace(namespace))
         else:
             job = await self._states.find(namespace, job_id)
+            await permit.require(job_id, job)
             found = [] if job is None else [job]
         return answers.answer({"jobs": [present(job) for job in found]}, form)
 
@@ -150,12 +154,14 @@ class Endpoint:
         given = request.match_info
         return given.get("namespace", self._settings.default_namespace), given.get("id", "")
 
+    def _permit(self, request: web.Request, deed: Deed) -> Permit:
+        return Permit(self._access, request[CALLER], deed, self._addressed(request)[0])
+
 
 @web.middleware
 async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer errors in Elasticsearch's envelope, unexpected ones after logging them."""
     try:
-        check_caller(request.headers)
         return await handler(request)
     except ApiError as e:
         error = e

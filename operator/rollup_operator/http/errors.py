@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rollup_operator.model.base import GROUP
+
 Cause = Mapping[str, str]
 
 MAX_ROOT_CAUSES = 10
@@ -163,9 +165,35 @@ def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> ApiErr
     )
 
 
-def forbidden(reason: str) -> ApiError:
-    """403: the caller may not."""
-    return ApiError(403, "security_exception", reason)
+def missing_credentials(path: str) -> ApiError:
+    """401: the request does not say who sends it."""
+    return _unauthenticated(f"missing authentication credentials for REST request [{path}]")
+
+
+def bad_credentials() -> ApiError:
+    """401: the API server does not know the caller by what was sent."""
+    return _unauthenticated(
+        "unable to authenticate with provided credentials and anonymous access is not allowed for this request"
+    )
+
+
+def _unauthenticated(reason: str) -> ApiError:
+    return ApiError(
+        401,
+        "security_exception",
+        f"{reason}; send [Authorization: Bearer <token>] with the token of a Kubernetes user or service account",
+        headers={"WWW-Authenticate": 'Bearer realm="rollup-operator"'},
+    )
+
+
+def unauthorized(action: str, user: str, rights: str, namespace: str) -> ApiError:
+    """403: the caller lacks every one of the rights that would do. The job is not named: it may not even exist."""
+    return ApiError(
+        403,
+        "security_exception",
+        f"action [{action}] is unauthorized for user [{user}], this action is granted by the Kubernetes right to "
+        f"{rights} in API group [{GROUP}] and namespace [{namespace}]",
+    )
 
 
 def internal() -> ApiError:

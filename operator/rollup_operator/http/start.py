@@ -3,6 +3,7 @@
 import asyncio
 
 from rollup_operator.http import errors
+from rollup_operator.http.access import Permit
 from rollup_operator.http.desired_state import LOOKS, DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.kube.client import Conflict
@@ -17,10 +18,11 @@ class Starts:
     def __init__(self, states: DesiredStates) -> None:
         self._states = states
 
-    async def start(self, namespace: str, job_id: str) -> None:
+    async def start(self, namespace: str, job_id: str, permit: Permit) -> None:
         """Return when the start is durable. Raises ApiError."""
         job = await self._states.find(namespace, job_id)
         for _ in range(LOOKS):
+            await permit.require(job_id, job)
             if job is None:
                 raise errors.job_not_found(job_id)
             try:
@@ -29,9 +31,13 @@ class Starts:
                 job = await self._states.replaced(job)
         raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
 
-    async def start_all(self, namespace: str) -> None:
-        """Start every job of the namespace but those being deleted. Raises ApiError once every job has been tried."""
-        jobs = [job for job in self._states.in_namespace(namespace) if not _aborting(job)]
+    async def start_all(self, namespace: str, permit: Permit) -> None:
+        """Start every job of the namespace that the caller may start, but those being deleted.
+
+        Raises ApiError once every job has been tried.
+        """
+        allowed = await permit.require_some(self._states.in_namespace(namespace))
+        jobs = [job for job in allowed if not _aborting(job)]
         outcomes = await asyncio.gather(*(self._start_one_of_all(job) for job in jobs))
         if failed := [e for e in outcomes if e is not None]:
             raise errors.of_all(failed, len(jobs))

@@ -9,6 +9,7 @@ import contextlib
 from dataclasses import dataclass
 
 from rollup_operator.http import errors
+from rollup_operator.http.access import Permit
 from rollup_operator.http.desired_state import LOOKS, DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.presentation import job_state
@@ -34,11 +35,12 @@ class Stops:
         self._states = states
         self._waiters = waiters
 
-    async def stop(self, namespace: str, job_id: str, wait: Wait | None) -> None:
+    async def stop(self, namespace: str, job_id: str, wait: Wait | None, permit: Permit) -> None:
         """Return when the stop is durable, or, with `wait`, when the job is stopped. Raises ApiError."""
         self._refuse_new_waits(wait)
         job = await self._states.find(namespace, job_id)
         for _ in range(LOOKS):
+            await permit.require(job_id, job)
             if job is None:
                 raise errors.job_not_found(job_id)
             try:
@@ -47,13 +49,15 @@ class Stops:
                 job = await self._states.replaced(job)
         raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
 
-    async def stop_all(self, namespace: str, wait: Wait | None) -> None:
-        """Stop every job of the namespace. One that is being deleted is stopping already and only waited for.
+    async def stop_all(self, namespace: str, wait: Wait | None, permit: Permit) -> None:
+        """Stop every job of the namespace that the caller may stop.
+
+        One that is being deleted is stopping already and only waited for.
 
         Returns when all are durable, or stopped. Raises ApiError once every job has been tried.
         """
         self._refuse_new_waits(wait)
-        jobs = self._states.in_namespace(namespace)
+        jobs = await permit.require_some(self._states.in_namespace(namespace))
         outcomes = await asyncio.gather(*(self._stop_one_of_all(job, wait) for job in jobs))
         if failed := [e for e in outcomes if e is not None]:
             raise errors.of_all(failed, len(jobs))

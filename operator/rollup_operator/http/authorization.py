@@ -1,0 +1,128 @@
+"""Access by Kubernetes' own rules: a bearer token is a user of the API server, a deed is a right to RollupJobs.
+
+| deed | one of these rights |
+| --- | --- |
+| get, create, delete | that verb on `rollupjobs` |
+| start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
+| stop | `update` of `rollupjobs/stop`, or `patch` of `rollupjobs` |
+
+Who may patch a job can start and stop it with kubectl, so the endpoint lets them, too; who may only stop it need not be
+able to change anything else. The service account's own rights never reach the caller.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Collection, Mapping
+
+import structlog
+
+from rollup_operator.http import errors
+from rollup_operator.http.access import Caller, Deed
+from rollup_operator.http.errors import ApiError
+from rollup_operator.kube.authz import Reviews, Right, User
+from rollup_operator.kube.client import KubeError
+from rollup_operator.model.base import GROUP
+
+log = structlog.get_logger(__name__)
+
+ACTIONS: Mapping[Deed, str] = {
+    Deed.GET: "cluster:monitor/xpack/rollup/get",
+    Deed.CREATE: "cluster:admin/xpack/rollup/put",
+    Deed.DELETE: "cluster:admin/xpack/rollup/delete",
+    Deed.START: "cluster:admin/xpack/rollup/start",
+    Deed.STOP: "cluster:admin/xpack/rollup/stop",
+}
+"""What Elasticsearch calls each deed."""
+
+_RIGHTS: Mapping[Deed, tuple[tuple[str, str], ...]] = {
+    Deed.GET: (("get", ""),),
+    Deed.CREATE: (("create", ""),),
+    Deed.DELETE: (("delete", ""),),
+    Deed.START: (("update", "start"), ("patch", "")),
+    Deed.STOP: (("update", "stop"), ("patch", "")),
+}
+"""Verb and subresource; the first that is granted will do."""
+
+NAMES_AT_ONCE = 4
+"""Names asked for at a time by one call on all jobs, so that others get their turn between them."""
+
+TELL_EVERY = 60.0
+"""Seconds between two lines of the log about the same problem: it shuts everybody out, at every call."""
+
+_BEARER = re.compile(r"bearer +([a-z0-9._~+/-]+=*)", re.IGNORECASE)
+
+
+class KubernetesAccess:
+    """`http.access.Access` by the API server's reviews."""
+
+    def __init__(self, reviews: Reviews) -> None:
+        self._reviews = reviews
+        self._told = "", float("-inf")
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """Return who sent this `Authorization` header. Raises ApiError 401, or 503 where the API server is away."""
+        bearer = _BEARER.fullmatch(authorization.strip()) if authorization is not None else None
+        if bearer is None:
+            raise errors.bad_credentials()
+        try:
+            user = await self._reviews.user(bearer[1])
+        except KubeError as e:
+            raise self._unanswered("tokenreviews", e) from e
+        if user is None:
+            raise errors.bad_credentials()
+        return Caller(user.name, user.uid, user.groups, user.extra)
+
+    async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+        """Return if the caller may do the deed to the job of that name; `` means to all jobs of the namespace.
+
+        Raises ApiError 403, or 503 where the API server is away.
+        """
+        if not await self._may(caller, deed, namespace, name):
+            raise errors.unauthorized(ACTIONS[deed], caller.name, _described(deed), namespace)
+
+    async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
+        """Return those names that the caller may do the deed to. Who may to all of a namespace costs one question.
+
+        Raises ApiError 503 where the API server is away.
+        """
+        if await self._may(caller, deed, namespace, ""):
+            return frozenset(names)
+        lanes = asyncio.Semaphore(NAMES_AT_ONCE)
+
+        async def ask(name: str) -> bool:
+            async with lanes:
+                return await self._may(caller, deed, namespace, name)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                answers = {name: group.create_task(ask(name)) for name in names}
+        except ExceptionGroup as e:
+            raise e.exceptions[0] from None
+        return frozenset(name for name, answer in answers.items() if answer.result())
+
+    async def _may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
+        user = User(caller.name, caller.uid, caller.groups, caller.extra)
+        try:
+            for verb, subresource in _RIGHTS[deed]:
+                if await self._reviews.allows(user, Right(verb, GROUP, "rollupjobs", namespace, subresource, name)):
+                    return True
+        except KubeError as e:
+            raise self._unanswered("subjectaccessreviews", e) from e
+        return False
+
+    def _unanswered(self, resource: str, error: KubeError) -> ApiError:
+        """Make a 503. What is wrong is for the log, once a minute: the caller may be anybody."""
+        refused = error.status in (401, 403)
+        problem = f"the operator itself may not create {resource}: apply deploy/rbac/" if refused else str(error)
+        told, at = self._told
+        if problem != told or time.monotonic() - at > TELL_EVERY:
+            self._told = problem, time.monotonic()
+            log.warning("cannot ask the API server who may do what", problem=problem)
+        return errors.unavailable("The API server cannot be asked who may do what; nothing was changed")
+
+
+def _described(deed: Deed) -> str:
+    return " or ".join(
+        f"[{verb}] of [{'/'.join(filter(None, ('rollupjobs', subresource)))}]" for verb, subresource in _RIGHTS[deed]
+    )

@@ -1,0 +1,143 @@
+"""Who a token belongs to and what its user may do, as the API server says: TokenReview and SubjectAccessReview.
+
+The answers are the API server's alone. They are kept for seconds, under a keyed hash, so that no token lies in memory
+longer than its request; a question that could not be asked has no answer, and nothing is kept of it.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from rollup_operator.kube.client import Unreachable
+from rollup_operator.kube.memory import ShortMemory
+
+TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105  # a path
+ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+REVIEWS_AT_ONCE = 8
+"""More wait for their turn. It leaves connections of the API client to the rest of the operator."""
+
+REVIEW_SECONDS = 5.0
+"""How long a question may take, its turn included."""
+
+USERS_KEPT = 4_096
+RIGHTS_KEPT = 32_768
+"""Entries of some hundred bytes: every job of a large cluster for a few callers."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody, as the API server knows them. `extra` is handed back to it unread."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A verb on a resource of one API group. Without `name` it is the right to all objects of the namespace."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str
+    subresource: str = ""
+    name: str = ""
+
+
+class Poster(Protocol):
+    """The part of `KubeClient` that is used here."""
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object. Raises KubeError."""
+
+
+class Reviews:
+    """Asks the API server. Raises KubeError where it does not answer; what it does not allow is denied.
+
+    A good token and a right that is there are believed in for `allowed_seconds`, a bad token and a missing right for
+    `denied_seconds`. A token must be for one of `audiences`, or, where there are none, for the API server.
+    """
+
+    def __init__(
+        self, kube: Poster, *, allowed_seconds: float, denied_seconds: float, audiences: tuple[str, ...] = ()
+    ) -> None:
+        self._kube = kube
+        self._audiences = audiences
+        self._key = secrets.token_bytes(32)
+        self._turns = asyncio.Semaphore(REVIEWS_AT_ONCE)
+        self._users: ShortMemory[User | None] = ShortMemory(
+            lambda user: denied_seconds if user is None else allowed_seconds, size=USERS_KEPT
+        )
+        self._rights: ShortMemory[bool] = ShortMemory(
+            lambda allowed: allowed_seconds if allowed else denied_seconds, size=RIGHTS_KEPT
+        )
+
+    async def user(self, token: str) -> User | None:
+        """Return whose token this is; None where the API server does not know it, or not for our audiences."""
+        return await self._users.get(hmac.digest(self._key, token.encode(), "sha256"), lambda: self._whose(token))
+
+    async def allows(self, user: User, right: Right) -> bool:
+        """Return whether the user has the right."""
+        spec = {
+            "user": user.name,
+            "uid": user.uid,
+            "groups": user.groups,
+            "extra": user.extra or {},
+            "resourceAttributes": {
+                "verb": right.verb,
+                "group": right.group,
+                "resource": right.resource,
+                "subresource": right.subresource,
+                "namespace": right.namespace,
+                "name": right.name,
+            },
+        }
+        key = hashlib.blake2b(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS), digest_size=32, key=self._key).digest()
+        return await self._rights.get(key, lambda: self._is_allowed(spec))
+
+    async def _whose(self, token: str) -> User | None:
+        spec: dict[str, Any] = {"token": token}
+        if self._audiences:
+            spec["audiences"] = self._audiences
+        status = await self._ask(TOKEN_REVIEWS, "authentication.k8s.io/v1", "TokenReview", spec)
+        if status.get("authenticated") is not True:
+            return None
+        # An authenticator that knows nothing of audiences says so by naming none: the token is for the API server.
+        if self._audiences and not set(self._audiences) & set(status.get("audiences") or ()):
+            return None
+        user = status["user"]
+        return User(
+            name=user.get("username", ""),
+            uid=user.get("uid", ""),
+            groups=tuple(user.get("groups") or ()),
+            extra={key: tuple(values) for key, values in (user.get("extra") or {}).items()},
+        )
+
+    async def _is_allowed(self, spec: Mapping[str, Any]) -> bool:
+        status = await self._ask(ACCESS_REVIEWS, "authorization.k8s.io/v1", "SubjectAccessReview", spec)
+        return status.get("allowed") is True and status.get("denied") is not True
+
+    async def _ask(self, path: str, version: str, kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the status of the review. Reviews change nothing, so that one whose answer was lost is repeated."""
+        body = {"apiVersion": version, "kind": kind, "spec": spec}
+        try:
+            async with asyncio.timeout(REVIEW_SECONDS), self._turns:
+                try:
+                    answer = await self._kube.post(path, body)
+                except Unreachable as e:
+                    if not e.sent:
+                        raise
+                    answer = await self._kube.post(path, body)
+        except TimeoutError as e:
+            raise Unreachable(f"no answer to a {kind} within {REVIEW_SECONDS:g}s", sent=True) from e
+        status: Mapping[str, Any] = answer.get("status") or {}
+        return status

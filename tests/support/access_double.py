@@ -1,0 +1,29 @@
+"""A seam to the API server's reviews in memory: everybody is known, and may do what a test has not denied."""
+
+from collections.abc import Collection
+
+from rollup_operator.http import errors
+from rollup_operator.http.access import Caller, Deed
+
+AUTHORIZATION = {"Authorization": "Bearer anybody"}
+"""What a test's client sends."""
+
+
+class Anybody:
+    """Lets in `Bearer <name>` as the user of that name. `denied` holds deeds, each with a name or with `` for all."""
+
+    def __init__(self) -> None:
+        self.denied: set[tuple[Deed, str]] = set()
+
+    async def identify(self, authorization: str | None) -> Caller:
+        scheme, _, name = (authorization or "").partition(" ")
+        if scheme != "Bearer" or not name:
+            raise errors.bad_credentials()
+        return Caller(name)
+
+    async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+        if (deed, name) in self.denied:
+            raise errors.unauthorized("action", caller.name, "[right]", namespace)
+
+    async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
+        return frozenset(name for name in names if (deed, name) not in self.denied)
