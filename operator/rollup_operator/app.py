@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -26,6 +27,7 @@ import structlog
 from rollup_operator import handlers
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.authorization import KubernetesAccess
+from rollup_operator.http.tls import Certificate, CertificateError
 from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import Body, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection
@@ -66,8 +68,9 @@ class Operator:
     """Called with the endpoint's URL once it serves."""
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT."""
+        """Run until SIGTERM or SIGINT. Raises StartupFailed."""
         _allow_many_connections()
+        self._certificate = _certificate(self.settings)
         self._make()
         watches = kopf.OperatorRegistry()
         handlers.register(watches, registry=self.registry, books=self.books)
@@ -123,7 +126,9 @@ class Operator:
             denied_seconds=s.denied_cache_seconds,
         )
         access = KubernetesAccess(reviews)
-        self.endpoint = Endpoint(jobs=self.registry, client=self.kube, access=access, settings=s)
+        self.endpoint = Endpoint(
+            jobs=self.registry, client=self.kube, access=access, settings=s, certificate=self._certificate
+        )
         self._chores: list[asyncio.Task[None]] = []
         self._cannot_begin: str | None = None
 
@@ -172,9 +177,8 @@ class Operator:
             raise kopf.PermanentError(self._cannot_begin) from e
         for chore in (self.registry.keep_sweeping(self.settings.sweep_seconds), self.events.run(), _keep_freezing()):
             self._chores.append(asyncio.create_task(chore))
-        url = f"http://{self.settings.http_host}:{self.endpoint.port}"
-        log.info("ready", jobs=self.registry.size, url=url)
-        self.announce(url)
+        log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
+        self.announce(self.endpoint.url)
 
     async def _list(self, path: str, kind: str, observe: Callable[[Body], None]) -> None:
         """Take in all objects of a resource, however long it takes until the API server has it."""
@@ -218,6 +222,13 @@ class Operator:
                 self.endpoint.drain(self.settings.grace_seconds), self.registry.drain(self.settings.grace_seconds)
             )
         stop.set()
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    try:
+        return Certificate(Path(settings.tls_cert_file), Path(settings.tls_key_file)) if settings.tls else None
+    except CertificateError as e:
+        raise StartupFailed(str(e)) from e
 
 
 async def _keep_freezing() -> None:

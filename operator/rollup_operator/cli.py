@@ -42,8 +42,15 @@ def run(
     kubeconfig: Kubeconfig = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the embedded stores. [ROLLUP_DATA_ROOT]")] = None,
-    http_host: Annotated[str | None, typer.Option(help="Address of the endpoint: loopback. [ROLLUP_HTTP_HOST]")] = None,
+    http_host: Annotated[str | None, typer.Option(help="Address of the endpoint. [ROLLUP_HTTP_HOST]")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one. [ROLLUP_HTTP_PORT]")] = None,
+    tls_cert_file: Annotated[
+        Path | None, typer.Option(help="Certificate of the endpoint, with its chain, in PEM. [ROLLUP_TLS_CERT_FILE]")
+    ] = None,
+    tls_key_file: Annotated[Path | None, typer.Option(help="Its key, in PEM. [ROLLUP_TLS_KEY_FILE]")] = None,
+    allow_plain_http: Annotated[
+        bool, typer.Option("--allow-plain-http", help="Serve others without TLS. [ROLLUP_ALLOW_PLAIN_HTTP]")
+    ] = False,
     default_namespace: Annotated[
         str | None, typer.Option(help="Namespace of the paths without one. [ROLLUP_DEFAULT_NAMESPACE]")
     ] = None,
@@ -66,6 +73,9 @@ def run(
             data_root=data_root,
             http_host=http_host,
             http_port=http_port,
+            tls_cert_file=str(tls_cert_file) if tls_cert_file else None,
+            tls_key_file=str(tls_key_file) if tls_key_file else None,
+            allow_plain_http=True if allow_plain_http else None,
             default_namespace=default_namespace,
             namespaces=tuple(namespace) if namespace else None,
             grace_seconds=grace_seconds,

@@ -1,5 +1,6 @@
-"""The operator's settings, read once from the environment. Every one has a flag of `rollup-operator run` too."""
+"""The operator's settings, read once from the environment. Those used most have a flag of `rollup-operator run` too."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,9 +18,33 @@ class Settings:
     data_root: Path = Path("rollup-data")
     """Folder of the embedded stores: each namespace has a folder of its own below it."""
     http_host: str = "127.0.0.1"
-    """Address of the HTTP endpoint. Loopback only: the endpoint does not authenticate its callers."""
+    """Address of the HTTP endpoint. One that others can reach needs TLS."""
     http_port: int = 9400
     """Port of the HTTP endpoint; 0 picks a free one."""
+    tls_cert_file: str = ""
+    """Certificate of the endpoint with its chain, in PEM; with `tls_key_file` it makes the endpoint speak TLS."""
+    tls_key_file: str = ""
+    """Its unencrypted key, in PEM. Both are read again when they change."""
+    tls_check_seconds: float = 5.0
+    """How often to look whether they have."""
+    allow_plain_http: bool = False
+    """Serve without TLS on an address that others can reach, where something before the endpoint does it."""
+    http_connections: int = 12_000
+    """Connections at a time; those above are answered 503."""
+    http_waiters_per_caller: int = 10_000
+    """Stops that may wait at a time for one user; those above are answered 429."""
+    http_line_bytes: int = 8_192
+    """The longest request line."""
+    http_header_bytes: int = 16_384
+    """The longest header line."""
+    http_body_bytes: int = 1_048_576
+    """The largest body."""
+    http_head_seconds: float = 10.0
+    """How long a new connection may take to bring its first request, its TLS handshake before that likewise."""
+    http_body_seconds: float = 30.0
+    """How long a body may take."""
+    http_idle_seconds: float = 75.0
+    """How long a connection may stay without a further request."""
     token_audiences: tuple[str, ...] = ()
     """Audiences of which a caller's token must be for one; empty: those of the API server."""
     allowed_cache_seconds: float = 10.0
@@ -58,12 +83,25 @@ class Settings:
                 values[f.name] = _read(name, f.default, text)
         return cls(**values)  # type: ignore[arg-type]  # each value has the type of its default
 
+    @property
+    def tls(self) -> bool:
+        """Whether the endpoint speaks TLS."""
+        return bool(self.tls_cert_file)
+
     def __post_init__(self) -> None:
-        if self.http_host not in {"127.0.0.1", "::1", "localhost"}:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            missing = "tls_key_file" if self.tls_cert_file else "tls_cert_file"
+            raise SettingsError(f"{missing} is not set: TLS needs tls_cert_file and tls_key_file")
+        if not (self.tls or self.allow_plain_http or _is_loopback(self.http_host)):
             raise SettingsError(
-                f"http_host is {self.http_host!r}, but the endpoint has no authentication yet and so binds to "
-                "loopback only: use 127.0.0.1, ::1 or localhost"
+                f"http_host is {self.http_host!r}, where others could read tokens on their way: set tls_cert_file and "
+                "tls_key_file, or use 127.0.0.1; if something before the endpoint speaks TLS for it, set "
+                "allow_plain_http=true"
             )
+        for f in fields(self):
+            value, is_limit = getattr(self, f.name), f.name.startswith(("http_", "tls_")) and f.name != "http_port"
+            if is_limit and isinstance(value, int | float) and value <= 0:
+                raise SettingsError(f"{f.name} is {value}: it must be greater than 0")
         if self.log_format not in {"auto", "json", "console"}:
             raise SettingsError(f"log_format is {self.log_format!r}: use auto, json or console")
         if self.log_level not in {"debug", "info", "warning", "error"}:
@@ -76,8 +114,19 @@ def _read(name: str, default: object, text: str) -> object:
             return Path(text)
         if isinstance(default, tuple):
             return tuple(part.strip() for part in text.split(",") if part.strip())
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
         if isinstance(default, int | float):
             return type(default)(text)
+    except KeyError:
+        raise SettingsError(f"{name} is {text!r}: it takes true or false") from None
     except ValueError:
         raise SettingsError(f"{name} is {text!r}: it takes a number such as {default}") from None
     return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

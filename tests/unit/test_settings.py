@@ -42,7 +42,8 @@ def test_an_override_wins_unless_it_is_none():
     [
         ("HTTP_PORT", "many", "ROLLUP_HTTP_PORT is 'many': it takes a number such as 9400"),
         ("GRACE_SECONDS", "", "ROLLUP_GRACE_SECONDS is ''"),
-        ("HTTP_HOST", "0.0.0.0", "use 127.0.0.1, ::1 or localhost"),
+        ("HTTP_CONNECTIONS", "0", "http_connections is 0: it must be greater than 0"),
+        ("ALLOW_PLAIN_HTTP", "yes", "ROLLUP_ALLOW_PLAIN_HTTP is 'yes': it takes true or false"),
         ("LOG_FORMAT", "xml", "use auto, json or console"),
         ("LOG_LEVEL", "loud", "use debug, info, warning or error"),
     ],
@@ -56,3 +57,24 @@ def test_a_wrong_setting_is_refused_with_the_cure(name: str, value: str, cure: s
 def test_settings_are_frozen():
     with pytest.raises(AttributeError):
         Settings().http_port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "rollup.example"])
+def test_an_address_that_others_can_reach_needs_tls_or_a_word(host: str):
+    with pytest.raises(SettingsError) as error:
+        Settings(http_host=host)
+    for cure in ("set tls_cert_file and tls_key_file", "use 127.0.0.1", "allow_plain_http=true"):
+        assert cure in str(error.value)
+    assert Settings(http_host=host, tls_cert_file="a", tls_key_file="b").tls
+    assert not Settings.from_environment({"ROLLUP_HTTP_HOST": host, "ROLLUP_ALLOW_PLAIN_HTTP": "true"}).tls
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_neither(host: str):
+    assert not Settings(http_host=host).tls
+
+
+@pytest.mark.parametrize(("given", "missing"), [("tls_cert_file", "tls_key_file"), ("tls_key_file", "tls_cert_file")])
+def test_half_a_pair_is_refused(given: str, missing: str):
+    with pytest.raises(SettingsError, match=f"{missing} is not set"):
+        Settings(**{given: "x"})

@@ -4,7 +4,7 @@ The order of answers is 401, then 403, then 404: whoever may not see a job does 
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -61,6 +61,8 @@ class Permit:
     caller: Caller
     deed: Deed
     namespace: str
+    granted: list[str] = field(default_factory=list)
+    """The resources that the deed was allowed on, for the audit log."""
 
     async def require(self, job_id: str, job: JobView | None) -> None:
         """Return if the caller may do the deed to this job, or, where no job has the id, to one of that name.
@@ -68,12 +70,16 @@ class Permit:
         Raises ApiError 403.
         """
         await self.access.require(self.caller, self.deed, self.namespace, job_id if job is None else job.name)
+        if job is not None:
+            self.granted.append(job.name)
 
     async def among(self, jobs: Iterable[JobView]) -> list[JobView]:
         """Return those of the jobs that the caller may do the deed to."""
         of_all = list(jobs)
         names = await self.access.allowed(self.caller, self.deed, self.namespace, {job.name for job in of_all})
-        return [job for job in of_all if job.name in names]
+        mine = [job for job in of_all if job.name in names]
+        self.granted.extend(job.name for job in mine)
+        return mine
 
     async def require_some(self, jobs: Iterable[JobView]) -> list[JobView]:
         """Return those likewise. Where there are none, the caller must have the right to all: raises ApiError 403."""
@@ -81,3 +87,7 @@ class Permit:
         if not mine:
             await self.access.require(self.caller, self.deed, self.namespace, "")
         return mine
+
+
+PERMIT: web.RequestKey[Permit] = web.RequestKey("permit", Permit)
+"""Where a request carries its permit once its call is known."""

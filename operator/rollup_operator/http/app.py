@@ -1,23 +1,27 @@
 """The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
 
 import structlog
 from aiohttp import web
 
 from rollup_operator.http import answers, errors
-from rollup_operator.http.access import CALLER, Access, Deed, Permit
+from rollup_operator.http.access import CALLER, PERMIT, Access, Deed, Permit
 from rollup_operator.http.answers import Form
+from rollup_operator.http.audit import audit
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.health import readiness
-from rollup_operator.http.middleware import authentication
+from rollup_operator.http.limits import WaitingRoom
+from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
 from rollup_operator.http.parameters import Parameters
 from rollup_operator.http.ports import Jobs, Kubernetes
 from rollup_operator.http.presentation import present
+from rollup_operator.http.server import Server
 from rollup_operator.http.start import Starts
 from rollup_operator.http.stop import Stops, Wait
+from rollup_operator.http.tls import Certificate
 from rollup_operator.http.version import version_information
 from rollup_operator.http.waiters import Waiters
 from rollup_operator.settings import Settings
@@ -30,16 +34,19 @@ ALL = frozenset({"", "_all", "*"})
 DEFAULT_TIMEOUT = "30s"
 """Of a stop that waits."""
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted: thousands of clients can stop their jobs in one second."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class Endpoint:
     """The HTTP server of this process. Life: `start`, then `drain`, then `close`."""
 
-    def __init__(self, *, jobs: Jobs, client: Kubernetes, access: Access, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        client: Kubernetes,
+        access: Access,
+        settings: Settings,
+        certificate: Certificate | None = None,
+    ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._access = access
@@ -47,23 +54,34 @@ class Endpoint:
         self._waiters = Waiters(jobs)
         self._stops = Stops(self._states, self._waiters)
         self._starts = Starts(self._states)
-        self._runner: web.AppRunner | None = None
-        self.app = web.Application(middlewares=[envelope, authentication(access)])
+        self._waiting_room = WaitingRoom(settings.http_waiters_per_caller)
+        deeds = {self._stop: Deed.STOP, self._start: Deed.START}
+        self.app = web.Application(
+            middlewares=[
+                audit(deeds, settings.default_namespace),
+                envelope,
+                admission,
+                authentication(access),
+                whole_body(most=settings.http_body_bytes, seconds=settings.http_body_seconds),
+            ],
+            client_max_size=settings.http_body_bytes,
+        )
         self._add_routes(self.app.router)
+        self._server = Server(self.app, settings, certificate)
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
-        # A client that hangs up must free its waiter at once.
-        self._runner = web.AppRunner(self.app, handler_cancellation=True, access_log=None, shutdown_timeout=2)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._settings.http_host, self._settings.http_port, backlog=BACKLOG).start()
+        await self._server.start()
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        assert self._runner is not None
-        port: int = self._runner.addresses[0][1]
-        return port
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        """The URL that is listened on."""
+        return self._server.url
 
     async def drain(self, seconds: float) -> int:
         """Become unready, refuse new waits, give those that wait `seconds`, then answer the rest with their state.
@@ -75,8 +93,7 @@ class Endpoint:
     async def close(self) -> None:
         """Stop listening, let answers under way go out, wait for writes under way."""
         self._waiters.draining = True
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._server.close()
         await self._states.settle()
 
     def _add_routes(self, router: web.UrlDispatcher) -> None:
@@ -104,10 +121,12 @@ class Endpoint:
         await parameters.finish()
         wait = Wait(arrived + timeout.seconds, timeout.text) if waits else None
         namespace, job_id = self._addressed(request)
-        if job_id in ALL:
-            await self._stops.stop_all(namespace, wait, self._permit(request, Deed.STOP))
-        else:
-            await self._stops.stop(namespace, job_id, wait, self._permit(request, Deed.STOP))
+        permit = self._permit(request, Deed.STOP)
+        with self._waiting_room.place(permit.caller) if waits else contextlib.nullcontext():
+            if job_id in ALL:
+                await self._stops.stop_all(namespace, wait, permit)
+            else:
+                await self._stops.stop(namespace, job_id, wait, permit)
         return answers.answer({"stopped": True}, form)
 
     async def _start(self, request: web.Request) -> web.Response:
@@ -155,7 +174,8 @@ class Endpoint:
         return given.get("namespace", self._settings.default_namespace), given.get("id", "")
 
     def _permit(self, request: web.Request, deed: Deed) -> Permit:
-        return Permit(self._access, request[CALLER], deed, self._addressed(request)[0])
+        permit = request[PERMIT] = Permit(self._access, request[CALLER], deed, self._addressed(request)[0])
+        return permit
 
 
 @web.middleware
@@ -172,6 +192,9 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as e:
         error = ApiError(e.status, "exception", e.text or e.reason)
     except Exception:
-        log.exception("request failed", method=request.method, path=request.path)
+        log.exception("request failed", method=request.method, path=request.rel_url.raw_path)
         error = errors.internal()
-    return answers.failure(error, Form.of_error(request))
+    response = answers.failure(error, Form.of_error(request))
+    if error.closes:
+        response.force_close()
+    return response

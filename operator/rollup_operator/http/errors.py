@@ -23,6 +23,7 @@ class ApiError(Exception):
         caused_by: Cause | None = None,
         headers: Mapping[str, str] | None = None,
         root_causes: Sequence[Cause] = (),
+        closes: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status = status
@@ -30,6 +31,8 @@ class ApiError(Exception):
         self.reason = reason
         self.caused_by = caused_by
         self.headers = dict(headers or {})
+        self.closes = closes
+        """Whether the connection ends with this answer."""
         self._root_causes = tuple(root_causes)
 
     @property
@@ -88,9 +91,9 @@ def _update_text(job_id: str, state: str) -> str:
     return f"Error while updating state for rollup job [{job_id}] to [{state.upper()}]."
 
 
-def unavailable(why: str) -> ApiError:
+def unavailable(why: str, *, closes: bool = False) -> ApiError:
     """503: nothing was changed and asking again is safe."""
-    return ApiError(503, "master_not_discovered_exception", why, headers={"Retry-After": "1"})
+    return ApiError(503, "master_not_discovered_exception", why, headers={"Retry-After": "1"}, closes=closes)
 
 
 def stop_timed_out(job_id: str, timeout: str, state: str, *, asked: int, observed: int) -> ApiError:
@@ -183,6 +186,8 @@ def _unauthenticated(reason: str) -> ApiError:
         "security_exception",
         f"{reason}; send [Authorization: Bearer <token>] with the token of a Kubernetes user or service account",
         headers={"WWW-Authenticate": 'Bearer realm="rollup-operator"'},
+        # Strangers hold no connections.
+        closes=True,
     )
 
 
@@ -193,6 +198,37 @@ def unauthorized(action: str, user: str, rights: str, namespace: str) -> ApiErro
         "security_exception",
         f"action [{action}] is unauthorized for user [{user}], this action is granted by the Kubernetes right to "
         f"{rights} in API group [{GROUP}] and namespace [{namespace}]",
+    )
+
+
+def too_many_waits(user: str, most: int) -> ApiError:
+    """429: the caller's places to wait in are taken. Nothing was changed."""
+    return ApiError(
+        429,
+        "es_rejected_execution_exception",
+        f"[{most}] calls of user [{user}] wait already, which is the limit; nothing was changed. "
+        "A stop without [wait_for_completion] needs no place",
+    )
+
+
+def too_large(most: int) -> ApiError:
+    """413: nobody reads so much."""
+    return ApiError(
+        413, "content_too_long_exception", f"the body is larger than the limit of [{most}] bytes", closes=True
+    )
+
+
+def too_slow(seconds: float) -> ApiError:
+    """408: the body has not come."""
+    return ApiError(408, "timeout_exception", f"the body has not arrived within [{seconds:g}s]", closes=True)
+
+
+def too_long(line: int, header: int) -> ApiError:
+    """400: a request line or a header that nobody reads to its end."""
+    return ApiError(
+        400,
+        "too_long_http_line_exception",
+        f"the request line is larger than [{line}] bytes, or a header is larger than [{header}] bytes",
     )
 
 

@@ -1,5 +1,6 @@
-"""What happens to every request before its call: the caller must be known."""
+"""What happens to every request before its call: there is room for it, its caller is known, its body is here."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -7,11 +8,23 @@ from aiohttp.typedefs import Middleware
 
 from rollup_operator.http import errors
 from rollup_operator.http.access import CALLER, Access
+from rollup_operator.http.connections import Connection
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 OPEN = frozenset({"/healthz", "/readyz"})
-"""Paths that answer anybody: a kubelet has no token."""
+"""Paths that answer anybody, at any time: a kubelet has no token."""
+
+
+@web.middleware
+async def admission(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Send away requests on connections above the limit. Raises ApiError 503."""
+    connection = request.protocol
+    if isinstance(connection, Connection):
+        connection.heard()
+        if connection.crowded and request.path not in OPEN:
+            raise errors.unavailable("Too many connections; nothing was changed", closes=True)
+    return await handler(request)
 
 
 def authentication(access: Access) -> Middleware:
@@ -27,3 +40,26 @@ def authentication(access: Access) -> Middleware:
         return await handler(request)
 
     return authenticate
+
+
+def whole_body(*, most: int, seconds: float) -> Middleware:
+    """Return the middleware that reads the body first, so that no call waits for it: `request.read()` has it all.
+
+    It raises ApiError 413 for more than `most` bytes, and 408 for one that is not here in time.
+    """
+
+    @web.middleware
+    async def read(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.body_exists:
+            if (request.content_length or 0) > most:
+                raise errors.too_large(most)
+            try:
+                async with asyncio.timeout(seconds):
+                    await request.read()
+            except web.HTTPRequestEntityTooLarge:
+                raise errors.too_large(most) from None
+            except TimeoutError:
+                raise errors.too_slow(seconds) from None
+        return await handler(request)
+
+    return read

@@ -56,7 +56,7 @@ class Parameters:
         """Refuse what the call does not take. Raises ApiError 400 for unknown parameters, then for a body."""
         if unknown := sorted(set(self._given) - self._known):
             raise _unrecognized(self._path, unknown, self._known)
-        if self._request.body_exists and not await self._request.content.read(1) == b"":
+        if await self._request.read():
             raise errors.illegal_argument(f"request [{self._method} {self._path}] does not support having a body")
 
 

@@ -1,0 +1,105 @@
+"""Listening: plain HTTP or TLS, with the limits of the settings."""
+
+import asyncio
+import contextlib
+import resource
+
+import structlog
+from aiohttp import web
+
+from rollup_operator.http.connections import MARGIN, Limits, connection_factory
+from rollup_operator.http.tls import Certificate
+from rollup_operator.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: thousands of clients can stop their jobs in one second."""
+
+FILES_FOR_OTHERS = 512
+"""Open files that connections leave to the rest of the operator: stores, and its own connections."""
+
+GOODBYE_SECONDS = 2.0
+"""How long answers and farewells under way at the end may take."""
+
+
+class Server:
+    """Serves an application. Life: `start`, then `close`."""
+
+    def __init__(self, app: web.Application, settings: Settings, certificate: Certificate | None) -> None:
+        self._settings = settings
+        self._certificate = certificate
+        # A client that hangs up must free its waiter at once.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=GOODBYE_SECONDS)
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address is taken."""
+        await self._runner.setup()
+        await _Site(self._runner, self._settings, self._certificate).start()
+        if self._certificate is not None:
+            work = self._certificate.keep_fresh(self._settings.tls_check_seconds)
+            self._refreshing = asyncio.create_task(work)
+
+    async def close(self) -> None:
+        """Stop listening, let answers under way go out."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._refreshing
+        await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    @property
+    def url(self) -> str:
+        """The URL that is listened on."""
+        host = self._settings.http_host
+        return f"http{'s' * self._settings.tls}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+class _Site(web.BaseSite):
+    """One address, whose connections have limits."""
+
+    def __init__(self, runner: web.AppRunner, settings: Settings, certificate: Certificate | None) -> None:
+        super().__init__(runner, ssl_context=certificate.context if certificate else None, backlog=BACKLOG)
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        return f"{self._settings.http_host}:{self._settings.http_port}"
+
+    async def start(self) -> None:
+        await super().start()
+        s, server = self._settings, self._runner.server
+        assert server is not None
+        limits = Limits(
+            connections=_room_for(s.http_connections),
+            line=s.http_line_bytes,
+            header=s.http_header_bytes,
+            head_seconds=s.http_head_seconds,
+            idle_seconds=s.http_idle_seconds,
+        )
+        self._server = await asyncio.get_running_loop().create_server(
+            connection_factory(server, limits),
+            s.http_host,
+            s.http_port,
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=s.http_head_seconds if s.tls else None,
+            ssl_shutdown_timeout=GOODBYE_SECONDS if s.tls else None,
+            backlog=self._backlog,
+        )
+
+
+def _room_for(connections: int) -> int:
+    """Return how many connections there may be, given how many files this process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = files - FILES_FOR_OTHERS - MARGIN
+    if files == resource.RLIM_INFINITY or connections <= room:
+        return connections
+    log.info("fewer connections than http_connections: open files are limited", connections=room, open_files=files)
+    return max(room, 1)

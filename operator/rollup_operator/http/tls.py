@@ -1,0 +1,76 @@
+"""The endpoint's certificate: read from two files, and read again when they change.
+
+A mounted Secret changes by a swap of a symbolic link, certificate and key at once; other tools write one file after
+the other. So a new pair is taken only as a whole: until it fits, the one before stays. Connections keep what they
+began with.
+"""
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class CertificateError(ValueError):
+    """The pair cannot be used; the text names the files and what is wrong with them."""
+
+
+class Certificate:
+    """The pair in use. `context` is what to listen with, for ever."""
+
+    def __init__(self, cert_file: Path, key_file: Path) -> None:
+        self._cert, self._key = cert_file, key_file
+        self._seen = self._look()
+        self._current = self.context = self._load()
+        # A context of its own for each pair: one that is loaded again keeps an old certificate whose key is of another
+        # kind. The callback is called for every handshake, named by the client or not.
+        self.context.sni_callback = self._present
+
+    async def keep_fresh(self, every: float) -> None:
+        """Look for a new pair every so many seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Read the files again if they have changed. A pair that cannot be used is told to the log, once."""
+        if (look := self._look()) == self._seen:
+            return
+        self._seen = look
+        try:
+            self._current = self._load()
+        except CertificateError as e:
+            log.warning("new certificate cannot be used, the one before stays", problem=str(e))
+        else:
+            log.info("new certificate in use", cert_file=str(self._cert))
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
+            context.load_cert_chain(self._cert, self._key, password="")
+        except (OSError, ValueError) as e:
+            why = e.strerror or str(e) if isinstance(e, OSError) else str(e)
+            raise CertificateError(
+                f"tls_cert_file {self._cert} and tls_key_file {self._key} cannot be used: {why}; give the "
+                "certificate with its chain and its unencrypted key, both in PEM"
+            ) from e
+        return context
+
+    def _present(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        return [_fingerprint(self._cert), _fingerprint(self._key)]
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

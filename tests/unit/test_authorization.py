@@ -1,0 +1,286 @@
+"""What is asked of the API server, and what its answers mean. The reviews of a real one: tests/e2e/test_access.py."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from rollup_operator.http.access import Caller, Deed
+from rollup_operator.http.authorization import KubernetesAccess
+from rollup_operator.http.errors import ApiError
+from rollup_operator.kube import authz
+from rollup_operator.kube.authz import ACCESS_REVIEWS, TOKEN_REVIEWS, Reviews
+from rollup_operator.kube.client import KubeError, Unreachable
+
+ANN = Caller("ann", "7", ("devs",), {"scopes": ("a", "b")})
+Grant = tuple[str, str, str]
+"""Verb, resource with subresource, and name."""
+
+
+class Server:
+    """Answers reviews by a table of tokens and of rights, all in one namespace."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, Any] = {}
+        self.grants: set[Grant] = set()
+        self.asked: list[Mapping[str, Any]] = []
+        self.fails: list[Exception] = []
+        self.at_once = self.most_at_once = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(body["spec"])
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            await asyncio.sleep(0)
+            await self.gate.wait()
+        finally:
+            self.at_once -= 1
+        if self.fails:
+            raise self.fails.pop()
+        if path == TOKEN_REVIEWS:
+            assert (body["apiVersion"], body["kind"]) == ("authentication.k8s.io/v1", "TokenReview")
+            return {"status": self.tokens.get(body["spec"]["token"], {"error": "not known"})}
+        assert (path, body["kind"]) == (ACCESS_REVIEWS, "SubjectAccessReview")
+        wanted = body["spec"]["resourceAttributes"]
+        assert (wanted["group"], wanted["namespace"]) == ("rollup-operator.dev", "team")
+        resource = "/".join(filter(None, (wanted["resource"], wanted["subresource"])))
+        allowed = bool({(wanted["verb"], resource, name) for name in ("", wanted["name"])} & self.grants)
+        return {"status": {"allowed": allowed}}
+
+
+def of(server: Server, **settings: Any) -> KubernetesAccess:
+    return KubernetesAccess(Reviews(server, **{"allowed_seconds": 10.0, "denied_seconds": 2.0} | settings))
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def access(server: Server) -> KubernetesAccess:
+    return of(server)
+
+
+async def refused(access: KubernetesAccess, authorization: str | None) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        await access.identify(authorization)
+    return caught.value
+
+
+# Who
+
+
+async def test_a_token_is_the_user_that_the_api_server_names(server: Server, access: KubernetesAccess) -> None:
+    user = {"username": "ann", "uid": "7", "groups": ["devs"], "extra": {"scopes": ["a", "b"]}}
+    server.tokens["t.o-k_e~n+/=="] = {"authenticated": True, "user": user}
+    for scheme in ("Bearer", "bearer", "Bearer  "):
+        assert await access.identify(f"{scheme} t.o-k_e~n+/==") == ANN
+    assert server.asked == [{"token": "t.o-k_e~n+/=="}]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", "Basic YTpi", "ApiKey abc", "token", "Bearer a b", "Bearer a,b", "Bearer ä"],
+)
+async def test_what_is_no_bearer_token_is_refused_unasked(
+    server: Server, access: KubernetesAccess, authorization: str | None
+) -> None:
+    error = await refused(access, authorization)
+    assert (error.status, error.type) == (401, "security_exception")
+    assert error.headers == {"WWW-Authenticate": 'Bearer realm="rollup-operator"'}
+    assert "send [Authorization: Bearer <token>]" in error.reason
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "status", [{}, {"error": "expired"}, {"authenticated": False}, {"authenticated": "yes", "user": {"username": "x"}}]
+)
+async def test_a_token_that_the_api_server_does_not_take_is_refused(
+    server: Server, access: KubernetesAccess, status: dict[str, Any]
+) -> None:
+    server.tokens["abc"] = status
+    assert (await refused(access, "Bearer abc")).status == 401
+    assert "abc" not in (await refused(access, "Bearer abc")).reason
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("audiences", "good"), [(["rollup"], True), (["other", "rollup"], True), (["other"], False), (None, False)]
+)
+async def test_a_token_must_be_for_one_of_the_audiences(
+    server: Server, audiences: list[str] | None, good: bool
+) -> None:
+    server.tokens["abc"] = {"authenticated": True, "user": {"username": "ann"}, "audiences": audiences}
+    access = of(server, audiences=("rollup", "rollups"))
+    if good:
+        assert await access.identify("Bearer abc") == Caller("ann", extra={})
+    else:
+        assert (await refused(access, "Bearer abc")).status == 401
+    assert server.asked == [{"token": "abc", "audiences": ("rollup", "rollups")}]
+
+
+async def test_no_token_stays_in_memory(server: Server) -> None:
+    server.tokens["very-secret"] = {"authenticated": True, "user": {"username": "ann"}}
+    reviews = Reviews(server, allowed_seconds=10, denied_seconds=2)
+    await reviews.user("very-secret")
+    [key] = reviews._users._known
+    assert len(key) == 32
+    other = Reviews(server, allowed_seconds=10, denied_seconds=2)
+    await other.user("very-secret")
+    assert [key] != list(other._users._known), "the hash must not be the same in two processes"
+
+
+# What
+
+RIGHTS = [
+    (Deed.GET, [("get", "rollupjobs")]),
+    (Deed.CREATE, [("create", "rollupjobs")]),
+    (Deed.DELETE, [("delete", "rollupjobs")]),
+    (Deed.START, [("update", "rollupjobs/start"), ("patch", "rollupjobs")]),
+    (Deed.STOP, [("update", "rollupjobs/stop"), ("patch", "rollupjobs")]),
+]
+EVERY = sorted({right for _, rights in RIGHTS for right in rights} | {("update", "rollupjobs"), ("list", "rollupjobs")})
+
+
+@pytest.mark.parametrize(("deed", "rights"), RIGHTS)
+@pytest.mark.parametrize("granted", EVERY, ids=":".join)
+@pytest.mark.parametrize("name", ["sensor", ""], ids=["on-the-name", "on-all"])
+async def test_a_deed_takes_one_of_its_rights_and_no_other(
+    server: Server, access: KubernetesAccess, deed: Deed, rights: list[Any], granted: tuple[str, str], name: str
+) -> None:
+    server.grants = {(*granted, name)}
+    if granted in rights:
+        await access.require(ANN, deed, "team", "sensor")
+    else:
+        with pytest.raises(ApiError) as caught:
+            await access.require(ANN, deed, "team", "sensor")
+        assert (caught.value.status, caught.value.type) == (403, "security_exception")
+
+
+async def test_everything_about_the_user_goes_into_the_question(server: Server, access: KubernetesAccess) -> None:
+    server.grants = {("get", "rollupjobs", "")}
+    await access.require(ANN, Deed.GET, "team", "sensor")
+    [spec] = server.asked
+    assert (spec["user"], spec["uid"], spec["groups"], spec["extra"]) == (ANN.name, ANN.uid, ANN.groups, ANN.extra)
+    assert spec["resourceAttributes"]["name"] == "sensor"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Caller("bob", "7", ("devs",), ANN.extra),
+        Caller("ann", "8", ("devs",), ANN.extra),
+        Caller("ann", "7", ("devs", "ops"), ANN.extra),
+        Caller("ann", "7", ("devs",), {"scopes": ("a",)}),
+    ],
+)
+async def test_what_one_may_is_not_what_another_may(server: Server, access: KubernetesAccess, other: Caller) -> None:
+    server.grants = {("get", "rollupjobs", "")}
+    await access.require(ANN, Deed.GET, "team", "sensor")
+    await access.require(ANN, Deed.GET, "team", "sensor")
+    assert len(server.asked) == 1
+    await access.require(other, Deed.GET, "team", "sensor")
+    assert len(server.asked) == 2
+
+
+async def test_a_refusal_names_what_is_missing_and_not_the_job(access: KubernetesAccess) -> None:
+    with pytest.raises(ApiError) as caught:
+        await access.require(ANN, Deed.STOP, "team", "sensor")
+    assert caught.value.reason == (
+        "action [cluster:admin/xpack/rollup/stop] is unauthorized for user [ann], this action is granted by the "
+        "Kubernetes right to [update] of [rollupjobs/stop] or [patch] of [rollupjobs] in API group "
+        "[rollup-operator.dev] and namespace [team]"
+    )
+
+
+async def test_who_may_do_it_to_all_costs_one_question(server: Server, access: KubernetesAccess) -> None:
+    server.grants = {("update", "rollupjobs/stop", "")}
+    names = {f"job-{i}" for i in range(50)}
+    assert await access.allowed(ANN, Deed.STOP, "team", names) == names
+    assert len(server.asked) == 1
+
+
+async def test_else_each_name_is_asked_for_a_few_at_a_time(server: Server, access: KubernetesAccess) -> None:
+    names = {f"job-{i}" for i in range(50)}
+    server.grants = {
+        ("update", "rollupjobs/stop", "job-1"),
+        ("patch", "rollupjobs", "job-2"),
+        ("get", "rollupjobs", ""),
+    }
+    assert await access.allowed(ANN, Deed.STOP, "team", names) == {"job-1", "job-2"}
+    assert server.most_at_once == 4
+
+
+# The API server does not answer
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Unreachable("refused", sent=False),
+        KubeError(500, "InternalError", "etcd"),
+        KubeError(429, "TooManyRequests", "later"),
+        KubeError(403, "Forbidden", "no"),
+    ],
+)
+async def test_who_cannot_be_asked_about_is_not_let_in_and_not_remembered(
+    server: Server, access: KubernetesAccess, failure: Exception
+) -> None:
+    server.tokens["abc"] = {"authenticated": True, "user": {"username": "ann"}}
+    server.grants = {("get", "rollupjobs", "")}
+    with capture_logs() as logs:
+        for question in (
+            lambda: access.identify("Bearer abc"),
+            lambda: access.require(ANN, Deed.GET, "team", "sensor"),
+            lambda: access.allowed(ANN, Deed.GET, "team", {"sensor"}),
+        ):
+            server.fails = [failure]
+            with pytest.raises(ApiError) as caught:
+                await question()
+            assert caught.value.status == 503
+            assert caught.value.headers["Retry-After"]
+    assert len(logs) <= 2
+    assert {entry["log_level"] for entry in logs} == {"warning"}
+    assert await access.identify("Bearer abc")
+    await access.require(ANN, Deed.GET, "team", "sensor")
+
+
+async def test_the_failure_of_one_name_of_many_is_the_failure_of_all(server: Server, access: KubernetesAccess) -> None:
+    with pytest.raises(ApiError):
+        await access.require(ANN, Deed.GET, "team", "")
+    server.fails = [KubeError(500, "InternalError", "etcd")]
+    with capture_logs(), pytest.raises(ApiError) as caught:
+        await access.allowed(ANN, Deed.GET, "team", {f"job-{i}" for i in range(20)})
+    assert caught.value.status == 503
+
+
+async def test_a_review_whose_answer_was_lost_is_repeated_once(server: Server, access: KubernetesAccess) -> None:
+    server.tokens["abc"] = {"authenticated": True, "user": {"username": "ann"}}
+    server.fails = [Unreachable("connection reset", sent=True)]
+    assert (await access.identify("Bearer abc")).name == "ann"
+    server.fails = [Unreachable("connection reset", sent=True)] * 2
+    with capture_logs():
+        assert (await refused(access, "Bearer def")).status == 503
+
+
+async def test_a_silent_api_server_is_waited_for_only_so_long(
+    server: Server, access: KubernetesAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authz, "REVIEW_SECONDS", 0.05)
+    server.gate.clear()
+    with capture_logs():
+        assert (await refused(access, "Bearer abc")).status == 503
+    server.gate.set()
+    assert (await refused(access, "Bearer abc")).status == 401
+
+
+async def test_many_questions_take_turns(server: Server, access: KubernetesAccess) -> None:
+    answers = await asyncio.gather(*(access.identify(f"Bearer t{i}") for i in range(50)), return_exceptions=True)
+    assert [getattr(answer, "status", None) for answer in answers] == [401] * 50
+    assert server.most_at_once == authz.REVIEWS_AT_ONCE
