@@ -50,6 +50,7 @@ class Certificate:
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
         try:
             # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
             context.load_cert_chain(self._cert, self._key, password="")

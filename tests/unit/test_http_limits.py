@@ -1,0 +1,261 @@
+"""What a client may take: connections, places to wait in, time, and bytes. Spoken over plain sockets."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from rollup_operator.http import connections
+from rollup_operator.http.app import Endpoint
+from rollup_operator.settings import Settings
+from support.access_double import Anybody
+from support.http_double import Cluster
+
+WAIT = "/_rollup/job/sensor/_stop?wait_for_completion=true"
+GENEROUS = 5.0
+
+
+class Wire:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, text: str) -> None:
+        self._writer.write(text.encode())
+        await self._writer.drain()
+
+    async def ask(
+        self, line: str, *headers: str, body: str = "", user: str | None = "ann"
+    ) -> tuple[int, dict[str, str], Any]:
+        who = [] if user is None else [f"Authorization: Bearer {user}"]
+        await self.send("\r\n".join([f"{line} HTTP/1.1", "Host: here", *who, *headers, "", body]))
+        return await self.answer()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        async with asyncio.timeout(GENEROUS):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            fields = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
+            body = await self._reader.readexactly(int(fields["content-length"]))
+        return int(head[0].split()[1]), fields, json.loads(body)
+
+    async def closed(self) -> bool:
+        """Wait until the endpoint has closed the connection without a further word."""
+        async with asyncio.timeout(GENEROUS):
+            return await self._reader.read() == b""
+
+    async def hang_up(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+Serve = Callable[..., Awaitable[Callable[[], Awaitable[Wire]]]]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster()
+    cluster.create("sensor", desiredState="started")
+    cluster.status("sensor", state="indexing")
+    return cluster
+
+
+@pytest.fixture
+async def serve(cluster: Cluster) -> AsyncIterator[Serve]:
+    """Serve with some settings; the answer opens connections."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(**settings: Any) -> Callable[[], Awaitable[Wire]]:
+            endpoint = Endpoint(
+                jobs=cluster, client=cluster, access=Anybody(), settings=Settings(http_port=0, **settings)
+            )
+            await endpoint.start()
+            stack.push_async_callback(endpoint.close)
+
+            async def connect() -> Wire:
+                wire = Wire(*await asyncio.open_connection("127.0.0.1", endpoint.port))
+                stack.push_async_callback(wire.hang_up)
+                return wire
+
+            return connect
+
+        yield begin
+
+
+async def when_waiting(connect: Callable[[], Awaitable[Wire]], count: int) -> None:
+    wire = await connect()
+    async with asyncio.timeout(GENEROUS):
+        while (await wire.ask("GET /readyz"))[2]["waiters"] != count:
+            pass
+    await wire.hang_up()
+
+
+# Connections
+
+
+async def test_connections_above_the_limit_are_told_and_closed_but_probes_are_answered(
+    serve: Serve, cluster: Cluster
+) -> None:
+    connect = await serve(http_connections=2)
+    first, second = await connect(), await connect()
+    for wire in (first, second):
+        assert (await wire.ask("GET /"))[0] == 200
+    third, probe = await connect(), await connect()
+    status, headers, told = await third.ask("POST /_rollup/job/sensor/_stop")
+    assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+    assert "nothing was changed" in told["error"]["reason"]
+    assert await third.closed()
+    for _ in range(2):
+        assert (await probe.ask("GET /healthz"))[0] == 200
+        assert (await probe.ask("GET /readyz"))[0] == 200
+    assert cluster.applied == []
+    await first.hang_up()
+    await probe.hang_up()
+    assert (await second.ask("GET /"))[0] == 200
+    async with asyncio.timeout(GENEROUS):
+        while (await (fresh := await connect()).ask("GET /"))[0] != 200:
+            await fresh.hang_up()
+
+
+async def test_connections_without_end_are_closed_unheard(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MARGIN", 1)
+    connect = await serve(http_connections=1)
+    first, second, third = [await connect() for _ in range(3)]
+    assert await third.closed()
+    assert (await second.ask("GET /"))[0] == 503
+    assert (await first.ask("GET /"))[0] == 200
+
+
+async def test_a_stranger_keeps_no_connection(serve: Serve) -> None:
+    connect = await serve()
+    wire = await connect()
+    status, headers, _ = await wire.ask("GET /", user=None)
+    assert (status, headers["connection"]) == (401, "close")
+    assert await wire.closed()
+
+
+# Time
+
+
+@pytest.mark.parametrize("said", ["", "GET / HTTP/1.1\r\nHost: here\r\n"])
+async def test_a_connection_that_brings_no_request_is_closed(serve: Serve, said: str) -> None:
+    connect = await serve(http_head_seconds=0.2)
+    wire = await connect()
+    await wire.send(said)
+    assert await wire.closed()
+
+
+async def test_a_request_that_comes_letter_by_letter_is_not_waited_for(serve: Serve) -> None:
+    connect = await serve(http_head_seconds=0.2)
+    wire = await connect()
+    closed = asyncio.create_task(wire.closed())
+    await wire.send("GET /")
+    with contextlib.suppress(ConnectionError):
+        while not closed.done():
+            await wire.send("x")
+            await asyncio.sleep(0.02)
+    assert await closed
+
+
+async def test_a_connection_that_is_idle_for_long_is_closed(serve: Serve) -> None:
+    connect = await serve(http_idle_seconds=0.2)
+    wire = await connect()
+    assert (await wire.ask("GET /"))[0] == 200
+    await wire.send("GET / HT")
+    assert await wire.closed()
+
+
+async def test_who_waits_is_not_idle(serve: Serve, cluster: Cluster) -> None:
+    connect = await serve(http_head_seconds=0.1, http_body_seconds=0.1, http_idle_seconds=0.1)
+    wire = await connect()
+    stop = asyncio.create_task(wire.ask(f"POST {WAIT}"))
+    await when_waiting(connect, 1)
+    await asyncio.sleep(0.5)
+    cluster.status("sensor", state="stopped")
+    assert (await stop)[0] == 200
+
+
+async def test_a_body_that_does_not_come_is_408(serve: Serve, cluster: Cluster) -> None:
+    connect = await serve(http_body_seconds=0.1)
+    wire = await connect()
+    status, headers, told = await wire.ask("POST /_rollup/job/sensor/_stop", "Content-Length: 10", body='{"a":')
+    assert (status, headers["connection"]) == (408, "close")
+    assert told["error"]["reason"] == "the body has not arrived within [0.1s]"
+    assert cluster.applied == []
+
+
+async def test_the_body_of_a_stranger_is_not_waited_for(serve: Serve) -> None:
+    connect = await serve(http_body_seconds=60)
+    wire = await connect()
+    assert (await wire.ask("POST /_rollup/job/sensor/_stop", "Content-Length: 1000000", user=None))[0] == 401
+
+
+# Bytes
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [(["Content-Length: 101"], ""), (["Transfer-Encoding: chunked"], "65\r\n" + "x" * 101 + "\r\n0\r\n\r\n")],
+    ids=["told", "chunked"],
+)
+async def test_a_body_that_is_too_large_is_413(serve: Serve, cluster: Cluster, headers: list[str], body: str) -> None:
+    connect = await serve(http_body_bytes=100)
+    wire = await connect()
+    status, answered, told = await wire.ask("POST /_rollup/job/sensor/_stop", *headers, body=body)
+    assert (status, answered["connection"], told["status"]) == (413, "close", 413)
+    assert told["error"]["type"] == "content_too_long_exception"
+    assert told["error"]["reason"] == "the body is larger than the limit of [100] bytes"
+    assert cluster.applied == []
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "type_"),
+    [
+        ("GET /" + "x" * 300, [], "too_long_http_line_exception"),
+        ("GET /", ["X-Long: " + "x" * 300], "too_long_http_line_exception"),
+        ("GET /", [f"X-{i}: x" for i in range(connections.MAX_HEADERS)], "illegal_argument_exception"),
+        ("\x16\x03\x01", [], "illegal_argument_exception"),
+    ],
+    ids=["line", "header", "headers", "tls"],
+)
+async def test_what_is_no_request_is_400_in_the_envelope(
+    serve: Serve, line: str, headers: list[str], type_: str
+) -> None:
+    connect = await serve(http_line_bytes=200, http_header_bytes=200)
+    wire = await connect()
+    status, answered, told = await wire.ask(line, *headers)
+    assert (status, told["status"], told["error"]["type"]) == (400, 400, type_)
+    assert answered["x-elastic-product"] == "Elasticsearch"
+    assert await wire.closed()
+
+
+# Places to wait in
+
+
+async def test_nobody_takes_all_places_to_wait_in(serve: Serve, cluster: Cluster) -> None:
+    connect = await serve(http_waiters_per_caller=2)
+    waiting = [await connect() for _ in range(3)]
+    stops = [
+        asyncio.create_task(wire.ask(f"POST {WAIT}", user=user))
+        for wire, user in zip(waiting, ("ann", "ann", "bob"), strict=True)
+    ]
+    await when_waiting(connect, 3)
+    cluster.applied.clear()
+    wire = await connect()
+    status, _, told = await wire.ask(f"POST {WAIT}")
+    assert (status, told["error"]["type"]) == (429, "es_rejected_execution_exception")
+    assert "[2] calls of user [ann] wait already" in told["error"]["reason"]
+    assert cluster.applied == []
+    assert (await wire.ask("POST /_rollup/job/sensor/_stop"))[0] == 200
+
+    stops[0].cancel()
+    await waiting[0].hang_up()
+    await when_waiting(connect, 2)
+    again = asyncio.create_task(wire.ask(f"POST {WAIT}"))
+    await when_waiting(connect, 3)
+    cluster.status("sensor", state="stopped")
+    assert [(await stop)[0] for stop in (*stops[1:], again)] == [200] * 3
