@@ -41,8 +41,10 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "told"),
     [
-        (["--http-host", "0.0.0.0"], {}, ["http_host", "'0.0.0.0'", "loopback", "127.0.0.1"]),
-        ([], {"ROLLUP_HTTP_HOST": "192.0.2.1"}, ["http_host", "'192.0.2.1'", "loopback"]),
+        (["--http-host", "0.0.0.0"], {}, ["http_host", "'0.0.0.0'", "tls_cert_file", "127.0.0.1", "allow_plain_http"]),
+        ([], {"ROLLUP_HTTP_HOST": "192.0.2.1"}, ["http_host", "'192.0.2.1'", "tls_cert_file"]),
+        (["--tls-cert-file", "a.crt"], {}, ["tls_key_file is not set"]),
+        (["--tls-cert-file", "no.crt", "--tls-key-file", "no.key"], {}, ["tls_cert_file no.crt", "No such file"]),
         ([], {"ROLLUP_HTTP_PORT": "many"}, ["ROLLUP_HTTP_PORT", "'many'", "number"]),
         (["--log-level", "loud"], {}, ["log_level", "'loud'", "debug, info, warning or error"]),
         (["--log-format", "xml"], {}, ["log_format", "'xml'", "auto, json or console"]),

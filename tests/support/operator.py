@@ -1,11 +1,13 @@
 """The operator as a process of its own, as users run it. Its log is read at the end, and may hold no surprise."""
 
+import contextlib
 import ctypes
 import http.client
 import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -42,7 +44,8 @@ class Answer:
 class Operator:
     """`python -m rollup_operator run`. It dies with the test process, however that ends.
 
-    `expected` are patterns of log lines of level warning and above that a test provokes.
+    `expected` are patterns of log lines of level warning and above that a test provokes; `settings` are more settings;
+    `authority` is the certificate by which to know its endpoint where that speaks TLS.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Operator:
         grace_seconds: float | None = None,
         sweep_seconds: float | None = None,
         expected: Sequence[str] = (),
+        settings: Mapping[str, object] | None = None,
+        authority: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data_root = data_root or folder / "data"
@@ -66,7 +71,9 @@ class Operator:
         self.token = _token(kubeconfig)
         """What its callers send where they name no other: the admin's, as whom it runs."""
         self._url_file = folder / "url"
+        self._authority = authority
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+        self._environment |= {f"ROLLUP_{name.upper()}": str(value) for name, value in (settings or {}).items()}
         if sweep_seconds is not None:
             self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)
         self._command = [sys.executable, "-W", "default", "-m", "rollup_operator", "run", "--log-format", "json"]
@@ -199,13 +206,29 @@ class Operator:
         """Send one request, and return the answer whatever its status. `headers` replace that of the token."""
         if headers is None:
             headers = {"Authorization": f"Bearer {token or self.token}"}
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=timeout)
+        connection = self.connect(timeout)
         try:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.headers), json.loads(answer.read()))
         finally:
             connection.close()
+
+    def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
+        """A connection to the endpoint, for more than one request."""
+        scheme, netloc = urlsplit(self.url)[:2]
+        if scheme == "http":
+            return http.client.HTTPConnection(netloc, timeout=timeout)
+        trust = ssl.create_default_context(cafile=self._authority)
+        return http.client.HTTPSConnection(netloc, timeout=timeout, context=trust)
+
+    def records(self, event: str) -> list[dict[str, Any]]:
+        """What the log says of one event, oldest first."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return [record for record in found if record.get("event") == event]
 
 
 def _die_with_parent() -> None:

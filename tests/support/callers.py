@@ -1,0 +1,77 @@
+"""Callers with rights of their own: service accounts, the roles of deploy/rbac, and tokens by the TokenRequest API."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.api import Api, Body
+
+RBAC = Path(__file__).resolve().parents[2] / "deploy" / "rbac"
+MANAGER, VIEWER, OPERATOR, REVIEWS = "rollup-manager", "rollup-viewer", "rollup-operator", "rollup-operator-reviews"
+_RBAC = "rbac.authorization.k8s.io/v1"
+_numbers = itertools.count(1)
+
+
+def install_roles(api: Api) -> None:
+    """Apply deploy/rbac."""
+    for path in sorted(RBAC.glob("*.yaml")):
+        for body in yaml.safe_load_all(path.read_text()):
+            api.apply(body)
+
+
+class Account:
+    """A new service account of the namespace, which may nothing."""
+
+    def __init__(self, api: Api, name: str = "caller") -> None:
+        self._api = api
+        self.account = f"{name}-{next(_numbers)}"
+        self.namespace = api.namespace
+        api.create(_object("v1", "ServiceAccount", self.account))
+        self.user = f"system:serviceaccount:{self.namespace}:{self.account}"
+        self.token = self.new_token()
+
+    def new_token(self, *, audiences: Sequence[str] = ()) -> str:
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 3600, "audiences": list(audiences)},
+        }
+        path = self._api.path("ServiceAccount", self.account, subresource="token")
+        return str(self._api.request("POST", path, request)["status"]["token"])
+
+    def bind(self, role: str, *, everywhere: bool = False) -> "Account":
+        """Give it a ClusterRole, in its namespace or in all."""
+        binding = {"roleRef": _reference("ClusterRole", role), "subjects": [self._subject]}
+        kind = "ClusterRoleBinding" if everywhere else "RoleBinding"
+        self._api.create(_object(_RBAC, kind, f"{self.account}-{role}") | binding)
+        return self
+
+    def allow(self, verb: str, resource: str, *names: str) -> "Account":
+        """Give it one right in its namespace, on some names or on all."""
+        name = f"{self.account}-{next(_numbers)}"
+        rule: Mapping[str, Any] = {"apiGroups": ["rollup-operator.dev"], "resources": [resource], "verbs": [verb]}
+        self._api.create(_object(_RBAC, "Role", name) | {"rules": [rule | ({"resourceNames": names} if names else {})]})
+        binding = {"roleRef": _reference("Role", name), "subjects": [self._subject]}
+        self._api.create(_object(_RBAC, "RoleBinding", name) | binding)
+        return self
+
+    def revoke(self) -> None:
+        """Take all its rights in its namespace."""
+        for item in self._api.list(kind="RoleBinding"):
+            if any(subject["name"] == self.account for subject in item["subjects"]):
+                self._api.delete(item["metadata"]["name"], kind="RoleBinding")
+
+    @property
+    def _subject(self) -> Body:
+        return {"kind": "ServiceAccount", "name": self.account, "namespace": self.namespace}
+
+
+def _object(version: str, kind: str, name: str) -> Body:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}}
+
+
+def _reference(kind: str, name: str) -> Body:
+    return {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
