@@ -19,6 +19,7 @@ OBJECT = r"^PATCH .*/rollupjobs/trips(\?|$)"
 
 NOISE = (
     "sweep failed",
+    "cannot ask the API server",
     "write failed",
     "status of a store not written",
     "event not posted",
