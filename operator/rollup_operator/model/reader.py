@@ -1,9 +1,9 @@
 """The newest body of a RollupJob as a tolerant view: nothing in a spec, however wrong, hides what is asked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,6 +35,8 @@ class JobView:
     finalizers: tuple[str, ...]
     run_request: str | None
     """The value of the annotation that asks for a run now."""
+    owners: tuple[str, ...]
+    """The field managers that own spec.desiredState, as metadata.managedFields names them."""
     raw_spec: Mapping[str, Any] = field(repr=False)
     raw_status: Mapping[str, Any] = field(repr=False)
 
@@ -51,6 +53,7 @@ class JobView:
             deleting="deletionTimestamp" in meta,
             finalizers=tuple(meta.get("finalizers") or ()),
             run_request=(meta.get("annotations") or {}).get(RUN_REQUESTED_AT),
+            owners=_owners(meta.get("managedFields") or ()),
             raw_spec=body.get("spec") or {},
             raw_status=body.get("status") or {},
         )
@@ -123,3 +126,23 @@ class JobView:
     def spec(self) -> RollupJobSpec:
         """Parse the spec. Raises pydantic's ValidationError; not kept, since most jobs idle most of the time."""
         return RollupJobSpec.model_validate(self.raw_spec)
+
+
+def _owners(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    owners = []
+    for entry in entries:
+        # Every watch event passes here: the entries of status are left out before anything is looked up in them.
+        if "subresource" not in entry:
+            spec = (entry.get("fieldsV1") or _NOTHING).get("f:spec")
+            if spec and "f:desiredState" in spec:
+                owners.append(entry.get("manager", ""))
+    return _shared(tuple(owners)) if owners else ()
+
+
+@lru_cache(maxsize=256)
+def _shared(owners: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the one copy that all jobs with these owners hold."""
+    return owners
+
+
+_NOTHING: Mapping[str, Any] = {}
