@@ -125,9 +125,13 @@ class Operator:
             allowed_seconds=s.allowed_cache_seconds,
             denied_seconds=s.denied_cache_seconds,
         )
-        access = KubernetesAccess(reviews)
         self.endpoint = Endpoint(
-            jobs=self.registry, client=self.kube, access=access, settings=s, certificate=self._certificate
+            jobs=self.registry,
+            client=self.kube,
+            access=KubernetesAccess(reviews),
+            settings=s,
+            events=self.events,
+            certificate=self._certificate,
         )
         self._chores: list[asyncio.Task[None]] = []
         self._cannot_begin: str | None = None

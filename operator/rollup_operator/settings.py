@@ -55,6 +55,20 @@ class Settings:
     """Namespace that the paths without /namespaces/{ns} mean."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to watch; empty: all."""
+    compat_version: int = 8
+    """Major version of Elasticsearch whose rollup API is spoken where versions differ: 6, 7, 8 or 9."""
+    stop_timeout_status: int = 500
+    """HTTP status of a stop that is not seen in time: 500, or 429 as Elasticsearch 9 has it. Official clients repeat a
+    call that is answered 429, so that a wait lasts up to four times its timeout."""
+    gitops_managers: tuple[str, ...] = (
+        "argocd-controller",
+        "argocd-application-controller",
+        "kustomize-controller",
+        "helm-controller",
+        "fleetagent",
+        "configsync.gke.io",
+    )
+    """Field managers that set a job's desiredState back to what Git says. Who changes it by the API is warned."""
     cluster: str = "local"
     """Name of this cluster in claims: another name is another owner."""
     grace_seconds: float = 25.0
@@ -102,6 +116,10 @@ class Settings:
             value, is_limit = getattr(self, f.name), f.name.startswith(("http_", "tls_")) and f.name != "http_port"
             if is_limit and isinstance(value, int | float) and value <= 0:
                 raise SettingsError(f"{f.name} is {value}: it must be greater than 0")
+        if self.compat_version not in {6, 7, 8, 9}:
+            raise SettingsError(f"compat_version is {self.compat_version}: use 6, 7, 8 or 9")
+        if self.stop_timeout_status not in {500, 429}:
+            raise SettingsError(f"stop_timeout_status is {self.stop_timeout_status}: use 500 or 429")
         if self.log_format not in {"auto", "json", "console"}:
             raise SettingsError(f"log_format is {self.log_format!r}: use auto, json or console")
         if self.log_level not in {"debug", "info", "warning", "error"}:

@@ -29,11 +29,17 @@ class Seen:
     def find(self, namespace: str, job_id: str) -> JobView | None:
         return next((v for v in self.views if (v.namespace, v.job_id) == (namespace, job_id)), None)
 
+    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        return [v for v in self.views if (v.namespace, v.job_id) == (namespace, job_id)]
+
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         return [v for v in self.views if v.namespace == namespace]
 
     def subscribe(self, uid: str, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
         return lambda: None
+
+    def explain(self, uid: str) -> str:
+        return ""
 
     def is_healthy(self) -> Mapping[str, bool | str]:
         return {}

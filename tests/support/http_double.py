@@ -99,12 +99,18 @@ class Cluster:
         self.found[job_id] += 1
         return next((v for v in self.in_namespace(namespace) if v.job_id == job_id), None)
 
+    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        return [v for v in self.in_namespace(namespace) if v.job_id == job_id and not v.deleting]
+
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         return [v for v in self.known.values() if v.namespace == namespace]
 
     def subscribe(self, uid: str, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
         self.listeners.setdefault(uid, []).append(listener)
         return lambda: self.listeners[uid].remove(listener)
+
+    def explain(self, uid: str) -> str:
+        return f"the phase of {uid}"
 
     def is_healthy(self) -> Mapping[str, bool | str]:
         return self.healthy

@@ -1,7 +1,7 @@
 """The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
 
-import asyncio
 import contextlib
+import time
 
 import structlog
 from aiohttp import web
@@ -9,20 +9,25 @@ from aiohttp import web
 from rollup_operator.http import answers, errors
 from rollup_operator.http.access import CALLER, PERMIT, Access, Deed, Permit
 from rollup_operator.http.answers import Form
+from rollup_operator.http.asks import Asks
 from rollup_operator.http.audit import audit
+from rollup_operator.http.call import ARRIVED, Call, noted
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.health import readiness
 from rollup_operator.http.limits import WaitingRoom
 from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
+from rollup_operator.http.notices import Notices
 from rollup_operator.http.parameters import Parameters
-from rollup_operator.http.ports import Jobs, Kubernetes
+from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents
 from rollup_operator.http.presentation import present
+from rollup_operator.http.repeats import Repeats
 from rollup_operator.http.server import Server
 from rollup_operator.http.start import Starts
-from rollup_operator.http.stop import Stops, Wait
+from rollup_operator.http.stop import Manner, Stops, Wait
 from rollup_operator.http.tls import Certificate
 from rollup_operator.http.version import version_information
+from rollup_operator.http.versions import DIALECTS
 from rollup_operator.http.waiters import Waiters
 from rollup_operator.settings import Settings
 
@@ -36,7 +41,7 @@ DEFAULT_TIMEOUT = "30s"
 
 
 class Endpoint:
-    """The HTTP server of this process. Life: `start`, then `drain`, then `close`."""
+    """The HTTP server of this process. Life: `start`, then `drain`, then `close`. `events` is where to post Events."""
 
     def __init__(
         self,
@@ -45,6 +50,7 @@ class Endpoint:
         client: Kubernetes,
         access: Access,
         settings: Settings,
+        events: Events | None = None,
         certificate: Certificate | None = None,
     ) -> None:
         self._settings = settings
@@ -52,12 +58,17 @@ class Endpoint:
         self._access = access
         self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
         self._waiters = Waiters(jobs)
-        self._stops = Stops(self._states, self._waiters)
-        self._starts = Starts(self._states)
+        self._dialect = DIALECTS[settings.compat_version]
+        notices = Notices(jobs, events or NoEvents())
+        asks = Asks(self._states, notices, Repeats(time.monotonic), managers=settings.gitops_managers)
+        manner = Manner(self._dialect, settings.stop_timeout_status)
+        self._stops = Stops(asks, self._states, self._waiters, notices, manner)
+        self._starts = Starts(asks, self._states, self._dialect)
         self._waiting_room = WaitingRoom(settings.http_waiters_per_caller)
         deeds = {self._stop: Deed.STOP, self._start: Deed.START}
         self.app = web.Application(
             middlewares=[
+                noted,
                 audit(deeds, settings.default_namespace),
                 envelope,
                 admission,
@@ -113,29 +124,32 @@ class Endpoint:
                     router.add_post(f"{jobs}/{{id}}/_start{end}", self._start)
 
     async def _stop(self, request: web.Request) -> web.Response:
-        arrived = asyncio.get_running_loop().time()
-        parameters = Parameters(request)
+        parameters = Parameters(request, self._dialect)
         waits = parameters.boolean("wait_for_completion", False)
         timeout = parameters.time("timeout", DEFAULT_TIMEOUT)
         form = Form.wanted(request, parameters)
         await parameters.finish()
-        wait = Wait(arrived + timeout.seconds, timeout.text) if waits else None
+        wait = Wait.of(timeout, request[ARRIVED]) if waits else None
         namespace, job_id = self._addressed(request)
-        permit = self._permit(request, Deed.STOP)
-        with self._waiting_room.place(permit.caller) if waits else contextlib.nullcontext():
+        whom = "_all" if job_id in ALL else job_id
+        text = f"stop {whom}" + (f" within {timeout.text}" if waits else "")
+        call = Call.of(request, text, self._permit(request, Deed.STOP))
+        with self._waiting_room.place(call.permit.caller) if waits else contextlib.nullcontext():
             if job_id in ALL:
-                await self._stops.stop_all(namespace, wait, permit)
+                await self._stops.stop_all(namespace, wait, call)
             else:
-                await self._stops.stop(namespace, job_id, wait, permit)
+                await self._stops.stop(namespace, job_id, wait, call)
         return answers.answer({"stopped": True}, form)
 
     async def _start(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
+        text = f"start {'_all' if job_id in ALL else job_id}"
+        call = Call.of(request, text, self._permit(request, Deed.START))
         if job_id in ALL:
-            await self._starts.start_all(namespace, self._permit(request, Deed.START))
+            await self._starts.start_all(namespace, call)
         else:
-            await self._starts.start(namespace, job_id, self._permit(request, Deed.START))
+            await self._starts.start(namespace, job_id, call)
         return answers.answer({"started": True}, form)
 
     async def _get(self, request: web.Request) -> web.Response:
@@ -163,7 +177,7 @@ class Endpoint:
 
     async def _plain(self, request: web.Request) -> Form:
         """Read a call that has no parameters of its own."""
-        parameters = Parameters(request)
+        parameters = Parameters(request, self._dialect)
         form = Form.wanted(request, parameters)
         await parameters.finish()
         return form

@@ -61,16 +61,24 @@ class DesiredStates:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
         return self._jobs.find(namespace, job_id)
 
+    async def only(self, namespace: str, job_id: str) -> JobView | None:
+        """Return the job like `find`, if there is one. Raises ApiError 500 where several living jobs have the id."""
+        job = await self.find(namespace, job_id)
+        same = self._jobs.namesakes(namespace, job_id) if job is not None else ()
+        if len(same) > 1:
+            raise errors.ambiguous(job_id, [view.name for view in same])
+        return job
+
     def in_namespace(self, namespace: str) -> list[JobView]:
         """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""
         if not self._jobs.synced:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
         return sorted(self._jobs.in_namespace(namespace), key=lambda job: (job.job_id, job.name))
 
-    async def now(self, job: JobView) -> JobView | None:
+    async def now(self, job: JobView, seconds: float = READ_SECONDS) -> JobView | None:
         """Look at the API server once: the job, or None when it is gone. Raises KubeError, TimeoutError."""
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with asyncio.timeout(seconds):
                 body = JobView.of(await self._client.get(jobs_path(job.namespace, job.name)))
         except NotFound:
             return None

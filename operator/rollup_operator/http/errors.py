@@ -12,7 +12,11 @@ MAX_ROOT_CAUSES = 10
 
 
 class ApiError(Exception):
-    """An answer that is not 200: HTTP status, Elasticsearch's type and reason, what lies behind it, extra headers."""
+    """An answer that is not 200: HTTP status, Elasticsearch's type and reason, what lies behind it, extra headers.
+
+    `in_doubt` marks an answer after which a client may send the same call again, although the state that it asked for
+    stands, or may stand.
+    """
 
     def __init__(
         self,
@@ -24,6 +28,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         root_causes: Sequence[Cause] = (),
         closes: bool = False,
+        in_doubt: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status = status
@@ -33,6 +38,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
         self.closes = closes
         """Whether the connection ends with this answer."""
+        self.in_doubt = in_doubt
         self._root_causes = tuple(root_causes)
 
     @property
@@ -62,9 +68,24 @@ def job_not_found(job_id: str) -> ApiError:
     return ApiError(404, "resource_not_found_exception", f"Task for Rollup Job [{job_id}] not found")
 
 
-def aborting(verb: str, job_id: str) -> ApiError:
-    """500: the job is being deleted. `verb` is start or stop."""
-    return ApiError(500, "exception", f"Cannot {verb} task for Rollup Job [{job_id}] because state was [ABORTING]")
+def ambiguous(job_id: str, names: Sequence[str]) -> ApiError:
+    """500: several jobs have this id, so it is not known which one is meant. Nothing was changed."""
+    return ApiError(
+        500,
+        "failed_node_exception",
+        f"Found more than one matching task for rollup job [{job_id}] when there should only be one.",
+        caused_by={
+            "type": "illegal_state_exception",
+            "reason": f"RollupJobs [{', '.join(names[:MAX_ROOT_CAUSES])}] have this id; nothing was changed. "
+            "Use _all or kubectl for them, and give each an id of its own in spec.jobId",
+        },
+    )
+
+
+def cannot(verb: str, job_id: str, state: str, *, new: bool = False) -> ApiError:
+    """500: the state forbids it. `verb` is start or stop; `new`: the state came about after the job was looked at."""
+    was = "new state was" if new else "state was"
+    return ApiError(500, "exception", f"Cannot {verb} task for Rollup Job [{job_id}] because {was} [{state}]")
 
 
 def update_failed(job_id: str, state: str, why: str) -> ApiError:
@@ -84,6 +105,7 @@ def outcome_unknown(job_id: str, state: str, why: str) -> ApiError:
             "type": "timeout_exception",
             "reason": f"It is not known whether the state was recorded: {why}. Look at the job before asking again",
         },
+        in_doubt=True,
     )
 
 
@@ -96,13 +118,21 @@ def unavailable(why: str, *, closes: bool = False) -> ApiError:
     return ApiError(503, "master_not_discovered_exception", why, headers={"Retry-After": "1"}, closes=closes)
 
 
-def stop_timed_out(job_id: str, timeout: str, state: str, *, asked: int, observed: int) -> ApiError:
-    """500: the wait is over, the stop is not undone. `asked` and `observed` are generations."""
+def stop_timed_out(
+    job_id: str, timeout: str, state: str | None, *, asked: int | None, observed: int, status: int = 500
+) -> ApiError:
+    """500 or 429: the wait is over, the stop is not undone.
+
+    `state` is what to tell of it, if anything. `asked` and `observed` are generations; `asked` is None while it is not
+    known whether the stop is recorded.
+    """
+    told = "" if state is None else f". State was [{state.upper()}]"
     return ApiError(
-        500,
+        status,
         "timeout_exception",
-        f"Timed out after [{timeout}] while waiting for rollup job [{job_id}] to stop. State was [{state.upper()}]",
-        caused_by=_progress(asked, observed),
+        f"Timed out after [{timeout}] while waiting for rollup job [{job_id}] to stop{told}",
+        caused_by=_recorded(asked, observed),
+        in_doubt=True,
     )
 
 
@@ -112,16 +142,30 @@ def shutting_down(job_id: str, state: str, *, asked: int, observed: int) -> ApiE
         500,
         "timeout_exception",
         f"Shutting down while waiting for rollup job [{job_id}] to stop. State was [{state.upper()}]",
-        caused_by=_progress(asked, observed),
+        caused_by=_recorded(asked, observed),
+        in_doubt=True,
     )
 
 
-def _progress(asked: int, observed: int) -> Cause:
-    return {
-        "type": "exception",
-        "reason": f"The stop is recorded as generation [{asked}] and stands; "
-        f"the operator has reported on generation [{observed}]",
-    }
+def waiting_failed(job_id: str, state: str) -> ApiError:
+    """500: a mistake of ours while waiting; the stop is not undone."""
+    return ApiError(
+        500,
+        "timeout_exception",
+        f"Encountered unexpected error while waiting for rollup job [{job_id}] to stop.  State was [{state.upper()}].",
+        in_doubt=True,
+    )
+
+
+def _recorded(asked: int | None, observed: int) -> Cause:
+    reason = (
+        "The API server has not answered yet, so it is not known whether the stop is recorded; the write goes on. "
+        "Look at the job before asking again"
+        if asked is None
+        else f"The stop is recorded as generation [{asked}] and stands; "
+        f"the operator has reported on generation [{observed}]"
+    )
+    return {"type": "exception", "reason": reason}
 
 
 def overtaken(job_id: str, *, asked: int, by: int) -> ApiError:
@@ -130,6 +174,17 @@ def overtaken(job_id: str, *, asked: int, by: int) -> ApiError:
         409,
         "status_exception",
         f"Stop of rollup job [{job_id}] (generation [{asked}]) was overtaken by a newer start (generation [{by}])",
+    )
+
+
+def repeated(job_id: str, state: str, *, by: int) -> ApiError:
+    """409: the call repeats one that has been overtaken. Nothing was changed. `state` is what it asks for."""
+    verb, newer = ("Stop", "start") if state == "stopped" else ("Start", "stop")
+    return ApiError(
+        409,
+        "status_exception",
+        f"{verb} of rollup job [{job_id}] arrived again after a newer {newer} (generation [{by}]); "
+        "nothing was changed. If it is meant for the job as it is now, send it once more",
     )
 
 

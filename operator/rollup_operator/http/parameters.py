@@ -6,6 +6,7 @@ from aiohttp import web
 
 from rollup_operator.http import errors
 from rollup_operator.http.errors import ApiError
+from rollup_operator.http.versions import Dialect
 from rollup_operator.model.time_values import TimeValue, parse_time_value
 
 COMMON = frozenset({"pretty", "human", "format", "filter_path", "error_trace"})
@@ -21,7 +22,8 @@ _LONGEST_NAME = 64
 class Parameters:
     """The query of one request. Ask for each parameter that the call knows, then call `finish`."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, dialect: Dialect) -> None:
+        self._dialect = dialect
         self._given = dict(request.query.items())
         self._path = request.path
         self._method = request.method
@@ -48,9 +50,11 @@ class Parameters:
         """Read a time value. Raises ApiError 400."""
         value = self.text(name)
         try:
-            return parse_time_value(default if value is None else value, name)
+            return parse_time_value(
+                default if value is None else value, name, negative=not self._dialect.refuses_negative_times
+            )
         except ValueError as e:
-            raise errors.illegal_argument(str(e)) from e
+            raise ApiError(400, self._dialect.time_value_error, str(e)) from e
 
     async def finish(self) -> None:
         """Refuse what the call does not take. Raises ApiError 400 for unknown parameters, then for a body."""

@@ -1,8 +1,9 @@
 """What the endpoint needs of the rest of the operator, handed in by whoever wires it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from rollup_operator.kube.events import Regarding
 from rollup_operator.model.reader import JobView
 
 Listener = Callable[[JobView | None], None]
@@ -19,11 +20,17 @@ class Jobs(Protocol):
     def find(self, namespace: str, job_id: str) -> JobView | None:
         """Return the job with this Elasticsearch id."""
 
+    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        """Return every job with this Elasticsearch id that is not being deleted, in order of their names."""
+
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         """Return all jobs of a namespace, in any order."""
 
     def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` from now on; the answer ends that. The uid need not be known yet."""
+
+    def explain(self, uid: str) -> str:
+        """Tell in a few words what the job does in this process now, and for how long."""
 
     def is_healthy(self) -> Mapping[str, bool | str]:
         """Tell of each part that must work: True, or what is wrong with it (False or a text)."""
@@ -37,3 +44,17 @@ class Kubernetes(Protocol):
 
     async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> dict[str, Any]:
         """Server-side apply; return the object as it is now."""
+
+
+class Events(Protocol):
+    """The part of `kube.events.EventRecorder` that is used here."""
+
+    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Queue an event. Never blocks and never raises."""
+
+
+class NoEvents:
+    """Posts nothing."""
+
+    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Drop an event."""

@@ -1,63 +1,50 @@
 """The start call: write that the job shall be started. It runs at its next tick; a stopping job starts once quiet."""
 
-import asyncio
+from functools import partial
 
 from rollup_operator.http import errors
-from rollup_operator.http.access import Permit
-from rollup_operator.http.desired_state import LOOKS, DesiredStates
-from rollup_operator.http.errors import ApiError
-from rollup_operator.kube.client import Conflict
+from rollup_operator.http.asks import Asks, aborting
+from rollup_operator.http.call import Call
+from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.presentation import job_state
+from rollup_operator.http.versions import Dialect
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
+
+RUNNING = (State.STARTED, State.INDEXING)
 
 
 class Starts:
     """Starts one job, or all jobs of a namespace."""
 
-    def __init__(self, states: DesiredStates) -> None:
-        self._states = states
+    def __init__(self, asks: Asks, states: DesiredStates, dialect: Dialect) -> None:
+        self._asks, self._states, self._dialect = asks, states, dialect
 
-    async def start(self, namespace: str, job_id: str, permit: Permit) -> None:
+    async def start(self, namespace: str, job_id: str, call: Call) -> None:
         """Return when the start is durable. Raises ApiError."""
-        job = await self._states.find(namespace, job_id)
-        for _ in range(LOOKS):
-            await permit.require(job_id, job)
-            if job is None:
-                raise errors.job_not_found(job_id)
-            try:
-                return await self._start(job)
-            except Conflict:
-                job = await self._states.replaced(job)
-        raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
+        await self._asks.one(namespace, job_id, partial(self._start_one, call=call), call.permit)
 
-    async def start_all(self, namespace: str, permit: Permit) -> None:
+    async def start_all(self, namespace: str, call: Call) -> None:
         """Start every job of the namespace that the caller may start, but those being deleted.
 
         Raises ApiError once every job has been tried.
         """
-        allowed = await permit.require_some(self._states.in_namespace(namespace))
-        jobs = [job for job in allowed if not _aborting(job)]
-        outcomes = await asyncio.gather(*(self._start_one_of_all(job) for job in jobs))
-        if failed := [e for e in outcomes if e is not None]:
-            raise errors.of_all(failed, len(jobs))
+        allowed = await call.permit.require_some(self._states.in_namespace(namespace))
+        jobs = [job for job in allowed if not aborting(job)]
+        await self._asks.each(jobs, partial(self._start, call=call))
 
-    async def _start_one_of_all(self, job: JobView) -> ApiError | None:
-        try:
-            await self._start(job)
-        except Conflict:
-            return None
-        except ApiError as e:
-            return None if e.status == 404 else e
-        return None
+    async def _start_one(self, job: JobView, call: Call) -> None:
+        # A job that was asked to stop is not running any more in this sense: it starts again once it is quiet.
+        if self._dialect.start_needs_stopped and job.desired is DesiredState.STARTED and job_state(job) in RUNNING:
+            raise errors.cannot("start", job.job_id, job_state(job).upper())
+        await self._start(job, call)
 
-    async def _start(self, job: JobView) -> None:
-        if _aborting(job):
-            raise errors.aborting("start", job.job_id)
-        if _aborting(await self._states.write(job, DesiredState.STARTED)):
+    async def _start(self, job: JobView, call: Call) -> None:
+        if aborting(job):
+            raise errors.cannot("start", job.job_id, "ABORTING")
+        async with self._asks.attempt(job, DesiredState.STARTED, call):
+            written = await self._asks.write(job, DesiredState.STARTED, call)
+        if aborting(written):
             # Its deletion came first: the field says started, but nothing will run.
-            raise errors.aborting("start", job.job_id)
-
-
-def _aborting(job: JobView) -> bool:
-    return job.deleting or job.status.state is State.ABORTING
+            raise errors.cannot("start", job.job_id, "ABORTING", new=not self._dialect.start_needs_stopped)

@@ -7,49 +7,73 @@ what stops the job; waiting only watches, and a wait that ends early undoes noth
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+import structlog
 
 from rollup_operator.http import errors
-from rollup_operator.http.access import Permit
-from rollup_operator.http.desired_state import LOOKS, DesiredStates
-from rollup_operator.http.errors import ApiError
+from rollup_operator.http.asks import Asks, aborting
+from rollup_operator.http.call import Call
+from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.notices import Notices
 from rollup_operator.http.presentation import job_state
+from rollup_operator.http.versions import Dialect
 from rollup_operator.http.waiters import Verdict, Waiter, Waiters
-from rollup_operator.kube.client import Conflict, KubeError
+from rollup_operator.kube.client import KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
-from rollup_operator.model.status import State
+from rollup_operator.model.time_values import TimeValue
+
+log = structlog.get_logger(__name__)
+
+LEAST_SECONDS = 1.0
+"""What the API server gets for the lookup and the write, however short the timeout, and for the last look."""
+
+LONGEST_WAIT = 10 * 365 * 86_400.0
+"""Seconds. Timers of an event loop do not take Elasticsearch's longest time values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long to wait: until `deadline` by the event loop's clock. `text` is the timeout as the client wrote it."""
+    """How long to wait. Times by the event loop's clock."""
 
     deadline: float
+    write_by: float
+    """When to give up waiting for the write: `0` means one look and no waiting, but the write must come before it."""
     text: str
+    """The timeout as the client wrote it."""
+    in_vain: bool
+    """The timeout is one of those that mean no waiting at all."""
+
+    @classmethod
+    def of(cls, timeout: TimeValue, arrived: float) -> Self:
+        """Return the wait of a request that arrived then."""
+        seconds = min(timeout.seconds, LONGEST_WAIT)
+        return cls(arrived + seconds, arrived + max(seconds, LEAST_SECONDS), timeout.text, seconds <= 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a stop that is not seen in time is told."""
+
+    dialect: Dialect
+    timeout_status: int = 500
 
 
 class Stops:
     """Stops one job, or all jobs of a namespace."""
 
-    def __init__(self, states: DesiredStates, waiters: Waiters) -> None:
-        self._states = states
-        self._waiters = waiters
+    def __init__(self, asks: Asks, states: DesiredStates, waiters: Waiters, notices: Notices, manner: Manner) -> None:
+        self._asks, self._states, self._waiters, self._notices, self._manner = asks, states, waiters, notices, manner
 
-    async def stop(self, namespace: str, job_id: str, wait: Wait | None, permit: Permit) -> None:
+    async def stop(self, namespace: str, job_id: str, wait: Wait | None, call: Call) -> None:
         """Return when the stop is durable, or, with `wait`, when the job is stopped. Raises ApiError."""
         self._refuse_new_waits(wait)
-        job = await self._states.find(namespace, job_id)
-        for _ in range(LOOKS):
-            await permit.require(job_id, job)
-            if job is None:
-                raise errors.job_not_found(job_id)
-            try:
-                return await self._stop(job, wait)
-            except Conflict:
-                job = await self._states.replaced(job)
-        raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
+        by = None if wait is None else wait.write_by
+        await self._asks.one(namespace, job_id, partial(self._stop, wait=wait, call=call), call.permit, by=by)
 
-    async def stop_all(self, namespace: str, wait: Wait | None, permit: Permit) -> None:
+    async def stop_all(self, namespace: str, wait: Wait | None, call: Call) -> None:
         """Stop every job of the namespace that the caller may stop.
 
         One that is being deleted is stopping already and only waited for.
@@ -57,64 +81,79 @@ class Stops:
         Returns when all are durable, or stopped. Raises ApiError once every job has been tried.
         """
         self._refuse_new_waits(wait)
-        jobs = await permit.require_some(self._states.in_namespace(namespace))
-        outcomes = await asyncio.gather(*(self._stop_one_of_all(job, wait) for job in jobs))
-        if failed := [e for e in outcomes if e is not None]:
-            raise errors.of_all(failed, len(jobs))
+        jobs = await call.permit.require_some(self._states.in_namespace(namespace))
+        await self._asks.each(jobs, partial(self._stop_too, wait=wait, call=call))
 
-    async def _stop_one_of_all(self, job: JobView, wait: Wait | None) -> ApiError | None:
-        try:
-            if not _aborting(job):
-                await self._stop(job, wait)
-            elif wait is not None:
-                await self._see_gone(job, wait)
-        except Conflict:
-            return None  # gone, and so quiet
-        except ApiError as e:
-            return None if e.status == 404 else e
-        return None
+    async def _stop_too(self, job: JobView, wait: Wait | None, call: Call) -> None:
+        if not aborting(job):
+            await self._stop(job, wait, call)
+        elif wait is not None:
+            await self._see_gone(job, wait)
 
-    async def _stop(self, job: JobView, wait: Wait | None) -> None:
-        if _aborting(job):
-            raise errors.aborting("stop", job.job_id)
+    async def _stop(self, job: JobView, wait: Wait | None, call: Call) -> None:
+        if aborting(job):
+            raise errors.cannot("stop", job.job_id, "ABORTING")
         if wait is None:
-            await self._states.write(job, DesiredState.STOPPED)
+            async with self._asks.attempt(job, DesiredState.STOPPED, call):
+                await self._asks.write(job, DesiredState.STOPPED, call)
             return
-        with self._waiters.waiter(job.uid) as waiter:
-            await self._see_stopped(waiter, await self._states.write(job, DesiredState.STOPPED), wait)
+        async with self._asks.attempt(job, DesiredState.STOPPED, call, until=wait.deadline, by=wait.write_by):
+            with self._waiters.waiter(job.uid) as waiter:
+                try:
+                    async with asyncio.timeout_at(wait.write_by):
+                        asked = await self._asks.write(job, DesiredState.STOPPED, call)
+                except TimeoutError:
+                    raise self._timed_out(waiter.progress.newest or job, wait, None) from None
+                await self._see_stopped(waiter, asked, wait)
 
     async def _see_gone(self, job: JobView, wait: Wait) -> None:
         with self._waiters.waiter(job.uid) as waiter:
             # It may have gone between the listing and the subscription.
             with contextlib.suppress(KubeError, TimeoutError):
-                waiter.progress.hear(await self._states.now(job))
+                waiter.progress.hear(await self._states.now(job, LEAST_SECONDS))
             await self._see_stopped(waiter, job, wait)
 
     async def _see_stopped(self, waiter: Waiter, asked: JobView, wait: Wait) -> None:
         """Return once the job is stopped as of the generation of `asked`. Raises ApiError."""
-        verdict = await waiter.settled(asked, wait.deadline)
+        try:
+            verdict = await self._verdict(waiter, asked, wait)
+        except Exception as e:
+            log.exception("waiting failed", namespace=asked.namespace, job=asked.name)
+            raise errors.waiting_failed(asked.job_id, job_state(waiter.progress.newest or asked)) from e
         newest = waiter.progress.newest or asked
-        if verdict is Verdict.WAIT:
-            # Where the API server does not answer, what the watch has shown last stands.
-            with contextlib.suppress(KubeError, TimeoutError):
-                verdict = waiter.progress.hear(await self._states.now(asked))
-                newest = waiter.progress.newest or asked
         if verdict is Verdict.STOPPED:
             return
         if verdict is Verdict.GONE:
             raise errors.job_not_found(asked.job_id)
         if verdict is Verdict.OVERTAKEN:
             raise errors.overtaken(asked.job_id, asked=asked.generation, by=newest.generation)
-        state, observed = job_state(newest), newest.status.observed_generation
         if verdict is Verdict.SHUTDOWN:
-            raise errors.shutting_down(asked.job_id, state, asked=asked.generation, observed=observed)
-        raise errors.stop_timed_out(asked.job_id, wait.text, state, asked=asked.generation, observed=observed)
+            observed = newest.status.observed_generation
+            raise errors.shutting_down(asked.job_id, job_state(newest), asked=asked.generation, observed=observed)
+        raise self._timed_out(newest, wait, asked.generation)
+
+    async def _verdict(self, waiter: Waiter, asked: JobView, wait: Wait) -> Verdict:
+        verdict = await waiter.settled(asked, wait.deadline)
+        if verdict is Verdict.WAIT:
+            # Where the API server does not answer, what the watch has shown last stands.
+            with contextlib.suppress(KubeError, TimeoutError):
+                verdict = waiter.progress.hear(await self._states.now(asked, LEAST_SECONDS))
+        return verdict
+
+    def _timed_out(self, newest: JobView, wait: Wait, generation: int | None) -> errors.ApiError:
+        """Give notice, and return the error. `generation` is the stop's; None: its write has not been answered."""
+        if not wait.in_vain:
+            self._notices.timed_out(newest, wait.text, generation)
+        return errors.stop_timed_out(
+            newest.job_id,
+            wait.text,
+            job_state(newest) if self._manner.dialect.timeout_tells_state else None,
+            asked=generation,
+            observed=newest.status.observed_generation,
+            status=self._manner.timeout_status,
+        )
 
     def _refuse_new_waits(self, wait: Wait | None) -> None:
         # Before the write: an answer of 503 promises that nothing was changed.
         if wait is not None and self._waiters.draining:
             raise errors.unavailable("This process shuts down and takes no new waits; nothing was changed")
-
-
-def _aborting(job: JobView) -> bool:
-    return job.deleting or job.status.state is State.ABORTING

@@ -22,7 +22,7 @@ from rollup_operator.kube.events import EventRecorder, Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.lifecycle.checked import Checked
 from rollup_operator.lifecycle.recovery import Recovery, backoff
-from rollup_operator.lifecycle.report import Report, difference, status_of
+from rollup_operator.lifecycle.report import Report, difference, explain, status_of
 from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Ended, Work, Worker
@@ -113,6 +113,10 @@ class Actor:
     def busy(self) -> bool:
         """Whether a run or a write is under way."""
         return self._run is not None or self._task is not None
+
+    def explain(self) -> str:
+        """Tell in a few words what goes on, and for how long."""
+        return explain(self._facts())
 
     def cancel(self) -> None:
         """End at once, without a word. The store's record is taken over by whoever comes next."""

@@ -104,11 +104,21 @@ class Registry:
     # Look-up
 
     def find(self, namespace: str, job_id: str) -> JobView | None:
-        """Return the job with that Elasticsearch id; where several claim it, the one first by name."""
+        """Return the job with that Elasticsearch id; where several claim it, a living one, first by name."""
         uids = self._ids.get((namespace, job_id))
         if not uids:
             return None
-        return min((self._actors[uid].view for uid in uids), key=lambda view: view.name)
+        return min((self._actors[uid].view for uid in uids), key=lambda view: (view.deleting, view.name))
+
+    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        """Return every job with that Elasticsearch id that is not being deleted, in order of their names."""
+        views = (self._actors[uid].view for uid in self._ids.get((namespace, job_id), ()))
+        return sorted((view for view in views if not view.deleting), key=lambda view: view.name)
+
+    def explain(self, uid: str) -> str:
+        """Tell in a few words what the job does in this process now, and for how long."""
+        actor = self._actors.get(uid)
+        return "this process does not know the job" if actor is None else actor.explain()
 
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         """Return the namespace's jobs in order of their ids."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rollup_operator.lifecycle.states import Decision
+from rollup_operator.lifecycle.states import Decision, Facts
 from rollup_operator.model.conditions import verdict
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import JobStats, LastRun, RollupJobStatus, State
@@ -76,6 +76,19 @@ def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -
     return status.model_dump(mode="json", by_alias=True, exclude_none=True) | (
         {"position": dict(report.position)} if report.position is not None else {}
     )
+
+
+def explain(facts: Facts) -> str:
+    """Say in a few words what this process does for a job, and for how long, for people who wait for it."""
+    run, trouble = facts.run, facts.trouble
+    if run is not None and run.halted is not None:
+        return f"halted {run.halted:.1f} s ago, it waits for: {run.doing}"
+    if run is not None:
+        return f"at work for {run.age:.1f} s: {run.doing}"
+    if trouble is None:
+        return "nothing of it runs in this process"
+    again = "" if facts.retry_in is None else f", tried again in {facts.retry_in:.1f} s"
+    return f"nothing of it runs in this process; {trouble.reason}: {trouble.message}{again}"
 
 
 def _message(job: JobView, decision: Decision, state: State) -> str:

@@ -57,6 +57,10 @@ class Reason(StrEnum):
     """The last run failed."""
     DRAIN_SKIPPED = "DrainSkipped"
     """Event only: the store was gone, so a deleted job was let go without looking at it."""
+    STOP_TIMED_OUT = "StopTimedOut"
+    """Event only: a client waited for a stop and did not see it in its time; the stop goes on."""
+    GITOPS_OWNED = "GitOpsOwned"
+    """Event only: the API changed desiredState where a GitOps controller owns it and may set it back."""
     AVAILABLE = "Available"
     """The store can be used."""
 

@@ -35,12 +35,12 @@ class TimeValue:
 
     @property
     def seconds(self) -> float:
-        """The duration in seconds; negative only for the special value -1."""
+        """The duration in seconds; negative for the special value -1, and for what 6.x takes beside it."""
         return self.milliseconds / 1_000
 
 
-def parse_time_value(raw: str, name: str) -> TimeValue:
-    """Read a time value; `name` is the setting that the error text names.
+def parse_time_value(raw: str, name: str, *, negative: bool = False) -> TimeValue:
+    """Read a time value; `name` is the setting that the error text names. `negative`: as 6.x, take those below -1, too.
 
     Raises ValueError with Elasticsearch's text when `raw` is no time value.
     """
@@ -49,7 +49,7 @@ def parse_time_value(raw: str, name: str) -> TimeValue:
         # Minutes are `m` alone, in lower case and at the very end: `5M` means months, which is no time value.
         if not (raw.endswith("m") if unit == "m" else text.endswith(unit)):
             continue
-        return _with_unit(raw, text.removesuffix(unit).strip(), unit, name)
+        return _with_unit(raw, text.removesuffix(unit).strip(), unit, name, negative)
     if re.fullmatch(r"-0*1", text):
         return TimeValue("-1", -1)
     if re.fullmatch(r"0+", text):
@@ -59,18 +59,18 @@ def parse_time_value(raw: str, name: str) -> TimeValue:
     )
 
 
-def _with_unit(raw: str, number: str, unit: str, name: str) -> TimeValue:
+def _with_unit(raw: str, number: str, unit: str, name: str, negative: bool) -> TimeValue:
     if not _INTEGER.fullmatch(number) or abs(int(number)) > _LONG_MAX:
         if _DECIMAL.fullmatch(number):
             raise ValueError(f"failed to parse [{raw}], fractional time values are not supported")
         raise ValueError(f"failed to parse [{raw}]")
     value = int(number)
-    if value < -1:
+    if value < -1 and not negative:
         raise ValueError(
             f"failed to parse setting [{name}] with value [{raw}] as a time value: negative durations are not supported"
         )
-    if value == -1:
-        return TimeValue("-1", -_UNITS_MS[unit])
+    if value < 0:
+        return TimeValue(str(value), value * _UNITS_MS[unit])
     return TimeValue(f"{value}{unit}", value * _UNITS_MS[unit])
 
 

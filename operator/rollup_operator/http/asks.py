@@ -1,0 +1,121 @@
+"""What stopping and starting have in common: find the job, let no repeat undo what came after it, write, warn.
+
+Raises ApiError. A 503 promises that the desired state was not changed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+
+from rollup_operator.http import errors
+from rollup_operator.http.access import Permit
+from rollup_operator.http.call import Call
+from rollup_operator.http.desired_state import LOOKS, DesiredStates
+from rollup_operator.http.errors import ApiError
+from rollup_operator.http.notices import Notices
+from rollup_operator.http.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
+from rollup_operator.kube.client import Conflict, KubeError
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import State
+
+Deal = Callable[[JobView], Awaitable[None]]
+"""What to do with one job. Raises ApiError, or Conflict when another job has taken its name."""
+
+
+class Asks:
+    """Asks for a state of one job, or of all jobs of a namespace. `managers` are the GitOps field managers."""
+
+    def __init__(self, states: DesiredStates, notices: Notices, repeats: Repeats, *, managers: Collection[str]) -> None:
+        self._states, self._notices, self._repeats = states, notices, repeats
+        self._managers = frozenset(managers)
+
+    async def one(
+        self, namespace: str, job_id: str, deal: Deal, permit: Permit, *, by: float | None = None
+    ) -> None:
+        """Find the job and, if the caller may, deal with it.
+
+        `by` is when to give up looking for it, by the event loop's clock.
+        """
+        job = await _in_time(by, self._states.only(namespace, job_id))
+        for _ in range(LOOKS):
+            await permit.require(job_id, job)
+            if job is None:
+                raise errors.job_not_found(job_id)
+            try:
+                return await deal(job)
+            except Conflict:
+                job = await _in_time(by, self._states.replaced(job))
+        raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
+
+    async def each(self, jobs: Iterable[JobView], deal: Deal) -> None:
+        """Deal with all of them. Raises one ApiError for those that failed, once every job has been tried."""
+        outcomes = await asyncio.gather(*(_tried(job, deal) for job in jobs))
+        if failed := [e for e in outcomes if e is not None]:
+            raise errors.of_all(failed, len(outcomes))
+
+    @asynccontextmanager
+    async def attempt(
+        self, job: JobView, state: DesiredState, call: Call, *, until: float = 0.0, by: float | None = None
+    ) -> AsyncIterator[None]:
+        """Guard what is done for a call: refuse it if it repeats one that the opposite has followed.
+
+        If the caller gets no good answer, the call is remembered until some seconds after `until` (the event loop's
+        clock), or after now. Raises ApiError: 409 for a repeat; 503 when nobody can tell, at the latest at `by`.
+        """
+        asked = Asked(call.permit.caller.name, job.uid, call.text)
+        if (doubt := self._repeats.recall(asked)) is not None:
+            self._refuse_repeat(asked, doubt, await _in_time(by, self._newest(job)))
+        try:
+            yield
+        except (ApiError, asyncio.CancelledError) as e:  # cancelled: the client is gone
+            if isinstance(e, asyncio.CancelledError) or e.in_doubt:
+                self._repeats.remember(asked, state, expected_generation(job, state), until=until)
+            else:
+                self._repeats.forget(asked)
+            raise
+        self._repeats.forget(asked)
+
+    async def write(self, job: JobView, state: DesiredState, call: Call) -> JobView:
+        """Write the state; durable once this returns. Raises Conflict too. Warns where GitOps may set it back."""
+        answer = await self._states.write(job, state)
+        owner = ", ".join(name for name in job.owners if name in self._managers)
+        if owner and job.desired is not state:
+            call.owned.setdefault(owner, []).append(job.job_id)
+            self._notices.owned(job, owner, state, answer.generation)
+        return answer
+
+    def _refuse_repeat(self, asked: Asked, doubt: Doubt, job: JobView | None) -> None:
+        if job is not None and overtaken(doubt, job):
+            # This is a good answer: who asks once more after it means it.
+            self._repeats.forget(asked)
+            raise errors.repeated(job.job_id, doubt.state, by=job.generation)
+
+    async def _newest(self, job: JobView) -> JobView | None:
+        try:
+            return await self._states.now(job)
+        except KubeError as e:
+            raise errors.unavailable(f"The API server does not answer; nothing was changed: {e.message}") from e
+
+
+def aborting(job: JobView) -> bool:
+    """Whether the job is being deleted: it stops, and never starts again."""
+    return job.deleting or job.status.state is State.ABORTING
+
+
+async def _tried(job: JobView, deal: Deal) -> ApiError | None:
+    try:
+        await deal(job)
+    except Conflict:
+        return None  # gone: quiet, and not to be started
+    except ApiError as e:
+        return None if e.status == 404 else e
+    return None
+
+
+async def _in_time(by: float | None, look: Awaitable[JobView | None]) -> JobView | None:
+    try:
+        async with asyncio.timeout_at(by):
+            return await look
+    except TimeoutError as e:
+        raise errors.unavailable("The API server does not answer in time; nothing was changed") from e
