@@ -55,8 +55,6 @@ class Settings:
     """Namespace that the paths without /namespaces/{ns} mean."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to watch; empty: all."""
-    compat_version: int = 8
-    """Major version of Elasticsearch whose rollup API is spoken where versions differ: 6, 7, 8 or 9."""
     stop_timeout_status: int = 500
     """HTTP status of a stop that is not seen in time: 500, or 429 as Elasticsearch 9 has it. Official clients repeat a
     call that is answered 429, so that a wait lasts up to four times its timeout."""
@@ -77,6 +75,8 @@ class Settings:
     """How long a page of an embedded store should take."""
     sweep_seconds: float = 60.0
     """How often to look for deletions that no event announced."""
+    compat_version: int = 8
+    """Major version of Elasticsearch whose differences apply in the HTTP API: 6, 7, 8 or 9."""
     log_format: str = "auto"
     """json, console, or auto: console on a terminal."""
     log_level: str = "info"

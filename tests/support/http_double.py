@@ -7,9 +7,10 @@ import asyncio
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rollup_operator.kube.client import Conflict, KubeError, NotFound
+from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.reader import JobView
 
@@ -17,7 +18,7 @@ Body = dict[str, Any]
 
 
 class Cluster:
-    """Both seams of the endpoint. `tell` passes what the API server holds on to the registry and its listeners."""
+    """All seams of the endpoint. `tell` passes what the API server holds on to the registry and its listeners."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
@@ -32,7 +33,9 @@ class Cluster:
         self.before_write: Callable[[], None] = lambda: None
         self.after_write: Callable[[str], None] = lambda _: None
         self.write_gate: asyncio.Event | None = None
+        self.read_gate: asyncio.Event | None = None
         self.found: Counter[str] = Counter()
+        self.events: list[tuple[str, str, str]] = []
         self._begun = asyncio.Condition()
         self._writes = 0
         self._version = 100
@@ -65,6 +68,16 @@ class Cluster:
     def ask(self, name: str, state: str, namespace: str = "default") -> None:
         path = jobs_path(namespace, name)
         self._ask(path, state)
+        self.tell(path)
+
+    def own(self, name: str, *managers: str, namespace: str = "default") -> None:
+        """Let field managers own what is asked, as after an apply of theirs."""
+        path = jobs_path(namespace, name)
+        self.objects[path]["metadata"]["managedFields"] = [
+            {"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:desiredState": {}, "f:cron": {}}}}
+            for manager in managers
+        ]
+        self._touch(path)
         self.tell(path)
 
     def begin_deletion(self, name: str, namespace: str = "default") -> None:
@@ -100,7 +113,8 @@ class Cluster:
         return next((v for v in self.in_namespace(namespace) if v.job_id == job_id), None)
 
     def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
-        return [v for v in self.in_namespace(namespace) if v.job_id == job_id and not v.deleting]
+        same = [v for v in self.in_namespace(namespace) if v.job_id == job_id and not v.deleting]
+        return sorted(same, key=lambda view: view.name)
 
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         return [v for v in self.known.values() if v.namespace == namespace]
@@ -115,10 +129,17 @@ class Cluster:
     def is_healthy(self) -> Mapping[str, bool | str]:
         return self.healthy
 
+    # Events
+
+    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        self.events.append((about.name, reason, message))
+
     # The API server
 
     async def get(self, path: str) -> Body:
         self.reads.append(path)
+        if self.read_gate is not None:
+            await self.read_gate.wait()
         if self.fail_read is not None:
             raise self.fail_read
         if path not in self.objects:

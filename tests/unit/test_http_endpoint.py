@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http.app import Endpoint
 from rollup_operator.kube.client import KubeError, Unreachable
-from rollup_operator.settings import Settings
-from support.access_double import AUTHORIZATION, Anybody
+from support.access_double import Anybody
 from support.http_double import Cluster
+from support.serving import Client, call, calling, error, served, when_waiting
 
 STOP = "/_rollup/job/sensor/_stop"
 WAIT = f"{STOP}?wait_for_completion=true"
@@ -30,38 +29,14 @@ def access() -> Anybody:
 
 @pytest.fixture
 async def endpoint(cluster: Cluster, access: Anybody) -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint(jobs=cluster, client=cluster, access=access, settings=Settings(http_port=0))
-    await endpoint.start()
-    yield endpoint
-    await endpoint.close()
+    async with served(cluster, access=access) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
-async def client(endpoint: Endpoint) -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.TCPConnector(limit=0)
-    url = f"http://127.0.0.1:{endpoint.port}"
-    async with aiohttp.ClientSession(url, connector=connector, headers=AUTHORIZATION) as session:
-        yield session
-
-
-Client = aiohttp.ClientSession
-
-
-async def call(client: Client, method: str, path: str, **more: Any) -> tuple[int, Any]:
-    async with client.request(method, path, **more) as answer:
-        assert answer.headers["X-Elastic-Product"] == "Elasticsearch"
-        return answer.status, await answer.json(content_type=None)
-
-
-def error(status: int, type_: str, reason: str) -> tuple[int, Any]:
-    cause = {"type": type_, "reason": reason}
-    return status, {"error": {"root_cause": [cause], **cause}, "status": status}
-
-
-async def when_waiting(client: Client, count: int = 1) -> None:
-    async with asyncio.timeout(5):
-        while (await call(client, "GET", "/readyz"))[1]["waiters"] != count:
-            pass
+async def client(endpoint: Endpoint) -> AsyncIterator[Client]:
+    async with calling(endpoint) as client:
+        yield client
 
 
 # Paths
@@ -141,24 +116,7 @@ async def test_a_version_asked_for_is_echoed(client: Client, version: str) -> No
 
 
 PARAMETERS = [
-    ("wait_for_completion=x", "Failed to parse value [x] as only [true] or [false] are allowed."),
-    ("wait_for_completion=TRUE", "Failed to parse value [TRUE] as only [true] or [false] are allowed."),
     ("pretty=no", "Failed to parse value [no] as only [true] or [false] are allowed."),
-    (
-        "timeout=10",
-        "failed to parse setting [timeout] with value [10] as a time value: unit is missing or unrecognized",
-    ),
-    ("timeout=", "failed to parse setting [timeout] with value [] as a time value: unit is missing or unrecognized"),
-    (
-        "timeout=5M",
-        "failed to parse setting [timeout] with value [5M] as a time value: unit is missing or unrecognized",
-    ),
-    (
-        "timeout=-2s",
-        "failed to parse setting [timeout] with value [-2s] as a time value: negative durations are not supported",
-    ),
-    ("timeout=1.5s", "failed to parse [1.5s], fractional time values are not supported"),
-    ("timeout=s", "failed to parse [s]"),
     (
         "timeout=1s&timeout=x",
         "failed to parse setting [timeout] with value [x] as a time value: unit is missing or unrecognized",
@@ -281,20 +239,6 @@ async def test_news_that_overtakes_the_answer_of_the_write_counts(client: Client
     assert await call(client, "POST", WAIT) == (200, {"stopped": True})
 
 
-@pytest.mark.parametrize(("timeout", "printed"), [("50ms", "50ms"), ("0", "0ms"), ("-1", "-1"), ("-1s", "-1")])
-async def test_a_wait_that_ends_tells_the_state(client: Client, cluster: Cluster, timeout: str, printed: str) -> None:
-    cluster.create("sensor", desiredState="started")
-    cluster.status("sensor", state="stopping")
-    status, told = await call(client, "POST", f"{WAIT}&timeout={timeout}")
-    reason = f"Timed out after [{printed}] while waiting for rollup job [sensor] to stop. State was [STOPPING]"
-    assert (status, told["error"]["type"], told["error"]["reason"]) == (500, "timeout_exception", reason)
-    assert told["error"]["root_cause"] == [{"type": "timeout_exception", "reason": reason}]
-    assert told["error"]["caused_by"]["reason"] == (
-        "The stop is recorded as generation [2] and stands; the operator has reported on generation [1]"
-    )
-    assert len(cluster.reads) == 1
-
-
 async def test_at_the_deadline_the_api_server_decides(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", desiredState="started")
     cluster.after_write = lambda _: cluster.status("sensor", state="stopped", tell=False)
@@ -360,16 +304,6 @@ async def test_a_job_that_was_replaced_by_one_with_another_id_is_not_found(clien
     cluster.known = stale
     assert await call(client, "POST", STOP) == NOT_FOUND
     assert len(cluster.applied) == 1
-
-
-@pytest.mark.parametrize("verb", ["start", "stop"])
-async def test_a_job_that_is_being_deleted(client: Client, cluster: Cluster, verb: str) -> None:
-    cluster.create("sensor")
-    cluster.begin_deletion("sensor")
-    assert await call(client, "POST", f"/_rollup/job/sensor/_{verb}") == error(
-        500, "exception", f"Cannot {verb} task for Rollup Job [sensor] because state was [ABORTING]"
-    )
-    assert cluster.applied == []
 
 
 async def test_a_client_that_hangs_up_frees_its_waiter_and_still_stops_the_job(
@@ -445,24 +379,6 @@ async def test_a_mistake_of_ours_is_logged_and_told_without_details(client: Clie
     assert (status, told["error"]["type"]) == (500, "exception")
     assert "secret" not in str(told)
     assert [entry["log_level"] for entry in logs if entry["event"] != "audit"] == ["error"]
-
-
-# Start
-
-
-@pytest.mark.parametrize("state", ["stopped", "started", "indexing", "stopping"])
-async def test_a_start_is_recorded_in_every_living_state(client: Client, cluster: Cluster, state: str) -> None:
-    cluster.create("sensor", desiredState="stopped")
-    cluster.status("sensor", state=state)
-    assert await call(client, "POST", "/_rollup/job/sensor/_start") == (200, {"started": True})
-    [(_, body)] = cluster.applied
-    assert body["spec"] == {"desiredState": "started"}
-
-
-async def test_a_start_that_comes_after_a_deletion_is_told(client: Client, cluster: Cluster) -> None:
-    cluster.create("sensor")
-    cluster.before_write = lambda: cluster.begin_deletion("sensor")
-    assert (await call(client, "POST", "/_rollup/job/sensor/_start"))[0] == 500
 
 
 # All jobs

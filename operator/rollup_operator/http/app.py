@@ -1,7 +1,7 @@
 """The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
 
+import asyncio
 import contextlib
-import time
 
 import structlog
 from aiohttp import web
@@ -60,7 +60,7 @@ class Endpoint:
         self._waiters = Waiters(jobs)
         self._dialect = DIALECTS[settings.compat_version]
         notices = Notices(jobs, events or NoEvents())
-        asks = Asks(self._states, notices, Repeats(time.monotonic), managers=settings.gitops_managers)
+        asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers)
         manner = Manner(self._dialect, settings.stop_timeout_status)
         self._stops = Stops(asks, self._states, self._waiters, notices, manner)
         self._starts = Starts(asks, self._states, self._dialect)
@@ -190,6 +190,10 @@ class Endpoint:
     def _permit(self, request: web.Request, deed: Deed) -> Permit:
         permit = request[PERMIT] = Permit(self._access, request[CALLER], deed, self._addressed(request)[0])
         return permit
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @web.middleware

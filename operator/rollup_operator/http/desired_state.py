@@ -62,12 +62,15 @@ class DesiredStates:
         return self._jobs.find(namespace, job_id)
 
     async def only(self, namespace: str, job_id: str) -> JobView | None:
-        """Return the job like `find`, if there is one. Raises ApiError 500 where several living jobs have the id."""
+        """Return the job that the id means: the living one, else the one that is being deleted.
+
+        Raises ApiError 500 where several living jobs have the id, and else like `find`.
+        """
         job = await self.find(namespace, job_id)
-        same = self._jobs.namesakes(namespace, job_id) if job is not None else ()
-        if len(same) > 1:
-            raise errors.ambiguous(job_id, [view.name for view in same])
-        return job
+        living = self._jobs.namesakes(namespace, job_id)
+        if len(living) > 1:
+            raise errors.ambiguous(job_id, [view.name for view in living])
+        return living[0] if living else job
 
     def in_namespace(self, namespace: str) -> list[JobView]:
         """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""

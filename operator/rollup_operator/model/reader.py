@@ -32,11 +32,11 @@ class JobView:
     version: int
     """metadata.resourceVersion as a number: etcd's revision, which only grows."""
     deleting: bool
+    owners: tuple[str, ...]
+    """The field managers that own spec.desiredState, as metadata.managedFields names them."""
     finalizers: tuple[str, ...]
     run_request: str | None
     """The value of the annotation that asks for a run now."""
-    owners: tuple[str, ...]
-    """The field managers that own spec.desiredState, as metadata.managedFields names them."""
     raw_spec: Mapping[str, Any] = field(repr=False)
     raw_status: Mapping[str, Any] = field(repr=False)
 
@@ -51,9 +51,9 @@ class JobView:
             generation=meta.get("generation", 0),
             version=int(meta["resourceVersion"]),
             deleting="deletionTimestamp" in meta,
+            owners=_owners(meta.get("managedFields") or ()),
             finalizers=tuple(meta.get("finalizers") or ()),
             run_request=(meta.get("annotations") or {}).get(RUN_REQUESTED_AT),
-            owners=_owners(meta.get("managedFields") or ()),
             raw_spec=body.get("spec") or {},
             raw_status=body.get("status") or {},
         )

@@ -1,0 +1,60 @@
+"""An endpoint over the double of everything behind it, and a client that speaks to it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from rollup_operator.http.access import Access
+from rollup_operator.http.app import Endpoint
+from rollup_operator.settings import Settings
+from support.access_double import AUTHORIZATION, Anybody
+from support.http_double import Cluster
+
+Client = aiohttp.ClientSession
+Answer = tuple[int, Any]
+
+
+@asynccontextmanager
+async def served(cluster: Cluster, *, access: Access | None = None, **settings: Any) -> AsyncIterator[Endpoint]:
+    """Serve the cluster to anybody, or to whom `access` lets in, with other settings than the defaults if need be."""
+    endpoint = Endpoint(
+        jobs=cluster,
+        client=cluster,
+        access=access or Anybody(),
+        events=cluster,
+        settings=Settings(http_port=0, **settings),
+    )
+    await endpoint.start()
+    try:
+        yield endpoint
+    finally:
+        await endpoint.close()
+
+
+@asynccontextmanager
+async def calling(endpoint: Endpoint, **more: Any) -> AsyncIterator[Client]:
+    """A client with a token, and with as many connections as it likes."""
+    connector = aiohttp.TCPConnector(limit=0)
+    headers = AUTHORIZATION | more.pop("headers", {})
+    async with Client(f"http://127.0.0.1:{endpoint.port}", connector=connector, headers=headers, **more) as client:
+        yield client
+
+
+async def call(client: Client, method: str, path: str, **more: Any) -> Answer:
+    async with client.request(method, path, **more) as answer:
+        assert answer.headers["X-Elastic-Product"] == "Elasticsearch"
+        return answer.status, await answer.json(content_type=None)
+
+
+def error(status: int, type_: str, reason: str) -> Answer:
+    cause = {"type": type_, "reason": reason}
+    return status, {"error": {"root_cause": [cause], **cause}, "status": status}
+
+
+async def when_waiting(client: Client, count: int = 1) -> None:
+    async with asyncio.timeout(5):
+        while (await call(client, "GET", "/readyz"))[1]["waiters"] != count:
+            pass
