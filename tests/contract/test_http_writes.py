@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -10,6 +11,7 @@ from rollup_operator.http.app import Endpoint
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.kube.client import Conflict, KubeClient
 from rollup_operator.kube.connection import Connection
+from rollup_operator.kube.events import Regarding
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.settings import Settings
@@ -43,6 +45,17 @@ class Seen:
 
     def is_healthy(self) -> Mapping[str, bool | str]:
         return {}
+
+
+class Posted:
+    """Keeps the reasons of events."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        assert (about.name, kind) == ("flights", "Warning")
+        self.reasons.append(reason)
 
 
 @pytest.fixture
@@ -114,3 +127,46 @@ async def test_the_endpoint_on_a_real_api_server(api: Api, kube: KubeClient) -> 
                 assert (await answer.json())["jobs"][0]["status"] == {"job_state": "stopped"}
     finally:
         await endpoint.close()
+
+
+async def test_git_owned_state_is_changed_with_a_warning_and_an_event(api: Api, kube: KubeClient) -> None:
+    posted = Posted()
+    endpoint = Endpoint(
+        jobs=Seen(), client=kube, events=posted, settings=Settings(http_port=0, default_namespace=api.namespace)
+    )
+    await endpoint.start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as client:
+
+            async def ask(verb: str) -> list[str]:
+                async with client.post(f"/_rollup/job/flights/_{verb}") as answer:
+                    assert answer.status == 200
+                    return answer.headers.getall("Warning", [])
+
+            manifest = job("flights", desiredState="started")
+            body = await asyncio.to_thread(api.apply, manifest, manager="argocd-controller")
+            assert JobView.of(body).owners == ("argocd-controller",)
+            [warning] = await ask("stop")
+            assert "spec.desiredState of rollup job [flights] is owned by [argocd-controller]" in warning
+            assert JobView.of(await asyncio.to_thread(api.get, "flights")).owners == ("rollup-api",)
+            assert await ask("stop") == []
+
+            # The next sync takes the field back, as Argo CD does.
+            body = await asyncio.to_thread(api.apply, manifest, manager="argocd-controller", force=True)
+            assert JobView.of(body).desired is DesiredState.STARTED
+            assert JobView.of(body).owners == ("argocd-controller",)
+
+            # Asking for what Git asks for makes two owners, and takes nothing from anybody.
+            assert await ask("start") == []
+            both = JobView.of(await asyncio.to_thread(api.get, "flights")).owners
+            assert sorted(both) == ["argocd-controller", "rollup-api"]
+            [warning] = await ask("stop")
+            assert "[argocd-controller]" in warning
+
+            # A manifest that leaves the field out leaves it to the API.
+            await asyncio.to_thread(api.apply, job("flights"), manager="argocd-controller")
+            assert await ask("start") == []
+            assert await ask("stop") == []
+    finally:
+        await endpoint.close()
+    assert posted.reasons == ["GitOpsOwned", "GitOpsOwned"]

@@ -1,5 +1,6 @@
 """The endpoint of a running operator: what it answers is what `kubectl get` shows."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,6 +75,63 @@ def test_a_stop_through_the_endpoint_is_seen_on_the_object(operator: Operator, a
     owners = {m["manager"]: m["fieldsV1"] for m in body["metadata"]["managedFields"] if "subresource" not in m}
     assert owners["rollup-api"] == {"f:spec": {"f:desiredState": {}}}
     assert "f:desiredState" not in owners["git"]["f:spec"]
+
+
+def test_a_stop_of_what_git_owns_warns_the_caller_and_the_job(operator: Operator, api: Api) -> None:
+    manifest = trips_job(groups=small_groups(), cron=NEVER)
+    api.apply(manifest, manager="argocd-controller")
+    api.wait_condition("trips", reason="Running")
+    answer = operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?{WAIT}")
+    assert (answer.status, answer.body) == (200, {"stopped": True})
+    assert "spec.desiredState of rollup job [trips] is owned by [argocd-controller]" in answer.headers["Warning"]
+    assert "owned by argocd-controller" in api.wait_event("trips", "GitOpsOwned")["message"]
+    api.apply(manifest, manager="argocd-controller", force=True)  # the next sync
+    api.wait_state("trips", "started")
+
+
+def test_a_started_job_waits_for_its_tick(operator: Operator, api: Api) -> None:
+    api.create(trips_job(groups=small_groups(), cron=NEVER, desiredState=None))
+    api.wait_state("trips", "stopped")
+    assert operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_start").body == {"started": True}
+    body = api.wait_state("trips", "started")
+    assert_silent(api, body, 0.5)
+    assert "lastRun" not in status(body)
+    assert operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_start").body == {"started": True}
+    assert_silent(api, body, 0.5)
+
+
+def test_an_id_that_two_jobs_have_is_refused_until_one_goes(operator: Operator, api: Api) -> None:
+    for name in ("a", "b"):
+        api.create(trips_job(name, jobId="same", cron=NEVER))
+        api.wait_state(name, "started")
+    stop = f"/namespaces/{api.namespace}/_rollup/job/same/_stop?{WAIT}"
+    answer = operator.post(stop)
+    assert (answer.status, answer.body["error"]["type"]) == (500, "failed_node_exception")
+    assert "[a, b]" in answer.body["error"]["caused_by"]["reason"]
+    assert [api.get(name)["spec"]["desiredState"] for name in ("a", "b")] == ["started", "started"]
+    api.delete("a")
+    api.wait_gone("a")
+    assert operator.post(stop).body == {"stopped": True}
+    assert status(api.get("b"))["state"] == "stopped"
+
+
+def test_two_hundred_stops_at_once_are_one_transition(operator: Operator, api: Api) -> None:
+    api.create(trips_job(cron=NEVER))
+    before = api.wait_state("trips", "started")
+    with ThreadPoolExecutor(200) as pool:
+        path = f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?{WAIT}&timeout=20s"
+        answers = list(pool.map(lambda _: operator.post(path), range(200)))
+    assert {(answer.status, str(answer.body)) for answer in answers} == {(200, "{'stopped': True}")}
+    after = api.get("trips")
+    assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
+    assert [
+        (body["spec"]["desiredState"], status(body)["state"])
+        for _, body in itertools.takewhile(
+            lambda change: int(change[1]["metadata"]["resourceVersion"]) <= int(after["metadata"]["resourceVersion"]),
+            itertools.islice(api.watch(since=before["metadata"]["resourceVersion"]), 2),
+        )
+    ] == [("stopped", "started"), ("stopped", "stopped")]
+    assert_silent(api, after, 0.5)
 
 
 def test_a_stop_of_a_stopped_job_is_answered_at_once_and_writes_nothing(operator: Operator, api: Api) -> None:
