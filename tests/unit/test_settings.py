@@ -21,6 +21,7 @@ def test_each_kind_of_setting_is_read():
             "ROLLUP_NAMESPACES": "a, b,,",
             "ROLLUP_GRACE_SECONDS": "2.5",
             "ROLLUP_CLUSTER": "east",
+            "ROLLUP_GITOPS_MANAGERS": "argocd-controller,our-tool",
             "HTTP_PORT": "1",
         }
     )
@@ -29,6 +30,7 @@ def test_each_kind_of_setting_is_read():
     assert settings.namespaces == ("a", "b")
     assert settings.grace_seconds == 2.5
     assert settings.cluster == "east"
+    assert settings.gitops_managers == ("argocd-controller", "our-tool")
 
 
 def test_an_override_wins_unless_it_is_none():
@@ -44,6 +46,7 @@ def test_an_override_wins_unless_it_is_none():
         ("GRACE_SECONDS", "", "ROLLUP_GRACE_SECONDS is ''"),
         ("HTTP_CONNECTIONS", "0", "http_connections is 0: it must be greater than 0"),
         ("ALLOW_PLAIN_HTTP", "yes", "ROLLUP_ALLOW_PLAIN_HTTP is 'yes': it takes true or false"),
+        ("STOP_TIMEOUT_STATUS", "503", "stop_timeout_status is 503: use 500 or 429"),
         ("LOG_FORMAT", "xml", "use auto, json or console"),
         ("LOG_LEVEL", "loud", "use debug, info, warning or error"),
     ],
