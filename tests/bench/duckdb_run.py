@@ -4,8 +4,8 @@ Run: `python tests/bench/duckdb_run.py [--rows 20000000] [--rounds 5] [--source 
 
 The run is the operator's own: opening the database, claim, pages with a durable commit each, watermark, export as
 Parquet, release. The direct one is opening the database and `CREATE TABLE … AS SELECT … GROUP BY` into it. Closing the
-database is counted on neither side: the operator does it after the run. Pages are aimed at a part of the direct time, so
-that there are at least ten.
+database is counted on neither side: the operator does it after the run. Pages are aimed at a part of the direct time,
+so that there are at least ten.
 """
 
 import argparse

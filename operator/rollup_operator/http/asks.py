@@ -30,9 +30,7 @@ class Asks:
         self._states, self._notices, self._repeats = states, notices, repeats
         self._managers = frozenset(managers)
 
-    async def one(
-        self, namespace: str, job_id: str, deal: Deal, permit: Permit, *, by: float | None = None
-    ) -> None:
+    async def one(self, namespace: str, job_id: str, deal: Deal, permit: Permit, *, by: float | None = None) -> None:
         """Find the job and, if the caller may, deal with it.
 
         `by` is when to give up looking for it, by the event loop's clock.
