@@ -132,11 +132,15 @@ async def test_the_endpoint_on_a_real_api_server(api: Api, kube: KubeClient) -> 
 async def test_git_owned_state_is_changed_with_a_warning_and_an_event(api: Api, kube: KubeClient) -> None:
     posted = Posted()
     endpoint = Endpoint(
-        jobs=Seen(), client=kube, events=posted, settings=Settings(http_port=0, default_namespace=api.namespace)
+        jobs=Seen(),
+        client=kube,
+        access=Anybody(),
+        events=posted,
+        settings=Settings(http_port=0, default_namespace=api.namespace),
     )
     await endpoint.start()
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as client:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}", headers=AUTHORIZATION) as client:
 
             async def ask(verb: str) -> list[str]:
                 async with client.post(f"/_rollup/job/flights/_{verb}") as answer:
