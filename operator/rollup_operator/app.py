@@ -28,6 +28,7 @@ from rollup_operator import handlers
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.authorization import KubernetesAccess
 from rollup_operator.http.tls import Certificate, CertificateError
+from rollup_operator.kube import authz
 from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import Body, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection
@@ -100,6 +101,7 @@ class Operator:
             raise
         finally:
             signals.cancel()
+            await self._asking.close()
             await self.kube.close()
             # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
             await asyncio.sleep(GOODBYE)
@@ -119,8 +121,10 @@ class Operator:
             now=_now,
             namespaces=s.namespaces,
         )
+        # A client of its own: a storm of questions must not hold up what the jobs' actors have to write.
+        self._asking = KubeClient(self.connection, connections=authz.CONNECTIONS)
         reviews = Reviews(
-            self.kube,
+            self._asking,
             audiences=s.token_audiences,
             allowed_seconds=s.allowed_cache_seconds,
             denied_seconds=s.denied_cache_seconds,

@@ -39,7 +39,7 @@ class Settings:
     """The longest header line."""
     http_body_bytes: int = 1_048_576
     """The largest body."""
-    http_head_seconds: float = 10.0
+    http_head_seconds: float = 30.0
     """How long a new connection may take to bring its first request, its TLS handshake before that likewise."""
     http_body_seconds: float = 30.0
     """How long a body may take."""

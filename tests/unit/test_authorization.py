@@ -28,12 +28,15 @@ class Server:
         self.asked: list[Mapping[str, Any]] = []
         self.fails: list[Exception] = []
         self.at_once = self.most_at_once = 0
+        self.awaited, self.busy = 0, asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         self.asked.append(body["spec"])
         self.at_once += 1
+        if self.at_once == self.awaited:
+            self.busy.set()
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:
             await asyncio.sleep(0)
@@ -283,4 +286,17 @@ async def test_a_silent_api_server_is_waited_for_only_so_long(
 async def test_many_questions_take_turns(server: Server, access: KubernetesAccess) -> None:
     answers = await asyncio.gather(*(access.identify(f"Bearer t{i}") for i in range(50)), return_exceptions=True)
     assert [getattr(answer, "status", None) for answer in answers] == [401] * 50
-    assert server.most_at_once == authz.REVIEWS_AT_ONCE
+    assert server.most_at_once == authz.USERS_AT_ONCE
+
+
+async def test_made_up_tokens_do_not_keep_those_waiting_who_are_known(server: Server, access: KubernetesAccess) -> None:
+    server.grants = {("get", "rollupjobs", "")}
+    server.gate.clear()
+    server.awaited = authz.USERS_AT_ONCE + 1
+    flood = [asyncio.create_task(access.identify(f"Bearer t{i}")) for i in range(50)]
+    question = asyncio.create_task(access.require(ANN, Deed.GET, "team", "sensor"))
+    async with asyncio.timeout(5):
+        await server.busy.wait()
+    server.gate.set()
+    await question
+    await asyncio.gather(*flood, return_exceptions=True)

@@ -20,11 +20,16 @@ from rollup_operator.kube.memory import ShortMemory
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105  # a path
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
-REVIEWS_AT_ONCE = 8
-"""More wait for their turn. It leaves connections of the API client to the rest of the operator."""
+USERS_AT_ONCE = 8
+RIGHTS_AT_ONCE = 24
+"""Questions of each kind under way at a time; more wait for their turn. Apart, so that strangers who send made-up
+tokens do not keep those waiting who are known."""
 
-REVIEW_SECONDS = 5.0
-"""How long a question may take, its turn included."""
+CONNECTIONS = USERS_AT_ONCE + RIGHTS_AT_ONCE
+"""What the client should have for reviews alone."""
+
+REVIEW_SECONDS = 10.0
+"""After so long without an answer, from its turn on, a question counts as unanswered."""
 
 USERS_KEPT = 4_096
 RIGHTS_KEPT = 32_768
@@ -73,7 +78,10 @@ class Reviews:
         self._kube = kube
         self._audiences = audiences
         self._key = secrets.token_bytes(32)
-        self._turns = asyncio.Semaphore(REVIEWS_AT_ONCE)
+        self._turns = {
+            TOKEN_REVIEWS: asyncio.Semaphore(USERS_AT_ONCE),
+            ACCESS_REVIEWS: asyncio.Semaphore(RIGHTS_AT_ONCE),
+        }
         self._users: ShortMemory[User | None] = ShortMemory(
             lambda user: denied_seconds if user is None else allowed_seconds, size=USERS_KEPT
         )
@@ -130,7 +138,7 @@ class Reviews:
         """Return the status of the review. Reviews change nothing, so that one whose answer was lost is repeated."""
         body = {"apiVersion": version, "kind": kind, "spec": spec}
         try:
-            async with asyncio.timeout(REVIEW_SECONDS), self._turns:
+            async with self._turns[path], asyncio.timeout(REVIEW_SECONDS):
                 try:
                     answer = await self._kube.post(path, body)
                 except Unreachable as e:
