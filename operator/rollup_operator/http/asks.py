@@ -64,13 +64,22 @@ class Asks:
         asked = Asked(call.permit.caller.name, job.uid, call.text)
         if (doubt := self._repeats.recall(asked)) is not None:
             self._refuse_repeat(asked, doubt, await _in_time(by, self._newest(job)))
+
+        def remember() -> None:
+            self._repeats.remember(asked, state, expected_generation(job, state), until=until)
+
         try:
             yield
-        except (ApiError, asyncio.CancelledError) as e:  # cancelled: the client is gone
-            if isinstance(e, asyncio.CancelledError) or e.in_doubt:
-                self._repeats.remember(asked, state, expected_generation(job, state), until=until)
+        except Conflict:
+            raise  # nothing was changed; the job is looked up again
+        except ApiError as e:
+            if e.in_doubt:
+                remember()
             else:
                 self._repeats.forget(asked)
+            raise
+        except BaseException:  # the client is gone, or a mistake of ours
+            remember()
             raise
         self._repeats.forget(asked)
 

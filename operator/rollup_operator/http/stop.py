@@ -19,7 +19,7 @@ from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.presentation import job_state
 from rollup_operator.http.versions import Dialect
-from rollup_operator.http.waiters import Verdict, Waiter, Waiters
+from rollup_operator.http.waiters import LONGEST_WAIT, Verdict, Waiter, Waiters
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
@@ -29,9 +29,6 @@ log = structlog.get_logger(__name__)
 
 LEAST_SECONDS = 1.0
 """What the API server gets for the lookup and the write, however short the timeout, and for the last look."""
-
-LONGEST_WAIT = 10 * 365 * 86_400.0
-"""Seconds. Timers of an event loop do not take Elasticsearch's longest time values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
 
+LONGEST_WAIT = 10 * 365 * 86_400.0
+"""Seconds. Timers of an event loop do not take Elasticsearch's longest time values."""
+
 
 class Verdict(Enum):
     """What a body says about a stop."""
@@ -101,7 +104,8 @@ class Waiter:
             return verdict
         if self._home.closed:
             return Verdict.SHUTDOWN
-        timer = asyncio.get_running_loop().call_at(deadline, self.end, Verdict.WAIT)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_at(min(deadline, loop.time() + LONGEST_WAIT), self.end, Verdict.WAIT)
         try:
             return await self._done
         finally:
