@@ -110,7 +110,8 @@ class Cluster:
 
     def find(self, namespace: str, job_id: str) -> JobView | None:
         self.found[job_id] += 1
-        return next((v for v in self.in_namespace(namespace) if v.job_id == job_id), None)
+        same = [v for v in self.in_namespace(namespace) if v.job_id == job_id]
+        return min(same, key=lambda view: (view.deleting, view.name), default=None)
 
     def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
         same = [v for v in self.in_namespace(namespace) if v.job_id == job_id and not v.deleting]

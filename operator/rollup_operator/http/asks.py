@@ -35,11 +35,12 @@ class Asks:
 
         `by` is when to give up looking for it, by the event loop's clock.
         """
-        job = await _in_time(by, self._states.only(namespace, job_id))
+        job = await _in_time(by, self._states.find(namespace, job_id))
         for _ in range(LOOKS):
             await permit.require(job_id, job)
             if job is None:
                 raise errors.job_not_found(job_id)
+            self._states.refuse_namesakes(job)
             try:
                 return await deal(job)
             except Conflict:

@@ -61,16 +61,10 @@ class DesiredStates:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
         return self._jobs.find(namespace, job_id)
 
-    async def only(self, namespace: str, job_id: str) -> JobView | None:
-        """Return the job that the id means: the living one, else the one that is being deleted.
-
-        Raises ApiError 500 where several living jobs have the id, and else like `find`.
-        """
-        job = await self.find(namespace, job_id)
-        living = self._jobs.namesakes(namespace, job_id)
-        if len(living) > 1:
-            raise errors.ambiguous(job_id, [view.name for view in living])
-        return living[0] if living else job
+    def refuse_namesakes(self, job: JobView) -> None:
+        """Raise ApiError 500 where several living jobs have this job's id."""
+        if (count := len(self._jobs.namesakes(job.namespace, job.job_id))) > 1:
+            raise errors.ambiguous(job.job_id, count)
 
     def in_namespace(self, namespace: str) -> list[JobView]:
         """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""

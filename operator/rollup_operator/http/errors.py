@@ -68,7 +68,7 @@ def job_not_found(job_id: str) -> ApiError:
     return ApiError(404, "resource_not_found_exception", f"Task for Rollup Job [{job_id}] not found")
 
 
-def ambiguous(job_id: str, names: Sequence[str]) -> ApiError:
+def ambiguous(job_id: str, count: int) -> ApiError:
     """500: several jobs have this id, so it is not known which one is meant. Nothing was changed."""
     return ApiError(
         500,
@@ -76,8 +76,8 @@ def ambiguous(job_id: str, names: Sequence[str]) -> ApiError:
         f"Found more than one matching task for rollup job [{job_id}] when there should only be one.",
         caused_by={
             "type": "illegal_state_exception",
-            "reason": f"RollupJobs [{', '.join(names[:MAX_ROOT_CAUSES])}] have this id; nothing was changed. "
-            "Use _all or kubectl for them, and give each an id of its own in spec.jobId",
+            "reason": f"{count} RollupJobs of the namespace have this id; nothing was changed. Stop or start them with "
+            "_all or kubectl, and give each an id of its own in spec.jobId",
         },
     )
 
