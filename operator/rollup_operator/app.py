@@ -132,6 +132,7 @@ class Operator:
         self.endpoint = Endpoint(
             jobs=self.registry,
             client=self.kube,
+            stores=self.books,
             access=KubernetesAccess(reviews),
             settings=s,
             events=self.events,

@@ -63,6 +63,9 @@ def run(
     page_seconds: Annotated[
         float | None, typer.Option(help="How long a page of an embedded store should take. [ROLLUP_PAGE_SECONDS]")
     ] = None,
+    compat_version: Annotated[
+        int | None, typer.Option(help="Elasticsearch's version to speak as: 6, 7, 8 or 9. [ROLLUP_COMPAT_VERSION]")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or console. [ROLLUP_LOG_FORMAT]")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [ROLLUP_LOG_LEVEL]")] = None,
     url_file: Annotated[Path | None, typer.Option(help="Write the endpoint's URL to this file once it serves.")] = None,
@@ -80,6 +83,7 @@ def run(
             namespaces=tuple(namespace) if namespace else None,
             grace_seconds=grace_seconds,
             page_seconds=page_seconds,
+            compat_version=compat_version,
             log_format=log_format,
             log_level=log_level,
         )

@@ -112,6 +112,8 @@ class Settings:
                 "tls_key_file, or use 127.0.0.1; if something before the endpoint speaks TLS for it, set "
                 "allow_plain_http=true"
             )
+        if self.compat_version not in {6, 7, 8, 9}:
+            raise SettingsError(f"compat_version is {self.compat_version}: use 6, 7, 8 or 9")
         for f in fields(self):
             value, is_limit = getattr(self, f.name), f.name.startswith(("http_", "tls_")) and f.name != "http_port"
             if is_limit and isinstance(value, int | float) and value <= 0:

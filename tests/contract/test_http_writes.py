@@ -18,6 +18,7 @@ from rollup_operator.settings import Settings
 from support.access_double import AUTHORIZATION, Anybody
 from support.api import Api
 from support.bodies import job
+from support.http_double import Cluster
 
 
 class Seen:
@@ -106,7 +107,7 @@ async def test_a_write_never_hits_the_next_job_of_that_name(api: Api, states: De
 
 async def test_the_endpoint_on_a_real_api_server(api: Api, kube: KubeClient) -> None:
     settings = Settings(http_port=0, default_namespace=api.namespace)
-    endpoint = Endpoint(jobs=Seen(), client=kube, access=Anybody(), settings=settings)
+    endpoint = Endpoint(jobs=Seen(), client=kube, stores=Cluster(), access=Anybody(), settings=settings)
     await endpoint.start()
     try:
         url = f"http://127.0.0.1:{endpoint.port}"
@@ -134,6 +135,7 @@ async def test_git_owned_state_is_changed_with_a_warning_and_an_event(api: Api, 
     endpoint = Endpoint(
         jobs=Seen(),
         client=kube,
+        stores=Cluster(),
         access=Anybody(),
         events=posted,
         settings=Settings(http_port=0, default_namespace=api.namespace),

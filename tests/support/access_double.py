@@ -14,6 +14,7 @@ class Anybody:
 
     def __init__(self) -> None:
         self.denied: set[tuple[Deed, str]] = set()
+        self.asked: list[tuple[Deed, str, str]] = []
 
     async def identify(self, authorization: str | None) -> Caller:
         scheme, _, name = (authorization or "").partition(" ")
@@ -22,6 +23,7 @@ class Anybody:
         return Caller(name)
 
     async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+        self.asked.append((deed, namespace, name))
         if (deed, name) in self.denied:
             raise errors.unauthorized("action", caller.name, "[right]", namespace)
 

@@ -9,16 +9,52 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from rollup_operator.kube.client import Conflict, KubeError, NotFound
+from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.reader import JobView
+from rollup_operator.stores.base import KnownJob, Owner, SourceField, SourceNotFound, StoreNotFound
 
 Body = dict[str, Any]
 
 
+class Shelf:
+    """A store in memory: what the sources have, by the one pattern that matches anything, and what is remembered."""
+
+    def __init__(self) -> None:
+        self.pattern = "sensor-*"
+        self.has: dict[str, SourceField] = {
+            "timestamp": SourceField(frozenset({"date"})),
+            "temperature": SourceField(frozenset({"double"})),
+            "load": SourceField(frozenset({"long"})),
+            "node": SourceField(frozenset({"keyword"})),
+        }
+        self.remembered: list[KnownJob] = []
+        self.fail: Exception | None = None
+
+    def remember(self, job_id: str, spec: Mapping[str, Any] | None, *, index: str, documents: bool = True) -> None:
+        """Leave the record of a job that is gone."""
+        owner = Owner("local", "default", job_id, f"uid-of-{job_id}")
+        self.remembered.append(KnownJob((index, job_id), owner, spec, documents))
+
+    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
+        if self.fail is not None:
+            raise self.fail
+        if index_pattern != self.pattern:
+            raise SourceNotFound(f"spec.indexPattern {index_pattern!r} matches nothing")
+        return self.has
+
+    async def known_jobs(self) -> Sequence[KnownJob]:
+        if self.fail is not None:
+            raise self.fail
+        return self.remembered
+
+
 class Cluster:
-    """All seams of the endpoint. `tell` passes what the API server holds on to the registry and its listeners."""
+    """All seams of the endpoint. `tell` passes what the API server holds on to the registry and its listeners.
+
+    `shelves` holds the stores by namespace and name.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
@@ -27,6 +63,14 @@ class Cluster:
         self.synced = True
         self.healthy: dict[str, bool | str] = {"watch": True}
         self.applied: list[tuple[str, Body]] = []
+        self.posted: list[Body] = []
+        self.deleted: list[str] = []
+        self.shelves: dict[tuple[str, str], Shelf] = {("default", "default"): Shelf()}
+        self.lags = False
+        self.fail_post: list[Exception | None] = []
+        self.fail_delete: Exception | None = None
+        self.before_delete: Callable[[], None] = lambda: None
+        self.drains = False
         self.reads: list[str] = []
         self.fail_write: Exception | None = None
         self.fail_read: Exception | None = None
@@ -135,7 +179,63 @@ class Cluster:
     def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         self.events.append((about.name, reason, message))
 
+    # The stores
+
+    @property
+    def shelf(self) -> Shelf:
+        return self.shelves["default", "default"]
+
+    def usable(self, namespace: str) -> Sequence[str]:
+        return [name for of, name in self.shelves if of == namespace]
+
+    async def open(self, key: tuple[str, str]) -> Any:
+        if key not in self.shelves:
+            raise StoreNotFound(f"no RollupStore named {key[1]!r} in namespace {key[0]!r}")
+        return self.shelves[key]
+
     # The API server
+
+    async def post(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> Body:
+        """Create a job. Of `fail_post` each call takes one: it fails so, after the job was made if it is a lost answer.
+
+        `lags`: the registry does not hear of it.
+        """
+        self.posted.append({**body, "manager": manager})
+        failure = self.fail_post.pop(0) if self.fail_post else None
+        if failure is not None and not may_stand(failure):
+            raise failure
+        namespace = path.split("/")[-2]
+        at = jobs_path(namespace, body["metadata"]["name"])
+        if at in self.objects:
+            raise Conflict(409, "AlreadyExists", f"{at} already exists")
+        meta = {**body["metadata"], "namespace": namespace, "uid": f"uid-{self._next()}", "generation": 1}
+        self.objects[at] = {"metadata": meta, "spec": dict(body["spec"]), "status": {"observedGeneration": -1}}
+        self._touch(at)
+        if not self.lags:
+            self.tell(at)
+        if failure is not None:
+            raise failure
+        return copy.deepcopy(self.objects[at])
+
+    async def delete(self, path: str, *, uid: str, version: int) -> Body:
+        """Delete a job. `drains`: it is only marked, until `remove`."""
+        self.before_delete()
+        if self.fail_delete is not None and not may_stand(self.fail_delete):
+            raise self.fail_delete
+        held = self.objects.get(path)
+        if held is None:
+            raise NotFound(404, "NotFound", f"{path} not found")
+        if (held["metadata"]["uid"], held["metadata"]["resourceVersion"]) != (uid, str(version)):
+            raise Conflict(409, "Conflict", "the ResourceVersion in the precondition does not match")
+        self.deleted.append(path)
+        name, namespace = held["metadata"]["name"], held["metadata"]["namespace"]
+        if self.drains:
+            self.begin_deletion(name, namespace)
+        else:
+            self.remove(name, namespace)
+        if self.fail_delete is not None:
+            raise self.fail_delete
+        return held
 
     async def get(self, path: str) -> Body:
         self.reads.append(path)

@@ -198,17 +198,24 @@ class Operator:
         self,
         method: str,
         path: str,
+        body: Any = None,
         *,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = 30.0,
     ) -> Answer:
-        """Send one request, and return the answer whatever its status. `headers` replace that of the token."""
+        """Send one request, with a body as JSON if one is given, and return the answer whatever its status.
+
+        `headers` replace that of the token.
+        """
         if headers is None:
             headers = {"Authorization": f"Bearer {token or self.token}"}
         connection = self.connect(timeout)
         try:
-            connection.request(method, path, headers=headers)
+            if body is None:
+                connection.request(method, path, headers=headers)
+            else:
+                connection.request(method, path, json.dumps(body), {"Content-Type": "application/json", **headers})
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.headers), json.loads(answer.read()))
         finally:

@@ -23,6 +23,7 @@ async def served(cluster: Cluster, *, access: Access | None = None, **settings: 
     endpoint = Endpoint(
         jobs=cluster,
         client=cluster,
+        stores=cluster,
         access=access or Anybody(),
         events=cluster,
         settings=Settings(http_port=0, **settings),

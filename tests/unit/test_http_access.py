@@ -29,7 +29,7 @@ def access() -> Anybody:
 
 @pytest.fixture
 async def endpoint(cluster: Cluster, access: Anybody) -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint(jobs=cluster, client=cluster, access=access, settings=Settings(http_port=0))
+    endpoint = Endpoint(jobs=cluster, client=cluster, stores=cluster, access=access, settings=Settings(http_port=0))
     await endpoint.start()
     yield endpoint
     await endpoint.close()

@@ -29,7 +29,7 @@ def access() -> Anybody:
 
 @pytest.fixture
 async def client(cluster: Cluster, access: Anybody) -> AsyncIterator[aiohttp.ClientSession]:
-    endpoint = Endpoint(jobs=cluster, client=cluster, access=access, settings=Settings(http_port=0))
+    endpoint = Endpoint(jobs=cluster, client=cluster, stores=cluster, access=access, settings=Settings(http_port=0))
     await endpoint.start()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as session:
         yield session

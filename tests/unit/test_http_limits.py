@@ -71,7 +71,11 @@ async def serve(cluster: Cluster) -> AsyncIterator[Serve]:
 
         async def begin(**settings: Any) -> Callable[[], Awaitable[Wire]]:
             endpoint = Endpoint(
-                jobs=cluster, client=cluster, access=Anybody(), settings=Settings(http_port=0, **settings)
+                jobs=cluster,
+                client=cluster,
+                stores=cluster,
+                access=Anybody(),
+                settings=Settings(http_port=0, **settings),
             )
             await endpoint.start()
             stack.push_async_callback(endpoint.close)

@@ -1,9 +1,10 @@
 """Turns what a handler returns, or raises, into an HTTP answer in Elasticsearch's form."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -19,7 +20,9 @@ PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 COMPATIBLE = ("7", "8", "9")
 """Versions that a client may ask for with `compatible-with`; the answers are the same."""
 
-_COMPATIBLE_WITH = re.compile(r"application/vnd\.elasticsearch\+json\s*;\s*compatible-with=(\w+)")
+_COMPATIBLE_WITH = re.compile(r"application/vnd\.elasticsearch\+json\s*;\s*compatible-with\s*=\s*(\w+)", re.IGNORECASE)
+_IN_HEADERS = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_TAKES_JSON = frozenset({"*/*", "application/*", "application/json", "application/vnd.elasticsearch+json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,32 @@ class Form:
         return cls(content_type=content_type, pretty=request.query.get("pretty") in ("", "true"))
 
 
-def answer(body: dict[str, Any], form: Form, *, status: int = 200) -> web.Response:
+def answer(
+    body: dict[str, Any], form: Form, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """Return an answer that is no error."""
-    return _respond(status, filtered(body, form.filter_path) if form.filter_path else body, form)
+    return _respond(status, filtered(body, form.filter_path) if form.filter_path else body, form, headers)
 
 
 def failure(error: ApiError, form: Form) -> web.Response:
     """Return an error; filter_path does not apply to it."""
     return _respond(error.status, error.envelope(), form, error.headers)
+
+
+def options(methods: Iterable[str]) -> web.Response:
+    """Answer OPTIONS: what the path takes."""
+    return web.Response(headers={**PRODUCT, "Allow": ", ".join(sorted(methods))})
+
+
+def warning(text: str | None) -> Mapping[str, str]:
+    """Return the header that tells the caller something about a call that succeeded; none without a text."""
+    return {} if text is None else {"Warning": warning_value(text)}
+
+
+def warning_value(text: str) -> str:
+    """Return a `Warning` header's value, quoted as Elasticsearch does: what it cannot carry is percent-encoded."""
+    plain = quote(text, safe=_IN_HEADERS).replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 rollup-operator "{plain}"'
 
 
 def _respond(
@@ -73,13 +94,13 @@ def _respond(
 
 
 def _content_type(request: web.Request) -> str:
-    asked = _COMPATIBLE_WITH.search(request.headers.get("Accept", ""))
+    given = request.headers.get("Accept", "")
+    kinds = [kind.partition(";")[0].strip().lower() for kind in given.split(",")]
+    if given.strip() and not any(kind in _TAKES_JSON for kind in kinds):
+        raise errors.not_acceptable(given)
+    asked = _COMPATIBLE_WITH.search(given)
     if asked is None:
         return "application/json"
     if (version := asked.group(1)) not in COMPATIBLE:
-        raise ApiError(
-            400,
-            "media_type_header_exception",
-            f"Accept version must be one of [{', '.join(COMPATIBLE)}], but found [{version}]",
-        )
+        raise errors.wrong_version("Accept", given, version, COMPATIBLE)
     return f"application/vnd.elasticsearch+json;compatible-with={version}"

@@ -2,16 +2,23 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 
 import structlog
 from aiohttp import web
 
-from rollup_operator.http import answers, errors
+from rollup_operator.http import answers, errors, job_errors
 from rollup_operator.http.access import CALLER, PERMIT, Access, Deed, Permit
 from rollup_operator.http.answers import Form
 from rollup_operator.http.asks import Asks
 from rollup_operator.http.audit import audit
+from rollup_operator.http.bodies import read_object
 from rollup_operator.http.call import ARRIVED, Call, noted
+from rollup_operator.http.capabilities import by_index, by_pattern
+from rollup_operator.http.config_rules import new_job
+from rollup_operator.http.create import Creations
+from rollup_operator.http.data import Readable, RolledUp
+from rollup_operator.http.delete import Deletions
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.health import readiness
@@ -19,16 +26,18 @@ from rollup_operator.http.limits import WaitingRoom
 from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.parameters import Parameters
-from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents
+from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, Stores
 from rollup_operator.http.presentation import present
 from rollup_operator.http.repeats import Repeats
 from rollup_operator.http.server import Server
 from rollup_operator.http.start import Starts
 from rollup_operator.http.stop import Manner, Stops, Wait
 from rollup_operator.http.tls import Certificate
+from rollup_operator.http.usage import usage
 from rollup_operator.http.version import version_information
 from rollup_operator.http.versions import DIALECTS
 from rollup_operator.http.waiters import Waiters
+from rollup_operator.http.wire import wire
 from rollup_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -48,12 +57,14 @@ class Endpoint:
         *,
         jobs: Jobs,
         client: Kubernetes,
+        stores: Stores,
         access: Access,
         settings: Settings,
         events: Events | None = None,
         certificate: Certificate | None = None,
     ) -> None:
         self._settings = settings
+        self._dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
         self._access = access
         self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
@@ -64,11 +75,20 @@ class Endpoint:
         manner = Manner(self._dialect, settings.stop_timeout_status)
         self._stops = Stops(asks, self._states, self._waiters, notices, manner)
         self._starts = Starts(asks, self._states, self._dialect)
+        self._creations = Creations(jobs, client, stores)
+        self._deletions = Deletions(self._states, jobs, client)
+        self._rolled_up = RolledUp(self._states, stores)
         self._waiting_room = WaitingRoom(settings.http_waiters_per_caller)
-        deeds = {self._stop: Deed.STOP, self._start: Deed.START}
+        deeds = {
+            self._stop: Deed.STOP,
+            self._start: Deed.START,
+            self._create: Deed.CREATE,
+            self._delete: Deed.DELETE,
+        }
         self.app = web.Application(
             middlewares=[
                 noted,
+                wire,
                 audit(deeds, settings.default_namespace),
                 envelope,
                 admission,
@@ -114,14 +134,20 @@ class Endpoint:
             router.add_get(f"{space}/", self._version)
             if space:
                 router.add_get(space, self._version)
-            for base in ("_rollup", "_xpack/rollup"):
-                jobs = f"{space}/{base}/job"
-                # Elasticsearch takes every path with a slash at its end, too.
-                for end in ("", "/"):
+            # Elasticsearch takes every path with a slash at its end, too.
+            for end in ("", "/"):
+                router.add_get(f"{space}/_xpack/usage{end}", self._usage)
+                for base in ("_rollup", "_xpack/rollup"):
+                    jobs, data = f"{space}/{base}/job", f"{base}/data"
                     router.add_get(f"{jobs}{end}", self._get)
                     router.add_get(f"{jobs}/{{id}}{end}", self._get)
+                    router.add_put(f"{jobs}/{{id}}{end}", self._create)
+                    router.add_delete(f"{jobs}/{{id}}{end}", self._delete)
                     router.add_post(f"{jobs}/{{id}}/_stop{end}", self._stop)
                     router.add_post(f"{jobs}/{{id}}/_start{end}", self._start)
+                    router.add_get(f"{space}/{data}{end}", self._capabilities)
+                    router.add_get(f"{space}/{data}/{{id}}{end}", self._capabilities)
+                    router.add_get(f"{space}/{{index}}/{data}{end}", self._index_capabilities)
 
     async def _stop(self, request: web.Request) -> web.Response:
         parameters = Parameters(request, self._dialect)
@@ -162,11 +188,52 @@ class Endpoint:
             job = await self._states.find(namespace, job_id)
             await permit.require(job_id, job)
             found = [] if job is None else [job]
-        return answers.answer({"jobs": [present(job) for job in found]}, form)
+        return answers.answer({"jobs": [present(job, self._dialect) for job in found]}, form)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        form = await self._plain(request, body=True)
+        namespace, path_id = self._addressed(request)
+        new = new_job(await read_object(request, self._dialect), path_id, self._dialect)
+        known = await self._states.find(namespace, new.job_id)
+        await self._permit(request, Deed.CREATE).require(new.job_id, known)
+        if not self._states.covers(namespace):
+            raise job_errors.no_such_namespace(namespace)
+        if known is not None:
+            raise job_errors.already_created(new.job_id)
+        await self._creations.create(namespace, new)
+        return answers.answer({"acknowledged": True}, form, headers=answers.warning(new.warning))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        form = await self._plain(request)
+        namespace, job_id = self._addressed(request)
+        job = await self._states.find(namespace, job_id)
+        await self._permit(request, Deed.DELETE).require(job_id, job)
+        return answers.answer({"acknowledged": await self._deletions.delete(job, job_id)}, form)
+
+    async def _capabilities(self, request: web.Request) -> web.Response:
+        form = await self._plain(request)
+        namespace, pattern = self._addressed(request)
+        jobs = await self._rolled_up.jobs(namespace, self._readable(request))
+        return answers.answer(by_pattern(jobs, pattern, self._dialect), form)
+
+    async def _index_capabilities(self, request: web.Request) -> web.Response:
+        parameters = Parameters(request, self._dialect)
+        options = parameters.index_options()
+        form = Form.wanted(request, parameters)
+        await parameters.finish()
+        namespace, _ = self._addressed(request)
+        jobs = await self._rolled_up.jobs(namespace, self._readable(request))
+        return answers.answer(by_index(jobs, request.match_info["index"], options, self._dialect), form)
+
+    async def _usage(self, request: web.Request) -> web.Response:
+        form = await self._plain(request)
+        namespace, _ = self._addressed(request)
+        names = [job.name for job in self._states.in_namespace(namespace)]
+        return answers.answer(usage(len(await self._readable(request)(names)), self._dialect), form)
 
     async def _version(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
-        return answers.answer(version_information(self._settings.cluster), form)
+        return answers.answer(version_information(self._settings.cluster, self._dialect), form)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return answers.answer({"status": "ok"}, Form())
@@ -175,12 +242,21 @@ class Endpoint:
         ready, told = readiness(self._jobs, self._waiters)
         return answers.answer(told, Form(), status=200 if ready else 503)
 
-    async def _plain(self, request: web.Request) -> Form:
+    async def _plain(self, request: web.Request, *, body: bool = False) -> Form:
         """Read a call that has no parameters of its own."""
         parameters = Parameters(request, self._dialect)
         form = Form.wanted(request, parameters)
-        await parameters.finish()
+        await parameters.finish(body=body)
         return form
+
+    def _readable(self, request: web.Request) -> Readable:
+        """Return what tells which of some resource names the caller may read."""
+        permit = self._permit(request, Deed.GET)
+
+        async def readable(names: Collection[str]) -> Collection[str]:
+            return await self._access.allowed(permit.caller, Deed.GET, permit.namespace, names)
+
+        return readable
 
     def _addressed(self, request: web.Request) -> tuple[str, str]:
         """Return namespace and job id."""
@@ -204,9 +280,14 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
     except ApiError as e:
         error = e
     except web.HTTPMethodNotAllowed as e:
+        if request.method == "OPTIONS":
+            return answers.options(e.allowed_methods)
         error = errors.method_not_allowed(request.method, request.path_qs, list(e.allowed_methods))
     except web.HTTPNotFound:
         error = errors.no_such_route(request.method, request.path_qs)
+    except web.RequestPayloadError:
+        request.content.feed_eof()  # or the server would go on reading it, to throw it away
+        error = errors.unreadable_body(request.headers.get("Content-Encoding", ""))
     except web.HTTPException as e:
         error = ApiError(e.status, "exception", e.text or e.reason)
     except Exception:

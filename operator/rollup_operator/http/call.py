@@ -1,21 +1,19 @@
 """One call to stop or to start: who asks, since when, and what its answer is to warn of."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from rollup_operator.http.access import Permit
+from rollup_operator.http.answers import warning_value
 
 ARRIVED: web.RequestKey[float] = web.RequestKey("arrived", float)
 """When the request came, by the event loop's clock."""
 
 SHOWN = 5
 """A warning about many jobs names no more of them than this."""
-
-_UNSAFE = re.compile(rb"[^\x20-\x7e]|%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +54,8 @@ async def noted(
     response = await handler(request)
     if (call := request.get(CALL)) is not None:
         for text in call.warnings():
-            response.headers.add("Warning", warning(text))
+            response.headers.add("Warning", warning_value(text))
     return response
-
-
-def warning(text: str) -> str:
-    """Return the value of a `Warning` header, as Elasticsearch quotes it: what is not ASCII is percent-encoded."""
-    plain = _UNSAFE.sub(lambda byte: b"%%%02X" % byte[0][0], text.encode()).decode()
-    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 rollup-operator "{quoted}"'
 
 
 def _named(ids: Sequence[str]) -> str:

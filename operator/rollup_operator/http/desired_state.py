@@ -11,6 +11,7 @@ import re
 from rollup_operator.http import errors
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes
+from rollup_operator.http.resource_names import candidates
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.base import API_VERSION
@@ -33,7 +34,6 @@ LOOKS = 4
 """How often to look again when the job is deleted and created anew under our hands."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 class DesiredStates:
@@ -55,8 +55,12 @@ class DesiredStates:
         """
         if (known := self._jobs.find(namespace, job_id)) is not None:
             return known
-        if (found := await self._ask(namespace, job_id)) is not None and found.job_id == job_id:
-            return found
+        for name in candidates(job_id):
+            found = await self._ask(namespace, name)
+            if found is not None and found.job_id == job_id:
+                return found
+            if found is None and name == job_id:
+                break  # the other name is given only where another job has this one
         if not self._jobs.synced:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
         return self._jobs.find(namespace, job_id)
@@ -65,6 +69,12 @@ class DesiredStates:
         """Raise ApiError 500 where several living jobs have this job's id."""
         if (count := len(self._jobs.namesakes(job.namespace, job.job_id))) > 1:
             raise errors.ambiguous(job.job_id, count)
+
+    def covers(self, namespace: str) -> bool:
+        """Whether the namespace's jobs are watched, and so can be created; it may not exist."""
+        if self._namespaces and namespace not in self._namespaces:
+            return False
+        return _NAMESPACE.fullmatch(namespace) is not None
 
     def in_namespace(self, namespace: str) -> list[JobView]:
         """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""
@@ -116,9 +126,7 @@ class DesiredStates:
         await asyncio.gather(*self._writes, return_exceptions=True)
 
     async def _ask(self, namespace: str, name: str) -> JobView | None:
-        if self._namespaces and namespace not in self._namespaces:
-            return None
-        if not (_NAMESPACE.fullmatch(namespace) and _NAME.fullmatch(name)):
+        if not self.covers(namespace):
             return None
         try:
             async with asyncio.timeout(READ_SECONDS):

@@ -5,7 +5,8 @@ from typing import Any
 
 from rollup_operator.model.base import GROUP
 
-Cause = Mapping[str, str]
+Cause = Mapping[str, Any]
+"""Type and reason of an error, and perhaps what caused it in turn."""
 
 MAX_ROOT_CAUSES = 10
 """An error of all jobs lists no more single causes than this."""
@@ -221,6 +222,38 @@ def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> ApiErr
         f"Incorrect HTTP method for uri [{path}] and method [{method}], allowed: [{', '.join(methods)}]",
         headers={"Allow": ", ".join(methods)},
     )
+
+
+def unsupported_type(given: str) -> ApiError:
+    """406, as Elasticsearch answers it: a body that says it is no JSON."""
+    return ApiError(406, "media_type_header_exception", f"Content-Type header [{given}] is not supported")
+
+
+def unsupported_encoding(given: str) -> ApiError:
+    """415: a body that is compressed in a way that is not offered."""
+    return ApiError(415, "media_type_header_exception", f"Content-Encoding header [{given}] is not supported; use gzip")
+
+
+def not_acceptable(given: str) -> ApiError:
+    """406: the client takes no JSON."""
+    return ApiError(406, "media_type_header_exception", f"Accept header [{given}] is not supported; take JSON")
+
+
+def wrong_version(header: str, given: str, version: str, known: Sequence[str]) -> ApiError:
+    """400: a header asks for a version that is not spoken."""
+    why = f"{header} version must be one of [{', '.join(known)}], but found [{version}]. {header}={given}"
+    return ApiError(
+        400,
+        "media_type_header_exception",
+        f"Invalid media-type value on headers [{header}]",
+        caused_by={"type": "status_exception", "reason": why},
+    )
+
+
+def unreadable_body(encoding: str) -> ApiError:
+    """400: a body that ends early, or is not compressed as it says."""
+    told = f" as [{encoding}]" if encoding else ""
+    return ApiError(400, "illegal_argument_exception", f"The body cannot be read{told}", closes=True)
 
 
 def missing_credentials(path: str) -> ApiError:

@@ -5,12 +5,16 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from rollup_operator.http import errors
+from rollup_operator.http.capabilities import IndexOptions
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.versions import Dialect
 from rollup_operator.model.time_values import TimeValue, parse_time_value
 
 COMMON = frozenset({"pretty", "human", "format", "filter_path", "error_trace"})
 """Every call takes these."""
+
+EXPAND_WILDCARDS = frozenset({"open", "closed", "hidden", "none", "all"})
+"""What wildcards may be told to match."""
 
 ALIKE = 0.5
 """A known name is suggested when fewer edits than this part of its length lead to it."""
@@ -56,21 +60,38 @@ class Parameters:
         except ValueError as e:
             raise ApiError(400, self._dialect.time_value_error, str(e)) from e
 
-    async def finish(self) -> None:
-        """Refuse what the call does not take. Raises ApiError 400 for unknown parameters, then for a body."""
+    def index_options(self) -> IndexOptions:
+        """Read how names of indices are to be resolved. Raises ApiError 400."""
+        self.boolean("ignore_throttled", False)
+        expand = [word.strip() for word in (self.text("expand_wildcards") or "open").split(",")]
+        for word in expand:
+            if word not in EXPAND_WILDCARDS:
+                raise errors.illegal_argument(f"No valid expand wildcard value [{word}]")
+        return IndexOptions(
+            ignore_unavailable=self.boolean("ignore_unavailable", False),
+            allow_no_indices=self.boolean("allow_no_indices", True),
+            expands="open" in expand or "all" in expand,
+        )
+
+    async def finish(self, *, body: bool = False) -> None:
+        """Refuse what the call does not take. Raises ApiError 400 for unknown parameters, then for a body.
+
+        With `body` the call takes one, which is left for it to read.
+        """
         if unknown := sorted(set(self._given) - self._known):
             raise _unrecognized(self._path, unknown, self._known)
-        if await self._request.read():
+        if not body and await self._request.read():
             raise errors.illegal_argument(f"request [{self._method} {self._path}] does not support having a body")
 
 
 def _unrecognized(path: str, unknown: Iterable[str], known: Iterable[str]) -> ApiError:
-    described = [f"[{name}]{_suggestion(name, known)}" for name in unknown]
+    described = [f"[{name}]{suggestion(name, known)}" for name in unknown]
     plural = "s" if len(described) > 1 else ""
     return errors.illegal_argument(f"request [{path}] contains unrecognized parameter{plural}: {', '.join(described)}")
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what to add to an error about `name`: the known names that it resembles, if any."""
     if len(name) > _LONGEST_NAME:
         return ""
     scored = sorted((_edits(name, k) / max(len(name), len(k)), k) for k in known)

@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 from rollup_operator.kube.events import Regarding
 from rollup_operator.model.reader import JobView
+from rollup_operator.stores.base import Store
 
 Listener = Callable[[JobView | None], None]
 """Called with each newer view of a job, and with None once it is gone. Called in the event loop; must not block."""
@@ -36,11 +37,27 @@ class Jobs(Protocol):
         """Tell of each part that must work: True, or what is wrong with it (False or a text)."""
 
 
+class Stores(Protocol):
+    """The RollupStores that are watched."""
+
+    def usable(self, namespace: str) -> Sequence[str]:
+        """Return the names of those of a namespace whose spec can be used."""
+
+    async def open(self, key: tuple[str, str]) -> Store:
+        """Return the client of a store, by namespace and name. Raises StoreNotFound, StoreUnavailable."""
+
+
 class Kubernetes(Protocol):
     """The part of `kube.client.KubeClient` that is used here. Raises its `KubeError`s."""
 
     async def get(self, path: str) -> dict[str, Any]:
         """Read an object."""
+
+    async def post(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> dict[str, Any]:
+        """Create an object."""
+
+    async def delete(self, path: str, *, uid: str, version: int) -> dict[str, Any]:
+        """Delete one version of one object."""
 
     async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> dict[str, Any]:
         """Server-side apply; return the object as it is now."""

@@ -56,6 +56,13 @@ class Unreachable(KubeError):
         self.sent = sent
 
 
+def may_stand(error: KubeError | TimeoutError) -> bool:
+    """Whether a write that ended so may have been carried out. TimeoutError: there was no answer in time."""
+    if isinstance(error, Unreachable):
+        return error.sent
+    return isinstance(error, TimeoutError) or error.status >= 500
+
+
 class KubeClient:
     """Use as an async context manager, within one event loop."""
 
@@ -95,9 +102,18 @@ class KubeClient:
             if not token:
                 return
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Body:
-        """Create an object."""
-        return await self._call("POST", path, body, JSON)
+    async def post(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> Body:
+        """Create an object, under a field manager if one is given."""
+        return await self._call("POST", path, body, JSON, params={"fieldManager": manager} if manager else None)
+
+    async def delete(self, path: str, *, uid: str, version: int) -> Body:
+        """Delete an object if it is still this uid and resourceVersion; otherwise raises Conflict.
+
+        What has finalizers is only marked, and goes when the last of them is removed.
+        """
+        preconditions = {"uid": uid, "resourceVersion": str(version)}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        return await self._call("DELETE", path, body, JSON)
 
     async def patch(self, path: str, body: Mapping[str, Any]) -> Body:
         """Merge-patch an object. Put metadata.resourceVersion into the body to get Conflict on a stale write."""

@@ -4,7 +4,7 @@ Watches: RollupStore. Writes: its status, one patch per change. A change of a st
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,10 @@ class StoreBook:
         if entry is None:
             return f"no RollupStore named {key[1]!r} in namespace {key[0]!r}: create it, and the job goes on by itself"
         return entry.problem
+
+    def usable(self, namespace: str) -> Sequence[str]:
+        """Return the names of the namespace's stores that have a client, in order."""
+        return sorted(name for (of, name), entry in self._entries.items() if of == namespace and entry.store)
 
     async def open(self, key: StoreKey) -> Store:
         """Return the client. Raises StoreNotFound, or StoreUnavailable for a store whose spec cannot be used."""

@@ -15,6 +15,13 @@ RUN_REQUESTED_AT = f"{GROUP}/run-requested-at"
 """Annotation: a new value asks for one run now. Handled when `status.lastHandledRunRequest` reads the same."""
 
 
+CREATION_TIMEOUT = f"{GROUP}/creation-timeout"
+"""Annotation: how long the creation through the HTTP API was to wait, as Elasticsearch keeps it with the job."""
+
+CREATION_ID = f"{GROUP}/creation-id"
+"""Annotation: which request of the HTTP API made the job, so that one whose answer was lost knows its own work."""
+
+
 class Part(BaseModel):
     """A frozen piece of a resource: camelCase outside, snake_case inside, unknown fields ignored."""
 

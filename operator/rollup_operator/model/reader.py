@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
+from rollup_operator.model.base import CREATION_TIMEOUT, DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
 from rollup_operator.model.status import RollupJobStatus
 
@@ -37,6 +37,8 @@ class JobView:
     finalizers: tuple[str, ...]
     run_request: str | None
     """The value of the annotation that asks for a run now."""
+    creation_timeout: str | None
+    """The `timeout` that the job was created with through the HTTP API."""
     raw_spec: Mapping[str, Any] = field(repr=False)
     raw_status: Mapping[str, Any] = field(repr=False)
 
@@ -44,6 +46,7 @@ class JobView:
     def of(cls, body: Mapping[str, Any]) -> "JobView":
         """Read an object as the API server sends it. Keeps no reference to metadata.managedFields."""
         meta = body["metadata"]
+        annotations = meta.get("annotations") or {}
         return cls(
             uid=meta["uid"],
             namespace=meta["namespace"],
@@ -53,7 +56,8 @@ class JobView:
             deleting="deletionTimestamp" in meta,
             owners=_owners(meta.get("managedFields") or ()),
             finalizers=tuple(meta.get("finalizers") or ()),
-            run_request=(meta.get("annotations") or {}).get(RUN_REQUESTED_AT),
+            run_request=annotations.get(RUN_REQUESTED_AT),
+            creation_timeout=annotations.get(CREATION_TIMEOUT),
             raw_spec=body.get("spec") or {},
             raw_status=body.get("status") or {},
         )

@@ -11,7 +11,7 @@ epoch must still be ours. Every implementation keeps these promises:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
@@ -71,6 +71,30 @@ class HeldClaim:
     holder: str
     epoch: int
     owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class SourceField:
+    """What the sources of a pattern have under one name, in Elasticsearch's words."""
+
+    types: frozenset[str]
+    """For instance `date`, `long`, `keyword`; several where sources differ."""
+    aggregatable: bool = True
+    tells_time: bool = False
+    """Not of the type date, but the store reads it as milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownJob:
+    """A job as its store remembers it, the resource being there or not."""
+
+    key: tuple[str, str]
+    """(rollup index, job id)."""
+    owner: Owner
+    spec: Mapping[str, Any] | None
+    """As in the resource, in camelCase; None: written by a version that did not record it."""
+    has_documents: bool
+    """Whether the rollup index holds any of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +186,17 @@ class Store(Protocol):
 
     def session(self, config: JobConfig, holder: str) -> Session:
         """Return a session for one run of a job under the holder's name. No I/O."""
+        ...
+
+    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
+        """Return the fields of all that the pattern matches, by name; `rollup_index` itself is no source.
+
+        Raises SourceNotFound, ForbiddenSource, SourceInvalid, StoreUnavailable.
+        """
+        ...
+
+    async def known_jobs(self) -> Sequence[KnownJob]:
+        """List all jobs that ever claimed something here, in order of their keys. Raises StoreUnavailable."""
         ...
 
     async def held_claims(self) -> Sequence[HeldClaim]:

@@ -22,8 +22,10 @@ CREATE SCHEMA IF NOT EXISTS {SCHEMA};
 CREATE TABLE IF NOT EXISTS {SCHEMA}.claims (
     rollup_index VARCHAR NOT NULL, job_id VARCHAR NOT NULL, holder VARCHAR, epoch BIGINT NOT NULL,
     owner VARCHAR NOT NULL, config_hash VARCHAR NOT NULL, position VARCHAR, watermark_ms BIGINT, stats VARCHAR NOT NULL,
-    page_hint DOUBLE, target VARCHAR, revision BIGINT NOT NULL, exported BIGINT, updated_ms BIGINT NOT NULL
+    page_hint DOUBLE, target VARCHAR, revision BIGINT NOT NULL, exported BIGINT, updated_ms BIGINT NOT NULL,
+    spec VARCHAR
 );
+ALTER TABLE {SCHEMA}.claims ADD COLUMN IF NOT EXISTS spec VARCHAR;
 CREATE TABLE IF NOT EXISTS {SCHEMA}.targets (
     target VARCHAR NOT NULL, rollup_index VARCHAR NOT NULL, job_id VARCHAR NOT NULL, created_ms BIGINT NOT NULL
 );
@@ -62,8 +64,13 @@ class Record:
 
 
 def prepare(lane: Lane) -> None:
-    """Create the tables where they are missing."""
+    """Create the tables where they are missing, and the columns that a file of an earlier version lacks."""
     lane.execute(_CREATE)
+
+
+def is_current(lane: Lane) -> bool:
+    """Whether nothing is left to `prepare`. Not within a transaction, which a failed statement could end."""
+    return _is_there(lane, f"{SCHEMA}.claims", "spec")
 
 
 def exists(lane: Lane) -> bool:
@@ -71,10 +78,10 @@ def exists(lane: Lane) -> bool:
     return _is_there(lane, f"{SCHEMA}.claims")
 
 
-def _is_there(lane: Lane, table: str) -> bool:
+def _is_there(lane: Lane, table: str, column: str = "1") -> bool:
     try:
-        lane.execute(f"SELECT 1 FROM {table} LIMIT 0")  # ten times as quick as asking the catalog's views
-    except duckdb.CatalogException:
+        lane.execute(f"SELECT {column} FROM {table} LIMIT 0")  # ten times as quick as asking the catalog's views
+    except (duckdb.CatalogException, duckdb.BinderException):
         return False
     return True
 
@@ -91,20 +98,27 @@ def held(lane: Lane) -> list[Record]:
     return [_record(r) for r in rows]
 
 
-def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str) -> Record:
+def known(lane: Lane) -> list[tuple[Record, dict[str, Any] | None]]:
+    """Return all records, each with the spec of its job where that was recorded. Not within a transaction."""
+    spec = "spec" if is_current(lane) else "NULL"
+    rows = lane.execute(f"SELECT {_COLUMNS}, {spec} FROM {SCHEMA}.claims ORDER BY 1, 2")
+    return [(_record(r[:-1]), orjson.loads(r[-1]) if isinstance(r[-1], str) else None) for r in rows]
+
+
+def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str, spec: str) -> Record:
     """Make the record ours under the next epoch. The caller holds a transaction, and has judged the record."""
     owner_text = orjson.dumps([owner.cluster, owner.namespace, owner.name, owner.uid]).decode()
     if look(lane, key) is None:
         lane.execute(
             f"INSERT INTO {SCHEMA}.claims BY NAME SELECT ? AS rollup_index, ? AS job_id, ? AS holder, 1 AS epoch, "
-            f"? AS owner, ? AS config_hash, ? AS stats, 0 AS revision, {_NOW} AS updated_ms",
-            [*key, holder, owner_text, config_hash, JobStats().model_dump_json()],
+            f"? AS owner, ? AS config_hash, ? AS stats, 0 AS revision, {_NOW} AS updated_ms, ? AS spec",
+            [*key, holder, owner_text, config_hash, JobStats().model_dump_json(), spec],
         )
     else:
         lane.execute(
-            f"UPDATE {SCHEMA}.claims SET holder = ?, epoch = epoch + 1, owner = ?, config_hash = ?, "
+            f"UPDATE {SCHEMA}.claims SET holder = ?, epoch = epoch + 1, owner = ?, config_hash = ?, spec = ?, "
             f"updated_ms = {_NOW} WHERE rollup_index = ? AND job_id = ?",
-            [holder, owner_text, config_hash, *key],
+            [holder, owner_text, config_hash, spec, *key],
         )
     record = look(lane, key)
     assert record is not None
@@ -142,6 +156,15 @@ def commit_watermark(lane: Lane, claim: Claim) -> None:
 def commit_export(lane: Lane, claim: Claim, revision: int) -> None:
     """Record that the documents of `revision` were exported."""
     _update(lane, claim, "exported = ?", [revision])
+
+
+def evict(lane: Lane, key: tuple[str, str]) -> None:
+    """Leave the record without a holder under the next epoch, so that whoever held it is fenced."""
+    lane.execute(
+        f"UPDATE {SCHEMA}.claims SET holder = NULL, epoch = epoch + 1, updated_ms = {_NOW} "
+        "WHERE rollup_index = ? AND job_id = ?",
+        key,
+    )
 
 
 def release(lane: Lane, key: tuple[str, str]) -> None:

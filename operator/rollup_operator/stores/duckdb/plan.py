@@ -112,6 +112,11 @@ def _type(types: Mapping[str, str], field: str, at: str) -> str:
     raise SourceInvalid(f"{at}: the source has no column {field!r}: {hint}")
 
 
+def tells_time(type_: str) -> bool:
+    """Whether a column of this type can be the time of a job."""
+    return type_ in _NAIVE or type_ in _ZONED or type_ in _INTEGERS
+
+
 def _time_kind(field: str, type_: str) -> TimeKind:
     if type_ in _NAIVE:
         return TimeKind.NAIVE

@@ -65,7 +65,7 @@ class DuckDBSession:
         await self._open()
 
         def look(lane: Lane) -> tuple[Record | None, bool]:
-            if not claims.exists(lane):
+            if not claims.is_current(lane):
                 lane.transaction(claims.prepare)
             record = claims.look(lane, key)
             stands = record is None or record.target is None or claims.target_stands(lane, key, record.target)
@@ -85,7 +85,8 @@ class DuckDBSession:
         key, config = self._config.key, self._config
         if claims.look(lane, key) != seen:
             return None
-        return claims.take(lane, key, self._holder, config.owner, config.config_hash)
+        spec = config.spec.model_dump_json(by_alias=True, exclude_none=True, exclude={"desired_state", "job_id"})
+        return claims.take(lane, key, self._holder, config.owner, config.config_hash, spec)
 
     async def describe(self, claim: Claim, bound_ms: int) -> Source:
         """Check the fields and measure what is due. Raises SourceNotFound, SourceInvalid, ForbiddenSource."""

@@ -38,14 +38,18 @@ class Sources:
         """How many tables and files there are."""
         return len(self.tables) + len(self.parquet) + len(self.csv)
 
-    def relation(self, catalog: str) -> str:
-        """Return all sources as one relation; `catalog` is the database's name in DuckDB."""
+    def parts(self, catalog: str) -> list[str]:
+        """Return each table, all Parquet and all CSV files as a relation; `catalog` is the database's name."""
         parts = [f"{sql.name(catalog)}.main.{sql.name(t)}" for t in self.tables]
         if self.parquet:
             parts.append(sql.files("read_parquet", self.parquet))
         if self.csv:
             parts.append(sql.files("read_csv", self.csv))
-        return sql.relation(parts)
+        return parts
+
+    def relation(self, catalog: str) -> str:
+        """Return all sources as one relation."""
+        return sql.relation(self.parts(catalog))
 
 
 def find(pattern: str, folder: Path, own: str, lane: Lane) -> Sources:
@@ -67,11 +71,16 @@ def find(pattern: str, folder: Path, own: str, lane: Lane) -> Sources:
         tuple(sorted(f for f, reader in files.items() if reader == "read_csv")),
     )
     if not found.count:
-        raise SourceNotFound(
-            f"{_FIELD} {pattern!r} matches no table of the database, and no file below the namespace's data folder: "
-            "create one, and the job goes on by itself"
-        )
+        raise nothing_found(pattern)
     return found
+
+
+def nothing_found(pattern: str) -> SourceNotFound:
+    """Return the error for a pattern that matches nothing."""
+    return SourceNotFound(
+        f"{_FIELD} {pattern!r} matches no table of the database, and no file below the namespace's data folder: "
+        "create one, and the job goes on by itself"
+    )
 
 
 def is_files(part: str) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -13,8 +13,16 @@ from weakref import WeakSet
 import duckdb
 
 from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
-from rollup_operator.stores.base import Claim, HeldClaim, JobConfig, Owner, StoreUnavailable
-from rollup_operator.stores.duckdb import claims, export
+from rollup_operator.stores.base import (
+    Claim,
+    HeldClaim,
+    JobConfig,
+    KnownJob,
+    Owner,
+    SourceField,
+    StoreUnavailable,
+)
+from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 
@@ -86,6 +94,30 @@ class DuckDBStore:
         self._sessions.add(session)
         return session
 
+    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
+        """Describe the sources. Reading files needs the database, which is made where it is missing."""
+        reads_files = any(sources.is_files(part) for part in index_pattern.split(","))
+        database = self._database
+        found = await self._with_lane(
+            "looking at the source",
+            lambda lane: fields.read(lane, index_pattern, database.folder, rollup_index),
+            None,
+            make=reads_files,
+            interruptible=True,
+        )
+        if found is None:
+            raise sources.nothing_found(index_pattern)
+        return found
+
+    async def known_jobs(self) -> Sequence[KnownJob]:
+        """List the records."""
+
+        def work(lane: Lane) -> list[KnownJob]:
+            found = claims.known(lane) if claims.exists(lane) else []
+            return [KnownJob(r.claim.key, r.owner, spec, r.has_documents) for r, spec in found]
+
+        return await self._with_lane("listing jobs", work, [])
+
     async def held_claims(self) -> Sequence[HeldClaim]:
         """List the claims that some holder has now, dead or alive."""
 
@@ -108,8 +140,7 @@ class DuckDBStore:
             if record is None:
                 return None
             if record.held:
-                claims.take(lane, key, holder, record.owner, record.config_hash)
-                claims.release(lane, key)
+                claims.evict(lane, key)
             if delete_documents:
                 claims.forget_documents(lane, key, record.target)
             after = claims.look(lane, key)
@@ -134,15 +165,17 @@ class DuckDBStore:
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
         await asyncio.to_thread(self._database.close_if_idle)
 
-    async def _with_lane(self, what: str, work: Callable[[Lane], T], absent: T) -> T:
-        """Run `work`, or return `absent` where there is no file yet: looking does not make one."""
+    async def _with_lane(
+        self, what: str, work: Callable[[Lane], T], absent: T, *, make: bool = False, interruptible: bool = False
+    ) -> T:
+        """Run `work`, or return `absent` where there is no file yet: looking does not make one, unless with `make`."""
         if self._closed:
             raise StoreUnavailable("the store was closed")
         database = self._database
-        if not database.is_open and not await asyncio.to_thread(database.path.exists):
+        if not make and not database.is_open and not await asyncio.to_thread(database.path.exists):
             return absent
         lane = await database.lane()
         try:
-            return await lane.run(what, work, interruptible=False)
+            return await lane.run(what, work, interruptible=interruptible)
         finally:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(database.pool, database.leave, lane))

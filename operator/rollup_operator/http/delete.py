@@ -1,0 +1,98 @@
+"""The deletion call: only a stopped job is deleted, and only as it was seen.
+
+The API server is told which version of the job is meant: a start that comes in between makes it refuse, and the job is
+looked at again. So no start is lost, and nothing that runs is deleted.
+"""
+
+import asyncio
+import contextlib
+from functools import partial
+
+from rollup_operator.http import errors, job_errors
+from rollup_operator.http.desired_state import LOOKS, WRITE_SECONDS, DesiredStates
+from rollup_operator.http.errors import ApiError
+from rollup_operator.http.ports import Jobs, Kubernetes
+from rollup_operator.http.presentation import job_state
+from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable, may_stand
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import State
+
+GONE_SECONDS = 8.0
+"""How long to wait until a deleted job is gone: clients of Elasticsearch wait 10 s for an answer."""
+
+
+class Deletions:
+    """Deletes jobs."""
+
+    def __init__(self, states: DesiredStates, jobs: Jobs, client: Kubernetes) -> None:
+        self._states, self._jobs, self._client = states, jobs, client
+
+    async def delete(self, job: JobView | None, job_id: str) -> bool:
+        """Delete a job as it was found, and return whether it is gone. Raises ApiError."""
+        for _ in range(LOOKS):
+            if job is None:
+                break
+            if (state := _state(job)) is not State.STOPPED:
+                raise job_errors.NotDeleted(job_id, state, job.generation)
+            gone = asyncio.Event()
+            unsubscribe = self._jobs.subscribe(job.uid, partial(_hear, gone))
+            try:
+                if await self._send(job):
+                    return await self._wait(job, gone)
+            finally:
+                unsubscribe()
+            job = await self._states.replaced(job)
+        else:
+            raise errors.unavailable(f"Rollup job [{job_id}] keeps changing; nothing was changed")
+        raise job_errors.task_not_found(job_id)
+
+    async def _send(self, job: JobView) -> bool:
+        """Return whether the deletion stands; False: there is another version by now, or nothing. Raises ApiError."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._client.delete(jobs_path(job.namespace, job.name), uid=job.uid, version=job.version)
+        except (Conflict, NotFound):
+            return False
+        except (KubeError, TimeoutError) as e:
+            if not may_stand(e):
+                raise _refused(job.job_id, e) from e
+            await self._check_deleting(job, e)
+        return True
+
+    async def _check_deleting(self, job: JobView, error: KubeError | TimeoutError) -> None:
+        """Return if a deletion whose answer was lost was carried out. Raises ApiError where that is not known."""
+        with contextlib.suppress(KubeError, TimeoutError):
+            now = await self._states.now(job)
+            if now is None or now.deleting:
+                return
+        raise job_errors.deletion_unknown(job.job_id, str(error) or "no answer in time") from error
+
+    async def _wait(self, job: JobView, gone: asyncio.Event) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GONE_SECONDS):
+                await gone.wait()
+            return True
+        with contextlib.suppress(KubeError, TimeoutError):
+            return await self._states.now(job) is None
+        return False
+
+
+def _hear(gone: asyncio.Event, news: JobView | None) -> None:
+    if news is None:
+        gone.set()
+
+
+def _state(job: JobView) -> State:
+    """Return what keeps the job from being deleted; STOPPED: nothing does."""
+    if job.deleting:
+        return State.ABORTING
+    state = job_state(job)
+    return State.STARTED if state is State.STOPPED and job.desired is DesiredState.STARTED else state
+
+
+def _refused(job_id: str, error: KubeError | TimeoutError) -> ApiError:
+    if isinstance(error, Unreachable) or (isinstance(error, KubeError) and error.status == 429):
+        return errors.unavailable(f"The API server cannot take it now; nothing was changed: {error}")
+    return job_errors.deletion_refused(job_id, str(error))

@@ -1,0 +1,59 @@
+"""The columns of a job's sources as fields in Elasticsearch's words. Called in a worker."""
+
+from pathlib import Path
+
+from rollup_operator.stores.base import SourceField
+from rollup_operator.stores.duckdb import plan, sources
+from rollup_operator.stores.duckdb.database import Lane
+
+_TYPES = {
+    "TINYINT": "byte",
+    "SMALLINT": "short",
+    "UTINYINT": "short",
+    "INTEGER": "integer",
+    "USMALLINT": "integer",
+    "BIGINT": "long",
+    "UINTEGER": "long",
+    "UBIGINT": "unsigned_long",
+    "HUGEINT": "unsigned_long",
+    "UHUGEINT": "unsigned_long",
+    "FLOAT": "float",
+    "DOUBLE": "double",
+    "VARCHAR": "keyword",
+    "UUID": "keyword",
+    "BOOLEAN": "boolean",
+    "BLOB": "binary",
+    "TIMESTAMP_NS": "date_nanos",
+}
+_BEGINNINGS = (
+    ("DECIMAL", "scaled_float"),
+    ("ENUM", "keyword"),
+    ("TIMESTAMP", "date"),
+    ("DATE", "date"),
+    ("STRUCT", "object"),
+    ("MAP", "object"),
+)
+
+
+def read(lane: Lane, pattern: str, folder: Path, own: str) -> dict[str, SourceField]:
+    """Describe all that a pattern matches. Raises SourceNotFound, ForbiddenSource, SourceInvalid."""
+    found = sources.find(pattern, folder, own, lane)
+    catalog = str(lane.execute("SELECT current_database()")[0][0])
+    types: dict[str, set[str]] = {}
+    for part in found.parts(catalog):
+        for name, type_, *_ in lane.execute(f"DESCRIBE SELECT * FROM {part}"):
+            types.setdefault(str(name), set()).add(str(type_))
+    return {name: _field(given) for name, given in types.items()}
+
+
+def _field(given: set[str]) -> SourceField:
+    return SourceField(frozenset(map(word, given)), tells_time=all(map(plan.tells_time, given)))
+
+
+def word(type_: str) -> str:
+    """Return Elasticsearch's word for a type of DuckDB's, or the type itself where there is none."""
+    if type_ in _TYPES:
+        return _TYPES[type_]
+    if type_.endswith("]"):
+        return "nested"
+    return next((ours for begin, ours in _BEGINNINGS if type_.startswith(begin)), type_.lower())

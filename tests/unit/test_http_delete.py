@@ -1,0 +1,208 @@
+"""The deletion call: only what is stopped is deleted, and only as it was seen."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from rollup_operator.http import delete
+from rollup_operator.http.access import Deed
+from rollup_operator.kube.client import KubeError, Unreachable
+from rollup_operator.kube.paths import jobs_path
+from support.access_double import Anybody
+from support.http_calls import Client, call, error, served
+from support.http_double import Cluster
+
+PATH = "/_rollup/job/sensor"
+AT = jobs_path("default", "sensor")
+DONE = (200, {"acknowledged": True})
+NOT_FOUND = error(404, "resource_not_found_exception", "the task with id [sensor] doesn't exist")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+async def client(cluster: Cluster) -> AsyncIterator[Client]:
+    async with served(cluster) as client:
+        yield client
+
+
+def refused(state: str, task: int = 1) -> tuple[int, Any]:
+    text = f"Could not delete job [sensor] because indexer state is [{state}].  Job must be [STOPPED] before deletion."
+    failure = {
+        "task_id": task,
+        "node_id": "rollup-operator",
+        "status": "INTERNAL_SERVER_ERROR",
+        "reason": {"type": "illegal_state_exception", "reason": text},
+    }
+    return 500, {"task_failures": [failure], "acknowledged": False}
+
+
+async def deleting(client: Client, cluster: Cluster) -> asyncio.Task[tuple[int, Any]]:
+    """Send a deletion, and return once the API server has it."""
+    call_ = asyncio.create_task(call(client, "DELETE", PATH))
+    async with asyncio.timeout(5):
+        while not cluster.deleted:
+            await call(client, "GET", "/healthz")
+    return call_
+
+
+# Table 1.4
+
+
+@pytest.mark.parametrize("base", ["/_rollup", "/_xpack/rollup"])
+@pytest.mark.parametrize("space", ["", "/namespaces/other"])
+async def test_state_stopped(client: Client, cluster: Cluster, base: str, space: str) -> None:
+    namespace = "other" if space else "default"
+    cluster.create("sensor", namespace, desiredState="stopped")
+    cluster.status("sensor", namespace, state="stopped")
+    assert await call(client, "DELETE", f"{space}{base}/job/sensor") == DONE
+    assert cluster.deleted == [jobs_path(namespace, "sensor")]
+    assert (await call(client, "GET", f"{space}{base}/job/sensor"))[1] == {"jobs": []}
+
+
+async def test_state_of_a_job_that_nobody_has_looked_at_yet(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    assert await call(client, "DELETE", PATH) == DONE
+
+
+@pytest.mark.parametrize("state", ["started", "indexing", "stopping", "aborting"])
+async def test_any_other_state(client: Client, cluster: Cluster, state: str) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    cluster.status("sensor", state=state)
+    assert await call(client, "DELETE", PATH) == refused(state.upper())
+    assert cluster.deleted == []
+
+
+async def test_state_stopped_but_asked_to_start(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    cluster.status("sensor", state="stopped")
+    cluster.ask("sensor", "started")
+    assert await call(client, "DELETE", PATH) == refused("STARTED", 2)
+
+
+async def test_state_being_deleted(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    cluster.begin_deletion("sensor")
+    assert await call(client, "DELETE", PATH) == refused("ABORTING", 2)
+
+
+@pytest.mark.parametrize("path", [PATH, "/_rollup/job/_all"])
+async def test_unknown_id(client: Client, path: str) -> None:
+    job_id = path.rpartition("/")[2]
+    reason = f"the task with id [{job_id}] doesn't exist"
+    assert await call(client, "DELETE", path) == error(404, "resource_not_found_exception", reason)
+
+
+async def test_still_there_after_the_wait(client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delete, "GONE_SECONDS", 0.05)
+    cluster.create("sensor")
+    cluster.drains = True
+    assert await call(client, "DELETE", PATH) == (200, {"acknowledged": False})
+
+
+# What else can happen
+
+
+async def test_the_answer_waits_until_the_job_is_gone(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    cluster.drains = True
+    answer = await deleting(client, cluster)
+    await call(client, "GET", "/healthz")
+    assert not answer.done()
+    cluster.remove("sensor")
+    assert await answer == DONE
+    assert list(cluster.listeners.values()) == [[]]
+
+
+async def test_a_start_in_between_is_not_lost(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    cluster.status("sensor", state="stopped")
+    cluster.before_delete = lambda: cluster.ask("sensor", "started")
+    assert await call(client, "DELETE", PATH) == refused("STARTED", 2)
+    assert cluster.objects[AT]["spec"]["desiredState"] == "started"
+
+
+async def test_a_change_that_the_watch_has_not_shown_is_looked_at_again(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    cluster.status("sensor", tell=False, state="stopped")
+    assert await call(client, "DELETE", PATH) == DONE
+    assert cluster.deleted == [AT]
+
+
+async def test_a_job_that_was_replaced_is_judged_anew(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    stale = dict(cluster.known)
+    cluster.remove("sensor")
+    cluster.create("sensor", desiredState="started")
+    cluster.known = stale
+    assert await call(client, "DELETE", PATH) == refused("STARTED")
+
+
+async def test_a_job_that_goes_under_our_hands(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    cluster.remove("sensor", tell=False)
+    assert await call(client, "DELETE", PATH) == NOT_FOUND
+
+
+async def test_a_job_that_keeps_changing(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    cluster.before_delete = lambda: cluster.status("sensor", state="stopped")
+    assert (await call(client, "DELETE", PATH))[0] == 503
+    assert cluster.deleted == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "text"),
+    [
+        (Unreachable("connection refused", sent=False), 503, "nothing was changed"),
+        (KubeError(429, "TooManyRequests", "later"), 503, "nothing was changed"),
+        (KubeError(403, "Forbidden", "no delete"), 500, "Could not delete rollup job [sensor]"),
+    ],
+)
+async def test_a_deletion_that_is_refused(
+    client: Client, cluster: Cluster, failure: Exception, status: int, text: str
+) -> None:
+    cluster.create("sensor")
+    cluster.fail_delete = failure
+    got, told = await call(client, "DELETE", PATH)
+    assert (got, text in told["error"]["reason"]) == (status, True)
+    assert AT in cluster.objects
+
+
+@pytest.mark.parametrize("failure", [Unreachable("reset", sent=True), KubeError(504, "Timeout", "slow")])
+async def test_a_lost_answer_of_a_deletion_that_stands(client: Client, cluster: Cluster, failure: Exception) -> None:
+    cluster.create("sensor")
+    cluster.fail_delete = failure
+    assert await call(client, "DELETE", PATH) == DONE
+
+
+async def test_an_outcome_that_is_not_known(client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(path: str, *, uid: str, version: int) -> Any:
+        raise Unreachable("reset", sent=True)
+
+    cluster.create("sensor")
+    monkeypatch.setattr(cluster, "delete", lost)
+    status, told = await call(client, "DELETE", PATH)
+    assert status == 500
+    assert "It is not known whether the job is being deleted" in told["error"]["caused_by"]["reason"]
+
+
+async def test_a_body_is_refused(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    reason = f"request [DELETE {PATH}] does not support having a body"
+    assert await call(client, "DELETE", PATH, {}) == error(400, "illegal_argument_exception", reason)
+
+
+async def test_who_may_not_delete_learns_nothing(cluster: Cluster) -> None:
+    access = Anybody()
+    access.denied = {(Deed.DELETE, "sensor"), (Deed.DELETE, "missing")}
+    cluster.create("sensor")
+    async with served(cluster, access) as client:
+        for name in ("sensor", "missing"):
+            assert (await call(client, "DELETE", f"/_rollup/job/{name}"))[0] == 403
+    assert cluster.deleted == []
