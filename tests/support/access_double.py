@@ -15,6 +15,7 @@ class Anybody:
     def __init__(self) -> None:
         self.denied: set[tuple[Deed, str]] = set()
         self.asked: list[tuple[Deed, str, str]] = []
+        """Deed, namespace and name of each right that was required."""
 
     async def identify(self, authorization: str | None) -> Caller:
         scheme, _, name = (authorization or "").partition(" ")
