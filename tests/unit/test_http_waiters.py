@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.http.waiters import Progress, Verdict, Waiters, judge
+from rollup_operator.http.waiters import Waiters
 from rollup_operator.model.reader import JobView
+from rollup_operator.model.stopping import Progress, Verdict, judge
 
 UID = "uid-1"
 

@@ -19,10 +19,11 @@ from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.presentation import job_state
 from rollup_operator.http.versions import Dialect
-from rollup_operator.http.waiters import LONGEST_WAIT, Verdict, Waiter, Waiters
+from rollup_operator.http.waiters import LONGEST_WAIT, Waiter, Waiters
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
+from rollup_operator.model.stopping import Verdict
 from rollup_operator.model.time_values import TimeValue
 
 log = structlog.get_logger(__name__)

@@ -1,0 +1,66 @@
+"""Has a stop been carried out? A pure judgement of bodies, for whoever waits: the endpoint and the kubectl plugin."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import State
+
+
+class Verdict(Enum):
+    """What a body says about a stop."""
+
+    WAIT = "wait"
+    STOPPED = "stopped"
+    OVERTAKEN = "overtaken"
+    GONE = "gone"
+    SHUTDOWN = "shutdown"
+    """No body says this: the process ends."""
+
+
+def judge(body: JobView, uid: str, generation: int) -> Verdict:
+    """Tell whether the stop that `generation` of the job `uid` asks for has been carried out, by this body alone."""
+    if body.uid != uid:
+        return Verdict.GONE
+    if body.desired is DesiredState.STARTED:
+        # A body of an earlier generation is older than the stop.
+        return Verdict.OVERTAKEN if body.generation > generation else Verdict.WAIT
+    if body.status.state is State.STOPPED and body.status.observed_generation >= generation:
+        return Verdict.STOPPED
+    return Verdict.WAIT
+
+
+@dataclass(slots=True)
+class Progress:
+    """The news of one stop, in whatever order it comes. The first verdict other than WAIT is final."""
+
+    uid: str
+    generation: int | None = None
+    """The generation to wait for; None until the stop is written. Until then news is kept, not judged."""
+    newest: JobView | None = None
+    gone: bool = False
+    verdict: Verdict = Verdict.WAIT
+
+    def hear(self, body: JobView | None) -> Verdict:
+        """Take a body, or None for a job that is gone; older bodies than the newest are dropped."""
+        if body is None or body.uid != self.uid:
+            self.gone = True
+        elif self.newest is None or body.age >= self.newest.age:
+            self.newest = body
+        return self._judge()
+
+    def written(self, answer: JobView) -> Verdict:
+        """Take the answer of the write, whose generation is the one to wait for."""
+        self.generation = answer.generation
+        # Judged by itself first: it may be the only body that shows the stop done, if a start follows at once.
+        self.verdict = judge(answer, self.uid, answer.generation)
+        return self.hear(answer)
+
+    def _judge(self) -> Verdict:
+        if self.verdict is Verdict.WAIT and self.generation is not None:
+            if self.newest is not None:
+                self.verdict = judge(self.newest, self.uid, self.generation)
+            if self.verdict is Verdict.WAIT and self.gone:
+                self.verdict = Verdict.GONE
+        return self.verdict
