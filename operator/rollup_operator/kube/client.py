@@ -3,7 +3,7 @@
 It retries nothing: whoever asks knows better whether asking again helps, and a newer body must be able to interrupt.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 
 from rollup_operator.kube.connection import Connection
+from rollup_operator.kube.credentials import CredentialError
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -21,6 +22,12 @@ METADATA_ONLY = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 PAGE = 500
 """Objects in one page of a list, as kubectl reads them."""
+
+WATCH_SECONDS = 60
+"""After so long the server ends a watch, so that a connection that died in silence is noticed soon after."""
+
+LONGEST_LINE = 2**20
+"""Bytes that one object of a watch may take; etcd holds none that is larger."""
 
 Body = dict[str, Any]
 
@@ -115,9 +122,9 @@ class KubeClient:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         return await self._call("DELETE", path, body, JSON)
 
-    async def patch(self, path: str, body: Mapping[str, Any]) -> Body:
+    async def patch(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> Body:
         """Merge-patch an object. Put metadata.resourceVersion into the body to get Conflict on a stale write."""
-        return await self._call("PATCH", path, body, MERGE_PATCH)
+        return await self._call("PATCH", path, body, MERGE_PATCH, params={"fieldManager": manager} if manager else None)
 
     async def json_patch(self, path: str, operations: list[dict[str, Any]]) -> Body:
         """JSON-patch an object. A failed test raises Conflict."""
@@ -127,6 +134,28 @@ class KubeClient:
         """Server-side apply under a field manager."""
         params = {"fieldManager": manager, "force": "true" if force else "false"}
         return await self._call("PATCH", path, body, APPLY_PATCH, params=params)
+
+    async def watch(self, path: str, *, since: str, **params: str) -> AsyncGenerator[tuple[str, Body], None]:
+        """Yield type and object of each change after the version `since`, in order, until the server ends the watch.
+
+        Raises KubeError, with status 410 when `since` is too long ago: list again.
+        """
+        params = {"watch": "true", "resourceVersion": since, "timeoutSeconds": str(WATCH_SECONDS)} | params
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_SECONDS + 15)
+        try:
+            async with self._session.get(
+                path.lstrip("/"), params=params, timeout=timeout, read_bufsize=LONGEST_LINE
+            ) as answer:
+                if answer.status >= 300:
+                    raise _error(answer.status, await answer.read())
+                async for line in answer.content:
+                    event = orjson.loads(line)
+                    body: Body = event["object"]
+                    if event["type"] == "ERROR":
+                        raise _refusal(body.get("code") or 500, body)
+                    yield event["type"], body
+        except (TimeoutError, aiohttp.ClientError, OSError, orjson.JSONDecodeError) as e:
+            raise Unreachable(f"the watch broke off: {str(e) or type(e).__name__}", sent=False) from e
 
     async def _call(
         self,
@@ -145,9 +174,11 @@ class KubeClient:
             data = orjson.dumps(body)
         try:
             async with self._session.request(
-                method, path, data=data, headers=headers, params=params, timeout=self._timeout
+                method, path.lstrip("/"), data=data, headers=headers, params=params, timeout=self._timeout
             ) as answer:
                 text = await answer.read()
+        except CredentialError as e:
+            raise Unreachable(str(e), sent=False) from e
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
             raise Unreachable(f"cannot connect to the API server: {e}", sent=False) from e
         except (TimeoutError, aiohttp.ClientError, OSError) as e:
@@ -161,9 +192,13 @@ class KubeClient:
 def _error(status: int, text: bytes) -> KubeError:
     try:
         told = orjson.loads(text)
-        reason, message = str(told.get("reason") or status), str(told.get("message") or "")
-    except (orjson.JSONDecodeError, AttributeError):
-        reason, message = str(status), text[:300].decode(errors="replace")
+    except orjson.JSONDecodeError:
+        told = None
+    return _refusal(status, told if isinstance(told, dict) else {"message": text[:300].decode(errors="replace")})
+
+
+def _refusal(status: int, told: Body) -> KubeError:
+    reason, message = str(told.get("reason") or status), str(told.get("message") or "")
     if status == 404:
         return NotFound(status, reason, message)
     if status == 409 or (status == 422 and "the server rejected our request due to an error in our request" in message):

@@ -1,45 +1,26 @@
 """How to reach the API server: from a kubeconfig, or from within a pod."""
 
 import base64
+import ipaddress
 import os
 import ssl
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import yaml
+
+from rollup_operator.kube.credentials import BearerToken, NoConnection, ServerName, basic, impersonation
+from rollup_operator.kube.exec_plugin import exec_plugin
+from rollup_operator.kube.kubeconfig import Chosen, choose, files_named
+
+__all__ = ["Connection", "NoConnection", "from_kubeconfig", "from_service_account"]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-TOKEN_LIFE = 60.0
-"""Seconds until a token file is read again: projected tokens rotate."""
-
-
-class NoConnection(ValueError):
-    """The kubeconfig cannot be used; the text says what is missing."""
-
-
-class BearerToken:
-    """Middleware that sends a token, read again from its file now and then."""
-
-    def __init__(self, token: str | None = None, file: Path | None = None) -> None:
-        self._token, self._file, self._read_at = token, file, float("-inf")
-
-    def current(self) -> str:
-        """Return the token to send now. Raises OSError when its file cannot be read."""
-        if self._file is not None and time.monotonic() - self._read_at > TOKEN_LIFE:
-            self._token, self._read_at = self._file.read_text().strip(), time.monotonic()
-        return self._token or ""
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Add the header, then go on."""
-        request.headers["Authorization"] = f"Bearer {self.current()}"
-        return await handler(request)
 
 
 @dataclass(frozen=True)
@@ -50,30 +31,36 @@ class Connection:
     ssl: ssl.SSLContext
     middlewares: Sequence[aiohttp.ClientMiddlewareType] = ()
     namespace: str = "default"
+    proxy: str | None = None
 
     def session(self, *, connections: int) -> aiohttp.ClientSession:
-        """Open a session of its own, closed by the caller. Requests have no total limit of time."""
+        """Open a session of its own, closed by the caller. Requests have no total limit of time.
+
+        Paths are relative to the server, without a leading slash: its URL may have a path of its own.
+        """
         return aiohttp.ClientSession(
-            self.server,
+            f"{self.server.rstrip('/')}/",
             connector=aiohttp.TCPConnector(ssl=self.ssl, limit=connections, keepalive_timeout=80),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             middlewares=self.middlewares,
+            proxy=self.proxy,
         )
 
     @classmethod
     def find(cls, kubeconfig: str | None = None, context: str | None = None) -> "Connection":
-        """Use `kubeconfig`, else $KUBECONFIG, else the pod's service account, else ~/.kube/config.
+        """Use `kubeconfig`, else the files of $KUBECONFIG, else ~/.kube/config, else the pod's service account.
 
         Raises NoConnection saying what was looked for.
         """
-        given = kubeconfig or os.environ.get("KUBECONFIG")
-        if given:
-            return from_kubeconfig(Path(given.split(os.pathsep)[0]), context)
-        if (SERVICE_ACCOUNT / "token").exists():
-            return from_service_account()
+        if kubeconfig:
+            return from_kubeconfig(Path(kubeconfig), context=context)
+        if files := files_named(os.environ.get("KUBECONFIG", "")):
+            return from_kubeconfig(*files, context=context)
         home = Path.home() / ".kube" / "config"
         if home.exists():
-            return from_kubeconfig(home, context)
+            return from_kubeconfig(home, context=context)
+        if (SERVICE_ACCOUNT / "token").exists():
+            return from_service_account()
         raise NoConnection(
             "no API server is known: set KUBECONFIG or --kubeconfig, or run in a pod with a service account"
         )
@@ -85,71 +72,105 @@ def from_service_account() -> Connection:
     host = f"[{host}]" if ":" in host else host
     return Connection(
         server=f"https://{host}:{port}",
-        ssl=ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt")),
+        ssl=_verifying(cafile=str(SERVICE_ACCOUNT / "ca.crt")),
         middlewares=(BearerToken(file=SERVICE_ACCOUNT / "token"),),
         namespace=(SERVICE_ACCOUNT / "namespace").read_text().strip(),
     )
 
 
-def from_kubeconfig(path: Path, context: str | None = None) -> Connection:
-    """Connect as a kubeconfig says: token, token file or client certificate.
+def from_kubeconfig(*files: Path, context: str | None = None) -> Connection:
+    """Connect as kubeconfigs say: with a token, a client certificate, a password or a command that logs in.
 
     Raises NoConnection for a file or a way of logging in that cannot be used.
     """
-    try:
-        config = yaml.safe_load(path.read_text())
-        name = context or config["current-context"]
-        chosen = _named(config, "context", name)
-        cluster = _named(config, "cluster", chosen["cluster"])
-        user = _named(config, "user", chosen["user"])
-        server = cluster["server"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as e:
-        raise NoConnection(f"kubeconfig {path} cannot be used: {e!r}") from e
-    if "exec" in user or "auth-provider" in user:
-        raise NoConnection(
-            f"kubeconfig {path}: user {chosen['user']!r} logs in through a plugin, which is not supported here; "
-            "use a token (kubectl create token) or a client certificate"
-        )
-    here = path.parent
+    chosen = choose(files, context)
+    cluster, server = chosen.cluster, str(chosen.cluster["server"])
+    if urlsplit(server).scheme not in ("https", "http"):
+        raise NoConnection(f"context {chosen.name!r} of the kubeconfig: the server {server!r} is no https:// URL")
+    tls = _tls(chosen)
     return Connection(
-        server=server,
-        ssl=_ssl_context(cluster, user, here),
-        middlewares=_middlewares(user, here),
-        namespace=chosen.get("namespace", "default"),
+        server, tls, _middlewares(chosen, tls), chosen.namespace, _proxy(server, cluster.get("proxy-url"))
     )
 
 
-def _named(config: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
-    for entry in config.get(f"{kind}s") or ():
-        if entry.get("name") == name:
-            found: dict[str, Any] = entry[kind]
-            return found
-    raise KeyError(f"no {kind} named {name!r}")
+def _middlewares(chosen: Chosen, tls: ssl.SSLContext) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+    """Return what a request goes through. Who logs in comes last: it may send the request twice."""
+    name, other = chosen.cluster.get("tls-server-name"), impersonation(chosen.user)
+    found = (ServerName(name) if name else None, other, _login(chosen, tls))
+    return tuple(middleware for middleware in found if middleware is not None)
 
 
-def _middlewares(user: dict[str, Any], here: Path) -> tuple[aiohttp.ClientMiddlewareType, ...]:
-    if "token" in user:
-        return (BearerToken(user["token"]),)
-    if "tokenFile" in user:
-        return (BearerToken(file=here / user["tokenFile"]),)
-    return ()
+def _login(chosen: Chosen, tls: ssl.SSLContext) -> aiohttp.ClientMiddlewareType | None:
+    """Return the user's way of logging in, by kubectl's order of precedence; None: by certificate, or not at all."""
+    user = chosen.user
+    if file := user.get("tokenFile"):
+        return BearerToken(file=Path(file))
+    if token := user.get("token"):
+        return BearerToken(token)
+    if name := user.get("username"):
+        return basic(name, user.get("password") or "")
+    if said := user.get("exec"):
+        return exec_plugin(chosen.user_name, said, chosen.cluster, install=lambda pair: _load_pair(tls, pair.encode()))
+    if "auth-provider" in user:
+        raise NoConnection(
+            f"user {chosen.user_name!r} of the kubeconfig logs in through an auth-provider, which kubectl has given "
+            "up: use its successor, an exec plugin, or a token (kubectl create token)"
+        )
+    return None
 
 
-def _ssl_context(cluster: dict[str, Any], user: dict[str, Any], here: Path) -> ssl.SSLContext:
-    if data := cluster.get("certificate-authority-data"):
-        context = ssl.create_default_context(cadata=base64.b64decode(data).decode())
-    elif file := cluster.get("certificate-authority"):
-        context = ssl.create_default_context(cafile=str(here / file))
-    else:
-        context = ssl.create_default_context()
-    if cluster.get("insecure-skip-tls-verify"):
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if data := user.get("client-certificate-data"):
-        # The ssl module reads key pairs from files only.
-        with tempfile.NamedTemporaryFile() as pair:
-            pair.write(base64.b64decode(data) + b"\n" + base64.b64decode(user["client-key-data"]))
-            pair.flush()
-            context.load_cert_chain(pair.name)
-    elif file := user.get("client-certificate"):
-        context.load_cert_chain(str(here / file), str(here / user["client-key"]))
+def _tls(chosen: Chosen) -> ssl.SSLContext:
+    cluster, user = chosen.cluster, chosen.user
+    try:
+        if cluster.get("insecure-skip-tls-verify"):
+            context = _verifying()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        elif data := cluster.get("certificate-authority-data"):
+            context = _verifying(cadata=base64.b64decode(data).decode())
+        else:
+            context = _verifying(cafile=cluster.get("certificate-authority"))
+        if certificate := _pem(user, "client-certificate"):
+            _load_pair(context, certificate + b"\n" + _pem(user, "client-key"))
+    except (OSError, ValueError) as e:  # ssl.SSLError is an OSError
+        raise NoConnection(f"context {chosen.name!r} of the kubeconfig: a certificate cannot be used: {e}") from e
     return context
+
+
+def _pem(user: Mapping[str, Any], field: str) -> bytes:
+    if data := user.get(f"{field}-data"):
+        return base64.b64decode(data)
+    return Path(user[field]).read_bytes() if user.get(field) else b""
+
+
+def _verifying(**authority: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(**authority)
+    # From Python 3.13 on the default refuses certificates without key identifiers, which many clusters' are.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _load_pair(context: ssl.SSLContext, pem: bytes) -> None:
+    # The ssl module reads key pairs from files only.
+    with tempfile.NamedTemporaryFile() as pair:
+        pair.write(pem)
+        pair.flush()
+        context.load_cert_chain(pair.name)
+
+
+def _proxy(server: str, configured: str | None) -> str | None:
+    """Return the proxy to use: the cluster's own, else the environment's as its NO_PROXY allows."""
+    url = urlsplit(server)
+    if configured:
+        if urlsplit(configured).scheme not in ("http", "https"):
+            raise NoConnection(f"proxy-url {configured!r} of the kubeconfig is not supported: only http and https are")
+        return configured
+    found: Mapping[str, str] = getproxies()
+    host = url.hostname or ""
+    return None if _is_loopback(host) or proxy_bypass(url.netloc) else found.get(url.scheme)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
