@@ -25,7 +25,9 @@ CREATION_ID = f"{GROUP}/creation-id"
 class Part(BaseModel):
     """A frozen piece of a resource: camelCase outside, snake_case inside, unknown fields ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", defer_build=True
+    )
 
 
 def fixed(field: str, *, of: str = "job", **schema: JsonValue) -> JsonDict:

@@ -1,0 +1,3 @@
+from rollup_operator.plugin.main import main
+
+main()

@@ -1,0 +1,166 @@
+"""Stop, start and run: write what is asked of each job, then, if wished, wait for it.
+
+A write is durable once the API server has taken it. A wait only watches: one that ends early undoes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from rollup_operator.kube.client import Body
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.plugin.cluster import Cluster, each
+from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
+from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.owners import gitops_owner, owners
+from rollup_operator.plugin.results import Outcome, Result, failed
+from rollup_operator.plugin.text import command
+from rollup_operator.plugin.waiting import settle
+
+Begin = Callable[[Cluster, JobView], Awaitable[Goal]]
+"""Writes what is asked of a job, and returns what to wait for. Raises Failure."""
+
+
+async def stop(cluster: Cluster, job: JobView) -> Goal:
+    """Ask for a stop. A job that is being deleted stops by itself."""
+    return Stopped(job if job.deleting else await cluster.ask(job, DesiredState.STOPPED))
+
+
+async def start(cluster: Cluster, job: JobView) -> Goal:
+    """Ask for a start."""
+    if job.deleting:
+        raise Failure(Code.FAILED, "Deleting", "it is being deleted: create it anew once it is gone")
+    return Started(await cluster.ask(job, DesiredState.STARTED))
+
+
+async def run(cluster: Cluster, job: JobView) -> Goal:
+    """Ask for a run now, which only a started job can do."""
+    if job.deleting:
+        raise Failure(Code.FAILED, "Deleting", "it is being deleted")
+    if job.desired is DesiredState.STOPPED:
+        raise Failure(
+            Code.FAILED,
+            "Stopped",
+            f"it is asked to be stopped, and runs only when started: {command('start', *job.key)}",
+        )
+    value = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return Ran(await cluster.request_run(job, value))
+
+
+VERBS: Mapping[str, Begin] = {"stop": stop, "start": start, "run": run}
+
+
+@dataclass
+class Action:
+    """One command over some jobs. `goals` and `results` fill while `carry_out` goes on."""
+
+    verb: str
+    names: Sequence[str] | None
+    """None: all jobs of the namespace."""
+    wait: float | None
+    """Seconds; None: do not wait. They count from the beginning of `carry_out`; the writes are not cut short."""
+    heard: Callable[["Action"], None] = lambda _: None
+    """Called when there is something to wait for, and with each piece of news."""
+
+    def __post_init__(self) -> None:
+        self.goals: dict[str, Goal] = {}
+        self._failures: dict[str, Result] = {}
+        self._warnings: dict[str, str] = {}
+        self._order: list[str] = []
+
+    @property
+    def open(self) -> list[Goal]:
+        """Return what is still waited for."""
+        return [goal for goal in self.goals.values() if goal.end is End.PENDING]
+
+    async def carry_out(self, cluster: Cluster) -> list[Result]:
+        """Do it. Returns one result for each job, in the order of the names. Raises Failure when nothing was done."""
+        deadline = asyncio.get_running_loop().time() + (self.wait or 0.0)
+        bodies: Sequence[Body | Failure]
+        if self.names is None:
+            bodies = await cluster.jobs()
+            self._order = [body["metadata"]["name"] for body in bodies]
+        else:
+            self._order = list(dict.fromkeys(self.names))
+            bodies = await cluster.find_each(self._order)
+        found = dict(zip(self._order, bodies, strict=True))
+        await each(lambda name: self._begin(cluster, name, found[name]), self._order)
+        if self.wait is not None and self.open:
+            self.heard(self)
+            await settle(cluster, list(self.goals.values()), deadline, lambda: self.heard(self))
+        return self.results(cluster.namespace)
+
+    async def _begin(self, cluster: Cluster, name: str, body: Body | Failure) -> None:
+        try:
+            if isinstance(body, Failure):
+                raise body
+            self.goals[name] = await VERBS[self.verb](cluster, JobView.of(body))
+            if self.verb != "run":
+                self._warnings[name] = _warning(body, self.goals[name])
+        except Failure as e:
+            if self.names is None and e.code is Code.NOT_FOUND:
+                self._order.remove(name)  # it was deleted between the list and the write: there are the others
+            else:
+                self._failures[name] = failed(cluster.namespace, name, e)
+
+    def results(self, namespace: str, *, interrupted: bool = False) -> list[Result]:
+        """Return what has become of each job so far; `interrupted`: nothing more will."""
+        return [self._result(namespace, name, interrupted) for name in self._order]
+
+    def _result(self, namespace: str, name: str, interrupted: bool) -> Result:
+        if name in self._failures:
+            return self._failures[name]
+        goal = self.goals.get(name)
+        if goal is None:
+            message = f"interrupted: it is not known whether the {self.verb} was asked"
+            return Result(namespace, name, Outcome.FAILED, message, Code.INTERRUPTED, "Interrupted")
+        result = Result(namespace, name, Outcome.DONE, goal.done, job=goal.newest, warning=self._warnings.get(name, ""))
+
+        def ended(outcome: Outcome, code: Code, message: str) -> Result:
+            reason = outcome.value if code is not Code.DONE else ""
+            return replace(result, outcome=outcome, code=code, reason=reason, message=message)
+
+        match goal.end:
+            case End.DONE if isinstance(goal, Ran):
+                return replace(result, message=f"{goal.done}: {goal.why}" if goal.why else goal.done)
+            case End.DONE:
+                return replace(result, warning="; ".join(filter(None, (result.warning, goal.why))))
+            case End.OVERTAKEN:
+                return ended(Outcome.OVERTAKEN, Code.OVERTAKEN, goal.why)
+            case End.FAILED:
+                return ended(Outcome.FAILED, Code.FAILED, goal.why)
+            case End.GONE if isinstance(goal, Stopped) and (self.names is None or goal.newest.deleting):
+                return ended(Outcome.DELETED, Code.DONE, "deleted: nothing of it runs any more")
+            case End.GONE:
+                return ended(Outcome.DELETED, Code.NOT_FOUND, "it was deleted meanwhile")
+            case _ if interrupted:
+                return ended(Outcome.RECORDED, Code.INTERRUPTED, f"interrupted; the {self.verb} stands")
+            case _ if self.wait is not None:
+                return ended(Outcome.TIMED_OUT, Code.TIMED_OUT, _timed_out(goal, self.verb, self.wait))
+            case _ if goal.newest.deleting:
+                return ended(Outcome.RECORDED, Code.DONE, "is being deleted, which stops it")
+            case _:
+                return ended(Outcome.RECORDED, Code.DONE, goal.recorded)
+
+
+def _timed_out(goal: Goal, verb: str, wait: float) -> str:
+    job, status = goal.newest, goal.newest.status
+    text = f"not {goal.done} within {wait:g}s; its state is {status.state or 'unknown'}. The {verb} stands"
+    if status.observed_generation < job.generation:
+        text += (
+            f", but no operator has seen it yet (generation {job.generation}, observed {status.observed_generation})"
+        )
+    return f"{text}: {command('explain', *job.key)}"
+
+
+def _warning(before: Body, goal: Goal) -> str:
+    """Warn where Git owned the state before the write: it will write it again."""
+    manager = gitops_owner(owners(before))
+    if manager is None or before.get("spec", {}).get("desiredState") == goal.newest.raw_spec.get("desiredState"):
+        return ""
+    return (
+        f"{manager} sets spec.desiredState from Git, so its next sync may undo this: change it in Git, or leave "
+        "desiredState out there"
+    )

@@ -1,0 +1,196 @@
+"""The jobs of a namespace as the caller may see and change them. What the API server refuses becomes a Failure."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rollup_operator.kube.asking import ask, request_run
+from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError, NotFound, Unreachable
+from rollup_operator.kube.connection import Connection, NoConnection
+from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.plugin.outcome import Code, Failure
+
+MANAGER = "kubectl-rollup"
+"""Owner of spec.desiredState in metadata.managedFields after a stop or start of the plugin."""
+
+AT_ONCE = 16
+"""Requests in flight for many jobs."""
+
+LOOKS = 4
+"""How often to look again when a job is deleted and created anew under our hands."""
+
+_TYPE = re.compile(r"(rj|rollupjobs?(\.rollup-operator\.dev)?)/")
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+T = TypeVar("T")
+Where = tuple[str | None, str | None, str | None]
+"""Kubeconfig, context and namespace, as the command line has them."""
+
+
+@dataclass
+class Cluster:
+    """One namespace of a cluster. Every method may raise Failure."""
+
+    kube: KubeClient
+    namespace: str
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, where: Where, *, timeout: float = 15.0) -> "AsyncIterator[Cluster]":
+        """Connect as the caller's kubeconfig says. Nothing is sent yet."""
+        kubeconfig, context, namespace = where
+        try:
+            connection = Connection.find(kubeconfig, context)
+        except NoConnection as e:
+            raise Failure(Code.USAGE, "NoConnection", str(e)) from e
+        if namespace is not None and not _NAME.fullmatch(namespace):
+            raise Failure(Code.USAGE, "Usage", f"{namespace!r} cannot be the name of a namespace")
+        async with KubeClient(connection, connections=4 * AT_ONCE, timeout=timeout) as kube:
+            yield cls(kube, namespace or connection.namespace)
+
+    async def find(self, name: str) -> Body:
+        """Return the job of that name."""
+        try:
+            return await self.kube.get(jobs_path(self.namespace, name))
+        except KubeError as e:
+            raise failure(e, "get", name, self.namespace) from e
+
+    async def find_each(self, names: Iterable[str]) -> list[Body | Failure]:
+        """Return the job of each name, or why not."""
+
+        async def one(name: str) -> Body | Failure:
+            try:
+                return await self.find(name)
+            except Failure as e:
+                return e
+
+        return await each(one, names)
+
+    async def jobs(self, *, everywhere: bool = False) -> list[Body]:
+        """Return all jobs, of all namespaces if so wished, in order of their names."""
+        found: list[Body] = []
+        try:
+            async for page in self.kube.pages(jobs_path(None if everywhere else self.namespace)):
+                found += page["items"]
+        except KubeError as e:
+            raise failure(e, "list") from e
+        found.sort(key=lambda body: (body["metadata"]["namespace"], body["metadata"]["name"]))
+        return found
+
+    def follow(self, name: str | None, since: str) -> AsyncGenerator[tuple[str, Body], None]:
+        """Yield what changes in one job, or in all, until the server ends it. Raises KubeError. To be closed."""
+        selector = {"fieldSelector": f"metadata.name={name}"} if name is not None else {}
+        return self.kube.watch(jobs_path(self.namespace), since=since, **selector)
+
+    async def ask(self, job: JobView, state: DesiredState) -> JobView:
+        """Ask the job for a state: durable once this returns. Returns the job as it is then.
+
+        Where the answer of a write was lost, one look tells whether what was asked stands.
+        """
+        return await self._write(
+            job,
+            lambda job: ask(self.kube, job, state, manager=MANAGER),
+            lambda now: now.desired is state,
+        )
+
+    async def request_run(self, job: JobView, value: str) -> JobView:
+        """Ask the job for a run now. Returns the job as it is then."""
+        return await self._write(
+            job,
+            lambda job: request_run(self.kube, job, value, manager=MANAGER),
+            lambda now: now.run_request == value,
+        )
+
+    async def _write(
+        self, job: JobView, write: Callable[[JobView], Awaitable[Body]], stands: Callable[[JobView], bool]
+    ) -> JobView:
+        for _ in range(LOOKS):
+            try:
+                return JobView.of(await write(job))
+            except Conflict:
+                job = JobView.of(await self.find(job.name))
+            except KubeError as e:
+                lost = e.sent if isinstance(e, Unreachable) else e.status >= 500
+                if not lost:
+                    raise failure(e, "patch", job.name, self.namespace) from e
+                with contextlib.suppress(Failure):
+                    now = JobView.of(await self.find(job.name))
+                    if now.uid == job.uid and stands(now):
+                        return now
+                raise Failure(
+                    Code.FAILED,
+                    "OutcomeUnknown",
+                    f"it is not known whether the write was carried out: look: {e.message}",
+                ) from e
+        raise Failure(Code.FAILED, "Replaced", "it keeps being deleted and created anew; nothing was changed")
+
+    async def events(self, uid: str) -> list[Body] | None:
+        """Return the events about an object, oldest first; None where the caller may not read them."""
+        path = f"/api/v1/namespaces/{self.namespace}/events"
+        try:
+            items = (await self.kube.get(path, fieldSelector=f"involvedObject.uid={uid}"))["items"]
+        except KubeError:
+            return None
+        return sorted(items, key=lambda event: int(event["metadata"]["resourceVersion"]))
+
+    async def store(self, name: str) -> tuple[Body | None, bool]:
+        """Return the RollupStore, and whether the caller may know: (None, True) means there is none."""
+        try:
+            return await self.kube.get(stores_path(self.namespace, name)), True
+        except NotFound:
+            return None, True
+        except KubeError:
+            return None, False
+
+    async def names(self) -> list[str]:
+        """Return the names of the namespace's jobs, for completion."""
+        found = []
+        async for page in self.kube.pages(jobs_path(self.namespace), metadata_only=True):
+            found += [item["metadata"]["name"] for item in page["items"]]
+        return found
+
+    async def namespaces(self) -> list[str]:
+        """Return the names of all namespaces, for completion."""
+        return [item["metadata"]["name"] for item in (await self.kube.get("/api/v1/namespaces"))["items"]]
+
+
+def name_of(word: str) -> str:
+    """Return the name of a job as it was typed: `flights`, `rj/flights`. Raises Failure for what can be no name."""
+    name = word[found.end() :] if (found := _TYPE.match(word)) else word
+    if not _NAME.fullmatch(name):
+        raise Failure(Code.USAGE, "Usage", f"{word!r} cannot be the name of a job: use the resource's, not its jobId")
+    return name
+
+
+async def each(work: Callable[[str], Awaitable[T]], names: Iterable[str]) -> list[T]:
+    """Do the same for each name, some at once, and return what came of it in order."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> T:
+        async with turns:
+            return await work(name)
+
+    return list(await asyncio.gather(*(one(name) for name in names)))
+
+
+def failure(error: KubeError, verb: str, name: str = "", namespace: str = "") -> Failure:
+    """Say what the API server's refusal means, and what to do."""
+    if error.status == 404 and name and f'"{name}"' in error.message:
+        return Failure(Code.NOT_FOUND, "NotFound", f"there is no such job in namespace {namespace}")
+    if error.status == 404:
+        return Failure(
+            Code.FAILED, "NotInstalled", "the API server knows no RollupJobs: install rollup-operator's CRDs (crds/)"
+        )
+    if error.status == 403:
+        cure = f"ask for the verb {verb} on rollupjobs.rollup-operator.dev"
+        return Failure(Code.FAILED, "Forbidden", f"{error.message}: {cure}")
+    if error.status == 401:
+        return Failure(Code.FAILED, "Unauthorized", "the API server does not know you: log in anew (401 Unauthorized)")
+    if isinstance(error, Unreachable):
+        return Failure(Code.FAILED, "Unreachable", error.message)
+    return Failure(Code.FAILED, error.reason, error.message)

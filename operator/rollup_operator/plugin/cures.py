@@ -1,0 +1,49 @@
+"""What helps against each reason for which a job is not ready."""
+
+from collections.abc import Mapping
+
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.reader import JobView
+
+CURES: Mapping[Reason, str] = {
+    Reason.DRAIN_TIMEOUT: (
+        "Look at what it waits for in store {store!r}. The halt goes on by itself and is never given up."
+    ),
+    Reason.INVALID_SPEC: (
+        "Mend the fields that are named; it then goes on by itself. An immutable field needs a new job: delete this "
+        "one and create it anew. A stop works whatever the spec says."
+    ),
+    Reason.STORE_NOT_FOUND: ("Create the RollupStore {store!r} in namespace {namespace}: the job goes on by itself."),
+    Reason.STORE_UNAVAILABLE: (
+        "See whether the store answers, or who holds its file: kubectl get rollupstore {store} -n {namespace} -o yaml"
+    ),
+    Reason.SOURCE_NOT_FOUND: (
+        "Bring the table or the files that spec.indexPattern {pattern!r} means; for a run at once: "
+        "kubectl rollup run {name} -n {namespace}"
+    ),
+    Reason.SOURCE_INVALID: (
+        "Mend the source so that it has the fields that the spec names, or delete the job and create it with other "
+        "fields; for a run at once: kubectl rollup run {name} -n {namespace}"
+    ),
+    Reason.FORBIDDEN_SOURCE: (
+        "spec.indexPattern {pattern!r} must stay within the namespace's data folder: delete the job and create it with "
+        "another pattern."
+    ),
+    Reason.JOB_ID_TAKEN: ("Delete the other job, or delete this one and create it with another jobId or rollupIndex."),
+    Reason.CONFIG_CHANGED: (
+        "Delete the job and create it with another jobId or rollupIndex, or with the groups and metrics that the "
+        "documents there were made with."
+    ),
+    Reason.TARGET_REPLACED: (
+        "Delete the job and create it with another rollupIndex, or bring back the index that its position belongs to."
+    ),
+    Reason.FENCED: "See whether two operators run on this store. The next run takes the claim back.",
+    Reason.RUN_FAILED: "The operator's log has more. For a run at once: kubectl rollup run {name} -n {namespace}",
+}
+
+
+def cure_of(reason: str, job: JobView) -> str:
+    """Return what helps; empty where nothing needs to be done, or nobody knows."""
+    text = next((cure for known, cure in CURES.items() if known == reason), "")
+    pattern = job.raw_spec.get("indexPattern", "")
+    return text.format(name=job.name, namespace=job.namespace, store=job.store_name, pattern=pattern)

@@ -1,0 +1,278 @@
+"""Why is a job as it is, what does it wait for, and what helps? Pure: from what the API server shows, to sentences."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from rollup_operator.model.base import DRAIN_FINALIZER
+from rollup_operator.model.conditions import READY, RECONCILING, STALLED, Reason
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import Outcome, State
+from rollup_operator.plugin.cures import cure_of
+from rollup_operator.plugin.goals import condition
+from rollup_operator.plugin.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners
+from rollup_operator.plugin.text import ago, ahead, command, duration, moment
+
+PATIENCE = 10.0
+"""Seconds that an operator may take to look at a change before it is doubted that there is one."""
+
+OVERDUE = 60.0
+"""Seconds after a tick until it is doubted that an operator runs. A run may wait for one of the store's places."""
+
+SILENCE = 90.0
+"""Seconds without a report of a long run, which reports every 30, until that is doubted."""
+
+RECENT = timedelta(hours=1)
+NO_OPERATOR = (
+    "See whether the operator runs, whether it watches this namespace (ROLLUP_NAMESPACES), and what its log says"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One thing to know, or, with `cure`, to do."""
+
+    text: str
+    cure: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the API server shows of a job and around it, at one moment."""
+
+    body: Mapping[str, Any]
+    store: Mapping[str, Any] | None = None
+    """The RollupStore that it names; None: there is none, or nobody may know."""
+    store_known: bool = True
+    """Whether the caller may know."""
+    events: Sequence[Mapping[str, Any]] = ()
+    """About the job, oldest first."""
+
+
+def explain(seen: Seen, now: datetime) -> list[Sentence]:
+    """Say why the job is as it is, the main thing first, with what helps after each thing that is wrong."""
+    return list(_Explanation(seen, now).sentences())
+
+
+class _Explanation:
+    def __init__(self, seen: Seen, now: datetime) -> None:
+        self.seen, self.now = seen, now
+        self.body = seen.body
+        self.job = JobView.of(seen.body)
+        self.status = self.job.status
+        self.ready = condition(self.job, READY)
+        self.behind = self.status.observed_generation < self.job.generation
+
+    def sentences(self) -> Iterator[Sentence]:
+        if self.job.deleting:
+            yield from self._deletion()
+        elif self.behind:
+            yield from self._unseen()
+        else:
+            yield from self._state()
+        yield from self._trouble()
+        yield from self._store()
+        if not self.job.deleting:
+            yield from self._last_run()
+            yield from self._request()
+            yield from self._ownership()
+        yield from self._events()
+
+    # Where it is
+
+    def _deletion(self) -> Iterator[Sentence]:
+        when = moment(self.body["metadata"].get("deletionTimestamp"))
+        yield Sentence(f"It is being deleted, asked {ago(when, self.now)}.")
+        if self.job.has_drain_finalizer:
+            yield Sentence(
+                f"The finalizer {DRAIN_FINALIZER} holds it until nothing of it runs, its claim is released and, with "
+                "deletionPolicy Delete, its documents are gone."
+            )
+        others = [name for name in self.job.finalizers if name != DRAIN_FINALIZER]
+        if others:
+            yield Sentence(f"{_listed(others)} {'holds' if len(others) == 1 else 'hold'} it too, which is not ours.")
+            yield Sentence("See who set that finalizer: the operator neither sets nor removes it.", cure=True)
+        if not self.job.has_drain_finalizer:
+            return
+        if self.behind and when is not None and self._is_long(when, PATIENCE):
+            yield Sentence("No operator seems to run: nobody has looked at the deletion yet.")
+            yield Sentence(f"{NO_OPERATOR}. For an uninstall without one: rollup-operator release --yes", cure=True)
+        elif self.status.state is State.ABORTING and self.ready is not None:
+            yield Sentence(f"It waits: {self.ready.message}.")
+
+    def _unseen(self) -> Iterator[Sentence]:
+        never = self.status.observed_generation < 0
+        when = moment(self.body["metadata"].get("creationTimestamp")) if never else changed_at(self.body)
+        what = f"It was created {ago(when, self.now)}" if never else f"It was changed {ago(when, self.now)}"
+        if when is None:
+            what = "It was changed"
+        if when is not None and not self._is_long(when, PATIENCE):
+            yield Sentence(f"{what}, and the operator has not looked at that yet.")
+            return
+        generations = f"generation {self.job.generation}, observed {self.status.observed_generation}"
+        yield Sentence(f"{what}, and no operator seems to run: nobody has looked at that yet ({generations}).")
+        if not never:
+            yield Sentence(f"So its state, {self.status.state}, is what was true before.")
+        asked = "What is asked stands, and happens once an operator runs."
+        yield Sentence(f"{asked} {NO_OPERATOR}.", cure=True)
+
+    def _state(self) -> Iterator[Sentence]:
+        asked = self.job.desired
+        match self.status.state:
+            case State.STOPPED if asked is DesiredState.STARTED:
+                yield Sentence("A start is asked for, and it cannot begin.")
+            case State.STOPPED if not self.job.ever_asked:
+                yield Sentence("It was never started: spec.desiredState has never been set, and a new job is stopped.")
+                yield Sentence(f"Start it: {command('start', *self.job.key)}", cure=True)
+            case State.STOPPED:
+                yield Sentence(f"It is stopped, as {self._who()} asked: nothing of it is in flight.")
+            case State.STARTED if asked is DesiredState.STARTED:
+                yield from self._waits_for_tick()
+            case State.INDEXING if asked is DesiredState.STARTED:
+                yield from self._indexing()
+            case State.STOPPING:
+                yield from self._stopping()
+            case state:
+                yield Sentence(f"It is {state}, while {asked} is asked: the operator is about to change that.")
+
+    def _waits_for_tick(self) -> Iterator[Sentence]:
+        tick = moment(self.status.next_run_time)
+        if tick is None:
+            yield Sentence("It is started, but its schedule never comes again.")
+            yield Sentence("Change spec.cron, in UTC and with seconds first.", cure=True)
+            return
+        when = f"the tick of spec.cron at {self.status.next_run_time} ({ahead(tick, self.now)})"
+        if self._is_long(tick, OVERDUE):
+            yield Sentence(
+                f"It is started, but {when} has passed and nothing has come of it: no operator seems to run."
+            )
+            yield Sentence(f"{NO_OPERATOR}.", cure=True)
+        else:
+            yield Sentence(f"It is started, and waits for {when}.")
+
+    def _indexing(self) -> Iterator[Sentence]:
+        reported = changed_at(self.body, status=True)
+        doing = f": {self.ready.message}" if self.ready is not None and self.ready.message else ""
+        since = f", as reported {ago(reported, self.now)}" if reported is not None else ""
+        yield Sentence(f"A run is under way{since}{doing}.")
+        if reported is not None and self._is_long(reported, SILENCE):
+            yield Sentence(f"A long run reports every 30s, and this one has not for {self._for(reported)}.")
+            yield Sentence(f"{NO_OPERATOR}.", cure=True)
+
+    def _stopping(self) -> Iterator[Sentence]:
+        since = moment(self.ready.last_transition_time) if self.ready is not None else None
+        began = "" if since is None else f" for {self._for(since)}"
+        if self.job.desired is DesiredState.STARTED:
+            yield Sentence(f"A stop has been going on{began}; a start was asked since, and follows it.")
+        else:
+            yield Sentence(f"It has been stopping{began}, as {self._who()} asked.")
+        if self.ready is None or self.ready.reason == Reason.STOPPING:
+            yield Sentence("What is in flight ends first: the page being written is finished and committed.")
+
+    def _who(self) -> str:
+        found = owners(self.body)
+        if not found:
+            return "spec.desiredState" if "desiredState" in self.job.raw_spec else "status.desiredState recalls was"
+        newest = found[0]
+        return f"{newest.manager} ({ago(newest.time, self.now)})" if newest.time is not None else newest.manager
+
+    # What is wrong
+
+    def _trouble(self) -> Iterator[Sentence]:
+        stuck = condition(self.job, STALLED) or condition(self.job, RECONCILING)
+        if stuck is None or (stuck.reason in (Reason.STOPPING, Reason.DELETING)):
+            return
+        since = moment(stuck.last_transition_time)
+        retried = "it needs a change" if stuck.type == STALLED else "it is tried again by itself"
+        old = ", as of an earlier version of the spec" if stuck.observed_generation < self.job.generation else ""
+        yield Sentence(f"{stuck.reason} for {self._for(since)}{old}; {retried}. {_sentence(stuck.message)}")
+        if cure := cure_of(stuck.reason, self.job):
+            yield Sentence(cure, cure=True)
+
+    def _store(self) -> Iterator[Sentence]:
+        if not self.seen.store_known:
+            return
+        name = self.job.store_name
+        missing = self.ready is not None and self.ready.reason == Reason.STORE_NOT_FOUND
+        if self.seen.store is None:
+            if not missing:
+                yield Sentence(f"There is no RollupStore {name!r} in this namespace, which its next run needs.")
+                yield Sentence(cure_of(Reason.STORE_NOT_FOUND, self.job), cure=True)
+            return
+        if missing:
+            yield Sentence(f"RollupStore {name!r} exists by now: the job is looked at again soon.")
+        conditions = (self.seen.store.get("status") or {}).get("conditions") or ()
+        bad = next((c for c in conditions if c.get("type") == READY and c.get("status") == "False"), None)
+        if bad is not None:
+            yield Sentence(
+                f"RollupStore {name!r} is not ready: {bad.get('reason')}: {_sentence(bad.get('message', ''))}"
+            )
+
+    def _last_run(self) -> Iterator[Sentence]:
+        last = self.status.last_run
+        told = self.ready is not None and self.ready.status == "False"
+        if last is None or last.outcome in (Outcome.COMPLETED, Outcome.HALTED) or told:
+            return
+        when = ago(moment(last.end_time), self.now)
+        yield Sentence(f"Its last run, ended {when}, {last.outcome.lower()}: {_sentence(last.message)}")
+
+    def _request(self) -> Iterator[Sentence]:
+        request = self.job.run_request
+        if request is None or request == self.status.last_handled_run_request:
+            return
+        yield Sentence(f"A run was requested ({request}), and that has not been handled yet.")
+        if self.job.desired is DesiredState.STOPPED:
+            yield Sentence(f"A stopped job does not run: {command('start', *self.job.key)}", cure=True)
+
+    def _ownership(self) -> Iterator[Sentence]:
+        asked = self.job.raw_spec.get("desiredState")
+        cure = "Change it there, or leave desiredState out of the manifest, so that others may set it."
+        if (manager := gitops_owner(owners(self.body))) is not None:
+            yield Sentence(
+                f"Git owns spec.desiredState, by {manager}: a stop or start by other means is undone at its next sync."
+            )
+            yield Sentence(cure, cure=True)
+            return
+        applied = applied_state(self.body)
+        if asked is not None and applied is not None and applied != asked:
+            yield Sentence(
+                f"The manifest that was applied last says desiredState: {applied}, so applying it again undoes the "
+                f"{asked} of now (annotation {LAST_APPLIED})."
+            )
+            yield Sentence(cure, cure=True)
+
+    def _events(self) -> Iterator[Sentence]:
+        told = {c.reason for c in self.status.conditions}
+        newest: dict[str, Mapping[str, Any]] = {}
+        for event in self.seen.events:
+            if event.get("type") == "Warning" and event.get("reason") not in told:
+                newest[str(event.get("reason"))] = event
+        for reason, event in newest.items():
+            when = _time_of(event)
+            if when is not None and self.now - when < RECENT:
+                yield Sentence(f"{ago(when, self.now)}: {reason}: {_sentence(str(event.get('message', '')))}")
+
+    def _is_long(self, since: datetime, seconds: float) -> bool:
+        return (self.now - since).total_seconds() > seconds
+
+    def _for(self, since: datetime | None) -> str:
+        return "some time" if since is None else duration((self.now - since).total_seconds())
+
+
+def _time_of(event: Mapping[str, Any]) -> datetime | None:
+    series = event.get("series") or {}
+    for text in (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")):
+        if (when := moment(text)) is not None:
+            return when
+    return moment(event["metadata"].get("creationTimestamp"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"The finalizer {names[0]}" if len(names) == 1 else f"The finalizers {', '.join(names)}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) or not text else f"{text}."

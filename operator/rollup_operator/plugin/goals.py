@@ -1,0 +1,149 @@
+"""What a command waits for, one goal for each job: pure judgements of the bodies that a watch shows, in their order."""
+
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+from rollup_operator.model.conditions import READY, STALLED, Reason
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import Condition, Outcome, State
+from rollup_operator.model.stopping import Verdict, judge
+
+
+class End(Enum):
+    """How a wait ended, or that it has not."""
+
+    PENDING = auto()
+    DONE = auto()
+    OVERTAKEN = auto()
+    GONE = auto()
+    FAILED = auto()
+
+
+class Goal:
+    """What one job is to come to. `answer` is the job as the write left it; the first end other than PENDING stands."""
+
+    aim: ClassVar[str]
+    """As in `to …`."""
+    recorded: ClassVar[str]
+    done: ClassVar[str]
+
+    def __init__(self, answer: JobView) -> None:
+        self.asked = answer.generation
+        self.newest = answer
+        self.end = End.PENDING
+        self.why = ""
+        """What to add to the end: why it failed, or what to know of a success."""
+        self.end = self._judge(answer)
+
+    def hear(self, body: JobView | None) -> End:
+        """Take the next body, or None for a job that is gone; one older than the newest is dropped."""
+        if self.end is not End.PENDING:
+            return self.end
+        if body is None or body.uid != self.newest.uid:
+            self.end = End.GONE
+        elif body.age >= self.newest.age:
+            self.newest = body
+            self.end = self._judge(body)
+        return self.end
+
+    def fail(self, why: str) -> None:
+        """End the wait: it cannot go on."""
+        if self.end is End.PENDING:
+            self.end, self.why = End.FAILED, why
+
+    def _judge(self, body: JobView) -> End:
+        raise NotImplementedError
+
+
+class Stopped(Goal):
+    """The job is quiet, as of this stop: the endpoint's own judgement."""
+
+    aim, recorded, done = "to stop", "asked to stop", "stopped"
+
+    def _judge(self, body: JobView) -> End:
+        verdict = judge(body, self.newest.uid, self.asked)
+        if verdict is Verdict.OVERTAKEN:
+            self.why = f"a newer start (generation {body.generation}) has overtaken this stop (generation {self.asked})"
+        return {Verdict.STOPPED: End.DONE, Verdict.OVERTAKEN: End.OVERTAKEN}.get(verdict, End.PENDING)
+
+
+class Started(Goal):
+    """The job has accepted the start: it runs at its next tick, or does so now."""
+
+    aim, recorded, done = "to start", "asked to start", "started"
+
+    def _judge(self, body: JobView) -> End:
+        if body.deleting:
+            self.why = "it is being deleted"
+            return End.FAILED
+        if body.desired is DesiredState.STOPPED:
+            if body.generation <= self.asked:
+                return End.PENDING
+            self.why = f"a newer stop (generation {body.generation}) has overtaken this start (generation {self.asked})"
+            return End.OVERTAKEN
+        if body.status.observed_generation < self.asked:
+            return End.PENDING
+        if body.status.state in (State.STARTED, State.INDEXING):
+            ready = condition(body, READY)
+            if ready is not None and ready.status == "False":
+                self.why = f"it is not ready: {ready.reason}: {ready.message}"
+            return End.DONE
+        if (stalled := condition(body, STALLED)) is not None:
+            self.why = f"{stalled.reason}: {stalled.message}"
+            return End.FAILED
+        return End.PENDING
+
+
+class Ran(Goal):
+    """A run that began at the request, or was under way when it came, has ended."""
+
+    aim, recorded, done = "to run", "asked to run", "ran"
+
+    def __init__(self, answer: JobView) -> None:
+        self._request = answer.run_request
+        self._before = _runs(answer)
+        super().__init__(answer)
+
+    def _judge(self, body: JobView) -> End:
+        status = body.status
+        if status.last_handled_run_request != self._request:
+            # What ends before the request is seen is another run.
+            self._before = _runs(body)
+            return self._hopeless(body)
+        if status.state is State.INDEXING:
+            return End.PENDING
+        if _runs(body) == self._before:
+            return self._hopeless(body)
+        last = status.last_run
+        self.why = last.message if last is not None else ""
+        if last is not None and last.outcome is Outcome.HALTED:
+            self.why = f"it was stopped meanwhile: {self.why}"
+            return End.OVERTAKEN
+        return End.DONE if last is None or last.outcome is Outcome.COMPLETED else End.FAILED
+
+    def _hopeless(self, body: JobView) -> End:
+        """End the wait where no run can come of the request."""
+        if body.deleting:
+            self.why = "it is being deleted"
+            return End.FAILED
+        if body.desired is DesiredState.STOPPED and body.generation > self.asked:
+            self.why = f"a stop (generation {body.generation}) came first"
+            return End.OVERTAKEN
+        stalled = condition(body, STALLED)
+        current = body.status.observed_generation >= body.generation
+        if stalled is not None and stalled.reason == Reason.INVALID_SPEC and current:
+            self.why = f"{stalled.reason}: {stalled.message}"
+            return End.FAILED
+        return End.PENDING
+
+
+def condition(body: JobView, type_: str) -> Condition | None:
+    """Return the condition of that type, None where it is not shown."""
+    return next((c for c in body.status.conditions if c.type == type_), None)
+
+
+def _runs(body: JobView) -> Any:
+    """Return what differs after a run."""
+    status = body.status
+    return status.last_run, status.stats.trigger_count if status.stats is not None else 0

@@ -1,0 +1,262 @@
+"""The `kubectl-rollup` command, which kubectl runs as `kubectl rollup`. Heavy imports wait until they are needed."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from rollup_operator.plugin.completion import PROGRAM, VARIABLE, job_names, namespace_names, script
+from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.output import Format, Output
+from rollup_operator.plugin.text import seconds_of
+
+HELP = """Stop, start, run and understand rollup jobs, with the rights of your kubeconfig.
+
+`stopped` means quiet: nothing of the job is in flight any more. A stop is durable once the API server has taken it, \
+whoever waits for it and for how long.
+
+Exit codes, of several jobs the one that all failures share, else 1:
+
+0  done
+
+1  refused, or failed
+
+2  the command line or the kubeconfig cannot be used; nothing was done
+
+3  timed out; what was asked stands
+
+4  overtaken: somebody has asked for the opposite since
+
+5  not found, or deleted meanwhile
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=HELP,
+)
+
+
+class Shell(StrEnum):
+    """Shells that can complete words."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+class Listing(StrEnum):
+    """What -o of `get` takes."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", autocompletion=job_names, help="Names of jobs.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=job_names, help="Name of the job.")]
+Kubeconfig = Annotated[
+    str | None, typer.Option(help="Kubeconfig file. Default: as kubectl: $KUBECONFIG, ~/.kube/config.")
+]
+Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig. Default: the current one.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", autocompletion=namespace_names, help="Default: the context's namespace."),
+]
+Form = Annotated[Format, typer.Option("--output", "-o", help="How to write the result.")]
+All = Annotated[bool, typer.Option("--all", help="All jobs of the namespace.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when it is so, or when the time is over.")]
+Timeout = Annotated[
+    str | None,
+    typer.Option(help="How long --wait waits: 90s, 1m30s; 0: one look. A timeout undoes nothing. [default: 30s]"),
+]
+
+
+@app.command()
+def stop(
+    names: Names = None,
+    everything: All = False,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Stop jobs: what is being written is finished, nothing more begins. With --wait, return when they are quiet."""
+    seconds = _seconds(wait, timeout)
+    return _act("stop", _chosen(names, everything), seconds, (kubeconfig, context, namespace), output)
+
+
+@app.command()
+def start(
+    names: Names = None,
+    everything: All = False,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Start jobs: they run at the next tick of their schedule. With --wait, return when the operator has seen it."""
+    seconds = _seconds(wait, timeout)
+    return _act("start", _chosen(names, everything), seconds, (kubeconfig, context, namespace), output)
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", autocompletion=job_names, help="Names of jobs.")],
+    wait: Wait = False,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Run started jobs now, not only at the next tick. With --wait, return when that run has ended."""
+    return _act("run", names, _seconds(wait, timeout), (kubeconfig, context, namespace), output)
+
+
+@app.command()
+def get(
+    names: Names = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Jobs of all namespaces.")] = False,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Annotated[Listing, typer.Option("--output", "-o", help="How to write the jobs.")] = Listing.TABLE,
+) -> int:
+    """List jobs."""
+    from rollup_operator.plugin import reading  # noqa: PLC0415
+
+    if names and all_namespaces:
+        raise Failure(Code.USAGE, "Usage", "a name means one namespace: leave out -A, or the names")
+    where, written = (kubeconfig, context, namespace), Output("get", output.value)
+    return _run(reading.get(where, written, names or (), everywhere=all_namespaces))
+
+
+@app.command()
+def status(
+    name: Name,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Show all that is known of one job: state, conditions, position, runs, and who asked for what."""
+    from rollup_operator.plugin import reading  # noqa: PLC0415
+
+    return _run(reading.status((kubeconfig, context, namespace), Output("status", output), name))
+
+
+@app.command()
+def explain(
+    name: Name,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Say why a job is as it is, what it waits for, and what helps."""
+    from rollup_operator.plugin import reading  # noqa: PLC0415
+
+    return _run(reading.explain((kubeconfig, context, namespace), Output("explain", output), name))
+
+
+@app.command()
+def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
+    """Print the script that completes kubectl-rollup in your shell: source <(kubectl-rollup completion bash).
+
+    kubectl itself (1.26 or newer) completes `kubectl rollup` by the command kubectl_complete-rollup, installed beside.
+    """
+    script(shell.value)
+
+
+def _act(
+    verb: str,
+    names: Sequence[str] | None,
+    wait: float | None,
+    where: tuple[str | None, str | None, str | None],
+    output: Format,
+) -> int:
+    from rollup_operator.plugin import changing  # noqa: PLC0415
+
+    return _run(changing.act(where, Output(verb, output), verb, names, wait))
+
+
+def _chosen(names: Sequence[str] | None, everything: bool) -> Sequence[str] | None:
+    if bool(names) == everything:
+        what = "name jobs, or say --all: not both" if everything else "name at least one job, or say --all"
+        raise Failure(Code.USAGE, "Usage", what)
+    return names or None
+
+
+def _seconds(wait: bool, timeout: str | None) -> float | None:
+    if not wait:
+        if timeout is not None:
+            raise Failure(Code.USAGE, "Usage", "--timeout needs --wait: without it nothing is waited for")
+        return None
+    try:
+        return seconds_of(timeout or "30s")
+    except ValueError as e:
+        raise Failure(Code.USAGE, "Usage", f"--timeout: {e}") from e
+
+
+def _run(command: Coroutine[Any, Any, int]) -> int:
+    try:
+        return asyncio.run(command)
+    except KeyboardInterrupt:
+        raise Failure(Code.INTERRUPTED, "Interrupted", "interrupted") from None
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Nothing is raised but SystemExit, for completions."""
+    output = Output(next((word for word in arguments if not word.startswith("-")), ""), _format(arguments))
+    try:
+        code = app(args=list(arguments), prog_name=PROGRAM, complete_var=VARIABLE, standalone_mode=False)
+    except typer.TyperException as e:
+        return _usage(output, e)
+    except Failure as e:
+        return output.failure(e)
+    return int(code or 0)
+
+
+def _usage(output: Output, error: typer.TyperException) -> int:
+    message = error.format_message()
+    if not message:
+        return Code.USAGE  # without a command the help has been shown
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else PROGRAM
+    return output.failure(Failure(Code.USAGE, "Usage", f"{message} See {path} --help"))
+
+
+def _format(arguments: Sequence[str]) -> str:
+    """Find out in which format errors are wanted when the command line cannot be read."""
+    for index, word in enumerate(arguments):
+        if word in ("-o", "--output"):
+            return "".join(arguments[index + 1 : index + 2])
+        for flag in ("--output=", "-o=", "-o"):
+            if word.startswith(flag):
+                return word.removeprefix(flag)
+    return Format.TEXT
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    try:
+        code = invoke(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough; what is still buffered goes nowhere.
+        import os  # noqa: PLC0415
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Code.FAILED
+    sys.exit(code)

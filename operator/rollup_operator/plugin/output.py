@@ -1,0 +1,104 @@
+"""Where a command writes: results to standard output, troubles and progress to standard error.
+
+With -o json or yaml there is exactly one document on standard output, whatever happens.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+import typer
+
+from rollup_operator.plugin.outcome import Code, Failure
+
+
+class Format(StrEnum):
+    """What -o takes where there is text for people."""
+
+    TEXT = "text"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass
+class Output:
+    """The output of one command."""
+
+    command: str
+    format: str = Format.TEXT
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether standard output is one document."""
+        return self.format in ("json", "yaml")
+
+    def failure(self, failure: Failure) -> Code:
+        """Write why the command was not carried out, and return its exit code."""
+        if self.for_programs:
+            error = {"reason": failure.reason, "message": failure.message}
+            self.document({"command": self.command, "exitCode": failure.code, "error": error})
+        else:
+            self.complain("error", failure.message)
+        return failure.code
+
+    def document(self, document: Any) -> None:
+        """Write the one document."""
+        if self.format == Format.YAML:
+            import yaml  # noqa: PLC0415  # it is needed by few calls and takes time
+
+            typer.echo(
+                yaml.safe_dump(orjson.loads(orjson.dumps(document)), sort_keys=False, allow_unicode=True).rstrip()
+            )
+        else:
+            typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+
+    def lines(self, lines: Sequence[tuple[str, str]]) -> None:
+        """Write labels and values in two columns."""
+        width = max(len(label) for label, _ in lines)
+        for label, value in lines:
+            typer.echo(f"{styled(label.ljust(width), bold=True)}  {value}")
+
+    def complain(self, word: str, text: str) -> None:
+        """Write a trouble to standard error."""
+        colour = {"error": "red", "warning": "yellow"}.get(word)
+        typer.echo(f"{styled(f'{word}:', err=True, fg=colour, bold=True)} {text}", err=True)
+
+
+def styled(text: str, *, err: bool = False, **style: Any) -> str:
+    """Style text where it goes to a terminal that wants it (NO_COLOR)."""
+    stream = sys.stderr if err else sys.stdout
+    return typer.style(text, **style) if stream.isatty() and not os.environ.get("NO_COLOR") else text
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Show on standard error how a wait goes on: one line that changes on a terminal, else only the first."""
+    if not sys.stderr.isatty():
+        told: list[str] = []
+
+        def tell(text: str) -> None:
+            if not told:
+                typer.echo(text, err=True)
+                told.append(text)
+
+        yield tell
+        return
+    from rich.console import Console  # noqa: PLC0415  # it is needed by few calls and takes time
+    from rich.markup import escape  # noqa: PLC0415
+
+    line = Console(stderr=True).status("")
+
+    def show(text: str) -> None:
+        # Not before there is something to tell: whoever logs in may have to answer a question first.
+        line.update(escape(text))
+        line.start()
+
+    try:
+        yield show
+    finally:
+        line.stop()

@@ -1,0 +1,69 @@
+"""Who asked for a job's state: the field managers of `spec.desiredState`, and whether Git will ask again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rollup_operator.plugin.text import moment
+
+GITOPS_MANAGERS = (
+    "argocd-controller",
+    "argocd-application-controller",
+    "kustomize-controller",
+    "helm-controller",
+    "fleetagent",
+    "configsync.gke.io",
+)
+"""Field managers that set again what a repository says."""
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A field manager, and when it last changed something that it owns."""
+
+    manager: str
+    time: datetime | None
+
+    @property
+    def is_gitops(self) -> bool:
+        """Whether it will set the field again by itself."""
+        return self.manager in GITOPS_MANAGERS
+
+
+def owners(body: Mapping[str, Any]) -> list[Owner]:
+    """Return who owns spec.desiredState, the newest first."""
+    found = [
+        Owner(str(entry.get("manager", "")), moment(entry.get("time")))
+        for entry in body["metadata"].get("managedFields") or ()
+        if not entry.get("subresource") and "f:desiredState" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return sorted(found, key=lambda owner: owner.time.timestamp() if owner.time else 0.0, reverse=True)
+
+
+def changed_at(body: Mapping[str, Any], *, status: bool = False) -> datetime | None:
+    """Return when the object, or its status, was last written; None where managedFields do not tell."""
+    times = [
+        moment(entry.get("time"))
+        for entry in body["metadata"].get("managedFields") or ()
+        if (entry.get("subresource") == "status") is status
+    ]
+    return max((time for time in times if time is not None), default=None)
+
+
+def gitops_owner(found: Sequence[Owner]) -> str | None:
+    """Return the GitOps controller among the owners."""
+    return next((owner.manager for owner in found if owner.is_gitops), None)
+
+
+def applied_state(body: Mapping[str, Any]) -> str | None:
+    """Return the desiredState of the manifest that `kubectl apply` was last given, or an Argo CD like it."""
+    text = (body["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        said = json.loads(text)["spec"]["desiredState"] if text else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return said if isinstance(said, str) else None

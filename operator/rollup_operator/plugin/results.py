@@ -1,0 +1,64 @@
+"""What has become of each job of a command, for people and for programs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rollup_operator.model.reader import JobView
+from rollup_operator.plugin.outcome import Code, Failure
+
+
+class Outcome(StrEnum):
+    """What became of one job, for programs."""
+
+    RECORDED = "Recorded"
+    """What was asked is durable and will happen; nobody waited for it."""
+    DONE = "Done"
+    TIMED_OUT = "TimedOut"
+    OVERTAKEN = "Overtaken"
+    NOT_FOUND = "NotFound"
+    DELETED = "Deleted"
+    """It was deleted meanwhile, and is quiet."""
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one job. `message` is a sentence without the job's name."""
+
+    namespace: str
+    name: str
+    outcome: Outcome
+    message: str
+    code: Code = Code.DONE
+    reason: str = ""
+    job: JobView | None = None
+    """The newest body seen."""
+    warning: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it for -o json."""
+        told: dict[str, Any] = {"namespace": self.namespace, "name": self.name, "outcome": self.outcome.value}
+        told |= {"message": self.message} | ({"reason": self.reason} if self.reason else {})
+        if self.warning:
+            told["warning"] = self.warning
+        if self.job is not None:
+            status = self.job.status
+            told |= {"uid": self.job.uid, "jobId": self.job.job_id, "state": status.state}
+            told |= {"generation": self.job.generation, "observedGeneration": status.observed_generation}
+        return told
+
+
+def failed(namespace: str, name: str, failure: Failure) -> Result:
+    """Return the result of a job for which `failure` stood in the way."""
+    outcome = Outcome.NOT_FOUND if failure.code is Code.NOT_FOUND else Outcome.FAILED
+    return Result(namespace, name, outcome, failure.message, failure.code, failure.reason)
+
+
+def code_of(results: Iterable[Result]) -> Code:
+    """Return the exit code of a command over several jobs."""
+    codes = {result.code for result in results} - {Code.DONE}
+    if not codes:
+        return Code.DONE
+    return codes.pop() if len(codes) == 1 else Code.FAILED

@@ -1,0 +1,79 @@
+"""Times, durations and tables as text, and durations from text."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+
+
+def seconds_of(text: str) -> float:
+    """Read a duration: `30s`, `1m30s`, `500ms`, `0`. Raises ValueError saying what would do."""
+    parts = _PART.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if text == "0":
+        return 0.0
+    raise ValueError(f"'{text}' is no duration: write 30s, 1m30s or 500ms, or 0 for one look without waiting")
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time as Kubernetes writes it; None for what is none."""
+    try:
+        read = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return read if read is None or read.tzinfo is not None else read.replace(tzinfo=UTC)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as kubectl does: 12s, 3m12s, 5h3m, 12d."""
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 10:
+        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    hours, rest = divmod(minutes, 60)
+    if hours < 8:
+        return f"{hours}h{rest}m" if rest else f"{hours}h"
+    return f"{hours}h" if hours < 48 else f"{hours // 24}d"
+
+
+def ago(when: datetime | None, now: datetime) -> str:
+    """Write how long ago something was, `-` where nobody knows."""
+    return "-" if when is None else f"{duration((now - when).total_seconds())} ago"
+
+
+def ahead(when: datetime | None, now: datetime) -> str:
+    """Write how far ahead something is."""
+    if when is None:
+        return "-"
+    return (
+        f"in {duration((when - now).total_seconds())}"
+        if when > now
+        else f"overdue for {duration((now - when).total_seconds())}"
+    )
+
+
+def instant(epoch_ms: float) -> str:
+    """Write epoch milliseconds as a time."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=epoch_ms)
+    return at.isoformat(timespec="milliseconds" if epoch_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def command(verb: str, namespace: str, name: str) -> str:
+    """Write a command of the plugin as a person can copy it."""
+    return f"kubectl rollup {verb} {name} -n {namespace}"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out columns as kubectl does."""
+    lines = [tuple(heads), *(tuple(cell or "-" for cell in row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -1,0 +1,161 @@
+"""Small texts of the plugin: durations, tables, names, owners, exit codes."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollup_operator.plugin.cluster import name_of
+from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
+from rollup_operator.plugin.results import Outcome, Result, code_of
+from rollup_operator.plugin.text import ahead, duration, instant, moment, seconds_of, table
+from rollup_operator.plugin.views import listing, page, position
+from support.told import NOW, at, conditions, run_ended, told
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("1d", 86_400), ("0", 0), ("0s", 0), ("1.5m", 90)],
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "-1", "-5s", "s", "1 s", "10x", "1h-5m", "infinite"])
+def test_what_is_no_duration_is_told_what_would_do(text: str) -> None:
+    with pytest.raises(ValueError, match="30s, 1m30s or 500ms"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0s"), (0.4, "0s"), (119, "119s"), (120, "2m"), (192, "3m12s"), (3599, "59m"),
+        (5 * 3600 + 180, "5h3m"), (40 * 3600, "40h"), (12 * 86_400, "12d"),
+    ],
+)  # fmt: skip
+def test_a_duration_is_written_as_kubectl_does(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@given(st.floats(0, 1e9))
+def test_a_duration_is_short(seconds: float) -> None:
+    assert 2 <= len(duration(seconds)) <= 6
+
+
+def test_times_are_read_as_kubernetes_writes_them() -> None:
+    assert moment("2030-01-01T12:00:00Z") == NOW
+    assert moment("2030-01-01T12:00:00.123456Z") == NOW + timedelta(microseconds=123_456)
+    assert (moment(None), moment("soon")) == (None, None)
+    assert moment("2030-01-01T12:00:00") == datetime(2030, 1, 1, 12, tzinfo=UTC)
+    assert ahead(NOW + timedelta(seconds=5), NOW) == "in 5s"
+    assert ahead(NOW - timedelta(seconds=5), NOW) == "overdue for 5s"
+    assert instant(1_388_530_800_000) == "2013-12-31T23:00:00Z"
+    assert instant(1) == "1970-01-01T00:00:00.001Z"
+
+
+def test_a_table_has_straight_columns() -> None:
+    assert table(("A", "LONG"), [("x", "1"), ("longer", "")]).splitlines() == [
+        "A        LONG",
+        "x        1",
+        "longer   -",
+    ]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["flights", "rj/flights", "rollupjob/flights", "rollupjobs/flights", "rollupjob.rollup-operator.dev/flights"],
+)
+def test_a_name_may_be_typed_as_kubectl_prints_it(word: str) -> None:
+    assert name_of(word) == "flights"
+
+
+@pytest.mark.parametrize("word", ["", "..", "../pods/x", "pod/x", "Flights", "a b", "a?b", "-x", "rj/", "x" * 254])
+def test_what_can_be_no_name_never_becomes_a_path(word: str) -> None:
+    with pytest.raises(Failure, match="cannot be the name") as caught:
+        name_of(word)
+    assert caught.value.code is Code.USAGE
+
+
+def test_who_asked_is_read_from_managed_fields() -> None:
+    body = told(manager="kustomize-controller", changed=-5)
+    body["metadata"]["managedFields"] += [
+        {"manager": "early", "time": at(-900), "fieldsV1": {"f:spec": {"f:desiredState": {}, "f:cron": {}}}},
+        {"manager": "odd"},
+    ]
+    found = owners(body)
+    assert [(owner.manager, owner.is_gitops) for owner in found] == [("kustomize-controller", True), ("early", False)]
+    assert gitops_owner(found) == "kustomize-controller"
+    assert gitops_owner(owners(told())) is None
+    assert changed_at(body) == moment(at(-5))
+    assert changed_at(body, status=True) == moment(at(-60))
+    assert owners({"metadata": {}}) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"spec": 3}', '{"spec": {"desiredState": 1}}'])
+def test_an_annotation_that_cannot_be_read_says_nothing(text: str) -> None:
+    body = {"metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": text}}}
+    assert applied_state(body) is None
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ([], Code.DONE),
+        ([Code.DONE, Code.DONE], Code.DONE),
+        ([Code.DONE, Code.TIMED_OUT, Code.TIMED_OUT], Code.TIMED_OUT),
+        ([Code.TIMED_OUT, Code.NOT_FOUND], Code.FAILED),
+    ],
+)
+def test_several_jobs_share_an_exit_code_or_fail(codes: list[Code], code: Code) -> None:
+    assert code_of(Result("team", "x", Outcome.DONE, "", each) for each in codes) is code
+
+
+def test_a_listing_shows_the_main_things() -> None:
+    ran = told(
+        nextRunTime=at(40),
+        watermark=at(-3600),
+        lastRun=run_ended(),
+        conditions=conditions("Running", "waiting " * 20, ready=True),
+    )
+    new = told(name="new", asks=None, state=None, generation=1, observed=-1, created=-5)
+    going = told(name="going", deleting=-5, state="aborting", generation=4, observed=3)
+    lines = listing([ran, new, going], NOW, wide=False, namespaces=True).splitlines()
+    assert lines[0].split()[:4] == ["NAMESPACE", "NAME", "ASKED", "STATE"]
+    assert "team" in lines[1]
+    for words in ("flights", "started", "True", at(-3600), "Completed 30s ago", "in 40s", "60m"):
+        assert words in lines[1]
+    assert [cell for cell in lines[2].split() if cell != "-"] == ["team", "new", "never", "Unknown", "5s"]
+    assert lines[3].split()[2:5] == ["deleted", "aborting", "Unknown"]
+    wide = listing([ran], NOW, wide=True, namespaces=False).splitlines()
+    for words in ("Running", "flights/*.parquet", "hourly", "kubectl-rollup", "..."):
+        assert words in wide[1]
+
+
+def test_a_page_shows_everything() -> None:
+    body = told(
+        manager="argocd-controller",
+        spec={"jobId": "Flights by hour"},
+        conditions=conditions("StoreNotFound", "no store", since=-600),
+        position={"carrier.terms": "WN", "time_hour.date_histogram": 1_388_530_800_000},
+        lastRun=run_ended("Failed", "no store"),
+        stats={"documentsProcessed": 7, "rollupsIndexed": 3, "pagesProcessed": 2, "triggerCount": 1},
+    )
+    text = "\n".join(f"{label}: {value}" for label, value in page(body, NOW))
+    for words in (
+        "Job: team/flights (id Flights by hour)",
+        "Asked: started by argocd-controller (Git) 10m ago",
+        "Ready: False StoreNotFound, since 10m ago",
+        ": no store",
+        "Position: time_hour 2013-12-31T23:00:00Z, carrier WN",
+        "Last run: Failed 30s ago, took 5s",
+        "Watermark: none",
+        "Next run: none",
+        "7 source documents, 3 rolled up, 2 pages, 1 runs",
+    ):
+        assert words in text
+    lagging = dict(page(told(generation=4, observed=3), NOW))
+    assert "the newest, 4, has not been looked at" in lagging["State"]
+    assert position(None).startswith("none")
