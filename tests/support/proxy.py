@@ -56,6 +56,7 @@ class FaultyProxy:
         self._rules: list[Rule] = []
         self._watches: set[asyncio.Task[Any]] = set()
         self._silent: set[asyncio.Task[Any]] = set()
+        self._silent_from_now_on = False
         self.kubeconfig = folder / "faulty-kubeconfig"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -90,9 +91,9 @@ class FaultyProxy:
         """Break all connections of watches, without a word."""
         self._call(self._cut_watches())
 
-    def silence_watches(self) -> None:
+    def silence_watches(self, *, new_too: bool = False) -> None:
         """Let the watches that are open now stay open and bring nothing any more: what a dead network looks like."""
-        self._loop.call_soon_threadsafe(self._silence)
+        self._loop.call_soon_threadsafe(self._silence, new_too)
 
     def go_away(self) -> None:
         """Refuse connections, and break all that there are."""
@@ -149,8 +150,9 @@ class FaultyProxy:
         for task in self._watches:
             task.cancel()
 
-    def _silence(self) -> None:
+    def _silence(self, new_too: bool) -> None:
         self._silent |= self._watches
+        self._silent_from_now_on = new_too
 
     def _fault(self, request: web.Request) -> Rule | None:
         line = f"{request.method} {request.path_qs}"
@@ -195,6 +197,8 @@ class FaultyProxy:
         task = asyncio.current_task()
         assert task is not None
         self._watches.add(task)
+        if self._silent_from_now_on:
+            self._silent.add(task)
         try:
             async for chunk in answer.content.iter_any():
                 if task in self._silent:

@@ -1,0 +1,563 @@
+"""`kubectl rollup`, as a process, against a real API server and a running operator."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local_control_plane import ControlPlane
+from support.api import Api
+from support.backfill import PAGE_SECONDS, begun
+from support.bodies import job, store
+from support.data import trips_job, write_trips
+from support.operator import Operator
+from support.plugin import Plugin, Told, ended, interrupt
+from support.proxy import Fault, FaultyProxy
+from support.waiting import NEVER, run_completed, status
+
+SETTINGS = {"page_seconds": PAGE_SECONDS}
+UNIX_CRON = "*/5 * * * *"
+"""Accepted by the CRD, refused by the operator."""
+
+
+@pytest.fixture
+def plugin(api: Api) -> Plugin:
+    return Plugin(api.plane.kubeconfig, api.namespace)
+
+
+@pytest.fixture
+def frozen(operator: Operator) -> Iterator[Operator]:
+    """The operator does nothing for as long as the test lasts."""
+    operator.freeze()
+    try:
+        yield operator
+    finally:
+        operator.thaw()
+
+
+def idle(api: Api, *names: str, **spec: Any) -> None:
+    """Create jobs that run at no tick, and a store."""
+    if api.find("default", kind="RollupStore") is None:
+        api.create(store())
+    for name in names:
+        api.create(trips_job(name, rollupIndex=f"{name}-hourly", cron=NEVER, **spec))
+
+
+def asked(api: Api, name: str = "trips") -> str:
+    return str(api.get(name)["spec"].get("desiredState"))
+
+
+def one(told: Told) -> Any:
+    """The result of the only job."""
+    (result,) = told.document["jobs"]
+    assert told.document["exitCode"] == told.code
+    return result
+
+
+# -- stop and start --------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_is_recorded_under_the_plugins_name(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips")
+    api.wait_state("trips", "started")
+    told = plugin.of("stop", "rj/trips")
+    assert (told.code, told.out, told.err) == (0, "rollupjob/trips asked to stop\n", "")
+    body = api.wait_state("trips", "stopped")
+    (owner,) = (
+        entry
+        for entry in body["metadata"]["managedFields"]
+        if "f:desiredState" in entry["fieldsV1"].get("f:spec", {}) and "subresource" not in entry
+    )
+    assert (owner["manager"], owner["operation"]) == ("kubectl-rollup", "Apply")
+    assert list(owner["fieldsV1"]["f:spec"]) == ["f:desiredState"]
+
+
+def test_a_stop_waits_until_nothing_is_in_flight(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
+    begun(api, folder)
+    told = plugin.of("stop", "trips", "--wait", "-o", "json")
+    result = one(told)
+    body = api.get("trips")
+    assert (told.code, result["outcome"], result["state"]) == (0, "Done", "stopped")
+    assert result["uid"] == body["metadata"]["uid"]
+    assert result["observedGeneration"] == result["generation"] == body["metadata"]["generation"]
+    assert status(body)["state"] == "stopped"
+    again = plugin.of("stop", "trips", "--wait", "--timeout", "0")
+    assert (again.code, again.out) == (0, "rollupjob/trips stopped\n")
+    assert api.get("trips")["metadata"]["generation"] == body["metadata"]["generation"]
+
+
+def test_a_start_waits_until_the_operator_has_accepted_it(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips", desiredState=None)
+    api.wait_state("trips", "stopped")
+    told = plugin.of("start", "trips", "--wait")
+    assert (told.code, told.out) == (0, "rollupjob/trips started\n")
+    assert status(api.get("trips"))["state"] == "started"
+
+
+def test_a_start_that_cannot_be_is_told_why(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "other")
+    api.create(trips_job(desiredState="stopped", cron=UNIX_CRON))
+    api.wait_state("trips", "stopped")
+    told = plugin.of("start", "trips", "--wait")
+    assert told.code == 1
+    assert "rollupjob/trips: InvalidSpec: spec.cron" in told.err
+    assert asked(api) == "started"
+
+
+def test_a_start_without_a_store_is_a_start_with_a_warning(operator: Operator, api: Api, plugin: Plugin) -> None:
+    api.create(trips_job(desiredState="stopped", cron=NEVER))
+    api.wait_state("trips", "stopped")
+    told = plugin.of("start", "trips", "--wait", "-o", "json")
+    assert told.code == 0
+    assert "StoreNotFound" in one(told)["warning"]
+
+
+def test_several_jobs_each_get_their_answer(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "a", "b")
+    told = plugin.of("stop", "b", "missing", "a", "b", "--wait")
+    assert told.code == 5
+    assert told.out == "rollupjob/b stopped\nrollupjob/a stopped\n"
+    assert f"error: rollupjob/missing: there is no such job in namespace {api.namespace}" in told.err
+
+
+def test_all_jobs_of_the_namespace_are_meant_by_all(operator: Operator, api: Api, plugin: Plugin) -> None:
+    told = plugin.of("stop", "--all", "--wait")
+    assert (told.code, told.out) == (0, "")
+    assert f"no rollup jobs in namespace {api.namespace}" in told.err
+    names = [f"trips-{i:02}" for i in range(20)]  # more than are watched each by itself
+    idle(api, *names)
+    api.wait_state(names[-1], "started")
+    told = plugin.of("stop", "--all", "--wait", "-o", "json")
+    assert told.code == 0
+    assert [(r["name"], r["outcome"]) for r in told.document["jobs"]] == [(name, "Done") for name in names]
+    assert {status(body)["state"] for body in api.list()} == {"stopped"}
+    told = plugin.of("start", "--all", "--wait")
+    assert told.out.splitlines() == [f"rollupjob/{name} started" for name in names]
+
+
+# -- waits that end otherwise ----------------------------------------------------------------------------------------
+
+
+def test_a_timeout_undoes_nothing(frozen: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips")
+    told = plugin.of("stop", "trips", "--wait", "--timeout", "300ms")
+    assert told.code == 3
+    assert told.out == ""
+    assert "not stopped within 0.3s" in told.err
+    assert "The stop stands" in told.err
+    assert "no operator has seen it yet" in told.err
+    assert asked(api) == "stopped"
+    told = plugin.of("start", "trips", "--wait", "--timeout", "0", "-o", "json")
+    assert told.code == 3
+    assert one(told)["outcome"] == one(told)["reason"] == "TimedOut"
+    frozen.thaw()
+    api.wait_state("trips", "started")
+
+
+def test_a_stop_that_a_start_overtakes_says_so_at_once(frozen: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips")
+    with plugin.waiting("stop", "trips", "--timeout", "1h") as process:
+        api.start("trips")
+        told = ended(process)
+    assert told.code == 4
+    assert "a newer start (generation 3) has overtaken this stop (generation 2)" in told.err
+    with plugin.waiting("start", "trips", "--timeout", "1h", "-o", "json") as process:
+        api.stop("trips")
+        told = ended(process)
+    assert (told.code, one(told)["outcome"]) == (4, "Overtaken")
+
+
+def test_a_job_that_is_deleted_meanwhile_is_not_found(frozen: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips", "other")
+    with plugin.waiting("stop", "trips", "--timeout", "1h") as process:
+        api.delete("trips")
+        told = ended(process)
+    assert told.code == 5
+    assert "rollupjob/trips: it was deleted meanwhile" in told.err
+    with plugin.waiting("stop", "--all", "--timeout", "1h") as process:
+        api.delete("other")
+        told = ended(process)
+    assert (told.code, told.out) == (0, "rollupjob/other deleted: nothing of it runs any more\n")
+
+
+def test_a_job_that_is_being_deleted_stops_by_itself_and_starts_no_more(
+    operator: Operator, api: Api, plugin: Plugin, folder: Path
+) -> None:
+    begun(api, folder)
+    operator.freeze()
+    try:
+        api.delete("trips")
+        told = plugin.of("stop", "trips")
+        assert (told.code, told.out) == (0, "rollupjob/trips is being deleted, which stops it\n")
+        told = plugin.of("start", "trips")
+        assert told.code == 1
+        assert "it is being deleted" in told.err
+        with plugin.waiting("stop", "trips") as process:
+            operator.thaw()
+            told = ended(process)
+    finally:
+        operator.thaw()
+    assert told.code == 0
+
+
+def test_an_interrupted_wait_leaves_the_stop_standing(frozen: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips")
+    with plugin.waiting("stop", "trips", "--timeout", "1h") as process:
+        interrupt(process)
+        told = ended(process)
+    assert told.code == 130
+    assert "rollupjob/trips: interrupted; the stop stands" in told.err
+    assert "Traceback" not in told.err
+    assert asked(api) == "stopped"
+
+
+# -- run -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_over_when_it_has_ended(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
+    write_trips(folder)
+    idle(api, "trips")
+    api.wait_state("trips", "started")
+    told = plugin.of("run", "trips", "--wait", "-o", "json")
+    body = api.get("trips")
+    result = one(told)
+    assert (told.code, result["outcome"]) == (0, "Done")
+    assert run_completed(body)
+    assert status(body)["lastRun"]["message"] in result["message"]
+    request = body["metadata"]["annotations"]["rollup-operator.dev/run-requested-at"]
+    assert status(body)["lastHandledRunRequest"] == request
+    told = plugin.of("run", "trips")
+    assert (told.code, told.out) == (0, "rollupjob/trips asked to run\n")
+    api.wait("trips", lambda body: status(body).get("lastHandledRunRequest", request) != request)
+
+
+def test_a_run_that_fails_is_told_why(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips")
+    api.wait_state("trips", "started")
+    told = plugin.of("run", "trips", "--wait")
+    assert told.code == 1
+    assert "trips/*.parquet" in told.err
+
+
+def test_a_long_run_that_is_stopped_is_overtaken(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
+    begun(api, folder)
+    with plugin.waiting("run", "trips", "--timeout", "1m") as process:
+        api.stop("trips")
+        told = ended(process)
+    assert told.code == 4
+    assert "stop" in told.err
+
+
+def test_a_stopped_job_is_not_asked_to_run(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips", desiredState="stopped")
+    told = plugin.of("run", "trips", "--wait")
+    assert told.code == 1
+    assert "kubectl rollup start trips" in told.err
+    assert "annotations" not in api.get("trips")["metadata"]
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_listed_in_every_form(operator: Operator, api: Api, plugin: Plugin) -> None:
+    assert plugin.of("get").err == f"note: no rollup jobs in namespace {api.namespace}\n"
+    idle(api, "b", "a")
+    api.wait_state("a", "started")
+    api.wait_state("b", "started")
+    head, *rows = plugin.of("get").out.splitlines()
+    assert head.split()[:4] == ["NAME", "ASKED", "STATE", "READY"]
+    assert [row.split()[:4] for row in rows] == [
+        ["a", "started", "started", "True"],
+        ["b", "started", "started", "True"],
+    ]
+    everywhere = plugin("get", "-A", "-o", "wide").out
+    assert any(row.split()[:2] == [api.namespace, "a"] for row in everywhere.splitlines())
+    assert plugin.of("get", "-o", "name").out.splitlines() == [f"rollupjob.rollup-operator.dev/{n}" for n in "ab"]
+    whole = plugin.of("get", "-o", "json").document
+    assert (whole["kind"], [item["metadata"]["name"] for item in whole["items"]]) == ("List", ["a", "b"])
+    single = yaml.safe_load(plugin.of("get", "a", "-o", "yaml").out)
+    assert (single["kind"], single["metadata"]["uid"]) == ("RollupJob", api.get("a")["metadata"]["uid"])
+    assert "managedFields" not in single["metadata"]
+    partly = plugin.of("get", "a", "missing", "-o", "json")
+    assert partly.code == 5
+    assert [error["name"] for error in partly.document["errors"]] == ["missing"]
+    assert len(partly.document["items"]) == 1
+    missing = plugin.of("get", "missing", "-o", "json")
+    assert (missing.code, missing.document["error"]["reason"]) == (5, "NotFound")
+
+
+def test_a_page_tells_of_a_job_that_ran(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
+    write_trips(folder)
+    idle(api, "trips", desiredState="stopped")
+    assert plugin.of("start", "trips", "--wait").code == 0
+    assert plugin.of("run", "trips", "--wait").code == 0
+    text = plugin.of("status", "trips").out
+    body = api.get("trips")
+    for words in (
+        "started by kubectl-rollup",
+        "True Running",
+        status(body)["watermark"],
+        "picked_up 2024-",
+        "Completed",
+    ):
+        assert words in text
+    assert "\x1b" not in text
+    document = plugin.of("status", "trips", "-o", "json").document
+    assert document["status"] == status(body)
+    assert document["askedBy"][0]["manager"] == "kubectl-rollup"
+    assert "waits for the tick" in document["explanation"][0]
+    assert plugin.of("status", "missing").code == 5
+
+
+def test_an_explanation_names_the_trouble_and_the_cure(operator: Operator, api: Api, plugin: Plugin) -> None:
+    api.create(trips_job(cron=UNIX_CRON))
+    api.wait_condition("trips", "Stalled")
+    text = plugin.of("explain", "trips").out
+    assert "InvalidSpec" in text
+    assert "spec.cron" in text
+    assert "-> Mend the fields" in text
+    assert "-> Create the RollupStore 'default'" in text
+    document = plugin.of("explain", "trips", "-o", "json").document
+    assert next(said["text"] for said in document["explanation"] if said["cure"]).startswith("Mend")
+    assert plugin.of("explain", "missing", "-o", "json").document["exitCode"] == 5
+
+
+def test_git_that_owns_the_state_is_warned_of(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "other")
+    api.apply(trips_job(cron=NEVER), manager="argocd-controller")
+    api.wait_state("trips", "started")
+    assert "Git owns spec.desiredState, by argocd-controller" in plugin.of("explain", "trips").out
+    told = plugin.of("stop", "trips", "--wait")
+    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+    assert "warning: rollupjob/trips: argocd-controller sets spec.desiredState from Git" in told.err
+    assert plugin.of("stop", "trips").err == ""
+
+
+# -- rights, and ways to the cluster ---------------------------------------------------------------------------------
+
+
+def allow(api: Api, user: str, *verbs: str, names: list[str] | None = None) -> None:
+    name = f"{user}-{api.namespace}"
+    rule: dict[str, Any] = {"apiGroups": ["rollup-operator.dev"], "resources": ["rollupjobs"], "verbs": list(verbs)}
+    meta = {"name": name, "namespace": api.namespace}
+    group = "rbac.authorization.k8s.io"
+    rules = [rule | ({"resourceNames": names} if names else {})]
+    api.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": rules})
+    api.create(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
+            "roleRef": {"kind": "Role", "name": name, "apiGroup": group},
+        }
+    )
+
+
+def test_who_may_not_is_told_which_verb_is_missing(operator: Operator, api: Api, control_plane: ControlPlane) -> None:
+    idle(api, "trips")
+    api.wait_state("trips", "started")
+    nobody = Plugin(control_plane.user_kubeconfig("nobody"), api.namespace)
+    told = nobody.of("stop", "trips")
+    assert told.code == 1
+    assert 'User "nobody" cannot get resource "rollupjobs"' in told.err
+    assert "ask for the verb get" in told.err
+    told = nobody.of("stop", "--all", "-o", "json")
+    assert (told.code, told.document["error"]["reason"]) == (1, "Forbidden")
+    allow(api, "viewer", "get")
+    viewer = Plugin(control_plane.user_kubeconfig("viewer"), api.namespace)
+    assert viewer.of("status", "trips").code == 0
+    assert "Forbidden" not in viewer.of("explain", "trips").out
+    told = viewer.of("stop", "trips", "-o", "json")
+    assert one(told)["reason"] == "Forbidden"
+    assert "ask for the verb patch" in one(told)["message"]
+    assert asked(api) == "started"
+
+
+def test_rights_on_one_name_are_enough_to_stop_it_and_wait(
+    operator: Operator, api: Api, control_plane: ControlPlane
+) -> None:
+    idle(api, "trips", "other")
+    allow(api, "editor", "get", "patch", "watch", names=["trips"])
+    editor = Plugin(control_plane.user_kubeconfig("editor"), api.namespace)
+    told = editor.of("stop", "trips", "other", "--wait")
+    assert told.out == "rollupjob/trips stopped\n"
+    assert told.code == 1
+    assert asked(api, "other") == "started"
+
+
+def test_who_may_not_watch_is_told_that_the_stop_stands(
+    frozen: Operator, api: Api, control_plane: ControlPlane
+) -> None:
+    idle(api, "trips")
+    allow(api, "editor", "get", "patch")
+    told = Plugin(control_plane.user_kubeconfig("editor"), api.namespace).of("stop", "trips", "--wait")
+    assert told.code == 1
+    assert "what was asked stands, but it cannot be waited for" in told.err
+    assert asked(api) == "stopped"
+
+
+def test_a_cluster_without_the_resources_says_what_to_install(tmp_path: Path, plugin: Plugin) -> None:
+    config = yaml.safe_load(plugin.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] += "/api/v1/namespaces/default"
+    (tmp_path / "config").write_text(json.dumps(config))
+    told = Plugin(tmp_path / "config", "default").of("get")
+    assert told.code == 1
+    assert "install rollup-operator's CRDs" in told.err
+
+
+def test_an_api_server_that_is_not_there_is_told(tmp_path: Path, plugin: Plugin) -> None:
+    config = yaml.safe_load(plugin.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    (tmp_path / "config").write_text(json.dumps(config))
+    told = Plugin(tmp_path / "config", "default").of("stop", "trips", "-o", "json")
+    assert told.code == 1
+    assert one(told)["reason"] == "Unreachable"
+
+
+@pytest.mark.parametrize("certificate", [False, True])
+def test_who_logs_in_with_a_command_gets_in(
+    operator: Operator, api: Api, control_plane: ControlPlane, tmp_path: Path, certificate: bool
+) -> None:
+    idle(api, "trips")
+    login = tmp_path / "login"
+    given: dict[str, Any] = {"token": control_plane.token()}
+    if certificate:
+        pair = control_plane.directory / "certificates"
+        given |= {"clientCertificateData": (pair / "apiserver.crt").read_text()}
+        given |= {"clientKeyData": (pair / "apiserver.key").read_text()}
+    said = {"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": given}
+    login.write_text(f"#!{sys.executable}\nprint({json.dumps(said)!r})\n")
+    login.chmod(0o755)
+    config = yaml.safe_load(control_plane.kubeconfig.read_text())
+    config["users"] = [
+        {
+            "name": "admin",
+            "user": {
+                "exec": {
+                    "apiVersion": "client.authentication.k8s.io/v1",
+                    "command": "./login",
+                    "interactiveMode": "IfAvailable",
+                }
+            },
+        }
+    ]
+    config["clusters"][0]["cluster"]["tls-server-name"] = "kubernetes.default.svc"
+    (tmp_path / "config").write_text(json.dumps(config))
+    told = Plugin(tmp_path / "config", api.namespace).of("stop", "trips", "--wait")
+    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+    config["clusters"][0]["cluster"]["tls-server-name"] = "elsewhere.example"
+    (tmp_path / "config").write_text(json.dumps(config))
+    told = Plugin(tmp_path / "config", api.namespace).of("get")
+    assert told.code == 1
+    assert "elsewhere.example" in told.err
+
+
+# -- a bad network ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[FaultyProxy]:
+    with FaultyProxy(control_plane, tmp_path) as proxy:
+        yield proxy
+
+
+def test_a_wait_outlives_broken_watches(frozen: Operator, api: Api, proxy: FaultyProxy) -> None:
+    idle(api, "trips")
+    with Plugin(proxy.kubeconfig, api.namespace).waiting("stop", "trips", "--timeout", "1h") as process:
+        proxy.cut_watches()
+        proxy.fail("GET .*watch=true", Fault.CUT, times=2)
+        frozen.thaw()
+        told = ended(process)
+    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+
+
+def test_what_happened_between_two_watches_is_seen(frozen: Operator, api: Api, proxy: FaultyProxy) -> None:
+    idle(api, "trips")
+    rule = proxy.fail("GET .*watch=true", Fault.CUT, times=1000)
+    with Plugin(proxy.kubeconfig, api.namespace).waiting("stop", "trips", "--timeout", "1h") as process:
+        frozen.thaw()
+        api.wait_state("trips", "stopped")
+        proxy.heal()
+        told = ended(process)
+    assert rule.hits
+    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+
+
+def test_at_the_deadline_one_look_decides(operator: Operator, api: Api, proxy: FaultyProxy) -> None:
+    idle(api, "trips")
+    api.wait_state("trips", "started")
+    proxy.silence_watches(new_too=True)
+    began = time.monotonic()
+    told = Plugin(proxy.kubeconfig, api.namespace).of("stop", "trips", "--wait", "--timeout", "2s")
+    assert time.monotonic() - began >= 2
+    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+
+
+@pytest.mark.parametrize(("fault", "stands"), [(Fault.SWALLOW, True), (Fault.CUT, False)])
+def test_a_lost_answer_is_looked_up(
+    operator: Operator, api: Api, proxy: FaultyProxy, fault: Fault, stands: bool
+) -> None:
+    idle(api, "trips")
+    api.wait_state("trips", "started")
+    proxy.fail("PATCH ", fault)
+    told = Plugin(proxy.kubeconfig, api.namespace).of("stop", "trips", "--wait", "-o", "json")
+    assert asked(api) == ("stopped" if stands else "started")
+    assert one(told)["outcome"] == ("Done" if stands else "Failed")
+    if not stands:
+        assert one(told)["reason"] == "OutcomeUnknown"
+
+
+# -- kubectl ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kubectl(control_plane: ControlPlane, tmp_path: Path) -> Any:
+    """Run kubectl with both executables on its PATH, as pip would install them."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs a kubectl, which is no part of the project")
+    for name, function in (("kubectl-rollup", "main:main"), ("kubectl_complete-rollup", "completion:kubectl_complete")):
+        module, called = function.split(":")
+        file = tmp_path / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!{sys.executable}\nfrom rollup_operator.plugin.{module} import {called}\n{called}()\n")
+        file.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "KUBECONFIG": str(control_plane.kubeconfig),
+        "HOME": str(tmp_path),
+    }
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            ["kubectl", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_kubectl_finds_the_plugin_and_completes_names(operator: Operator, api: Api, kubectl: Any) -> None:
+    idle(api, "trips", "travels")
+    api.wait_state("trips", "started")
+    assert "rollupjob/trips stopped" in kubectl("rollup", "stop", "trips", "--wait", "-n", api.namespace)
+    offered = kubectl("__complete", "rollup", "stop", "-n", api.namespace, "travels", "tr").splitlines()
+    assert offered[0] == "trips"
+    assert offered[-1] == ":4"
+    assert api.namespace in kubectl("__complete", "rollup", "get", "-n", "").splitlines()
+
+
+def test_a_manifest_of_other_things_is_no_job(operator: Operator, api: Api, plugin: Plugin) -> None:
+    api.create(job("flights"))
+    told = plugin.of("stop", "pod/flights")
+    assert told.code == 2
+    assert asked(api, "flights") == "None"
