@@ -27,13 +27,12 @@ console = Console(stderr=True)
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Runs Elasticsearch-style rollup jobs as Kubernetes resources. Stopped means quiet.",
 )
 
 Kubeconfig = Annotated[
-    str | None, typer.Option(help="Kubeconfig file. Default: $KUBECONFIG, the pod's service account, ~/.kube/config.")
+    str | None, typer.Option(help="Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, the pod's service account.")
 ]
 
 
