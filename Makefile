@@ -63,10 +63,11 @@ locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upg
 	$(LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt
 	$(LOCK) $(UPGRADE) pyproject.toml requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
 	$(LOCK) $(UPGRADE) --no-deps requirements/demo-data.in -o requirements/demo-data.txt
+	for each in requirements/clients/*.in; do $(LOCK) $(UPGRADE) $$each -o $${each%.in}.txt || exit 1; done
 
-clean: ## End what `make up` started; remove .venv, .local and the caches in this folder
+clean: ## End what `make up` started; remove .venv, .venv-clients, .local and the caches in this folder
 	@if [ -e .local ] && [ -e $(STAMP) ]; then PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down; fi
-	@rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf $(VENV) .venv-clients .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 

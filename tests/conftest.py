@@ -4,7 +4,7 @@ import atexit
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,3 +57,17 @@ def api(_session_api: Api, namespace: str) -> Iterator[Api]:
     """The admin's client in the test's own namespace."""
     with Api(_session_api.plane, namespace) as api:
         yield api
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tell whoever runs the tests something at once, for what takes long."""
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+
+    def line(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            terminal.ensure_newline()
+            terminal.write_line(text)
+
+    return line

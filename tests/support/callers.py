@@ -1,6 +1,7 @@
 """Callers with rights of their own: service accounts, the roles of deploy/rbac, and tokens by the TokenRequest API."""
 
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from support.api import Api, Body
 RBAC = Path(__file__).resolve().parents[2] / "deploy" / "rbac"
 MANAGER, VIEWER, OPERATOR, REVIEWS = "rollup-manager", "rollup-viewer", "rollup-operator", "rollup-operator-reviews"
 _RBAC = "rbac.authorization.k8s.io/v1"
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _numbers = itertools.count(1)
 
 
@@ -56,6 +58,20 @@ class Account:
         self._api.create(_object(_RBAC, "Role", name) | {"rules": [rule | ({"resourceNames": names} if names else {})]})
         binding = {"roleRef": _reference("Role", name), "subjects": [self._subject]}
         self._api.create(_object(_RBAC, "RoleBinding", name) | binding)
+        return self
+
+    def in_force(self, verb: str, resource: str = "rollupjobs") -> "Account":
+        """Return once the API server grants that right in the account's namespace: it reads a new binding later."""
+        asked = {"group": "rollup-operator.dev", "resource": resource, "verb": verb, "namespace": self.namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": self.user, "resourceAttributes": asked},
+        }
+        deadline = time.monotonic() + 10
+        while not self._api.request("POST", _REVIEWS, review)["status"]["allowed"]:
+            assert time.monotonic() < deadline, f"{self.user} does not get the right to {verb} {resource}"
+            time.sleep(0.02)  # it tells nobody
         return self
 
     def revoke(self) -> None:

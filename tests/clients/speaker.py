@@ -1,0 +1,134 @@
+"""Speaks to the endpoint with one official client, as told. Runs in that client's own environment, not in ours.
+
+    python speaker.py elasticsearch|opensearch
+
+Each line of stdin is a call, as JSON: `name` (a method of Elasticsearch's rollup client, or info, ping, usage),
+`arguments`, and `url`, `token` and `patience` (seconds) of the client to use. Each line of stdout tells its outcome.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+import warnings
+from urllib.parse import quote, urlencode
+
+SENT = re.compile(r"^(\S+) .*\[status:(\S+) ", re.DOTALL)
+"""What every client logs about each request that it has sent."""
+
+
+PATHS = {
+    "info": ("GET", "/"),
+    "ping": ("HEAD", "/"),
+    "usage": ("GET", "/_xpack/usage"),
+    "put_job": ("PUT", "/_rollup/job/{id}"),
+    "get_jobs": ("GET", "/_rollup/job/{id}"),
+    "delete_job": ("DELETE", "/_rollup/job/{id}"),
+    "start_job": ("POST", "/_rollup/job/{id}/_start"),
+    "stop_job": ("POST", "/_rollup/job/{id}/_stop"),
+    "get_rollup_caps": ("GET", "/_rollup/data/{id}"),
+    "get_rollup_index_caps": ("GET", "/{index}/_rollup/data"),
+}
+
+
+class ElasticsearchClient:
+    """The client of Elasticsearch, 7 to 9."""
+
+    def __init__(self, url, token, patience):
+        import elasticsearch
+
+        self.major = elasticsearch.__version__[0]
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if self.major == 7:
+            # This one knows no bearer tokens, so its users give the header.
+            self.client = elasticsearch.Elasticsearch([url], headers=headers, timeout=patience)
+        else:
+            bearer = {"bearer_auth": token} if token else {}
+            self.client = elasticsearch.Elasticsearch(url, **bearer, request_timeout=patience)
+
+    def call(self, name, arguments):
+        if name in ("info", "ping"):
+            return getattr(self.client, name)(**arguments)
+        if name == "usage":
+            return self.client.xpack.usage(**arguments)
+        if name == "put_job" and self.major > 7:
+            arguments = {"id": arguments["id"], **arguments["body"]}
+        return getattr(self.client.rollup, name)(**arguments)
+
+
+class OpenSearchClient:
+    """The client of OpenSearch, which has no methods for these calls: its users name method and path."""
+
+    def __init__(self, url, token, patience):
+        import opensearchpy
+
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = opensearchpy.OpenSearch([url], headers=headers, timeout=patience)
+
+    def call(self, name, arguments):
+        method, path = PATHS[name]
+        arguments = dict(arguments)
+        body = arguments.pop("body", None)
+        parts = {part: quote(arguments.pop(part, ""), safe="") for part in ("id", "index")}
+        # In the URL, because the transport takes a parameter `timeout` for its own.
+        query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in arguments.items()}
+        url = path.format(**parts) + (f"?{urlencode(query)}" if query else "")
+        return self.client.transport.perform_request(method, url, body=body)
+
+
+KINDS = {"elasticsearch": ElasticsearchClient, "opensearch": OpenSearchClient}
+
+
+class Sent(logging.Handler):
+    """Collects method and status of each request that a client sends, repeats included."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def emit(self, record):
+        self.requests += [" ".join(found) for found in SENT.findall(record.getMessage())]
+
+
+def outcome(client, name, arguments):
+    """Carry out one call and describe what its caller sees."""
+    begun = time.monotonic()
+    sent = Sent()
+    root = logging.getLogger()
+    root.addHandler(sent)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            answer = client.call(name, arguments)
+            told = {"answer": getattr(answer, "body", answer)}
+        except Exception as e:
+            told = {
+                "raised": [kind.__name__ for kind in type(e).__mro__],
+                "status": getattr(e, "status_code", None),
+                "error": str(getattr(e, "error", "")),
+                "info": getattr(e, "info", None),
+                "text": str(e),
+            }
+    root.removeHandler(sent)
+    told["seconds"] = time.monotonic() - begun
+    told["sent"] = sent.requests
+    told["warnings"] = [[w.category.__name__, str(w.message)] for w in warned]
+    return told
+
+
+def main():
+    kind = KINDS[sys.argv[1]]
+    logging.getLogger().setLevel(logging.INFO)
+    clients = {}
+    for line in sys.stdin:
+        order = json.loads(line)
+        wanted = (order["url"], order["token"], order["patience"])
+        if wanted not in clients:
+            clients[wanted] = kind(*wanted)
+        told = outcome(clients[wanted], order["name"], order["arguments"])
+        print(json.dumps(told, default=repr), flush=True)
+
+
+if __name__ == "__main__":
+    main()
