@@ -23,6 +23,10 @@ def be_quiet_after_the_summary() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-examples", type=int, default=150, help="calls that are made up for each call of the API")
+
+
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
     """A control plane of this test session, with crds/ applied and established."""
