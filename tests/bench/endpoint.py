@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench.client import WriteCount, now
+from bench.client import WriteCount, at_once, now
 from bench.machine import NOISY
 from bench.phases import GAP, Block
 from bench.samples import milliseconds
@@ -82,6 +82,20 @@ async def connect(url: str, token: str) -> Client:
     name, _, port = host.rpartition(":")
     _, client = await asyncio.get_running_loop().create_connection(lambda: Client(host, token), name, int(port))
     return client
+
+
+async def know_rights(subject: Subject) -> None:
+    """Stop every job through the endpoint, so that its right to be stopped is in the cache from here on."""
+    headers = {"Authorization": f"Bearer {subject.token}"}
+    async with aiohttp.ClientSession(subject.url, headers=headers) as session:
+
+        async def stop(name: str) -> None:
+            async with session.post(f"/_rollup/job/{name}/_stop") as answer:
+                if answer.status != 200:
+                    raise RuntimeError(f"stop of {name}: {answer.status} {await answer.read()!r}")
+
+        await at_once(subject.names, stop, 16)
+    await subject.jobs.quiet()
 
 
 async def stops(subject: Subject, names: Sequence[str]) -> Block:

@@ -105,6 +105,7 @@ class Bench:
 
     async def _endpoint(self) -> None:
         one = self._subjects[0]
+        await endpoint.know_rights(one)
         await one.jobs.all_started(one.names)
         await endpoint.stops(one, self._pick(one, 10))
         block = Block()
@@ -119,6 +120,7 @@ class Bench:
 
     async def _waiters(self) -> None:
         one = self._subjects[0]
+        await endpoint.know_rights(one)
         self.result[one.name]["waiters"] = await endpoint.waiters(one, self._options.waiters)
 
     async def _in_turn(self, rounds: int, phase: Callable[[Subject], Awaitable[Block]]) -> dict[str, Block]:
