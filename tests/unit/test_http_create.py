@@ -435,6 +435,14 @@ ROWS: dict[str, tuple[dict[str, Any], str, str, str]] = {
 }
 
 
+@pytest.mark.parametrize("job_id", ["a\r\nSet-Cookie: b", "a\x00", "\x1b[31m", "a\x85"])
+async def test_an_id_with_control_characters(client: Client, cluster: Cluster, job_id: str) -> None:
+    status, told = await call(client, "PUT", PATH, sensor(id=job_id))
+    assert (status, deepest(told)["type"]) == (400, ARGUMENT)
+    assert "Id must not hold the control character [U+" in told["error"]["reason"]
+    assert cluster.posted == []
+
+
 @pytest.mark.parametrize(("fields", "type_", "reason", "way"), ROWS.values(), ids=ROWS)
 async def test_a_configuration_that_cannot_be_used(
     client: Client, cluster: Cluster, fields: dict[str, Any], type_: str, reason: str, way: str

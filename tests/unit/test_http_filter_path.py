@@ -36,6 +36,10 @@ JOBS: dict[str, Any] = {
             "-jobs.config,-**.stats,-**.current_position",
             {"jobs": [{"status": {"job_state": s}} for s in ("stopped", "started")]},
         ),
+        (
+            ".".join(["**"] * 1000 + ["job_state"]),
+            {"jobs": [{"status": {"job_state": s}} for s in ("stopped", "started")]},
+        ),
         ("*", JOBS),
         ("**", JOBS),
         ("-**", {}),

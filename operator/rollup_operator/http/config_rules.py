@@ -33,6 +33,10 @@ METRICS = ("min", "max", "sum", "avg", "value_count")
 
 LARGEST_PAGE = 10_000
 
+LONGEST_PATTERN = 1024
+"""Characters of an index pattern, as the resource has it."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CALENDAR = re.compile(r"1[mhdwMqy]|minute|hour|day|week|month|quarter|year")
 _SECOND = ("1s", "second")
 _UNITS_OF_THE_CALENDAR = re.compile(r"[0-9]+(w|M|q|y)")
@@ -89,6 +93,8 @@ def _broken(given: JobConfiguration, job_id: str, dialect: Dialect) -> Iterator[
         yield ("id",), ARGUMENT, "Id must be a non-null, non-empty string"
     if job_id in ("_all", "*"):
         yield ("id",), ARGUMENT, f"Id must not be [{job_id}], which means all jobs"
+    if match := _CONTROL.search(job_id):
+        yield ("id",), ARGUMENT, f"Id must not hold the control character [U+{ord(match[0]):04X}]"
     yield from _of_indices(given)
     yield from _of_cron(given.cron)
     if given.page_size <= 0:
@@ -111,6 +117,8 @@ def _of_indices(given: JobConfiguration) -> Iterator[Broken]:
         yield ("index_pattern",), ARGUMENT, "Index pattern must be a non-null, non-empty string"
     if not target:
         yield ("rollup_index",), ARGUMENT, "Rollup index must be a non-null, non-empty string"
+    if len(pattern) > LONGEST_PATTERN:
+        return  # the resource does not take it, and to compare thousands of parts would take seconds
     for part in pattern.split(","):
         if part == "_all" or (part and not part.strip("*")):
             # Elasticsearch's text lacks the closing parenthesis.

@@ -13,6 +13,9 @@ from typing import Any
 Pattern = tuple[re.Pattern[str] | None, ...]
 """One path; None stands for `**`."""
 
+MOST_PATHS = 64
+"""Paths of one filter: each is tried against every name of an answer."""
+
 _NOTHING = object()
 """Where a filter keeps no part of a value. None would be a value."""
 
@@ -35,7 +38,9 @@ def _parse(filter_path: str) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
         text = path.strip()
         kind = unwanted if text.startswith("-") else wanted
         if text := text.removeprefix("-"):
-            kind.append(tuple(_name(part) for part in _DOT.split(text)))
+            names = _DOT.split(text)
+            # Several `**` in a row are one: trying each of them against each name would take for ever.
+            kind.append(tuple(_name(n) for i, n in enumerate(names) if n != "**" or names[i - 1 : i] != ["**"]))
     return tuple(wanted), tuple(unwanted)
 
 

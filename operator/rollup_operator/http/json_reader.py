@@ -184,11 +184,11 @@ class _Reader:
         return str(text), end
 
     def _atom(self, offset: int) -> tuple[Scalar, int]:
-        for word, value in _WORDS.items():
-            if self._text.startswith(word, offset):
-                return value, offset + len(word)
         match = _NUMBER.match(self._text, offset)
         if match is None:
+            for word, value in _WORDS.items():
+                if self._text.startswith(word, offset):
+                    return value, offset + len(word)
             raise self.wrong(offset, "expected a valid value (JSON String, Number, Array, Object or token)")
         text = match[0]
         if len(text) > _LONGEST_NUMBER:

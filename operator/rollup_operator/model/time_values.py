@@ -15,8 +15,8 @@ _UNITS_MS = {
     "h": 3_600_000.0,
     "d": 86_400_000.0,
 }
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[dDfF]?")
+_INTEGER = re.compile(r"[+-]?0*(?P<digits>[0-9]{1,19})")
+_DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[dDfF]?")
 _LONG_MAX = 2**63 - 1
 _OFFSET = re.compile(
     r"(?:UTC|GMT|UT)?(?P<sign>[+-])(?P<h>[0-9]{1,2})(?::(?P<m>[0-9]{2})(?::(?P<s>[0-9]{2}))?)?"
@@ -60,11 +60,12 @@ def parse_time_value(raw: str, name: str, *, negative: bool = False) -> TimeValu
 
 
 def _with_unit(raw: str, number: str, unit: str, name: str, negative: bool) -> TimeValue:
-    if not _INTEGER.fullmatch(number) or abs(int(number)) > _LONG_MAX:
+    match = _INTEGER.fullmatch(number)
+    if match is None or int(match["digits"]) > _LONG_MAX:
         if _DECIMAL.fullmatch(number):
             raise ValueError(f"failed to parse [{raw}], fractional time values are not supported")
         raise ValueError(f"failed to parse [{raw}]")
-    value = int(number)
+    value = int(match["digits"]) * (-1 if number.startswith("-") else 1)
     if value < -1 and not negative:
         raise ValueError(
             f"failed to parse setting [{name}] with value [{raw}] as a time value: negative durations are not supported"
