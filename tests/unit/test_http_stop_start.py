@@ -4,13 +4,15 @@ One test for each case; where versions differ, one for each of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from rollup_operator.http.access import Caller, Deed
 from rollup_operator.kube.client import KubeError
+from support.access_double import Anybody
 from support.http_double import Cluster
 from support.serving import Answer, Client, call, calling, error, served, when_waiting
 
@@ -260,6 +262,24 @@ async def test_the_deadline_covers_the_lookup_and_then_nothing_is_written(client
         status, told = await call(client, "POST", f"{WAIT}&timeout=10ms")
     assert status == 503
     assert told["error"]["reason"] == "The API server does not answer in time; nothing was changed"
+    assert cluster.applied == []
+
+
+@pytest.mark.parametrize("whom", ["sensor", "_all"])
+async def test_the_deadline_covers_the_question_who_may(cluster: Cluster, whom: str) -> None:
+    class Silent(Anybody):
+        async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+            await asyncio.Event().wait()
+
+        async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
+            await asyncio.Event().wait()
+            return frozenset()
+
+    a_job(cluster, "indexing")
+    async with served(cluster, access=Silent()) as endpoint, calling(endpoint) as client, asyncio.timeout(4):
+        path = f"/_rollup/job/{whom}/_stop?wait_for_completion=true&timeout=10ms"
+        status, told = await call(client, "POST", path)
+    assert (status, "nothing was changed" in told["error"]["reason"]) == (503, True)
     assert cluster.applied == []
 
 

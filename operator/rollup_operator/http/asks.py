@@ -6,6 +6,7 @@ Raises ApiError. A 503 promises that the desired state was not changed.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from rollup_operator.http import errors
 from rollup_operator.http.access import Permit
@@ -18,6 +19,8 @@ from rollup_operator.kube.client import Conflict, KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
+
+T = TypeVar("T")
 
 Deal = Callable[[JobView], Awaitable[None]]
 """What to do with one job. Raises ApiError, or Conflict when another job has taken its name."""
@@ -33,18 +36,18 @@ class Asks:
     async def one(self, namespace: str, job_id: str, deal: Deal, permit: Permit, *, by: float | None = None) -> None:
         """Find the job and, if the caller may, deal with it.
 
-        `by` is when to give up looking for it, by the event loop's clock.
+        `by` is when to give up looking for it and asking for the right, by the event loop's clock.
         """
-        job = await _in_time(by, self._states.find(namespace, job_id))
+        job = await in_time(by, self._states.find(namespace, job_id))
         for _ in range(LOOKS):
-            await permit.require(job_id, job)
+            await in_time(by, permit.require(job_id, job))
             if job is None:
                 raise errors.job_not_found(job_id)
             self._states.refuse_namesakes(job)
             try:
                 return await deal(job)
             except Conflict:
-                job = await _in_time(by, self._states.replaced(job))
+                job = await in_time(by, self._states.replaced(job))
         raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
 
     async def each(self, jobs: Iterable[JobView], deal: Deal) -> None:
@@ -64,7 +67,7 @@ class Asks:
         """
         asked = Asked(call.permit.caller.name, job.uid, call.text)
         if (doubt := self._repeats.recall(asked)) is not None:
-            self._refuse_repeat(asked, doubt, await _in_time(by, self._newest(job)))
+            self._refuse_repeat(asked, doubt, await in_time(by, self._newest(job)))
 
         def remember() -> None:
             self._repeats.remember(asked, state, expected_generation(job, state), until=until)
@@ -121,7 +124,8 @@ async def _tried(job: JobView, deal: Deal) -> ApiError | None:
     return None
 
 
-async def _in_time(by: float | None, look: Awaitable[JobView | None]) -> JobView | None:
+async def in_time(by: float | None, look: Awaitable[T]) -> T:
+    """Return what a look at the API server brings by then, by the event loop's clock. Raises ApiError 503."""
     try:
         async with asyncio.timeout_at(by):
             return await look

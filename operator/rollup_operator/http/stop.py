@@ -13,7 +13,7 @@ from typing import Self
 import structlog
 
 from rollup_operator.http import errors
-from rollup_operator.http.asks import Asks, aborting
+from rollup_operator.http.asks import Asks, aborting, in_time
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.notices import Notices
@@ -79,7 +79,8 @@ class Stops:
         Returns when all are durable, or stopped. Raises ApiError once every job has been tried.
         """
         self._refuse_new_waits(wait)
-        jobs = await call.permit.require_some(self._states.in_namespace(namespace))
+        by = None if wait is None else wait.write_by
+        jobs = await in_time(by, call.permit.require_some(self._states.in_namespace(namespace)))
         await self._asks.each(jobs, partial(self._stop_too, wait=wait, call=call))
 
     async def _stop_too(self, job: JobView, wait: Wait | None, call: Call) -> None:
