@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http.access import Deed
+from rollup_operator.http.answers import Form
 from rollup_operator.http.app import Endpoint
 from rollup_operator.settings import Settings
 from support.access_double import Anybody
@@ -113,6 +114,16 @@ async def test_a_client_cannot_steer_the_terminal_that_shows_the_log(client: aio
     [line] = await lines(client, "POST", "/_rollup/job/%1b%5b31m%0d%0a" + "x" * 500 + "/_stop")
     assert line["job"].startswith("?[31m??xxx")
     assert len(line["job"]) == 256
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_a_client_that_hung_up(
+    client: aiohttp.ClientSession, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Form, "of_error", None)
+    with capture_logs() as logs:
+        async with client.post(STOP, headers={"Authorization": "Bearer ann"}) as answer:
+            assert answer.status == 500
+    assert [entry["status"] for entry in logs if entry["event"] == "audit"] == [500]
 
 
 async def test_who_hangs_up_is_told_with_the_time_it_waited(client: aiohttp.ClientSession, cluster: Cluster) -> None:

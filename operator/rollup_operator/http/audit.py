@@ -46,6 +46,9 @@ def audit(deeds: Mapping[Callable[..., Any], Deed], default_namespace: str) -> M
             status = response.status
             response.headers[REQUEST_ID] = identity
             return response
+        except Exception:
+            status = 500  # a mistake of ours in making the answer
+            raise
         finally:
             caller, permit = request.get(CALLER), request.get(PERMIT)
             granted = permit.granted if permit is not None else []
