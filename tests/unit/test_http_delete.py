@@ -198,6 +198,31 @@ async def test_a_body_is_refused(client: Client, cluster: Cluster) -> None:
     assert await call(client, "DELETE", PATH, {}) == error(400, "illegal_argument_exception", reason)
 
 
+async def test_the_right_is_asked_for_again_where_another_resource_has_the_id_by_now(cluster: Cluster) -> None:
+    access = Anybody()
+    access.denied = {(Deed.DELETE, "other")}
+    cluster.create("sensor", jobId="twin", desiredState="stopped")
+
+    def swap() -> None:
+        cluster.before_delete = lambda: None
+        cluster.remove("sensor")
+        cluster.create("other", jobId="twin", desiredState="stopped")
+
+    cluster.before_delete = swap
+    async with served(cluster, access) as client:
+        assert (await call(client, "DELETE", "/_rollup/job/twin"))[0] == 403
+    assert access.asked == [(Deed.DELETE, "default", "sensor"), (Deed.DELETE, "default", "other")]
+    assert cluster.deleted == []
+
+
+async def test_two_live_jobs_with_the_same_id(client: Client, cluster: Cluster) -> None:
+    for name in ("one", "two"):
+        cluster.create(name, jobId="twin", desiredState="stopped")
+    status, told = await call(client, "DELETE", "/_rollup/job/twin")
+    assert (status, told["error"]["type"]) == (500, "failed_node_exception")
+    assert cluster.deleted == []
+
+
 async def test_who_may_not_delete_learns_nothing(cluster: Cluster) -> None:
     access = Anybody()
     access.denied = {(Deed.DELETE, "sensor"), (Deed.DELETE, "missing")}

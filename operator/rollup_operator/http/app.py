@@ -206,9 +206,8 @@ class Endpoint:
     async def _delete(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
-        job = await self._states.find(namespace, job_id)
-        await self._permit(request, Deed.DELETE).require(job_id, job)
-        return answers.answer({"acknowledged": await self._deletions.delete(job, job_id)}, form)
+        gone = await self._deletions.delete(namespace, job_id, self._permit(request, Deed.DELETE))
+        return answers.answer({"acknowledged": gone}, form)
 
     async def _capabilities(self, request: web.Request) -> web.Response:
         form = await self._plain(request)

@@ -9,6 +9,7 @@ import contextlib
 from functools import partial
 
 from rollup_operator.http import errors, job_errors
+from rollup_operator.http.access import Permit
 from rollup_operator.http.desired_state import LOOKS, WRITE_SECONDS, DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes
@@ -29,11 +30,14 @@ class Deletions:
     def __init__(self, states: DesiredStates, jobs: Jobs, client: Kubernetes) -> None:
         self._states, self._jobs, self._client = states, jobs, client
 
-    async def delete(self, job: JobView | None, job_id: str) -> bool:
-        """Delete a job as it was found, and return whether it is gone. Raises ApiError."""
+    async def delete(self, namespace: str, job_id: str, permit: Permit) -> bool:
+        """Delete a job as it is found, if the caller may, and return whether it is gone. Raises ApiError."""
+        job = await self._states.find(namespace, job_id)
         for _ in range(LOOKS):
+            await permit.require(job_id, job)
             if job is None:
-                break
+                raise job_errors.task_not_found(job_id)
+            self._states.refuse_namesakes(job)
             if (state := _state(job)) is not State.STOPPED:
                 raise job_errors.NotDeleted(job_id, state, job.generation)
             gone = asyncio.Event()
@@ -44,9 +48,7 @@ class Deletions:
             finally:
                 unsubscribe()
             job = await self._states.replaced(job)
-        else:
-            raise errors.unavailable(f"Rollup job [{job_id}] keeps changing; nothing was changed")
-        raise job_errors.task_not_found(job_id)
+        raise errors.unavailable(f"Rollup job [{job_id}] keeps changing; nothing was changed")
 
     async def _send(self, job: JobView) -> bool:
         """Return whether the deletion stands; False: there is another version by now, or nothing. Raises ApiError."""

@@ -78,7 +78,7 @@ def ambiguous(job_id: str, count: int) -> ApiError:
         caused_by={
             "type": "illegal_state_exception",
             "reason": f"{count} RollupJobs of the namespace have this id; nothing was changed. Stop or start them with "
-            "_all or kubectl, and give each an id of its own in spec.jobId",
+            "_all or kubectl, delete them with kubectl, and give each an id of its own in spec.jobId",
         },
     )
 
