@@ -37,8 +37,8 @@ class Settings:
     """The longest request line."""
     http_header_bytes: int = 16_384
     """The longest header line."""
-    http_body_bytes: int = 1_048_576
-    """The largest body."""
+    http_body_bytes: int = 262_144
+    """The largest body, once inflated. The largest configuration of a job that the API server takes is below."""
     http_head_seconds: float = 30.0
     """How long a new connection may take to bring its first request, its TLS handshake before that likewise."""
     http_body_seconds: float = 30.0
@@ -118,8 +118,6 @@ class Settings:
             value, is_limit = getattr(self, f.name), f.name.startswith(("http_", "tls_")) and f.name != "http_port"
             if is_limit and isinstance(value, int | float) and value <= 0:
                 raise SettingsError(f"{f.name} is {value}: it must be greater than 0")
-        if self.compat_version not in {6, 7, 8, 9}:
-            raise SettingsError(f"compat_version is {self.compat_version}: use 6, 7, 8 or 9")
         if self.stop_timeout_status not in {500, 429}:
             raise SettingsError(f"stop_timeout_status is {self.stop_timeout_status}: use 500 or 429")
         if self.log_format not in {"auto", "json", "console"}:

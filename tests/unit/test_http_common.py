@@ -72,6 +72,14 @@ async def test_no_call_takes_others(client: Client, cluster: Cluster, method: st
     assert cluster.applied == cluster.posted == cluster.deleted == []
 
 
+async def test_a_filter_of_very_many_paths_is_refused_before_anything_is_done(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    paths = ",".join(f"a{i}" for i in range(65))
+    reason = "[filter_path] has more than [64] paths, which is the limit"
+    assert await call(client, "POST", f"{PATH}/_stop?filter_path={paths}") == error(400, ARGUMENT, reason)
+    assert cluster.applied == []
+
+
 async def test_no_stack_trace_is_told(client: Client) -> None:
     status, told = await call(client, "DELETE", f"{PATH}?error_trace=true")
     assert status == 404

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from rollup_operator.http import connections
 from rollup_operator.http.app import Endpoint
@@ -26,7 +27,7 @@ class Wire:
         self._reader, self._writer = reader, writer
 
     async def send(self, text: str) -> None:
-        self._writer.write(text.encode())
+        self._writer.write(text.encode(errors="surrogateescape"))
         await self._writer.drain()
 
     async def ask(
@@ -235,6 +236,39 @@ async def test_what_is_no_request_is_400_in_the_envelope(
     assert (status, told["status"], told["error"]["type"]) == (400, 400, type_)
     assert answered["x-elastic-product"] == "Elasticsearch"
     assert await wire.closed()
+
+
+NO_TEXT = b"\xff".decode(errors="surrogateescape")
+"""A byte that is no UTF-8."""
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "reason"),
+    [
+        (f"Accept: application/{NO_TEXT}", 406, "Accept header [application/?] is not supported; take JSON"),
+        (f"Content-Type: text/{NO_TEXT}", 406, "Content-Type header [text/?] is not supported"),
+        (f"Content-Encoding: {NO_TEXT}", 415, "Content-Encoding header [?] is not supported; use gzip"),
+        ("Content-Encoding: br", 415, "Content-Encoding header is not supported; use gzip"),
+        (f"Expect: {NO_TEXT}", 417, "Expect header [?] is not supported; use 100-continue"),
+        ("Expect: 200-ok", 417, "Expect header [200-ok] is not supported; use 100-continue"),
+    ],
+)
+async def test_headers_that_cannot_be_met_are_quoted_in_the_envelope(
+    serve: Serve, header: str, status: int, reason: str
+) -> None:
+    wire = await (await serve())()
+    with capture_logs() as logs:
+        got, answered, told = await wire.ask("PUT /_rollup/job/new", header, "Content-Length: 2", body="{}")
+    assert (got, told["error"]["reason"]) == (status, reason)
+    assert answered["x-elastic-product"] == "Elasticsearch"
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
+
+
+async def test_a_stranger_cannot_fill_the_log_with_mistakes(serve: Serve) -> None:
+    wire = await (await serve())()
+    with capture_logs() as logs:
+        assert (await wire.ask("GET /nowhere", f"Expect: {NO_TEXT}", user=None))[0] == 417
+    assert logs == []
 
 
 # Places to wait in

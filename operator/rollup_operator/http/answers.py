@@ -1,6 +1,5 @@
 """Turns what a handler returns, or raises, into an HTTP answer in Elasticsearch's form."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,25 +10,21 @@ from aiohttp import web
 
 from rollup_operator.http import errors
 from rollup_operator.http.errors import ApiError
-from rollup_operator.http.filter_path import filtered
+from rollup_operator.http.filter_path import MOST_PATHS, filtered
+from rollup_operator.http.media_types import JSON, answer_type
 from rollup_operator.http.parameters import Parameters
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 """Elasticsearch's clients refuse a server that does not send it."""
 
-COMPATIBLE = ("7", "8", "9")
-"""Versions that a client may ask for with `compatible-with`; the answers are the same."""
-
-_COMPATIBLE_WITH = re.compile(r"application/vnd\.elasticsearch\+json\s*;\s*compatible-with\s*=\s*(\w+)", re.IGNORECASE)
 _IN_HEADERS = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
-_TAKES_JSON = frozenset({"*/*", "application/*", "application/json", "application/vnd.elasticsearch+json"})
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """How the client wants its answer."""
 
-    content_type: str = "application/json"
+    content_type: str = JSON
     pretty: bool = False
     filter_path: str = ""
 
@@ -39,21 +34,24 @@ class Form:
         asked = parameters.text("format")
         if asked not in (None, "", "json"):
             raise errors.illegal_argument(f"request [{request.path}] asks for format [{asked}]: only [json] is offered")
+        filter_path = parameters.text("filter_path") or ""
+        if filter_path.count(",") >= MOST_PATHS:
+            raise errors.illegal_argument(f"[filter_path] has more than [{MOST_PATHS}] paths, which is the limit")
         parameters.boolean("human", False)
         parameters.boolean("error_trace", False)
         return cls(
-            content_type=_content_type(request),
+            content_type=answer_type(request),
             pretty=parameters.boolean("pretty", False),
-            filter_path=parameters.text("filter_path") or "",
+            filter_path=filter_path,
         )
 
     @classmethod
     def of_error(cls, request: web.Request) -> "Form":
         """Return the form for an error, which no mistake in the parameters may prevent."""
         try:
-            content_type = _content_type(request)
+            content_type = answer_type(request)
         except ApiError:
-            content_type = "application/json"
+            content_type = JSON
         return cls(content_type=content_type, pretty=request.query.get("pretty") in ("", "true"))
 
 
@@ -91,16 +89,3 @@ def _respond(
     option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if form.pretty else 0
     sent = {**PRODUCT, "Content-Type": form.content_type, **(headers or {})}
     return web.Response(status=status, body=orjson.dumps(body, option=option), headers=sent)
-
-
-def _content_type(request: web.Request) -> str:
-    given = request.headers.get("Accept", "")
-    kinds = [kind.partition(";")[0].strip().lower() for kind in given.split(",")]
-    if given.strip() and not any(kind in _TAKES_JSON for kind in kinds):
-        raise errors.not_acceptable(given)
-    asked = _COMPATIBLE_WITH.search(given)
-    if asked is None:
-        return "application/json"
-    if (version := asked.group(1)) not in COMPATIBLE:
-        raise errors.wrong_version("Accept", given, version, COMPATIBLE)
-    return f"application/vnd.elasticsearch+json;compatible-with={version}"

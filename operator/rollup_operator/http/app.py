@@ -23,6 +23,7 @@ from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.health import readiness
 from rollup_operator.http.limits import WaitingRoom
+from rollup_operator.http.media_types import header
 from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.parameters import Parameters
@@ -69,7 +70,6 @@ class Endpoint:
         self._access = access
         self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
         self._waiters = Waiters(jobs)
-        self._dialect = DIALECTS[settings.compat_version]
         notices = Notices(jobs, events or NoEvents())
         asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers)
         manner = Manner(self._dialect, settings.stop_timeout_status)
@@ -286,7 +286,7 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
         error = errors.no_such_route(request.method, request.path_qs)
     except web.RequestPayloadError:
         request.content.feed_eof()  # or the server would go on reading it, to throw it away
-        error = errors.unreadable_body(request.headers.get("Content-Encoding", ""))
+        error = errors.unreadable_body(header(request, "Content-Encoding"))
     except web.HTTPException as e:
         error = ApiError(e.status, "exception", e.text or e.reason)
     except Exception:

@@ -5,15 +5,18 @@ unheard. A connection that brings no request in time is closed.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 
 from rollup_operator.http import answers, errors
 from rollup_operator.http.answers import Form
+from rollup_operator.http.media_types import header
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +101,8 @@ class Connection(web.RequestHandler):
             error = errors.internal()
         elif isinstance(exc, LineTooLong):
             error = errors.too_long(self._limits.line, self._limits.header)
+        elif isinstance(exc, ContentEncodingError):  # one that the server has heard of, but cannot inflate
+            error = errors.unsupported_encoding()
         else:
             error = errors.illegal_argument(f"this is no HTTP request: {(message or '').strip().partition(chr(10))[0]}")
         response = answers.failure(error, Form())
@@ -109,4 +114,19 @@ def connection_factory(server: web.Server, limits: Limits) -> Callable[[], Conne
     """Return what makes the connections of a server."""
     loop = asyncio.get_running_loop()
     room: set[Connection] = set()
+    server.request_handler = _expecting(server.request_handler)
     return lambda: Connection(server, loop, limits, room)
+
+
+def _expecting(handler: Handler) -> Handler:
+    """Refuse what nobody can meet: aiohttp looks at `Expect` before the application does, and has a form of its own."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        expected = header(request, "Expect")
+        if expected and expected.lower() != "100-continue":
+            response = answers.failure(errors.not_expected(expected), Form())
+            response.force_close()
+            return response
+        return await handler(request)
+
+    return handle

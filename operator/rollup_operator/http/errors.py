@@ -226,36 +226,36 @@ def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> ApiErr
 
 def unsupported_type(given: str) -> ApiError:
     """406, as Elasticsearch answers it: a body that says it is no JSON."""
-    return ApiError(406, "media_type_header_exception", f"Content-Type header [{_legible(given)}] is not supported")
+    return ApiError(406, "media_type_header_exception", f"Content-Type header [{given}] is not supported")
 
 
-def unsupported_encoding(given: str) -> ApiError:
+def unsupported_encoding(given: str = "") -> ApiError:
     """415: a body that is compressed in a way that is not offered."""
-    reason = f"Content-Encoding header [{_legible(given)}] is not supported; use gzip"
-    return ApiError(415, "media_type_header_exception", reason)
+    told = f" [{given}]" if given else ""
+    return ApiError(415, "media_type_header_exception", f"Content-Encoding header{told} is not supported; use gzip")
+
+
+def not_expected(given: str) -> ApiError:
+    """417: `Expect` asks for what is not offered."""
+    return ApiError(417, "illegal_argument_exception", f"Expect header [{given}] is not supported; use 100-continue")
 
 
 def not_acceptable(given: str) -> ApiError:
     """406: the client takes no JSON."""
     return ApiError(
-        406, "media_type_header_exception", f"Accept header [{_legible(given)}] is not supported; take JSON"
+        406, "media_type_header_exception", f"Accept header [{given}] is not supported; take JSON"
     )
 
 
 def wrong_version(header: str, given: str, version: str, known: Sequence[str]) -> ApiError:
     """400: a header asks for a version that is not spoken."""
-    why = f"{header} version must be one of [{', '.join(known)}], but found [{version}]. {header}={_legible(given)}"
+    why = f"{header} version must be one of [{', '.join(known)}], but found [{version}]. {header}={given}"
     return ApiError(
         400,
         "media_type_header_exception",
         f"Invalid media-type value on headers [{header}]",
         caused_by={"type": "status_exception", "reason": why},
     )
-
-
-def _legible(header: str) -> str:
-    """Return what JSON can hold of a header: bytes of it that are no UTF-8 come as halves of surrogates."""
-    return header.encode("utf-8", "replace").decode()
 
 
 def unreadable_body(encoding: str) -> ApiError:

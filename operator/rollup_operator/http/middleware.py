@@ -9,6 +9,7 @@ from aiohttp.typedefs import Middleware
 from rollup_operator.http import errors
 from rollup_operator.http.access import CALLER, Access
 from rollup_operator.http.connections import Connection
+from rollup_operator.http.media_types import check_encoding
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -45,12 +46,14 @@ def authentication(access: Access) -> Middleware:
 def whole_body(*, most: int, seconds: float) -> Middleware:
     """Return the middleware that reads the body first, so that no call waits for it: `request.read()` has it all.
 
-    It raises ApiError 413 for more than `most` bytes, and 408 for one that is not here in time.
+    It raises ApiError 415 for a compression that is not known, 413 for more than `most` bytes, once inflated, and 408
+    for one that is not here in time.
     """
 
     @web.middleware
     async def read(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.body_exists:
+            check_encoding(request)
             if (request.content_length or 0) > most:
                 raise errors.too_large(most)
             try:
