@@ -25,6 +25,7 @@ CREATION_ID = f"{GROUP}/creation-id"
 class Part(BaseModel):
     """A frozen piece of a resource: camelCase outside, snake_case inside, unknown fields ignored."""
 
+    # Built when first used: a short command reads few of them.
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", defer_build=True
     )
