@@ -48,6 +48,7 @@ class Plugin:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509  # no fork of ours holds a lock
         )
         try:
             yield process
@@ -83,3 +84,8 @@ def ended(process: "subprocess.Popen[str]", timeout: float = 60.0) -> Told:
 def interrupt(process: "subprocess.Popen[str]") -> None:
     """Press Ctrl-C."""
     process.send_signal(signal.SIGINT)
+
+
+def _hear_interrupts() -> None:
+    # A shell ignores Ctrl-C for what it runs in the background, and that is inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

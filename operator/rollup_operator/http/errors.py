@@ -242,9 +242,7 @@ def not_expected(given: str) -> ApiError:
 
 def not_acceptable(given: str) -> ApiError:
     """406: the client takes no JSON."""
-    return ApiError(
-        406, "media_type_header_exception", f"Accept header [{given}] is not supported; take JSON"
-    )
+    return ApiError(406, "media_type_header_exception", f"Accept header [{given}] is not supported; take JSON")
 
 
 def wrong_version(header: str, given: str, version: str, known: Sequence[str]) -> ApiError:
