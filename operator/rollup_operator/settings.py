@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from rollup_operator.model.base import GITOPS_MANAGERS
+
 
 class SettingsError(ValueError):
     """A setting cannot be used; the text names it and says what would do."""
@@ -58,14 +60,7 @@ class Settings:
     stop_timeout_status: int = 500
     """HTTP status of a stop that is not seen in time: 500, or 429 as Elasticsearch 9 has it. Official clients repeat a
     call that is answered 429, so that a wait lasts up to four times its timeout."""
-    gitops_managers: tuple[str, ...] = (
-        "argocd-controller",
-        "argocd-application-controller",
-        "kustomize-controller",
-        "helm-controller",
-        "fleetagent",
-        "configsync.gke.io",
-    )
+    gitops_managers: tuple[str, ...] = GITOPS_MANAGERS
     """Field managers that set a job's desiredState back to what Git says. Who changes it by the API is warned."""
     cluster: str = "local"
     """Name of this cluster in claims: another name is another owner."""

@@ -21,6 +21,16 @@ CREATION_TIMEOUT = f"{GROUP}/creation-timeout"
 CREATION_ID = f"{GROUP}/creation-id"
 """Annotation: which request of the HTTP API made the job, so that one whose answer was lost knows its own work."""
 
+GITOPS_MANAGERS = (
+    "argocd-controller",
+    "argocd-application-controller",
+    "kustomize-controller",
+    "helm-controller",
+    "fleetagent",
+    "configsync.gke.io",
+)
+"""Field managers of controllers that set again what Git says, as long as nobody knows better."""
+
 
 class Part(BaseModel):
     """A frozen piece of a resource: camelCase outside, snake_case inside, unknown fields ignored."""

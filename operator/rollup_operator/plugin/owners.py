@@ -6,17 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rollup_operator.model.base import GITOPS_MANAGERS
 from rollup_operator.plugin.text import moment
-
-GITOPS_MANAGERS = (
-    "argocd-controller",
-    "argocd-application-controller",
-    "kustomize-controller",
-    "helm-controller",
-    "fleetagent",
-    "configsync.gke.io",
-)
-"""Field managers that set again what a repository says."""
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
