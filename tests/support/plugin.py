@@ -42,8 +42,8 @@ class Plugin:
         """Begin a command; it is killed if it has not ended within the `with`."""
         kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "rollup_operator.plugin", command, *arguments],
-            env=kept | {"KUBECONFIG": str(self.kubeconfig), "COLUMNS": "200"} | environment,
+            [sys.executable, "-m", "rollup_operator.plugin", command, *arguments],
+            env=kept | {"KUBECONFIG": str(self.kubeconfig), "COLUMNS": "200", "PYTHONWARNINGS": "error"} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -61,9 +61,9 @@ class Plugin:
         return self(command, *arguments, "-n", self.namespace)
 
     @contextmanager
-    def waiting(self, command: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    def waiting(self, command: str, *arguments: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
         """Begin a command in the namespace, and go on once it says that it waits."""
-        with self.begun(command, *arguments, "--wait", "-n", self.namespace) as process:
+        with self.begun(command, *arguments, "--wait", "-n", self.namespace, **environment) as process:
             assert process.stderr is not None
             line = process.stderr.readline()
             assert line.startswith("waiting up to"), line + process.stderr.read()
