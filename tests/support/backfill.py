@@ -9,7 +9,7 @@ from support.data import end_of, exported, rolled_up_small, small_groups, trips_
 from support.database import written_to
 from support.waiting import finished, status
 
-PAGE_SECONDS = 0.0001
+PAGE_SECONDS = 0.00002
 """Asks for pages of one bucket."""
 
 HOURS = 600

@@ -68,14 +68,16 @@ class Plan:
         where = sql.within(self.time, self.kind, start, end)
         return f"SELECT count(*), {first}, {last} FROM {self.relation} WHERE {where}"
 
-    def summary(self, buckets: str) -> str:
-        """Return number, rows and last key of the buckets that a statement gives; nulls come before values in keys."""
-        names = [sql.name(self.date_key), *(sql.name(c.name) for c in self.groups)]
+    def totals(self, buckets: str) -> str:
+        """Return number, rows and last time of the buckets that a statement gives."""
+        return f"SELECT count(*), sum({COUNT})::BIGINT, max({sql.name(self.date_key)}) FROM ({buckets})"
+
+    def last(self, buckets: str, time: int) -> str:
+        """Return the other keys of the last bucket of that time; nulls come before values in keys."""
+        names = [sql.name(c.name) for c in self.groups]
         order = ", ".join(f"{n} DESC NULLS LAST" for n in names)
-        return (
-            f"SELECT * FROM (SELECT count(*), sum({COUNT})::BIGINT FROM ({buckets})) "
-            f"LEFT JOIN (SELECT {', '.join(names)} FROM ({buckets}) ORDER BY {order} LIMIT 1) ON true"
-        )
+        where = f"{sql.name(self.date_key)} = {time}"
+        return f"SELECT {', '.join(names)} FROM ({buckets}) WHERE {where} ORDER BY {order} LIMIT 1"
 
 
 def date_key(field: str) -> str:
