@@ -48,6 +48,10 @@ FREEZE_EVERY = 5.0
 """Seconds between two times that settled objects are taken out of the garbage collector's sight: a full collection
 over ten thousand bodies stops the loop for as long as it walks them."""
 
+COLLECT_AFTER = 20_000, 20, 1_000
+"""Thresholds of the garbage collector. By default it walks every waiting request again and again while more of them
+come, which is half of what ten thousand stops at once cost. Full collections are left to those every few seconds."""
+
 GOODBYE = 0.25
 """Seconds that connections have to close in before the loop does."""
 
@@ -71,6 +75,7 @@ class Operator:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises StartupFailed."""
         _allow_many_connections()
+        gc.set_threshold(*COLLECT_AFTER)
         self._certificate = _certificate(self.settings)
         self._make()
         watches = kopf.OperatorRegistry()

@@ -72,4 +72,5 @@ def audit(deeds: Mapping[Callable[..., Any], Deed], default_namespace: str) -> M
 
 def _clean(text: str) -> str:
     """Return what may stand in a log: a client's text could steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text[:LONGEST])
+    text = text[:LONGEST]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
