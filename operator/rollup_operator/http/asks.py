@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from rollup_operator.http import errors
+from rollup_operator.http import errors, state_errors
 from rollup_operator.http.access import Permit
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import LOOKS, DesiredStates
@@ -42,7 +42,7 @@ class Asks:
         for _ in range(LOOKS):
             await in_time(by, permit.require(job_id, job))
             if job is None:
-                raise errors.job_not_found(job_id)
+                raise state_errors.job_not_found(job_id)
             self._states.refuse_namesakes(job)
             try:
                 return await deal(job)
@@ -54,7 +54,7 @@ class Asks:
         """Deal with all of them. Raises one ApiError for those that failed, once every job has been tried."""
         outcomes = await asyncio.gather(*(_tried(job, deal) for job in jobs))
         if failed := [e for e in outcomes if e is not None]:
-            raise errors.of_all(failed, len(outcomes))
+            raise state_errors.of_all(failed, len(outcomes))
 
     @asynccontextmanager
     async def attempt(
@@ -100,7 +100,7 @@ class Asks:
         if job is not None and overtaken(doubt, job):
             # This is a good answer: who asks once more after it means it.
             self._repeats.forget(asked)
-            raise errors.repeated(job.job_id, doubt.state, by=job.generation)
+            raise state_errors.repeated(job.job_id, doubt.state, by=job.generation)
 
     async def _newest(self, job: JobView) -> JobView | None:
         try:

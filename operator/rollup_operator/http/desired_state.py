@@ -8,7 +8,7 @@ because a start by somebody else could have followed.
 import asyncio
 import re
 
-from rollup_operator.http import errors
+from rollup_operator.http import errors, state_errors
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes
 from rollup_operator.http.resource_names import candidates
@@ -68,7 +68,7 @@ class DesiredStates:
     def refuse_namesakes(self, job: JobView) -> None:
         """Raise ApiError 500 where several living jobs have this job's id."""
         if (count := len(self._jobs.namesakes(job.namespace, job.job_id))) > 1:
-            raise errors.ambiguous(job.job_id, count)
+            raise state_errors.ambiguous(job.job_id, count)
 
     def covers(self, namespace: str) -> bool:
         """Whether the namespace's jobs are watched, and so can be created; it may not exist."""
@@ -173,12 +173,12 @@ class DesiredStates:
                     jobs_path(job.namespace, job.name), body, manager=FIELD_MANAGER, force=True
                 )
         except NotFound as e:
-            raise errors.job_not_found(job.job_id) from e
+            raise state_errors.job_not_found(job.job_id) from e
         except Conflict:
             raise
         except Unreachable as e:
             if e.sent:
-                raise errors.outcome_unknown(job.job_id, state, e.message) from e
+                raise state_errors.outcome_unknown(job.job_id, state, e.message) from e
             raise _silent(e) from e
         except KubeError as e:
             if e.status == 422 and "metadata.uid" in e.message:
@@ -187,11 +187,11 @@ class DesiredStates:
             if e.status == 429:
                 raise errors.unavailable(f"The API server is overloaded; nothing was changed: {e.message}") from e
             if e.status >= 500:
-                raise errors.outcome_unknown(job.job_id, state, str(e)) from e
-            raise errors.update_failed(job.job_id, state, str(e)) from e
+                raise state_errors.outcome_unknown(job.job_id, state, str(e)) from e
+            raise state_errors.update_failed(job.job_id, state, str(e)) from e
         except TimeoutError as e:
             why = f"no answer from the API server within {WRITE_SECONDS:g}s"
-            raise errors.outcome_unknown(job.job_id, state, why) from e
+            raise state_errors.outcome_unknown(job.job_id, state, why) from e
         return JobView.of(answer)
 
     def _written(self, task: asyncio.Task[JobView]) -> None:

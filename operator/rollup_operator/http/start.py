@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rollup_operator.http import errors
+from rollup_operator.http import state_errors
 from rollup_operator.http.asks import Asks, aborting
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import DesiredStates
@@ -37,14 +37,14 @@ class Starts:
     async def _start_one(self, job: JobView, call: Call) -> None:
         # A job that was asked to stop is not running any more in this sense: it starts again once it is quiet.
         if self._dialect.start_needs_stopped and job.desired is DesiredState.STARTED and job_state(job) in RUNNING:
-            raise errors.cannot("start", job.job_id, job_state(job).upper())
+            raise state_errors.cannot("start", job.job_id, job_state(job).upper())
         await self._start(job, call)
 
     async def _start(self, job: JobView, call: Call) -> None:
         if aborting(job):
-            raise errors.cannot("start", job.job_id, "ABORTING")
+            raise state_errors.cannot("start", job.job_id, "ABORTING")
         async with self._asks.attempt(job, DesiredState.STARTED, call):
             written = await self._asks.write(job, DesiredState.STARTED, call)
         if aborting(written):
             # Its deletion came first: the field says started, but nothing will run.
-            raise errors.cannot("start", job.job_id, "ABORTING", new=not self._dialect.start_needs_stopped)
+            raise state_errors.cannot("start", job.job_id, "ABORTING", new=not self._dialect.start_needs_stopped)

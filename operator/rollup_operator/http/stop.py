@@ -12,7 +12,7 @@ from typing import Self
 
 import structlog
 
-from rollup_operator.http import errors
+from rollup_operator.http import errors, state_errors
 from rollup_operator.http.asks import Asks, aborting, in_time
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import DesiredStates
@@ -91,7 +91,7 @@ class Stops:
 
     async def _stop(self, job: JobView, wait: Wait | None, call: Call) -> None:
         if aborting(job):
-            raise errors.cannot("stop", job.job_id, "ABORTING")
+            raise state_errors.cannot("stop", job.job_id, "ABORTING")
         if wait is None:
             async with self._asks.attempt(job, DesiredState.STOPPED, call):
                 await self._asks.write(job, DesiredState.STOPPED, call)
@@ -118,17 +118,17 @@ class Stops:
             verdict = await self._verdict(waiter, asked, wait)
         except Exception as e:
             log.exception("waiting failed", namespace=asked.namespace, job=asked.name)
-            raise errors.waiting_failed(asked.job_id, job_state(waiter.progress.newest or asked)) from e
+            raise state_errors.waiting_failed(asked.job_id, job_state(waiter.progress.newest or asked)) from e
         newest = waiter.progress.newest or asked
         if verdict is Verdict.STOPPED:
             return
         if verdict is Verdict.GONE:
-            raise errors.job_not_found(asked.job_id)
+            raise state_errors.job_not_found(asked.job_id)
         if verdict is Verdict.OVERTAKEN:
-            raise errors.overtaken(asked.job_id, asked=asked.generation, by=newest.generation)
+            raise state_errors.overtaken(asked.job_id, asked=asked.generation, by=newest.generation)
         if verdict is Verdict.SHUTDOWN:
             observed = newest.status.observed_generation
-            raise errors.shutting_down(asked.job_id, job_state(newest), asked=asked.generation, observed=observed)
+            raise state_errors.shutting_down(asked.job_id, job_state(newest), asked=asked.generation, observed=observed)
         raise self._timed_out(newest, wait, asked.generation)
 
     async def _verdict(self, waiter: Waiter, asked: JobView, wait: Wait) -> Verdict:
@@ -143,7 +143,7 @@ class Stops:
         """Give notice, and return the error. `generation` is the stop's; None: its write has not been answered."""
         if not wait.in_vain:
             self._notices.timed_out(newest, wait.text, generation)
-        return errors.stop_timed_out(
+        return state_errors.stop_timed_out(
             newest.job_id,
             wait.text,
             job_state(newest) if self._manner.dialect.timeout_tells_state else None,
