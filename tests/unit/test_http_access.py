@@ -8,9 +8,9 @@ import pytest
 
 from rollup_operator.http.access import Deed
 from rollup_operator.http.app import Endpoint
-from rollup_operator.settings import Settings
 from support.access_double import AUTHORIZATION, Anybody
 from support.http_double import Cluster
+from support.serving import served
 
 Client = aiohttp.ClientSession
 
@@ -29,10 +29,8 @@ def access() -> Anybody:
 
 @pytest.fixture
 async def endpoint(cluster: Cluster, access: Anybody) -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint(jobs=cluster, client=cluster, stores=cluster, access=access, settings=Settings(http_port=0))
-    await endpoint.start()
-    yield endpoint
-    await endpoint.close()
+    async with served(cluster, access=access) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

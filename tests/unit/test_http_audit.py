@@ -10,10 +10,9 @@ from structlog.testing import capture_logs
 
 from rollup_operator.http.access import Deed
 from rollup_operator.http.answers import Form
-from rollup_operator.http.app import Endpoint
-from rollup_operator.settings import Settings
 from support.access_double import Anybody
 from support.http_double import Cluster
+from support.serving import served
 
 STOP = "/_rollup/job/sensor/_stop"
 
@@ -30,11 +29,11 @@ def access() -> Anybody:
 
 @pytest.fixture
 async def client(cluster: Cluster, access: Anybody) -> AsyncIterator[aiohttp.ClientSession]:
-    endpoint = Endpoint(jobs=cluster, client=cluster, stores=cluster, access=access, settings=Settings(http_port=0))
-    await endpoint.start()
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as session:
+    async with (
+        served(cluster, access=access) as endpoint,
+        aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as session,
+    ):
         yield session
-    await endpoint.close()
 
 
 async def lines(client: aiohttp.ClientSession, method: str, path: str, **headers: str) -> list[Any]:

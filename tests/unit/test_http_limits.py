@@ -11,10 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http import connections
-from rollup_operator.http.app import Endpoint
-from rollup_operator.settings import Settings
-from support.access_double import Anybody
 from support.http_double import Cluster
+from support.serving import served
 
 WAIT = "/_rollup/job/sensor/_stop?wait_for_completion=true"
 GENEROUS = 5.0
@@ -71,15 +69,7 @@ async def serve(cluster: Cluster) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def begin(**settings: Any) -> Callable[[], Awaitable[Wire]]:
-            endpoint = Endpoint(
-                jobs=cluster,
-                client=cluster,
-                stores=cluster,
-                access=Anybody(),
-                settings=Settings(http_port=0, **settings),
-            )
-            await endpoint.start()
-            stack.push_async_callback(endpoint.close)
+            endpoint = await stack.enter_async_context(served(cluster, **settings))
 
             async def connect() -> Wire:
                 wire = Wire(*await asyncio.open_connection("127.0.0.1", endpoint.port))

@@ -3,24 +3,18 @@
 The order of answers is 401, then 403, then 404: whoever may not see a job does not learn whether it exists.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from aiohttp import web
 
+from rollup_operator.kube.authz import User
 from rollup_operator.model.reader import JobView
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated user, as the API server's TokenReview names it."""
-
-    name: str
-    uid: str = ""
-    groups: tuple[str, ...] = ()
-    extra: Mapping[str, tuple[str, ...]] | None = None
+Caller = User
+"""An authenticated user."""
 
 
 class Deed(Enum):

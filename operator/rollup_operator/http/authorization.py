@@ -20,7 +20,7 @@ import structlog
 from rollup_operator.http import errors
 from rollup_operator.http.access import Caller, Deed
 from rollup_operator.http.errors import ApiError
-from rollup_operator.kube.authz import Reviews, Right, User
+from rollup_operator.kube.authz import Reviews, Right
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.base import GROUP
 
@@ -71,7 +71,7 @@ class KubernetesAccess:
             raise self._unanswered("tokenreviews", e) from e
         if user is None:
             raise errors.bad_credentials()
-        return Caller(user.name, user.uid, user.groups, user.extra)
+        return user
 
     async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
         """Return if the caller may do the deed to the job of that name; `` means to all jobs of the namespace.
@@ -102,10 +102,9 @@ class KubernetesAccess:
         return frozenset(name for name, answer in answers.items() if answer.result())
 
     async def _may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
-        user = User(caller.name, caller.uid, caller.groups, caller.extra)
         try:
             for verb, subresource in _RIGHTS[deed]:
-                if await self._reviews.allows(user, Right(verb, GROUP, "rollupjobs", namespace, subresource, name)):
+                if await self._reviews.allows(caller, Right(verb, GROUP, "rollupjobs", namespace, subresource, name)):
                     return True
         except KubeError as e:
             raise self._unanswered("subjectaccessreviews", e) from e
