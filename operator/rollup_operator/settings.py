@@ -8,6 +8,11 @@ from pathlib import Path
 
 from rollup_operator.model.base import GITOPS_MANAGERS
 
+_CHOICES = frozenset({"http_port", "compat_version", "stop_timeout_status"})
+"""Numbers that have checks of their own."""
+
+_MAY_BE_ZERO = frozenset({"allowed_cache_seconds", "denied_cache_seconds", "grace_seconds"})
+
 
 class SettingsError(ValueError):
     """A setting cannot be used; the text names it and says what would do."""
@@ -109,9 +114,18 @@ class Settings:
             )
         if self.compat_version not in {6, 7, 8, 9}:
             raise SettingsError(f"compat_version is {self.compat_version}: use 6, 7, 8 or 9")
+        if not self.default_namespace:
+            raise SettingsError("default_namespace is empty: name a namespace, such as default")
+        if not 0 <= self.http_port <= 65_535:
+            raise SettingsError(f"http_port is {self.http_port}: use 0 to 65535")
         for f in fields(self):
-            value, is_limit = getattr(self, f.name), f.name.startswith(("http_", "tls_")) and f.name != "http_port"
-            if is_limit and isinstance(value, int | float) and value <= 0:
+            value = getattr(self, f.name)
+            if f.name in _CHOICES or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            # Asked so that nan is refused, too.
+            if f.name in _MAY_BE_ZERO and not value >= 0:
+                raise SettingsError(f"{f.name} is {value}: it must be 0 or greater")
+            if f.name not in _MAY_BE_ZERO and not value > 0:
                 raise SettingsError(f"{f.name} is {value}: it must be greater than 0")
         if self.stop_timeout_status not in {500, 429}:
             raise SettingsError(f"stop_timeout_status is {self.stop_timeout_status}: use 500 or 429")

@@ -1,10 +1,17 @@
 """Settings come from the environment, and a wrong one says what would do."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from rollup_operator import cli
 from rollup_operator.settings import Settings, SettingsError
+
+ROW = r"^\| `(ROLLUP_[A-Z_]+)` \| (.*?) ?\| (.+?) \|"
+"""Variable, flag and default of a row of docs/settings.md."""
 
 
 def test_defaults_without_an_environment():
@@ -47,6 +54,12 @@ def test_an_override_wins_unless_it_is_none():
         ("HTTP_CONNECTIONS", "0", "http_connections is 0: it must be greater than 0"),
         ("ALLOW_PLAIN_HTTP", "yes", "ROLLUP_ALLOW_PLAIN_HTTP is 'yes': it takes true or false"),
         ("STOP_TIMEOUT_STATUS", "503", "stop_timeout_status is 503: use 500 or 429"),
+        ("HTTP_PORT", "65536", "http_port is 65536: use 0 to 65535"),
+        ("SWEEP_SECONDS", "0", "sweep_seconds is 0.0: it must be greater than 0"),
+        ("GRACE_SECONDS", "nan", "grace_seconds is nan: it must be 0 or greater"),
+        ("ALLOWED_CACHE_SECONDS", "-1", "allowed_cache_seconds is -1.0: it must be 0 or greater"),
+        ("DEFAULT_NAMESPACE", "", "default_namespace is empty: name a namespace"),
+        ("COMPAT_VERSION", "5", "compat_version is 5: use 6, 7, 8 or 9"),
         ("LOG_FORMAT", "xml", "use auto, json or console"),
         ("LOG_LEVEL", "loud", "use debug, info, warning or error"),
     ],
@@ -55,6 +68,33 @@ def test_a_wrong_setting_is_refused_with_the_cure(name: str, value: str, cure: s
     with pytest.raises(SettingsError) as error:
         Settings.from_environment({f"ROLLUP_{name}": value})
     assert cure in str(error.value)
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Flag and default of each variable, as the page of settings tells them."""
+    page = (Path(__file__).parents[2] / "docs/settings.md").read_text()
+    return {name: (flag, default) for name, flag, default in re.findall(ROW, page, re.MULTILINE)}
+
+
+def test_every_setting_is_documented_with_its_default():
+    told = documented()
+    assert sorted(told) == sorted(f"ROLLUP_{f.name.upper()}" for f in fields(Settings))
+    for f in fields(Settings):
+        default = told[f"ROLLUP_{f.name.upper()}"][1]
+        if f.default in ("", ()) or f.name == "gitops_managers":
+            assert "`" not in default, f.name
+        else:
+            assert default == f"`{str(f.default).lower() if isinstance(f.default, bool) else f.default}`", f.name
+
+
+def test_every_flag_of_a_setting_is_documented():
+    command = next(c for c in get_command(cli.app).commands.values() if c.name == "run")  # type: ignore[attr-defined]
+    flags = {option.opts[0]: option.name for option in command.params}
+    others = {"--kubeconfig", "--context", "--url-file"}
+    variables = {"namespace": "namespaces"}
+    assert {
+        flag: f"ROLLUP_{variables.get(name, name).upper()}" for flag, name in flags.items() if flag not in others
+    } == {flag.split("`")[1]: variable for variable, (flag, _) in documented().items() if flag}
 
 
 def test_settings_are_frozen():

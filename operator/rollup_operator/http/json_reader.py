@@ -29,9 +29,6 @@ class Position:
         return f"{self.line}:{self.column}"
 
 
-BEGINNING = Position(1, 1)
-
-
 class NotJson(ValueError):
     """The text is no JSON; `at` is where reading ended."""
 
