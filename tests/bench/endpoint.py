@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from bench.client import WriteCount, at_once, now
-from bench.machine import NOISY
+from bench.machine import NOISY, forget_peak, memory
 from bench.phases import GAP, Block
 from bench.samples import milliseconds
 from bench.subject import Subject
@@ -131,6 +131,8 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     await jobs.all_started(subject.names)
     _allow_files(count + 200)
     await subject.machine.calm()  # before there are connections: the endpoint closes those that bring nothing
+    forget_peak(subject.pid)
+    before = memory(subject.pid)
     clients: list[Client] = []
     for first in range(0, count, _OPENED_AT_ONCE):
         size = min(_OPENED_AT_ONCE, count - first)
@@ -145,6 +147,7 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
             *(client.stop(name, "120s") for client, name in zip(clients, targets, strict=True)), return_exceptions=True
         )
         took = now() - began
+    peak = memory(subject.pid).get("peak_mib")
     await jobs.quiet()
     stopped = {name: at for (name, generation), at in jobs.done.items() if (name, generation) not in known}
     late: list[float] = []
@@ -167,6 +170,7 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
         "failures": failures,
         "took_s": round(took, 2),
         "late": milliseconds(late),
+        "kib_per_waiter": None if peak is None else round((peak - before["rss_mib"]) * 1024 / count, 1),
         "operator_writes": await writes.end(),
         "usage": usage.as_json(),
         "noisy": usage.noise >= NOISY,

@@ -8,8 +8,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -120,3 +121,9 @@ def memory(pid: int) -> dict[str, float]:
     except (OSError, KeyError):
         pass
     return told
+
+
+def forget_peak(pid: int) -> None:
+    """Let `memory` tell the peak from now on (Linux)."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -47,6 +47,7 @@ ROWS = (
     Row("  p99", "waiters.late.p99", "ms"),
     Row("  max", "waiters.late.max", "ms", "≤ 1000"),
     Row("  all answered after", "waiters.took_s", "s"),
+    Row("  memory per waiter", "waiters.kib_per_waiter", "KiB"),
     Row("restart: serving after", "restart.serving_s", "s"),
     Row("  all jobs seen after", "restart.all_s", "s", "≤ 5 (10,000 jobs)"),
     Row("  writes to unchanged jobs", "restart.writes_beyond", "", "0"),
