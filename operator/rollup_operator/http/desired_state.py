@@ -12,9 +12,9 @@ from rollup_operator.http import errors, state_errors
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes
 from rollup_operator.http.resource_names import candidates
+from rollup_operator.kube.asking import ask
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path
-from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 
@@ -161,19 +161,9 @@ class DesiredStates:
                 del self._last[job.uid]
 
     async def _write(self, job: JobView, state: DesiredState) -> JobView:
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": "RollupJob",
-            "metadata": {"name": job.name, "namespace": job.namespace, "uid": job.uid},
-            "spec": {"desiredState": state.value},
-        }
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                answer = await self._client.apply(
-                    jobs_path(job.namespace, job.name), body, manager=FIELD_MANAGER, force=True
-                )
-        except NotFound as e:
-            raise state_errors.job_not_found(job.job_id) from e
+                answer = await ask(self._client, job, state, manager=FIELD_MANAGER)
         except Conflict:
             raise
         except Unreachable as e:
@@ -181,9 +171,6 @@ class DesiredStates:
                 raise state_errors.outcome_unknown(job.job_id, state, e.message) from e
             raise _silent(e) from e
         except KubeError as e:
-            if e.status == 422 and "metadata.uid" in e.message:
-                # So the API server says that the name belongs to another uid; 409 is for a name that is free.
-                raise Conflict(e.status, e.reason, e.message) from e
             if e.status == 429:
                 raise errors.unavailable(f"The API server is overloaded; nothing was changed: {e.message}") from e
             if e.status >= 500:

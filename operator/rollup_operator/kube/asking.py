@@ -3,8 +3,8 @@
 None can create a job or hit another one that took its name: that, and a job that is gone, is a Conflict.
 """
 
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
 
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError
 from rollup_operator.kube.paths import jobs_path
@@ -13,7 +13,14 @@ from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 
 
-async def ask(kube: KubeClient, job: JobView, state: DesiredState, *, manager: str) -> Body:
+class Applies(Protocol):
+    """The part of `KubeClient` that asking for a state needs."""
+
+    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
+        """Server-side apply; return the object as it is now."""
+
+
+async def ask(kube: Applies, job: JobView, state: DesiredState, *, manager: str) -> Body:
     """Ask for a state, whoever owns the field, and return the object as it is then."""
     body = {
         "apiVersion": API_VERSION,
