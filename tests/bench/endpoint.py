@@ -5,14 +5,14 @@ The many speak just enough HTTP over plain sockets: ten thousand of a full clien
 
 import asyncio
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench.client import WriteCount, at_once, now
+from bench.client import Server, at_once, now
 from bench.machine import NOISY, forget_peak, memory
 from bench.phases import GAP, Block
 from bench.samples import milliseconds
@@ -125,10 +125,13 @@ async def stops(subject: Subject, names: Sequence[str]) -> Block:
 async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     """Let `count` clients stop the jobs and wait, spread evenly. Tells how long after its job's stop each was answered.
 
-    The stop is when the bench's own watch showed it; for a client that asked later than that, when it asked.
+    No status can be written until all of them wait: the first jobs would else be stopped long before the last client
+    has been heard. The stop is when the bench's own watch showed it.
     """
     jobs = subject.jobs
     await jobs.all_started(subject.names)
+    hold = Hold(jobs.server, jobs.group)
+    await hold.begin(f"{jobs.path}/{subject.names[0]}/status")
     _allow_files(count + 200)
     await subject.machine.calm()  # before there are connections: the endpoint closes those that bring nothing
     forget_peak(subject.pid)
@@ -138,14 +141,16 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
         size = min(_OPENED_AT_ONCE, count - first)
         clients += await asyncio.gather(*(connect(subject.url, subject.token) for _ in range(size)))
     known = set(jobs.done)
-    writes = WriteCount(jobs)
-    await writes.begin()
     with subject.machine.measured() as usage:
         began = now()
         targets = [subject.names[number % len(subject.names)] for number in range(count)]
-        replies = await asyncio.gather(
+        asked = asyncio.gather(
             *(client.stop(name, "120s") for client, name in zip(clients, targets, strict=True)), return_exceptions=True
         )
+        await _all_wait(subject, count)
+        arrived = now() - began
+        await hold.end()
+        replies = await asked
         took = now() - began
     peak = memory(subject.pid).get("peak_mib")
     await jobs.quiet()
@@ -168,13 +173,65 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
         "answered": len(late),
         "asked_before_the_stop": waited,
         "failures": failures,
+        "arrived_s": round(arrived, 2),
         "took_s": round(took, 2),
         "late": milliseconds(late),
         "kib_per_waiter": None if peak is None else round((peak - before["rss_mib"]) * 1024 / count, 1),
-        "operator_writes": await writes.end(),
         "usage": usage.as_json(),
         "noisy": usage.noise >= NOISY,
     }
+
+
+class Hold:
+    """Keeps every status of a group from being written, by a rule of the API server's own."""
+
+    _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+
+    def __init__(self, server: Server, group: str) -> None:
+        self._server, self._group = server, group
+
+    async def begin(self, probe: str) -> None:
+        """Return once the rule is in force; `probe` is the path of some status."""
+        rule = {
+            "apiGroups": [self._group],
+            "apiVersions": ["*"],
+            "resources": ["rollupjobs/status"],
+            "operations": ["UPDATE"],
+        }
+        policy = {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "message": "held by the bench"}],
+        }
+        binding = {"policyName": "hold", "validationActions": ["Deny"]}
+        await self._create("ValidatingAdmissionPolicy", "validatingadmissionpolicies", policy)
+        await self._create("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", binding)
+        headers = {"Content-Type": "application/merge-patch+json"}
+        while True:
+            try:
+                await self._server.call("PATCH", f"{probe}?dryRun=All", {"metadata": {}}, headers)
+            except RuntimeError:
+                return
+            await asyncio.sleep(0.05)
+
+    async def end(self) -> None:
+        """Take the rule away."""
+        for plural in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+            await self._server.call("DELETE", f"{self._ADMISSION}/{plural}/hold")
+
+    async def _create(self, kind: str, plural: str, spec: Mapping[str, Any]) -> None:
+        api = self._ADMISSION.removeprefix("/apis/")
+        body = {"apiVersion": api, "kind": kind, "metadata": {"name": "hold"}, "spec": spec}
+        await self._server.create(f"{self._ADMISSION}/{plural}", body)
+
+
+async def _all_wait(subject: Subject, count: int, timeout: float = 100.0) -> None:
+    """Return once the endpoint says that so many clients wait. Raises TimeoutError."""
+    async with asyncio.timeout(timeout), aiohttp.ClientSession(subject.url) as session:
+        while True:
+            async with session.get("/readyz") as answer:
+                if (await answer.json())["waiters"] >= count:
+                    return
+            await asyncio.sleep(0.1)
 
 
 def _stop_path(job: str, timeout: str) -> str:

@@ -46,6 +46,7 @@ ROWS = (
     Row("  answer after the job's stop: p50", "waiters.late.p50", "ms"),
     Row("  p99", "waiters.late.p99", "ms"),
     Row("  max", "waiters.late.max", "ms", "≤ 1000"),
+    Row("  all waited after", "waiters.arrived_s", "s"),
     Row("  all answered after", "waiters.took_s", "s"),
     Row("  memory per waiter", "waiters.kib_per_waiter", "KiB"),
     Row("restart: serving after", "restart.serving_s", "s"),
