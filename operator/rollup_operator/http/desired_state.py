@@ -24,6 +24,10 @@ FIELD_MANAGER = "rollup-api"
 WRITES_AT_ONCE = 16
 """More wait for their turn. It leaves connections of the API client to the rest of the operator."""
 
+FRESH_SECONDS = 5.0
+"""For so long after a job's write the next one of the same job need not queue behind other jobs: of many clients that
+ask the same at once, the last are not to hear of it after everybody else."""
+
 WRITE_SECONDS = 20.0
 """After so long without an answer of the API server, from its turn on, the outcome of a write counts as unknown."""
 
@@ -157,8 +161,7 @@ class DesiredStates:
         try:
             return await self._write(job, state)
         finally:
-            if self._last.get(job.uid) is asyncio.current_task():
-                del self._last[job.uid]
+            asyncio.get_running_loop().call_later(FRESH_SECONDS, self._forget, job.uid, asyncio.current_task())
 
     async def _write(self, job: JobView, state: DesiredState) -> JobView:
         try:
@@ -180,6 +183,10 @@ class DesiredStates:
             why = f"no answer from the API server within {WRITE_SECONDS:g}s"
             raise state_errors.outcome_unknown(job.job_id, state, why) from e
         return JobView.of(answer)
+
+    def _forget(self, uid: str, write: asyncio.Task[JobView] | None) -> None:
+        if self._last.get(uid) is write:
+            del self._last[uid]
 
     def _written(self, task: asyncio.Task[JobView]) -> None:
         self._writes.discard(task)
