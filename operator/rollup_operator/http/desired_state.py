@@ -145,8 +145,8 @@ class DesiredStates:
     async def _in_turn(self, job: JobView, state: DesiredState, before: asyncio.Task[JobView] | None) -> JobView:
         """Write after `before`, the job's previous write, in its turn; without one, in a turn of its own.
 
-        So the writes of one job keep their order, and those who come while one is under way need not queue behind
-        all other jobs.
+        So the writes of one job keep their order, and those who come while one is under way, or soon after, need not
+        queue behind all other jobs.
         """
         if before is not None:
             await asyncio.wait({before})
