@@ -9,6 +9,7 @@ from rollup_operator.model.base import Part, at_creation, fixed, stays
 
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Interval = Annotated[str, StringConstraints(min_length=2, max_length=32)]
+Instant = Annotated[str, StringConstraints(min_length=20, max_length=40)]
 MetricName = Literal["min", "max", "sum", "avg", "value_count"]
 
 
@@ -126,6 +127,28 @@ class Groups(Part):
     terms: TermsGroup | None = Field(default=None, description="Dimensions by value.", json_schema_extra=fixed("terms"))
 
 
+class RollupIndexSettings(Part):
+    """How a cluster keeps the rollup index."""
+
+    number_of_shards: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="Primary shards. Default: the cluster's."
+    )
+    number_of_replicas: Annotated[int, Field(ge=0, le=16)] | None = Field(
+        default=None, description="Copies of each shard. Default: the cluster's."
+    )
+    codec: Literal["default", "best_compression"] | None = Field(
+        default=None, description="How stored documents are compressed. Default: the cluster's."
+    )
+    refresh_interval: Annotated[str, StringConstraints(pattern=r"^(-1|[1-9][0-9]*(ms|s|m|h|d))$")] | None = Field(
+        default=None, description="How soon what is written can be searched, for instance 30s. Default: the cluster's."
+    )
+    sort_by_time: bool = Field(
+        default=False,
+        description="Keep the documents sorted by their bucket's time (index.sort), which makes searches by time "
+        "quicker and writing somewhat slower.",
+    )
+
+
 class Metric(Part):
     """One source field and what to keep of it in every bucket."""
 
@@ -218,6 +241,32 @@ class RollupJobSpec(Part):
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["field"],
         },
+    )
+    start: Instant | None = Field(
+        default=None,
+        description="Only buckets that begin at or after this instant are rolled up, as in 2024-01-01T00:00:00Z. "
+        "Counts until the first bucket is written: a position is never moved back.",
+        json_schema_extra={"format": "date-time"},
+    )
+    end: Instant | None = Field(
+        default=None,
+        description="Only buckets that begin before this instant are rolled up.",
+        json_schema_extra={"format": "date-time"},
+    )
+    lookback: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
+        default=None,
+        description="Each run reads the buckets of so long before its end once more, and rewrites those that late "
+        "documents changed, for instance 6h. Default: none, a bucket is read once.",
+        json_schema_extra={"pattern": r"^[1-9][0-9]*(ms|s|m|h|d)$"},
+    )
+    parallelism: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1,
+        description="How many stretches of time to read from the store side by side. Embedded stores use all cores for "
+        "each page and ignore it.",
+    )
+    rollup_index_settings: RollupIndexSettings | None = Field(
+        default=None,
+        description="Settings of the rollup index, used when the job creates it. Not for embedded stores.",
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,

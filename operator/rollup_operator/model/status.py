@@ -86,6 +86,15 @@ class LastRun(Part):
 PositionValue = str | int | float | bool | None
 
 
+class Progress(Part):
+    """How far a long run has come."""
+
+    percent: Annotated[int, Field(ge=0, le=100)] = Field(description="Share of the run's source that is rolled up.")
+    remaining_seconds: Count | None = Field(
+        default=None, description="How long the rest should take at the pace so far. Absent: not known yet."
+    )
+
+
 class RollupJobStatus(Part):
     """What is observed of a RollupJob."""
 
@@ -119,6 +128,7 @@ class RollupJobStatus(Part):
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256},
     )
     stats: JobStats | None = Field(default=None, description="Counters over the life of the job.")
+    progress: Progress | None = Field(default=None, description="How far the run under way has come.")
     last_run: LastRun | None = Field(default=None, description="The run that ended last.")
     next_run_time: Time | None = Field(
         default=None, description="The next tick of the schedule.", json_schema_extra={"format": "date-time"}

@@ -1,11 +1,13 @@
 """RollupStore: where source and result are."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rollup_operator.model.base import Part, fixed
+from rollup_operator.model.base import Part, fixed, stays
 from rollup_operator.model.status import Condition
+
+HostUrl = Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=r"^https?://[^\s/?#@]+$")]
 
 
 class DuckDBStore(Part):
@@ -21,18 +23,64 @@ class DuckDBStore(Part):
     )
 
 
+SecretName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+
+
+class SecretRef(Part):
+    """Names a Secret of the same namespace."""
+
+    name: SecretName = Field(description="Name of the Secret.")
+
+
+class ClusterStore(Part):
+    """An OpenSearch or Elasticsearch cluster: its indices are sources and hold the results."""
+
+    hosts: Annotated[list[HostUrl], Field(min_length=1, max_length=16)] = Field(
+        description="Base URLs of the cluster's nodes, for instance https://search.example.org:9200. The first that "
+        "answers is used.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    credentials_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret with username and password, or apiKey, or token. Read when a connection is made and when "
+        "the cluster refuses it.",
+    )
+    ca_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret with ca.crt: who must have signed the cluster's certificate. Default: the "
+        "certificate authorities of the system.",
+    )
+    client_certificate_secret_ref: SecretRef | None = Field(
+        default=None, description="Secret with tls.crt and tls.key: the certificate to show to the cluster."
+    )
+    insecure_skip_tls_verify: bool = Field(
+        default=False, description="Do not check the cluster's certificate. For trials only."
+    )
+    request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        default=120, description="How long one search or one write may take."
+    )
+
+
 class RollupStoreSpec(Part):
     """What a RollupStore asks for: exactly one kind of store."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                {"rule": "has(self.duckdb)", "message": "exactly one kind of store must be set: duckdb"},
+                {
+                    "rule": "[has(self.duckdb), has(self.opensearch), has(self.elasticsearch)].exists_one(k, k)",
+                    "message": "exactly one kind of store must be set: duckdb, opensearch or elasticsearch",
+                },
+                stays("duckdb", of="store"),
+                stays("opensearch", of="store"),
+                stays("elasticsearch", of="store"),
             ]
         }
     )
 
     duckdb: DuckDBStore | None = Field(default=None, description="An embedded DuckDB database.")
+    opensearch: ClusterStore | None = Field(default=None, description="An OpenSearch cluster, 1 or newer.")
+    elasticsearch: ClusterStore | None = Field(default=None, description="An Elasticsearch cluster, 7.10 or newer.")
     max_concurrent_runs: Annotated[int, Field(ge=1, le=64)] = Field(
         default=4, description="How many runs may use the store at once; the others wait their turn."
     )
@@ -55,4 +103,7 @@ class RollupStoreStatus(Part):
     )
     version: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         default=None, description="Its version, as it says itself."
+    )
+    health: Literal["green", "yellow", "red"] | None = Field(
+        default=None, description="The cluster's health, as it says itself. Absent: not a cluster."
     )

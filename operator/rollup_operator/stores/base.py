@@ -123,6 +123,31 @@ class Page:
     handle: object = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What became of the documents of buckets that were read once more."""
+
+    changed: int
+    """Written anew, or for the first time, since late documents changed them."""
+    kept: int
+    """Left as they were although they differ: the source holds less of them now than when they were rolled up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a job would do."""
+
+    documents: Sequence[tuple[str, Mapping[str, Any]]]
+    """A few of the first documents, each with its id."""
+    rows: int
+    """Source rows or documents in range."""
+    buckets: int
+    """How many documents the job would write; estimated from the first page."""
+    pages: int
+    seconds: float
+    """How long reading and writing should take; estimated from reading the first page."""
+
+
 class Session(Protocol):
     """One run's use of a store, from claim to release. Not shared between runs."""
 
@@ -149,6 +174,14 @@ class Session(Protocol):
 
         `claim.stats` already counts the page and is stored as given.
         """
+        ...
+
+    async def read_again(self, claim: Claim, start_ms: int, end_ms: int, after: Position | None) -> Page:
+        """Read a page of the buckets in [start_ms, end_ms), two edges, once more, after the key `after`."""
+        ...
+
+    async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
+        """Write those documents of a page of `read_again` that changed. The position stays. Raises Fenced."""
         ...
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
@@ -192,6 +225,13 @@ class Store(Protocol):
         """Return the fields of all that the pattern matches, by name; `rollup_index` itself is no source.
 
         Raises SourceNotFound, ForbiddenSource, SourceInvalid, StoreUnavailable.
+        """
+        ...
+
+    async def preview(self, config: JobConfig, bound_ms: int, documents: int) -> Preview:
+        """Say what the job would do from its beginning up to `bound_ms`, with so many documents. Writes nothing.
+
+        Raises what `Session.describe` and `Session.read` raise.
         """
         ...
 
