@@ -12,7 +12,7 @@ import pytest
 
 from local_control_plane import ControlPlane, ControlPlaneError, stop
 from local_control_plane import __file__ as package_file
-from local_control_plane.process import ProcessId
+from local_tools.process import ProcessId
 
 SOURCE_ROOT = Path(package_file).parent.parent
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"

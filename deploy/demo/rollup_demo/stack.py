@@ -18,7 +18,7 @@ from types import TracebackType
 
 from local_control_plane import ControlPlane
 from local_control_plane import stop as stop_control_plane
-from local_control_plane.process import ProcessId, die_with_parent
+from local_tools.process import ProcessId, die_with_parent
 from rollup_demo.cluster import CRDS, Cluster
 from rollup_demo.endpoint import Endpoint
 from rollup_demo.errors import DemoError

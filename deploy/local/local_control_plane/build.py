@@ -4,7 +4,6 @@ They come from the folder that KUBEBUILDER_ASSETS names, else from the cache, el
 go.sum verifies. A build needs Go alone: no C compiler, no shell tools.
 """
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -17,15 +16,14 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_control_plane.errors import ControlPlaneError
+from local_tools.folder import HEARTBEAT_SECONDS, cache_root, one_builder
 
 REQUIRED = ("etcd", "kube-apiserver")
-HEARTBEAT_SECONDS = 10.0
 
 _SOURCES = Path(__file__).resolve().parent.parent / "go"
 _ASSETS_CURE = (
@@ -66,7 +64,6 @@ def binaries(components: Sequence[str] = REQUIRED) -> dict[str, Path]:
 
 def cache_folder() -> Path:
     """Return where binaries are kept; the name changes with the versions, the platform and every pinned module."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256()
     for source in sorted(_SOURCES.glob("*/*")):
         if source.name in ("go.mod", "go.sum") or source.suffix == ".go":
@@ -74,7 +71,7 @@ def cache_folder() -> Path:
     kubernetes = _pinned("kubernetes", "k8s.io/kubernetes")
     etcd = _pinned("etcd", "go.etcd.io/etcd/server/v3")
     name = f"kubernetes-{kubernetes}-etcd-{etcd}-{'-'.join(_target())}-{digest.hexdigest()[:12]}"
-    return root / "rollup-operator" / "control-plane" / name
+    return cache_root() / "control-plane" / name
 
 
 def _from_assets(folder: Path, components: Sequence[str]) -> dict[str, Path]:
@@ -95,7 +92,7 @@ def _from_cache(components: Sequence[str]) -> dict[str, Path]:
         return wanted
     go = _go()
     folder.mkdir(parents=True, exist_ok=True)
-    with _one_builder(folder):
+    with one_builder(folder, _say):
         for abandoned in folder.glob(".build-*"):
             shutil.rmtree(abandoned, ignore_errors=True)
         for name, path in wanted.items():
@@ -104,25 +101,6 @@ def _from_cache(components: Sequence[str]) -> dict[str, Path]:
                     _build(go, name, Path(work) / name)
                     (Path(work) / name).replace(path)
     return wanted
-
-
-@contextmanager
-def _one_builder(folder: Path) -> Iterator[None]:
-    """Hold the cache folder for one builder; others wait and say so."""
-    with (folder / ".lock").open("w") as lock:
-        started = time.monotonic()
-        last_said = -HEARTBEAT_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                waited = time.monotonic() - started
-                if waited - last_said >= HEARTBEAT_SECONDS:
-                    last_said = waited
-                    _say(f"another process is building into {folder}; waiting ({waited:.0f} s)")
-                time.sleep(0.2)
-        yield
 
 
 def _build(go: str, name: str, output: Path) -> None:

@@ -1,11 +1,8 @@
 """`ControlPlane`: the public face of a running etcd and kube-apiserver."""
 
 import json
-import os
 import shutil
 import ssl
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,7 +14,8 @@ from local_control_plane import api
 from local_control_plane.build import binaries
 from local_control_plane.credentials import ADMIN, USERS
 from local_control_plane.errors import ControlPlaneError
-from local_control_plane.state import DETACH, SUPERVISOR, StateFolder
+from local_control_plane.state import SUPERVISOR, StateFolder
+from local_tools.lifeline import NotReady, Supervised
 
 _TEMPORARY_PREFIX = "local-control-plane-"
 _ABANDONED_SECONDS = 3600.0
@@ -32,7 +30,7 @@ class ControlPlane:
     service accounts exist only when created.
     """
 
-    def __init__(self, state: StateFolder, supervisor: "subprocess.Popen[str] | None", temporary: bool) -> None:
+    def __init__(self, state: StateFolder, supervisor: Supervised | None, temporary: bool) -> None:
         """For `start` and `find`."""
         record = state.read()
         if record is None or record.server is None:
@@ -127,13 +125,12 @@ class ControlPlane:
     def detach(self) -> None:
         """Let the control plane run on after this process, until `find(directory).stop()`."""
         if self._supervisor is not None:
-            assert self._supervisor.stdin is not None
-            os.write(self._supervisor.stdin.fileno(), DETACH)
+            self._supervisor.detach()
 
     def stop(self) -> None:
         """End the processes and remove the state but, in a directory that was given, the logs. May be repeated."""
         if self._supervisor is not None:
-            _end(self._supervisor)
+            self._supervisor.end()
         if self._state.path.exists():
             with self._state.locked():
                 self._state.end()
@@ -158,47 +155,14 @@ def stop(directory: Path) -> bool:
         return state.end()
 
 
-def _launch(
-    state: StateFolder, folder: Path, timeout: float, flags: Sequence[str], temporary: bool
-) -> "subprocess.Popen[str]":
+def _launch(state: StateFolder, folder: Path, timeout: float, flags: Sequence[str], temporary: bool) -> Supervised:
     """Start the supervisor and wait for its word. Raises ControlPlaneError when that is not `ready`."""
-    command = [sys.executable, "-m", "local_control_plane.supervisor", str(state.path)]
-    command += ["--binaries", str(folder.absolute()), "--timeout", str(timeout)]
-    command += [f"--api-server-flag={flag}" for flag in flags] + (["--temporary"] if temporary else [])
-    log_path = state.log(SUPERVISOR)
-    with log_path.open("w") as log:
-        supervisor = subprocess.Popen(
-            command,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us; we cut the lifeline when we are done
-        )
+    arguments = [str(state.path), "--binaries", str(folder.absolute()), "--timeout", str(timeout)]
+    arguments += [f"--api-server-flag={flag}" for flag in flags] + (["--temporary"] if temporary else [])
     try:
-        assert supervisor.stdout is not None
-        word = supervisor.stdout.readline()
-        error = json.loads(word).get("error") if word else f"it ended without a word:\n{log_path.read_text()}"
-        if error:
-            raise ControlPlaneError(f"the control plane did not start: {error}")
-    except BaseException:
-        _end(supervisor)
-        raise
-    return supervisor
-
-
-def _end(supervisor: "subprocess.Popen[str]") -> None:
-    """Cut the lifeline and wait; what does not heed that is killed."""
-    assert supervisor.stdin is not None
-    assert supervisor.stdout is not None
-    supervisor.stdin.close()
-    try:
-        supervisor.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        supervisor.kill()
-        supervisor.wait()
-    supervisor.stdout.close()
+        return Supervised.launch("local_control_plane.supervisor", arguments, state.log(SUPERVISOR))
+    except NotReady as error:
+        raise ControlPlaneError(f"the control plane did not start: {error}") from None
 
 
 def _remove_abandoned() -> None:

@@ -1,8 +1,6 @@
 """The state folder of one control plane: what lies where in it, who owns it, and how it is emptied."""
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +9,10 @@ from pathlib import Path
 
 from local_control_plane.credentials import ADMIN, USERS
 from local_control_plane.errors import ControlPlaneError
-from local_control_plane.process import ProcessId
+from local_tools.folder import locked, write_private
+from local_tools.process import ProcessId
 
 SUPERVISOR = "supervisor"
-DETACH = b"detach\n"
-"""The word that tells a supervisor to run on without its starter."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +91,7 @@ class StateFolder:
     def write(self, record: Record) -> None:
         """Replace the record at one blow."""
         processes = {name: asdict(process) for name, process in record.processes.items()}
-        self.write_private(self._record, json.dumps({"server": record.server, "processes": processes}))
-
-    def write_private(self, path: Path, text: str) -> None:
-        """Write a file that only this user can read; a reader sees all of it or nothing."""
-        new = self.path / ".new"
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-        new.replace(path)
+        write_private(self._record, json.dumps({"server": record.server, "processes": processes}))
 
     def prepare(self) -> None:
         """Make the folder ready for a new control plane: made, private, and rid of what a crash left.
@@ -152,12 +141,8 @@ class StateFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let one process at a time start or end a control plane here. The folder must exist."""
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self.path):
             yield
-        finally:
-            os.close(descriptor)
 
     def _own_names(self) -> list[str]:
         paths = [

@@ -1,17 +1,14 @@
 """The process that runs one control plane and takes it down: etcd and kube-apiserver never outlive their use.
 
-Its standard input is the lifeline: when the other end closes it, however that process ended, everything ends here.
-The word `detach` cuts the lifeline. Its standard output carries one line of JSON, {"ready": null} or {"error": text}.
-Whatever ends it, even SIGKILL, its children go with it (Linux: by the kernel's hand).
+It lives by its lifeline (local_tools.lifeline). Whatever ends it, even SIGKILL, its children go with it (Linux: by the
+kernel's hand).
 """
 
 import argparse
 import http.client
 import json
 import os
-import selectors
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -21,16 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_control_plane import api, credentials
-from local_control_plane.process import ProcessId, die_with_parent
-from local_control_plane.state import DETACH, SUPERVISOR, Record, StateFolder
+from local_control_plane.state import SUPERVISOR, Record, StateFolder
+from local_tools.folder import write_private
+from local_tools.lifeline import Lifeline, Stop, tail
+from local_tools.process import ProcessId, die_with_parent
 
 _PORT_ATTEMPTS = 5
 _POLL_SECONDS = 0.05
 _LOG_LINES = 12
-
-
-class _Stop(Exception):
-    """The lifeline was cut, or a signal asks for the end."""
 
 
 class _Failed(Exception):
@@ -51,26 +46,17 @@ class Supervisor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._server: str | None = None
         self._die_with_parent = die_with_parent()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
-        wake_up, woken = socket.socketpair()
-        for end in (wake_up, woken):
-            end.setblocking(False)
-        self._woken = wake_up, woken
-        self._selector.register(woken, selectors.EVENT_READ)
-        signal.set_wakeup_fd(wake_up.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
+        self._lifeline = Lifeline()
 
     def run(self, timeout: float) -> None:
         """Start everything, say so on standard output, and return when asked to end. Raises _Failed."""
         try:
             self._start_on_free_ports(time.monotonic() + timeout)
-            print(json.dumps({"ready": None}), flush=True)
+            self._lifeline.ready()
             while True:
-                self._wait(None)
+                self._lifeline.wait(None)
                 self._check()
-        except _Stop:
+        except Stop:
             pass
         finally:
             self._kill_children()
@@ -82,7 +68,7 @@ class Supervisor:
                 return
             except _Failed as failure:
                 self._kill_children()
-                lost_port = "address already in use" in _tail(self._state.log(failure.name), 50)
+                lost_port = "address already in use" in tail(self._state.log(failure.name), 50)
                 if not lost_port or attempt == _PORT_ATTEMPTS:
                     raise
                 for half_made in (self._state.etcd_data, self._state.certificates):
@@ -92,9 +78,9 @@ class Supervisor:
         state = self._state
         client, peer = (f"http://127.0.0.1:{port}" for port in ports[:2])
         tokens = credentials.make_tokens()
-        state.write_private(state.tokens, json.dumps(tokens))
-        state.write_private(state.token_file, credentials.token_file(tokens))
-        state.write_private(state.signing_key, credentials.signing_key())
+        write_private(state.tokens, json.dumps(tokens))
+        write_private(state.token_file, credentials.token_file(tokens))
+        write_private(state.signing_key, credentials.signing_key())
         # Durability would cost an fsync for every write, and this data never outlives its process.
         self._spawn(
             "etcd",
@@ -126,11 +112,11 @@ class Supervisor:
         server = f"https://127.0.0.1:{ports[2]}"
         authority = self._await_authority(deadline)
         self._await_ready(server, authority, tokens[credentials.ADMIN], deadline)
-        state.write_private(state.authority, authority)
-        state.write_private(state.kubeconfig, credentials.kubeconfig(server, authority, tokens, credentials.ADMIN))
+        write_private(state.authority, authority)
+        write_private(state.kubeconfig, credentials.kubeconfig(server, authority, tokens, credentials.ADMIN))
         for user in tokens.keys() - {credentials.ADMIN}:
             text = credentials.kubeconfig(server, authority, {user: tokens[user]}, user)
-            state.write_private(state.user_kubeconfig(user), text)
+            write_private(state.user_kubeconfig(user), text)
         self._server = server
         self._record()
 
@@ -151,22 +137,10 @@ class Supervisor:
             self._pause(deadline)
 
     def _pause(self, deadline: float) -> None:
-        self._wait(_POLL_SECONDS)
+        self._lifeline.wait(_POLL_SECONDS)
         self._check()
         if time.monotonic() >= deadline:
             raise _Failed("kube-apiserver", "did not become ready in time")
-
-    def _wait(self, timeout: float | None) -> None:
-        """Wait for the lifeline, a signal or a child's end. Raises _Stop for the first two."""
-        for key, _ in self._selector.select(timeout):
-            if key.fileobj is self._woken[1]:
-                numbers = self._woken[1].recv(4096)
-                if set(numbers) - {signal.SIGCHLD}:
-                    raise _Stop
-            else:
-                if os.read(sys.stdin.fileno(), 4096) != DETACH:
-                    raise _Stop
-                self._selector.unregister(sys.stdin.fileno())
 
     def _check(self) -> None:
         for name, child in self._children.items():
@@ -210,13 +184,6 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-def _tail(log: Path, lines: int) -> str:
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""
-
-
 def main() -> int:
     """Run one control plane; the state folder must be prepared."""
     parser = argparse.ArgumentParser(description="Run one control plane; started by local_control_plane itself.")
@@ -232,12 +199,8 @@ def main() -> int:
         Supervisor(state, options.binaries, options.api_server_flag).run(options.timeout)
     except _Failed as failure:
         log = state.log(failure.name)
-        text = f"{failure}. The end of its log, {log}:\n{_tail(log, _LOG_LINES)}"
-        print(text, file=sys.stderr, flush=True)
-        try:
-            print(json.dumps({"error": text}), flush=True)
-        except BrokenPipeError:
-            sys.stdout = None  # nothing to flush at exit
+        text = f"{failure}. The end of its log, {log}:\n{tail(log, _LOG_LINES)}"
+        Lifeline.failed(text)
         state.erase()  # the logs stay
         return 1
     if options.temporary:

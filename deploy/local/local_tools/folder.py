@@ -1,0 +1,54 @@
+"""Folders that several processes share: one writer at a time, and files that are whole or not there."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HEARTBEAT_SECONDS = 10.0
+
+
+def cache_root() -> Path:
+    """Return the folder below which this project keeps what it has built or fetched."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rollup-operator"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read; a reader sees all of it or nothing."""
+    new = path.with_name(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time start or end something here. The folder must exist."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a cache folder for one builder; others wait and say so."""
+    with (folder / ".lock").open("w") as lock:
+        started = time.monotonic()
+        last_said = -HEARTBEAT_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waited = time.monotonic() - started
+                if waited - last_said >= HEARTBEAT_SECONDS:
+                    last_said = waited
+                    say(f"another process is building into {folder}; waiting ({waited:.0f} s)")
+                time.sleep(0.2)
+        yield
