@@ -4,7 +4,6 @@ import json
 import shutil
 import ssl
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +14,10 @@ from local_control_plane.build import binaries
 from local_control_plane.credentials import ADMIN, USERS
 from local_control_plane.errors import ControlPlaneError
 from local_control_plane.state import SUPERVISOR, StateFolder
+from local_tools.folder import remove_abandoned
 from local_tools.lifeline import NotReady, Supervised
 
 _TEMPORARY_PREFIX = "local-control-plane-"
-_ABANDONED_SECONDS = 3600.0
 
 
 class ControlPlane:
@@ -58,7 +57,7 @@ class ControlPlane:
         """
         folder = binaries()["etcd"].parent
         if directory is None:
-            _remove_abandoned()
+            remove_abandoned(_TEMPORARY_PREFIX, _runs)
             path = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX))
         else:
             path = directory.absolute()
@@ -165,12 +164,6 @@ def _launch(state: StateFolder, folder: Path, timeout: float, flags: Sequence[st
         raise ControlPlaneError(f"the control plane did not start: {error}") from None
 
 
-def _remove_abandoned() -> None:
-    """Remove temporary folders whose supervisor was killed together with its starter, and old logs of failures."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY_PREFIX}*"):
-        try:
-            record = StateFolder(path).read()
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS and not (record and record.running()):
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            continue  # somebody else's, or just removed
+def _runs(path: Path) -> bool:
+    record = StateFolder(path).read()
+    return record is not None and record.running()

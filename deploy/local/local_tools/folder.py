@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 HEARTBEAT_SECONDS = 10.0
+_ABANDONED_SECONDS = 3600.0
 
 
 def cache_root() -> Path:
@@ -52,3 +55,13 @@ def one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
                     say(f"another process is building into {folder}; waiting ({waited:.0f} s)")
                 time.sleep(0.2)
         yield
+
+
+def remove_abandoned(prefix: str, running: Callable[[Path], bool]) -> None:
+    """Remove temporary folders of that prefix, an hour old, in which nothing runs: their supervisor was killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        try:
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS and not running(path):
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue  # somebody else's, or just removed

@@ -32,9 +32,13 @@ class ProcessId:
 
     def kill(self) -> None:
         """End it at once; nothing happens when it has ended already."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens when it has ended already."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for its end; False when it still runs. For processes that are no children."""

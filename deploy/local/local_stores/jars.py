@@ -1,0 +1,185 @@
+"""Gets what a kind of node is made of, once.
+
+That is: its jars, through Maven, each checked against its committed SHA-256; the lines that start it, compiled; and an
+archive of the classes that it loads, with which it starts in half the time.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_stores.errors import StoreNodeError, ToolMissing
+from local_stores.java import Jdk, find_jdk
+from local_stores.kinds import Kind
+from local_tools.folder import HEARTBEAT_SECONDS, cache_root, one_builder
+
+_LAUNCH = Path(__file__).resolve().parent / "Launch.java.in"
+_POM = """<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>stores</artifactId>
+<version>1</version><dependencies><dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>
+<version>{version}</version></dependency></dependencies></project>
+"""
+# A version of the plugin that names the same files on every machine.
+_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A kind that is ready to be started."""
+
+    kind: Kind
+    jdk: Jdk
+    folder: Path
+
+    @property
+    def class_path(self) -> str:
+        """What Java is to load it from; always in the same order, which the archive wants."""
+        return ":".join(map(str, [self.launcher, *sorted((self.folder / "lib").glob("*.jar"))]))
+
+    @property
+    def launcher(self) -> Path:
+        """The compiled lines that start a node."""
+        return self.folder / f"launch-{_digest(_LAUNCH.read_text())}.jar"
+
+    @property
+    def archive(self) -> Path:
+        """The archive of loaded classes; of use only to the very JDK that made it. Empty where that made none."""
+        return self.folder / f"classes-{_digest(self.launcher.name + self.jdk.release)}.jsa"
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return (self.folder / "lib").is_dir() and self.launcher.exists() and self.archive.exists()
+
+
+def cache_folder(kind: Kind) -> Path:
+    """Return where a kind is kept."""
+    return cache_root() / "stores" / f"{kind.name}-{kind.version}"
+
+
+def install(kind: Kind, train: Callable[[Installed, Path], None]) -> Installed:
+    """Return a kind ready to be started, got first if need be (half a minute, with progress on stderr).
+
+    `train` is to start and end a node that writes its classes to the given path. Raises ToolMissing when there is no
+    JDK or no Maven that would do, StoreNodeError when Maven fails or a jar is not the one that is pinned.
+    """
+    installed = Installed(kind, find_jdk(kind.jdk), cache_folder(kind))
+    if installed.complete:
+        return installed
+    folder = installed.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_builder(folder, say):
+        for abandoned in folder.glob(".part-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as work:
+            if not (folder / "lib").is_dir():
+                _fetch(kind, Path(work))
+                _verify(kind, Path(work) / "lib")
+                (Path(work) / "lib").rename(folder / "lib")
+            if not installed.launcher.exists():
+                _compile(installed, Path(work))
+            if not installed.archive.exists():
+                say(f"{kind.title}: starting it once, to make its next starts quick; 10 to 20 seconds, once")
+                made = Path(work) / "classes.jsa"
+                train(installed, made)
+                made.touch()
+                made.replace(installed.archive)
+    return installed
+
+
+def pin(kind: Kind) -> Path:
+    """Write the list of a kind's jars anew, from what Maven brings now; return its path."""
+    with tempfile.TemporaryDirectory(prefix="local-stores-pin-") as work:
+        _fetch(kind, Path(work))
+        sums = _sums(Path(work) / "lib")
+    kind.pinned.parent.mkdir(exist_ok=True)
+    kind.pinned.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+    return kind.pinned
+
+
+def say(message: str) -> None:
+    """Tell whoever waits."""
+    print(f"stores: {message}", file=sys.stderr, flush=True)
+
+
+def _fetch(kind: Kind, work: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ToolMissing(f"mvn: command not found, and {kind.title} is not here yet; install Maven 3")
+    say(f"fetching {kind.title} through Maven, {kind.megabytes} MB; 10 to 60 seconds, once")
+    (work / "pom.xml").write_text(_POM.format(group=kind.group, artifact=kind.artifact, version=kind.version))
+    # Strict: a file that differs from its published checksum ends the build.
+    command = [maven, "--batch-mode", "--strict-checksums", "-f", str(work / "pom.xml"), _COPY]
+    command += [f"-DoutputDirectory={work / 'lib'}", "-DincludeScope=runtime"]
+    log, started = work / "maven.log", time.monotonic()
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as run,
+    ):
+        try:
+            while True:
+                try:
+                    run.wait(HEARTBEAT_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    files = log.read_text(errors="replace").count("Downloaded from")
+                    say(f"  {kind.title}: {time.monotonic() - started:.0f} s, {files} files downloaded")
+        except BaseException:
+            run.kill()
+            raise
+    if run.returncode != 0:
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("[ERROR]")]
+        raise StoreNodeError(
+            f"{kind.title}: Maven failed with exit code {run.returncode}. Its words:\n" + "\n".join(said[:6]) + "\n"
+            "Mend that (no network? a mirror in Maven's settings?) and try again; nothing half-made was kept."
+        )
+    say(f"fetched {kind.title} in {time.monotonic() - started:.0f} s")
+
+
+def _verify(kind: Kind, lib: Path) -> None:
+    pinned = {
+        name: digest for digest, _, name in (line.partition("  ") for line in kind.pinned.read_text().splitlines())
+    }
+    found = _sums(lib)
+    wrong = sorted(name for name in pinned.keys() | found.keys() if pinned.get(name) != found.get(name))
+    if wrong:
+        raise StoreNodeError(
+            f"{kind.title}: {wrong[0]} is not the one that {kind.pinned.name} names ({len(wrong)} of {len(pinned)} "
+            "differ); nothing was kept. If that is meant, look at what changed and run `build KIND --pin`"
+        )
+
+
+def _sums(lib: Path) -> Mapping[str, str]:
+    return {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in lib.glob("*.jar")}
+
+
+def _compile(installed: Installed, work: Path) -> None:
+    runner = installed.kind.runner
+    source = _LAUNCH.read_text().replace("@RUNNER@", runner).replace("@CLASS@", runner.rpartition(".")[2])
+    (work / "Launch.java").write_text(source)
+    command = [
+        installed.jdk.tool("javac"),
+        "-proc:none",
+        "-cp",
+        f"{installed.folder / 'lib'}/*",
+        "-d",
+        str(work / "made"),
+    ]
+    done = subprocess.run([*command, str(work / "Launch.java")], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StoreNodeError(f"{installed.kind.title}: its launcher does not compile:\n{done.stdout}{done.stderr}")
+    # A jar, not a folder of classes: an archive of classes takes none from folders.
+    with zipfile.ZipFile(work / "launch.jar", "w") as jar:
+        for file in sorted((work / "made").glob("*.class")):
+            jar.write(file, file.name)
+    (work / "launch.jar").replace(installed.launcher)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
