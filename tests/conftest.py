@@ -12,6 +12,25 @@ import yaml
 
 from local_control_plane import ControlPlane
 from support.api import Api, condition
+from support.store_nodes import (
+    elasticsearch,
+    elasticsearch7_node,
+    node,
+    opensearch,
+    opensearch2_node,
+    opensearch3,
+    opensearch3_node,
+)
+
+__all__ = [
+    "elasticsearch",
+    "elasticsearch7_node",
+    "node",
+    "opensearch",
+    "opensearch2_node",
+    "opensearch3",
+    "opensearch3_node",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 _numbers = itertools.count(1)
