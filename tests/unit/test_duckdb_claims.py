@@ -15,7 +15,7 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, Fenced, IdentityConflict, JobConfig, StoreUnavailable
+from rollup_operator.stores.base import Claim, Fenced, IdentityConflict, JobConfig, Span, StoreUnavailable
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import export_path
@@ -23,7 +23,7 @@ from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, ms
 
 START = ms("2024-03-01T00:00")
-BOUND = ms("2030-01-01T00:00")
+SPAN = Span(0, ms("2030-01-01T00:00"))
 ROWS = [(START + i * HOUR // 7, float(i % 13), "ab"[i % 2], i % 40) for i in range(3000)]
 
 
@@ -66,8 +66,8 @@ async def test_a_claim_is_seen_until_it_is_released(store: DuckDBStore) -> None:
 async def test_whoever_was_taken_over_is_fenced_everywhere(store: DuckDBStore) -> None:
     old = store.session(JOB, "old")
     claim = await old.claim()
-    await old.describe(claim, BOUND)
-    page = await old.read(claim, BOUND)
+    await old.describe(claim, SPAN)
+    page = await old.read(claim, SPAN)
     new = await claimed(store, holder="new")
     assert new.epoch == claim.epoch + 1
     with pytest.raises(Fenced, match="new"):
@@ -215,8 +215,8 @@ async def test_a_cancelled_read_has_ended_when_it_says_so(embedded: Embedded) ->
     store = embedded.store(60)
     session = store.session(config(spec("many")), "me")
     claim = await session.claim()
-    await session.describe(claim, BOUND)
-    reading = asyncio.ensure_future(session.read(claim, BOUND))
+    await session.describe(claim, SPAN)
+    reading = asyncio.ensure_future(session.read(claim, SPAN))
     while not (session.in_flight() or "").startswith("reading 2020"):  # noqa: ASYNC110 - the session announces nothing
         await asyncio.sleep(0)
     began = time.monotonic()
@@ -234,7 +234,7 @@ async def test_a_cancelled_read_has_ended_when_it_says_so(embedded: Embedded) ->
 async def test_a_cancelled_write_is_written(store: DuckDBStore) -> None:
     session = store.session(JOB, "me")
     claim = await session.claim()
-    page = await session.read(claim, BOUND)
+    page = await session.read(claim, SPAN)
     writing = asyncio.ensure_future(session.write(claim, page))
     await asyncio.sleep(0)
     writing.cancel()
@@ -250,7 +250,7 @@ async def test_a_store_that_closes_ends_its_sessions(embedded: Embedded) -> None
     claim = await session.claim()
     await store.close()
     with pytest.raises(StoreUnavailable):
-        await session.read(claim, BOUND)
+        await session.read(claim, SPAN)
     with pytest.raises(StoreUnavailable):
         await store.held_claims()
     duckdb.connect(str(embedded.file)).close()

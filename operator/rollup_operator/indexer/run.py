@@ -13,30 +13,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from rollup_operator.indexer.bounds import Bounds
+from rollup_operator.indexer.due import due
+from rollup_operator.indexer.progress import Progress
 from rollup_operator.model.status import JobStats, Outcome
-from rollup_operator.stores.base import Claim, Fenced, JobConfig, Page, Session, Store, StoreError
+from rollup_operator.stores.base import Claim, Fenced, JobConfig, Page, Session, Span, Store, StoreError
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass
-class Progress:
-    """What a run is doing, for people and for the status. Written by the run, read by the actor."""
-
-    doing: str = "beginning"
-    session: Session | None = None
-    claim: Claim | None = None
-    pages: int = 0
-    rows: int = 0
-    documents: int = 0
-
-    def describe(self) -> str:
-        """Say in a few words what goes on now."""
-        flight = self.session.in_flight() if self.session is not None else None
-        return f"{flight or self.doing} ({self.pages} pages, {self.rows} rows, {self.documents} documents so far)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +35,10 @@ class RunResult:
     """The job's record after the run; None when it was never claimed."""
     released: bool
     """Nothing of this run is held in the store."""
+    rewritten: int = 0
+    """Documents that late rows changed."""
+    kept: int = 0
+    """Documents whose source holds fewer rows now, and that were left as they were."""
     error: Exception | None = None
 
 
@@ -66,6 +54,8 @@ class Run:
     now: Callable[[], datetime]
     progress: Progress = field(default_factory=Progress)
     _halted: asyncio.Event = field(default_factory=asyncio.Event)
+    _nothing: str | None = None
+    """Why there was nothing to do."""
 
     def halt(self) -> None:
         """Ask the run to end as soon as what it writes is committed."""
@@ -108,35 +98,74 @@ class Run:
         return self._judge(began, completed, error, claim, released)
 
     async def _pages(self, session: Session, claim: Claim) -> bool:
-        """Write all that is due. Returns whether the end was reached; False: halted."""
-        bounds = Bounds.of(self.config.spec.groups.date_histogram)
-        bound = bounds.upper(self.now())
-        counted = JobStats(trigger_count=1)
-        self.progress.doing = "looking at the source"
-        source = await self._until_halted(session.describe(claim, bound))
-        if source is None:
-            return False
+        """Do all that is due. Returns whether the end was reached; False: halted."""
+        todo = due(self.config.spec, self.now(), position=claim.position, watermark_ms=claim.watermark_ms)
+        self._nothing = todo.nothing
+        watermark, stats = claim.watermark_ms, claim.stats.plus(JobStats(trigger_count=1))
+        if todo.nothing is None:
+            self.progress.doing = "looking at the source"
+            source = await self._until_halted(session.describe(claim, todo.fresh))
+            if source is None:
+                return False
+            late = await self._look_back(session, claim, todo.again)
+            if late is None:
+                return False
+            self.progress.expect(source, todo.fresh)
+            written = await self._write_fresh(session, claim, todo.fresh, stats.plus(late))
+            if written is None:
+                return False
+            claim, stats = written
+            if source.shards:  # a source without a single shard proves nothing about what is complete
+                watermark = max(todo.fresh.end_ms, watermark or 0)
+        claim = self.progress.claim = await session.commit_watermark(claim, watermark, stats)
+        # A halt does not wait for this: it takes as long as the whole result is large. The next run makes up.
+        self.progress.doing = "publishing the result"
+        await self._until_halted(session.publish(claim))
+        return True
+
+    async def _write_fresh(
+        self, session: Session, claim: Claim, span: Span, stats: JobStats
+    ) -> tuple[Claim, JobStats] | None:
+        """Write what the span holds after the position, and return the counters not committed yet; None: halted."""
         while not self._halted.is_set():
-            page = await self._until_halted(session.read(claim, bound))
+            page = await self._until_halted(session.read(claim, span))
             if page is None:
                 break
-            self._count(page)
-            counted = counted.plus(_counters(page))
+            self.progress.add(page)
+            stats = stats.plus(_counters(page))
             if page.buckets:
                 began = time.perf_counter()
-                claim = self.progress.claim = await session.write(replace(claim, stats=claim.stats.plus(counted)), page)
-                counted = JobStats(index_total=1, index_time_in_ms=round((time.perf_counter() - began) * 1000))
+                claim = self.progress.claim = await session.write(replace(claim, stats=stats), page)
+                stats = stats.plus(JobStats(index_total=1, index_time_in_ms=_ms_since(began)))
+            self.progress.committed(page)
             if page.exhausted:
-                # A source without a single shard proves nothing about what is complete.
-                watermark = max(bound, claim.watermark_ms or 0) if source.shards else claim.watermark_ms
-                claim = self.progress.claim = await session.commit_watermark(
-                    claim, watermark, claim.stats.plus(counted)
-                )
-                # A halt does not wait for this: it takes as long as the whole result is large. The next run makes up.
-                self.progress.doing = "publishing the result"
-                await self._until_halted(session.publish(claim))
-                return True
-        return False
+                return claim, stats
+        return None
+
+    async def _look_back(self, session: Session, claim: Claim, span: Span) -> JobStats | None:
+        """Rewrite what late documents changed in the span, and return what that adds to the counters; None: halted.
+
+        Nothing records how far this came: a run that is halted here leaves the position, and so the next run begins
+        with the same span.
+        """
+        stats, after = JobStats(), None
+        while not span.empty:
+            page = await self._until_halted(session.read_again(claim, span, after))
+            if page is None:
+                return None
+            stats = stats.plus(JobStats(pages_processed=1, search_total=1, search_time_in_ms=round(page.took_s * 1000)))
+            if page.buckets:
+                began = time.perf_counter()
+                found = await session.rewrite(claim, page)
+                self.progress.looked_back(found)
+                if found.changed:
+                    stats = stats.plus(
+                        JobStats(rollups_indexed=found.changed, index_total=1, index_time_in_ms=_ms_since(began))
+                    )
+            if page.exhausted:
+                break
+            after = page.last_key
+        return stats
 
     async def _leave(self, session: Session, claim: Claim | None) -> bool:
         """Release and close, whatever happened. Returns whether nothing of ours is left in the store."""
@@ -170,16 +199,10 @@ class Run:
             halted.cancel()
             task.cancel()
 
-    def _count(self, page: Page) -> None:
-        self.progress.pages += 1
-        self.progress.rows += page.rows
-        self.progress.documents += page.buckets
-
     def _judge(
         self, began: datetime, completed: bool, error: Exception | None, claim: Claim | None, released: bool
     ) -> RunResult:
-        p = self.progress
-        done = f"{p.pages} pages, {p.rows} rows, {p.documents} documents"
+        done = self._nothing or self.progress.summary()
         if isinstance(error, Fenced):
             return self._result(began, Outcome.FENCED, f"{error}; {done}", claim, released=True, error=error)
         if error is not None:
@@ -198,7 +221,9 @@ class Run:
         released: bool,
         error: Exception | None = None,
     ) -> RunResult:
-        return RunResult(outcome, message, began, self.now(), claim, released, error)
+        return RunResult(
+            outcome, message, began, self.now(), claim, released, self.progress.rewritten, self.progress.kept, error
+        )
 
 
 def _counters(page: Page) -> JobStats:
@@ -209,3 +234,7 @@ def _counters(page: Page) -> JobStats:
         search_total=1,
         search_time_in_ms=round(page.took_s * 1000),
     )
+
+
+def _ms_since(began: float) -> int:
+    return round((time.perf_counter() - began) * 1000)

@@ -10,7 +10,8 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from rollup_operator.indexer.run import Progress, Run, RunResult
+from rollup_operator.indexer.progress import Progress
+from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.lifecycle.report import rfc3339
 from rollup_operator.lifecycle.states import RunFacts, RunKind, Trouble
 from rollup_operator.lifecycle.stores import StoreBook

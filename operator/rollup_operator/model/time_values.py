@@ -1,8 +1,8 @@
-"""Elasticsearch's time values, `90m`, `1h`, `-1`, in the grammar of 7.17 and later; and time zones as it takes them."""
+"""Elasticsearch's time values, `90m`, `1h`, `-1`, in the grammar of 7.17 and later; time zones and instants."""
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,11 @@ _OFFSET = re.compile(
     r"|(?P<sign2>[+-])(?P<h2>[0-9]{2})(?P<m2>[0-9]{2})(?P<s2>[0-9]{2})?"
 )
 _REGION = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_YEAR = 2999
 _NO_REGIONS = ("localtime", "posixrules", "Factory", "posix/", "right/")
 
 
@@ -99,3 +104,23 @@ def parse_time_zone(text: str) -> tzinfo:
         except (KeyError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
             pass
     raise ValueError(f"'{text}' is no time zone: use an IANA name such as Europe/Berlin, or an offset such as +05:30")
+
+
+def parse_instant(text: str, field: str) -> int:
+    """Read an instant as RFC 3339 writes it, in epoch milliseconds; a part of one counts as the next whole one.
+
+    Raises ValueError that names the field.
+    """
+    if not _INSTANT.fullmatch(text):
+        raise ValueError(f"{field}: '{text}' is no instant: write it as in 2024-01-31T00:00:00Z")
+    try:
+        at = datetime.fromisoformat(text.upper())
+        since = at - _EPOCH
+    except (ValueError, OverflowError) as e:
+        raise ValueError(f"{field}: '{text}' is no instant: there is no such date or time") from e
+    ms = -(-since // timedelta(milliseconds=1))
+    if ms < 0:
+        raise ValueError(f"{field}: '{text}' lies before 1970: nothing so old is rolled up")
+    if at.year > _LAST_YEAR:
+        raise ValueError(f"{field}: '{text}' is too late: use a year up to {_LAST_YEAR}")
+    return ms

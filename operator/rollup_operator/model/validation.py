@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from rollup_operator.model.job import DateHistogramGroup, RollupJobSpec
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.schedule import Schedule, ScheduleError
-from rollup_operator.model.time_values import parse_time_value, parse_time_zone
+from rollup_operator.model.time_values import parse_instant, parse_time_value, parse_time_zone
 
 _DAY_MS = 86_400_000
 _LONGEST_DAYS = 36_500
@@ -70,7 +70,13 @@ def problems(spec: object) -> list[Problem]:
         if isinstance(cron, str) and not any(problem.field == "spec.cron" for problem in found):
             found += _of_cron(cron)
         return found
-    return [*_of_indices(parsed), *_of_cron(parsed.cron), *_of_groups(parsed), *_of_metrics(parsed)]
+    return [
+        *_of_indices(parsed),
+        *_of_cron(parsed.cron),
+        *_of_groups(parsed),
+        *_of_metrics(parsed),
+        *_of_bounds(parsed),
+    ]
 
 
 def _of_schema(detail: ErrorDetails) -> Problem:
@@ -171,6 +177,20 @@ def _of_metrics(spec: RollupJobSpec) -> Iterator[Problem]:
             yield Problem(
                 at, f"a date has no {' and no '.join(wrong)}: of '{metric.field}' keep only {', '.join(_DATE_METRICS)}"
             )
+
+
+def _of_bounds(spec: RollupJobSpec) -> Iterator[Problem]:
+    found: dict[str, int] = {}
+    for name, text in (("start", spec.start), ("end", spec.end)):
+        if text is not None:
+            try:
+                found[name] = parse_instant(text, name)
+            except ValueError as error:
+                yield Problem(f"spec.{name}", str(error).removeprefix(f"{name}: "))
+    if len(found) == 2 and found["start"] >= found["end"]:
+        yield Problem("spec.end", f"'{spec.end}' is not after start, '{spec.start}'")
+    if spec.lookback is not None:
+        yield from _of_duration("spec.lookback", spec.lookback, "lookback")
 
 
 def _duplicates(at: str, values: Iterable[str], of: str = "") -> Iterator[Problem]:

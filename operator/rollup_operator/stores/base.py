@@ -98,14 +98,28 @@ class KnownJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time between two edges of buckets, [start_ms, end_ms), in epoch milliseconds."""
+
+    start_ms: int
+    end_ms: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether no bucket lies in it."""
+        return self.start_ms >= self.end_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """What `describe` found: rows from the first bucket not yet written up to the bound."""
+    """What `describe` found: rows from the first bucket not yet written up to the end of the span."""
 
     shards: int
     """Tables, files or shards seen; 0: the source is empty, and no watermark may move."""
     rows: int
+    """0 with `first_ms` given: there are some, and counting them would cost too much."""
     first_ms: int | None = None
-    """Oldest time in range, epoch milliseconds; None when rows is 0."""
+    """Oldest time in range, epoch milliseconds; None when there is nothing."""
     last_ms: int | None = None
 
 
@@ -118,7 +132,7 @@ class Page:
     last_key: Position | None
     """None when no bucket was found."""
     exhausted: bool
-    """Nothing is left below the bound after this page."""
+    """Nothing is left below the end of the span after this page."""
     took_s: float
     handle: object = field(default=None, repr=False)
 
@@ -158,15 +172,15 @@ class Session(Protocol):
         """
         ...
 
-    async def describe(self, claim: Claim, bound_ms: int) -> Source:
-        """Check the fields that the job names and measure the source below `bound_ms` (exclusive).
+    async def describe(self, claim: Claim, span: Span) -> Source:
+        """Check the fields that the job names and measure what the span holds after the claim's position.
 
-        Raises SourceError with the field or pattern named.
+        Raises SourceNotFound, SourceInvalid, ForbiddenSource, with the field or pattern named.
         """
         ...
 
-    async def read(self, claim: Claim, bound_ms: int) -> Page:
-        """Read the next page after the claim's position."""
+    async def read(self, claim: Claim, span: Span) -> Page:
+        """Read the next page of the span, after the claim's position where that lies in it."""
         ...
 
     async def write(self, claim: Claim, page: Page) -> Claim:
@@ -176,12 +190,18 @@ class Session(Protocol):
         """
         ...
 
-    async def read_again(self, claim: Claim, start_ms: int, end_ms: int, after: Position | None) -> Page:
-        """Read a page of the buckets in [start_ms, end_ms), two edges, once more, after the key `after`."""
+    async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
+        """Read a page of the buckets of the span once more, after the key `after`; the claim's position does not matter.
+
+        Called between `describe` and the first `read`, and may be cancelled as that may.
+        """
         ...
 
     async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
-        """Write those documents of a page of `read_again` that changed. The position stays. Raises Fenced."""
+        """Write those documents of a page of `read_again` that changed. The position stays. Raises Fenced.
+
+        Not interrupted, as `write` is not.
+        """
         ...
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
@@ -228,8 +248,8 @@ class Store(Protocol):
         """
         ...
 
-    async def preview(self, config: JobConfig, bound_ms: int, documents: int) -> Preview:
-        """Say what the job would do from its beginning up to `bound_ms`, with so many documents. Writes nothing.
+    async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
+        """Say what the job would do with the whole span, with at most so many documents. Writes nothing.
 
         Raises what `Session.describe` and `Session.read` raise.
         """

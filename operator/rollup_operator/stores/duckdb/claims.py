@@ -158,6 +158,11 @@ def commit_export(lane: Lane, claim: Claim, revision: int) -> None:
     _update(lane, claim, "exported = ?", [revision])
 
 
+def commit_rewrite(lane: Lane, claim: Claim) -> None:
+    """Record that documents that were written before have changed. Raises Fenced."""
+    _update(lane, claim, "revision = revision + 1", [])
+
+
 def evict(lane: Lane, key: tuple[str, str]) -> None:
     """Leave the record without a holder under the next epoch, so that whoever held it is fenced."""
     lane.execute(

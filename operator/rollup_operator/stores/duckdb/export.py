@@ -62,7 +62,8 @@ def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> 
     Raises ForbiddenSource when the rollup index's folder is a link out of the namespace's.
     """
     check_inside(folder, path)
-    columns = ", ".join(f"{expression} AS {sql.name(name)}" for name, expression in _columns(layout))
+    (time, key), *others = columns_of(layout)
+    columns = ", ".join(f"{e} AS {sql.name(n)}" for n, e in [(time, f"make_timestamp({key} * 1000)"), *others])
     description = sql.text(orjson.dumps(layout.to_json()).decode())
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -120,22 +121,26 @@ def documents_of(parquet_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     f"{parquet_path} is not the result of a rollup job: it has no description of its documents"
                 )
             layout = Layout.from_json(orjson.loads(found[0]))
-            names = [name for name, _ in _columns(layout)]
-            time, *rest = (sql.name(n) for n in names)
+            time, *rest = (sql.name(name) for name, _ in columns_of(layout))
             rows = connection.execute(f"SELECT {', '.join([f'epoch_ms({time})', *rest])} FROM {source} ORDER BY {time}")
-            keys = len(layout.group_keys())
             while batch := rows.fetchmany(_BATCH):
                 for row in batch:
-                    values = dict(zip(names[keys + 1 :], row[keys + 1 :], strict=True))
-                    yield document(layout, row[:keys], row[keys], values)
+                    yield document_of(layout, row)
         except duckdb.Error as e:
             raise ValueError(f"{parquet_path} cannot be read: {str(e).splitlines()[0]}") from e
 
 
-def _columns(layout: Layout) -> list[tuple[str, str]]:
+def document_of(layout: Layout, row: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
+    """Return id and document of one row of `columns_of`, its time in epoch milliseconds."""
+    keys = len(layout.group_keys())
+    names = [name for name, _ in columns_of(layout)[keys + 1 :]]
+    return document(layout, row[:keys], row[keys], dict(zip(names, row[keys + 1 :], strict=True)))
+
+
+def columns_of(layout: Layout) -> list[tuple[str, str]]:
     """Return the file's columns and how the result table gives them: time, other groups, count, metrics."""
     time, *others = layout.group_keys()
-    columns = [(f"{time}.timestamp", f"make_timestamp({sql.name(time)} * 1000)")]
+    columns = [(f"{time}.timestamp", sql.name(time))]
     columns += [(f"{key}.value", sql.name(key)) for key in others]
     columns.append((f"{time}._count", COUNT))
     stored = {"min": "min", "max": "max", "sum": "sum", "avg": "sum", "value_count": "count"}

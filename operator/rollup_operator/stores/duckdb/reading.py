@@ -12,7 +12,7 @@ from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import Pager
-from rollup_operator.stores.base import JobConfig, Position, Source
+from rollup_operator.stores.base import JobConfig, Position, Source, Span
 from rollup_operator.stores.duckdb import order, plan, sources, sql
 from rollup_operator.stores.duckdb.database import SCRATCH, Lane
 from rollup_operator.stores.duckdb.plan import Plan
@@ -53,22 +53,22 @@ class Reading:
 
     Infinite where blocks cannot be skipped.
     """
-    start: int
-    bound: int
+    span: Span
     pager: Pager = field(default_factory=lambda: Pager(1.0, 1.0))
     _stage: str | None = None
     _tables: set[str] = field(default_factory=set)
 
     @classmethod
-    def begin(cls, lane: Lane, config: JobConfig, folder: Path, start: int, bound: int) -> "Reading":
-        """Find, check and measure the source from `start` up to `bound`. Raises the errors of a source."""
+    def begin(cls, lane: Lane, config: JobConfig, folder: Path, span: Span) -> "Reading":
+        """Find, check and measure the source within a span. Raises the errors of a source."""
         spec = config.spec
         found = sources.find(spec.index_pattern, folder, spec.rollup_index, lane)
         catalog = str(lane.execute("SELECT current_database()")[0][0])
         relation = found.relation(catalog)
         types = {str(r[0]): str(r[1]) for r in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
         made = plan.make_plan(spec, relation, types)
-        ((rows, first, last),) = lane.execute(made.measure(start, bound)) if start < bound else [(0, None, None)]
+        measured = [(0, None, None)] if span.empty else lane.execute(made.measure(span.start_ms, span.end_ms))
+        ((rows, first, last),) = measured
         assert isinstance(rows, int)
         source = Source(
             shards=found.count,
@@ -77,7 +77,7 @@ class Reading:
             last_ms=last if isinstance(last, int) else None,
         )
         spread = order.spread(lane, found, catalog, made, source)
-        return cls(Bounds.of(spec.groups.date_histogram), made, source, spread, start, bound)
+        return cls(Bounds.of(spec.groups.date_histogram), made, source, spread, span)
 
     @property
     def last_ms(self) -> int:
@@ -102,19 +102,20 @@ class Reading:
         """Size the next page after one of `read_ms`."""
         self.pager = self.pager.learn(read_ms, took_s)
 
-    def next(self, lane: Lane, start: int, bound: int, say: Callable[[int, int], None]) -> Range | None:
-        """Read the first page at or after `start` that has any bucket; None: nothing is left below `bound`."""
-        if start == self.start:
+    def next(self, lane: Lane, start: int, say: Callable[[int, int], None]) -> Range | None:
+        """Read the first page at or after `start` that has any bucket; None: nothing is left of the span."""
+        bound = self.span.end_ms
+        if start == self.span.start_ms:
             if self.source.first_ms is None:
                 return None
             start = max(start, self.bounds.round_down(self.source.first_ms))
         while start < bound:
             end = self.pager.end(self.bounds, start, bound)
             # A rest that is not worth a page of its own goes with the last one.
-            if end + self.pager.span_ms * _REST > self.last_ms and bound == self.bound:
+            if end + self.pager.span_ms * _REST > self.last_ms:
                 end = bound
             say(start, end)
-            if (page := self._read(lane, start, end, bound)) is not None:
+            if (page := self._read(lane, start, end)) is not None:
                 return page
             ((_, first, _),) = lane.execute(self.plan.measure(max(0, end), bound)) if end < bound else [(0, None, None)]
             if not isinstance(first, int):
@@ -124,9 +125,14 @@ class Reading:
 
     def drop(self, lane: Lane, page: Range) -> None:
         """Forget a page's buckets."""
-        if page.table in self._tables:
-            lane.execute(f"DROP TABLE IF EXISTS {page.table}")
-            self._tables.discard(page.table)
+        if page.table is not None:
+            self.forget(lane, page.table)
+
+    def forget(self, lane: Lane, table: str) -> None:
+        """Drop one of the scratch tables."""
+        if table in self._tables:
+            lane.execute(f"DROP TABLE IF EXISTS {table}")
+            self._tables.discard(table)
 
     def drop_all(self, lane: Lane) -> None:
         """Forget all that was read and not written."""
@@ -134,20 +140,26 @@ class Reading:
             lane.execute(f"DROP TABLE IF EXISTS {table}")
         self._tables.clear()
 
-    def _read(self, lane: Lane, start: int, end: int, bound: int) -> Range | None:
+    def scratch(self, lane: Lane, select: str) -> str:
+        """Keep what a statement gives as a table of the scratch catalog, until `forget` or `drop_all`."""
+        table = f"{SCRATCH}.{sql.name(uuid.uuid4().hex)}"
+        lane.execute(f"CREATE TABLE {table} AS {select}")
+        self._tables.add(table)
+        return table
+
+    def _read(self, lane: Lane, start: int, end: int) -> Range | None:
         table = None
         if self._stage is not None or self._is_better_staged():
-            select = self._from_stage(lane, start, end, bound)
+            select = self._from_stage(lane, start, end)
         else:
-            table = self._scratch(lane, self.plan.select(plan.segments(self.bounds, start, end)))
+            table = self.scratch(lane, self.plan.select(plan.segments(self.bounds, start, end)))
             select = f"SELECT * FROM {table}"
         # Two small statements take half as long as one that joins their answers.
         ((buckets, rows, last),) = lane.execute(self.plan.totals(select))
         assert isinstance(buckets, int)
         if not buckets:
             if table is not None:
-                lane.execute(f"DROP TABLE {table}")
-                self._tables.discard(table)
+                self.forget(lane, table)
             return None
         assert isinstance(rows, int)
         assert isinstance(last, int)
@@ -161,16 +173,10 @@ class Reading:
         pages = self.source.rows / (self.pager.aim_s * _ROWS_PER_SECOND)
         return pages * self.spread > _REREADS
 
-    def _from_stage(self, lane: Lane, start: int, end: int, bound: int) -> str:
+    def _from_stage(self, lane: Lane, start: int, end: int) -> str:
         key = sql.name(self.plan.date_key)
         if self._stage is None:
-            due = self.plan.select(plan.segments(self.bounds, start, bound))
-            self._stage = self._scratch(lane, f"{due} ORDER BY {key}")
+            due = self.plan.select(plan.segments(self.bounds, start, self.span.end_ms))
+            self._stage = self.scratch(lane, f"{due} ORDER BY {key}")
         first = min(start, self.bounds.round_down(start))
         return f"SELECT * FROM {self._stage} WHERE {key} >= {first} AND {key} < {end}"
-
-    def _scratch(self, lane: Lane, select: str) -> str:
-        table = f"{SCRATCH}.{sql.name(uuid.uuid4().hex)}"
-        lane.execute(f"CREATE TABLE {table} AS {select}")
-        self._tables.add(table)
-        return table

@@ -18,10 +18,13 @@ from rollup_operator.stores.base import (
     Owner,
     Page,
     Position,
+    Rewritten,
     Source,
+    Span,
     StoreUnavailable,
 )
-from rollup_operator.stores.duckdb import claims, export, sql
+from rollup_operator.stores.duckdb import claims, export, writing
+from rollup_operator.stores.duckdb.ahead import Ahead, dropped, finished
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.reading import Range, Reading
@@ -39,15 +42,6 @@ class Served:
     clock: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """The page after `position`, being read before it was asked for."""
-
-    position: Position | None
-    bound: int
-    task: asyncio.Task[Page]
-
-
 class DuckDBSession:
     """A run's session. Reads and writes go over two connections, so that the next page can be read meanwhile."""
 
@@ -56,6 +50,8 @@ class DuckDBSession:
         self._database = served.database
         self._lanes: list[Lane] = []
         self._reading: Reading | None = None
+        self._again: Reading | None = None
+        self._readings: list[Reading] = []
         self._ahead: Ahead | None = None
         self._closed = False
 
@@ -88,61 +84,81 @@ class DuckDBSession:
         spec = config.spec.model_dump_json(by_alias=True, exclude_none=True, exclude={"desired_state", "job_id"})
         return claims.take(lane, key, self._holder, config.owner, config.config_hash, spec)
 
-    async def describe(self, claim: Claim, bound_ms: int) -> Source:
+    async def describe(self, claim: Claim, span: Span) -> Source:
         """Check the fields and measure what is due. Raises SourceNotFound, SourceInvalid, ForbiddenSource."""
-        reading = await self._read(
-            "looking at the source",
-            lambda lane: Reading.begin(lane, self._config, self._database.folder, self._start(claim), bound_ms),
-        )
-        reading.pace(self._served.page_seconds, claim.page_hint)
-        self._reading = reading
-        return reading.source
+        due = Span(max(span.start_ms, self._after(claim.position)), span.end_ms)
+        self._reading = await self._begin(due, claim.page_hint)
+        return self._reading.source
 
-    async def read(self, claim: Claim, bound_ms: int) -> Page:
+    async def read(self, claim: Claim, span: Span) -> Page:
         """Read the next page into the scratch catalog, or take the one that was read while the last was written."""
         if self._reading is None:
-            await self.describe(claim, bound_ms)
+            await self.describe(claim, span)
+        assert self._reading is not None
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and (ahead.position, ahead.bound) == (claim.position, bound_ms):
+        if ahead is not None and ahead.position == claim.position:
             await finished(ahead.task)
             return ahead.task.result()
         if ahead is not None:
             await dropped(ahead.task)
-        return await self._page(claim, bound_ms)
-
-    async def _page(self, claim: Claim, bound_ms: int) -> Page:
-        reading = self._reading
-        assert reading is not None
-        begun = self._served.clock()
-        found = await self._read("reading", lambda lane: reading.next(lane, self._start(claim), bound_ms, self._say))
-        took = self._served.clock() - begun
-        if found is None:
-            return Page(0, 0, None, exhausted=True, took_s=took)
-        return Page(found.buckets, found.rows, found.last_key, found.end >= bound_ms, took, (found, bound_ms))
+        return await self._page(self._reading, claim.position)
 
     async def write(self, claim: Claim, page: Page) -> Claim:
         """Replace the page's range in the result and commit position, counters and page size with it. Raises Fenced.
 
         The next page is read meanwhile: it belongs to the next `read`, or goes with the session.
         """
-        reading = self._reading
-        if not isinstance(page.handle, tuple) or reading is None:
-            raise TypeError("the page was not read by this session")
-        found, bound_ms = page.handle
+        found, reading = _handle(page)
         begun = self._served.clock()
         reading.learn(reading.covered(found), page.took_s)
         after = replace(claim, position=page.last_key, page_hint=reading.span_ms)
         if not page.exhausted and self._ahead is None:
-            self._ahead = Ahead(after.position, bound_ms, asyncio.ensure_future(self._page(after, bound_ms)))
+            self._ahead = Ahead(after.position, asyncio.ensure_future(self._page(reading, after.position)))
 
         def work(lane: Lane) -> None:
-            lane.transaction(lambda lane: _write(lane, after, found, reading))
+            lane.transaction(lambda lane: writing.replace_range(lane, after, found, reading.plan))
             reading.drop(lane, found)
 
         await self._write(f"writing {page.buckets} documents up to {_minute(found.end)}", work)
         if (took := self._served.clock() - begun) > self._served.page_seconds:
             reading.learn(reading.covered(found), took)
         return after
+
+    async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
+        """Read a page of what was written already, into the scratch catalog."""
+        if self._again is None or after is None:
+            self._again = await self._begin(span, claim.page_hint)
+        return await self._page(self._again, after)
+
+    async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
+        """Write what changed of the page's range, in one transaction. Raises Fenced."""
+        found, reading = _handle(page)
+        reading.learn(reading.covered(found), page.took_s)
+
+        def work(lane: Lane) -> Rewritten:
+            rewritten = writing.rewrite_range(lane, claim, found, reading)
+            reading.drop(lane, found)
+            return rewritten
+
+        return await self._write(f"comparing {page.buckets} documents up to {_minute(found.end)}", work)
+
+    async def _begin(self, span: Span, hint: float | None) -> Reading:
+        reading = await self._read(
+            "looking at the source", lambda lane: Reading.begin(lane, self._config, self._database.folder, span)
+        )
+        reading.pace(self._served.page_seconds, hint)
+        self._readings.append(reading)
+        return reading
+
+    async def _page(self, reading: Reading, after: Position | None) -> Page:
+        begun = self._served.clock()
+        start = max(reading.span.start_ms, self._after(after))
+        found = await self._read("reading", lambda lane: reading.next(lane, start, self._say))
+        took = self._served.clock() - begun
+        if found is None:
+            return Page(0, 0, None, exhausted=True, took_s=took)
+        exhausted = found.end >= reading.span.end_ms
+        return Page(found.buckets, found.rows, found.last_key, exhausted, took, (found, reading))
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
         """Record the watermark and the counters. Raises Fenced."""
@@ -204,8 +220,12 @@ class DuckDBSession:
             await dropped(ahead.task)
 
     def _leave(self) -> None:
+        def drop_all(lane: Lane) -> None:
+            for reading in self._readings:
+                reading.drop_all(lane)
+
         for lane in reversed(self._lanes):
-            self._database.leave(lane, self._reading.drop_all if self._reading and lane is self._lanes[0] else None)
+            self._database.leave(lane, drop_all if lane is self._lanes[0] else None)
 
     async def _open(self) -> None:
         while len(self._lanes) < 2 and not self._closed:
@@ -229,38 +249,21 @@ class DuckDBSession:
         if (doing := self._lanes[0].doing) is not None:
             self._lanes[0].doing = (f"reading {_minute(start)}..{_minute(end)}", doing[1])
 
-    def _start(self, claim: Claim) -> int:
-        """Return where the first bucket after the position begins; 0 where nothing was written."""
-        if claim.position is None:
+    def _after(self, position: Position | None) -> int:
+        """Return where the first bucket after a position begins; 0 where there is none."""
+        if position is None:
             return 0
         date = self._config.spec.groups.date_histogram
-        last = claim.position[f"{date.field}.date_histogram"]
+        last = position[f"{date.field}.date_histogram"]
         assert isinstance(last, int)
         return Bounds.of(date).next_edge(last)
 
 
-async def finished(task: asyncio.Task[Page]) -> None:
-    """Wait for a task that is ours: a cancellation ends it first."""
-    try:
-        await asyncio.wait({task})
-    except asyncio.CancelledError:
-        await dropped(task)
-        raise
-
-
-async def dropped(task: asyncio.Task[Page]) -> None:
-    """End a task and wait until it has ended, however often this is cancelled; its outcome is of no interest."""
-    task.cancel()
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    if not task.cancelled():
-        task.exception()
-    if cancelled:
-        raise asyncio.CancelledError
+def _handle(page: Page) -> tuple[Range, Reading]:
+    if not isinstance(page.handle, tuple):
+        raise TypeError("the page was not read by this session")
+    found, reading = page.handle
+    return found, reading
 
 
 def judge(config: JobConfig, record: Record, target_stands: bool, is_alive: Callable[[Owner], bool]) -> None:
@@ -285,17 +288,6 @@ def judge(config: JobConfig, record: Record, target_stands: bool, is_alive: Call
             f"the documents of job {job_id!r} in rollup index {index!r} were removed or replaced behind its record: "
             "set another spec.jobId or spec.rollupIndex, or restore the database",
         )
-
-
-def _write(lane: Lane, after: Claim, found: Range, reading: Reading) -> None:
-    target = claims.commit_page(lane, after, None)
-    if target is None:
-        columns = ", ".join(f"{sql.name(n)} {t}" for n, t in reading.plan.columns)
-        target = claims.make_target(lane, after.key, columns)
-        claims.commit_page(lane, after, target)
-    key = sql.name(reading.plan.date_key)
-    lane.execute(f"DELETE FROM {claims.table(target)} WHERE {key} >= {found.key_from} AND {key} < {found.end}")
-    lane.execute(f"INSERT INTO {claims.table(target)} BY NAME {found.select}")
 
 
 def _minute(ms: int) -> str:

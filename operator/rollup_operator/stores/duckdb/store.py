@@ -19,10 +19,13 @@ from rollup_operator.stores.base import (
     JobConfig,
     KnownJob,
     Owner,
+    Preview,
     SourceField,
+    Span,
     StoreUnavailable,
 )
 from rollup_operator.stores.duckdb import claims, export, fields, sources
+from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 
@@ -96,18 +99,19 @@ class DuckDBStore:
 
     async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
         """Describe the sources. Reading files needs the database, which is made where it is missing."""
-        reads_files = any(sources.is_files(part) for part in index_pattern.split(","))
-        database = self._database
-        found = await self._with_lane(
-            "looking at the source",
-            lambda lane: fields.read(lane, index_pattern, database.folder, rollup_index),
-            None,
-            make=reads_files,
-            interruptible=True,
+        folder = self._database.folder
+        return await self._look_at(
+            index_pattern, lambda lane: fields.read(lane, index_pattern, folder, rollup_index), "looking at the source"
         )
-        if found is None:
-            raise sources.nothing_found(index_pattern)
-        return found
+
+    async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
+        """Read the first page of the span, and reckon from that."""
+        database, page_seconds = self._database, self._page_seconds
+        return await self._look_at(
+            config.spec.index_pattern,
+            lambda lane: previews.preview(lane, database, config, span, documents, page_seconds),
+            "reading for a preview",
+        )
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""
@@ -164,6 +168,14 @@ class DuckDBStore:
         self._closed = True
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
         await asyncio.to_thread(self._database.close_if_idle)
+
+    async def _look_at(self, index_pattern: str, work: Callable[[Lane], T], what: str) -> T:
+        reads_files = any(sources.is_files(part) for part in index_pattern.split(","))
+        nothing: list[T] = []
+        found = await self._with_lane(what, lambda lane: [work(lane)], nothing, make=reads_files, interruptible=True)
+        if not found:
+            raise sources.nothing_found(index_pattern)
+        return found[0]
 
     async def _with_lane(
         self, what: str, work: Callable[[Lane], T], absent: T, *, make: bool = False, interruptible: bool = False

@@ -1,0 +1,127 @@
+"""How far a run has come, and how long the rest should take. Written by the run, read by the actor."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Session, Source, Span
+
+_PACE_S = 60.0
+"""The pace is that of the last minute: the beginning of a long run says little about its end."""
+_TOO_EARLY_S = 2.0
+"""No estimate is made from less."""
+
+
+@dataclass
+class Progress:
+    """What a run is doing, for people and for the status."""
+
+    doing: str = "beginning"
+    session: Session | None = None
+    claim: Claim | None = None
+    pages: int = 0
+    rows: int = 0
+    documents: int = 0
+    rewritten: int = 0
+    kept: int = 0
+    clock: Callable[[], float] = time.monotonic
+    _source: Source | None = None
+    _span: Span = field(default=Span(0, 0))
+    _seen: deque[tuple[float, float]] = field(default_factory=deque)
+    """When which share was done."""
+
+    def expect(self, source: Source, span: Span) -> None:
+        """Take in what is due."""
+        self._source, self._span = source, span
+        self._seen.append((self.clock(), 0.0))
+
+    def add(self, page: Page) -> None:
+        """Count a page that was read."""
+        self.pages += 1
+        self.rows += page.rows
+        self.documents += page.buckets
+
+    def committed(self, page: Page) -> None:
+        """Take in that a page is written and committed."""
+        now = self.clock()
+        self._seen.append((now, self._share(page)))
+        while len(self._seen) > 2 and self._seen[1][0] < now - _PACE_S:
+            self._seen.popleft()
+
+    def looked_back(self, found: Rewritten) -> None:
+        """Count what became of a page that was read once more."""
+        self.rewritten += found.changed
+        self.kept += found.kept
+
+    @property
+    def percent(self) -> int | None:
+        """Share of the source that is written; None before it is known what is due."""
+        if self._source is None:
+            return None
+        # Whole per cents that are done: 100 is said when the last page is.
+        return int(100 * self._seen[-1][1])
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds that the rest should take at the pace of the last minute; None: not known yet."""
+        if self._source is None or len(self._seen) < 2:
+            return None
+        (began, before), (_, share) = self._seen[0], self._seen[-1]
+        took = self.clock() - began
+        if share >= 1:
+            return 0.0
+        if share <= before or took < _TOO_EARLY_S:
+            return None
+        return (1 - share) * took / (share - before)
+
+    def describe(self) -> str:
+        """Say in a few words what goes on now."""
+        flight = self.session.in_flight() if self.session is not None else None
+        told = [f"{self.pages} pages, {self.rows} rows, {self.documents} documents so far"]
+        if self.percent is not None and self.pages:
+            told.append(f"{self.percent} %")
+        if remaining := self.remaining_s:
+            told.append(f"about {duration(remaining)} left")
+        return f"{flight or self.doing} ({', '.join(told)})"
+
+    def summary(self) -> str:
+        """Say what was done, for the end of the run."""
+        text = f"{self.pages} pages, {self.rows} rows, {self.documents} documents"
+        if self.rewritten:
+            text += f"; {self.rewritten} documents rewritten after late rows"
+        if self.kept:
+            text += f"; {self.kept} documents kept, since the source holds fewer rows for them now"
+        return text
+
+    def _share(self, page: Page) -> float:
+        if page.exhausted:
+            return 1.0
+        source = self._source
+        assert source is not None
+        if source.rows:
+            return min(0.99, self.rows / source.rows)
+        first = source.first_ms if source.first_ms is not None else self._span.start_ms
+        last = _time(page.last_key)
+        whole = self._span.end_ms - first
+        return 0.0 if last is None or whole <= 0 else min(0.99, max(0.0, (last - first) / whole))
+
+
+def duration(seconds: float) -> str:
+    """Say a length of time in one or two units: `40 s`, `5 min`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def _time(key: Position | None) -> int | None:
+    """Return the time of a key, its first part."""
+    first = next(iter(key.values()), None) if key else None
+    return first if isinstance(first, int) else None

@@ -1,0 +1,38 @@
+"""A page that is read before it is asked for, while the one before it is written."""
+
+import asyncio
+from dataclasses import dataclass
+
+from rollup_operator.stores.base import Page, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The page after `position`, being read before it was asked for."""
+
+    position: Position | None
+    task: asyncio.Task[Page]
+
+
+async def finished(task: asyncio.Task[Page]) -> None:
+    """Wait for a task that is ours: a cancellation ends it first."""
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await dropped(task)
+        raise
+
+
+async def dropped(task: asyncio.Task[Page]) -> None:
+    """End a task and wait until it has ended, however often this is cancelled; its outcome is of no interest."""
+    task.cancel()
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if not task.cancelled():
+        task.exception()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -1,0 +1,50 @@
+"""What a job would do: its first page is read and thrown away, the rest is reckoned from that. Called in a worker."""
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+from rollup_operator.indexer.documents import Layout
+from rollup_operator.stores.base import JobConfig, Preview, Source, Span
+from rollup_operator.stores.duckdb.database import Database, Lane
+from rollup_operator.stores.duckdb.export import columns_of, document_of, layout_of
+from rollup_operator.stores.duckdb.reading import Range, Reading
+
+_WRITING = 1.0
+"""Seconds that writing and exporting take for each second of reading: what runs show."""
+
+
+def preview(
+    lane: Lane, database: Database, config: JobConfig, span: Span, documents: int, page_seconds: float
+) -> Preview:
+    """Read the first page of the span. Raises the errors of a source."""
+    # A page of a source without order is not worth summarising all of it.
+    reading = replace(Reading.begin(lane, config, database.folder, span), spread=0.0)
+    reading.pace(page_seconds, None)
+    began = time.monotonic()
+    try:
+        page = reading.next(lane, span.start_ms, lambda start, end: None)
+        took = time.monotonic() - began
+        if page is None:
+            return Preview((), reading.source.rows, 0, 0, 0.0)
+        layout = layout_of(config.job_id, config.spec)
+        return _reckon(reading.source, page, _documents(lane, layout, page, documents), took, page_seconds)
+    finally:
+        reading.drop_all(lane)
+
+
+def _reckon(
+    source: Source, page: Range, documents: list[tuple[str, dict[str, Any]]], took: float, page_seconds: float
+) -> Preview:
+    times = max(1.0, source.rows / max(1, page.rows))
+    buckets = page.buckets if times == 1 else min(source.rows, round(page.buckets * times))
+    reading = took * times
+    pages = 1 if times == 1 else max(2, math.ceil(reading / page_seconds))
+    return Preview(documents, source.rows, buckets, pages, reading * (1 + _WRITING))
+
+
+def _documents(lane: Lane, layout: Layout, page: Range, limit: int) -> list[tuple[str, dict[str, Any]]]:
+    columns = ", ".join(expression for _, expression in columns_of(layout))
+    rows = lane.execute(f"SELECT {columns} FROM ({page.select}) ORDER BY ALL NULLS FIRST LIMIT {limit}")
+    return [document_of(layout, row) for row in rows]

@@ -1,0 +1,73 @@
+"""The writing side of a run: a page into the result table. Called in a worker."""
+
+from collections.abc import Sequence
+
+from rollup_operator.stores.base import Claim, Rewritten
+from rollup_operator.stores.duckdb import claims, sql
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.plan import COUNT, Plan
+from rollup_operator.stores.duckdb.reading import Range, Reading
+
+_SAME_SUM = 1e-12
+"""Two sums of the same numbers in another order differ by less than this part of them."""
+
+
+def replace_range(lane: Lane, after: Claim, found: Range, plan: Plan) -> None:
+    """Replace the page's range and commit `after` with it, in the caller's transaction. Raises Fenced."""
+    target = claims.commit_page(lane, after, None)
+    if target is None:
+        columns = ", ".join(f"{sql.name(n)} {t}" for n, t in plan.columns)
+        target = claims.make_target(lane, after.key, columns)
+        claims.commit_page(lane, after, target)
+    lane.execute(f"DELETE FROM {claims.table(target)} WHERE {_within(plan, found)}")
+    lane.execute(f"INSERT INTO {claims.table(target)} BY NAME {found.select}")
+
+
+def rewrite_range(lane: Lane, claim: Claim, found: Range, reading: Reading) -> Rewritten:
+    """Replace those documents of the page's range that changed, unless they count less than before. Raises Fenced.
+
+    In a transaction of its own. What differs is found out before it: nobody but the claim's holder changes the result.
+    """
+    record = claims.check(lane, claim)
+    if record.target is None:
+        return Rewritten(0, 0)
+    target = claims.table(record.target)
+    keys = [sql.name(n) for n in (reading.plan.date_key, *(c.name for c in reading.plan.groups))]
+    different = reading.scratch(lane, _different(target, found, reading.plan, keys))
+    ((changed, kept),) = lane.execute(f"SELECT count(*) FILTER (NOT _less), count(*) FILTER (_less) FROM {different}")
+    assert isinstance(changed, int)
+    assert isinstance(kept, int)
+
+    def work(lane: Lane) -> None:
+        claims.commit_rewrite(lane, claim)
+        where = " AND ".join(f"c.{k} IS NOT DISTINCT FROM {target}.{k}" for k in keys)
+        lane.execute(f"DELETE FROM {target} USING {different} c WHERE NOT c._less AND {where}")
+        lane.execute(f"INSERT INTO {target} BY NAME SELECT * EXCLUDE (_less) FROM {different} WHERE NOT _less")
+
+    if changed:
+        lane.transaction(work)
+    reading.forget(lane, different)
+    return Rewritten(changed, kept)
+
+
+def _different(target: str, found: Range, plan: Plan, keys: Sequence[str]) -> str:
+    """Return the statement for the page's buckets that are not as the result has them."""
+    same = " AND ".join(f"b.{k} IS NOT DISTINCT FROM r.{k}" for k in keys)
+    differs = [f"b.{COUNT} <> r.{COUNT}"]
+    for column in plan.aggregates:
+        name = sql.name(column.name)
+        old, new = f"r.{name}", f"b.{name}"
+        if column.name.endswith(".sum"):
+            differs.append(f"abs({new} - {old}) > {_SAME_SUM} * greatest(abs({new}), abs({old}))")
+        else:
+            differs.append(f"{new} IS DISTINCT FROM {old}")
+    return (
+        f"SELECT b.*, coalesce(b.{COUNT} < r.{COUNT}, false) AS _less FROM ({found.select}) b "
+        f"LEFT JOIN (SELECT * FROM {target} WHERE {_within(plan, found)}) r ON {same} "
+        f"WHERE r.{COUNT} IS NULL OR {' OR '.join(differs)}"
+    )
+
+
+def _within(plan: Plan, found: Range) -> str:
+    key = sql.name(plan.date_key)
+    return f"{key} >= {found.key_from} AND {key} < {found.end}"
