@@ -157,7 +157,7 @@ class StoreBook:
             version, transient = None, False
             if entry.store is not None:
                 try:
-                    version = await entry.store.check()
+                    version = (await entry.store.check()).version
                     entry.problem = None
                 except StoreError as e:
                     entry.problem, transient = str(e), e.transient

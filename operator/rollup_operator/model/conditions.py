@@ -43,6 +43,8 @@ class Reason(StrEnum):
     """The store answers that it cannot do so much now; the job goes on with less, and later."""
     STORE_UNAUTHORIZED = "StoreUnauthorized"
     """The store refuses the credentials, or they lack a right; they are read again at each try."""
+    SECRET_INVALID = "SecretInvalid"  # noqa: S105  # a word, no secret
+    """A Secret that the RollupStore names is missing, or a key in it; it is read again at each try."""
     DISK_FULL = "DiskFull"
     """The store made an index read-only because a disk is nearly full; it lifts that itself once there is room."""
     SOURCE_NOT_FOUND = "SourceNotFound"

@@ -162,6 +162,15 @@ class Preview:
     """How long reading and writing should take; estimated from reading the first page."""
 
 
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What a look at a store found."""
+
+    version: str
+    health: str | None = None
+    """green, yellow or red, where the store is a cluster."""
+
+
 class Session(Protocol):
     """One run's use of a store, from claim to release. Not shared between runs."""
 
@@ -233,8 +242,8 @@ class Store(Protocol):
         """Return what the store is, for instance duckdb."""
         ...
 
-    async def check(self) -> str:
-        """Return the version after a harmless round trip. Raises StoreUnavailable."""
+    async def check(self) -> Checkup:
+        """Look at the store by harmless requests. Raises StoreUnavailable, StoreUnsuitable, SecretInvalid."""
         ...
 
     def session(self, config: JobConfig, holder: str) -> Session:
@@ -271,6 +280,10 @@ class Store(Protocol):
         """
         ...
 
+    def retire(self) -> None:
+        """Keep nothing open that no session or call needs: another client takes its place. It can still be used."""
+        ...
+
     async def close(self) -> None:
         """Close what is open. Sessions still open end with StoreUnavailable."""
         ...
@@ -287,6 +300,19 @@ class StoreUnavailable(StoreError):
     """The store does not answer now; trying again can help."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class StoreUnsuitable(StoreError):
+    """The store cannot be used as its RollupStore says; the text names the field or what must change."""
+
+    reason = Reason.INVALID_SPEC
+    transient = False
+
+
+class SecretInvalid(StoreError):
+    """A Secret that a RollupStore names is missing, may not be read, or lacks a key; it may be mended at any time."""
+
+    reason = Reason.SECRET_INVALID
 
 
 class StoreNotFound(StoreError):

@@ -14,6 +14,7 @@ import duckdb
 
 from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
 from rollup_operator.stores.base import (
+    Checkup,
     Claim,
     HeldClaim,
     JobConfig,
@@ -75,7 +76,7 @@ class DuckDBStore:
         folder = Path(os.path.realpath(self._folder))
         return Database.at(folder / self._name, folder)
 
-    async def check(self) -> str:
+    async def check(self) -> Checkup:
         """Return DuckDB's version, after opening the file where there is one. Raises StoreUnavailable."""
 
         def make_folder() -> None:
@@ -88,7 +89,7 @@ class DuckDBStore:
 
         await asyncio.to_thread(make_folder)
         await self._with_lane("opening", lambda lane: lane.execute("SELECT 1"), None)
-        return duckdb.__version__
+        return Checkup(duckdb.__version__)
 
     def session(self, config: JobConfig, holder: str) -> DuckDBSession:
         """Return a session for one run of a job."""
@@ -162,6 +163,9 @@ class DuckDBStore:
             database = self._database
             await asyncio.to_thread(export.remove, database.folder, export.export_path(database.folder, *key))
         return settled
+
+    def retire(self) -> None:
+        """Do nothing: the file is open only while something uses it."""
 
     async def close(self) -> None:
         """End the sessions still open with StoreUnavailable, and close the file."""

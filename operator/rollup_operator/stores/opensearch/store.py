@@ -1,0 +1,122 @@
+"""A RollupStore of the kinds opensearch and elasticsearch: sources, rollup indices and claims in one cluster."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from rollup_operator.stores.base import (
+    Checkup,
+    Claim,
+    HeldClaim,
+    JobConfig,
+    KnownJob,
+    Owner,
+    Preview,
+    Session,
+    SourceField,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
+from rollup_operator.stores.opensearch.client import Cluster
+
+Kind = Literal["opensearch", "elasticsearch"]
+
+OLDEST: Mapping[Kind, tuple[int, int]] = {"opensearch": (1, 0), "elasticsearch": (7, 10)}
+"""The oldest version of each that can be used."""
+
+NAMES: Mapping[str, str] = {"opensearch": "OpenSearch", "elasticsearch": "Elasticsearch"}
+
+CHECK_SECONDS = 10.0
+"""How long each request of a checkup may take."""
+
+HEALTHS = ("green", "yellow", "red")
+
+
+class ClusterStore:
+    """The store behind one RollupStore. It owns its connections."""
+
+    def __init__(self, kind: Kind, cluster: Cluster, *, is_alive: Callable[[Owner], bool]) -> None:
+        """`is_alive` is asked, in the event loop, about another owner of a record. No I/O."""
+        self._kind, self._cluster, self._is_alive = kind, cluster, is_alive
+
+    @property
+    def distribution(self) -> str:
+        """Return opensearch or elasticsearch."""
+        return self._kind
+
+    async def check(self) -> Checkup:
+        """Return version and health. Raises StoreUnsuitable for another product, or for a version too old."""
+        told = await self._cluster.call("GET", "/", doing="asking for the version", timeout=CHECK_SECONDS)
+        version = version_of(told, self._kind)
+        # A halt asks for the tasks of a job: what is not allowed to must not come out only then.
+        await self._cluster.call(
+            "GET",
+            "/_tasks",
+            params={"nodes": "_local", "actions": "indices:data/none"},
+            doing="asking for the tasks",
+            timeout=CHECK_SECONDS,
+        )
+        health = await self._cluster.call(
+            "GET",
+            "/_cluster/health",
+            params={"filter_path": "status"},
+            doing="asking for the health",
+            timeout=CHECK_SECONDS,
+        )
+        status = health.get("status") if isinstance(health, Mapping) else None
+        return Checkup(version, status if status in HEALTHS else None)
+
+    def session(self, config: JobConfig, holder: str) -> Session:
+        """Return a session for one run of a job."""
+        raise NotImplementedError
+
+    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
+        """Describe the fields of all indices that the pattern matches."""
+        raise NotImplementedError
+
+    async def preview(self, config: JobConfig, bound_ms: int, documents: int) -> Preview:
+        """Say what the job would do."""
+        raise NotImplementedError
+
+    async def known_jobs(self) -> Sequence[KnownJob]:
+        """List the records."""
+        raise NotImplementedError
+
+    async def held_claims(self) -> Sequence[HeldClaim]:
+        """List the claims that some holder has now, dead or alive."""
+        raise NotImplementedError
+
+    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Claim | None:
+        """Take the claim from whoever has it, and wait until nothing of it is under way."""
+        raise NotImplementedError
+
+    def retire(self) -> None:
+        """Keep no connection open that no call needs."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._cluster.close()
+
+
+def version_of(told: object, kind: Kind) -> str:
+    """Return the version that the answer of `GET /` tells.
+
+    Raises StoreUnsuitable for another kind of cluster or one that is too old, StoreUnavailable for no cluster at all.
+    """
+    about = told.get("version") if isinstance(told, Mapping) else None
+    number = about.get("number") if isinstance(about, Mapping) else None
+    parts = re.match(r"(\d+)\.(\d+)", number) if isinstance(number, str) else None
+    if not isinstance(about, Mapping) or not isinstance(number, str) or parts is None:
+        raise StoreUnavailable("the host answers, but tells no version: does it lead to a cluster?")
+    found: Kind = "opensearch" if about.get("distribution") == "opensearch" else "elasticsearch"
+    if found != kind:
+        raise StoreUnsuitable(
+            f"the hosts lead to {NAMES[found]} {number}: delete the RollupStore and create it with spec.{found} in "
+            f"place of spec.{kind}"
+        )
+    oldest = OLDEST[kind]
+    if (int(parts[1]), int(parts[2])) < oldest:
+        raise StoreUnsuitable(
+            f"the cluster is {NAMES[kind]} {number}: {'.'.join(map(str, oldest))} or newer is needed; upgrade it"
+        )
+    return number
