@@ -1,25 +1,41 @@
 """The HTTP client of one cluster: one request, one answer or one classified error.
 
 Every request carries `X-Opaque-Id`, by which the cluster's task list names whose it is. A cancelled call closes its
-connection, which makes the cluster cancel a search, but not a bulk.
+connection, which makes the cluster cancel a search, but not a bulk. Nothing is sent twice unless the cluster certainly
+did not carry it out: after a connection that failed the next host is asked, and after a refusal of the credentials they
+are read anew.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import orjson
 
-from rollup_operator.stores.base import StoreUnavailable
-from rollup_operator.stores.opensearch.errors import Unanswered, classify
+from rollup_operator.stores.base import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch.errors import Unauthorized, Untrusted
+from rollup_operator.stores.opensearch.request import NotSent, Request
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
-CONNECT_SECONDS = 10.0
+OPAQUE_ID = "rollup-operator"
+"""Names requests that belong to no run."""
+
+LONGEST_ANSWER = 256 * 2**20
+"""Bytes. Pages are far smaller: what is larger is read no further."""
+
+SHUN_SECONDS = 5.0
+"""How long a host is passed over that could not be connected to; twice as long after each further failure."""
+
+SHUN_SECONDS_MOST = 300.0
+
+RENEW_SECONDS = 1.0
+"""Between two looks whether the credentials have changed."""
 
 
 @dataclass(slots=True)
@@ -27,23 +43,62 @@ class Call:
     """A request under way."""
 
     doing: str
-    opaque_id: str | None
+    opaque_id: str
     began: float
+
+
+@dataclass(slots=True)
+class Host:
+    """A base URL, and whether it could be connected to."""
+
+    url: str
+    failures: int = 0
+    shunned_until: float = 0.0
+
+    def shun(self, now: float) -> None:
+        """Pass it over for a while, the longer the more often that was so."""
+        self.shunned_until = now + min(SHUN_SECONDS * 2**self.failures, SHUN_SECONDS_MOST)
+        self.failures = min(self.failures + 1, 32)
+
+    def welcome(self) -> None:
+        """It has answered."""
+        self.failures, self.shunned_until = 0, 0.0
+
+
+@dataclass(eq=False, slots=True)
+class Line:
+    """A session and how many calls use it."""
+
+    session: aiohttp.ClientSession
+    calls: int = 0
 
 
 @dataclass
 class Cluster:
-    """A cluster behind some hosts. `session` makes the HTTP session when it is first needed, or needed anew."""
+    """A cluster behind some hosts, of which the first that can be connected to is used."""
 
     hosts: tuple[str, ...]
-    """Base URLs without a slash at the end. A host that cannot be reached is passed over for the next."""
+    """Base URLs without a slash at the end."""
     make_session: Callable[[], Awaitable[aiohttp.ClientSession]]
+    """Makes the HTTP session when it is first needed, or needed anew."""
+    is_stale: Callable[[], Awaitable[bool]] | None = None
+    """Asked after a refusal whether a new session would be another; None: it never is."""
     timeout: float = 60.0
     """Seconds that an answer may take where the call does not say."""
+    longest_answer: int = LONGEST_ANSWER
+    clock: Callable[[], float] = time.monotonic
     _under_way: dict[int, Call] = field(default_factory=dict, repr=False)
-    _session: aiohttp.ClientSession | None = field(default=None, repr=False)
-    _host: int = 0
     _count: int = 0
+    _lines: set[Line] = field(default_factory=set, repr=False)
+    _line: Line | None = field(default=None, repr=False)
+    """The newest. Others go with the last call that uses them."""
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _renewed_at: float = float("-inf")
+    _retired: bool = False
+    _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._hosts = [Host(url) for url in self.hosts]
 
     async def call(
         self,
@@ -53,21 +108,28 @@ class Cluster:
         doing: str,
         params: Mapping[str, str] | None = None,
         body: bytes | Mapping[str, Any] | None = None,
-        opaque_id: str | None = None,
+        opaque_id: str = OPAQUE_ID,
         timeout: float | None = None,
     ) -> Any:
         """Return the answer's JSON.
 
-        `path` begins with a slash, its parts quoted by `name`. `body`: bytes are sent as lines of JSON (NDJSON).
-        `doing` says in a few words what it is for. `timeout` in seconds.
+        `path` begins with a slash, its parts quoted by `name`: it is sent as it is. `body`: bytes are sent as lines of
+        JSON (NDJSON). `doing` says in a few words what it is for. `timeout` in seconds.
 
-        Raises Unanswered, or what `errors.classify` makes of the answer.
+        Raises Unanswered, SecretInvalid, StoreUnsuitable, or what `errors.classify` makes of the answer.
         """
+        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
+        headers = {"X-Opaque-Id": opaque_id}
+        data: bytes | None = None
+        if body is not None:
+            data = body if isinstance(body, bytes) else orjson.dumps(body)
+            headers["Content-Type"] = NDJSON if isinstance(body, bytes) else JSON
+        request = Request(method, path + query, headers, data, doing, timeout or self.timeout, self.longest_answer)
         self._count += 1
         number = self._count
         self._under_way[number] = Call(doing, opaque_id, time.monotonic())
         try:
-            return await self._call(method, path, doing, params, body, opaque_id, timeout or self.timeout)
+            return await self._renewing(request)
         finally:
             del self._under_way[number]
 
@@ -77,59 +139,91 @@ class Cluster:
         parts = [f"{c.doing} for {now - c.began:.1f} s" for c in self._under_way.values() if c.opaque_id == opaque_id]
         return ", ".join(parts) or None
 
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+    async def retire(self) -> None:
+        """Keep no connection open that no call needs. Calls are still possible."""
+        self._retired = True
+        if self._line is not None:
+            await self._tidy(self._line)
 
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        doing: str,
-        params: Mapping[str, str] | None,
-        body: bytes | Mapping[str, Any] | None,
-        opaque_id: str | None,
-        timeout: float,
-    ) -> Any:
-        if self._session is None:
-            self._session = await self.make_session()
-        headers = {"X-Opaque-Id": opaque_id} if opaque_id is not None else {}
-        data: bytes | None = None
-        if body is not None:
-            data = body if isinstance(body, bytes) else orjson.dumps(body)
-            headers["Content-Type"] = NDJSON if isinstance(body, bytes) else JSON
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
-        last: Exception | None = None
-        for turn in range(len(self.hosts)):
-            host = self.hosts[(self._host + turn) % len(self.hosts)]
+    async def close(self) -> None:
+        """Close all connections. Calls under way end with Unanswered."""
+        self._closed = True
+        for line in tuple(self._lines):
+            await line.session.close()
+
+    async def _renewing(self, request: Request) -> Any:
+        """Send it, and once more where the cluster refuses the credentials and they have changed meanwhile."""
+        line = await self._current()
+        try:
+            return await self._over(line, request)
+        except (Unauthorized, Untrusted):
+            if not await self._renew(line):
+                raise
+        return await self._over(await self._current(), request)
+
+    async def _over(self, line: Line, request: Request) -> Any:
+        line.calls += 1
+        try:
+            return await self._ask_hosts(line.session, request)
+        finally:
+            line.calls -= 1
+            await self._tidy(line)
+
+    async def _current(self) -> Line:
+        async with self._lock:
+            if self._closed:
+                raise StoreUnavailable("the store was closed")
+            if self._line is None:
+                self._line = Line(await self.make_session())
+                self._lines.add(self._line)
+            return self._line
+
+    async def _renew(self, line: Line) -> bool:
+        """Return whether calls go over another session than `line` now. Raises SecretInvalid."""
+        async with self._lock:
+            if self._line is not line:
+                return True
+            if self.is_stale is None or self.clock() - self._renewed_at < RENEW_SECONDS:
+                return False
+            self._renewed_at = self.clock()
+            if not await self.is_stale():
+                return False
+            self._line = None
+        await self._tidy(line)
+        return True
+
+    async def _tidy(self, line: Line) -> None:
+        """Close a session that no call uses or will."""
+        if line.calls:
+            return
+        if self._retired and self._line is line:
+            self._line = None
+        if self._line is not line:
+            self._lines.discard(line)
+            await line.session.close()
+
+    async def _ask_hosts(self, session: aiohttp.ClientSession, request: Request) -> Any:
+        failures: list[StoreError] = []
+        for host in self._in_turn():
             try:
-                async with self._session.request(
-                    method, host + path, params=params, data=data, headers=headers, timeout=limits
-                ) as answer:
-                    self._host = (self._host + turn) % len(self.hosts)
-                    return _read(answer.status, await answer.read(), doing)
-            except aiohttp.ClientConnectorError as e:
-                last = e  # nothing was sent: another host may answer
-            except TimeoutError as e:
-                raise Unanswered(f"{doing}: no answer within {timeout:g} s", sent=True) from e
-            except (aiohttp.ClientError, OSError) as e:
-                raise Unanswered(f"{doing}: {str(e) or type(e).__name__}", sent=True) from e
-        raise Unanswered(f"{doing}: {last}", sent=False) from last
+                answer = await request.send(session, host.url)
+            except NotSent as e:
+                host.shun(self.clock())
+                failures.append(e.error)
+            else:
+                host.welcome()
+                return answer
+        raise next((e for e in failures if isinstance(e, Untrusted)), failures[-1])
+
+    def _in_turn(self) -> list[Host]:
+        """Return the hosts in the order in which to try them; those passed over come last, as they may be back."""
+        now = self.clock()
+        ready = [host for host in self._hosts if host.shunned_until <= now]
+        if ready and ready[0].failures:
+            ready[0].shunned_until = now + SHUN_SECONDS  # one call finds out, and the others need not wait for it
+        return ready + sorted((h for h in self._hosts if h not in ready), key=lambda h: h.shunned_until)
 
 
 def name(text: str) -> str:
     """Quote one part of a path: an index, an expression of indices, an id."""
     return quote(text, safe="*,-_.")
-
-
-def _read(status: int, raw: bytes, doing: str) -> Any:
-    try:
-        data = orjson.loads(raw) if raw else None
-    except orjson.JSONDecodeError as e:
-        if status < 400:
-            raise StoreUnavailable(f"{doing}: the answer is no JSON; does the host lead to a cluster?") from e
-        data = None
-    if status >= 400:
-        raise classify(status, data, doing)
-    return data

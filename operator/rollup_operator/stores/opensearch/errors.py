@@ -2,9 +2,10 @@
 
 | what is seen | error | what becomes of it |
 | --- | --- | --- |
-| no answer: refused, cut, too slow | Unanswered | tried again later; whether the request was carried out is not known |
+| no answer: refused, cut, too slow | Unanswered | tried again later; it may have been carried out if it was `sent` |
+| no trust in a certificate | Untrusted | tried again with the Secrets read anew, then later |
 | 429, 503, 408, a circuit breaker, too many buckets, a cancelled task | Overloaded | smaller and later |
-| 401, 403 | Unauthorized | tried again with the Secret read anew, then later |
+| 401, 403 | Unauthorized | tried again with the Secrets read anew, then later |
 | 409 version conflict | Conflict | whoever asked decides |
 | 404 | Missing | whoever asked decides |
 | a block on an index | DiskFull or TargetBlocked | the one passes by itself, the other needs a person |
@@ -33,6 +34,13 @@ class Unanswered(StoreUnavailable):
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class Untrusted(Unanswered):
+    """One side does not trust the other's certificate, so that nothing was sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)
 
 
 class Answered(StoreError):

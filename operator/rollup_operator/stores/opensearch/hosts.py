@@ -1,0 +1,201 @@
+"""Which hosts the operator may connect to for users, who may write any URL into a RollupStore.
+
+| the list is | a name | an address |
+| --- | --- | --- |
+| empty | any, except those by which clouds tell secrets of a machine | any, except special ones |
+| not empty | one that the list has, or one that leads to an address that the list has | one that the list has |
+
+Special addresses are those of this machine, of its own network segment and of nothing at all (loopback, link-local,
+unspecified, multicast, reserved). They are reached only where the list has the address itself: a name in the list does
+not do, since whoever owns the name says where it leads. So names are judged when a store is made, addresses whenever a
+connection is.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_METADATA_NAMES = frozenset({"metadata", "instance-data", "metadata.google.internal", "metadata.goog"})
+_METADATA_ADDRESSES = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254")))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class HostNotAllowed(OSError):
+    """The operator's setting store_hosts does not let a host be connected to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the list: a name, or all below one, or a network; with a port or for all ports."""
+
+    name: str = ""
+    below: bool = False
+    network: Network | None = None
+    port: int | None = None
+
+    @classmethod
+    def read(cls, text: str) -> "Entry":
+        """Read `example.org`, `*.example.org`, `10.1.0.0/16`, `10.1.2.3` or `[fd00::1]`, each perhaps with `:9200`.
+
+        Raises ValueError saying what is wrong.
+        """
+        host, port = _without_port(text.strip())
+        try:
+            return cls(network=ipaddress.ip_network(host.strip("[]")), port=port)
+        except ValueError as e:
+            if "/" in host or ":" in host or not host.strip("0123456789."):
+                raise ValueError(f"{text!r} is no address or network: {e}") from e
+        name = host.removeprefix("*.")
+        if not name or "*" in name or "://" in text:
+            raise ValueError(
+                f"{text!r} is no host: write a name, *.name, an address or a network such as 10.1.0.0/16, and a port "
+                "after a colon where only that may be used"
+            )
+        return cls(name=_plain(name), below=host != name, port=port)
+
+    def has_name(self, name: str, port: int) -> bool:
+        """Whether a host of this name may be asked at `port`."""
+        right = name.endswith(f".{self.name}") if self.below else name == self.name
+        return bool(self.name) and right and self.port in (None, port)
+
+    def has_address(self, address: Address, port: int) -> bool:
+        """Whether this address may be asked at `port`."""
+        return self.network is not None and address in self.network and self.port in (None, port)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """The list, judged by."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @classmethod
+    def read(cls, texts: Sequence[str]) -> "HostRules":
+        """Read the setting. Raises ValueError naming the entry."""
+        return cls(tuple(map(Entry.read, texts)))
+
+    def check_url(self, url: str) -> None:
+        """Judge a base URL as far as it can be without asking where its name leads.
+
+        Raises HostNotAllowed, or ValueError for what is no URL.
+        """
+        parsed = URL(url)
+        name, port = _plain(parsed.host or ""), parsed.port or 0
+        if parsed.scheme not in ("http", "https") or not name or not port:
+            raise ValueError(f"{url!r} is no URL of a host: write it as in https://search.example.org:9200")
+        if (address := _address(name)) is not None:
+            self.check_address(name, address, port)
+        elif name.replace(".", "").isdigit():  # an old way to write an address, which nothing would look up
+            raise ValueError(f"{name} is no address: write four numbers, as in 10.1.2.3")
+        elif self.entries:
+            if not self._has_name(name, port) and not any(entry.network for entry in self.entries):
+                raise _refused(name, port)
+        elif name in _METADATA_NAMES:
+            raise _refused(name, port)
+
+    def check_address(self, name: str, address: Address, port: int) -> None:
+        """Judge where a name leads, or an address that stands in the URL itself. Raises HostNotAllowed."""
+        address = _meant(address)
+        if any(entry.has_address(address, port) for entry in self.entries):
+            return
+        if self.entries and not self._has_name(_plain(name), port):
+            raise _refused(name, port, address)
+        if _is_special(address):
+            raise _refused(name, port, address)
+
+    def _has_name(self, name: str, port: int) -> bool:
+        return any(entry.has_name(name, port) for entry in self.entries)
+
+
+class FilteringResolver(AbstractResolver):
+    """Looks names up as the system does, and lets only allowed addresses through.
+
+    The answer that was judged is the one that is connected to: a name that leads elsewhere a moment later gains
+    nothing.
+    """
+
+    def __init__(self, rules: HostRules) -> None:
+        self._rules, self._resolver = rules, ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host. Raises HostNotAllowed where none may be connected to."""
+        found = await self._resolver.resolve(host, port, family)
+        allowed, refusal = [], HostNotAllowed(f"{host} leads nowhere")
+        for result in found:
+            try:
+                self._rules.check_address(host, ipaddress.ip_address(result["host"].partition("%")[0]), port)
+                allowed.append(result)
+            except HostNotAllowed as e:
+                refusal = e
+        if not allowed:
+            raise refusal
+        return allowed
+
+    async def close(self) -> None:
+        """Do nothing: nothing is kept."""
+
+
+def _refused(name: str, port: int, address: Address | None = None) -> HostNotAllowed:
+    if address is None or str(address) == name:
+        where = f"{name} at port {port}"
+        cure = f"add {name}"
+    else:
+        where = f"{name}, which leads to {address}, at port {port}"
+        cure = f"add {address}" if _is_special(address) else f"add {name} or {address}"
+    return HostNotAllowed(
+        f"the operator may not connect to {where}: its setting store_hosts does not allow it; {cure} there if users "
+        "have business with it"
+    )
+
+
+def _is_special(address: Address) -> bool:
+    return (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_unspecified
+        or address.is_multicast
+        or address.is_reserved
+        or address in _METADATA_ADDRESSES
+    )
+
+
+def _meant(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 one stands for, where it stands for one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        return address.sixtofour or address
+    return address
+
+
+def _address(name: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def _plain(name: str) -> str:
+    return name.lower().rstrip(".")
+
+
+def _without_port(text: str) -> tuple[str, int | None]:
+    """Split `host:port`; an IPv6 address has its port only in brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        return text, None
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError(f"{text!r} has no port between 1 and 65535 after its colon")
+    return host, int(port)
