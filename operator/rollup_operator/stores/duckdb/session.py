@@ -11,6 +11,7 @@ from typing import TypeVar
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
+from rollup_operator.stores import identity
 from rollup_operator.stores.base import (
     Claim,
     IdentityConflict,
@@ -268,21 +269,15 @@ def _handle(page: Page) -> tuple[Range, Reading]:
 
 def judge(config: JobConfig, record: Record, target_stands: bool, is_alive: Callable[[Owner], bool]) -> None:
     """Raise IdentityConflict where the record is not this job's to continue."""
-    index, job_id = config.key
-    if record.owner != config.owner and is_alive(record.owner):
-        other = f"{record.owner.namespace}/{record.owner.name}"
-        raise IdentityConflict(
-            Reason.JOB_ID_TAKEN,
-            f"the job {other} writes to rollup index {index!r} as {job_id!r} too: "
-            "set another spec.jobId or spec.rollupIndex",
-        )
-    if record.has_documents and record.config_hash != config.config_hash:
-        raise IdentityConflict(
-            Reason.CONFIG_CHANGED,
-            f"rollup index {index!r} holds documents of job {job_id!r} with other groups or metrics: "
-            "set another spec.jobId or spec.rollupIndex, or delete the documents with the job that made them",
-        )
+    identity.judge(
+        config,
+        owner=record.owner,
+        config_hash=record.config_hash,
+        has_documents=record.has_documents,
+        is_alive=is_alive,
+    )
     if not target_stands:
+        index, job_id = config.key
         raise IdentityConflict(
             Reason.TARGET_REPLACED,
             f"the documents of job {job_id!r} in rollup index {index!r} were removed or replaced behind its record: "

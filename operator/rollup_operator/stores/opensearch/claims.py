@@ -1,0 +1,292 @@
+"""The claims of a cluster's jobs: one document a job in an index of the operator's own, changed by compare-and-set.
+
+The index is always addressed by its alias, and the alias is required: an index that was removed is made anew by the
+next claim, never by a commit that comes too late.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rollup_operator.stores import identity
+from rollup_operator.stores.base import (
+    Claim,
+    Fenced,
+    HeldClaim,
+    JobConfig,
+    KnownJob,
+    Owner,
+    StoreError,
+    StoreUnavailable,
+)
+from rollup_operator.stores.opensearch import gate, records, target
+from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.errors import Conflict, Missing, Refused, Unanswered
+from rollup_operator.stores.opensearch.quiet import OF_THE_STORE, opaque_id, quiet
+from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.retry import Patience
+
+ALIAS = "rollup-operator-claims"
+INDEX = f"{ALIAS}-1"
+
+_SHARD_SECONDS = 10
+"""How long a change waits for the claims' shard where that is not there."""
+
+_MAPPINGS = {
+    "dynamic": False,  # all but these is only kept
+    "properties": {field: {"type": "keyword"} for field in ("rollup_index", "job_id", "holder")},
+}
+_LISTED_AT_ONCE = 500
+
+
+async def look(cluster: Cluster, key: tuple[str, str], *, opaque_id: str = OF_THE_STORE) -> Record | None:
+    """Return a job's record as it is now, seen or not by searches."""
+    path = f"/{ALIAS}/_doc/{name(records.document_id(key))}"
+    try:
+        return records.from_document(
+            await cluster.call("GET", path, doing=f"looking at the claim of {key[1]}", opaque_id=opaque_id)
+        )
+    except Missing:
+        return None
+
+
+async def take(
+    cluster: Cluster,
+    config: JobConfig,
+    holder: str,
+    is_alive: Callable[[Owner], bool],
+    *,
+    now: Callable[[], float] = time.time,
+) -> Record:
+    """Take the job's claim under the next epoch.
+
+    Where somebody held it, this one returns when nothing of an earlier epoch can write any more or is at work.
+    Raises IdentityConflict where the record is not this job's to continue.
+    """
+    patience = Patience()
+    before_claim = opaque_id(config.owner.uid, 0)
+    while True:
+        seen = await look(cluster, config.key, opaque_id=before_claim)
+        if seen is not None:
+            identity.judge(
+                config,
+                owner=seen.owner,
+                config_hash=seen.config_hash,
+                has_documents=seen.has_documents,
+                is_alive=is_alive,
+            )
+            await target.must_stand(cluster, config.key, seen.target, opaque_id=before_claim)
+        taken = await _try(cluster, config, holder, seen, patience, now)
+        if taken is not None:
+            return await shut_out(cluster, taken)
+
+
+async def evict(
+    cluster: Cluster, config: JobConfig, holder: str, seen: Record, *, now: Callable[[], float] = time.time
+) -> Record | None:
+    """Take the claim as it was `seen`, from whoever has it and whatever became of the documents, in order to settle.
+
+    None: it has changed meanwhile.
+    """
+    taken = await _try(cluster, config, holder, seen, Patience(), now)
+    return await shut_out(cluster, taken) if taken is not None else None
+
+
+async def _try(
+    cluster: Cluster,
+    config: JobConfig,
+    holder: str,
+    seen: Record | None,
+    patience: Patience,
+    now: Callable[[], float],
+) -> Record | None:
+    """Take the claim unless its record is no longer as `seen`. None: look again."""
+    wanted = records.first(config, holder, now()) if seen is None else records.next_epoch(seen, config, holder)
+    try:
+        return await _put(cluster, wanted)
+    except Conflict:
+        return None
+    except Missing:
+        if seen is not None:
+            return None  # the claims have been removed since
+        await _make_index(cluster, config, wanted.opaque_id)
+        return None
+    except StoreError as e:
+        if isinstance(e, Unanswered) and not e.sent:
+            raise
+        await patience.pause(e)  # if it was carried out after all, it is taken over from ourselves
+        return None
+
+
+async def shut_out(cluster: Cluster, record: Record) -> Record:
+    """Make sure that nothing of earlier epochs can write any more or is at work, where somebody had held the claim.
+
+    That is known from `awaited`, which stays in the stored record until a later change of it.
+    """
+    if not record.awaited:
+        return record
+    await gate.close_gates(cluster, record.claim.key, record.claim.epoch, opaque_id=record.opaque_id)
+    await quiet(
+        cluster,
+        {*record.awaited, record.owner.uid},
+        before=record.claim.epoch,
+        doing="waiting for the end of an earlier holder's requests",
+    )
+    return replace(record, gate=None, awaited=())
+
+
+async def commit(cluster: Cluster, record: Record, claim: Claim) -> Record:
+    """Record what a run has come to, and the rest of `record`. Raises Fenced where the claim is no longer ours."""
+    return await _change(cluster, records.committed(record, claim))
+
+
+async def release(
+    cluster: Cluster, record: Record, *, lost_write: bool = False, lost_read: bool = False
+) -> Record | None:
+    """Give the claim up, once nothing of ours is at work. None: it is another's by now, and was left alone.
+
+    `lost_write`: a bulk ended without its answer, and may be on its way. `lost_read`: a search was cancelled, or ended
+    without its answer.
+    """
+    key, epoch = record.claim.key, record.claim.epoch
+    if lost_write:
+        await gate.close_gates(cluster, key, epoch + 1, opaque_id=record.opaque_id)
+        record = replace(record, gate=None)
+    if lost_write or lost_read:
+        await quiet(cluster, {record.owner.uid}, before=epoch + 1, doing="waiting for the end of the run's requests")
+    try:
+        return await _change(cluster, replace(record, claim=replace(record.claim, holder="")), ours=record)
+    except Fenced:
+        return None
+
+
+async def held(cluster: Cluster) -> list[HeldClaim]:
+    """List the claims that some holder has now, dead or alive, in order of their keys."""
+    query = {"exists": {"field": "holder"}}
+    return [
+        HeldClaim(r.claim.key, r.claim.holder, r.claim.epoch, r.owner) async for r in _all(cluster, query, ["spec"])
+    ]
+
+
+async def known(cluster: Cluster) -> list[KnownJob]:
+    """List all jobs that ever claimed something here, in order of their keys."""
+    query = {"exists": {"field": "job_id"}}
+    return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) async for r in _all(cluster, query, [])]
+
+
+async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
+    """Return the error that says who has the claim now; None: it is still ours."""
+    now = await look(cluster, record.claim.key, opaque_id=record.opaque_id)
+    return None if record.is_ours(now) else _fenced(record, now)
+
+
+async def _change(cluster: Cluster, wanted: Record, *, ours: Record | None = None) -> Record:
+    """Store `wanted` in place of the record that it was made from, whatever becomes of an answer.
+
+    `ours` says holder and epoch that must stand there until then; by default they are those of `wanted`.
+    """
+    ours = ours or wanted
+    patience = Patience()
+    while True:
+        try:
+            return await _put(cluster, wanted)
+        except Missing as e:
+            raise _fenced(ours, None) from e
+        except StoreError as e:
+            if not isinstance(e, Conflict):
+                await patience.pause(e)
+            now = await look(cluster, ours.claim.key, opaque_id=ours.opaque_id)
+            if now is not None and records.to_document(now) == records.to_document(wanted):
+                return now  # it had been carried out
+            if not ours.is_ours(now):
+                raise _fenced(ours, now) from e
+            assert now is not None
+            wanted = replace(wanted, seq_no=now.seq_no, primary_term=now.primary_term)
+
+
+def _fenced(record: Record, now: Record | None) -> Fenced:
+    said = "gone"
+    if now is not None:
+        said = f"{now.claim.holder or 'nobody'} with epoch {now.claim.epoch}"
+    return Fenced(f"the claim of epoch {record.claim.epoch} was taken over: its holder is now {said}")
+
+
+async def _put(cluster: Cluster, record: Record) -> Record:
+    """Store a record where the one that it was made from still stands. Raises Conflict, Missing, Unanswered."""
+    path, params = "_create", {"require_alias": "true", "timeout": f"{_SHARD_SECONDS}s"}
+    if record.seq_no >= 0:
+        path = "_doc"
+        params |= {"if_seq_no": str(record.seq_no), "if_primary_term": str(record.primary_term)}
+    key = record.claim.key
+    answer = await cluster.call(
+        "PUT",
+        f"/{ALIAS}/{path}/{name(records.document_id(key))}",
+        doing=f"recording the claim of {key[1]}",
+        params=params,
+        body={**records.to_document(record), "updated_ms": time.time_ns() // 1_000_000},
+        opaque_id=record.opaque_id,
+    )
+    return replace(record, seq_no=answer["_seq_no"], primary_term=answer["_primary_term"])
+
+
+async def _make_index(cluster: Cluster, config: JobConfig, opaque_id: str) -> None:
+    settings = config.spec.rollup_index_settings
+    replicas = settings.number_of_replicas if settings is not None else None
+    body = {
+        "settings": {
+            "number_of_shards": 1,
+            "hidden": True,
+            "auto_expand_replicas": False,
+            **({"number_of_replicas": replicas} if replicas is not None else {}),
+        },
+        "mappings": _MAPPINGS,
+        "aliases": {ALIAS: {"is_hidden": True}},
+    }
+    try:
+        await cluster.call("PUT", f"/{INDEX}", doing="making the index of claims", body=body, opaque_id=opaque_id)
+    except Refused as e:
+        if e.kind != "resource_already_exists_exception":
+            raise
+        await _mend_alias(cluster, opaque_id)
+
+
+async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
+    """Set the alias where the index is there: another run made it just now, or somebody removed the alias."""
+    add = {"add": {"index": INDEX, "alias": ALIAS, "is_hidden": True}}
+    await cluster.call(
+        "POST", "/_aliases", doing="naming the index of claims", body={"actions": [add]}, opaque_id=opaque_id
+    )
+
+
+async def _all(cluster: Cluster, query: Mapping[str, Any], without: list[str]) -> AsyncIterator[Record]:
+    doing = "listing claims"
+    try:
+        refreshed = await cluster.call("POST", f"/{ALIAS}/_refresh", doing=doing, opaque_id=OF_THE_STORE)
+        if refreshed["_shards"]["failed"]:
+            raise StoreUnavailable(f"{doing}: not all of them can be seen now")
+        after: list[str] | None = None
+        while True:
+            body = {
+                "size": _LISTED_AT_ONCE,
+                "query": {"bool": {"filter": [{"exists": {"field": "job_id"}}, query]}},
+                "sort": [{"rollup_index": "asc"}, {"job_id": "asc"}],
+                "_source": {"excludes": without},
+                **({"search_after": after} if after is not None else {}),
+            }
+            answer = await cluster.call(
+                "POST",
+                f"/{ALIAS}/_search",
+                doing=doing,
+                params={"allow_partial_search_results": "false"},
+                body=body,
+                opaque_id=OF_THE_STORE,
+            )
+            hits = answer["hits"]["hits"]
+            for hit in hits:
+                yield records.from_document(hit)
+            if len(hits) < _LISTED_AT_ONCE:
+                return
+            after = hits[-1]["sort"]
+    except Missing:
+        return  # nobody has ever claimed anything here

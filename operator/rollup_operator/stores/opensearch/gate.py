@@ -1,0 +1,89 @@
+"""The way by which documents reach a rollup index: an alias that belongs to one job and one epoch.
+
+Bulks go to the gate, never to the index itself, with `require_alias`. Whoever takes a job over closes the gates of
+earlier epochs first. A bulk of an earlier holder that is still on its way, held up wherever it may be, then finds no
+gate and writes nothing; and an index that was deleted takes its gates with it, so that nothing makes it anew.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rollup_operator.stores.base import StoreUnavailable
+from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.errors import Missing
+
+_ACK_SECONDS = 60
+"""How long all nodes may take to apply a change of aliases. One that takes longer is about to be thrown out."""
+
+
+def gate_name(key: tuple[str, str], epoch: int) -> str:
+    """Return the alias through which a job writes from this epoch on."""
+    return f"{_prefix(key)}{epoch}"
+
+
+def earlier(key: tuple[str, str], aliases: Iterable[str], epoch: int) -> list[str]:
+    """Return those of `aliases` that are gates of this job from before `epoch`."""
+    prefix = _prefix(key)
+    found = [(a, a.removeprefix(prefix)) for a in aliases if a.startswith(prefix)]
+    return [alias for alias, of in found if of.isdecimal() and int(of) < epoch]
+
+
+async def open_gate(cluster: Cluster, key: tuple[str, str], epoch: int, *, opaque_id: str) -> str:
+    """Make the gate of this epoch the job's only one and return its name. Raises Missing where the index is gone."""
+    gate = gate_name(key, epoch)
+    add = {"add": {"index": key[0], "alias": gate, "is_hidden": True}}
+    await _replace(cluster, key, epoch, [add], opaque_id)
+    return gate
+
+
+async def close_gates(cluster: Cluster, key: tuple[str, str], epoch: int, *, opaque_id: str) -> None:
+    """Close the job's gates from before `epoch`, so that nothing on its way through them arrives any more."""
+    try:
+        await _replace(cluster, key, epoch, [], opaque_id)
+    except Missing:
+        return  # no index, no gates
+
+
+async def _replace(
+    cluster: Cluster, key: tuple[str, str], epoch: int, actions: list[dict[str, Any]], opaque_id: str
+) -> None:
+    doing = f"changing the write alias of {key[0]}"
+    while True:
+        closed = earlier(key, await _aliases(cluster, key[0], opaque_id), epoch)
+        todo = [*actions, *({"remove": {"index": key[0], "alias": alias}} for alias in closed)]
+        if not todo:
+            return
+        try:
+            answer = await cluster.call(
+                "POST",
+                "/_aliases",
+                doing=doing,
+                params={"timeout": f"{_ACK_SECONDS}s"},
+                body={"actions": todo},
+                opaque_id=opaque_id,
+                timeout=2 * _ACK_SECONDS,
+            )
+        except Missing as e:
+            if e.kind == "aliases_not_found_exception":
+                continue  # somebody else closed it meanwhile
+            raise
+        if answer.get("acknowledged"):
+            return
+        raise StoreUnavailable(f"{doing}: not all nodes have applied it")
+
+
+async def _aliases(cluster: Cluster, index: str, opaque_id: str) -> Iterable[str]:
+    answer: Mapping[str, Any] = await cluster.call(
+        "GET",
+        f"/{name(index)}",
+        doing=f"looking at {index}",
+        params={"filter_path": "*.aliases"},
+        opaque_id=opaque_id,
+    )
+    aliases: Mapping[str, Any] = answer.get(index, {}).get("aliases", {})
+    return aliases
+
+
+def _prefix(key: tuple[str, str]) -> str:
+    return f".rollup-{hashlib.sha256('/'.join(key).encode()).hexdigest()[:16]}-"

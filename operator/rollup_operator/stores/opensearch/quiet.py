@@ -1,0 +1,56 @@
+"""Whether requests of earlier epochs are still at work in the cluster.
+
+Closing a connection ends a search, but not a bulk. What a request is part of stands in its `X-Opaque-Id`, and the
+cluster's task list shows that of every request, on all nodes, as long as any part of it runs.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from rollup_operator.stores.base import StoreUnavailable
+from rollup_operator.stores.opensearch.client import Cluster
+
+OF_THE_STORE = "rollup-operator"
+"""The id of requests that belong to no job's run: health, listings, the task list itself."""
+
+_FIRST, _LONGEST = 0.010, 0.250
+"""Seconds between two looks at the task list, growing from the first to the longest."""
+
+_TASKS = {
+    "actions": "indices:*",
+    "filter_path": "nodes.*.tasks.*.headers.X-Opaque-Id,node_failures,task_failures",
+}
+
+
+def opaque_id(uid: str, epoch: int) -> str:
+    """Return what every request of a run carries; epoch 0: from before the claim."""
+    return f"rollup/{uid}/{epoch}"
+
+
+async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: str) -> None:
+    """Wait until the cluster does nothing for these owners under an epoch below `before`, however long it takes.
+
+    Says nothing about requests that have not arrived yet: that is what `gate` is for. Raises StoreError when the
+    cluster cannot be asked, or not all of it.
+    """
+    wait = _FIRST
+    while any(_is_of(task, uids, before) for task in await _under_way(cluster, doing)):
+        await asyncio.sleep(wait)
+        wait = min(wait * 1.5, _LONGEST)
+
+
+async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
+    answer: Mapping[str, Any] = await cluster.call("GET", "/_tasks", doing=doing, params=_TASKS, opaque_id=OF_THE_STORE)
+    failed = [*answer.get("node_failures", ()), *answer.get("task_failures", ())]
+    if failed:
+        reason = failed[0].get("reason") if isinstance(failed[0], Mapping) else failed[0]
+        raise StoreUnavailable(f"{doing}: not all nodes could be asked what they do: {reason}")
+    nodes = answer.get("nodes", {}).values()
+    return [task["headers"]["X-Opaque-Id"] for node in nodes for task in node["tasks"].values()]
+
+
+def _is_of(task: str, uids: Collection[str], before: int) -> bool:
+    word, _, rest = task.partition("/")
+    uid, _, epoch = rest.rpartition("/")
+    return word == "rollup" and uid in uids and epoch.isdecimal() and int(epoch) < before

@@ -1,0 +1,163 @@
+"""A job's record in the cluster, as a value and as the document it is stored as. Pure.
+
+A record outlives its holder, its resource and its documents: epochs only grow.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rollup_operator.model.status import JobStats
+from rollup_operator.stores.base import Claim, JobConfig, Owner
+from rollup_operator.stores.opensearch.quiet import opaque_id
+
+_LONGEST_ID = 512
+"""Bytes that a document id may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the cluster knows of a job, and where in the sequence of its changes this was."""
+
+    claim: Claim
+    """`holder` is empty where nobody holds it."""
+    owner: Owner
+    config_hash: str
+    spec: Mapping[str, Any]
+    """The job's, as in the resource."""
+    target: str | None = None
+    """uuid of the rollup index that the documents are in."""
+    gate: str | None = None
+    """The alias through which documents are written; None: none is open."""
+    runs_without_page: int = 0
+    """How many runs in a row have claimed the job and committed nothing, the one under way included."""
+    awaited: tuple[str, ...] = ()
+    """uids of owners whose requests of earlier epochs have not been shown to be over."""
+    seq_no: int = -1
+    primary_term: int = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody holds the claim, or died holding it."""
+        return bool(self.claim.holder)
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether a new configuration would continue what another one began."""
+        return self.claim.position is not None or self.target is not None
+
+    @property
+    def failed_runs(self) -> int:
+        """How many runs in a row before this one committed nothing."""
+        return max(0, self.runs_without_page - 1)
+
+    @property
+    def opaque_id(self) -> str:
+        """What every request under this claim carries."""
+        return opaque_id(self.owner.uid, self.claim.epoch)
+
+    def is_ours(self, other: "Record | None") -> bool:
+        """Whether the other one is the same job's record under the same holder and epoch."""
+        return other is not None and (
+            (other.claim.key, other.claim.holder, other.claim.epoch)
+            == (self.claim.key, self.claim.holder, self.claim.epoch)
+        )
+
+
+def document_id(key: tuple[str, str]) -> str:
+    """Return the id of a job's record. Index names have no slash, so that no two jobs share one."""
+    text = f"claim/{key[0]}/{key[1]}"
+    if len(text.encode()) <= _LONGEST_ID:
+        return text
+    return f"claim/{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def to_document(record: Record) -> dict[str, Any]:
+    """Return the record as JSON, all but where it stands in the sequence of changes."""
+    claim, owner = record.claim, record.owner
+    return {
+        "rollup_index": claim.key[0],
+        "job_id": claim.key[1],
+        "holder": claim.holder or None,
+        "epoch": claim.epoch,
+        "owner": {"cluster": owner.cluster, "namespace": owner.namespace, "name": owner.name, "uid": owner.uid},
+        "config_hash": record.config_hash,
+        "spec": dict(record.spec),
+        "position": dict(claim.position) if claim.position is not None else None,
+        "watermark_ms": claim.watermark_ms,
+        "stats": claim.stats.model_dump(),
+        "page_hint": claim.page_hint,
+        "target": record.target,
+        "gate": record.gate,
+        "runs_without_page": record.runs_without_page,
+        "awaited": list(record.awaited),
+    }
+
+
+def from_document(hit: Mapping[str, Any]) -> Record:
+    """Read a record from a hit or an answer that has `_source`."""
+    source = hit["_source"]
+    owner = source["owner"]
+    return Record(
+        claim=Claim(
+            key=(source["rollup_index"], source["job_id"]),
+            holder=source.get("holder") or "",
+            epoch=source["epoch"],
+            position=source.get("position"),
+            watermark_ms=source.get("watermark_ms"),
+            stats=JobStats.model_validate(source.get("stats") or {}),
+            page_hint=source.get("page_hint"),
+        ),
+        owner=Owner(owner["cluster"], owner["namespace"], owner["name"], owner["uid"]),
+        config_hash=source["config_hash"],
+        spec=source.get("spec") or {},
+        target=source.get("target"),
+        gate=source.get("gate"),
+        runs_without_page=source.get("runs_without_page", 0),
+        awaited=tuple(source.get("awaited") or ()),
+        seq_no=hit.get("_seq_no", -1),
+        primary_term=hit.get("_primary_term", 0),
+    )
+
+
+def first(config: JobConfig, holder: str, now_s: float) -> Record:
+    """Return the first record of a job.
+
+    Its epoch is the time, so that a record which was lost does not lead back below the versions of documents that are
+    there already.
+    """
+    claim = Claim(config.key, holder, int(now_s), None, None, JobStats())
+    return Record(claim, config.owner, config.config_hash, _spec(config), runs_without_page=1)
+
+
+def next_epoch(before: Record, config: JobConfig, holder: str) -> Record:
+    """Return the record as it is when the job is claimed under the next epoch."""
+    awaited = before.awaited
+    if before.held and before.owner.uid not in awaited:
+        awaited = (*awaited, before.owner.uid)
+    return replace(
+        before,
+        claim=replace(before.claim, holder=holder, epoch=before.claim.epoch + 1),
+        owner=config.owner,
+        config_hash=config.config_hash,
+        spec=_spec(config),
+        runs_without_page=before.runs_without_page + 1,
+        awaited=awaited,
+    )
+
+
+def committed(record: Record, claim: Claim) -> Record:
+    """Return the record with what a run has come to."""
+    moved = (claim.position, claim.watermark_ms) != (record.claim.position, record.claim.watermark_ms)
+    return replace(record, claim=claim, runs_without_page=0 if moved else record.runs_without_page)
+
+
+def forgotten(record: Record) -> Record:
+    """Return the record without its documents: the next run begins at the beginning, under a later epoch."""
+    claim = replace(record.claim, position=None, watermark_ms=None, stats=JobStats(), page_hint=None)
+    return replace(record, claim=claim, target=None, gate=None)
+
+
+def _spec(config: JobConfig) -> dict[str, Any]:
+    return config.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"desired_state", "job_id"})

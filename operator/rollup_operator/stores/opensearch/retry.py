@@ -1,0 +1,35 @@
+"""Trying again what the cluster could not do just now, for a while."""
+
+import asyncio
+import random
+import time
+
+from rollup_operator.stores.base import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch.errors import Overloaded
+
+SECONDS = 10.0
+"""How long one step is tried again; after that the run ends, and its own backoff says when the next begins."""
+
+_FIRST, _LONGEST = 0.1, 2.0
+
+
+class Patience:
+    """The pauses between the tries of one step: growing, jittered, and used up after `seconds`."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._until = time.monotonic() + seconds
+        self._next = _FIRST
+
+    async def pause(self, error: StoreError) -> None:
+        """Wait a moment before the next try. Raises `error` where trying again cannot help or took too long."""
+        if not isinstance(error, StoreUnavailable | Overloaded):
+            raise error
+        await self.wait(error)
+
+    async def wait(self, error: StoreError) -> None:
+        """Wait a moment, whatever the error is. Raises it when the time is used up."""
+        wait = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        if time.monotonic() + wait > self._until:
+            raise error
+        self._next = min(self._next * 2, _LONGEST)
+        await asyncio.sleep(wait)
