@@ -22,7 +22,7 @@ from rollup_operator.stores.base import (
 )
 from rollup_operator.stores.opensearch import gate, records, target
 from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Conflict, Missing, Refused, Unanswered
+from rollup_operator.stores.opensearch.errors import Conflict, Missing, Overloaded, Refused, Unanswered
 from rollup_operator.stores.opensearch.quiet import OF_THE_STORE, opaque_id, quiet
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.retry import Patience
@@ -40,15 +40,27 @@ _MAPPINGS = {
 _LISTED_AT_ONCE = 500
 
 
-async def look(cluster: Cluster, key: tuple[str, str], *, opaque_id: str = OF_THE_STORE) -> Record | None:
-    """Return a job's record as it is now, seen or not by searches."""
+async def look(
+    cluster: Cluster, key: tuple[str, str], *, opaque_id: str = OF_THE_STORE, patience: Patience | None = None
+) -> Record | None:
+    """Return a job's record as it is now, seen or not by searches.
+
+    `patience`: how long to ask a cluster that does not answer; by default only one that is busy is asked again.
+    """
     path = f"/{ALIAS}/_doc/{name(records.document_id(key))}"
-    try:
-        return records.from_document(
-            await cluster.call("GET", path, doing=f"looking at the claim of {key[1]}", opaque_id=opaque_id)
-        )
-    except Missing:
-        return None
+    while True:
+        try:
+            return records.from_document(
+                await cluster.call("GET", path, doing=f"looking at the claim of {key[1]}", opaque_id=opaque_id)
+            )
+        except Missing:
+            return None
+        except StoreError as e:
+            if patience is None:
+                if not isinstance(e, Overloaded):
+                    raise
+                patience = Patience()  # for instance: the shard is being recovered
+            await patience.pause(e)
 
 
 async def take(
@@ -104,13 +116,13 @@ async def _try(
     """Take the claim unless its record is no longer as `seen`. None: look again."""
     wanted = records.first(config, holder, now()) if seen is None else records.next_epoch(seen, config, holder)
     try:
-        return await _put(cluster, wanted)
+        try:
+            return await _put(cluster, wanted)
+        except Missing:
+            if seen is None:  # else the claims have been removed since
+                await _make_index(cluster, config, wanted.opaque_id)
+            return None
     except Conflict:
-        return None
-    except Missing:
-        if seen is not None:
-            return None  # the claims have been removed since
-        await _make_index(cluster, config, wanted.opaque_id)
         return None
     except StoreError as e:
         if isinstance(e, Unanswered) and not e.sent:
@@ -196,7 +208,7 @@ async def _change(cluster: Cluster, wanted: Record, *, ours: Record | None = Non
         except StoreError as e:
             if not isinstance(e, Conflict):
                 await patience.pause(e)
-            now = await look(cluster, ours.claim.key, opaque_id=ours.opaque_id)
+            now = await look(cluster, ours.claim.key, opaque_id=ours.opaque_id, patience=patience)
             if now is not None and records.to_document(now) == records.to_document(wanted):
                 return now  # it had been carried out
             if not ours.is_ours(now):
