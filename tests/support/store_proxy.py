@@ -37,6 +37,8 @@ class Request:
     """When its last byte of an answer left, or it was cut, or its client went away."""
     status: int | None = None
     """Of the answer that was given, or that the node gave in vain."""
+    subject: str = ""
+    """The common name in the client's certificate, if it showed one."""
     fate: str = "under way"
     """`answered`, `cut`, or `gone` when the client went away."""
 
@@ -182,7 +184,7 @@ class Rule:
     def choose(self, request: Request) -> Fault:
         """Return what goes wrong with a request whose turn it is."""
         self.caught.append(request)
-        return self.fault if hasattr(self.fault, "apply") else self.fault(request)
+        return self.fault(request) if callable(self.fault) else self.fault
 
 
 class StoreProxy:
@@ -327,7 +329,7 @@ class StoreProxy:
             if head is None:
                 return
             raw, plain = await client.body(head)
-            request = Request(len(self.requests), head, plain, time.monotonic())
+            request = Request(len(self.requests), head, plain, time.monotonic(), subject=client.subject)
             self.requests.append(request)
             exchange = Exchange(request, raw, client=client, node=node, tell=self._tell)
             # Every rule counts every request, so that their numbers do not depend on one another.

@@ -48,9 +48,10 @@ class Head:
 
 
 def answer_bytes(status: int, body: Any, headers: Mapping[str, str] | None = None) -> bytes:
-    """A whole answer with a JSON body."""
-    data = json.dumps(body).encode()
-    fields = {"content-type": "application/json; charset=UTF-8", "content-length": str(len(data)), **(headers or {})}
+    """A whole answer with a JSON body; a text is sent as text."""
+    data = (body if isinstance(body, str) else json.dumps(body)).encode()
+    type_ = "text/plain" if isinstance(body, str) else "application/json"
+    fields = {"content-type": f"{type_}; charset=UTF-8", "content-length": str(len(data)), **(headers or {})}
     lines = [f"HTTP/1.1 {status} Said", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     return "\r\n".join(lines).encode() + data
 
@@ -66,6 +67,13 @@ class Wire:
     @classmethod
     async def connect(cls, host: str, port: int) -> "Wire":
         return cls(*await asyncio.open_connection(host, port))
+
+    @property
+    def subject(self) -> str:
+        """The common name in the other end's certificate; empty without one."""
+        shown = self._writer.get_extra_info("peercert") or {}
+        names = dict(pair for part in shown.get("subject", ()) for pair in part)
+        return str(names.get("commonName", ""))
 
     async def head(self) -> Head | None:
         """The next message's head; None when the other end has closed before one came."""
