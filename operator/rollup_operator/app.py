@@ -35,12 +35,13 @@ from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path, stores_path
 from rollup_operator.lifecycle.registry import Registry
-from rollup_operator.lifecycle.stores import StoreBook, StoreKey
+from rollup_operator.lifecycle.stores import ReadSecret, StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.settings import Settings
-from rollup_operator.stores.base import Owner, Store, StoreUnavailable
+from rollup_operator.stores.base import Owner, Store, StoreUnsuitable
 from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules, Kind
 
 log = structlog.get_logger(__name__)
 
@@ -146,16 +147,23 @@ class Operator:
         self._chores: list[asyncio.Task[None]] = []
         self._cannot_begin: str | None = None
 
-    def _store(self, namespace: str, spec: RollupStoreSpec) -> Store:
-        if spec.duckdb is None:
-            raise StoreUnavailable("spec: exactly one kind of store must be set: duckdb")
-        store: Store = DuckDBStore(
-            self.settings.data_root,
-            namespace,
-            spec.duckdb,
-            page_seconds=self.settings.page_seconds,
-            is_alive=self._is_alive,
-        )
+    def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: ReadSecret) -> Store:
+        store: Store
+        if spec.duckdb is not None:
+            store = DuckDBStore(
+                self.settings.data_root,
+                namespace,
+                spec.duckdb,
+                page_seconds=self.settings.page_seconds,
+                is_alive=self._is_alive,
+            )
+            return store
+        kind: Kind = "opensearch" if spec.opensearch is not None else "elasticsearch"
+        if (cluster := spec.opensearch or spec.elasticsearch) is None:
+            raise StoreUnsuitable("spec: exactly one kind of store must be set: duckdb, opensearch or elasticsearch")
+        rules = HostRules.read(self.settings.store_hosts)
+        connections = Connections(kind, cluster, read_secret=read_secret, rules=rules)
+        store = ClusterStore(kind, connections.cluster(), is_alive=self._is_alive)
         return store
 
     def _is_alive(self, owner: Owner) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rollup_operator.model.base import GITOPS_MANAGERS
+from rollup_operator.stores.opensearch.hosts import HostRules
 
 _CHOICES = frozenset({"http_port", "compat_version", "stop_timeout_status"})
 """Numbers that have checks of their own."""
@@ -73,6 +74,9 @@ class Settings:
     """How long a shutdown waits for runs to drain. Below the pod's grace period."""
     page_seconds: float = 0.5
     """How long a page of an embedded store should take."""
+    store_hosts: tuple[str, ...] = ()
+    """Hosts of clusters that a RollupStore may name: names, `*.name`, addresses, networks, each perhaps with `:port`.
+    Empty: all but this machine, its own network segment and where clouds tell secrets of a machine."""
     sweep_seconds: float = 60.0
     """How often to look for deletions that no event announced."""
     compat_version: int = 8
@@ -118,6 +122,10 @@ class Settings:
             raise SettingsError("default_namespace is empty: name a namespace, such as default")
         if not 0 <= self.http_port <= 65_535:
             raise SettingsError(f"http_port is {self.http_port}: use 0 to 65535")
+        try:
+            HostRules.read(self.store_hosts)
+        except ValueError as e:
+            raise SettingsError(f"store_hosts: {e}") from None
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name in _CHOICES or isinstance(value, bool) or not isinstance(value, int | float):

@@ -40,6 +40,7 @@ MAY = {
         "rollupjobs/status": "patch",
         "rollupstores": "get list watch",
         "rollupstores/status": "patch",
+        "secrets": "get",
         "events": "create",
     },
     REVIEWS: {"tokenreviews": "create", "subjectaccessreviews": "create"},

@@ -72,7 +72,7 @@ class Operator:
         """What its callers send where they name no other: the admin's, as whom it runs."""
         self._url_file = folder / "url"
         self._authority = authority
-        self._environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+        self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "ROLLUP_STORE_HOSTS": "127.0.0.1"}
         self._environment |= {f"ROLLUP_{name.upper()}": str(value) for name, value in (settings or {}).items()}
         if sweep_seconds is not None:
             self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)

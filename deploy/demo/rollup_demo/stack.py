@@ -37,6 +37,9 @@ CALLER = "rollup-demo"
 TOKEN_HOURS = 30 * 24
 """How long its token is good: as long as anybody leaves `make up` running."""
 
+_OWN_SETTINGS = {"NO_COLOR": "1", "ROLLUP_STORE_HOSTS": "127.0.0.1"}
+"""Clusters on this machine are in reach, as they are for nobody else."""
+
 _START_SECONDS = 30.0
 _END_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -143,7 +146,7 @@ class Stack:
                 command,
                 cwd=folder.path,
                 # No ROLLUP_* of the user's: the demo is the same everywhere.
-                env={k: v for k, v in os.environ.items() if not k.startswith("ROLLUP_")} | {"NO_COLOR": "1"},
+                env={k: v for k, v in os.environ.items() if not k.startswith("ROLLUP_")} | _OWN_SETTINGS,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -186,7 +186,7 @@ class Actor:
             cleaned=self._cleaned,
             trouble=self._recovery.trouble,
             retry_in=self._recovery.retry_in(now),
-            store_missing=self._env.books.missing((view.namespace, view.store_name)),
+            store_trouble=self._env.books.trouble((view.namespace, view.store_name)),
             next_tick=self._next_tick,
             report_age=now - self._reported_at,
             draining=self._draining,

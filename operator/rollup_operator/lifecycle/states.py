@@ -74,8 +74,8 @@ class Facts:
     trouble: Trouble | None = None
     retry_in: float | None = None
     """Seconds until the run that failed is tried again; None: only a change helps."""
-    store_missing: str | None = None
-    """Set when no store of that name exists: what to tell the user."""
+    store_trouble: Trouble | None = None
+    """Set when the job's store does not exist or cannot be used: what to tell the user."""
     next_tick: datetime | None = None
     report_age: float = 0.0
     """Seconds since progress was last reported."""
@@ -315,8 +315,8 @@ def _verdict(show: State, job: JobView, facts: Facts) -> tuple[bool, bool, Reaso
             return True, False, Reason.STOPPED, f"nothing of the job is in flight{never}"
         case _ if facts.trouble is not None:
             return False, not facts.trouble.transient, facts.trouble.reason, facts.trouble.message
-        case _ if facts.store_missing is not None:
-            return False, False, Reason.STORE_NOT_FOUND, facts.store_missing
+        case _ if facts.store_trouble is not None:
+            return False, False, facts.store_trouble.reason, facts.store_trouble.message
         case State.INDEXING:
             return True, False, Reason.RUNNING, doing
         case _:

@@ -1,34 +1,57 @@
 """The RollupStores of the cluster: which exist, the client of each, and whether it can be used.
 
-Watches: RollupStore. Writes: its status, one patch per change. A change of a store wakes the jobs that name it.
+Watches: RollupStore. Writes: its status, one patch per change. A change of a store wakes the jobs that name it, and so
+does a store that can be used again.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 from pydantic import ValidationError
 
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
-from rollup_operator.lifecycle.report import difference, rfc3339
-from rollup_operator.model.conditions import Reason, verdict
-from rollup_operator.model.store import RollupStoreSpec, RollupStoreStatus
-from rollup_operator.stores.base import HeldClaim, Store, StoreError, StoreNotFound, StoreUnavailable
+from rollup_operator.kube.secrets import read_secret
+from rollup_operator.lifecycle.report import difference
+from rollup_operator.lifecycle.states import Trouble
+from rollup_operator.lifecycle.store_status import store_status, trouble_of
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.stores.base import (
+    Checkup,
+    HeldClaim,
+    SecretInvalid,
+    Store,
+    StoreError,
+    StoreNotFound,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
 
 log = structlog.get_logger(__name__)
 
 StoreKey = tuple[str, str]
 """Namespace and name of a RollupStore."""
 
-RECHECK = 10.0
-"""Seconds between two looks at a store that does not answer."""
+CHECK_AGAIN = 10.0
+"""Seconds between two looks at a store that cannot be used."""
 
-MakeStore = Callable[[str, RollupStoreSpec], Store]
-"""Makes the client of a store in a namespace. Raises StoreError when the spec cannot be used."""
+CHECK_CLUSTER = 30.0
+"""Seconds between two looks at a cluster that can: its health changes by itself."""
+
+ReadSecret = Callable[[str], Awaitable[Mapping[str, bytes]]]
+"""Reads the data of a Secret, by its name. Raises SecretInvalid."""
+
+MakeStore = Callable[[str, RollupStoreSpec, ReadSecret], Store]
+"""Makes the client of a store in a namespace, with a reader of that namespace's Secrets.
+
+Raises StoreError when the spec cannot be used. No I/O.
+"""
 
 
 @dataclass
@@ -40,7 +63,7 @@ class Entry:
     generation: int
     spec: RollupStoreSpec | None
     store: Store | None
-    problem: str | None
+    problem: StoreError | None
     slots: asyncio.Semaphore
     held: asyncio.Future[frozenset[tuple[str, str]]] | None = field(default=None)
 
@@ -58,25 +81,27 @@ class StoreBook:
     ) -> None:
         self._kube, self._make, self._now, self._changed = kube, make, now, changed
         self._entries: dict[StoreKey, Entry] = {}
+        self._retired: WeakSet[Store] = WeakSet()
+        """Clients that were replaced, as long as some run uses them."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def missing(self, key: StoreKey) -> str | None:
+    def trouble(self, key: StoreKey) -> Trouble | None:
         """Say what is wrong when no usable store of that name is known; None: it is there."""
         entry = self._entries.get(key)
         if entry is None:
-            return f"no RollupStore named {key[1]!r} in namespace {key[0]!r}: create it, and the job goes on by itself"
-        return entry.problem
+            return Trouble(Reason.STORE_NOT_FOUND, str(_not_found(key)), transient=True)
+        return None if entry.problem is None else trouble_of(key[1], entry.problem)
 
     def usable(self, namespace: str) -> Sequence[str]:
         """Return the names of the namespace's stores that have a client, in order."""
         return sorted(name for (of, name), entry in self._entries.items() if of == namespace and entry.store)
 
     async def open(self, key: StoreKey) -> Store:
-        """Return the client. Raises StoreNotFound, or StoreUnavailable for a store whose spec cannot be used."""
+        """Return the client. Raises StoreNotFound, or StoreUnavailable for a store that cannot be used as it is."""
         entry = self._entries.get(key)
         if entry is None:
-            raise StoreNotFound(self.missing(key))
-        if entry.store is None:
+            raise _not_found(key)
+        if entry.store is None or (entry.problem is not None and not entry.problem.transient):
             raise StoreUnavailable(f"RollupStore {key[1]!r}: {entry.problem}")
         return entry.store
 
@@ -112,7 +137,7 @@ class StoreBook:
             return
         entry = self._enter(key, body, old if old is not None and old.uid == meta["uid"] else None)
         self._entries[key] = entry
-        self._spawn(self._report(key, entry, body))
+        self._spawn(self._watch(key, entry, body))
         self._changed(key)
 
     def gone(self, body: Mapping[str, Any]) -> None:
@@ -121,6 +146,7 @@ class StoreBook:
         entry = self._entries.get(key := (meta["namespace"], meta["name"]))
         if entry is not None and entry.uid == meta["uid"]:
             del self._entries[key]
+            self._retire(entry)
             self._changed(key)
 
     async def close(self) -> None:
@@ -128,64 +154,74 @@ class StoreBook:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for entry in self._entries.values():
-            if entry.store is not None:
-                await entry.store.close()
+        for store in [*self._retired, *(entry.store for entry in self._entries.values())]:
+            if store is not None:
+                await store.close()
 
     def _enter(self, key: StoreKey, body: Mapping[str, Any], old: Entry | None) -> Entry:
         meta = body["metadata"]
         store: Store | None = None
         spec: RollupStoreSpec | None = None
-        problem: str | None = None
+        problem: StoreError | None = None
         try:
             spec = RollupStoreSpec.model_validate(body.get("spec") or {})
-            same = old is not None and old.spec is not None and old.spec.duckdb == spec.duckdb
-            store = old.store if same and old is not None else self._make(key[0], spec)
+            same = old is not None and old.spec is not None and old.spec.place == spec.place
+            store = old.store if same and old is not None else None
+            store = store or self._make(key[0], spec, self._secrets_of(key[0]))
         except ValidationError as e:
             first = e.errors()[0]
-            problem = f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            problem = StoreUnsuitable(f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}")
         except StoreError as e:
-            problem = str(e)
+            problem = e
+        if old is not None and old.store is not store:
+            self._retire(old)
         generation = meta.get("generation", 0)
         slots = asyncio.Semaphore(spec.max_concurrent_runs if spec is not None else 1)
         return Entry(meta["uid"], int(meta["resourceVersion"]), generation, spec, store, problem, slots)
 
-    async def _report(self, key: StoreKey, entry: Entry, body: Mapping[str, Any]) -> None:
-        """Check the store until it can be used, and write its status whenever it says anything else."""
+    def _retire(self, entry: Entry) -> None:
+        if entry.store is not None:
+            self._retired.add(entry.store)
+            self._spawn(entry.store.retire())
+
+    def _secrets_of(self, namespace: str) -> ReadSecret:
+        async def read(name: str) -> Mapping[str, bytes]:
+            try:
+                return await read_secret(self._kube, namespace, name)
+            except NotFound as e:
+                raise SecretInvalid(f"there is none in namespace {namespace!r}: create it") from e
+            except KubeError as e:
+                raise SecretInvalid(f"cannot be read: {e}") from e
+
+        return read
+
+    async def _watch(self, key: StoreKey, entry: Entry, body: Mapping[str, Any]) -> None:
+        """Look at the store again and again, and write its status whenever it says anything else."""
         shown: Mapping[str, Any] = body.get("status") or {}
         while self._entries.get(key) is entry:
-            version, transient = None, False
+            found: Checkup | None = None
             if entry.store is not None:
-                try:
-                    version = (await entry.store.check()).version
-                    entry.problem = None
-                except StoreError as e:
-                    entry.problem, transient = str(e), e.transient
-            shown = await self._write(key, entry, shown, version, transient)
-            if not transient:
+                found, problem = await _look(entry.store)
+                before, entry.problem = entry.problem, problem
+                if before is not None and problem is None:
+                    log.info("store can be used again", namespace=key[0], store=key[1])
+                    self._changed(key)
+            shown = await self._write(key, entry, shown, found)
+            if (wait := _next_look(entry)) is None:
                 return
-            await asyncio.sleep(RECHECK)
+            await asyncio.sleep(wait)
 
     async def _write(
-        self, key: StoreKey, entry: Entry, shown: Mapping[str, Any], version: str | None, transient: bool
+        self, key: StoreKey, entry: Entry, shown: Mapping[str, Any], found: Checkup | None
     ) -> Mapping[str, Any]:
-        old = RollupStoreStatus.model_validate(shown)
-        status = RollupStoreStatus(
-            observed_generation=entry.generation,
-            conditions=verdict(
-                ready=entry.problem is None,
-                stalled=not transient,
-                reason=Reason.AVAILABLE
-                if entry.problem is None
-                else (Reason.STORE_UNAVAILABLE if transient else Reason.INVALID_SPEC),
-                message=entry.problem or "the store can be used",
-                generation=entry.generation,
-                now=rfc3339(self._now()),
-                before=old.conditions,
-            ),
+        status = store_status(
+            shown,
+            generation=entry.generation,
             distribution=entry.store.distribution if entry.store is not None else None,
-            version=version,
-        ).model_dump(mode="json", by_alias=True, exclude_none=True)
+            found=found,
+            problem=entry.problem,
+            now=self._now(),
+        )
         if not (patch := difference(shown, status)):
             return shown
         try:
@@ -197,10 +233,35 @@ class StoreBook:
             return shown
         return status
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _look(store: Store) -> tuple[Checkup | None, StoreError | None]:
+    try:
+        return await store.check(), None
+    except StoreError as e:
+        return None, e
+    except Exception as e:
+        log.exception("store cannot be looked at")
+        return None, StoreUnavailable(f"{type(e).__name__}: {e}")
+
+
+def _next_look(entry: Entry) -> float | None:
+    """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
+    if entry.store is None:
+        return None
+    if entry.problem is not None:
+        return CHECK_AGAIN
+    return CHECK_CLUSTER if entry.spec is not None and entry.spec.duckdb is None else None
+
+
+def _not_found(key: StoreKey) -> StoreNotFound:
+    return StoreNotFound(
+        f"no RollupStore named {key[1]!r} in namespace {key[0]!r}: create it, and the job goes on by itself"
+    )
 
 
 async def _held(store: Store) -> frozenset[tuple[str, str]]:

@@ -23,7 +23,9 @@ class DuckDBStore(Part):
     )
 
 
-SecretName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+SecretName = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
 
 
 class SecretRef(Part):
@@ -84,6 +86,11 @@ class RollupStoreSpec(Part):
     max_concurrent_runs: Annotated[int, Field(ge=1, le=64)] = Field(
         default=4, description="How many runs may use the store at once; the others wait their turn."
     )
+
+    @property
+    def place(self) -> tuple[DuckDBStore | None, ClusterStore | None, ClusterStore | None]:
+        """Return what a client is made from: the rest may change without another one."""
+        return self.duckdb, self.opensearch, self.elasticsearch
 
 
 class RollupStoreStatus(Part):

@@ -280,7 +280,7 @@ class Store(Protocol):
         """
         ...
 
-    def retire(self) -> None:
+    async def retire(self) -> None:
         """Keep nothing open that no session or call needs: another client takes its place. It can still be used."""
         ...
 

@@ -164,7 +164,7 @@ class DuckDBStore:
             await asyncio.to_thread(export.remove, database.folder, export.export_path(database.folder, *key))
         return settled
 
-    def retire(self) -> None:
+    async def retire(self) -> None:
         """Do nothing: the file is open only while something uses it."""
 
     async def close(self) -> None:

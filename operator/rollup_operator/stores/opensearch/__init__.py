@@ -1,1 +1,7 @@
 """OpenSearch and Elasticsearch as a store: sources, rollup indices and claims are indices of one cluster."""
+
+from rollup_operator.stores.opensearch.connection import Connections
+from rollup_operator.stores.opensearch.hosts import HostRules
+from rollup_operator.stores.opensearch.store import ClusterStore, Kind
+
+__all__ = ["ClusterStore", "Connections", "HostRules", "Kind"]

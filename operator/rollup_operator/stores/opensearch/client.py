@@ -116,7 +116,7 @@ class Cluster:
         `path` begins with a slash, its parts quoted by `name`: it is sent as it is. `body`: bytes are sent as lines of
         JSON (NDJSON). `doing` says in a few words what it is for. `timeout` in seconds.
 
-        Raises Unanswered, SecretInvalid, StoreUnsuitable, or what `errors.classify` makes of the answer.
+        Raises Unanswered, SecretInvalid, or what `errors.classify` makes of the answer.
         """
         query = f"?{urlencode(params, quote_via=quote)}" if params else ""
         headers = {"X-Opaque-Id": opaque_id}

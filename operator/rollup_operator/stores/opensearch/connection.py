@@ -18,6 +18,7 @@ from rollup_operator import __version__
 from rollup_operator.model.store import ClusterStore as ClusterSpec
 from rollup_operator.model.store import SecretRef
 from rollup_operator.stores.base import SecretInvalid, StoreUnsuitable
+from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.hosts import FilteringResolver, HostNotAllowed, HostRules
 
 ReadSecret = Callable[[str], Awaitable[Mapping[str, bytes]]]
@@ -65,6 +66,11 @@ class Connections:
     def hosts(self) -> tuple[str, ...]:
         """Return the base URLs as they go over the wire, without a slash at the end."""
         return tuple(str(URL(host)).rstrip("/") for host in self._spec.hosts)
+
+    def cluster(self) -> Cluster:
+        """Return a client over them."""
+        timeout = float(self._spec.request_timeout_seconds)
+        return Cluster(self.hosts, make_session=self.open, is_stale=self.is_stale, timeout=timeout)
 
     async def open(self) -> aiohttp.ClientSession:
         """Read the Secrets and return a session made from them. Raises SecretInvalid."""

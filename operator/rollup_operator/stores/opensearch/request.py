@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from rollup_operator.stores.base import StoreError, StoreUnavailable, StoreUnsuitable
+from rollup_operator.stores.base import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, Untrusted, classify
 from rollup_operator.stores.opensearch.hosts import HostNotAllowed
 
@@ -92,7 +92,7 @@ class Request:
     def _not_sent(self, error: Exception, host: str) -> StoreError:
         for e in _chain(error):
             if isinstance(e, HostNotAllowed):
-                return StoreUnsuitable(f"{self.doing}: {e}")
+                return Unanswered(f"{self.doing}: {e}", sent=False)
             if isinstance(e, ssl.SSLCertVerificationError):
                 return Untrusted(
                     f"{self.doing}: the certificate of {host} is not trusted: {e.verify_message}; name the Secret with "

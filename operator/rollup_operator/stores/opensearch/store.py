@@ -90,8 +90,9 @@ class ClusterStore:
         """Take the claim from whoever has it, and wait until nothing of it is under way."""
         raise NotImplementedError
 
-    def retire(self) -> None:
+    async def retire(self) -> None:
         """Keep no connection open that no call needs."""
+        await self._cluster.retire()
 
     async def close(self) -> None:
         """Close all connections."""

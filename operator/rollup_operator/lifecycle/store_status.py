@@ -1,0 +1,60 @@
+"""From a look at a store to its status: what `kubectl get rst` shows. Pure."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from rollup_operator.lifecycle.report import rfc3339
+from rollup_operator.lifecycle.states import Trouble
+from rollup_operator.model.conditions import READY, Reason, verdict
+from rollup_operator.model.status import Condition
+from rollup_operator.model.store import RollupStoreStatus
+from rollup_operator.stores.base import Checkup, StoreError
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def store_status(
+    shown: Mapping[str, Any],
+    *,
+    generation: int,
+    distribution: str | None,
+    found: Checkup | None,
+    problem: StoreError | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """Return the whole status, `shown` being the one before. `found`: what the last look found, if it was a good one.
+
+    The version last seen stays while the store does not answer; its health is not known then.
+    """
+    old = RollupStoreStatus.model_validate(shown)
+    health = found.health if found is not None else None
+    version = found.version if found is not None else old.version if old.distribution == distribution else None
+    reason = Reason.AVAILABLE if problem is None else problem.reason
+    conditions = verdict(
+        ready=problem is None,
+        stalled=problem is not None and not problem.transient,
+        reason=reason,
+        message="the store can be used" if problem is None else _steady(old.conditions, reason, str(problem)),
+        generation=generation,
+        now=rfc3339(now),
+        before=old.conditions,
+    )
+    status = RollupStoreStatus(observed_generation=generation, conditions=conditions)
+    parts: dict[str, Any] = {"distribution": distribution, "version": version, "health": health}
+    return status.model_copy(update=parts).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def trouble_of(name: str, problem: StoreError) -> Trouble:
+    """Return what a job is told of its store's problem. Mending the store is enough, so the job is never stalled."""
+    reason = Reason.STORE_UNAVAILABLE if problem.reason is Reason.INVALID_SPEC else problem.reason
+    return Trouble(reason, f"RollupStore {name!r}: {problem}", transient=True)
+
+
+def _steady(before: list[Condition], reason: Reason, message: str) -> str:
+    """Keep the message shown while only numbers in it differ: a breaker's would be a write at each look."""
+    old = next((c for c in before if c.type == READY and c.reason == reason), None)
+    if old is not None and _NUMBER.sub("0", old.message) == _NUMBER.sub("0", message):
+        return old.message
+    return message
