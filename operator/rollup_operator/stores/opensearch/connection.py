@@ -166,10 +166,9 @@ class Secret:
 
     def text(self, key: str) -> str:
         """Return the text of a key without line ends around it. Raises SecretInvalid where there is none."""
-        try:
-            text = self.data.get(key, b"").decode().strip("\r\n")
-        except UnicodeDecodeError:
-            raise SecretInvalid(f"{self.where}: {key} is no text in UTF-8") from None
+        text = self.data.get(key, b"").decode(errors="replace").strip("\r\n")
+        if "\ufffd" in text:
+            raise SecretInvalid(f"{self.where}: {key} is no text in UTF-8")
         if not text:
             raise SecretInvalid(f"{self.where}: {key} is {'empty' if key in self.data else 'missing'}")
         return text

@@ -1,5 +1,6 @@
 """One HTTP request to one host: sent once, its answer read within bounds, its failure named."""
 
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -128,5 +129,5 @@ def _refuses_certificate(error: BaseException) -> bool:
 def _cause(error: Exception) -> str:
     for e in _chain(error):
         if isinstance(e, OSError) and e.strerror and not isinstance(e, aiohttp.ClientError):
-            return e.strerror
+            return os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
     return str(error) or type(error).__name__

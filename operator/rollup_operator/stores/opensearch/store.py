@@ -14,6 +14,7 @@ from rollup_operator.stores.base import (
     Preview,
     Session,
     SourceField,
+    Span,
     StoreUnavailable,
     StoreUnsuitable,
 )
@@ -74,7 +75,7 @@ class ClusterStore:
         """Describe the fields of all indices that the pattern matches."""
         raise NotImplementedError
 
-    async def preview(self, config: JobConfig, bound_ms: int, documents: int) -> Preview:
+    async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Say what the job would do."""
         raise NotImplementedError
 
