@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http import create
+from rollup_operator.http import create, sources
 from rollup_operator.http.access import Deed
 from rollup_operator.kube.client import KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path, stores_path
@@ -635,7 +635,7 @@ async def test_a_store_that_does_not_answer(client: Client, cluster: Cluster, mo
     async def never(*_: str) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(create, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sources, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(cluster.shelf, "fields", never)
     assert (await call(client, "PUT", PATH, sensor()))[0] == 503
     assert cluster.posted == []

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollup_operator.model.durations import duration
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.plugin.results import Outcome, Result, code_of
-from rollup_operator.plugin.text import ahead, duration, instant, moment, seconds_of, table
+from rollup_operator.plugin.text import ahead, instant, moment, seconds_of, table
 from rollup_operator.plugin.views import listing, page, position
 from support.told import NOW, at, conditions, run_ended, told
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 import structlog
 from aiohttp import web
@@ -29,6 +30,7 @@ from rollup_operator.http.notices import Notices
 from rollup_operator.http.parameters import Parameters
 from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, Stores
 from rollup_operator.http.presentation import present
+from rollup_operator.http.preview import Previews, proposal
 from rollup_operator.http.repeats import Repeats
 from rollup_operator.http.server import Server
 from rollup_operator.http.start import Starts
@@ -76,6 +78,7 @@ class Endpoint:
         self._stops = Stops(asks, self._states, self._waiters, notices, manner)
         self._starts = Starts(asks, self._states, self._dialect)
         self._creations = Creations(jobs, client, stores)
+        self._previews = Previews(client, stores, _now)
         self._deletions = Deletions(self._states, jobs, client)
         self._rolled_up = RolledUp(self._states, stores)
         self._waiting_room = WaitingRoom(settings.http_waiters_per_caller)
@@ -143,6 +146,7 @@ class Endpoint:
                     router.add_get(f"{jobs}/{{id}}{end}", self._get)
                     router.add_put(f"{jobs}/{{id}}{end}", self._create)
                     router.add_delete(f"{jobs}/{{id}}{end}", self._delete)
+                    router.add_post(f"{jobs}/_preview{end}", self._preview)
                     router.add_post(f"{jobs}/{{id}}/_stop{end}", self._stop)
                     router.add_post(f"{jobs}/{{id}}/_start{end}", self._start)
                     router.add_get(f"{space}/{data}{end}", self._capabilities)
@@ -202,6 +206,17 @@ class Endpoint:
             raise job_errors.already_created(new.job_id)
         await self._creations.create(namespace, new)
         return answers.answer({"acknowledged": True}, form, headers=answers.warning(new.warning))
+
+    async def _preview(self, request: web.Request) -> web.Response:
+        form = await self._plain(request, body=True)
+        namespace, _ = self._addressed(request)
+        job = proposal(await read_object(request, self._dialect), self._dialect)
+        # Whoever may create a job can have the source's data rolled up for him, so he may see a part of that.
+        known = await self._states.find(namespace, job.job_id)
+        await self._permit(request, Deed.CREATE).require(job.job_id, known)
+        if not self._states.covers(namespace):
+            raise job_errors.no_such_namespace(namespace)
+        return answers.answer(await self._previews.preview(namespace, job), form)
 
     async def _delete(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
@@ -265,6 +280,10 @@ class Endpoint:
     def _permit(self, request: web.Request, deed: Deed) -> Permit:
         permit = request[PERMIT] = Permit(self._access, request[CALLER], deed, self._addressed(request)[0])
         return permit
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _clock() -> float:

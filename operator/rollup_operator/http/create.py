@@ -16,22 +16,18 @@ from rollup_operator.http.desired_state import FIELD_MANAGER, READ_SECONDS, WRIT
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes, Stores
 from rollup_operator.http.resource_names import candidates
-from rollup_operator.http.source_rules import NO_FIELDS, broken_rules
+from rollup_operator.http.sources import Sources, looking, told
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable, may_stand
-from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.base import API_VERSION, CREATION_ID, CREATION_TIMEOUT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.time_values import parse_time_value
-from rollup_operator.stores.base import SourceNotFound, Store, StoreError, StoreNotFound, StoreUnavailable
 
 STORE = "default"
 """Name of the RollupStore of jobs that are created here: Elasticsearch's configuration names none."""
 
 DEFAULT_TIMEOUT = "20s"
-
-LOOK_SECONDS = 30.0
-"""How long looking at the store may take."""
 
 SEEN_SECONDS = 2.0
 """How long to wait until this process has seen the new job, so that a list shows it."""
@@ -44,56 +40,27 @@ class Creations:
     """Creates jobs."""
 
     def __init__(self, jobs: Jobs, client: Kubernetes, stores: Stores) -> None:
-        self._jobs, self._client, self._stores = jobs, client, stores
+        self._jobs, self._client, self._sources = jobs, client, Sources(client, stores)
 
     async def create(self, namespace: str, job: NewJob) -> None:
         """Return when the job exists. Nobody has its id yet, as far as the caller knows. Raises ApiError."""
         loop = asyncio.get_running_loop()
         timeout = parse_time_value(job.timeout or DEFAULT_TIMEOUT, "timeout")
         arrived = loop.time()
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._check_store(namespace, job)
-        except TimeoutError as e:
-            why = f"RollupStore [{STORE}] has not answered within {LOOK_SECONDS:g}s; nothing was changed"
-            raise errors.unavailable(why) from e
+        async with looking(STORE):
+            await self._check_store(namespace, job)
         created = await self._post(namespace, job, timeout.text, arrived + timeout.seconds)
         await self._seen(created)
 
     async def _check_store(self, namespace: str, job: NewJob) -> None:
-        store = await self._open(namespace)
         spec = RollupJobSpec.model_validate(job.spec)
-        key = (spec.rollup_index, job.job_id)
-        try:
-            fields = await store.fields(spec.index_pattern, spec.rollup_index)
+        store = await self._sources.open(namespace, STORE)
+        await self._sources.check(store, STORE, spec)
+        with told(STORE, spec):
             remembered = await store.known_jobs()
-        except SourceNotFound as e:
-            raise _no_source(spec.index_pattern) from e
-        except StoreUnavailable as e:
-            raise errors.unavailable(f"RollupStore [{STORE}]: {e}; nothing was changed") from e
-        except StoreError as e:
-            raise job_errors.validation_failed([str(e)]) from e
-        if messages := broken_rules(spec, fields):
-            raise job_errors.validation_failed(messages)
+        key = (spec.rollup_index, job.job_id)
         if any(known.key == key and known.has_documents for known in remembered):
             raise job_errors.previously_created(job.job_id)
-
-    async def _open(self, namespace: str) -> Store:
-        try:
-            return await self._stores.open((namespace, STORE))
-        except StoreNotFound as e:
-            try:
-                async with asyncio.timeout(READ_SECONDS):
-                    await self._client.get(stores_path(namespace, STORE))
-            except NotFound:
-                text = f"No RollupStore named [{STORE}] is in namespace [{namespace}]: create it, then the job"
-                raise errors.illegal_argument(text) from e
-            except (KubeError, TimeoutError) as silent:
-                raise errors.unavailable(f"{e}; nothing was changed") from silent
-            why = f"RollupStore [{STORE}] was created just now and is not known here yet; nothing was changed"
-            raise errors.unavailable(why) from e
-        except StoreUnavailable as e:
-            raise errors.unavailable(f"{e}; nothing was changed") from e
 
     async def _post(self, namespace: str, job: NewJob, timeout: str, deadline: float) -> JobView:
         """Create the resource under the first name that no other job has. Raises ApiError."""
@@ -171,8 +138,3 @@ def _refused(namespace: str, job_id: str, error: KubeError | TimeoutError) -> Ap
     if isinstance(error, Unreachable) or (isinstance(error, KubeError) and error.status == 429):
         return errors.unavailable(f"The API server cannot take it now; nothing was changed: {error}")
     return job_errors.creation_refused(job_id, str(error))
-
-
-def _no_source(pattern: str) -> ApiError:
-    concrete = [part for part in pattern.split(",") if "*" not in part]
-    return job_errors.no_such_index(concrete[0]) if concrete else job_errors.validation_failed([NO_FIELDS])

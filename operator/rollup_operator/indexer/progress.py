@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rollup_operator.model import status
+from rollup_operator.model.durations import duration
 from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Session, Source, Span
 
 _PACE_S = 60.0
@@ -75,6 +77,13 @@ class Progress:
             return None
         return (1 - share) * took / (share - before)
 
+    def report(self) -> status.Progress | None:
+        """Return it as the status shows it; None before it is known what is due."""
+        if (percent := self.percent) is None:
+            return None
+        remaining = self.remaining_s
+        return status.Progress(percent=percent, remaining_seconds=None if remaining is None else round(remaining))
+
     def describe(self) -> str:
         """Say in a few words what goes on now."""
         flight = self.session.in_flight() if self.session is not None else None
@@ -105,20 +114,6 @@ class Progress:
         last = _time(page.last_key)
         whole = self._span.end_ms - first
         return 0.0 if last is None or whole <= 0 else min(0.99, max(0.0, (last - first) / whole))
-
-
-def duration(seconds: float) -> str:
-    """Say a length of time in one or two units: `40 s`, `5 min`, `2 h 10 min`, `3 d 4 h`."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
 
 
 def _time(key: Position | None) -> int | None:

@@ -203,8 +203,12 @@ class Actor:
 
     def _snapshot(self) -> None:
         self._reported_at = asyncio.get_running_loop().time()
-        if self._run is not None and (claim := self._run.progress.claim) is not None:
-            self._report = (self._report or Report.published(self.view.status)).with_claim(claim)
+        if self._run is None:
+            return
+        report = self._report or Report.published(self.view.status)
+        if (claim := self._run.progress.claim) is not None:
+            report = report.with_claim(claim)
+        self._report = replace(report, progress=self._run.progress.report())
 
     def _look_again(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -235,7 +239,7 @@ class Actor:
             self._cleaned = self._settled or end.skipped is not None
             if end.skipped is not None:
                 self._tell("Warning", Reason.DRAIN_SKIPPED, end.skipped)
-        report = self._report or Report.published(self.view.status)
+        report = replace(self._report or Report.published(self.view.status), progress=None)
         if end.claim is not None:
             report = report.with_claim(end.claim)
         self._report = replace(report, last_run=end.last_run) if end.last_run is not None else report
@@ -244,6 +248,8 @@ class Actor:
             self._tell("Warning", end.trouble.reason, end.trouble.message)
         elif end.mended:
             self._recovery.mended()
+        if end.last_run is not None and end.last_run.kept:
+            self._tell("Warning", Reason.SOURCE_SHRUNK, end.last_run.message)
         self.wake()
 
     # Writes

@@ -8,18 +8,19 @@ from typing import Any
 from rollup_operator.lifecycle.states import Decision, Facts
 from rollup_operator.model.conditions import verdict
 from rollup_operator.model.reader import JobView
-from rollup_operator.model.status import JobStats, LastRun, RollupJobStatus, State
+from rollup_operator.model.status import JobStats, LastRun, Progress, RollupJobStatus, State
 from rollup_operator.stores.base import Claim, Position
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far the job has come: a snapshot of its record in the store, and its last run."""
+    """How far the job has come: a snapshot of its record in the store, its last run, and the run under way."""
 
     watermark: str | None
     position: Position | None
     stats: JobStats | None
     last_run: LastRun | None
+    progress: Progress | None = None
 
     @classmethod
     def published(cls, status: RollupJobStatus) -> "Report":
@@ -29,7 +30,7 @@ class Report:
     def with_claim(self, claim: Claim) -> "Report":
         """Return the same with the record as it is now."""
         watermark = None if claim.watermark_ms is None else rfc3339_ms(claim.watermark_ms)
-        return Report(watermark, claim.position, claim.stats, self.last_run)
+        return Report(watermark, claim.position, claim.stats, self.last_run, self.progress)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -69,6 +70,7 @@ def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -
         watermark=report.watermark,
         position=dict(report.position) if report.position is not None else None,
         stats=report.stats,
+        progress=report.progress if state is State.INDEXING else None,
         last_run=report.last_run,
         next_run_time=next_run,
         last_handled_run_request=decision.handled_request,

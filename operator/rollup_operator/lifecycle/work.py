@@ -115,6 +115,8 @@ class Worker:
             end_time=rfc3339(result.ended),
             outcome=result.outcome,
             message=result.message[:4096],
+            rewritten=result.rewritten or None,
+            kept=result.kept or None,
         )
         return Ended(
             settled=result.released if result.claim is not None else None,

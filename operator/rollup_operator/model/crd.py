@@ -62,6 +62,7 @@ _JOB_COLUMNS = (
     ("Last run", "date", ".status.lastRun.endTime", "How long ago the last run ended.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "How long ago the job was created.", 0),
     ("Reason", "string", f"{_READY}.reason", "Why it is ready or not.", 1),
+    ("Progress", "integer", ".status.progress.percent", "Per cent of the run under way that are done.", 1),
     ("Source", "string", ".spec.indexPattern", "What is rolled up.", 1),
     ("Target", "string", ".spec.rollupIndex", "Where the documents go.", 1),
 )

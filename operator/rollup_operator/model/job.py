@@ -139,8 +139,11 @@ class RollupIndexSettings(Part):
     codec: Literal["default", "best_compression"] | None = Field(
         default=None, description="How stored documents are compressed. Default: the cluster's."
     )
-    refresh_interval: Annotated[str, StringConstraints(pattern=r"^(-1|[1-9][0-9]*(ms|s|m|h|d))$")] | None = Field(
-        default=None, description="How soon what is written can be searched, for instance 30s. Default: the cluster's."
+    refresh_interval: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
+        default=None,
+        description="How soon what is written can be searched, for instance 30s; -1: only when asked for. Default: the "
+        "cluster's.",
+        json_schema_extra={"pattern": r"^(-1|[1-9][0-9]*(ms|s|m|h|d))$"},
     )
     sort_by_time: bool = Field(
         default=False,
@@ -175,6 +178,12 @@ class RollupJobSpec(Part):
         json_schema_extra={
             "x-kubernetes-validations": [
                 stays("jobId"),
+                stays("rollupIndexSettings"),
+                {
+                    "rule": "!has(self.start) || !has(self.end) || self.start < self.end",
+                    "message": "end must be after start",
+                    "fieldPath": ".end",
+                },
                 at_creation(
                     "self.indexPattern != self.rollupIndex",
                     "rollupIndex may not be the same as indexPattern",
@@ -250,13 +259,14 @@ class RollupJobSpec(Part):
     )
     end: Instant | None = Field(
         default=None,
-        description="Only buckets that begin before this instant are rolled up.",
+        description="Only buckets that begin before this instant are rolled up. Once all of them are, a run has "
+        "nothing to do.",
         json_schema_extra={"format": "date-time"},
     )
     lookback: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
         default=None,
-        description="Each run reads the buckets of so long before its end once more, and rewrites those that late "
-        "documents changed, for instance 6h. Default: none, a bucket is read once.",
+        description="How late rows may come: each run reads the buckets of so long before the end of the last one once "
+        "more, and rewrites those that changed, for instance 6h. Default: none, a bucket is read once.",
         json_schema_extra={"pattern": r"^[1-9][0-9]*(ms|s|m|h|d)$"},
     )
     parallelism: Annotated[int, Field(ge=1, le=16)] = Field(
@@ -266,7 +276,9 @@ class RollupJobSpec(Part):
     )
     rollup_index_settings: RollupIndexSettings | None = Field(
         default=None,
-        description="Settings of the rollup index, used when the job creates it. Not for embedded stores.",
+        description="Settings of the rollup index, used when the job creates it. Embedded stores have no use for "
+        "them. Immutable.",
+        json_schema_extra=fixed("rollupIndexSettings"),
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,

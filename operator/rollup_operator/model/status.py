@@ -81,6 +81,14 @@ class LastRun(Part):
     message: Annotated[str, StringConstraints(max_length=4096)] = Field(
         default="", description="What it did, or why it failed."
     )
+    rewritten: Count | None = Field(
+        default=None, description="Documents written anew since rows came late, with spec.lookback. Absent: none."
+    )
+    kept: Count | None = Field(
+        default=None,
+        description="Documents left as they were, since the source holds fewer rows for them than when they were "
+        "written. Absent: none.",
+    )
 
 
 PositionValue = str | int | float | bool | None

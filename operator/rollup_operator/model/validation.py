@@ -75,7 +75,7 @@ def problems(spec: object) -> list[Problem]:
         *_of_cron(parsed.cron),
         *_of_groups(parsed),
         *_of_metrics(parsed),
-        *_of_bounds(parsed),
+        *_of_times(parsed),
     ]
 
 
@@ -179,7 +179,7 @@ def _of_metrics(spec: RollupJobSpec) -> Iterator[Problem]:
             )
 
 
-def _of_bounds(spec: RollupJobSpec) -> Iterator[Problem]:
+def _of_times(spec: RollupJobSpec) -> Iterator[Problem]:
     found: dict[str, int] = {}
     for name, text in (("start", spec.start), ("end", spec.end)):
         if text is not None:
@@ -191,6 +191,10 @@ def _of_bounds(spec: RollupJobSpec) -> Iterator[Problem]:
         yield Problem("spec.end", f"'{spec.end}' is not after start, '{spec.start}'")
     if spec.lookback is not None:
         yield from _of_duration("spec.lookback", spec.lookback, "lookback")
+    settings = spec.rollup_index_settings
+    refresh = settings.refresh_interval if settings is not None else None
+    if refresh is not None and refresh != "-1" and not _FIXED_INTERVAL.fullmatch(refresh):
+        yield Problem("spec.rollupIndexSettings.refreshInterval", f"'{refresh}' is no duration: use one as in 30s, or -1")
 
 
 def _duplicates(at: str, values: Iterable[str], of: str = "") -> Iterator[Problem]:

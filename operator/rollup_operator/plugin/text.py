@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from rollup_operator.model.durations import duration
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
@@ -25,22 +27,6 @@ def moment(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return read if read is None or read.tzinfo is not None else read.replace(tzinfo=UTC)
-
-
-def duration(seconds: float) -> str:
-    """Write a duration as kubectl does: 12s, 3m12s, 5h3m, 12d."""
-    whole = max(0, round(seconds))
-    if whole < 120:
-        return f"{whole}s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 10:
-        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
-    if minutes < 180:
-        return f"{minutes}m"
-    hours, rest = divmod(minutes, 60)
-    if hours < 8:
-        return f"{hours}h{rest}m" if rest else f"{hours}h"
-    return f"{hours}h" if hours < 48 else f"{hours // 24}d"
 
 
 def ago(when: datetime | None, now: datetime) -> str:

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.model.conditions import READY
+from rollup_operator.model.durations import duration
 from rollup_operator.model.reader import JobView
 from rollup_operator.plugin.goals import condition
 from rollup_operator.plugin.owners import Owner, owners
-from rollup_operator.plugin.text import ago, ahead, duration, instant, moment, table
+from rollup_operator.plugin.text import ago, ahead, instant, moment, table
 
 HEADS = ("NAME", "ASKED", "STATE", "READY", "WATERMARK", "LAST RUN", "NEXT RUN", "AGE")
 WIDE = ("REASON", "SOURCE", "TARGET", "ASKED BY", "MESSAGE")
@@ -56,6 +57,9 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
         lines.append((shown.type, f"{shown.status} {shown.reason}, since {since}"))
         if shown.type == READY and shown.message:
             lines.append(("", shown.message))
+    if (progress := status.progress) is not None:
+        left = progress.remaining_seconds
+        lines.append(("Progress", f"{progress.percent} %" + ("" if left is None else f", about {duration(left)} left")))
     lines.append(("Watermark", status.watermark or "none: no run has come to its end"))
     lines.append(("Position", position(status.position)))
     if (last := status.last_run) is not None:

@@ -200,7 +200,7 @@ class Session(Protocol):
         ...
 
     async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
-        """Read a page of the buckets of the span once more, after the key `after`; the claim's position does not matter.
+        """Read a page of the buckets of the span once more, after the key `after`; the position does not matter.
 
         Called between `describe` and the first `read`, and may be cancelled as that may.
         """

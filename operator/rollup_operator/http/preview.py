@@ -1,0 +1,95 @@
+"""The preview call: what a job would do, found out from its first page. Nothing is created, claimed or written.
+
+The body is a configuration as the creation call takes it, or a whole RollupJob, as `kubectl apply` takes it: only there
+can a store, a start and an end be given.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rollup_operator.http import errors
+from rollup_operator.http.config_rules import new_job
+from rollup_operator.http.create import STORE
+from rollup_operator.http.json_reader import Node
+from rollup_operator.http.ports import Kubernetes, Stores
+from rollup_operator.http.sources import Sources, looking, told
+from rollup_operator.http.versions import Dialect
+from rollup_operator.indexer.due import due
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.validation import problems
+from rollup_operator.stores.base import JobConfig, Owner, Preview, Span
+
+DOCUMENTS = 10
+"""How many documents are shown."""
+
+AT_ONCE = 4
+"""Previews under way in this process; others wait for their turn. Each reads a page, which is work for the store."""
+
+ID = "preview"
+"""Of a job whose body names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A job that may be created some day."""
+
+    job_id: str
+    store: str
+    spec: RollupJobSpec
+
+
+def proposal(root: Node, dialect: Dialect) -> Proposal:
+    """Read a body. Raises ApiError 400 that names the field."""
+    body = root.plain()
+    if not (isinstance(body, dict) and "kind" in body):
+        new = new_job(root, ID, dialect)
+        return Proposal(new.job_id, STORE, RollupJobSpec.model_validate(new.spec))
+    if body["kind"] != "RollupJob":
+        raise errors.illegal_argument(f"kind is [{body['kind']}]: use a RollupJob, or a job configuration without kind")
+    spec = body.get("spec")
+    if found := problems(spec):
+        raise errors.illegal_argument("; ".join(map(str, found)))
+    meta = body.get("metadata")
+    name = meta.get("name") if isinstance(meta, Mapping) else None
+    parsed = RollupJobSpec.model_validate(spec)
+    job_id = parsed.job_id or (name if isinstance(name, str) and name else ID)
+    return Proposal(job_id, parsed.store_ref.name, parsed)
+
+
+class Previews:
+    """Previews jobs."""
+
+    def __init__(self, client: Kubernetes, stores: Stores, now: Callable[[], datetime]) -> None:
+        self._sources, self._now = Sources(client, stores), now
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def preview(self, namespace: str, job: Proposal) -> dict[str, Any]:
+        """Return the answer. Raises ApiError."""
+        span = due(job.spec, self._now()).fresh
+        config = JobConfig(job.job_id, job.spec, Owner("", namespace, job.job_id, ""), "")
+        async with looking(job.store), self._turns:
+            store = await self._sources.open(namespace, job.store)
+            await self._sources.check(store, job.store, job.spec)
+            with told(job.store, job.spec):
+                found = await store.preview(config, span, DOCUMENTS)
+        return _answer(found, span)
+
+
+def _answer(found: Preview, span: Span) -> dict[str, Any]:
+    return {
+        "preview": [{"_id": id_, "_source": source} for id_, source in found.documents],
+        "estimate": {
+            "source_documents": found.rows,
+            "buckets": found.buckets,
+            "pages": found.pages,
+            "time_in_ms": round(found.seconds * 1000),
+        },
+        "range": {"gte": _time(span.start_ms) if span.start_ms else None, "lt": _time(span.end_ms)},
+    }
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
