@@ -18,6 +18,7 @@ from rollup_operator.http.ports import Kubernetes, Stores
 from rollup_operator.http.sources import Sources, looking, told
 from rollup_operator.http.versions import Dialect
 from rollup_operator.indexer.due import due
+from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import problems
 from rollup_operator.stores.base import JobConfig, Owner, Preview, Span
@@ -44,19 +45,25 @@ class Proposal:
 def proposal(root: Node, dialect: Dialect) -> Proposal:
     """Read a body. Raises ApiError 400 that names the field."""
     body = root.plain()
-    if not (isinstance(body, dict) and "kind" in body):
-        new = new_job(root, ID, dialect)
-        return Proposal(new.job_id, STORE, RollupJobSpec.model_validate(new.spec))
-    if body["kind"] != "RollupJob":
-        raise errors.illegal_argument(f"kind is [{body['kind']}]: use a RollupJob, or a job configuration without kind")
-    spec = body.get("spec")
-    if found := problems(spec):
+    if isinstance(body, dict) and "kind" in body:
+        return _of_resource(body)
+    new = new_job(root, ID, dialect)
+    return Proposal(new.job_id, STORE, RollupJobSpec.model_validate(new.spec))
+
+
+def _of_resource(body: Mapping[str, Any]) -> Proposal:
+    if body["kind"] != "RollupJob" or body.get("apiVersion", API_VERSION) != API_VERSION:
+        raise errors.illegal_argument(
+            f"kind and apiVersion must be [RollupJob] and [{API_VERSION}]; leave out kind for a job configuration"
+        )
+    meta = body.get("metadata", {})
+    name = meta.get("name", ID) if isinstance(meta, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise errors.illegal_argument("metadata.name must be a non-empty string, where it is given")
+    if found := problems(body.get("spec")):
         raise errors.illegal_argument("; ".join(map(str, found)))
-    meta = body.get("metadata")
-    name = meta.get("name") if isinstance(meta, Mapping) else None
-    parsed = RollupJobSpec.model_validate(spec)
-    job_id = parsed.job_id or (name if isinstance(name, str) and name else ID)
-    return Proposal(job_id, parsed.store_ref.name, parsed)
+    spec = RollupJobSpec.model_validate(body["spec"])
+    return Proposal(spec.job_id or name, spec.store_ref.name, spec)
 
 
 class Previews:

@@ -194,7 +194,9 @@ def _of_times(spec: RollupJobSpec) -> Iterator[Problem]:
     settings = spec.rollup_index_settings
     refresh = settings.refresh_interval if settings is not None else None
     if refresh is not None and refresh != "-1" and not _FIXED_INTERVAL.fullmatch(refresh):
-        yield Problem("spec.rollupIndexSettings.refreshInterval", f"'{refresh}' is no duration: use one as in 30s, or -1")
+        yield Problem(
+            "spec.rollupIndexSettings.refreshInterval", f"'{refresh}' is no duration: use one as in 30s, or -1"
+        )
 
 
 def _duplicates(at: str, values: Iterable[str], of: str = "") -> Iterator[Problem]:
