@@ -79,7 +79,10 @@ FULL_STATUS = {
         "endTime": "2026-01-02T03:04:06Z",
         "outcome": "Completed",
         "message": "",
+        "rewritten": 4,
+        "kept": 0,
     },
+    "progress": {"percent": 45, "remainingSeconds": 300},
     "nextRunTime": "2026-01-02T04:00:00Z",
     "lastHandledRunRequest": "now",
 }
@@ -128,12 +131,13 @@ def test_columns_of_a_job(api: Api):
     assert heads == [
         ("Name", 0),
         *((name, 0) for name in ("Desired", "State", "Ready", "Watermark", "Last run", "Age")),
-        *((name, 1) for name in ("Reason", "Source", "Target")),
+        *((name, 1) for name in ("Reason", "Progress", "Source", "Target")),
     ]
     api.patch_status("flights", FULL_STATUS)
     row = rows(api.table())[0]
     assert (row["Desired"], row["State"], row["Ready"], row["Reason"]) == ("started", "started", "True", "Running")
     assert (row["Watermark"], row["Source"], row["Target"]) == ("2026-01-02T03:00:00Z", "flights", "flights-rollup")
+    assert row["Progress"] == 45
     assert isinstance(row["Last run"], str)
     assert row["Last run"].endswith("d")
 

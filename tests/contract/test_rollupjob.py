@@ -28,6 +28,17 @@ FULL = {
         "terms": {"fields": ["carrier"]},
     },
     "metrics": [{"field": "distance", "metrics": ["min", "max", "sum", "avg", "value_count"]}],
+    "start": "2024-01-01T00:00:00Z",
+    "end": "2025-01-01T00:00:00+01:00",
+    "lookback": "36h",
+    "parallelism": 4,
+    "rollupIndexSettings": {
+        "numberOfShards": 3,
+        "numberOfReplicas": 0,
+        "codec": "best_compression",
+        "refreshInterval": "-1",
+        "sortByTime": True,
+    },
     "deletionPolicy": "Delete",
 }
 
@@ -109,6 +120,7 @@ IMMUTABLE = {
     ("indexPattern",): ("flights", "trains"),
     ("rollupIndex",): ("hourly", "daily"),
     ("metrics",): (metric(), metric(metrics=["max"])),
+    ("rollupIndexSettings",): ({"numberOfShards": 1}, {"numberOfShards": 2}),
     ("groups", "dateHistogram", "field"): ("a", "b"),
     ("groups", "dateHistogram", "fixedInterval"): ("1h", "2h"),
     ("groups", "dateHistogram", "calendarInterval"): ("1d", "1M"),
@@ -147,6 +159,7 @@ def names(path: tuple[str, ...]) -> str:
 
 def test_no_immutable_field_is_forgotten():
     open_to_change = {"desiredState", "cron", "pageSize", "drainTimeoutSeconds", "groups", "deletionPolicy"}
+    open_to_change |= {"start", "end", "lookback", "parallelism"}
     assert {path[0] for path in IMMUTABLE} | open_to_change == set(FULL)
 
 
@@ -195,6 +208,10 @@ def test_the_other_fields_can_be_changed(api: Api):
         "pageSize": 5,
         "drainTimeoutSeconds": 5,
         "deletionPolicy": "Delete",
+        "start": "2024-01-01T00:00:00Z",
+        "end": "2025-01-01T00:00:00Z",
+        "lookback": "1d",
+        "parallelism": 2,
         "groups": {"dateHistogram": {"delay": "1h"}},
     }
     api.patch_job("flights", change)

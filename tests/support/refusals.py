@@ -102,5 +102,20 @@ BY_BOTH = [
     Refusal("metric-twice", {"metrics": metric(metrics=["min", "min"])}, "spec.metrics[0].metrics[1]"),
     Refusal("metric-field-twice", {"metrics": metric() + metric(metrics=["max"])}, "spec.metrics[1]"),
     Refusal("metrics-many", {"metrics": [{"field": f"f{i}", "metrics": ["min"]} for i in range(257)]}, "spec.metrics"),
+    Refusal("start-day", {"start": "2024-01-01"}, "spec.start"),
+    Refusal("start-no-zone", {"start": "2024-01-01T00:00:00.0"}, "spec.start"),
+    Refusal("end-no-such-day", {"end": "2024-02-30T00:00:00Z"}, "spec.end"),
+    Refusal("end-is-start", {"start": "2024-01-02T00:00:00Z", "end": "2024-01-02T01:00:00+01:00"}, "spec.end"),
+    Refusal("end-before-start", {"start": "2024-01-02T00:00:00Z", "end": "2024-01-01T00:00:00Z"}, "spec.end"),
+    Refusal("lookback-zero", {"lookback": "0h"}, "spec.lookback"),
+    Refusal("lookback-months", {"lookback": "1M"}, "spec.lookback"),
+    Refusal("lookback-bare", {"lookback": "60"}, "spec.lookback"),
+    Refusal("parallelism-zero", {"parallelism": 0}, "spec.parallelism"),
+    Refusal("parallelism-large", {"parallelism": 17}, "spec.parallelism"),
+    Refusal("no-shards", {"rollupIndexSettings": {"numberOfShards": 0}}, "spec.rollupIndexSettings.numberOfShards"),
+    Refusal("codec", {"rollupIndexSettings": {"codec": "zip"}}, "spec.rollupIndexSettings.codec"),
+    Refusal(
+        "refresh-never", {"rollupIndexSettings": {"refreshInterval": "0s"}}, "spec.rollupIndexSettings.refreshInterval"
+    ),
     Refusal("deletion-policy", {"deletionPolicy": "Keep"}, "spec.deletionPolicy"),
 ]

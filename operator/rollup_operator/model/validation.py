@@ -190,7 +190,10 @@ def _of_times(spec: RollupJobSpec) -> Iterator[Problem]:
     if len(found) == 2 and found["start"] >= found["end"]:
         yield Problem("spec.end", f"'{spec.end}' is not after start, '{spec.start}'")
     if spec.lookback is not None:
-        yield from _of_duration("spec.lookback", spec.lookback, "lookback")
+        if not _FIXED_INTERVAL.fullmatch(spec.lookback):
+            yield Problem("spec.lookback", f"'{spec.lookback}' is no duration of more than 0: use one as in 6h")
+        else:
+            yield from _of_duration("spec.lookback", spec.lookback, "lookback")
     settings = spec.rollup_index_settings
     refresh = settings.refresh_interval if settings is not None else None
     if refresh is not None and refresh != "-1" and not _FIXED_INTERVAL.fullmatch(refresh):
