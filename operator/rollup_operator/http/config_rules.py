@@ -23,11 +23,11 @@ from rollup_operator.http.config_reader import (
 )
 from rollup_operator.http.job_errors import validation_failed
 from rollup_operator.http.json_reader import Node
-from rollup_operator.http.source_rules import date_metrics_message
 from rollup_operator.http.versions import Dialect
 from rollup_operator.model.schedule import Schedule, ScheduleError
 from rollup_operator.model.time_values import parse_time_value, parse_time_zone
 from rollup_operator.model.validation import Problem, problems
+from rollup_operator.stores.source_rules import date_metrics_message
 
 METRICS = ("min", "max", "sum", "avg", "value_count")
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from rollup_operator.http import errors, job_errors
 from rollup_operator.http.desired_state import READ_SECONDS
 from rollup_operator.http.ports import Kubernetes, Stores
-from rollup_operator.http.source_rules import NO_FIELDS, broken_rules
 from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import SourceNotFound, Store, StoreError, StoreNotFound, StoreUnavailable
+from rollup_operator.stores.source_rules import NO_FIELDS, broken_rules
 
 LOOK_SECONDS = 30.0
 """How long looking at the store may take."""

@@ -8,8 +8,10 @@ from typing import Any
 
 import mmh3
 
+from rollup_operator.model.job import RollupJobSpec
+
 _NULL = b"__NULL_PLACEHOLDER__830f1de2__"
-_SEED = 19
+SEED = 19
 _END = b"$"
 VERSION = 2
 
@@ -70,10 +72,25 @@ class Layout:
             raise ValueError(f"the description of the documents is incomplete: {e}") from e
 
 
+def layout_of(job_id: str, spec: RollupJobSpec) -> Layout:
+    """Return what the documents of a job have in common."""
+    date, histogram, terms = spec.groups.date_histogram, spec.groups.histogram, spec.groups.terms
+    return Layout(
+        job_id=job_id,
+        date_field=date.field,
+        interval=date.fixed_interval or date.calendar_interval or "",
+        time_zone=date.time_zone,
+        histogram_fields=tuple(histogram.fields) if histogram else (),
+        histogram_interval=histogram.interval if histogram else None,
+        terms_fields=tuple(terms.fields) if terms else (),
+        metrics=tuple((m.field, tuple(m.metrics)) for m in spec.metrics),
+    )
+
+
 def document_id(job_id: str, keys: Iterable[tuple[str, KeyValue]]) -> str:
     """Return the id of the bucket with these group keys. Integers and floats differ: 1 is not 1.0."""
-    text = b"".join(_bytes(value) + _END for _, value in sorted(keys, key=lambda k: k[0].encode()))
-    h1, h2 = mmh3.hash64(text + job_id.encode() + _END, _SEED, x64arch=True, signed=False)
+    text = b"".join(key_bytes(value) + _END for _, value in sorted(keys, key=lambda k: k[0].encode()))
+    h1, h2 = mmh3.hash64(text + job_id.encode() + _END, SEED, x64arch=True, signed=False)
     return f"{job_id}${base64.urlsafe_b64encode(struct.pack('>QQ', h1, h2)).rstrip(b'=').decode()}"
 
 
@@ -111,7 +128,8 @@ def document(
     return document_id(layout.job_id, zip(names, keys, strict=True)), out
 
 
-def _bytes(value: KeyValue) -> bytes:
+def key_bytes(value: KeyValue) -> bytes:
+    """Return what a group's value adds to the text that an id is the hash of."""
     if value is None:
         return _NULL
     if isinstance(value, str):

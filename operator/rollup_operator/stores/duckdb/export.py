@@ -17,7 +17,6 @@ import duckdb
 import orjson
 
 from rollup_operator.indexer.documents import Layout, document
-from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import ForbiddenSource, StoreUnavailable
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
@@ -28,21 +27,6 @@ _NAME_BYTES = 200
 _BATCH = 10_000
 _DICTIONARY = 1_000
 """Columns with more different values are written plainly: numbers seldom repeat, and trying takes half of the time."""
-
-
-def layout_of(job_id: str, spec: RollupJobSpec) -> Layout:
-    """Return what the documents of a job have in common."""
-    date, histogram, terms = spec.groups.date_histogram, spec.groups.histogram, spec.groups.terms
-    return Layout(
-        job_id=job_id,
-        date_field=date.field,
-        interval=date.fixed_interval or date.calendar_interval or "",
-        time_zone=date.time_zone,
-        histogram_fields=tuple(histogram.fields) if histogram else (),
-        histogram_interval=histogram.interval if histogram else None,
-        terms_fields=tuple(terms.fields) if terms else (),
-        metrics=tuple((m.field, tuple(m.metrics)) for m in spec.metrics),
-    )
 
 
 def export_path(folder: Path, rollup_index: str, job_id: str) -> Path:

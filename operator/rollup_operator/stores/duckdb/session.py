@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from rollup_operator.indexer.bounds import Bounds
+from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores import identity
@@ -174,7 +175,7 @@ class DuckDBSession:
 
     async def publish(self, claim: Claim) -> None:
         """Export the result as Parquet, unless the file is there and nothing has changed since. Raises Fenced."""
-        layout = export.layout_of(self._config.job_id, self._config.spec)
+        layout = layout_of(self._config.job_id, self._config.spec)
         folder = self._database.folder
         path = export.export_path(folder, *claim.key)
 

@@ -1,0 +1,126 @@
+"""The quick encoder against the one text that says what a document is."""
+
+import json
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from rollup_operator.indexer.documents import document
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.stores.opensearch.encoder import Batch, Encoder
+from rollup_operator.stores.opensearch.query import Query
+
+EPOCH = 1764020000
+METRICS = [
+    {"field": "load%", "metrics": ["min", "max", "sum", "avg", "value_count"]},
+    {"field": 'te"mp', "metrics": ["avg"]},
+    {"field": "só", "metrics": ["max"]},
+    {"field": "n", "metrics": ["value_count"]},
+    {"field": "o", "metrics": ["avg", "value_count"]},
+]
+SPEC = RollupJobSpec.model_validate(
+    {
+        "indexPattern": "events-*",
+        "rollupIndex": "out",
+        "cron": "0 * * * * ?",
+        "groups": {
+            "dateHistogram": {"field": "ts", "calendarInterval": "1h", "timeZone": "Europe/Berlin"},
+            "histogram": {"fields": ["size"], "interval": 10},
+            "terms": {"fields": ["a host", "node"]},
+        },
+        "metrics": METRICS,
+    }
+)
+JOB = 'sens"or %s'
+QUERY = Query.of(JOB, SPEC)
+
+doubles = st.floats(allow_nan=False, allow_infinity=False)
+huge = st.sampled_from([1e308, -1e308, 5e-324, -0.0, 0.0, 1e16, 1e-7, 9007199254740993.0])
+terms = st.one_of(
+    st.none(), st.text(), st.integers(-(2**63), 2**63 - 1), doubles, huge, st.sampled_from([0, 1, 1.0, -0.0, 0.0, "1"])
+)
+Numbers = tuple[int, float | None, float | None, float | str]
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Numbers:
+    """Count, min, max, sum of a bucket; nothing where the count is 0; a sum too large for a double comes as a text."""
+    if (count := draw(st.integers(0, 10**12))) == 0 or draw(st.booleans()):
+        return 0, None, None, 0.0
+    value = st.one_of(doubles, huge)
+    return count, draw(value), draw(value), draw(st.one_of(value, st.sampled_from(["Infinity", "-Infinity", "NaN"])))
+
+
+buckets = st.tuples(
+    st.integers(-(10**9), 10**14), st.one_of(st.none(), doubles, huge), terms, terms, st.integers(1, 10**12),
+    st.lists(numbers(), min_size=5, max_size=5),
+)  # fmt: skip
+
+
+def answered(row: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the bucket as a cluster writes it."""
+    time, size, host, node, rows, of = row
+    (n, low, high, total), (n1, _, _, total1), (_, _, high2, _), (n3, *_), (n4, _, _, total4) = of
+    return {
+        "key": {"0": time, "1": size, "2": host, "3": node},
+        "doc_count": rows,
+        "m0": {"count": n, "min": low, "max": high, "avg": None, "sum": total},
+        "m1": {"count": n1, "min": None, "max": None, "avg": None, "sum": total1},
+        "m2": {"value": high2},
+        "m3": {"value": n3},
+        "m4": {"count": n4, "min": None, "max": None, "avg": None, "sum": total4},
+    }
+
+
+def expected(row: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
+    time, size, host, node, rows, of = row
+    (n, low, high, total), (n1, _, _, total1), (_, _, high2, _), (n3, *_), (n4, _, _, total4) = of
+    total, total1, total4 = (None if isinstance(t, str) else t for t in (total, total1, total4))
+    values = {
+        "load%.min.value": low, "load%.max.value": high, "load%.sum.value": total, "load%.avg.value": total,
+        "load%.avg._count": n, "load%.value_count.value": n, 'te"mp.avg.value': total1, 'te"mp.avg._count': n1,
+        "só.max.value": high2, "n.value_count.value": n3, "o.avg.value": total4, "o.avg._count": n4,
+        "o.value_count.value": n4,
+    }  # fmt: skip
+    return document(QUERY.layout, [time, size, host, node], rows, values)
+
+
+def read(batch: Batch) -> list[tuple[str, dict[str, Any]]]:
+    """Return ids and documents of a batch, its actions checked."""
+    found = []
+    for identity, item in zip(batch.ids, batch.items, strict=True):
+        action, source, nothing = item.split(b"\n")
+        assert nothing == b""
+        assert json.loads(action) == {"index": {"_id": identity, "version": EPOCH, "version_type": "external_gte"}}
+        pairs = json.loads(source, object_pairs_hook=lambda pairs: pairs)
+        assert len(dict(pairs)) == len(pairs)
+        found.append((identity, dict(pairs)))
+    assert batch.size == sum(map(len, batch.items))
+    return found
+
+
+def exactly(documents: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Tell 1 from 1.0, and 0.0 from -0.0."""
+    return [(identity, sorted((k, repr(v)) for k, v in source.items())) for identity, source in documents]
+
+
+@given(st.lists(buckets, max_size=12))
+@example([(0, 0.0, 1, -0.0, 1, [(0, None, None, 0.0)] * 5), (0, -0.0, 1.0, 0.0, 1, [(0, None, None, 0.0)] * 5)])
+@settings(deadline=None)
+def test_the_quick_way_makes_the_same_documents(rows: list[tuple[Any, ...]]) -> None:
+    encoder = Encoder(QUERY, EPOCH)
+    whole = read(encoder.encode([answered(row) for row in rows]))
+    assert exactly(whole) == exactly([expected(row) for row in rows])
+    parts = [encoder.encode([answered(row)]) for row in rows]
+    assert exactly(read(Batch.join(parts))) == exactly(whole)
+
+
+def test_more_values_than_are_remembered_are_told_apart() -> None:
+    encoder = Encoder(QUERY, EPOCH)
+    row = (0, 0.0, None, "a", 1, [(0, None, None, 0.0)] * 5)
+    for begin in (0, 30_000, 60_000, 0):
+        rows = [(*row[:2], f"term {i}", *row[3:]) for i in range(begin, begin + 30_000)]
+        batch = encoder.encode([answered(r) for r in rows])
+        assert len(set(batch.ids)) == len(rows)
+        assert [batch.ids[0], batch.ids[-1]] == [expected(rows[0])[0], expected(rows[-1])[0]]
