@@ -1,4 +1,4 @@
-"""How much to read at once: a range of whole buckets that should take a given time. Pure."""
+"""How much to read at once: buckets for a given time, or so many of them as are good for both sides. Pure."""
 
 from dataclasses import dataclass, replace
 
@@ -9,6 +9,13 @@ ROWS_PER_SECOND = 20_000_000
 
 _GROW, _SHRINK = 4.0, 1 / 8
 _NOTHING_S = 0.001
+
+PAGE_BYTES = 8 * 2**20
+"""What a page of documents may come to, as far as one can tell beforehand."""
+
+_PATIENCE = 32
+_FORGET = 0.9
+"""How quickly small buckets make large ones forgotten, page by page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +49,44 @@ class Pager:
         if read_ms < self.span_ms / 2 and factor > 1:
             return self
         return replace(self, span_ms=max(1.0, read_ms * factor))
+
+
+@dataclass(slots=True)
+class PageSize:
+    """How many buckets to ask for at once: `limit`, or fewer where a cluster cannot bear so many or they are large."""
+
+    limit: int
+    size: int
+    """What the cluster bears, as far as is known."""
+    bucket_bytes: float
+    """What a bucket comes to once it is a document."""
+    aim_bytes: int = PAGE_BYTES
+    _patience: int = 1
+    """So many good pages make the next one larger; doubled with each failure."""
+    _good: int = 0
+
+    @classmethod
+    def begin(cls, limit: int, hint: float | None, bucket_bytes: float) -> "PageSize":
+        """Go on from what was learned (`hint`, in buckets), else from the limit."""
+        size = limit if hint is None or not hint >= 1 else min(limit, int(hint))
+        return cls(limit, size, bucket_bytes)
+
+    def ask(self) -> int:
+        """Return how many buckets to ask for."""
+        return max(1, min(self.size, self.limit, int(self.aim_bytes / max(1.0, self.bucket_bytes))))
+
+    def failed(self, asked: int) -> None:
+        """Halve after a page of `asked` buckets was too much; once, however many of them were asked for at a time."""
+        self.size = max(1, min(self.size, asked // 2))
+        self._good, self._patience = 0, min(_PATIENCE, self._patience * 2)
+
+    def succeeded(self, asked: int, buckets: int, size_bytes: int) -> None:
+        """Learn from a page of `asked` buckets of which `buckets` came, `size_bytes` in all as documents."""
+        if buckets:
+            self.bucket_bytes = max(size_bytes / buckets, self.bucket_bytes * _FORGET)
+        if asked < self.size or self.size == self.limit:
+            return
+        self._good += 1
+        if self._good >= self._patience:
+            self._good = 0
+            self.size = min(self.limit, self.size + max(1, self.size // 4))

@@ -18,9 +18,11 @@ from rollup_operator.indexer.documents import SEED, VERSION, KeyValue, key_bytes
 from rollup_operator.stores.opensearch.query import Query
 
 _HASH = struct.Struct(">QQxx").pack
-"""Two bytes more, so that all ids can be turned into text at once: 18 bytes make 24 letters, of which 22 are the id's."""
+"""Two bytes more, so that all ids can be turned into text at once: 18 bytes make 24 letters, 22 of them the id's."""
 _LETTERS, _ID = 24, 22
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_FILLED = 12
+"""Bytes that a place of the template is filled with, about."""
 _REMEMBERED = 50_000
 """Group values kept as text, at most."""
 
@@ -57,6 +59,8 @@ class Encoder:
         self._job = layout.job_id.encode()
         self._metrics = [(field, metric) for field, metrics in layout.metrics for metric in metrics]
         self._template, self._columns = _template(query, epoch)
+        self.bucket_bytes = len(self._template) + _ID + _FILLED * len(self._columns)
+        """About what a document comes to, before any was made."""
         self._known: dict[KeyValue, tuple[bytes, bytes]] = {}
 
     def encode(self, buckets: Sequence[Bucket]) -> Batch:

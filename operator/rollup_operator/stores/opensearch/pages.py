@@ -1,0 +1,230 @@
+"""Reads a job's pages in the order of their keys, some of them before they are asked for.
+
+While a page is written the next ones are read: as many as the job's parallelism says, so that no more than that and the
+one being written are held. A search that is too much for the cluster is made again, for half as much and later.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from rollup_operator.indexer.bounds import Bounds
+from rollup_operator.indexer.pager import PageSize
+from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceNotFound
+from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
+from rollup_operator.stores.opensearch.errors import Missing, Overloaded, Unanswered
+from rollup_operator.stores.opensearch.query import ROLLUP, SEARCH, Query, time_of
+from rollup_operator.stores.opensearch.stretches import Line, Stretch
+
+TRIES = 8
+"""How often a search is made that the cluster has no room for; 10 s or so in all."""
+_CUTS = 3
+"""How often a search is made whose answer is lost."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+
+_PIECE = 1000
+"""Buckets made into documents at a stroke: 2 ms, in which nothing else happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before a request is made again."""
+
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: Callable[[], float] = random.random
+
+    async def wait(self, failures: int) -> None:
+        """Wait, the longer the more failures there were, and never exactly as long as others."""
+        await self.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**failures) * (0.5 + self.chance() / 2))
+
+
+class Pages:
+    """The pages of one run, from a position up to a bound."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: JobConfig,
+        *,
+        epoch: int,
+        opaque_id: str,
+        first: int,
+        bound_ms: int,
+        source: Source | None = None,
+        page_size: float | None = None,
+        backoff: Backoff = Backoff(),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`first`: where to begin while there is no position. `page_size`: what was learned last time, in buckets."""
+        self._cluster, self._config, self._opaque_id = cluster, config, opaque_id
+        self._first, self._bound = first, bound_ms
+        self._last_ms = source.last_ms if source is not None else None
+        self._backoff, self._clock = backoff, clock
+        self._bounds = Bounds.of(config.spec.groups.date_histogram)
+        self._query = Query.of(config.job_id, config.spec)
+        self._encoder = Encoder(self._query, epoch)
+        self._size = PageSize.begin(config.spec.page_size, page_size, self._encoder.bucket_bytes)
+        self._tasks: dict[Stretch, asyncio.Task[Page | None]] = {}
+        self._line: Line | None = None
+        self._handed: Position | None = None
+        self.unclean = False
+        """A search was given up or its answer lost: the cluster may still be at it."""
+
+    @property
+    def page_size(self) -> int:
+        """What is known of how many buckets the cluster bears."""
+        return self._size.size
+
+    async def next(self, position: Position | None) -> Page:
+        """Return the page after `position`, in key order, and read on behind it.
+
+        Raises SourceNotFound, and what `Cluster.call` raises when trying again has not helped. Cancelled, it ends all
+        reading first.
+        """
+        if self._line is None or position != self._handed:
+            await self.close()
+            key = self._query.key(position) if position is not None else None
+            begin = time_of(key) if key is not None else self._first
+            parallelism = self._config.spec.parallelism
+            self._line = Line(self._bounds, begin, key, self._bound, self._last_ms, parallelism)
+            self._handed = position
+        line, began = self._line, self._clock()
+        while True:
+            self._fill(line)
+            if not line.stretches:
+                return Page(0, 0, None, exhausted=True, took_s=self._clock() - began)
+            stretch = line.stretches[0]
+            page = await self._finished(self._tasks[stretch])
+            self._tasks.pop(stretch, None)
+            if page is None:
+                continue
+            line.stretches.remove(stretch)
+            self._fill(line)
+            self._handed = page.last_key
+            return replace(page, exhausted=line.ended)
+
+    def started(self) -> list[Page]:
+        """Return the pages that follow the one handed out last, as far as they are read, in order.
+
+        They will be handed out all the same, with the same `handle`.
+        """
+        pages: list[Page] = []
+        for stretch in self._line.stretches if self._line is not None else ():
+            task = self._tasks.get(stretch)
+            if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+                break
+            if (page := task.result()) is not None:
+                pages.append(page)
+        return pages[: self._config.spec.parallelism - 1]
+
+    async def close(self) -> None:
+        """End all reading and wait until it has ended, however often this is cancelled. `next` may begin anew."""
+        tasks, self._tasks, self._line = set(self._tasks.values()), {}, None
+        cancelled = False
+        for task in tasks:
+            task.cancel()
+        while waiting := {task for task in tasks if not task.done()}:
+            try:
+                await asyncio.wait(waiting)
+            except asyncio.CancelledError:
+                cancelled = True
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _finished(self, task: asyncio.Task[Page | None]) -> Page | None:
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        return task.result()
+
+    def _fill(self, line: Line) -> None:
+        """Start as many searches as may be held pages of."""
+        while sum(s.started for s in line.stretches) < self._config.spec.parallelism:
+            if (stretch := line.start(self._size.ask())) is None:
+                return
+            self._tasks[stretch] = asyncio.get_running_loop().create_task(self._read(line, stretch))
+
+    async def _read(self, line: Line, stretch: Stretch) -> Page | None:
+        """Read a page of a stretch; None: there is no bucket in it."""
+        began = self._clock()
+        buckets, asked = await self._search(stretch)
+        took = self._clock() - began
+        key = buckets[-1]["key"] if buckets else None
+        rest = (time_of(key), key) if key is not None and len(buckets) >= asked else None
+        line.found(stretch, len(buckets), rest)
+        self._fill(line)  # the cluster goes on reading while these are made into documents
+        if key is None:
+            self._tasks.pop(stretch, None)
+            return None
+        batch = await self._encode(buckets)
+        self._size.succeeded(asked, len(buckets), batch.size)
+        rows = sum(bucket["doc_count"] for bucket in buckets)
+        return Page(len(buckets), rows, self._query.position(key), exhausted=False, took_s=took, handle=batch)
+
+    async def _encode(self, buckets: list[Bucket]) -> Batch:
+        parts = []
+        for i in range(0, len(buckets), _PIECE):
+            parts.append(self._encoder.encode(buckets[i : i + _PIECE]))
+            await asyncio.sleep(0)
+        return Batch.join(parts)
+
+    async def _search(self, stretch: Stretch) -> tuple[list[Bucket], int]:
+        """Return the first buckets of a stretch, and how many were asked for."""
+        pattern, failures, lost = self._config.spec.index_pattern, 0, 0
+        doing = f"reading {pattern} from {_minute(stretch.begin)}"
+        while True:
+            asked = self._size.ask()
+            try:
+                return _buckets(await self._call(stretch, asked, doing), doing), asked
+            except Overloaded:
+                self._size.failed(asked)
+                failures += 1
+                if failures == TRIES:
+                    raise
+            except Unanswered:
+                lost += 1
+                if lost == _CUTS:
+                    raise
+            except Missing as e:
+                raise SourceNotFound(f"spec.indexPattern {pattern!r}: {e}: create it, and the job goes on") from e
+            await self._backoff.wait(failures + lost - 1)
+
+    async def _call(self, stretch: Stretch, size: int, doing: str) -> Any:
+        body = self._query.search(stretch.begin, stretch.end, stretch.after, size)
+        path = f"/{name(self._config.spec.index_pattern)}/_search"
+        try:
+            return await self._cluster.call(
+                "POST", path, doing=doing, params=SEARCH, body=body, opaque_id=self._opaque_id
+            )
+        except Unanswered as e:
+            self.unclean |= e.sent
+            raise
+        except asyncio.CancelledError:
+            self.unclean = True
+            raise
+
+
+def _buckets(answer: Mapping[str, Any], doing: str) -> list[Bucket]:
+    """Return an answer's buckets. Raises Overloaded where it does not cover all shards."""
+    shards = answer["_shards"]
+    if answer["timed_out"] or shards["failed"]:
+        text = f"{doing}: the answer lacks {shards['failed']} of {shards['total']} shards, or the time was up"
+        raise Overloaded(text, status=200, kind="partial")
+    if "aggregations" not in answer:  # no shard at all
+        return []
+    buckets: list[Bucket] = answer["aggregations"][ROLLUP]["buckets"]
+    return buckets
+
+
+def _minute(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")

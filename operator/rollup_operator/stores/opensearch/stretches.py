@@ -1,0 +1,101 @@
+"""Which stretches of time to search, in which order, and what is left of each. Pure.
+
+A search looks at whole buckets of a stretch only, so that one page costs what is in it even where the cluster cannot
+stop early. A stretch is cut to hold about a page. What a page did not hold of its stretch is searched next, before any
+later stretch is handed on: so pages come in the order of their keys, however many are read side by side.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rollup_operator.indexer.bounds import Bounds
+
+Key = Mapping[str, Any]
+
+_SIDE_BY_SIDE = 0.9
+"""Pages per stretch where several are read at once: a stretch that holds more than a page makes the later ones wait."""
+_ALONE = 3.0
+"""Pages per stretch otherwise: what is left of it is cut anew, so only a guess far too short costs a search."""
+_GROW = 2.0
+_NOTHING = 8.0
+"""How much longer the next stretch is after one without a bucket."""
+
+
+@dataclass(eq=False, slots=True)
+class Stretch:
+    """The buckets of [begin, end) after the key `after`."""
+
+    begin: int
+    end: int
+    after: Key | None
+    started: bool = False
+
+
+@dataclass
+class Line:
+    """The stretches of a run that are begun and not handed on yet, in order, and behind them what is not cut yet."""
+
+    bounds: Bounds
+    begin: int
+    after: Key | None
+    bound: int
+    last_ms: int | None
+    """Time of the last document, as far as known; behind it nothing is worth a stretch of its own."""
+    parallelism: int = 1
+    stretches: list[Stretch] = field(default_factory=list)
+    _uncut: bool = True
+    """From `begin`, after `after`, to the bound."""
+    _bucket_ms: float | None = None
+    """Time of the source that one bucket takes up."""
+
+    def __post_init__(self) -> None:
+        self._uncut = self.begin < self.bound
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to hand on."""
+        return not self.stretches and not self._uncut
+
+    def start(self, size: int) -> Stretch | None:
+        """Return the first stretch that is not started, one of about `size` buckets where it must be cut; or None."""
+        waiting = next((s for s in self.stretches if not s.started), None)
+        if waiting is None and self._uncut:
+            waiting = Stretch(self.begin, self._end(size), self.after)
+            self.stretches.append(waiting)
+            self.begin, self.after = waiting.end, None
+            self._uncut = waiting.end < self.bound
+        if waiting is not None:
+            waiting.started = True
+        return waiting
+
+    def found(self, stretch: Stretch, buckets: int, rest: tuple[int, Key] | None) -> None:
+        """Take note of what a search came to. `rest`: time and key of its last bucket where it may not be the end."""
+        self._learn(stretch, buckets, rest)
+        if not buckets:
+            self.stretches.remove(stretch)
+        elif rest is not None:
+            i = self.stretches.index(stretch)
+            if i == len(self.stretches) - 1:
+                self.begin, self.after, self._uncut = *rest, True
+            else:
+                self.stretches.insert(i + 1, Stretch(rest[0], stretch.end, rest[1]))
+
+    def _end(self, size: int) -> int:
+        if self._bucket_ms is None or self.last_ms is None:
+            return self.bound
+        pages = _SIDE_BY_SIDE if self.parallelism > 1 else _ALONE
+        reach = self.begin + self._bucket_ms * size * pages
+        if reach > min(self.last_ms, self.bound):
+            return self.bound
+        end = self.bounds.round_down(int(reach))
+        return min(self.bound, end if end > self.begin else self.bounds.next_edge(self.begin))
+
+    def _learn(self, stretch: Stretch, buckets: int, rest: tuple[int, Key] | None) -> None:
+        end = rest[0] if rest is not None else min(stretch.end, (self.last_ms or self.bound) + 1)
+        took = max(1, end - stretch.begin)
+        if buckets:
+            new = took / buckets
+            self._bucket_ms = new if self._bucket_ms is None else min(new, self._bucket_ms * _GROW)
+        elif self._bucket_ms is not None:
+            self._bucket_ms *= _NOTHING

@@ -1,0 +1,107 @@
+"""Pages read from a real cluster, and rows for it."""
+
+import json
+import random
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from rollup_operator.stores.base import JobConfig, Page, Source
+from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.encoder import Batch
+from rollup_operator.stores.opensearch.pages import Pages
+from support.embedded import Row
+from support.store_http import StoreHttp
+
+Documents = dict[str, dict[str, Any]]
+
+EPOCH = 7
+FIELDS = {"ts": "date", "value": "double", "term": "keyword", "size": "long"}
+
+
+@asynccontextmanager
+async def connected(*urls: str, timeout: float = 30.0) -> AsyncIterator[Cluster]:
+    """The client of the cluster behind these URLs."""
+
+    async def make_session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    cluster = Cluster(urls, make_session, timeout=timeout)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+def pages_of(
+    cluster: Cluster, job: JobConfig, bound_ms: int, *, first: int = 0, source: Source | None = None, **more: Any
+) -> Pages:
+    """The pages of a run of `job`."""
+    own: dict[str, Any] = {"epoch": EPOCH, "opaque_id": f"rollup/{job.owner.uid}/{EPOCH}", **more}
+    return Pages(cluster, job, first=first, bound_ms=bound_ms, source=source, **own)
+
+
+async def each(pages: Pages) -> AsyncIterator[Page]:
+    """All pages to the end, in order."""
+    position = None
+    while True:
+        page = await pages.next(position)
+        if page.buckets:
+            yield page
+            position = page.last_key
+        if page.exhausted:
+            return
+
+
+async def documents_of(pages: Pages) -> Documents:
+    """All documents by id, each read once."""
+    found: Documents = {}
+    last = None
+    async for page in each(pages):
+        assert isinstance(page.handle, Batch)
+        made = dict(documents(page.handle))
+        assert len(made) == page.buckets
+        assert not found.keys() & made.keys()
+        found |= made
+        assert last is None or last != page.last_key
+        last = page.last_key
+    return found
+
+
+def documents(batch: Batch) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Ids and sources of a batch."""
+    for identity, item in zip(batch.ids, batch.items, strict=True):
+        yield identity, json.loads(item.split(b"\n")[1])
+
+
+def load(node: StoreHttp, index: str, rows: Iterable[Row], **fields: Any) -> None:
+    """Make an index of these rows; what is None is missing."""
+    node.create(index, FIELDS | fields)
+    names = ("ts", "value", "term", "size")
+    node.load(index, ({k: v for k, v in zip(names, row, strict=True) if v is not None} for row in rows))
+
+
+def some_rows(count: int, start: int, span: int, seed: int = 1) -> list[Row]:
+    """Rows with everything that real data has: skew, what is missing, negative and huge numbers, odd texts."""
+    chance = random.Random(seed)
+
+    def maybe(value: Any, share: float = 0.1) -> Any:
+        return None if chance.random() < share else value
+
+    def number() -> float:
+        kind = chance.randrange(6)
+        if kind == 0:
+            return chance.uniform(-9, 9) * 10.0 ** chance.randrange(-300, 290)
+        return float(chance.randrange(-100, 100)) if kind == 1 else chance.gauss(20, 5)
+
+    return [
+        (
+            maybe(start + int(span * chance.random() ** 3), 0.01),
+            maybe(number()),
+            maybe(chance.choice(["a", "a", "a", "b", "it's", 'q"uote\\', "ünï\tcode\U0001f600", ", null"])),
+            maybe(chance.randrange(-25, 60)),
+        )
+        for _ in range(count)
+    ]
