@@ -14,11 +14,12 @@ from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import PageSize
-from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceNotFound
-from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.base import JobConfig, Page, Position, Source
+from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
-from rollup_operator.stores.opensearch.errors import Missing, Overloaded, Unanswered
-from rollup_operator.stores.opensearch.query import ROLLUP, SEARCH, Query, time_of
+from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
+from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
+from rollup_operator.stores.opensearch.sources import search
 from rollup_operator.stores.opensearch.stretches import Line, Stretch
 
 TRIES = 8
@@ -83,8 +84,8 @@ class Pages:
     async def next(self, position: Position | None) -> Page:
         """Return the page after `position`, in key order, and read on behind it.
 
-        Raises SourceNotFound, and what `Cluster.call` raises when trying again has not helped. Cancelled, it ends all
-        reading first.
+        Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises when trying again has not helped.
+        Cancelled, it ends all reading first.
         """
         if self._line is None or position != self._handed:
             await self.close()
@@ -180,12 +181,12 @@ class Pages:
 
     async def _search(self, stretch: Stretch) -> tuple[list[Bucket], int]:
         """Return the first buckets of a stretch, and how many were asked for."""
-        pattern, failures, lost = self._config.spec.index_pattern, 0, 0
-        doing = f"reading {pattern} from {_minute(stretch.begin)}"
+        doing = f"reading {self._config.spec.index_pattern} from {_minute(stretch.begin)}"
+        failures = lost = 0
         while True:
             asked = self._size.ask()
             try:
-                return _buckets(await self._call(stretch, asked, doing), doing), asked
+                return _buckets(await self._call(stretch, asked, doing)), asked
             except Overloaded:
                 self._size.failed(asked)
                 failures += 1
@@ -195,17 +196,13 @@ class Pages:
                 lost += 1
                 if lost == _CUTS:
                     raise
-            except Missing as e:
-                raise SourceNotFound(f"spec.indexPattern {pattern!r}: {e}: create it, and the job goes on") from e
             await self._backoff.wait(failures + lost - 1)
 
     async def _call(self, stretch: Stretch, size: int, doing: str) -> Any:
         body = self._query.search(stretch.begin, stretch.end, stretch.after, size)
-        path = f"/{name(self._config.spec.index_pattern)}/_search"
+        pattern = self._config.spec.index_pattern
         try:
-            return await self._cluster.call(
-                "POST", path, doing=doing, params=SEARCH, body=body, opaque_id=self._opaque_id
-            )
+            return await search(self._cluster, pattern, body, doing=doing, opaque_id=self._opaque_id)
         except Unanswered as e:
             self.unclean |= e.sent
             raise
@@ -214,12 +211,7 @@ class Pages:
             raise
 
 
-def _buckets(answer: Mapping[str, Any], doing: str) -> list[Bucket]:
-    """Return an answer's buckets. Raises Overloaded where it does not cover all shards."""
-    shards = answer["_shards"]
-    if answer["timed_out"] or shards["failed"]:
-        text = f"{doing}: the answer lacks {shards['failed']} of {shards['total']} shards, or the time was up"
-        raise Overloaded(text, status=200, kind="partial")
+def _buckets(answer: Mapping[str, Any]) -> list[Bucket]:
     if "aggregations" not in answer:  # no shard at all
         return []
     buckets: list[Bucket] = answer["aggregations"][ROLLUP]["buckets"]

@@ -26,9 +26,6 @@ _PARTS = {
 _ALONE = {"min": "min", "max": "max", "sum": "sum", "count": "value_count"}
 """The aggregation that gives one part only."""
 
-SEARCH = {"allow_partial_search_results": "false", "request_cache": "false"}
-"""Parameters of every search: an answer without some of the shards is none, and no page is asked for twice."""
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
