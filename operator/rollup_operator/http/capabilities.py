@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rollup_operator.http import job_errors
-from rollup_operator.http.presentation import configuration
 from rollup_operator.http.versions import Dialect
+from rollup_operator.model.configuration import configuration
 
 EVERYTHING = frozenset({"", "_all", "*"})
 """Names that mean every index."""
@@ -68,7 +68,7 @@ def _grouped(jobs: Iterable[Described], keys: Iterable[str], dialect: Dialect) -
 
 
 def _capabilities(job: Described, dialect: Dialect) -> dict[str, Any]:
-    config = configuration(job.job_id, job.spec, dialect)
+    config = configuration(job.job_id, job.spec, legacy_interval=dialect.shows_legacy_interval)
     fields: dict[str, list[dict[str, Any]]] = {}
 
     def add(field: str, agg: str, **more: Any) -> None:

@@ -1,0 +1,65 @@
+"""A job's spec as Elasticsearch's configuration of a rollup job. Pure.
+
+It reads the raw spec, so that a job whose spec cannot be used is shown too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rollup_operator.model.job import RollupJobSpec
+
+CREATION_TIMEOUT = "20s"
+"""What Elasticsearch shows as `timeout` of a job that was created without one."""
+
+_PAGE_SIZE: int = RollupJobSpec.model_fields["page_size"].default
+
+
+def configuration(
+    job_id: str, spec: Mapping[str, Any], *, legacy_interval: bool = False, timeout: str | None = None
+) -> dict[str, Any]:
+    """Return a job's configuration from its spec, with Elasticsearch's defaults filled in.
+
+    `legacy_interval`: the interval's kind is not told, as before Elasticsearch 7.2.
+    """
+    return {
+        "id": job_id,
+        "index_pattern": spec.get("indexPattern", ""),
+        "rollup_index": spec.get("rollupIndex", ""),
+        "cron": spec.get("cron", ""),
+        "groups": _groups(_mapping(spec.get("groups")), legacy_interval),
+        "metrics": [
+            {"field": m.get("field", ""), "metrics": _list(m.get("metrics"))}
+            for m in _list(spec.get("metrics"))
+            if isinstance(m, Mapping)
+        ],
+        "timeout": timeout or CREATION_TIMEOUT,
+        "page_size": spec.get("pageSize", _PAGE_SIZE),
+    }
+
+
+def _groups(groups: Mapping[str, Any], legacy: bool) -> dict[str, Any]:
+    given = _mapping(groups.get("dateHistogram"))
+    date: dict[str, Any] = {}
+    for ours, theirs in (
+        ("fixedInterval", "interval" if legacy else "fixed_interval"),
+        ("calendarInterval", "interval" if legacy else "calendar_interval"),
+        ("field", "field"),
+        ("delay", "delay"),
+    ):
+        if given.get(ours) is not None:
+            date[theirs] = given[ours]
+    date["time_zone"] = given.get("timeZone") or "UTC"
+    shown: dict[str, Any] = {"date_histogram": date}
+    if histogram := _mapping(groups.get("histogram")):
+        shown["histogram"] = {"interval": histogram.get("interval"), "fields": _list(histogram.get("fields"))}
+    if terms := _mapping(groups.get("terms")):
+        shown["terms"] = {"fields": _list(terms.get("fields"))}
+    return shown
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
