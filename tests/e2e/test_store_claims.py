@@ -10,7 +10,7 @@ import pytest
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Fenced, IdentityConflict, StoreUnavailable
-from rollup_operator.stores.opensearch import claims
+from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import Unanswered
 from rollup_operator.stores.opensearch.records import Record
@@ -136,15 +136,15 @@ async def test_a_claim_or_release_whose_answer_was_lost_is_carried_out(cluster: 
 
 async def test_claims_that_were_removed_are_made_anew_by_a_claim_only(cluster: Cluster, opensearch: StoreHttp) -> None:
     record = await taken(cluster, of := job())
-    opensearch.delete(claims.INDEX)
+    opensearch.delete(records.INDEX)
     with pytest.raises(Fenced, match="gone"):
         await claims.commit(cluster, record, replace(record.claim, position=POSITION))
     assert await claims.release(cluster, record) is None
-    assert not opensearch.exists(claims.ALIAS)
+    assert not opensearch.exists(records.ALIAS)
     assert await claims.held(cluster) == [] == await claims.known(cluster)
     again = await taken(cluster, of)
     assert again.claim.epoch >= record.claim.epoch  # by the time of the day, not from 1 on
-    opensearch.call("POST", "/_aliases", {"actions": [{"remove": {"index": claims.INDEX, "alias": claims.ALIAS}}]})
+    opensearch.call("POST", "/_aliases", {"actions": [{"remove": {"index": records.INDEX, "alias": records.ALIAS}}]})
     assert (await taken(cluster, of)).claim.epoch == again.claim.epoch + 1
 
 

@@ -21,14 +21,11 @@ from rollup_operator.stores.base import (
     StoreUnavailable,
 )
 from rollup_operator.stores.opensearch import gate, records, target
-from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.errors import Conflict, Missing, Overloaded, Refused, Unanswered
-from rollup_operator.stores.opensearch.quiet import OF_THE_STORE, opaque_id, quiet
-from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.quiet import opaque_id, quiet
+from rollup_operator.stores.opensearch.records import ALIAS, INDEX, Record
 from rollup_operator.stores.opensearch.retry import Patience
-
-ALIAS = "rollup-operator-claims"
-INDEX = f"{ALIAS}-1"
 
 _SHARD_SECONDS = 10
 """How long a change waits for the claims' shard where that is not there."""
@@ -41,7 +38,7 @@ _LISTED_AT_ONCE = 500
 
 
 async def look(
-    cluster: Cluster, key: tuple[str, str], *, opaque_id: str = OF_THE_STORE, patience: Patience | None = None
+    cluster: Cluster, key: tuple[str, str], *, opaque_id: str = OPAQUE_ID, patience: Patience | None = None
 ) -> Record | None:
     """Return a job's record as it is now, seen or not by searches.
 
@@ -114,7 +111,7 @@ async def _try(
     now: Callable[[], float],
 ) -> Record | None:
     """Take the claim unless its record is no longer as `seen`. None: look again."""
-    wanted = records.first(config, holder, now()) if seen is None else records.next_epoch(seen, config, holder)
+    wanted = records.first(config, holder, now()) if seen is None else records.next_epoch(seen, config, holder, now())
     try:
         try:
             return await _put(cluster, wanted)
@@ -274,7 +271,7 @@ async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
 async def _all(cluster: Cluster, query: Mapping[str, Any], without: list[str]) -> AsyncIterator[Record]:
     doing = "listing claims"
     try:
-        refreshed = await cluster.call("POST", f"/{ALIAS}/_refresh", doing=doing, opaque_id=OF_THE_STORE)
+        refreshed = await cluster.call("POST", f"/{ALIAS}/_refresh", doing=doing)
         if refreshed["_shards"]["failed"]:
             raise StoreUnavailable(f"{doing}: not all of them can be seen now")
         after: list[str] | None = None
@@ -292,7 +289,6 @@ async def _all(cluster: Cluster, query: Mapping[str, Any], without: list[str]) -
                 doing=doing,
                 params={"allow_partial_search_results": "false"},
                 body=body,
-                opaque_id=OF_THE_STORE,
             )
             hits = answer["hits"]["hits"]
             for hit in hits:

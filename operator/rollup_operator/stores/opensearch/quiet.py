@@ -11,9 +11,6 @@ from typing import Any
 from rollup_operator.stores.base import StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster
 
-OF_THE_STORE = "rollup-operator"
-"""The id of requests that belong to no job's run: health, listings, the task list itself."""
-
 _FIRST, _LONGEST = 0.010, 0.250
 """Seconds between two looks at the task list, growing from the first to the longest."""
 
@@ -41,7 +38,7 @@ async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: 
 
 
 async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
-    answer: Mapping[str, Any] = await cluster.call("GET", "/_tasks", doing=doing, params=_TASKS, opaque_id=OF_THE_STORE)
+    answer: Mapping[str, Any] = await cluster.call("GET", "/_tasks", doing=doing, params=_TASKS)
     failed = [*answer.get("node_failures", ()), *answer.get("task_failures", ())]
     if failed:
         reason = failed[0].get("reason") if isinstance(failed[0], Mapping) else failed[0]

@@ -12,6 +12,10 @@ from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim, JobConfig, Owner
 from rollup_operator.stores.opensearch.quiet import opaque_id
 
+ALIAS = "rollup-operator-claims"
+"""The name under which the records' index is always addressed."""
+INDEX = f"{ALIAS}-1"
+
 _LONGEST_ID = 512
 """Bytes that a document id may have."""
 
@@ -122,23 +126,23 @@ def from_document(hit: Mapping[str, Any]) -> Record:
 
 
 def first(config: JobConfig, holder: str, now_s: float) -> Record:
-    """Return the first record of a job.
-
-    Its epoch is the time, so that a record which was lost does not lead back below the versions of documents that are
-    there already.
-    """
+    """Return the first record of a job."""
     claim = Claim(config.key, holder, int(now_s), None, None, JobStats())
     return Record(claim, config.owner, config.config_hash, _spec(config), runs_without_page=1)
 
 
-def next_epoch(before: Record, config: JobConfig, holder: str) -> Record:
-    """Return the record as it is when the job is claimed under the next epoch."""
+def next_epoch(before: Record, config: JobConfig, holder: str, now_s: float) -> Record:
+    """Return the record as it is when the job is claimed under the next epoch.
+
+    An epoch is the time in seconds, or the next number where that is higher: a record that was lost, or is an old one
+    that came from a backup, does not lead back below the versions of documents that are there already.
+    """
     awaited = before.awaited
     if before.held and before.owner.uid not in awaited:
         awaited = (*awaited, before.owner.uid)
     return replace(
         before,
-        claim=replace(before.claim, holder=holder, epoch=before.claim.epoch + 1),
+        claim=replace(before.claim, holder=holder, epoch=max(before.claim.epoch + 1, int(now_s))),
         owner=config.owner,
         config_hash=config.config_hash,
         spec=_spec(config),

@@ -20,16 +20,15 @@ class Patience:
         self._until = time.monotonic() + seconds
         self._next = _FIRST
 
+    @staticmethod
+    def helps(error: StoreError) -> bool:
+        """Whether the same request can succeed a moment later."""
+        return isinstance(error, StoreUnavailable | Overloaded)
+
     async def pause(self, error: StoreError) -> None:
         """Wait a moment before the next try. Raises `error` where trying again cannot help or took too long."""
-        if not isinstance(error, StoreUnavailable | Overloaded):
-            raise error
-        await self.wait(error)
-
-    async def wait(self, error: StoreError) -> None:
-        """Wait a moment, whatever the error is. Raises it when the time is used up."""
         wait = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
-        if time.monotonic() + wait > self._until:
+        if not self.helps(error) or time.monotonic() + wait > self._until:
             raise error
         self._next = min(self._next * 2, _LONGEST)
         await asyncio.sleep(wait)
