@@ -5,13 +5,31 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import orjson
 
-from rollup_operator.stores.base import JobConfig, Owner
-from rollup_operator.stores.opensearch import claims
+from rollup_operator.indexer.documents import document
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.stores.base import JobConfig, Owner, SourceField
+from rollup_operator.stores.duckdb.export import layout_of
+from rollup_operator.stores.opensearch import bulk, claims
+from rollup_operator.stores.opensearch.bulk import Landed
 from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.writing import prepare
 from support.embedded import config, spec
+from support.rounding import HOUR
 from support.store_http import unique
+
+IsAlive = Callable[[Owner], bool]
+
+FIELDS = {
+    "ts": SourceField(frozenset({"date"})),
+    "size": SourceField(frozenset({"long"})),
+    "term": SourceField(frozenset({"keyword"})),
+    "value": SourceField(frozenset({"double"})),
+}
+"""What the sources of `job` have."""
 
 
 @asynccontextmanager
@@ -40,8 +58,30 @@ def nobody(owner: Owner) -> bool:
     return False
 
 
-async def taken(
-    cluster: Cluster, of: JobConfig, holder: str = "me", is_alive: Callable[[Owner], bool] = nobody
-) -> Record:
+async def taken(cluster: Cluster, of: JobConfig, holder: str = "me", is_alive: IsAlive = nobody) -> Record:
     """Take the job's claim."""
     return await claims.take(cluster, of, holder, is_alive)
+
+
+def batch(record: Record, count: int, *, begin: int = 0, **changes: Any) -> Batch:
+    """So many hourly documents of a job, as a page would hold them. `changes` go over the fields of each."""
+    layout = layout_of(record.claim.key[1], RollupJobSpec.model_validate(record.spec))
+    ids, items = [], []
+    for i in range(begin, begin + count):
+        values = {f"value.{m}.value": float(i) for m in ("min", "max", "sum", "avg")} | {"value.avg._count": 1.0}
+        id_, source = document(layout, (i * HOUR, 10.0, "a"), 1, values)
+        action = {"index": {"_id": id_, "version": record.claim.epoch, "version_type": "external_gte"}}
+        ids.append(id_)
+        items.append(orjson.dumps(action) + b"\n" + orjson.dumps({**source, **changes}) + b"\n")
+    return Batch(tuple(ids), tuple(items), sum(map(len, items)))
+
+
+async def ready(cluster: Cluster, of: JobConfig, holder: str = "me", is_alive: IsAlive = nobody) -> Record:
+    """Take the job's claim and make its rollup index ready."""
+    return await prepare(cluster, of, await taken(cluster, of, holder, is_alive), FIELDS)
+
+
+async def write(cluster: Cluster, record: Record, page: Batch) -> Landed:
+    """Write a page through the record's gate."""
+    assert record.gate is not None
+    return await bulk.write(cluster, record.gate, page, opaque_id=record.opaque_id, doing="writing")

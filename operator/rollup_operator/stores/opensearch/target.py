@@ -1,12 +1,45 @@
-"""The rollup index of a job: whether it stands."""
+"""The rollup index of a job: whether it stands, whether it fits, and the job's entry in it.
 
+It is made when the job has its first documents to write. An index that is there already is used if it is a rollup
+index and its fields fit; what others wrote into it stays.
+"""
+
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import IdentityConflict
+from rollup_operator.stores.base import IdentityConflict, JobConfig, StoreError, StoreUnavailable
+from rollup_operator.stores.identity import config_changed
+from rollup_operator.stores.opensearch import gate, mapping
 from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Missing
+from rollup_operator.stores.opensearch.errors import Missing, Refused
+from rollup_operator.stores.opensearch.lock import ABANDONED_SECONDS, locked
+from rollup_operator.stores.opensearch.records import ALIAS, Record
+
+_SETTINGS = ("uuid", "number_of_replicas", "auto_expand_replicas")
+_FILTER = ",".join(["*.aliases", "*.mappings", *(f"*.settings.index.{name}" for name in _SETTINGS)])
+
+
+class Unfit(StoreError):
+    """The index is not one that the job's documents can go into."""
+
+    reason = Reason.MAPPING_CONFLICT
+    transient = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A rollup index as it is now."""
+
+    uuid: str
+    aliases: frozenset[str]
+    mappings: Mapping[str, Any]
+    replicas: int
+    """The fewest copies of a shard that the cluster keeps of it."""
+    claims_replicas: int
+    """Those of the index of claims."""
 
 
 async def must_stand(cluster: Cluster, key: tuple[str, str], uuid: str | None, *, opaque_id: str) -> None:
@@ -27,6 +60,115 @@ async def must_stand(cluster: Cluster, key: tuple[str, str], uuid: str | None, *
         raise replaced(key)
 
 
+async def look(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None:
+    """Return the rollup index, or None where there is none. Raises Unfit where the name is that of something else."""
+    answer: Mapping[str, Any] = await cluster.call(
+        "GET",
+        f"/{name(index)},{ALIAS}",
+        doing=f"looking at {index}",
+        params={"ignore_unavailable": "true", "filter_path": _FILTER},
+        opaque_id=opaque_id,
+    )
+    claims = [found for found in answer.values() if ALIAS in found.get("aliases", {})]
+    if index not in answer:
+        if len(answer) > len(claims):
+            raise Unfit(f"{index!r} is no index but a name for others: name the index itself in spec.rollupIndex")
+        return None
+    found = answer[index]
+    return Target(
+        uuid=found["settings"]["index"]["uuid"],
+        aliases=frozenset(found.get("aliases", {})),
+        mappings=found.get("mappings", {}),
+        replicas=_replicas(found["settings"]["index"]),
+        claims_replicas=max((_replicas(c["settings"]["index"]) for c in claims), default=0),
+    )
+
+
+async def make(cluster: Cluster, config: JobConfig, record: Record, types: Mapping[str, str]) -> None:
+    """Make the rollup index with the gate of the record's epoch. One that is there already stays as it is."""
+    body = {
+        "settings": mapping.settings(config.spec.rollup_index_settings, config, types),
+        "mappings": mapping.mappings(config, types),
+        "aliases": {gate.gate_name(config.key, record.claim.epoch): {"is_hidden": True}},
+    }
+    index = config.spec.rollup_index
+    try:
+        await cluster.call(
+            "PUT", f"/{name(index)}", doing=f"making rollup index {index}", body=body, opaque_id=record.opaque_id
+        )
+    except Refused as e:
+        if e.kind != "resource_already_exists_exception":
+            raise
+
+
+def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[str, str]) -> None:
+    """Raise Unfit or IdentityConflict where the job's documents may not go into the index."""
+    index = config.spec.rollup_index
+    if record.target not in (None, found.uuid):
+        raise replaced(config.key)
+    entries = mapping.entries(found.mappings)
+    if entries is None:
+        what = "rollup meta key [_rollup]" if "_meta" in found.mappings else "_meta key"
+        raise Unfit(
+            "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
+            f"{what} in mapping of rollup index [{index}] but not found): set another spec.rollupIndex"
+        )
+    there = entries.get(config.job_id)
+    if record.target is None and there is not None and not mapping.same_documents(there, mapping.entry(config)):
+        raise config_changed(config.key)
+    if wrong := mapping.unlike(found.mappings, types):
+        field, kind = next(iter(wrong.items()))
+        more = f", and {len(wrong) - 1} more like that" if len(wrong) > 1 else ""
+        raise Unfit(
+            f"rollup index {index!r} keeps field {field!r} as {kind}, and the job needs {types[field]}{more}: "
+            "set another spec.rollupIndex"
+        )
+
+
+async def register(cluster: Cluster, config: JobConfig, record: Record, types: Mapping[str, str]) -> None:
+    """Bring the job's entry and fields into the index, beside those of others."""
+    async with locked(cluster, ALIAS, config.spec.rollup_index, opaque_id=record.opaque_id):
+        until = time.monotonic() + ABANDONED_SECONDS / 2
+        found = await look(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
+        if found is None:
+            raise missing(config.key)
+        must_fit(found, config, record, types)
+        body: dict[str, Any] = {}
+        if not is_registered(found, config):
+            body["_meta"] = mapping.with_entry(found.mappings, config.job_id, mapping.entry(config))
+        if lacking := mapping.lacking(found.mappings, types):
+            body["properties"] = mapping.properties(lacking)
+        await _put(cluster, config, record, body, until)
+
+
+async def unregister(cluster: Cluster, config: JobConfig, record: Record) -> None:
+    """Take the job's entry out of the index."""
+    async with locked(cluster, ALIAS, config.spec.rollup_index, opaque_id=record.opaque_id):
+        until = time.monotonic() + ABANDONED_SECONDS / 2
+        found = await look(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
+        if found is not None and config.job_id in (mapping.entries(found.mappings) or {}):
+            meta = mapping.with_entry(found.mappings, config.job_id, None)
+            await _put(cluster, config, record, {"_meta": meta}, until)
+
+
+def is_registered(found: Target, config: JobConfig) -> bool:
+    """Whether the job's entry is there as it has to be."""
+    return (mapping.entries(found.mappings) or {}).get(config.job_id) == mapping.entry(config)
+
+
+async def lower_claims(cluster: Cluster, found: Target, *, opaque_id: str) -> None:
+    """Keep no more copies of claims than of the documents that they speak of: a position must not outlive them."""
+    if found.claims_replicas <= found.replicas:
+        return
+    await cluster.call(
+        "PUT",
+        f"/{ALIAS}/_settings",
+        doing="setting the copies of the claims",
+        body={"index": {"number_of_replicas": found.replicas, "auto_expand_replicas": False}},
+        opaque_id=opaque_id,
+    )
+
+
 def missing(key: tuple[str, str]) -> IdentityConflict:
     """Return the error for a rollup index that is gone while the job's record says how far it was filled."""
     return IdentityConflict(Reason.TARGET_MISSING, f"rollup index {key[0]!r} was deleted: {_cure(key)}")
@@ -37,6 +179,29 @@ def replaced(key: tuple[str, str]) -> IdentityConflict:
     return IdentityConflict(
         Reason.TARGET_REPLACED, f"rollup index {key[0]!r} is another one than the job wrote to: {_cure(key)}"
     )
+
+
+async def _put(cluster: Cluster, config: JobConfig, record: Record, body: Mapping[str, Any], until: float) -> None:
+    """Change the index's mappings, before `until` or not at all: after that the lock may be another's."""
+    if not body:
+        return
+    index = config.spec.rollup_index
+    doing = f"registering job {config.job_id} in {index}"
+    if (left := until - time.monotonic()) <= 0:
+        raise StoreUnavailable(f"{doing}: the cluster was too slow")
+    try:
+        await cluster.call(
+            "PUT", f"/{name(index)}/_mapping", doing=doing, body=body, opaque_id=record.opaque_id, timeout=left
+        )
+    except Refused as e:
+        raise Unfit(f"{e}: set another spec.rollupIndex") from e
+
+
+def _replicas(settings: Mapping[str, Any]) -> int:
+    expands = str(settings.get("auto_expand_replicas", "false"))
+    if expands != "false":
+        return int(expands.partition("-")[0])
+    return int(settings["number_of_replicas"])
 
 
 def _cure(key: tuple[str, str]) -> str:

@@ -1,0 +1,153 @@
+"""What a rollup index looks like: Elasticsearch's dynamic templates and `_meta`, and every field by its type. Pure.
+
+Left to the dynamic templates alone, numbers of metrics would become 32-bit floats, and sums go wrong.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rollup_operator.model.configuration import configuration
+from rollup_operator.model.job import RollupIndexSettings
+from rollup_operator.stores.base import JobConfig, SourceField
+
+Mappings = Mapping[str, Any]
+
+_DYNAMIC_TEMPLATES = [
+    {"strings": {"match_mapping_type": "string", "mapping": {"type": "keyword"}}},
+    {"date_histograms": {"path_match": "*.date_histogram.timestamp", "mapping": {"type": "date"}}},
+]
+_WHOLE = frozenset({"byte", "short", "integer", "long"})
+_FLOATING = frozenset({"half_float", "float", "double", "scaled_float"})
+
+_MANY_FIELDS = 400
+"""An index takes a thousand fields by default, the objects above them counted too."""
+
+
+def expected(config: JobConfig, fields: Mapping[str, SourceField]) -> dict[str, str]:
+    """Return the type of each field of the job's documents. `fields`: what the sources have."""
+    groups, types = config.spec.groups, {"_rollup.id": "keyword", "_rollup.version": "long"}
+    date = f"{groups.date_histogram.field}.date_histogram"
+    types |= {
+        f"{date}.timestamp": "date",
+        f"{date}.interval": "keyword",
+        f"{date}.time_zone": "keyword",
+        f"{date}._count": "long",
+    }
+    for field in groups.histogram.fields if groups.histogram else ():
+        name = f"{field}.histogram"
+        types |= {f"{name}.value": "double", f"{name}.interval": "long", f"{name}._count": "long"}
+    for field in groups.terms.fields if groups.terms else ():
+        types[f"{field}.terms._count"] = "long"
+        if (kind := _term_type(fields.get(field))) is not None:
+            types[f"{field}.terms.value"] = kind
+    for metric in config.spec.metrics:
+        for of in metric.metrics:
+            types[f"{metric.field}.{of}.value"] = "double"
+            if of == "avg":
+                types[f"{metric.field}.avg._count"] = "double"
+    return types
+
+
+def _term_type(source: SourceField | None) -> str | None:
+    """Return the type that keeps every term of a source field; None: as the first document says."""
+    if source is None or not source.types:
+        return None
+    if source.types <= _WHOLE:
+        return "long"
+    if source.types == {"unsigned_long"}:
+        return "unsigned_long"
+    if source.types <= _WHOLE | _FLOATING:
+        return "double"
+    return "keyword"
+
+
+def mappings(config: JobConfig, types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the mappings of a new rollup index."""
+    return {
+        "_meta": {"rollup-version": "", "_rollup": {config.job_id: entry(config)}},
+        "dynamic_templates": _DYNAMIC_TEMPLATES,
+        "properties": properties(types),
+    }
+
+
+def properties(types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields in the form of a mapping. A name may have dots: the cluster makes objects of its parts."""
+    return {field: {"type": kind} for field, kind in types.items()}
+
+
+def settings(given: RollupIndexSettings | None, config: JobConfig, types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of a new rollup index."""
+    out: dict[str, Any] = {}
+    if given is not None:
+        out = {
+            "index.number_of_shards": given.number_of_shards,
+            "index.number_of_replicas": given.number_of_replicas,
+            "index.codec": given.codec,
+            "index.refresh_interval": given.refresh_interval,
+        }
+        if given.sort_by_time:
+            out["index.sort.field"] = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
+    if len(types) > _MANY_FIELDS:
+        out["index.mapping.total_fields.limit"] = 4 * len(types)
+    return {name: value for name, value in out.items() if value is not None}
+
+
+def entry(config: JobConfig) -> dict[str, Any]:
+    """Return what `_meta` says of the job: Elasticsearch's configuration, and nothing else."""
+    return configuration(config.job_id, config.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def entries(found: Mappings) -> Mapping[str, Any] | None:
+    """Return the jobs that an index's `_meta` names, each with its configuration; None: it is no rollup index."""
+    meta = found.get("_meta")
+    jobs = meta.get("_rollup") if isinstance(meta, Mapping) else None
+    return jobs if isinstance(jobs, Mapping) else None
+
+
+def with_entry(found: Mappings, job_id: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return an index's `_meta` with another entry of one job, or without it. All the rest stays."""
+    jobs = {k: v for k, v in (entries(found) or {}).items() if k != job_id}
+    if value is not None:
+        jobs[job_id] = value
+    return {**found["_meta"], "_rollup": jobs}
+
+
+def same_documents(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configurations make the same documents: groups, without the delay, and metrics in any order."""
+    return _shape(one) == _shape(other)
+
+
+def unlike(found: Mappings, types: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the fields that an index keeps as another type, each with that."""
+    wrong: dict[str, str] = {}
+    for field, kind in types.items():
+        there = found_type(found, field)
+        if there is not None and there != kind:
+            wrong[field] = there
+    return wrong
+
+
+def lacking(found: Mappings, types: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the fields that an index does not know yet."""
+    return {field: kind for field, kind in types.items() if found_type(found, field) is None}
+
+
+def found_type(found: Mappings, field: str) -> str | None:
+    """Return the type of a field in an index's mappings; None: unknown there. An object's type is `object`."""
+    node: Mapping[str, Any] = found
+    kind = "object"
+    for part in field.split("."):
+        if kind != "object":
+            return kind  # a value stands where an object would have to be
+        inner = node.get("properties", {}).get(part)
+        if inner is None:
+            return None
+        node, kind = inner, inner.get("type", "object")
+    return kind
+
+
+def _shape(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    groups = {k: dict(v) for k, v in (config.get("groups") or {}).items() if isinstance(v, Mapping)}
+    groups.get("date_histogram", {}).pop("delay", None)
+    metrics = sorted((m["field"], sorted(m["metrics"])) for m in config.get("metrics") or ())
+    return groups, metrics

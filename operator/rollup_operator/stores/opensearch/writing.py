@@ -1,0 +1,65 @@
+"""What a run does around its bulks: the rollup index made ready before the first, the reason when one is refused."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rollup_operator.stores.base import JobConfig, SourceField, StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch import claims, gate, mapping, target
+from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
+from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.errors import Missing
+from rollup_operator.stores.opensearch.records import Record
+
+
+async def prepare(cluster: Cluster, config: JobConfig, record: Record, fields: Mapping[str, SourceField]) -> Record:
+    """Make sure that the job's documents have an index to go to, and a gate; return the record, which names both.
+
+    To be called once in a run, before its first bulk. `fields` are those of the sources.
+    Raises IdentityConflict, Unfit, Fenced, and what the cluster answers.
+    """
+    index, opaque_id = config.spec.rollup_index, record.opaque_id
+    types = mapping.expected(config, fields)
+    found = await target.look(cluster, index, opaque_id=opaque_id)
+    if found is None:
+        if record.target is not None:
+            raise target.missing(config.key)
+        await target.make(cluster, config, record, types)
+        found = await target.look(cluster, index, opaque_id=opaque_id)
+        if found is None:
+            raise StoreUnavailable(f"rollup index {index} was deleted just after it was made")
+    target.must_fit(found, config, record, types)
+    if not target.is_registered(found, config) or mapping.lacking(found.mappings, types):
+        await target.register(cluster, config, record, types)
+    await target.lower_claims(cluster, found, opaque_id=opaque_id)
+    way = record.gate
+    if way is None or way not in found.aliases:
+        way = gate.gate_name(config.key, record.claim.epoch)
+        if way not in found.aliases or gate.earlier(config.key, found.aliases, record.claim.epoch):
+            await gate.open_gate(cluster, config.key, record.claim.epoch, opaque_id=opaque_id)
+    if (record.target, record.gate) == (found.uuid, way):
+        return record
+    return await claims.commit(cluster, replace(record, target=found.uuid, gate=way), record.claim)
+
+
+async def refused(cluster: Cluster, record: Record, error: Superseded | GateGone) -> StoreError:
+    """Return what the cluster meant when it refused a bulk: Fenced, IdentityConflict, or one that passes."""
+    try:
+        if (fenced := await claims.fenced(cluster, record)) is not None:
+            return fenced
+        await target.must_stand(cluster, record.claim.key, record.target, opaque_id=record.opaque_id)
+    except StoreError as e:
+        return e
+    if isinstance(error, Superseded):
+        return StoreUnavailable(f"{error}; no later claim is known: has the clock gone back?")
+    return StoreUnavailable(f"{error}; the index stands, so the next run makes the alias anew")
+
+
+async def publish(cluster: Cluster, record: Record) -> None:
+    """Let searches see all that was written."""
+    if record.target is None:
+        return
+    index = record.claim.key[0]
+    try:
+        await cluster.call("POST", f"/{name(index)}/_refresh", doing=f"refreshing {index}", opaque_id=record.opaque_id)
+    except Missing:
+        raise target.missing(record.claim.key) from None
