@@ -5,15 +5,21 @@
 | no answer: refused, cut, too slow | Unanswered | tried again later; it may have been carried out if it was `sent` |
 | no trust in a certificate | Untrusted | tried again with the Secrets read anew, then later |
 | 429, 503, 408, a circuit breaker, too many buckets, a cancelled task | Overloaded | smaller and later |
+| 503 for want of a shard, a node or a master | Broken | later |
 | 401, 403 | Unauthorized | tried again with the Secrets read anew, then later |
 | 409 version conflict | Conflict | whoever asked decides |
 | 404 | Missing | whoever asked decides |
-| a block on an index | DiskFull or TargetBlocked | the one passes by itself, the other needs a person |
+| a block on an index, or on making one | DiskFull, TargetBlocked | that passes by itself, this needs a person |
+| a document that does not fit | MappingConflict | needs a person |
 | any other 4xx | Refused | needs a person |
-| any other 5xx | StoreUnavailable | tried again later |
+| any other 5xx | Broken | tried again later |
+
+An error names many causes, one in another and one for each shard. The first of a kind that is in the table decides,
+else the one that the cluster calls the root cause. Items of a bulk are errors like others.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
@@ -22,10 +28,29 @@ from rollup_operator.stores.base import StoreError, StoreUnavailable
 _TOO_MUCH = frozenset({
     "es_rejected_execution_exception", "rejected_execution_exception", "circuit_breaking_exception",
     "too_many_buckets_exception", "task_cancelled_exception", "search_timeout_exception",
-    "receive_timeout_transport_exception",
+    "receive_timeout_transport_exception", "process_cluster_event_timeout_exception",
 })  # fmt: skip
-_FLOODED = "read-only-allow-delete"
-_DISK = "disk usage exceeded"
+_DOWN = frozenset({
+    "no_shard_available_action_exception", "unavailable_shards_exception", "primary_missing_action_exception",
+    "master_not_discovered_exception", "cluster_manager_not_discovered_exception", "not_master_exception",
+    "not_cluster_manager_exception", "node_closed_exception", "node_not_connected_exception",
+    "node_disconnected_exception", "connect_transport_exception", "illegal_index_shard_state_exception",
+    "search_phase_execution_exception",
+})  # fmt: skip
+_UNFIT = frozenset(
+    {"mapper_parsing_exception", "document_parsing_exception", "strict_dynamic_mapping_exception", "mapper_exception"}
+)
+_BLOCKED = frozenset({"cluster_block_exception", "index_closed_exception", "index_create_block_exception"})
+_UNFIT_TEXT = re.compile(r"cannot be changed from type|cannot merge|Limit of (total fields|mapping depth|nested)")
+_DISK = re.compile(r"\[\w+/12/|disk usage exceeded")
+"""Block 12 is that of the flood stage, whatever a version calls it."""
+_STARTING = "SERVICE_UNAVAILABLE"
+
+_REJECTED = re.compile(r"rejected execution of .* on \S+?\[name = ([^,\]]+), queue capacity = (\d+).*", re.DOTALL)
+_SOURCE = re.compile(r"\s+at \[Source:.*", re.DOTALL)
+"""Where a parser tells what it was given: some versions print the whole request there, credentials included."""
+
+_LONGEST = 1000
 
 
 class Unanswered(StoreUnavailable):
@@ -102,25 +127,25 @@ class Broken(StoreUnavailable):
 
 
 def classify(status: int, body: object, doing: str) -> StoreError:
-    """Return the error for an answer of `status` >= 400. `doing` begins the text, for instance `searching events-*`."""
+    """Return the error for an answer of `status` >= 400, or for `{"error": ...}` of a bulk's item with its status.
+
+    `doing` begins the text, for instance `searching events-*`.
+    """
     kind, text = root_cause(body)
-    message = f"{doing}: {text}" if text else f"{doing}: HTTP {status}"
-    return judge(status, kind, message)
+    return judge(status, kind, f"{doing}: {text or f'HTTP {status}'}")
 
 
 def judge(status: int, kind: str, message: str) -> StoreError:
-    """Return the error for an answer or one item of a bulk, by its status and the type of its root cause."""
-    if kind in _TOO_MUCH or status in (408, 429, 503):
-        if _FLOODED in message or _DISK in message:
+    """Return the error by the status and the type of the cause that counts."""
+    if kind in _BLOCKED:
+        if kind == "index_create_block_exception" or _DISK.search(message):
             return DiskFull(message, status=status, kind=kind)
+        if status == 503 or _STARTING in message:
+            return Broken(message)
+        return TargetBlocked(message, status=status, kind=kind)
+    if kind in _TOO_MUCH or status in (408, 429) or (status == 503 and kind not in _DOWN):
         return Overloaded(message, status=status, kind=kind)
-    if kind == "cluster_block_exception":
-        if _FLOODED in message or _DISK in message:
-            return DiskFull(message, status=status, kind=kind)
-        return TargetBlocked(message, status=status, kind=kind)
-    if kind == "index_closed_exception":
-        return TargetBlocked(message, status=status, kind=kind)
-    if kind in ("mapper_parsing_exception", "document_parsing_exception", "strict_dynamic_mapping_exception"):
+    if kind in _UNFIT or (kind == "illegal_argument_exception" and _UNFIT_TEXT.search(message)):
         return MappingConflict(message, status=status, kind=kind)
     match status:
         case 401 | 403:
@@ -135,21 +160,41 @@ def judge(status: int, kind: str, message: str) -> StoreError:
 
 
 def root_cause(body: object) -> tuple[str, str]:
-    """Return type and reason of the innermost cause that an error body names; empty where it names none."""
-    if not isinstance(body, Mapping):
-        return "", ""
-    error = body.get("error", body)
+    """Return type and reason of the cause that counts in an error body, fit to be shown; empty where it names none."""
+    error = body.get("error", body) if isinstance(body, Mapping) else None
     if isinstance(error, str):
-        return "", error
+        return "", _shown(error)
     if not isinstance(error, Mapping):
         return "", ""
-    causes: list[Mapping[str, Any]] = [error]
+    causes = list(_causes(error))
+    # What is too much for one shard is so whatever else befell the others.
+    for kinds in (_TOO_MUCH, _BLOCKED, _UNFIT):
+        if found := next((c for c in causes if c.get("type") in kinds), None):
+            return _told(found, with_cause=kinds is _UNFIT)
+    root = error.get("root_cause")
+    if isinstance(root, list) and root and isinstance(root[0], Mapping):
+        return _told(root[0])
+    kind, text = _told(error)
+    return kind, text or next((said for c in causes if (said := _told(c)[1])), "")
+
+
+def _causes(error: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield an error and all that it names as causes, from the outside in."""
+    yield error
     for shard in error.get("failed_shards") or ():
-        if isinstance(shard, Mapping) and isinstance(shard.get("reason"), Mapping):
-            causes.append(shard["reason"])
-            break
-    while isinstance(inner := causes[-1].get("caused_by"), Mapping):
-        causes.append(inner)
-    known = next((c for c in causes if c.get("type") in _TOO_MUCH), None)
-    said = known or next((c for c in reversed(causes) if c.get("reason")), causes[-1])
-    return str(said.get("type") or ""), str(said.get("reason") or "")
+        if isinstance(shard, Mapping) and isinstance(reason := shard.get("reason"), Mapping):
+            yield from _causes(reason)
+    if isinstance(inner := error.get("caused_by"), Mapping):
+        yield from _causes(inner)
+
+
+def _told(cause: Mapping[str, Any], *, with_cause: bool = False) -> tuple[str, str]:
+    texts = [_shown(str(cause.get("reason") or ""))]
+    if with_cause and isinstance(inner := cause.get("caused_by"), Mapping):
+        texts.append(_shown(str(inner.get("reason") or "")))
+    return str(cause.get("type") or ""), ": ".join(text for text in texts if text)
+
+
+def _shown(text: str) -> str:
+    text = _REJECTED.sub(r"the queue of \1 is full (\2)", _SOURCE.sub("", text))
+    return " ".join(text.split())[:_LONGEST]

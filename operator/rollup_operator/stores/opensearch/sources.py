@@ -20,22 +20,26 @@ _PARAMETERS = {"allow_partial_search_results": "false", "request_cache": "false"
 """An answer without some of the shards is none, and nothing is asked twice."""
 
 
-async def describe(cluster: Cluster, config: JobConfig, *, start_ms: int, bound_ms: int, opaque_id: str) -> Source:
-    """Check the fields that the job names and measure what lies in [start_ms, bound_ms).
+async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[str, SourceField]:
+    """Return the fields that the job names. Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises."""
+    spec = config.spec
+    found: dict[str, SourceField] = {}
+    for names in _in_lines(named_fields(spec)):
+        found |= await _capabilities(cluster, spec.index_pattern, spec.rollup_index, names, opaque_id)
+    if messages := broken_rules(spec, found):
+        raise SourceInvalid(f"{_FIELD} {spec.index_pattern!r}: {' '.join(messages)}")
+    return found
 
-    Three short requests. Only the number of documents is exact: the first may be later than `first_ms`, the last
+
+async def measure(cluster: Cluster, config: JobConfig, *, start_ms: int, bound_ms: int, opaque_id: str) -> Source:
+    """Measure what lies in [start_ms, bound_ms).
+
+    Two short requests. Only the number of documents is exact: the first may be later than `first_ms`, the last
     earlier than `last_ms`, as finding them would mean to read the whole range.
 
     Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises.
     """
-    spec = config.spec
-    pattern = spec.index_pattern
-    date = spec.groups.date_histogram.field
-    found: dict[str, SourceField] = {}
-    for names in _in_lines(named_fields(spec)):
-        found |= await _capabilities(cluster, pattern, spec.rollup_index, names, opaque_id)
-    if messages := broken_rules(spec, found):
-        raise SourceInvalid(f"{_FIELD} {pattern!r}: {' '.join(messages)}")
+    pattern, date = config.spec.index_pattern, config.spec.groups.date_histogram.field
     counted = await search(cluster, pattern, {
         "size": 0, "track_total_hits": True, "query": time_range(date, start_ms, bound_ms)
     }, doing=f"counting {pattern}", opaque_id=opaque_id)  # fmt: skip

@@ -18,7 +18,9 @@ from rollup_operator.stores.base import (
     StoreUnavailable,
     StoreUnsuitable,
 )
+from rollup_operator.stores.opensearch import claims, settling, sources
 from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.session import ClusterSession
 
 Kind = Literal["opensearch", "elasticsearch"]
 
@@ -69,11 +71,11 @@ class ClusterStore:
 
     def session(self, config: JobConfig, holder: str) -> Session:
         """Return a session for one run of a job."""
-        raise NotImplementedError
+        return ClusterSession(self._cluster, config, holder, self._is_alive)
 
     async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
         """Describe the fields of all indices that the pattern matches."""
-        raise NotImplementedError
+        return await sources.fields(self._cluster, index_pattern, rollup_index)
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Say what the job would do."""
@@ -81,15 +83,15 @@ class ClusterStore:
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""
-        raise NotImplementedError
+        return await claims.known(self._cluster)
 
     async def held_claims(self) -> Sequence[HeldClaim]:
         """List the claims that some holder has now, dead or alive."""
-        raise NotImplementedError
+        return await claims.held(self._cluster)
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Claim | None:
         """Take the claim from whoever has it, and wait until nothing of it is under way."""
-        raise NotImplementedError
+        return await settling.settle(self._cluster, config, holder, self._is_alive, delete_documents=delete_documents)
 
     async def retire(self) -> None:
         """Keep no connection open that no call needs."""

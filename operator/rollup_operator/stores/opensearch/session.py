@@ -1,0 +1,206 @@
+"""One run against a cluster: claim, pages read ahead, bulks, commits in the order of the keys.
+
+A search may be cut off at any moment. A bulk may not: closing its connection would not end it, so whoever leaves waits
+for its answer. Where a search was cut off or an answer lost, the cluster's task list is asked before the claim is
+released.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from rollup_operator.model.status import JobStats
+from rollup_operator.stores.base import (
+    Claim,
+    JobConfig,
+    Owner,
+    Page,
+    Position,
+    Rewritten,
+    Source,
+    SourceField,
+    Span,
+    StoreUnavailable,
+)
+from rollup_operator.stores.opensearch import bulk, claims, late, sources, writing
+from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
+from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.encoder import Batch
+from rollup_operator.stores.opensearch.errors import Unanswered
+from rollup_operator.stores.opensearch.pages import Pages
+from rollup_operator.stores.opensearch.records import Record
+
+T = TypeVar("T")
+
+_WORN = 2
+"""After so many runs in a row that committed nothing, the first page is half of what was thought to be right."""
+
+
+@dataclass
+class ClusterSession:
+    """A run's session."""
+
+    cluster: Cluster
+    config: JobConfig
+    holder: str
+    is_alive: Callable[[Owner], bool]
+    _record: Record | None = None
+    _fields: Mapping[str, SourceField] = field(default_factory=dict)
+    _source: Source | None = None
+    _fresh: Pages | None = None
+    _again: Pages | None = None
+    _prepared: bool = False
+    """The rollup index and the job's way into it are known to stand."""
+    _bulks: deque[tuple[Batch, asyncio.Task[None]]] = field(default_factory=deque)
+    """Of pages that are not committed yet, in their order."""
+    _lost_write: bool = False
+    _lost_read: bool = False
+    _unseen: bool = False
+    """Something was written that searches may not see yet."""
+
+    async def claim(self) -> Claim:
+        """Take the job's claim, and wait until nothing of an earlier holder can write any more.
+
+        Raises IdentityConflict.
+        """
+        self._record = await claims.take(self.cluster, self.config, self.holder, self.is_alive)
+        return self._record.claim
+
+    async def describe(self, claim: Claim, span: Span) -> Source:
+        """Check the fields and measure what is due. Raises SourceNotFound, SourceInvalid."""
+        opaque_id, start = self._ours().opaque_id, max(span.start_ms, self._start(claim))
+        self._fields = await self._reads(sources.check(self.cluster, self.config, opaque_id=opaque_id))
+        self._source = await self._reads(
+            sources.measure(self.cluster, self.config, start_ms=start, bound_ms=span.end_ms, opaque_id=opaque_id)
+        )
+        return self._source
+
+    async def read(self, claim: Claim, span: Span) -> Page:
+        """Return the next page; further ones are read meanwhile."""
+        if self._fresh is None:
+            self._fresh = self._pages(claim, span, self._source)
+        return await self._reads(self._fresh.next(claim.position))
+
+    async def write(self, claim: Claim, page: Page) -> Claim:
+        """Write a page, begin to write those behind it that are read, and commit the position. Raises Fenced."""
+        pages = self._fresh
+        if pages is None or not isinstance(page.handle, Batch):
+            raise TypeError("the page was not read by this session")
+        record = await self._prepare()
+        for each in (page, *pages.started()):
+            if not any(each.handle is begun for begun, _ in self._bulks):
+                assert isinstance(each.handle, Batch)
+                self._bulks.append((each.handle, asyncio.ensure_future(self._bulk(record, each.handle))))
+        await self._bulks[0][1]
+        self._bulks.popleft()
+        return await self._commit(replace(claim, position=page.last_key, page_hint=float(pages.page_size)))
+
+    async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
+        """Return the next page of buckets that were written before."""
+        if self._again is None:
+            self._again = self._pages(claim, span, None)
+        return await self._reads(self._again.next(after))
+
+    async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
+        """Write those documents that late ones of the source changed. Raises Fenced."""
+        if not isinstance(page.handle, Batch):
+            raise TypeError("the page was not read by this session")
+        record = await self._prepare()
+        count = f"{self.config.spec.groups.date_histogram.field}.date_histogram._count"
+        found = await self._reads(late.compare(self.cluster, record, page.handle, count=count))
+        if found.changed.ids:
+            await self._bulk(record, found.changed)
+        return Rewritten(len(found.changed.ids), found.kept)
+
+    async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
+        """Record the watermark and the counters. Raises Fenced."""
+        return await self._commit(replace(claim, watermark_ms=watermark_ms, stats=stats))
+
+    async def publish(self, claim: Claim) -> None:
+        """Let searches see what was written."""
+        if self._unseen:
+            await self._reads(writing.publish(self.cluster, self._ours()))
+            self._unseen = False
+
+    async def release(self, claim: Claim) -> None:
+        """Give the claim up, once nothing of the run is at work; one that is no longer ours is left alone."""
+        await self.close()
+        await claims.release(self.cluster, self._ours(), lost_write=self._lost_write, lost_read=self._lost_read)
+
+    async def close(self) -> None:
+        """End reading, and wait for the answers of what is being written."""
+        for pages in (self._fresh, self._again):
+            if pages is not None:
+                await pages.close()
+                self._lost_read |= pages.unclean
+        tasks = [task for _, task in self._bulks]
+        self._bulks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def in_flight(self) -> str | None:
+        """Say what the cluster does for this run and for how long."""
+        return None if self._record is None else self.cluster.in_flight(self._record.opaque_id)
+
+    def _pages(self, claim: Claim, span: Span, source: Source | None) -> Pages:
+        record, size = self._ours(), claim.page_hint
+        if size is not None and record.failed_runs >= _WORN:
+            size = max(1.0, size / 2)
+        return Pages(
+            self.cluster,
+            self.config,
+            epoch=claim.epoch,
+            opaque_id=record.opaque_id,
+            first=span.start_ms,
+            bound_ms=span.end_ms,
+            source=source,
+            page_size=size,
+        )
+
+    async def _prepare(self) -> Record:
+        """Make the rollup index ready, once in a run and only if there is something to write."""
+        if not self._prepared:
+            self._record = await writing.prepare(self.cluster, self.config, self._ours(), self._fields)
+            self._prepared = True
+        return self._ours()
+
+    async def _bulk(self, record: Record, batch: Batch) -> None:
+        assert record.gate is not None
+        doing = f"writing {len(batch.ids)} documents to {self.config.spec.rollup_index}"
+        self._unseen = True
+        try:
+            landed = await bulk.write(self.cluster, record.gate, batch, opaque_id=record.opaque_id, doing=doing)
+        except (Superseded, GateGone) as e:
+            self._lost_write = True
+            raise await writing.refused(self.cluster, record, e) from e
+        except BaseException:
+            self._lost_write = True  # a part of it may be on its way still
+            raise
+        self._lost_write |= landed.unclean
+
+    async def _commit(self, claim: Claim) -> Claim:
+        self._record = await claims.commit(self.cluster, self._ours(), claim)
+        return self._record.claim
+
+    async def _reads(self, work: Awaitable[T]) -> T:
+        """Await something that only reads, and note whether it was cut off."""
+        try:
+            return await work
+        except asyncio.CancelledError:
+            self._lost_read = True
+            raise
+        except Unanswered as e:
+            self._lost_read |= e.sent
+            raise
+
+    def _ours(self) -> Record:
+        if self._record is None:
+            raise StoreUnavailable("the job is not claimed yet")
+        return self._record
+
+    def _start(self, claim: Claim) -> int:
+        """Return where the bucket of the position begins; 0 where nothing was written."""
+        if claim.position is None:
+            return 0
+        return int(claim.position[f"{self.config.spec.groups.date_histogram.field}.date_histogram"] or 0)
