@@ -5,10 +5,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from rollup_operator.indexer.documents import Layout
+from rollup_operator.indexer.documents import Layout, layout_of
 from rollup_operator.stores.base import JobConfig, Preview, Source, Span
 from rollup_operator.stores.duckdb.database import Database, Lane
-from rollup_operator.stores.duckdb.export import columns_of, document_of, layout_of
+from rollup_operator.stores.duckdb.export import columns_of, document_of
 from rollup_operator.stores.duckdb.reading import Range, Reading
 
 _WRITING = 1.0
