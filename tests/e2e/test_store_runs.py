@@ -1,0 +1,89 @@
+"""Runs of a job whose source and result are indices of a real cluster, with the operator's own loop."""
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from support.clustered import Clustered, clustered
+from support.embedded import Row, agree, truth
+from support.rounding import HOUR
+from support.store_http import StoreHttp
+
+
+@pytest.fixture
+async def at(opensearch: StoreHttp) -> AsyncIterator[Clustered]:
+    async with clustered(opensearch) as it:
+        yield it
+
+
+def rows(count: int, *, hours: int = 200, seed: int = 1) -> list[Row]:
+    chance = random.Random(seed)
+    return [
+        (
+            chance.randrange(hours * HOUR),
+            None if chance.random() < 0.1 else chance.uniform(-1e6, 1e6),
+            None if chance.random() < 0.1 else f"t{chance.randrange(5)}",
+            None if chance.random() < 0.1 else chance.randrange(-50, 50),
+        )
+        for _ in range(count)
+    ]
+
+
+def hour(t: int) -> int:
+    return t // HOUR * HOUR
+
+
+async def test_a_run_writes_every_bucket(node: StoreHttp) -> None:
+    async with clustered(node) as at:
+        data = rows(3000)
+        at.write(data)
+        claim = await at.completed(at.job(pageSize=100))
+        agree(at.documents(), truth(data, hour))
+        assert await at.store.held_claims() == []
+        assert claim.stats.documents_processed == 3000
+        assert claim.watermark_ms == int(at.now.timestamp() * 1000)
+
+
+async def test_pages_read_and_written_side_by_side_come_to_the_same(at: Clustered) -> None:
+    data = rows(3000)
+    at.write(data)
+    await at.completed(at.job(pageSize=50, parallelism=4))
+    agree(at.documents(), truth(data, hour))
+
+
+async def test_a_run_goes_on_from_where_a_halted_one_ended(at: Clustered) -> None:
+    data = rows(3000)
+    at.write(data)
+    job = at.job(pageSize=20)
+    halted = await at.run(job, halt_when=lambda run: run.progress.pages >= 3)
+    assert halted.outcome == "Halted"
+    assert halted.released
+    assert halted.claim is not None
+    assert halted.claim.position is not None
+    assert 0 < len(at.documents()) < len(truth(data, hour))
+    assert at.node.tasks("rollup/") == []
+    await at.completed(job)
+    agree(at.documents(), truth(data, hour))
+
+
+async def test_a_second_run_reads_only_what_is_new(at: Clustered) -> None:
+    early, late = rows(500, hours=100), [(t + 100 * HOUR, v, k, n) for t, v, k, n in rows(500, seed=2)]
+    at.write(early)
+    first = await at.completed()
+    at.write(late)
+    second = await at.completed()
+    agree(at.documents(), truth([*early, *late], hour))
+    assert second.epoch == first.epoch + 1
+    assert second.stats.documents_processed == 1000
+
+
+async def test_looking_back_rewrites_what_late_documents_changed(at: Clustered) -> None:
+    data = rows(500, hours=100)
+    at.write(data)
+    job = at.job(lookback="365000d")
+    await at.completed(job)
+    late: list[Row] = [(5 * HOUR + 1, 7.0, "late", 3), (6 * HOUR + 2, 8.0, None, 4)]
+    at.write(late)
+    result = await at.run(job)
+    assert (result.outcome, result.rewritten, result.kept) == ("Completed", 2, 0)
+    agree(at.documents(), truth([*data, *late], hour))
