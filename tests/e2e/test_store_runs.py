@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, truth
 from support.rounding import HOUR

@@ -33,8 +33,8 @@ class RunResult:
     ended: datetime
     claim: Claim | None
     """The job's record after the run; None when it was never claimed."""
-    released: bool
-    """Nothing of this run is held in the store."""
+    released: bool | None
+    """Nothing of this run is held in the store. None: it never came to a claim."""
     rewritten: int = 0
     """Documents that late rows changed."""
     kept: int = 0
@@ -66,7 +66,7 @@ class Run:
         began = self.now()
         self.progress.doing = "waiting for one of the store's places"
         if not await self._until_halted(self.slots.acquire()):
-            return self._result(began, Outcome.HALTED, "halted while it waited for its turn", None, released=True)
+            return self._result(began, Outcome.HALTED, "halted while it waited for its turn", None, released=None)
         try:
             return await self._with_store(began)
         finally:
@@ -74,7 +74,7 @@ class Run:
 
     async def _with_store(self, began: datetime) -> RunResult:
         claim: Claim | None = None
-        released = True
+        released: bool | None = None
         error: Exception | None = None
         completed = False
         try:
@@ -83,7 +83,6 @@ class Run:
             session = self.progress.session = store.session(self.config, self.holder)
             try:
                 self.progress.doing = "claiming the job"
-                released = False
                 claim = self.progress.claim = await session.claim()
                 completed = await self._pages(session, claim)
             finally:
@@ -91,6 +90,8 @@ class Run:
                 released = await self._leave(session, claim)
         except Exception as e:
             error = e
+            if claim is None and (not isinstance(e, StoreError) or e.uncertain):
+                released = False
             if not isinstance(e, StoreError):
                 log.exception("run failed", job=self.config.job_id, namespace=self.config.owner.namespace)
         finally:
@@ -167,12 +168,12 @@ class Run:
             after = page.last_key
         return stats
 
-    async def _leave(self, session: Session, claim: Claim | None) -> bool:
-        """Release and close, whatever happened. Returns whether nothing of ours is left in the store."""
-        released = claim is None
+    async def _leave(self, session: Session, claim: Claim | None) -> bool | None:
+        """Release and close, whatever happened. Returns whether nothing of ours is left in the store; None: no claim."""
+        released = None
         try:
             if claim is not None:
-                self.progress.doing = "releasing the claim"
+                self.progress.doing, released = "releasing the claim", False
                 await session.release(claim)
                 released = True
         except StoreError as e:
@@ -200,7 +201,7 @@ class Run:
             task.cancel()
 
     def _judge(
-        self, began: datetime, completed: bool, error: Exception | None, claim: Claim | None, released: bool
+        self, began: datetime, completed: bool, error: Exception | None, claim: Claim | None, released: bool | None
     ) -> RunResult:
         done = self._nothing or self.progress.summary()
         if isinstance(error, Fenced):
@@ -218,7 +219,7 @@ class Run:
         message: str,
         claim: Claim | None,
         *,
-        released: bool,
+        released: bool | None,
         error: Exception | None = None,
     ) -> RunResult:
         return RunResult(

@@ -119,7 +119,7 @@ class Worker:
             kept=result.kept or None,
         )
         return Ended(
-            settled=result.released if result.claim is not None else None,
+            settled=result.released,
             claim=result.claim,
             last_run=last_run,
             trouble=_trouble(result),

@@ -294,6 +294,8 @@ class StoreError(Exception):
 
     reason: Reason = Reason.RUN_FAILED
     transient: bool = True
+    uncertain: bool = False
+    """What was asked for may have been done all the same."""
 
 
 class StoreUnavailable(StoreError):

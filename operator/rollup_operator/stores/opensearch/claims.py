@@ -71,24 +71,34 @@ async def take(
     """Take the job's claim under the next epoch.
 
     Where somebody held it, this one returns when nothing of an earlier epoch can write any more or is at work.
-    Raises IdentityConflict where the record is not this job's to continue.
+    Raises IdentityConflict where the record is not this job's to continue. An error is `uncertain` where the claim may
+    be ours all the same.
     """
     patience = Patience()
     before_claim = opaque_id(config.owner.uid, 0)
-    while True:
-        seen = await look(cluster, config.key, opaque_id=before_claim)
-        if seen is not None:
-            identity.judge(
-                config,
-                owner=seen.owner,
-                config_hash=seen.config_hash,
-                has_documents=seen.has_documents,
-                is_alive=is_alive,
-            )
-            await target.must_stand(cluster, config.key, seen.target, opaque_id=before_claim)
-        taken = await _try(cluster, config, holder, seen, patience, now)
-        if taken is not None:
-            return await shut_out(cluster, taken)
+    try:
+        while True:
+            seen = await look(cluster, config.key, opaque_id=before_claim)
+            if seen is not None:
+                identity.judge(
+                    config,
+                    owner=seen.owner,
+                    config_hash=seen.config_hash,
+                    has_documents=seen.has_documents,
+                    is_alive=is_alive,
+                )
+                await target.must_stand(cluster, config.key, seen.target, opaque_id=before_claim)
+            taken = await _try(cluster, config, holder, seen, patience, now)
+            if taken is not None:
+                break
+    except StoreError as e:
+        e.uncertain = patience.tried
+        raise
+    try:
+        return await shut_out(cluster, taken)
+    except StoreError as e:
+        e.uncertain = True
+        raise
 
 
 async def evict(

@@ -19,6 +19,8 @@ class Patience:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._until = time.monotonic() + seconds
         self._next = _FIRST
+        self.tried = False
+        """It has failed once at least."""
 
     @staticmethod
     def helps(error: StoreError) -> bool:
@@ -27,6 +29,7 @@ class Patience:
 
     async def pause(self, error: StoreError) -> None:
         """Wait a moment before the next try. Raises `error` where trying again cannot help or took too long."""
+        self.tried = True
         wait = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
         if not self.helps(error) or time.monotonic() + wait > self._until:
             raise error
