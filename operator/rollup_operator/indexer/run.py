@@ -169,7 +169,7 @@ class Run:
         return stats
 
     async def _leave(self, session: Session, claim: Claim | None) -> bool | None:
-        """Release and close, whatever happened. Returns whether nothing of ours is left in the store; None: no claim."""
+        """Release and close, whatever happened. Returns whether nothing of ours is left; None: no claim."""
         released = None
         try:
             if claim is not None:
