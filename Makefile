@@ -1,6 +1,7 @@
 # Everything that a developer or a newcomer runs. `make help` lists it.
 #
 # PYTHON names the interpreter that makes .venv: make demo PYTHON=python3.13
+# STORE_JAVA_HOME names the JDK that store nodes run on, if the one on PATH is too old.
 # KUBEBUILDER_ASSETS, if set, names a folder of etcd and kube-apiserver that is used instead of building them.
 
 PYTHON ?= python3
@@ -18,10 +19,11 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format generate bench locks control-plane clean
+.PHONY: help demo up down test lint format generate bench locks control-plane stores clean
 
 help: ## Show this list
-	@echo 'Needs Python 3.11 or newer and Go; whatever else is needed is installed into $(VENV) and ~/.cache.'
+	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
+	@echo 'Whatever else is needed is installed into $(VENV) and ~/.cache.'
 	@echo
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | \
 		while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -35,8 +37,8 @@ up: $(STAMP) ## Start what the demo starts, and leave it running for you to try
 down: $(STAMP) ## End what `make up` started, and remove its data
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down
 
-test: $(STAMP) control-plane ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
-	@echo 'tests: each real API server that they need starts in 2 to 4 seconds; the whole takes some minutes'
+test: $(STAMP) control-plane stores ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
+	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes some minutes'
 	@"$(BIN)/python" -m pytest $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check format, style, types, the direction of imports, and that crds/ is up to date
@@ -59,6 +61,9 @@ bench: $(STAMP) control-plane ## Measure stops, writes, memory and the speed of 
 control-plane: $(STAMP) ## Build etcd and kube-apiserver from source, once (5 to 10 minutes on 2 cores; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build >/dev/null
 
+stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7 for the tests, once (a minute; cached in ~/.cache)
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores build --optional >/dev/null
+
 locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upgrade for the newest)
 	$(LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt
 	$(LOCK) $(UPGRADE) pyproject.toml requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
@@ -67,6 +72,8 @@ locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upg
 
 clean: ## End what `make up` started; remove .venv, .venv-clients, .local and the caches in this folder
 	@if [ -e .local ] && [ -e $(STAMP) ]; then PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down; fi
+	@for each in .local/stores/*/; do \
+		if [ -e "$$each" ]; then PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores down "$$(basename "$$each")"; fi; done
 	@rm -rf $(VENV) .venv-clients .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

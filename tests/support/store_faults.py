@@ -156,7 +156,7 @@ class HalfBulk:
         if through:
             body = b"".join(line for item in through for line in item)
             target = f"{path}?{urlencode(options)}" if options else path
-            await exchange.send_raw(request.head.with_length(len(body), target=target) + body)
+            await exchange.send_raw(request.head.changed(length=len(body), target=target) + body)
             head, raw, plain = await exchange.collect()
             if head.status != 200:
                 await exchange.pass_on(head.raw + raw)

@@ -209,6 +209,7 @@ class StoreProxy:
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], Wire] = {}
         self._change = asyncio.Event()
+        self._errors: list[Exception] = []
         self.requests: list[Request] = []
         """All that have arrived, in order."""
 
@@ -229,6 +230,8 @@ class StoreProxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._errors:
+            raise ExceptionGroup("the proxy or a fault in it has a bug", self._errors)
 
     # -- what a test asks for ----------------------------------------------------------------------------------------
 
@@ -318,6 +321,8 @@ class StoreProxy:
             pass
         except asyncio.CancelledError:
             pass  # the proxy ends
+        except Exception as bug:
+            self._errors.append(bug)
         finally:
             del self._connections[task]
             for wire in (client, node) if node is not None else (client,):

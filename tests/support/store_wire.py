@@ -35,13 +35,11 @@ class Head:
         """Of an answer."""
         return int(self.first.split()[1])
 
-    def with_length(self, length: int, *, target: str | None = None) -> bytes:
-        """The same for a body of another length, and perhaps another target of a request."""
-        first = self.first
-        if target is not None:
-            method, _, version = first.split()
-            first = f"{method} {target} {version}"
-        dropped = ("content-length:", "transfer-encoding:")
+    def changed(self, *, length: int, target: str) -> bytes:
+        """The head of a request with a body of another length to another target, its answer not compressed."""
+        method, _, version = self.first.split()
+        first = f"{method} {target} {version}"
+        dropped = ("content-length:", "transfer-encoding:", "accept-encoding:")
         lines = self.raw.decode("latin-1").split("\r\n")[1:-2]
         kept = [line for line in lines if not line.lower().startswith(dropped)]
         return "\r\n".join([first, *kept, f"Content-Length: {length}", "", ""]).encode("latin-1")

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--heap", default="512m", help="(default: %(default)s)")
     up.add_argument("--fast", action="store_true", help="start more slowly and run faster, to measure")
     up.add_argument("--timeout", type=float, default=120.0, help="seconds to wait for it (default: %(default)s)")
-    up.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of the node itself")
+    up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the node itself")
     end.add_argument("--keep", action="store_true", help="leave the data for the next `up`")
     build = commands.add_parser("build", help="get what is not here yet, and print where it is")
     build.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)} (default: all)")
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace) -> int:
     directory = _directory(options)
-    wrong = [word for word in options.settings if "=" not in word]
+    wrong = [word for word in options.set if "=" not in word]
     if wrong:
         raise StoreNodeError(f"setting {wrong[0]!r}: must be NAME=VALUE")
     node = Node.find(directory)
@@ -70,7 +70,7 @@ def _up(options: argparse.Namespace) -> int:
             options.kind,
             directory=directory,
             port=options.port,
-            settings=dict(word.split("=", 1) for word in options.settings),
+            settings=dict(word.split("=", 1) for word in options.set),
             heap=options.heap,
             quick=not options.fast,
             timeout=options.timeout,

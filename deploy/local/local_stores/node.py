@@ -84,9 +84,14 @@ class Node:
             given.mkdir(parents=True, exist_ok=True)
         folder = NodeFolder(given or Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX)))
         command = _Command(installed, folder, {**_SETTINGS, **(settings or {})}, heap, quick, timeout, given is None)
-        with locked(folder.path):
-            folder.prepare(kind)
-            return cls(folder, command, command.launch_on_free_port() if port is None else command.launch(port))
+        try:
+            with locked(folder.path):
+                folder.prepare(kind)
+                return cls(folder, command, command.launch_on_free_port() if port is None else command.launch(port))
+        except BaseException:
+            if given is None and not folder.log(NODE).exists():  # else its log is worth reading
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
 
     @classmethod
     def find(cls, directory: Path) -> "Node | None":

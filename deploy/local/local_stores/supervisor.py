@@ -59,6 +59,8 @@ def main() -> int:
             _end_in_order(node)
     except _Failed as failure:
         lifeline.failed(f"{failure}. The end of its log, {folder.log(NODE)}:\n{_last_words(folder.log(NODE))}")
+        if options.temporary:
+            shutil.rmtree(folder.data, ignore_errors=True)  # the log stays
         return 1
     finally:
         node.kill()
@@ -108,7 +110,11 @@ def _end_in_order(node: "subprocess.Popen[bytes]") -> None:
 
 def _last_words(log: Path) -> str:
     """Return the end of the log without stack traces, which hide what was said."""
-    lines = [line for line in tail(log, 300).splitlines() if line and not re.match(r"\s+at |\s+\.\.\. \d+ more", line)]
+    lines = [
+        line
+        for line in tail(log, 300).splitlines()
+        if line and not re.match(r"\s+at |\s+\.\.\. \d+ more", re.sub(r"^\[.*\]", "", line))
+    ]
     return "\n".join(lines[-_LOG_LINES:])
 
 
