@@ -88,11 +88,25 @@ def test_up_stays_until_down(tmp_path: Path) -> None:
     assert "Nothing was running" in run("down", state=tmp_path).stdout
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("localhost:9200", "must be a base URL"),
+        ("http://ada:secret@127.0.0.1:9200", "the demo takes none; make a RollupStore with a Secret"),
+    ],
+)
+def test_a_node_that_will_not_do_is_refused(url: str, says: str, tmp_path: Path) -> None:
+    refused = run("up", state=tmp_path, ROLLUP_STORE_URL=url)
+    assert (refused.returncode, says in refused.stderr) == (2, True)
+    assert "secret" not in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", ["demo", "up"])
 def test_what_cannot_be_done_is_said_and_nothing_starts(command: str, tmp_path: Path) -> None:
-    other_store = run(command, state=tmp_path, ROLLUP_STORE_URL="http://localhost:9200")
-    assert other_store.returncode == 2
-    assert "no store for OpenSearch or Elasticsearch yet" in other_store.stderr
+    nobody_there = run(command, state=tmp_path, ROLLUP_STORE_URL="http://127.0.0.1:9")
+    assert nobody_there.returncode == 2
+    assert ("no answer there" if command == "up" else "use `make up`") in nobody_there.stderr
     no_binaries = run(command, state=tmp_path, KUBEBUILDER_ASSETS=str(tmp_path))
     assert no_binaries.returncode == 1
     assert "no executable etcd" in no_binaries.stderr

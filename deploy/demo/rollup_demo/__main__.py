@@ -13,6 +13,7 @@ from types import FrameType
 
 from local_control_plane import ControlPlaneError
 from rollup_demo.errors import FAILURES, UsageError
+from rollup_demo.search_node import VARIABLE, SearchNode
 from rollup_demo.stack import PROJECT, Folder, Stack, clear
 from rollup_demo.story import demo, prepare
 from rollup_demo.tables import Teller
@@ -32,9 +33,9 @@ def main() -> int:
     try:
         if command == "down":
             return _down(state, teller)
-        _refuse_other_stores()
+        node = _named_node(command)
         state.mkdir(parents=True, exist_ok=True)
-        return _demo(state, teller) if command == "demo" else _up(state, teller)
+        return _demo(state, teller) if command == "demo" else _up(state, teller, node)
     except UsageError as error:
         teller.fail(str(error))
         return 2
@@ -53,12 +54,13 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _refuse_other_stores() -> None:
-    if url := os.environ.get("ROLLUP_STORE_URL"):
-        raise UsageError(
-            f"ROLLUP_STORE_URL={url}: there is no store for OpenSearch or Elasticsearch yet; "
-            "unset it to use the embedded one"
-        )
+def _named_node(command: str) -> SearchNode | None:
+    url = os.environ.get(VARIABLE)
+    if not url:
+        return None
+    if command == "demo":
+        raise UsageError(f"{VARIABLE}={url}: `make demo` shows the embedded store; unset it, or use `make up`")
+    return SearchNode.at(url)
 
 
 def _demo(state: Path, teller: Teller) -> int:
@@ -77,18 +79,18 @@ def _demo(state: Path, teller: Teller) -> int:
     return 0
 
 
-def _up(state: Path, teller: Teller) -> int:
+def _up(state: Path, teller: Teller, node: SearchNode | None) -> int:
     stack = Stack.find(state)
     if stack is not None:
         teller.say("It runs already.")
     else:
         try:
-            stack = prepare(Folder(state), teller)
+            stack = prepare(Folder(state), teller, node)
         except FAILURES as error:
             return _failed(error, Folder(state), teller)
         _write_environment(state / "env", stack)
         stack.detach()
-    teller.hints(stack.url)
+    teller.hints(stack.url, node.url if node is not None else None)
     return 0
 
 

@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -30,17 +31,27 @@ class Source:
     last: datetime
 
 
+def flights() -> tuple[list[tuple[Any, ...]], list[str]]:
+    """Return all flights in order of time, and the names of their columns; times are ISO texts in UTC."""
+    with duckdb.connect() as database:
+        _read(database)
+        found = database.execute(
+            """
+            SELECT strftime(time_hour, '%Y-%m-%dT%H:%M:%SZ') AS time_hour, carrier, flight, origin, dest,
+                dep_delay, arr_delay, air_time, distance
+            FROM flights ORDER BY ALL
+            """
+        )
+        columns = [column[0] for column in found.description or ()]
+        return found.fetchall(), columns
+
+
 def load(folder: Path) -> tuple[Source, Source]:
     """Write flights/*.parquet and positions/*.parquet below `folder`; return both sources."""
     for name in ("flights", "positions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with duckdb.connect() as database, tempfile.TemporaryDirectory() as unpacked:
-        with zipfile.ZipFile(_packaged()) as archive:
-            csv = archive.extract("flights.csv", unpacked)
-        database.execute(
-            "CREATE TABLE flights AS FROM read_csv($csv, nullstr = 'NA', types = {'time_hour': 'TIMESTAMP'})",
-            {"csv": csv},
-        )
+    with duckdb.connect() as database:
+        _read(database)
         database.execute(
             """
             CREATE TABLE flown AS
@@ -72,6 +83,14 @@ _POSITIONS = f"""
         AND time >= '{{begin}}' AND time < '{{end}}'
     ORDER BY time
 """
+
+
+def _read(database: duckdb.DuckDBPyConnection) -> None:
+    with tempfile.TemporaryDirectory() as unpacked, zipfile.ZipFile(_packaged()) as archive:
+        database.execute(
+            "CREATE TABLE flights AS FROM read_csv($csv, nullstr = 'NA', types = {'time_hour': 'TIMESTAMP'})",
+            {"csv": archive.extract("flights.csv", unpacked)},
+        )
 
 
 def _write(database: duckdb.DuckDBPyConnection, query: str, file: Path, begin: datetime, end: datetime) -> None:

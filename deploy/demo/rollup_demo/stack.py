@@ -37,7 +37,7 @@ CALLER = "rollup-demo"
 TOKEN_HOURS = 30 * 24
 """How long its token is good: as long as anybody leaves `make up` running."""
 
-_OWN_SETTINGS = {"NO_COLOR": "1", "ROLLUP_STORE_HOSTS": "127.0.0.1"}
+_STORE_HOSTS = ("127.0.0.1", "::1")
 """Clusters on this machine are in reach, as they are for nobody else."""
 
 _START_SECONDS = 30.0
@@ -75,6 +75,16 @@ class Folder:
     def url(self) -> Path:
         """The endpoint's URL, written by the operator once it serves."""
         return self.path / "url"
+
+    @property
+    def store_manifest(self) -> Path:
+        """The RollupStore of a cluster that the user has named."""
+        return self.path / "store.yaml"
+
+    @property
+    def flights_manifest(self) -> Path:
+        """The job of the flights for that store."""
+        return self.path / "flights.yaml"
 
     @property
     def record(self) -> Path:
@@ -134,10 +144,14 @@ class Stack:
         """The operator's HTTP API, as the demo's caller."""
         return Endpoint(self.url, self.cluster.token(CALLER, hours=TOKEN_HOURS))
 
-    def start_operator(self, *, stays: bool) -> None:
-        """Start the operator and return once it serves. Unless it `stays`, it ends with this process."""
+    def start_operator(self, *, stays: bool, store_host: str | None = None) -> None:
+        """Start the operator and return once it serves. Unless it `stays`, it ends with this process.
+
+        RollupStores may name this machine, and `store_host` if one is given.
+        """
         folder = self.folder
         folder.url.unlink(missing_ok=True)
+        more_hosts = [store_host] if store_host and store_host != "localhost" else []
         command = [sys.executable, "-m", "rollup_operator", "run", "--kubeconfig", str(self.plane.kubeconfig)]
         command += ["--data-root", str(folder.data_root), "--http-port", "0", "--url-file", str(folder.url)]
         command += ["--page-seconds", str(PAGE_SECONDS), "--log-format", "console"]
@@ -146,7 +160,8 @@ class Stack:
                 command,
                 cwd=folder.path,
                 # No ROLLUP_* of the user's: the demo is the same everywhere.
-                env={k: v for k, v in os.environ.items() if not k.startswith("ROLLUP_")} | _OWN_SETTINGS,
+                env={k: v for k, v in os.environ.items() if not k.startswith("ROLLUP_")}
+                | {"NO_COLOR": "1", "ROLLUP_STORE_HOSTS": ",".join((*_STORE_HOSTS, *more_hosts))},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -190,7 +205,8 @@ def clear(folder: Folder) -> bool:
     ran |= stop_control_plane(folder.control_plane)
     shutil.rmtree(folder.data_root, ignore_errors=True)
     shutil.rmtree(folder.path / "kubectl-cache", ignore_errors=True)
-    folder.url.unlink(missing_ok=True)
+    for path in (folder.url, folder.store_manifest, folder.flights_manifest):
+        path.unlink(missing_ok=True)
     return ran
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from rollup_demo import check, data
 from rollup_demo.check import Job
 from rollup_demo.cluster import JOBS, STORES, Body
 from rollup_demo.errors import DemoError
+from rollup_demo.search_node import INDEX, SearchNode
 from rollup_demo.stack import CALLER, MANIFESTS, ROLES, TOKEN_HOURS, Folder, Stack
 from rollup_demo.tables import BEARER, Teller
 
@@ -37,11 +38,17 @@ def demo(folder: Folder, teller: Teller) -> None:
     teller.done("Everything was as promised.")
 
 
-def prepare(folder: Folder, teller: Teller) -> Stack:
-    """Do the first three steps for `make up`, let all run on, and start the job of the flights."""
+def prepare(folder: Folder, teller: Teller, node: SearchNode | None = None) -> Stack:
+    """Do the first three steps for `make up`, let all run on, and start the job of the flights.
+
+    With a node, source and result of that job are indices there, and there is no other job.
+    """
     stack = _begin(folder, teller)
     try:
-        _load_and_start(stack, teller, stays=True)
+        if node is None:
+            _load_and_start(stack, teller, stays=True)
+        else:
+            _load_into(node, stack, teller)
     except BaseException:
         stack.stop()
         raise
@@ -62,21 +69,38 @@ def _load_and_start(stack: Stack, teller: Teller, *, stays: bool) -> Jobs:
     teller.say(f"flights/*.parquet: {flights.rows:,} rows, {flights.first:%Y-%m-%d} to {flights.last:%Y-%m-%d}")
     teller.say(f"positions/*.parquet: {positions.rows:,} rows, where each was every {data.POSITION_MINUTES} minutes")
 
-    teller.step("Start the operator as a process of its own, and apply a RollupStore and a RollupJob")
-    stack.start_operator(stays=stays)
-    teller.say(f"serving the Elasticsearch rollup API at {stack.url}, to those who may")
-    for path in (ROLES, MANIFESTS / "caller.yaml"):
-        teller.command(stack.cluster.apply(path))
-    teller.command(f"ROLLUP_TOKEN=$(kubectl create token {CALLER} --duration {TOKEN_HOURS}h)")
-    for name in ("store", "flights", "positions"):
-        if name != "positions" or stays:
-            teller.command(stack.cluster.apply(MANIFESTS / f"{name}.yaml"))
-    stack.cluster.wait(f"{STORES}/default", _ready, seconds=20, what="RollupStore default Ready")
-    stack.cluster.wait(f"{JOBS}/flights", _shows("started"), seconds=20, what="RollupJob flights started")
+    names = ("store", "flights", "positions") if stays else ("store", "flights")
+    _start_operator(stack, teller, [MANIFESTS / f"{name}.yaml" for name in names], stays=stays)
     return (
         Job("flights", "flights-hourly", "1 hour", ("dep_delay", "arr_delay", "air_time", "distance"), flights),
         Job("positions", "positions-5m", "5 minutes", ("minutes_flown", "miles_flown"), positions),
     )
+
+
+def _load_into(node: SearchNode, stack: Stack, teller: Teller) -> None:
+    teller.step(f"Load the flights that left New York in 2013 into {node.title} at {node.url}; up to a minute, once")
+    node.load_flights(teller.say)
+    folder = stack.folder
+    folder.store_manifest.write_text(node.store_manifest())
+    embedded = (MANIFESTS / "flights.yaml").read_text()
+    folder.flights_manifest.write_text(embedded.replace("indexPattern: flights/*.parquet", f"indexPattern: {INDEX}"))
+    manifests = (folder.store_manifest, folder.flights_manifest)
+    _start_operator(stack, teller, manifests, stays=True, store_host=node.host)
+
+
+def _start_operator(
+    stack: Stack, teller: Teller, manifests: Sequence[Path], *, stays: bool, store_host: str | None = None
+) -> None:
+    teller.step("Start the operator as a process of its own, and apply a RollupStore and a RollupJob")
+    stack.start_operator(stays=stays, store_host=store_host)
+    teller.say(f"serving the Elasticsearch rollup API at {stack.url}, to those who may")
+    for path in (ROLES, MANIFESTS / "caller.yaml"):
+        teller.command(stack.cluster.apply(path))
+    teller.command(f"ROLLUP_TOKEN=$(kubectl create token {CALLER} --duration {TOKEN_HOURS}h)")
+    for path in manifests:
+        teller.command(stack.cluster.apply(path))
+    stack.cluster.wait(f"{STORES}/default", _ready, seconds=20, what="RollupStore default Ready")
+    stack.cluster.wait(f"{JOBS}/flights", _shows("started"), seconds=20, what="RollupJob flights started")
 
 
 def _roll_up(stack: Stack, job: Job, teller: Teller) -> None:

@@ -42,6 +42,25 @@ _HINTS = (
     ("what the operator says", "tail -f .local/operator.log"),
 )
 
+_NODE_HINTS = (
+    ("the job, and each change of it", "kubectl get rollupjobs --watch"),
+    (
+        "run it now",
+        "kubectl annotate rollupjob flights --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
+    ),
+    ("some of its documents", "curl '{node}/flights-hourly/_search?size=3&pretty'"),
+    (
+        "stop it, and know when it is quiet",
+        f'curl -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/flights/_stop?wait_for_completion=true&timeout=10s"',
+    ),
+    ("the job as Elasticsearch shows it", f'curl -H "{BEARER}" $ROLLUP_URL/_rollup/job/flights'),
+    ("what the operator says", "tail -f .local/operator.log"),
+    (
+        "remove what stays in the node after `make down`",
+        "curl -XDELETE '{node}/flights,flights-hourly,rollup-operator-claims-1'",
+    ),
+)
+
 
 class Teller:
     """Writes to standard output, failures to standard error. Times are seconds since it was made."""
@@ -81,12 +100,13 @@ class Teller:
         """Say the last word."""
         self._console.print(f"\n[bold green]{escape(text)}[/]  ({time.monotonic() - self._began:.1f} s in all)\n")
 
-    def hints(self, url: str) -> None:
-        """Say what to try with what `make up` has started."""
+    def hints(self, url: str, node: str | None) -> None:
+        """Say what to try with what `make up` has started, on the embedded store or on a node at a URL."""
         self._console.print("\n[bold]It stays until `make down`. To use it in this shell:[/]")
         self._console.print("  source .local/env")
         self._console.print(f"\n[bold]Then, for instance[/] (ROLLUP_URL is {escape(url)}):")
-        for comment, command in _HINTS:
+        told = _HINTS if node is None else [(comment, text.format(node=node)) for comment, text in _NODE_HINTS]
+        for comment, command in told:
             self._console.print(f"  [dim]# {escape(comment)}[/]\n  {escape(command)}", soft_wrap=True)
 
     def documents(self, title: str, metric: str, rows: Sequence[tuple[Any, ...]]) -> None:
