@@ -72,8 +72,8 @@ locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upg
 
 clean: ## End what `make up` started; remove .venv, .venv-clients, .local and the caches in this folder
 	@if [ -e .local ] && [ -e $(STAMP) ]; then PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down; fi
-	@for each in .local/stores/*/; do \
-		if [ -e "$$each" ]; then PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores down "$$(basename "$$each")"; fi; done
+	@if [ -e .local/stores ] && [ -e $(STAMP) ]; then for each in .local/stores/*; do \
+		PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores down "$${each##*/}"; done; fi
 	@rm -rf $(VENV) .venv-clients .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

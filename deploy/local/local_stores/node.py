@@ -1,6 +1,7 @@
 """`Node`: the public face of a running OpenSearch or Elasticsearch."""
 
 import hashlib
+import os
 import secrets
 import shutil
 import signal
@@ -182,6 +183,7 @@ class Node:
     def _end_process(self, number: signal.Signals) -> None:
         record = self._folder.read()
         assert record is not None
+        os.utime(self.directory)  # nothing runs there now, but it is not abandoned
         record.processes[NODE].signal(number)
         record.processes[NODE].signal(signal.SIGCONT)  # if it was frozen
         for name in (NODE, SUPERVISOR):  # that ends by itself, and leaves the data
