@@ -117,7 +117,13 @@ class Operator:
         self.kube = KubeClient(self.connection)
         instance = f"{socket.gethostname()}-{os.getpid()}"
         self.events = EventRecorder(self.kube, component="rollup-operator", instance=instance, now=_now)
-        self.books = StoreBook(kube=self.kube, make=self._store, now=_now, changed=self._store_changed)
+        self.books = StoreBook(
+            kube=self.kube,
+            make=self._store,
+            now=_now,
+            changed=self._store_changed,
+            check_seconds=s.store_check_seconds,
+        )
         worker = Worker(self.books, f"{instance}-{uuid.uuid4().hex[:8]}", s.cluster, _now)
         self.registry = Registry(
             kube=self.kube,

@@ -77,6 +77,8 @@ class Settings:
     store_hosts: tuple[str, ...] = ()
     """Hosts of clusters that a RollupStore may name: names, `*.name`, addresses, networks, each perhaps with `:port`.
     Empty: all but this machine, its own network segment and where clouds tell secrets of a machine."""
+    store_check_seconds: float = 30.0
+    """How often to look at each cluster; three times as often while a store cannot be used."""
     sweep_seconds: float = 60.0
     """How often to look for deletions that no event announced."""
     compat_version: int = 8

@@ -38,12 +38,6 @@ log = structlog.get_logger(__name__)
 StoreKey = tuple[str, str]
 """Namespace and name of a RollupStore."""
 
-CHECK_AGAIN = 10.0
-"""Seconds between two looks at a store that cannot be used."""
-
-CHECK_CLUSTER = 30.0
-"""Seconds between two looks at a cluster that can: its health changes by itself."""
-
 ReadSecret = Callable[[str], Awaitable[Mapping[str, bytes]]]
 """Reads the data of a Secret, by its name. Raises SecretInvalid."""
 
@@ -78,7 +72,13 @@ class StoreBook:
         make: MakeStore,
         now: Callable[[], datetime],
         changed: Callable[[StoreKey], None],
+        check_seconds: float = 30.0,
     ) -> None:
+        """`changed` is called with each store whose jobs should look again.
+
+        A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
+        """
+        self._check_seconds = check_seconds
         self._kube, self._make, self._now, self._changed = kube, make, now, changed
         self._entries: dict[StoreKey, Entry] = {}
         self._retired: WeakSet[Store] = WeakSet()
@@ -207,7 +207,7 @@ class StoreBook:
                     log.info("store can be used again", namespace=key[0], store=key[1])
                     self._changed(key)
             shown = await self._write(key, entry, shown, found)
-            if (wait := _next_look(entry)) is None:
+            if (wait := self._next_look(entry)) is None:
                 return
             await asyncio.sleep(wait)
 
@@ -233,6 +233,15 @@ class StoreBook:
             return shown
         return status
 
+    def _next_look(self, entry: Entry) -> float | None:
+        """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
+        if entry.store is None:
+            return None
+        if entry.problem is not None:
+            return self._check_seconds / 3
+        # What an embedded store finds stays so.
+        return self._check_seconds if entry.spec is not None and entry.spec.duckdb is None else None
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -247,15 +256,6 @@ async def _look(store: Store) -> tuple[Checkup | None, StoreError | None]:
     except Exception as e:
         log.exception("store cannot be looked at")
         return None, StoreUnavailable(f"{type(e).__name__}: {e}")
-
-
-def _next_look(entry: Entry) -> float | None:
-    """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
-    if entry.store is None:
-        return None
-    if entry.problem is not None:
-        return CHECK_AGAIN
-    return CHECK_CLUSTER if entry.spec is not None and entry.spec.duckdb is None else None
 
 
 def _not_found(key: StoreKey) -> StoreNotFound:

@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 
 from rollup_operator.stores.base import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.errors import Unauthorized, Untrusted
+from rollup_operator.stores.opensearch.errors import Cut, Unauthorized, Untrusted
 from rollup_operator.stores.opensearch.request import NotSent, Request
 
 JSON = "application/json"
@@ -159,6 +159,10 @@ class Cluster:
         except (Unauthorized, Untrusted):
             if not await self._renew(line):
                 raise
+        except Cut:
+            # Some servers end a connection without a word where they do not trust its certificate.
+            await self._renew(line)
+            raise
         return await self._over(await self._current(), request)
 
     async def _over(self, line: Line, request: Request) -> Any:

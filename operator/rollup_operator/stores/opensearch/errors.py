@@ -61,6 +61,13 @@ class Unanswered(StoreUnavailable):
         self.sent = sent
 
 
+class Cut(Unanswered):
+    """The connection ended in place of an answer, for whatever reason the other side had."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=True)
+
+
 class Untrusted(Unanswered):
     """One side does not trust the other's certificate, so that nothing was sent."""
 

@@ -11,7 +11,7 @@ import orjson
 from yarl import URL
 
 from rollup_operator.stores.base import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, Untrusted, classify
+from rollup_operator.stores.opensearch.errors import Cut, Overloaded, Unanswered, Untrusted, classify
 from rollup_operator.stores.opensearch.hosts import HostNotAllowed
 
 CONNECT_SECONDS = 5.0
@@ -59,7 +59,7 @@ class Request:
             if _refuses_certificate(e):
                 text = f"{self.doing}: {host} refuses the connection for want of a client certificate that it trusts"
                 raise NotSent(Untrusted(text)) from e
-            raise Unanswered(f"{self.doing}: {str(e) or type(e).__name__}", sent=True) from e
+            raise Cut(f"{self.doing}: {str(e) or type(e).__name__}") from e
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         if (answer.content_length or 0) > self.longest_answer:
@@ -92,6 +92,8 @@ class Request:
 
     def _not_sent(self, error: Exception, host: str) -> StoreError:
         for e in _chain(error):
+            if isinstance(e, aiohttp.ClientError):
+                continue  # some are errors of ssl too, without their fields
             if isinstance(e, HostNotAllowed):
                 return Unanswered(f"{self.doing}: {e}", sent=False)
             if isinstance(e, ssl.SSLCertVerificationError):
@@ -100,9 +102,11 @@ class Request:
                     "its authority in caSecretRef, or the host as in its certificate"
                 )
             if isinstance(e, ssl.SSLError):
-                return Untrusted(f"{self.doing}: no TLS with {host}: {e.reason or e}")
+                return Untrusted(f"{self.doing}: no TLS with {host}: {_words(e)}")
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return Unanswered(f"{self.doing}: {host} cannot be connected to within {CONNECT_SECONDS:g} s", sent=False)
+            tls = "; does it speak TLS?" if host.startswith("https") else ""
+            text = f"{self.doing}: {host} cannot be connected to within {CONNECT_SECONDS:g} s{tls}"
+            return Unanswered(text, sent=False)
         return Unanswered(f"{self.doing}: {host} cannot be connected to: {_cause(error)}", sent=False)
 
 
@@ -124,6 +128,12 @@ def _refuses_certificate(error: BaseException) -> bool:
         isinstance(e, ssl.SSLError) and "ALERT" in (e.reason or "") and any(word in (e.reason or "") for word in alerts)
         for e in _chain(error)
     )
+
+
+def _words(error: ssl.SSLError) -> str:
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "it speaks plain HTTP at that port"
+    return (error.reason or str(error)).replace("_", " ").lower()
 
 
 def _cause(error: Exception) -> str:

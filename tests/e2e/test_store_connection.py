@@ -1,0 +1,232 @@
+"""The client of a cluster over TLS and with credentials, to a real node, while Secrets rotate and requests go on."""
+
+import asyncio
+import itertools
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.stores.base import Checkup, SecretInvalid
+from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
+from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.errors import Unanswered, Unauthorized, Untrusted
+from support.store_front import Authority, Pair, Security
+from support.store_http import StoreHttp, unique
+from support.store_proxy import StoreProxy
+
+GENEROUS = 10.0
+DOCUMENTS = 120
+
+
+@dataclass
+class Secrets:
+    """The Secrets of a namespace. Whatever is in them changes at once, as the API server shows it."""
+
+    by_name: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+
+    async def read(self, name: str) -> Mapping[str, bytes]:
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise SecretInvalid("there is none") from None
+
+    def login(self, name: str, password: str) -> None:
+        self.by_name["login"] = {"username": name.encode(), "password": password.encode()}
+
+    def authority(self, authority: Authority) -> None:
+        self.by_name["ca"] = {"ca.crt": authority.certificate.read_bytes()}
+
+    def pair(self, pair: Pair) -> None:
+        self.by_name["pair"] = {"tls.crt": pair.certificate.read_bytes(), "tls.key": pair.key.read_bytes()}
+
+
+@asynccontextmanager
+async def connected(url: str, secrets: Secrets, **spec: Any) -> AsyncIterator[Cluster]:
+    names = {"login": "credentialsSecretRef", "ca": "caSecretRef", "pair": "clientCertificateSecretRef"}
+    refs = {names[name]: {"name": name} for name in secrets.by_name}
+    read = Spec.model_validate({"hosts": [url], **refs, **spec})
+    rules = HostRules.read(["127.0.0.1"])
+    cluster = Connections("opensearch", read, read_secret=secrets.read, rules=rules).cluster()
+    moments = itertools.count(1000, 10)  # so that each refusal is a reason to read the Secrets
+    cluster.clock = lambda: next(moments)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+async def version(cluster: Cluster) -> Checkup:
+    return await ClusterStore("opensearch", cluster, is_alive=lambda _: False).check()
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Authority:
+    return Authority.make(tmp_path / "ca")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Authority:
+    return Authority.make(tmp_path / "other")
+
+
+async def test_credentials_rotate_while_a_job_writes(opensearch: StoreHttp, ca: Authority):
+    security = Security(users={"rollup": "0"})
+    secrets = Secrets()
+    secrets.authority(ca)
+    secrets.login("rollup", "0")
+    index = opensearch.create(unique("out"), {"n": "long"})
+    written = itertools.count()
+
+    async def write(cluster: Cluster) -> None:
+        while (n := next(written)) < DOCUMENTS:
+            lines = b'{"index":{"_id":"%d"}}\n{"n":%d}\n' % (n, n)
+            answer = await cluster.call("POST", f"/{index}/_bulk", doing="writing", body=lines)
+            assert not answer["errors"]
+
+    async with (
+        StoreProxy(opensearch.url, tls=ca.serving(), guard=security.judge) as proxy,
+        connected(proxy.url, secrets) as cluster,
+    ):
+        writers = [asyncio.create_task(write(cluster)) for _ in range(6)]
+        for rotation in range(1, 4):
+            await proxy.until(lambda most=rotation * DOCUMENTS // 5: len(proxy.requests) > most)
+            secrets.login("rollup", str(rotation))
+            security.users["rollup"] = str(rotation)
+        await asyncio.gather(*writers)
+        refused = sum(request.status == 401 for request in proxy.requests)
+        assert 0 < refused <= 3 * 6
+        assert opensearch.count(index) == DOCUMENTS
+        assert len(proxy.requests) == DOCUMENTS + refused  # nothing that was carried out was sent again
+
+
+async def test_an_authority_rotates(opensearch: StoreHttp, ca: Authority, other: Authority):
+    secrets = Secrets()
+    secrets.authority(ca)
+    async with (
+        StoreProxy(opensearch.url, tls=ca.serving()) as first,
+        StoreProxy(opensearch.url, tls=other.serving()) as second,
+        connected(first.url, secrets) as cluster,
+    ):
+        assert (await version(cluster)).version.startswith("2.")
+        cluster._hosts[0].url = second.url
+        with pytest.raises(Untrusted, match=r"the certificate of https://127.0.0.1:\d+ is not trusted: .* caSecretRef"):
+            await version(cluster)
+        assert not second.requests
+        secrets.authority(other)
+        assert (await version(cluster)).health == "green"
+
+
+async def test_a_client_certificate_is_shown_and_rotates(opensearch: StoreHttp, ca: Authority, other: Authority):
+    secrets = Secrets()
+    secrets.authority(ca)
+    secrets.pair(other.issue("rollup"))
+    security = Security(certificates={"rollup"})
+    tls = ca.serving(clients=ca, required=True)
+    async with (
+        StoreProxy(opensearch.url, tls=tls, guard=security.judge) as proxy,
+        connected(proxy.url, secrets) as cluster,
+    ):
+        for _ in range(2):
+            with pytest.raises(Unanswered):
+                await version(cluster)
+        assert not proxy.requests
+        secrets.pair(ca.issue("rollup"))
+        with pytest.raises(Unanswered):  # the proxy tells nobody why it ends the connection
+            await version(cluster)
+        assert (await version(cluster)).version.startswith("2.")
+        assert set(security.seen) == {"rollup"}
+
+
+def refuse_handshakes(server: socket.socket, tls: ssl.SSLContext) -> None:
+    """Refuse who comes until one is welcome, and answer that one, as servers do that say why they refuse."""
+    while True:
+        connection, _ = server.accept()
+        try:
+            with tls.wrap_socket(connection, server_side=True) as accepted:
+                accepted.recv(65536)
+                accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+                return
+        except ssl.SSLError:
+            connection.close()
+
+
+async def test_a_refused_certificate_was_certainly_no_request(ca: Authority, other: Authority):
+    secrets = Secrets()
+    secrets.authority(ca)
+    secrets.pair(other.issue("rollup"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(GENEROUS)
+        serving = asyncio.create_task(
+            asyncio.to_thread(refuse_handshakes, server, ca.serving(clients=ca, required=True))
+        )
+        async with connected(f"https://127.0.0.1:{server.getsockname()[1]}", secrets) as cluster:
+            with pytest.raises(Untrusted, match="refuses the connection for want of a client certificate") as error:
+                await cluster.call("POST", "/x/_bulk", doing="writing", body=b"{}")
+            assert not error.value.sent
+            secrets.pair(ca.issue("rollup"))
+            assert await cluster.call("POST", "/x/_bulk", doing="writing", body=b"{}") == {}
+        await serving
+
+
+async def test_verification_is_switched_off_by_its_own_field_alone(opensearch: StoreHttp, ca: Authority):
+    async with StoreProxy(opensearch.url, tls=ca.serving()) as proxy:
+        async with connected(proxy.url, Secrets()) as cluster:
+            with pytest.raises(Untrusted, match="not trusted"):
+                await version(cluster)
+        async with connected(proxy.url, Secrets(), insecureSkipTlsVerify=True) as cluster:
+            assert (await version(cluster)).version.startswith("2.")
+
+
+async def test_a_certificate_for_another_host_is_not_trusted(opensearch: StoreHttp, ca: Authority):
+    secrets = Secrets()
+    secrets.authority(ca)
+    tls = ca.serving()
+    elsewhere = ca.issue("elsewhere", hosts="DNS:search.example.org")
+    tls.load_cert_chain(elsewhere.certificate, elsewhere.key)
+    async with StoreProxy(opensearch.url, tls=tls) as proxy, connected(proxy.url, secrets) as cluster:
+        with pytest.raises(Untrusted, match=r"IP address mismatch.*or the host as in its certificate"):
+            await version(cluster)
+
+
+async def test_the_wrong_scheme_is_said_so(opensearch: StoreHttp, ca: Authority):
+    secrets = Secrets()
+    secrets.authority(ca)
+    async with connected(opensearch.url.replace("http:", "https:"), secrets) as cluster:
+        with pytest.raises(Untrusted, match=r"no TLS with https://.*: it speaks plain HTTP at that port"):
+            await version(cluster)
+    async with (
+        StoreProxy(opensearch.url, tls=ca.serving()) as proxy,
+        connected(proxy.url.replace("https:", "http:"), secrets) as cluster,
+    ):
+        with pytest.raises(Unanswered):
+            await version(cluster)
+
+
+@pytest.mark.parametrize("speaks", ["opensearch", "elasticsearch"])
+async def test_a_missing_right_is_named(opensearch: StoreHttp, speaks: str):
+    security = Security(tokens={"abc": "rollup"}, opensearch=speaks == "opensearch")
+    security.forbid("rollup", "GET", "_tasks")
+    secrets = Secrets({"login": {"token": b"abc"}})
+    async with (
+        StoreProxy(opensearch.url, guard=security.judge) as proxy,
+        connected(proxy.url, secrets) as cluster,
+    ):
+        with pytest.raises(Unauthorized, match=r"asking for the tasks: .*_tasks"):
+            await version(cluster)
+        security.allow_all()
+        assert (await version(cluster)).version.startswith("2.")
+
+
+async def test_a_cluster_is_looked_at_on_all_kinds_of_nodes(node: StoreHttp):
+    async with connected(node.url, Secrets()) as cluster:
+        kind: Any = node.distribution
+        found = await ClusterStore(kind, cluster, is_alive=lambda _: False).check()
+        assert found.version == node.node.kind.version.removesuffix(".0") or found.version in node.node.kind.version
+        assert found.health in ("green", "yellow")
