@@ -59,10 +59,10 @@ def newest(bodies: Iterable[Body]) -> Body:
     return max(bodies, key=lambda body: int(body["metadata"]["resourceVersion"]))
 
 
-def assert_silent(api: Api, since: Body, seconds: float) -> None:
-    """Assert that no job of the namespace is written to for so long after the version `since`."""
+def assert_silent(api: Api, since: Body, seconds: float, *, kind: str = "RollupJob") -> None:
+    """Assert that no object of that kind in the namespace is written to for so long after the version `since`."""
     try:
-        for type_, body in api.watch(since=since["metadata"]["resourceVersion"], timeout=seconds):
+        for type_, body in api.watch(kind=kind, since=since["metadata"]["resourceVersion"], timeout=seconds):
             raise AssertionError(f"{type_} though nothing had changed: {body}")
     except TimeoutError:
         pass
