@@ -143,13 +143,14 @@ def test_columns_of_a_job(api: Api):
 
 
 def test_columns_of_a_store(api: Api):
-    api.create(bodies.store())
+    api.create(bodies.store(opensearch={"hosts": ["https://a:9200"]}))
     ready = FULL_STATUS["conditions"][0] | {"reason": "Available"}
-    status = {"conditions": [ready], "distribution": "duckdb", "version": "1.0", "observedGeneration": 1}
-    api.patch_status("default", status, kind="RollupStore")
+    status = {"conditions": [ready], "distribution": "opensearch", "version": "3.8.0", "health": "green"}
+    api.patch_status("default", status | {"observedGeneration": 1}, kind="RollupStore")
     row = rows(api.table(kind="RollupStore"))[0]
-    shown = ("default", "True", "duckdb", "1.0", "Available")
-    assert tuple(row[head] for head in ("Name", "Ready", "Distribution", "Version", "Reason")) == shown
+    shown = ("default", "True", "opensearch", "3.8.0", "green", "Available")
+    heads = ("Name", "Ready", "Distribution", "Version", "Health", "Reason")
+    assert tuple(row[head] for head in heads) == shown
 
 
 STORES = {
@@ -163,13 +164,54 @@ STORES = {
 
 
 @pytest.mark.parametrize("name", STORES)
-def test_a_right_store_is_accepted(api: Api, name: str):
+def test_a_right_embedded_store_is_accepted(api: Api, name: str):
     body = api.create(bodies.store(name, **STORES[name]))
     assert body["spec"]["duckdb"]["database"] == STORES[name]["duckdb"].get("database", "rollup.duckdb")
     assert body["spec"]["maxConcurrentRuns"] == STORES[name].get("maxConcurrentRuns", 4)
 
 
+HOST = {"hosts": ["https://search.example.org:9200"]}
+SECRETS = ("credentialsSecretRef", "caSecretRef", "clientCertificateSecretRef")
+
+CLUSTERS = {
+    "one-host": HOST,
+    "no-port": {"hosts": ["http://opensearch.data.svc"]},
+    "addresses": {"hosts": ["https://10.1.2.3:9200", "https://[fd00::1]:9200"]},
+    "most-hosts": {"hosts": [f"https://node-{i}:9200" for i in range(16)]},
+    "secrets": HOST | {ref: {"name": "some.secret-1"} for ref in SECRETS},
+    "rest": HOST | {"insecureSkipTlsVerify": True, "requestTimeoutSeconds": 3600},
+}
+
+
+@pytest.mark.parametrize("kind", ["opensearch", "elasticsearch"])
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_right_cluster_is_accepted(api: Api, kind: str, name: str):
+    defaults = {"insecureSkipTlsVerify": False, "requestTimeoutSeconds": 120}
+    assert api.create(bodies.store(name, **{kind: CLUSTERS[name]}))["spec"] == {
+        kind: defaults | CLUSTERS[name],
+        "maxConcurrentRuns": 4,
+    }
+
+
 WRONG_STORES = {
+    "two-kinds": ({"duckdb": {}, "opensearch": HOST}, "spec"),
+    "two-clusters": ({"elasticsearch": HOST, "opensearch": HOST}, "spec"),
+    "no-hosts": ({"opensearch": {}}, "spec.opensearch.hosts"),
+    "empty-hosts": ({"opensearch": {"hosts": []}}, "spec.opensearch.hosts"),
+    "many-hosts": ({"opensearch": {"hosts": [f"https://n{i}" for i in range(17)]}}, "spec.opensearch.hosts"),
+    "same-host-twice": ({"opensearch": {"hosts": ["https://a", "https://a"]}}, "spec.opensearch.hosts[1]"),
+    "no-scheme": ({"opensearch": {"hosts": ["search.example.org:9200"]}}, "spec.opensearch.hosts[0]"),
+    "other-scheme": ({"opensearch": {"hosts": ["ftp://search.example.org"]}}, "spec.opensearch.hosts[0]"),
+    "password-in-host": ({"elasticsearch": {"hosts": ["https://a:b@search"]}}, "spec.elasticsearch.hosts[0]"),
+    "path-in-host": ({"elasticsearch": {"hosts": ["https://search/es"]}}, "spec.elasticsearch.hosts[0]"),
+    "query-in-host": ({"elasticsearch": {"hosts": ["https://search?a=b"]}}, "spec.elasticsearch.hosts[0]"),
+    "no-time": ({"opensearch": HOST | {"requestTimeoutSeconds": 0}}, "spec.opensearch.requestTimeoutSeconds"),
+    "much-time": ({"opensearch": HOST | {"requestTimeoutSeconds": 3601}}, "spec.opensearch.requestTimeoutSeconds"),
+    **{
+        f"{ref.lower()}-{i}": ({"opensearch": HOST | {ref: {"name": name}}}, f"spec.opensearch.{ref}.name")
+        for ref in SECRETS
+        for i, name in enumerate(("", "../../default/secrets/x", "a/b", "A", "x" * 254))
+    },
     "no-kind": ({"maxConcurrentRuns": 3}, "spec"),
     "absolute": ({"duckdb": {"database": "/etc/passwd"}}, "spec.duckdb.database"),
     "parent": ({"duckdb": {"database": "../other.duckdb"}}, "spec.duckdb.database"),
@@ -201,6 +243,26 @@ def test_the_database_of_a_store_is_immutable(api: Api):
     with pytest.raises(ApiError, match="exactly one kind of store must be set"):
         api.patch("default", {"spec": {"duckdb": None}}, kind="RollupStore")
     api.patch("default", {"spec": {"maxConcurrentRuns": 2}}, kind="RollupStore")
+
+
+@pytest.mark.parametrize("kind", ["opensearch", "elasticsearch"])
+def test_the_kind_of_a_store_is_immutable_and_the_rest_is_not(api: Api, kind: str):
+    other = {"opensearch": "elasticsearch", "elasticsearch": "opensearch"}[kind]
+    api.create(bodies.store(**{kind: HOST}))
+    for change in ({kind: None, other: HOST}, {kind: None, "duckdb": {}}):
+        with pytest.raises(ApiError, match=f"{kind} is immutable: delete the store and create it anew"):
+            api.patch("default", {"spec": change}, kind="RollupStore")
+    for change in ({kind: None}, {"duckdb": {}}):
+        with pytest.raises(ApiError, match="exactly one kind of store must be set"):
+            api.patch("default", {"spec": change}, kind="RollupStore")
+    for change in (
+        {"hosts": ["https://other:9200"]},
+        {"credentialsSecretRef": {"name": "login"}},
+        {"credentialsSecretRef": {"name": "other"}, "caSecretRef": {"name": "ca"}},
+        {"credentialsSecretRef": None},
+        {"insecureSkipTlsVerify": True, "requestTimeoutSeconds": 5},
+    ):
+        api.patch("default", {"spec": {kind: change}}, kind="RollupStore")
 
 
 def test_unknown_fields_of_a_store_are_dropped(api: Api):

@@ -71,6 +71,7 @@ _STORE_COLUMNS = (
     ("Ready", "string", f"{_READY}.status", "Whether the store can be used.", 0),
     ("Distribution", "string", ".status.distribution", "What the store turned out to be.", 0),
     ("Version", "string", ".status.version", "Its version.", 0),
+    ("Health", "string", ".status.health", "The cluster's health.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "How long ago the store was created.", 0),
     ("Reason", "string", f"{_READY}.reason", "Why it is ready or not.", 1),
 )

@@ -81,7 +81,7 @@ class RollupStoreSpec(Part):
     )
 
     duckdb: DuckDBStore | None = Field(default=None, description="An embedded DuckDB database.")
-    opensearch: ClusterStore | None = Field(default=None, description="An OpenSearch cluster, 1 or newer.")
+    opensearch: ClusterStore | None = Field(default=None, description="An OpenSearch cluster, 1.0 or newer.")
     elasticsearch: ClusterStore | None = Field(default=None, description="An Elasticsearch cluster, 7.10 or newer.")
     max_concurrent_runs: Annotated[int, Field(ge=1, le=64)] = Field(
         default=4, description="How many runs may use the store at once; the others wait their turn."
