@@ -27,6 +27,7 @@ PATHS = {
     "delete_job": ("DELETE", "/_rollup/job/{id}"),
     "start_job": ("POST", "/_rollup/job/{id}/_start"),
     "stop_job": ("POST", "/_rollup/job/{id}/_stop"),
+    "preview": ("POST", "/_rollup/job/_preview"),
     "get_rollup_caps": ("GET", "/_rollup/data/{id}"),
     "get_rollup_index_caps": ("GET", "/{index}/_rollup/data"),
 }
@@ -50,6 +51,13 @@ class ElasticsearchClient:
     def call(self, name, arguments):
         if name in ("info", "ping"):
             return getattr(self.client, name)(**arguments)
+        if name == "preview":  # not Elasticsearch's, so its users name method and path, too
+            method, path = PATHS[name]
+            if self.major == 7:
+                return self.client.transport.perform_request(method, path, body=arguments["body"])
+            kind = "application/vnd.elasticsearch+json; compatible-with=" + str(self.major)
+            headers = {"accept": kind, "content-type": kind}
+            return self.client.perform_request(method, path, headers=headers, body=arguments["body"])
         if name == "usage":
             return self.client.xpack.usage(**arguments)
         if name == "put_job" and self.major > 7:

@@ -199,6 +199,24 @@ def test_who_is_there_and_how_much_it_has(client: Client, folder: Path) -> None:
     assert usage["number_of_rollup_jobs"] >= 1
 
 
+def test_a_job_is_previewed_before_it_is_created(client: Client, api: Api, folder: Path) -> None:
+    write_trips(folder)
+    told = client("preview", body=configuration(id="trips")).ok
+    assert len(told["preview"]) == 10
+    assert told["estimate"]["source_documents"] == 48 * 40
+    assert told["estimate"]["buckets"] == 48
+    assert api.list() == []
+    assert client("get_rollup_caps", id="_all").ok == {}
+    created(client)
+    client("start_job", id="trips")
+    api.wait("trips", run_completed, 20)
+    first, *_ = sorted(exported(folder)[1:])
+    source = told["preview"][0]["_source"]
+    assert source["size.sum.value"] == first[exported(folder)[0].index("size.sum.value")]
+    wrong = client("preview", body=configuration(cron="*/5 * * * *"))
+    assert wrong.status == 400
+
+
 def test_an_id_may_be_anything(client: Client, api: Api, folder: Path) -> None:
     write_trips(folder)
     job_id = "Trips 2024/ä+b%2F?x=y"

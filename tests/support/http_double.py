@@ -13,7 +13,16 @@ from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.reader import JobView
-from rollup_operator.stores.base import KnownJob, Owner, SourceField, SourceNotFound, StoreNotFound
+from rollup_operator.stores.base import (
+    JobConfig,
+    KnownJob,
+    Owner,
+    Preview,
+    SourceField,
+    SourceNotFound,
+    Span,
+    StoreNotFound,
+)
 
 Body = dict[str, Any]
 
@@ -31,6 +40,7 @@ class Shelf:
         }
         self.remembered: list[KnownJob] = []
         self.fail: Exception | None = None
+        self.previewed: list[tuple[JobConfig, Span]] = []
 
     def remember(self, job_id: str, spec: Mapping[str, Any] | None, *, index: str, documents: bool = True) -> None:
         """Leave the record of a job that is gone."""
@@ -43,6 +53,11 @@ class Shelf:
         if index_pattern != self.pattern:
             raise SourceNotFound(f"spec.indexPattern {index_pattern!r} matches nothing")
         return self.has
+
+    async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
+        self.previewed.append((config, span))
+        document = (f"{config.job_id}$1", {"_rollup.id": config.job_id})
+        return Preview([document] * min(2, documents), 5000, 40, 3, 0.25)
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         if self.fail is not None:

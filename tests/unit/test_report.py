@@ -1,11 +1,15 @@
 """What is written is what differs, and the smallest of it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.lifecycle.report import difference, rfc3339_ms
+from rollup_operator.lifecycle.report import Report, difference, rfc3339_ms, status_of
+from rollup_operator.lifecycle.states import Decision
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import Progress, State
 
 keys = st.sampled_from("abcd")
 values = st.recursive(st.integers(0, 3) | st.text("xy", max_size=2), lambda inner: st.lists(inner, max_size=2))
@@ -46,3 +50,24 @@ def test_only_what_changed_is_in_the_patch() -> None:
 def test_instants_are_written_as_kubernetes_does() -> None:
     assert rfc3339_ms(0) == "1970-01-01T00:00:00Z"
     assert rfc3339_ms(1_388_534_399_001) == "2013-12-31T23:59:59.001Z"
+
+
+def view(**status: Any) -> JobView:
+    meta = {"uid": "u", "namespace": "n", "name": "j", "generation": 1, "resourceVersion": "5"}
+    return JobView.of({"metadata": meta, "spec": {"desiredState": "started"}, "status": status})
+
+
+def test_progress_is_shown_while_a_run_is_under_way_and_gone_with_it() -> None:
+    now = datetime(2024, 3, 1, tzinfo=UTC)
+    report = Report(None, None, None, None, Progress(percent=45, remaining_seconds=300))
+    shown = {
+        state: status_of(view(), Decision(show=state, refresh=True), report, now).get("progress") for state in State
+    }
+    assert shown.pop(State.INDEXING) == {"percent": 45, "remainingSeconds": 300}
+    assert set(shown.values()) == {None}
+
+
+def test_a_restarted_operator_does_not_tell_of_a_run_of_before() -> None:
+    before = view(state="indexing", progress={"percent": 45}, watermark="2024-03-01T00:00:00Z")
+    report = Report.published(before.status)
+    assert (report.watermark, report.progress) == ("2024-03-01T00:00:00Z", None)

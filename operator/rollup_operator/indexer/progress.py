@@ -57,17 +57,14 @@ class Progress:
         self.kept += found.kept
 
     @property
-    def percent(self) -> int | None:
-        """Share of the source that is written; None before it is known what is due."""
-        if self._source is None:
-            return None
-        # Whole per cents that are done: 100 is said when the last page is.
-        return int(100 * self._seen[-1][1])
+    def percent(self) -> int:
+        """Share of the source that is written: 100 only when the last page is."""
+        return int(100 * self._seen[-1][1]) if self._seen else 0
 
     @property
     def remaining_s(self) -> float | None:
         """Seconds that the rest should take at the pace of the last minute; None: not known yet."""
-        if self._source is None or len(self._seen) < 2:
+        if len(self._seen) < 2:
             return None
         (began, before), (_, share) = self._seen[0], self._seen[-1]
         took = self.clock() - began
@@ -77,18 +74,16 @@ class Progress:
             return None
         return (1 - share) * took / (share - before)
 
-    def report(self) -> status.Progress | None:
-        """Return it as the status shows it; None before it is known what is due."""
-        if (percent := self.percent) is None:
-            return None
+    def report(self) -> status.Progress:
+        """Return it as the status shows it."""
         remaining = self.remaining_s
-        return status.Progress(percent=percent, remaining_seconds=None if remaining is None else round(remaining))
+        return status.Progress(percent=self.percent, remaining_seconds=None if remaining is None else round(remaining))
 
     def describe(self) -> str:
         """Say in a few words what goes on now."""
         flight = self.session.in_flight() if self.session is not None else None
         told = [f"{self.pages} pages, {self.rows} rows, {self.documents} documents so far"]
-        if self.percent is not None and self.pages:
+        if self._source is not None and self.pages:
             told.append(f"{self.percent} %")
         if remaining := self.remaining_s:
             told.append(f"about {duration(remaining)} left")

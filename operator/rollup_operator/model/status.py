@@ -136,7 +136,9 @@ class RollupJobStatus(Part):
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256},
     )
     stats: JobStats | None = Field(default=None, description="Counters over the life of the job.")
-    progress: Progress | None = Field(default=None, description="How far the run under way has come.")
+    progress: Progress | None = Field(
+        default=None, description="How far the run under way has come. Absent while none is."
+    )
     last_run: LastRun | None = Field(default=None, description="The run that ended last.")
     next_run_time: Time | None = Field(
         default=None, description="The next tick of the schedule.", json_schema_extra={"format": "date-time"}

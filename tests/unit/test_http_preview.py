@@ -1,0 +1,171 @@
+"""The preview call, over the doubles: what it takes, what it answers, who may have it, and that it changes nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from rollup_operator.http import preview
+from rollup_operator.http.access import Deed
+from rollup_operator.stores.base import Preview, StoreUnavailable
+from support import bodies
+from support.access_double import Anybody
+from support.bodies import sensor
+from support.http_calls import Client, call, error, served
+from support.http_double import Cluster, Shelf
+from support.rounding import ms
+
+PATH = "/_rollup/job/_preview"
+ARGUMENT = "illegal_argument_exception"
+
+
+@pytest.fixture
+def access() -> Anybody:
+    return Anybody()
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+async def client(cluster: Cluster, access: Anybody) -> AsyncIterator[Client]:
+    async with served(cluster, access) as client:
+        yield client
+
+
+def manifest(name: str = "sensor", **spec: Any) -> dict[str, Any]:
+    groups = {"dateHistogram": {"field": "timestamp", "fixedInterval": "1h"}}
+    whole = {"indexPattern": "sensor-*", "rollupIndex": "sensor_rollup", "groups": groups, "metrics": None} | spec
+    return bodies.job(name, **whole)
+
+
+@pytest.mark.parametrize("base", ["/_rollup", "/_xpack/rollup"])
+@pytest.mark.parametrize("space", ["", "/namespaces/other"])
+@pytest.mark.parametrize("end", ["", "/"])
+async def test_a_configuration_is_previewed(client: Client, cluster: Cluster, base: str, space: str, end: str) -> None:
+    cluster.shelves["other", "default"] = cluster.shelf
+    document = {"_id": "preview$1", "_source": {"_rollup.id": "preview"}}
+    status, told = await call(client, "POST", f"{space}{base}/job/_preview{end}", sensor())
+    assert status == 200
+    assert told["preview"] == [document, document]
+    assert told["estimate"] == {"source_documents": 5000, "buckets": 40, "pages": 3, "time_in_ms": 250}
+    assert told["range"]["gte"] is None
+    [(config, span)] = cluster.shelf.previewed
+    assert (config.job_id, config.spec.index_pattern, span.start_ms) == ("preview", "sensor-*", 0)
+    assert cluster.posted == []
+    assert cluster.applied == []
+
+
+async def test_the_id_of_the_body_counts(client: Client, cluster: Cluster) -> None:
+    await call(client, "POST", PATH, sensor(id="Sensor Data"))
+    assert cluster.shelf.previewed[0][0].job_id == "Sensor Data"
+
+
+async def test_a_manifest_may_name_store_start_and_end(client: Client, cluster: Cluster) -> None:
+    cluster.shelves["default", "second"] = second = Shelf()
+    bounds = {"start": "2024-01-01T00:00:00Z", "end": "2024-02-01T00:00:00Z"}
+    status, told = await call(client, "POST", PATH, manifest(storeRef={"name": "second"}, **bounds))
+    assert status == 200, told
+    assert told["range"] == {"gte": bounds["start"], "lt": bounds["end"]}
+    [(config, span)] = second.previewed
+    assert (config.job_id, span.start_ms, span.end_ms) == ("sensor", ms("2024-01-01T00:00"), ms("2024-02-01T00:00"))
+    await call(client, "POST", PATH, manifest(jobId="Its Id"))
+    assert cluster.shelf.previewed[0][0].job_id == "Its Id"
+
+
+async def test_a_job_that_is_there_can_be_previewed(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    cluster.shelf.remember("sensor", {}, index="sensor_rollup")
+    assert (await call(client, "POST", PATH, manifest()))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"kind": "CronJob"}, "kind and apiVersion must be [RollupJob]"),
+        ({"kind": "RollupJob", "apiVersion": "v1"}, "kind and apiVersion must be [RollupJob]"),
+        ({"kind": "RollupJob", "spec": None}, "spec: must be an object"),
+        ({"kind": "RollupJob", "metadata": 5}, "metadata.name must be a non-empty string"),
+        (manifest(cron="*/5 * * * *"), "spec.cron: expression: '*/5 * * * *' has 5 fields"),
+        (manifest(start="2024-01-02T00:00:00Z", end="2024-01-01T00:00:00Z"), "spec.end: '2024-01-01T00:00:00Z'"),
+    ],
+)
+async def test_a_manifest_that_cannot_be_used_is_told_why(client: Client, body: Any, said: str) -> None:
+    status, told = await call(client, "POST", PATH, body)
+    assert (status, told["error"]["type"]) == (400, ARGUMENT)
+    assert said in told["error"]["reason"]
+
+
+async def test_a_configuration_is_checked_as_when_it_is_created(client: Client, cluster: Cluster) -> None:
+    wrong = [
+        sensor(cron="*/5 * * * *"),
+        sensor(groups=None),
+        sensor(index_pattern="*"),
+        sensor(index_pattern="weather"),
+        sensor(metrics=[{"field": "speed", "metrics": ["max"]}]),
+        sensor() | {"colour": "red"},
+    ]
+    for body in wrong:
+        answer = await call(client, "POST", PATH, body)
+        assert answer[0] >= 400
+        assert answer == await call(client, "PUT", "/_rollup/job/sensor", body)
+    assert (await call(client, "POST", PATH))[1]["error"]["reason"] == "request body is required"
+    assert cluster.shelf.previewed == []
+
+
+async def test_it_takes_the_right_to_create_the_job(client: Client, cluster: Cluster, access: Anybody) -> None:
+    access.denied.add((Deed.CREATE, "sensor"))
+    assert (await call(client, "POST", PATH, manifest()))[0] == 403
+    assert (await call(client, "POST", PATH, manifest("other")))[0] == 200
+    assert access.asked == [(Deed.CREATE, "default", "sensor"), (Deed.CREATE, "default", "other")]
+    assert len(cluster.shelf.previewed) == 1
+
+
+async def test_a_namespace_that_is_not_watched_has_no_previews(cluster: Cluster) -> None:
+    async with served(cluster, namespaces=("default",)) as client:
+        status, _ = await call(client, "POST", f"/namespaces/other{PATH}", sensor())
+    assert status == 404
+
+
+async def test_a_missing_store_is_named(client: Client) -> None:
+    assert await call(client, "POST", PATH, manifest(storeRef={"name": "none"})) == error(
+        400, ARGUMENT, "No RollupStore named [none] is in namespace [default]: create it, then the job"
+    )
+
+
+async def test_a_store_that_is_down(client: Client, cluster: Cluster) -> None:
+    cluster.shelf.fail = StoreUnavailable("locked by process 7")
+    status, told = await call(client, "POST", PATH, sensor())
+    assert (status, told["error"]["reason"]) == (
+        503,
+        "RollupStore [default]: locked by process 7; nothing was changed",
+    )
+
+
+async def test_only_a_few_run_at_once(client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most = 0, 0
+    free = asyncio.Event()
+
+    async def slow(*_: Any) -> Preview:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == preview.AT_ONCE:
+            free.set()
+        await free.wait()
+        under_way -= 1
+        return Preview((), 0, 0, 0, 0.0)
+
+    monkeypatch.setattr(cluster.shelf, "preview", slow)
+    answers = await asyncio.gather(*(call(client, "POST", PATH, sensor()) for _ in range(10)))
+    assert {status for status, _ in answers} == {200}
+    assert most == preview.AT_ONCE
+
+
+async def test_a_job_may_be_named_preview(client: Client, cluster: Cluster) -> None:
+    assert (await call(client, "PUT", PATH, sensor()))[0] == 200
+    assert (await call(client, "GET", PATH))[1]["jobs"][0]["config"]["id"] == "_preview"
+    assert await call(client, "POST", f"{PATH}/_start") == (200, {"started": True})
