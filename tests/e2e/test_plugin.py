@@ -563,3 +563,56 @@ def test_a_manifest_of_other_things_is_no_job(operator: Operator, api: Api, plug
     told = plugin.of("stop", "pod/flights")
     assert told.code == 2
     assert asked(api, "flights") == "None"
+
+
+# -- preview -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_and_a_job_are_previewed(
+    operator: Operator, api: Api, plugin: Plugin, folder: Path, tmp_path: Path
+) -> None:
+    write_trips(folder)
+    api.create(store())
+    api.wait_condition("default", reason="Available", kind="RollupStore")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(trips_job(end="2024-03-02T00:00:00Z")))
+    reach = {"ROLLUP_URL": operator.url, "ROLLUP_TOKEN": operator.token}
+    told = plugin("preview", "-f", str(tmp_path / "job.yaml"), "-n", api.namespace, **reach)
+    assert (told.code, told.err) == (0, "")
+    assert "the beginning to 2024-03-02T00:00:00Z" in told.out
+    assert "960 documents" in told.out
+    assert '"picked_up.date_histogram.timestamp": 1709251200000' in told.out
+    assert api.list() == []
+
+    idle(api, "trips", desiredState="stopped")
+    told = plugin("preview", "trips", "-n", api.namespace, "-o", "json", **reach)
+    assert told.code == 0
+    assert told.document["estimate"]["source_documents"] == 48 * 40
+    assert len(told.document["preview"]) == 10
+
+
+def test_a_preview_that_cannot_be_is_told_why(
+    operator: Operator, api: Api, plugin: Plugin, folder: Path, tmp_path: Path
+) -> None:
+    api.create(store())
+    api.wait_condition("default", reason="Available", kind="RollupStore")
+    idle(api, "trips", desiredState="stopped")
+    reach = {"ROLLUP_URL": operator.url, "ROLLUP_TOKEN": operator.token}
+
+    def refused(*arguments: str, **environment: str) -> tuple[int, str]:
+        told = plugin("preview", "-n", api.namespace, *arguments, **(reach | environment))
+        return told.code, told.err
+
+    code, err = refused("trips")
+    assert (code, "no such index" in err or "Could not find any fields" in err) == (1, True), err
+    assert refused("nothing")[0] == 5
+    assert refused("trips", ROLLUP_TOKEN="wrong") == (
+        1,
+        "error: the endpoint does not know you: give a token, with ROLLUP_TOKEN or in the kubeconfig "
+        "(kubectl create token)\n",
+    )
+    code, err = refused("trips", ROLLUP_URL="http://127.0.0.1:1")
+    assert (code, "does not answer" in err) == (1, True), err
+    code, err = refused("trips", ROLLUP_URL="http://example.org")
+    assert (code, "use https://" in err) == (2, True), err
+    code, err = refused("trips", ROLLUP_URL=operator.url + "/healthz")
+    assert (code, "no handler found" in err) == (1, True), err

@@ -15,7 +15,8 @@ from rollup_operator.plugin.outcome import Code
 def _nobody_is_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("KUBECONFIG", raising=False)
+    for name in ("KUBECONFIG", "ROLLUP_URL", "ROLLUP_CA", "ROLLUP_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
 
 
 USAGE = [
@@ -30,6 +31,12 @@ USAGE = [
     (["get", "-n", "a/b"], ["cannot be the name of a namespace"]),
     (["run"], ["NAME"]),
     (["status"], ["NAME"]),
+    (["preview"], ["name one job, or give a manifest"]),
+    (["preview", "a", "-f", "b"], ["name one job, or give a manifest"]),
+    (["preview", "a"], ["--url or ROLLUP_URL"]),
+    (["preview", "-f", "/nonexistent", "--url", "https://x"], ["/nonexistent cannot be read"]),
+    (["preview", "-f", __file__, "--url", "https://x"], ["cannot be read"]),
+    (["preview", "a", "--url", "x"], ["set KUBECONFIG or --kubeconfig"]),
     (["bogus"], ["bogus", "--help"]),
     (["get", "--bogus"], ["--bogus"]),
     (["get"], ["set KUBECONFIG or --kubeconfig"]),

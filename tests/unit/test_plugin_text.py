@@ -1,6 +1,7 @@
 """Small texts of the plugin: durations, tables, names, owners, exit codes."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from rollup_operator.model.durations import duration
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
+from rollup_operator.plugin.preview import lines, manifest
 from rollup_operator.plugin.results import Outcome, Result, code_of
 from rollup_operator.plugin.text import ahead, instant, moment, seconds_of, table
 from rollup_operator.plugin.views import listing, page, position
@@ -160,3 +162,44 @@ def test_a_page_shows_everything() -> None:
     lagging = dict(page(told(generation=4, observed=3), NOW))
     assert "the newest, 4, has not been looked at" in lagging["State"]
     assert position(None).startswith("none")
+
+
+def test_progress_is_on_the_page_while_there_is_some() -> None:
+    body = told()
+    assert "Progress" not in dict(page(body, NOW))
+    body["status"]["progress"] = {"percent": 45, "remainingSeconds": 700}
+    assert dict(page(body, NOW))["Progress"] == "45 %, about 11m left"
+    del body["status"]["progress"]["remainingSeconds"]
+    assert dict(page(body, NOW))["Progress"] == "45 %"
+
+
+PREVIEWED = {
+    "preview": [{"_id": "trips$1", "_source": {"_rollup.id": "trips"}}],
+    "estimate": {"source_documents": 5000, "buckets": 40, "pages": 1, "time_in_ms": 90_000},
+    "range": {"gte": None, "lt": "2024-03-01T00:00:00Z"},
+}
+
+
+def test_a_preview_is_told_to_people() -> None:
+    assert lines(PREVIEWED) == [
+        ("Range", "the beginning to 2024-03-01T00:00:00Z"),
+        ("Source", "5000 documents"),
+        ("Would write", "about 40 documents, in 1 page and 90s"),
+        ("Document", "trips$1"),
+        ("", "{"),
+        ("", '  "_rollup.id": "trips"'),
+        ("", "}"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "kind: RollupStore", "- 1", "kind: RollupJob\n---\nkind: RollupJob", "\t{"])
+def test_a_file_that_holds_no_one_job_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(Failure, match=r"RollupJobs|cannot be read") as failure:
+        manifest(str(tmp_path / "job.yaml"))
+    assert failure.value.code is Code.USAGE
+
+
+def test_one_job_among_other_resources_is_found(tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text("kind: RollupStore\n---\nkind: RollupJob\nspec: {cron: x}\n---\n")
+    assert manifest(str(tmp_path / "all.yaml")) == {"kind": "RollupJob", "spec": {"cron": "x"}}

@@ -32,6 +32,8 @@ class Connection:
     middlewares: Sequence[aiohttp.ClientMiddlewareType] = ()
     namespace: str = "default"
     proxy: str | None = None
+    login: aiohttp.ClientMiddlewareType | None = None
+    """How the user says who it is; None: by certificate or not at all, or it acts as somebody else."""
 
     def session(self, *, connections: int) -> aiohttp.ClientSession:
         """Open a session of its own, closed by the caller. Requests have no total limit of time.
@@ -70,11 +72,13 @@ def from_service_account() -> Connection:
     """Connect as the pod's service account."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     host = f"[{host}]" if ":" in host else host
+    login = BearerToken(file=SERVICE_ACCOUNT / "token")
     return Connection(
         server=f"https://{host}:{port}",
-        ssl=_verifying(cafile=str(SERVICE_ACCOUNT / "ca.crt")),
-        middlewares=(BearerToken(file=SERVICE_ACCOUNT / "token"),),
+        ssl=verifying(cafile=str(SERVICE_ACCOUNT / "ca.crt")),
+        middlewares=(login,),
         namespace=(SERVICE_ACCOUNT / "namespace").read_text().strip(),
+        login=login,
     )
 
 
@@ -88,16 +92,17 @@ def from_kubeconfig(*files: Path, context: str | None = None) -> Connection:
     if urlsplit(server).scheme not in ("https", "http"):
         raise NoConnection(f"context {chosen.name!r} of the kubeconfig: the server {server!r} is no https:// URL")
     tls = _tls(chosen)
+    name, other, login = cluster.get("tls-server-name"), impersonation(chosen.user), _login(chosen, tls)
+    # Who logs in comes last: it may send the request twice.
+    found = (ServerName(name) if name else None, other, login)
     return Connection(
-        server, tls, _middlewares(chosen, tls), chosen.namespace, _proxy(server, cluster.get("proxy-url"))
+        server=server,
+        ssl=tls,
+        middlewares=tuple(middleware for middleware in found if middleware is not None),
+        namespace=chosen.namespace,
+        proxy=proxy_of(server, cluster.get("proxy-url")),
+        login=login if other is None else None,
     )
-
-
-def _middlewares(chosen: Chosen, tls: ssl.SSLContext) -> tuple[aiohttp.ClientMiddlewareType, ...]:
-    """Return what a request goes through. Who logs in comes last: it may send the request twice."""
-    name, other = chosen.cluster.get("tls-server-name"), impersonation(chosen.user)
-    found = (ServerName(name) if name else None, other, _login(chosen, tls))
-    return tuple(middleware for middleware in found if middleware is not None)
 
 
 def _login(chosen: Chosen, tls: ssl.SSLContext) -> aiohttp.ClientMiddlewareType | None:
@@ -123,12 +128,12 @@ def _tls(chosen: Chosen) -> ssl.SSLContext:
     cluster, user = chosen.cluster, chosen.user
     try:
         if cluster.get("insecure-skip-tls-verify"):
-            context = _verifying()
+            context = verifying()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         elif data := cluster.get("certificate-authority-data"):
-            context = _verifying(cadata=base64.b64decode(data).decode())
+            context = verifying(cadata=base64.b64decode(data).decode())
         else:
-            context = _verifying(cafile=cluster.get("certificate-authority"))
+            context = verifying(cafile=cluster.get("certificate-authority"))
         if certificate := _pem(user, "client-certificate"):
             _load_pair(context, certificate + b"\n" + _pem(user, "client-key"))
     except (OSError, ValueError) as e:  # ssl.SSLError is an OSError
@@ -142,7 +147,8 @@ def _pem(user: Mapping[str, Any], field: str) -> bytes:
     return Path(user[field]).read_bytes() if user.get(field) else b""
 
 
-def _verifying(**authority: Any) -> ssl.SSLContext:
+def verifying(**authority: Any) -> ssl.SSLContext:
+    """Return a context that checks the server's certificate. Raises OSError for an authority that cannot be read."""
     context = ssl.create_default_context(**authority)
     # From Python 3.13 on the default refuses certificates without key identifiers, which many clusters' are.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -157,8 +163,11 @@ def _load_pair(context: ssl.SSLContext, pem: bytes) -> None:
         context.load_cert_chain(pair.name)
 
 
-def _proxy(server: str, configured: str | None) -> str | None:
-    """Return the proxy to use: the cluster's own, else the environment's as its NO_PROXY allows."""
+def proxy_of(server: str, configured: str | None = None) -> str | None:
+    """Return the proxy to use: the cluster's own, else the environment's as its NO_PROXY allows.
+
+    Raises NoConnection for one that cannot be used.
+    """
     url = urlsplit(server)
     if configured:
         if urlsplit(configured).scheme not in ("http", "https"):
@@ -166,10 +175,11 @@ def _proxy(server: str, configured: str | None) -> str | None:
         return configured
     found: Mapping[str, str] = getproxies()
     host = url.hostname or ""
-    return None if _is_loopback(host) or proxy_bypass(url.netloc) else found.get(url.scheme)
+    return None if is_loopback(host) or proxy_bypass(url.netloc) else found.get(url.scheme)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

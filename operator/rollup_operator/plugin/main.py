@@ -171,6 +171,34 @@ def explain(
 
 
 @app.command()
+def preview(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", autocompletion=job_names, help="Name of a job.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--filename", "-f", help="Manifest of a RollupJob; - reads stdin.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(envvar="ROLLUP_URL", help="The operator's endpoint.")] = None,
+    ca: Annotated[
+        str | None, typer.Option(envvar="ROLLUP_CA", help="File of the certificate authority of the endpoint.")
+    ] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Show what a job would do, with a few of its documents. Nothing is written.
+
+    The operator's endpoint finds it out. It takes the token of ROLLUP_TOKEN, else that of your kubeconfig, and you need
+    the right to create the job.
+    """
+    from rollup_operator.plugin import preview as previewing  # noqa: PLC0415
+
+    where, written = (kubeconfig, context, namespace), Output("preview", output)
+    return _run(previewing.preview(where, written, previewing.Server(url, ca), name, file))
+
+
+@app.command()
 def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
     """Print the script that completes kubectl-rollup in your shell: source <(kubectl-rollup completion bash).
 

@@ -1,0 +1,143 @@
+"""The command that shows what a job would do. The operator's endpoint finds it out: only that reaches the stores."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import orjson
+import yaml
+
+from rollup_operator.kube.connection import Connection, NoConnection, is_loopback, proxy_of, verifying
+from rollup_operator.kube.credentials import BearerToken
+from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.durations import duration
+from rollup_operator.plugin.cluster import Cluster, Where, name_of
+from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.output import Output
+
+TOKEN = "ROLLUP_TOKEN"  # noqa: S105  # the name of a variable
+PATIENCE = 60.0
+"""Seconds; the endpoint gives a store 30."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The operator's endpoint as the command line has it."""
+
+    url: str | None
+    authority: str | None
+    """File of the certificate by which to know it; None: as the system does."""
+
+
+async def preview(where: Where, output: Output, server: Server, word: str | None, file: str | None) -> Code:
+    """Write what the job of that name, or of that manifest, would do. Raises Failure."""
+    if (word is None) == (file is None):
+        raise Failure(Code.USAGE, "Usage", "name one job, or give a manifest with -f FILE")
+    if not server.url:
+        raise Failure(Code.USAGE, "Usage", "say where the operator's endpoint is, with --url or ROLLUP_URL")
+    if word is not None:
+        async with Cluster.open(where) as cluster:
+            job, namespace = await cluster.find(name_of(word)), cluster.namespace
+        body = {key: job[key] for key in ("apiVersion", "kind", "spec")} | {
+            "metadata": {"name": job["metadata"]["name"]}
+        }
+    else:
+        body = manifest(file or "")
+        namespace = where[2] or (body.get("metadata") or {}).get("namespace") or _namespace(where)
+    told = await _ask(server, _login(where), f"namespaces/{quote(namespace, safe='')}/_rollup/job/_preview", body)
+    if output.for_programs:
+        output.document({"command": "preview", "exitCode": Code.DONE} | told)
+    else:
+        output.lines(lines(told))
+    return Code.DONE
+
+
+def manifest(file: str) -> dict[str, Any]:
+    """Read a RollupJob from a file, `-` being standard input. Raises Failure."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        found = [document for document in yaml.safe_load_all(text) if document is not None]
+    except (OSError, ValueError, yaml.YAMLError) as e:
+        raise Failure(Code.USAGE, "Usage", f"{file} cannot be read: {e}") from e
+    jobs = [body for body in found if isinstance(body, dict) and body.get("kind") == "RollupJob"]
+    if len(jobs) != 1:
+        raise Failure(Code.USAGE, "Usage", f"{file} holds {len(jobs)} RollupJobs ({API_VERSION}): give one")
+    return jobs[0]
+
+
+def lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return an answer as labels and values."""
+    estimate, bounds = told["estimate"], told["range"]
+    pages = "1 page" if estimate["pages"] == 1 else f"{estimate['pages']} pages"
+    took = duration(estimate["time_in_ms"] / 1000) if estimate["time_in_ms"] >= 1000 else "less than a second"
+    found = [
+        ("Range", f"{bounds['gte'] or 'the beginning'} to {bounds['lt']}"),
+        ("Source", f"{estimate['source_documents']} documents"),
+        ("Would write", f"about {estimate['buckets']} documents, in {pages} and {took}"),
+    ]
+    for document in told["preview"]:
+        source = orjson.dumps(document["_source"], option=orjson.OPT_INDENT_2).decode().splitlines()
+        found += [("Document", document["_id"]), *(("", line) for line in source)]
+    return found
+
+
+async def _ask(
+    server: Server, login: aiohttp.ClientMiddlewareType | None, path: str, body: Mapping[str, Any]
+) -> dict[str, Any]:
+    url = (server.url or "").rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Failure(Code.USAGE, "Usage", f"--url {url!r} is no URL: write https://HOST:PORT")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise Failure(Code.USAGE, "Usage", f"--url {url!r} would send your token for all to read: use https://")
+    try:
+        tls, proxy = verifying(cafile=server.authority), proxy_of(url)
+    except (OSError, NoConnection) as e:
+        raise Failure(Code.USAGE, "Usage", f"--ca {server.authority}: {e}" if server.authority else str(e)) from e
+    try:
+        async with (
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=PATIENCE, sock_connect=5),
+                middlewares=(login,) if login is not None else (),
+            ) as session,
+            session.post(f"{url}/{path}", json=body, ssl=tls, proxy=proxy, allow_redirects=False) as answer,
+        ):
+            return _read(answer.status, await answer.read(), url)
+    except (aiohttp.ClientError, TimeoutError) as e:
+        raise Failure(Code.FAILED, "Unreachable", f"{url} does not answer: {str(e) or 'no answer in time'}") from e
+
+
+def _read(status: int, data: bytes, url: str) -> dict[str, Any]:
+    """Return the answer. Raises Failure for an error, and for what is no answer of the endpoint's."""
+    try:
+        told = orjson.loads(data)
+        if status == 200 and {"preview", "estimate", "range"} <= told.keys():
+            return dict(told)
+        reason = str(told["error"]["reason"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Failure(Code.FAILED, "NoEndpoint", f"{url} is not the operator's endpoint (status {status})") from None
+    if status == 401:
+        cure = f"give a token, with {TOKEN} or in the kubeconfig (kubectl create token)"
+        raise Failure(Code.FAILED, "Unauthorized", f"the endpoint does not know you: {cure}")
+    raise Failure(Code.FAILED, "Forbidden" if status == 403 else "Refused", reason)
+
+
+def _login(where: Where) -> aiohttp.ClientMiddlewareType | None:
+    if token := os.environ.get(TOKEN):
+        return BearerToken(token)
+    try:
+        return Connection.find(*where[:2]).login
+    except NoConnection:
+        return None
+
+
+def _namespace(where: Where) -> str:
+    try:
+        return Connection.find(*where[:2]).namespace
+    except NoConnection as e:
+        raise Failure(Code.USAGE, "NoConnection", f"name the namespace with -n: {e}") from e
