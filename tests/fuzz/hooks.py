@@ -56,6 +56,11 @@ def read(response):
 
 @schemathesis.hook
 def filter_failure(ctx, failure, case, response):
-    """Let an answer that was asked to be filtered lack what its schema requires."""
+    """Let an answer that was asked to be filtered lack what its schema requires.
+
+    And let a path have the methods of another one that means it too: a job may be named `_preview`.
+    """
+    if isinstance(failure, schemathesis.openapi.checks.AllowHeaderMismatch) and case.path.endswith("/_preview"):
+        return False
     filtered = "filter_path" in (case.query or {}) and response.status_code == 200
     return not (filtered and isinstance(failure, schemathesis.openapi.checks.JsonSchemaError))

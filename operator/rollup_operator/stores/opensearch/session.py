@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import (
     Claim,
@@ -107,11 +108,10 @@ class ClusterSession:
         """Write those documents that late ones of the source changed. Raises Fenced."""
         if not isinstance(page.handle, Batch):
             raise TypeError("the page was not read by this session")
-        record = await self._prepare()
-        count = f"{self.config.spec.groups.date_histogram.field}.date_histogram._count"
-        found = await self._reads(late.compare(self.cluster, record, page.handle, count=count))
+        layout = layout_of(self.config.job_id, self.config.spec)
+        found = await self._reads(late.compare(self.cluster, self._ours(), layout, page.handle))
         if found.changed.ids:
-            await self._bulk(record, found.changed)
+            await self._bulk(await self._prepare(), found.changed)
         return Rewritten(len(found.changed.ids), found.kept)
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:

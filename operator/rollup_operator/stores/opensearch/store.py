@@ -19,6 +19,7 @@ from rollup_operator.stores.base import (
     StoreUnsuitable,
 )
 from rollup_operator.stores.opensearch import claims, settling, sources
+from rollup_operator.stores.opensearch import preview as previews
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.session import ClusterSession
 
@@ -78,8 +79,8 @@ class ClusterStore:
         return await sources.fields(self._cluster, index_pattern, rollup_index)
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
-        """Say what the job would do."""
-        raise NotImplementedError
+        """Read the first page of the span, and reckon from that."""
+        return await previews.preview(self._cluster, config, span, documents)
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""
