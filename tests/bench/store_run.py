@@ -1,0 +1,264 @@
+"""A run against a real node, against a bare composite scan of the same pages; and how soon a halted run is quiet.
+
+Run: `python tests/bench/store_run.py [--rows 1000000] [--rounds 5] [--kind opensearch2] [--only hourly,stops]`.
+
+The node is one process on this machine, compiled for speed, with an index of one shard. The scan asks for the same
+pages, one after the other, with as few aggregations as give the numbers, and only looks for where the next page begins.
+The run is the operator's own, from claim to release, the rollup index made and refreshed. It is counted from the wall
+clock; the operator's processor time and memory are told beside it. Rounds alternate; the figures are medians.
+"""
+
+import argparse
+import asyncio
+import json
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import duckdb
+
+from local_stores import Node
+from rollup_operator.indexer.run import Run
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.status import Outcome
+from rollup_operator.stores.base import JobConfig, Owner
+from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.query import ROLLUP, Query
+from rollup_operator.stores.opensearch.store import ClusterStore
+
+BEGIN = "2020-01-01"
+PAGE = 5000
+GOALS = {"hourly": 1.7, "minutely": 1.9}
+SHAPES = {"hourly": ("1h", "few", 720), "minutely": ("1m", "many", 360)}
+"""Interval, terms field, and over how many of its buckets the rows are spread: 720 x 50 and 360 x 1,000 documents."""
+_CHUNK = 20_000
+_MAPPING = {
+    "ts": {"type": "date"},
+    "few": {"type": "keyword"},
+    "many": {"type": "keyword"},
+    "unique": {"type": "keyword"},
+    "value": {"type": "double"},
+}
+
+
+def job(shape: str) -> RollupJobSpec:
+    """Return the job of a shape; `slow` is one whose every search looks at all documents."""
+    interval, terms = ("365d", "unique") if shape == "slow" else SHAPES[shape][:2]
+    return RollupJobSpec.model_validate(
+        {
+            "indexPattern": f"rows-{'minutely' if shape == 'slow' else shape}",
+            "rollupIndex": f"rolled-{shape}",
+            "cron": "0 0 * * * ?",
+            "pageSize": PAGE,
+            "groups": {"dateHistogram": {"field": "ts", "fixedInterval": interval}, "terms": {"fields": [terms]}},
+            "metrics": [{"field": "value", "metrics": ["min", "max", "sum", "avg", "value_count"]}],
+            "rollupIndexSettings": {"numberOfShards": 1, "numberOfReplicas": 0},
+        }
+    )
+
+
+def lines(shape: str, rows: int) -> Iterator[bytes]:
+    """Yield the documents as bodies of bulks."""
+    interval, _, buckets = SHAPES[shape]
+    span = buckets * (3_600_000 if interval == "1h" else 60_000)
+    query = f"""
+        SELECT '{{"index":{{}}}}' || chr(10) || '{{"ts":' || (epoch_ms(TIMESTAMP '{BEGIN}') + i * {span} // {rows})
+            || ',"few":"h' || hash(i) % 50 || '","many":"n' || hash(i * 7) % 1000 || '","unique":"u' || hash(i * 11)
+            || '","value":' || (hash(i * 13) % 1000000) / 1000.0 || '}}' || chr(10)
+        FROM range({rows}) r(i)"""
+    found = duckdb.connect().execute(query)
+    while chunk := found.fetchmany(_CHUNK):
+        yield "".join(line for (line,) in chunk).encode()
+
+
+async def load(url: str, shape: str, rows: int) -> None:
+    """Make the source index."""
+    index = f"rows-{shape}"
+    settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": -1}
+    async with aiohttp.ClientSession() as session:
+        body = {"settings": settings, "mappings": {"properties": _MAPPING}}
+        await call(session, "PUT", f"{url}/{index}", json=body)
+        headers = {"Content-Type": "application/x-ndjson"}
+        waiting: set[asyncio.Task[Any]] = set()
+        for body_lines in lines(shape, rows):
+            if len(waiting) == 2:
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            path = f"{url}/{index}/_bulk?filter_path=errors"
+            waiting.add(asyncio.ensure_future(call(session, "POST", path, data=body_lines, headers=headers)))
+        await asyncio.gather(*waiting)
+        await call(session, "POST", f"{url}/{index}/_refresh")
+        found = await call(session, "GET", f"{url}/{index}/_count")
+        if found["count"] != rows:
+            raise SystemExit(f"{found['count']} documents of {rows} are there")
+
+
+async def call(session: aiohttp.ClientSession, method: str, url: str, **more: Any) -> Any:
+    """Make a request that must succeed."""
+    async with session.request(method, url, **more) as answer:
+        body = await answer.json()
+        if answer.status >= 400:
+            raise SystemExit(f"{method} {url}: {answer.status} {body}")
+        return body
+
+
+async def scan(url: str, shape: str) -> tuple[float, int, int]:
+    """Return seconds, pages and buckets of the bare scan."""
+    spec = job(shape)
+    query = Query.of("bench", spec)
+    after, pages, buckets = None, 0, 0
+    until = int(datetime.now(UTC).timestamp() * 1000)
+    began = time.perf_counter()
+    async with aiohttp.ClientSession() as session:
+        while True:
+            body = query.search(0, until, after, PAGE)
+            path = f"{url}/{spec.index_pattern}/_search?request_cache=false"
+            found = (await call(session, "POST", path, json=body))["aggregations"][ROLLUP]
+            pages, buckets = pages + 1, buckets + len(found["buckets"])
+            if len(found["buckets"]) < PAGE:
+                return time.perf_counter() - began, pages, buckets
+            after = found["after_key"]
+
+
+def connect(url: str) -> Cluster:
+    """Return the store's client."""
+
+    async def make_session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    return Cluster((url,), make_session)
+
+
+async def ours(url: str, kind: str, shape: str) -> tuple[float, float, int, int]:
+    """Return wall seconds, processor seconds, pages and documents of a run, then delete its result."""
+    config = JobConfig("bench", job(shape), Owner("bench", "bench", "bench", "1"), "1")
+    cluster = connect(url)
+    store = ClusterStore("elasticsearch" if kind.startswith("e") else "opensearch", cluster, is_alive=lambda _: False)
+
+    async def opened() -> ClusterStore:
+        return store
+
+    run = Run(config, "bench", opened, asyncio.Semaphore(1), lambda: datetime.now(UTC))
+    began, cpu = time.perf_counter(), time.process_time()
+    result = await run.index()
+    took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    if result.outcome is not Outcome.COMPLETED:
+        raise SystemExit(f"the run did not complete: {result.message}")
+    await forget(url, store, config)
+    await cluster.close()
+    return took, cpu, run.progress.pages, run.progress.documents
+
+
+async def forget(url: str, store: ClusterStore, config: JobConfig) -> None:
+    """Remove the rollup index and the job's record."""
+    async with aiohttp.ClientSession() as session:
+        for index in (config.spec.rollup_index, "rollup-operator-claims-1"):
+            await call(session, "DELETE", f"{url}/{index}?ignore_unavailable=true")
+
+
+async def stops(url: str, kind: str, tries: int) -> dict[str, Any]:
+    """Halt a run in the middle so many times, every other one in a search of some seconds; milliseconds until quiet."""
+    taken: list[float] = []
+    cluster = connect(url)
+    store = ClusterStore("elasticsearch" if kind.startswith("e") else "opensearch", cluster, is_alive=lambda _: False)
+
+    async def opened() -> ClusterStore:
+        return store
+
+    uncancelled = await uncancelled_search(url)
+    async with aiohttp.ClientSession() as session:
+        for i in range(tries):
+            shape = "slow" if i % 2 else "minutely"
+            config = JobConfig(shape, job(shape), Owner("bench", "bench", shape, f"u{i % 2}"), "1")
+            run = Run(config, "bench", opened, asyncio.Semaphore(1), lambda: datetime.now(UTC))
+            task = asyncio.ensure_future(run.index())
+            await asyncio.sleep(0.5 + 0.031 * (i % 17))
+            began = time.perf_counter()
+            run.halt()
+            result = await task
+            taken.append((time.perf_counter() - began) * 1000)
+            if result.outcome is not Outcome.HALTED or not result.released:
+                raise SystemExit(f"not halted: {result.outcome} {result.message}")
+            tasks = await call(session, "GET", f"{url}/_tasks?actions=indices:*&filter_path=nodes.*.tasks.*.headers")
+            if "rollup/" in json.dumps(tasks):
+                raise SystemExit(f"not quiet: {tasks}")
+            if result.claim is not None and i % 2 == 0 and run.progress.pages > 50:
+                await forget(url, store, config)
+    await cluster.close()
+    taken.sort()
+    return {
+        "tries": tries,
+        "a slow search takes, uncancelled": f"{uncancelled:.2f} s",
+        "p50 ms": round(statistics.median(taken), 1),
+        "p99 ms": round(taken[min(len(taken) - 1, int(len(taken) * 0.99))], 1),
+        "max ms": round(taken[-1], 1),
+        "goal": "p50 <= 200, p99 <= 1000",
+    }
+
+
+async def uncancelled_search(url: str) -> float:
+    """Return how long a search of the slow job takes when nobody halts it."""
+    spec = job("slow")
+    body = Query.of("bench", spec).search(0, int(datetime.now(UTC).timestamp() * 1000), None, PAGE)
+    async with aiohttp.ClientSession() as session:
+        began = time.perf_counter()
+        await call(session, "POST", f"{url}/{spec.index_pattern}/_search?request_cache=false", json=body)
+        return time.perf_counter() - began
+
+
+def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict[str, Any]:
+    """Start a node, load, measure, and return the figures."""
+    table: dict[str, Any] = {}
+    with Node.start(kind, heap="1g", quick=False) as node:
+        for shape, goal in GOALS.items():
+            if shape not in only and not (shape == "minutely" and "stops" in only):
+                continue
+            began = time.perf_counter()
+            asyncio.run(load(node.url, shape, rows))
+            print(f"bench: {rows:,} documents loaded for {shape} in {time.perf_counter() - began:.0f} s", flush=True)
+            if shape not in only:
+                continue
+            scans, runs, cpus = [], [], []
+            scanned = written = (0, 0)
+            for i in range(rounds + 1):
+                took, *scanned = asyncio.run(scan(node.url, shape))
+                ran, cpu, *written = asyncio.run(ours(node.url, kind, shape))
+                if i:  # the first of each warms the node's compiler up
+                    scans.append(took)
+                    runs.append(ran)
+                    cpus.append(cpu)
+                print(f"bench: {shape}: scan {took:.2f} s, run {ran:.2f} s, ours {cpu:.2f} s of it", flush=True)
+            if scanned[1] != written[1]:
+                raise SystemExit(f"{scanned[1]} buckets scanned, {written[1]} documents written")
+            table[shape] = {
+                "rows": rows,
+                "documents": written[1],
+                "pages": written[0],
+                "scan s": round(statistics.median(scans), 3),
+                "run s": round(statistics.median(runs), 3),
+                "ratio": round(statistics.median(r / s for r, s in zip(runs, scans, strict=True)), 3),
+                "goal": goal,
+                "cpu s per million documents": round(statistics.median(cpus) / written[1] * 1e6, 2),
+            }
+        if "stops" in only:
+            table["stops"] = asyncio.run(stops(node.url, kind, tries))
+    table["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kind", default="opensearch2", help="opensearch2, opensearch3 or elasticsearch7")
+    parser.add_argument("--only", default="hourly,minutely", help="of hourly, minutely, stops")
+    parser.add_argument("--tries", type=int, default=50)
+    a = parser.parse_args()
+    print(json.dumps(bench(a.kind, a.rows, a.rounds, set(a.only.split(",")), a.tries), indent=2))
+
+
+if __name__ == "__main__":
+    main()
