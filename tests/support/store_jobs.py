@@ -18,7 +18,7 @@ from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.writing import prepare
 from support.embedded import config, spec
 from support.rounding import HOUR
-from support.store_http import unique
+from support.store_http import StoreHttp, unique
 
 IsAlive = Callable[[Owner], bool]
 
@@ -36,7 +36,7 @@ async def connected(*urls: str, timeout: float = 30.0) -> AsyncIterator[Cluster]
     """The client of the cluster behind these URLs."""
 
     async def make_session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession()
+        return aiohttp.ClientSession(headers={"Accept-Encoding": "identity"})
 
     cluster = Cluster(urls, make_session, timeout=timeout)
     try:
@@ -84,3 +84,11 @@ async def write(cluster: Cluster, record: Record, page: Batch) -> Landed:
     """Write a page through the record's gate."""
     assert record.gate is not None
     return await bulk.write(cluster, record.gate, page, opaque_id=record.opaque_id, doing="writing")
+
+
+def slow_down(node: StoreHttp, index: str) -> None:
+    """Let the node take some milliseconds for each document that goes into an index."""
+    name = unique("slow")
+    source = "long n = 0; for (int i = 0; i < 300000; i++) { n += i % 7; } ctx.slow = n;"
+    node.call("PUT", f"/_ingest/pipeline/{name}", {"processors": [{"script": {"source": source}}]})
+    node.set_settings(index, **{"index.default_pipeline": name})

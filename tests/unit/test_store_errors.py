@@ -261,3 +261,11 @@ def test_a_request_that_a_parser_prints_is_not_told():
         text = str(classify(400, body, "writing"))
         assert "Authorization" not in text
         assert text.endswith(": Current token (START_OBJECT) not numeric, can not use numeric value accessors")
+
+
+def test_what_befell_single_documents_of_a_change_by_query_is_told():
+    cause = {"type": "cluster_block_exception", "reason": "index [x] blocked by: [FORBIDDEN/8/index write (api)];"}
+    body = {"took": 1, "deleted": 0, "failures": [{"index": "x", "id": "1", "cause": cause, "status": 403}]}
+    error = classify(403, body, "deleting")
+    assert isinstance(error, TargetBlocked)
+    assert str(error) == "deleting: index [x] blocked by: [FORBIDDEN/8/index write (api)];"

@@ -11,7 +11,7 @@ from typing import Any
 from rollup_operator.stores.base import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.errors import Conflict, MappingConflict, Missing, Unanswered, judge
+from rollup_operator.stores.opensearch.errors import Conflict, MappingConflict, Missing, Refused, Unanswered, classify
 from rollup_operator.stores.opensearch.retry import Patience
 
 REQUEST_BYTES = 8 * 2**20
@@ -108,17 +108,12 @@ def _failed(answer: Mapping[str, Any], ids: Sequence[str], doing: str) -> dict[i
 
 
 def _judge(status: int, error: Mapping[str, Any], doing: str) -> StoreError:
-    reasons = [str(error.get("reason") or f"HTTP {status}")]
-    while isinstance(cause := error.get("caused_by"), Mapping):
-        reasons.append(str(cause.get("reason") or cause.get("type")))
-        error = cause
-    message = f"{doing}: {': '.join(reasons)}"
-    kind = str(error.get("type") or "")
-    if status == 400:
-        return MappingConflict(message, status=status, kind=kind)
-    judged = judge(status, kind, message)
-    if isinstance(judged, Conflict):
-        return Superseded(message)
-    if isinstance(judged, Missing):
-        return GateGone(message)
-    return judged
+    match classify(status, {"error": error}, doing):
+        case Conflict() as judged:
+            return Superseded(str(judged))
+        case Missing() as judged:
+            return GateGone(str(judged))
+        case Refused() as judged:  # whatever it does not like about a document
+            return MappingConflict(str(judged), status=status, kind=judged.kind)
+        case judged:
+            return judged

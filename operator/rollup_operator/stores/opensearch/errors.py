@@ -168,7 +168,7 @@ def judge(status: int, kind: str, message: str) -> StoreError:
 
 def root_cause(body: object) -> tuple[str, str]:
     """Return type and reason of the cause that counts in an error body, fit to be shown; empty where it names none."""
-    error = body.get("error", body) if isinstance(body, Mapping) else None
+    error = _error(body)
     if isinstance(error, str):
         return "", _shown(error)
     if not isinstance(error, Mapping):
@@ -183,6 +183,15 @@ def root_cause(body: object) -> tuple[str, str]:
         return _told(root[0])
     kind, text = _told(error)
     return kind, text or next((said for c in causes if (said := _told(c)[1])), "")
+
+
+def _error(body: object) -> object:
+    if not isinstance(body, Mapping):
+        return None
+    failures = body.get("failures")  # of a change by query, for single documents
+    if isinstance(failures, list) and failures and isinstance(failures[0], Mapping):
+        return failures[0].get("cause") or failures[0].get("reason")
+    return body.get("error", body)
 
 
 def _causes(error: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -14,10 +14,10 @@ _FIRST, _LONGEST = 0.1, 2.0
 
 
 class Patience:
-    """The pauses between the tries of one step: growing, jittered, and used up after `seconds`."""
+    """The pauses between the tries of one step: growing, jittered, and used up after SECONDS."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
-        self._until = time.monotonic() + seconds
+    def __init__(self) -> None:
+        self._until = time.monotonic() + SECONDS
         self._next = _FIRST
         self.tried = False
         """It has failed once at least."""
