@@ -22,7 +22,7 @@ from rollup_operator.stores.base import (
 )
 from rollup_operator.stores.opensearch import gate, records, target
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import Conflict, Missing, Overloaded, Refused, Unanswered
+from rollup_operator.stores.opensearch.errors import Conflict, Missing, Refused, Unanswered
 from rollup_operator.stores.opensearch.quiet import opaque_id, quiet
 from rollup_operator.stores.opensearch.records import ALIAS, INDEX, Record
 from rollup_operator.stores.opensearch.retry import Patience
@@ -42,7 +42,7 @@ async def look(
 ) -> Record | None:
     """Return a job's record as it is now, seen or not by searches.
 
-    `patience`: how long to ask a cluster that does not answer; by default only one that is busy is asked again.
+    `patience`: how long to ask a cluster that does not answer; by default only one that answers is asked again.
     """
     path = f"/{ALIAS}/_doc/{name(records.document_id(key))}"
     while True:
@@ -54,7 +54,7 @@ async def look(
             return None
         except StoreError as e:
             if patience is None:
-                if not isinstance(e, Overloaded):
+                if isinstance(e, Unanswered):
                     raise
                 patience = Patience()  # for instance: the shard is being recovered
             await patience.pause(e)
@@ -157,7 +157,8 @@ async def shut_out(cluster: Cluster, record: Record) -> Record:
 
 async def commit(cluster: Cluster, record: Record, claim: Claim) -> Record:
     """Record what a run has come to, and the rest of `record`. Raises Fenced where the claim is no longer ours."""
-    return await _change(cluster, records.committed(record, claim))
+    wanted = records.committed(record, claim)
+    return await _change(cluster, record, lambda now: replace(wanted, seq_no=now.seq_no, primary_term=now.primary_term))
 
 
 async def release(
@@ -174,8 +175,13 @@ async def release(
         record = replace(record, gate=None)
     if lost_write or lost_read:
         await quiet(cluster, {record.owner.uid}, before=epoch + 1, doing="waiting for the end of the run's requests")
+    left, awaited = record.gate, record.awaited
+
+    def given_up(now: Record) -> Record:
+        return replace(now, claim=replace(now.claim, holder=""), gate=left, awaited=awaited)
+
     try:
-        return await _change(cluster, replace(record, claim=replace(record.claim, holder="")), ours=record)
+        return await _change(cluster, record, given_up)
     except Fenced:
         return None
 
@@ -200,28 +206,27 @@ async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
     return None if record.is_ours(now) else _fenced(record, now)
 
 
-async def _change(cluster: Cluster, wanted: Record, *, ours: Record | None = None) -> Record:
-    """Store `wanted` in place of the record that it was made from, whatever becomes of an answer.
+async def _change(cluster: Cluster, record: Record, change: Callable[[Record], Record]) -> Record:
+    """Store what `change` makes of the record, as long as holder and epoch stay, whatever becomes of an answer.
 
-    `ours` says holder and epoch that must stand there until then; by default they are those of `wanted`.
+    Where the stored record turns out to be another one under the same holder and epoch, `change` is applied to that.
     """
-    ours = ours or wanted
     patience = Patience()
+    wanted = change(record)
     while True:
         try:
             return await _put(cluster, wanted)
         except Missing as e:
-            raise _fenced(ours, None) from e
+            raise _fenced(record, None) from e
         except StoreError as e:
             if not isinstance(e, Conflict):
                 await patience.pause(e)
-            now = await look(cluster, ours.claim.key, opaque_id=ours.opaque_id, patience=patience)
+            now = await look(cluster, record.claim.key, opaque_id=record.opaque_id, patience=patience)
             if now is not None and records.to_document(now) == records.to_document(wanted):
                 return now  # it had been carried out
-            if not ours.is_ours(now):
-                raise _fenced(ours, now) from e
-            assert now is not None
-            wanted = replace(wanted, seq_no=now.seq_no, primary_term=now.primary_term)
+            if now is None or not record.is_ours(now):
+                raise _fenced(record, now) from e
+            wanted = change(now)
 
 
 def _fenced(record: Record, now: Record | None) -> Fenced:
@@ -257,6 +262,7 @@ async def _make_index(cluster: Cluster, config: JobConfig, opaque_id: str) -> No
             "number_of_shards": 1,
             "hidden": True,
             "auto_expand_replicas": False,
+            "translog.durability": "request",  # a record must outlive the node's crash, whatever templates say
             **({"number_of_replicas": replicas} if replicas is not None else {}),
         },
         "mappings": _MAPPINGS,

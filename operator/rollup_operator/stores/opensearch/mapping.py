@@ -77,9 +77,10 @@ def properties(types: Mapping[str, str]) -> dict[str, Any]:
 
 def settings(given: RollupIndexSettings | None, config: JobConfig, types: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of a new rollup index."""
-    out: dict[str, Any] = {}
+    # What is answered for must be durable, or the position would outlive it.
+    out: dict[str, Any] = {"index.translog.durability": "request"}
     if given is not None:
-        out = {
+        out |= {
             "index.number_of_shards": given.number_of_shards,
             "index.number_of_replicas": given.number_of_replicas,
             "index.codec": given.codec,
@@ -112,9 +113,10 @@ def with_entry(found: Mappings, job_id: str, value: Mapping[str, Any] | None) ->
     return {**found["_meta"], "_rollup": jobs}
 
 
-def same_documents(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def same_documents(one: object, other: object) -> bool:
     """Whether two configurations make the same documents: groups, without the delay, and metrics in any order."""
-    return _shape(one) == _shape(other)
+    shape = _shape(one)
+    return shape is not None and shape == _shape(other)
 
 
 def unlike(found: Mappings, types: Mapping[str, str]) -> dict[str, str]:
@@ -146,8 +148,12 @@ def found_type(found: Mappings, field: str) -> str | None:
     return kind
 
 
-def _shape(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    groups = {k: dict(v) for k, v in (config.get("groups") or {}).items() if isinstance(v, Mapping)}
-    groups.get("date_histogram", {}).pop("delay", None)
-    metrics = sorted((m["field"], sorted(m["metrics"])) for m in config.get("metrics") or ())
+def _shape(config: object) -> tuple[Any, ...] | None:
+    """Return what decides on a configuration's documents; None: it is none."""
+    try:
+        groups = {name: dict(group) for name, group in config["groups"].items()}  # type: ignore[index]
+        groups["date_histogram"].pop("delay", None)
+        metrics = sorted((m["field"], sorted(m["metrics"])) for m in config["metrics"])  # type: ignore[index]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None  # what is in an index may come from anybody
     return groups, metrics

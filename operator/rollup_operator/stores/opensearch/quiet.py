@@ -32,7 +32,7 @@ async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: 
     cluster cannot be asked, or not all of it.
     """
     wait = _FIRST
-    while any(_is_of(task, uids, before) for task in await _under_way(cluster, doing)):
+    while any(is_of(task, uids, before) for task in await _under_way(cluster, doing)):
         await asyncio.sleep(wait)
         wait = min(wait * 1.5, _LONGEST)
 
@@ -47,7 +47,8 @@ async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
     return [task["headers"]["X-Opaque-Id"] for node in nodes for task in node["tasks"].values()]
 
 
-def _is_of(task: str, uids: Collection[str], before: int) -> bool:
+def is_of(task: str, uids: Collection[str], before: int) -> bool:
+    """Whether an `X-Opaque-Id` is that of a run of these owners under an epoch below `before`."""
     word, _, rest = task.partition("/")
     uid, _, epoch = rest.rpartition("/")
     return word == "rollup" and uid in uids and epoch.isdecimal() and int(epoch) < before

@@ -7,7 +7,7 @@ from typing import Any
 from rollup_operator.stores.base import Claim, JobConfig, Owner
 from rollup_operator.stores.opensearch import claims, gate, records, target
 from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import judge, root_cause
+from rollup_operator.stores.opensearch.errors import classify
 from rollup_operator.stores.opensearch.quiet import opaque_id
 from rollup_operator.stores.opensearch.records import Record
 
@@ -66,6 +66,7 @@ async def _delete(cluster: Cluster, config: JobConfig, record: Record) -> None:
     doing = f"deleting the documents of {config.job_id} in {index}"
     date = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
     query = {"bool": {"filter": [{"term": {"_rollup.id": config.job_id}}, {"exists": {"field": date}}]}}
+    await target.refresh(cluster, index, opaque_id=record.opaque_id)  # what cannot be found is not deleted
     while True:
         answer: Mapping[str, Any] = await cluster.call(
             "POST",
@@ -76,8 +77,6 @@ async def _delete(cluster: Cluster, config: JobConfig, record: Record) -> None:
             opaque_id=record.opaque_id,
         )
         if answer["failures"]:
-            failure = answer["failures"][0]
-            kind, text = root_cause({"error": failure.get("cause") or failure.get("reason")})
-            raise judge(failure.get("status", 500), kind, f"{doing}: {text}")
+            raise classify(answer["failures"][0].get("status", 500), answer, doing)
         if not answer["total"]:
             return

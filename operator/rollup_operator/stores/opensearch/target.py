@@ -169,6 +169,11 @@ async def lower_claims(cluster: Cluster, found: Target, *, opaque_id: str) -> No
     )
 
 
+async def refresh(cluster: Cluster, index: str, *, opaque_id: str) -> None:
+    """Let searches see all that was written into the index. Raises Missing where it is gone."""
+    await cluster.call("POST", f"/{name(index)}/_refresh", doing=f"refreshing {index}", opaque_id=opaque_id)
+
+
 def missing(key: tuple[str, str]) -> IdentityConflict:
     """Return the error for a rollup index that is gone while the job's record says how far it was filled."""
     return IdentityConflict(Reason.TARGET_MISSING, f"rollup index {key[0]!r} was deleted: {_cure(key)}")

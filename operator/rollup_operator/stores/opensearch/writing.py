@@ -6,7 +6,7 @@ from dataclasses import replace
 from rollup_operator.stores.base import JobConfig, SourceField, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, gate, mapping, target
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
-from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import Missing
 from rollup_operator.stores.opensearch.records import Record
 
@@ -58,8 +58,7 @@ async def publish(cluster: Cluster, record: Record) -> None:
     """Let searches see all that was written."""
     if record.target is None:
         return
-    index = record.claim.key[0]
     try:
-        await cluster.call("POST", f"/{name(index)}/_refresh", doing=f"refreshing {index}", opaque_id=record.opaque_id)
+        await target.refresh(cluster, record.claim.key[0], opaque_id=record.opaque_id)
     except Missing:
         raise target.missing(record.claim.key) from None

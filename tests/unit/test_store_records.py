@@ -1,0 +1,133 @@
+"""The parts of a cluster's claims, gates and rollup indices that need no cluster."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollup_operator.model.job import RollupIndexSettings
+from rollup_operator.stores.base import SourceField
+from rollup_operator.stores.opensearch import gate, mapping, records
+from rollup_operator.stores.opensearch.quiet import is_of, opaque_id
+from support.embedded import config, spec
+
+JOB = config(spec())
+
+
+def test_no_two_jobs_share_a_record_or_a_gate() -> None:
+    keys = [("a", "b/c"), ("a", "b"), ("ab", "c"), ("a", "x" * 600), ("a", "x" * 599 + "y"), ("a", "ü" * 300)]
+    ids = {records.document_id(key) for key in keys}
+    assert len(ids) == len(keys)
+    assert all(len(id_.encode()) <= 512 for id_ in ids)
+    assert len({gate.gate_name(key, 1) for key in keys}) == len(keys)
+
+
+def test_a_gate_is_closed_by_later_epochs_only() -> None:
+    key, other = ("a", "b"), ("a", "c")
+    mine = [gate.gate_name(key, epoch) for epoch in (9, 10, 11)]
+    aliases = [*mine, gate.gate_name(other, 9), "logs", f"{mine[0]}x", ""]
+    assert gate.earlier(key, aliases, 11) == mine[:2]
+    assert gate.earlier(key, aliases, 9) == []
+
+
+def test_an_epoch_is_the_time_or_higher() -> None:
+    record = records.first(JOB, "me", 1000.9)
+    assert record.claim.epoch == 1000
+    assert records.next_epoch(record, JOB, "me", 1000.0).claim.epoch == 1001
+    assert records.next_epoch(record, JOB, "me", 5.0).claim.epoch == 1001
+    assert records.next_epoch(record, JOB, "me", 2000.0).claim.epoch == 2000
+
+
+def test_whoever_held_a_claim_is_awaited_until_a_record_says_otherwise() -> None:
+    one = records.first(config(uid="1"), "one", 1)
+    two = records.next_epoch(one, config(uid="2"), "two", 1)
+    three = records.next_epoch(two, config(uid="3"), "three", 1)
+    assert (one.awaited, two.awaited, three.awaited) == ((), ("1",), ("1", "2"))
+    free = replace(two, claim=replace(two.claim, holder=""), awaited=())
+    assert records.next_epoch(free, config(uid="3"), "three", 1).awaited == ()
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    record = replace(records.first(JOB, "me", 1), target="t", gate="g", awaited=("1", "2"), seq_no=5, primary_term=2)
+    claim = replace(record.claim, position={"ts.date_histogram": 1, "size.histogram": 1.0, "term.terms": None})
+    record = replace(record, claim=claim)
+    hit = {"_source": records.to_document(record), "_seq_no": 5, "_primary_term": 2}
+    assert records.from_document(hit) == record
+
+
+@pytest.mark.parametrize(
+    ("task", "is_ours"),
+    [
+        (opaque_id("a", 4), True),
+        (opaque_id("a", 0), True),
+        (opaque_id("a", 5), False),
+        (opaque_id("b", 4), False),
+        (opaque_id("a/b", 4), False),
+        ("rollup/a/", False),
+        ("rollup/a/x", False),
+        ("rollup-operator", False),
+        ("other/a/4", False),
+    ],
+)
+def test_what_counts_as_a_request_of_an_earlier_epoch(task: str, is_ours: bool) -> None:
+    assert is_of(task, {"a", "c"}, 5) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("types", "kept"),
+    [
+        ({"keyword"}, "keyword"),
+        ({"text", "keyword"}, "keyword"),
+        ({"byte", "integer"}, "long"),
+        ({"unsigned_long"}, "unsigned_long"),
+        ({"scaled_float"}, "double"),
+        ({"long", "half_float"}, "double"),
+        ({"long", "keyword"}, "keyword"),
+        (set(), None),
+    ],
+)
+def test_terms_are_kept_as_their_sources_have_them(types: set[str], kept: str | None) -> None:
+    found = mapping.expected(JOB, {"term": SourceField(frozenset(types))})
+    assert found.get("term.terms.value") == kept
+
+
+def test_what_an_index_lacks_and_what_it_keeps_otherwise() -> None:
+    found = {
+        "properties": {
+            "a": {"properties": {"b": {"type": "long"}, "c": {"properties": {"d": {"type": "float"}}}}},
+            "leaf": {"type": "date"},
+        }
+    }
+    types = {"a.b": "long", "a.c.d": "double", "a.c.e": "long", "leaf.x": "long", "a": "keyword", "new": "date"}
+    assert mapping.unlike(found, types) == {"a.c.d": "float", "leaf.x": "date", "a": "object"}
+    assert mapping.lacking(found, types) == {"a.c.e": "long", "new": "date"}
+
+
+def test_other_entries_of_meta_stay() -> None:
+    found = {"_meta": {"rollup-version": "", "mine": 1, "_rollup": {"x": {"id": "x"}, "job": {"id": "old"}}}}
+    assert mapping.with_entry(found, "job", {"id": "job"}) == {
+        "rollup-version": "", "mine": 1, "_rollup": {"x": {"id": "x"}, "job": {"id": "job"}},
+    }  # fmt: skip
+    assert mapping.with_entry(found, "job", None)["_rollup"] == {"x": {"id": "x"}}
+    assert mapping.entries({}) is None
+    assert mapping.entries({"_meta": {"_rollup": 5}}) is None
+
+
+def test_what_makes_other_documents() -> None:
+    entry = mapping.entry(JOB)
+    date = {**entry["groups"]["date_histogram"], "delay": "1h"}
+    same = {**entry, "cron": "x", "page_size": 5, "groups": {**entry["groups"], "date_histogram": date}}
+    assert mapping.same_documents(entry, same)
+    fewer = {**entry, "metrics": [{"field": "value", "metrics": ["max"]}]}
+    assert not mapping.same_documents(entry, fewer)
+    assert not mapping.same_documents(entry, {"id": "job"})
+    assert not mapping.same_documents(entry, {"id": "job", "groups": None, "metrics": "?"})
+
+
+def test_settings_say_only_what_the_job_says() -> None:
+    types = mapping.expected(JOB, {})
+    durable = {"index.translog.durability": "request"}
+    assert mapping.settings(None, JOB, types) == durable
+    assert mapping.settings(RollupIndexSettings(number_of_replicas=0), JOB, types) == {
+        **durable,
+        "index.number_of_replicas": 0,
+    }
