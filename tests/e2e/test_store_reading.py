@@ -1,17 +1,21 @@
 """Pages from a real cluster: the documents that the same rows come to in the embedded store, whatever the page size."""
 
 import math
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from rollup_operator.indexer.bounds import Bounds, periods
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.duckdb.export import documents_of as exported
 from rollup_operator.stores.duckdb.export import export_path
 from rollup_operator.stores.opensearch.client import Cluster
 from support.embedded import Embedded, Row, config, spec
-from support.rounding import DAY, ms
+from support.rounding import DAY, HOUR, MINUTE, ms
 from support.store_http import StoreHttp, unique
 from support.store_reading import Documents, connected, documents_of, load, pages_of, some_rows
 
@@ -58,3 +62,36 @@ async def test_pages_hold_what_the_embedded_store_makes_of_the_same_rows(
     job = config(spec(index, "out", pageSize=page_size, parallelism=parallelism))
     found = await documents_of(pages_of(cluster, job, END))
     same(found, await embedded_documents(tmp_path, rows, job), rows)
+
+
+ZONES = [
+    ("Europe/Berlin", "2024-03-20T00:00", "2024-10-20T00:00"),
+    ("America/New_York", "2024-03-05T00:00", "2024-10-28T00:00"),
+    ("Australia/Lord_Howe", "2024-04-01T00:00", "2024-10-01T00:00"),
+    ("Asia/Kathmandu", "1985-12-25T00:00", "1986-10-20T00:00"),
+    ("America/St_Johns", "2009-03-01T00:00", "2009-10-25T00:00"),
+    ("Africa/Monrovia", "1972-01-01T00:00", "1972-10-20T00:00"),
+]
+INTERVALS = ["1h", "90m", "5h", "7d", "1d", "minute", "hour", "day", "week", "month", "quarter"]
+
+
+@pytest.mark.parametrize("zone", ZONES, ids=lambda z: z[0])
+async def test_buckets_follow_the_clock_of_the_zone(
+    opensearch: StoreHttp, cluster: Cluster, zone: tuple[str, str, str]
+) -> None:
+    where, *about = zone
+    chance = random.Random(3)
+    times = [ms(begin) + chance.randrange(18 * DAY // MINUTE) * MINUTE for begin in about for _ in range(100)]
+    changes = [p.start for p in periods(ZoneInfo(where)) if abs(p.start - ms(about[0])) < 400 * DAY]
+    times += [c + d for c in changes for d in range(-36 * HOUR, 36 * HOUR, 25 * MINUTE)]
+    times += [c + d for c in changes for d in (-1, 0, 1)]
+    index = unique("events")
+    load(opensearch, index, [(t, 1.0, None, None) for t in times])
+    for interval in INTERVALS:
+        field = "fixedInterval" if interval[0].isdigit() else "calendarInterval"
+        group = {"field": "ts", field: interval, "timeZone": where}
+        job = config(spec(index, groups={"dateHistogram": group}, metrics=[], pageSize=300))
+        found = await documents_of(pages_of(cluster, job, END))
+        counts = {d["ts.date_histogram.timestamp"]: d["ts.date_histogram._count"] for d in found.values()}
+        bounds = Bounds.of(job.spec.groups.date_histogram)
+        assert counts == Counter(map(bounds.round_down, times)), interval

@@ -181,3 +181,29 @@ def test_segments_cover_a_range_and_give_the_same_keys(b: Bounds, start: int, le
     for s in segments:
         for t in {s.start, s.end - 1, *(s.start + int(p * (s.end - s.start - 1)) for p in parts)}:
             assert key(s, t) in (None, b.round_down(t))
+
+
+@settings(deadline=None, max_examples=300)
+@given(b=any_bounds, start=any_instant, parts=st.lists(st.floats(0, 1), min_size=5, max_size=20))
+def test_steady_buckets_are_those_of_a_clock_that_is_never_changed(b: Bounds, start: int, parts: list[float]) -> None:
+    edge, pieces = b.round_down(start), 0
+    while edge < start + 700 * DAY:
+        steady, pieces = b.steady(edge), pieces + 1
+        assert steady.begin == edge < steady.end
+        end = min(steady.end, start + 900 * DAY)
+        for t in {edge, end - 1, *(edge + int(p * (end - edge - 1)) for p in parts)}:
+            if steady.offset is None:
+                assert b.round_down(t) == edge
+            else:
+                assert b.round_down(t) == b.grid.floor(t + steady.offset) - steady.offset
+        edge = steady.end
+        assert edge > start + 900 * DAY or b.round_down(edge) == edge
+    assert pieces < 30
+
+
+def test_where_the_clock_is_never_changed_all_buckets_are_steady() -> None:
+    for zone in ("UTC", "+05:30"):
+        b = bounds(zone, calendar="1M")
+        steady = b.steady(b.round_down(ms("2024-02-01T00:00")))
+        assert steady.offset is not None
+        assert steady.end > ms("9999-01-01T00:00")

@@ -105,6 +105,19 @@ class Segment:
     """month, quarter or year."""
 
 
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Whole buckets from an edge on that a clock which is never changed makes, too; or one bucket that none makes.
+
+    For a store that rounds by itself: so it need not know how clocks are changed, or may have it wrong.
+    """
+
+    begin: int
+    end: int
+    offset: int | None
+    """That clock's from UTC, in milliseconds; None: [begin, end) is one bucket."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """The buckets of a date histogram."""
@@ -160,6 +173,17 @@ class Bounds:
         while edge < end:
             yield edge
             edge = self.next_edge(edge)
+
+    def steady(self, edge: int) -> Steady:
+        """Return the buckets from `edge` on up to about the next change of the clock."""
+        p = self.periods[self._period(edge)]
+        reading, following = edge + p.offset, self.next_edge(edge)
+        if self.grid.floor(reading) != reading or self.grid.after(reading) - p.offset < following or following > p.end:
+            return Steady(edge, following, None)
+        if p.end == _EVER:
+            return Steady(edge, _EVER, p.offset)
+        last = self.round_down(p.end - 1)
+        return Steady(edge, p.end if self.next_edge(last) == p.end else last, p.offset)
 
     def segments(self, start: int, end: int) -> list[Segment]:
         """Cover [start, end) without gaps or overlaps, in order; as few pieces as the zone's changes allow."""

@@ -80,13 +80,15 @@ class PageSize:
         self.size = max(1, min(self.size, asked // 2))
         self._good, self._patience = 0, min(_PATIENCE, self._patience * 2)
 
-    def succeeded(self, asked: int, buckets: int, size_bytes: int) -> None:
-        """Learn from a page of `asked` buckets of which `buckets` came, `size_bytes` in all as documents."""
-        if buckets:
-            self.bucket_bytes = max(size_bytes / buckets, self.bucket_bytes * _FORGET)
+    def succeeded(self, asked: int) -> None:
+        """Grow back after a page of `asked` buckets went well."""
         if asked < self.size or self.size == self.limit:
             return
         self._good += 1
         if self._good >= self._patience:
             self._good = 0
             self.size = min(self.limit, self.size + max(1, self.size // 4))
+
+    def learn(self, buckets: int, size_bytes: int) -> None:
+        """Learn how large documents are from `buckets` of them, at least one."""
+        self.bucket_bytes = max(size_bytes / buckets, self.bucket_bytes * _FORGET)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from rollup_operator.indexer.bounds import Bounds
+from rollup_operator.indexer.bounds import Bounds, Steady
 from rollup_operator.indexer.pager import PageSize
 from rollup_operator.stores.base import JobConfig, Page, Position, Source
 from rollup_operator.stores.opensearch.client import Cluster
@@ -20,7 +20,7 @@ from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
 from rollup_operator.stores.opensearch.sources import search
-from rollup_operator.stores.opensearch.stretches import Line, Stretch
+from rollup_operator.stores.opensearch.stretches import Key, Line, Stretch
 
 TRIES = 8
 """How often a search is made that the cluster has no room for; 10 s or so in all."""
@@ -158,19 +158,35 @@ class Pages:
     async def _read(self, line: Line, stretch: Stretch) -> Page | None:
         """Read a page of a stretch; None: there is no bucket in it."""
         began = self._clock()
-        buckets, asked = await self._search(stretch)
+        buckets, rest = await self._gather(stretch)
         took = self._clock() - began
-        key = buckets[-1]["key"] if buckets else None
-        rest = (time_of(key), key) if key is not None and len(buckets) >= asked else None
         line.found(stretch, len(buckets), rest)
         self._fill(line)  # the cluster goes on reading while these are made into documents
-        if key is None:
+        if not buckets:
             self._tasks.pop(stretch, None)
             return None
         batch = await self._encode(buckets)
-        self._size.succeeded(asked, len(buckets), batch.size)
+        self._size.learn(len(buckets), batch.size)
         rows = sum(bucket["doc_count"] for bucket in buckets)
-        return Page(len(buckets), rows, self._query.position(key), exhausted=False, took_s=took, handle=batch)
+        last = self._query.position(buckets[-1]["key"])
+        return Page(len(buckets), rows, last, exhausted=False, took_s=took, handle=batch)
+
+    async def _gather(self, stretch: Stretch) -> tuple[list[Bucket], tuple[int, Key] | None]:
+        """Return the first buckets of a stretch, and time and key of the last where more of it may follow.
+
+        Where the clock is changed in between, that takes several searches.
+        """
+        buckets: list[Bucket] = []
+        begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
+        while begin < stretch.end:
+            steady = self._bounds.steady(self._bounds.round_down(begin))
+            end = min(steady.end, stretch.end)
+            found, asked = await self._search(begin, steady, end, after, wanted - len(buckets))
+            buckets += found
+            if len(found) >= asked:
+                return buckets, (time_of(buckets[-1]["key"]), buckets[-1]["key"])
+            begin, after = end, None
+        return buckets, None
 
     async def _encode(self, buckets: list[Bucket]) -> Batch:
         parts = []
@@ -179,14 +195,16 @@ class Pages:
             await asyncio.sleep(0)
         return Batch.join(parts)
 
-    async def _search(self, stretch: Stretch) -> tuple[list[Bucket], int]:
-        """Return the first buckets of a stretch, and how many were asked for."""
-        doing = f"reading {self._config.spec.index_pattern} from {_minute(stretch.begin)}"
+    async def _search(
+        self, begin: int, steady: Steady, end: int, after: Key | None, wanted: int
+    ) -> tuple[list[Bucket], int]:
+        """Return the first buckets of [begin, end) after `after`, and how many of the wanted were asked for."""
+        doing = f"reading {self._config.spec.index_pattern} from {_minute(begin)}"
         failures = lost = 0
         while True:
-            asked = self._size.ask()
+            asked = min(wanted, self._size.ask())
             try:
-                return _buckets(await self._call(stretch, asked, doing)), asked
+                answer = await self._call(self._query.search(begin, steady, end, after, asked), doing)
             except Overloaded:
                 self._size.failed(asked)
                 failures += 1
@@ -196,13 +214,16 @@ class Pages:
                 lost += 1
                 if lost == _CUTS:
                     raise
+            else:
+                self._size.succeeded(asked)
+                return _buckets(answer), asked
             await self._backoff.wait(failures + lost - 1)
 
-    async def _call(self, stretch: Stretch, size: int, doing: str) -> Any:
-        body = self._query.search(stretch.begin, stretch.end, stretch.after, size)
-        pattern = self._config.spec.index_pattern
+    async def _call(self, body: Mapping[str, Any], doing: str) -> Mapping[str, Any]:
         try:
-            return await search(self._cluster, pattern, body, doing=doing, opaque_id=self._opaque_id)
+            return await search(
+                self._cluster, self._config.spec.index_pattern, body, doing=doing, opaque_id=self._opaque_id
+            )
         except Unanswered as e:
             self.unclean |= e.sent
             raise

@@ -1,14 +1,16 @@
 """What to ask a cluster for, and where an answer's buckets hold what was asked for. Pure.
 
 One composite aggregation, time first, over one range of the date field and nothing else: so Lucene can walk the field's
-own order and stop when the page is full. Groups and metrics go by short names there, which makes answers a third
-shorter; a position has Elasticsearch's names.
+own order and stop when the page is full. Where buckets begin is for `indexer/bounds` to say: a cluster only ever rounds
+by a fixed offset from UTC, as it may know other changes of clocks than we, and gets some of them wrong. Groups and
+metrics go by short names there, which makes answers a third shorter; a position has Elasticsearch's names.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rollup_operator.indexer.bounds import Steady
 from rollup_operator.indexer.documents import Layout, layout_of
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import Position
@@ -40,7 +42,10 @@ class Query:
     """The searches of one job."""
 
     layout: Layout
-    sources: Sequence[Mapping[str, Any]]
+    interval: Mapping[str, str]
+    """Of the date histogram, `{"fixed_interval": "90m"}`."""
+    others: Sequence[Mapping[str, Any]]
+    """The sources of the composite aggregation but for time."""
     aggregations: Mapping[str, Any]
     places: Mapping[tuple[str, str], Place]
     """By field and part: min, max, sum or count."""
@@ -59,19 +64,25 @@ class Query:
             aggregations[name] = {alone or "stats": {"field": field}}
             for part in parts:
                 places[field, part] = Place(name, "value" if alone else part)
-        return cls(layout, _sources(spec), aggregations, places)
+        date = spec.groups.date_histogram
+        kind = "fixed_interval" if date.fixed_interval is not None else "calendar_interval"
+        return cls(layout, {kind: layout.interval}, _others(spec), aggregations, places)
 
     @property
     def groups(self) -> Sequence[str]:
         """Names of the groups in a bucket's key, time first."""
-        return [_group(i) for i in range(len(self.sources))]
+        return [_group(i) for i in range(1 + len(self.others))]
 
-    def search(self, begin: int, end: int, after: Mapping[str, Any] | None, size: int) -> dict[str, Any]:
+    def search(
+        self, begin: int, steady: Steady, end: int, after: Mapping[str, Any] | None, size: int
+    ) -> dict[str, Any]:
         """Return the body of a search for the first `size` buckets after `after` of the time in [begin, end).
 
-        `begin` is an edge, or before the first bucket; `after` is a bucket's key as an answer gives it.
+        All of that time but for what is from before 1970 lies in `steady`. `end` is an edge; `after` is a bucket's key
+        as an answer gives it.
         """
-        composite: dict[str, Any] = {"size": size, "sources": self.sources}
+        sources = zip(self.groups, [self._time(steady), *self.others], strict=True)
+        composite: dict[str, Any] = {"size": size, "sources": [{group: source} for group, source in sources]}
         if after is not None:
             composite["after"] = after
         return {
@@ -80,6 +91,14 @@ class Query:
             "query": time_range(self.layout.date_field, begin, end),
             "aggregations": {ROLLUP: {"composite": composite, "aggregations": self.aggregations}},
         }
+
+    def _time(self, steady: Steady) -> dict[str, Any]:
+        field = self.layout.date_field
+        if steady.offset is not None:
+            return {"date_histogram": {"field": field, **self.interval, "time_zone": _zone(steady.offset)}}
+        length = steady.end - steady.begin
+        offset = f"{steady.begin % length}ms"
+        return {"date_histogram": {"field": field, "fixed_interval": f"{length}ms", "offset": offset}}
 
     def position(self, key: Mapping[str, Any]) -> Position:
         """Return a bucket's key as a position."""
@@ -101,20 +120,22 @@ def time_range(field: str, begin: int, end: int) -> dict[str, Any]:
     return {"range": {field: {"gte": max(0, begin), "lt": end, "format": "epoch_millis"}}}
 
 
-def _sources(spec: RollupJobSpec) -> list[dict[str, Any]]:
-    date, histogram, terms = spec.groups.date_histogram, spec.groups.histogram, spec.groups.terms
-    time: dict[str, Any] = {"field": date.field, "time_zone": date.time_zone}
-    if date.fixed_interval is not None:
-        time["fixed_interval"] = date.fixed_interval
-    else:
-        time["calendar_interval"] = date.calendar_interval
-    sources: list[dict[str, Any]] = [{"date_histogram": time}]
+def _others(spec: RollupJobSpec) -> list[dict[str, Any]]:
+    histogram, terms = spec.groups.histogram, spec.groups.terms
+    sources: list[dict[str, Any]] = []
     if histogram is not None:
         width = {"interval": histogram.interval, "missing_bucket": True}
         sources += [{"histogram": {"field": field, **width}} for field in histogram.fields]
     if terms is not None:
         sources += [{"terms": {"field": field, "missing_bucket": True}} for field in terms.fields]
-    return [{_group(i): source} for i, source in enumerate(sources)]
+    return sources
+
+
+def _zone(offset: int) -> str:
+    """Return an offset from UTC, in milliseconds, as a zone."""
+    hours, rest = divmod(abs(offset) // 1000, 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{'-' if offset < 0 else '+'}{hours:02}:{minutes:02}" + (f":{seconds:02}" if seconds else "")
 
 
 def _group(i: int) -> str:
