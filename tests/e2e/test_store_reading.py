@@ -5,11 +5,13 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from rollup_operator.indexer.bounds import Bounds, periods
+from rollup_operator.indexer.documents import document_id
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.duckdb.export import documents_of as exported
 from rollup_operator.stores.duckdb.export import export_path
@@ -95,3 +97,67 @@ async def test_buckets_follow_the_clock_of_the_zone(
         counts = {d["ts.date_histogram.timestamp"]: d["ts.date_histogram._count"] for d in found.values()}
         bounds = Bounds.of(job.spec.groups.date_histogram)
         assert counts == Counter(map(bounds.round_down, times)), interval
+
+
+NUMBERS: dict[str, list[Any]] = {
+    "long": [-(2**63), -1, 0, 1, 2**53 + 1, 2**63 - 1],
+    "integer": [-5, 0, 7],
+    "double": [-1e308, -0.5, 0.0, 1.0, 1e-300, 5e-324, 1e308],
+    "float": [-0.5, 0.1, 2.0**100],
+    "half_float": [-0.5, 0.1, 3.0],
+    "scaled_float": [0.07, 12.34, -3.0],
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+async def test_numbers_are_groups_and_metrics(node: StoreHttp, kind: str) -> None:
+    """Every kind of number comes as what the index keeps of it, a group with whole numbers as whole numbers."""
+    values = NUMBERS[kind]
+    field = {"type": kind, "scaling_factor": 100} if kind == "scaled_float" else {"type": kind}
+    index = node.create(unique("events"), {"ts": "date", "n": field})
+    node.load(index, [{"ts": i % 2 * HOUR, "n": v} for i, v in enumerate(values)] + [{"ts": 1}])
+    group = {"dateHistogram": {"field": "ts", "fixedInterval": "1h"}, "terms": {"fields": ["n"]}}
+    metrics = [{"field": "n", "metrics": ["min", "max", "sum", "avg", "value_count"]}]
+    async with connected(node.url) as cluster:
+        job = config(spec(index, groups=group, metrics=metrics, pageSize=2))
+        found = await documents_of(pages_of(cluster, job, END))
+    rounded = {"float": 0.10000000149011612, "half_float": 0.0999755859375}
+    whole = kind in ("long", "integer")
+    assert len(found) == len(values) + 1
+    for i, v in enumerate(values):
+        kept = rounded.get(kind, v) if v == 0.1 else v
+        key = [("ts.date_histogram", i % 2 * HOUR), ("n.terms", kept if whole else float(kept))]
+        document = found[document_id("job", key)]
+        assert {document[f"n.{m}.value"] for m in ("min", "max", "sum", "avg")} == {float(kept)}
+    assert found[document_id("job", [("ts.date_histogram", 0), ("n.terms", None)])]["n.sum.value"] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["date", "date_nanos"])
+async def test_metrics_of_times_are_milliseconds(node: StoreHttp, kind: str) -> None:
+    index = node.create(unique("events"), {"ts": "date_nanos", "seen": kind})
+    seen = [START, START + 1, START + 12345]
+    node.load(index, [{"ts": START, "seen": t} for t in seen])
+    for metrics in (["min", "max", "value_count"], ["max"]):
+        job = config(
+            spec(
+                index,
+                groups={"dateHistogram": {"field": "ts", "fixedInterval": "1h"}},
+                metrics=[{"field": "seen", "metrics": metrics}],
+            )
+        )
+        async with connected(node.url) as cluster:
+            (document,) = (await documents_of(pages_of(cluster, job, END))).values()
+        expected = {"min": seen[0], "max": seen[-1], "value_count": 3}
+        assert {m: document[f"seen.{m}.value"] for m in metrics} == {m: float(expected[m]) for m in metrics}
+
+
+async def test_a_sum_too_large_for_a_number_is_left_out(node: StoreHttp) -> None:
+    index = node.create(unique("events"), {"ts": "date", "value": "double"})
+    node.load(index, [{"ts": 0, "value": v} for v in (1e308, 1e308, -5.0)])
+    metrics = [{"field": "value", "metrics": ["min", "max", "sum", "avg", "value_count"]}]
+    job = config(spec(index, groups={"dateHistogram": {"field": "ts", "fixedInterval": "1h"}}, metrics=metrics))
+    async with connected(node.url) as cluster:
+        (document,) = (await documents_of(pages_of(cluster, job, END))).values()
+    assert {k: v for k, v in document.items() if k.startswith("value.")} == {
+        "value.min.value": -5.0, "value.max.value": 1e308, "value.value_count.value": 3.0
+    }  # fmt: skip
