@@ -13,7 +13,8 @@ from rollup_operator.stores.opensearch.client import Cluster
 from support.embedded import config, spec
 from support.rounding import DAY, HOUR, ms
 from support.store_http import StoreHttp, unique
-from support.store_reading import connected, documents_of, load, pages_of
+from support.store_jobs import connected
+from support.store_reading import documents_of, load, pages_of
 
 START = ms("2024-03-20T00:00")
 END = ms("2030-01-01T00:00")
@@ -32,7 +33,8 @@ def over(pattern: str, out: str = "out", **groups: Any) -> JobConfig:
 
 
 async def describe(cluster: Cluster, job: JobConfig, start: int = 0, bound: int = END) -> Source:
-    return await sources.describe(cluster, job, start_ms=start, bound_ms=bound, opaque_id="rollup/1/1")
+    await sources.check(cluster, job, opaque_id="rollup/1/1")
+    return await sources.measure(cluster, job, start_ms=start, bound_ms=bound, opaque_id="rollup/1/1")
 
 
 async def test_what_is_due_is_counted(opensearch: StoreHttp, cluster: Cluster) -> None:
@@ -182,3 +184,12 @@ async def test_a_job_may_name_more_fields_than_a_request_line_holds(opensearch: 
     with pytest.raises(SourceInvalid) as e:
         await describe(cluster, config(wide))
     assert str(e.value).count("Could not find") == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [("long", "double"), ("long", "keyword")])
+async def test_terms_of_two_kinds_are_refused(opensearch: StoreHttp, cluster: Cluster, one: str, other: str) -> None:
+    word = unique("events")
+    for i, kind in enumerate((one, other)):
+        opensearch.create(f"{word}-{i}", {"ts": "date", "value": "double", "n": kind})
+    with pytest.raises(SourceInvalid, match=r"must be of one kind .* for field \[n\]"):
+        await describe(cluster, over(f"{word}-*", **with_terms("n")))

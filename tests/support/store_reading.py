@@ -3,10 +3,7 @@
 import json
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
-
-import aiohttp
 
 from rollup_operator.stores.base import JobConfig, Page, Source
 from rollup_operator.stores.opensearch.client import Cluster
@@ -21,25 +18,16 @@ EPOCH = 7
 FIELDS = {"ts": "date", "value": "double", "term": "keyword", "size": "long"}
 
 
-@asynccontextmanager
-async def connected(*urls: str, timeout: float = 30.0) -> AsyncIterator[Cluster]:
-    """The client of the cluster behind these URLs."""
-
-    async def make_session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession()
-
-    cluster = Cluster(urls, make_session, timeout=timeout)
-    try:
-        yield cluster
-    finally:
-        await cluster.close()
+def opaque_id_of(job: JobConfig) -> str:
+    """By what the requests of its run are known."""
+    return f"rollup/{job.owner.uid}/{EPOCH}"
 
 
 def pages_of(
     cluster: Cluster, job: JobConfig, bound_ms: int, *, first: int = 0, source: Source | None = None, **more: Any
 ) -> Pages:
     """The pages of a run of `job`."""
-    own: dict[str, Any] = {"epoch": EPOCH, "opaque_id": f"rollup/{job.owner.uid}/{EPOCH}", **more}
+    own: dict[str, Any] = {"epoch": EPOCH, "opaque_id": opaque_id_of(job), "fields": {}, **more}
     return Pages(cluster, job, first=first, bound_ms=bound_ms, source=source, **own)
 
 

@@ -33,7 +33,7 @@ SPEC = RollupJobSpec.model_validate(
     }
 )
 JOB = 'sens"or %s'
-QUERY = Query.of(JOB, SPEC)
+QUERY = Query.of(JOB, SPEC, {})
 
 doubles = st.floats(allow_nan=False, allow_infinity=False)
 huge = st.sampled_from([1e308, -1e308, 5e-324, -0.0, 0.0, 1e16, 1e-7, 9007199254740993.0])

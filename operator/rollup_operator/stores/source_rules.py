@@ -6,9 +6,9 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import SourceField
 
 DATES = frozenset({"date", "date_nanos"})
-NUMBERS = frozenset(
-    {"long", "integer", "short", "byte", "double", "float", "half_float", "scaled_float", "unsigned_long"}
-)
+WHOLE = frozenset({"long", "integer", "short", "byte"})
+REAL = frozenset({"double", "float", "half_float", "scaled_float"})
+NUMBERS = WHOLE | REAL | {"unsigned_long"}
 TEXTS = frozenset({"keyword", "text"})
 
 NO_FIELDS = "Could not find any fields in the index/index-pattern that were configured in job"
@@ -47,6 +47,16 @@ def date_metrics_message(field: str, metrics: Sequence[str], type_: str) -> str 
         f"Only the metrics {_listed(DATE_METRICS)} are supported for [{type_}] types, but unsupported metrics "
         f"{_listed(wrong)} supplied for field [{field}]"
     )
+
+
+def term_kind(field: SourceField | None) -> str | None:
+    """Return what terms of a field are: long, double or keyword; None: not known, or not the same everywhere."""
+    if field is None or not field.types:
+        return None
+    for kind, types in (("long", WHOLE), ("double", REAL), ("keyword", TEXTS)):
+        if field.types <= types:
+            return kind
+    return None
 
 
 def _of_date(name: str, field: SourceField | None) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from rollup_operator.model.configuration import configuration
 from rollup_operator.model.job import RollupIndexSettings
 from rollup_operator.stores.base import JobConfig, SourceField
+from rollup_operator.stores.source_rules import term_kind
 
 Mappings = Mapping[str, Any]
 
@@ -16,8 +17,6 @@ _DYNAMIC_TEMPLATES = [
     {"strings": {"match_mapping_type": "string", "mapping": {"type": "keyword"}}},
     {"date_histograms": {"path_match": "*.date_histogram.timestamp", "mapping": {"type": "date"}}},
 ]
-_WHOLE = frozenset({"byte", "short", "integer", "long"})
-_FLOATING = frozenset({"half_float", "float", "double", "scaled_float"})
 
 _MANY_FIELDS = 400
 """An index takes a thousand fields by default, the objects above them counted too."""
@@ -38,7 +37,7 @@ def expected(config: JobConfig, fields: Mapping[str, SourceField]) -> dict[str, 
         types |= {f"{name}.value": "double", f"{name}.interval": "long", f"{name}._count": "long"}
     for field in groups.terms.fields if groups.terms else ():
         types[f"{field}.terms._count"] = "long"
-        if (kind := _term_type(fields.get(field))) is not None:
+        if (kind := term_kind(fields.get(field))) is not None:
             types[f"{field}.terms.value"] = kind
     for metric in config.spec.metrics:
         for of in metric.metrics:
@@ -46,19 +45,6 @@ def expected(config: JobConfig, fields: Mapping[str, SourceField]) -> dict[str, 
             if of == "avg":
                 types[f"{metric.field}.avg._count"] = "double"
     return types
-
-
-def _term_type(source: SourceField | None) -> str | None:
-    """Return the type that keeps every term of a source field; None: as the first document says."""
-    if source is None or not source.types:
-        return None
-    if source.types <= _WHOLE:
-        return "long"
-    if source.types == {"unsigned_long"}:
-        return "unsigned_long"
-    if source.types <= _WHOLE | _FLOATING:
-        return "double"
-    return "keyword"
 
 
 def mappings(config: JobConfig, types: Mapping[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds, Steady
 from rollup_operator.indexer.pager import PageSize
-from rollup_operator.stores.base import JobConfig, Page, Position, Source
+from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
@@ -56,18 +56,23 @@ class Pages:
         opaque_id: str,
         first: int,
         bound_ms: int,
+        fields: Mapping[str, SourceField],
         source: Source | None = None,
         page_size: float | None = None,
         backoff: Backoff = Backoff(),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`first`: where to begin while there is no position. `page_size`: what was learned last time, in buckets."""
+        """Make no request yet.
+
+        `first`: where to begin while there is no position. `fields`: what the sources have. `page_size`: what was
+        learned last time, in buckets.
+        """
         self._cluster, self._config, self._opaque_id = cluster, config, opaque_id
         self._first, self._bound = first, bound_ms
         self._last_ms = source.last_ms if source is not None else None
         self._backoff, self._clock = backoff, clock
         self._bounds = Bounds.of(config.spec.groups.date_histogram)
-        self._query = Query.of(config.job_id, config.spec)
+        self._query = Query.of(config.job_id, config.spec, fields)
         self._encoder = Encoder(self._query, epoch)
         self._size = PageSize.begin(config.spec.page_size, page_size, self._encoder.bucket_bytes)
         self._tasks: dict[Stretch, asyncio.Task[Page | None]] = {}

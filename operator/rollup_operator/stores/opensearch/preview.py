@@ -19,7 +19,7 @@ _ANY_EPOCH = 1
 
 async def preview(cluster: Cluster, config: JobConfig, span: Span, documents: int) -> Preview:
     """Read the first page of the span. Raises what `Session.describe` and `Session.read` raise."""
-    await sources.check(cluster, config, opaque_id=OPAQUE_ID)
+    fields = await sources.check(cluster, config, opaque_id=OPAQUE_ID)
     if span.empty:
         return Preview((), 0, 0, 0, 0.0)
     source = await sources.measure(cluster, config, start_ms=span.start_ms, bound_ms=span.end_ms, opaque_id=OPAQUE_ID)
@@ -30,6 +30,7 @@ async def preview(cluster: Cluster, config: JobConfig, span: Span, documents: in
         opaque_id=OPAQUE_ID,
         first=span.start_ms,
         bound_ms=span.end_ms,
+        fields=fields,
         source=source,
     )
     try:

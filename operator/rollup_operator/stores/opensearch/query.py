@@ -13,7 +13,8 @@ from typing import Any
 from rollup_operator.indexer.bounds import Steady
 from rollup_operator.indexer.documents import Layout, layout_of
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import Position
+from rollup_operator.stores.base import Position, SourceField
+from rollup_operator.stores.source_rules import term_kind
 
 ROLLUP = "rollup"
 """Name of the aggregation in the answer."""
@@ -51,8 +52,8 @@ class Query:
     """By field and part: min, max, sum or count."""
 
     @classmethod
-    def of(cls, job_id: str, spec: RollupJobSpec) -> "Query":
-        """Plan the searches of a job: as few aggregations as give all that it keeps."""
+    def of(cls, job_id: str, spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> "Query":
+        """Plan the searches of a job over sources with these fields: as few aggregations as give all that it keeps."""
         layout = layout_of(job_id, spec)
         aggregations: dict[str, Any] = {}
         places: dict[tuple[str, str], Place] = {}
@@ -66,7 +67,7 @@ class Query:
                 places[field, part] = Place(name, "value" if alone else part)
         date = spec.groups.date_histogram
         kind = "fixed_interval" if date.fixed_interval is not None else "calendar_interval"
-        return cls(layout, {kind: layout.interval}, _others(spec), aggregations, places)
+        return cls(layout, {kind: layout.interval}, _others(spec, fields), aggregations, places)
 
     @property
     def groups(self) -> Sequence[str]:
@@ -120,14 +121,18 @@ def time_range(field: str, begin: int, end: int) -> dict[str, Any]:
     return {"range": {field: {"gte": max(0, begin), "lt": end, "format": "epoch_millis"}}}
 
 
-def _others(spec: RollupJobSpec) -> list[dict[str, Any]]:
+def _others(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[dict[str, Any]]:
     histogram, terms = spec.groups.histogram, spec.groups.terms
     sources: list[dict[str, Any]] = []
     if histogram is not None:
         width = {"interval": histogram.interval, "missing_bucket": True}
         sources += [{"histogram": {"field": field, **width}} for field in histogram.fields]
-    if terms is not None:
-        sources += [{"terms": {"field": field, "missing_bucket": True}} for field in terms.fields]
+    for field in terms.fields if terms is not None else ():
+        source = {"field": field, "missing_bucket": True}
+        # An index that lacks the field takes it for text otherwise, and refuses a number to go on after.
+        if (kind := term_kind(fields.get(field))) in ("long", "double"):
+            source["value_type"] = kind
+        sources.append({"terms": source})
     return sources
 
 

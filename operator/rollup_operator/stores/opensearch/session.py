@@ -154,6 +154,7 @@ class ClusterSession:
             opaque_id=record.opaque_id,
             first=span.start_ms,
             bound_ms=span.end_ms,
+            fields=self._fields,
             source=source,
             page_size=size,
         )

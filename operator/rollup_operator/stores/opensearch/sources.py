@@ -9,7 +9,7 @@ from rollup_operator.stores.base import JobConfig, Source, SourceField, SourceIn
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing, Overloaded, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.query import time_range
-from rollup_operator.stores.source_rules import broken_rules
+from rollup_operator.stores.source_rules import broken_rules, term_kind
 
 OPAQUE_ID = "rollup-operator"
 
@@ -26,7 +26,8 @@ async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[
     found: dict[str, SourceField] = {}
     for names in _in_lines(named_fields(spec)):
         found |= await _capabilities(cluster, spec.index_pattern, spec.rollup_index, names, opaque_id)
-    if messages := broken_rules(spec, found):
+    messages = broken_rules(spec, found) or _mixed(spec, found)
+    if messages:
         raise SourceInvalid(f"{_FIELD} {spec.index_pattern!r}: {' '.join(messages)}")
     return found
 
@@ -90,6 +91,16 @@ def named_fields(spec: RollupJobSpec) -> list[str]:
         *(groups.terms.fields if groups.terms else ()),
         *(m.field for m in spec.metrics),
     })  # fmt: skip
+
+
+def _mixed(spec: RollupJobSpec, found: Mapping[str, SourceField]) -> list[str]:
+    """Return what Elasticsearch's rules allow although its searches fail: text and numbers as one group."""
+    return [
+        f"The field referenced by a terms group must be of one kind across all indices in the index pattern: text, "
+        f"whole numbers or other numbers.  Found: [{', '.join(sorted(found[field].types))}] for field [{field}]"
+        for field in (spec.groups.terms.fields if spec.groups.terms else ())
+        if term_kind(found[field]) is None
+    ]
 
 
 def _in_lines(names: Sequence[str]) -> Iterator[str]:
