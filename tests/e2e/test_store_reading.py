@@ -1,7 +1,9 @@
 """Pages from a real cluster: the documents that the same rows come to in the embedded store, whatever the page size."""
 
+import asyncio
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -166,3 +168,31 @@ async def test_a_sum_too_large_for_a_number_is_left_out(node: StoreHttp) -> None
     assert {k: v for k, v in document.items() if k.startswith("value.")} == {
         "value.min.value": -5.0, "value.max.value": 1e308, "value.value_count.value": 3.0
     }  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_a_page_that_is_given_up_is_given_up_by_the_cluster(node: StoreHttp) -> None:
+    index, slow = node.create(unique("events"), {"ts": "date", "term": "keyword"}), unique("slow")
+    node.load(index, ({"ts": i * MINUTE, "term": "a"} for i in range(15_000)))
+    work = "int s = 0; for (int i = 0; i < 100000; i++) { s += i % 7; } return s >= 0;"
+    script = {"script": {"script": {"source": work}}}
+    node.call("POST", "/_aliases", {"actions": [{"add": {"index": index, "alias": slow, "filter": script}}]})
+    job = config(spec(slow, groups={"dateHistogram": {"field": "ts", "fixedInterval": "1h"}}, metrics=[]))
+    async with connected(node.url) as cluster:
+        began = time.monotonic()
+        pages = pages_of(cluster, job, END)
+        assert (await pages.next(None)).buckets == 250
+        uncancelled = time.monotonic() - began
+
+        pages = pages_of(cluster, job, END)
+        reading = asyncio.ensure_future(pages.next(None))
+        while not await asyncio.to_thread(node.tasks, opaque_id_of(job)):
+            assert not reading.done()
+        reading.cancel()
+        began = time.monotonic()
+        await asyncio.wait({reading})
+        assert reading.cancelled()
+        assert pages.unclean
+        assert cluster.in_flight(opaque_id_of(job)) is None
+        while await asyncio.to_thread(node.tasks, opaque_id_of(job)):
+            assert time.monotonic() - began < uncancelled / 2
