@@ -53,10 +53,10 @@ class ElasticsearchClient:
             return getattr(self.client, name)(**arguments)
         if name == "preview":  # not Elasticsearch's, so its users name method and path, too
             method, path = PATHS[name]
-            if self.major == 7:
-                return self.client.transport.perform_request(method, path, body=arguments["body"])
-            kind = "application/vnd.elasticsearch+json; compatible-with=" + str(self.major)
+            kind = f"application/vnd.elasticsearch+json; compatible-with={self.major}"
             headers = {"accept": kind, "content-type": kind}
+            if self.major == 7:
+                return self.client.transport.perform_request(method, path, headers=headers, body=arguments["body"])
             return self.client.perform_request(method, path, headers=headers, body=arguments["body"])
         if name == "usage":
             return self.client.xpack.usage(**arguments)
