@@ -30,6 +30,7 @@ from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.errors import Unanswered
+from rollup_operator.stores.opensearch.late import Compared
 from rollup_operator.stores.opensearch.pages import Pages
 from rollup_operator.stores.opensearch.records import Record
 
@@ -99,20 +100,24 @@ class ClusterSession:
         return await self._commit(replace(claim, position=page.last_key, page_hint=float(pages.page_size)))
 
     async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
-        """Return the next page of buckets that were written before."""
+        """Return the next page of buckets that were written before, compared with their documents."""
         if self._again is None:
             self._again = self._pages(claim, span, None)
-        return await self._reads(self._again.next(after))
+        page = await self._reads(self._again.next(after))
+        if not isinstance(page.handle, Batch):
+            return page
+        layout = layout_of(self.config.job_id, self.config.spec)
+        compared = await self._reads(late.compare(self.cluster, self._ours(), layout, page.handle))
+        return replace(page, handle=compared)
 
     async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
         """Write those documents that late ones of the source changed. Raises Fenced."""
-        if not isinstance(page.handle, Batch):
-            raise TypeError("the page was not read by this session")
-        layout = layout_of(self.config.job_id, self.config.spec)
-        found = await self._reads(late.compare(self.cluster, self._ours(), layout, page.handle))
-        if found.changed.ids:
-            await self._bulk(await self._prepare(), found.changed)
-        return Rewritten(len(found.changed.ids), found.kept)
+        if not isinstance(page.handle, Compared):
+            raise TypeError("the page was not read again by this session")
+        changed = page.handle.changed
+        if changed.ids:
+            await self._bulk(await self._prepare(), changed)
+        return Rewritten(len(changed.ids), page.handle.kept)
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
         """Record the watermark and the counters. Raises Fenced."""
