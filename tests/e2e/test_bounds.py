@@ -10,6 +10,7 @@ from support.backfill import PAGE_SECONDS, begin
 from support.bodies import store
 from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
 from support.operator import Operator
+from support.store_http import StoreHttp
 from support.waiting import NEVER, finished, handled, request_run, run_completed, runs, status
 
 SETTINGS = {"page_seconds": PAGE_SECONDS}
@@ -119,3 +120,50 @@ def test_a_preview_shows_what_the_job_then_makes(operator: Operator, api: Api, f
     api.create(manifest)
     api.wait("trips", finished(end_of(47)), 20)
     assert len(exported(folder)[1:]) == 38
+
+
+def test_the_same_on_a_cluster(operator: Operator, api: Api, opensearch: StoreHttp) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    opensearch.create("trips", {"picked_up": "date", "size": "double"})
+
+    def ride(first: int, hours: int) -> None:
+        begin = hour - timedelta(hours=first)
+        opensearch.load(
+            "trips", [{"picked_up": text(begin + timedelta(minutes=10 * i)), "size": 0.25} for i in range(6 * hours)]
+        )
+
+    ride(24, 24)
+    api.create(store(opensearch={"hosts": [opensearch.url]}))
+    api.wait_condition("default", reason="Available", kind="RollupStore")
+    manifest = trips_job(
+        indexPattern="trips",
+        groups=small_groups(),
+        cron=NEVER,
+        lookback="12h",
+        start=text(hour - timedelta(hours=20)),
+        metrics=[{"field": "size", "metrics": ["sum", "value_count"]}],
+    )
+    answer = operator.request("POST", f"/namespaces/{api.namespace}/_rollup/job/_preview", manifest)
+    assert answer.status == 200, answer
+    assert answer.body["estimate"]["source_documents"] == 120
+    assert answer.body["estimate"]["buckets"] == 20
+    previewed = {shown["_id"]: shown["_source"] for shown in answer.body["preview"]}
+    assert not opensearch.exists("hourly")
+
+    api.create(manifest)
+    api.wait_condition("trips", reason="Running")
+    request_run(api, "trips", "one")
+    before = api.wait("trips", lambda body: handled("one")(body) and run_completed(body), 20)
+    documents = opensearch.documents("hourly")
+    assert len(documents) == 20
+    assert previewed.items() <= documents.items()
+
+    ride(8, 2)
+    ride(18, 2)  # too late
+    request_run(api, "trips", "two")
+    body = api.wait(
+        "trips", lambda body: handled("two")(body) and runs(body) > runs(before) and run_completed(body), 20
+    )
+    assert status(body)["lastRun"]["rewritten"] == 2
+    counts = sorted(source["picked_up.date_histogram._count"] for source in opensearch.documents("hourly").values())
+    assert counts == [6] * 18 + [12] * 2
