@@ -17,8 +17,35 @@ CURES: Mapping[Reason, str] = {
     Reason.STORE_UNAVAILABLE: (
         "See whether the store answers, or who holds its file: kubectl get rollupstore {store} -n {namespace} -o yaml"
     ),
+    Reason.STORE_OVERLOADED: (
+        "It goes on by itself, with smaller pages and later. If that lasts: give the cluster more room, lower "
+        "spec.parallelism, or spec.maxConcurrentRuns of RollupStore {store!r}."
+    ),
+    Reason.STORE_UNAUTHORIZED: (
+        "Mend the credentials in the Secret that RollupStore {store!r} names, or give their user the right that is "
+        "named; it then goes on by itself."
+    ),
+    Reason.SECRET_INVALID: (
+        "Create or mend the Secret that RollupStore {store!r} names, in namespace {namespace}; the job then goes on by "
+        "itself."
+    ),
+    Reason.DISK_FULL: (
+        "Make room on the cluster's disks: it lifts the block by itself, and the job goes on. A block that was set by "
+        "hand stays until somebody removes it."
+    ),
+    Reason.TARGET_MISSING: (
+        "To begin anew: set spec.deletionPolicy to Delete, delete the job, which forgets its position, and create it "
+        "again. What the source no longer has cannot be rolled up again."
+    ),
+    Reason.TARGET_BLOCKED: (
+        "Open the rollup index, or remove the block on it; for a run at once: kubectl rollup run {name} -n {namespace}"
+    ),
+    Reason.MAPPING_CONFLICT: (
+        "The rollup index maps a field as something else than the job writes: delete the job and create it with "
+        "another rollupIndex."
+    ),
     Reason.SOURCE_NOT_FOUND: (
-        "Bring the table or the files that spec.indexPattern {pattern!r} means; for a run at once: "
+        "Bring the table, files or index that spec.indexPattern {pattern!r} means; for a run at once: "
         "kubectl rollup run {name} -n {namespace}"
     ),
     Reason.SOURCE_INVALID: (
