@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from support.api import Api, condition
-from support.bodies import store
+from support.bodies import job, store
 from support.operator import Operator
 from support.store_front import Authority, Security
-from support.store_http import StoreHttp
+from support.store_http import StoreHttp, unique
 from support.store_proxy import ProxyThread
-from support.waiting import assert_silent
+from support.waiting import NEVER, assert_silent, request_run, run_completed, runs
 
 SETTINGS = {"settings": {"store_check_seconds": 0.9}}
 
@@ -138,3 +138,78 @@ def test_the_client_is_kept_where_the_place_is_the_same(operator: Operator, api:
         api.patch("default", {"spec": {"opensearch": {"hosts": [opensearch.url]}}}, kind="RollupStore")
         wait_reason(api, "Available")
         way.run(way.proxy.until(lambda: not way.proxy._connections))  # the client before is let go
+
+
+def load(client: StoreHttp, hours: int = 4) -> str:
+    """A source with one document in each of some hours; returns its name."""
+    index = client.create(unique("events"), {"ts": "date", "host": "keyword", "load": "double"})
+    client.load(index, [{"ts": n * 3_600_000, "host": f"h{n % 2}", "load": n} for n in range(hours)])
+    return index
+
+
+def hourly(source: str, **spec: Any) -> dict[str, Any]:
+    """A job over `load`'s documents, started, whose schedule never comes."""
+    return job(
+        "hourly",
+        **{
+            "desiredState": "started",
+            "indexPattern": source,
+            "rollupIndex": f"{source}-rolled",
+            "cron": NEVER,
+            "groups": {"dateHistogram": {"field": "ts", "fixedInterval": "1h"}, "terms": {"fields": ["host"]}},
+            "metrics": [{"field": "load", "metrics": ["sum"]}],
+        }
+        | spec,
+    )
+
+
+def test_a_job_goes_on_at_once_when_its_store_comes_back(operator: Operator, api: Api, opensearch: StoreHttp) -> None:
+    source = load(opensearch)
+    with ProxyThread(opensearch.url) as way:
+        cluster(api, opensearch, way.proxy.url)
+        wait_reason(api, "Available")
+        way.run(way.proxy.go_away())
+        wait_reason(api, "StoreUnavailable")
+        api.create(hourly(source))
+        request_run(api, "hourly", "1")
+        api.wait_condition("hourly", status="False", reason="StoreUnavailable")
+        way.run(way.proxy.come_back())
+        # Its own next try may be minutes away by then; the store's next look is not.
+        api.wait("hourly", run_completed, 30)
+        assert opensearch.count(f"{source}-rolled") == 4
+
+
+def test_a_job_runs_over_tls_with_credentials_that_change(
+    operator: Operator, api: Api, opensearch: StoreHttp, tmp_path: Path
+) -> None:
+    source = load(opensearch)
+    ca = Authority.make(tmp_path / "ca")
+    security = Security(users={"rollup": "first"})
+    secret(api, "login", username="rollup", password="first")
+    secret(api, "authority", ca_crt=ca.certificate.read_bytes())
+    with ProxyThread(opensearch.url, tls=ca.serving(), guard=security.judge) as way:
+        refs = {"credentialsSecretRef": {"name": "login"}, "caSecretRef": {"name": "authority"}}
+        cluster(api, opensearch, way.proxy.url, **refs)
+        api.create(hourly(source))
+        request_run(api, "hourly", "1")
+        api.wait("hourly", run_completed)
+        secret(api, "login", username="rollup", password="second")
+        security.users["rollup"] = "second"
+        opensearch.load(source, [{"ts": 10 * 3_600_000, "host": "h0", "load": 1}])
+        request_run(api, "hourly", "2")
+        body = api.wait("hourly", lambda body: runs(body) == 2 and run_completed(body))
+        assert (condition(body) or {})["reason"] == "Running"
+        assert opensearch.count(f"{source}-rolled") == 5
+        api.delete("hourly")
+        api.wait_gone("hourly", 20)
+
+
+def test_a_job_whose_secret_is_gone_can_be_deleted(operator: Operator, api: Api, opensearch: StoreHttp) -> None:
+    cluster(api, opensearch, credentialsSecretRef={"name": "login"})
+    api.create(hourly("events", deletionPolicy="Delete"))
+    request_run(api, "hourly", "1")
+    body = api.wait_condition("hourly", status="False", reason="SecretInvalid")
+    assert "Secret 'login' (spec.opensearch.credentialsSecretRef): there is none" in message(body)
+    api.delete("hourly")
+    api.wait_gone("hourly")
+    assert "Secret 'login'" in api.wait_event("hourly", "DrainSkipped")["message"]

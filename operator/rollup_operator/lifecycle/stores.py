@@ -25,6 +25,7 @@ from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.stores.base import (
     Checkup,
     HeldClaim,
+    SecretGone,
     SecretInvalid,
     Store,
     StoreError,
@@ -189,7 +190,7 @@ class StoreBook:
             try:
                 return await read_secret(self._kube, namespace, name)
             except NotFound as e:
-                raise SecretInvalid(f"there is none in namespace {namespace!r}: create it") from e
+                raise SecretGone(f"there is none in namespace {namespace!r}: create it") from e
             except KubeError as e:
                 raise SecretInvalid(f"cannot be read: {e}") from e
 

@@ -19,7 +19,7 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import LastRun, Outcome
-from rollup_operator.stores.base import Claim, JobConfig, Owner, StoreError, StoreNotFound
+from rollup_operator.stores.base import Claim, JobConfig, Owner, SecretGone, StoreError, StoreNotFound
 
 log = structlog.get_logger(__name__)
 
@@ -134,10 +134,11 @@ class Worker:
                 return Ended(settled=True, mended=True)
             store = await self.books.open(key)
             claim = await store.settle(config, self.holder, delete_documents=delete)
-        except StoreNotFound as e:
-            if job.deleting:
+        except (StoreNotFound, SecretGone) as e:
+            if job.deleting:  # its namespace may be, and then neither comes back
                 return Ended(settled=False, skipped=f"let go without looking at the store: {e}")
-            return Ended(settled=False, trouble=Trouble(Reason.STORE_UNAVAILABLE, str(e), transient=True))
+            reason = Reason.STORE_UNAVAILABLE if isinstance(e, StoreNotFound) else e.reason
+            return Ended(settled=False, trouble=Trouble(reason, str(e), transient=True))
         except StoreError as e:
             return Ended(settled=False, trouble=Trouble(e.reason, str(e), transient=True))
         except ValidationError as e:

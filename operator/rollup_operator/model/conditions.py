@@ -70,7 +70,7 @@ class Reason(StrEnum):
     RUN_FAILED = "RunFailed"
     """The last run failed."""
     DRAIN_SKIPPED = "DrainSkipped"
-    """Event only: the store was gone, so a deleted job was let go without looking at it."""
+    """Event only: the store, or a Secret of it, was gone, so a deleted job was let go without looking there."""
     STOP_TIMED_OUT = "StopTimedOut"
     """Event only: a client waited for a stop and did not see it in its time; the stop goes on."""
     GITOPS_OWNED = "GitOpsOwned"

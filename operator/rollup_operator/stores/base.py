@@ -317,6 +317,10 @@ class SecretInvalid(StoreError):
     reason = Reason.SECRET_INVALID
 
 
+class SecretGone(SecretInvalid):
+    """There is no Secret of that name."""
+
+
 class StoreNotFound(StoreError):
     """No RollupStore of that name exists; it may come."""
 

@@ -129,7 +129,7 @@ class Connections:
         try:
             return Secret(where, await self._read_secret(ref.name))
         except SecretInvalid as e:
-            raise SecretInvalid(f"{where}: {e}") from e
+            raise type(e)(f"{where}: {e}") from e
 
     def _context(self, material: Material) -> ssl.SSLContext:
         try:
