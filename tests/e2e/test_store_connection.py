@@ -148,13 +148,17 @@ def refuse_handshakes(server: socket.socket, tls: ssl.SSLContext) -> None:
     """Refuse who comes until one is welcome, and answer that one, as servers do that say why they refuse."""
     while True:
         connection, _ = server.accept()
-        try:
-            with tls.wrap_socket(connection, server_side=True) as accepted:
+        with tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as accepted:
+            try:
+                accepted.do_handshake()
+            except ssl.SSLError:
+                accepted.shutdown(socket.SHUT_WR)
+                while accepted.recv(65536):  # what is closed unread is reset, and the word that was said is lost
+                    pass
+            else:
                 accepted.recv(65536)
                 accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
                 return
-        except ssl.SSLError:
-            connection.close()
 
 
 async def test_a_refused_certificate_was_certainly_no_request(ca: Authority, other: Authority):

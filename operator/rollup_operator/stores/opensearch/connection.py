@@ -33,8 +33,6 @@ KEEP_SECONDS = 30.0
 LONGEST_HEADER = 2**16
 """Clusters warn of each deprecated thing in a header of its own, in whole sentences."""
 
-READ_BUFFER = 2**20
-
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -92,7 +90,6 @@ class Connections:
             cookie_jar=aiohttp.DummyCookieJar(),
             max_line_size=LONGEST_HEADER,
             max_field_size=LONGEST_HEADER,
-            read_bufsize=READ_BUFFER,
             trust_env=False,
         )
         # aiohttp sends a PUT or DELETE again, unseen, when a kept connection breaks. Who asked must know: it may have
