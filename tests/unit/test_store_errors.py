@@ -14,6 +14,7 @@ from rollup_operator.stores.opensearch.errors import (
     Overloaded,
     Refused,
     TargetBlocked,
+    Unanswered,
     Unauthorized,
     classify,
 )
@@ -226,7 +227,8 @@ ANSWERS: dict[str, tuple[int, Any, type[StoreError], str]] = {
     "not allowed, item": (403, item("security_exception", "action [x] is unauthorized"), Unauthorized, "action [x]"),
     "a text for an error": (400, {"error": "Incorrect HTTP method for uri", "status": 405}, Refused, "Incorrect HTTP"),
     "its own fault": (500, whole("null_pointer_exception", "oops"), Broken, "oops"),
-    "a proxy's fault": (502, None, Broken, "HTTP 502"),
+    "a proxy's fault": (502, None, Unanswered, "HTTP 502"),
+    "a proxy's patience": (504, {"message": "Endpoint request timed out"}, Unanswered, "HTTP 504"),
 }
 
 

@@ -2,7 +2,7 @@
 
 | what is seen | error | what becomes of it |
 | --- | --- | --- |
-| no answer: refused, cut, too slow | Unanswered | tried again later; it may have been carried out if it was `sent` |
+| no answer, or a 5xx of something in between | Unanswered | later; it may have been carried out if it was `sent` |
 | no trust in a certificate | Untrusted | tried again with the Secrets read anew, then later |
 | 429, 503, 408, a circuit breaker, too many buckets, a cancelled task | Overloaded | smaller and later |
 | 503 for want of a shard, a node or a master | Broken | later |
@@ -12,7 +12,7 @@
 | a block on an index, or on making one | DiskFull, TargetBlocked | that passes by itself, this needs a person |
 | a document that does not fit | MappingConflict | needs a person |
 | any other 4xx | Refused | needs a person |
-| any other 5xx | Broken | tried again later |
+| any other 5xx of the cluster's own | Broken | tried again later |
 
 An error names many causes, one in another and one for each shard. The first of a kind that is in the table decides,
 else the one that the cluster calls the root cause. Items of a bulk are errors like others.
@@ -139,7 +139,11 @@ def classify(status: int, body: object, doing: str) -> StoreError:
     `doing` begins the text, for instance `searching events-*`.
     """
     kind, text = root_cause(body)
-    return judge(status, kind, f"{doing}: {text or f'HTTP {status}'}")
+    message = f"{doing}: {text or f'HTTP {status}'}"
+    if not kind and status >= 500 and status != 503:
+        # A proxy's word. It has given up waiting, and the cluster may be at it still.
+        return Unanswered(message, sent=True)
+    return judge(status, kind, message)
 
 
 def judge(status: int, kind: str, message: str) -> StoreError:
