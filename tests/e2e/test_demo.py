@@ -12,12 +12,16 @@ from urllib.parse import urlsplit
 import pytest
 
 from local_control_plane import ControlPlane
+from support.api import Api
+from support.store_http import StoreHttp
+from support.waiting import request_run, status
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*words: str, state: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    sources = os.pathsep.join(str(ROOT / "deploy" / name) for name in ("local", "demo"))
+    folders = [str(ROOT / "deploy" / name) for name in ("local", "demo")]
+    sources = os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, "-m", "rollup_demo", *words, "--dir", str(state)],
         env={k: v for k, v in os.environ.items() if k != "ROLLUP_STORE_URL"} | {"PYTHONPATH": sources, **environment},
@@ -86,6 +90,36 @@ def test_up_stays_until_down(tmp_path: Path) -> None:
     assert not (tmp_path / "env").exists()
     assert not (tmp_path / "data").exists()
     assert "Nothing was running" in run("down", state=tmp_path).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_up_rolls_up_in_a_node_of_ones_own(tmp_path: Path, opensearch: StoreHttp) -> None:
+    try:
+        up = run("up", state=tmp_path, ROLLUP_STORE_URL=opensearch.url)
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert opensearch.count("flights") == 336_776
+        plane = ControlPlane.find(tmp_path / "control-plane")
+        assert plane is not None
+        with Api(plane) as api:
+            assert status(api.get("default", kind="RollupStore"))["distribution"] == "opensearch"
+            request_run(api, "flights", "1")
+            api.wait(
+                "flights", lambda body: "watermark" in status(body) and status(body)["state"] == "started", timeout=200
+            )
+        sums = {"distance": {"sum": {"field": "distance"}}, "delay": {"max": {"field": "arr_delay"}}}
+        direct = opensearch.search("flights", {"size": 0, "aggs": sums})["aggregations"]
+        opensearch.refresh("flights-hourly")
+        ours = {
+            "flights": {"sum": {"field": "time_hour.date_histogram._count"}},
+            "distance": {"sum": {"field": "distance.sum.value"}},
+            "delay": {"max": {"field": "arr_delay.max.value"}},
+        }
+        found = opensearch.search("flights-hourly", {"size": 0, "aggs": ours})["aggregations"]
+        assert found == {"flights": {"value": 336_776.0}} | direct
+    finally:
+        run("down", state=tmp_path)
+    assert opensearch.exists("flights-hourly")
 
 
 @pytest.mark.parametrize(
