@@ -141,8 +141,8 @@ class RollupIndexSettings(Part):
     )
     refresh_interval: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
         default=None,
-        description="How soon what is written can be searched, for instance 30s; -1: only when asked for. Default: the "
-        "cluster's.",
+        description="How soon what is written can be searched, for instance 1s; -1: only when asked for. Default: 30s. "
+        "Each run makes what it wrote visible at its end, whatever is set here.",
         json_schema_extra={"pattern": r"^(-1|[1-9][0-9]*(ms|s|m|h|d))$"},
     )
     sort_by_time: bool = Field(

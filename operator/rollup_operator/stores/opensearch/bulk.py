@@ -4,6 +4,7 @@ An item that failed for want of room or time is sent again, alone; any other fai
 twice changes nothing: its id and its version say which document it is and of which epoch.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,12 @@ from rollup_operator.stores.opensearch.retry import Patience
 
 REQUEST_BYTES = 8 * 2**20
 """How large a request may become; what is more goes with the next one."""
+
+SIDE_BY_SIDE = 2
+"""How many requests carry a page at a time: within one request, a shard takes one document after the other."""
+
+_WORTH_A_REQUEST = 500
+"""Documents that a request should hold at least."""
 
 _SHARD_SECONDS = 10
 """How long an item waits for a shard that is not there. The cluster's own minute would hold up a stop."""
@@ -46,42 +53,61 @@ class Landed:
 
 
 async def write(cluster: Cluster, gate: str, batch: Batch, *, opaque_id: str, doing: str) -> Landed:
-    """Write all documents of a page.
+    """Write all documents of a page, in some requests side by side.
 
     Raises Superseded and GateGone, which `target.refused` explains; MappingConflict with document and field,
     TargetBlocked, DiskFull, Unauthorized; Overloaded and StoreUnavailable after some time of trying. After any error,
-    a part of the page may have been written, or may still be on its way.
+    a part of the page may have been written, or may still be on its way; none of its requests is under way.
     """
+    places = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def send(begin: int, end: int) -> Landed:
+        async with places:
+            return await _send(cluster, gate, batch, range(begin, end), opaque_id, doing)
+
+    ended = await asyncio.gather(*(send(*part) for part in _requests(batch.items)), return_exceptions=True)
+    if failed := [e for e in ended if isinstance(e, BaseException)]:
+        raise next((e for e in failed if isinstance(e, GateGone | Superseded)), failed[0])
+    landed = [part for part in ended if isinstance(part, Landed)]
+    return Landed(sum(part.sent_again for part in landed), any(part.unclean for part in landed))
+
+
+async def _send(
+    cluster: Cluster, gate: str, batch: Batch, waiting: Sequence[int], opaque_id: str, doing: str
+) -> Landed:
+    """Write these items of a page."""
     patience = Patience()
     sent_again, unclean = 0, False
-    for begin, end in _requests(batch.items):
-        waiting: Sequence[int] = range(begin, end)
-        while waiting:
-            body = b"".join([batch.items[i] for i in waiting])
-            try:
-                answer = await cluster.call(
-                    "POST", f"/{name(gate)}/_bulk", doing=doing, params=_PARAMS, body=body, opaque_id=opaque_id
-                )
-            except StoreError as e:
-                unclean = unclean or (isinstance(e, Unanswered) and e.sent)
-                await patience.pause(e)
-            else:
-                failed = _failed(answer, [batch.ids[i] for i in waiting], doing)
-                waiting = [waiting[i] for i in failed]
-                if failed:
-                    await patience.pause(next(iter(failed.values())))
-            sent_again += len(waiting)
+    while waiting:
+        body = b"".join([batch.items[i] for i in waiting])
+        try:
+            answer = await cluster.call(
+                "POST", f"/{name(gate)}/_bulk", doing=doing, params=_PARAMS, body=body, opaque_id=opaque_id
+            )
+        except StoreError as e:
+            unclean = unclean or (isinstance(e, Unanswered) and e.sent)
+            await patience.pause(e)
+        else:
+            failed = _failed(answer, [batch.ids[i] for i in waiting], doing)
+            waiting = [waiting[i] for i in failed]
+            # What a node answers for another, which it lost contact with, may go on there.
+            unclean = unclean or any(isinstance(e, StoreUnavailable) for e in failed.values())
+            if failed:
+                await patience.pause(next(iter(failed.values())))
+        sent_again += len(waiting)
     return Landed(sent_again, unclean)
 
 
 def _requests(items: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Divide the items into stretches of at most REQUEST_BYTES, an item at least."""
-    begin = size = 0
+    """Divide the items evenly: enough requests to be written side by side, none over REQUEST_BYTES if it can be."""
+    size = sum(map(len, items))
+    parts = max(min(SIDE_BY_SIDE, len(items) // _WORTH_A_REQUEST), -(-size // REQUEST_BYTES), 1)
+    share, begin, held = -(-size // parts), 0, 0
     for i, item in enumerate(items):
-        if size and size + len(item) > REQUEST_BYTES:
+        if held and held + len(item) > share:
             yield begin, i
-            begin, size = i, 0
-        size += len(item)
+            begin, held = i, 0
+        held += len(item)
     if begin < len(items):
         yield begin, len(items)
 

@@ -18,6 +18,8 @@ _DYNAMIC_TEMPLATES = [
     {"date_histograms": {"path_match": "*.date_histogram.timestamp", "mapping": {"type": "date"}}},
 ]
 
+_REFRESH = "30s"
+
 _MANY_FIELDS = 400
 """An index takes a thousand fields by default, the objects above them counted too."""
 
@@ -70,7 +72,7 @@ def settings(given: RollupIndexSettings | None, config: JobConfig, types: Mappin
             "index.number_of_shards": given.number_of_shards,
             "index.number_of_replicas": given.number_of_replicas,
             "index.codec": given.codec,
-            "index.refresh_interval": given.refresh_interval,
+            "index.refresh_interval": given.refresh_interval or _REFRESH,
         }
         if given.sort_by_time:
             out["index.sort.field"] = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
