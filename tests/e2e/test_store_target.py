@@ -221,7 +221,7 @@ async def test_an_entry_that_was_overwritten_or_is_out_of_date_is_mended(
 
 
 async def test_jobs_that_register_at_once_keep_each_others_entry(cluster: Cluster, opensearch: StoreHttp) -> None:
-    for _ in range(4):
+    for _ in range(3):
         index = unique("rolled")
         jobs = [job(index, job_id=f"job-{i}") for i in range(10)]
         await asyncio.gather(*(ready(cluster, of) for of in jobs))
