@@ -19,13 +19,17 @@ from rollup_operator.stores.duckdb.export import documents_of as exported
 from rollup_operator.stores.duckdb.export import export_path
 from rollup_operator.stores.opensearch import sources
 from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.pages import Backoff
 from support.embedded import Embedded, Row, config, spec
 from support.rounding import DAY, HOUR, MINUTE, ms
+from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent
 from support.store_http import StoreHttp, unique
 from support.store_jobs import connected
+from support.store_proxy import StoreProxy
 from support.store_reading import Documents, documents_of, load, opaque_id_of, pages_of, some_rows
 
 START = ms("2024-03-20T00:00")
+AT_ONCE = Backoff(lambda _: asyncio.sleep(0))
 END = ms("2030-01-01T00:00")
 
 
@@ -196,3 +200,43 @@ async def test_a_page_that_is_given_up_is_given_up_by_the_cluster(node: StoreHtt
         assert cluster.in_flight(opaque_id_of(job)) is None
         while await asyncio.to_thread(node.tasks, opaque_id_of(job)):
             assert time.monotonic() - began < uncancelled / 2
+
+
+TOO_MUCH = {
+    "breaker": (429, "circuit_breaking_exception"),
+    "queue": (429, "es_rejected_execution_exception"),
+    "buckets": (503, "too_many_buckets_exception"),
+    "buckets of newer ones": (400, "too_many_buckets_exception"),
+    "time": (408, "search_timeout_exception"),
+    "cancelled": (500, "task_cancelled_exception"),
+}
+
+
+@pytest.mark.parametrize("trouble", TOO_MUCH)
+@pytest.mark.parametrize("parallelism", [1, 4])
+async def test_a_storm_of_refusals_costs_nothing_but_time(
+    opensearch: StoreHttp, trouble: str, parallelism: int
+) -> None:
+    index = unique("events")
+    load(opensearch, index, [(START + i * HOUR, 1.0, "a", 1) for i in range(500)])
+    job = config(spec(index, pageSize=40, parallelism=parallelism))
+    async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as cluster:
+        for nth in (1, 3, 4, 9):
+            proxy.on("POST", "_search", fault=Answer(*TOO_MUCH[trouble], "too much"), nth=nth)
+        pages = pages_of(cluster, job, END, backoff=AT_ONCE)
+        assert len(await documents_of(pages)) == 500
+        assert pages.page_size < 40
+        assert not pages.unclean
+
+
+@pytest.mark.parametrize("cut", [CutBefore, CutSent, CutAfter, CutInside])
+async def test_a_cut_connection_is_made_again(opensearch: StoreHttp, cut: type[CutBefore]) -> None:
+    index = unique("events")
+    load(opensearch, index, [(START + i * HOUR, 1.0, "a", 1) for i in range(200)])
+    job = config(spec(index, pageSize=40))
+    async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as cluster:
+        for nth in (2, 4):
+            proxy.on("POST", "_search", fault=cut(), nth=nth)
+        pages = pages_of(cluster, job, END, backoff=AT_ONCE)
+        assert len(await documents_of(pages)) == 200
+        assert pages.unclean

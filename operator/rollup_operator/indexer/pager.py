@@ -61,9 +61,10 @@ class PageSize:
     bucket_bytes: float
     """What a bucket comes to once it is a document."""
     aim_bytes: int = PAGE_BYTES
-    _patience: int = 1
-    """So many good pages make the next one larger; doubled with each failure."""
+    _patience: int = 2
+    """So many good pages make the next one larger; twice as many when that was too much."""
     _good: int = 0
+    _grown: bool = False
 
     @classmethod
     def begin(cls, limit: int, hint: float | None, bucket_bytes: float) -> "PageSize":
@@ -78,7 +79,9 @@ class PageSize:
     def failed(self, asked: int) -> None:
         """Halve after a page of `asked` buckets was too much; once, however many of them were asked for at a time."""
         self.size = max(1, min(self.size, asked // 2))
-        self._good, self._patience = 0, min(_PATIENCE, self._patience * 2)
+        if self._grown:
+            self._patience = min(_PATIENCE, self._patience * 2)
+        self._good, self._grown = 0, False
 
     def succeeded(self, asked: int) -> None:
         """Grow back after a page of `asked` buckets went well."""
@@ -86,7 +89,7 @@ class PageSize:
             return
         self._good += 1
         if self._good >= self._patience:
-            self._good = 0
+            self._good, self._grown = 0, True
             self.size = min(self.limit, self.size + max(1, self.size // 4))
 
     def learn(self, buckets: int, size_bytes: int) -> None:

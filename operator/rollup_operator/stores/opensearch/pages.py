@@ -69,7 +69,7 @@ class Pages:
         """
         self._cluster, self._config, self._opaque_id = cluster, config, opaque_id
         self._first, self._bound = first, bound_ms
-        self._last_ms = source.last_ms if source is not None else None
+        self._ends = (source.first_ms, source.last_ms) if source is not None else (None, None)
         self._backoff, self._clock = backoff, clock
         self._bounds = Bounds.of(config.spec.groups.date_histogram)
         self._query = Query.of(config.job_id, config.spec, fields)
@@ -97,7 +97,7 @@ class Pages:
             key = self._query.key(position) if position is not None else None
             begin = time_of(key) if key is not None else self._first
             parallelism = self._config.spec.parallelism
-            self._line = Line(self._bounds, begin, key, self._bound, self._last_ms, parallelism)
+            self._line = Line(self._bounds, begin, key, self._bound, *self._ends, parallelism)
             self._handed = position
         line, began = self._line, self._clock()
         while True:

@@ -40,8 +40,9 @@ class Line:
     begin: int
     after: Key | None
     bound: int
+    first_ms: int | None
     last_ms: int | None
-    """Time of the last document, as far as known; behind it nothing is worth a stretch of its own."""
+    """Times of the first and the last document, about; None: not known. Behind the last nothing is worth a stretch."""
     parallelism: int = 1
     stretches: list[Stretch] = field(default_factory=list)
     _uncut: bool = True
@@ -93,7 +94,7 @@ class Line:
 
     def _learn(self, stretch: Stretch, buckets: int, rest: tuple[int, Key] | None) -> None:
         end = rest[0] if rest is not None else min(stretch.end, (self.last_ms or self.bound) + 1)
-        took = max(1, end - stretch.begin)
+        took = max(1, end - max(stretch.begin, self.first_ms or 0))
         if buckets:
             new = took / buckets
             self._bucket_ms = new if self._bucket_ms is None else min(new, self._bucket_ms * _GROW)
