@@ -88,6 +88,14 @@ async def test_only_the_items_that_failed_are_sent_again(
     assert set(values(opensearch, record)) == set(page.ids)
 
 
+async def test_an_item_that_a_node_lost_may_still_be_at_work(cluster: Cluster, proxy: StoreProxy) -> None:
+    record = await ready(cluster, job())
+    for status, kind in ((500, "node_disconnected_exception"), (503, "receive_timeout_transport_exception")):
+        proxy.on("POST", "/_bulk", fault=HalfBulk(status=status, type_=kind, reason="disconnected"))
+        landed = await write(cluster, record, batch(record, 4))
+        assert (landed.sent_again, landed.unclean) == (2, True)
+
+
 @pytest.mark.parametrize(
     "fault",
     [Answer(429), Answer(503), CutBefore(), CutAfter(), CutSent()],

@@ -12,7 +12,15 @@ from typing import Any
 from rollup_operator.stores.base import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.errors import Conflict, MappingConflict, Missing, Refused, Unanswered, classify
+from rollup_operator.stores.opensearch.errors import (
+    Conflict,
+    MappingConflict,
+    Missing,
+    Overloaded,
+    Refused,
+    Unanswered,
+    classify,
+)
 from rollup_operator.stores.opensearch.retry import Patience
 
 REQUEST_BYTES = 8 * 2**20
@@ -49,13 +57,13 @@ class Landed:
     sent_again: int
     """Items that had to be sent more than once."""
     unclean: bool
-    """An answer was lost on the way: what it was to answer may still be at work."""
+    """An answer was lost on the way, or between two nodes: what it was to answer may still be at work."""
 
 
 async def write(cluster: Cluster, gate: str, batch: Batch, *, opaque_id: str, doing: str) -> Landed:
     """Write all documents of a page, in some requests side by side.
 
-    Raises Superseded and GateGone, which `target.refused` explains; MappingConflict with document and field,
+    Raises Superseded and GateGone, which `writing.refused` explains; MappingConflict with document and field,
     TargetBlocked, DiskFull, Unauthorized; Overloaded and StoreUnavailable after some time of trying. After any error,
     a part of the page may have been written, or may still be on its way; none of its requests is under way.
     """
@@ -90,8 +98,7 @@ async def _send(
         else:
             failed = _failed(answer, [batch.ids[i] for i in waiting], doing)
             waiting = [waiting[i] for i in failed]
-            # What a node answers for another, which it lost contact with, may go on there.
-            unclean = unclean or any(isinstance(e, StoreUnavailable) for e in failed.values())
+            unclean = unclean or any(map(_may_go_on, failed.values()))
             if failed:
                 await patience.pause(next(iter(failed.values())))
         sent_again += len(waiting)
@@ -131,6 +138,11 @@ def _failed(answer: Mapping[str, Any], ids: Sequence[str], doing: str) -> dict[i
         if not Patience.helps(error):
             raise error
     return failed
+
+
+def _may_go_on(error: StoreError) -> bool:
+    """Whether an item that failed may still be at work on a node that lost contact with the others."""
+    return isinstance(error, StoreUnavailable) or (isinstance(error, Overloaded) and error.status >= 500)
 
 
 def _judge(status: int, error: Mapping[str, Any], doing: str) -> StoreError:
