@@ -78,10 +78,8 @@ def test_what_counts_as_a_request_of_an_earlier_epoch(task: str, is_ours: bool) 
         ({"keyword"}, "keyword"),
         ({"text", "keyword"}, "keyword"),
         ({"byte", "integer"}, "long"),
-        ({"unsigned_long"}, "unsigned_long"),
         ({"scaled_float"}, "double"),
-        ({"long", "half_float"}, "double"),
-        ({"long", "keyword"}, "keyword"),
+        ({"long", "keyword"}, None),
         (set(), None),
     ],
 )
@@ -123,11 +121,14 @@ def test_what_makes_other_documents() -> None:
     assert not mapping.same_documents(entry, {"id": "job", "groups": None, "metrics": "?"})
 
 
-def test_settings_say_only_what_the_job_says() -> None:
+def test_settings_are_the_jobs_where_it_has_any() -> None:
     types = mapping.expected(JOB, {})
-    durable = {"index.translog.durability": "request"}
-    assert mapping.settings(None, JOB, types) == durable
-    assert mapping.settings(RollupIndexSettings(number_of_replicas=0), JOB, types) == {
-        **durable,
+    ours = {"index.translog.durability": "request", "index.refresh_interval": "30s"}
+    assert mapping.settings(None, JOB, types) == ours
+    given = RollupIndexSettings(number_of_replicas=0, codec="best_compression")
+    assert mapping.settings(given, JOB, types) == {
+        **ours,
         "index.number_of_replicas": 0,
+        "index.codec": "best_compression",
     }
+    assert mapping.settings(RollupIndexSettings(refresh_interval="1s"), JOB, types)["index.refresh_interval"] == "1s"

@@ -19,6 +19,7 @@ _DYNAMIC_TEMPLATES = [
 ]
 
 _REFRESH = "30s"
+"""A run refreshes the index when it ends; more than that takes a good part of the time of writing."""
 
 _MANY_FIELDS = 400
 """An index takes a thousand fields by default, the objects above them counted too."""
@@ -66,14 +67,15 @@ def properties(types: Mapping[str, str]) -> dict[str, Any]:
 def settings(given: RollupIndexSettings | None, config: JobConfig, types: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of a new rollup index."""
     # What is answered for must be durable, or the position would outlive it.
-    out: dict[str, Any] = {"index.translog.durability": "request"}
+    out: dict[str, Any] = {"index.translog.durability": "request", "index.refresh_interval": _REFRESH}
     if given is not None:
         out |= {
             "index.number_of_shards": given.number_of_shards,
             "index.number_of_replicas": given.number_of_replicas,
             "index.codec": given.codec,
-            "index.refresh_interval": given.refresh_interval or _REFRESH,
         }
+        if given.refresh_interval is not None:
+            out["index.refresh_interval"] = given.refresh_interval
         if given.sort_by_time:
             out["index.sort.field"] = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
     if len(types) > _MANY_FIELDS:
