@@ -3,11 +3,13 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rollup_operator.indexer.documents import document
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.stores.opensearch import encoder
 from rollup_operator.stores.opensearch.encoder import Batch, Encoder
 from rollup_operator.stores.opensearch.query import Query
 
@@ -109,18 +111,17 @@ def exactly(documents: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list
 @example([(0, 0.0, 1, -0.0, 1, [(0, None, None, 0.0)] * 5), (0, -0.0, 1.0, 0.0, 1, [(0, None, None, 0.0)] * 5)])
 @settings(deadline=None)
 def test_the_quick_way_makes_the_same_documents(rows: list[tuple[Any, ...]]) -> None:
-    encoder = Encoder(QUERY, EPOCH)
-    whole = read(encoder.encode([answered(row) for row in rows]))
+    own = Encoder(QUERY, EPOCH)
+    whole = read(own.encode([answered(row) for row in rows]))
     assert exactly(whole) == exactly([expected(row) for row in rows])
-    parts = [encoder.encode([answered(row)]) for row in rows]
+    parts = [own.encode([answered(row)]) for row in rows]
     assert exactly(read(Batch.join(parts))) == exactly(whole)
 
 
-def test_more_values_than_are_remembered_are_told_apart() -> None:
-    encoder = Encoder(QUERY, EPOCH)
+def test_more_values_than_are_remembered_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "_REMEMBERED", 100)
+    own = Encoder(QUERY, EPOCH)
     row = (0, 0.0, None, "a", 1, [(0, None, None, 0.0)] * 5)
-    for begin in (0, 30_000, 60_000, 0):
-        rows = [(*row[:2], f"term {i}", *row[3:]) for i in range(begin, begin + 30_000)]
-        batch = encoder.encode([answered(r) for r in rows])
-        assert len(set(batch.ids)) == len(rows)
-        assert [batch.ids[0], batch.ids[-1]] == [expected(rows[0])[0], expected(rows[-1])[0]]
+    for begin in (0, 80, 160, 0):
+        rows = [(*row[:2], f"term {i}", *row[3:]) for i in range(begin, begin + 80)]
+        assert exactly(read(own.encode([answered(r) for r in rows]))) == exactly([expected(r) for r in rows])

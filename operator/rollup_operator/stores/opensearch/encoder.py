@@ -47,6 +47,14 @@ class Batch:
         return cls(ids, items, sum(part.size for part in parts))
 
 
+class _Known(dict[KeyValue, tuple[bytes, bytes]]):
+    """Group values as written before."""
+
+    def __missing__(self, value: KeyValue) -> tuple[bytes, bytes]:
+        written = self[value] = _written(value)
+        return written
+
+
 class Encoder:
     """Makes the documents of one job's run."""
 
@@ -61,15 +69,15 @@ class Encoder:
         self._template, self._columns = _template(query, epoch)
         self.bucket_bytes = len(self._template) + _ID + _FILLED * len(self._columns)
         """About what a document comes to, before any was made."""
-        self._known: dict[KeyValue, tuple[bytes, bytes]] = {}
+        self._known = _Known()
 
     def encode(self, buckets: Sequence[Bucket]) -> Batch:
         """Return the documents of these buckets. It takes two microseconds or so for each."""
         if not buckets:
             return Batch((), (), 0)
         keys = [bucket["key"] for bucket in buckets]
-        texts: list[list[bytes]] = []
-        raws: list[list[bytes]] = []
+        texts: list[Sequence[bytes]] = []
+        raws: list[Sequence[bytes]] = []
         for group in self._groups:
             text, raw = self._values([key[group] for key in keys])
             texts.append(text)
@@ -98,30 +106,27 @@ class Encoder:
         digests = [_HASH(*hash64(b"$".join(row) + end, SEED, x64arch=True, signed=False)) for row in ordered]
         return b2a_base64(b"".join(digests), newline=False).translate(_URL_SAFE)
 
-    def _values(self, values: Sequence[KeyValue]) -> tuple[list[bytes], list[bytes]]:
+    def _values(self, values: Sequence[KeyValue]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """Return a group's values as JSON and as the bytes that an id is made of."""
         known = self._known
         if len(known) > _REMEMBERED:
             known.clear()
-        texts, raws = [], []
-        for value in values:
-            if value.__class__ is float:  # not remembered: 0.0 and -0.0, or 1.0 and 1, would be taken for each other
-                text, raw = orjson.dumps(value), key_bytes(value)
-            elif (pair := known.get(value)) is not None:
-                text, raw = pair
-            else:
-                text, raw = known[value] = orjson.dumps(value), key_bytes(value)
-            texts.append(text)
-            raws.append(raw)
+        if float in set(map(type, values)):  # 0.0 and -0.0, or 1.0 and 1, would be taken for each other
+            texts, raws = zip(*map(_written, values), strict=True)
+        else:
+            texts, raws = zip(*[known[value] for value in values], strict=True)
         return texts, raws
 
     def _measures(self, buckets: Sequence[Bucket]) -> tuple[dict[tuple[str, str], list[bytes]], list[bytes]]:
         """Return each metric's numbers as text, and what to cut out of the documents: what there is no number of."""
         places = self._query.places
         columns: dict[tuple[str, str], list[Any]] = {}
+        found: dict[str, list[Any]] = {}
         for (field, part), place in places.items():
             aggregation, key = place.aggregation, place.key
-            columns[field, part] = [bucket[aggregation][key] for bucket in buckets]
+            if aggregation not in found:
+                found[aggregation] = [bucket[aggregation] for bucket in buckets]
+            columns[field, part] = [numbers[key] for numbers in found[aggregation]]
         texts: dict[tuple[str, str], list[bytes]] = {}
         gone: list[bytes] = []
 
@@ -145,6 +150,10 @@ class Encoder:
                 add(field, "avg.value", sums)
                 add(field, "avg._count", list(map(float, counts)))
         return texts, gone
+
+
+def _written(value: KeyValue) -> tuple[bytes, bytes]:
+    return orjson.dumps(value), key_bytes(value)
 
 
 Column = int | tuple[str, str] | None
