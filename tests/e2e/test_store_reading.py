@@ -19,17 +19,15 @@ from rollup_operator.stores.duckdb.export import documents_of as exported
 from rollup_operator.stores.duckdb.export import export_path
 from rollup_operator.stores.opensearch import sources
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.pages import Backoff
 from support.embedded import Embedded, Row, config, spec
 from support.rounding import DAY, HOUR, MINUTE, ms
 from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent
 from support.store_http import StoreHttp, unique
 from support.store_jobs import connected
 from support.store_proxy import StoreProxy
-from support.store_reading import Documents, documents_of, load, opaque_id_of, pages_of, some_rows
+from support.store_reading import AtOnce, Documents, documents_of, load, opaque_id_of, pages_of, some_rows
 
 START = ms("2024-03-20T00:00")
-AT_ONCE = Backoff(lambda _: asyncio.sleep(0))
 END = ms("2030-01-01T00:00")
 
 
@@ -223,7 +221,7 @@ async def test_a_storm_of_refusals_costs_nothing_but_time(
     async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as cluster:
         for nth in (1, 3, 4, 9):
             proxy.on("POST", "_search", fault=Answer(*TOO_MUCH[trouble], "too much"), nth=nth)
-        pages = pages_of(cluster, job, END, backoff=AT_ONCE)
+        pages = pages_of(cluster, job, END, patience=AtOnce)
         assert len(await documents_of(pages)) == 500
         assert pages.page_size < 40
         assert not pages.unclean
@@ -237,6 +235,6 @@ async def test_a_cut_connection_is_made_again(opensearch: StoreHttp, cut: type[C
     async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as cluster:
         for nth in (2, 4):
             proxy.on("POST", "_search", fault=cut(), nth=nth)
-        pages = pages_of(cluster, job, END, backoff=AT_ONCE)
+        pages = pages_of(cluster, job, END, patience=AtOnce)
         assert len(await documents_of(pages)) == 200
         assert pages.unclean

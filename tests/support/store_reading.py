@@ -1,14 +1,16 @@
 """Pages read from a real cluster, and rows for it."""
 
+import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-from rollup_operator.stores.base import JobConfig, Page, Source
+from rollup_operator.stores.base import JobConfig, Page, Source, StoreError
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.pages import Pages
+from rollup_operator.stores.opensearch.retry import Patience
 from support.embedded import Row
 from support.store_http import StoreHttp
 
@@ -16,6 +18,22 @@ Documents = dict[str, dict[str, Any]]
 
 EPOCH = 7
 FIELDS = {"ts": "date", "value": "double", "term": "keyword", "size": "long"}
+
+
+class AtOnce(Patience):
+    """Tries again so often, without a pause."""
+
+    TRIES = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
+
+    async def pause(self, error: StoreError) -> None:
+        self.failures += 1
+        if not self.helps(error) or self.failures == self.TRIES:
+            raise error
+        await asyncio.sleep(0)
 
 
 def opaque_id_of(job: JobConfig) -> str:

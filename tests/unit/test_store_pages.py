@@ -17,10 +17,10 @@ from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.stores.base import JobConfig, Source
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
-from rollup_operator.stores.opensearch.pages import TRIES, Backoff, Pages
+from rollup_operator.stores.opensearch.pages import Pages
 from support.embedded import config, spec
 from support.rounding import DAY, HOUR, ms
-from support.store_reading import documents_of, each, pages_of
+from support.store_reading import AtOnce, documents_of, each, pages_of
 
 START = ms("2024-03-20T00:00")
 Row = tuple[int, str | None]
@@ -98,18 +98,6 @@ def job(page_size: int, parallelism: int = 1, zone: str = "UTC", interval: str =
     )
 
 
-class Waits:
-    """Counts waits and does not wait."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.backoff = Backoff(self.sleep, lambda: 1.0)
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds.append(seconds)
-        await asyncio.sleep(0)
-
-
 def overloaded() -> Overloaded:
     return Overloaded("too much", status=429, kind="circuit_breaking_exception")
 
@@ -128,7 +116,7 @@ async def everything(cluster: Rows, of: JobConfig, pages: Pages) -> None:
         last = now
         assert len(pages.started()) < parallelism
     await pages.close()
-    for document in (await documents_of(pages_of(cluster, of, BOUND, backoff=Waits().backoff))).values():
+    for document in (await documents_of(pages_of(cluster, of, BOUND, patience=AtOnce))).values():
         time, count = document["ts.date_histogram.timestamp"], document["ts.date_histogram._count"]
         found[time, document["term.terms.value"]] += count
     assert found == Counter((bounds.round_down(t), term) for t, term in cluster.rows if 0 <= t < BOUND)
@@ -169,11 +157,11 @@ def test_every_bucket_comes_once_and_in_order(
     source = Source(1, len(due), min(due), max(due)) if known and due else None
 
     async def run() -> None:
-        pages = pages_of(cluster, of, BOUND, source=source, backoff=Waits().backoff)
+        pages = pages_of(cluster, of, BOUND, source=source, patience=AtOnce)
         try:
             await everything(cluster, of, pages)
         except Unanswered:
-            assert len(failures) >= 3
+            assert len(failures) >= 5
             assert pages.unclean
 
     asyncio.run(run())
@@ -192,7 +180,7 @@ async def test_a_page_looks_at_little_more_than_it_holds() -> None:
 
 
 async def test_what_is_too_much_is_asked_for_in_halves_and_grows_back() -> None:
-    cluster, waits = Rows([(START + i * HOUR, "a") for i in range(2000)]), Waits()
+    cluster = Rows([(START + i * HOUR, "a") for i in range(2000)])
     sizes: list[int] = []
 
     def trouble(body: Mapping[str, Any]) -> Exception | None:
@@ -201,11 +189,10 @@ async def test_what_is_too_much_is_asked_for_in_halves_and_grows_back() -> None:
         return overloaded() if len(sizes) <= 6 and size > 40 else None
 
     cluster.trouble = trouble
-    pages = pages_of(cluster, job(200), BOUND, backoff=waits.backoff)
+    pages = pages_of(cluster, job(200), BOUND, patience=AtOnce)
     first = await pages.next(None)
     assert sizes[:4] == [200, 100, 50, 25]
     assert (first.buckets, pages.page_size) == (25, 25)
-    assert waits.seconds[:3] == sorted(waits.seconds[:3])
     async for _ in each(pages):
         pass
     assert pages.page_size > 100
@@ -221,13 +208,32 @@ async def test_what_was_learned_is_where_the_next_run_begins() -> None:
 
 
 async def test_a_cluster_that_never_has_room_is_not_asked_for_ever() -> None:
-    cluster, waits = Rows([(START, "a")], lambda _: overloaded()), Waits()
-    pages = pages_of(cluster, job(1000), BOUND, backoff=waits.backoff)
+    cluster = Rows([(START, "a")], lambda _: overloaded())
+    pages = pages_of(cluster, job(1000), BOUND, patience=AtOnce)
     with pytest.raises(Overloaded):
         await pages.next(None)
-    assert cluster.searches == TRIES
-    assert pages.page_size == 1000 // 2**TRIES
-    assert 5 < sum(waits.seconds) < 30
+    assert cluster.searches == AtOnce.TRIES
+    assert pages.page_size == 1000 // 2**AtOnce.TRIES
+
+
+async def test_what_takes_too_long_is_tried_over_less_time() -> None:
+    cluster = Rows([(START + i * HOUR, "a") for i in range(1000)])
+    lengths: list[int] = []
+
+    def trouble(body: Mapping[str, Any]) -> Exception | None:
+        within = body["query"]["range"]["ts"]
+        length = min(within["lt"], START + 1000 * HOUR) - max(within["gte"], START)
+        lengths.append(length)
+        return Unanswered("no answer within 60 s", sent=True) if length > 200 * HOUR else None
+
+    cluster.trouble = trouble
+    for parallelism in (1, 4):
+        lengths.clear()
+        source = Source(1, 1000, START, START + 999 * HOUR)
+        pages = pages_of(cluster, job(300, parallelism), BOUND, source=source, patience=AtOnce)
+        assert len(await documents_of(pages)) == 1000
+        assert [round(length / HOUR, -1) for length in lengths[:4]] == [1000, 500, 250, 120]
+        assert len(lengths) < 30
 
 
 async def test_one_bucket_of_many_terms_is_read_in_pages() -> None:

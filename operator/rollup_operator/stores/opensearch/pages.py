@@ -1,47 +1,33 @@
 """Reads a job's pages in the order of their keys, some of them before they are asked for.
 
 While a page is written the next ones are read: as many as the job's parallelism says, so that no more than that and the
-one being written are held. A search that is too much for the cluster is made again, for half as much and later.
+one being written are held. A search that is too much for the cluster is made again later, for half as many buckets; one
+whose answer is lost, over half of the time.
 """
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from rollup_operator.indexer.bounds import Bounds, Steady
+from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import PageSize
-from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
+from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField, StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
+from rollup_operator.stores.opensearch.retry import Patience
 from rollup_operator.stores.opensearch.sources import search
 from rollup_operator.stores.opensearch.stretches import Key, Line, Stretch
 
-TRIES = 8
-"""How often a search is made that the cluster has no room for; 10 s or so in all."""
-_CUTS = 3
-"""How often a search is made whose answer is lost."""
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_LOST = 5
+"""How often a search is made whose answer is lost, each time over half of the time."""
 
 _PIECE = 1000
 """Buckets made into documents at a stroke: 2 ms, in which nothing else happens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before a request is made again."""
-
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    chance: Callable[[], float] = random.random
-
-    async def wait(self, failures: int) -> None:
-        """Wait, the longer the more failures there were, and never exactly as long as others."""
-        await self.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**failures) * (0.5 + self.chance() / 2))
 
 
 class Pages:
@@ -59,7 +45,7 @@ class Pages:
         fields: Mapping[str, SourceField],
         source: Source | None = None,
         page_size: float | None = None,
-        backoff: Backoff = Backoff(),
+        patience: Callable[[], Patience] = Patience,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Make no request yet.
@@ -70,7 +56,7 @@ class Pages:
         self._cluster, self._config, self._opaque_id = cluster, config, opaque_id
         self._first, self._bound = first, bound_ms
         self._ends = (source.first_ms, source.last_ms) if source is not None else (None, None)
-        self._backoff, self._clock = backoff, clock
+        self._patience, self._clock = patience, clock
         self._bounds = Bounds.of(config.spec.groups.date_histogram)
         self._query = Query.of(config.job_id, config.spec, fields)
         self._encoder = Encoder(self._query, epoch)
@@ -163,7 +149,7 @@ class Pages:
     async def _read(self, line: Line, stretch: Stretch) -> Page | None:
         """Read a page of a stretch; None: there is no bucket in it."""
         began = self._clock()
-        buckets, rest = await self._gather(stretch)
+        buckets, rest = await self._gather(line, stretch)
         took = self._clock() - began
         line.found(stretch, len(buckets), rest)
         self._fill(line)  # the cluster goes on reading while these are made into documents
@@ -176,7 +162,7 @@ class Pages:
         last = self._query.position(buckets[-1]["key"])
         return Page(len(buckets), rows, last, exhausted=False, took_s=took, handle=batch)
 
-    async def _gather(self, stretch: Stretch) -> tuple[list[Bucket], tuple[int, Key] | None]:
+    async def _gather(self, line: Line, stretch: Stretch) -> tuple[list[Bucket], tuple[int, Key] | None]:
         """Return the first buckets of a stretch, and time and key of the last where more of it may follow.
 
         Where the clock is changed in between, that takes several searches.
@@ -184,9 +170,7 @@ class Pages:
         buckets: list[Bucket] = []
         begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
         while begin < stretch.end:
-            steady = self._bounds.steady(self._bounds.round_down(begin))
-            end = min(steady.end, stretch.end)
-            found, asked = await self._search(begin, steady, end, after, wanted - len(buckets))
+            found, asked, end = await self._search(line, stretch, begin, after, wanted - len(buckets))
             buckets += found
             if len(found) >= asked:
                 return buckets, (time_of(buckets[-1]["key"]), buckets[-1]["key"])
@@ -201,28 +185,32 @@ class Pages:
         return Batch.join(parts)
 
     async def _search(
-        self, begin: int, steady: Steady, end: int, after: Key | None, wanted: int
-    ) -> tuple[list[Bucket], int]:
-        """Return the first buckets of [begin, end) after `after`, and how many of the wanted were asked for."""
+        self, line: Line, stretch: Stretch, begin: int, after: Key | None, wanted: int
+    ) -> tuple[list[Bucket], int, int]:
+        """Return the first buckets of a stretch from `begin` on, how many of the wanted were asked for, up to where."""
         doing = f"reading {self._config.spec.index_pattern} from {_minute(begin)}"
-        failures = lost = 0
+        steady = self._bounds.steady(self._bounds.round_down(begin))
+        patience, lost = self._patience(), 0
         while True:
-            asked = min(wanted, self._size.ask())
+            asked, end = min(wanted, self._size.ask()), min(steady.end, stretch.end)
             try:
                 answer = await self._call(self._query.search(begin, steady, end, after, asked), doing)
-            except Overloaded:
+            except Overloaded as e:
                 self._size.failed(asked)
-                failures += 1
-                if failures == TRIES:
-                    raise
-            except Unanswered:
+                await patience.pause(e)
+            except Unanswered as e:
                 lost += 1
-                if lost == _CUTS:
+                if lost == _LOST:
                     raise
+                if e.sent:
+                    line.shorten(stretch, begin)
+                    patience = self._patience()
+                await patience.pause(e)
+            except StoreUnavailable as e:
+                await patience.pause(e)
             else:
                 self._size.succeeded(asked)
-                return _buckets(answer), asked
-            await self._backoff.wait(failures + lost - 1)
+                return _buckets(answer), asked, end
 
     async def _call(self, body: Mapping[str, Any], doing: str) -> Mapping[str, Any]:
         try:

@@ -73,14 +73,26 @@ class Line:
     def found(self, stretch: Stretch, buckets: int, rest: tuple[int, Key] | None) -> None:
         """Take note of what a search came to. `rest`: time and key of its last bucket where it may not be the end."""
         self._learn(stretch, buckets, rest)
-        if not buckets:
+        if rest is not None:
+            self._follow(stretch, *rest)
+        elif not buckets:
             self.stretches.remove(stretch)
-        elif rest is not None:
-            i = self.stretches.index(stretch)
-            if i == len(self.stretches) - 1:
-                self.begin, self.after, self._uncut = *rest, True
-            else:
-                self.stretches.insert(i + 1, Stretch(rest[0], stretch.end, rest[1]))
+
+    def shorten(self, stretch: Stretch, begin: int) -> None:
+        """Cut off the second half of what is left of a stretch from `begin` on: it is searched after the first."""
+        first, last = max(begin, self.first_ms or 0), min(stretch.end, (self.last_ms or self.bound) + 1)
+        middle = self.bounds.round_down((first + last) // 2)
+        if begin < middle < stretch.end:
+            self._follow(stretch, middle, None)
+            stretch.end = middle
+
+    def _follow(self, stretch: Stretch, begin: int, after: Key | None) -> None:
+        """Let a new stretch from `begin` on follow this one, up to where it ends now."""
+        i = self.stretches.index(stretch)
+        if i == len(self.stretches) - 1:
+            self.begin, self.after, self._uncut = begin, after, True
+        else:
+            self.stretches.insert(i + 1, Stretch(begin, stretch.end, after))
 
     def _end(self, size: int) -> int:
         if self._bucket_ms is None or self.last_ms is None:
