@@ -57,7 +57,7 @@ class Rows(Cluster):
     def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         of, within = body["aggregations"]["rollup"]["composite"], body["query"]["range"]["ts"]
         time = of["sources"][0]["0"]["date_histogram"]
-        step, after = parse_time_value(time["fixed_interval"], "").milliseconds, of.get("after")
+        step, after = int(parse_time_value(time["fixed_interval"], "").milliseconds), of.get("after")
         shift = -int(time.get("offset", "0ms")[:-2])
         if "time_zone" in time:
             sign, hours, minutes = time["time_zone"][0], int(time["time_zone"][1:3]), int(time["time_zone"][4:6])
