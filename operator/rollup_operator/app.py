@@ -39,8 +39,9 @@ from rollup_operator.lifecycle.stores import ReadSecret, StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.settings import Settings
-from rollup_operator.stores.base import Owner, Store, StoreUnsuitable
+from rollup_operator.stores.base import Owner, Store
 from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.errors import StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules, Kind
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,8 @@ from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.stores.base import Store, StoreUnavailable
+from rollup_operator.stores.base import Store
+from rollup_operator.stores.errors import StoreUnavailable
 from support.api import Api
 from support.bodies import job
 

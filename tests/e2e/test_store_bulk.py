@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import Fenced, IdentityConflict, StoreError, StoreUnavailable
+from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import bulk, claims
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster

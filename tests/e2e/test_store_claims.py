@@ -9,7 +9,7 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Fenced, IdentityConflict, StoreUnavailable
+from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import Unanswered

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.store import ClusterStore as Spec
-from rollup_operator.stores.base import Checkup, SecretInvalid
+from rollup_operator.stores.base import Checkup
+from rollup_operator.stores.errors import SecretInvalid
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import Unanswered, Unauthorized, Untrusted

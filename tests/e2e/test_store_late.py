@@ -8,7 +8,8 @@ import pytest
 
 from rollup_operator.indexer.due import due
 from rollup_operator.indexer.run import Run
-from rollup_operator.stores.base import JobConfig, Preview, SourceInvalid, SourceNotFound, Span
+from rollup_operator.stores.base import JobConfig, Preview, Span
+from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, config, spec, truth
 from support.rounding import HOUR, ms

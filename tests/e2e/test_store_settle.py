@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, Fenced, StoreError, StoreUnavailable
+from rollup_operator.stores.base import Claim
+from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.bulk import GateGone
 from rollup_operator.stores.opensearch.client import Cluster

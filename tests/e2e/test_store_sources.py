@@ -7,7 +7,8 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import JobConfig, Source, SourceInvalid, SourceNotFound
+from rollup_operator.stores.base import JobConfig, Source
+from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from rollup_operator.stores.opensearch import sources
 from rollup_operator.stores.opensearch.client import Cluster
 from support.embedded import config, spec

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import IdentityConflict
+from rollup_operator.stores.errors import IdentityConflict
 from rollup_operator.stores.opensearch import claims, mapping, records, target
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.lock import locked

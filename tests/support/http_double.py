@@ -13,16 +13,8 @@ from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.reader import JobView
-from rollup_operator.stores.base import (
-    JobConfig,
-    KnownJob,
-    Owner,
-    Preview,
-    SourceField,
-    SourceNotFound,
-    Span,
-    StoreNotFound,
-)
+from rollup_operator.stores.base import JobConfig, KnownJob, Owner, Preview, SourceField, Span
+from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
 
 Body = dict[str, Any]
 

@@ -15,10 +15,11 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, Fenced, IdentityConflict, JobConfig, Span, StoreUnavailable
+from rollup_operator.stores.base import Claim, JobConfig, Span
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import export_path
+from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, ms
 

@@ -7,10 +7,10 @@ import duckdb
 import pytest
 
 from rollup_operator.model.store import DuckDBStore as StoreSpec
-from rollup_operator.stores.base import ForbiddenSource, SourceInvalid, StoreUnavailable
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.sources import find_files
+from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, StoreUnavailable
 from support.embedded import NAMESPACE, Embedded, config, spec
 
 ROWS = [(1_704_067_200_000, 1.0, "a", 1)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.http.access import Deed
-from rollup_operator.stores.base import StoreNotFound, StoreUnavailable
+from rollup_operator.stores.errors import StoreNotFound, StoreUnavailable
 from support.access_double import Anybody
 from support.http_calls import Client, call, error, served
 from support.http_double import Cluster, Shelf

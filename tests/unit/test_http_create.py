@@ -10,7 +10,8 @@ from rollup_operator.http import create, sources
 from rollup_operator.http.access import Deed
 from rollup_operator.kube.client import KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path, stores_path
-from rollup_operator.stores.base import ForbiddenSource, SourceField, StoreError, StoreUnavailable
+from rollup_operator.stores.base import SourceField
+from rollup_operator.stores.errors import ForbiddenSource, StoreError, StoreUnavailable
 from support.access_double import Anybody
 from support.bodies import hourly, sensor
 from support.http_calls import Client, call, deepest, error, served

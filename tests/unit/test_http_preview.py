@@ -8,7 +8,8 @@ import pytest
 
 from rollup_operator.http import preview
 from rollup_operator.http.access import Deed
-from rollup_operator.stores.base import Preview, StoreUnavailable
+from rollup_operator.stores.base import Preview
+from rollup_operator.stores.errors import StoreUnavailable
 from support import bodies
 from support.access_double import Anybody
 from support.bodies import sensor

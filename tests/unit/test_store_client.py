@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from rollup_operator.model.store import ClusterStore as Spec
-from rollup_operator.stores.base import SecretInvalid, StoreUnavailable, StoreUnsuitable
+from rollup_operator.stores.errors import SecretInvalid, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.connection import Connections, Secret, authorization
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, Unauthorized

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.stores.base import StoreError
+from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.errors import (
     Broken,
     Conflict,

@@ -7,7 +7,8 @@ from rollup_operator.http import errors
 from rollup_operator.http.capabilities import Described
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.ports import Stores
-from rollup_operator.stores.base import KnownJob, StoreError, StoreNotFound
+from rollup_operator.stores.base import KnownJob
+from rollup_operator.stores.errors import StoreError, StoreNotFound
 
 LOOK_SECONDS = 30.0
 """How long the stores may take."""

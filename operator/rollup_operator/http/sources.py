@@ -11,7 +11,8 @@ from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import SourceNotFound, Store, StoreError, StoreNotFound, StoreUnavailable
+from rollup_operator.stores.base import Store
+from rollup_operator.stores.errors import SourceNotFound, StoreError, StoreNotFound, StoreUnavailable
 from rollup_operator.stores.source_rules import NO_FIELDS, broken_rules
 
 LOOK_SECONDS = 30.0

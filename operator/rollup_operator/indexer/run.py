@@ -16,7 +16,8 @@ import structlog
 from rollup_operator.indexer.due import due
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.model.status import JobStats, Outcome
-from rollup_operator.stores.base import Claim, Fenced, JobConfig, Page, Session, Span, Store, StoreError
+from rollup_operator.stores.base import Claim, JobConfig, Page, Session, Span, Store
+from rollup_operator.stores.errors import Fenced, StoreError
 
 log = structlog.get_logger(__name__)
 

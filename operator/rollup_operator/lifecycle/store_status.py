@@ -10,7 +10,8 @@ from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.model.conditions import READY, Reason, verdict
 from rollup_operator.model.status import Condition
 from rollup_operator.model.store import RollupStoreStatus
-from rollup_operator.stores.base import Checkup, StoreError
+from rollup_operator.stores.base import Checkup
+from rollup_operator.stores.errors import StoreError
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 

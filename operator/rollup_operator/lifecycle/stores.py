@@ -22,12 +22,10 @@ from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.lifecycle.store_status import store_status, trouble_of
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.stores.base import (
-    Checkup,
-    HeldClaim,
+from rollup_operator.stores.base import Checkup, HeldClaim, Store
+from rollup_operator.stores.errors import (
     SecretGone,
     SecretInvalid,
-    Store,
     StoreError,
     StoreNotFound,
     StoreUnavailable,

@@ -19,7 +19,8 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import LastRun, Outcome
-from rollup_operator.stores.base import Claim, JobConfig, Owner, SecretGone, StoreError, StoreNotFound
+from rollup_operator.stores.base import Claim, JobConfig, Owner
+from rollup_operator.stores.errors import SecretGone, StoreError, StoreNotFound
 
 log = structlog.get_logger(__name__)
 

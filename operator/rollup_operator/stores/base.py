@@ -1,4 +1,4 @@
-"""What a run needs of a store, and the errors that a store may raise. Nothing here knows a product.
+"""What a run needs of a store. Nothing here knows a product. What a store may raise is in `errors`.
 
 Order of a page: read, write, verify, commit. A position is committed with compare-and-set on the claim: holder and
 epoch must still be ours. Every implementation keeps these promises:
@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import JobStats, PositionValue
 
@@ -287,77 +286,3 @@ class Store(Protocol):
     async def close(self) -> None:
         """Close what is open. Sessions still open end with StoreUnavailable."""
         ...
-
-
-class StoreError(Exception):
-    """A failure, classified where it was seen. `reason` is that of the condition it leads to."""
-
-    reason: Reason = Reason.RUN_FAILED
-    transient: bool = True
-    uncertain: bool = False
-    """What was asked for may have been done all the same."""
-
-
-class StoreUnavailable(StoreError):
-    """The store does not answer now; trying again can help."""
-
-    reason = Reason.STORE_UNAVAILABLE
-
-
-class StoreUnsuitable(StoreError):
-    """The store cannot be used as its RollupStore says; the text names the field or what must change."""
-
-    reason = Reason.INVALID_SPEC
-    transient = False
-
-
-class SecretInvalid(StoreError):
-    """A Secret that a RollupStore names is missing, may not be read, or lacks a key; it may be mended at any time."""
-
-    reason = Reason.SECRET_INVALID
-
-
-class SecretGone(SecretInvalid):
-    """There is no Secret of that name."""
-
-
-class StoreNotFound(StoreError):
-    """No RollupStore of that name exists; it may come."""
-
-    reason = Reason.STORE_NOT_FOUND
-
-
-class SourceNotFound(StoreError):
-    """Nothing matches the index pattern; it may come."""
-
-    reason = Reason.SOURCE_NOT_FOUND
-
-
-class SourceInvalid(StoreError):
-    """A field is missing or cannot be used as the job says."""
-
-    reason = Reason.SOURCE_INVALID
-    transient = False
-
-
-class ForbiddenSource(StoreError):
-    """The pattern leads to a place where users have no business."""
-
-    reason = Reason.FORBIDDEN_SOURCE
-    transient = False
-
-
-class IdentityConflict(StoreError):
-    """The record in the store is not this job's to continue."""
-
-    transient = False
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class Fenced(StoreError):
-    """The claim has another holder or epoch now: this run must end, quietly."""
-
-    reason = Reason.FENCED

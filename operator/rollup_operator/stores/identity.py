@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import IdentityConflict, JobConfig, Owner
+from rollup_operator.stores.base import JobConfig, Owner
+from rollup_operator.stores.errors import IdentityConflict
 
 
 def judge(

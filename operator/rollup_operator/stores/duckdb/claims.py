@@ -11,9 +11,10 @@ import duckdb
 import orjson
 
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, Fenced, Owner
+from rollup_operator.stores.base import Claim, Owner
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.errors import Fenced
 
 SCHEMA = "_rollup"
 

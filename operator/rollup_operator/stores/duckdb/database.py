@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from rollup_operator.stores.base import StoreError, StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
 

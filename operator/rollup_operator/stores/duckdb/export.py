@@ -17,10 +17,10 @@ import duckdb
 import orjson
 
 from rollup_operator.indexer.documents import Layout, document
-from rollup_operator.stores.base import ForbiddenSource, StoreUnavailable
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.plan import COUNT
+from rollup_operator.stores.errors import ForbiddenSource, StoreUnavailable
 
 _METADATA = "rollup"
 _NAME_BYTES = 200

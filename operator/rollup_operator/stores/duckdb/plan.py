@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rollup_operator.indexer.bounds import Bounds, Segment
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import SourceInvalid
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.sql import TimeKind
+from rollup_operator.stores.errors import SourceInvalid
 
 COUNT = "_count"
 

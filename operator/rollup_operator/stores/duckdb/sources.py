@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollup_operator.stores.base import ForbiddenSource, SourceInvalid, SourceNotFound
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound
 
 _READERS = {
     ".parquet": "read_parquet",

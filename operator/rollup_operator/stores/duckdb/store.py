@@ -23,12 +23,12 @@ from rollup_operator.stores.base import (
     Preview,
     SourceField,
     Span,
-    StoreUnavailable,
 )
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
+from rollup_operator.stores.errors import StoreUnavailable
 
 T = TypeVar("T")
 

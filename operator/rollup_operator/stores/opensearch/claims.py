@@ -10,16 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from rollup_operator.stores import identity
-from rollup_operator.stores.base import (
-    Claim,
-    Fenced,
-    HeldClaim,
-    JobConfig,
-    KnownJob,
-    Owner,
-    StoreError,
-    StoreUnavailable,
-)
+from rollup_operator.stores.base import Claim, HeldClaim, JobConfig, KnownJob, Owner
+from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import gate, records, target
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.errors import Conflict, Missing, Refused, Unanswered

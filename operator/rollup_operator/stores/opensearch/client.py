@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import orjson
 
-from rollup_operator.stores.base import StoreError, StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.errors import Cut, Unauthorized, Untrusted
 from rollup_operator.stores.opensearch.request import NotSent, Request
 

@@ -17,7 +17,7 @@ from yarl import URL
 from rollup_operator import __version__
 from rollup_operator.model.store import ClusterStore as ClusterSpec
 from rollup_operator.model.store import SecretRef
-from rollup_operator.stores.base import SecretInvalid, StoreUnsuitable
+from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.hosts import FilteringResolver, HostNotAllowed, HostRules
 

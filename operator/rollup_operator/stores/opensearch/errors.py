@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import StoreError, StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 
 _TOO_MUCH = frozenset({
     "es_rejected_execution_exception", "rejected_execution_exception", "circuit_breaking_exception",

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rollup_operator.stores.base import StoreUnavailable
+from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from rollup_operator.stores.base import StoreError
+from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Conflict, Missing
 from rollup_operator.stores.opensearch.retry import Patience

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from rollup_operator.stores.base import StoreUnavailable
+from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster
 
 _FIRST, _LONGEST = 0.010, 0.250

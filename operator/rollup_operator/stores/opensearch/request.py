@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from rollup_operator.stores.base import StoreError, StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.errors import Cut, Overloaded, Unanswered, Untrusted, classify
 from rollup_operator.stores.opensearch.hosts import HostNotAllowed
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 
-from rollup_operator.stores.base import StoreError, StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.errors import Overloaded
 
 SECONDS = 10.0

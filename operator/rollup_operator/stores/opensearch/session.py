@@ -13,18 +13,8 @@ from typing import TypeVar
 
 from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import (
-    Claim,
-    JobConfig,
-    Owner,
-    Page,
-    Position,
-    Rewritten,
-    Source,
-    SourceField,
-    Span,
-    StoreUnavailable,
-)
+from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
+from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch import bulk, claims, late, sources, writing
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster

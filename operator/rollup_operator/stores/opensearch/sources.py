@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import quote
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import JobConfig, Source, SourceField, SourceInvalid, SourceNotFound, StoreError
+from rollup_operator.stores.base import JobConfig, Source, SourceField
+from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing, Overloaded, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.query import time_range

@@ -15,9 +15,8 @@ from rollup_operator.stores.base import (
     Session,
     SourceField,
     Span,
-    StoreUnavailable,
-    StoreUnsuitable,
 )
+from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, settling, sources
 from rollup_operator.stores.opensearch import preview as previews
 from rollup_operator.stores.opensearch.client import Cluster

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import IdentityConflict, JobConfig, StoreError, StoreUnavailable
+from rollup_operator.stores.base import JobConfig
+from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
 from rollup_operator.stores.identity import config_changed
 from rollup_operator.stores.opensearch import gate, mapping
 from rollup_operator.stores.opensearch.client import Cluster, name

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rollup_operator.stores.base import JobConfig, SourceField, StoreError, StoreUnavailable
+from rollup_operator.stores.base import JobConfig, SourceField
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, gate, mapping, target
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster
