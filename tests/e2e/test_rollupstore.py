@@ -208,7 +208,8 @@ def test_a_job_whose_secret_is_gone_can_be_deleted(operator: Operator, api: Api,
     cluster(api, opensearch, credentialsSecretRef={"name": "login"})
     api.create(hourly("events", deletionPolicy="Delete"))
     request_run(api, "hourly", "1")
-    body = api.wait_condition("hourly", status="False", reason="SecretInvalid")
+    body = api.wait("hourly", lambda body: body["status"].get("lastRun", {}).get("outcome") == "Failed")
+    assert (condition(body) or {})["reason"] == "SecretInvalid"
     assert "Secret 'login' (spec.opensearch.credentialsSecretRef): there is none" in message(body)
     api.delete("hourly")
     api.wait_gone("hourly")
