@@ -6,7 +6,8 @@ import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-from rollup_operator.stores.base import JobConfig, Page, Source, StoreError
+from rollup_operator.stores.base import JobConfig, Page, Source
+from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.pages import Pages

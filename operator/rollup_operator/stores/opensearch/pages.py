@@ -14,7 +14,8 @@ from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import PageSize
-from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField, StoreUnavailable
+from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
+from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
