@@ -12,6 +12,7 @@ from support.store_http import StoreHttp, unique
 from support.store_proxy import ProxyThread
 from support.waiting import NEVER, assert_silent, request_run, run_completed, runs
 
+GENEROUS = 30.0
 SETTINGS = {"settings": {"store_check_seconds": 0.9}}
 
 
@@ -37,7 +38,7 @@ def status(body: dict[str, Any]) -> tuple[Any, ...]:
 
 def wait_reason(api: Api, reason: str) -> dict[str, Any]:
     ready = "True" if reason == "Available" else "False"
-    return api.wait_condition("default", status=ready, reason=reason, kind="RollupStore", timeout=15)
+    return api.wait_condition("default", status=ready, reason=reason, kind="RollupStore", timeout=GENEROUS)
 
 
 def message(body: dict[str, Any]) -> str:
@@ -58,7 +59,7 @@ def test_health_changes_by_itself_and_nothing_else_is_written(
     body = wait_reason(api, "Available")
     assert_silent(api, body, 2.0, kind="RollupStore")
     opensearch.create("yellow", {}, settings={"number_of_replicas": 1})
-    api.wait("default", lambda body: body["status"].get("health") == "yellow", kind="RollupStore")
+    api.wait("default", lambda body: body["status"].get("health") == "yellow", GENEROUS, kind="RollupStore")
 
 
 def test_a_cluster_of_the_other_kind_is_refused(operator: Operator, api: Api, opensearch: StoreHttp) -> None:
@@ -106,9 +107,9 @@ def test_secrets_come_and_change_without_a_restart(
             wait_reason(api, "SecretInvalid")
         )
         secret(api, "login", username="rollup")
-        api.wait("default", lambda body: "password is missing" in message(body), kind="RollupStore")
+        api.wait("default", lambda body: "password is missing" in message(body), kind="RollupStore", timeout=GENEROUS)
         secret(api, "login", username="rollup", password="first")
-        api.wait("default", lambda body: "Secret 'authority'" in message(body), kind="RollupStore")
+        api.wait("default", lambda body: "Secret 'authority'" in message(body), kind="RollupStore", timeout=GENEROUS)
         secret(api, "authority", ca_crt=ca.certificate.read_bytes())
         wait_reason(api, "Available")
 
@@ -121,7 +122,7 @@ def test_secrets_come_and_change_without_a_restart(
         pair = other.issue("node")
         tls.load_cert_chain(pair.certificate, pair.key)
         way.run(way.proxy.come_back())
-        api.wait("default", lambda body: "is not trusted" in message(body), kind="RollupStore")
+        api.wait("default", lambda body: "is not trusted" in message(body), kind="RollupStore", timeout=GENEROUS)
         secret(api, "authority", ca_crt=other.certificate.read_bytes())
         wait_reason(api, "Available")
     assert "second" not in operator.log.read_text()
@@ -175,7 +176,7 @@ def test_a_job_goes_on_at_once_when_its_store_comes_back(operator: Operator, api
         api.wait_condition("hourly", status="False", reason="StoreUnavailable")
         way.run(way.proxy.come_back())
         # Its own next try may be minutes away by then; the store's next look is not.
-        api.wait("hourly", run_completed, 30)
+        api.wait("hourly", run_completed, GENEROUS)
         assert opensearch.count(f"{source}-rolled") == 4
 
 
@@ -192,12 +193,12 @@ def test_a_job_runs_over_tls_with_credentials_that_change(
         cluster(api, opensearch, way.proxy.url, **refs)
         api.create(hourly(source))
         request_run(api, "hourly", "1")
-        api.wait("hourly", run_completed)
+        api.wait("hourly", run_completed, GENEROUS)
         secret(api, "login", username="rollup", password="second")
         security.users["rollup"] = "second"
         opensearch.load(source, [{"ts": 10 * 3_600_000, "host": "h0", "load": 1}])
         request_run(api, "hourly", "2")
-        body = api.wait("hourly", lambda body: runs(body) == 2 and run_completed(body))
+        body = api.wait("hourly", lambda body: runs(body) == 2 and run_completed(body), GENEROUS)
         assert (condition(body) or {})["reason"] == "Running"
         assert opensearch.count(f"{source}-rolled") == 5
         api.delete("hourly")
