@@ -19,7 +19,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format generate bench locks control-plane stores clean
+.PHONY: help demo up down test lint format generate bench bench-stores locks control-plane stores clean
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
@@ -57,6 +57,9 @@ generate: $(STAMP) ## Write crds/ from the typed model
 
 bench: $(STAMP) control-plane ## Measure stops, writes, memory and the speed of a run; some minutes
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py $(ARGS)
+
+bench-stores: $(STAMP) stores ## Measure runs and stops on a real node; ARGS='--rows 10000000' for more, see tests/bench/store_run.py
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/store_run.py $(ARGS)
 
 control-plane: $(STAMP) ## Build etcd and kube-apiserver from source, once (5 to 10 minutes on 2 cores; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build >/dev/null

@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import duckdb
+import uvloop
 
 from local_stores import Node
 from rollup_operator.indexer.run import Run
@@ -27,7 +28,6 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import Outcome
 from rollup_operator.stores.base import JobConfig, Owner
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.query import ROLLUP, Query
 from rollup_operator.stores.opensearch.store import ClusterStore
 
 BEGIN = "2020-01-01"
@@ -105,18 +105,36 @@ async def call(session: aiohttp.ClientSession, method: str, url: str, **more: An
         return body
 
 
+def search(shape: str, after: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the body of a search for a page, as one would write it by hand."""
+    groups = job(shape).groups
+    terms = groups.terms.fields[0] if groups.terms else ""
+    composite: dict[str, Any] = {
+        "size": PAGE,
+        "sources": [
+            {"ts": {"date_histogram": {"field": "ts", "fixed_interval": groups.date_histogram.fixed_interval}}},
+            {"terms": {"terms": {"field": terms, "missing_bucket": True}}},
+        ],
+    }
+    if after is not None:
+        composite["after"] = after
+    until = int(datetime.now(UTC).timestamp() * 1000)
+    return {
+        "size": 0,
+        "track_total_hits": False,
+        "query": {"range": {"ts": {"gte": after["ts"] if after else 0, "lt": until, "format": "epoch_millis"}}},
+        "aggregations": {"page": {"composite": composite, "aggregations": {"v": {"stats": {"field": "value"}}}}},
+    }
+
+
 async def scan(url: str, shape: str) -> tuple[float, int, int]:
     """Return seconds, pages and buckets of the bare scan."""
-    spec = job(shape)
-    query = Query.of("bench", spec)
     after, pages, buckets = None, 0, 0
-    until = int(datetime.now(UTC).timestamp() * 1000)
     began = time.perf_counter()
     async with aiohttp.ClientSession() as session:
         while True:
-            body = query.search(0, until, after, PAGE)
-            path = f"{url}/{spec.index_pattern}/_search?request_cache=false"
-            found = (await call(session, "POST", path, json=body))["aggregations"][ROLLUP]
+            path = f"{url}/{job(shape).index_pattern}/_search?request_cache=false"
+            found = (await call(session, "POST", path, json=search(shape, after)))["aggregations"]["page"]
             pages, buckets = pages + 1, buckets + len(found["buckets"])
             if len(found["buckets"]) < PAGE:
                 return time.perf_counter() - began, pages, buckets
@@ -201,11 +219,10 @@ async def stops(url: str, kind: str, tries: int) -> dict[str, Any]:
 
 async def uncancelled_search(url: str) -> float:
     """Return how long a search of the slow job takes when nobody halts it."""
-    spec = job("slow")
-    body = Query.of("bench", spec).search(0, int(datetime.now(UTC).timestamp() * 1000), None, PAGE)
     async with aiohttp.ClientSession() as session:
         began = time.perf_counter()
-        await call(session, "POST", f"{url}/{spec.index_pattern}/_search?request_cache=false", json=body)
+        path = f"{url}/{job('slow').index_pattern}/_search?request_cache=false"
+        await call(session, "POST", path, json=search("slow", None))
         return time.perf_counter() - began
 
 
@@ -225,7 +242,7 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
             scanned = written = (0, 0)
             for i in range(rounds + 1):
                 took, *scanned = asyncio.run(scan(node.url, shape))
-                ran, cpu, *written = asyncio.run(ours(node.url, kind, shape))
+                ran, cpu, *written = uvloop.run(ours(node.url, kind, shape))
                 if i:  # the first of each warms the node's compiler up
                     scans.append(took)
                     runs.append(ran)
@@ -244,7 +261,7 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
                 "cpu s per million documents": round(statistics.median(cpus) / written[1] * 1e6, 2),
             }
         if "stops" in only:
-            table["stops"] = asyncio.run(stops(node.url, kind, tries))
+            table["stops"] = uvloop.run(stops(node.url, kind, tries))
     table["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return table
 
