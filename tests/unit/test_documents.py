@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from rollup_operator.indexer.documents import Layout, document, document_id
@@ -59,6 +61,18 @@ def test_a_document_has_elasticsearchs_keys() -> None:
         "_rollup.id": "sensor",
         "_rollup.version": 2,
     }
+
+
+def test_numbers_that_are_infinite_are_left_out() -> None:
+    values = VALUES | {
+        "temperature.sum.value": math.inf,
+        "temperature.avg.value": math.inf,
+        "voltage.max.value": -math.inf,
+    }
+    _, source = document(LAYOUT, [1483246800000, 5.0, None], 7, VALUES | endless)
+    assert {k for k in source if k.startswith(("temperature", "voltage"))} == {
+        "temperature.min.value", "temperature.max.value", "temperature.value_count.value"
+    }  # fmt: skip
 
 
 def test_a_layout_survives_its_description() -> None:

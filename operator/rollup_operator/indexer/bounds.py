@@ -8,8 +8,11 @@ on that clock, or the beginning of a unit of the calendar. Where the clock is ch
   their bucket before the change goes on;
 - a round time that comes twice makes two edges, except for days and longer units: they begin once, the first time.
 
-Buckets are contiguous. Elasticsearch differs in one case: where a clock set back at midnight returns to the day before
-(St. John's until 2011), it counts what comes after under that day once more; here it stays with the new day.
+Buckets are contiguous. Elasticsearch's own rounding, compared at every change of 34 clocks, differs in two cases: where
+a clock set back at midnight returns to the day before (St. John's until 2011), it counts what follows under that day
+once more; and where a clock is moved by other than whole hours (Lord Howe, Chatham), hours of the calendar that the
+change cuts go to a bucket of months before. Here they stay in order. So no store is left to round by itself across a
+change: see `Bounds.steady` and `Bounds.segments`.
 """
 
 import calendar

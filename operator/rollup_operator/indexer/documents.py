@@ -1,6 +1,7 @@
 """A rolled-up bucket as Elasticsearch writes it: the document and its id (scheme 2). Pure."""
 
 import base64
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def document(
 ) -> tuple[str, dict[str, Any]]:
     """Return id and document of one bucket.
 
-    `keys` are in the order of `layout.group_keys()`; `values` hold `<field>.<metric>.value` and `<field>.avg._count`.
+    `keys` are in the order of `layout.group_keys()`; `values` hold `<field>.<metric>.value` and `<field>.avg._count`. A
+    metric without a number, or with one that is infinite, is left out.
     """
     names = layout.group_keys()
     out: dict[str, Any] = {}
@@ -116,7 +118,7 @@ def document(
     for field, metrics in layout.metrics:
         for metric in metrics:
             value = values.get(f"{field}.{metric}.value")
-            if value is None:
+            if value is None or not math.isfinite(value):
                 continue
             if metric == "avg":
                 if not (of := values.get(f"{field}.avg._count")):
