@@ -64,11 +64,7 @@ def test_a_document_has_elasticsearchs_keys() -> None:
 
 
 def test_numbers_that_are_infinite_are_left_out() -> None:
-    values = VALUES | {
-        "temperature.sum.value": math.inf,
-        "temperature.avg.value": math.inf,
-        "voltage.max.value": -math.inf,
-    }
+    endless = {"temperature.sum.value": math.inf, "temperature.avg.value": math.inf, "voltage.max.value": -math.inf}
     _, source = document(LAYOUT, [1483246800000, 5.0, None], 7, VALUES | endless)
     assert {k for k in source if k.startswith(("temperature", "voltage"))} == {
         "temperature.min.value", "temperature.max.value", "temperature.value_count.value"

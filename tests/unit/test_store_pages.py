@@ -197,7 +197,6 @@ async def test_what_is_too_much_is_asked_for_in_halves_and_grows_back() -> None:
         pass
     assert pages.page_size > 100
     assert sizes == [200, 100, 50, *sorted(sizes[3:])]
-    assert not pages.unclean
 
 
 async def test_what_was_learned_is_where_the_next_run_begins() -> None:

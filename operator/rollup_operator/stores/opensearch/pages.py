@@ -15,7 +15,7 @@ from typing import Any
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import PageSize
 from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
-from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
@@ -66,7 +66,7 @@ class Pages:
         self._line: Line | None = None
         self._handed: Position | None = None
         self.unclean = False
-        """A search was given up or its answer lost: the cluster may still be at it."""
+        """A search failed, was given up, or its answer was lost: the cluster may still be at it."""
 
     @property
     def page_size(self) -> int:
@@ -218,8 +218,8 @@ class Pages:
             return await search(
                 self._cluster, self._config.spec.index_pattern, body, doing=doing, opaque_id=self._opaque_id
             )
-        except Unanswered as e:
-            self.unclean |= e.sent
+        except StoreError as e:  # one shard has failed: others may be at it still
+            self.unclean |= not isinstance(e, Unanswered) or e.sent
             raise
         except asyncio.CancelledError:
             self.unclean = True

@@ -14,7 +14,7 @@ from typing import TypeVar
 from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
-from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import bulk, claims, late, sources, writing
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster
@@ -180,14 +180,14 @@ class ClusterSession:
         return self._record.claim
 
     async def _reads(self, work: Awaitable[T]) -> T:
-        """Await something that only reads, and note whether it was cut off."""
+        """Await something that only reads, and note whether something of it may go on."""
         try:
             return await work
         except asyncio.CancelledError:
             self._lost_read = True
             raise
-        except Unanswered as e:
-            self._lost_read |= e.sent
+        except StoreError as e:  # one shard has failed: others may be at it still
+            self._lost_read |= not isinstance(e, Unanswered) or e.sent
             raise
 
     def _ours(self) -> Record:
