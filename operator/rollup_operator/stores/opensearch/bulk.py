@@ -73,7 +73,7 @@ async def write(cluster: Cluster, gate: str, batch: Batch, *, opaque_id: str, do
         async with places:
             return await _send(cluster, gate, batch, range(begin, end), opaque_id, doing)
 
-    ended = await asyncio.gather(*(send(*part) for part in _requests(batch.items)), return_exceptions=True)
+    ended = await asyncio.gather(*(send(*part) for part in _requests(batch)), return_exceptions=True)
     if failed := [e for e in ended if isinstance(e, BaseException)]:
         raise next((e for e in failed if isinstance(e, GateGone | Superseded)), failed[0])
     landed = [part for part in ended if isinstance(part, Landed)]
@@ -105,18 +105,12 @@ async def _send(
     return Landed(sent_again, unclean)
 
 
-def _requests(items: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Divide the items evenly: enough requests to be written side by side, none over REQUEST_BYTES if it can be."""
-    size = sum(map(len, items))
-    parts = max(min(SIDE_BY_SIDE, len(items) // _WORTH_A_REQUEST), -(-size // REQUEST_BYTES), 1)
-    share, begin, held = -(-size // parts), 0, 0
-    for i, item in enumerate(items):
-        if held and held + len(item) > share:
-            yield begin, i
-            begin, held = i, 0
-        held += len(item)
-    if begin < len(items):
-        yield begin, len(items)
+def _requests(batch: Batch) -> Iterator[tuple[int, int]]:
+    """Divide a page evenly: enough requests to be written side by side, of REQUEST_BYTES or so at most."""
+    count = len(batch.items)
+    parts = min(count, max(min(SIDE_BY_SIDE, count // _WORTH_A_REQUEST), -(-batch.size // REQUEST_BYTES), 1))
+    for i in range(parts):
+        yield count * i // parts, count * (i + 1) // parts
 
 
 def _failed(answer: Mapping[str, Any], ids: Sequence[str], doing: str) -> dict[int, StoreError]:
