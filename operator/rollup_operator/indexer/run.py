@@ -88,6 +88,7 @@ class Run:
                 completed = await self._pages(session, claim)
             finally:
                 claim = self.progress.claim
+                released = None if claim is None else False
                 released = await self._leave(session, claim)
         except Exception as e:
             error = e
@@ -199,14 +200,16 @@ class Run:
             return task.result() if not task.cancelled() else None
         finally:
             halted.cancel()
-            task.cancel()
+            if not task.done():  # this run was cancelled: what it waited for must be over before anything else is done
+                task.cancel()
+                await asyncio.wait({task})
 
     def _judge(
         self, began: datetime, completed: bool, error: Exception | None, claim: Claim | None, released: bool | None
     ) -> RunResult:
         done = self._nothing or self.progress.summary()
         if isinstance(error, Fenced):
-            return self._result(began, Outcome.FENCED, f"{error}; {done}", claim, released=True, error=error)
+            return self._result(began, Outcome.FENCED, f"{error}; {done}", claim, released=released, error=error)
         if error is not None:
             text = str(error) or type(error).__name__
             return self._result(began, Outcome.FAILED, f"{text}; {done}", claim, released=released, error=error)

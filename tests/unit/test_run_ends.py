@@ -1,0 +1,121 @@
+"""How a run ends where its store does what nobody foresaw: what may be left there is never taken for released."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.model.status import JobStats, Outcome
+from rollup_operator.stores.base import Claim, Page, Source, Span
+from rollup_operator.stores.errors import Fenced, StoreUnavailable
+from support.embedded import config
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Scripted:
+    """A store and its session in one, which does as it is told."""
+
+    failing: dict[str, Exception] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+    search: Callable[[], Any] = asyncio.Event().wait
+
+    def session(self, *_: object) -> "Scripted":
+        return self
+
+    async def _do(self, what: str) -> None:
+        self.events.append(what)
+        if what in self.failing:
+            raise self.failing[what]
+
+    async def claim(self) -> Claim:
+        await self._do("claim")
+        return Claim(config().key, "me", 1, None, None, JobStats())
+
+    async def describe(self, claim: Claim, span: Span) -> Source:
+        await self._do("describe")
+        return Source(1, 1, 0, 1)
+
+    async def read(self, claim: Claim, span: Span) -> Page:
+        try:
+            await self.search()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            self.events.append("search over")
+            raise
+        return Page(1, 1, {"ts.date_histogram": 0}, exhausted=True, took_s=0.0)
+
+    async def write(self, claim: Claim, page: Page) -> Claim:
+        await self._do("write")
+        return replace(claim, position=page.last_key)
+
+    async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
+        return replace(claim, watermark_ms=watermark_ms, stats=stats)
+
+    async def publish(self, claim: Claim) -> None:
+        await self._do("publish")
+
+    async def release(self, claim: Claim) -> None:
+        await self._do("release")
+
+    async def close(self) -> None:
+        await self._do("close")
+
+    def in_flight(self) -> None:
+        return None
+
+
+async def at_once() -> None:
+    """A search that has its answer."""
+
+
+async def ended(store: Scripted) -> RunResult:
+    return await beginning(store).index()
+
+
+def beginning(store: Scripted) -> Run:
+    async def opened() -> Any:
+        return store
+
+    return Run(config(), "me", opened, asyncio.Semaphore(1), lambda: NOW)
+
+
+@pytest.mark.parametrize("step", ["release", "close"])
+@pytest.mark.parametrize("error", [KeyError("_shards"), StoreUnavailable("gone")])
+async def test_what_could_not_be_given_up_is_not_taken_for_released(step: str, error: Exception) -> None:
+    result = await ended(Scripted({step: error}, search=at_once))
+    assert result.released is False
+
+
+async def test_a_fenced_run_that_left_something_is_not_taken_for_released() -> None:
+    store = Scripted({"write": Fenced("taken over"), "release": StoreUnavailable("the tasks are not known")})
+    store.search = at_once
+    result = await ended(store)
+    assert (result.outcome, result.released) == (Outcome.FENCED, False)
+
+
+async def test_a_fenced_run_that_left_nothing_is_released() -> None:
+    result = await ended(Scripted({"write": Fenced("taken over")}, search=at_once))
+    assert (result.outcome, result.released) == (Outcome.FENCED, True)
+
+
+async def test_a_run_that_is_cancelled_releases_after_its_search_is_over() -> None:
+    store = Scripted()
+    searching = asyncio.Event()
+
+    async def search() -> None:
+        searching.set()
+        await asyncio.Event().wait()
+
+    store.search = search
+    task = asyncio.ensure_future(beginning(store).index())
+    await searching.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert store.events == ["claim", "describe", "search over", "release", "close"]
