@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.errors import (
     Broken,
     Conflict,
@@ -227,6 +227,9 @@ ANSWERS: dict[str, tuple[int, Any, type[StoreError], str]] = {
     "not allowed, item": (403, item("security_exception", "action [x] is unauthorized"), Unauthorized, "action [x]"),
     "a text for an error": (400, {"error": "Incorrect HTTP method for uri", "status": 405}, Refused, "Incorrect HTTP"),
     "its own fault": (500, whole("null_pointer_exception", "oops"), Broken, "oops"),
+    "no document to delete": (404, {"_id": "x", "result": "not_found", "_seq_no": 0}, Missing, "HTTP 404"),
+    "a proxy's dead end": (404, None, StoreUnavailable, "HTTP 404: no cluster answers so"),
+    "a gateway's dead end": (404, {"message": "no Route matched"}, StoreUnavailable, "HTTP 404: no cluster answers so"),
     "a proxy's fault": (502, None, Unanswered, "HTTP 502"),
     "a proxy's patience": (504, {"message": "Endpoint request timed out"}, Unanswered, "HTTP 504"),
 }

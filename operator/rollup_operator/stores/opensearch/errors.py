@@ -9,6 +9,7 @@
 | 401, 403 | Unauthorized | tried again with the Secrets read anew, then later |
 | 409 version conflict | Conflict | whoever asked decides |
 | 404 | Missing | whoever asked decides |
+| 404 that does not say what is missing | StoreUnavailable | later: something in between lost its way |
 | a block on an index, or on making one | DiskFull, TargetBlocked | that passes by itself, this needs a person |
 | a document that does not fit | MappingConflict | needs a person |
 | any other 4xx | Refused | needs a person |
@@ -143,6 +144,9 @@ def classify(status: int, body: object, doing: str) -> StoreError:
     if not kind and status >= 500 and status != 503:
         # A proxy's word. It has given up waiting, and the cluster may be at it still.
         return Unanswered(message, sent=True)
+    if status == 404 and not kind and not _names_document(body):
+        # A cluster says what is missing. Who does not has never asked it, and nothing is known to be gone.
+        return StoreUnavailable(f"{message}: no cluster answers so; does the host lead to one?")
     return judge(status, kind, message)
 
 
@@ -187,6 +191,11 @@ def root_cause(body: object) -> tuple[str, str]:
         return _told(root[0])
     kind, text = _told(error)
     return kind, text or next((said for c in causes if (said := _told(c)[1])), "")
+
+
+def _names_document(body: object) -> bool:
+    """Whether an answer is about one document, which has no error where it is missing."""
+    return isinstance(body, Mapping) and ("found" in body or "result" in body)
 
 
 def _error(body: object) -> object:
