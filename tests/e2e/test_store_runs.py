@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from rollup_operator.stores.opensearch import claims
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, truth
 from support.rounding import HOUR
@@ -76,6 +77,30 @@ async def test_a_second_run_reads_only_what_is_new(at: Clustered) -> None:
     agree(at.documents(), truth([*early, *late], hour))
     assert second.epoch == first.epoch + 1
     assert second.stats.documents_processed == 1000
+
+
+async def test_runs_with_nothing_to_do_do_not_make_pages_smaller(at: Clustered) -> None:
+    data = rows(500, hours=100)
+    at.write(data)
+    job = at.job(pageSize=1000)
+    first = await at.completed(job)
+    for _ in range(4):
+        await at.completed(job)
+    at.write([(200 * HOUR, 1.0, "new", 1)])
+    assert (await at.completed(job)).page_hint == first.page_hint
+
+
+async def test_runs_that_come_to_nothing_make_pages_smaller(at: Clustered) -> None:
+    data = rows(500, hours=100)
+    at.write(data)
+    job = at.job(pageSize=400)
+    for _ in range(3):
+        record = await claims.take(at.cluster, job, "dead", lambda _: False)
+        await claims.release(at.cluster, record)
+    claim = await at.completed(job)
+    assert claim.page_hint is not None
+    assert claim.page_hint < 300  # 100 at first, which grows as pages go well
+    agree(at.documents(), truth(data, hour))
 
 
 async def test_looking_back_rewrites_what_late_documents_changed(at: Clustered) -> None:

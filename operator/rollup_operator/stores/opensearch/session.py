@@ -27,7 +27,9 @@ from rollup_operator.stores.opensearch.records import Record
 T = TypeVar("T")
 
 _WORN = 2
-"""After so many runs in a row that committed nothing, the first page is half of what was thought to be right."""
+"""After so many runs in a row that committed nothing, the first page is half of what was thought to be right, and half
+of that after each further one, up to _HALVED times: most failures have other causes."""
+_HALVED = 5
 
 
 @dataclass
@@ -110,7 +112,8 @@ class ClusterSession:
         return Rewritten(len(changed.ids), page.handle.kept)
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
-        """Record the watermark and the counters. Raises Fenced."""
+        """Record the watermark and the counters: the run came to its end. Raises Fenced."""
+        self._record = replace(self._ours(), runs_without_page=0)  # there may have been nothing to commit
         return await self._commit(replace(claim, watermark_ms=watermark_ms, stats=stats))
 
     async def publish(self, claim: Claim) -> None:
@@ -140,8 +143,8 @@ class ClusterSession:
 
     def _pages(self, claim: Claim, span: Span, source: Source | None) -> Pages:
         record, size = self._ours(), claim.page_hint
-        if size is not None and record.failed_runs >= _WORN:
-            size = max(1.0, size / 2)
+        if record.failed_runs >= _WORN:
+            size = max(1.0, (size or self.config.spec.page_size) / 2 ** min(_HALVED, record.failed_runs - _WORN + 1))
         return Pages(
             self.cluster,
             self.config,
