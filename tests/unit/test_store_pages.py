@@ -170,7 +170,7 @@ def test_every_bucket_comes_once_and_in_order(
 async def test_a_page_looks_at_little_more_than_it_holds() -> None:
     """Where a cluster cannot stop early, reading ten times as much takes ten times as long, not a hundred times."""
     cluster = Rows([(START + i * HOUR // 10, "abc"[i % 3]) for i in range(20_000)])
-    for parallelism, most in ((1, 5.0), (4, 2.5)):
+    for parallelism, most in ((1, 3.0), (4, 2.5)):
         of = job(60, parallelism)
         source = Source(1, len(cluster.rows), cluster.rows[0][0], cluster.rows[-1][0])
         cluster.looked_at = cluster.searches = 0

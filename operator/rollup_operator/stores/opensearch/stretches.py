@@ -15,8 +15,8 @@ Key = Mapping[str, Any]
 
 _SIDE_BY_SIDE = 0.9
 """Pages per stretch where several are read at once: a stretch that holds more than a page makes the later ones wait."""
-_ALONE = 3.0
-"""Pages per stretch otherwise: what is left of it is cut anew, so only a guess far too short costs a search."""
+_ALONE = 1.5
+"""Pages per stretch otherwise: what is left of it is cut anew. A little more than a page, so that pages are full."""
 _GROW = 2.0
 _NOTHING = 8.0
 """How much longer the next stretch is after one without a bucket."""
