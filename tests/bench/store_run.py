@@ -10,6 +10,7 @@ clock; the operator's processor time and memory are told beside it. Rounds alter
 
 import argparse
 import asyncio
+import gc
 import json
 import resource
 import statistics
@@ -23,6 +24,7 @@ import duckdb
 import uvloop
 
 from local_stores import Node
+from rollup_operator.app import COLLECT_AFTER
 from rollup_operator.indexer.run import Run
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import Outcome
@@ -231,6 +233,7 @@ async def uncancelled_search(url: str) -> float:
 def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict[str, Any]:
     """Start a node, load, measure, and return the figures."""
     table: dict[str, Any] = {}
+    gc.set_threshold(*COLLECT_AFTER)  # as the operator does
     with Node.start(kind, heap="1g", quick=False) as node:
         for shape, goal in GOALS.items():
             if shape not in only and not (shape == "minutely" and "stops" in only):

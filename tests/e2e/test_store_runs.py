@@ -113,3 +113,11 @@ async def test_looking_back_rewrites_what_late_documents_changed(at: Clustered) 
     result = await at.run(job)
     assert (result.outcome, result.rewritten, result.kept) == ("Completed", 2, 0)
     agree(at.documents(), truth([*data, *late], hour))
+
+
+async def test_a_job_id_that_leaves_no_room_in_document_ids_is_refused(at: Clustered) -> None:
+    at.write(rows(10))
+    await at.completed(at.job(job_id="j" * 489))
+    result = await at.run(at.job(job_id="j" * 490))
+    assert (result.outcome, result.released) == ("Failed", None)
+    assert "spec.jobId is 490 bytes long" in result.message

@@ -14,7 +14,7 @@ from typing import TypeVar
 from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
-from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import bulk, claims, late, sources, writing
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster
@@ -25,6 +25,9 @@ from rollup_operator.stores.opensearch.pages import Pages
 from rollup_operator.stores.opensearch.records import Record
 
 T = TypeVar("T")
+
+_LONGEST_JOB_ID = 512 - len("$") - 22
+"""Bytes: what a document's id has room for besides the hash of its bucket."""
 
 _WORN = 2
 """After so many runs in a row that committed nothing, the first page is half of what was thought to be right, and half
@@ -57,8 +60,13 @@ class ClusterSession:
     async def claim(self) -> Claim:
         """Take the job's claim, and wait until nothing of an earlier holder can write any more.
 
-        Raises IdentityConflict.
+        Raises IdentityConflict, and StoreUnsuitable where the job's id leaves no room in a document's.
         """
+        if (length := len(self.config.job_id.encode())) > _LONGEST_JOB_ID:
+            raise StoreUnsuitable(
+                f"spec.jobId is {length} bytes long, and documents of a cluster take {_LONGEST_JOB_ID} of it in their "
+                "ids: delete the job and create it with a shorter one"
+            )
         self._record = await claims.take(self.cluster, self.config, self.holder, self.is_alive)
         return self._record.claim
 
