@@ -73,8 +73,8 @@ class ClusterSession:
     async def describe(self, claim: Claim, span: Span) -> Source:
         """Check the fields and measure what is due. Raises SourceNotFound, SourceInvalid."""
         opaque_id, start = self._ours().opaque_id, max(span.start_ms, self._start(claim))
-        self._fields = await self._reads(sources.check(self.cluster, self.config, opaque_id=opaque_id))
-        self._source = await self._reads(
+        self._fields = await self._watched(sources.check(self.cluster, self.config, opaque_id=opaque_id))
+        self._source = await self._watched(
             sources.measure(self.cluster, self.config, start_ms=start, bound_ms=span.end_ms, opaque_id=opaque_id)
         )
         return self._source
@@ -83,7 +83,7 @@ class ClusterSession:
         """Return the next page; further ones are read meanwhile."""
         if self._fresh is None:
             self._fresh = self._pages(claim, span, self._source)
-        return await self._reads(self._fresh.next(claim.position))
+        return await self._watched(self._fresh.next(claim.position))
 
     async def write(self, claim: Claim, page: Page) -> Claim:
         """Write a page, begin to write those behind it that are read, and commit the position. Raises Fenced."""
@@ -103,11 +103,11 @@ class ClusterSession:
         """Return the next page of buckets that were written before, compared with their documents."""
         if self._again is None:
             self._again = self._pages(claim, span, None)
-        page = await self._reads(self._again.next(after))
+        page = await self._watched(self._again.next(after))
         if not isinstance(page.handle, Batch):
             return page
         layout = layout_of(self.config.job_id, self.config.spec)
-        compared = await self._reads(late.compare(self.cluster, self._ours(), layout, page.handle))
+        compared = await self._watched(late.compare(self.cluster, self._ours(), layout, page.handle))
         return replace(page, handle=compared)
 
     async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
@@ -127,7 +127,7 @@ class ClusterSession:
     async def publish(self, claim: Claim) -> None:
         """Let searches see what was written."""
         if self._unseen:
-            await self._reads(writing.publish(self.cluster, self._ours()))
+            await self._watched(writing.publish(self.cluster, self._ours()))
             self._unseen = False
 
     async def release(self, claim: Claim) -> None:
@@ -168,7 +168,7 @@ class ClusterSession:
     async def _prepare(self) -> Record:
         """Make the rollup index ready, once in a run and only if there is something to write."""
         if not self._prepared:
-            self._record = await writing.prepare(self.cluster, self.config, self._ours(), self._fields)
+            self._record = await self._watched(writing.prepare(self.cluster, self.config, self._ours(), self._fields))
             self._prepared = True
         return self._ours()
 
@@ -187,11 +187,11 @@ class ClusterSession:
         self._lost_write |= landed.unclean
 
     async def _commit(self, claim: Claim) -> Claim:
-        self._record = await claims.commit(self.cluster, self._ours(), claim)
+        self._record = await self._watched(claims.commit(self.cluster, self._ours(), claim))
         return self._record.claim
 
-    async def _reads(self, work: Awaitable[T]) -> T:
-        """Await something that only reads, and note whether something of it may go on."""
+    async def _watched(self, work: Awaitable[T]) -> T:
+        """Await anything but a bulk, and note whether something of it may go on."""
         try:
             return await work
         except asyncio.CancelledError:
