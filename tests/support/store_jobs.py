@@ -36,7 +36,9 @@ async def connected(*urls: str, timeout: float = 30.0) -> AsyncIterator[Cluster]
     """The client of the cluster behind these URLs."""
 
     async def make_session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(headers={"Accept-Encoding": "identity"})
+        session = aiohttp.ClientSession(headers={"Accept-Encoding": "identity"})
+        session._retry_connection = False  # as the operator's own sessions
+        return session
 
     cluster = Cluster(urls, make_session, timeout=timeout)
     try:

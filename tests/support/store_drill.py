@@ -1,0 +1,81 @@
+"""A job on a cluster behind a faulty way: runs that are held to their word, and what they must have come to."""
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from rollup_operator.indexer.run import RunResult
+from rollup_operator.stores.base import JobConfig
+from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.opensearch import records
+from support.clustered import Clustered
+from support.embedded import Row, agree, truth
+from support.rounding import HOUR
+from support.store_proxy import StoreProxy
+
+
+def hour(t: int) -> int:
+    return t // HOUR * HOUR
+
+
+@dataclass
+class Drill:
+    """A job on a cluster behind a faulty way, and all rows that its source was given."""
+
+    at: Clustered
+    proxy: StoreProxy
+    rows: list[Row]
+
+    def grow(self, hours: int = 8) -> None:
+        """Give the source some further hours of rows."""
+        begin = max((hour(t) for t, *_ in self.rows if t is not None), default=-HOUR) + HOUR
+        chance = random.Random(begin)
+        new: list[Row] = [
+            (begin + h * HOUR + i, chance.uniform(-9, 9), f"t{i}", i * 7) for h in range(hours) for i in range(3)
+        ]
+        self.rows += new
+        self.at.write(new)
+
+    async def run(self, job: JobConfig, **more: Any) -> RunResult:
+        """Run, and hold the result to its word: what is released is quiet."""
+        result = await self.at.run(job, **more)
+        ended = time.monotonic()
+        assert result.error is None or isinstance(result.error, StoreError), result
+        if result.released is not False:
+            assert self.at_work() == [], "\n".join(map(str, self.proxy.requests[-15:]))
+            assert self.proxy.quiet_since(ended, opaque_id="rollup/")
+            assert not self.held(job)
+        return result
+
+    def at_work(self) -> list[str]:
+        """What the node does for any run; what it does afterwards by itself, once for each shard, is no work of it."""
+        actions = [task["action"] for task in self.at.node.tasks("rollup/", actions="indices:*")]
+        return [action for action in actions if not action.startswith("indices:admin/seq_no/")]
+
+    def held(self, job: JobConfig) -> bool:
+        """Whether the job's record names a holder."""
+        found = self.at.node.get(records.ALIAS, records.document_id(job.key))
+        return found is not None and found["_source"]["holder"] is not None
+
+    async def recover(self, job: JobConfig, before: RunResult) -> RunResult:
+        """Go on without faults, as the operator would after such a run."""
+        self.proxy.heal()
+        if not before.released:
+            await self.at.store.settle(job, "me", delete_documents=False)
+            assert not self.held(job)
+        result = before if before.outcome == "Completed" else await self.run(job)
+        assert result.outcome == "Completed", result
+        self.complete(job, result)
+        return result
+
+    def complete(self, job: JobConfig, result: RunResult) -> None:
+        """Assert that all rows are rolled up, once."""
+        documents = [d for d in self.at.documents() if d["_rollup.id"] == job.job_id]
+        expected = truth(self.rows, hour)
+        agree(documents, expected)
+        assert result.claim is not None
+        assert result.claim.position is not None
+        assert result.claim.position["ts.date_histogram"] == max(time for time, *_ in expected)
+        assert result.claim.stats.documents_processed == len(self.rows)
+        assert result.claim.stats.rollups_indexed == len(expected)
