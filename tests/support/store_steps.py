@@ -83,23 +83,46 @@ class Steps:
         return "release" if json.loads(request.body)["holder"] is None else "commit"
 
 
-def on_step(proxy: StoreProxy, step: str, *, fault: Fault, nth: int = 1, times: int | None = 1) -> list[Request]:
-    """Let the nth request for this step go wrong, and `times` in all, None being every further one.
+@dataclass
+class Trouble:
+    """What goes wrong with the nth request for a step and `times` in all, None being every further one."""
 
-    Returns the list that those are added to which went wrong. Rules of the proxy's own that come first go first.
-    """
-    steps, wrong = Steps(), list[Request]()
-    met = 0
+    step: str
+    fault: Fault
+    nth: int = 1
+    times: int | None = 1
+    wrong: list[Request] = field(default_factory=list)
+    """The requests that went wrong."""
+    _met: int = 0
+
+    def strikes(self, step: str) -> bool:
+        """Count a request for a step; whether it goes wrong."""
+        if step != self.step:
+            return False
+        self._met += 1
+        return self._met >= self.nth and (self.times is None or self._met < self.nth + self.times)
+
+    def __str__(self) -> str:
+        return f"{type(self.fault).__name__} at {self.step} {self.nth}+{self.times}"
+
+
+def on_steps(proxy: StoreProxy, *troubles: Trouble) -> None:
+    """Let these go wrong, from now on. Rules of the proxy's own that came first go first."""
+    steps = Steps()
 
     def choose(request: Request) -> Fault:
-        nonlocal met
-        if steps.name(request) != step:
-            return Pass()
-        met += 1
-        if met < nth or (times is not None and met >= nth + times):
-            return Pass()
-        wrong.append(request)
-        return fault
+        name = steps.name(request)
+        struck = [trouble for trouble in troubles if trouble.strikes(name)]
+        for trouble in struck[:1]:
+            trouble.wrong.append(request)
+            return trouble.fault
+        return Pass()
 
     proxy.on(fault=choose, times=None)
-    return wrong
+
+
+def on_step(proxy: StoreProxy, step: str, *, fault: Fault, nth: int = 1, times: int | None = 1) -> list[Request]:
+    """Let one thing go wrong; returns the list that the requests are added to which did."""
+    trouble = Trouble(step, fault, nth, times)
+    on_steps(proxy, trouble)
+    return trouble.wrong
