@@ -231,6 +231,23 @@ async def test_credentials_rotate_while_requests_go_on():
         assert len(cluster._lines) == 1
 
 
+async def test_an_answer_that_was_lost_stays_lost_where_a_secret_has_gone():
+    async def cut(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    secrets = Secrets({"login": {"token": b"v0"}})
+    async with serving(cut) as server, calling(server.url, secrets=secrets) as cluster:
+        first = await cluster._current()
+        secrets.by_name.clear()
+        with pytest.raises(Unanswered) as caught:
+            await ask(cluster, "/_bulk", "POST", body=b"{}\n")
+        assert caught.value.sent
+        assert secrets.reads == 2
+        assert await cluster._current() is first
+
+
 async def test_a_refusal_that_no_secret_mends_is_told_and_the_secrets_are_not_read_for_each():
     guard = Guard("other")
     secrets = Secrets({"login": {"token": b"hush"}})

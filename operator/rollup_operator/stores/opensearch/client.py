@@ -7,6 +7,7 @@ are read anew.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -161,7 +162,8 @@ class Cluster:
                 raise
         except Cut:
             # Some servers end a connection without a word where they do not trust its certificate.
-            await self._renew(line)
+            with contextlib.suppress(StoreError):  # that the request may have been carried out is what counts
+                await self._renew(line)
             raise
         return await self._over(await self._current(), request)
 
