@@ -285,8 +285,8 @@ async def test_a_cluster_that_cannot_tell_is_not_quiet(cluster: Cluster, straigh
     for fault in (Answer(200, body=failed), Answer(500), Answer(403)):
         proxy.on("GET", "/_tasks", fault=fault)
         with pytest.raises(StoreError):
-            await claims.release(cluster, record, lost_read=True)
+            await claims.release(cluster, record, lost_other=True)
     now = await claims.look(straight, of.key)
     assert now is not None
     assert now.held
-    assert await claims.release(cluster, record, lost_read=True) is not None
+    assert await claims.release(cluster, record, lost_other=True) is not None

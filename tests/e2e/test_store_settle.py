@@ -12,7 +12,7 @@ from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.bulk import GateGone
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import TargetBlocked
+from rollup_operator.stores.opensearch.errors import Overloaded, TargetBlocked
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.settling import settle
 from rollup_operator.stores.opensearch.writing import publish, refused
@@ -152,6 +152,18 @@ async def test_settling_that_failed_midway_is_done_by_the_next(cluster: Cluster,
         assert claim is not None
         assert claim.holder == ""
         assert not opensearch.tasks(dead.opaque_id)
+
+
+async def test_a_cluster_that_never_has_room_for_a_claim_is_not_asked_for_ever(
+    opensearch: StoreHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.5)
+    async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as faulty:
+        await written(faulty, of := job())
+        proxy.on("PUT", "/_doc/claim", fault=Answer(429), times=None)
+        async with asyncio.timeout(20):
+            with pytest.raises(Overloaded):
+                await settled(faulty, of)
 
 
 async def test_a_whole_life_on_every_kind_of_cluster(node: StoreHttp) -> None:

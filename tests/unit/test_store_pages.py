@@ -16,7 +16,7 @@ from rollup_operator.indexer.pager import PageSize
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.stores.base import JobConfig, Source
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
+from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, classify
 from rollup_operator.stores.opensearch.pages import Pages
 from support.embedded import config, spec
 from support.rounding import DAY, HOUR, ms
@@ -197,6 +197,14 @@ async def test_what_is_too_much_is_asked_for_in_halves_and_grows_back() -> None:
         pass
     assert pages.page_size > 100
     assert sizes == [200, 100, 50, *sorted(sizes[3:])]
+
+
+async def test_a_search_that_failed_on_one_node_may_go_on_at_another() -> None:
+    failures = iter([classify(500, {"error": {"type": "node_disconnected_exception", "reason": "x"}}, "reading")])
+    cluster = Rows([(START, "a")], lambda _: next(failures, None))
+    pages = pages_of(cluster, job(1000), BOUND, patience=AtOnce)
+    assert (await pages.next(None)).buckets == 1
+    assert pages.unclean
 
 
 async def test_what_was_learned_is_where_the_next_run_begins() -> None:

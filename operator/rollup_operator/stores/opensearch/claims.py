@@ -94,13 +94,19 @@ async def take(
 
 
 async def evict(
-    cluster: Cluster, config: JobConfig, holder: str, seen: Record, *, now: Callable[[], float] = time.time
+    cluster: Cluster,
+    config: JobConfig,
+    holder: str,
+    seen: Record,
+    patience: Patience,
+    *,
+    now: Callable[[], float] = time.time,
 ) -> Record | None:
     """Take the claim as it was `seen`, from whoever has it and whatever became of the documents, in order to settle.
 
-    None: it has changed meanwhile.
+    None: it has changed meanwhile, or may have; `patience` says how often that may be for want of an answer.
     """
-    taken = await _try(cluster, config, holder, seen, Patience(), now)
+    taken = await _try(cluster, config, holder, seen, patience, now)
     return await shut_out(cluster, taken) if taken is not None else None
 
 
@@ -154,18 +160,18 @@ async def commit(cluster: Cluster, record: Record, claim: Claim) -> Record:
 
 
 async def release(
-    cluster: Cluster, record: Record, *, lost_write: bool = False, lost_read: bool = False
+    cluster: Cluster, record: Record, *, lost_write: bool = False, lost_other: bool = False
 ) -> Record | None:
     """Give the claim up, once nothing of ours is at work. None: it is another's by now, and was left alone.
 
-    `lost_write`: a bulk ended without its answer, and may be on its way. `lost_read`: a search was cancelled, or ended
-    without its answer.
+    `lost_write`: a bulk ended without its answer, and may be on its way. `lost_other`: any other request was cancelled,
+    or ended so.
     """
     key, epoch = record.claim.key, record.claim.epoch
     if lost_write:
         await gate.close_gates(cluster, key, epoch + 1, opaque_id=record.opaque_id)
         record = replace(record, gate=None)
-    if lost_write or lost_read:
+    if lost_write or lost_other:
         await quiet(cluster, {record.owner.uid}, before=epoch + 1, doing="waiting for the end of the run's requests")
     left, awaited = record.gate, record.awaited
 

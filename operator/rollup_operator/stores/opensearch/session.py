@@ -53,7 +53,7 @@ class ClusterSession:
     _bulks: deque[tuple[Batch, asyncio.Task[None]]] = field(default_factory=deque)
     """Of pages that are not committed yet, in their order."""
     _lost_write: bool = False
-    _lost_read: bool = False
+    _lost_other: bool = False
     _unseen: bool = False
     """Something was written that searches may not see yet."""
 
@@ -133,14 +133,14 @@ class ClusterSession:
     async def release(self, claim: Claim) -> None:
         """Give the claim up, once nothing of the run is at work; one that is no longer ours is left alone."""
         await self.close()
-        await claims.release(self.cluster, self._ours(), lost_write=self._lost_write, lost_read=self._lost_read)
+        await claims.release(self.cluster, self._ours(), lost_write=self._lost_write, lost_other=self._lost_other)
 
     async def close(self) -> None:
         """End reading, and wait for the answers of what is being written."""
         for pages in (self._fresh, self._again):
             if pages is not None:
                 await pages.close()
-                self._lost_read |= pages.unclean
+                self._lost_other |= pages.unclean
         tasks = [task for _, task in self._bulks]
         self._bulks.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -195,10 +195,10 @@ class ClusterSession:
         try:
             return await work
         except asyncio.CancelledError:
-            self._lost_read = True
+            self._lost_other = True
             raise
-        except StoreError as e:  # one shard has failed: others may be at it still
-            self._lost_read |= not isinstance(e, Unanswered) or e.sent
+        except StoreError as e:  # of a search, one shard has failed: others may be at it still
+            self._lost_other |= not isinstance(e, Unanswered) or e.sent
             raise
 
     def _ours(self) -> Record:

@@ -10,6 +10,7 @@ from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import classify
 from rollup_operator.stores.opensearch.quiet import opaque_id
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.retry import Patience
 
 _DELETE = {
     "conflicts": "proceed",  # what somebody changes meanwhile is left for the next request
@@ -33,13 +34,14 @@ async def settle(
     With `delete_documents` the job's documents, position and entry in `_meta` go too; the record stays, so that epochs
     only grow. Returns the record as it is then; None where there is none, or where it is another living job's.
     """
+    patience = Patience()
     while True:
         seen = await claims.look(cluster, config.key, opaque_id=opaque_id(config.owner.uid, 0))
         if seen is None or (seen.owner != config.owner and is_alive(seen.owner)):
             return None
         if not seen.held and not delete_documents:
             return seen.claim
-        record = await claims.evict(cluster, config, holder, seen, now=now)
+        record = await claims.evict(cluster, config, holder, seen, patience, now=now)
         if record is None:
             continue
         if delete_documents:
