@@ -8,7 +8,7 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import bulk, claims
+from rollup_operator.stores.opensearch import claims
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import DiskFull, MappingConflict, TargetBlocked
@@ -17,7 +17,7 @@ from rollup_operator.stores.opensearch.writing import refused
 from support.store_faults import Answer, CutAfter, CutBefore, CutSent, HalfBulk, Hold
 from support.store_http import StoreHttp
 from support.store_jobs import batch, connected, job, ready, slow_down, taken, write
-from support.store_proxy import StoreProxy
+from support.store_proxy import Exchange, StoreProxy
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ async def why(cluster: Cluster, record: Record, error: StoreError) -> StoreError
 
 
 async def test_a_page_is_written_in_requests_of_bounded_size(
-    cluster: Cluster, proxy: StoreProxy, opensearch: StoreHttp, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, proxy: StoreProxy, opensearch: StoreHttp
 ) -> None:
-    monkeypatch.setattr(bulk, "REQUEST_BYTES", 10_000)
+    cluster.largest_request = 10_000
     record = await ready(cluster, job())
     page = batch(record, 100)
     landed = await write(cluster, record, page)
@@ -74,6 +74,39 @@ async def test_a_page_is_written_in_requests_of_bounded_size(
     assert max(sizes) <= 11_000  # items differ a little
     assert sum(sizes) == page.size
     assert set(opensearch.documents(record.claim.key[0])) == set(page.ids)
+
+
+class Narrow:
+    """A proxy that lets no request of more bytes through, as many do with a megabyte."""
+
+    outlives_client = False
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    async def apply(self, exchange: Exchange) -> None:
+        if len(exchange.request.body) > self.most:
+            await exchange.say(413, None)
+            return
+        await exchange.send()
+        await exchange.relay()
+
+
+async def test_what_is_too_long_for_something_on_the_way_goes_in_parts(
+    cluster: Cluster, proxy: StoreProxy, opensearch: StoreHttp
+) -> None:
+    record = await ready(cluster, job())
+    proxy.on("POST", "/_bulk", fault=(narrow := Narrow(10_000)), times=None)
+    landed = await write(cluster, record, page := batch(record, 100))
+    assert not landed.unclean
+    assert set(opensearch.documents(record.claim.key[0])) == set(page.ids)
+    before = len(proxy.requests)
+    assert (await write(cluster, record, batch(record, 100))).sent_again == 0  # it is known by now
+    assert all(r.status == 200 for r in proxy.requests[before:])
+    narrow.most = 10
+    with pytest.raises(StoreError, match="413") as caught:
+        await write(cluster, record, batch(record, 3))
+    assert not caught.value.transient
 
 
 async def test_only_the_items_that_failed_are_sent_again(

@@ -1,7 +1,8 @@
 """Writes the documents of a page through a job's gate, and verifies each of them.
 
-An item that failed for want of room or time is sent again, alone; any other failure fails the page. Sending an item
-twice changes nothing: its id and its version say which document it is and of which epoch.
+An item that failed for want of room or time is sent again, alone, and what is too long for one request goes in two; any
+other failure fails the page. Sending an item twice changes nothing: its id and its version say which document it is and
+of which epoch.
 """
 
 import asyncio
@@ -22,9 +23,6 @@ from rollup_operator.stores.opensearch.errors import (
     classify,
 )
 from rollup_operator.stores.opensearch.retry import Patience
-
-REQUEST_BYTES = 8 * 2**20
-"""How large a request may become; what is more goes with the next one."""
 
 SIDE_BY_SIDE = 2
 """How many requests carry a page at a time: within one request, a shard takes one document after the other."""
@@ -73,7 +71,9 @@ async def write(cluster: Cluster, gate: str, batch: Batch, *, opaque_id: str, do
         async with places:
             return await _send(cluster, gate, batch, range(begin, end), opaque_id, doing)
 
-    ended = await asyncio.gather(*(send(*part) for part in _requests(batch)), return_exceptions=True)
+    ended = await asyncio.gather(
+        *(send(*part) for part in _requests(batch, cluster.largest_request)), return_exceptions=True
+    )
     if failed := [e for e in ended if isinstance(e, BaseException)]:
         raise next((e for e in failed if isinstance(e, GateGone | Superseded)), failed[0])
     landed = [part for part in ended if isinstance(part, Landed)]
@@ -93,6 +93,15 @@ async def _send(
                 "POST", f"/{name(gate)}/_bulk", doing=doing, params=_PARAMS, body=body, opaque_id=opaque_id
             )
         except StoreError as e:
+            if isinstance(e, Refused) and e.status == 413 and len(waiting) > 1:
+                cluster.shrink_requests(len(body) // 2)
+                middle = len(waiting) // 2
+                parts = [
+                    await _send(cluster, gate, batch, part, opaque_id, doing)
+                    for part in (waiting[:middle], waiting[middle:])
+                ]
+                sent_again += len(waiting) + sum(part.sent_again for part in parts)
+                return Landed(sent_again, unclean or any(part.unclean for part in parts))
             unclean = unclean or (isinstance(e, Unanswered) and e.sent)
             await patience.pause(e)
         else:
@@ -105,10 +114,10 @@ async def _send(
     return Landed(sent_again, unclean)
 
 
-def _requests(batch: Batch) -> Iterator[tuple[int, int]]:
-    """Divide a page evenly: enough requests to be written side by side, of REQUEST_BYTES or so at most."""
+def _requests(batch: Batch, largest: int) -> Iterator[tuple[int, int]]:
+    """Divide a page evenly: enough requests to be written side by side, of `largest` bytes or so at most."""
     count = len(batch.items)
-    parts = min(count, max(min(SIDE_BY_SIDE, count // _WORTH_A_REQUEST), -(-batch.size // REQUEST_BYTES), 1))
+    parts = min(count, max(min(SIDE_BY_SIDE, count // _WORTH_A_REQUEST), -(-batch.size // largest), 1))
     for i in range(parts):
         yield count * i // parts, count * (i + 1) // parts
 

@@ -30,6 +30,9 @@ OPAQUE_ID = "rollup-operator"
 LONGEST_ANSWER = 256 * 2**20
 """Bytes. Pages are far smaller: what is larger is read no further."""
 
+LARGEST_REQUEST = 8 * 2**20
+"""Bytes. So much goes into one bulk until something on the way turns out to let less through."""
+
 SHUN_SECONDS = 5.0
 """How long a host is passed over that could not be connected to; twice as long after each further failure."""
 
@@ -87,6 +90,8 @@ class Cluster:
     timeout: float = 60.0
     """Seconds that an answer may take where the call does not say."""
     longest_answer: int = LONGEST_ANSWER
+    largest_request: int = LARGEST_REQUEST
+    """How many bytes a bulk should have at most."""
     clock: Callable[[], float] = time.monotonic
     _under_way: dict[int, Call] = field(default_factory=dict, repr=False)
     _count: int = 0
@@ -139,6 +144,10 @@ class Cluster:
         now = time.monotonic()
         parts = [f"{c.doing} for {now - c.began:.1f} s" for c in self._under_way.values() if c.opaque_id == opaque_id]
         return ", ".join(parts) or None
+
+    def shrink_requests(self, size: int) -> None:
+        """Take note that a larger request was refused for its size."""
+        self.largest_request = max(1, min(self.largest_request, size))
 
     async def retire(self) -> None:
         """Keep no connection open that no call needs. Calls are still possible."""
