@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
 from rollup_operator.stores.opensearch import claims
-from support.clustered import Clustered, clustered
+from support.clustered import FIELDS, Clustered, clustered
 from support.embedded import Row, agree, truth
 from support.rounding import HOUR
 from support.store_http import StoreHttp
@@ -77,6 +78,26 @@ async def test_a_second_run_reads_only_what_is_new(at: Clustered) -> None:
     agree(at.documents(), truth([*early, *late], hour))
     assert second.epoch == first.epoch + 1
     assert second.stats.documents_processed == 1000
+
+
+async def test_a_document_of_several_times_moves_no_position_and_spoils_no_bucket(at: Clustered) -> None:
+    # Without an index of times a cluster looks at all of a document's, not only at those that are asked for.
+    fields = {name: {"type": kind} for name, kind in FIELDS.items()} | {"ts": {"type": "date", "index": False}}
+    at.node.call("PUT", f"/{at.source}", {"mappings": {"properties": fields}})
+    data: list[Row] = [(t * HOUR, 1.0, "a", 1) for t in range(200)]
+    at.write(data)
+    at.node.load(at.source, [{"ts": [5 * HOUR, 150 * HOUR, 90_000 * HOUR], "value": 1.0, "term": "a", "size": 1}])
+    at.now = datetime.fromtimestamp(300 * 3600, UTC)
+    job = at.job(pageSize=20, parallelism=3)
+    claim = await at.completed(job)
+    assert claim.position is not None
+    assert claim.position["ts.date_histogram"] == 199 * HOUR
+    more: list[Row] = [(t * HOUR, 1.0, "a", 1) for t in range(300, 320)]
+    at.write(more)
+    at.now = datetime.fromtimestamp(400 * 3600, UTC)
+    await at.completed(job)
+    also: list[Row] = [(t * HOUR, 1.0, "a", 1) for t in (5, 150)]
+    agree(at.documents(), truth([*data, *more, *also], hour))
 
 
 async def test_runs_with_nothing_to_do_do_not_make_pages_smaller(at: Clustered) -> None:

@@ -171,10 +171,10 @@ class Pages:
         buckets: list[Bucket] = []
         begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
         while begin < stretch.end:
-            found, asked, end = await self._search(line, stretch, begin, after, wanted - len(buckets))
+            found, last, end = await self._search(line, stretch, begin, after, wanted - len(buckets))
             buckets += found
-            if len(found) >= asked:
-                return buckets, (time_of(buckets[-1]["key"]), buckets[-1]["key"])
+            if last is not None:
+                return buckets, (max(begin, time_of(last)), last)
             begin, after = end, None
         return buckets, None
 
@@ -187,8 +187,11 @@ class Pages:
 
     async def _search(
         self, line: Line, stretch: Stretch, begin: int, after: Key | None, wanted: int
-    ) -> tuple[list[Bucket], int, int]:
-        """Return the first buckets of a stretch from `begin` on, how many of the wanted were asked for, up to where."""
+    ) -> tuple[list[Bucket], Key | None, int]:
+        """Return the first buckets of a stretch from `begin` on, and up to where it was searched.
+
+        In between, the key of the last where more of the time searched may follow.
+        """
         doing = f"reading {self._config.spec.index_pattern} from {_minute(begin)}"
         steady = self._bounds.steady(self._bounds.round_down(begin))
         patience, lost = self._patience(), 0
@@ -211,7 +214,9 @@ class Pages:
                 await patience.pause(e)
             else:
                 self._size.succeeded(asked)
-                return _buckets(answer), asked, end
+                found = _buckets(answer)
+                last = found[-1]["key"] if len(found) >= asked and time_of(found[-1]["key"]) < end else None
+                return _within(found, steady.begin, end), last, end
 
     async def _call(self, body: Mapping[str, Any], doing: str) -> Mapping[str, Any]:
         try:
@@ -231,6 +236,13 @@ def _buckets(answer: Mapping[str, Any]) -> list[Bucket]:
         return []
     buckets: list[Bucket] = answer["aggregations"][ROLLUP]["buckets"]
     return buckets
+
+
+def _within(buckets: list[Bucket], begin: int, end: int) -> list[Bucket]:
+    """Leave out what is of other times: a document of several times is found by one and counted under each."""
+    if not buckets or (begin <= time_of(buckets[0]["key"]) and time_of(buckets[-1]["key"]) < end):
+        return buckets
+    return [bucket for bucket in buckets if begin <= time_of(bucket["key"]) < end]
 
 
 def _minute(ms: int) -> str:

@@ -75,7 +75,7 @@ class Line:
         self._learn(stretch, buckets, rest)
         if rest is not None:
             self._follow(stretch, *rest)
-        elif not buckets:
+        if not buckets:
             self.stretches.remove(stretch)
 
     def shorten(self, stretch: Stretch, begin: int) -> None:
