@@ -394,6 +394,22 @@ async def test_a_retired_client_keeps_no_connection_and_still_works():
         await until(lambda: not server.open)
 
 
+async def test_a_run_keeps_its_session_though_client_and_secret_have_gone():
+    secrets = Secrets({"login": {"token": b"v0"}})
+    async with serving(fine) as server, calling(server.url, secrets=secrets) as cluster:
+        cluster.begin_run()
+        cluster.begin_run()
+        assert await ask(cluster) == {"fine": True}
+        secrets.by_name.clear()
+        await cluster.retire()
+        await cluster.end_run()
+        assert await ask(cluster) == {"fine": True}
+        await cluster.end_run()
+        assert not cluster._lines
+        with pytest.raises(SecretInvalid):
+            await ask(cluster)
+
+
 async def test_closing_ends_what_is_under_way():
     async def slow(_: web.Request) -> web.Response:
         await asyncio.sleep(60)

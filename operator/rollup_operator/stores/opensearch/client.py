@@ -100,6 +100,7 @@ class Cluster:
     """The newest. Others go with the last call that uses them."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _renewed_at: float = float("-inf")
+    _runs: int = 0
     _retired: bool = False
     _closed: bool = False
 
@@ -149,8 +150,18 @@ class Cluster:
         """Take note that a larger request was refused for its size."""
         self.largest_request = max(1, min(self.largest_request, size))
 
+    def begin_run(self) -> None:
+        """Keep the session for a run, retired or not: the Secrets may be gone by the time that the run ends."""
+        self._runs += 1
+
+    async def end_run(self) -> None:
+        """The run is over. As often as `begin_run`."""
+        self._runs -= 1
+        if self._retired and self._line is not None:
+            await self._tidy(self._line)
+
     async def retire(self) -> None:
-        """Keep no connection open that no call needs. Calls are still possible."""
+        """Keep no connection open that no call or run needs. Calls are still possible."""
         self._retired = True
         if self._line is not None:
             await self._tidy(self._line)
@@ -211,7 +222,7 @@ class Cluster:
         """Close a session that no call uses or will."""
         if line.calls:
             return
-        if self._retired and self._line is line:
+        if self._retired and not self._runs and self._line is line:
             self._line = None
         if self._line is not line:
             self._lines.discard(line)

@@ -54,6 +54,7 @@ class ClusterSession:
     """Of pages that are not committed yet, in their order."""
     _lost_write: bool = False
     _lost_other: bool = False
+    _begun: bool = False
     _unseen: bool = False
     """Something was written that searches may not see yet."""
 
@@ -67,6 +68,8 @@ class ClusterSession:
                 f"spec.jobId is {length} bytes long, and documents of a cluster take {_LONGEST_JOB_ID} of it in their "
                 "ids: delete the job and create it with a shorter one"
             )
+        self.cluster.begin_run()
+        self._begun = True
         self._record = await claims.take(self.cluster, self.config, self.holder, self.is_alive)
         return self._record.claim
 
@@ -132,11 +135,19 @@ class ClusterSession:
 
     async def release(self, claim: Claim) -> None:
         """Give the claim up, once nothing of the run is at work; one that is no longer ours is left alone."""
-        await self.close()
+        await self._end()
         await claims.release(self.cluster, self._ours(), lost_write=self._lost_write, lost_other=self._lost_other)
 
     async def close(self) -> None:
         """End reading, and wait for the answers of what is being written."""
+        try:
+            await self._end()
+        finally:
+            if self._begun:
+                self._begun = False
+                await self.cluster.end_run()
+
+    async def _end(self) -> None:
         for pages in (self._fresh, self._again):
             if pages is not None:
                 await pages.close()
