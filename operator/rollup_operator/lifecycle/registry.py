@@ -19,6 +19,7 @@ from rollup_operator.lifecycle.stores import StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import Owner
+from rollup_operator.stores.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -138,8 +139,16 @@ class Registry:
         return unsubscribe
 
     def is_alive(self, owner: Owner) -> bool:
-        """Whether the resource that owns a claim still exists. Of another cluster nobody here can know: it does."""
-        return owner.cluster != self._cluster or owner.uid in self._actors
+        """Whether the resource that owns a claim still exists. Where nobody here can know, it does.
+
+        Raises StoreUnavailable until all jobs have been listed.
+        """
+        elsewhere = owner.cluster != self._cluster or (self._namespaces and owner.namespace not in self._namespaces)
+        if elsewhere or owner.uid in self._actors:
+            return True
+        if not self.synced:
+            raise StoreUnavailable(f"whether the job {owner.namespace}/{owner.name} exists is not known yet")
+        return False
 
     def is_healthy(self) -> Mapping[str, bool | str]:
         """Tell of each part that must work: True, or what is wrong with it."""
