@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.status import JobStats, Outcome
 from rollup_operator.stores.base import Claim, Page, Source, Span
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
@@ -97,6 +98,14 @@ async def test_a_fenced_run_that_left_something_is_not_taken_for_released() -> N
     store.search = at_once
     result = await ended(store)
     assert (result.outcome, result.released) == (Outcome.FENCED, False)
+
+
+async def test_a_fenced_job_is_settled_again_before_it_reads_stopped() -> None:
+    nothing: Any = None
+    worker = Worker(nothing, "me", "here", lambda: NOW)
+    ended = await worker._index(beginning(Scripted({"write": Fenced("taken over")}, search=at_once)))
+    assert ended.settled is False
+    assert (await worker._index(beginning(Scripted(search=at_once)))).settled
 
 
 async def test_a_fenced_run_that_left_nothing_is_released() -> None:
