@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollup_operator.indexer.bounds import Bounds
-from rollup_operator.indexer.pager import PageSize
+from rollup_operator.indexer.pager import PAGE_BYTES, PageSize
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.stores.base import JobConfig, Source
 from rollup_operator.stores.opensearch.client import Cluster
@@ -205,6 +205,20 @@ async def test_a_search_that_failed_on_one_node_may_go_on_at_another() -> None:
     pages = pages_of(cluster, job(1000), BOUND, patience=AtOnce)
     assert (await pages.next(None)).buckets == 1
     assert pages.unclean
+
+
+async def test_large_buckets_are_known_as_such_before_many_pages_are_asked_for() -> None:
+    cluster = Rows([(START + i * HOUR, "x" * 20_000) for i in range(2000)])
+    asked: list[int] = []
+    cluster.trouble = lambda body: asked.append(body["aggregations"]["rollup"]["composite"]["size"])
+    source = Source(1, 2000, START, START + 1999 * HOUR)
+    pages = pages_of(cluster, job(500, 8), BOUND, source=source)
+    await pages.next(None)
+    for _ in range(100):  # until all that may be read is read
+        await asyncio.sleep(0)
+    await pages.close()
+    assert len(asked) > 4
+    assert max(asked[1:]) <= PAGE_BYTES // 20_000
 
 
 async def test_what_was_learned_is_where_the_next_run_begins() -> None:

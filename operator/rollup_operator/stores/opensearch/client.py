@@ -27,7 +27,7 @@ NDJSON = "application/x-ndjson"
 OPAQUE_ID = "rollup-operator"
 """Names requests that belong to no run."""
 
-LONGEST_ANSWER = 256 * 2**20
+LONGEST_ANSWER = 64 * 2**20
 """Bytes. Pages are far smaller: what is larger is read no further."""
 
 LARGEST_REQUEST = 8 * 2**20

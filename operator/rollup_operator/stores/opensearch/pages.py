@@ -153,11 +153,14 @@ class Pages:
         buckets, rest = await self._gather(line, stretch)
         took = self._clock() - began
         line.found(stretch, len(buckets), rest)
-        self._fill(line)  # the cluster goes on reading while these are made into documents
         if not buckets:
+            self._fill(line)
             self._tasks.pop(stretch, None)
             return None
-        batch = await self._encode(buckets)
+        first = self._encoder.encode(buckets[:_PIECE])
+        self._size.learn(len(first.ids), first.size)  # before more is asked for, perhaps many pages at a time
+        self._fill(line)  # the cluster goes on reading while these are made into documents
+        batch = await self._encode(first, buckets)
         self._size.learn(len(buckets), batch.size)
         rows = sum(bucket["doc_count"] for bucket in buckets)
         last = self._query.position(buckets[-1]["key"])
@@ -178,9 +181,10 @@ class Pages:
             begin, after = end, None
         return buckets, None
 
-    async def _encode(self, buckets: list[Bucket]) -> Batch:
-        parts = []
-        for i in range(0, len(buckets), _PIECE):
+    async def _encode(self, first: Batch, buckets: list[Bucket]) -> Batch:
+        """Return the documents of all buckets, `first` being those of the first piece."""
+        parts = [first]
+        for i in range(_PIECE, len(buckets), _PIECE):
             parts.append(self._encoder.encode(buckets[i : i + _PIECE]))
             await asyncio.sleep(0)
         return Batch.join(parts)
