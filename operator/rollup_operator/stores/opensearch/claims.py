@@ -15,7 +15,7 @@ from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import gate, records, target
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.errors import Conflict, Missing, Refused, Unanswered
-from rollup_operator.stores.opensearch.quiet import opaque_id, quiet
+from rollup_operator.stores.opensearch.quiet import quiet
 from rollup_operator.stores.opensearch.records import ALIAS, INDEX, Record
 from rollup_operator.stores.opensearch.retry import Patience
 
@@ -67,10 +67,9 @@ async def take(
     be ours all the same.
     """
     patience = Patience()
-    before_claim = opaque_id(config.owner.uid, 0)
     try:
         while True:
-            seen = await look(cluster, config.key, opaque_id=before_claim)
+            seen = await look(cluster, config.key, opaque_id=OPAQUE_ID)
             if seen is not None:
                 identity.judge(
                     config,
@@ -79,7 +78,7 @@ async def take(
                     has_documents=seen.has_documents,
                     is_alive=is_alive,
                 )
-                await target.must_stand(cluster, config.key, seen.target, opaque_id=before_claim)
+                await target.must_stand(cluster, config.key, seen.target, opaque_id=OPAQUE_ID)
             taken = await _try(cluster, config, holder, seen, patience, now)
             if taken is not None:
                 break

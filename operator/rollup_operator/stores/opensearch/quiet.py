@@ -21,7 +21,7 @@ _TASKS = {
 
 
 def opaque_id(uid: str, epoch: int) -> str:
-    """Return what every request of a run carries; epoch 0: from before the claim."""
+    """Return what every request of a run carries once it has the claim."""
     return f"rollup/{uid}/{epoch}"
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from rollup_operator.stores.base import Claim, JobConfig, Owner
 from rollup_operator.stores.opensearch import claims, gate, records, target
-from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.errors import classify
-from rollup_operator.stores.opensearch.quiet import opaque_id
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.retry import Patience
 
@@ -36,7 +35,7 @@ async def settle(
     """
     patience = Patience()
     while True:
-        seen = await claims.look(cluster, config.key, opaque_id=opaque_id(config.owner.uid, 0))
+        seen = await claims.look(cluster, config.key, opaque_id=OPAQUE_ID)
         if seen is None or (seen.owner != config.owner and is_alive(seen.owner)):
             return None
         if not seen.held and not delete_documents:
