@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from rollup_operator.stores.base import RollupIndex
 from rollup_operator.stores.opensearch import claims
 from support.clustered import FIELDS, Clustered, clustered
 from support.embedded import Row, agree, truth
@@ -142,3 +143,11 @@ async def test_a_job_id_that_leaves_no_room_in_document_ids_is_refused(at: Clust
     result = await at.run(at.job(job_id="j" * 490))
     assert (result.outcome, result.released) == ("Failed", None)
     assert "spec.jobId is 490 bytes long" in result.message
+
+
+async def test_a_store_tells_whether_an_index_is_a_rollup_index(at: Clustered) -> None:
+    assert await at.store.rollup_index(at.target) is None
+    at.write(rows(10))
+    assert await at.store.rollup_index(at.source) == RollupIndex(frozenset(), "_meta key")
+    await at.completed()
+    assert await at.store.rollup_index(at.target) == RollupIndex(frozenset({"job"}))

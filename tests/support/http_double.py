@@ -13,7 +13,7 @@ from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.reader import JobView
-from rollup_operator.stores.base import JobConfig, KnownJob, Owner, Preview, SourceField, Span
+from rollup_operator.stores.base import JobConfig, KnownJob, Owner, Preview, RollupIndex, SourceField, Span
 from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
 
 Body = dict[str, Any]
@@ -31,6 +31,7 @@ class Shelf:
             "node": SourceField(frozenset({"keyword"})),
         }
         self.remembered: list[KnownJob] = []
+        self.target: RollupIndex | None = None
         self.fail: Exception | None = None
         self.previewed: list[tuple[JobConfig, Span]] = []
 
@@ -50,6 +51,9 @@ class Shelf:
         self.previewed.append((config, span))
         document = (f"{config.job_id}$1", {"_rollup.id": config.job_id})
         return Preview([document] * min(2, documents), 5000, 40, 3, 0.25)
+
+    async def rollup_index(self, index: str) -> RollupIndex | None:
+        return self.target
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         if self.fail is not None:

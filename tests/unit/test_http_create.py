@@ -10,7 +10,7 @@ from rollup_operator.http import create, sources
 from rollup_operator.http.access import Deed
 from rollup_operator.kube.client import KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path, stores_path
-from rollup_operator.stores.base import SourceField
+from rollup_operator.stores.base import RollupIndex, SourceField
 from rollup_operator.stores.errors import ForbiddenSource, StoreError, StoreUnavailable
 from support.access_double import Anybody
 from support.bodies import hourly, sensor
@@ -673,6 +673,25 @@ async def test_id_is_in_the_record_of_the_rollup_index(client: Client, cluster: 
         "Cannot create rollup job [sensor] because job was previously created (existing metadata).",
     )
     assert await call(client, "PUT", PATH, sensor(rollup_index="elsewhere")) == DONE
+
+
+async def test_id_is_in_the_description_of_the_rollup_index(client: Client, cluster: Cluster) -> None:
+    cluster.shelf.target = RollupIndex(frozenset({"sensor"}))
+    assert (await call(client, "PUT", PATH, sensor()))[0] == 409
+    cluster.shelf.target = RollupIndex(frozenset({"another"}))
+    await created(client, cluster)
+
+
+@pytest.mark.parametrize("lacks", ["_meta key", "rollup meta key [_rollup]"])
+async def test_the_rollup_index_is_none(client: Client, cluster: Cluster, lacks: str) -> None:
+    cluster.shelf.target = RollupIndex(frozenset(), lacks)
+    assert await call(client, "PUT", PATH, sensor()) == error(
+        500,
+        "runtime_exception",
+        "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
+        f"{lacks} in mapping of rollup index [sensor_rollup] but not found).",
+    )
+    assert cluster.posted == []
 
 
 async def test_an_id_whose_documents_are_gone_can_be_used_again(client: Client, cluster: Cluster) -> None:

@@ -58,8 +58,13 @@ class Creations:
         await self._sources.check(store, STORE, spec)
         with told(STORE, spec):
             remembered = await store.known_jobs()
+            target = await store.rollup_index(spec.rollup_index)
         key = (spec.rollup_index, job.job_id)
         if any(known.key == key and known.has_documents for known in remembered):
+            raise job_errors.previously_created(job.job_id)
+        if target is not None and target.lacks:
+            raise job_errors.not_a_rollup_index(spec.rollup_index, target.lacks)
+        if target is not None and job.job_id in target.jobs:
             raise job_errors.previously_created(job.job_id)
 
     async def _post(self, namespace: str, job: NewJob, timeout: str, deadline: float) -> JobView:

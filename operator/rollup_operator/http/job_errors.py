@@ -29,6 +29,15 @@ def previously_created(job_id: str) -> ApiError:
     return ApiError(409, "status_exception", reason)
 
 
+def not_a_rollup_index(index: str, lacks: str) -> ApiError:
+    """500: the rollup index is there, and is none."""
+    reason = (
+        "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
+        f"{lacks} in mapping of rollup index [{index}] but not found)."
+    )
+    return ApiError(500, "runtime_exception", reason)
+
+
 def creation_refused(job_id: str, why: str) -> ApiError:
     """500: the API server refused to create the job. Nothing was changed."""
     return ApiError(

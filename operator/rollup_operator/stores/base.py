@@ -110,6 +110,16 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class RollupIndex:
+    """A rollup index that is there, whoever made it."""
+
+    jobs: frozenset[str]
+    """Ids of the jobs that its description names."""
+    lacks: str = ""
+    """What it would need to be one, in Elasticsearch's words: then it is no rollup index."""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """What `describe` found: rows from the first bucket not yet written up to the end of the span."""
 
@@ -254,6 +264,10 @@ class Store(Protocol):
 
         Raises SourceNotFound, ForbiddenSource, SourceInvalid, StoreUnavailable.
         """
+        ...
+
+    async def rollup_index(self, index: str) -> RollupIndex | None:
+        """Look at a rollup index; None: it is not there, or nobody else could have made it. Raises StoreError."""
         ...
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:

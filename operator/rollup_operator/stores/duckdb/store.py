@@ -114,6 +114,9 @@ class DuckDBStore:
             "reading for a preview",
         )
 
+    async def rollup_index(self, index: str) -> None:
+        """Return None: a result is a table of the store's own."""
+
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""
 

@@ -95,6 +95,13 @@ def entries(found: Mappings) -> Mapping[str, Any] | None:
     return jobs if isinstance(jobs, Mapping) else None
 
 
+def missing_meta(found: Mappings) -> str:
+    """Return what an index lacks to be a rollup index, in Elasticsearch's words; empty: nothing."""
+    if entries(found) is not None:
+        return ""
+    return "rollup meta key [_rollup]" if "_meta" in found else "_meta key"
+
+
 def with_entry(found: Mappings, job_id: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return an index's `_meta` with another entry of one job, or without it. All the rest stays."""
     jobs = {k: v for k, v in (entries(found) or {}).items() if k != job_id}

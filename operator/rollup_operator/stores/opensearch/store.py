@@ -12,14 +12,15 @@ from rollup_operator.stores.base import (
     KnownJob,
     Owner,
     Preview,
+    RollupIndex,
     Session,
     SourceField,
     Span,
 )
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import claims, settling, sources
+from rollup_operator.stores.opensearch import claims, mapping, settling, sources, target
 from rollup_operator.stores.opensearch import preview as previews
-from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
 from rollup_operator.stores.opensearch.session import ClusterSession
 
 Kind = Literal["opensearch", "elasticsearch"]
@@ -80,6 +81,13 @@ class ClusterStore:
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Read the first page of the span, and reckon from that."""
         return await previews.preview(self._cluster, config, span, documents)
+
+    async def rollup_index(self, index: str) -> RollupIndex | None:
+        """Look at an index and what its `_meta` says. Raises Unfit where the name is that of something else."""
+        found = await target.look(self._cluster, index, opaque_id=OPAQUE_ID)
+        if found is None:
+            return None
+        return RollupIndex(frozenset(mapping.entries(found.mappings) or ()), mapping.missing_meta(found.mappings))
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""

@@ -107,14 +107,12 @@ def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[st
     index = config.spec.rollup_index
     if record.target not in (None, found.uuid):
         raise replaced(config.key)
-    entries = mapping.entries(found.mappings)
-    if entries is None:
-        what = "rollup meta key [_rollup]" if "_meta" in found.mappings else "_meta key"
+    if what := mapping.missing_meta(found.mappings):
         raise Unfit(
             "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
             f"{what} in mapping of rollup index [{index}] but not found): set another spec.rollupIndex"
         )
-    there = entries.get(config.job_id)
+    there = (mapping.entries(found.mappings) or {}).get(config.job_id)
     if record.target is None and there is not None and not mapping.same_documents(there, mapping.entry(config)):
         raise config_changed(config.key)
     if wrong := mapping.unlike(found.mappings, types):
