@@ -12,6 +12,7 @@ from rollup_operator.stores.opensearch import records
 from support.clustered import Clustered
 from support.embedded import Row, agree, truth
 from support.rounding import HOUR
+from support.store_http import StoreHttp
 from support.store_proxy import StoreProxy
 
 
@@ -49,14 +50,8 @@ class Drill:
         return result
 
     def at_work(self, opaque_id: str = "rollup/") -> list[str]:
-        """What the node does for any run, or one.
-
-        Parts of a request may be listed for a moment after its answer; and what a node does afterwards by itself for a
-        shard is no work of a run.
-        """
-        tasks = self.at.node.tasks(opaque_id, actions="indices:*")
-        whole = [str(task["action"]) for task in tasks if "parent_task_id" not in task]
-        return [action for action in whole if not action.startswith("indices:admin/seq_no/")]
+        """What the node does for any run, or one."""
+        return whole_tasks(self.at.node, opaque_id)
 
     def held(self, job: JobConfig) -> bool:
         """Whether the job's record names a holder."""
@@ -84,3 +79,14 @@ class Drill:
         assert result.claim.position["ts.date_histogram"] == max(time for time, *_ in expected)
         assert result.claim.stats.documents_processed == len(self.rows)
         assert result.claim.stats.rollups_indexed == len(expected)
+
+
+def whole_tasks(node: StoreHttp, opaque_id: str = "rollup/") -> list[str]:
+    """What a node does for runs.
+
+    Parts of a request may be listed for a moment after its answer; and what a node does afterwards by itself for a
+    shard is no work of a run.
+    """
+    tasks = node.tasks(opaque_id, actions="indices:*")
+    whole = [str(task["action"]) for task in tasks if "parent_task_id" not in task]
+    return [action for action in whole if not action.startswith("indices:admin/seq_no/")]
