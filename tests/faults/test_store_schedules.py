@@ -24,7 +24,7 @@ from support.store_drill import Drill
 from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent, HalfBulk, Hold, HoldAnswer
 from support.store_http import StoreHttp
 from support.store_jobs import connected
-from support.store_proxy import Fault, StoreProxy
+from support.store_proxy import Fault, Request, StoreProxy
 from support.store_steps import STEPS, Trouble, on_steps
 
 ROUNDS = 4
@@ -72,8 +72,9 @@ class Schedule:
 
     drill: Drill
     chance: random.Random
+    troubles: list[Trouble] = field(default_factory=list)
+    """All that there have been."""
     held: list[Hold | HoldAnswer] = field(default_factory=list)
-    """What arrives late, whoever may have sent it."""
 
     @asynccontextmanager
     async def process(self, name: str) -> AsyncIterator[Process]:
@@ -99,6 +100,7 @@ class Schedule:
                 Trouble(step, self.fault(step), self.chance.randint(1, 3), self.chance.choice((1, 1, 2, None)))
             )
         print("  troubles:", *troubles, sep="\n    ")
+        self.troubles += troubles
         on_steps(self.drill.proxy, *troubles)
 
     def fault(self, step: str) -> Fault:
@@ -164,8 +166,9 @@ class Schedule:
             busy = self.drill.proxy.busy_since(ended, opaque_id=f"rollup/1/{result.claim.epoch}")
             assert [str(r) for r in busy if r not in self.late()] == []
 
-    def late(self) -> list[Any]:
-        return [r for r in self.drill.proxy.requests if r.fate == "under way" or r.fate == "gone"]
+    def late(self) -> list[Request]:
+        """What was held up on the way, where nobody can call it back."""
+        return [r for t in self.troubles if t.fault.outlives_client for r in t.wrong]
 
 
 async def reached(proxy: StoreProxy, count: int) -> None:
