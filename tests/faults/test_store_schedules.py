@@ -5,6 +5,7 @@ rows say. A seed is repeated by `-k "[7]"`; more of them are tried by `--schedul
 """
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -156,19 +157,30 @@ class Schedule:
         assert result.error is None or isinstance(result.error, StoreError)
         if result.released and result.claim is not None and not process.cluster.dead:
             word = f"rollup/{run.config.owner.uid}/{result.claim.epoch}"
-            assert self.drill.at_work(word) == []
+            assert self.drill.at_work(word, but=self.late_ids()) == []
             process.results.append((result, ended))
 
-    def hold_to_their_word(self, process: Process) -> None:
-        """Assert that nothing came after the end of runs that said so; what was held up on the way is not theirs."""
+    def hold_to_its_word(self, process: Process) -> None:
+        """Assert that nothing of its runs came after they had said that they are over."""
         for result, ended in process.results:
             assert result.claim is not None
             busy = self.drill.proxy.busy_since(ended, opaque_id=f"rollup/1/{result.claim.epoch}")
-            assert [str(r) for r in busy if r not in self.late()] == []
+            assert [str(r) for r in busy if r not in self.late() and not is_rivals(r, process.name)] == []
 
     def late(self) -> list[Request]:
         """What was held up on the way, where nobody can call it back."""
         return [r for t in self.troubles if t.fault.outlives_client for r in t.wrong]
+
+    def late_ids(self) -> set[str]:
+        """Of which runs something may arrive just now."""
+        return {r.opaque_id for r in self.late() if r.ended is None}
+
+
+def is_rivals(request: Request, name: str) -> bool:
+    """Whether it is to claim the same epoch for somebody else, which only one of them can."""
+    if request.method != "PUT" or "/claim" not in request.target:
+        return False
+    return json.loads(request.body)["holder"] not in (name, None)
 
 
 async def reached(proxy: StoreProxy, count: int) -> None:
@@ -189,7 +201,7 @@ async def test_whatever_happens_nothing_is_lost_and_nothing_is_double(seed: int,
                 if schedule.chance.random() < 0.5:
                     await stop(schedule)
                 for process in (first, second):
-                    schedule.hold_to_their_word(process)
+                    schedule.hold_to_its_word(process)
         for held in schedule.held:
             held.release()
         proxy.heal()
@@ -218,8 +230,11 @@ async def stop(schedule: Schedule) -> None:
         else:
             break
     stopped = time.monotonic()
-    assert drill.at_work() == []
-    assert not drill.held(drill.at.job())
-    await asyncio.sleep(0)
+    assert drill.at_work(but=schedule.late_ids()) == []
+    # A claim that arrives so late has no living holder: the next one takes it over.
+    if not any(t.step == "claim" and t.wrong and t.fault.outlives_client for t in schedule.troubles):
+        assert not drill.held(drill.at.job())
+    drill.proxy.heal()
+    await drill.at.store.held_claims()  # time for whatever might come
     busy = [r for r in drill.proxy.busy_since(stopped, opaque_id="rollup/") if r not in schedule.late()]
     assert [str(r) for r in busy] == []

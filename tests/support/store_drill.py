@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +50,9 @@ class Drill:
             assert not self.held(job)
         return result
 
-    def at_work(self, opaque_id: str = "rollup/") -> list[str]:
-        """What the node does for any run, or one."""
-        return whole_tasks(self.at.node, opaque_id)
+    def at_work(self, opaque_id: str = "rollup/", *, but: Container[str] = ()) -> list[str]:
+        """What the node does for any run, or one; what is of an X-Opaque-Id in `but` is left out."""
+        return whole_tasks(self.at.node, opaque_id, but=but)
 
     def held(self, job: JobConfig) -> bool:
         """Whether the job's record names a holder."""
@@ -81,12 +82,16 @@ class Drill:
         assert result.claim.stats.rollups_indexed == len(expected)
 
 
-def whole_tasks(node: StoreHttp, opaque_id: str = "rollup/") -> list[str]:
+def whole_tasks(node: StoreHttp, opaque_id: str = "rollup/", *, but: Container[str] = ()) -> list[str]:
     """What a node does for runs.
 
     Parts of a request may be listed for a moment after its answer; and what a node does afterwards by itself for a
     shard is no work of a run.
     """
-    tasks = node.tasks(opaque_id, actions="indices:*")
-    whole = [str(task["action"]) for task in tasks if "parent_task_id" not in task]
-    return [action for action in whole if not action.startswith("indices:admin/seq_no/")]
+    found = []
+    for task in node.tasks(opaque_id, actions="indices:*"):
+        whose = task["headers"]["X-Opaque-Id"]
+        by_itself = task["action"].startswith("indices:admin/seq_no/")
+        if "parent_task_id" not in task and not by_itself and whose not in but:
+            found.append(f"{task['action']} [{whose}]")
+    return found
