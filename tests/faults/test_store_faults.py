@@ -269,6 +269,24 @@ async def test_a_bulk_that_was_held_up_while_another_took_over(
         assert sum(hit["_version"] == claim.epoch for hit in hits) == len(hits) - 8
 
 
+async def test_a_bulk_that_was_held_up_while_the_job_was_stopped(drill: Drill, opensearch: StoreHttp) -> None:
+    """As from an operator that hangs: what it sends after another one showed `stopped` writes nothing."""
+    job = drill.at.job(pageSize=8)
+    held = Hold(outlives_client=True)
+    on_step(drill.proxy, "bulk", fault=held, nth=2)
+    first = asyncio.ensure_future(drill.at.run(job, holder="first"))
+    await drill.proxy.arrival("POST", "_bulk", nth=2)
+    async with clustered(opensearch, source=drill.at.source, target=drill.at.target) as other:
+        claim = await other.store.settle(job, "second", delete_documents=False)
+        assert claim is not None
+        assert claim.stats.rollups_indexed == 8
+        held.release()
+        fenced = await first
+        assert (fenced.outcome, fenced.released) == ("Fenced", True)
+        assert len(drill.at.documents()) == 8
+    await drill.recover(job, fenced)
+
+
 async def test_a_node_that_is_killed_in_the_middle_of_a_page_and_comes_back(
     drill: Drill, opensearch: StoreHttp
 ) -> None:
