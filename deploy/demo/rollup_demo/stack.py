@@ -234,5 +234,6 @@ def _recorded(folder: Folder) -> ProcessId | None:
 
 def _established(crd: dict[str, object]) -> bool:
     status = crd.get("status")
-    conditions = status.get("conditions", []) if isinstance(status, dict) else []
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    # Null for a moment, after the first look of the API server's own controllers.
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions or ())

@@ -228,7 +228,8 @@ class StoreBook:
         except NotFound:
             return shown  # deleted; the watch will tell
         except KubeError as e:
-            log.warning("status of a store not written", namespace=key[0], store=key[1], error=str(e))
+            level = log.info if e.transient else log.warning
+            level("status of a store not written", namespace=key[0], store=key[1], error=str(e))
             return shown
         return status
 
