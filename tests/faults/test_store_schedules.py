@@ -24,7 +24,7 @@ from support.clustered import Clustered
 from support.store_drill import Drill
 from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent, HalfBulk, Hold, HoldAnswer
 from support.store_http import StoreHttp
-from support.store_jobs import connected
+from support.store_jobs import connected, slow_down
 from support.store_proxy import Fault, Request, StoreProxy
 from support.store_steps import STEPS, Trouble, on_steps
 
@@ -196,6 +196,8 @@ async def test_whatever_happens_nothing_is_lost_and_nothing_is_double(seed: int,
         first_epoch = int(time.time())
         for number in range(ROUNDS):
             print(f"round {number}")
+            if seed % 4 == 3 and number == 1 and opensearch.exists(schedule.drill.at.target):
+                slow_down(opensearch, schedule.drill.at.target)  # so that what is cut off goes on for a while
             async with schedule.process("first") as first, schedule.process("second") as second:
                 await schedule.round([first, second])
                 if schedule.chance.random() < 0.5:
