@@ -14,6 +14,9 @@ from rollup_operator.stores.opensearch.client import Cluster
 _FIRST, _LONGEST = 0.010, 0.250
 """Seconds between two looks at the task list, growing from the first to the longest."""
 
+_ON_ITS_WAY = 0.050
+"""Seconds that a request takes at most, from being sent to being in the task list."""
+
 _TASKS = {
     "actions": "indices:*",
     "filter_path": "nodes.*.tasks.*.headers.X-Opaque-Id,node_failures,task_failures",
@@ -28,13 +31,20 @@ def opaque_id(uid: str, epoch: int) -> str:
 async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: str) -> None:
     """Wait until the cluster does nothing for these owners under an epoch below `before`, however long it takes.
 
-    Says nothing about requests that have not arrived yet: that is what `gate` is for. Raises StoreError when the
-    cluster cannot be asked, or not all of it.
+    A search that was cut off just after it was sent may begin after the first look: where that shows nothing, there is
+    a second one. A write that is held up for longer is kept out by `gate`. Raises StoreError when the cluster cannot be
+    asked, or not all of it.
     """
-    wait = _FIRST
-    while any(is_of(task, uids, before) for task in await _under_way(cluster, doing)):
-        await asyncio.sleep(wait)
-        wait = min(wait * 1.5, _LONGEST)
+    wait, arrived = _FIRST, False
+    while True:
+        if any(is_of(task, uids, before) for task in await _under_way(cluster, doing)):
+            await asyncio.sleep(wait)
+            wait, arrived = min(wait * 1.5, _LONGEST), True
+        elif arrived:
+            return
+        else:
+            await asyncio.sleep(_ON_ITS_WAY)
+            arrived = True
 
 
 async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
