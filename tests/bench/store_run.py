@@ -169,12 +169,12 @@ async def ours(url: str, kind: str, shape: str) -> tuple[float, float, int, int]
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     if result.outcome is not Outcome.COMPLETED:
         raise SystemExit(f"the run did not complete: {result.message}")
-    await forget(url, store, config)
+    await forget(url, config)
     await cluster.close()
     return took, cpu, run.progress.pages, run.progress.documents
 
 
-async def forget(url: str, store: ClusterStore, config: JobConfig) -> None:
+async def forget(url: str, config: JobConfig) -> None:
     """Remove the rollup index and the job's record."""
     async with aiohttp.ClientSession() as session:
         for index in (config.spec.rollup_index, "rollup-operator-claims-1"):
@@ -209,8 +209,7 @@ async def stops(url: str, kind: str, tries: int) -> dict[str, Any]:
             tasks = await call(session, "GET", f"{url}/_tasks?actions={actions}&filter_path=nodes.*.tasks.*.headers")
             if "rollup/" in json.dumps(tasks):
                 raise SystemExit(f"not quiet: {tasks}")
-            if result.claim is not None and i % 2 == 0 and run.progress.pages > 50:
-                await forget(url, store, config)
+            await forget(url, config)  # or it would come to its end some time
     await cluster.close()
     taken.sort()
     return {
