@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rollup_operator.http.errors import ApiError
+from rollup_operator.stores import identity
 
 
 def validation_failed(messages: Sequence[str]) -> ApiError:
@@ -31,10 +32,7 @@ def previously_created(job_id: str) -> ApiError:
 
 def not_a_rollup_index(index: str, lacks: str) -> ApiError:
     """500: the rollup index is there, and is none."""
-    reason = (
-        "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
-        f"{lacks} in mapping of rollup index [{index}] but not found)."
-    )
+    reason = f"{identity.not_a_rollup_index(index, lacks)}."
     return ApiError(500, "runtime_exception", reason)
 
 

@@ -25,6 +25,14 @@ def judge(
         raise config_changed(config.key)
 
 
+def not_a_rollup_index(index: str, lacks: str) -> str:
+    """Say in Elasticsearch's words that an index is there and is no rollup index; `lacks`: what it would need."""
+    return (
+        "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
+        f"{lacks} in mapping of rollup index [{index}] but not found)"
+    )
+
+
 def config_changed(key: tuple[str, str]) -> IdentityConflict:
     """Return the error for documents under this key that were made with other groups or metrics."""
     index, job_id = key

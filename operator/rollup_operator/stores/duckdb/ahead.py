@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from rollup_operator.stores.base import Page, Position
+from rollup_operator.stores.tasks import dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +22,3 @@ async def finished(task: asyncio.Task[Page]) -> None:
     except asyncio.CancelledError:
         await dropped(task)
         raise
-
-
-async def dropped(task: asyncio.Task[Page]) -> None:
-    """End a task and wait until it has ended, however often this is cancelled; its outcome is of no interest."""
-    task.cancel()
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    if not task.cancelled():
-        task.exception()
-    if cancelled:
-        raise asyncio.CancelledError

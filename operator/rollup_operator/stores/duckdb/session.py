@@ -15,11 +15,12 @@ from rollup_operator.model.status import JobStats
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, Span
 from rollup_operator.stores.duckdb import claims, export, writing
-from rollup_operator.stores.duckdb.ahead import Ahead, dropped, finished
+from rollup_operator.stores.duckdb.ahead import Ahead, finished
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.reading import Range, Reading
 from rollup_operator.stores.errors import IdentityConflict, StoreUnavailable
+from rollup_operator.stores.tasks import dropped
 
 T = TypeVar("T")
 

@@ -39,6 +39,11 @@ class Batch:
     size: int
     """Bytes of all items."""
 
+    def source(self, i: int) -> dict[str, Any]:
+        """Return one of the documents."""
+        found: dict[str, Any] = orjson.loads(self.items[i].split(b"\n", 2)[1])
+        return found
+
     @classmethod
     def join(cls, parts: Sequence["Batch"]) -> "Batch":
         """Return all of the parts, in order."""

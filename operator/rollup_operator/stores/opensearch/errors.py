@@ -134,6 +134,11 @@ class Broken(StoreUnavailable):
     """The cluster failed, by its own fault."""
 
 
+def may_go_on(error: StoreError) -> bool:
+    """Whether the cluster may still be at a request that ended so. Where one shard has failed, others may be at it."""
+    return not isinstance(error, Unanswered) or error.sent
+
+
 def classify(status: int, body: object, doing: str) -> StoreError:
     """Return the error for an answer of `status` >= 400, or for `{"error": ...}` of a bulk's item with its status.
 

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from rollup_operator.indexer.documents import Layout
 from rollup_operator.stores.opensearch import target
 from rollup_operator.stores.opensearch.client import Cluster, name
@@ -45,7 +43,7 @@ async def compare(cluster: Cluster, record: Record, layout: Layout, batch: Batch
     for begin in range(0, len(batch.ids), _AT_ONCE):
         stored = await _stored(cluster, record, batch.ids[begin : begin + _AT_ONCE])
         for i, before in enumerate(stored, begin):
-            now = orjson.loads(batch.items[i].split(b"\n", 2)[1])
+            now = batch.source(i)
             if before is None or differs(before, now, sums):
                 if before is not None and before.get(count, 0) > now[count]:
                     kept += 1

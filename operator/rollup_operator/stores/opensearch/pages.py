@@ -18,11 +18,12 @@ from rollup_operator.stores.base import JobConfig, Page, Position, Source, Sourc
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
-from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered
+from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, may_go_on
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
 from rollup_operator.stores.opensearch.retry import Patience
 from rollup_operator.stores.opensearch.sources import search
 from rollup_operator.stores.opensearch.stretches import Key, Line, Stretch
+from rollup_operator.stores.tasks import dropped
 
 _LOST = 5
 """How often a search is made whose answer is lost, each time over half of the time."""
@@ -117,20 +118,8 @@ class Pages:
 
     async def close(self) -> None:
         """End all reading and wait until it has ended, however often this is cancelled. `next` may begin anew."""
-        tasks, self._tasks, self._line = set(self._tasks.values()), {}, None
-        cancelled = False
-        for task in tasks:
-            task.cancel()
-        while waiting := {task for task in tasks if not task.done()}:
-            try:
-                await asyncio.wait(waiting)
-            except asyncio.CancelledError:
-                cancelled = True
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()
-        if cancelled:
-            raise asyncio.CancelledError
+        tasks, self._tasks, self._line = list(self._tasks.values()), {}, None
+        await dropped(*tasks)
 
     async def _finished(self, task: asyncio.Task[Page | None]) -> Page | None:
         try:
@@ -227,8 +216,8 @@ class Pages:
             return await search(
                 self._cluster, self._config.spec.index_pattern, body, doing=doing, opaque_id=self._opaque_id
             )
-        except StoreError as e:  # one shard has failed: others may be at it still
-            self.unclean |= not isinstance(e, Unanswered) or e.sent
+        except StoreError as e:
+            self.unclean |= may_go_on(e)
             raise
         except asyncio.CancelledError:
             self.unclean = True

@@ -2,8 +2,6 @@
 
 import math
 
-import orjson
-
 from rollup_operator.stores.base import JobConfig, Page, Preview, Source, Span
 from rollup_operator.stores.opensearch import sources
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
@@ -44,9 +42,6 @@ def _reckon(source: Source, page: Page, documents: int) -> Preview:
     if not isinstance(page.handle, Batch):
         return Preview((), source.rows, 0, 0, 0.0)
     times = 1.0 if page.exhausted else max(1.0, source.rows / max(1, page.rows))
-    shown = [
-        (id_, orjson.loads(item.split(b"\n", 2)[1]))
-        for id_, item in zip(page.handle.ids[:documents], page.handle.items, strict=False)
-    ]
+    shown = [(id_, page.handle.source(i)) for i, id_ in enumerate(page.handle.ids[:documents])]
     buckets = min(source.rows, round(page.buckets * times))
     return Preview(shown, source.rows, buckets, math.ceil(times), page.took_s * times * (1 + _WRITING))

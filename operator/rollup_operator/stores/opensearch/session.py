@@ -19,7 +19,7 @@ from rollup_operator.stores.opensearch import bulk, claims, late, sources, writi
 from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.errors import Unanswered
+from rollup_operator.stores.opensearch.errors import may_go_on
 from rollup_operator.stores.opensearch.late import Compared
 from rollup_operator.stores.opensearch.pages import Pages
 from rollup_operator.stores.opensearch.records import Record
@@ -208,8 +208,8 @@ class ClusterSession:
         except asyncio.CancelledError:
             self._lost_other = True
             raise
-        except StoreError as e:  # of a search, one shard has failed: others may be at it still
-            self._lost_other |= not isinstance(e, Unanswered) or e.sent
+        except StoreError as e:
+            self._lost_other |= may_go_on(e)
             raise
 
     def _ours(self) -> Record:

@@ -7,12 +7,10 @@ from urllib.parse import quote
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import JobConfig, Source, SourceField
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
-from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing, Overloaded, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.source_rules import broken_rules, term_kind
-
-OPAQUE_ID = "rollup-operator"
 
 _FIELD = "spec.indexPattern"
 _LINE = 2000

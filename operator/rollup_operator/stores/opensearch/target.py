@@ -12,7 +12,7 @@ from typing import Any
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
-from rollup_operator.stores.identity import config_changed
+from rollup_operator.stores.identity import config_changed, not_a_rollup_index
 from rollup_operator.stores.opensearch import gate, mapping
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing, Refused
@@ -107,11 +107,8 @@ def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[st
     index = config.spec.rollup_index
     if record.target not in (None, found.uuid):
         raise replaced(config.key)
-    if what := mapping.missing_meta(found.mappings):
-        raise Unfit(
-            "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
-            f"{what} in mapping of rollup index [{index}] but not found): set another spec.rollupIndex"
-        )
+    if lacks := mapping.missing_meta(found.mappings):
+        raise Unfit(f"{not_a_rollup_index(index, lacks)}: set another spec.rollupIndex")
     there = (mapping.entries(found.mappings) or {}).get(config.job_id)
     if record.target is None and there is not None and not mapping.same_documents(there, mapping.entry(config)):
         raise config_changed(config.key)

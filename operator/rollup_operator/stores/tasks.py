@@ -1,0 +1,21 @@
+"""Ending tasks that nobody waits for any more."""
+
+import asyncio
+from typing import Any
+
+
+async def dropped(*tasks: asyncio.Task[Any]) -> None:
+    """End tasks and wait until they have ended, however often this is cancelled; their outcome is of no interest."""
+    for task in tasks:
+        task.cancel()
+    cancelled = False
+    while waiting := {task for task in tasks if not task.done()}:
+        try:
+            await asyncio.wait(waiting)
+        except asyncio.CancelledError:
+            cancelled = True
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+    if cancelled:
+        raise asyncio.CancelledError
