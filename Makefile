@@ -69,7 +69,7 @@ stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7 for the tests, 
 
 locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upgrade for the newest)
 	$(LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt
-	$(LOCK) $(UPGRADE) pyproject.toml requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) $(UPGRADE) --extra tracing pyproject.toml requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
 	$(LOCK) $(UPGRADE) --no-deps requirements/demo-data.in -o requirements/demo-data.txt
 	for each in requirements/clients/*.in; do $(LOCK) $(UPGRADE) $$each -o $${each%.in}.txt || exit 1; done
 

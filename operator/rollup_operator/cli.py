@@ -9,7 +9,6 @@ from typing import Annotated, NoReturn
 import orjson
 import structlog
 import typer
-import uvloop
 from rich.console import Console
 
 from rollup_operator import __version__
@@ -98,8 +97,7 @@ def run(
             part.replace(url_file)
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Operator(settings, connection, announce).run())
+        asyncio.run(Operator(settings, connection, announce).run())
     except StartupFailed as e:
         _fail(str(e))
 
