@@ -1,6 +1,6 @@
 """A quick client: one session to the API server, and one group's RollupJobs with a watch that notes when what came.
 
-Its own time is in every figure, so it does little: compact JSON, uvloop, no polling.
+Its own time is in every figure, so it does little: compact JSON, no polling.
 """
 
 import asyncio
@@ -58,16 +58,20 @@ class Server:
         """Open an answer that does not end."""
         return self._session.get(path, params=params, timeout=aiohttp.ClientTimeout(total=None))
 
-    async def writes(self, group: str) -> int:
-        """Count the writes to the group's resources and to events so far, refused ones included."""
-        count = 0
+    async def requests(self, group: str) -> dict[str, int]:
+        """Count the requests for the group's resources and for events so far by verb, refused ones included."""
+        count: dict[str, int] = {}
         for line in (await self.call("GET", "/metrics")).decode().splitlines():
             if line.startswith("apiserver_request_total{"):
                 labels = dict(_LABEL.findall(line))
-                ours = labels["group"] == group or labels["resource"] == "events"
-                if ours and labels["verb"] in _WRITES:
-                    count += int(float(line.rsplit(" ", 1)[1]))
+                if labels["group"] == group or labels["resource"] == "events":
+                    verb = labels["verb"]
+                    count[verb] = count.get(verb, 0) + int(float(line.rsplit(" ", 1)[1]))
         return count
+
+    async def writes(self, group: str) -> int:
+        """Count those of them that write."""
+        return sum(count for verb, count in (await self.requests(group)).items() if verb in _WRITES)
 
 
 class Jobs:

@@ -1,4 +1,7 @@
-"""What is measured of any operator: stops one by one, a storm of them, idling, a restart. Each returns raw samples."""
+"""What is measured of any operator: a cold start, stops one by one, a storm of them, idling, a restart.
+
+Each returns raw samples.
+"""
 
 import asyncio
 import random
@@ -47,12 +50,29 @@ class Block:
         }
 
 
-async def create(subject: Subject, count: int) -> None:
-    """Create jobs that are asked to be started, and wait until they are."""
+async def cold_start(subject: Subject, count: int) -> dict[str, Any]:
+    """Create jobs that are asked to be started, then start the operator, and wait until all of them are."""
+    jobs, writes = subject.jobs, WriteCount(subject.jobs)
     subject.names = [f"job-{number:05d}" for number in range(count)]
-    await at_once(subject.names, subject.jobs.create, 50)
-    await asyncio.gather(*(subject.jobs.until_done(name, 1, 900) for name in subject.names))
-    await subject.jobs.quiet()
+    await at_once(subject.names, jobs.create, 50)
+    await jobs.quiet()
+    await subject.machine.calm()
+    await writes.begin()
+    before = await jobs.server.requests(jobs.group)
+    began = subject.start()
+    shown = await asyncio.gather(*(jobs.until_done(name, 1, 900) for name in subject.names))
+    await subject.serving()
+    await jobs.quiet(2)
+    after = await jobs.server.requests(jobs.group)
+    made = {verb: number - before.get(verb, 0) for verb, number in after.items()}
+    return {
+        "first_s": round(min(shown) - began, 3),
+        "all_s": round(max(shown) - began, 3),
+        "writes": await writes.end(),
+        "requests": sum(made.values()),
+        "by_verb": {verb: number for verb, number in made.items() if number},
+        **machine.memory(subject.pid),
+    }
 
 
 async def stops(subject: Subject, names: Sequence[str], chance: random.Random) -> Block:

@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvloop
 import yaml
 from rich.console import Console
 
@@ -56,11 +55,8 @@ class Bench:
         try:
             for one in self._subjects:
                 await one.jobs.open()
-                one.start()
-                await one.serving()
-            for one in self._subjects:
-                say(f"creating {self._options.jobs:,} jobs for {one.name}")
-                await phases.create(one, self._options.jobs)
+                say(f"creating {self._options.jobs:,} jobs, then starting {one.name}")
+                self.result[one.name]["cold"] = await phases.cold_start(one, self._options.jobs)
             # The bench's own garbage collector must not show in the figures.
             gc.collect()
             gc.freeze()
@@ -227,8 +223,7 @@ def main() -> None:
         if set(options.only) - {"duckdb"}:
             with ControlPlane.start() as plane:
                 prepare(plane, options.yardstick_crd)
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    result["subjects"] = runner.run(measure(options, plane, folder))
+                result["subjects"] = asyncio.run(measure(options, plane, folder))
         if "duckdb" in options.only:
             say("duckdb")
             result["duckdb"] = duckdb(folder)

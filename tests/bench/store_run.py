@@ -21,7 +21,6 @@ from typing import Any
 
 import aiohttp
 import duckdb
-import uvloop
 
 from local_stores import Node
 from rollup_operator.app import COLLECT_AFTER
@@ -248,7 +247,7 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
             scanned = written = (0, 0)
             for i in range(rounds + 1):
                 took, *scanned = asyncio.run(scan(node.url, shape))
-                ran, cpu, *written = uvloop.run(ours(node.url, kind, shape))
+                ran, cpu, *written = asyncio.run(ours(node.url, kind, shape))
                 if i:  # the first of each warms the node's compiler up
                     scans.append(took)
                     runs.append(ran)
@@ -267,7 +266,7 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
                 "cpu s per million documents": round(statistics.median(cpus) / written[1] * 1e6, 2),
             }
         if "stops" in only:
-            table["stops"] = uvloop.run(stops(node.url, kind, tries))
+            table["stops"] = asyncio.run(stops(node.url, kind, tries))
     table["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return table
 
