@@ -128,3 +128,30 @@ async def test_a_run_that_is_cancelled_releases_after_its_search_is_over() -> No
     with pytest.raises(asyncio.CancelledError):
         await task
     assert store.events == ["claim", "describe", "search over", "release", "close"]
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_run_that_is_cancelled_as_its_turn_comes_gives_its_place_back(steps: int) -> None:
+    run = beginning(store := Scripted())
+    await run.slots.acquire()
+    task = asyncio.ensure_future(run.index())
+    await asyncio.sleep(0.01)
+    run.slots.release()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.wait_for(run.slots.acquire(), 5)
+    assert "write" not in store.events
+
+
+async def test_a_run_that_is_halted_as_its_turn_comes_does_not_touch_the_store() -> None:
+    run = beginning(store := Scripted())
+    await run.slots.acquire()
+    task = asyncio.ensure_future(run.index())
+    await asyncio.sleep(0.01)
+    run.slots.release()
+    run.halt()
+    assert (await task).outcome is Outcome.HALTED
+    assert store.events == []
+    assert not run.slots.locked()

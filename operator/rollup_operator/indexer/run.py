@@ -55,6 +55,7 @@ class Run:
     now: Callable[[], datetime]
     progress: Progress = field(default_factory=Progress)
     _halted: asyncio.Event = field(default_factory=asyncio.Event)
+    _placed: bool = False
     _nothing: str | None = None
     """Why there was nothing to do."""
 
@@ -66,12 +67,18 @@ class Run:
         """Run to the end. Raises nothing: failures are in the result."""
         began = self.now()
         self.progress.doing = "waiting for one of the store's places"
-        if not await self._until_halted(self.slots.acquire()):
-            return self._result(began, Outcome.HALTED, "halted while it waited for its turn", None, released=None)
         try:
+            await self._until_halted(self._take_place())
+            if not self._placed or self._halted.is_set():
+                return self._result(began, Outcome.HALTED, "halted while it waited for its turn", None, released=None)
             return await self._with_store(began)
         finally:
-            self.slots.release()
+            if self._placed:  # also by a run that is cancelled in the moment in which its turn comes
+                self.slots.release()
+
+    async def _take_place(self) -> None:
+        await self.slots.acquire()
+        self._placed = True
 
     async def _with_store(self, began: datetime) -> RunResult:
         claim: Claim | None = None
