@@ -2,12 +2,14 @@
 #
 # PYTHON names the interpreter that makes .venv: make demo PYTHON=python3.13
 # STORE_JAVA_HOME names the JDK that store nodes run on, if the one on PATH is too old.
+# WORKERS is how many tests run side by side, each worker with an API server and store nodes of its own (0: none, in order).
 # KUBEBUILDER_ASSETS, if set, names a folder of etcd and kube-apiserver that is used instead of building them.
 
 PYTHON ?= python3
 UV ?= uv
 TESTS ?= tests
 ARGS ?=
+WORKERS ?= 2
 
 VENV := .venv
 PACKAGES := $(VENV)/.packages
@@ -38,8 +40,8 @@ down: $(STAMP) ## End what `make up` started, and remove its data
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down
 
 test: $(STAMP) control-plane stores ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
-	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes some minutes'
-	@"$(BIN)/python" -m pytest $(TESTS) $(ARGS)
+	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
+	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check format, style, types, the direction of imports, and that crds/ is up to date
 	@"$(BIN)/ruff" format --check .

@@ -4,6 +4,7 @@ import atexit
 import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,7 +92,10 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
     def line(text: str) -> None:
         with capture.global_and_fixture_disabled():
-            terminal.ensure_newline()
-            terminal.write_line(text)
+            if terminal is None:  # one of several workers, whose stderr is everybody's
+                print(text, file=sys.stderr, flush=True)
+            else:
+                terminal.ensure_newline()
+                terminal.write_line(text)
 
     return line
