@@ -1,8 +1,8 @@
 """The wiring of one operator process: what is made, in which order it begins, and in which order it ends.
 
 kopf runs the watches; everything else begins in its startup and ends in its cleanup, since kopf waits for every
-task of its loop. SIGTERM is ours: runs drain and waiters are answered while the watch still lives, then kopf is told
-to stop.
+task of its loop. SIGTERM is ours: runs drain, the lease is given back and waiters are answered while the watch still
+lives, then kopf is told to stop.
 """
 
 import asyncio
@@ -33,7 +33,11 @@ from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import Body, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
+from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.election import Election, Followers
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.stores import ReadSecret, StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
@@ -81,7 +85,7 @@ class Operator:
         self._certificate = _certificate(self.settings)
         self._make()
         watches = kopf.OperatorRegistry()
-        handlers.register(watches, registry=self.registry, books=self.books)
+        handlers.register(watches, registry=self.registry, books=self.books, watches=self._watches)
         kopf.on.startup(registry=watches)(self._begin)
         kopf.on.cleanup(registry=watches)(self._end)
         kopf.on.login(registry=watches)(self._login)
@@ -108,14 +112,21 @@ class Operator:
             raise
         finally:
             signals.cancel()
-            await self._asking.close()
-            await self.kube.close()
+            for client in self._clients:
+                await client.close()
             # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
             await asyncio.sleep(GOODBYE)
 
     def _make(self) -> None:
         s = self.settings
         self.kube = KubeClient(self.connection)
+        # Clients of their own: a storm of questions must not hold up what the jobs' actors have to write, and neither
+        # the renewal of the lease.
+        asking = KubeClient(self.connection, connections=authz.CONNECTIONS)
+        electing = KubeClient(self.connection, connections=4)
+        self._clients = self.kube, asking, electing
+        self.gate = Gate()
+        self._watches = Watches(s.namespaces)
         instance = f"{socket.gethostname()}-{os.getpid()}"
         self.events = EventRecorder(self.kube, component="rollup-operator", instance=instance, now=_now)
         self.books = StoreBook(
@@ -123,21 +134,24 @@ class Operator:
             make=self._store,
             now=_now,
             changed=self._store_changed,
+            gate=self.gate,
             check_seconds=s.store_check_seconds,
         )
-        worker = Worker(self.books, f"{instance}-{uuid.uuid4().hex[:8]}", s.cluster, _now)
+        identity = f"{instance}-{uuid.uuid4().hex[:8]}"
+        worker = Worker(self.books, identity, s.cluster, _now, self.gate)
         self.registry = Registry(
             kube=self.kube,
             books=self.books,
             events=self.events,
             worker=worker,
+            gate=self.gate,
+            watches=self._watches,
             now=_now,
             namespaces=s.namespaces,
         )
-        # A client of its own: a storm of questions must not hold up what the jobs' actors have to write.
-        self._asking = KubeClient(self.connection, connections=authz.CONNECTIONS)
+        self._election = self._candidacy(electing, identity) if s.leader_election else None
         reviews = Reviews(
-            self._asking,
+            asking,
             audiences=s.token_audiences,
             allowed_seconds=s.allowed_cache_seconds,
             denied_seconds=s.denied_cache_seconds,
@@ -152,7 +166,22 @@ class Operator:
             certificate=self._certificate,
         )
         self._chores: list[asyncio.Task[None]] = []
+        self._standing_down: asyncio.Task[None] | None = None
         self._cannot_begin: str | None = None
+
+    def _candidacy(self, client: KubeClient, identity: str) -> Election:
+        s = self.settings
+        lease = LeaseClient(client, s.lease_namespace or self.connection.namespace, s.lease_name, _now)
+        followers = Followers(self._lead, self.registry.look_again, self._stand_down)
+        return Election(lease, identity, self.gate, followers)
+
+    def _lead(self) -> None:
+        self.books.lead()
+        self.registry.lead()
+
+    def _stand_down(self) -> None:
+        self.registry.stand_down()
+        self._standing_down = asyncio.create_task(self.books.stand_down())
 
     def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: ReadSecret) -> Store:
         store: Store
@@ -183,13 +212,13 @@ class Operator:
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(
-            aiohttp_session=self.connection.session(connections=8),
+            aiohttp_session=self.connection.session(connections=8, traces=[self._watches.tracing()]),
             server=self.connection.server,
             default_namespace=self.connection.namespace,
         )
 
     async def _begin(self, **_: Any) -> None:
-        """List stores, then jobs, then serve; kopf watches next.
+        """List stores, then jobs, then lead or stand for election, and serve; kopf watches next.
 
         So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet.
         """
@@ -198,6 +227,11 @@ class Operator:
         for namespace in self.settings.namespaces or (None,):
             await self._list(jobs_path(namespace), "RollupJob", self.registry.observe)
         self.registry.synced = True
+        if self._election is None:
+            self.gate.lead()
+            self._lead()
+        else:
+            self._election.start()
         try:
             await self.endpoint.start()
         except OSError as e:
@@ -247,10 +281,16 @@ class Operator:
         await asked.wait()
         log.info("draining", grace_seconds=self.settings.grace_seconds)
         with contextlib.suppress(Exception):
-            await asyncio.gather(
-                self.endpoint.drain(self.settings.grace_seconds), self.registry.drain(self.settings.grace_seconds)
-            )
+            await asyncio.gather(self.endpoint.drain(self.settings.grace_seconds), self._hand_over())
         stop.set()
+
+    async def _hand_over(self) -> None:
+        """Let the runs end, then let another process lead: it finds nothing held, and what waits here sees it act."""
+        await self.registry.drain(self.settings.grace_seconds)
+        self.registry.close()
+        await self.books.stand_down()
+        if self._election is not None:
+            await self._election.release()
 
 
 def _certificate(settings: Settings) -> Certificate | None:

@@ -70,6 +70,12 @@ class Settings:
     """Field managers that set a job's desiredState back to what Git says. Who changes it by the API is warned."""
     cluster: str = "local"
     """Name of this cluster in claims: another name is another owner."""
+    leader_election: bool = False
+    """Several processes may run: a Lease decides which of them leads, and the others serve the endpoint and wait."""
+    lease_namespace: str = ""
+    """Namespace of the Lease; empty: that of the pod, or of the kubeconfig's context."""
+    lease_name: str = "rollup-operator"
+    """Name of the Lease. Processes that watch the same jobs share it."""
     grace_seconds: float = 25.0
     """How long a shutdown waits for runs to drain. Below the pod's grace period."""
     page_seconds: float = 0.5
@@ -122,6 +128,8 @@ class Settings:
             raise SettingsError(f"compat_version is {self.compat_version}: use 6, 7, 8 or 9")
         if not self.default_namespace:
             raise SettingsError("default_namespace is empty: name a namespace, such as default")
+        if not self.lease_name:
+            raise SettingsError("lease_name is empty: name a Lease, such as rollup-operator")
         if not 0 <= self.http_port <= 65_535:
             raise SettingsError(f"http_port is {self.http_port}: use 0 to 65535")
         try:

@@ -10,6 +10,8 @@ from rollup_operator.kube import client
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.connection import from_kubeconfig
 from rollup_operator.kube.events import EventRecorder
+from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
@@ -31,10 +33,21 @@ def no_store(namespace: str, spec: RollupStoreSpec) -> Store:
 @pytest.fixture
 async def registry(api: Api) -> AsyncIterator[Registry]:
     async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as kube:
-        books = StoreBook(kube=kube, make=no_store, now=now, changed=lambda _: None)
+        gate = Gate()
+        gate.lead()
+        books = StoreBook(kube=kube, make=no_store, now=now, changed=lambda _: None, gate=gate)
         events = EventRecorder(kube, component="test", instance="test", now=now)
-        worker = Worker(books, "test", "test", now)
-        registry = Registry(kube=kube, books=books, events=events, worker=worker, now=now, namespaces=[api.namespace])
+        worker = Worker(books, "test", "test", now, gate)
+        registry = Registry(
+            kube=kube,
+            books=books,
+            events=events,
+            worker=worker,
+            gate=gate,
+            watches=Watches(),
+            now=now,
+            namespaces=[api.namespace],
+        )
         yield registry
         await registry.drain(5)
         registry.close()

@@ -21,6 +21,7 @@ _KINDS: Mapping[str, tuple[str, str, bool]] = {
     "RollupStore": (OURS, "rollupstores", True),
     "Secret": ("api/v1", "secrets", True),
     "ServiceAccount": ("api/v1", "serviceaccounts", True),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases", True),
     "Event": ("api/v1", "events", True),
     "Role": (_RBAC, "roles", True),
     "RoleBinding": (_RBAC, "rolebindings", True),

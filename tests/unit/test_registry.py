@@ -13,7 +13,16 @@ from rollup_operator.stores.errors import StoreUnavailable
 def registry(*namespaces: str) -> Registry:
     """A registry that knows no job."""
     unused: Any = SimpleNamespace(cluster="here")
-    return Registry(kube=unused, books=unused, events=unused, worker=unused, now=unused, namespaces=namespaces)
+    return Registry(
+        kube=unused,
+        books=unused,
+        events=unused,
+        worker=unused,
+        gate=unused,
+        watches=unused,
+        now=unused,
+        namespaces=namespaces,
+    )
 
 
 def owner(cluster: str = "here", namespace: str = "team") -> Owner:

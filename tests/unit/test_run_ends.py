@@ -102,7 +102,7 @@ async def test_a_fenced_run_that_left_something_is_not_taken_for_released() -> N
 
 async def test_a_fenced_job_is_settled_again_before_it_reads_stopped() -> None:
     nothing: Any = None
-    worker = Worker(nothing, "me", "here", lambda: NOW)
+    worker = Worker(nothing, "me", "here", lambda: NOW, nothing)
     ended = await worker._index(beginning(Scripted({"write": Fenced("taken over")}, search=at_once)))
     assert ended.settled is False
     assert (await worker._index(beginning(Scripted(search=at_once)))).settled

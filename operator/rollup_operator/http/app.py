@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -22,7 +23,7 @@ from rollup_operator.http.data import Readable, RolledUp
 from rollup_operator.http.delete import Deletions
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
-from rollup_operator.http.health import readiness
+from rollup_operator.http.health import Pulse, liveness, readiness
 from rollup_operator.http.limits import WaitingRoom
 from rollup_operator.http.media_types import header
 from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
@@ -72,6 +73,7 @@ class Endpoint:
         self._access = access
         self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
         self._waiters = Waiters(jobs)
+        self._pulse = Pulse()
         notices = Notices(jobs, events or NoEvents())
         asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers)
         manner = Manner(self._dialect, settings.stop_timeout_status)
@@ -106,6 +108,7 @@ class Endpoint:
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
         await self._server.start()
+        self._pulse.start()
 
     @property
     def port(self) -> int:
@@ -117,6 +120,14 @@ class Endpoint:
         """The URL that is listened on."""
         return self._server.url
 
+    def liveness(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether this process goes on, and what to tell."""
+        return liveness(self._pulse)
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether this process should be given work, and what to tell."""
+        return readiness(self._jobs, self._waiters)
+
     async def drain(self, seconds: float) -> int:
         """Become unready, refuse new waits, give those that wait `seconds`, then answer the rest with their state.
 
@@ -127,6 +138,7 @@ class Endpoint:
     async def close(self) -> None:
         """Stop listening, let answers under way go out, wait for writes under way."""
         self._waiters.draining = True
+        self._pulse.stop()
         await self._server.close()
         await self._states.settle()
 
@@ -250,11 +262,10 @@ class Endpoint:
         return answers.answer(version_information(self._settings.cluster, self._dialect), form)
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return answers.answer({"status": "ok"}, Form())
+        return _probed(self.liveness())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        ready, told = readiness(self._jobs, self._waiters)
-        return answers.answer(told, Form(), status=200 if ready else 503)
+        return _probed(self.readiness())
 
     async def _plain(self, request: web.Request, *, body: bool = False) -> Form:
         """Read a call that has no parameters of its own."""
@@ -280,6 +291,11 @@ class Endpoint:
     def _permit(self, request: web.Request, deed: Deed) -> Permit:
         permit = request[PERMIT] = Permit(self._access, request[CALLER], deed, self._addressed(request)[0])
         return permit
+
+
+def _probed(found: tuple[bool, dict[str, Any]]) -> web.Response:
+    good, told = found
+    return answers.answer(told, Form(), status=200 if good else 503)
 
 
 def _now() -> datetime:

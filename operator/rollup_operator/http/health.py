@@ -1,9 +1,51 @@
 """Probes: /healthz answers while the process can, /readyz tells whether it should be given work."""
 
+import asyncio
+import time
 from typing import Any
 
 from rollup_operator.http.ports import Jobs
 from rollup_operator.http.waiters import Waiters
+
+BEAT = 1.0
+"""Seconds between two beats of the pulse."""
+
+BLOCKED = 10.0
+"""Seconds without a beat after which the event loop counts as blocked."""
+
+
+class Pulse:
+    """A task that does nothing but tell that the event loop has had time for it."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._task = asyncio.create_task(self._beat())
+
+    def stop(self) -> None:
+        """Beat no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last beat; 0 before the first and after the end."""
+        return time.monotonic() - self._last if self._task is not None and not self._task.done() else 0.0
+
+    async def _beat(self) -> None:
+        while True:
+            self._last = time.monotonic()
+            await asyncio.sleep(BEAT)
+
+
+def liveness(pulse: Pulse) -> tuple[bool, dict[str, Any]]:
+    """Return whether this process goes on, and what to tell."""
+    if (age := pulse.age) < BLOCKED:
+        return True, {"status": "ok"}
+    return False, {"status": "blocked", "checks": {"event_loop": f"it had no time for {age:.0f} s"}}
 
 
 def readiness(jobs: Jobs, waiters: Waiters) -> tuple[bool, dict[str, Any]]:

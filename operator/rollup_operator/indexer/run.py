@@ -54,6 +54,8 @@ class Run:
     """The store's places: a run waits for one before it touches the store."""
     now: Callable[[], datetime]
     progress: Progress = field(default_factory=Progress)
+    may_go_on: Callable[[], bool] = lambda: True
+    """Asked before anything is sent to the store; False is as a halt. A process that was frozen learns it so."""
     _halted: asyncio.Event = field(default_factory=asyncio.Event)
     _placed: bool = False
     _nothing: str | None = None
@@ -88,6 +90,8 @@ class Run:
         try:
             self.progress.doing = "opening the store"
             store = await self.open_store()
+            if self._is_over():
+                return self._result(began, Outcome.HALTED, "halted before it had claimed the job", None, released=None)
             session = self.progress.session = store.session(self.config, self.holder)
             try:
                 self.progress.doing = "claiming the job"
@@ -137,9 +141,9 @@ class Run:
         self, session: Session, claim: Claim, span: Span, stats: JobStats
     ) -> tuple[Claim, JobStats] | None:
         """Write what the span holds after the position, and return the counters not committed yet; None: halted."""
-        while not self._halted.is_set():
+        while not self._is_over():
             page = await self._until_halted(session.read(claim, span))
-            if page is None:
+            if page is None or not self.may_go_on():
                 break
             self.progress.add(page)
             stats = stats.plus(_counters(page))
@@ -161,7 +165,7 @@ class Run:
         stats, after = JobStats(), None
         while not span.empty:
             page = await self._until_halted(session.read_again(claim, span, after))
-            if page is None:
+            if page is None or not self.may_go_on():
                 return None
             stats = stats.plus(JobStats(pages_processed=1, search_total=1, search_time_in_ms=round(page.took_s * 1000)))
             if page.buckets:
@@ -191,9 +195,12 @@ class Run:
             await session.close()
         return released
 
+    def _is_over(self) -> bool:
+        return self._halted.is_set() or not self.may_go_on()
+
     async def _until_halted(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Await `work`, or cancel it when the run is halted and return None once it has ended."""
-        if self._halted.is_set():
+        if self._is_over():
             work.close()
             return None
         task = asyncio.ensure_future(work)

@@ -113,6 +113,10 @@ class KubeClient:
         """Create an object, under a field manager if one is given."""
         return await self._call("POST", path, body, JSON, params={"fieldManager": manager} if manager else None)
 
+    async def put(self, path: str, body: Mapping[str, Any]) -> Body:
+        """Replace an object. Raises Conflict where the body's metadata.resourceVersion is not the newest."""
+        return await self._call("PUT", path, body, JSON)
+
     async def delete(self, path: str, *, uid: str, version: int) -> Body:
         """Delete an object if it is still this uid and resourceVersion; otherwise raises Conflict.
 

@@ -35,7 +35,7 @@ class Connection:
     login: aiohttp.ClientMiddlewareType | None = None
     """How the user says who it is; None: by certificate or not at all, or it acts as somebody else."""
 
-    def session(self, *, connections: int) -> aiohttp.ClientSession:
+    def session(self, *, connections: int, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
         """Open a session of its own, closed by the caller. Requests have no total limit of time.
 
         Paths are relative to the server, without a leading slash: its URL may have a path of its own.
@@ -46,6 +46,7 @@ class Connection:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             middlewares=self.middlewares,
             proxy=self.proxy,
+            trace_configs=list(traces),
         )
 
     @classmethod

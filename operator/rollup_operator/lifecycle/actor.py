@@ -21,6 +21,7 @@ from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError, N
 from rollup_operator.kube.events import EventRecorder, Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.lifecycle.checked import Checked
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.recovery import Recovery, backoff
 from rollup_operator.lifecycle.report import Report, difference, explain, status_of
 from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, decide
@@ -46,6 +47,8 @@ class Environment:
     books: StoreBook
     events: EventRecorder
     worker: Worker
+    gate: Gate
+    """Asked before each effect. While it is shut an actor keeps the newest body and does nothing."""
     now: Callable[[], datetime]
     published: Callable[[JobView], None]
     """Called with each newer view that an actor learns from the API server's answers."""
@@ -56,8 +59,8 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_announced", "_checked", "_checked_at", "_cleaned", "_dirty", "_draining", "_env", "_gone", "_lost_writes",
-        "_next_tick", "_ran", "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
+        "_announced", "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_lost_writes", "_next_tick",
+         "_ran", "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: Environment) -> None:
@@ -65,16 +68,21 @@ class Actor:
         self._env = env
         self._checked: Checked | None = None
         self._checked_at = -1
+        self._run: Work | None = None
+        self._gone = self._dirty = self._ran = False
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._know_nothing()
+
+    def _know_nothing(self) -> None:
+        """Begin with the body alone: what this process knew of the job may have changed while it did not lead."""
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._reported_at = 0.0
-        self._run: Work | None = None
-        self._recovery = Recovery(view)
-        self._settled = self._cleaned = self._gone = self._draining = self._dirty = self._ran = False
+        self._recovery = Recovery(self.view)
+        self._settled = self._cleaned = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
         self._announced: tuple[str, int] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     # What happens to it
 
@@ -85,7 +93,7 @@ class Actor:
         if view.generation != self.view.generation:
             self._recovery.something_changed()
         self.view = view
-        self._stir()
+        self.look_again()
         return True
 
     def store_changed(self) -> None:
@@ -96,18 +104,27 @@ class Actor:
     def vanish(self) -> None:
         """The object is gone: end what runs, write nothing more."""
         self._gone = True
-        self._stir()
+        self.look_again()
 
-    def drain(self) -> None:
-        """The operator ends: let a run finish its page, begin nothing."""
-        self._draining = True
-        self._stir()
+    def lead(self) -> None:
+        """The gate has opened: decide, as in a process that has just begun. A run not yet over is waited for."""
+        self._know_nothing()
+        self.wake()
 
-    def _stir(self) -> None:
-        """Have a turn, and halt at once if that is what it will come to: a write that hangs must not hold a stop."""
-        if self._run is not None and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
+    def look_again(self) -> None:
+        """Have a turn soon, and halt at once if it will come to that: a write that hangs must not hold a stop."""
+        running = self._run is not None and self._env.gate.open
+        if running and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
             self._halt()
         self.wake()
+
+    def stand_down(self) -> None:
+        """The gate is shut: end at once, without a word. The store's record is taken over by whoever leads."""
+        for handle in (self._timer, self._task, None if self._run is None else self._run.task):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._task = None
+        self._let_go()
 
     @property
     def busy(self) -> bool:
@@ -116,32 +133,35 @@ class Actor:
 
     def explain(self) -> str:
         """Tell in a few words what goes on, and for how long."""
+        if not self._env.gate.open:
+            return "another replica leads"
         return explain(self._facts())
 
-    def cancel(self) -> None:
-        """End at once, without a word. The store's record is taken over by whoever comes next."""
-        for handle in (self._timer, self._task, None if self._run is None else self._run.task):
-            if handle is not None:
-                handle.cancel()
-
     def wake(self) -> None:
-        """Have another turn soon."""
+        """Have another turn soon, if this process leads."""
         self._dirty = True
-        if self._task is None:
+        if not self._env.gate.open:
+            self._let_go()
+        elif self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._turns())
+
+    def _let_go(self) -> None:
+        if self._gone and self._run is None:
+            self._env.forget(self.view.uid)
 
     # Turns
 
     async def _turns(self) -> None:
         try:
-            while self._dirty:
+            while self._dirty and self._env.gate.open:
                 self._dirty = False
                 await self._turn()
         except Exception:
             log.exception("turn failed", namespace=self.view.namespace, job=self.view.name)
             self._write_later()
         finally:
-            self._task = None
+            if self._task is asyncio.current_task():
+                self._task = None
 
     async def _turn(self) -> None:
         if self._timer is not None:
@@ -189,7 +209,7 @@ class Actor:
             store_trouble=self._env.books.trouble((view.namespace, view.store_name)),
             next_tick=self._next_tick,
             report_age=now - self._reported_at,
-            draining=self._draining,
+            draining=self._env.gate.draining,
             gone=self._gone,
         )
 
@@ -232,6 +252,7 @@ class Actor:
         assert self._run is not None
         run, self._run = self._run, None
         if task.cancelled():
+            self.wake()
             return
         end = task.result()
         self._settled = was_settled if end.settled is None else end.settled
@@ -322,7 +343,7 @@ class Actor:
     def _tell(self, kind: Literal["Normal", "Warning"], reason: Reason, message: str) -> None:
         """Post an event, once for each reason and generation in a row."""
         view = self.view
-        if self._announced == (what := (reason.value, view.generation)):
+        if not self._env.gate.open or self._announced == (what := (reason.value, view.generation)):
             return
         self._announced = what
         about = Regarding(API_VERSION, "RollupJob", view.namespace, view.name, view.uid)

@@ -14,7 +14,9 @@ import structlog
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path
+from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.actor import Actor, Environment
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.stores import StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.reader import JobView
@@ -37,18 +39,27 @@ class Registry:
         books: StoreBook,
         events: EventRecorder,
         worker: Worker,
+        gate: Gate,
+        watches: Watches,
         now: Callable[[], datetime],
         namespaces: Sequence[str] = (),
     ) -> None:
         self._kube, self._books, self._cluster, self._namespaces = kube, books, worker.cluster, namespaces
+        self._gate, self._watches = gate, watches
         self._environment = Environment(
-            kube=kube, books=books, events=events, worker=worker, now=now, published=self._tell, forget=self._forget
+            kube=kube,
+            books=books,
+            events=events,
+            worker=worker,
+            gate=gate,
+            now=now,
+            published=self._tell,
+            forget=self._forget,
         )
         self._actors: dict[str, Actor] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], set[str]] = {}
         self._listeners: dict[str, set[Listener]] = {}
-        self._draining = False
         self._sweep_problem: str | None = None
         self.synced = False
         """The first list has been taken in."""
@@ -71,7 +82,7 @@ class Registry:
 
     def store_changed(self, key: StoreKey) -> None:
         """Wake the jobs of a store."""
-        for actor in self._actors.values():
+        for actor in tuple(self._actors.values()):
             if (actor.view.namespace, actor.view.store_name) == key:
                 actor.store_changed()
 
@@ -152,23 +163,37 @@ class Registry:
 
     def is_healthy(self) -> Mapping[str, bool | str]:
         """Tell of each part that must work: True, or what is wrong with it."""
-        return {"api_server": self._sweep_problem or True}
+        return {"api_server": self._sweep_problem or True, "watch": self._watches.problem() or True}
 
     @property
     def size(self) -> int:
         """How many jobs are known."""
         return len(self._actors)
 
-    # The end
+    # Leading, and the end
+
+    def lead(self) -> None:
+        """The gate has opened: every job is decided anew."""
+        for actor in tuple(self._actors.values()):
+            actor.lead()
+
+    def look_again(self) -> None:
+        """The gate has begun to drain, or has ceased to."""
+        for actor in tuple(self._actors.values()):
+            actor.look_again()
+
+    def stand_down(self) -> None:
+        """The gate is shut: end every run and write at once."""
+        for actor in tuple(self._actors.values()):
+            actor.stand_down()
 
     async def drain(self, grace: float) -> bool:
         """Let every run finish its page and release; begin nothing. Returns whether all ended in time (seconds)."""
-        self._draining = True
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
-        for actor in self._actors.values():
-            actor.drain()
-        while any(actor.busy for actor in self._actors.values()):
+        self._gate.end()
+        self.look_again()
+        while self._gate.open and any(actor.busy for actor in self._actors.values()):
             if loop.time() >= end:
                 log.warning("runs abandoned at shutdown", busy=sum(a.busy for a in self._actors.values()))
                 return False
@@ -176,9 +201,9 @@ class Registry:
         return True
 
     def close(self) -> None:
-        """End every actor at once."""
-        for actor in self._actors.values():
-            actor.cancel()
+        """End every actor at once, for good."""
+        self._gate.close()
+        self.stand_down()
 
     # Inside
 
@@ -190,10 +215,7 @@ class Registry:
         self._names[view.key] = view.uid
         self._ids.setdefault((view.namespace, view.job_id), set()).add(view.uid)
         self._tell(view)
-        if self._draining:
-            actor.drain()
-        else:
-            actor.wake()
+        actor.wake()
 
     def _tell(self, view: JobView) -> None:
         for listener in tuple(self._listeners.get(view.uid, ())):

@@ -2,6 +2,8 @@
 
 Watches: RollupStore. Writes: its status, one patch per change. A change of a store wakes the jobs that name it, and so
 does a store that can be used again.
+
+Only the process that leads looks at stores and writes their status, and it alone opens the files of embedded ones.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from pydantic import ValidationError
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.report import difference
 from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.lifecycle.store_status import store_status, trouble_of
@@ -57,8 +60,23 @@ class Entry:
     spec: RollupStoreSpec | None
     store: Store | None
     problem: StoreError | None
-    slots: asyncio.Semaphore
-    held: asyncio.Future[frozenset[tuple[str, str]]] | None = field(default=None)
+    shown: Mapping[str, Any]
+    """The status as last seen or written."""
+    slots: asyncio.Semaphore = field(init=False)
+    held: asyncio.Future[frozenset[tuple[str, str]]] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a leadership: every place is free, and what is held in the store is not known."""
+        self.slots = asyncio.Semaphore(self.spec.max_concurrent_runs if self.spec is not None else 1)
+        self.held = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether one process at a time can open it."""
+        return self.spec is not None and self.spec.duckdb is not None
 
 
 class StoreBook:
@@ -71,6 +89,7 @@ class StoreBook:
         make: MakeStore,
         now: Callable[[], datetime],
         changed: Callable[[StoreKey], None],
+        gate: Gate,
         check_seconds: float = 30.0,
     ) -> None:
         """`changed` is called with each store whose jobs should look again.
@@ -79,10 +98,12 @@ class StoreBook:
         """
         self._check_seconds = check_seconds
         self._kube, self._make, self._now, self._changed = kube, make, now, changed
+        self._gate = gate
         self._entries: dict[StoreKey, Entry] = {}
         self._retired: WeakSet[Store] = WeakSet()
         """Clients that were replaced, as long as some run uses them."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: dict[StoreKey, asyncio.Task[None]] = {}
 
     def trouble(self, key: StoreKey) -> Trouble | None:
         """Say what is wrong when no usable store of that name is known; None: it is there."""
@@ -100,6 +121,10 @@ class StoreBook:
         entry = self._entries.get(key)
         if entry is None:
             raise _not_found(key)
+        if entry.embedded and not self._gate.open:
+            raise StoreUnavailable(
+                f"RollupStore {key[1]!r} is embedded, and another replica, the one that leads, has it: ask again"
+            )
         if entry.store is None or (entry.problem is not None and not entry.problem.transient):
             raise StoreUnavailable(f"RollupStore {key[1]!r}: {entry.problem}")
         return entry.store
@@ -112,7 +137,7 @@ class StoreBook:
     async def was_held(self, key: StoreKey, job: tuple[str, str]) -> bool:
         """Whether a claim of `job` (rollup index, job id) was held when this process first looked.
 
-        One listing a store and process: what is claimed here later is known here. Raises StoreError.
+        One listing a store and leadership: what is claimed here later is known here. Raises StoreError.
         """
         store = await self.open(key)
         entry = self._entries[key]
@@ -132,11 +157,11 @@ class StoreBook:
         if old is not None and old.version >= version and old.uid == meta["uid"]:
             return
         if old is not None and old.uid == meta["uid"] and old.generation == meta.get("generation", 0):
-            old.version = version
+            old.version, old.shown = version, body.get("status") or {}
             return
-        entry = self._enter(key, body, old if old is not None and old.uid == meta["uid"] else None)
-        self._entries[key] = entry
-        self._spawn(self._watch(key, entry, body))
+        self._entries[key] = self._enter(key, body, old if old is not None and old.uid == meta["uid"] else None)
+        if self._gate.open:
+            self._begin_watching(key)
         self._changed(key)
 
     def gone(self, body: Mapping[str, Any]) -> None:
@@ -145,11 +170,32 @@ class StoreBook:
         entry = self._entries.get(key := (meta["namespace"], meta["name"]))
         if entry is not None and entry.uid == meta["uid"]:
             del self._entries[key]
+            self._end_watching(key)
             self._retire(entry)
             self._changed(key)
 
+    def lead(self) -> None:
+        """The gate has opened: look at every store anew."""
+        for key, entry in self._entries.items():
+            entry.begin()
+            self._begin_watching(key)
+
+    async def stand_down(self) -> None:
+        """This process leads no more: look at nothing, write nothing, and have no file of an embedded store open."""
+        for key in tuple(self._watching):
+            self._end_watching(key)
+        left = [store for store in self._retired if store.distribution == "duckdb"]
+        for key, entry in self._entries.items():
+            if entry.embedded and entry.store is not None and entry.spec is not None:
+                left.append(entry.store)
+                entry.store = self._make(key[0], entry.spec, self._secrets_of(key[0]))
+        for store in left:
+            await store.close()
+
     async def close(self) -> None:
         """Close every store."""
+        for key in tuple(self._watching):
+            self._end_watching(key)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -175,8 +221,8 @@ class StoreBook:
         if old is not None and old.store is not store:
             self._retire(old)
         generation = meta.get("generation", 0)
-        slots = asyncio.Semaphore(spec.max_concurrent_runs if spec is not None else 1)
-        return Entry(meta["uid"], int(meta["resourceVersion"]), generation, spec, store, problem, slots)
+        version, shown = int(meta["resourceVersion"]), body.get("status") or {}
+        return Entry(meta["uid"], version, generation, spec, store, problem, shown)
 
     def _retire(self, entry: Entry) -> None:
         if entry.store is not None:
@@ -194,10 +240,17 @@ class StoreBook:
 
         return read
 
-    async def _watch(self, key: StoreKey, entry: Entry, body: Mapping[str, Any]) -> None:
+    def _begin_watching(self, key: StoreKey) -> None:
+        self._end_watching(key)
+        self._watching[key] = self._spawn(self._watch(key, self._entries[key]))
+
+    def _end_watching(self, key: StoreKey) -> None:
+        if (task := self._watching.pop(key, None)) is not None:
+            task.cancel()
+
+    async def _watch(self, key: StoreKey, entry: Entry) -> None:
         """Look at the store again and again, and write its status whenever it says anything else."""
-        shown: Mapping[str, Any] = body.get("status") or {}
-        while self._entries.get(key) is entry:
+        while self._gate.open and self._entries.get(key) is entry:
             found: Checkup | None = None
             if entry.store is not None:
                 found, problem = await _look(entry.store)
@@ -205,33 +258,34 @@ class StoreBook:
                 if before is not None and problem is None:
                     log.info("store can be used again", namespace=key[0], store=key[1])
                     self._changed(key)
-            shown = await self._write(key, entry, shown, found)
+            await self._write(key, entry, found)
             if (wait := self._next_look(entry)) is None:
                 return
             await asyncio.sleep(wait)
 
-    async def _write(
-        self, key: StoreKey, entry: Entry, shown: Mapping[str, Any], found: Checkup | None
-    ) -> Mapping[str, Any]:
+    async def _write(self, key: StoreKey, entry: Entry, found: Checkup | None) -> None:
         status = store_status(
-            shown,
+            entry.shown,
             generation=entry.generation,
             distribution=entry.store.distribution if entry.store is not None else None,
             found=found,
             problem=entry.problem,
             now=self._now(),
         )
-        if not (patch := difference(shown, status)):
-            return shown
+        if not (patch := difference(entry.shown, status)) or not self._gate.open:
+            return
         try:
-            await self._kube.patch(stores_path(*key, "status"), {"metadata": {"uid": entry.uid}, "status": patch})
+            answer = await self._kube.patch(
+                stores_path(*key, "status"), {"metadata": {"uid": entry.uid}, "status": patch}
+            )
         except NotFound:
-            return shown  # deleted; the watch will tell
+            pass  # deleted; the watch will tell
         except KubeError as e:
             level = log.info if e.transient else log.warning
             level("status of a store not written", namespace=key[0], store=key[1], error=str(e))
-            return shown
-        return status
+        else:
+            if (version := int(answer["metadata"]["resourceVersion"])) > entry.version:
+                entry.version, entry.shown = version, answer.get("status") or {}
 
     def _next_look(self, entry: Entry) -> float | None:
         """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
@@ -240,12 +294,13 @@ class StoreBook:
         if entry.problem is not None:
             return self._check_seconds / 3
         # What an embedded store finds stays so.
-        return self._check_seconds if entry.spec is not None and entry.spec.duckdb is None else None
+        return None if entry.embedded else self._check_seconds
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _look(store: Store) -> tuple[Checkup | None, StoreError | None]:

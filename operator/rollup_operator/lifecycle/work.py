@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.report import rfc3339
 from rollup_operator.lifecycle.states import RunFacts, RunKind, Trouble
 from rollup_operator.lifecycle.stores import StoreBook
@@ -74,6 +75,7 @@ class Worker:
     holder: str
     cluster: str
     now: Callable[[], datetime]
+    gate: Gate
     _tasks: set[asyncio.Task[Ended]] = field(default_factory=set)
 
     def begin(self, kind: RunKind, job: JobView, *, delete: bool, thorough: bool) -> Work:
@@ -103,6 +105,7 @@ class Worker:
             slots=self.books.slots(key),
             now=self.now,
             progress=progress,
+            may_go_on=lambda: self.gate.open,
         )
 
     def _config(self, job: JobView, spec: RollupJobSpec) -> JobConfig:
@@ -135,6 +138,8 @@ class Worker:
             if not delete and not thorough and not await self.books.was_held(key, config.key):
                 return Ended(settled=True, mended=True)
             store = await self.books.open(key)
+            if not self.gate.open:
+                return Ended(settled=False)
             claim = await store.settle(config, self.holder, delete_documents=delete)
         except (StoreNotFound, SecretGone) as e:
             if job.deleting:  # its namespace may be, and then neither comes back

@@ -1,0 +1,71 @@
+"""A Lease of coordination.k8s.io: read, watch, and write with compare-and-set."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rollup_operator.kube.client import Body, KubeClient, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease as the API server has it."""
+
+    holder: str
+    """Empty: nobody's."""
+    version: str
+    body: Body
+
+    @classmethod
+    def of(cls, body: Body) -> "Lease":
+        """Read an object."""
+        spec = body.get("spec") or {}
+        return cls(spec.get("holderIdentity") or "", body["metadata"]["resourceVersion"], body)
+
+
+class LeaseClient:
+    """One lease, which need not exist yet. Raises KubeErrors."""
+
+    def __init__(self, kube: KubeClient, namespace: str, name: str, now: Callable[[], datetime]) -> None:
+        self._kube, self._namespace, self._name, self._now = kube, namespace, name, now
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+    def __str__(self) -> str:
+        return f"{self._namespace}/{self._name}"
+
+    async def read(self) -> Lease | None:
+        """Return the lease; None: there is none."""
+        try:
+            return Lease.of(await self._kube.get(f"{self._collection}/{self._name}"))
+        except NotFound:
+            return None
+
+    async def write(self, seen: Lease | None, holder: str, *, lasts: float) -> Lease:
+        """Make `holder` the holder of the lease that was seen, or of a new one. Empty: release it.
+
+        `lasts` is for people who read it, in seconds. Raises Conflict or NotFound where it is no longer as seen.
+        """
+        spec: dict[str, Any] = dict(seen.body.get("spec") or {}) if seen is not None else {}
+        now = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        if seen is None or seen.holder != holder:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if holder else 0)
+        spec |= {"holderIdentity": holder, "leaseDurationSeconds": max(1, round(lasts)), "renewTime": now}
+        if seen is None:
+            whole = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": self._name, "namespace": self._namespace},
+                "spec": spec,
+            }
+            return Lease.of(await self._kube.post(self._collection, whole))
+        return Lease.of(await self._kube.put(f"{self._collection}/{self._name}", seen.body | {"spec": spec}))
+
+    async def watch(self) -> AsyncIterator[Lease | None]:
+        """Yield the lease as it is, if it exists, and each change of it; None: it was deleted. Ends now and then."""
+        # No version to begin after: the server shows what there is first.
+        async for kind, body in self._kube.watch(
+            self._collection, since="", fieldSelector=f"metadata.name={self._name}"
+        ):
+            yield None if kind == "DELETED" else Lease.of(body)

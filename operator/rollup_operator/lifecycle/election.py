@@ -1,0 +1,181 @@
+"""Carries out what `leadership` decides: reads, watches and writes the lease, opens and shuts the gate.
+
+Watches and writes one Lease. Tells when this process comes to lead, when it must halt, and when it leads no more.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from rollup_operator.kube.client import Conflict, KubeError, NotFound
+from rollup_operator.kube.lease import Lease, LeaseClient
+from rollup_operator.lifecycle.leadership import Candidacy, Do, Gate, Role, Step, Terms
+
+log = structlog.get_logger(__name__)
+
+RELEASE_SECONDS = 2.0
+"""How long giving the lease back may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followers:
+    """Who is told. Called in the event loop, with the gate set already; must not block."""
+
+    lead: Callable[[], None]
+    """This process leads now."""
+    look_again: Callable[[], None]
+    """The gate's `draining` has changed."""
+    stand_down: Callable[[], None]
+    """This process leads no more; it may lead again later."""
+
+
+class Election:
+    """This process's candidacy. `run` is its task, until `release`."""
+
+    def __init__(
+        self, lease: LeaseClient, identity: str, gate: Gate, followers: Followers, terms: Terms | None = None
+    ) -> None:
+        self._lease, self._identity, self._gate, self._followers = lease, identity, gate, followers
+        self._terms = terms or Terms()
+        self._candidacy = Candidacy(identity, self._terms)
+        self._seen: Lease | None = None
+        self._news = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self._led: int | None = None  # the term that the followers know of
+        self._role = Role.STANDBY
+        self._problem = ""
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Stand for election from now on."""
+        self._running = asyncio.create_task(self._run())
+
+    async def release(self) -> None:
+        """Stand for election no more; give the lease back where this process holds it, so that it is taken at once."""
+        await _ended(self._running)
+        await _ended(self._writing)
+        self._gate.shut()
+        if self._candidacy.decide(_now()).role is Role.STANDBY:
+            return
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                try:
+                    await self._lease.write(self._seen, "", lasts=1)
+                except (Conflict, NotFound):
+                    # A renewal whose answer never came may have changed it.
+                    newest = await self._lease.read()
+                    if newest is not None and newest.holder == self._identity:
+                        await self._lease.write(newest, "", lasts=1)
+        except (KubeError, TimeoutError) as e:
+            log.warning("lease not released: it ends by itself", lease=str(self._lease), error=_text(e))
+        else:
+            log.info("lease released", lease=str(self._lease))
+
+    async def _run(self) -> None:
+        watching = asyncio.create_task(self._watch())
+        try:
+            while True:
+                self._news.clear()
+                step = self._candidacy.decide(_now())
+                self._follow(step)
+                if step.do is not Do.NOTHING and self._writing is None:
+                    self._writing = asyncio.create_task(self._write())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if step.wait == float("inf") else max(step.wait, 0.0)):
+                        await self._news.wait()
+        finally:
+            await _ended(watching)
+
+    # Being the leader, or not
+
+    def _follow(self, step: Step) -> None:
+        if self._led is not None and (step.role is Role.STANDBY or step.term != self._led):
+            self._lose("the lease could not be renewed in time, or was taken")
+        if step.role is Role.STANDBY:
+            return
+        begun = self._candidacy.renewed
+        self._gate.lead(begin_until=begun + self._terms.halt, act_until=begun + self._terms.abandon)
+        if self._led is None:
+            self._led, self._role = step.term, Role.LEADING
+            log.info("leading", lease=str(self._lease), identity=self._identity)
+            self._followers.lead()
+        if step.role is not self._role:
+            self._role = step.role
+            if step.role is Role.HALTING:
+                log.warning("halting: the lease is not renewed", lease=str(self._lease), problem=self._problem)
+            self._followers.look_again()
+
+    def _lose(self, why: str) -> None:
+        self._gate.shut()
+        if self._led is None:
+            return
+        self._led, self._role = None, Role.STANDBY
+        log.info("standing by", lease=str(self._lease), why=why, holder=self._candidacy.holder)
+        self._followers.stand_down()
+
+    # The lease
+
+    async def _write(self) -> None:
+        """Take or renew it. Another's record is looked at anew, and that decides what comes next."""
+        began = _now()
+        try:
+            async with asyncio.timeout(self._terms.renew):
+                try:
+                    lease = await self._lease.write(self._seen, self._identity, lasts=self._terms.lasts)
+                except (Conflict, NotFound):
+                    self._saw(await self._lease.read())
+                    return
+            self._seen = lease
+            self._candidacy.wrote(lease.version, began=began, now=_now())
+            self._trouble("")
+        except (KubeError, TimeoutError) as e:
+            self._candidacy.failed(_now())
+            self._trouble(_text(e))
+        finally:
+            self._writing = None
+            self._news.set()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                if self._seen is None:
+                    self._saw(await self._lease.read())
+                async for lease in self._lease.watch():
+                    self._saw(lease)
+                self._trouble("")
+            except KubeError as e:
+                self._trouble(_text(e))
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # jitter
+
+    def _saw(self, lease: Lease | None) -> None:
+        if lease is not None and self._seen is not None and int(lease.version) < int(self._seen.version):
+            return  # the answer of a write was quicker
+        self._seen = lease
+        holder, version = (None, None) if lease is None else (lease.holder, lease.version)
+        self._candidacy.saw(holder, version, _now())
+        self._news.set()
+
+    def _trouble(self, problem: str) -> None:
+        """Say what is wrong, once."""
+        if problem and problem != self._problem:
+            log.warning("the lease cannot be used", lease=str(self._lease), problem=problem)
+        self._problem = problem
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _text(error: Exception) -> str:
+    return str(error) or "no answer in time"
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

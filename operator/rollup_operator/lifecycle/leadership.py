@@ -1,0 +1,167 @@
+"""Which replica acts: what one process may conclude from the lease and its own clock. No asyncio, no I/O.
+
+A holder believes in its lease for less time than a candidate waits: it halts its runs, and then abandons what is left,
+counted from the start of its last successful renewal, while a candidate counts from when it saw the record change. No
+time that is written in the record is ever read, so clocks need not agree.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Times of a lease, in seconds."""
+
+    lasts: float = 10.0
+    """A candidate takes a lease whose record has not changed for so long."""
+    renew: float = 2.0
+    """The holder renews so long after the start of its last successful renewal; one try takes no longer, either."""
+    halt: float = 5.0
+    """So long after it the holder halts its runs and begins nothing."""
+    abandon: float = 8.0
+    """So long after it the holder acts no more, whatever is left."""
+    retry: float = 0.3
+    """From a failed try to the next."""
+
+
+class Gate:
+    """Asked before each effect whether this process may have it. Closes by the clock alone, whatever hangs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin shut."""
+        self._clock = clock
+        self._begin_until = self._act_until = -math.inf
+        self._ending = self._closed = False
+
+    @property
+    def open(self) -> bool:
+        """Whether this process leads: writes, and goes on with what it has begun."""
+        return not self._closed and self._clock() < self._act_until
+
+    @property
+    def draining(self) -> bool:
+        """Whether runs are to end and nothing is to begin: the process ends, or its lease is not renewed in time."""
+        return self._ending or self._clock() >= self._begin_until
+
+    def lead(self, *, begin_until: float = math.inf, act_until: float = math.inf) -> None:
+        """Open until these times of the clock; for good, where there is no other replica."""
+        self._begin_until, self._act_until = begin_until, act_until
+
+    def end(self) -> None:
+        """Drain from now on: the process ends."""
+        self._ending = True
+
+    def shut(self) -> None:
+        """This process leads no more, for now."""
+        self._begin_until = self._act_until = -math.inf
+
+    def close(self) -> None:
+        """Shut for good: the process has drained."""
+        self._closed = True
+
+
+class Role(Enum):
+    """What this process is."""
+
+    STANDBY = auto()
+    LEADING = auto()
+    HALTING = auto()
+    """Leads still, but the renewals fail: runs end, in case that they go on failing."""
+
+
+class Do(Enum):
+    """What is to be written."""
+
+    NOTHING = auto()
+    TAKE = auto()
+    RENEW = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows from what is known."""
+
+    role: Role
+    term: int
+    """Counts the times that this process came to lead: another number is another leadership."""
+    do: Do
+    wait: float
+    """Seconds until time alone changes the step."""
+
+
+class Candidacy:
+    """One process and one lease. Every time is the process's own monotonic clock, given by the caller."""
+
+    def __init__(self, identity: str, terms: Terms) -> None:
+        """`identity`: what the record says while this process holds the lease; no other process ever has it."""
+        self._me, self._terms = identity, terms
+        self._looked = False
+        self._holder: str | None = None
+        self._version: str | None = None
+        self._changed_at = -math.inf
+        self._try_at = -math.inf
+        self._renewed: float | None = None
+        self._term = 0
+
+    @property
+    def renewed(self) -> float:
+        """When the last successful renewal began; long ago where this process does not lead."""
+        return -math.inf if self._renewed is None else self._renewed
+
+    @property
+    def holder(self) -> str | None:
+        """Who holds the lease as far as is known; None: nobody."""
+        return self._holder or None
+
+    def saw(self, holder: str | None, version: str | None, now: float) -> None:
+        """Take in the record: its holder (empty: released) and version; None: there is no lease."""
+        self._expire(now)
+        if not self._looked or version != self._version:
+            self._changed_at = now
+        self._looked, self._holder, self._version = True, holder, version
+        if holder != self._me:
+            self._renewed = None  # somebody took it, or took it away
+
+    def wrote(self, version: str, *, began: float, now: float) -> None:
+        """Take in that this process's own write, begun then, made it the holder."""
+        self.saw(self._me, version, now)
+        if self._renewed is None:
+            self._term += 1
+        self._renewed = began
+        self._expire(now)
+
+    def failed(self, now: float) -> None:
+        """Take in that a write failed, or may have."""
+        self._try_at = now + self._terms.retry
+
+    def decide(self, now: float) -> Step:
+        """Return what to be and what to do now."""
+        self._expire(now)
+        terms = self._terms
+        if self._renewed is None:
+            due = self._may_take_at()
+            do, at = Do.TAKE, max(due, self._try_at)
+            role, change = Role.STANDBY, math.inf
+        else:
+            do, at = Do.RENEW, max(self._renewed + terms.renew, self._try_at)
+            late = now >= self._renewed + terms.halt
+            role = Role.HALTING if late else Role.LEADING
+            change = self._renewed + (terms.abandon if late else terms.halt)
+        wait = min(at if now < at else math.inf, change) - now
+        return Step(role, self._term, do if now >= at else Do.NOTHING, wait)
+
+    def _may_take_at(self) -> float:
+        if not self._looked:
+            return math.inf
+        if not self._holder or self._holder == self._me:  # ours: an answer was lost, or the leadership was given up
+            return -math.inf
+        return self._changed_at + self._terms.lasts
+
+    def _expire(self, now: float) -> None:
+        """What was too late once stays so, even if a renewal turns out to have succeeded."""
+        if self._renewed is not None and now >= self._renewed + self._terms.abandon:
+            self._renewed = None
