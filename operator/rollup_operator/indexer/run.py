@@ -185,7 +185,9 @@ class Run:
         """Release and close, whatever happened. Returns whether nothing of ours is left; None: no claim."""
         released = None
         try:
-            if claim is not None:
+            if claim is not None and not self.may_go_on():
+                released = False  # whoever may now will take it over
+            elif claim is not None:
                 self.progress.doing, released = "releasing the claim", False
                 await session.release(claim)
                 released = True

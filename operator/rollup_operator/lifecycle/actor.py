@@ -113,8 +113,7 @@ class Actor:
 
     def look_again(self) -> None:
         """Have a turn soon, and halt at once if it will come to that: a write that hangs must not hold a stop."""
-        running = self._run is not None and self._env.gate.open
-        if running and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
+        if self._run is not None and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
             self._halt()
         self.wake()
 
@@ -243,7 +242,8 @@ class Actor:
 
     def _start(self, kind: RunKind) -> None:
         delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
-        self._run = self._env.worker.begin(kind, self.view, delete=delete, thorough=self._ran)
+        thorough = self._ran or self.view.status.state in (State.INDEXING, State.STOPPING)  # its end is not published
+        self._run = self._env.worker.begin(kind, self.view, delete=delete, thorough=thorough)
         self._ran = self._ran or kind is RunKind.INDEX
         self._run.task.add_done_callback(partial(self._ended, self._settled))
         self._settled = False
