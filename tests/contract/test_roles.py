@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from support.api import Api
-from support.callers import MANAGER, OPERATOR, RBAC, REVIEWS, VIEWER, Account, install_roles
+from support.callers import MANAGER, OPERATOR, RBAC, REVIEWS, SECRETS, VIEWER, Account, install_roles
 
 GROUPS = {
     "rollupjobs": "rollup-operator.dev",
@@ -42,9 +42,9 @@ MAY = {
         "rollupjobs/status": "patch",
         "rollupstores": "get list watch",
         "rollupstores/status": "patch",
-        "secrets": "get",
         "events": "create",
     },
+    SECRETS: {"secrets": "get"},
     REVIEWS: {"tokenreviews": "create", "subjectaccessreviews": "create"},
 }
 
@@ -98,4 +98,4 @@ def test_the_roles_are_part_of_those_that_everybody_knows() -> None:
             found[role["metadata"]["name"]] = {
                 k.rpartition("/aggregate-to-")[2] for k, v in labels.items() if v == "true"
             }
-    assert found == {MANAGER: {"edit", "admin"}, VIEWER: {"view"}, OPERATOR: set(), REVIEWS: set()}
+    assert found == {MANAGER: {"edit", "admin"}, VIEWER: {"view"}, OPERATOR: set(), SECRETS: set(), REVIEWS: set()}

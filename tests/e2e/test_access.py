@@ -10,7 +10,7 @@ import pytest
 from local_control_plane import ControlPlane
 from support.api import Api
 from support.bodies import store
-from support.callers import MANAGER, OPERATOR, REVIEWS, VIEWER, Account, install_roles
+from support.callers import MANAGER, OPERATOR, REVIEWS, SECRETS, VIEWER, Account, install_roles
 from support.data import small_groups, trips_job, write_trips
 from support.operator import Answer, Operator
 from support.proxy import FaultyProxy
@@ -36,7 +36,9 @@ def _shared(
     folder = tmp_path_factory.mktemp("operator")
     with Api(control_plane, "kube-system") as admin:
         install_roles(admin)
-        account = Account(admin, "operator").bind(OPERATOR, everywhere=True).bind(REVIEWS, everywhere=True)
+        account = Account(admin, "operator")
+        for role in (OPERATOR, SECRETS, REVIEWS):
+            account.bind(role, everywhere=True)
     config = json.loads(proxy.kubeconfig.read_text())
     config["users"] = [{"name": "operator", "user": {"token": account.token}}]
     config["contexts"] = [{"name": "operator", "context": {"cluster": "local", "user": "operator"}}]

@@ -11,7 +11,8 @@ import yaml
 from support.api import Api, Body
 
 RBAC = Path(__file__).resolve().parents[2] / "deploy" / "rbac"
-MANAGER, VIEWER, OPERATOR, REVIEWS = "rollup-manager", "rollup-viewer", "rollup-operator", "rollup-operator-reviews"
+MANAGER, VIEWER = "rollup-manager", "rollup-viewer"
+OPERATOR, SECRETS, REVIEWS = "rollup-operator", "rollup-operator-secrets", "rollup-operator-reviews"
 _RBAC = "rbac.authorization.k8s.io/v1"
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _numbers = itertools.count(1)

@@ -1,4 +1,4 @@
-"""Finds or builds the binaries: etcd, kube-apiserver and, when asked for, kubectl.
+"""Finds or builds the binaries: etcd, kube-apiserver and, when asked for, kubectl, helm and kustomize.
 
 They come from the folder that KUBEBUILDER_ASSETS names, else from the cache, else from Go modules whose every byte
 go.sum verifies. A build needs Go alone: no C compiler, no shell tools.
@@ -44,6 +44,8 @@ COMPONENTS: Mapping[str, Component] = {
     "etcd": Component("etcd", ".", "about 1 minute"),
     "kube-apiserver": Component("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "4 to 8 minutes on 2 cores"),
     "kubectl": Component("kubernetes", "k8s.io/kubernetes/cmd/kubectl", "1 to 3 minutes on 2 cores"),
+    "helm": Component("manifests", "helm.sh/helm/v3/cmd/helm", "1 to 2 minutes on 2 cores"),
+    "kustomize": Component("manifests", "sigs.k8s.io/kustomize/kustomize/v5", "half a minute on 2 cores"),
 }
 
 
