@@ -16,7 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from rollup_operator.kube.client import Body, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.lease import LeaseClient
+from rollup_operator.kube.missing import Missing
 from rollup_operator.kube.paths import jobs_path, stores_path
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.election import Election, Followers
@@ -119,11 +120,12 @@ class Operator:
 
     def _make(self) -> None:
         s = self.settings
-        self.kube = KubeClient(self.connection)
+        self._missing = Missing()
+        self.kube = KubeClient(self.connection, forbidden=self._missing.tell)
         # Clients of their own: a storm of questions must not hold up what the jobs' actors have to write, and neither
         # the renewal of the lease.
-        asking = KubeClient(self.connection, connections=authz.CONNECTIONS)
-        electing = KubeClient(self.connection, connections=4)
+        asking = KubeClient(self.connection, connections=authz.CONNECTIONS, forbidden=self._missing.tell)
+        electing = KubeClient(self.connection, connections=4, forbidden=self._missing.tell)
         self._clients = self.kube, asking, electing
         self.gate = Gate()
         self._watches = Watches(s.namespaces)
@@ -211,8 +213,9 @@ class Operator:
     # kopf's hooks
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
+        connection = replace(self.connection, middlewares=(self._missing.wait, *self.connection.middlewares))
         return kopf.AiohttpSession(
-            aiohttp_session=self.connection.session(connections=8, traces=[self._watches.tracing()]),
+            aiohttp_session=connection.session(connections=8, traces=[self._watches.tracing()]),
             server=self.connection.server,
             default_namespace=self.connection.namespace,
         )

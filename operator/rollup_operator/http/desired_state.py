@@ -138,8 +138,6 @@ class DesiredStates:
         except NotFound:
             return None
         except (KubeError, TimeoutError) as e:
-            if isinstance(e, KubeError) and e.status == 403:
-                return None  # a namespace that is not ours to look into holds no job of ours
             raise _silent(e) from e
 
     async def _in_turn(self, job: JobView, state: DesiredState, before: asyncio.Task[JobView] | None) -> JobView:
@@ -195,6 +193,6 @@ class DesiredStates:
 
 
 def _silent(error: Exception) -> ApiError:
-    return errors.unavailable(
-        f"The API server does not answer; nothing was changed: {str(error) or 'no answer in time'}"
-    )
+    refused = isinstance(error, KubeError) and error.status == 403
+    what = "The API server does not let the operator look" if refused else "The API server does not answer"
+    return errors.unavailable(f"{what}; nothing was changed: {str(error) or 'no answer in time'}")

@@ -37,7 +37,9 @@ class Sources:
                 text = f"No RollupStore named [{name}] is in namespace [{namespace}]: create it, then the job"
                 raise errors.illegal_argument(text) from e
             except (KubeError, TimeoutError) as silent:
-                raise errors.unavailable(f"{e}; nothing was changed") from silent
+                why = str(silent) or "no answer in time"
+                text = f"RollupStore [{name}] is not known here, and whether there is one cannot be asked"
+                raise errors.unavailable(f"{text}; nothing was changed: {why}") from silent
             why = f"RollupStore [{name}] was created just now and is not known here yet; nothing was changed"
             raise errors.unavailable(why) from e
         except StoreUnavailable as e:

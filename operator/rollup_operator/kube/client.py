@@ -3,7 +3,7 @@
 It retries nothing: whoever asks knows better whether asking again helps, and a newer body must be able to interrupt.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -71,10 +71,18 @@ def may_stand(error: KubeError | TimeoutError) -> bool:
 
 
 class KubeClient:
-    """Use as an async context manager, within one event loop."""
+    """Use as an async context manager, within one event loop. `forbidden` is told the message of each answer 403."""
 
-    def __init__(self, connection: Connection, *, connections: int = 32, timeout: float = 15.0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        connections: int = 32,
+        timeout: float = 15.0,
+        forbidden: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._session = connection.session(connections=connections)
+        self._forbidden = forbidden
         # No total: aiohttp counts the wait for a free connection in it, and a storm of writes queues for long.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=timeout)
 
@@ -151,7 +159,7 @@ class KubeClient:
                 path.lstrip("/"), params=params, timeout=timeout, read_bufsize=LONGEST_LINE
             ) as answer:
                 if answer.status >= 300:
-                    raise _error(answer.status, await answer.read())
+                    raise self._error(answer.status, await answer.read())
                 async for line in answer.content:
                     event = orjson.loads(line)
                     body: Body = event["object"]
@@ -190,15 +198,17 @@ class KubeClient:
         if answer.status < 300:
             result: Body = orjson.loads(text)
             return result
-        raise _error(answer.status, text)
+        raise self._error(answer.status, text)
 
-
-def _error(status: int, text: bytes) -> KubeError:
-    try:
-        told = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        told = None
-    return _refusal(status, told if isinstance(told, dict) else {"message": text[:300].decode(errors="replace")})
+    def _error(self, status: int, text: bytes) -> KubeError:
+        try:
+            told = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            told = None
+        error = _refusal(status, told if isinstance(told, dict) else {"message": text[:300].decode(errors="replace")})
+        if status == 403:
+            self._forbidden(error.message)
+        return error
 
 
 def _refusal(status: int, told: Body) -> KubeError:

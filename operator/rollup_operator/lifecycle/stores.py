@@ -258,12 +258,14 @@ class StoreBook:
                 if before is not None and problem is None:
                     log.info("store can be used again", namespace=key[0], store=key[1])
                     self._changed(key)
-            await self._write(key, entry, found)
-            if (wait := self._next_look(entry)) is None:
+            stands = await self._write(key, entry, found)
+            wait = self._next_look(entry) if stands else self._check_seconds / 3
+            if wait is None:
                 return
             await asyncio.sleep(wait)
 
-    async def _write(self, key: StoreKey, entry: Entry, found: Checkup | None) -> None:
+    async def _write(self, key: StoreKey, entry: Entry, found: Checkup | None) -> bool:
+        """Return whether the status says it now, or nobody needs it any more."""
         status = store_status(
             entry.shown,
             generation=entry.generation,
@@ -273,7 +275,7 @@ class StoreBook:
             now=self._now(),
         )
         if not (patch := difference(entry.shown, status)) or not self._gate.open:
-            return
+            return True
         try:
             answer = await self._kube.patch(
                 stores_path(*key, "status"), {"metadata": {"uid": entry.uid}, "status": patch}
@@ -283,9 +285,11 @@ class StoreBook:
         except KubeError as e:
             level = log.info if e.transient else log.warning
             level("status of a store not written", namespace=key[0], store=key[1], error=str(e))
+            return False
         else:
             if (version := int(answer["metadata"]["resourceVersion"])) > entry.version:
                 entry.version, entry.shown = version, answer.get("status") or {}
+        return True
 
     def _next_look(self, entry: Entry) -> float | None:
         """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
