@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ import structlog
 from rollup_operator import handlers
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.authorization import KubernetesAccess
+from rollup_operator.http.server import CannotListen
 from rollup_operator.http.tls import Certificate, CertificateError
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import Reviews
@@ -43,6 +44,7 @@ from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.stores import ReadSecret, StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.observability.watch import Watch
 from rollup_operator.settings import Settings
 from rollup_operator.stores.base import Owner, Store
 from rollup_operator.stores.duckdb import DuckDBStore
@@ -120,17 +122,22 @@ class Operator:
 
     def _make(self) -> None:
         s = self.settings
+        self.gate = Gate()
+        self.watch = Watch(
+            s.cluster, leading=lambda: self.gate.open, limit=s.metrics_jobs, tracing_endpoint=s.tracing_endpoint
+        )
+        metrics = self.watch.metrics
         self._missing = Missing()
-        self.kube = KubeClient(self.connection, forbidden=self._missing.tell)
+        self.kube = self._client()
         # Clients of their own: a storm of questions must not hold up what the jobs' actors have to write, and neither
         # the renewal of the lease.
-        asking = KubeClient(self.connection, connections=authz.CONNECTIONS, forbidden=self._missing.tell)
-        electing = KubeClient(self.connection, connections=4, forbidden=self._missing.tell)
+        asking, electing = self._client(authz.CONNECTIONS), self._client(4)
         self._clients = self.kube, asking, electing
-        self.gate = Gate()
         self._watches = Watches(s.namespaces)
         instance = f"{socket.gethostname()}-{os.getpid()}"
-        self.events = EventRecorder(self.kube, component="rollup-operator", instance=instance, now=_now)
+        self.events = EventRecorder(
+            self.kube, component="rollup-operator", instance=instance, now=_now, observe=metrics.event
+        )
         self.books = StoreBook(
             kube=self.kube,
             make=self._store,
@@ -150,6 +157,7 @@ class Operator:
             watches=self._watches,
             now=_now,
             namespaces=s.namespaces,
+            observer=self.watch,
         )
         self._election = self._candidacy(electing, identity) if s.leader_election else None
         reviews = Reviews(
@@ -157,6 +165,7 @@ class Operator:
             audiences=s.token_audiences,
             allowed_seconds=s.allowed_cache_seconds,
             denied_seconds=s.denied_cache_seconds,
+            observe=metrics.reviewed,
         )
         self.endpoint = Endpoint(
             jobs=self.registry,
@@ -166,10 +175,17 @@ class Operator:
             settings=s,
             events=self.events,
             certificate=self._certificate,
+            watcher=self.watch,
+            scrape=self.watch.scrape,
         )
+        self.watch.show(self.registry, self.books, worker, self.endpoint, self._certificate)
         self._chores: list[asyncio.Task[None]] = []
         self._standing_down: asyncio.Task[None] | None = None
         self._cannot_begin: str | None = None
+
+    def _client(self, connections: int = 32) -> KubeClient:
+        tell, observe = self._missing.tell, self.watch.metrics.api_request
+        return KubeClient(self.connection, connections=connections, forbidden=tell, observe=observe)
 
     def _candidacy(self, client: KubeClient, identity: str) -> Election:
         s = self.settings
@@ -221,10 +237,11 @@ class Operator:
         )
 
     async def _begin(self, **_: Any) -> None:
-        """List stores, then jobs, then lead or stand for election, and serve; kopf watches next.
+        """Answer probes, list stores, then jobs, then lead or stand for election, and serve; kopf watches next.
 
         So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet.
         """
+        await self._listen(self.endpoint.start_monitor)
         for namespace in self.settings.namespaces or (None,):
             await self._list(stores_path(namespace), "RollupStore", self.books.observe)
         for namespace in self.settings.namespaces or (None,):
@@ -235,16 +252,19 @@ class Operator:
             self._lead()
         else:
             self._election.start()
-        try:
-            await self.endpoint.start()
-        except OSError as e:
-            where = f"{self.settings.http_host}:{self.settings.http_port}"
-            self._cannot_begin = f"cannot serve on {where}: {e.strerror}; choose another http_port"
-            raise kopf.PermanentError(self._cannot_begin) from e
-        for chore in (self.registry.keep_sweeping(self.settings.sweep_seconds), self.events.run(), _keep_freezing()):
+        await self._listen(self.endpoint.start)
+        sweeping = self.registry.keep_sweeping(self.settings.sweep_seconds)
+        for chore in (sweeping, self.events.run(), self.watch.metrics.beat(), _keep_freezing()):
             self._chores.append(asyncio.create_task(chore))
         log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
         self.announce(self.endpoint.url)
+
+    async def _listen(self, start: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await start()
+        except CannotListen as e:
+            self._cannot_begin = str(e)
+            raise kopf.PermanentError(self._cannot_begin) from e
 
     async def _list(self, path: str, kind: str, observe: Callable[[Body], None]) -> None:
         """Take in all objects of a resource, however long it takes until the API server has it."""
@@ -269,6 +289,7 @@ class Operator:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self.books.close()
+        await self.watch.close()
         gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr
         log.info("ended")
 

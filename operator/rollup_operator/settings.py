@@ -4,15 +4,16 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 
 from rollup_operator.model.base import GITOPS_MANAGERS
 from rollup_operator.stores.opensearch.hosts import HostRules
 
-_CHOICES = frozenset({"http_port", "compat_version", "stop_timeout_status"})
+_CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeout_status"})
 """Numbers that have checks of their own."""
 
-_MAY_BE_ZERO = frozenset({"allowed_cache_seconds", "denied_cache_seconds", "grace_seconds"})
+_MAY_BE_ZERO = frozenset({"allowed_cache_seconds", "denied_cache_seconds", "grace_seconds", "metrics_jobs"})
 
 
 class SettingsError(ValueError):
@@ -68,6 +69,14 @@ class Settings:
     call that is answered 429, so that a wait lasts up to four times its timeout."""
     gitops_managers: tuple[str, ...] = GITOPS_MANAGERS
     """Field managers that set a job's desiredState back to what Git says. Who changes it by the API is warned."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the second listener, for metrics and probes: without TLS and without tokens."""
+    metrics_port: int = 0
+    """Its port; 0: there is none."""
+    metrics_jobs: int = 1_000
+    """How many jobs, and how many stores, have series of their own; the totals count all."""
+    tracing_endpoint: str = ""
+    """URL of an OTLP collector to send traces to, over HTTP: http://collector:4318/v1/traces. Empty: none."""
     cluster: str = "local"
     """Name of this cluster in claims: another name is another owner."""
     leader_election: bool = False
@@ -132,6 +141,22 @@ class Settings:
             raise SettingsError("lease_name is empty: name a Lease, such as rollup-operator")
         if not 0 <= self.http_port <= 65_535:
             raise SettingsError(f"http_port is {self.http_port}: use 0 to 65535")
+        for name in ("http_port", "metrics_port"):
+            if not 0 <= (port := getattr(self, name)) <= 65_535:
+                raise SettingsError(f"{name} is {port}: use 0 to 65535")
+        if self.metrics_port and self.metrics_port == self.http_port:
+            raise SettingsError(
+                f"metrics_port is {self.metrics_port}, as http_port is: metrics need a port of their own"
+            )
+        if self.tracing_endpoint and not self.tracing_endpoint.startswith(("http://", "https://")):
+            raise SettingsError(
+                f"tracing_endpoint is {self.tracing_endpoint!r}: it takes a URL such as http://collector:4318/v1/traces"
+            )
+        if self.tracing_endpoint and not _is_installed("opentelemetry.exporter.otlp.proto.http"):
+            raise SettingsError(
+                "tracing_endpoint is set and OpenTelemetry is not installed: install rollup-operator[tracing], or "
+                "leave tracing_endpoint empty"
+            )
         try:
             HostRules.read(self.store_hosts)
         except ValueError as e:
@@ -168,6 +193,13 @@ def _read(name: str, default: object, text: str) -> object:
     except ValueError:
         raise SettingsError(f"{name} is {text!r}: it takes a number such as {default}") from None
     return text
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

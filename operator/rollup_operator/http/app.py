@@ -23,13 +23,14 @@ from rollup_operator.http.data import Readable, RolledUp
 from rollup_operator.http.delete import Deletions
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
-from rollup_operator.http.health import Pulse, liveness, readiness
+from rollup_operator.http.health import Pulse, add_probes, liveness, readiness
 from rollup_operator.http.limits import WaitingRoom
 from rollup_operator.http.media_types import header
+from rollup_operator.http.metrics import Scrape, metrics_app
 from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.parameters import Parameters
-from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, Stores
+from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, NoWatcher, Stores, Watcher
 from rollup_operator.http.presentation import present
 from rollup_operator.http.preview import Previews, proposal
 from rollup_operator.http.repeats import Repeats
@@ -41,6 +42,7 @@ from rollup_operator.http.usage import usage
 from rollup_operator.http.version import version_information
 from rollup_operator.http.versions import DIALECTS
 from rollup_operator.http.waiters import Waiters
+from rollup_operator.http.watched import watched
 from rollup_operator.http.wire import wire
 from rollup_operator.settings import Settings
 
@@ -54,7 +56,10 @@ DEFAULT_TIMEOUT = "30s"
 
 
 class Endpoint:
-    """The HTTP server of this process. Life: `start`, then `drain`, then `close`. `events` is where to post Events."""
+    """The HTTP server of this process. Life: `start_monitor`, `start`, `drain`, `close`.
+
+    `events` is where to post Events; `scrape` makes what the second listener shows, where settings.metrics_port is set.
+    """
 
     def __init__(
         self,
@@ -66,8 +71,11 @@ class Endpoint:
         settings: Settings,
         events: Events | None = None,
         certificate: Certificate | None = None,
+        watcher: Watcher | None = None,
+        scrape: Scrape | None = None,
     ) -> None:
         self._settings = settings
+        watcher = watcher or NoWatcher()
         self._dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
         self._access = access
@@ -75,9 +83,9 @@ class Endpoint:
         self._waiters = Waiters(jobs)
         self._pulse = Pulse()
         notices = Notices(jobs, events or NoEvents())
-        asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers)
+        asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers, watcher=watcher)
         manner = Manner(self._dialect, settings.stop_timeout_status)
-        self._stops = Stops(asks, self._states, self._waiters, notices, manner)
+        self._stops = Stops(asks, self._states, self._waiters, notices, manner, watcher)
         self._starts = Starts(asks, self._states, self._dialect)
         self._creations = Creations(jobs, client, stores)
         self._previews = Previews(client, stores, _now)
@@ -94,6 +102,7 @@ class Endpoint:
             middlewares=[
                 noted,
                 wire,
+                watched(watcher, deeds),
                 audit(deeds, settings.default_namespace),
                 envelope,
                 admission,
@@ -103,12 +112,22 @@ class Endpoint:
             client_max_size=settings.http_body_bytes,
         )
         self._add_routes(self.app.router)
-        self._server = Server(self.app, settings, certificate)
+        beside = metrics_app(scrape, self.liveness, self.readiness) if scrape is not None else None
+        self._server = Server(self.app, settings, certificate, beside)
+
+    @property
+    def waiting(self) -> int:
+        """How many clients wait for a stop."""
+        return len(self._waiters)
+
+    async def start_monitor(self) -> None:
+        """Listen for scrapes and probes, where there is a port for them. Raises CannotListen."""
+        self._pulse.start()
+        await self._server.start_beside()
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the address is taken."""
+        """Listen for calls. Raises CannotListen."""
         await self._server.start()
-        self._pulse.start()
 
     @property
     def port(self) -> int:
@@ -143,8 +162,7 @@ class Endpoint:
         await self._states.settle()
 
     def _add_routes(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/healthz", self._healthz)
-        router.add_get("/readyz", self._readyz)
+        add_probes(router, self.liveness, self.readiness)
         for space in ("", "/namespaces/{namespace}"):
             router.add_get(f"{space}/", self._version)
             if space:
@@ -261,12 +279,6 @@ class Endpoint:
         form = await self._plain(request)
         return answers.answer(version_information(self._settings.cluster, self._dialect), form)
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return _probed(self.liveness())
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        return _probed(self.readiness())
-
     async def _plain(self, request: web.Request, *, body: bool = False) -> Form:
         """Read a call that has no parameters of its own."""
         parameters = Parameters(request, self._dialect)
@@ -291,11 +303,6 @@ class Endpoint:
     def _permit(self, request: web.Request, deed: Deed) -> Permit:
         permit = request[PERMIT] = Permit(self._access, request[CALLER], deed, self._addressed(request)[0])
         return permit
-
-
-def _probed(found: tuple[bool, dict[str, Any]]) -> web.Response:
-    good, told = found
-    return answers.answer(told, Form(), status=200 if good else 503)
 
 
 def _now() -> datetime:

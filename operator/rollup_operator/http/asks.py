@@ -14,6 +14,7 @@ from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import LOOKS, DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.notices import Notices
+from rollup_operator.http.ports import NoWatcher, Watcher
 from rollup_operator.http.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
 from rollup_operator.kube.client import Conflict, KubeError
 from rollup_operator.model.job import DesiredState
@@ -29,7 +30,16 @@ Deal = Callable[[JobView], Awaitable[None]]
 class Asks:
     """Asks for a state of one job, or of all jobs of a namespace. `managers` are the GitOps field managers."""
 
-    def __init__(self, states: DesiredStates, notices: Notices, repeats: Repeats, *, managers: Collection[str]) -> None:
+    def __init__(
+        self,
+        states: DesiredStates,
+        notices: Notices,
+        repeats: Repeats,
+        *,
+        managers: Collection[str],
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._watcher = watcher or NoWatcher()
         self._states, self._notices, self._repeats = states, notices, repeats
         self._managers = frozenset(managers)
 
@@ -89,7 +99,9 @@ class Asks:
 
     async def write(self, job: JobView, state: DesiredState, call: Call) -> JobView:
         """Write the state; durable once this returns. Raises Conflict too. Warns where GitOps may set it back."""
-        answer = await self._states.write(job, state)
+        with self._watcher.step("apply spec.desiredState"):
+            answer = await self._states.write(job, state)
+        self._watcher.asked(answer)
         owner = ", ".join(name for name in job.owners if name in self._managers)
         if owner and job.desired is not state:
             call.owned.setdefault(owner, []).append(job.job_id)

@@ -2,8 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
+from aiohttp import web
+
+from rollup_operator.http import answers
+from rollup_operator.http.answers import Form
 from rollup_operator.http.ports import Jobs
 from rollup_operator.http.waiters import Waiters
 
@@ -12,6 +17,24 @@ BEAT = 1.0
 
 BLOCKED = 10.0
 """Seconds without a beat after which the event loop counts as blocked."""
+
+
+Found = tuple[bool, dict[str, Any]]
+"""Whether all is well, and what to tell."""
+
+
+def add_probes(router: web.UrlDispatcher, live: Callable[[], Found], ready: Callable[[], Found]) -> None:
+    """Add /healthz and /readyz to the routes of any server of this process."""
+
+    def add(path: str, ask: Callable[[], Found]) -> None:
+        async def probe(_: web.Request) -> web.Response:
+            good, told = ask()
+            return answers.answer(told, Form(), status=200 if good else 503)
+
+        router.add_get(path, probe)
+
+    add("/healthz", live)
+    add("/readyz", ready)
 
 
 class Pulse:
@@ -41,14 +64,14 @@ class Pulse:
             await asyncio.sleep(BEAT)
 
 
-def liveness(pulse: Pulse) -> tuple[bool, dict[str, Any]]:
+def liveness(pulse: Pulse) -> Found:
     """Return whether this process goes on, and what to tell."""
     if (age := pulse.age) < BLOCKED:
         return True, {"status": "ok"}
     return False, {"status": "blocked", "checks": {"event_loop": f"it had no time for {age:.0f} s"}}
 
 
-def readiness(jobs: Jobs, waiters: Waiters) -> tuple[bool, dict[str, Any]]:
+def readiness(jobs: Jobs, waiters: Waiters) -> Found:
     """Return whether this process is ready, and of each part `true` or what is wrong with it."""
     parts: dict[str, bool | str] = {
         **jobs.is_healthy(),

@@ -10,7 +10,6 @@ import structlog
 from rollup_operator.http.ports import Events, Jobs
 from rollup_operator.http.presentation import job_state
 from rollup_operator.kube.events import Regarding
-from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
@@ -68,5 +67,4 @@ class Notices:
         return True
 
     def _post(self, job: JobView, reason: Reason, message: str) -> None:
-        about = Regarding(API_VERSION, "RollupJob", job.namespace, job.name, job.uid)
-        self._events.record(about, "Warning", reason.value, message)
+        self._events.record(Regarding.job(job), "Warning", reason.value, message)

@@ -1,6 +1,7 @@
 """What the endpoint needs of the rest of the operator, handed in by whoever wires it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
 from rollup_operator.kube.events import Regarding
@@ -68,6 +69,46 @@ class Events(Protocol):
 
     def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Queue an event. Never blocks and never raises."""
+
+
+class Watcher(Protocol):
+    """Watches what the endpoint does, without a part in it. Must not raise."""
+
+    def request(self, deed: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+        """Surround a call; its headers may name a trace."""
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Surround a part of the call under way that takes time."""
+
+    def asked(self, job: JobView) -> None:
+        """Take in the answer of a write of the call under way: its generation asks for what was written."""
+
+    def answered(self, deed: str, code: int, seconds: float) -> None:
+        """Take in how a call ended; 499: the client hung up."""
+
+    def stop_answered(self, result: str, waited: float | None) -> None:
+        """Take in how a stop of one job ended, and how many seconds the client waited where it did."""
+
+
+class NoWatcher:
+    """Watches nothing."""
+
+    def request(self, deed: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+        """Surround with nothing."""
+        return nullcontext()
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Surround with nothing."""
+        return nullcontext()
+
+    def asked(self, job: JobView) -> None:
+        """Do nothing."""
+
+    def answered(self, deed: str, code: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def stop_answered(self, result: str, waited: float | None) -> None:
+        """Do nothing."""
 
 
 class NoEvents:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import resource
+from collections.abc import Iterator
 
 import structlog
 from aiohttp import web
@@ -23,20 +24,44 @@ GOODBYE_SECONDS = 2.0
 """How long answers and farewells under way at the end may take."""
 
 
+class CannotListen(Exception):
+    """An address cannot be listened on; the text names it, and the setting to change."""
+
+
 class Server:
     """Serves an application. Life: `start`, then `close`."""
 
-    def __init__(self, app: web.Application, settings: Settings, certificate: Certificate | None) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        settings: Settings,
+        certificate: Certificate | None,
+        beside: web.Application | None = None,
+    ) -> None:
+        """`beside` is served without TLS on settings.metrics_port, where that is set."""
         self._settings = settings
         self._certificate = certificate
+        self._beside: web.AppRunner | None = None
+        if beside is not None and settings.metrics_port:
+            self._beside = web.AppRunner(beside, access_log=None, shutdown_timeout=GOODBYE_SECONDS)
         # A client that hangs up must free its waiter at once.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=GOODBYE_SECONDS)
         self._refreshing: asyncio.Task[None] | None = None
 
+    async def start_beside(self) -> None:
+        """Serve what is beside, if there is anything. Raises CannotListen."""
+        s = self._settings
+        if self._beside is not None:
+            with _told("metrics", s.metrics_host, s.metrics_port):
+                await self._beside.setup()
+                await web.TCPSite(self._beside, s.metrics_host, s.metrics_port).start()
+
     async def start(self) -> None:
-        """Listen. Raises OSError when the address is taken."""
-        await self._runner.setup()
-        await _Site(self._runner, self._settings, self._certificate).start()
+        """Listen for calls. Raises CannotListen."""
+        s = self._settings
+        with _told("http", s.http_host, s.http_port):
+            await self._runner.setup()
+            await _Site(self._runner, s, self._certificate).start()
         if self._certificate is not None:
             work = self._certificate.keep_fresh(self._settings.tls_check_seconds)
             self._refreshing = asyncio.create_task(work)
@@ -47,6 +72,8 @@ class Server:
             self._refreshing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refreshing
+        if self._beside is not None:
+            await self._beside.cleanup()
         await self._runner.cleanup()
 
     @property
@@ -93,6 +120,17 @@ class _Site(web.BaseSite):
             ssl_shutdown_timeout=GOODBYE_SECONDS if s.tls else None,
             backlog=self._backlog,
         )
+
+
+@contextlib.contextmanager
+def _told(setting: str, host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        where = f"{host}:{port}"
+        raise CannotListen(
+            f"cannot serve on {where}: {e.strerror}; choose another {setting}_port or {setting}_host"
+        ) from e
 
 
 def _room_for(connections: int) -> int:

@@ -6,6 +6,7 @@ what stops the job; waiting only watches, and a wait that ends early undoes noth
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -17,6 +18,7 @@ from rollup_operator.http.asks import Asks, aborting, in_time
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.notices import Notices
+from rollup_operator.http.ports import NoWatcher, Watcher
 from rollup_operator.http.presentation import job_state
 from rollup_operator.http.versions import Dialect
 from rollup_operator.http.waiters import LONGEST_WAIT, Waiter, Waiters
@@ -36,6 +38,7 @@ LEAST_SECONDS = 1.0
 class Wait:
     """How long to wait. Times by the event loop's clock."""
 
+    arrived: float
     deadline: float
     write_by: float
     """When to give up waiting for the write: `0` means one look and no waiting, but the write must come before it."""
@@ -48,7 +51,21 @@ class Wait:
     def of(cls, timeout: TimeValue, arrived: float) -> Self:
         """Return the wait of a request that arrived then."""
         seconds = min(timeout.seconds, LONGEST_WAIT)
-        return cls(arrived + seconds, arrived + max(seconds, LEAST_SECONDS), timeout.text, seconds <= 0)
+        return cls(arrived, arrived + seconds, arrived + max(seconds, LEAST_SECONDS), timeout.text, seconds <= 0)
+
+    def waited(self) -> float:
+        """Return the seconds since the request arrived."""
+        return asyncio.get_running_loop().time() - self.arrived
+
+
+RESULTS: Mapping[Verdict, str] = {
+    Verdict.STOPPED: "stopped",
+    Verdict.GONE: "gone",
+    Verdict.OVERTAKEN: "overtaken",
+    Verdict.SHUTDOWN: "shutdown",
+    Verdict.WAIT: "timeout",
+}
+"""How a wait ended, in a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,16 @@ class Manner:
 class Stops:
     """Stops one job, or all jobs of a namespace."""
 
-    def __init__(self, asks: Asks, states: DesiredStates, waiters: Waiters, notices: Notices, manner: Manner) -> None:
+    def __init__(
+        self,
+        asks: Asks,
+        states: DesiredStates,
+        waiters: Waiters,
+        notices: Notices,
+        manner: Manner,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._watcher = watcher or NoWatcher()
         self._asks, self._states, self._waiters, self._notices, self._manner = asks, states, waiters, notices, manner
 
     async def stop(self, namespace: str, job_id: str, wait: Wait | None, call: Call) -> None:
@@ -95,6 +121,7 @@ class Stops:
         if wait is None:
             async with self._asks.attempt(job, DesiredState.STOPPED, call):
                 await self._asks.write(job, DesiredState.STOPPED, call)
+            self._watcher.stop_answered("recorded", None)
             return
         async with self._asks.attempt(job, DesiredState.STOPPED, call, until=wait.deadline, by=wait.write_by):
             with self._waiters.waiter(job.uid) as waiter:
@@ -102,6 +129,7 @@ class Stops:
                     async with asyncio.timeout_at(wait.write_by):
                         asked = await self._asks.write(job, DesiredState.STOPPED, call)
                 except TimeoutError:
+                    self._watcher.stop_answered(RESULTS[Verdict.WAIT], wait.waited())
                     raise self._timed_out(waiter.progress.newest or job, wait, None) from None
                 await self._see_stopped(waiter, asked, wait)
 
@@ -115,10 +143,12 @@ class Stops:
     async def _see_stopped(self, waiter: Waiter, asked: JobView, wait: Wait) -> None:
         """Return once the job is stopped as of the generation of `asked`. Raises ApiError."""
         try:
-            verdict = await self._verdict(waiter, asked, wait)
+            with self._watcher.step("wait for stopped"):
+                verdict = await self._verdict(waiter, asked, wait)
         except Exception as e:
             log.exception("waiting failed", namespace=asked.namespace, job=asked.name)
             raise state_errors.waiting_failed(asked.job_id, job_state(waiter.progress.newest or asked)) from e
+        self._watcher.stop_answered(RESULTS[verdict], wait.waited())
         newest = waiter.progress.newest or asked
         if verdict is Verdict.STOPPED:
             return

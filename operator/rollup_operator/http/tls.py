@@ -6,12 +6,17 @@ began with.
 """
 
 import asyncio
+import math
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+_VERSION, _UTC_TIME = 0xA0, 0x17
+"""Tags of DER."""
 
 
 class CertificateError(ValueError):
@@ -25,9 +30,15 @@ class Certificate:
         self._cert, self._key = cert_file, key_file
         self._seen = self._look()
         self._current = self.context = self._load()
+        self._ends = end_of(self._cert)
         # A context of its own for each pair: one that is loaded again keeps an old certificate whose key is of another
         # kind. The callback is called for every handshake, named by the client or not.
         self.context.sni_callback = self._present
+
+    @property
+    def ends(self) -> float:
+        """When the certificate in use is good no longer, in seconds since the epoch; NaN where that cannot be read."""
+        return self._ends
 
     async def keep_fresh(self, every: float) -> None:
         """Look for a new pair every so many seconds, until cancelled."""
@@ -45,6 +56,7 @@ class Certificate:
         except CertificateError as e:
             log.warning("new certificate cannot be used, the one before stays", problem=str(e))
         else:
+            self._ends = end_of(self._cert)
             log.info("new certificate in use", cert_file=str(self._cert))
 
     def _load(self) -> ssl.SSLContext:
@@ -67,6 +79,36 @@ class Certificate:
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         return [_fingerprint(self._cert), _fingerprint(self._key)]
+
+
+def end_of(file: Path) -> float:
+    """Return when the first certificate of a PEM file ends, in seconds since the epoch; NaN if that cannot be read.
+
+    The standard library reads this only of a peer's certificate, so the few bytes of DER before it are read here.
+    """
+    try:
+        pem = file.read_text()
+        begin, end = pem.index(ssl.PEM_HEADER), pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)
+        body = _content(_content(ssl.PEM_cert_to_DER_cert(pem[begin:end]))[1])[1]
+        tag, _, rest = _content(body)
+        # Version (which may be missing), serial number, algorithm and issuer come first, then the validity.
+        for _ in range(3 if tag == _VERSION else 2):
+            _, _, rest = _content(rest)
+        _, _, after = _content(_content(rest)[1])
+        kind, text, _ = _content(after)
+        form = "%y%m%d%H%M%SZ" if kind == _UTC_TIME else "%Y%m%d%H%M%SZ"
+        return datetime.strptime(text.decode(), form).replace(tzinfo=UTC).timestamp()
+    except (OSError, ValueError, IndexError):
+        return math.nan
+
+
+def _content(der: bytes) -> tuple[int, bytes, bytes]:
+    """Split DER into the tag and the content of its first element, and what follows."""
+    length, at = der[1], 2
+    if length & 0x80:
+        at += length & 0x7F
+        length = int.from_bytes(der[2:at])
+    return der[0], der[at : at + length], der[at + length :]
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int] | None:

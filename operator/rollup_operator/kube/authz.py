@@ -8,14 +8,16 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
 from rollup_operator.kube.client import Unreachable
 from rollup_operator.kube.memory import ShortMemory
+
+T = TypeVar("T")
 
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105  # a path
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -34,6 +36,11 @@ REVIEW_SECONDS = 10.0
 USERS_KEPT = 4_096
 RIGHTS_KEPT = 32_768
 """Entries of some hundred bytes: every job of a large cluster for a few callers."""
+
+
+Observe = Callable[[str, str, bool], None]
+"""Told of each question: its kind (`token`, `access`), the result (`allowed`, `denied`, `error`), and whether the
+answer was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +80,16 @@ class Reviews:
     """
 
     def __init__(
-        self, kube: Poster, *, allowed_seconds: float, denied_seconds: float, audiences: tuple[str, ...] = ()
+        self,
+        kube: Poster,
+        *,
+        allowed_seconds: float,
+        denied_seconds: float,
+        audiences: tuple[str, ...] = (),
+        observe: Observe = lambda *_: None,
     ) -> None:
         self._kube = kube
+        self._observe = observe
         self._audiences = audiences
         self._key = secrets.token_bytes(32)
         self._turns = {
@@ -91,7 +105,8 @@ class Reviews:
 
     async def user(self, token: str) -> User | None:
         """Return whose token this is; None where the API server does not know it, or not for our audiences."""
-        return await self._users.get(hmac.digest(self._key, token.encode(), "sha256"), lambda: self._whose(token))
+        key = hmac.digest(self._key, token.encode(), "sha256")
+        return await self._answer("token", self._users, key, lambda: self._whose(token))
 
     async def allows(self, user: User, right: Right) -> bool:
         """Return whether the user has the right."""
@@ -110,7 +125,16 @@ class Reviews:
             },
         }
         key = hashlib.blake2b(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS), digest_size=32, key=self._key).digest()
-        return await self._rights.get(key, lambda: self._is_allowed(spec))
+        return await self._answer("access", self._rights, key, lambda: self._is_allowed(spec))
+
+    async def _answer(self, kind: str, memory: ShortMemory[T], key: bytes, ask: Callable[[], Awaitable[T]]) -> T:
+        known, result = key in memory, "error"
+        try:
+            answer = await memory.get(key, ask)
+            result = "allowed" if answer else "denied"
+            return answer
+        finally:
+            self._observe(kind, result, known)
 
     async def _whose(self, token: str) -> User | None:
         spec: dict[str, Any] = {"token": token}

@@ -3,6 +3,7 @@
 It retries nothing: whoever asks knows better whether asking again helps, and a newer body must be able to interrupt.
 """
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,9 @@ LONGEST_LINE = 2**20
 """Bytes that one object of a watch may take; etcd holds none that is larger."""
 
 Body = dict[str, Any]
+
+Observe = Callable[[str, int, float], None]
+"""Told of each request that is over: its verb, the status of the answer (0: none) and the seconds it took."""
 
 
 class KubeError(Exception):
@@ -80,11 +84,13 @@ class KubeClient:
         connections: int = 32,
         timeout: float = 15.0,
         forbidden: Callable[[str], None] = lambda _: None,
+        observe: Observe = lambda *_: None,
     ) -> None:
         self._session = connection.session(connections=connections)
         self._forbidden = forbidden
         # No total: aiohttp counts the wait for a free connection in it, and a storm of writes queues for long.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=timeout)
+        self._observe = observe
 
     async def __aenter__(self) -> Self:
         return self
@@ -180,7 +186,7 @@ class KubeClient:
         accept: str = JSON,
     ) -> Body:
         headers = {"Accept": accept}
-        data = None
+        data, began, status = None, time.monotonic(), 0
         if body is not None and content_type is not None:
             headers["Content-Type"] = content_type
             data = orjson.dumps(body)
@@ -189,12 +195,15 @@ class KubeClient:
                 method, path.lstrip("/"), data=data, headers=headers, params=params, timeout=self._timeout
             ) as answer:
                 text = await answer.read()
+                status = answer.status
         except CredentialError as e:
             raise Unreachable(str(e), sent=False) from e
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
             raise Unreachable(f"cannot connect to the API server: {e}", sent=False) from e
         except (TimeoutError, aiohttp.ClientError, OSError) as e:
             raise Unreachable(f"no answer from the API server: {str(e) or type(e).__name__}", sent=True) from e
+        finally:
+            self._observe(method, status, time.monotonic() - began)
         if answer.status < 300:
             result: Body = orjson.loads(text)
             return result

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import structlog
 
 from rollup_operator.kube.client import KubeClient, KubeError
+from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.reader import JobView
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +30,27 @@ class Regarding:
     name: str
     uid: str
 
+    @classmethod
+    def job(cls, job: JobView) -> "Regarding":
+        """Return what an event about a job regards."""
+        return cls(API_VERSION, "RollupJob", job.namespace, job.name, job.uid)
+
 
 class EventRecorder:
     """Posts events one after the other. `run` is its task."""
 
-    def __init__(self, kube: KubeClient, *, component: str, instance: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        kube: KubeClient,
+        *,
+        component: str,
+        instance: str,
+        now: Callable[[], datetime],
+        observe: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`observe` is told of each event what became of it: `posted`, `failed` or `dropped`."""
         self._kube, self._component, self._instance, self._now = kube, component, instance, now
+        self._observe = observe
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE)
         self._count = 0
 
@@ -63,6 +80,7 @@ class EventRecorder:
         try:
             self._queue.put_nowait(body)
         except asyncio.QueueFull:
+            self._observe("dropped")
             log.warning("event dropped", reason=reason, namespace=about.namespace, name=about.name)
 
     async def run(self) -> None:
@@ -73,5 +91,7 @@ class EventRecorder:
             try:
                 body["metadata"]["namespace"] = namespace
                 await self._kube.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
+                self._observe("posted")
             except KubeError as e:
+                self._observe("failed")
                 log.warning("event not posted", reason=body["reason"], namespace=namespace, error=str(e))

@@ -24,6 +24,10 @@ class ShortMemory(Generic[T]):
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, key: bytes) -> bool:
+        """Whether an answer is known that is still good."""
+        return (known := self._known.get(key)) is not None and self._clock() < known[1]
+
     async def get(self, key: bytes, ask: Callable[[], Awaitable[T]]) -> T:
         """Return the answer that is known, or that of `ask`, which all who want the same key meanwhile share.
 

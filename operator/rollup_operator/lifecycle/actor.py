@@ -22,12 +22,12 @@ from rollup_operator.kube.events import EventRecorder, Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.lifecycle.checked import Checked
 from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.observer import Observer, timed
 from rollup_operator.lifecycle.recovery import Recovery, backoff
 from rollup_operator.lifecycle.report import Report, difference, explain, status_of
 from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Ended, Work, Worker
-from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.reader import JobView
@@ -53,6 +53,7 @@ class Environment:
     published: Callable[[JobView], None]
     """Called with each newer view that an actor learns from the API server's answers."""
     forget: Callable[[str], None]
+    observer: Observer
 
 
 class Actor:
@@ -154,7 +155,7 @@ class Actor:
         try:
             while self._dirty and self._env.gate.open:
                 self._dirty = False
-                await self._turn()
+                await timed(self._env.observer, self._turn())
         except Exception:
             log.exception("turn failed", namespace=self.view.namespace, job=self.view.name)
             self._write_later()
@@ -346,5 +347,4 @@ class Actor:
         if not self._env.gate.open or self._announced == (what := (reason.value, view.generation)):
             return
         self._announced = what
-        about = Regarding(API_VERSION, "RollupJob", view.namespace, view.name, view.uid)
-        self._env.events.record(about, kind, reason.value, message)
+        self._env.events.record(Regarding.job(view), kind, reason.value, message)

@@ -17,6 +17,7 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.actor import Actor, Environment
 from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.observer import NoObserver, Observer
 from rollup_operator.lifecycle.stores import StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.reader import JobView
@@ -43,7 +44,9 @@ class Registry:
         watches: Watches,
         now: Callable[[], datetime],
         namespaces: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or NoObserver()
         self._kube, self._books, self._cluster, self._namespaces = kube, books, worker.cluster, namespaces
         self._gate, self._watches = gate, watches
         self._environment = Environment(
@@ -55,6 +58,7 @@ class Registry:
             now=now,
             published=self._tell,
             forget=self._forget,
+            observer=self._observer,
         )
         self._actors: dict[str, Actor] = {}
         self._names: dict[tuple[str, str], str] = {}
@@ -170,6 +174,15 @@ class Registry:
         """How many jobs are known."""
         return len(self._actors)
 
+    def views(self) -> Sequence[JobView]:
+        """Return the newest view of every job, in the order in which they came."""
+        return [actor.view for actor in self._actors.values()]
+
+    @property
+    def busy(self) -> int:
+        """How many jobs have a turn or a run under way."""
+        return sum(actor.busy for actor in self._actors.values())
+
     # Leading, and the end
 
     def lead(self) -> None:
@@ -195,7 +208,7 @@ class Registry:
         self.look_again()
         while self._gate.open and any(actor.busy for actor in self._actors.values()):
             if loop.time() >= end:
-                log.warning("runs abandoned at shutdown", busy=sum(a.busy for a in self._actors.values()))
+                log.warning("runs abandoned at shutdown", busy=self.busy)
                 return False
             await asyncio.sleep(0.01)
         return True
@@ -218,6 +231,7 @@ class Registry:
         actor.wake()
 
     def _tell(self, view: JobView) -> None:
+        self._observer.seen(view)
         for listener in tuple(self._listeners.get(view.uid, ())):
             listener(view)
 
@@ -232,5 +246,6 @@ class Registry:
         uids.discard(uid)
         if not uids:
             self._ids.pop((view.namespace, view.job_id), None)
+        self._observer.gone(view)
         for listener in tuple(self._listeners.get(uid, ())):
             listener(None)

@@ -116,6 +116,10 @@ class StoreBook:
         """Return the names of the namespace's stores that have a client, in order."""
         return sorted(name for (of, name), entry in self._entries.items() if of == namespace and entry.store)
 
+    def readiness(self) -> Sequence[tuple[StoreKey, bool]]:
+        """Return every store, and whether it can be used."""
+        return [(key, entry.problem is None) for key, entry in self._entries.items()]
+
     async def open(self, key: StoreKey) -> Store:
         """Return the client. Raises StoreNotFound, or StoreUnavailable for a store that cannot be used as it is."""
         entry = self._entries.get(key)

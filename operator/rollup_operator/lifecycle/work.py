@@ -78,6 +78,11 @@ class Worker:
     gate: Gate
     _tasks: set[asyncio.Task[Ended]] = field(default_factory=set)
 
+    @property
+    def runs(self) -> int:
+        """How many run tasks exist, those that wait for a place included."""
+        return len(self._tasks)
+
     def begin(self, kind: RunKind, job: JobView, *, delete: bool, thorough: bool) -> Work:
         """Start a run task.
 

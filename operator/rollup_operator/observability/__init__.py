@@ -1,1 +1,1 @@
-"""Logs and metrics."""
+"""Logs, metrics and traces: what the operator tells of itself. It watches and never decides."""

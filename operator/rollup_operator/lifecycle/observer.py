@@ -1,0 +1,43 @@
+"""Who watches the jobs' lives without a part in them. The lifecycle calls, and needs no answer."""
+
+import time
+from collections.abc import Awaitable
+from typing import Protocol
+
+from rollup_operator.model.reader import JobView
+
+
+class Observer(Protocol):
+    """Called in the event loop; must not block, and must not raise."""
+
+    def seen(self, job: JobView) -> None:
+        """Take in each newer view of a job, whoever brought it."""
+
+    def gone(self, job: JobView) -> None:
+        """Take in that a job no longer exists."""
+
+    def turned(self, result: str, seconds: float) -> None:
+        """Take in that an actor had a turn: `success` or `error`."""
+
+
+async def timed(observer: Observer, turn: Awaitable[None]) -> None:
+    """Await an actor's turn and tell of it. Raises what the turn raises."""
+    began, result = time.monotonic(), "error"
+    try:
+        await turn
+        result = "success"
+    finally:
+        observer.turned(result, time.monotonic() - began)
+
+
+class NoObserver:
+    """Watches nothing."""
+
+    def seen(self, job: JobView) -> None:
+        """Do nothing."""
+
+    def gone(self, job: JobView) -> None:
+        """Do nothing."""
+
+    def turned(self, result: str, seconds: float) -> None:
+        """Do nothing."""

@@ -1,0 +1,312 @@
+"""The series of single jobs and stores, made from the newest bodies at the moment of a scrape. Pure.
+
+Nothing is counted or kept while jobs run: a job that goes takes its series along, and a stop costs nothing here.
+Bodies are read as they came, tolerantly: a field that cannot be read makes no sample.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+from rollup_operator.model.conditions import READY, STALLED, Reason
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import State
+from rollup_operator.model.time_values import parse_time_value
+
+CALENDAR_SECONDS: Mapping[str, float] = {
+    unit: seconds
+    for units, seconds in (
+        (("1m", "minute"), 60.0),
+        (("1h", "hour"), 3_600.0),
+        (("1d", "day"), 86_400.0),
+        (("1w", "week"), 7 * 86_400.0),
+        (("1M", "month"), 31 * 86_400.0),
+        (("1q", "quarter"), 92 * 86_400.0),
+        (("1y", "year"), 366 * 86_400.0),
+    )
+    for unit in units
+}
+"""The longest that a bucket of each calendar interval lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What one metric is: its name, kind and meaning, and the labels that its series have."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    help: str
+    labels: tuple[str, ...] = ("namespace", "job")
+
+    @property
+    def header(self) -> str:
+        """The two lines before its samples. The type of a counter is that of its samples' name."""
+        return f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class OfJob(Family):
+    """A metric with at most one series a job."""
+
+    read: Callable[["Job"], float | None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its series see it."""
+
+    view: JobView
+    now: float
+    """Seconds since the epoch."""
+
+    def status(self, *path: str) -> Any:
+        """Return a field of the status; None where there is none."""
+        return _at(self.view.raw_status, path)
+
+    def time(self, *path: str) -> float | None:
+        """Return an instant of the status, in seconds since the epoch."""
+        return _instant(self.status(*path))
+
+    def count(self, *names: str) -> float | None:
+        """Return the sum of counters of status.stats; None where there are none."""
+        found = [n for name in names if isinstance(n := self.status("stats", name), int)]
+        return float(sum(found)) if found else None
+
+    def condition(self, kind: str) -> Mapping[str, Any]:
+        """Return a condition; empty where it is not shown."""
+        every = self.status("conditions")
+        if not isinstance(every, list):
+            return {}
+        return next((c for c in every if isinstance(c, Mapping) and c.get("type") == kind), {})
+
+    @property
+    def ready(self) -> bool:
+        """Whether the job is in the state that its newest generation asks for."""
+        seen = self.status("observedGeneration") == self.view.generation
+        return seen and self.condition(READY).get("status") == "True"
+
+    @property
+    def watermark(self) -> float | None:
+        """All before it is rolled up."""
+        return self.time("watermark")
+
+    @property
+    def lag(self) -> float | None:
+        """How far the watermark is behind the clock."""
+        return None if self.watermark is None else max(0.0, self.now - self.watermark)
+
+    @property
+    def usual_lag(self) -> float | None:
+        """What the lag comes to where all goes well: the delay, one bucket, and the time between two runs."""
+        group = _at(self.view.raw_spec, ("groups", "dateHistogram"))
+        if not isinstance(group, Mapping):
+            return None
+        bucket = CALENDAR_SECONDS.get(str(group.get("calendarInterval"))) or _seconds(group.get("fixedInterval"))
+        if bucket is None:
+            return None
+        last, following = self.time("lastRun", "startTime"), self.time("nextRunTime")
+        between = max(0.0, following - last) if last is not None and following is not None else 0.0
+        return bucket + (_seconds(group.get("delay")) or 0.0) + between
+
+    @property
+    def last_success(self) -> float | None:
+        """When the last run ended, where it completed."""
+        return self.time("lastRun", "endTime") if self.status("lastRun", "outcome") == "Completed" else None
+
+
+OF_JOB: tuple[OfJob, ...] = (
+    OfJob(
+        "rollup_job_desired_started",
+        "gauge",
+        "1 while the job is asked to be started, 0 while stopped.",
+        read=lambda j: j.view.desired is DesiredState.STARTED,
+    ),
+    OfJob(
+        "rollup_job_ready",
+        "gauge",
+        "1 while the job is in the state that its newest generation asks for.",
+        read=lambda j: j.ready,
+    ),
+    OfJob(
+        "rollup_job_stalled",
+        "gauge",
+        "1 while the job needs a change by a person.",
+        read=lambda j: j.condition(STALLED).get("status") == "True",
+    ),
+    OfJob(
+        "rollup_job_watermark_timestamp_seconds",
+        "gauge",
+        "All source rows before this instant are rolled up.",
+        read=lambda j: j.watermark,
+    ),
+    OfJob("rollup_job_lag_seconds", "gauge", "How far the watermark is behind the clock.", read=lambda j: j.lag),
+    OfJob(
+        "rollup_job_usual_lag_seconds",
+        "gauge",
+        "What the lag comes to where all goes well: delay, one bucket, and the time between two runs.",
+        read=lambda j: j.usual_lag,
+    ),
+    OfJob(
+        "rollup_job_last_success_timestamp_seconds",
+        "gauge",
+        "When the last run ended; absent while the last run is none that completed.",
+        read=lambda j: j.last_success,
+    ),
+    OfJob(
+        "rollup_job_last_run_timestamp_seconds",
+        "gauge",
+        "When the last run ended, however it did.",
+        read=lambda j: j.time("lastRun", "endTime"),
+    ),
+    OfJob(
+        "rollup_job_next_run_timestamp_seconds",
+        "gauge",
+        "The next tick of the schedule.",
+        read=lambda j: j.time("nextRunTime"),
+    ),
+    OfJob(
+        "rollup_job_runs_total",
+        "counter",
+        "Runs begun, over the life of the job.",
+        read=lambda j: j.count("triggerCount"),
+    ),
+    OfJob("rollup_job_pages_total", "counter", "Pages read.", read=lambda j: j.count("pagesProcessed")),
+    OfJob(
+        "rollup_job_documents_total",
+        "counter",
+        "Source rows or documents summarised.",
+        read=lambda j: j.count("documentsProcessed"),
+    ),
+    OfJob(
+        "rollup_job_rollups_total",
+        "counter",
+        "Rolled-up documents written.",
+        read=lambda j: j.count("rollupsIndexed"),
+    ),
+    OfJob(
+        "rollup_job_failures_total",
+        "counter",
+        "Reads and writes that failed.",
+        read=lambda j: j.count("searchFailures", "indexFailures"),
+    ),
+)
+
+STATES = Family(
+    "rollup_job_state",
+    "gauge",
+    "1 for the state that the status shows, 0 for the others.",
+    ("namespace", "job", "state"),
+)
+JOBS = Family("rollup_jobs", "gauge", "Jobs in each state, those without series of their own included.", ("state",))
+UNREADY = Family("rollup_jobs_unready", "gauge", "Jobs that are not Ready, by the reason they show.", ("reason",))
+OMITTED = Family("rollup_jobs_without_series", "gauge", "Jobs above the limit of jobs with series of their own.", ())
+STORE_READY = Family("rollup_store_ready", "gauge", "1 while the RollupStore can be used.", ("namespace", "store"))
+
+FAMILIES: tuple[Family, ...] = (JOBS, UNREADY, OMITTED, STORE_READY, STATES, *OF_JOB)
+
+UNSEEN = "none"
+"""The state, or the reason, of a job whose status shows none yet."""
+
+_REASONS = frozenset(reason.value for reason in Reason)
+
+
+@dataclass
+class Page:
+    """The text of a scrape, in the making. Feed it jobs in portions of any size; nothing but the text is kept."""
+
+    limit: int
+    """How many jobs, and how many stores, have series of their own."""
+    now: float
+    _lines: dict[str, list[str]] = field(default_factory=lambda: {family.name: [] for family in FAMILIES})
+    _states: Counter[str] = field(default_factory=lambda: Counter({state.value: 0 for state in State}))
+    _reasons: Counter[str] = field(default_factory=Counter)
+    _jobs: int = 0
+
+    def add(self, views: Iterable[JobView]) -> None:
+        """Take in jobs. The first `limit` have series of their own."""
+        for view in views:
+            job = Job(view, self.now)
+            state = job.status("state")
+            state = state if isinstance(state, str) and state in self._states else UNSEEN
+            self._states[state] += 1
+            if not job.ready:
+                reason = job.condition(READY).get("reason")
+                self._reasons[reason if isinstance(reason, str) and reason in _REASONS else UNSEEN] += 1
+            self._jobs += 1
+            if self._jobs <= self.limit:
+                self._own_series(job, state)
+
+    def add_stores(self, stores: Iterable[tuple[tuple[str, str], bool]]) -> None:
+        """Take in the namespace and name of each store, and whether it can be used."""
+        lines = self._lines[STORE_READY.name]
+        for (namespace, name), ready in stores:
+            if len(lines) < self.limit:
+                lines.append(_line(STORE_READY.name, _pairs(STORE_READY.labels, (namespace, name)), ready))
+
+    def text(self) -> Iterator[str]:
+        """Return what is to be sent, metric by metric."""
+        for state, count in self._states.items():
+            self._put(JOBS, (state,), count)
+        for reason, count in self._reasons.items():
+            self._put(UNREADY, (reason,), count)
+        self._put(OMITTED, (), max(0, self._jobs - self.limit))
+        for family in FAMILIES:
+            yield family.header + "".join(self._lines[family.name])
+
+    def _own_series(self, job: Job, state: str) -> None:
+        pairs = _pairs(("namespace", "job"), job.view.key)
+        for each in State:
+            value = "1" if each.value == state else "0"
+            self._lines[STATES.name].append(f'{STATES.name}{{{pairs},state="{each.value}"}} {value}\n')
+        for family in OF_JOB:
+            if (sample := family.read(job)) is not None:
+                self._lines[family.name].append(_line(family.name, pairs, sample))
+
+    def _put(self, family: Family, labels: tuple[str, ...], value: float) -> None:
+        self._lines[family.name].append(_line(family.name, _pairs(family.labels, labels), value))
+
+
+def _line(name: str, pairs: str, value: float) -> str:
+    return f"{name}{{{pairs}}} {float(value)!r}\n" if pairs else f"{name} {float(value)!r}\n"
+
+
+def _pairs(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def _instant(text: Any) -> float | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.timestamp() if moment.tzinfo is not None else None
+
+
+@lru_cache(maxsize=4096)
+def _length(text: str) -> float | None:
+    try:
+        return parse_time_value(text, "interval").seconds
+    except ValueError:
+        return None
+
+
+def _seconds(text: Any) -> float | None:
+    return _length(text) if isinstance(text, str) else None

@@ -1,0 +1,205 @@
+"""What this process counts and measures, and the text of a scrape.
+
+Input: calls of the seams that the rest of the operator has for it, and at a scrape the jobs and stores as they are
+then. Output: Prometheus' text format. Each series is told in docs/metrics.md.
+"""
+
+import asyncio
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from rollup_operator import __version__
+from rollup_operator.model.reader import JobView
+from rollup_operator.observability.job_series import Page
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+PORTION = 100
+"""Jobs that are put into a scrape at a time: between two portions, which take about 2 ms, everything else has its turn.
+The client library's own text of ten thousand jobs would hold the event loop for more than a second."""
+
+BEAT = 0.5
+"""Seconds between two looks at the event loop's lag."""
+
+SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Buckets of what should take milliseconds."""
+
+LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+"""Buckets of what may take as long as a page, or a run."""
+
+
+class Metrics:
+    """All metrics of one process. Methods are called in the event loop and take microseconds."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        build = Gauge(
+            "rollup_operator_build_info", "Always 1; the labels tell what runs.", ["version", "python"],
+            registry=registry,
+        )  # fmt: skip
+        build.labels(__version__, platform.python_version()).set(1)
+        self._turns = Counter(
+            "rollup_operator_reconcile_total",
+            "Turns of jobs' actors: success, or error (a mistake of the operator's; the turn is had again).",
+            ["result"],
+            registry=registry,
+        )
+        self._turn_seconds = Histogram(
+            "rollup_operator_reconcile_time_seconds",
+            "How long such a turn took, its write included.",
+            buckets=SHORT,
+            registry=registry,
+        )
+        self._requests = Counter(
+            "rollup_operator_api_requests_total",
+            "Requests to the API server by the operator's own client. Code 0: no answer.",
+            ["verb", "code"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "rollup_operator_api_request_duration_seconds",
+            "How long they took, the wait for a connection included.",
+            ["verb"],
+            buckets=SHORT,
+            registry=registry,
+        )
+        self._events = Counter(
+            "rollup_operator_events_total",
+            "Kubernetes Events: posted, failed (the API server refused), dropped (too many waited).",
+            ["result"],
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "rollup_operator_loop_lag_seconds",
+            f"How much later than asked the event loop came back, looked at each {BEAT:g} s.",
+            buckets=SHORT,
+            registry=registry,
+        )
+        self._reviews = Counter(
+            "rollup_auth_reviews_total",
+            "Questions who a token belongs to (kind token) and what its user may do (kind access): allowed, denied or "
+            "error; cached: answered without asking the API server.",
+            ["kind", "result", "cached"],
+            registry=registry,
+        )
+        self._calls = Counter(
+            "rollup_http_requests_total",
+            "Calls of the HTTP API that start, stop, create or delete, and all others as deed get. Code 499: the "
+            "client hung up.",
+            ["deed", "code"],
+            registry=registry,
+        )
+        self._call_seconds = Histogram(
+            "rollup_http_request_seconds",
+            "How long they took, the wait for a stop included.",
+            ["deed"],
+            buckets=LONG,
+            registry=registry,
+        )
+        self._stops = Counter(
+            "rollup_stop_requests_total",
+            "Stops asked through the HTTP API, one for each job: recorded (the client did not wait), stopped, timeout, "
+            "overtaken (by a newer start), gone, shutdown, refused.",
+            ["result"],
+            registry=registry,
+        )
+        self._stop_wait = Histogram(
+            "rollup_stop_wait_seconds",
+            "How long clients waited that saw their stop or waited in vain.",
+            buckets=LONG,
+            registry=registry,
+        )
+        self._stop = Histogram(
+            "rollup_stop_seconds",
+            "From when the leader learns that a job shall stop until its status says stopped: the write is accepted.",
+            buckets=LONG,
+            registry=registry,
+        )
+        self._runs = Counter("rollup_runs_total", "Runs that ended, by outcome.", ["outcome"], registry=registry)
+        self._run_seconds = Histogram(
+            "rollup_run_seconds", "How long they took, to the second.", buckets=LONG, registry=registry
+        )
+
+    # What the rest of the operator tells
+
+    def turned(self, result: str, seconds: float) -> None:
+        """An actor had a turn: success or error."""
+        self._turns.labels(result).inc()
+        self._turn_seconds.observe(seconds)
+
+    def api_request(self, verb: str, code: int, seconds: float) -> None:
+        """The API server answered a request; code 0: it did not."""
+        self._requests.labels(verb, str(code)).inc()
+        self._request_seconds.labels(verb).observe(seconds)
+
+    def event(self, result: str) -> None:
+        """An event was posted, failed or was dropped."""
+        self._events.labels(result).inc()
+
+    def reviewed(self, kind: str, result: str, cached: bool) -> None:
+        """A token or a right was looked at."""
+        self._reviews.labels(kind, result, "true" if cached else "false").inc()
+
+    def answered(self, deed: str, code: int, seconds: float) -> None:
+        """A call of the HTTP API was answered."""
+        self._calls.labels(deed, str(code)).inc()
+        self._call_seconds.labels(deed).observe(seconds)
+
+    def stop_answered(self, result: str, waited: float | None) -> None:
+        """A stop of one job was answered; `waited` where the client waited for it, in seconds."""
+        self._stops.labels(result).inc()
+        if waited is not None:
+            self._stop_wait.observe(waited)
+
+    def stopped(self, seconds: float) -> None:
+        """A job has come to rest, so many seconds after it was learnt that it shall."""
+        self._stop.observe(seconds)
+
+    def ran(self, outcome: str, seconds: float | None) -> None:
+        """A run ended."""
+        self._runs.labels(outcome).inc()
+        if seconds is not None:
+            self._run_seconds.observe(seconds)
+
+    # What is looked up at a scrape
+
+    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Add a value that is asked for at each scrape; it must be cheap."""
+        Gauge(name, help_text, registry=self.registry).set_function(value)
+
+    async def beat(self) -> None:
+        """Measure the event loop's lag, until cancelled."""
+        while True:
+            asked = time.monotonic()
+            await asyncio.sleep(BEAT)
+            self._lag.observe(max(0.0, time.monotonic() - asked - BEAT))
+
+    async def scrape(
+        self, jobs: Sequence[JobView], stores: Iterable[tuple[tuple[str, str], bool]], *, limit: int
+    ) -> bytes:
+        """Return the text of all metrics, with series of their own for at most `limit` jobs and as many stores."""
+        page = Page(limit, time.time())
+        page.add_stores(stores)
+        for begin in range(0, len(jobs), PORTION):
+            page.add(jobs[begin : begin + PORTION])
+            await asyncio.sleep(0)
+        parts = [generate_latest(self.registry)]
+        for text in page.text():
+            parts.append(text.encode())
+            await asyncio.sleep(0)
+        return b"".join(parts)

@@ -1,0 +1,157 @@
+"""Notices what becomes of jobs: one line of the log for each change of state, stops and runs measured.
+
+Input: each newer view of a job, whoever brought it, in order. Output: log lines, and calls of `Metrics` and of whoever
+traces stops. It keeps a few words of each job, so that it can tell what is new; it never touches the job.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import structlog
+
+from rollup_operator.model.conditions import READY
+from rollup_operator.model.job import DesiredState
+from rollup_operator.model.reader import JobView
+from rollup_operator.observability.job_series import Job
+from rollup_operator.observability.metrics import Metrics
+
+log = structlog.get_logger("rollup_operator.transitions")
+
+REMEMBERED = 10_000
+"""Requests whose stops and starts are still to be told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop that is over."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    asked_at: float
+    """When this process learnt of it, in seconds since the epoch."""
+    steps: tuple[tuple[str, float], ...]
+    """The states that were shown meanwhile, and when; the last is `stopped`."""
+
+
+class Tracer(Protocol):
+    """What traces stops."""
+
+    def stopped(self, stop: Stop) -> None:
+        """A stop is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was noticed last of a job."""
+
+    state: str | None
+    reason: str | None
+    last_run: str | None
+    """When the run that ended last did."""
+    stop: int | None
+    """The generation that asks for the stop under way."""
+    asked_at: float
+    steps: tuple[tuple[str, float], ...] = ()
+
+
+class Transitions:
+    """Notices transitions. `leading` tells whether this process acts: one that stands by tells at level debug."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        leading: Callable[[], bool],
+        tracer: Tracer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics, self._leading, self._tracer, self._clock = metrics, leading, tracer, clock
+        self._seen: dict[str, _Seen] = {}
+        self._requests: dict[tuple[str, int], str] = {}
+
+    def asked(self, job: JobView, request_id: str | None) -> None:
+        """Note which request of this process's endpoint has written the job's newest generation."""
+        if request_id is None:
+            return
+        self._requests[job.uid, job.generation] = request_id
+        if len(self._requests) > REMEMBERED:
+            del self._requests[next(iter(self._requests))]
+
+    def seen(self, job: JobView) -> None:
+        """Take in a newer view."""
+        before, now = self._seen.get(job.uid), self._clock()
+        found = _look(job, before, now)
+        self._seen[job.uid] = found
+        if before is None:
+            return  # what was the case when this process began is no news
+        if found.state != before.state or found.reason != before.reason:
+            self._tell(job, before, found)
+        if found.last_run != before.last_run and self._leading():
+            self._metrics.ran(*_run(Job(job, now)))
+        if before.stop is not None and found.stop is None and found.state == "stopped" and self._leading():
+            self._stopped(job, before, found, now)
+
+    def gone(self, job: JobView) -> None:
+        """Take in that a job no longer exists."""
+        before = self._seen.pop(job.uid, None)
+        if before is not None and self._leading():
+            log.info("job gone", namespace=job.namespace, job=job.name, uid=job.uid, was=before.state)
+
+    def _stopped(self, job: JobView, before: _Seen, found: _Seen, now: float) -> None:
+        assert before.stop is not None
+        self._metrics.stopped(max(0.0, now - before.asked_at))
+        if self._tracer is not None:
+            steps = (*before.steps, ("stopped", now))
+            stop = Stop(job.uid, job.namespace, job.name, before.stop, before.asked_at, steps)
+            self._tracer.stopped(stop)
+
+    def _tell(self, job: JobView, before: _Seen, found: _Seen) -> None:
+        more: dict[str, Any] = {}
+        ready = Job(job, 0.0).condition(READY)
+        if ready.get("status") != "True":
+            more["message"] = ready.get("message")
+        request_id = self._requests.get((job.uid, job.generation))
+        if request_id is not None:
+            more["request_id"] = request_id
+        tell = log.info if self._leading() else log.debug
+        tell(
+            "job changed",
+            namespace=job.namespace,
+            job=job.name,
+            uid=job.uid,
+            generation=job.generation,
+            was=before.state,
+            state=found.state,
+            reason=found.reason,
+            **more,
+        )
+
+
+def _look(view: JobView, before: _Seen | None, now: float) -> _Seen:
+    job = Job(view, now)
+    state = _word(job.status("state"))
+    reason = _word(job.condition(READY).get("reason"))
+    found = _Seen(state, reason, _word(job.status("lastRun", "endTime")), None, now)
+    if view.desired is not DesiredState.STOPPED or view.deleting:
+        return found
+    if state == "stopped" and job.status("observedGeneration") == view.generation:
+        return found
+    if before is None or before.stop is None:
+        return replace(found, stop=view.generation)
+    steps = before.steps if state == before.state else (*before.steps, (str(state), now))
+    return replace(found, stop=before.stop, asked_at=before.asked_at, steps=steps)
+
+
+def _run(job: Job) -> tuple[str, float | None]:
+    """Return the outcome of the run that ended last, and its seconds where they are known."""
+    began, ended = job.time("lastRun", "startTime"), job.time("lastRun", "endTime")
+    seconds = max(0.0, ended - began) if began is not None and ended is not None else None
+    return _word(job.status("lastRun", "outcome")) or "unknown", seconds
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

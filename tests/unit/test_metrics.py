@@ -1,0 +1,253 @@
+"""What a scrape shows: every metric is documented, series are bounded and go with their job, numbers are right."""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rollup_operator.model.reader import JobView
+from rollup_operator.observability.metrics import PORTION, Metrics
+from rollup_operator.observability.watch import Watch
+
+PAGE = Path(__file__).parents[2] / "docs/metrics.md"
+NOW = 1_760_000_000.0
+LIBRARY = ("process_", "python_gc_")
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def view(name: str = "flights", *, spec: dict[str, Any] | None = None, status: dict[str, Any] | None = None) -> JobView:
+    meta = {"uid": f"uid-{name}", "namespace": "team", "name": name, "generation": 3, "resourceVersion": "7"}
+    return JobView.of({"metadata": meta, "spec": spec or {}, "status": status or {}})
+
+
+def running(name: str = "flights") -> JobView:
+    return view(
+        name,
+        spec={
+            "desiredState": "started",
+            "groups": {"dateHistogram": {"field": "t", "fixedInterval": "1h", "delay": "30m"}},
+        },
+        status={
+            "observedGeneration": 3,
+            "state": "indexing",
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Running"}],
+            "watermark": "2025-10-09T06:00:00Z",
+            "lastRun": {
+                "startTime": "2025-10-09T08:00:00Z",
+                "endTime": "2025-10-09T08:01:00Z",
+                "outcome": "Completed",
+            },
+            "nextRunTime": "2025-10-09T08:05:00Z",
+            "stats": {
+                "pagesProcessed": 4,
+                "documentsProcessed": 900,
+                "rollupsIndexed": 30,
+                "triggerCount": 2,
+                "indexFailures": 1,
+                "searchFailures": 2,
+            },
+        },
+    )
+
+
+async def scraped(
+    jobs: Iterable[JobView] = (), *, limit: int = 100, stores: Iterable[tuple[tuple[str, str], bool]] = ()
+) -> Samples:
+    return read(await Metrics().scrape(list(jobs), stores, limit=limit))
+
+
+def read(text: bytes) -> Samples:
+    """All samples, by name and labels; twice the same one is no valid text."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found, key
+            found[key] = sample.value
+    return found
+
+
+def of_job(samples: Samples, name: str = "flights") -> dict[str, float]:
+    labels = (("job", name), ("namespace", "team"))
+    return {metric: value for (metric, given), value in samples.items() if given == labels}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
+class Parts:
+    """All that a watch shows, with one job and one store."""
+
+    busy = runs = waiting = 0
+    ends = math.nan
+
+    def views(self) -> list[JobView]:
+        return [running()]
+
+    def readiness(self) -> list[tuple[tuple[str, str], bool]]:
+        return [(("team", "default"), True)]
+
+
+def shown(watch: Watch) -> Watch:
+    parts = Parts()
+    watch.show(parts, parts, parts, parts, parts)
+    return watch
+
+
+def documented() -> dict[str, tuple[str, list[str]]]:
+    """Type and labels of each metric, as the page tells them."""
+    rows = re.findall(r"^\| `(\w+)` \| (gauge|counter|histogram) \| (.*?) ?\| ", PAGE.read_text(), re.MULTILINE)
+    return {name: (kind, sorted(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+async def exposed() -> dict[str, tuple[str, list[str]]]:
+    """Type and labels of each metric, as a process shows them that has been through everything once."""
+    watch = shown(Watch("test", leading=lambda: True))
+    metrics = watch.metrics
+    metrics.turned("success", 0.1)
+    metrics.api_request("GET", 200, 0.1)
+    metrics.event("posted")
+    metrics.reviewed("token", "allowed", True)
+    metrics.answered("stop", 200, 0.1)
+    metrics.stop_answered("stopped", 0.1)
+    metrics.stopped(0.1)
+    metrics.ran("Completed", 1.0)
+    found: dict[str, tuple[str, list[str]]] = {}
+    text = await watch.scrape()
+    for family in text_string_to_metric_families(text.decode()):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        if not name.startswith(LIBRARY):
+            labels = {label for sample in family.samples for label in sample.labels}
+            found[name] = (family.type, sorted(labels - {"le"}))
+    return found
+
+
+async def test_every_metric_is_documented_with_its_type_and_labels():
+    found = await exposed()
+    unready = ("gauge", ["reason"])  # no job is unready there
+    assert documented() == found | {"rollup_jobs_unready": unready}
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_job_is_shown_by_what_its_newest_body_says():
+    samples = await scraped([running()])
+    now, midnight = NOW, 1_759_968_000.0
+    assert of_job(samples) == {
+        "rollup_job_desired_started": 1,
+        "rollup_job_ready": 1,
+        "rollup_job_stalled": 0,
+        "rollup_job_watermark_timestamp_seconds": midnight + 6 * 3600,
+        "rollup_job_lag_seconds": now - midnight - 6 * 3600,
+        "rollup_job_usual_lag_seconds": 3600 + 1800 + 300,
+        "rollup_job_last_success_timestamp_seconds": midnight + 8 * 3600 + 60,
+        "rollup_job_last_run_timestamp_seconds": midnight + 8 * 3600 + 60,
+        "rollup_job_next_run_timestamp_seconds": midnight + 8 * 3600 + 300,
+        "rollup_job_runs_total": 2,
+        "rollup_job_pages_total": 4,
+        "rollup_job_documents_total": 900,
+        "rollup_job_rollups_total": 30,
+        "rollup_job_failures_total": 3,
+    }
+    states = {dict(labels)["state"]: value for (name, labels), value in samples.items() if name == "rollup_job_state"}
+    assert states == {"stopped": 0, "started": 0, "indexing": 1, "stopping": 0, "aborting": 0}
+
+
+async def test_ready_of_an_older_generation_is_not_ready():
+    body = running()
+    old = JobView(**{**vars(body), "raw_status": body.raw_status | {"observedGeneration": 2}})
+    samples = await scraped([old])
+    assert of_job(samples)["rollup_job_ready"] == 0
+    assert samples["rollup_jobs_unready", (("reason", "Running"),)] == 1
+
+
+async def test_a_job_without_a_status_has_the_series_that_can_be_told():
+    samples = await scraped([view()])
+    assert of_job(samples) == {"rollup_job_desired_started": 0, "rollup_job_ready": 0, "rollup_job_stalled": 0}
+    assert samples["rollup_jobs", (("state", "none"),)] == 1
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"conditions": ["x"], "watermark": 5, "lastRun": "no", "stats": [1], "state": ["stopped"]},
+        {"conditions": 7, "watermark": "soon", "lastRun": {"startTime": "2025"}, "stats": {"triggerCount": "many"}},
+        {"conditions": [{"type": "Ready", "status": "False", "reason": {"a": 1}}], "state": "flying"},
+    ],
+)
+async def test_nonsense_in_a_body_costs_its_own_series_only(status: dict[str, Any]):
+    odd = view("odd", status=status, spec={"groups": {"dateHistogram": {"fixedInterval": 3, "delay": "x"}}})
+    samples = await scraped([odd, running()])
+    assert of_job(samples)["rollup_job_ready"] == 1
+    assert set(of_job(samples, "odd")) <= {
+        "rollup_job_desired_started",
+        "rollup_job_ready",
+        "rollup_job_stalled",
+    }
+    assert sum(value for (name, _), value in samples.items() if name == "rollup_jobs") == 2
+
+
+@pytest.mark.parametrize(("calendar", "seconds"), [("1M", 31 * 86_400), ("day", 86_400), ("1q", 92 * 86_400)])
+async def test_the_usual_lag_of_a_calendar_interval_is_its_longest_bucket(calendar: str, seconds: int):
+    job = view(spec={"groups": {"dateHistogram": {"field": "t", "calendarInterval": calendar}}})
+    assert of_job(await scraped([job]))["rollup_job_usual_lag_seconds"] == seconds
+
+
+async def test_the_limit_bounds_the_series_and_not_the_totals():
+    jobs = [running(f"job-{n}") for n in range(3 * PORTION + 1)]
+    samples = await scraped(jobs, limit=5, stores=[(("team", f"store-{n}"), n == 0) for n in range(9)])
+    assert {dict(labels)["job"] for (_, labels) in samples if "job" in dict(labels)} == {f"job-{n}" for n in range(5)}
+    assert samples["rollup_jobs", (("state", "indexing"),)] == len(jobs)
+    assert samples["rollup_jobs_without_series", ()] == len(jobs) - 5
+    assert [value for (name, _), value in samples.items() if name == "rollup_store_ready"] == [1, 0, 0, 0, 0]
+
+
+async def test_no_series_at_all_still_counts_the_jobs():
+    samples = await scraped([running()], limit=0)
+    assert of_job(samples) == {}
+    assert samples["rollup_jobs", (("state", "indexing"),)] == 1
+
+
+async def test_a_name_is_escaped():
+    samples = await scraped([], stores=[(('a"b', "c\\d\n"), True)])
+    assert samples["rollup_store_ready", (("namespace", 'a"b'), ("store", "c\\d\n"))] == 1
+
+
+async def test_a_large_scrape_lets_others_have_their_turn():
+    jobs = [running(f"job-{n}") for n in range(2_000)]
+    longest, last = 0.0, time.monotonic()
+
+    async def tick() -> None:
+        nonlocal longest, last
+        while True:
+            last = time.monotonic()
+            await asyncio.sleep(0)
+            longest = max(longest, time.monotonic() - last)
+
+    watching = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    await scraped(jobs, limit=2_000)
+    took = time.monotonic() - began
+    watching.cancel()
+    assert longest < took / 3
+
+
+async def test_a_replica_that_does_not_lead_shows_no_jobs():
+    leads = False
+    watch = shown(Watch("test", leading=lambda: leads))
+    samples = read(await watch.scrape())
+    assert samples["rollup_operator_leader", ()] == 0
+    assert not any("namespace" in dict(labels) for _, labels in samples)
+    leads = True
+    samples = read(await watch.scrape())
+    assert samples["rollup_operator_leader", ()] == 1
+    assert of_job(samples)["rollup_job_ready"] == 1
