@@ -1,0 +1,203 @@
+"""The second listener of a real operator, its log and its traces: what a stop leaves in each of them."""
+
+import hashlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.parser import text_string_to_metric_families
+
+from local_control_plane import ControlPlane
+from support.api import Api
+from support.backfill import PAGE_SECONDS, begun
+from support.bodies import store
+from support.data import end_of, small_groups, trips_job, write_trips
+from support.operator import Operator
+from support.operator_fixtures import StartOperator
+from support.waiting import NEVER, finished, request_run, run_completed
+
+CALLER = "0af7651916cd43dd8448eb211c80319c"
+"""A trace that a caller has begun."""
+
+
+class Collector:
+    """Takes in spans as an OpenTelemetry collector does."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, Any] = {}
+        home = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    import gzip
+
+                    body = gzip.decompress(body)
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    for scope in resource.scope_spans:
+                        home.spans |= {span.name: span for span in scope.spans}
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/traces"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        found: int = free.getsockname()[1]
+        return found
+
+
+def scraped(port: int) -> dict[str, float]:
+    """Samples by name, with labels as they are written: name{a=b}."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        text = answer.read().decode()
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {
+        s.name + ("{" + ",".join(f"{k}={v}" for k, v in sorted(s.labels.items())) + "}" if s.labels else ""): s.value
+        for s in samples
+    }
+
+
+def when(port: int, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """Scrape until it holds, as nothing announces when a number is there."""
+    deadline = time.monotonic() + 10
+    while not holds(found := scraped(port)):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
+
+
+def test_a_job_can_be_followed_from_its_run_to_its_end(
+    start_operator: StartOperator, api: Api, folder: Path, port: int
+) -> None:
+    write_trips(folder)
+    operator = start_operator(settings={"metrics_port": port})
+    api.create(store())
+    api.create(trips_job(groups=small_groups(), cron=NEVER))
+    api.wait_condition("trips", reason="Running")
+    request_run(api, "trips", "once")
+    api.wait("trips", run_completed)
+    api.wait("trips", finished(end_of(47)))
+    job = f"job=trips,namespace={api.namespace}"
+    found = when(port, lambda s: s.get(f"rollup_job_state{{{job},state=started}}") == 1)
+    stats = api.get("trips")["status"]["stats"]
+    assert found[f"rollup_job_ready{{{job}}}"] == found[f"rollup_job_desired_started{{{job}}}"] == 1
+    assert found[f"rollup_job_documents_total{{{job}}}"] == stats["documentsProcessed"]
+    assert found[f"rollup_job_pages_total{{{job}}}"] == stats["pagesProcessed"]
+    assert found["rollup_runs_total{outcome=Completed}"] >= 1
+    assert found[f"rollup_store_ready{{namespace={api.namespace},store=default}}"] == 1
+    assert found["rollup_operator_leader"] == 1
+    assert found["rollup_operator_reconcile_total{result=success}"] > 0
+    assert found["rollup_operator_api_requests_total{code=200,verb=PATCH}"] > 0
+    assert "rollup_operator_reconcile_total{result=error}" not in found
+
+    path = f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true"
+    assert operator.post(path).status == 200
+    found = when(port, lambda s: s.get("rollup_stop_seconds_count", 0) == 1)
+    assert found["rollup_stop_requests_total{result=stopped}"] == found["rollup_stop_wait_seconds_count"] == 1
+    assert found[f"rollup_job_state{{{job},state=stopped}}"] == found["rollup_jobs{state=stopped}"] == 1
+    assert found["rollup_http_requests_total{code=200,deed=stop}"] == 1
+    assert found["rollup_auth_reviews_total{cached=false,kind=token,result=allowed}"] == 1
+    assert operator.post(path, token="nonsense").status == 401
+    found = scraped(port)
+    assert found["rollup_http_requests_total{code=401,deed=stop}"] == 1
+    assert found["rollup_auth_reviews_total{cached=false,kind=token,result=denied}"] == 1
+
+    api.delete("trips")
+    api.wait_gone("trips")
+    found = when(port, lambda s: s["rollup_jobs{state=stopped}"] == 0)
+    assert not [name for name in found if "job=trips" in name]
+
+
+def test_the_second_listener_has_the_probes_and_nothing_of_the_api(start_operator: StartOperator, port: int) -> None:
+    operator = start_operator(settings={"metrics_port": port})
+    base = f"http://127.0.0.1:{port}"
+    for probe in ("/healthz", "/readyz"):
+        with urllib.request.urlopen(base + probe, timeout=10) as answer:
+            assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{base}/_rollup/job/_all", timeout=10)
+    assert operator.get("/metrics").status in {404, 405}
+
+
+def test_a_port_that_is_taken_ends_the_operator_with_the_cure(control_plane: ControlPlane, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = {"metrics_port": taken.getsockname()[1]}
+        operator = Operator(control_plane.kubeconfig, tmp_path, settings=settings)
+        with pytest.raises(AssertionError) as failed:
+            operator.start()
+    text = " ".join(str(failed.value).split())
+    assert "choose another metrics_port or metrics_host" in text
+    assert "the operator ended with 2" in text
+
+
+def test_a_stop_leaves_one_line_for_each_change_and_linked_traces(
+    start_operator: StartOperator, api: Api, folder: Path, collector: Collector
+) -> None:
+    operator = start_operator(page_seconds=PAGE_SECONDS, settings={"tracing_endpoint": collector.url})
+    begun(api, folder)
+    path = f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true"
+    headers = {"Authorization": f"Bearer {operator.token}", "traceparent": f"00-{CALLER}-b7ad6b7169203331-01"}
+    answer = operator.request("POST", path, headers=headers)
+    assert answer.status == 200
+    stopped = api.wait_state("trips", "stopped")
+    uid, generation = stopped["metadata"]["uid"], stopped["metadata"]["generation"]
+
+    changes = operator.records("job changed")
+    assert all(change["uid"] == uid and change["namespace"] == api.namespace for change in changes)
+    last = changes[-1]
+    assert (last["state"], last["reason"], last["generation"]) == ("stopped", "Stopped", generation)
+    assert last["request_id"] == answer.headers["X-Request-Id"]
+    assert [c["state"] for c in changes].count("stopped") == 1
+    assert operator.token not in operator.log.read_text()
+
+    operator.stop()  # sends what is left
+    call, write, wait = (collector.spans[n] for n in ("stop job", "apply spec.desiredState", "wait for stopped"))
+    assert {span.trace_id.hex() for span in (call, write, wait)} == {CALLER}
+    assert write.parent_span_id == wait.parent_span_id == call.span_id
+    stop = collector.spans["stop"]
+    digest = hashlib.sha256(f"{uid}/{generation}".encode()).digest()
+    assert (stop.trace_id, stop.span_id) == (digest[:16], digest[16:24])
+    assert not stop.parent_span_id
+    assert [(link.trace_id, link.span_id) for link in call.links] == [(stop.trace_id, stop.span_id)]
+    assert [event.name for event in stop.events][-1] == "stopped"
+    assert call.start_time_unix_nano < stop.end_time_unix_nano
+
+
+def test_without_an_endpoint_nothing_of_tracing_is_imported() -> None:
+    code = (
+        "import sys; from rollup_operator.observability.watch import Watch; import rollup_operator.app;"
+        "Watch(leading=lambda: True, cluster='x'); sys.exit('opentelemetry.sdk' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
