@@ -1,9 +1,24 @@
-"""Structured logs: one line an occurrence, JSON for machines, readable on a terminal."""
+"""Structured logs: one line an occurrence, JSON for machines, readable on a terminal.
 
+The operator's own lines take a short way to stderr, since a storm of stops writes thousands; those of libraries come
+through the standard library's logging.
+"""
+
+import json
 import logging
+import re
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import orjson
 import structlog
+
+RETRIES = re.compile(r"^Request attempt #(?P<attempt>\d+)(/\d+)? failed; will retry")
+"""How kopf tells, as an error, of a request that it makes again at once."""
+
+PATIENCE = 5
+"""From so many attempts on it is a warning: kopf makes ten in a second."""
 
 
 def configure(form: str, level: str) -> None:
@@ -15,18 +30,19 @@ def configure(form: str, level: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
     renderer: list[structlog.types.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback, colors=sys.stderr.isatty())]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
+    )
+    structlog.configure(
+        processors=[*shared, *renderer],
+        logger_factory=_Line,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Retries(getattr(logging, level.upper())))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -37,4 +53,42 @@ def configure(form: str, level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # kopf tells of each event that it hands over; the actor tells what came of it.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
+
+
+class _Line(structlog.WriteLogger):
+    """Writes lines to stderr. `name` is the module that logs."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(sys.stderr)
+        self.name = name
+
+
+class _Retries(logging.Filter):
+    """Lowers kopf's errors about requests that it makes again: to info, and to a warning where that goes on.
+
+    A warning comes at the fifth attempt, the tenth, the twentieth and so on: an API server that is away for a minute
+    would else be told of hundreds of times.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("kopf") or (found := RETRIES.match(record.getMessage())) is None:
+            return True
+        rounds, rest = divmod(int(found["attempt"]), PATIENCE)
+        if rounds:
+            told = rest == 0 and rounds & (rounds - 1) == 0
+            record.levelno, record.levelname = (logging.WARNING, "WARNING") if told else (logging.DEBUG, "DEBUG")
+        else:
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return record.levelno >= self._level
+
+
+def _dumps(value: Any, *, default: Callable[[Any], Any]) -> str:
+    try:
+        return orjson.dumps(value, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half a character, or a number beyond 64 bits
+        return json.dumps(value, default=default)

@@ -8,6 +8,7 @@ import asyncio
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,7 +25,7 @@ from rollup_operator import __version__
 from rollup_operator.model.reader import JobView
 from rollup_operator.observability.job_series import Page
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+M = TypeVar("M", Counter, Histogram)
 
 PORTION = 100
 """Jobs that are put into a scrape at a time: between two portions, which take about 2 ms, everything else has its turn.
@@ -46,6 +47,7 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
         self.registry = registry = CollectorRegistry()
+        self._children: dict[tuple[object, ...], Counter | Histogram] = {}
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
         build = Gauge(
@@ -139,30 +141,30 @@ class Metrics:
 
     def turned(self, result: str, seconds: float) -> None:
         """An actor had a turn: success or error."""
-        self._turns.labels(result).inc()
+        self._of(self._turns, result).inc()
         self._turn_seconds.observe(seconds)
 
     def api_request(self, verb: str, code: int, seconds: float) -> None:
         """The API server answered a request; code 0: it did not."""
-        self._requests.labels(verb, str(code)).inc()
-        self._request_seconds.labels(verb).observe(seconds)
+        self._of(self._requests, verb, code).inc()
+        self._of(self._request_seconds, verb).observe(seconds)
 
     def event(self, result: str) -> None:
         """An event was posted, failed or was dropped."""
-        self._events.labels(result).inc()
+        self._of(self._events, result).inc()
 
     def reviewed(self, kind: str, result: str, cached: bool) -> None:
         """A token or a right was looked at."""
-        self._reviews.labels(kind, result, "true" if cached else "false").inc()
+        self._of(self._reviews, kind, result, "true" if cached else "false").inc()
 
     def answered(self, deed: str, code: int, seconds: float) -> None:
         """A call of the HTTP API was answered."""
-        self._calls.labels(deed, str(code)).inc()
-        self._call_seconds.labels(deed).observe(seconds)
+        self._of(self._calls, deed, code).inc()
+        self._of(self._call_seconds, deed).observe(seconds)
 
     def stop_answered(self, result: str, waited: float | None) -> None:
         """A stop of one job was answered; `waited` where the client waited for it, in seconds."""
-        self._stops.labels(result).inc()
+        self._of(self._stops, result).inc()
         if waited is not None:
             self._stop_wait.observe(waited)
 
@@ -172,9 +174,16 @@ class Metrics:
 
     def ran(self, outcome: str, seconds: float | None) -> None:
         """A run ended."""
-        self._runs.labels(outcome).inc()
+        self._of(self._runs, outcome).inc()
         if seconds is not None:
             self._run_seconds.observe(seconds)
+
+    def _of(self, metric: M, *labels: str | int) -> M:
+        """Return the child with these labels. The library's own look-up takes a lock and several times as long."""
+        key = (metric, *labels)
+        if (child := self._children.get(key)) is None:
+            child = self._children[key] = metric.labels(*labels)
+        return cast("M", child)
 
     # What is looked up at a scrape
 

@@ -44,7 +44,7 @@ class Tracer(Protocol):
         """A stop is over."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every event, and that takes three times as long
 class _Seen:
     """What was noticed last of a job."""
 
@@ -77,6 +77,16 @@ class Transitions:
         """Note which request of this process's endpoint has written the job's newest generation."""
         if request_id is None:
             return
+        if not self._leading():
+            log.info(
+                "asked",
+                namespace=job.namespace,
+                job=job.name,
+                uid=job.uid,
+                generation=job.generation,
+                state=job.desired.value,
+                request_id=request_id,
+            )
         self._requests[job.uid, job.generation] = request_id
         if len(self._requests) > REMEMBERED:
             del self._requests[next(iter(self._requests))]
