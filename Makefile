@@ -14,6 +14,7 @@ WORKERS ?= 2
 VENV := .venv
 PACKAGES := $(VENV)/.packages
 STAMP := $(VENV)/.installed
+PROMTOOL := $(HOME)/.cache/rollup-operator/promtool/v0.316.0/promtool
 # Absolute, because the demo and the tests start processes in other folders.
 BIN := $(CURDIR)/$(VENV)/bin
 SOURCES := $(CURDIR)/deploy/local:$(CURDIR)/deploy/demo
@@ -21,7 +22,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format generate bench bench-stores locks control-plane stores clean
+.PHONY: help demo up down test lint format generate bench bench-stores promtool locks control-plane stores clean
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
@@ -53,6 +54,13 @@ lint: $(STAMP) ## Check format, style, types, the direction of imports, and that
 format: $(STAMP) ## Format the code and mend what ruff can mend
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
+
+promtool: $(PROMTOOL) ## Build Prometheus' promtool, with which the alerts are tested; some minutes, once
+
+$(PROMTOOL): deploy/local/go/promtool/go.mod deploy/local/go/promtool/go.sum
+	@mkdir -p "$(@D)"
+	cd deploy/local/go/promtool && CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local GOFLAGS=-mod=readonly \
+		go build -trimpath -ldflags '-s -w' -tags remove_all_sd,netgo -o "$@" github.com/prometheus/prometheus/cmd/promtool
 
 generate: $(STAMP) ## Write crds/ from the typed model
 	@"$(BIN)/python" -m rollup_operator.model.crd

@@ -1,0 +1,140 @@
+"""What is delivered for monitoring fits: metrics that exist, alerts with a runbook, reasons with a cure."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rollup_operator.model.conditions import Reason
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "deploy/monitoring"
+RUNBOOK = (ROOT / "docs/operate.md").read_text()
+RULES = [
+    rule for group in yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
+]
+DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
+METRIC = re.compile(r"\b(?:rollup|process)_[a-z0-9_]+\b")
+OF_THE_LIBRARY = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Each expression, and where it stands."""
+    for rule in RULES:
+        yield rule["alert"], rule["expr"]
+    for panel in panels():
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+
+
+def documented_metrics() -> dict[str, str]:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (gauge|counter|histogram) ", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE
+    )
+    return dict(rows)
+
+
+def test_alerts_and_dashboard_name_only_metrics_that_are_documented():
+    known = {
+        f"{name}{end}"
+        for name, kind in documented_metrics().items()
+        for end in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))
+    } | OF_THE_LIBRARY
+    named = {(name, where) for where, text in expressions() for name in METRIC.findall(text)}
+    assert len(named) > 30
+    assert {(name, where) for name, where in named if name not in known} == set()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_an_alert_has_all_that_whoever_it_wakes_needs(rule: dict[str, Any]):
+    name = rule["alert"]
+    assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+    told = rule["annotations"]
+    assert told["summary"].endswith(".")
+    assert told["description"]
+    assert told["runbook_url"] == f"docs/operate.md#{name.lower()}"
+    section = RUNBOOK.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+    assert "Cause: " in section
+    assert "Cure: " in section
+
+
+def test_the_runbook_has_no_alert_that_is_not_there():
+    assert sorted(re.findall(r"^### (\w+)$", RUNBOOK, re.MULTILINE)) == sorted(rule["alert"] for rule in RULES)
+
+
+def test_each_alert_is_tested_firing_and_silent():
+    tests = yaml.safe_load((MONITORING / "alerts_test.yaml").read_text())["tests"]
+    silent = {case["alertname"] for test in tests for case in test.get("alert_rule_test", ())}
+    fired = {
+        found[1]
+        for test in tests
+        for case in test.get("promql_expr_test", ())
+        if case["exp_samples"] and (found := re.search(r'alertname="(\w+)"', case["expr"]))
+    }
+    assert silent == fired == {rule["alert"] for rule in RULES}
+
+
+def test_the_dashboard_can_be_read():
+    titles = [panel["title"] for panel in panels()]
+    assert len(titles) == len(set(titles))
+    assert all(panel["description"].endswith(".") for panel in panels())
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(ids) == len(set(ids))
+    # Whoever imports it chooses the data source: none is named.
+    assert {panel["datasource"]["uid"] for panel in panels()} == {"${datasource}"}
+    at = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in DASHBOARD["panels"]]
+    assert len(at) == len(set(at))
+    assert all(p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in DASHBOARD["panels"])
+
+
+def test_every_reason_has_a_cause_and_a_cure():
+    rows = re.findall(r"^\| `(\w+)` \|(.+)\|$", RUNBOOK.partition("\n## Reasons\n")[2], re.MULTILINE)
+    told = dict(rows)
+    assert len(told) == len(rows)
+    assert set(told) == {reason.value for reason in Reason}
+    assert [name for name, cells in rows if any(not cell.strip() for cell in cells.split(" | ")[-2:])] == []
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    built = sorted((Path.home() / ".cache/rollup-operator/promtool").glob("*/promtool"))
+    found = os.environ.get("PROMTOOL") or shutil.which("promtool") or (str(built[-1]) if built else None)
+    if found is None:
+        pytest.skip("promtool is not here: `make promtool` builds it, in some minutes, or set PROMTOOL")
+    return found
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_prometheus_takes_the_alerts_and_they_fire_when_they_should(promtool: str):
+    assert f"{len(RULES)} rules found" in run(promtool, "check", "rules", str(MONITORING / "alerts.yaml"))
+    run(promtool, "test", "rules", str(MONITORING / "alerts_test.yaml"))
+
+
+def test_prometheus_takes_every_expression_of_the_dashboard(promtool: str, tmp_path: Path):
+    variables = {"$__rate_interval": "5m", "$namespace": ".*", "$job": ".*"}
+    rules = []
+    for number, target in enumerate(target for panel in panels() for target in panel["targets"]):
+        text = target["expr"]
+        for name, value in variables.items():
+            text = text.replace(name, value)
+        assert "$" not in text
+        rules.append({"record": f"panel:{number}", "expr": text})
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in run(promtool, "check", "rules", str(file))
