@@ -208,6 +208,9 @@ STORE_READY = Family("rollup_store_ready", "gauge", "1 while the RollupStore can
 
 FAMILIES: tuple[Family, ...] = (JOBS, UNREADY, OMITTED, STORE_READY, STATES, *OF_JOB)
 
+LINES = 2_000
+"""Lines in one piece of the text."""
+
 UNSEEN = "none"
 """The state, or the reason, of a job whose status shows none yet."""
 
@@ -248,14 +251,17 @@ class Page:
                 lines.append(_line(STORE_READY.name, _pairs(STORE_READY.labels, (namespace, name)), ready))
 
     def text(self) -> Iterator[str]:
-        """Return what is to be sent, metric by metric."""
+        """Return what is to be sent, in pieces of some hundred kilobytes at most."""
         for state, count in self._states.items():
             self._put(JOBS, (state,), count)
         for reason, count in self._reasons.items():
             self._put(UNREADY, (reason,), count)
         self._put(OMITTED, (), max(0, self._jobs - self.limit))
         for family in FAMILIES:
-            yield family.header + "".join(self._lines[family.name])
+            yield family.header
+            lines = self._lines[family.name]
+            for begin in range(0, len(lines), LINES):
+                yield "".join(lines[begin : begin + LINES])
 
     def _own_series(self, job: Job, state: str) -> None:
         pairs = _pairs(("namespace", "job"), job.view.key)
