@@ -1,0 +1,82 @@
+"""What the probes go by: the watches' signs of life, and the event loop's."""
+
+import asyncio
+import time
+
+import pytest
+
+from rollup_operator.http import health
+from rollup_operator.http.health import Pulse, liveness
+from rollup_operator.kube.watching import AWAY, SILENCE, Watches
+
+JOBS = "/apis/rollup-operator.dev/v1alpha1/rollupjobs"
+STORES = "/apis/rollup-operator.dev/v1alpha1/rollupstores"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def watches(clock: Clock) -> Watches:
+    """Both watches, which have just begun."""
+    made = Watches(clock=clock)
+    for path in (JOBS, "/through/a/proxy" + STORES):
+        assert "has not begun" in (made.problem() or "")
+        made.answered(path, well=True)
+    assert made.problem() is None
+    return made
+
+
+def test_a_watch_that_is_silent_is_dead_until_it_brings_something(watches: Watches, clock: Clock) -> None:
+    clock.now = SILENCE
+    watches.brought("rollupjobs", "team")
+    clock.now += 1
+    assert watches.problem() == "the watch of rollupstores is silent for 76 s"
+    watches.brought("rollupstores", "team")
+    assert watches.problem() is None
+
+
+def test_a_watch_that_cannot_begin_anew_is_dead_after_a_while(watches: Watches, clock: Clock) -> None:
+    watches.answered(JOBS, well=False)
+    clock.now = AWAY
+    watches.answered(JOBS, well=False)
+    assert watches.problem() is None
+    clock.now += 1
+    assert watches.problem() == "the watch of rollupjobs cannot be begun anew for 11 s"
+    watches.answered(JOBS, well=True)
+    assert watches.problem() is None
+
+
+def test_each_namespace_has_watches_of_its_own(clock: Clock) -> None:
+    watches = Watches(["one", "two"], clock)
+    for namespace in ("one", "two", "other"):
+        watches.brought("rollupjobs", namespace)
+    watches.answered("/apis/rollup-operator.dev/v1alpha1/namespaces/one/rollupstores", well=True)
+    assert watches.problem() == "the watch of rollupstores in two has not begun"
+    watches.brought("rollupstores", "two")
+    assert watches.problem() is None
+
+
+async def test_a_loop_that_has_no_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "BEAT", 0.01)
+    monkeypatch.setattr(health, "BLOCKED", 0.3)
+    pulse = Pulse()
+    assert liveness(pulse) == (True, {"status": "ok"})
+    pulse.start()
+    await asyncio.sleep(0.05)
+    assert liveness(pulse) == (True, {"status": "ok"})
+    time.sleep(0.4)  # noqa: ASYNC251  # what is to be noticed
+    good, told = liveness(pulse)
+    assert (good, told["status"]) == (False, "blocked")
+    await asyncio.sleep(0.05)
+    assert liveness(pulse)[0]
+    pulse.stop()
