@@ -180,7 +180,6 @@ class Operator:
         )
         self.watch.show(self.registry, self.books, worker, self.endpoint, self._certificate)
         self._chores: list[asyncio.Task[None]] = []
-        self._standing_down: asyncio.Task[None] | None = None
         self._cannot_begin: str | None = None
 
     def _client(self, connections: int = 32) -> KubeClient:
@@ -199,7 +198,7 @@ class Operator:
 
     def _stand_down(self) -> None:
         self.registry.stand_down()
-        self._standing_down = asyncio.create_task(self.books.stand_down())
+        self.books.stand_down()
 
     def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: ReadSecret) -> Store:
         store: Store

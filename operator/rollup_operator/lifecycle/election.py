@@ -132,7 +132,7 @@ class Election:
             self._seen = lease
             self._candidacy.wrote(lease.version, began=began, now=_now())
             self._trouble("")
-        except (KubeError, TimeoutError) as e:
+        except Exception as e:
             self._candidacy.failed(_now())
             self._trouble(_text(e))
         finally:
@@ -147,7 +147,7 @@ class Election:
                 async for lease in self._lease.watch():
                     self._saw(lease)
                 self._trouble("")
-            except KubeError as e:
+            except Exception as e:
                 self._trouble(_text(e))
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # jitter
 
@@ -171,7 +171,9 @@ def _now() -> float:
 
 
 def _text(error: Exception) -> str:
-    return str(error) or "no answer in time"
+    if isinstance(error, KubeError):
+        return str(error)
+    return "no answer in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:

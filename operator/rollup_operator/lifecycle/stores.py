@@ -184,8 +184,11 @@ class StoreBook:
             entry.begin()
             self._begin_watching(key)
 
-    async def stand_down(self) -> None:
-        """This process leads no more: look at nothing, write nothing, and have no file of an embedded store open."""
+    def stand_down(self) -> asyncio.Task[None]:
+        """This process leads no more: look at nothing and write nothing.
+
+        Returns what ends once no file of an embedded store is open. New clients of them are made at once.
+        """
         for key in tuple(self._watching):
             self._end_watching(key)
         left = [store for store in self._retired if store.distribution == "duckdb"]
@@ -193,8 +196,7 @@ class StoreBook:
             if entry.embedded and entry.store is not None and entry.spec is not None:
                 left.append(entry.store)
                 entry.store = self._make(key[0], entry.spec, self._secrets_of(key[0]))
-        for store in left:
-            await store.close()
+        return self._spawn(_close(left))
 
     async def close(self) -> None:
         """Close every store."""
@@ -319,6 +321,11 @@ async def _look(store: Store) -> tuple[Checkup | None, StoreError | None]:
     except Exception as e:
         log.exception("store cannot be looked at")
         return None, StoreUnavailable(f"{type(e).__name__}: {e}")
+
+
+async def _close(stores: Sequence[Store]) -> None:
+    for store in stores:
+        await store.close()
 
 
 def _not_found(key: StoreKey) -> StoreNotFound:

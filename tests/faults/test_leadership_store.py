@@ -1,0 +1,94 @@
+"""Two replicas on one cluster, and between them and it one who sees every request: runs never overlap."""
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from support.api import Api, Body
+from support.bodies import job, store
+from support.operator_fixtures import StartOperator
+from support.replicas import election, leader_of
+from support.rounding import HOUR
+from support.store_drill import whole_tasks
+from support.store_http import StoreHttp, unique
+from support.store_proxy import ProxyThread, Request
+from support.waiting import status
+
+HOURS = 600
+LOST = ("write failed", "the lease cannot be used", "halting: the lease is not renewed", "claim not released")
+
+
+@pytest.fixture
+def way(opensearch: StoreHttp) -> Iterator[ProxyThread]:
+    with ProxyThread(opensearch.url) as made:
+        yield made
+
+
+def of_runs(way: ProxyThread) -> list[Request]:
+    return way.call(lambda: [r for r in way.proxy.requests if r.opaque_id.startswith("rollup/")])
+
+
+def further(way: ProxyThread, count: int, seconds: float = 30) -> None:
+    """Wait until so many further requests of runs have arrived."""
+    begun = len(of_runs(way))
+    proxy = way.proxy
+    arrived = lambda: sum(r.opaque_id.startswith("rollup/") for r in proxy.requests) >= begun + count  # noqa: E731
+    way.run(proxy.until(arrived, seconds=seconds))
+
+
+def epochs(way: ProxyThread) -> dict[int, tuple[float, float]]:
+    """Of each epoch of the job, when its first request arrived and its last one ended."""
+    found: dict[int, tuple[float, float]] = {}
+    for request in of_runs(way):
+        epoch = int(request.opaque_id.rsplit("/", 1)[1])
+        first, last = found.get(epoch, (request.arrived, request.arrived))
+        found[epoch] = min(first, request.arrived), max(last, request.ended or request.arrived)
+    return found
+
+
+@pytest.mark.slow
+def test_a_run_of_a_frozen_leader_does_not_overlap_those_of_its_successor(
+    start_operator: StartOperator, api: Api, opensearch: StoreHttp, way: ProxyThread
+) -> None:
+    index = opensearch.create(unique("events"), {"ts": "date", "load": "double"})
+    opensearch.load(index, [{"ts": n * HOUR, "load": n} for n in range(HOURS)])
+    api.create(store(opensearch={"hosts": [way.proxy.url]}))
+    replicas = [start_operator(settings=election(api), expected=LOST) for _ in range(2)]
+    api.create(
+        job(
+            "hourly",
+            desiredState="started",
+            indexPattern=index,
+            rollupIndex=f"{index}-rolled",
+            cron="* * * * * ?",
+            pageSize=2,
+            groups={"dateHistogram": {"field": "ts", "fixedInterval": "1h"}},
+            metrics=[{"field": "load", "metrics": ["sum"]}],
+        )
+    )
+    further(way, 20)
+    frozen = leader_of(api, replicas)
+    frozen.freeze()
+    api.stop("hourly")
+    api.wait_state("hourly", "stopped", 40)
+    stopped = time.monotonic()
+    assert leader_of(api, replicas) is not frozen
+    frozen.thaw()
+    api.start("hourly")
+
+    def done(body: Body) -> bool:
+        position = status(body).get("position") or {}
+        return position.get("ts.date_histogram") == (HOURS - 1) * HOUR and status(body)["state"] != "indexing"
+
+    body = api.wait("hourly", done, 60)
+    assert frozen.records("standing by")
+    assert status(body)["stats"]["rollupsIndexed"] == HOURS
+    assert len(opensearch.documents(f"{index}-rolled")) == HOURS
+    assert whole_tasks(opensearch) == []
+    spans = sorted(epochs(way).items())
+    assert len(spans) >= 2
+    overlapping = [(a, b) for (a, (_, ended)), (b, (began, _)) in pairwise(spans) if began < ended]
+    assert overlapping == []
+    assert [e for e, (began, _) in spans if began > stopped] == [spans[-1][0]]
