@@ -62,8 +62,9 @@ $(PROMTOOL): deploy/local/go/promtool/go.mod deploy/local/go/promtool/go.sum
 	cd deploy/local/go/promtool && CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local GOFLAGS=-mod=readonly \
 		go build -trimpath -ldflags '-s -w' -tags remove_all_sd,netgo -o "$@" github.com/prometheus/prometheus/cmd/promtool
 
-generate: $(STAMP) ## Write crds/ from the typed model
+generate: $(STAMP) ## Write crds/ from the typed model, and what of deploy/ follows from it and from the chart
 	@"$(BIN)/python" -m rollup_operator.model.crd
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_manifests
 
 bench: $(STAMP) control-plane ## Measure stops, writes, memory and the speed of a run; some minutes
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py $(ARGS)
@@ -71,8 +72,8 @@ bench: $(STAMP) control-plane ## Measure stops, writes, memory and the speed of 
 bench-stores: $(STAMP) stores ## Measure runs and stops on a real node; ARGS='--rows 10000000' for more, see tests/bench/store_run.py
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/store_run.py $(ARGS)
 
-control-plane: $(STAMP) ## Build etcd and kube-apiserver from source, once (5 to 10 minutes on 2 cores; cached in ~/.cache)
-	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build >/dev/null
+control-plane: $(STAMP) ## Build etcd, kube-apiserver, helm and kustomize from source, once (6 to 12 minutes on 2 cores; cached in ~/.cache)
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build etcd kube-apiserver helm kustomize >/dev/null
 
 stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7 for the tests, once (a minute; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores build --optional >/dev/null

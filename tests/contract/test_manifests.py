@@ -371,3 +371,26 @@ def test_a_release_from_nothing_to_nothing(empty: Api, tmp_path: Path) -> None:
     empty.create(theirs)
     with pytest.raises(RenderError, match=r"set tls\.source to secret"):
         release(empty, "install")
+
+
+# -- what docs say ----------------------------------------------------------------------------------------------------
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value and key not in ("labels", "resources"):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def test_every_value_is_documented_and_has_a_rule_in_the_schema() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    rows = [line.split("|")[1] for line in (DEPLOY.parent / "docs/install.md").read_text().splitlines() if "|" in line]
+    told = {name for row in rows for name in row.split("`")[1::2]}
+    assert set(leaves(values)) - told == set()
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    for name in leaves(values):
+        at = schema
+        for part in name.split("."):
+            at = at["properties"][part]

@@ -395,3 +395,13 @@ def test_an_operator_that_lacks_a_right_from_the_start_waits_for_it(
             scene.api.wait_state("trips", "started", 20)
             tidy(scene.api)
             scene.operator.stop()
+
+
+def test_every_right_is_justified() -> None:
+    text = (RBAC.parents[1] / "docs" / "rights.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    assert all(len(row) == 4 and all(row) for row in rows)
+    told = sorted((row[0].split("`")[1], row[1].strip("`")) for row in rows)
+    assert told == sorted((right.resource, right.verb) for right in declared())

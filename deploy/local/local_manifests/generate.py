@@ -20,7 +20,8 @@ from rollup_operator.settings import Settings
 COPIES = {
     "crds": (DEPLOY.parent / "crds", "*.yaml"),
     "rbac": (DEPLOY / "rbac", "*.yaml"),
-    "monitoring": (DEPLOY / "monitoring", "*"),
+    "monitoring": (DEPLOY / "monitoring", "alerts.yaml"),
+    "dashboard": (DEPLOY / "monitoring", "dashboard.json"),
 }
 """Folders of the chart's files, and what is copied there."""
 
@@ -41,7 +42,6 @@ def chart_files() -> dict[Path, str]:
         CHART / "files" / folder / path.name: path.read_text(encoding="utf-8")
         for folder, (source, pattern) in COPIES.items()
         for path in sorted(source.glob(pattern))
-        if path.suffix in (".yaml", ".json")
     }
     about = (CHART / "Chart.yaml").read_text(encoding="utf-8")
     found[CHART / "Chart.yaml"] = re.sub(r"(?m)^(version|appVersion): .*$", rf"\1: {__version__}", about)
