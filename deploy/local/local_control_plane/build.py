@@ -46,6 +46,13 @@ COMPONENTS: Mapping[str, Component] = {
     "kubectl": Component("kubernetes", "k8s.io/kubernetes/cmd/kubectl", "1 to 3 minutes on 2 cores"),
     "helm": Component("manifests", "helm.sh/helm/v3/cmd/helm", "1 to 2 minutes on 2 cores"),
     "kustomize": Component("manifests", "sigs.k8s.io/kustomize/kustomize/v5", "half a minute on 2 cores"),
+    "kube-controller-manager": Component(
+        "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "1 to 3 minutes on 2 cores"
+    ),
+    "kube-scheduler": Component("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "1 minute on 2 cores"),
+    "kubelet": Component("kubernetes", "k8s.io/kubernetes/cmd/kubelet", "1 to 2 minutes on 2 cores"),
+    "kube-proxy": Component("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", "1 minute on 2 cores"),
+    "pause": Component("pause", ".", "a few seconds"),
 }
 
 
@@ -64,16 +71,13 @@ def binaries(components: Sequence[str] = REQUIRED) -> dict[str, Path]:
     return found | _from_cache(missing) if missing else found
 
 
-def cache_folder() -> Path:
-    """Return where binaries are kept; the name changes with the versions, the platform and every pinned module."""
+def cache_folder(module: str) -> Path:
+    """Return where the binaries of a Go module are kept; its name changes with the platform and every pinned byte."""
     digest = hashlib.sha256()
-    for source in sorted(_SOURCES.glob("*/*")):
+    for source in sorted((_SOURCES / module).iterdir()):
         if source.name in ("go.mod", "go.sum") or source.suffix == ".go":
-            digest.update(source.relative_to(_SOURCES).as_posix().encode() + b"\0" + source.read_bytes())
-    kubernetes = _pinned("kubernetes", "k8s.io/kubernetes")
-    etcd = _pinned("etcd", "go.etcd.io/etcd/server/v3")
-    name = f"kubernetes-{kubernetes}-etcd-{etcd}-{'-'.join(_target())}-{digest.hexdigest()[:12]}"
-    return cache_root() / "control-plane" / name
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return cache_root() / "control-plane" / f"{module}-{'-'.join(target())}-{digest.hexdigest()[:12]}"
 
 
 def _from_assets(folder: Path, components: Sequence[str]) -> dict[str, Path]:
@@ -88,17 +92,16 @@ def _from_assets(folder: Path, components: Sequence[str]) -> dict[str, Path]:
 
 
 def _from_cache(components: Sequence[str]) -> dict[str, Path]:
-    folder = cache_folder()
-    wanted = {name: folder / name for name in components}
-    if all(path.exists() for path in wanted.values()):
-        return wanted
-    go = _go()
-    folder.mkdir(parents=True, exist_ok=True)
-    with one_builder(folder, _say):
-        for abandoned in folder.glob(".build-*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        for name, path in wanted.items():
-            if not path.exists():
+    wanted = {name: cache_folder(COMPONENTS[name].module) / name for name in components}
+    missing = {name: path for name, path in wanted.items() if not path.exists()}
+    go = _go() if missing else ""
+    for name, path in missing.items():
+        folder = path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_builder(folder, _say):
+            for abandoned in folder.glob(".build-*"):
+                shutil.rmtree(abandoned, ignore_errors=True)
+            if not path.exists():  # another process may have built it by now
                 with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as work:
                     _build(go, name, Path(work) / name)
                     (Path(work) / name).replace(path)
@@ -188,7 +191,7 @@ def _go() -> str:
 
 def _go_environment() -> dict[str, str]:
     """Return settings that make the build the same everywhere; where modules come from (GOPROXY) stays the user's."""
-    goos, goarch = _target()
+    goos, goarch = target()
     return os.environ | {
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
@@ -200,7 +203,8 @@ def _go_environment() -> dict[str, str]:
     }
 
 
-def _target() -> tuple[str, str]:
+def target() -> tuple[str, str]:
+    """Return the system and the architecture that is built for, as Go names them."""
     machine = platform.machine().lower()
     return sys.platform, {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,7 +55,7 @@ class ControlPlane:
         `api_server_flags` are added to kube-apiserver's command line. Raises ControlPlaneError when a control plane
         runs in that directory, the binaries cannot be had, or it is not ready in time; the logs stay then.
         """
-        folder = binaries()["etcd"].parent
+        programs = binaries()
         if directory is None:
             remove_abandoned(_TEMPORARY_PREFIX, _runs)
             path = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX))
@@ -65,7 +65,7 @@ class ControlPlane:
         state = StateFolder(path)
         with state.locked():
             state.prepare()
-            supervisor = _launch(state, folder, timeout, api_server_flags, temporary=directory is None)
+            supervisor = _launch(state, programs, timeout, api_server_flags, temporary=directory is None)
         return cls(state, supervisor, temporary=directory is None)
 
     @classmethod
@@ -154,9 +154,12 @@ def stop(directory: Path) -> bool:
         return state.end()
 
 
-def _launch(state: StateFolder, folder: Path, timeout: float, flags: Sequence[str], temporary: bool) -> Supervised:
+def _launch(
+    state: StateFolder, programs: Mapping[str, Path], timeout: float, flags: Sequence[str], temporary: bool
+) -> Supervised:
     """Start the supervisor and wait for its word. Raises ControlPlaneError when that is not `ready`."""
-    arguments = [str(state.path), "--binaries", str(folder.absolute()), "--timeout", str(timeout)]
+    arguments = [str(state.path), "--timeout", str(timeout)]
+    arguments += [f"--program={name}={path.absolute()}" for name, path in programs.items()]
     arguments += [f"--api-server-flag={flag}" for flag in flags] + (["--temporary"] if temporary else [])
     try:
         return Supervised.launch("local_control_plane.supervisor", arguments, state.log(SUPERVISOR))

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from local_control_plane import api, credentials
@@ -39,9 +39,9 @@ class _Failed(Exception):
 class Supervisor:
     """Runs etcd and kube-apiserver in one state folder until its lifeline is cut."""
 
-    def __init__(self, state: StateFolder, binaries: Path, api_server_flags: Sequence[str]) -> None:
+    def __init__(self, state: StateFolder, programs: Mapping[str, str], api_server_flags: Sequence[str]) -> None:
         self._state = state
-        self._binaries = binaries
+        self._programs = programs
         self._flags = api_server_flags
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._server: str | None = None
@@ -150,7 +150,7 @@ class Supervisor:
     def _spawn(self, name: str, *flags: str) -> None:
         with self._state.log(name).open("wb") as log:
             self._children[name] = subprocess.Popen(
-                [self._binaries / name, *flags],
+                [self._programs[name], *flags],
                 cwd=self._state.path,
                 # Nothing of the user's: etcd takes ETCD_* for flags, and both follow proxy settings.
                 env={"PATH": os.defpath, "HOME": str(self._state.path)},
@@ -188,7 +188,7 @@ def main() -> int:
     """Run one control plane; the state folder must be prepared."""
     parser = argparse.ArgumentParser(description="Run one control plane; started by local_control_plane itself.")
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--binaries", type=Path, required=True)
+    parser.add_argument("--program", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--timeout", type=float, required=True)
     parser.add_argument("--temporary", action="store_true", help="remove the folder in the end")
     parser.add_argument("--api-server-flag", action="append", default=[])
@@ -196,7 +196,8 @@ def main() -> int:
     state = StateFolder(options.directory)
     state.write(Record(None, {SUPERVISOR: ProcessId.of(os.getpid())}))
     try:
-        Supervisor(state, options.binaries, options.api_server_flag).run(options.timeout)
+        programs = dict(each.split("=", 1) for each in options.program)
+        Supervisor(state, programs, options.api_server_flag).run(options.timeout)
     except _Failed as failure:
         log = state.log(failure.name)
         text = f"{failure}. The end of its log, {log}:\n{tail(log, _LOG_LINES)}"

@@ -101,6 +101,11 @@ class Supervised:
             raise
         return supervised
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def detach(self) -> None:
         """Let it run on after this process."""
         assert self._process.stdin is not None

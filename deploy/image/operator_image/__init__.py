@@ -1,0 +1,4 @@
+"""Makes the operator's image without a container engine: `python -m operator_image`.
+
+Standard library only. The Dockerfile beside this package makes an image of the same parts where an engine is at hand.
+"""
