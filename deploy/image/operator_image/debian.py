@@ -1,10 +1,12 @@
 """The lowest layer: the interpreter and the libraries that it loads, from Debian's packages."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import tarfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -12,6 +14,7 @@ from urllib.parse import unquote
 from operator_image.errors import ImageError
 
 RELEASE = "bookworm"
+_LISTS_SECONDS = 24 * 3600.0
 MIRROR = "http://deb.debian.org"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _NAMES = Path(__file__).with_name("debian.txt")
@@ -53,12 +56,15 @@ def fetch(architecture: str, cache: Path) -> list[DebianPackage]:
         f"deb {signed} {mirror}/debian-security {RELEASE}-security main\n"
     )
     names = [line for line in _NAMES.read_text().splitlines() if line and not line.startswith("#")]
-    _apt(root, architecture, "update")
-    # 'URL' name_version_architecture.deb size hash; a colon of the version is %3a there.
-    listed = re.findall(
-        r"(?m)^'\S+' (([^_\s]+)_([^_\s]+)_\w+\.deb) ", _apt(root, architecture, "--print-uris", "download", *names)
-    )
-    _apt(root, architecture, "download", *names)
+    updated = root / "updated"
+    if not updated.exists() or time.time() - updated.stat().st_mtime > _LISTS_SECONDS:
+        _apt(root, architecture, "update")
+        updated.touch()
+    # 'URL' name_version_architecture.deb size hash; a colon of the version is %3a there. Of a file that is in the
+    # folder already it says nothing.
+    words = _apt(root, architecture, "--print-uris", "download", *names)
+    listed = re.findall(r"(?m)^'\S+' (([^_\s]+)_([^_\s]+)_\w+\.deb) ", words)
+    _apt(root, architecture, "download", *names, into="debs")
     found = {name: DebianPackage(name, unquote(version), root / "debs" / file) for file, name, version in listed}
     missing = [name for name in names if name not in found or not found[name].file.exists()]
     if missing:
@@ -70,13 +76,11 @@ def unpack(packages: list[DebianPackage], root: Path) -> None:
     """Unpack them below `root` and make the few files that their scripts would have made."""
     for package in packages:
         command = ["dpkg-deb", "--fsys-tarfile", str(package.file)]
-        with (
-            subprocess.Popen(command, stdout=subprocess.PIPE) as process,
-            tarfile.open(fileobj=process.stdout, mode="r|") as archive,
-        ):
-            archive.extractall(root, filter=_wanted)
-        if process.returncode != 0:
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode != 0:
             raise ImageError(f"{package.file}: dpkg-deb cannot read it; remove it and try again")
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(root, filter=_wanted)  # noqa: S202  (the filter keeps every member below root)
     certificates = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
     _write(root / "etc/ssl/certs/ca-certificates.crt", "".join(each.read_text() for each in certificates))
     _write(
@@ -92,7 +96,7 @@ def _wanted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
     return None if _LEFT_OUT.match(name) else tarfile.tar_filter(member, path)
 
 
-def _apt(root: Path, architecture: str, *words: str) -> str:
+def _apt(root: Path, architecture: str, *words: str, into: str = ".") -> str:
     options = {
         "APT::Architecture": architecture,
         "APT::Architectures": architecture,
@@ -106,7 +110,7 @@ def _apt(root: Path, architecture: str, *words: str) -> str:
         "Dir::Etc::preferencesparts": "-",
     }
     command = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items()), *words]
-    done = subprocess.run(command, cwd=root / "debs", capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root / into, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ImageError(f"apt-get {words[0]}: exit code {done.returncode}\n{done.stderr.strip()}")
     return done.stdout

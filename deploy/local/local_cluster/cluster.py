@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from local_cluster.errors import ClusterError
-from local_cluster.layout import NODE_ADDRESS, SOCKET, Layout
+from local_cluster.layout import NODE_ADDRESS, SERVER, SOCKET, Layout
 from local_cluster.needs import PROGRAMS, TOOLS, search_path, why_not
 from local_control_plane.build import binaries
 from local_control_plane.errors import ControlPlaneError
@@ -45,6 +45,7 @@ class Cluster:
         self._supervised = supervised
         self._temporary = temporary
         self._forwards: list[subprocess.Popen[str]] = []
+        self._server = ""
         self.address = NODE_ADDRESS
         """The node's address, as pods see it."""
 
@@ -92,6 +93,24 @@ class Cluster:
     def logs(self) -> Path:
         """The folder of the programs' logs; those of pods below `pods`."""
         return self._layout.logs
+
+    @property
+    def server(self) -> str:
+        """The API server's URL for this machine, by a `forward` that lasts as long as this object."""
+        if not self._server:
+            self._server = f"https://localhost:{self.forward(SERVER.removeprefix('https://'))}"
+        return self._server
+
+    @property
+    def ca(self) -> Path:
+        """The certificate, in PEM, by which to verify the API server."""
+        return self._layout.authority
+
+    def token(self, user: str = "admin") -> str:
+        """Return the admin's bearer token (group system:masters). Raises ValueError for another user."""
+        if user != "admin":
+            raise ValueError(f"user {user!r}: unknown; a cluster has the admin alone, and service accounts")
+        return self._layout.token.read_text()
 
     def command(self, words: Sequence[str]) -> list[str]:
         """Return the command line that runs `words` in the node, with kubectl's KUBECONFIG set."""

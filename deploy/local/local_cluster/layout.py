@@ -43,6 +43,16 @@ class Layout:
         """The admin's kubeconfig. It holds inside the node only."""
         return self.path / "kubeconfig"
 
+    @property
+    def authority(self) -> Path:
+        """The certificate, in PEM, by which to verify the API server."""
+        return self.data / "ca.crt"
+
+    @property
+    def token(self) -> Path:
+        """The file of the admin's token."""
+        return self.data / "admin.token"
+
     def log(self, name: str) -> Path:
         """Return the log of a program."""
         return self.logs / f"{name}.log"

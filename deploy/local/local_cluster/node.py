@@ -101,6 +101,7 @@ class _Node:
             f"{tokens['admin']},admin,admin,system:masters\n"
             f"{tokens['node']},system:node:{layout.name},node,system:nodes\n",
         )
+        write_private(layout.token, tokens["admin"])
         networks = data / "networks"
         networks.mkdir()
         (networks / "10-bridge.conflist").write_text(configuration.network())
@@ -116,7 +117,7 @@ class _Node:
 
         self._await("kube-apiserver", (certificates / "apiserver.key").exists)
         authority = credentials.authority(certificates / "apiserver.crt")
-        write_private(data / "ca.crt", authority)
+        write_private(layout.authority, authority)
         context = ssl.create_default_context(cadata=authority)
         self._await("kube-apiserver", lambda: _is_ready(context, tokens["admin"]))
         for user, path in {"admin": layout.kubeconfig, "node": data / "kubelet.kubeconfig"}.items():
@@ -124,7 +125,7 @@ class _Node:
         admin = ("--kubeconfig", str(layout.kubeconfig))
         self._spawn(
             "kube-controller-manager",
-            *(*admin, "--leader-elect=false", "--root-ca-file", str(data / "ca.crt")),
+            *(*admin, "--leader-elect=false", "--root-ca-file", str(layout.authority)),
             *("--service-account-private-key-file", str(key)),
         )
         self._spawn("kube-scheduler", *admin, "--leader-elect=false")

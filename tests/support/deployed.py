@@ -1,0 +1,186 @@
+"""The operator in the pods of a real node, as a user deploys it, and what a test does to those pods."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+from local_cluster import Cluster
+from support.api import Api, Body, condition
+from support.operator import Answer
+from support.store_front import Authority
+
+NAME = NAMESPACE = "rollup-operator"
+_HOST = f"{NAME}.{NAMESPACE}.svc"
+_POD_USER = 65532
+
+
+class Deployed:
+    """The Deployment `rollup-operator` and its Service. `folder` is where the test's own files go."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.api = Api(cluster, NAMESPACE)  # type: ignore[arg-type]  # it has what Api asks of a control plane
+        self._folder = folder
+        self._authority = Authority.make(folder / "authority")
+        self._port = 0
+        self.data = folder / "data"
+        """What pods see as /data."""
+
+    def close(self) -> None:
+        self.api.close()
+
+    # -- what must be there before -------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the namespace with the strictest Pod Security, the endpoint's certificate and a volume for /data."""
+        labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+        self.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+        self.make_certificate()
+        self.make_volume()
+
+    def make_certificate(self) -> None:
+        pair = self._authority.issue("endpoint", hosts=f"DNS:{_HOST}")
+        files = {"tls.crt": pair.certificate.read_text(), "tls.key": pair.key.read_text()}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{NAME}-tls"}}
+        self.api.apply(secret | {"type": "kubernetes.io/tls", "stringData": files})
+
+    def make_volume(self) -> None:
+        """A volume without a class, for the only claim that asks for none."""
+        self.data.mkdir(exist_ok=True)
+        os.chown(self.data, _POD_USER, _POD_USER)
+        spec = {
+            "capacity": {"storage": "100Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": str(self.data)},
+        }
+        volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": NAME}, "spec": spec}
+        self.cluster.kubectl("apply", "-f", "-", text=json.dumps(volume))
+
+    def folder_of(self, namespace: str) -> Path:
+        """The folder of a namespace's embedded stores, which pods may write to."""
+        folder = self.data / namespace
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, _POD_USER, _POD_USER)
+        return folder
+
+    # -- pods ----------------------------------------------------------------------------------------------------------
+
+    def pods(self) -> list[Body]:
+        """The operator's pods that are not on their way out, oldest first."""
+        words = ("get", "pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/name={NAME}", "-o", "json")
+        items = json.loads(self.cluster.kubectl(*words))["items"]
+        there = [each for each in items if "deletionTimestamp" not in each["metadata"]]
+        return sorted(there, key=lambda each: str(each["metadata"]["creationTimestamp"]))
+
+    def pod(self) -> Body:
+        """The only one."""
+        (pod,) = self.pods()
+        return pod
+
+    def wait_rolled_out(self, timeout: float = 90) -> None:
+        """Return once every pod is of the newest version and ready, and fail with what the pods say otherwise."""
+        words = ("-n", NAMESPACE, "rollout", "status", f"deployment/{NAME}", f"--timeout={timeout:g}s")
+        done = self.cluster.run("kubectl", *words, check=False, timeout=timeout + 10)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.account()}"
+
+    def wait_restarted(self, before: int, timeout: float = 60) -> Body:
+        """Return the only pod once its container has been started anew and is ready."""
+        deadline = time.monotonic() + timeout
+        while True:
+            pod = self.pod()
+            if _restarts(pod) > before and (condition(pod, "Ready") or {}).get("status") == "True":
+                return pod
+            assert time.monotonic() < deadline, f"no new container after {timeout} s\n{self.account()}"
+            time.sleep(0.2)  # the kubelet tells it at its own pace
+
+    def account(self) -> str:
+        """What pods, events and logs say, for a failure."""
+        words = (["get", "pods,events"], ["describe", "pods"], ["logs", f"deployment/{NAME}", "--tail=60", "--prefix"])
+        texts = [self.cluster.run("kubectl", "-n", NAMESPACE, *each, check=False) for each in words]
+        return "\n".join(each.stdout + each.stderr for each in texts)[-12_000:]
+
+    def log(self, *, previous: bool = False) -> str:
+        """The log of the deployment's pod, or of the container before this one."""
+        return self.cluster.kubectl(
+            "-n", NAMESPACE, "logs", f"deployment/{NAME}", *(["--previous"] if previous else [])
+        )
+
+    def process(self, pod: Body | None = None) -> int:
+        """The pid, on this machine, of the operator in a pod."""
+        (container,) = (pod or self.pod())["status"]["containerStatuses"]
+        identity = container["containerID"].rpartition("/")[2]
+        found = [int(each.parent.name) for each in Path("/proc").glob("[0-9]*/cgroup") if identity in _text(each)]
+        return min(found)
+
+    def freeze(self) -> int:
+        """Stop the only pod's process where it stands; return its pid."""
+        pid = self.process()
+        os.kill(pid, signal.SIGSTOP)
+        return pid
+
+    def exhaust_memory(self) -> None:
+        """Let the kernel end the operator because its container has no memory left."""
+        Path(f"/proc/{self.process()}/oom_score_adj").write_text("1000")
+        hog = "held = [bytearray(1 << 24) for _ in range(1 << 10)]"
+        words = ("-n", NAMESPACE, "exec", f"deployment/{NAME}", "--", "/usr/bin/python3.11", "-I", "-c", hog)
+        self.cluster.run("kubectl", *words, check=False)
+
+    # -- the endpoint, through the Service -----------------------------------------------------------------------------
+
+    def request(self, method: str, path: str, token: str, body: Any = None, *, timeout: float = 30.0) -> Answer:
+        """Call the Service at its own address, verify its certificate, and return the answer whatever its status.
+
+        Raises OSError or http.client.HTTPException when no pod answers.
+        """
+        if not self._port:
+            words = ("-n", NAMESPACE, "get", "service", NAME, "-o", "jsonpath={.spec.clusterIP}")
+            self._port = self.cluster.forward(f"{self.cluster.kubectl(*words)}:443")
+        trust = self._authority.trusting()
+        with (
+            socket.create_connection(("127.0.0.1", self._port), timeout) as plain,
+            trust.wrap_socket(plain, server_hostname=_HOST) as sock,
+        ):
+            connection = http.client.HTTPSConnection(_HOST, timeout=timeout)
+            connection.sock = sock
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            return Answer(answer.status, dict(answer.headers), json.loads(answer.read()))
+
+    def insist(self, method: str, path: str, token: str, *, timeout: float = 60.0) -> Answer:
+        """Call as often as a patient client does, until an answer is none of 5xx; fail after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        said: object = None
+        while time.monotonic() < deadline:
+            try:
+                answer = self.request(method, path, token, timeout=deadline - time.monotonic())
+                if answer.status < 500:
+                    return answer
+                said = answer
+            except (OSError, http.client.HTTPException, ssl.SSLError) as error:
+                said = error
+            time.sleep(0.2)  # as the client would
+        raise AssertionError(f"{method} {path}: no answer after {timeout} s, last: {said}\n{self.account()}")
+
+
+def _restarts(pod: Body) -> int:
+    return sum(each["restartCount"] for each in pod["status"].get("containerStatuses", []))
+
+
+def restarts(pod: Body) -> int:
+    """How often the pod's containers were started anew."""
+    return _restarts(pod)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""  # it has ended
