@@ -128,7 +128,7 @@ class Deployed:
     def exhaust_memory(self) -> None:
         """Let the kernel end the operator because its container has no memory left."""
         Path(f"/proc/{self.process()}/oom_score_adj").write_text("1000")
-        hog = "held = [bytearray(1 << 24) for _ in range(1 << 10)]"
+        hog = "held = [b'.' * (1 << 24) for _ in range(1 << 10)]"
         words = ("-n", NAMESPACE, "exec", f"deployment/{NAME}", "--", "/usr/bin/python3.11", "-I", "-c", hog)
         self.cluster.run("kubectl", *words, check=False)
 
