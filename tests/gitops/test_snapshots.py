@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from support.api import Api
+from support.api import Api, Body
 from support.backfill import PAGE_SECONDS, begin
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
@@ -13,6 +13,10 @@ from support.database import opened
 from support.operator_fixtures import StartOperator
 from support.snapshots import recorded
 from support.waiting import NEVER, run_completed, status
+
+
+def differences(seen: dict[str, Body]) -> list[str]:
+    return [line for name, body in seen.items() for line in recorded(name, body)]
 
 
 def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path) -> None:
@@ -49,14 +53,15 @@ def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path
     operator.kill()  # its claim stays, and while the test holds the file nobody can release it
     with opened(folder):
         operator.start()
-        seen["job-store-down"] = api.wait_condition("trips", status="False", reason="StoreUnavailable")
+        api.wait_condition("trips", status="False", reason="StoreUnavailable")
+        seen["job-store-down"] = api.wait_state("trips", "started")
         api.stop("trips")
         seen["job-stopping"] = api.wait(
             "trips", lambda body: status(body)["state"] == "stopping" and status(body)["desiredState"] == "stopped"
         )
         api.delete("trips")
         seen["job-deleting"] = api.wait_state("trips", "aborting")
-    assert not [line for name, body in seen.items() for line in recorded(name, body)]
+    assert differences(seen) == []
 
 
 def test_the_life_of_a_store(start_operator: StartOperator, api: Api) -> None:
@@ -68,4 +73,4 @@ def test_the_life_of_a_store(start_operator: StartOperator, api: Api) -> None:
     seen["store-down"] = api.wait_condition("down", status="False", reason="StoreUnavailable", kind="RollupStore")
     api.create(store("invalid", opensearch={"hosts": ["http://169.254.169.254"]}))
     seen["store-invalid"] = api.wait_condition("invalid", "Stalled", reason="InvalidSpec", kind="RollupStore")
-    assert not [line for name, body in seen.items() for line in recorded(name, body)]
+    assert differences(seen) == []
