@@ -1,5 +1,5 @@
 """The fixtures of these tests."""
 
-from support.operator_fixtures import folder, start_operator
+from support.operator_fixtures import _shared, folder, operator, start_operator
 
-__all__ = ["folder", "start_operator"]
+__all__ = ["_shared", "folder", "operator", "start_operator"]
