@@ -231,7 +231,7 @@ def admin(control_plane: ControlPlane) -> Iterator[Api]:
                     f"{kind.lower()}s.{group}",
                     lambda body: any(
                         (c["type"], c["status"]) == ("Established", "True")
-                        for c in body.get("status", {}).get("conditions", [])
+                        for c in body.get("status", {}).get("conditions") or []
                     ),
                     kind="CustomResourceDefinition",
                 )
