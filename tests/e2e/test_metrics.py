@@ -1,6 +1,7 @@
 """The second listener of a real operator, its log and its traces: what a stop leaves in each of them."""
 
 import hashlib
+import json
 import socket
 import subprocess
 import sys
@@ -90,12 +91,36 @@ def scraped(port: int) -> dict[str, float]:
 
 
 def when(port: int, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-    """Scrape until it holds, as nothing announces when a number is there."""
-    deadline = time.monotonic() + 10
-    while not holds(found := scraped(port)):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+    """Scrape until it holds."""
+    found: dict[str, float] = {}
+
+    def there() -> bool:
+        nonlocal found
+        found = scraped(port)
+        return holds(found)
+
+    wait_until(there)
     return found
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Ask until it holds, as nothing announces when a number is there."""
+    deadline = time.monotonic() + 15
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def probed(port: int, path: str) -> int:
+    """The status of a probe; 0 while nothing listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            status: int = answer.status
+            return status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except urllib.error.URLError:
+        return 0
 
 
 def test_a_job_can_be_followed_from_its_run_to_its_end(
@@ -143,12 +168,30 @@ def test_a_job_can_be_followed_from_its_run_to_its_end(
 def test_the_second_listener_has_the_probes_and_nothing_of_the_api(start_operator: StartOperator, port: int) -> None:
     operator = start_operator(settings={"metrics_port": port})
     base = f"http://127.0.0.1:{port}"
-    for probe in ("/healthz", "/readyz"):
-        with urllib.request.urlopen(base + probe, timeout=10) as answer:
-            assert answer.status == 200
+    assert probed(port, "/healthz") == 200
+    wait_until(lambda: probed(port, "/readyz") == 200)  # the watch begins after the endpoint
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{base}/_rollup/job/_all", timeout=10)
     assert operator.get("/metrics").status in {404, 405}
+
+
+def test_an_operator_that_waits_for_the_api_server_is_alive_and_not_ready(
+    control_plane: ControlPlane, tmp_path: Path, port: int
+) -> None:
+    config = json.loads(control_plane.kubeconfig.read_text())
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        for cluster in config["clusters"]:
+            cluster["cluster"]["server"] = f"https://127.0.0.1:{nobody.getsockname()[1]}"
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    operator = Operator(kubeconfig, tmp_path, settings={"metrics_port": port}).launch()
+    try:
+        wait_until(lambda: probed(port, "/healthz") == 200)
+        assert probed(port, "/readyz") == 503
+        assert scraped(port)["rollup_operator_leader"] == 0
+        assert operator.running
+    finally:
+        operator.kill()
 
 
 def test_a_port_that_is_taken_ends_the_operator_with_the_cure(control_plane: ControlPlane, tmp_path: Path) -> None:
@@ -198,6 +241,6 @@ def test_a_stop_leaves_one_line_for_each_change_and_linked_traces(
 def test_without_an_endpoint_nothing_of_tracing_is_imported() -> None:
     code = (
         "import sys; from rollup_operator.observability.watch import Watch; import rollup_operator.app;"
-        "Watch(leading=lambda: True, cluster='x'); sys.exit('opentelemetry.sdk' in sys.modules)"
+        "Watch('x', leading=lambda: True); sys.exit('opentelemetry.sdk' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
