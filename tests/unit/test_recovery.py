@@ -71,3 +71,27 @@ def test_what_an_earlier_process_published_is_tried_once_more() -> None:
 )
 def test_other_conditions_say_nothing_about_the_last_run(conditions: list[tuple[str, str, str]]) -> None:
     assert Recovery(job(*conditions)).trouble is None
+
+
+def test_a_reason_is_news_once_for_a_generation_until_all_is_well_again() -> None:
+    recovery = Recovery(job())
+    for trouble in (AWAY, TAKEN, AWAY, TAKEN):  # two that alternate are not told of for ever
+        recovery.failed(trouble, 0.0)
+    assert [recovery.is_news(r) for r in (AWAY.reason, TAKEN.reason, AWAY.reason)] == [True, True, False]
+    recovery.mended()
+    assert recovery.is_news(AWAY.reason)
+    recovery.new_generation()
+    assert recovery.is_news(AWAY.reason)
+
+
+def test_good_runs_in_a_row_make_nothing_news_again() -> None:
+    recovery = Recovery(job())
+    assert recovery.is_news(Reason.SOURCE_SHRUNK)
+    recovery.mended()
+    assert not recovery.is_news(Reason.SOURCE_SHRUNK)
+
+
+def test_what_an_earlier_process_published_is_no_news() -> None:
+    away = Recovery(job(("Ready", "False", "StoreUnavailable"), ("Reconciling", "True", "StoreUnavailable")))
+    assert not away.is_news(Reason.STORE_UNAVAILABLE)
+    assert away.is_news(Reason.DISK_FULL)

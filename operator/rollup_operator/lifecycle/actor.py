@@ -60,7 +60,7 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_announced", "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_lost_writes", "_next_tick",
+        "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_lost_writes", "_next_tick",
          "_ran", "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
     )  # fmt: skip
 
@@ -83,7 +83,6 @@ class Actor:
         self._settled = self._cleaned = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
-        self._announced: tuple[str, int] | None = None
 
     # What happens to it
 
@@ -92,7 +91,7 @@ class Actor:
         if view.age <= self.view.age:
             return False
         if view.generation != self.view.generation:
-            self._recovery.something_changed()
+            self._recovery.new_generation()
         self.view = view
         self.look_again()
         return True
@@ -342,9 +341,6 @@ class Actor:
         self._timer = asyncio.get_running_loop().call_later(wait, self.wake)
 
     def _tell(self, kind: Literal["Normal", "Warning"], reason: Reason, message: str) -> None:
-        """Post an event, once for each reason and generation in a row."""
-        view = self.view
-        if not self._env.gate.open or self._announced == (what := (reason.value, view.generation)):
-            return
-        self._announced = what
-        self._env.events.record(Regarding.job(view), kind, reason.value, message)
+        """Post an event, once for each reason and generation until all is well again."""
+        if self._env.gate.open and self._recovery.is_news(reason):
+            self._env.events.record(Regarding.job(self.view), kind, reason.value, message)

@@ -1,4 +1,4 @@
-"""After a run that failed: what is told, and when it is tried again."""
+"""After a run that failed: what is told, how often, and when it is tried again."""
 
 import random
 
@@ -29,13 +29,29 @@ def backoff(first: float, last: float, failures: int) -> float:
 class Recovery:
     """The trouble of one job. Times are the event loop's."""
 
-    __slots__ = ("_failures", "_retry_at", "trouble")
+    __slots__ = ("_failures", "_retry_at", "_told", "trouble")
 
     def __init__(self, job: JobView) -> None:
         """Begin with what an earlier process published: only a good run mends it, so one is due."""
         self._failures = 0
         self.trouble = _published(job)
         self._retry_at = None if self.trouble is None else 0.0
+        self._told: frozenset[Reason] = frozenset() if self.trouble is None else frozenset({self.trouble.reason})
+
+    def is_news(self, reason: Reason) -> bool:
+        """Whether this is to be told: the first time that it comes up for a generation since all was well.
+
+        What an earlier process has published it has told.
+        """
+        if reason in self._told:
+            return False
+        self._told |= {reason}
+        return True
+
+    def new_generation(self) -> None:
+        """The spec changed: what comes up now is news."""
+        self._told = frozenset()
+        self.something_changed()
 
     def failed(self, trouble: Trouble, now: float) -> None:
         """Note a failure; a transient one is tried again by itself."""
@@ -46,6 +62,8 @@ class Recovery:
 
     def mended(self) -> None:
         """A good run, or a job that reads stopped, ends all trouble."""
+        if self.trouble is not None:
+            self._told = frozenset()
         self.trouble, self._retry_at, self._failures = None, None, 0
 
     def something_changed(self) -> None:
