@@ -154,6 +154,8 @@ class Actor:
         try:
             while self._dirty and self._env.gate.open:
                 self._dirty = False
+                # On every line that this turn logs, and the run that it begins.
+                structlog.contextvars.bind_contextvars(uid=self.view.uid, generation=self.view.generation)
                 await timed(self._env.observer, self._turn())
         except Exception:
             log.exception("turn failed", namespace=self.view.namespace, job=self.view.name)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 
 from opentelemetry import trace
@@ -24,7 +25,10 @@ from rollup_operator import __version__
 from rollup_operator.observability.transitions import Stop
 
 EXPORT_SECONDS = 3.0
-"""How long one attempt to send spans may take; the end of the process waits for one."""
+"""How long one attempt to send spans may take."""
+
+GOODBYE_SECONDS = 2.0
+"""How long the end of the process waits for the last of them."""
 
 
 class Tracing:
@@ -90,8 +94,10 @@ class Tracing:
         span.end(_nanos(stop.steps[-1][1]))
 
     async def close(self) -> None:
-        """Send what is left, for at most some seconds."""
-        await asyncio.to_thread(self._provider.shutdown)
+        """Send what is left, for at most two seconds."""
+        last = threading.Thread(target=self._provider.shutdown, daemon=True)
+        last.start()
+        await asyncio.to_thread(last.join, GOODBYE_SECONDS)
 
 
 _HEADERS = frozenset({"traceparent", "tracestate"})

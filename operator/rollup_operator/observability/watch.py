@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rollup_operator.observability.tracing import Tracing
 
 
+log = structlog.get_logger(__name__)
+
+
 class Jobs(Protocol):
     """The part of the registry that is shown."""
 
@@ -73,8 +76,6 @@ class Watch:
         self._stores: Stores | None = None
         self._tracing = tracing = _tracing(tracing_endpoint, cluster)
         self._transitions = Transitions(self.metrics, leading=leading, tracer=tracing)
-        self.seen = self._transitions.seen
-        self.gone = self._transitions.gone
         self.turned = self.metrics.turned
         self.answered = self.metrics.answered
         self.stop_answered = self.metrics.stop_answered
@@ -102,6 +103,20 @@ class Watch:
             "When the certificate of the HTTP API ends; NaN without TLS.",
             lambda: certificate.ends if certificate is not None else math.nan,
         )
+
+    def seen(self, job: JobView) -> None:
+        """Take in a newer view of a job. A mistake in telling of it must not hold up what the job is to do."""
+        try:
+            self._transitions.seen(job)
+        except Exception:
+            log.exception("not told of", namespace=job.namespace, job=job.name)
+
+    def gone(self, job: JobView) -> None:
+        """Take in that a job no longer exists."""
+        try:
+            self._transitions.gone(job)
+        except Exception:
+            log.exception("not told of", namespace=job.namespace, job=job.name)
 
     def asked(self, job: JobView) -> None:
         """Take in the answer of a write of the endpoint."""
