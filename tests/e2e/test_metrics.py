@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,12 +15,14 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from local_control_plane import ControlPlane
+from rollup_operator.http.tls import expiry_of
 from support.api import Api
 from support.backfill import PAGE_SECONDS, begun
 from support.bodies import store
@@ -236,6 +240,23 @@ def test_a_stop_leaves_one_line_for_each_change_and_linked_traces(
     assert [(link.trace_id, link.span_id) for link in call.links] == [(stop.trace_id, stop.span_id)]
     assert [event.name for event in stop.events][-1] == "stopped"
     assert call.start_time_unix_nano < stop.end_time_unix_nano
+
+
+def test_the_end_of_a_certificate_is_read_as_a_client_sees_it(control_plane: ControlPlane, tmp_path: Path) -> None:
+    address = urlsplit(control_plane.server)
+    trust = ssl.create_default_context(cafile=control_plane.ca)
+    plain = socket.create_connection((address.hostname or "", address.port or 0))
+    with trust.wrap_socket(plain, server_hostname=address.hostname) as connection:
+        seen = connection.getpeercert()
+    assert seen is not None
+    file = control_plane.directory / "certificates" / "apiserver.crt"
+    assert expiry_of(file) == ssl.cert_time_to_seconds(str(seen["notAfter"]))
+    chain = tmp_path / "chain.crt"
+    chain.write_text(f"subject=/CN=some words before it\n{file.read_text()}{control_plane.ca.read_text()}")
+    assert expiry_of(chain) == expiry_of(file)
+    chain.write_text(file.read_text().replace("M", "A", 40))
+    assert math.isnan(expiry_of(chain))
+    assert math.isnan(expiry_of(tmp_path / "none"))
 
 
 def test_without_an_endpoint_nothing_of_tracing_is_imported() -> None:

@@ -30,7 +30,7 @@ class Certificate:
         self._cert, self._key = cert_file, key_file
         self._seen = self._look()
         self._current = self.context = self._load()
-        self._ends = end_of(self._cert)
+        self._ends = expiry_of(self._cert)
         # A context of its own for each pair: one that is loaded again keeps an old certificate whose key is of another
         # kind. The callback is called for every handshake, named by the client or not.
         self.context.sni_callback = self._present
@@ -56,7 +56,7 @@ class Certificate:
         except CertificateError as e:
             log.warning("new certificate cannot be used, the one before stays", problem=str(e))
         else:
-            self._ends = end_of(self._cert)
+            self._ends = expiry_of(self._cert)
             log.info("new certificate in use", cert_file=str(self._cert))
 
     def _load(self) -> ssl.SSLContext:
@@ -81,7 +81,7 @@ class Certificate:
         return [_fingerprint(self._cert), _fingerprint(self._key)]
 
 
-def end_of(file: Path) -> float:
+def expiry_of(file: Path) -> float:
     """Return when the first certificate of a PEM file ends, in seconds since the epoch; NaN if that cannot be read.
 
     The standard library reads this only of a peer's certificate, so the few bytes of DER before it are read here.
