@@ -1,5 +1,6 @@
 """The operator in the pods of a real node, as a user deploys it, and what a test does to those pods."""
 
+import base64
 import http.client
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,15 @@ from support.store_front import Authority
 NAME = NAMESPACE = "rollup-operator"
 _HOST = f"{NAME}.{NAMESPACE}.svc"
 _POD_USER = 65532
+_HOGS = """
+import os, time
+for _ in range(40):
+    if os.fork() == 0:
+        held = b"." * (48 << 20)
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)
+"""
 
 
 class Deployed:
@@ -27,7 +38,6 @@ class Deployed:
         self.cluster = cluster
         self.api = Api(cluster, NAMESPACE)  # type: ignore[arg-type]  # it has what Api asks of a control plane
         self._folder = folder
-        self._authority = Authority.make(folder / "authority")
         self._port = 0
         self.data = folder / "data"
         """What pods see as /data."""
@@ -38,17 +48,26 @@ class Deployed:
     # -- what must be there before -------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the namespace with the strictest Pod Security, the endpoint's certificate and a volume for /data."""
-        labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-        self.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+        """Make the namespace, the endpoint's certificate and a volume for /data."""
+        self.make_namespace()
         self.make_certificate()
         self.make_volume()
 
+    def make_namespace(self) -> None:
+        """Make the namespace, with the strictest Pod Security."""
+        labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+        self.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+
     def make_certificate(self) -> None:
-        pair = self._authority.issue("endpoint", hosts=f"DNS:{_HOST}")
-        files = {"tls.crt": pair.certificate.read_text(), "tls.key": pair.key.read_text()}
+        """Make the certificate that an administrator would bring."""
+        authority = Authority.make(self._folder / "authority")
+        pair = authority.issue("endpoint", hosts=f"DNS:{_HOST}")
+        files = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": authority.certificate}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{NAME}-tls"}}
-        self.api.apply(secret | {"type": "kubernetes.io/tls", "stringData": files})
+        self.api.apply(
+            secret
+            | {"type": "kubernetes.io/tls", "stringData": {name: path.read_text() for name, path in files.items()}}
+        )
 
     def make_volume(self) -> None:
         """A volume without a class, for the only claim that asks for none."""
@@ -98,7 +117,34 @@ class Deployed:
             if _restarts(pod) > before and (condition(pod, "Ready") or {}).get("status") == "True":
                 return pod
             assert time.monotonic() < deadline, f"no new container after {timeout} s\n{self.account()}"
-            time.sleep(0.2)  # the kubelet tells it at its own pace
+            time.sleep(0.2)
+
+    def wait_pod_besides(self, uids: set[str], timeout: float = 60) -> None:
+        """Return once a pod with none of these uids is ready."""
+
+        def there() -> bool:
+            others = [each for each in self.pods() if each["metadata"]["uid"] not in uids]
+            return any((condition(each, "Ready") or {}).get("status") == "True" for each in others)
+
+        self._poll(there, f"no new pod after {timeout} s", timeout)
+
+    def leader(self) -> Body:
+        """The pod that the lease names."""
+        words = ("-n", NAMESPACE, "get", "lease", NAME, "-o", "jsonpath={.spec.holderIdentity}")
+        holder = self.cluster.kubectl(*words)
+        (pod,) = [each for each in self.pods() if holder.startswith(each["metadata"]["name"])]
+        return pod
+
+    def wait_leader_besides(self, pod: Body, timeout: float = 30) -> None:
+        """Return once another pod leads."""
+        name = pod["metadata"]["name"]
+        self._poll(lambda: self.leader()["metadata"]["name"] != name, f"{name} still leads after {timeout} s", timeout)
+
+    def _poll(self, question: Callable[[], bool], complaint: str, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not question():
+            assert time.monotonic() < deadline, f"{complaint}\n{self.account()}"
+            time.sleep(0.2)
 
     def account(self) -> str:
         """What pods, events and logs say, for a failure."""
@@ -119,17 +165,17 @@ class Deployed:
         found = [int(each.parent.name) for each in Path("/proc").glob("[0-9]*/cgroup") if identity in _text(each)]
         return min(found)
 
-    def freeze(self) -> int:
-        """Stop the only pod's process where it stands; return its pid."""
-        pid = self.process()
+    def freeze(self, pod: Body | None = None) -> int:
+        """Stop the process of a pod, the only one by default, where it stands; return its pid."""
+        pid = self.process(pod)
         os.kill(pid, signal.SIGSTOP)
         return pid
 
     def exhaust_memory(self) -> None:
         """Let the kernel end the operator because its container has no memory left."""
+        # Many small processes, so that none is a better choice than the operator.
         Path(f"/proc/{self.process()}/oom_score_adj").write_text("1000")
-        hog = "held = [b'.' * (1 << 24) for _ in range(1 << 10)]"
-        words = ("-n", NAMESPACE, "exec", f"deployment/{NAME}", "--", "/usr/bin/python3.11", "-I", "-c", hog)
+        words = ("-n", NAMESPACE, "exec", f"deployment/{NAME}", "--", "/usr/bin/python3.11", "-I", "-c", _HOGS)
         self.cluster.run("kubectl", *words, check=False)
 
     # -- the endpoint, through the Service -----------------------------------------------------------------------------
@@ -142,7 +188,8 @@ class Deployed:
         if not self._port:
             words = ("-n", NAMESPACE, "get", "service", NAME, "-o", "jsonpath={.spec.clusterIP}")
             self._port = self.cluster.forward(f"{self.cluster.kubectl(*words)}:443")
-        trust = self._authority.trusting()
+        secret = self.api.get(f"{NAME}-tls", kind="Secret")["data"]
+        trust = ssl.create_default_context(cadata=base64.b64decode(secret["ca.crt"]).decode())
         with (
             socket.create_connection(("127.0.0.1", self._port), timeout) as plain,
             trust.wrap_socket(plain, server_hostname=_HOST) as sock,
@@ -160,7 +207,7 @@ class Deployed:
         said: object = None
         while time.monotonic() < deadline:
             try:
-                answer = self.request(method, path, token, timeout=deadline - time.monotonic())
+                answer = self.request(method, path, token, timeout=min(20.0, deadline - time.monotonic()))
                 if answer.status < 500:
                     return answer
                 said = answer

@@ -45,10 +45,9 @@ async def _serve(listener: socket.socket, host: str, port: int) -> None:
             return
         await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
 
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
-    async with await asyncio.start_server(carry, sock=listener):
-        await ended.wait()
+    # Connections end with the process: there is nothing to finish.
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), os._exit, 0)
+    await (await asyncio.start_server(carry, sock=listener)).serve_forever()
 
 
 def main() -> int:
