@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -236,11 +236,17 @@ class Operator:
         )
 
     async def _begin(self, **_: Any) -> None:
-        """Answer probes, list stores, then jobs, then lead or stand for election, and serve; kopf watches next.
+        """Serve, list stores, then jobs, then lead or stand for election; kopf watches next.
 
-        So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet.
+        So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet. Until
+        then calls are answered 503 and /healthz tells that this process lives, however long the API server lacks a CRD.
         """
-        await self._listen(self.endpoint.start_monitor)
+        try:
+            await self.endpoint.start()
+        except CannotListen as e:
+            self._cannot_begin = str(e)
+            raise kopf.PermanentError(self._cannot_begin) from e
+        log.info("serving", url=self.endpoint.url)
         for namespace in self.settings.namespaces or (None,):
             await self._list(stores_path(namespace), "RollupStore", self.books.observe)
         for namespace in self.settings.namespaces or (None,):
@@ -251,19 +257,11 @@ class Operator:
             self._lead()
         else:
             self._election.start()
-        await self._listen(self.endpoint.start)
         sweeping = self.registry.keep_sweeping(self.settings.sweep_seconds)
         for chore in (sweeping, self.events.run(), self.watch.metrics.beat(), _keep_freezing()):
             self._chores.append(asyncio.create_task(chore))
         log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
         self.announce(self.endpoint.url)
-
-    async def _listen(self, start: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await start()
-        except CannotListen as e:
-            self._cannot_begin = str(e)
-            raise kopf.PermanentError(self._cannot_begin) from e
 
     async def _list(self, path: str, kind: str, observe: Callable[[Body], None]) -> None:
         """Take in all objects of a resource, however long it takes until the API server has it."""

@@ -56,7 +56,7 @@ DEFAULT_TIMEOUT = "30s"
 
 
 class Endpoint:
-    """The HTTP server of this process. Life: `start_monitor`, `start`, `drain`, `close`.
+    """The HTTP server of this process. Life: `start`, `drain`, `close`.
 
     `events` is where to post Events; `scrape` makes what the second listener shows, where settings.metrics_port is set.
     """
@@ -120,13 +120,9 @@ class Endpoint:
         """How many clients wait for a stop."""
         return len(self._waiters)
 
-    async def start_monitor(self) -> None:
-        """Listen for scrapes and probes, where there is a port for them. Raises CannotListen."""
-        self._pulse.start()
-        await self._server.start_beside()
-
     async def start(self) -> None:
-        """Listen for calls. Raises CannotListen."""
+        """Listen for calls, and for scrapes where there is a port for them. Raises CannotListen."""
+        self._pulse.start()
         await self._server.start()
 
     @property

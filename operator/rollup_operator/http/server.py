@@ -48,17 +48,13 @@ class Server:
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=GOODBYE_SECONDS)
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def start_beside(self) -> None:
-        """Serve what is beside, if there is anything. Raises CannotListen."""
+    async def start(self) -> None:
+        """Listen. Raises CannotListen."""
         s = self._settings
         if self._beside is not None:
             with _told("metrics", s.metrics_host, s.metrics_port):
                 await self._beside.setup()
                 await web.TCPSite(self._beside, s.metrics_host, s.metrics_port).start()
-
-    async def start(self) -> None:
-        """Listen for calls. Raises CannotListen."""
-        s = self._settings
         with _told("http", s.http_host, s.http_port):
             await self._runner.setup()
             await _Site(self._runner, s, self._certificate).start()
