@@ -17,18 +17,18 @@ STAMP := $(VENV)/.installed
 PROMTOOL := $(HOME)/.cache/rollup-operator/promtool/v0.316.0/promtool
 # Absolute, because the demo and the tests start processes in other folders.
 BIN := $(CURDIR)/$(VENV)/bin
-SOURCES := $(CURDIR)/deploy/local:$(CURDIR)/deploy/demo
+SOURCES := $(CURDIR)/deploy/local:$(CURDIR)/deploy/demo:$(CURDIR)/deploy/image
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format generate bench bench-stores promtool locks control-plane stores clean
+.PHONY: help demo up down test lint format generate bench bench-stores promtool locks control-plane stores clean image node e2e-cluster
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
 	@echo 'Whatever else is needed is installed into $(VENV) and ~/.cache.'
 	@echo
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | \
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | \
 		while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 demo: $(STAMP) ## Roll up real data on a real API server, stop a job in the middle, show the results; ends by itself
@@ -77,6 +77,15 @@ control-plane: $(STAMP) ## Build etcd, kube-apiserver, helm and kustomize from s
 
 stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7 for the tests, once (a minute; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores build --optional >/dev/null
+
+image: $(STAMP) ## Make the operator's image as an archive in dist/, without a container engine; ARGS='--arch arm64' for another machine
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m operator_image $(ARGS)
+
+node: $(STAMP) control-plane ## Build what else a Kubernetes node runs, once (5 to 10 minutes on 2 cores; cached in ~/.cache)
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_cluster build >/dev/null
+
+e2e-cluster: $(STAMP) node stores ## Deploy on a real node as a user would, and see what pods go through (Linux, root; 5 minutes)
+	@"$(BIN)/python" -m pytest tests/cluster $(ARGS)
 
 locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upgrade for the newest)
 	$(LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt

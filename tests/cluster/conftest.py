@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from local_cluster import Cluster, why_not
+from local_cluster.needs import PROGRAMS, TOOLS
+from local_control_plane import built
 from operator_image import make
 from support.api import Api
 from support.deployed import Deployed
@@ -26,6 +28,8 @@ def _node() -> Iterator[Cluster]:
     reason = why_not()
     if reason is not None:
         pytest.skip(f"no Kubernetes node on this machine: {reason}")
+    if not built((*PROGRAMS, *TOOLS, "helm")):
+        pytest.skip("what a Kubernetes node runs is not built: make node")
     with Cluster.start() as cluster:
         yield cluster
 

@@ -38,7 +38,8 @@ def make(*, output: Path, architecture: str = "", epoch: int | None = None) -> P
         wheels = python.install(_PROJECT / "requirements/run.txt", architecture, roots["wheels"])
         python.copy_operator(source, roots["operator"])
         if architecture == own_architecture():
-            python.compile_all(list(roots.values()), roots["debian"])
+            for root in roots.values():
+                python.compile_all(root, roots["debian"])
         else:
             _say(f"note: no bytecode in it, which needs a machine that is {architecture}; it starts more slowly")
         owners = {"data": _USER}

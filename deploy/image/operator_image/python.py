@@ -68,25 +68,28 @@ def copy_operator(source: Path, root: Path) -> None:
     command.chmod(0o755)
 
 
-def compile_all(roots: list[Path], base: Path) -> None:
-    """Compile what is below each of `roots` with the interpreter of `base`, for a quick start. Raises ImageError.
+def compile_all(root: Path, base: Path | None) -> None:
+    """Compile what is below `root`, for a quick start: with the interpreter of `base`, or with this one, of `VERSION`.
 
-    The bytecode says that it needs no check against its source, so that no time of change is in it.
+    The bytecode says that it needs no check against its source, so that no time of change is in it. Raises ImageError.
     """
-    loader = next(base.glob("lib64/ld-linux-*.so.2"), None) or next(base.glob("lib/ld-linux-*.so.1"), None)
-    if loader is None:
-        raise ImageError("the base layer holds no loader of programs")
-    libraries = ":".join(str(each) for each in (*base.glob("lib/*-linux-gnu"), *base.glob("usr/lib/*-linux-gnu")))
-    for root in roots:
-        command = [
-            *(str(loader), "--library-path", libraries, str(base / INTERPRETER)),
-            *("-m", "compileall", "-q", "-f", "-s", str(root), "-p", "/", "--invalidation-mode", "unchecked-hash"),
-            str(root / "usr/lib"),
-        ]
-        environment = {"PYTHONHOME": str(base / "usr"), "PYTHONHASHSEED": "0", "PATH": ""}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ImageError(f"the image's own Python cannot compile {root}:\n{done.stdout}{done.stderr}")
+    interpreter, environment = [sys.executable, "-I"], {}
+    if base is not None:
+        loader = next(base.glob("lib64/ld-linux-*.so.2"), None) or next(base.glob("lib/ld-linux-*.so.1"), None)
+        if loader is None:
+            raise ImageError("the base layer holds no loader of programs")
+        libraries = ":".join(str(each) for each in (*base.glob("lib/*-linux-gnu"), *base.glob("usr/lib/*-linux-gnu")))
+        interpreter = [str(loader), "--library-path", libraries, str(base / INTERPRETER)]
+        environment = {"PYTHONHOME": str(base / "usr")}
+    command = [
+        *interpreter,
+        *("-m", "compileall", "-q", "-f", "-s", str(root), "-p", "/", "--invalidation-mode", "unchecked-hash"),
+        str(root / "usr/lib"),
+    ]
+    environment |= {"PYTHONHASHSEED": "0", "PATH": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ImageError(f"{interpreter[0]} cannot compile {root}:\n{done.stdout}{done.stderr}")
 
 
 def operator_version(source: Path) -> str:

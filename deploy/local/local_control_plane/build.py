@@ -71,6 +71,11 @@ def binaries(components: Sequence[str] = REQUIRED) -> dict[str, Path]:
     return found | _from_cache(missing) if missing else found
 
 
+def built(components: Sequence[str]) -> bool:
+    """Whether the cache holds all of these components, so that `binaries` need not build any."""
+    return all((cache_folder(COMPONENTS[name].module) / name).exists() for name in components)
+
+
 def cache_folder(module: str) -> Path:
     """Return where the binaries of a Go module are kept; its name changes with the platform and every pinned byte."""
     digest = hashlib.sha256()
