@@ -109,8 +109,8 @@ def test_buttons_of_argo_cd_start_what_is_stopped_and_stop_what_is_started() -> 
         assert {word for word in offered if not offered[word]["disabled"]} == (
             {"stop"} if asked == "started" else {"start"}
         )
-        for word in change:
-            done = lua(change[word], body)
+        for word, script in change.items():
+            done = lua(script, body)
             assert done["spec"].pop("desiredState") == {"start": "started", "stop": "stopped"}[word]
             assert done["spec"].keys() == body["spec"].keys() - {"desiredState"}
 

@@ -41,7 +41,10 @@ def judge(program: Path, questions: Sequence[tuple[Mapping[str, Any], Mapping[st
 
 
 def build() -> Path:
-    """Return the program's path, built first if need be. Raises FileNotFoundError without Go, AssertionError if it fails."""
+    """Return the program's path, built first if need be.
+
+    Raises FileNotFoundError where there is no Go, AssertionError where the build fails.
+    """
     files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".go", ".mod", ".sum"))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
     folder = cache_root() / "verdict"
@@ -54,9 +57,7 @@ def build() -> Path:
         raise FileNotFoundError("go: command not found; these tests need Go, as the control plane does")
     with one_builder(folder, _say):
         if not program.exists():
-            _say(
-                "building a program of kstatus and Flux's evaluator, once: 1 to 3 minutes, less when Go has parts cached"
-            )
+            _say("building kstatus and Flux's evaluator, once: 1 to 3 minutes, less when Go has parts cached")
             with tempfile.TemporaryDirectory(dir=folder) as work:
                 _compile(go, Path(work) / "verdict")
                 (Path(work) / "verdict").replace(program)
