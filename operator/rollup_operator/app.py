@@ -228,7 +228,7 @@ class Operator:
     # kopf's hooks
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        connection = replace(self.connection, middlewares=(self._missing.wait, *self.connection.middlewares))
+        connection = replace(self.connection, middlewares=(self._missing.slow_down, *self.connection.middlewares))
         return kopf.AiohttpSession(
             aiohttp_session=connection.session(connections=8, traces=[self._watches.tracing()]),
             server=self.connection.server,

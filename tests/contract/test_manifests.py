@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from local_control_plane import ControlPlane
 from local_manifests import generate, render
 from local_manifests.render import CHART, DEPLOY, NAME, Object, RenderError, by_identity, identity
+from rollup_operator.settings import Settings
 from support.api import Api, ApiError
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -20,6 +22,7 @@ GIVEN = {"tls": {"source": "secret"}}
 DUCKDB = {"duckdb": {"enabled": True}}
 MONITORED = {"metrics": {name: {"enabled": True} for name in ("serviceMonitor", "rules", "dashboard")}}
 CERT_MANAGER = {"tls": {"source": "certManager"}}
+ISSUER = {"tls": {"source": "certManager", "certManager": {"issuerRef": {"name": "ca", "kind": "ClusterIssuer"}}}}
 OWN_NAMESPACE = {"watch": {"allNamespaces": False}}
 EVERYTHING = DUCKDB | MONITORED | {
     "watch": {"allNamespaces": False, "namespaces": ["team-a", "team-b"]},
@@ -160,6 +163,17 @@ def test_settings_become_variables() -> None:
     assert env["ROLLUP_NAMESPACES"] == "team-a,team-b"
 
 
+@pytest.mark.parametrize("values", [{}, OWN_NAMESPACE, EVERYTHING], ids=["defaults", "own", "everything"])
+def test_the_operator_knows_every_variable_that_it_is_given(values: dict[str, Any]) -> None:
+    env = {
+        name: str(value) for name, value in env_of(render.chart(GIVEN | values)).items() if name.startswith("ROLLUP_")
+    }
+    known = {f"ROLLUP_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    assert env.keys() - known == set(), "the operator would not even say that it does not know them"
+    settings = Settings.from_environment(env)
+    assert (settings.leader_election, settings.tls) == (True, True)
+
+
 def test_large_numbers_stay_as_they_were_written() -> None:
     env = env_of(render.chart(GIVEN | {"settings": {"http_body_bytes": 104857600}}))
     assert env["ROLLUP_HTTP_BODY_BYTES"] == "104857600"
@@ -277,8 +291,8 @@ def dry_run(api: Api, body: Object) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{}, OWN_NAMESPACE, EVERYTHING, EVERYTHING | CERT_MANAGER, GIVEN],
-    ids=["defaults", "own", "everything", "cert-manager", "given"],
+    [{}, OWN_NAMESPACE, EVERYTHING, EVERYTHING | CERT_MANAGER, ISSUER, GIVEN],
+    ids=["defaults", "own", "everything", "cert-manager", "issuer", "given"],
 )
 def test_the_api_server_takes_all_that_the_chart_renders(admin: Api, values: dict[str, Any]) -> None:
     for body in render.chart(values):

@@ -15,7 +15,7 @@ TELL_EVERY = 60.0
 """Seconds until the same is told again."""
 
 PAUSE = 1.0
-"""Seconds until a watch that was forbidden is begun anew."""
+"""Seconds that a watch that is forbidden waits before it is begun anew."""
 
 KEPT = 256
 """So many are remembered as told."""
@@ -55,19 +55,17 @@ class Missing:
             cure="give it back to the operator's service account: docs/rights.md lists what each is for",
         )
 
-    async def wait(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """As a middleware of kopf's session: make of an answer 403 a failure that kopf tries again.
-
-        It ends the whole process otherwise, and the next one, until somebody gives the right back.
-        """
+    async def slow_down(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """As a middleware of kopf's session: tell of an answer 403, and hold it back; kopf asks again at once."""
         answer = await handler(request)
-        if answer.status != 403:
-            return answer
-        text = await answer.read()
-        try:
-            message = str(orjson.loads(text)["message"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            message = text[:300].decode(errors="replace")
-        self.tell(message)
-        await asyncio.sleep(PAUSE)
-        raise aiohttp.ClientConnectionError(message)
+        if answer.status == 403:
+            text = await answer.read()
+            try:
+                message = str(orjson.loads(text)["message"])
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                message = text[:300].decode(errors="replace")
+            self.tell(message)
+            await asyncio.sleep(PAUSE)
+        return answer
