@@ -223,6 +223,17 @@ def test_an_operator_of_single_namespaces_has_no_rights_beyond_but_reviews() -> 
     ]
 
 
+def test_the_right_to_get_secrets_can_be_narrowed_or_left_out() -> None:
+    def gets_secrets(**rbac: Any) -> list[tuple[str, str]]:
+        bodies = render.chart(GIVEN | {"rbac": rbac})
+        rules = [(body, rule) for body in bodies if "Role" in body["kind"] for rule in body.get("rules", [])]
+        return [identity(body)[:2] for body, rule in rules if "secrets" in rule["resources"]]
+
+    assert gets_secrets() == [("ClusterRole", "")]
+    assert gets_secrets(secretNamespaces=["team-a", "team-b"]) == [("Role", "team-a"), ("Role", "team-b")]
+    assert gets_secrets(secrets=False) == []
+
+
 # -- the API server ---------------------------------------------------------------------------------------------------
 
 FOREIGN = {
