@@ -108,6 +108,22 @@ def test_a_failed_write_is_tried_again_after_a_moment() -> None:
     assert candidacy.decide(103 + TERMS.retry).do is Do.RENEW
 
 
+def test_a_candidate_that_may_not_write_asks_seldom() -> None:
+    candidacy = Candidacy("me", TERMS)
+    candidacy.saw(None, None, 5)
+    candidacy.failed(5)
+    assert candidacy.decide(6.9).do is Do.NOTHING
+    assert candidacy.decide(7).do is Do.TAKE
+
+
+def test_a_lease_released_after_a_failed_try_is_taken_at_once() -> None:
+    candidacy = Candidacy("me", TERMS)
+    candidacy.saw("other", "7", 5)
+    candidacy.failed(15)
+    candidacy.saw("", "8", 15.1)
+    assert candidacy.decide(15.1).do is Do.TAKE
+
+
 def test_the_gate_shuts_by_the_clock_alone() -> None:
     times = [0.0]
     gate = Gate(lambda: times[-1])

@@ -47,7 +47,7 @@ class Election:
         self._writing: asyncio.Task[None] | None = None
         self._led: int | None = None  # the term that the followers know of
         self._role = Role.STANDBY
-        self._problem = ""
+        self._problems: dict[str, str] = {}
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -106,7 +106,9 @@ class Election:
         if step.role is not self._role:
             self._role = step.role
             if step.role is Role.HALTING:
-                log.warning("halting: the lease is not renewed", lease=str(self._lease), problem=self._problem)
+                log.warning(
+                    "halting: the lease is not renewed", lease=str(self._lease), problem=self._problems.get("write")
+                )
             self._followers.look_again()
 
     def _lose(self, why: str) -> None:
@@ -126,44 +128,54 @@ class Election:
             async with asyncio.timeout(self._terms.renew):
                 try:
                     lease = await self._lease.write(self._seen, self._identity, lasts=self._terms.lasts)
-                except (Conflict, NotFound):
+                except (Conflict, NotFound) as e:
                     self._saw(await self._lease.read())
+                    self._candidacy.failed(_now())
+                    if self._seen is None:  # its namespace may be missing
+                        self._trouble("write", _text(e))
                     return
-            self._seen = lease
-            self._candidacy.wrote(lease.version, began=began, now=_now())
-            self._trouble("")
+            if not self._is_old(lease):
+                self._seen = lease
+                self._candidacy.wrote(lease.version, began=began, now=_now())
+            self._trouble("write", "")
         except Exception as e:
             self._candidacy.failed(_now())
-            self._trouble(_text(e))
+            self._trouble("write", _text(e))
         finally:
             self._writing = None
             self._news.set()
 
     async def _watch(self) -> None:
         while True:
+            wait = 0.3
             try:
                 if self._seen is None:
                     self._saw(await self._lease.read())
                 async for lease in self._lease.watch():
                     self._saw(lease)
-                self._trouble("")
+                    self._trouble("watch", "")
             except Exception as e:
-                self._trouble(_text(e))
-            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # jitter
+                self._trouble("watch", _text(e))
+                wait = 1.0
+            await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
 
     def _saw(self, lease: Lease | None) -> None:
-        if lease is not None and self._seen is not None and int(lease.version) < int(self._seen.version):
-            return  # the answer of a write was quicker
+        if lease is not None and self._is_old(lease):
+            return
         self._seen = lease
         holder, version = (None, None) if lease is None else (lease.holder, lease.version)
         self._candidacy.saw(holder, version, _now())
         self._news.set()
 
-    def _trouble(self, problem: str) -> None:
-        """Say what is wrong, once."""
-        if problem and problem != self._problem:
-            log.warning("the lease cannot be used", lease=str(self._lease), problem=problem)
-        self._problem = problem
+    def _is_old(self, lease: Lease) -> bool:
+        """Whether a newer one is known: watch, answers and reads overtake one another."""
+        return self._seen is not None and int(lease.version) < int(self._seen.version)
+
+    def _trouble(self, verb: str, problem: str) -> None:
+        """Say what is wrong, once for each verb until it works again."""
+        if problem and problem != self._problems.get(verb):
+            log.warning("the lease cannot be used", lease=str(self._lease), verb=verb, problem=problem)
+        self._problems[verb] = problem
 
 
 def _now() -> float:

@@ -25,7 +25,7 @@ class Terms:
     abandon: float = 8.0
     """So long after it the holder acts no more, whatever is left."""
     retry: float = 0.3
-    """From a failed try to the next."""
+    """From a failed renewal to the next try; a candidate has the time of `renew`."""
 
 
 class Gate:
@@ -121,7 +121,7 @@ class Candidacy:
         """Take in the record: its holder (empty: released) and version; None: there is no lease."""
         self._expire(now)
         if not self._looked or version != self._version:
-            self._changed_at = now
+            self._changed_at, self._try_at = now, -math.inf
         self._looked, self._holder, self._version = True, holder, version
         if holder != self._me:
             self._renewed = None  # somebody took it, or took it away
@@ -136,7 +136,7 @@ class Candidacy:
 
     def failed(self, now: float) -> None:
         """Take in that a write failed, or may have."""
-        self._try_at = now + self._terms.retry
+        self._try_at = now + (self._terms.renew if self._renewed is None else self._terms.retry)
 
     def decide(self, now: float) -> Step:
         """Return what to be and what to do now."""
