@@ -17,7 +17,7 @@ from local_stores import Node
 from support.api import Api, Body
 from support.bodies import job, store
 from support.callers import MANAGER, Account
-from support.data import BEGIN
+from support.data import BEGIN, epoch_ms
 from support.deployed import NAME, NAMESPACE, Deployed
 from support.store_http import StoreHttp
 from support.waiting import NEVER, request_run, run_completed, status
@@ -132,8 +132,7 @@ def test_a_frozen_leaders_run_is_finished_by_the_other_and_nothing_is_counted_tw
 ) -> None:
     deployed.wait_rolled_out()
     index = load(api, opensearch, store_address, HOURS)
-    api.create(counting(index))
-    request_run(api, "rows", "now")
+    api.create(counting(index, cron="*/2 * * * * ?"))
     api.wait_state("rows", "indexing", 30)
     opensearch.wait(lambda node: node.exists(f"{index}-rows") and node.count(f"{index}-rows") > PAGE, seconds=20)
     leader = deployed.leader()
@@ -142,5 +141,6 @@ def test_a_frozen_leaders_run_is_finished_by_the_other_and_nothing_is_counted_tw
         deployed.wait_leader_besides(leader)
     finally:
         os.kill(pid, signal.SIGCONT)
-    api.wait("rows", run_completed, 60)
+    last = {"ts.date_histogram": epoch_ms(BEGIN + timedelta(hours=HOURS - 1))}
+    api.wait("rows", lambda body: status(body).get("position") == last and run_completed(body), 60)
     assert sums(opensearch, f"{index}-rows") == [4] * HOURS
