@@ -22,7 +22,8 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format generate bench bench-stores promtool locks control-plane stores clean image node e2e-cluster
+.PHONY: help demo up down test lint format generate bench bench-stores promtool locks control-plane stores verdict docs \
+	clean image node e2e-cluster
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
@@ -40,7 +41,7 @@ up: $(STAMP) ## Start what the demo starts, and leave it running for you to try
 down: $(STAMP) ## End what `make up` started, and remove its data
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down
 
-test: $(STAMP) control-plane stores ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
+test: $(STAMP) control-plane stores verdict ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
 
@@ -86,6 +87,13 @@ node: $(STAMP) control-plane ## Build what else a Kubernetes node runs, once (5 
 
 e2e-cluster: $(STAMP) node stores ## Deploy on a real node as a user would, and see what pods go through (Linux, root; 5 minutes)
 	@"$(BIN)/python" -m pytest tests/cluster $(ARGS)
+
+verdict: $(STAMP) ## Build kstatus and Flux's evaluator for the tests, once (1 to 3 minutes; cached in ~/.cache)
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -c 'from support.verdict import build; build()'
+
+docs: $(STAMP) ## Write the documentation as a site to build/site
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet
+	@echo 'docs: open build/site/index.html'
 
 locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upgrade for the newest)
 	$(LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt
