@@ -1,6 +1,7 @@
 """A real node with the operator's image, and what is deployed there. All of it is shared by the tests of a module."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from local_cluster import Cluster, why_not
 from local_cluster.needs import PROGRAMS, TOOLS
 from local_control_plane import built
+from local_tools.folder import locked
 from operator_image import make
 from support.api import Api
 from support.deployed import Deployed
@@ -19,8 +21,13 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive of the operator's image, made from this code."""
-    return make(output=tmp_path_factory.mktemp("image"))
+    """The archive of the operator's image, made from this code, once for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with locked(folder):
+        made = list((folder / "image").glob("*.tar"))
+        return made[0] if made else make(output=folder / "image")
 
 
 @pytest.fixture(scope="session")

@@ -51,17 +51,6 @@ def test_from_nothing_to_a_job_stopped_through_the_service(deployed: Deployed, a
     assert left["holder"] is None
 
 
-def test_a_pod_deleted_in_a_run_is_followed_by_one_that_goes_on(deployed: Deployed, api: Api, folder: Path) -> None:
-    begun(api, folder)
-    before = deployed.pod()["metadata"]
-    deployed.cluster.kubectl("delete", "pod", "-n", NAMESPACE, before["name"])
-    at = position(api.get("trips"))
-    assert at is not None
-    assert at < end_of(HOURS - 1)
-    assert_complete(api, folder)
-    assert deployed.pod()["metadata"]["uid"] != before["uid"]
-
-
 def test_an_operator_out_of_memory_in_a_run_starts_again_and_goes_on(
     deployed: Deployed, api: Api, folder: Path
 ) -> None:
@@ -79,6 +68,17 @@ def test_an_operator_out_of_memory_in_a_run_starts_again_and_goes_on(
     assert at < end_of(HOURS - 1)
     api.start("trips")
     assert_complete(api, folder)
+
+
+def test_a_pod_deleted_in_a_run_is_followed_by_one_that_goes_on(deployed: Deployed, api: Api, folder: Path) -> None:
+    begun(api, folder)
+    before = deployed.pod()["metadata"]
+    deployed.cluster.kubectl("delete", "pod", "-n", NAMESPACE, before["name"])
+    at = position(api.get("trips"))
+    assert at is not None
+    assert at < end_of(HOURS - 1)
+    assert_complete(api, folder)
+    assert deployed.pod()["metadata"]["uid"] != before["uid"]
 
 
 def test_a_stop_of_a_frozen_operators_run_is_not_lost(deployed: Deployed, api: Api, folder: Path) -> None:

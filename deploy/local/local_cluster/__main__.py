@@ -1,15 +1,17 @@
-"""The command: `python -m local_cluster up | down | status | exec | load-image | forward | build`."""
+"""The command: `python -m local_cluster up | down | status | exec | load-image | forward | install | build`."""
 
 import argparse
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from local_cluster.cluster import Cluster, stop
 from local_cluster.errors import ClusterError
-from local_cluster.needs import PROGRAMS, TOOLS
+from local_cluster.needs import PACKAGES, PROGRAMS, TOOLS, why_not
 from local_control_plane.build import binaries
 from local_control_plane.errors import ControlPlaneError
 
@@ -31,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
                 for name, path in binaries((*PROGRAMS, *TOOLS)).items():
                     print(f"{name}: {path}")
                 return 0
+            case "install":
+                return _install()
         cluster = Cluster.find(options.dir)
         if cluster is None:
             print("not running")
@@ -74,8 +78,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("words", nargs="+", metavar="WORD", help="the command; put -- before it")
     load.add_argument("archive", type=Path)
     forward.add_argument("address", metavar="ADDRESS:PORT")
+    commands.add_parser("install", help="apt-get install what a node needs of Debian or Ubuntu, where it is missing")
     commands.add_parser("build", help="build its programs, once: 5 to 15 minutes on 2 cores, then cached")
     return parser
+
+
+def _install() -> int:
+    if why_not() is None:
+        return 0
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]
+    print(f"cluster: {' '.join(command)}", file=sys.stderr, flush=True)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise ClusterError(f"cannot install it here: {why_not()}")
+    done = subprocess.run(
+        command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, stdout=subprocess.DEVNULL, check=False
+    )
+    if done.returncode != 0:
+        raise ClusterError(f"apt-get install: exit code {done.returncode}; perhaps apt-get update is needed first")
+    return 0
 
 
 def _up(directory: Path, timeout: float) -> int:

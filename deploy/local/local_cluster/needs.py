@@ -13,7 +13,8 @@ CNI_FOLDERS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"), Path("/usr/libexec/cn
 
 _COMMANDS = ("containerd", "runc", "ctr", "nft", "ip", "unshare", "nsenter", "mount")
 _PLUGINS = ("bridge", "host-local", "loopback")
-PACKAGES = "apt-get install containerd runc containernetworking-plugins nftables iproute2 util-linux"
+PACKAGES = ("containerd", "runc", "containernetworking-plugins", "nftables", "iproute2", "util-linux")
+"""Of Debian and Ubuntu."""
 
 
 def why_not() -> str | None:
@@ -25,7 +26,11 @@ def why_not() -> str | None:
     missing = [name for name in _COMMANDS if shutil.which(name, path=search_path()) is None]
     if plugins() is None:
         missing.append("the CNI plugins " + ", ".join(_PLUGINS))
-    return f"missing: {', '.join(missing)}; on Debian and Ubuntu: {PACKAGES}" if missing else None
+    return (
+        f"missing: {', '.join(missing)}; on Debian and Ubuntu: apt-get install {' '.join(PACKAGES)}"
+        if missing
+        else None
+    )
 
 
 def plugins() -> Path | None:
