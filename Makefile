@@ -23,7 +23,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test lint format generate bench bench-stores promtool locks control-plane stores verdict docs \
-	clean image node e2e-cluster
+	clean image node node-packages e2e-cluster
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
@@ -84,6 +84,9 @@ image: $(STAMP) ## Make the operator's image as an archive in dist/, without a c
 
 node: $(STAMP) control-plane ## Build what else a Kubernetes node runs, once (5 to 10 minutes on 2 cores; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_cluster build >/dev/null
+
+node-packages: $(STAMP) ## Install containerd, runc and CNI plugins for it from the distribution (Debian or Ubuntu, root)
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_cluster install
 
 e2e-cluster: $(STAMP) node stores ## Deploy on a real node as a user would, and see what pods go through (Linux, root; 5 minutes)
 	@"$(BIN)/python" -m pytest tests/cluster $(ARGS)
