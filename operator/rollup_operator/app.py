@@ -216,7 +216,7 @@ class Operator:
             raise StoreUnsuitable("spec: exactly one kind of store must be set: duckdb, opensearch or elasticsearch")
         rules = HostRules.read(self.settings.store_hosts)
         connections = Connections(kind, cluster, read_secret=read_secret, rules=rules)
-        store = ClusterStore(kind, connections.cluster(), is_alive=self._is_alive)
+        store = ClusterStore(kind, connections.cluster(lambda: self.gate.open), is_alive=self._is_alive)
         return store
 
     def _is_alive(self, owner: Owner) -> bool:

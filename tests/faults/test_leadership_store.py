@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 
@@ -38,13 +37,25 @@ def further(way: ProxyThread, count: int, seconds: float = 30) -> None:
     way.run(proxy.until(arrived, seconds=seconds))
 
 
-def epochs(way: ProxyThread) -> dict[int, tuple[float, float]]:
-    """Of each epoch of the job, when its first request arrived and its last one ended."""
-    found: dict[int, tuple[float, float]] = {}
-    for request in of_runs(way):
-        epoch = int(request.opaque_id.rsplit("/", 1)[1])
-        first, last = found.get(epoch, (request.arrived, request.arrived))
-        found[epoch] = min(first, request.arrived), max(last, request.ended or request.arrived)
+def epoch(request: Request) -> int:
+    return int(request.opaque_id.rsplit("/", 1)[1])
+
+
+def cut_off(request: Request) -> bool:
+    """Whether it is a search that ended at once, its client gone.
+
+    What a process had handed to its connection when it froze goes out as it thaws; writes find their gate closed.
+    """
+    return "_search" in request.target and request.ended is not None and request.ended - request.arrived < 1
+
+
+def overlapping(requests: list[Request]) -> list[str]:
+    """Requests of an epoch that were under way when one of a later epoch arrived already."""
+    found = []
+    for request in requests:
+        later = [other.arrived for other in requests if epoch(other) > epoch(request)]
+        if later and (request.ended is None or request.ended > min(later)):
+            found.append(f"{request}, arrived {request.arrived}, ended {request.ended}, later ones from {min(later)}")
     return found
 
 
@@ -87,8 +98,10 @@ def test_a_run_of_a_frozen_leader_does_not_overlap_those_of_its_successor(
     assert status(body)["stats"]["rollupsIndexed"] == HOURS
     assert len(opensearch.documents(f"{index}-rolled")) == HOURS
     assert whole_tasks(opensearch) == []
-    spans = sorted(epochs(way).items())
-    assert len(spans) >= 2
-    overlapping = [(a, b) for (a, (_, ended)), (b, (began, _)) in pairwise(spans) if began < ended]
-    assert overlapping == []
-    assert [e for e, (began, _) in spans if began > stopped] == [spans[-1][0]]
+    first = min(epoch(request) for request in of_runs(way))
+    requests = [r for r in of_runs(way) if not (epoch(r) == first and r.arrived > stopped and cut_off(r))]
+    assert len(of_runs(way)) - len(requests) <= 2  # pages that may be read at a time
+    assert overlapping(requests) == []
+    assert len({epoch(request) for request in requests}) >= 2
+    late = [r for r in requests if epoch(r) == first and r.arrived > stopped]
+    assert [f"{r}, {r.arrived - stopped:.3f} s after" for r in late] == []

@@ -441,3 +441,14 @@ async def test_a_name_that_leads_where_it_may_not_is_refused_at_each_call():
         await ask(cluster)
     assert not e.value.sent
     await cluster.close()
+
+
+async def test_no_request_of_a_run_is_sent_by_a_process_that_does_not_lead() -> None:
+    leads = [True]
+    async with serving(fine) as server, calling(server.url, may_run=lambda: leads[-1]) as cluster:
+        await cluster.call("POST", "/_bulk", doing="writing", opaque_id="rollup/u/1")
+        leads.append(False)
+        with pytest.raises(StoreUnavailable, match="no longer leads"):
+            await cluster.call("POST", "/_bulk", doing="writing", opaque_id="rollup/u/1")
+        await cluster.call("GET", "/", doing="asking for the version")
+        assert [request.path for request in server.asked] == ["/_bulk", "/"]

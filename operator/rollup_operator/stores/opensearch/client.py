@@ -87,6 +87,8 @@ class Cluster:
     """Makes the HTTP session when it is first needed, or needed anew."""
     is_stale: Callable[[], Awaitable[bool]] | None = None
     """Asked after a refusal whether a new session would be another; None: it never is."""
+    may_run: Callable[[], bool] = lambda: True
+    """Asked before each request of a run is sent, whoever in the run sends it: False means that none may."""
     timeout: float = 60.0
     """Seconds that an answer may take where the call does not say."""
     longest_answer: int = LONGEST_ANSWER
@@ -231,6 +233,8 @@ class Cluster:
     async def _ask_hosts(self, session: aiohttp.ClientSession, request: Request) -> Any:
         failures: list[StoreError] = []
         for host in self._in_turn():
+            if request.headers["X-Opaque-Id"] != OPAQUE_ID and not self.may_run():
+                raise StoreUnavailable("this process no longer leads: nothing more of its runs is sent")
             try:
                 answer = await request.send(session, host.url)
             except NotSent as e:

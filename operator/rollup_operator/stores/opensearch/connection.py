@@ -65,10 +65,10 @@ class Connections:
         """Return the base URLs as they go over the wire, without a slash at the end."""
         return tuple(str(URL(host)).rstrip("/") for host in self._spec.hosts)
 
-    def cluster(self) -> Cluster:
-        """Return a client over them."""
+    def cluster(self, may_run: Callable[[], bool] = lambda: True) -> Cluster:
+        """Return a client over them. `may_run` is asked before each request of a run."""
         timeout = float(self._spec.request_timeout_seconds)
-        return Cluster(self.hosts, make_session=self.open, is_stale=self.is_stale, timeout=timeout)
+        return Cluster(self.hosts, make_session=self.open, is_stale=self.is_stale, may_run=may_run, timeout=timeout)
 
     async def open(self) -> aiohttp.ClientSession:
         """Read the Secrets and return a session made from them. Raises SecretInvalid."""
