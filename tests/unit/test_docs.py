@@ -24,8 +24,10 @@ NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 OF_EXAMPLES = {"ROLLUP_URL", "ROLLUP_TOKEN", "ROLLUP_CA", "ROLLUP_STORE_URL"}
 """Variables that programs in the pages read, not the operator."""
 
+_VARIABLE = re.compile(r"\bROLLUP_[A-Z_]*[A-Z]\b")
 _CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
-_COMMAND = re.compile(r"(?<![\w/.-])(make|rollup-operator|kubectl[ -]rollup) +([a-z][a-z-]*)((?: +[^`\n|;&#)]*)?)")
+_COMMAND = re.compile(r"^\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(make|rollup-operator|kubectl[ -]rollup) +([a-z][a-z-]*)([^#]*)")
+"""At the beginning of a command only: rollup-operator is also the name of a namespace and a deployment."""
 
 
 @pytest.mark.parametrize("address", ["", "https://git.example.org/rollup-operator"])
@@ -78,12 +80,13 @@ def test_commands_and_their_flags_exist(name: str) -> None:
     code = [match[0] for match in _CODE.finditer(text) if match[0].startswith("```sh")]
     code += re.findall(r"`([^`\n]+)`", _CODE.sub("", text))
     for part in code:
-        for program, word, rest in _COMMAND.findall(part):
+        for match in filter(None, map(_COMMAND.match, re.split(r"\n|[|;&]+| -- ", part))):
+            program, word, rest = match.groups()
             if program == "make":
                 known = word in targets()
             else:
                 commands = COMMANDS["rollup-operator" if program == "rollup-operator" else "kubectl rollup"]
-                flags = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest.split(" -- ")[0])
+                flags = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest)
                 known = word in commands and set(flags) <= commands[word]
             if not known:
                 unknown.append(f"{program} {word}{rest}".strip())
@@ -111,7 +114,9 @@ def targets() -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_that_are_named_exist(name: str) -> None:
     known = {f"ROLLUP_{field.upper()}" for field in Settings.__dataclass_fields__} | OF_EXAMPLES
-    assert set(re.findall(r"\bROLLUP_[A-Z_]*[A-Z]\b", (ROOT / name).read_text())) <= known
+    for script in (ROOT / "deploy").rglob("*.py"):
+        known |= set(_VARIABLE.findall(script.read_text()))
+    assert set(_VARIABLE.findall((ROOT / name).read_text())) <= known
 
 
 def test_manifests_in_the_pages_are_yaml() -> None:
