@@ -62,7 +62,7 @@ class Cluster:
             raise ClusterError(reason)
         programs = _programs()
         if directory is None:
-            remove_abandoned(_TEMPORARY_PREFIX, lambda path: Layout(path).read() is not None)
+            remove_abandoned(_TEMPORARY_PREFIX, _runs)
             path = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX))
         else:
             path = directory.absolute()
@@ -260,6 +260,15 @@ def _end(layout: Layout) -> bool:
     layout.kubeconfig.unlink(missing_ok=True)
     layout.erase_record()
     return node is not None
+
+
+def _runs(path: Path) -> bool:
+    """Whether a cluster runs in a folder; if not, what it left outside of that folder goes."""
+    layout = Layout(path)
+    if layout.read() is not None:
+        return True
+    _remove_cgroups(layout.name)
+    return False
 
 
 def _remove_cgroups(name: str) -> None:
