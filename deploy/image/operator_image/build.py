@@ -35,7 +35,7 @@ def make(*, output: Path, architecture: str = "", epoch: int | None = None) -> P
             root.mkdir()
         debian.unpack(packages, roots["debian"])
         (roots["debian"] / "data").mkdir()
-        wheels = python.install(_PROJECT / "requirements/run.txt", architecture, roots["wheels"])
+        wheels = python.install(_PROJECT / "requirements/image.txt", architecture, roots["wheels"])
         python.copy_operator(source, roots["operator"])
         if architecture == own_architecture():
             for root in roots.values():

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if version != python.VERSION:
             raise ImageError(f"this is Python {version}, and the bytecode must be that of {python.VERSION}")
-        python.install(_PROJECT / "requirements/run.txt", options.arch, options.folder)
+        python.install(_PROJECT / "requirements/image.txt", options.arch, options.folder)
         python.copy_operator(_PROJECT / "operator/rollup_operator", options.folder)
         python.compile_all(options.folder, None)
     except ImageError as error:
