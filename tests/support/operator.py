@@ -114,14 +114,14 @@ class Operator:
         return self
 
     def start(self, timeout: float = 60.0) -> Self:
-        """Start the process and return once the endpoint serves."""
+        """Start the process and return once it is ready."""
         return self.launch().wait_ready(timeout)
 
     def wait_ready(self, timeout: float = 60.0) -> Self:
-        """Return once the endpoint serves."""
+        """Return once it has taken in all jobs and watches them."""
         assert self._process is not None
         deadline = time.monotonic() + timeout
-        while not self._url_file.exists():
+        while not self._ready():
             if time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"the operator is not ready after {timeout} s:\n{self.log.read_text()}")
@@ -130,8 +130,15 @@ class Operator:
             except subprocess.TimeoutExpired:
                 continue
             raise AssertionError(f"the operator ended with {code}:\n{self.log.read_text()}")
-        self.url = self._url_file.read_text().strip()
         return self
+
+    def _ready(self) -> bool:
+        if not self._url_file.exists():
+            return False
+        self.url = self._url_file.read_text().strip()
+        if self.url.startswith("https:") and self._authority is None:
+            return True  # nothing here could check whom it asks
+        return self.request("GET", "/readyz", headers={}).status == 200
 
     def terminate(self) -> None:
         """Send SIGTERM and do not wait."""
