@@ -192,9 +192,9 @@ class Operator:
         followers = Followers(self._lead, self.registry.look_again, self._stand_down)
         return Election(lease, identity, self.gate, followers)
 
-    def _lead(self) -> None:
+    def _lead(self, *, listed: bool = False) -> None:
         self.books.lead()
-        self.registry.lead()
+        self.registry.lead(listed=listed)
 
     def _stand_down(self) -> None:
         self.registry.stand_down()
@@ -254,7 +254,7 @@ class Operator:
         self.registry.synced = True
         if self._election is None:
             self.gate.lead()
-            self._lead()
+            self._lead(listed=True)
         else:
             self._election.start()
         sweeping = self.registry.keep_sweeping(self.settings.sweep_seconds)

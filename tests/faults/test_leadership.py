@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
@@ -13,12 +14,12 @@ import pytest
 from local_control_plane import ControlPlane
 from support.api import Api
 from support.backfill import PAGE_SECONDS, assert_complete, begin, begun
-from support.data import trips_job
+from support.data import end_of, trips_job
 from support.database import claim, closed
 from support.operator_fixtures import StartOperator
 from support.proxy import Fault, FaultyProxy
 from support.replicas import election, held_by, holder, leader_of, wait_leads
-from support.waiting import NEVER, assert_silent, status
+from support.waiting import NEVER, assert_silent, finished, status
 
 WRITES = r"^(POST|PUT|PATCH|DELETE) (?!.*/leases)"
 LOST = (
@@ -203,3 +204,27 @@ def test_a_leader_that_is_cut_off_halts_its_runs_before_another_leads(
         api.wait_state("trips", "stopped", 20)
         proxy.come_back()
         first.stop()
+
+
+def test_a_new_leader_whose_watch_is_dead_runs_no_job_that_was_stopped(
+    control_plane: ControlPlane, start_operator: StartOperator, api: Api, folder: Path, tmp_path: Path
+) -> None:
+    with FaultyProxy(control_plane, tmp_path) as proxy:
+        first = start_operator(settings=election(api))
+        wait_leads(api, first)
+        second = start_operator(settings=election(api), kubeconfig=proxy.kubeconfig, expected=CUT)
+        # After the first tick the job has its finalizer, and whoever leads next finds in the status the tick that it
+        # computes itself: there is nothing to write before that one.
+        early, late = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (3, 21))
+        begin(api, folder, hours=5, cron=f"{early:%S},{late:%S} * * * * ?")
+        api.wait("trips", finished(end_of(4)))
+        epoch = claim(folder)["epoch"]
+        proxy.silence_watches()
+        api.stop("trips")
+        stopped = api.wait("trips", decided("stopped"))
+        first.stop()
+        wait_leads(api, second)
+        assert datetime.now(UTC) < late
+        assert_silent(api, stopped, (late - datetime.now(UTC)).total_seconds() + 2)
+        assert claim(folder)["epoch"] == epoch
+        second.stop()

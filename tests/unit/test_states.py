@@ -245,6 +245,12 @@ def test_a_shutdown_ends_runs_begins_none_and_shows_no_change() -> None:
     assert (halting.act, halting.show) == (Act.HALT, None)
 
 
+def test_a_tick_that_comes_while_nothing_may_begin_stays_due() -> None:
+    held = decide(job(Ask.STARTED, State.STARTED), replace(TICK, draining=True), NOW)
+    later = replace(TICK, next_tick=held.next_tick)
+    assert decide(job(Ask.STARTED, State.STARTED), later, NOW + timedelta(seconds=1)).act is Act.RUN
+
+
 def test_deletion_removes_documents_only_where_the_policy_says() -> None:
     delete = replace(ARMED, deletion_policy=DeletionPolicy.DELETE)
     first = decide(job(Ask.DELETED, State.STOPPED), delete, NOW)

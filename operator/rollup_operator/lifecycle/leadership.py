@@ -36,6 +36,8 @@ class Gate:
         self._clock = clock
         self._begin_until = self._act_until = -math.inf
         self._ending = self._closed = False
+        self.behind = False
+        """Whether what this process knows of the jobs may be older than what the leader before did."""
 
     @property
     def open(self) -> bool:
@@ -44,8 +46,11 @@ class Gate:
 
     @property
     def draining(self) -> bool:
-        """Whether runs are to end and nothing is to begin: the process ends, or its lease is not renewed in time."""
-        return self._ending or self._clock() >= self._begin_until
+        """Whether runs are to end and nothing is to begin.
+
+        The process ends, its lease is not renewed in time, or it does not know yet what the leader before did.
+        """
+        return self._ending or self.behind or self._clock() >= self._begin_until
 
     def lead(self, *, begin_until: float = math.inf, act_until: float = math.inf) -> None:
         """Open until these times of the clock; for good, where there is no other replica."""

@@ -5,6 +5,7 @@ watch the list that follows shows what exists, never what went.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -65,6 +66,7 @@ class Registry:
         self._ids: dict[tuple[str, str], set[str]] = {}
         self._listeners: dict[str, set[Listener]] = {}
         self._sweep_problem: str | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self.synced = False
         """The first list has been taken in."""
 
@@ -90,14 +92,16 @@ class Registry:
             if (actor.view.namespace, actor.view.store_name) == key:
                 actor.store_changed()
 
-    async def sweep(self) -> None:
-        """List what exists and drop the rest. Raises KubeError."""
+    async def sweep(self, *, whole: bool = False) -> None:
+        """List what exists and drop the rest; `whole`: take in the bodies, too. Raises KubeError."""
         for namespace in self._namespaces or (None,):
             before = {uid for uid, a in self._actors.items() if namespace in (None, a.view.namespace)}
             exists: set[str] = set()
             version = 0
-            async for page in self._kube.pages(jobs_path(namespace), metadata_only=True):
+            async for page in self._kube.pages(jobs_path(namespace), metadata_only=not whole):
                 exists.update(item["metadata"]["uid"] for item in page["items"])
+                for item in page["items"] if whole else ():
+                    self.observe(item)
                 version = int(page["metadata"]["resourceVersion"])
             for uid in before - exists:
                 actor = self._actors.get(uid)
@@ -185,8 +189,15 @@ class Registry:
 
     # Leading, and the end
 
-    def lead(self) -> None:
-        """The gate has opened: every job is decided anew."""
+    def lead(self, *, listed: bool = False) -> None:
+        """The gate has opened: every job is decided anew.
+
+        Nothing begins before all jobs are listed, unless they are `listed` just now: the watch may lag, and a run that
+        an older body asks for could be of a job that the leader before has shown as stopped.
+        """
+        if not listed:
+            self._gate.behind = True
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
         for actor in tuple(self._actors.values()):
             actor.lead()
 
@@ -197,6 +208,8 @@ class Registry:
 
     def stand_down(self) -> None:
         """The gate is shut: end every run and write at once."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
         for actor in tuple(self._actors.values()):
             actor.stand_down()
 
@@ -219,6 +232,17 @@ class Registry:
         self.stand_down()
 
     # Inside
+
+    async def _catch_up(self) -> None:
+        while True:
+            try:
+                await self.sweep(whole=True)
+                break
+            except KubeError as e:
+                log.warning("nothing begins yet: the jobs cannot be listed", error=str(e))
+            await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+        self._gate.behind = False
+        self.look_again()
 
     def _enter(self, view: JobView) -> None:
         old = self._names.get(view.key)

@@ -175,7 +175,9 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         return Decision(act=act)
     if facts.draining and (facts.run is not None or act in (Act.RUN, Act.SETTLE)):
         # A restart is no change of state: nothing begins, and the status waits for the run's end.
-        return Decision(act=Act.HALT if at is State.INDEXING else Act.NOTHING, next_tick=next_tick)
+        # A tick that is due stays so, in case that the lease is renewed after all.
+        due = facts.next_tick if act is Act.RUN else next_tick
+        return Decision(act=Act.HALT if at is State.INDEXING else Act.NOTHING, next_tick=due)
     if do is Do.SETTLE_FIRST and _unsettled(job, facts):
         show = State.STOPPING
     if show is State.STARTED and at is State.STOPPED and facts.invalid is not None:
