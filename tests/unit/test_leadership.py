@@ -45,12 +45,25 @@ def test_a_candidate_counts_from_when_it_saw_the_record_change() -> None:
     assert standing(candidacy.decide(22)) == (Role.STANDBY, Do.TAKE)
 
 
-def test_a_released_lease_is_taken_at_once_and_one_that_was_deleted_too() -> None:
-    for released in ("", None):
-        candidacy = Candidacy("me", TERMS)
-        candidacy.saw("other", "7", 5)
-        candidacy.saw(released, "8", 6)
-        assert candidacy.decide(6).do is Do.TAKE
+def test_a_released_lease_is_taken_at_once() -> None:
+    candidacy = Candidacy("me", TERMS)
+    candidacy.saw("other", "7", 5)
+    candidacy.saw("", "8", 6)
+    assert candidacy.decide(6).do is Do.TAKE
+
+
+def test_a_lease_that_was_deleted_is_its_holders_for_as_long_as_that_may_not_know() -> None:
+    candidacy = Candidacy("me", TERMS)
+    candidacy.saw("other", "7", 5)
+    candidacy.saw(None, None, 6)
+    candidacy.saw(None, None, 12)
+    assert [candidacy.decide(now).do for now in (6, 15.9, 16)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
+
+
+def test_the_holder_makes_a_lease_anew_that_was_deleted() -> None:
+    candidacy = leading()
+    candidacy.saw(None, None, 101)
+    assert standing(candidacy.decide(101)) == (Role.STANDBY, Do.TAKE)
 
 
 def test_the_holder_renews_halts_and_abandons_from_the_start_of_its_last_renewal() -> None:

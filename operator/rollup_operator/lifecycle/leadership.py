@@ -127,7 +127,10 @@ class Candidacy:
         self._expire(now)
         if not self._looked or version != self._version:
             self._changed_at, self._try_at = now, -math.inf
-        self._looked, self._holder, self._version = True, holder, version
+        gone = holder is None and self._looked
+        self._looked, self._version = True, version
+        if not gone:  # a deleted record releases nobody: the holder may not have heard of it
+            self._holder = holder
         if holder != self._me:
             self._renewed = None  # somebody took it, or took it away
 
