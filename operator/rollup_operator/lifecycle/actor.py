@@ -119,6 +119,8 @@ class Actor:
 
     def stand_down(self) -> None:
         """The gate is shut: end at once, without a word. The store's record is taken over by whoever leads."""
+        if self._run is not None:
+            self._run.outlived = True
         for handle in (self._timer, self._task, None if self._run is None else self._run.task):
             if handle is not None:
                 handle.cancel()
@@ -253,7 +255,7 @@ class Actor:
     def _ended(self, was_settled: bool, task: asyncio.Task[Ended]) -> None:
         assert self._run is not None
         run, self._run = self._run, None
-        if task.cancelled():
+        if run.outlived or task.cancelled():
             self.wake()
             return
         end = task.result()

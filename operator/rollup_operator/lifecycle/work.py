@@ -53,6 +53,8 @@ class Work:
     progress: Progress
     task: asyncio.Task[Ended]
     _halt: Callable[[], None]
+    outlived: bool = False
+    """The leadership in which it began is over: how it ends says nothing of what is the case by then."""
     _halted_at: float | None = None
 
     def halt(self, now: float) -> None:
