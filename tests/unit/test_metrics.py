@@ -222,6 +222,23 @@ async def test_a_name_is_escaped():
     assert samples["rollup_store_ready", (("namespace", 'a"b'), ("store", "c\\d\n"))] == 1
 
 
+async def test_scrapes_at_a_time_are_made_once() -> None:
+    class Many(Parts):
+        asked = 0
+
+        def views(self) -> list[JobView]:
+            self.asked += 1
+            return [running(f"job-{n}") for n in range(3 * PORTION)]
+
+    watch, parts = Watch("test", leading=lambda: True), Many()
+    watch.show(parts, parts, parts, parts, parts)
+    texts = await asyncio.gather(*(watch.scrape() for _ in range(50)))
+    assert parts.asked == 1
+    assert len(set(texts)) == 1
+    await watch.scrape()
+    assert parts.asked == 2
+
+
 async def test_a_large_scrape_lets_others_have_their_turn():
     jobs = [running(f"job-{n}") for n in range(20 * PORTION)]
     turns = 0

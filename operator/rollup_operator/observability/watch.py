@@ -1,5 +1,6 @@
 """The one object that watches the process: what the seams of all other parts are told, and where it goes."""
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -74,6 +75,7 @@ class Watch:
         self._leading, self._limit = leading, limit
         self._jobs: Jobs | None = None
         self._stores: Stores | None = None
+        self._scraping: asyncio.Future[bytes] | None = None
         self._tracing = tracing = _tracing(tracing_endpoint, cluster)
         self._transitions = Transitions(self.metrics, leading=leading, tracer=tracing)
         self.turned = self.metrics.turned
@@ -133,7 +135,15 @@ class Watch:
         return nullcontext() if self._tracing is None else self._tracing.step(name)
 
     async def scrape(self) -> bytes:
-        """Return the text of all metrics. Jobs and stores are shown by the process that acts on them alone."""
+        """Return the text of all metrics, made once for all who ask while it is made: nobody says who may ask.
+
+        Jobs and stores are shown by the process that acts on them alone.
+        """
+        if self._scraping is None or self._scraping.done():
+            self._scraping = asyncio.ensure_future(self._scrape())
+        return await asyncio.shield(self._scraping)
+
+    async def _scrape(self) -> bytes:
         if not self._leading() or self._jobs is None or self._stores is None:
             return await self.metrics.scrape((), (), limit=self._limit)
         return await self.metrics.scrape(self._jobs.views(), self._stores.readiness(), limit=self._limit)
