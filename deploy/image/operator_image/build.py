@@ -56,7 +56,6 @@ def make(*, output: Path, architecture: str = "", epoch: int | None = None) -> P
             "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
         ],
         "ExposedPorts": {"8443/tcp": {}, "8080/tcp": {}},
-        "Volumes": {"/data": {}},
         "Labels": {
             "org.opencontainers.image.title": "rollup-operator",
             "org.opencontainers.image.version": version,
