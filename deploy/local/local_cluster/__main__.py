@@ -86,16 +86,20 @@ def _parser() -> argparse.ArgumentParser:
 def _install() -> int:
     if why_not() is None:
         return 0
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]
-    print(f"cluster: {' '.join(command)}", file=sys.stderr, flush=True)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise ClusterError(f"cannot install it here: {why_not()}")
-    done = subprocess.run(
-        command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, stdout=subprocess.DEVNULL, check=False
-    )
-    if done.returncode != 0:
-        raise ClusterError(f"apt-get install: exit code {done.returncode}; perhaps apt-get update is needed first")
+    # Without the lists of packages, as in a fresh container, they are fetched first.
+    install = ["install", "--yes", "--no-install-recommends", *PACKAGES]
+    if _apt_get(*install) != 0 and (_apt_get("update") != 0 or _apt_get(*install) != 0):
+        raise ClusterError(f"apt-get could not install {', '.join(PACKAGES)}")
     return 0
+
+
+def _apt_get(*words: str) -> int:
+    command = ["apt-get", *words]
+    print(f"cluster: {' '.join(command)}", file=sys.stderr, flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
 
 
 def _up(directory: Path, timeout: float) -> int:
