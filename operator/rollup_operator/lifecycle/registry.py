@@ -240,6 +240,8 @@ class Registry:
                 break
             except KubeError as e:
                 log.warning("nothing begins yet: the jobs cannot be listed", error=str(e))
+            except Exception:  # nor may what nobody foresaw keep all jobs from running for good
+                log.exception("nothing begins yet: the jobs cannot be listed")
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311  # jitter
         self._gate.behind = False
         self.look_again()
