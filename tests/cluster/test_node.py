@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,15 @@ time.sleep(600)
 
 
 @pytest.fixture
-def starter(cluster: Cluster, tmp_path: Path):  # the first node: this machine can run one
-    command = [sys.executable, "-c", START, str(tmp_path / "second")]
+def folder() -> Iterator[Path]:
+    """An empty folder whose path leaves room for those of sockets."""
+    with tempfile.TemporaryDirectory(prefix="node-") as parent:
+        yield Path(parent) / "second"
+
+
+@pytest.fixture
+def starter(cluster: Cluster, folder: Path):  # the first node: this machine can run one
+    command = [sys.executable, "-c", START, str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         yield process
@@ -36,9 +45,8 @@ def remains(name: str) -> list[Path]:
 
 @pytest.mark.timeout(180)
 def test_a_node_beside_another_ends_with_its_starter_and_leaves_logs_alone(
-    cluster: Cluster, starter: "subprocess.Popen[str]", tmp_path: Path
+    cluster: Cluster, starter: "subprocess.Popen[str]", folder: Path
 ) -> None:
-    folder = tmp_path / "second"
     name = starter.stdout.readline().strip()
     second = Cluster.find(folder)
     assert second is not None
@@ -55,8 +63,15 @@ def test_a_node_beside_another_ends_with_its_starter_and_leaves_logs_alone(
     assert cluster.kubectl("get", "nodes", "-o", "name").strip() == f"node/{cluster.name}"
 
 
-def test_a_folder_of_something_else_is_left_alone(cluster: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
+def test_a_folder_of_something_else_is_left_alone(cluster: Cluster, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
     with pytest.raises(ClusterError, match=r"holds mine\.txt"):
-        Cluster.start(tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["mine.txt"]
+        Cluster.start(folder)
+    assert [each.name for each in folder.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_whose_path_is_too_long_for_sockets_is_refused(cluster: Cluster, folder: Path) -> None:
+    with pytest.raises(ClusterError, match="choose a shorter one"):
+        Cluster.start(folder / ("x" * 80))
+    assert not folder.exists()

@@ -176,7 +176,7 @@ async def test_a_sum_too_large_for_a_number_is_left_out(node: StoreHttp) -> None
 async def test_a_page_that_is_given_up_is_given_up_by_the_cluster(node: StoreHttp) -> None:
     index, slow = node.create(unique("events"), {"ts": "date", "term": "keyword"}), unique("slow")
     node.load(index, ({"ts": i * MINUTE, "term": "a"} for i in range(15_000)))
-    work = "int s = 0; for (int i = 0; i < 100000; i++) { s += i % 7; } return s >= 0;"
+    work = "int s = 0; for (int i = 0; i < 200000; i++) { s += i % 7; } return s >= 0;"
     script = {"script": {"script": {"source": work}}}
     node.call("POST", "/_aliases", {"actions": [{"add": {"index": index, "alias": slow, "filter": script}}]})
     job = config(spec(slow, groups={"dateHistogram": {"field": "ts", "fixedInterval": "1h"}}, metrics=[]))
@@ -197,7 +197,7 @@ async def test_a_page_that_is_given_up_is_given_up_by_the_cluster(node: StoreHtt
         assert pages.unclean
         assert cluster.in_flight(opaque_id_of(job)) is None
         while await asyncio.to_thread(node.tasks, opaque_id_of(job)):
-            assert time.monotonic() - began < uncancelled / 2
+            assert time.monotonic() - began < uncancelled * 0.8
 
 
 TOO_MUCH = {

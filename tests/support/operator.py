@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from local_tools.process import ProcessId
+
 QUIET = ("debug", "info")
 EXPECTED = (
     # The API server prepares the storage of CRDs that it has just been given.
@@ -170,7 +172,7 @@ class Operator:
     def freeze(self) -> None:
         """Stop the process where it stands, until `thaw`."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        ProcessId.of(self._process.pid).freeze()
 
     def thaw(self) -> None:
         assert self._process is not None

@@ -22,6 +22,9 @@ from local_tools.lifeline import NotReady, Supervised
 from local_tools.process import ProcessId
 
 _TEMPORARY_PREFIX = "local-cluster-"
+
+_LONGEST_PATH = 60
+"""Bytes of a cluster's folder. Linux allows 107 for a socket; the kubelet's lie below data/kubelet/pod-resources."""
 _NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts")
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -66,6 +69,11 @@ class Cluster:
             path = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX))
         else:
             path = directory.absolute()
+            if len(os.fsencode(path)) > _LONGEST_PATH:
+                raise ClusterError(
+                    f"{path} has {len(os.fsencode(path))} bytes, and the kubelet makes sockets below it, whose paths "
+                    f"are limited: choose a shorter one, of at most {_LONGEST_PATH}"
+                )
             path.mkdir(parents=True, exist_ok=True)
         layout = Layout(path)
         with locked(path):

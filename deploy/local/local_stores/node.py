@@ -150,7 +150,7 @@ class Node:
 
     def freeze(self) -> None:
         """Let it hang (SIGSTOP): it keeps its connections and answers nothing."""
-        self.process.signal(signal.SIGSTOP)
+        self.process.freeze()
 
     def thaw(self) -> None:
         """Let it go on."""
