@@ -135,10 +135,10 @@ def test_a_frozen_leaders_run_is_finished_by_the_other_and_nothing_is_counted_tw
     api.create(counting(index, cron="*/2 * * * * ?"))
     api.wait_state("rows", "indexing", 30)
     opensearch.wait(lambda node: node.exists(f"{index}-rows") and node.count(f"{index}-rows") > PAGE, seconds=20)
-    leader = deployed.leader()
+    leader = deployed.wait_leader()
     pid = deployed.freeze(leader)
     try:
-        deployed.wait_leader_besides(leader)
+        deployed.wait_leader(besides=leader)
     finally:
         os.kill(pid, signal.SIGCONT)
     last = {"ts.date_histogram": epoch_ms(BEGIN + timedelta(hours=HOURS - 1))}

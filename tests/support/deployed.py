@@ -93,10 +93,12 @@ class Deployed:
 
     def pods(self) -> list[Body]:
         """The operator's pods that are not on their way out, oldest first."""
-        words = ("get", "pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/name={NAME}", "-o", "json")
-        items = json.loads(self.cluster.kubectl(*words))["items"]
-        there = [each for each in items if "deletionTimestamp" not in each["metadata"]]
+        there = [each for each in self._all_pods() if "deletionTimestamp" not in each["metadata"]]
         return sorted(there, key=lambda each: str(each["metadata"]["creationTimestamp"]))
+
+    def _all_pods(self) -> list[Body]:
+        words = ("get", "pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/name={NAME}", "-o", "json")
+        return list(json.loads(self.cluster.kubectl(*words))["items"])
 
     def pod(self) -> Body:
         """The only one."""
@@ -104,10 +106,14 @@ class Deployed:
         return pod
 
     def wait_rolled_out(self, timeout: float = 90) -> None:
-        """Return once every pod is of the newest version and ready, and fail with what the pods say otherwise."""
+        """Return once every pod is of the newest version and ready, and no other is left; fail with what they say.
+
+        A rollout counts as done while the pods before it still wind up, one of which may lead.
+        """
         words = ("-n", NAMESPACE, "rollout", "status", f"deployment/{NAME}", f"--timeout={timeout:g}s")
         done = self.cluster.run("kubectl", *words, check=False, timeout=timeout + 10)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.account()}"
+        self._poll(lambda: len(self.pods()) == len(self._all_pods()), f"old pods left after {timeout} s", timeout)
 
     def wait_restarted(self, before: int, timeout: float = 60) -> Body:
         """Return the only pod once its container has been started anew and is ready."""
@@ -128,17 +134,18 @@ class Deployed:
 
         self._poll(there, f"no new pod after {timeout} s", timeout)
 
-    def leader(self) -> Body:
-        """The pod that the lease names."""
+    def wait_leader(self, *, besides: Body | None = None, timeout: float = 30) -> Body:
+        """Return the pod that the lease names, once it names one that stays and is not `besides`."""
         words = ("-n", NAMESPACE, "get", "lease", NAME, "-o", "jsonpath={.spec.holderIdentity}")
-        holder = self.cluster.kubectl(*words)
-        (pod,) = [each for each in self.pods() if holder.startswith(each["metadata"]["name"])]
-        return pod
-
-    def wait_leader_besides(self, pod: Body, timeout: float = 30) -> None:
-        """Return once another pod leads."""
-        name = pod["metadata"]["name"]
-        self._poll(lambda: self.leader()["metadata"]["name"] != name, f"{name} still leads after {timeout} s", timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            holder = self.cluster.kubectl(*words)
+            for pod in self.pods():
+                name = pod["metadata"]["name"]
+                if holder.startswith(name) and (besides is None or name != besides["metadata"]["name"]):
+                    return pod
+            assert time.monotonic() < deadline, f"{holder!r} leads after {timeout} s\n{self.account()}"
+            time.sleep(0.2)
 
     def _poll(self, question: Callable[[], bool], complaint: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
