@@ -9,12 +9,13 @@ import pytest
 from rollup_operator.kube import client
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.connection import from_kubeconfig
-from rollup_operator.kube.events import EventRecorder
+from rollup_operator.kube.events import EventRecorder, Regarding
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.reader import JobView
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import StoreUnavailable
@@ -88,3 +89,57 @@ async def test_a_job_made_anew_under_its_old_name_is_another_job(registry: Regis
     assert found is not None
     assert found.uid == second["metadata"]["uid"]
     assert found.uid != first["metadata"]["uid"]
+
+
+async def test_the_last_job_is_missed_too(registry: Registry, api: Api) -> None:
+    body = api.create(job("flights"))
+    registry.observe(body)
+    gone = asyncio.Event()
+    registry.subscribe(body["metadata"]["uid"], lambda view: gone.set() if view is None else None)
+    await asyncio.to_thread(api.delete, "flights")
+    await registry.sweep()
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert registry.in_namespace(api.namespace) == []
+
+
+async def test_sweeping_goes_on_whatever_went_wrong_with_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health: list[bool | str] = []
+    went_on = asyncio.Event()
+
+    async def sweep() -> None:
+        health.append(registry.is_healthy()["api_server"])
+        if len(health) == 1:
+            raise ValueError("what nobody foresaw")
+        if len(health) == 3:
+            went_on.set()
+
+    monkeypatch.setattr(registry, "sweep", sweep)
+    task = asyncio.create_task(registry.keep_sweeping(0.01))
+    async with asyncio.timeout(5):
+        await went_on.wait()
+    task.cancel()
+    assert health[:3] == [True, "the last list could not be taken in: ValueError: what nobody foresaw", True]
+
+
+async def test_an_event_that_cannot_be_posted_does_not_hold_back_the_next(api: Api) -> None:
+    told: list[str] = []
+    both = asyncio.Event()
+
+    def observe(outcome: str) -> None:
+        told.append(outcome)
+        if len(told) == 2:
+            both.set()
+
+    async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as kube:
+        events = EventRecorder(kube, component="test", instance="test", now=now, observe=observe)
+        about = Regarding.job(JobView.of(api.create(job("flights"))))
+        events.record(about, "Normal", "Half", "half a character: \ud800")
+        events.record(about, "Normal", "Whole", "a whole one")
+        task = asyncio.create_task(events.run())
+        async with asyncio.timeout(5):
+            await both.wait()
+        task.cancel()
+    assert told == ["failed", "posted"]

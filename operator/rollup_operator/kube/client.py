@@ -118,6 +118,7 @@ class KubeClient:
         while True:
             params = {"limit": str(PAGE)} | ({"continue": token} if token else {})
             page = await self._call("GET", path, params=params, accept=accept)
+            page["items"] = page.get("items") or []  # null, where there are none and only metadata are asked for
             yield page
             token = page["metadata"].get("continue") or ""
             if not token:

@@ -95,3 +95,6 @@ class EventRecorder:
             except KubeError as e:
                 self._observe("failed")
                 log.warning("event not posted", reason=body["reason"], namespace=namespace, error=str(e))
+            except Exception:  # nor may one that cannot be posted hold back those after it
+                self._observe("failed")
+                log.exception("event not posted", reason=body["reason"], namespace=namespace)

@@ -120,6 +120,9 @@ class Registry:
             except KubeError as e:
                 self._sweep_problem = f"the last list failed: {e}"
                 log.warning("sweep failed", error=str(e))
+            except Exception as e:  # nor may what nobody foresaw end it in silence
+                self._sweep_problem = f"the last list could not be taken in: {type(e).__name__}: {e}"
+                log.exception("sweep failed")
 
     # Look-up
 
