@@ -6,12 +6,10 @@ lives, then kopf is told to stop.
 """
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
 import resource
-import signal
 import socket
 import time
 import uuid
@@ -24,7 +22,8 @@ from typing import Any
 import kopf
 import structlog
 
-from rollup_operator import handlers
+from rollup_operator import ending, handlers
+from rollup_operator.ending import Ending, PartFailed
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.authorization import KubernetesAccess
 from rollup_operator.http.server import CannotListen
@@ -82,9 +81,10 @@ class Operator:
     """Called with the endpoint's URL once it serves."""
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT. Raises StartupFailed."""
+        """Run until SIGTERM or SIGINT. Raises StartupFailed, PartFailed."""
         _allow_many_connections()
         gc.set_threshold(*COLLECT_AFTER)
+        self._ending = Ending()
         self._certificate = _certificate(self.settings)
         self._make()
         watches = kopf.OperatorRegistry()
@@ -119,6 +119,8 @@ class Operator:
                 await client.close()
             # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
             await asyncio.sleep(GOODBYE)
+        if self._ending.failure is not None:
+            raise PartFailed(self._ending.failure)
 
     def _make(self) -> None:
         s = self.settings
@@ -177,6 +179,7 @@ class Operator:
             certificate=self._certificate,
             watcher=self.watch,
             scrape=self.watch.scrape,
+            failure=lambda: self._ending.failure,
         )
         self.watch.show(self.registry, self.books, worker, self.endpoint, self._certificate)
         self._chores: list[asyncio.Task[None]] = []
@@ -256,10 +259,12 @@ class Operator:
             self.gate.lead()
             self._lead(listed=True)
         else:
-            self._election.start()
-        sweeping = self.registry.keep_sweeping(self.settings.sweep_seconds)
-        for chore in (sweeping, self.events.run(), self.watch.metrics.beat(), _keep_freezing()):
+            self._ending.need("leader election", self._election.start())
+        chores = {"sweep": self.registry.keep_sweeping(self.settings.sweep_seconds), "events": self.events.run()}
+        chores |= {"metrics": self.watch.metrics.beat(), "garbage collection": _keep_freezing()}
+        for part, chore in chores.items():
             self._chores.append(asyncio.create_task(chore))
+            self._ending.need(part, self._chores[-1])
         log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
         self.announce(self.endpoint.url)
 
@@ -294,15 +299,14 @@ class Operator:
 
     async def _own_signals(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         await ready.wait()
-        loop = asyncio.get_running_loop()
-        asked = asyncio.Event()
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            # kopf's own handler, set before its ready flag, would end the watch at once.
-            loop.add_signal_handler(sign, asked.set)
-        await asked.wait()
-        log.info("draining", grace_seconds=self.settings.grace_seconds)
-        with contextlib.suppress(Exception):
-            await asyncio.gather(self.endpoint.drain(self.settings.grace_seconds), self._hand_over())
+        self._ending.on_signals()  # kopf's own handler, set before its ready flag, would end the watch at once
+        await self._ending.asked()
+        grace = self.settings.grace_seconds
+        log.info("draining", grace_seconds=grace)
+        self._ending.end_within(grace + ending.MARGIN)
+        for end in await asyncio.gather(self.endpoint.drain(grace), self._hand_over(), return_exceptions=True):
+            if isinstance(end, Exception):
+                log.error("not ended in order", exc_info=end)
         stop.set()
 
     async def _hand_over(self) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rollup_operator import __version__
 from rollup_operator.app import Operator, StartupFailed
+from rollup_operator.ending import PartFailed
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection, NoConnection
 from rollup_operator.kube.paths import jobs_path
@@ -100,6 +101,8 @@ def run(
         asyncio.run(Operator(settings, connection, announce).run())
     except StartupFailed as e:
         _fail(str(e))
+    except PartFailed as e:
+        _fail(str(e), code=1)
 
 
 @app.command()
@@ -171,9 +174,9 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 2) -> NoReturn:
     console.print(f"[bold red]error:[/] {message}", highlight=False)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 def main() -> None:

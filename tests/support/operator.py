@@ -47,7 +47,7 @@ class Operator:
     """`python -m rollup_operator run`. It dies with the test process, however that ends.
 
     `expected` are patterns of log lines of level warning and above that a test provokes; `settings` are more settings;
-    `authority` is the certificate by which to know its endpoint where that speaks TLS.
+    `authority` is the certificate by which to know its endpoint where that speaks TLS; `program` is what Python runs.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Operator:
         expected: Sequence[str] = (),
         settings: Mapping[str, object] | None = None,
         authority: Path | None = None,
+        program: Sequence[str] = ("-m", "rollup_operator"),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data_root = data_root or folder / "data"
@@ -78,7 +79,7 @@ class Operator:
         self._environment |= {f"ROLLUP_{name.upper()}": str(value) for name, value in (settings or {}).items()}
         if sweep_seconds is not None:
             self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)
-        self._command = [sys.executable, "-W", "default", "-m", "rollup_operator", "run", "--log-format", "json"]
+        self._command = [sys.executable, "-W", "default", *program, "run", "--log-format", "json"]
         self._command += ["--data-root", str(self.data_root), "--http-port", "0", "--url-file", str(self._url_file)]
         for flag, value in (
             ("--default-namespace", default_namespace),
@@ -161,6 +162,14 @@ class Operator:
         self._process = None
         assert code == 0, f"the operator ended with {code}:\n{self._tail()}"
         assert not (found := self.surprises()), "\n".join(["surprises in the operator's log:", *found])
+
+    def ended(self, timeout: float = 40.0) -> int:
+        """Wait until it ends by itself, and return its exit code. Its log must hold nothing but what was expected."""
+        assert self._process is not None
+        code = self._process.wait(timeout)
+        self._process = None
+        assert not (found := self.surprises()), "\n".join(["surprises in the operator's log:", *found])
+        return code
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -80,3 +80,9 @@ async def test_a_loop_that_has_no_time_is_told(monkeypatch: pytest.MonkeyPatch) 
     await asyncio.sleep(0.05)
     assert liveness(pulse)[0]
     pulse.stop()
+
+
+def test_a_part_that_has_failed_is_told() -> None:
+    good, told = liveness(Pulse(), "leader election: KeyError: 'x'")
+    assert (good, told["status"]) == (False, "failed")
+    assert "leader election" in told["checks"]["parts"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,7 +58,8 @@ DEFAULT_TIMEOUT = "30s"
 class Endpoint:
     """The HTTP server of this process. Life: `start`, `drain`, `close`.
 
-    `events` is where to post Events; `scrape` makes what the second listener shows, where settings.metrics_port is set.
+    `events` is where to post Events; `scrape` makes what the second listener shows, where settings.metrics_port is set;
+    `failure` tells which part of this process has failed, so that it lives no more.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Endpoint:
         certificate: Certificate | None = None,
         watcher: Watcher | None = None,
         scrape: Scrape | None = None,
+        failure: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._failure = settings, failure
         watcher = watcher or NoWatcher()
         self._dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
@@ -137,7 +139,7 @@ class Endpoint:
 
     def liveness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether this process goes on, and what to tell."""
-        return liveness(self._pulse)
+        return liveness(self._pulse, self._failure())
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether this process should be given work, and what to tell."""

@@ -64,8 +64,10 @@ class Pulse:
             await asyncio.sleep(BEAT)
 
 
-def liveness(pulse: Pulse) -> Found:
-    """Return whether this process goes on, and what to tell."""
+def liveness(pulse: Pulse, failure: str | None = None) -> Found:
+    """Return whether this process goes on, and what to tell. `failure`: a part of it has failed."""
+    if failure is not None:
+        return False, {"status": "failed", "checks": {"parts": failure}}
     if (age := pulse.age) < BLOCKED:
         return True, {"status": "ok"}
     return False, {"status": "blocked", "checks": {"event_loop": f"it had no time for {age:.0f} s"}}

@@ -34,7 +34,7 @@ class Followers:
 
 
 class Election:
-    """This process's candidacy. `run` is its task, until `release`."""
+    """This process's candidacy. Life: `start`, then `release`."""
 
     def __init__(
         self, lease: LeaseClient, identity: str, gate: Gate, followers: Followers, terms: Terms | None = None
@@ -50,9 +50,10 @@ class Election:
         self._problems: dict[str, str] = {}
         self._running: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Stand for election from now on."""
+    def start(self) -> asyncio.Task[None]:
+        """Stand for election from now on, in the task returned. Once that has failed nobody here is told any more."""
         self._running = asyncio.create_task(self._run())
+        return self._running
 
     async def release(self) -> None:
         """Stand for election no more; give the lease back where this process holds it, so that it is taken at once."""
@@ -191,5 +192,4 @@ def _text(error: Exception) -> str:
 async def _ended(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)

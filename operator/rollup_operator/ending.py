@@ -1,0 +1,68 @@
+"""Why this process ends, and by when: a signal asks for it, or a part that it cannot be without has failed.
+
+Either way it ends in order, and what hangs then is not waited for: a thread in a store's library cannot be interrupted,
+and a lease that is renewed meanwhile would keep every other process waiting.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+MARGIN = 8.0
+"""Seconds beyond the grace for what follows the drain: files, the lease, farewells. A pod's grace period is longer."""
+
+
+class PartFailed(Exception):
+    """This process has ended because a part of it failed; the text names the part."""
+
+
+class Ending:
+    """The end of this process. All methods belong to one event loop."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self.failure: str | None = None
+        """The first part that failed, and how."""
+
+    def on_signals(self) -> None:
+        """End on SIGTERM and SIGINT from now on, whoever handled them before."""
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self._asked.set)
+
+    def need(self, part: str, task: asyncio.Task[None]) -> None:
+        """End this process should `task` end otherwise than cancelled: nothing else would do what it does."""
+
+        def over(task: asyncio.Task[None]) -> None:
+            if task.cancelled():
+                return
+            error = task.exception()
+            log.error("a part of this process has failed: it ends", part=part, exc_info=error)
+            self.failure = self.failure or f"{part}: {'it ended' if error is None else _text(error)}"
+            self._asked.set()
+
+        task.add_done_callback(over)
+
+    async def asked(self) -> None:
+        """Return once this process is to end."""
+        await self._asked.wait()
+
+    def end_within(self, seconds: float) -> None:
+        """End with exit code 1 should this process still exist then, as a crash does: whatever hangs."""
+        limit = threading.Timer(seconds, _end_hard, (seconds,))
+        limit.daemon = True  # a process that ends in time does not wait for it
+        limit.start()
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _end_hard(seconds: float) -> None:
+    log.error("not ended in time: what is left is abandoned", seconds=seconds)
+    os._exit(1)
