@@ -38,7 +38,7 @@ from rollup_operator.kube.missing import Missing
 from rollup_operator.kube.paths import jobs_path, stores_path
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.election import Election, Followers
-from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.leadership import Gate, Terms
 from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.stores import ReadSecret, StoreBook, StoreKey
 from rollup_operator.lifecycle.work import Worker
@@ -193,7 +193,7 @@ class Operator:
         s = self.settings
         lease = LeaseClient(client, s.lease_namespace or self.connection.namespace, s.lease_name, _now)
         followers = Followers(self._lead, self.registry.look_again, self._stand_down)
-        return Election(lease, identity, self.gate, followers)
+        return Election(lease, identity, self.gate, followers, Terms.of(s.lease_seconds))
 
     def _lead(self, *, listed: bool = False) -> None:
         self.books.lead()

@@ -13,7 +13,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-MARGIN = 8.0
+MARGIN = 10.0
 """Seconds beyond the grace for what follows the drain: files, the lease, farewells. A pod's grace period is longer."""
 
 

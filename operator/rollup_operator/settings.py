@@ -10,7 +10,7 @@ from pathlib import Path
 from rollup_operator.model.base import GITOPS_MANAGERS
 from rollup_operator.stores.opensearch.hosts import HostRules
 
-_CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeout_status"})
+_CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeout_status", "lease_seconds"})
 """Numbers that have checks of their own."""
 
 _MAY_BE_ZERO = frozenset({"allowed_cache_seconds", "denied_cache_seconds", "grace_seconds", "metrics_jobs"})
@@ -85,6 +85,9 @@ class Settings:
     """Namespace of the Lease; empty: that of the pod, or of the kubeconfig's context."""
     lease_name: str = "rollup-operator"
     """Name of the Lease. Processes that watch the same jobs share it."""
+    lease_seconds: float = 15.0
+    """After so long without a renewal another process leads. More bears a slower API server: it may take a third of it
+    for a write."""
     grace_seconds: float = 25.0
     """How long a shutdown waits for runs to drain. Below the pod's grace period."""
     page_seconds: float = 0.5
@@ -139,8 +142,8 @@ class Settings:
             raise SettingsError("default_namespace is empty: name a namespace, such as default")
         if not self.lease_name:
             raise SettingsError("lease_name is empty: name a Lease, such as rollup-operator")
-        if not 0 <= self.http_port <= 65_535:
-            raise SettingsError(f"http_port is {self.http_port}: use 0 to 65535")
+        if not self.lease_seconds >= 5:
+            raise SettingsError(f"lease_seconds is {self.lease_seconds}: use 5 or more")
         for name in ("http_port", "metrics_port"):
             if not 0 <= (port := getattr(self, name)) <= 65_535:
                 raise SettingsError(f"{name} is {port}: use 0 to 65535")

@@ -34,6 +34,10 @@ class Fault(Enum):
     """The request is carried out, and the connection breaks before the answer."""
     ANSWER = auto()
     """It gets an error of the proxy's own; the request never arrives."""
+    DELAY = auto()
+    """It arrives later, by the rule's seconds."""
+    HOLD = auto()
+    """The request is carried out, and its answer never comes."""
 
 
 @dataclass
@@ -44,6 +48,7 @@ class Rule:
     fault: Fault
     times: int
     status: int = 500
+    seconds: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
     hits: int = 0
 
@@ -76,10 +81,10 @@ class FaultyProxy:
 
     # -- what a test asks for ----------------------------------------------------------------------------------------
 
-    def fail(self, pattern: str, fault: Fault, *, times: int = 1, status: int = 500) -> Rule:
+    def fail(self, pattern: str, fault: Fault, *, times: int = 1, status: int = 500, seconds: float = 0.0) -> Rule:
         """Let the next requests that match go wrong. `hits` of the rule counts them."""
         headers = {"Retry-After": "1"} if status == 429 else {}
-        rule = Rule(re.compile(pattern), fault, times, status, headers)
+        rule = Rule(re.compile(pattern), fault, times, status, seconds, headers)
         self._loop.call_soon_threadsafe(self._rules.append, rule)
         return rule
 
@@ -175,6 +180,8 @@ class FaultyProxy:
                 "message": "fault",
             }
             return web.json_response(body, status=rule.status, headers=rule.headers)
+        if rule is not None and rule.fault is Fault.DELAY:
+            await asyncio.sleep(rule.seconds)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         data = await request.read()
         async with self._session.request(request.method, request.rel_url, headers=headers, data=data or None) as answer:
@@ -182,7 +189,9 @@ class FaultyProxy:
             if "watch=true" in request.query_string:
                 return await self._stream(request, answer, kept)
             text = await answer.read()
-        if rule is not None:
+        if rule is not None and rule.fault is Fault.HOLD:
+            await asyncio.Event().wait()
+        if rule is not None and rule.fault is Fault.SWALLOW:
             return _broken(request)
         encoding = answer.headers.get("Content-Encoding")
         if encoding:

@@ -38,11 +38,27 @@ def test_a_lease_that_is_nobodys_or_ones_own_is_taken_at_once(holder: str | None
 def test_a_candidate_counts_from_when_it_saw_the_record_change() -> None:
     candidacy = Candidacy("me", TERMS)
     candidacy.saw("other", "7", 5)
-    assert candidacy.decide(5).wait == 10
+    assert candidacy.decide(5).wait == 15
     candidacy.saw("other", "8", 12)
     candidacy.saw("other", "8", 20)  # seen again: no change
-    assert standing(candidacy.decide(21.9)) == (Role.STANDBY, Do.NOTHING)
-    assert standing(candidacy.decide(22)) == (Role.STANDBY, Do.TAKE)
+    assert standing(candidacy.decide(26.9)) == (Role.STANDBY, Do.NOTHING)
+    assert standing(candidacy.decide(27)) == (Role.STANDBY, Do.TAKE)
+
+
+def test_a_candidate_waits_for_as_long_as_the_holder_may_believe_in_its_lease() -> None:
+    candidacy = Candidacy("me", TERMS)
+    candidacy.saw("other", "7", 5, lasts=30)
+    assert candidacy.decide(5).wait == 30
+    candidacy.saw(None, None, 6)  # deleted, which the holder may not know
+    assert candidacy.decide(6).wait == 30
+    candidacy.saw("third", "8", 10, lasts=1)  # less than this process's own is no reason to hurry
+    assert candidacy.decide(10).wait == 15
+
+
+def test_the_other_times_of_a_lease_follow_its_length() -> None:
+    assert Terms.of(TERMS.lasts) == TERMS
+    long = Terms.of(30)
+    assert (long.renew, long.attempt, long.halt, long.abandon) == (4, 12, 22, 26)
 
 
 def test_a_released_lease_is_taken_at_once() -> None:
@@ -57,7 +73,7 @@ def test_a_lease_that_was_deleted_is_its_holders_for_as_long_as_that_may_not_kno
     candidacy.saw("other", "7", 5)
     candidacy.saw(None, None, 6)
     candidacy.saw(None, None, 12)
-    assert [candidacy.decide(now).do for now in (6, 15.9, 16)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
+    assert [candidacy.decide(now).do for now in (6, 20.9, 21)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
 
 
 def test_the_holder_makes_a_lease_anew_that_was_deleted() -> None:
@@ -70,7 +86,7 @@ def test_the_holder_renews_halts_and_abandons_from_the_start_of_its_last_renewal
     candidacy = Candidacy("me", TERMS)
     candidacy.saw(None, None, 99)
     candidacy.wrote("1", began=100, now=101.5)
-    steps = [candidacy.decide(now) for now in (101.5, 102, 104.9, 105, 107.9, 108)]
+    steps = [candidacy.decide(now) for now in (101.5, 102, 110.9, 111, 112.9, 113)]
     assert [standing(step) for step in steps] == [
         (Role.LEADING, Do.NOTHING),
         (Role.LEADING, Do.RENEW),
@@ -80,22 +96,22 @@ def test_the_holder_renews_halts_and_abandons_from_the_start_of_its_last_renewal
         (Role.STANDBY, Do.TAKE),
     ]
     assert steps[0].wait == pytest.approx(0.5)
-    assert steps[1].wait == pytest.approx(3)
-    assert steps[3].wait == pytest.approx(3)
+    assert steps[1].wait == pytest.approx(9)
+    assert steps[3].wait == pytest.approx(2)
 
 
 def test_a_renewal_that_comes_before_the_end_makes_it_lead_again() -> None:
     candidacy = leading()
-    assert candidacy.decide(106).role is Role.HALTING
-    candidacy.wrote("2", began=105.5, now=106.5)
-    step = candidacy.decide(106.5)
+    assert candidacy.decide(111.5).role is Role.HALTING
+    candidacy.wrote("2", began=107, now=112)
+    step = candidacy.decide(112)
     assert (step.role, step.term) == (Role.LEADING, 1)
 
 
 def test_a_renewal_that_is_answered_too_late_begins_another_term() -> None:
     candidacy = leading()
-    candidacy.wrote("2", began=107.5, now=108.2)  # nobody had asked meanwhile: what was too late stays so
-    step = candidacy.decide(108.2)
+    candidacy.wrote("2", began=108, now=113.2)  # nobody had asked meanwhile: what was too late stays so
+    step = candidacy.decide(113.2)
     assert (step.role, step.term) == (Role.LEADING, 2)
 
 
@@ -168,11 +184,26 @@ class Server:
     version: int = 0
     holder: str | None = None
 
+    @property
+    def shown(self) -> str | None:
+        return None if self.version == 0 else str(self.version)
+
     def write(self, seen: str | None, holder: str) -> bool:
-        if seen != (None if self.version == 0 else str(self.version)):
+        if seen != self.shown:
             return False
         self.version, self.holder = self.version + 1, holder
         return True
+
+
+@dataclass
+class Write:
+    """A write under way: when it reaches the server and when its answer is here, if ever."""
+
+    began: float
+    seen: str | None
+    arrives: float
+    answered: float
+    version: str | None = None
 
 
 @dataclass
@@ -181,10 +212,15 @@ class Process:
 
     name: str
     offset: float
+    slowest: float = 0.0
+    loses: float = 0.1
+    """The chance that an answer never comes."""
     seen: str | None = None
     frozen_until: float = -1.0
     cut_until: float = -1.0
-    answer: tuple[float, float, bool, str] | None = None  # due, began, done, version
+    writes: list[Write] = field(default_factory=list)
+    """The last is its own business; those before were given up, and may arrive all the same."""
+    waiting: bool = False
     candidacy: Candidacy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -194,43 +230,81 @@ class Process:
         """Whether its gate would be open, whatever it is doing."""
         return now + self.offset < self.candidacy.renewed + TERMS.abandon
 
+    def arrive(self, now: float, server: Server) -> None:
+        """What was sent goes its way, whatever has become of the sender."""
+        for write in self.writes:
+            if write.arrives <= now:
+                write.arrives = math.inf
+                if server.write(write.seen, self.name):
+                    write.version = server.shown
+
     def live(self, now: float, server: Server, chance: random.Random) -> None:
         if now < self.frozen_until:
             return
         mine = now + self.offset
-        if self.answer is not None and self.answer[0] <= now:
-            _, began, done, version = self.answer
-            self.answer = None
-            if done:
-                self.seen = version
-                self.candidacy.wrote(version, began=began, now=mine)
-            else:
+        if self.waiting:
+            write = self.writes[-1]
+            if write.answered <= now:
+                self.waiting = False
+                if write.version is not None:
+                    self.seen = write.version
+                    self.candidacy.wrote(write.version, began=write.began, now=mine)
+                else:
+                    self.candidacy.failed(mine)
+            elif mine >= write.began + TERMS.attempt:
+                self.waiting = False
                 self.candidacy.failed(mine)
         connected = now >= self.cut_until
-        if connected and self.answer is None and chance.random() < 0.7:
-            self.seen = None if server.version == 0 else str(server.version)
+        if connected and not self.waiting and chance.random() < 0.7:
+            self.seen = server.shown
             self.candidacy.saw(server.holder, self.seen, mine)
-        if self.candidacy.decide(mine).do is Do.NOTHING or self.answer is not None:
+        if self.candidacy.decide(mine).do is Do.NOTHING or self.waiting:
             return
         arrives = connected or chance.random() < 0.1
-        done = arrives and server.write(self.seen, self.name)
-        heard = done and chance.random() > 0.1
-        self.answer = now + chance.choice((0.0, 0.1, 1.9)), mine, heard, str(server.version)
+        took = chance.uniform(0, self.slowest)
+        sent = Write(mine, self.seen, now + chance.uniform(0, took) if arrives else math.inf, now + took)
+        if chance.random() < self.loses:
+            sent.answered = math.inf
+        self.writes.append(sent)
+        self.waiting = True
+        self.arrive(now, server)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_never_two_at_a_time_and_always_one_where_all_is_well(seed: int) -> None:
+@pytest.mark.parametrize("slowest", [0.1, 2, 8])
+@pytest.mark.parametrize("seed", range(15))
+def test_never_two_at_a_time_and_always_one_where_all_is_well(seed: int, slowest: float) -> None:
     chance = random.Random(seed)
     server = Server()
-    processes = [Process(name, chance.uniform(-1e4, 1e4)) for name in ("a", "b", "c")]
+    processes = [Process(name, chance.uniform(-1e4, 1e4), slowest) for name in ("a", "b", "c")]
     for tick in range(3000):
         now = tick / 10
         for process in processes:
+            if now >= 250:
+                process.slowest, process.loses = 0.1, 0.0
             if now < 250 and chance.random() < 0.004:
                 process.frozen_until = now + chance.uniform(0, 25)
             if now < 250 and chance.random() < 0.004:
                 process.cut_until = now + chance.uniform(0, 25)
+            process.arrive(now, server)
             process.live(now, server, chance)
             assert sum(p.acts(now) for p in processes) <= 1
     assert sum(process.acts(300) for process in processes) == 1
     assert sum(process.candidacy.decide(300 + process.offset).term for process in processes) > 1
+
+
+@pytest.mark.parametrize("lasts", [15, 60])
+def test_an_api_server_that_takes_a_third_of_the_lease_for_a_write_has_a_leader_that_goes_on(lasts: float) -> None:
+    terms = Terms.of(lasts)
+    candidacy, now, version = Candidacy("me", terms), 0.0, 0
+    candidacy.saw(None, None, now)
+    for _ in range(50):
+        step = candidacy.decide(now)
+        if step.do is Do.NOTHING:
+            now += step.wait
+            continue
+        assert lasts / 3 <= terms.attempt
+        began, now, version = now, now + lasts / 3, version + 1
+        assert candidacy.decide(now).role is (Role.LEADING if version > 1 else Role.STANDBY)
+        candidacy.wrote(str(version), began=began, now=now)
+        step = candidacy.decide(now)
+        assert (step.role, step.term) == (Role.LEADING, 1)

@@ -55,6 +55,8 @@ def test_an_override_wins_unless_it_is_none():
         ("ALLOW_PLAIN_HTTP", "yes", "ROLLUP_ALLOW_PLAIN_HTTP is 'yes': it takes true or false"),
         ("STOP_TIMEOUT_STATUS", "503", "stop_timeout_status is 503: use 500 or 429"),
         ("HTTP_PORT", "65536", "http_port is 65536: use 0 to 65535"),
+        ("LEASE_SECONDS", "1", "lease_seconds is 1.0: use 5 or more"),
+        ("LEASE_SECONDS", "nan", "lease_seconds is nan: use 5 or more"),
         ("SWEEP_SECONDS", "0", "sweep_seconds is 0.0: it must be greater than 0"),
         ("GRACE_SECONDS", "nan", "grace_seconds is nan: it must be 0 or greater"),
         ("ALLOWED_CACHE_SECONDS", "-1", "allowed_cache_seconds is -1.0: it must be 0 or greater"),

@@ -1,5 +1,6 @@
 """A Lease of coordination.k8s.io: read, watch, and write with compare-and-set."""
 
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +16,16 @@ class Lease:
     holder: str
     """Empty: nobody's."""
     version: str
+    lasts: float
+    """How long its holder may hold it without a renewal, as that says, in seconds."""
     body: Body
 
     @classmethod
     def of(cls, body: Body) -> "Lease":
         """Read an object."""
         spec = body.get("spec") or {}
-        return cls(spec.get("holderIdentity") or "", body["metadata"]["resourceVersion"], body)
+        lasts = float(spec.get("leaseDurationSeconds") or 0)
+        return cls(spec.get("holderIdentity") or "", body["metadata"]["resourceVersion"], lasts, body)
 
 
 class LeaseClient:
@@ -44,14 +48,15 @@ class LeaseClient:
     async def write(self, seen: Lease | None, holder: str, *, lasts: float) -> Lease:
         """Make `holder` the holder of the lease that was seen, or of a new one. Empty: release it.
 
-        `lasts` is for people who read it, in seconds. Raises Conflict or NotFound where it is no longer as seen.
+        `lasts` tells candidates how long it holds without a renewal, in seconds. Raises Conflict or NotFound where it
+        is no longer as seen.
         """
         spec: dict[str, Any] = dict(seen.body.get("spec") or {}) if seen is not None else {}
         now = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if seen is None or seen.holder != holder:
             spec["acquireTime"] = now
             spec["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if holder else 0)
-        spec |= {"holderIdentity": holder, "leaseDurationSeconds": max(1, round(lasts)), "renewTime": now}
+        spec |= {"holderIdentity": holder, "leaseDurationSeconds": math.ceil(lasts), "renewTime": now}
         if seen is None:
             whole = {
                 "apiVersion": "coordination.k8s.io/v1",

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from rollup_operator.kube.client import Conflict, KubeError, NotFound
+from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.lease import Lease, LeaseClient
 from rollup_operator.lifecycle.leadership import Candidacy, Do, Gate, Role, Step, Terms
 
 log = structlog.get_logger(__name__)
 
-RELEASE_SECONDS = 2.0
-"""How long giving the lease back may take."""
+RELEASE_SECONDS = 6.0
+"""How long giving the lease back may take, half of it for a write under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Election:
         self._seen: Lease | None = None
         self._news = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
+        self._unsure = False  # whether a write may have made this process the holder, unseen
         self._led: int | None = None  # the term that the followers know of
         self._role = Role.STANDBY
         self._problems: dict[str, str] = {}
@@ -58,23 +59,29 @@ class Election:
     async def release(self) -> None:
         """Stand for election no more; give the lease back where this process holds it, so that it is taken at once."""
         await _ended(self._running)
-        await _ended(self._writing)
         self._gate.shut()
-        if self._candidacy.decide(_now()).role is Role.STANDBY:
-            return
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                try:
-                    await self._lease.write(self._seen, "", lasts=1)
-                except (Conflict, NotFound):
-                    # A renewal whose answer never came may have changed it.
-                    newest = await self._lease.read()
-                    if newest is not None and newest.holder == self._identity:
-                        await self._lease.write(newest, "", lasts=1)
+                if self._writing is not None:  # it may arrive even if nobody waits for it
+                    await asyncio.wait({self._writing}, timeout=RELEASE_SECONDS / 2)
+                    await _ended(self._writing)
+                if await self._give_back():
+                    log.info("lease released", lease=str(self._lease))
         except (KubeError, TimeoutError) as e:
             log.warning("lease not released: it ends by itself", lease=str(self._lease), error=_text(e))
-        else:
-            log.info("lease released", lease=str(self._lease))
+        finally:
+            await _ended(self._writing)
+
+    async def _give_back(self) -> bool:
+        lease = await self._lease.read() if self._unsure else self._seen
+        while lease is not None and lease.holder == self._identity:
+            try:
+                await self._lease.write(lease, "", lasts=1)
+            except (Conflict, NotFound):  # a renewal whose answer never came may have changed it
+                lease = await self._lease.read()
+            else:
+                return True
+        return False
 
     async def _run(self) -> None:
         watching = asyncio.create_task(self._watch())
@@ -124,22 +131,28 @@ class Election:
 
     async def _write(self) -> None:
         """Take or renew it. Another's record is looked at anew, and that decides what comes next."""
-        began = _now()
+        began, unsure = _now(), self._unsure
+        self._unsure = True
         try:
-            async with asyncio.timeout(self._terms.renew):
-                try:
+            try:
+                async with asyncio.timeout(self._terms.attempt):
                     lease = await self._lease.write(self._seen, self._identity, lasts=self._terms.lasts)
-                except (Conflict, NotFound) as e:
+            except (Conflict, NotFound) as e:
+                async with asyncio.timeout(self._terms.attempt):
                     self._saw(await self._lease.read())
-                    self._candidacy.failed(_now())
-                    if self._seen is None:  # its namespace may be missing
-                        self._trouble("write", _text(e))
-                    return
+                self._unsure = False
+                self._candidacy.failed(_now())
+                if self._seen is None:  # its namespace may be missing
+                    self._trouble("write", _text(e))
+                return
+            self._unsure = False
             if not self._is_old(lease):
                 self._seen = lease
                 self._candidacy.wrote(lease.version, began=began, now=_now())
             self._trouble("write", "")
         except Exception as e:
+            if isinstance(e, KubeError) and not may_stand(e):
+                self._unsure = unsure
             self._candidacy.failed(_now())
             self._trouble("write", _text(e))
         finally:
@@ -164,8 +177,10 @@ class Election:
         if lease is not None and self._is_old(lease):
             return
         self._seen = lease
-        holder, version = (None, None) if lease is None else (lease.holder, lease.version)
-        self._candidacy.saw(holder, version, _now())
+        if lease is None:
+            self._candidacy.saw(None, None, _now())
+        else:
+            self._candidacy.saw(lease.holder, lease.version, _now(), lasts=lease.lasts)
         self._news.set()
 
     def _is_old(self, lease: Lease) -> bool:

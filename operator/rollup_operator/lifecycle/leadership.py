@@ -2,30 +2,38 @@
 
 A holder believes in its lease for less time than a candidate waits: it halts its runs, and then abandons what is left,
 counted from the start of its last successful renewal, while a candidate counts from when it saw the record change. No
-time that is written in the record is ever read, so clocks need not agree.
+moment that is written in the record is ever read, so clocks need not agree; how long the holder's terms are is.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum, auto
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Times of a lease, in seconds."""
+    """Times of a lease, in seconds. An API server that takes a third of `lasts` for each write still has a leader."""
 
-    lasts: float = 10.0
-    """A candidate takes a lease whose record has not changed for so long."""
+    lasts: float = 15.0
+    """A candidate takes a lease whose record has not changed for so long, or for longer if the record says so."""
     renew: float = 2.0
-    """The holder renews so long after the start of its last successful renewal; one try takes no longer, either."""
-    halt: float = 5.0
-    """So long after it the holder halts its runs and begins nothing."""
-    abandon: float = 8.0
+    """The holder renews so long after the start of its last successful renewal, or once the try before is over."""
+    attempt: float = 6.0
+    """One try takes no longer: there is time for another on another connection."""
+    halt: float = 11.0
+    """So long after the start of its last successful renewal the holder halts its runs and begins nothing."""
+    abandon: float = 13.0
     """So long after it the holder acts no more, whatever is left."""
     retry: float = 0.3
     """From a failed renewal to the next try; a candidate has the time of `renew`."""
+
+    @classmethod
+    def of(cls, lasts: float) -> "Terms":
+        """Return terms of that length, the other times in proportion."""
+        usual = cls()
+        return cls(*(getattr(usual, f.name) * lasts / usual.lasts for f in fields(cls)))
 
 
 class Gate:
@@ -107,6 +115,7 @@ class Candidacy:
         self._looked = False
         self._holder: str | None = None
         self._version: str | None = None
+        self._lasts = terms.lasts
         self._changed_at = -math.inf
         self._try_at = -math.inf
         self._renewed: float | None = None
@@ -122,15 +131,18 @@ class Candidacy:
         """Who holds the lease as far as is known; None: nobody."""
         return self._holder or None
 
-    def saw(self, holder: str | None, version: str | None, now: float) -> None:
-        """Take in the record: its holder (empty: released) and version; None: there is no lease."""
+    def saw(self, holder: str | None, version: str | None, now: float, *, lasts: float = 0.0) -> None:
+        """Take in the record: its holder (empty: released) and version; None: there is no lease.
+
+        `lasts` is what the record says of the holder's terms, in seconds: they may be longer than this process's.
+        """
         self._expire(now)
         if not self._looked or version != self._version:
             self._changed_at, self._try_at = now, -math.inf
         gone = holder is None and self._looked
         self._looked, self._version = True, version
         if not gone:  # a deleted record releases nobody: the holder may not have heard of it
-            self._holder = holder
+            self._holder, self._lasts = holder, max(lasts, self._terms.lasts)
         if holder != self._me:
             self._renewed = None  # somebody took it, or took it away
 
@@ -167,7 +179,7 @@ class Candidacy:
             return math.inf
         if not self._holder or self._holder == self._me:  # ours: an answer was lost, or the leadership was given up
             return -math.inf
-        return self._changed_at + self._terms.lasts
+        return self._changed_at + self._lasts
 
     def _expire(self, now: float) -> None:
         """What was too late once stays so, even if a renewal turns out to have succeeded."""
