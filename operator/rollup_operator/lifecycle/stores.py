@@ -16,7 +16,7 @@ from weakref import WeakSet
 import structlog
 from pydantic import ValidationError
 
-from rollup_operator.kube.client import KubeClient, KubeError, NotFound
+from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
 from rollup_operator.lifecycle.leadership import Gate
@@ -25,7 +25,7 @@ from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.lifecycle.store_status import store_status, trouble_of
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.stores.base import Checkup, HeldClaim, Store
+from rollup_operator.stores.base import Checkup, Store
 from rollup_operator.stores.errors import (
     SecretGone,
     SecretInvalid,
@@ -36,6 +36,9 @@ from rollup_operator.stores.errors import (
 )
 
 log = structlog.get_logger(__name__)
+
+CONFLICT_SECONDS = 1.0
+"""From a status that was refused, since somebody else had written, to the next look: the watch is quicker."""
 
 StoreKey = tuple[str, str]
 """Namespace and name of a RollupStore."""
@@ -135,8 +138,7 @@ class StoreBook:
 
     def slots(self, key: StoreKey) -> asyncio.Semaphore:
         """Return the places for runs; a store that is not known yet has one, where its absence is found out."""
-        entry = self._entries.get(key)
-        return entry.slots if entry is not None else asyncio.Semaphore(1)
+        return entry.slots if (entry := self._entries.get(key)) is not None else asyncio.Semaphore(1)
 
     async def was_held(self, key: StoreKey, job: tuple[str, str]) -> bool:
         """Whether a claim of `job` (rollup index, job id) was held when this process first looked.
@@ -266,14 +268,21 @@ class StoreBook:
                 if before is not None and problem is None:
                     log.info("store can be used again", namespace=key[0], store=key[1])
                     self._changed(key)
-            stands = await self._write(key, entry, found)
+            try:
+                stands = await self._write(key, entry, found)
+            except Conflict:
+                await asyncio.sleep(CONFLICT_SECONDS)
+                continue
             wait = self._next_look(entry) if stands else self._check_seconds / 3
             if wait is None:
                 return
             await asyncio.sleep(wait)
 
     async def _write(self, key: StoreKey, entry: Entry, found: Checkup | None) -> bool:
-        """Return whether the status says it now, or nobody needs it any more."""
+        """Return whether the status says it now, or nobody needs it any more. Raises Conflict.
+
+        It names the version that it was decided on: who leads no more must not overwrite what the next leader found.
+        """
         status = store_status(
             entry.shown,
             generation=entry.generation,
@@ -285,12 +294,13 @@ class StoreBook:
         if not (patch := difference(entry.shown, status)) or not self._gate.open:
             return True
         try:
-            answer = await self._kube.patch(
-                stores_path(*key, "status"), {"metadata": {"uid": entry.uid}, "status": patch}
-            )
+            meta = {"uid": entry.uid, "resourceVersion": str(entry.version)}
+            answer = await self._kube.patch(stores_path(*key, "status"), {"metadata": meta, "status": patch})
         except NotFound:
             pass  # deleted; the watch will tell
         except KubeError as e:
+            if isinstance(e, Conflict):
+                raise
             level = log.info if e.transient else log.warning
             level("status of a store not written", namespace=key[0], store=key[1], error=str(e))
             return False
@@ -337,5 +347,4 @@ def _not_found(key: StoreKey) -> StoreNotFound:
 
 
 async def _held(store: Store) -> frozenset[tuple[str, str]]:
-    claims: list[HeldClaim] = list(await store.held_claims())
-    return frozenset(claim.key for claim in claims)
+    return frozenset(claim.key for claim in await store.held_claims())
