@@ -27,7 +27,7 @@ class Settings:
     data_root: Path = Path("rollup-data")
     """Folder of the embedded stores: each namespace has a folder of its own below it."""
     http_host: str = "127.0.0.1"
-    """Address of the HTTP endpoint. One that others can reach needs TLS."""
+    """Address of the HTTP endpoint; `*`: all, IPv4 and IPv6. One that others can reach needs TLS."""
     http_port: int = 9400
     """Port of the HTTP endpoint; 0 picks a free one."""
     tls_cert_file: str = ""
@@ -70,7 +70,7 @@ class Settings:
     gitops_managers: tuple[str, ...] = GITOPS_MANAGERS
     """Field managers that set a job's desiredState back to what Git says. Who changes it by the API is warned."""
     metrics_host: str = "127.0.0.1"
-    """Address of the second listener, for metrics and probes: without TLS and without tokens."""
+    """Address of the second listener, for metrics and probes, or `*`: without TLS and without tokens."""
     metrics_port: int = 0
     """Its port; 0: there is none."""
     metrics_jobs: int = 1_000
@@ -147,6 +147,10 @@ class Settings:
         for name in ("http_port", "metrics_port"):
             if not 0 <= (port := getattr(self, name)) <= 65_535:
                 raise SettingsError(f"{name} is {port}: use 0 to 65535")
+        if self.http_host == "*" and not self.http_port:
+            raise SettingsError(
+                "http_port is 0, which picks a free port, and http_host is '*': name a port or an address"
+            )
         if self.metrics_port and self.metrics_port == self.http_port:
             raise SettingsError(
                 f"metrics_port is {self.metrics_port}, as http_port is: metrics need a port of their own"

@@ -1,6 +1,7 @@
 """An endpoint over the double of everything behind it, and a client that speaks to it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import aiohttp
 
 from rollup_operator.http.access import Access
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.metrics import Scrape
 from rollup_operator.settings import Settings
 from support.access_double import AUTHORIZATION, Anybody
 from support.http_double import Cluster
@@ -18,7 +20,9 @@ Answer = tuple[int, Any]
 
 
 @asynccontextmanager
-async def served(cluster: Cluster, *, access: Access | None = None, **settings: Any) -> AsyncIterator[Endpoint]:
+async def served(
+    cluster: Cluster, *, access: Access | None = None, scrape: Scrape | None = None, **settings: Any
+) -> AsyncIterator[Endpoint]:
     """Serve the cluster to anybody, or to whom `access` lets in, with other settings than the defaults if need be."""
     endpoint = Endpoint(
         jobs=cluster,
@@ -26,13 +30,21 @@ async def served(cluster: Cluster, *, access: Access | None = None, **settings: 
         stores=cluster,
         access=access or Anybody(),
         events=cluster,
-        settings=Settings(http_port=0, **settings),
+        settings=Settings(**{"http_port": 0} | settings),
+        scrape=scrape,
     )
     await endpoint.start()
     try:
         yield endpoint
     finally:
         await endpoint.close()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
 
 
 @asynccontextmanager

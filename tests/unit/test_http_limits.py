@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.http import connections
+from rollup_operator.http import connections, server
 from support.http_double import Cluster
-from support.serving import served
+from support.serving import free_port, served
 
 WAIT = "/_rollup/job/sensor/_stop?wait_for_completion=true"
 GENEROUS = 5.0
@@ -42,6 +44,14 @@ class Wire:
             body = await self._reader.readexactly(int(fields["content-length"]))
         return int(head[0].split()[1]), fields, json.loads(body)
 
+    async def status(self, line: str) -> int:
+        """Ask for what need not be JSON, and return the status."""
+        await self.send(f"{line} HTTP/1.1\r\nHost: here\r\n\r\n")
+        async with asyncio.timeout(GENEROUS):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
+            await self._reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+        return int(head.split()[1])
+
     async def closed(self) -> bool:
         """Wait until the endpoint has closed the connection without a further word."""
         async with asyncio.timeout(GENEROUS):
@@ -52,7 +62,8 @@ class Wire:
         await self._writer.wait_closed()
 
 
-Serve = Callable[..., Awaitable[Callable[[], Awaitable[Wire]]]]
+Connect = Callable[[], Awaitable[Wire]]
+Serve = Callable[..., Awaitable[Connect]]
 
 
 @pytest.fixture
@@ -79,6 +90,27 @@ async def serve(cluster: Cluster) -> AsyncIterator[Serve]:
             return connect
 
         yield begin
+
+
+@pytest.fixture
+async def scraping(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
+    """Open connections to a second listener that has room for one, and for another that is still heard."""
+    monkeypatch.setattr(server, "BESIDE", replace(server.BESIDE, connections=1, head_seconds=1.0))
+    monkeypatch.setattr(connections, "MARGIN", 1)
+    port = free_port()
+
+    async def scrape() -> bytes:
+        return b"up 1\n"
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(served(cluster, scrape=scrape, metrics_port=port))
+
+        async def connect() -> Wire:
+            wire = Wire(*await asyncio.open_connection("127.0.0.1", port))
+            stack.push_async_callback(wire.hang_up)
+            return wire
+
+        yield connect
 
 
 async def when_waiting(connect: Callable[[], Awaitable[Wire]], count: int) -> None:
@@ -125,12 +157,53 @@ async def test_connections_without_end_are_closed_unheard(serve: Serve, monkeypa
     assert (await first.ask("GET /"))[0] == 200
 
 
+async def test_the_second_listener_has_room_for_some_and_for_probes(scraping: Connect) -> None:
+    first, second, third = [await scraping() for _ in range(3)]
+    assert await third.closed()
+    assert await first.status("GET /metrics") == 200
+    assert await second.status("GET /healthz") == 200
+    assert await second.status("GET /metrics") == 503
+    assert await second.closed()
+    assert await first.status("GET /metrics") == 200
+
+
+async def test_the_second_listener_does_not_wait_for_who_says_nothing(scraping: Connect) -> None:
+    assert await (await scraping()).closed()
+
+
 async def test_a_stranger_keeps_no_connection(serve: Serve) -> None:
     connect = await serve()
     wire = await connect()
     status, headers, _ = await wire.ask("GET /", user=None)
     assert (status, headers["connection"]) == (401, "close")
     assert await wire.closed()
+
+
+# Addresses
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+async def test_every_address_is_listened_on_whichever_kinds_there_are(cluster: Cluster) -> None:
+    port, metrics_port = free_port(), free_port()
+
+    async def scrape() -> bytes:
+        return b""
+
+    hosts = {"http_host": "*", "metrics_host": "*", "allow_plain_http": True}
+    async with served(cluster, scrape=scrape, http_port=port, metrics_port=metrics_port, **hosts) as endpoint:
+        assert endpoint.url == f"http://localhost:{port}"
+        for address in ["127.0.0.1", *(["::1"] if has_ipv6() else [])]:
+            for listener in (port, metrics_port):
+                wire = Wire(*await asyncio.open_connection(address, listener))
+                assert await wire.status("GET /healthz") == 200
+                await wire.hang_up()
 
 
 # Time

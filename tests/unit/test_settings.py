@@ -104,7 +104,7 @@ def test_settings_are_frozen():
         Settings().http_port = 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "rollup.example"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "*", "rollup.example"])
 def test_an_address_that_others_can_reach_needs_tls_or_a_word(host: str):
     with pytest.raises(SettingsError) as error:
         Settings(http_host=host)
@@ -112,6 +112,11 @@ def test_an_address_that_others_can_reach_needs_tls_or_a_word(host: str):
         assert cure in str(error.value)
     assert Settings(http_host=host, tls_cert_file="a", tls_key_file="b").tls
     assert not Settings.from_environment({"ROLLUP_HTTP_HOST": host, "ROLLUP_ALLOW_PLAIN_HTTP": "true"}).tls
+
+
+def test_a_free_port_needs_one_address():
+    with pytest.raises(SettingsError, match=r"http_port is 0.*name a port or an address"):
+        Settings(http_host="*", http_port=0, allow_plain_http=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])

@@ -1,4 +1,4 @@
-"""The connections of the endpoint: how many there may be, how long each may take to say what it wants.
+"""The connections of a listener: how many there may be, how long each may take to say what it wants.
 
 Connections above the limit are answered 503 for want of room, except by the probes; a margin above that is closed
 unheard. A connection that brings no request in time is closed.

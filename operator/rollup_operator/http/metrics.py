@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from rollup_operator.http.health import Found, add_probes
+from rollup_operator.http.middleware import Handler, has_room
 
 Scrape = Callable[[], Awaitable[bytes]]
 """Makes the text of all metrics, in Prometheus' format."""
@@ -22,7 +23,16 @@ def metrics_app(scrape: Scrape, live: Callable[[], Found], ready: Callable[[], F
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=await scrape(), headers=HEADERS)
 
-    app = web.Application()
+    app = web.Application(middlewares=[_admission])
     app.router.add_get("/metrics", metrics)
     add_probes(app.router, live, ready)
     return app
+
+
+@web.middleware
+async def _admission(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if has_room(request):
+        return await handler(request)
+    response = web.Response(status=503, text="Too many connections")
+    response.force_close()
+    return response

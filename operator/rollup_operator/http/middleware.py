@@ -20,12 +20,18 @@ OPEN = frozenset({"/healthz", "/readyz"})
 @web.middleware
 async def admission(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Send away requests on connections above the limit. Raises ApiError 503."""
-    connection = request.protocol
-    if isinstance(connection, Connection):
-        connection.heard()
-        if connection.crowded and request.path not in OPEN:
-            raise errors.unavailable("Too many connections; nothing was changed", closes=True)
+    if not has_room(request):
+        raise errors.unavailable("Too many connections; nothing was changed", closes=True)
     return await handler(request)
+
+
+def has_room(request: web.Request) -> bool:
+    """Take in that a request has come on its connection, and return whether it is to be answered."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        return True
+    connection.heard()
+    return not connection.crowded or request.path in OPEN
 
 
 def authentication(access: Access) -> Middleware:

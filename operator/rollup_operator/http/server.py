@@ -17,8 +17,14 @@ log = structlog.get_logger(__name__)
 BACKLOG = 4096
 """Connections that may wait to be accepted: thousands of clients can stop their jobs in one second."""
 
-FILES_FOR_OTHERS = 512
-"""Open files that connections leave to the rest of the operator: stores, and its own connections."""
+BESIDE = Limits(connections=256, line=8_192, header=16_384, head_seconds=10.0, idle_seconds=20.0)
+"""Of the second listener, where whoever connects says what he wants at once: a kubelet, a Prometheus."""
+
+FILES_FOR_OTHERS = 512 + BESIDE.connections + MARGIN
+"""Open files that connections leave to the rest of the operator: stores, its own connections, the second listener."""
+
+ANYWHERE = "*"
+"""Every address of this machine, IPv4 and IPv6, as far as it has them."""
 
 GOODBYE_SECONDS = 2.0
 """How long answers and farewells under way at the end may take."""
@@ -54,10 +60,17 @@ class Server:
         if self._beside is not None:
             with _told("metrics", s.metrics_host, s.metrics_port):
                 await self._beside.setup()
-                await web.TCPSite(self._beside, s.metrics_host, s.metrics_port).start()
+                await _Site(self._beside, s.metrics_host, s.metrics_port, BESIDE).start()
         with _told("http", s.http_host, s.http_port):
             await self._runner.setup()
-            await _Site(self._runner, s, self._certificate).start()
+            limits = Limits(
+                connections=_room_for(s.http_connections),
+                line=s.http_line_bytes,
+                header=s.http_header_bytes,
+                head_seconds=s.http_head_seconds,
+                idle_seconds=s.http_idle_seconds,
+            )
+            await _Site(self._runner, s.http_host, s.http_port, limits, self._certificate).start()
         if self._certificate is not None:
             work = self._certificate.keep_fresh(self._settings.tls_check_seconds)
             self._refreshing = asyncio.create_task(work)
@@ -82,38 +95,34 @@ class Server:
     def url(self) -> str:
         """The URL that is listened on."""
         host = self._settings.http_host
+        host = "localhost" if host == ANYWHERE else host
         return f"http{'s' * self._settings.tls}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 class _Site(web.BaseSite):
     """One address, whose connections have limits."""
 
-    def __init__(self, runner: web.AppRunner, settings: Settings, certificate: Certificate | None) -> None:
+    def __init__(
+        self, runner: web.AppRunner, host: str, port: int, limits: Limits, certificate: Certificate | None = None
+    ) -> None:
         super().__init__(runner, ssl_context=certificate.context if certificate else None, backlog=BACKLOG)
-        self._settings = settings
+        self._host, self._port, self._limits = host, port, limits
 
     @property
     def name(self) -> str:
-        return f"{self._settings.http_host}:{self._settings.http_port}"
+        return f"{self._host}:{self._port}"
 
     async def start(self) -> None:
         await super().start()
-        s, server = self._settings, self._runner.server
+        server, tls = self._runner.server, self._ssl_context is not None
         assert server is not None
-        limits = Limits(
-            connections=_room_for(s.http_connections),
-            line=s.http_line_bytes,
-            header=s.http_header_bytes,
-            head_seconds=s.http_head_seconds,
-            idle_seconds=s.http_idle_seconds,
-        )
         self._server = await asyncio.get_running_loop().create_server(
-            connection_factory(server, limits),
-            s.http_host,
-            s.http_port,
+            connection_factory(server, self._limits),
+            None if self._host == ANYWHERE else self._host,  # with a socket for each family, where there is one
+            self._port,
             ssl=self._ssl_context,
-            ssl_handshake_timeout=s.http_head_seconds if s.tls else None,
-            ssl_shutdown_timeout=GOODBYE_SECONDS if s.tls else None,
+            ssl_handshake_timeout=self._limits.head_seconds if tls else None,
+            ssl_shutdown_timeout=GOODBYE_SECONDS if tls else None,
             backlog=self._backlog,
         )
 
