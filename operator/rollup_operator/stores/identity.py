@@ -16,10 +16,12 @@ def judge(
     """
     index, job_id = config.key
     if owner != config.owner and is_alive(owner):
+        # Nobody here knows whether a job of another cluster lives, and that may be this one under its name of before.
+        where = "" if owner.cluster == config.owner.cluster else f" of the cluster named {owner.cluster!r}"
         raise IdentityConflict(
             Reason.JOB_ID_TAKEN,
-            f"the job {owner.namespace}/{owner.name} writes to rollup index {index!r} as {job_id!r} too: "
-            "set another spec.jobId or spec.rollupIndex",
+            f"the job {owner.namespace}/{owner.name}{where} writes to rollup index {index!r} as {job_id!r} too: "
+            f"set another spec.jobId or spec.rollupIndex{where and ', or ROLLUP_CLUSTER as it was'}",
         )
     if has_documents and config_hash != config.config_hash:
         raise config_changed(config.key)
