@@ -240,7 +240,7 @@ def delete_jobs(scene: Scene) -> Iterator[None]:
     assert scene.api.find("deleted") is None
 
 
-def patch_job_status(scene: Scene) -> Iterator[None]:
+def update_job_status(scene: Scene) -> Iterator[None]:
     scene.api.create(trips_job("told", cron=NEVER))
     yield
     scene.api.wait_state("told", "started", 20)
@@ -309,7 +309,7 @@ WHILE_IT_RUNS: dict[Right, Probe] = {
     Right(OURS, "rollupjobs", "create"): create_jobs,
     Right(OURS, "rollupjobs", "patch"): patch_jobs,
     Right(OURS, "rollupjobs", "delete"): delete_jobs,
-    Right(OURS, "rollupjobs/status", "patch"): patch_job_status,
+    Right(OURS, "rollupjobs/status", "update"): update_job_status,
     Right(OURS, "rollupstores", "get"): get_stores,
     Right(OURS, "rollupstores/status", "patch"): patch_store_status,
     Right(CORE, "secrets", "get"): get_secrets,

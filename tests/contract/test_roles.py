@@ -39,7 +39,7 @@ MAY = {
     },
     OPERATOR: {
         "rollupjobs": "get list watch create patch delete",
-        "rollupjobs/status": "patch",
+        "rollupjobs/status": "update",
         "rollupstores": "get list watch",
         "rollupstores/status": "patch",
         "events": "create",

@@ -148,7 +148,7 @@ def test_a_job_can_be_followed_from_its_run_to_its_end(
     assert found[f"rollup_store_ready{{namespace={api.namespace},store=default}}"] == 1
     assert found["rollup_operator_leader"] == 1
     assert found["rollup_operator_reconcile_total{result=success}"] > 0
-    assert found["rollup_operator_api_requests_total{code=200,verb=PATCH}"] > 0
+    assert found["rollup_operator_api_requests_total{code=200,verb=PUT}"] > 0
     assert found["rollup_operator_reconcile_total{result=error}"] == 0
 
     path = f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?wait_for_completion=true"

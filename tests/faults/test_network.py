@@ -14,7 +14,7 @@ from support.operator import Operator
 from support.proxy import Fault, FaultyProxy
 from support.waiting import assert_silent, status
 
-STATUS = r"^PATCH .*/rollupjobs/trips/status"
+STATUS = r"^PUT .*/rollupjobs/trips/status"
 OBJECT = r"^PATCH .*/rollupjobs/trips(\?|$)"
 
 NOISE = (

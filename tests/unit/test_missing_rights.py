@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from rollup_operator.kube.missing import TELL_EVERY, Missing
 
 ONE = (
-    'rollupjobs.rollup-operator.dev "{name}" is forbidden: User "system:serviceaccount:ops:operator" cannot patch '
+    'rollupjobs.rollup-operator.dev "{name}" is forbidden: User "system:serviceaccount:ops:operator" cannot update '
     'resource "rollupjobs/status" in API group "rollup-operator.dev" in the namespace "team-a"'
 )
 EVERYWHERE = (
@@ -28,7 +28,7 @@ class Clock:
     [
         (
             ONE.format(name="a"),
-            {"verb": "patch", "resource": "rollupjobs/status", "group": "rollup-operator.dev", "namespace": "team-a"},
+            {"verb": "update", "resource": "rollupjobs/status", "group": "rollup-operator.dev", "namespace": "team-a"},
         ),
         (EVERYWHERE, {"verb": "list", "resource": "rollupjobs", "group": "rollup-operator.dev"}),
     ],
@@ -57,4 +57,4 @@ def test_a_right_missing_for_many_objects_is_told_once_a_minute() -> None:
         missing.tell(EVERYWHERE)
         clock.now += TELL_EVERY
         missing.tell(ONE.format(name="a"))
-    assert [line["verb"] for line in logs] == ["patch", "list", "patch"]
+    assert [line["verb"] for line in logs] == ["update", "list", "update"]

@@ -24,7 +24,7 @@ from rollup_operator.lifecycle.checked import Checked
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import Observer, timed
 from rollup_operator.lifecycle.recovery import Recovery, backoff
-from rollup_operator.lifecycle.report import Report, difference, explain, status_of
+from rollup_operator.lifecycle.report import Report, explain, status_of
 from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Ended, Work, Worker
@@ -284,14 +284,14 @@ class Actor:
         status = status_of(view, decision, report, self._env.now())
         if decision.show is State.STOPPED:
             self._recovery.mended()
-        if not (patch := difference(view.raw_status, status)):
+        if status == view.raw_status:
             self._lost_writes = 0
             return
         if decision.stalled or decision.reason is Reason.DRAIN_TIMEOUT:
             self._tell("Warning", decision.reason, decision.message)
         if decision.show is not State.INDEXING:
             self._reported_at = asyncio.get_running_loop().time()
-        await self._write(view, kube_status.write_status(self._env.kube, view, patch))
+        await self._write(view, kube_status.write_status(self._env.kube, view, status))
 
     async def _write(self, view: JobView, write: Awaitable[Body]) -> None:
         """Make one write; whatever it answers is a body like any other."""

@@ -149,7 +149,7 @@ class Metrics:
         ):
             for result in results:
                 self._of(metric, result)
-        for verb in ("GET", "POST", "PATCH", "DELETE"):
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             self._of(self._requests, verb, 403)
         for kind in ("token", "access"):
             self._of(self._reviews, kind, "error", "false")
