@@ -4,6 +4,7 @@ Run: `python tests/bench/store_run.py [--rows 1000000] [--rounds 5] [--kind open
 
 The node is one process on this machine, compiled for speed, with an index of one shard. The scan asks for the same
 pages, one after the other, with as few aggregations as give the numbers, and only looks for where the next page begins.
+The floor is what node and disk need for such a scan and the same documents at the least, see `store_floor.py`.
 The run is the operator's own, from claim to release, the rollup index made and refreshed. It is counted from the wall
 clock; the operator's processor time and memory are told beside it. Rounds alternate; the figures are medians.
 """
@@ -15,29 +16,25 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 import duckdb
 
+from bench.store_calls import PLAIN, SHAPES, call, job, pages_of, search
+from bench.store_floor import Result, floor
 from local_stores import Node
 from rollup_operator.app import COLLECT_AFTER
 from rollup_operator.indexer.run import Run
-from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import Outcome
 from rollup_operator.stores.base import JobConfig, Owner
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.store import ClusterStore
 
 BEGIN = "2020-01-01"
-PAGE = 5000
 GOALS = {"hourly": 1.7, "minutely": 1.9}
-SHAPES = {"hourly": ("1h", "few", 720), "minutely": ("1m", "many", 360)}
-"""Interval, terms field, and over how many of its buckets the rows are spread: 720 x 50 and 360 x 1,000 documents."""
-PLAIN = {"Accept-Encoding": "identity"}
-"""As the operator asks: compressing costs both sides more than loopback does."""
 _CHUNK = 20_000
 _MAPPING = {
     "ts": {"type": "date"},
@@ -46,22 +43,6 @@ _MAPPING = {
     "unique": {"type": "keyword"},
     "value": {"type": "double"},
 }
-
-
-def job(shape: str) -> RollupJobSpec:
-    """Return the job of a shape; `slow` is one whose every search looks at all documents."""
-    interval, terms = ("365d", "unique") if shape == "slow" else SHAPES[shape][:2]
-    return RollupJobSpec.model_validate(
-        {
-            "indexPattern": f"rows-{'minutely' if shape == 'slow' else shape}",
-            "rollupIndex": f"rolled-{shape}",
-            "cron": "0 0 * * * ?",
-            "pageSize": PAGE,
-            "groups": {"dateHistogram": {"field": "ts", "fixedInterval": interval}, "terms": {"fields": [terms]}},
-            "metrics": [{"field": "value", "metrics": ["min", "max", "sum", "avg", "value_count"]}],
-            "rollupIndexSettings": {"numberOfShards": 1, "numberOfReplicas": 0},
-        }
-    )
 
 
 def lines(shape: str, rows: int) -> Iterator[bytes]:
@@ -99,49 +80,14 @@ async def load(url: str, shape: str, rows: int) -> None:
             raise SystemExit(f"{found['count']} documents of {rows} are there")
 
 
-async def call(session: aiohttp.ClientSession, method: str, url: str, **more: Any) -> Any:
-    """Make a request that must succeed."""
-    async with session.request(method, url, **more) as answer:
-        body = await answer.json()
-        if answer.status >= 400:
-            raise SystemExit(f"{method} {url}: {answer.status} {body}")
-        return body
-
-
-def search(shape: str, after: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the body of a search for a page, as one would write it by hand."""
-    groups = job(shape).groups
-    terms = groups.terms.fields[0] if groups.terms else ""
-    composite: dict[str, Any] = {
-        "size": PAGE,
-        "sources": [
-            {"ts": {"date_histogram": {"field": "ts", "fixed_interval": groups.date_histogram.fixed_interval}}},
-            {"terms": {"terms": {"field": terms, "missing_bucket": True}}},
-        ],
-    }
-    if after is not None:
-        composite["after"] = after
-    until = int(datetime.now(UTC).timestamp() * 1000)
-    return {
-        "size": 0,
-        "track_total_hits": False,
-        "query": {"range": {"ts": {"gte": after["ts"] if after else 0, "lt": until, "format": "epoch_millis"}}},
-        "aggregations": {"page": {"composite": composite, "aggregations": {"v": {"stats": {"field": "value"}}}}},
-    }
-
-
 async def scan(url: str, shape: str) -> tuple[float, int, int]:
     """Return seconds, pages and buckets of the bare scan."""
-    after, pages, buckets = None, 0, 0
+    pages = buckets = 0
     began = time.perf_counter()
     async with aiohttp.ClientSession(headers=PLAIN) as session:
-        while True:
-            path = f"{url}/{job(shape).index_pattern}/_search?request_cache=false"
-            found = (await call(session, "POST", path, json=search(shape, after)))["aggregations"]["page"]
-            pages, buckets = pages + 1, buckets + len(found["buckets"])
-            if len(found["buckets"]) < PAGE:
-                return time.perf_counter() - began, pages, buckets
-            after = found["after_key"]
+        async for found in pages_of(session, url, shape):
+            pages, buckets = pages + 1, buckets + found
+    return time.perf_counter() - began, pages, buckets
 
 
 def connect(url: str) -> Cluster:
@@ -153,9 +99,14 @@ def connect(url: str) -> Cluster:
     return Cluster((url,), make_session)
 
 
+def config_of(shape: str) -> JobConfig:
+    """Return what a run of that shape is told."""
+    return JobConfig("bench", job(shape), Owner("bench", "bench", "bench", "1"), "1")
+
+
 async def ours(url: str, kind: str, shape: str) -> tuple[float, float, int, int]:
-    """Return wall seconds, processor seconds, pages and documents of a run, then delete its result."""
-    config = JobConfig("bench", job(shape), Owner("bench", "bench", "bench", "1"), "1")
+    """Return wall seconds, processor seconds, pages and documents of a run. Its result stays, see `forget`."""
+    config = config_of(shape)
     cluster = connect(url)
     store = ClusterStore("elasticsearch" if kind.startswith("e") else "opensearch", cluster, is_alive=lambda _: False)
 
@@ -168,7 +119,6 @@ async def ours(url: str, kind: str, shape: str) -> tuple[float, float, int, int]
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     if result.outcome is not Outcome.COMPLETED:
         raise SystemExit(f"the run did not complete: {result.message}")
-    await forget(url, config)
     await cluster.close()
     return took, cpu, run.progress.pages, run.progress.documents
 
@@ -243,16 +193,22 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
             print(f"bench: {rows:,} documents loaded for {shape} in {time.perf_counter() - began:.0f} s", flush=True)
             if shape not in only:
                 continue
-            scans, runs, cpus = [], [], []
+            scans, floors, runs, cpus = [], [], [], []
             scanned = written = (0, 0)
+            result: Result | None = None
             for i in range(rounds + 1):
                 took, *scanned = asyncio.run(scan(node.url, shape))
                 ran, cpu, *written = asyncio.run(ours(node.url, kind, shape))
+                result = result or asyncio.run(Result.of(node.url, job(shape).rollup_index))
+                asyncio.run(forget(node.url, config_of(shape)))
+                least = asyncio.run(floor(node.url, shape, result))
                 if i:  # the first of each warms the node's compiler up
                     scans.append(took)
+                    floors.append(least)
                     runs.append(ran)
                     cpus.append(cpu)
-                print(f"bench: {shape}: scan {took:.2f} s, run {ran:.2f} s, ours {cpu:.2f} s of it", flush=True)
+                told = f"scan {took:.2f} s, floor {least:.2f} s, run {ran:.2f} s, ours {cpu:.2f} s of it"
+                print(f"bench: {shape}: {told}", flush=True)
             if scanned[1] != written[1]:
                 raise SystemExit(f"{scanned[1]} buckets scanned, {written[1]} documents written")
             table[shape] = {
@@ -260,8 +216,11 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
                 "documents": written[1],
                 "pages": written[0],
                 "scan s": round(statistics.median(scans), 3),
+                "floor s": round(statistics.median(floors), 3),
                 "run s": round(statistics.median(runs), 3),
-                "ratio": round(statistics.median(r / s for r, s in zip(runs, scans, strict=True)), 3),
+                "ratio": ratio(runs, scans),
+                "floor's ratio": ratio(floors, scans),
+                "ratio to the floor": ratio(runs, floors),
                 "goal": goal,
                 "cpu s per million documents": round(statistics.median(cpus) / written[1] * 1e6, 2),
             }
@@ -269,6 +228,11 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
             table["stops"] = asyncio.run(stops(node.url, kind, tries))
     table["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return table
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of the rounds' ratios."""
+    return round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3)
 
 
 def main() -> None:
