@@ -30,7 +30,7 @@ class Outside:
     def record(self, *_: object) -> None:
         """Nobody reads events."""
 
-    async def patch(self, *_: object, **__: object) -> None:
+    async def put(self, *_: object, **__: object) -> None:
         self.tried.set()
         raise Unreachable("away", sent=False)
 
