@@ -21,6 +21,7 @@ LOST = ("write failed", "the lease cannot be used", "halting: the lease is not r
 
 @pytest.fixture
 def way(opensearch: StoreHttp) -> Iterator[ProxyThread]:
+    """Name it before `start_operator`: what begins first ends last, and an operator needs its store to let jobs go."""
     with ProxyThread(opensearch.url) as made:
         yield made
 
@@ -61,7 +62,7 @@ def overlapping(requests: list[Request]) -> list[str]:
 
 @pytest.mark.slow
 def test_a_run_of_a_frozen_leader_does_not_overlap_those_of_its_successor(
-    start_operator: StartOperator, api: Api, opensearch: StoreHttp, way: ProxyThread
+    way: ProxyThread, start_operator: StartOperator, api: Api, opensearch: StoreHttp
 ) -> None:
     index = opensearch.create(unique("events"), {"ts": "date", "load": "double"})
     opensearch.load(index, [{"ts": n * HOUR, "load": n} for n in range(HOURS)])

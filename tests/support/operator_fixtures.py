@@ -82,7 +82,7 @@ def tidy(api: Api) -> None:
     for name in names:
         api.delete(name)
     for name in names:
-        api.wait_gone(name, 40)
+        api.wait_gone(name, 20)
     for item in api.list(kind="RollupStore"):
         api.delete(item["metadata"]["name"], kind="RollupStore")
 
