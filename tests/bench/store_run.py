@@ -35,6 +35,8 @@ from rollup_operator.stores.opensearch.store import ClusterStore
 
 BEGIN = "2020-01-01"
 GOALS = {"hourly": 1.7, "minutely": 1.9}
+TICK = 0.002
+"""Seconds."""
 _CHUNK = 20_000
 _MAPPING = {
     "ts": {"type": "date"},
@@ -104,8 +106,22 @@ def config_of(shape: str) -> JobConfig:
     return JobConfig("bench", job(shape), Owner("bench", "bench", "bench", "1"), "1")
 
 
-async def ours(url: str, kind: str, shape: str) -> tuple[float, float, int, int]:
-    """Return wall seconds, processor seconds, pages and documents of a run. Its result stays, see `forget`."""
+async def watch_loop(held: list[float]) -> None:
+    """Note, until cancelled, how much processor time others took of the event loop at a stroke, in seconds.
+
+    Not wall time: the node takes the processor away for longer than that.
+    """
+    while True:
+        began = time.thread_time()
+        await asyncio.sleep(TICK)
+        held.append(time.thread_time() - began)
+
+
+async def ours(url: str, kind: str, shape: str) -> tuple[float, float, float, int, int]:
+    """Return wall and processor seconds, the longest hold of the event loop, pages and documents of a run.
+
+    Its result stays, see `forget`.
+    """
     config = config_of(shape)
     cluster = connect(url)
     store = ClusterStore("elasticsearch" if kind.startswith("e") else "opensearch", cluster, is_alive=lambda _: False)
@@ -114,13 +130,16 @@ async def ours(url: str, kind: str, shape: str) -> tuple[float, float, int, int]
         return store
 
     run = Run(config, "bench", opened, asyncio.Semaphore(1), lambda: datetime.now(UTC))
+    held: list[float] = []
+    watching = asyncio.create_task(watch_loop(held))
     began, cpu = time.perf_counter(), time.process_time()
     result = await run.index()
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    watching.cancel()
     if result.outcome is not Outcome.COMPLETED:
         raise SystemExit(f"the run did not complete: {result.message}")
     await cluster.close()
-    return took, cpu, run.progress.pages, run.progress.documents
+    return took, cpu, max(held), run.progress.pages, run.progress.documents
 
 
 async def forget(url: str, config: JobConfig) -> None:
@@ -193,12 +212,12 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
             print(f"bench: {rows:,} documents loaded for {shape} in {time.perf_counter() - began:.0f} s", flush=True)
             if shape not in only:
                 continue
-            scans, floors, runs, cpus = [], [], [], []
+            scans, floors, runs, cpus, holds = [], [], [], [], []
             scanned = written = (0, 0)
             result: Result | None = None
             for i in range(rounds + 1):
                 took, *scanned = asyncio.run(scan(node.url, shape))
-                ran, cpu, *written = asyncio.run(ours(node.url, kind, shape))
+                ran, cpu, hold, *written = asyncio.run(ours(node.url, kind, shape))
                 result = result or asyncio.run(Result.of(node.url, job(shape).rollup_index))
                 asyncio.run(forget(node.url, config_of(shape)))
                 least = asyncio.run(floor(node.url, shape, result))
@@ -207,6 +226,7 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
                     floors.append(least)
                     runs.append(ran)
                     cpus.append(cpu)
+                    holds.append(hold)
                 told = f"scan {took:.2f} s, floor {least:.2f} s, run {ran:.2f} s, ours {cpu:.2f} s of it"
                 print(f"bench: {shape}: {told}", flush=True)
             if scanned[1] != written[1]:
@@ -223,6 +243,7 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
                 "ratio to the floor": ratio(runs, floors),
                 "goal": goal,
                 "cpu s per million documents": round(statistics.median(cpus) / written[1] * 1e6, 2),
+                "loop held at the longest, cpu ms": round(max(holds) * 1000, 1),
             }
         if "stops" in only:
             table["stops"] = asyncio.run(stops(node.url, kind, tries))

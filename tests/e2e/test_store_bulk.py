@@ -16,7 +16,7 @@ from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.writing import refused
 from support.store_faults import Answer, CutAfter, CutBefore, CutSent, HalfBulk, Hold
 from support.store_http import StoreHttp
-from support.store_jobs import batch, connected, job, ready, slow_down, taken, write
+from support.store_jobs import batch, connected, ids_of, job, ready, slow_down, taken, write
 from support.store_proxy import Exchange, StoreProxy
 
 
@@ -73,7 +73,7 @@ async def test_a_page_is_written_in_requests_of_bounded_size(
     assert len(sizes) > 3
     assert max(sizes) <= 11_000  # items differ a little
     assert sum(sizes) == page.size
-    assert set(opensearch.documents(record.claim.key[0])) == set(page.ids)
+    assert set(opensearch.documents(record.claim.key[0])) == set(ids_of(page))
 
 
 class Narrow:
@@ -99,7 +99,7 @@ async def test_what_is_too_long_for_something_on_the_way_goes_in_parts(
     proxy.on("POST", "/_bulk", fault=(narrow := Narrow(10_000)), times=None)
     landed = await write(cluster, record, page := batch(record, 100))
     assert not landed.unclean
-    assert set(opensearch.documents(record.claim.key[0])) == set(page.ids)
+    assert set(opensearch.documents(record.claim.key[0])) == set(ids_of(page))
     before = len(proxy.requests)
     assert (await write(cluster, record, batch(record, 100))).sent_again == 0  # it is known by now
     assert all(r.status == 200 for r in proxy.requests[before:])
@@ -118,7 +118,7 @@ async def test_only_the_items_that_failed_are_sent_again(
     landed = await write(cluster, record, page := batch(record, 40))
     assert sent(proxy) == [40, 20, 10]
     assert (landed.sent_again, landed.unclean) == (30, False)
-    assert set(values(opensearch, record)) == set(page.ids)
+    assert set(values(opensearch, record)) == set(ids_of(page))
 
 
 async def test_an_item_that_a_node_lost_may_still_be_at_work(cluster: Cluster, proxy: StoreProxy) -> None:
@@ -142,8 +142,8 @@ async def test_a_storm_that_passes_delays_the_page(
     landed = await write(cluster, record, page := batch(record, 40))
     assert sent(proxy) == [40] * 4
     assert landed.unclean == (not isinstance(fault, Answer))
-    assert set(values(opensearch, record)) == set(page.ids)
-    assert {d["_version"] for id_ in page.ids if (d := opensearch.get(record.claim.key[0], id_))} == {
+    assert set(values(opensearch, record)) == set(ids_of(page))
+    assert {d["_version"] for id_ in ids_of(page) if (d := opensearch.get(record.claim.key[0], id_))} == {
         record.claim.epoch
     }
 
@@ -173,7 +173,7 @@ async def test_a_document_that_does_not_fit_is_named_with_its_field(cluster: Clu
     with pytest.raises(MappingConflict) as caught:
         await write(cluster, record, page)
     assert (caught.value.reason, caught.value.transient) == (Reason.MAPPING_CONFLICT, False)
-    assert page.ids[0] in str(caught.value)
+    assert page.id(0) in str(caught.value)
     assert "size.histogram.value" in str(caught.value)
 
 
@@ -249,8 +249,8 @@ async def test_a_bulk_of_a_frozen_holder_writes_nothing_after_the_take_over(
         await late
     assert request.status == 200  # it did arrive
     assert isinstance(await why(cluster, frozen, gone.value), Fenced)
-    assert set(values(opensearch, new)) == set(page.ids)
-    found = [opensearch.get(of.spec.rollup_index, id_) for id_ in page.ids]
+    assert set(values(opensearch, new)) == set(ids_of(page))
+    found = [opensearch.get(of.spec.rollup_index, id_) for id_ in ids_of(page)]
     assert {d["_version"] for d in found if d} == {new.claim.epoch}
     assert await claims.release(cluster, frozen, lost_write=True) is None
     await write(straight, new, batch(new, 20, begin=20))  # the frozen one closed no gate but its own

@@ -67,14 +67,18 @@ async def taken(cluster: Cluster, of: JobConfig, holder: str = "me", is_alive: I
 def batch(record: Record, count: int, *, begin: int = 0, **changes: Any) -> Batch:
     """So many hourly documents of a job, as a page would hold them. `changes` go over the fields of each."""
     layout = layout_of(record.claim.key[1], RollupJobSpec.model_validate(record.spec))
-    ids, items = [], []
+    items = []
     for i in range(begin, begin + count):
         values = {f"value.{m}.value": float(i) for m in ("min", "max", "sum", "avg")} | {"value.avg._count": 1.0}
         id_, source = document(layout, (i * HOUR, 10.0, "a"), 1, values)
         action = {"index": {"_id": id_, "version": record.claim.epoch, "version_type": "external_gte"}}
-        ids.append(id_)
         items.append(orjson.dumps(action) + b"\n" + orjson.dumps({**source, **changes}) + b"\n")
-    return Batch(tuple(ids), tuple(items), sum(map(len, items)))
+    return Batch.of(items)
+
+
+def ids_of(page: Batch) -> list[str]:
+    """The ids of its documents."""
+    return [page.id(i) for i in range(len(page))]
 
 
 async def ready(cluster: Cluster, of: JobConfig, holder: str = "me", is_alive: IsAlive = nobody) -> Record:

@@ -1,7 +1,6 @@
 """Pages read from a real cluster, and rows for it."""
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
@@ -79,8 +78,8 @@ async def documents_of(pages: Pages) -> Documents:
 
 def documents(batch: Batch) -> Iterator[tuple[str, dict[str, Any]]]:
     """Ids and sources of a batch."""
-    for identity, item in zip(batch.ids, batch.items, strict=True):
-        yield identity, json.loads(item.split(b"\n")[1])
+    for i in range(len(batch)):
+        yield batch.id(i), batch.source(i)
 
 
 def load(node: StoreHttp, index: str, rows: Iterable[Row], **fields: Any) -> None:

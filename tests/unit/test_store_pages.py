@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ class Rows(Cluster):
                 await asyncio.sleep(0)
             if (error := self.trouble(more["body"])) is not None:
                 raise error
-            return self._answer(more["body"])
+            return more["parse"](orjson.dumps(self._answer(more["body"])))
         finally:
             self.now -= 1
 

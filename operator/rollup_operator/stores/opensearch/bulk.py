@@ -105,7 +105,7 @@ async def _send(
             unclean = unclean or (isinstance(e, Unanswered) and e.sent)
             await patience.pause(e)
         else:
-            failed = _failed(answer, [batch.ids[i] for i in waiting], doing)
+            failed = _failed(answer, batch, waiting, doing)
             waiting = [waiting[i] for i in failed]
             unclean = unclean or any(map(_may_go_on, failed.values()))
             if failed:
@@ -116,24 +116,24 @@ async def _send(
 
 def _requests(batch: Batch, largest: int) -> Iterator[tuple[int, int]]:
     """Divide a page evenly: enough requests to be written side by side, of `largest` bytes or so at most."""
-    count = len(batch.items)
+    count = len(batch)
     parts = min(count, max(min(SIDE_BY_SIDE, count // _WORTH_A_REQUEST), -(-batch.size // largest), 1))
     for i in range(parts):
         yield count * i // parts, count * (i + 1) // parts
 
 
-def _failed(answer: Mapping[str, Any], ids: Sequence[str], doing: str) -> dict[int, StoreError]:
+def _failed(answer: Mapping[str, Any], batch: Batch, sent: Sequence[int], doing: str) -> dict[int, StoreError]:
     """Return the items to send again, each with its error. Raises the first error that sending again cannot mend."""
     items = answer.get("items", ())
-    if len(items) != len(ids):
-        raise StoreUnavailable(f"{doing}: {len(ids)} documents were sent, and {len(items)} answered for")
+    if len(items) != len(sent):
+        raise StoreUnavailable(f"{doing}: {len(sent)} documents were sent, and {len(items)} answered for")
     if not answer["errors"]:
         return {}
     failed: dict[int, StoreError] = {}
     for i, item in enumerate(items):
         result = item["index"]
         if result["status"] >= 300:
-            failed[i] = _judge(result["status"], result.get("error") or {}, f"{doing}: document {ids[i]}")
+            failed[i] = _judge(result["status"], result.get("error") or {}, f"{doing}: document {batch.id(sent[i])}")
     for kind in (GateGone, Superseded):  # the reason for all the others, where one of them is among the errors
         if found := next((e for e in failed.values() if isinstance(e, kind)), None):
             raise found

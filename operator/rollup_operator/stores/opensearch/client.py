@@ -119,8 +119,9 @@ class Cluster:
         body: bytes | Mapping[str, Any] | None = None,
         opaque_id: str = OPAQUE_ID,
         timeout: float | None = None,
+        parse: Callable[[bytes], Any] = orjson.loads,
     ) -> Any:
-        """Return the answer's JSON.
+        """Return the answer's JSON, as `parse` makes it of what is no error.
 
         `path` begins with a slash, its parts quoted by `name`: it is sent as it is. `body`: bytes are sent as lines of
         JSON (NDJSON). `doing` says in a few words what it is for. `timeout` in seconds.
@@ -133,7 +134,8 @@ class Cluster:
         if body is not None:
             data = body if isinstance(body, bytes) else orjson.dumps(body)
             headers["Content-Type"] = NDJSON if isinstance(body, bytes) else JSON
-        request = Request(method, path + query, headers, data, doing, timeout or self.timeout, self.longest_answer)
+        patience = timeout or self.timeout
+        request = Request(method, path + query, headers, data, doing, patience, self.longest_answer, parse)
         self._count += 1
         number = self._count
         self._under_way[number] = Call(doing, opaque_id, time.monotonic())

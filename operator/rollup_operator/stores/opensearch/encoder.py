@@ -5,10 +5,10 @@ template per job, and for each page the numbers of one kind are turned into text
 time of making documents one by one.
 """
 
-import struct
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import mmh3
@@ -17,9 +17,9 @@ import orjson
 from rollup_operator.indexer.documents import SEED, VERSION, KeyValue, key_bytes
 from rollup_operator.stores.opensearch.query import Query
 
-_HASH = struct.Struct(">QQxx").pack
-"""Two bytes more, so that all ids can be turned into text at once: 18 bytes make 24 letters, 22 of them the id's."""
-_LETTERS, _ID = 24, 22
+_GAP = b"\0\0"
+"""Put behind each hash, so that all can be turned into text at once: 18 bytes make 24 letters, 22 of them the id's."""
+_BYTES, _LETTERS, _ID = 18, 24, 22
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FILLED = 12
 """Bytes that a place of the template is filled with, about."""
@@ -33,23 +33,28 @@ Bucket = Mapping[str, Any]
 class Batch:
     """Documents ready to be written."""
 
-    ids: tuple[str, ...]
-    items: tuple[bytes, ...]
-    """For each document the line of its action, which holds id and version, and the line of its source."""
+    items: Sequence[bytes]
+    """The line of its action, which holds id and version, and the line of its source, of each."""
     size: int
     """Bytes of all items."""
+
+    @classmethod
+    def of(cls, items: Sequence[bytes]) -> "Batch":
+        """Return a batch of these."""
+        return cls(items, sum(map(len, items)))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def id(self, i: int) -> str:
+        """Return the id of one of the documents. It is read out of the item: few are ever asked for."""
+        found: str = orjson.loads(self.items[i].split(b"\n", 1)[0])["index"]["_id"]
+        return found
 
     def source(self, i: int) -> dict[str, Any]:
         """Return one of the documents."""
         found: dict[str, Any] = orjson.loads(self.items[i].split(b"\n", 2)[1])
         return found
-
-    @classmethod
-    def join(cls, parts: Sequence["Batch"]) -> "Batch":
-        """Return all of the parts, in order."""
-        ids = tuple([identity for part in parts for identity in part.ids])
-        items = tuple([item for part in parts for item in part.items])
-        return cls(ids, items, sum(part.size for part in parts))
 
 
 class _Known(dict[KeyValue, tuple[bytes, bytes]]):
@@ -69,17 +74,15 @@ class Encoder:
         self._groups = query.groups
         by_name = sorted(enumerate(layout.group_keys()), key=lambda g: g[1].encode())
         self._hash_order = [i for i, _ in by_name]
-        self._job = layout.job_id.encode()
+        self._end = layout.job_id.encode() + b"$"
         self._metrics = [(field, metric) for field, metrics in layout.metrics for metric in metrics]
         self._template, self._columns = _template(query, epoch)
         self.bucket_bytes = len(self._template) + _ID + _FILLED * len(self._columns)
         """About what a document comes to, before any was made."""
         self._known = _Known()
 
-    def encode(self, buckets: Sequence[Bucket]) -> Batch:
-        """Return the documents of these buckets. It takes two microseconds or so for each."""
-        if not buckets:
-            return Batch((), (), 0)
+    def encode(self, buckets: Sequence[Bucket]) -> list[bytes]:
+        """Return the items of these buckets, one or more. It takes a microsecond or two for each."""
         keys = [bucket["key"] for bucket in buckets]
         texts: list[Sequence[bytes]] = []
         raws: list[Sequence[bytes]] = []
@@ -87,31 +90,27 @@ class Encoder:
             text, raw = self._values([key[group] for key in keys])
             texts.append(text)
             raws.append(raw)
-        letters = self._ids(raws)
         count = _numbers([bucket["doc_count"] for bucket in buckets])
         numbers, gone = self._measures(buckets)
-        columns = [
-            [letters[i : i + _ID] for i in range(0, len(letters), _LETTERS)],
-            *(count if c is None else texts[c] if isinstance(c, int) else numbers[c] for c in self._columns),
-        ]
+        columns = [count if c is None else texts[c] if isinstance(c, int) else numbers[c] for c in self._columns]
         template = self._template
-        items: Iterable[bytes] = (template % row for row in zip(*columns, strict=True))
+        items = [template % row for row in zip(self._ids(raws), *columns, strict=True)]
         for fragment in gone:
             # Within a text of JSON a quotation mark has a backslash before it: only the key itself can match.
             items = [item.replace(fragment, b"") for item in items]
-        done = tuple(items)
-        text_of_ids, prefix = letters.decode(), f"{self._query.layout.job_id}$"
-        ids = tuple([prefix + text_of_ids[i : i + _ID] for i in range(0, len(text_of_ids), _LETTERS)])
-        return Batch(ids, done, sum(map(len, done)))
+        return items
 
-    def _ids(self, raws: Sequence[Sequence[bytes]]) -> bytes:
-        end = b"$" + self._job + b"$"
-        ordered = zip(*(raws[i] for i in self._hash_order), strict=True)
-        hash64 = mmh3.hash64
-        digests = [_HASH(*hash64(b"$".join(row) + end, SEED, x64arch=True, signed=False)) for row in ordered]
-        return b2a_base64(b"".join(digests), newline=False).translate(_URL_SAFE)
+    def _ids(self, raws: Sequence[Sequence[bytes]]) -> list[bytes]:
+        """Return what the ids have behind the job's: the hash, its two halves big-endian, as text."""
+        texts = map(b"$".join, zip(*(raws[i] for i in self._hash_order), repeat(self._end)))
+        hashes = _GAP.join([*map(mmh3.mmh3_x64_128_digest, texts, repeat(SEED)), b""])
+        turned = bytearray(len(hashes))
+        for i in range(8):
+            turned[i::_BYTES], turned[i + 8 :: _BYTES] = hashes[7 - i :: _BYTES], hashes[15 - i :: _BYTES]
+        letters = b2a_base64(turned, newline=False).translate(_URL_SAFE)
+        return [letters[i : i + _ID] for i in range(0, len(letters), _LETTERS)]
 
-    def _values(self, values: Sequence[KeyValue]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    def _values(self, values: Sequence[KeyValue]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """Return a group's values as JSON and as the bytes that an id is made of."""
         known = self._known
         if len(known) > _REMEMBERED:
@@ -124,37 +123,29 @@ class Encoder:
 
     def _measures(self, buckets: Sequence[Bucket]) -> tuple[dict[tuple[str, str], list[bytes]], list[bytes]]:
         """Return each metric's numbers as text, and what to cut out of the documents: what there is no number of."""
-        places = self._query.places
-        columns: dict[tuple[str, str], list[Any]] = {}
-        found: dict[str, list[Any]] = {}
-        for (field, part), place in places.items():
-            aggregation, key = place.aggregation, place.key
-            if aggregation not in found:
-                found[aggregation] = [bucket[aggregation] for bucket in buckets]
-            columns[field, part] = [numbers[key] for numbers in found[aggregation]]
+        found = {name: [bucket[name] for bucket in buckets] for name in self._query.aggregations}
+        columns = {
+            part: [numbers[place.key] for numbers in found[place.aggregation]]
+            for part, place in self._query.places.items()
+        }
+        columns = {
+            (field, part): list(map(float, column)) if part == "count" else _finite(column)
+            for (field, part), column in columns.items()
+        }
+        written = {part: _numbers(column) for part, column in columns.items()}
         texts: dict[tuple[str, str], list[bytes]] = {}
-        gone: list[bytes] = []
-
-        def add(field: str, metric: str, column: list[Any]) -> None:
-            texts[field, metric] = _numbers(column)
-            if b"null" in texts[field, metric]:
-                gone.append(_fragment(field, metric) % b"null")
-
         for field, metric in self._metrics:
             if metric != "avg":
-                part = "count" if metric == "value_count" else metric
-                column = columns[field, part]
-                add(field, f"{metric}.value", list(map(float, column)) if part == "count" else _finite(column))
+                texts[field, f"{metric}.value"] = written[field, "count" if metric == "value_count" else metric]
                 continue
-            sums, counts = _finite(columns[field, "sum"]), columns[field, "count"]
+            sums, counts = columns[field, "sum"], columns[field, "count"]
             if None in sums or 0 in counts:
                 kept = [s is not None and c > 0 for s, c in zip(sums, counts, strict=True)]
-                add(field, "avg.value", [s if k else None for s, k in zip(sums, kept, strict=True)])
-                add(field, "avg._count", [float(c) if k else None for c, k in zip(counts, kept, strict=True)])
+                texts[field, "avg.value"] = _numbers([s if k else None for s, k in zip(sums, kept, strict=True)])
+                texts[field, "avg._count"] = _numbers([c if k else None for c, k in zip(counts, kept, strict=True)])
             else:
-                add(field, "avg.value", sums)
-                add(field, "avg._count", list(map(float, counts)))
-        return texts, gone
+                texts[field, "avg.value"], texts[field, "avg._count"] = written[field, "sum"], written[field, "count"]
+        return texts, [_fragment(*key) % b"null" for key, text in texts.items() if b"null" in text]
 
 
 def _written(value: KeyValue) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """Which documents of buckets that are read once more have to be written again."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,9 @@ async def compare(cluster: Cluster, record: Record, layout: Layout, batch: Batch
     )
     changed: list[int] = []
     kept = 0
-    for begin in range(0, len(batch.ids), _AT_ONCE):
-        stored = await _stored(cluster, record, batch.ids[begin : begin + _AT_ONCE])
+    for begin in range(0, len(batch), _AT_ONCE):
+        ids = [batch.id(i) for i in range(begin, min(begin + _AT_ONCE, len(batch)))]
+        stored = await _stored(cluster, record, ids)
         for i, before in enumerate(stored, begin):
             now = batch.source(i)
             if before is None or differs(before, now, sums):
@@ -50,8 +51,7 @@ async def compare(cluster: Cluster, record: Record, layout: Layout, batch: Batch
                 else:
                     changed.append(i)
         await asyncio.sleep(0)
-    items = tuple(batch.items[i] for i in changed)
-    return Compared(Batch(tuple(batch.ids[i] for i in changed), items, sum(map(len, items))), kept)
+    return Compared(Batch.of([batch.items[i] for i in changed]), kept)
 
 
 def differs(before: Mapping[str, Any], now: Mapping[str, Any], sums: frozenset[str]) -> bool:
@@ -69,7 +69,7 @@ def differs(before: Mapping[str, Any], now: Mapping[str, Any], sums: frozenset[s
     return False
 
 
-async def _stored(cluster: Cluster, record: Record, ids: tuple[str, ...]) -> Iterator[dict[str, Any] | None]:
+async def _stored(cluster: Cluster, record: Record, ids: Sequence[str]) -> Iterator[dict[str, Any] | None]:
     """Return the documents that are stored under the ids, None where there is none."""
     index = record.claim.key[0]
     doing = f"looking at {len(ids)} documents of {index}"

@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import PageSize
 from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch.buckets import Buckets
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.encoder import Batch, Bucket, Encoder
+from rollup_operator.stores.opensearch.encoder import Batch, Encoder
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, may_go_on
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
 from rollup_operator.stores.opensearch.retry import Patience
@@ -28,8 +30,7 @@ from rollup_operator.stores.tasks import dropped
 _LOST = 5
 """How often a search is made whose answer is lost, each time over half of the time."""
 
-_PIECE = 1000
-"""Buckets made into documents at a stroke: 2 ms, in which nothing else happens."""
+_ROWS = itemgetter("doc_count")
 
 
 class Pages:
@@ -141,46 +142,43 @@ class Pages:
         began = self._clock()
         buckets, rest = await self._gather(line, stretch)
         took = self._clock() - began
-        line.found(stretch, len(buckets), rest)
-        if not buckets:
+        line.found(stretch, buckets.count, rest)
+        if not buckets.count:
             self._fill(line)
             self._tasks.pop(stretch, None)
             return None
-        first = self._encoder.encode(buckets[:_PIECE])
-        self._size.learn(len(first.ids), first.size)  # before more is asked for, perhaps many pages at a time
-        self._fill(line)  # the cluster goes on reading while these are made into documents
-        batch = await self._encode(first, buckets)
-        self._size.learn(len(buckets), batch.size)
-        rows = sum(bucket["doc_count"] for bucket in buckets)
-        last = self._query.position(buckets[-1]["key"])
-        return Page(len(buckets), rows, last, exhausted=False, took_s=took, handle=batch)
+        items: list[bytes] = []
+        rows = 0
+        for piece in buckets.pieces():
+            items += self._encoder.encode(piece)
+            rows += sum(map(_ROWS, piece))
+            if len(items) == len(piece):  # before more is asked for, perhaps many pages at a time
+                self._size.learn(len(items), sum(map(len, items)))
+                self._fill(line)  # the cluster goes on reading while these are made into documents
+            await asyncio.sleep(0)
+        batch = Batch.of(items)
+        self._size.learn(len(items), batch.size)
+        last = self._query.position(buckets.last["key"])
+        return Page(len(items), rows, last, exhausted=False, took_s=took, handle=batch)
 
-    async def _gather(self, line: Line, stretch: Stretch) -> tuple[list[Bucket], tuple[int, Key] | None]:
+    async def _gather(self, line: Line, stretch: Stretch) -> tuple[Buckets, tuple[int, Key] | None]:
         """Return the first buckets of a stretch, and time and key of the last where more of it may follow.
 
         Where the clock is changed in between, that takes several searches.
         """
-        buckets: list[Bucket] = []
+        buckets = Buckets()
         begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
         while begin < stretch.end:
-            found, last, end = await self._search(line, stretch, begin, after, wanted - len(buckets))
+            found, last, end = await self._search(line, stretch, begin, after, wanted - buckets.count)
             buckets += found
             if last is not None:
                 return buckets, (max(begin, time_of(last)), last)
             begin, after = end, None
         return buckets, None
 
-    async def _encode(self, first: Batch, buckets: list[Bucket]) -> Batch:
-        """Return the documents of all buckets, `first` being those of the first piece."""
-        parts = [first]
-        for i in range(_PIECE, len(buckets), _PIECE):
-            parts.append(self._encoder.encode(buckets[i : i + _PIECE]))
-            await asyncio.sleep(0)
-        return Batch.join(parts)
-
     async def _search(
         self, line: Line, stretch: Stretch, begin: int, after: Key | None, wanted: int
-    ) -> tuple[list[Bucket], Key | None, int]:
+    ) -> tuple[Buckets, Key | None, int]:
         """Return the first buckets of a stretch from `begin` on, and up to where it was searched.
 
         In between, the key of the last where more of the time searched may follow.
@@ -208,8 +206,10 @@ class Pages:
             else:
                 self._size.succeeded(asked)
                 found = _buckets(answer)
-                last = found[-1]["key"] if len(found) >= asked and time_of(found[-1]["key"]) < end else None
-                return _within(found, steady.begin, end), last, end
+                last = found.last["key"] if found.count >= asked else None
+                if last is not None and time_of(last) >= end:
+                    last = None
+                return found.within(steady.begin, end), last, end
 
     async def _call(self, body: Mapping[str, Any], doing: str) -> Mapping[str, Any]:
         try:
@@ -224,18 +224,11 @@ class Pages:
             raise
 
 
-def _buckets(answer: Mapping[str, Any]) -> list[Bucket]:
+def _buckets(answer: Mapping[str, Any]) -> Buckets:
     if "aggregations" not in answer:  # no shard at all
-        return []
-    buckets: list[Bucket] = answer["aggregations"][ROLLUP]["buckets"]
+        return Buckets()
+    buckets: Buckets = answer["aggregations"][ROLLUP]["buckets"]
     return buckets
-
-
-def _within(buckets: list[Bucket], begin: int, end: int) -> list[Bucket]:
-    """Leave out what is of other times: a document of several times is found by one and counted under each."""
-    if not buckets or (begin <= time_of(buckets[0]["key"]) and time_of(buckets[-1]["key"]) < end):
-        return buckets
-    return [bucket for bucket in buckets if begin <= time_of(bucket["key"]) < end]
 
 
 def _minute(ms: int) -> str:

@@ -42,6 +42,7 @@ def _reckon(source: Source, page: Page, documents: int) -> Preview:
     if not isinstance(page.handle, Batch):
         return Preview((), source.rows, 0, 0, 0.0)
     times = 1.0 if page.exhausted else max(1.0, source.rows / max(1, page.rows))
-    shown = [(id_, page.handle.source(i)) for i, id_ in enumerate(page.handle.ids[:documents])]
+    batch = page.handle
+    shown = [(batch.id(i), batch.source(i)) for i in range(min(documents, len(batch)))]
     buckets = min(source.rows, round(page.buckets * times))
     return Preview(shown, source.rows, buckets, math.ceil(times), page.took_s * times * (1 + _WRITING))

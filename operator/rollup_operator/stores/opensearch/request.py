@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Request:
     doing: str
     timeout: float
     longest_answer: int
+    parse: Callable[[bytes], Any] = orjson.loads
 
     async def send(self, session: aiohttp.ClientSession, host: str) -> Any:
         """Return the answer's JSON. Raises NotSent, Unanswered, or what `classify` makes of the answer."""
@@ -81,7 +82,8 @@ class Request:
             where = str(answer.headers.get("Location", "nowhere"))[:200]
             raise StoreUnavailable(f"{self.doing}: redirected to {where}; name the host itself in spec")
         try:
-            data = orjson.loads(raw) if raw else None
+            parse = self.parse if answer.status < 400 else orjson.loads
+            data = parse(raw) if raw else None
         except orjson.JSONDecodeError as e:
             if answer.status < 400:
                 raise StoreUnavailable(f"{self.doing}: the answer is no JSON; does the host lead to a cluster?") from e

@@ -118,9 +118,9 @@ class ClusterSession:
         if not isinstance(page.handle, Compared):
             raise TypeError("the page was not read again by this session")
         changed = page.handle.changed
-        if changed.ids:
+        if changed.items:
             await self._bulk(await self._prepare(), changed)
-        return Rewritten(len(changed.ids), page.handle.kept)
+        return Rewritten(len(changed), page.handle.kept)
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
         """Record the watermark and the counters: the run came to its end. Raises Fenced."""
@@ -185,7 +185,7 @@ class ClusterSession:
 
     async def _bulk(self, record: Record, batch: Batch) -> None:
         assert record.gate is not None
-        doing = f"writing {len(batch.ids)} documents to {self.config.spec.rollup_index}"
+        doing = f"writing {len(batch)} documents to {self.config.spec.rollup_index}"
         self._unseen = True
         try:
             landed = await bulk.write(self.cluster, record.gate, batch, opaque_id=record.opaque_id, doing=doing)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import JobConfig, Source, SourceField
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
+from rollup_operator.stores.opensearch import buckets
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing, Overloaded, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.query import time_range
@@ -63,13 +64,19 @@ async def fields(cluster: Cluster, pattern: str, rollup_index: str) -> dict[str,
 async def search(
     cluster: Cluster, pattern: str, body: Mapping[str, Any], *, doing: str, opaque_id: str
 ) -> Mapping[str, Any]:
-    """Search the sources; the answer covers all shards.
+    """Search the sources; the answer covers all shards, and its buckets are Buckets.
 
     Raises SourceNotFound, SourceInvalid, Overloaded, and what else `Cluster.call` raises.
     """
     try:
         answer = await cluster.call(
-            "POST", f"/{name(pattern)}/_search", doing=doing, params=_PARAMETERS, body=body, opaque_id=opaque_id
+            "POST",
+            f"/{name(pattern)}/_search",
+            doing=doing,
+            params=_PARAMETERS,
+            body=body,
+            opaque_id=opaque_id,
+            parse=buckets.parse,
         )
     except StoreError as e:
         raise source_error(pattern, e) from e

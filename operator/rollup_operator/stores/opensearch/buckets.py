@@ -1,0 +1,112 @@
+"""The buckets of a search's answer, most of them parsed only when their turn comes. Pure.
+
+Parsing a page at a stroke would keep the event loop from everything else, a stop among it, for as long as the page is
+large. So an answer is cut where a bucket begins, into pieces that take a millisecond or so. Within a text of JSON a
+quotation mark has a backslash before it, so what is looked for there cannot be part of a value.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.opensearch.encoder import Bucket
+from rollup_operator.stores.opensearch.query import ROLLUP, time_of
+
+PIECE = 2**16
+"""Bytes of an answer that are parsed at once."""
+
+_LIST = b'"buckets":['
+_NEXT = b'},{"key":{'
+"""Between two buckets, as clusters write them."""
+_COUNT = b'"doc_count":'
+"""Once in each bucket, however it is written. Where that is otherwise than expected, all is parsed at a stroke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Buckets in the order of their keys."""
+
+    count: int = 0
+    parts: tuple[Sequence[Bucket] | bytes, ...] = ()
+    """None is empty. The first and the last are parsed."""
+
+    @classmethod
+    def of(cls, buckets: Sequence[Bucket]) -> "Buckets":
+        """Return what is parsed already."""
+        return cls(len(buckets), (buckets,) if buckets else ())
+
+    @property
+    def first(self) -> Bucket:
+        """Return the first one; there must be one."""
+        part = self.parts[0]
+        assert not isinstance(part, bytes)
+        return part[0]
+
+    @property
+    def last(self) -> Bucket:
+        """Return the last one; there must be one."""
+        part = self.parts[-1]
+        assert not isinstance(part, bytes)
+        return part[-1]
+
+    def __add__(self, other: "Buckets") -> "Buckets":
+        return Buckets(self.count + other.count, self.parts + other.parts)
+
+    def pieces(self) -> Iterator[Sequence[Bucket]]:
+        """Yield the buckets, in order, each time some that were parsed just then. Raises StoreUnavailable."""
+        for part in self.parts:
+            if not isinstance(part, bytes):
+                yield part
+                continue
+            try:
+                yield _parsed(part)
+            except orjson.JSONDecodeError as e:
+                raise StoreUnavailable("a search was answered with JSON that is broken in the middle") from e
+
+    def within(self, begin: int, end: int) -> "Buckets":
+        """Leave out what is of other times: a document of several times is found by one and counted under each."""
+        if not self.count or (begin <= time_of(self.first["key"]) and time_of(self.last["key"]) < end):
+            return self
+        return Buckets.of([b for piece in self.pieces() for b in piece if begin <= time_of(b["key"]) < end])
+
+
+def parse(raw: bytes) -> Any:
+    """Return the answer of a search, the `buckets` of its pages being Buckets. Raises orjson.JSONDecodeError."""
+    begin, end = raw.find(_LIST) + len(_LIST), raw.rfind(b"]")
+    if begin >= len(_LIST):
+        try:
+            answer, buckets = orjson.loads(raw[:begin] + raw[end:]), _cut(raw, begin, end)
+        except orjson.JSONDecodeError:
+            pass  # the list is not the last thing that ends with a bracket, or this is no JSON at all
+        else:
+            if buckets.count == raw.count(_COUNT, begin, end):
+                return _with(answer, buckets)
+    return _with(orjson.loads(raw), None)
+
+
+def _with(answer: Any, buckets: Buckets | None) -> Any:
+    if isinstance(answer, dict) and (page := answer.get("aggregations", {}).get(ROLLUP)):
+        page["buckets"] = Buckets.of(page["buckets"]) if buckets is None else buckets
+    return answer
+
+
+def _cut(raw: bytes, begin: int, end: int) -> Buckets:
+    parts: list[Sequence[Bucket] | bytes] = []
+    count = 0
+    while (cut := raw.find(_NEXT, begin + PIECE, end)) >= 0:
+        count += raw.count(_NEXT, begin, cut) + 1
+        parts.append(raw[begin : cut + 1])
+        begin = cut + 2
+    if last := _parsed(raw[begin:end]):
+        parts.append(last)
+    if parts and isinstance(parts[0], bytes):
+        parts[0] = _parsed(parts[0])
+    return Buckets(count + len(last), tuple(parts))
+
+
+def _parsed(part: bytes) -> Sequence[Bucket]:
+    found: list[Bucket] = orjson.loads(b"[" + part + b"]")
+    return found
