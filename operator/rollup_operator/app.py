@@ -125,9 +125,7 @@ class Operator:
     def _make(self) -> None:
         s = self.settings
         self.gate = Gate()
-        self.watch = Watch(
-            s.cluster, leading=lambda: self.gate.open, limit=s.metrics_jobs, tracing_endpoint=s.tracing_endpoint
-        )
+        self.watch = Watch(s.cluster, leading=self._leads, limit=s.metrics_jobs, tracing_endpoint=s.tracing_endpoint)
         metrics = self.watch.metrics
         self._missing = Missing()
         self.kube = self._client()
@@ -138,7 +136,7 @@ class Operator:
         self._watches = Watches(s.namespaces)
         instance = f"{socket.gethostname()}-{os.getpid()}"
         self.events = EventRecorder(
-            self.kube, component="rollup-operator", instance=instance, now=_now, observe=metrics.event
+            self.kube, instance=instance, now=_now, leading=self._leads, normal=s.events == "all", observe=metrics.event
         )
         self.books = StoreBook(
             kube=self.kube,
@@ -195,6 +193,9 @@ class Operator:
         followers = Followers(self._lead, self.registry.look_again, self._stand_down)
         return Election(lease, identity, self.gate, followers, Terms.of(s.lease_seconds))
 
+    def _leads(self) -> bool:
+        return self.gate.open
+
     def _lead(self, *, listed: bool = False) -> None:
         self.books.lead()
         self.registry.lead(listed=listed)
@@ -219,7 +220,7 @@ class Operator:
             raise StoreUnsuitable("spec: exactly one kind of store must be set: duckdb, opensearch or elasticsearch")
         rules = HostRules.read(self.settings.store_hosts)
         connections = Connections(kind, cluster, read_secret=read_secret, rules=rules)
-        store = ClusterStore(kind, connections.cluster(lambda: self.gate.open), is_alive=self._is_alive)
+        store = ClusterStore(kind, connections.cluster(self._leads), is_alive=self._is_alive)
         return store
 
     def _is_alive(self, owner: Owner) -> bool:

@@ -101,6 +101,8 @@ class Settings:
     """How often to look for deletions that no event announced."""
     compat_version: int = 8
     """Major version of Elasticsearch whose differences apply in the HTTP API: 6, 7, 8 or 9."""
+    events: str = "all"
+    """Which Kubernetes Events are posted: all, or warnings alone."""
     log_format: str = "auto"
     """json, console, or auto: console on a terminal."""
     log_level: str = "info"
@@ -179,6 +181,8 @@ class Settings:
                 raise SettingsError(f"{f.name} is {value}: it must be greater than 0")
         if self.stop_timeout_status not in {500, 429}:
             raise SettingsError(f"stop_timeout_status is {self.stop_timeout_status}: use 500 or 429")
+        if self.events not in {"all", "warnings"}:
+            raise SettingsError(f"events is {self.events!r}: use all or warnings")
         if self.log_format not in {"auto", "json", "console"}:
             raise SettingsError(f"log_format is {self.log_format!r}: use auto, json or console")
         if self.log_level not in {"debug", "info", "warning", "error"}:

@@ -15,6 +15,7 @@ from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.stores.base import Store
@@ -37,7 +38,7 @@ async def registry(api: Api) -> AsyncIterator[Registry]:
         gate = Gate()
         gate.lead()
         books = StoreBook(kube=kube, make=no_store, now=now, changed=lambda _: None, gate=gate)
-        events = EventRecorder(kube, component="test", instance="test", now=now)
+        events = EventRecorder(kube, instance="test", now=now, leading=lambda: True)
         worker = Worker(books, "test", "test", now, gate)
         registry = Registry(
             kube=kube,
@@ -128,16 +129,16 @@ async def test_an_event_that_cannot_be_posted_does_not_hold_back_the_next(api: A
     told: list[str] = []
     both = asyncio.Event()
 
-    def observe(outcome: str) -> None:
+    def observe(_: str, outcome: str) -> None:
         told.append(outcome)
         if len(told) == 2:
             both.set()
 
     async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as kube:
-        events = EventRecorder(kube, component="test", instance="test", now=now, observe=observe)
+        events = EventRecorder(kube, instance="test", now=now, leading=lambda: True, observe=observe)
         about = Regarding.job(JobView.of(api.create(job("flights"))))
-        events.record(about, "Normal", "Half", "half a character: \ud800")
-        events.record(about, "Normal", "Whole", "a whole one")
+        events.record(about, Reason.INVALID_SPEC, "half a character: \ud800")
+        events.record(about, Reason.INVALID_SPEC, "a whole one")
         task = asyncio.create_task(events.run())
         async with asyncio.timeout(5):
             await both.wait()

@@ -31,4 +31,9 @@ def test_a_hundred_idle_jobs_are_not_written_to_for_a_minute(
         request_run(api, name, "once")
     for name in names[:30:3]:
         api.wait(name, lambda body: runs(body) == 1 and body["status"]["state"] == "started", 30)
+    started = [name for i, name in enumerate(names) if i % 3 == 0]
+    for name in started:
+        api.wait_event(name, "Started")  # they are posted at a pace
+    events = api.list(kind="Event")
     assert_silent(api, newest(api.list()), SECONDS)
+    assert api.list(kind="Event") == events

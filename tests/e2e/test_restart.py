@@ -115,10 +115,13 @@ def test_a_restart_over_jobs_at_rest_writes_nothing(start_operator: StartOperato
     api.wait_state("ran", "started")
     api.wait_state("waits", "started")
     api.wait_state("idle", "stopped")
+    for name in ("waits", "ran"):
+        api.wait_event(name, "Started")
     operator.stop()
-    last = newest(api.list())
+    last, events = newest(api.list()), api.list(kind="Event")
     operator.start()
     assert_silent(api, last, 1.5)
+    assert api.list(kind="Event") == events
 
 
 def test_deletions_while_the_operator_is_down(start_operator: StartOperator, api: Api, folder: Path) -> None:

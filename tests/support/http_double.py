@@ -7,11 +7,12 @@ import asyncio
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
+from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import JobConfig, KnownJob, Owner, Preview, RollupIndex, SourceField, Span
 from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
@@ -187,8 +188,8 @@ class Cluster:
 
     # Events
 
-    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        self.events.append((about.name, reason, message))
+    def record(self, about: Regarding, reason: Reason, note: str) -> None:
+        self.events.append((about.name, reason, note))
 
     # The stores
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube.client import Unreachable
-from rollup_operator.lifecycle.actor import Actor, Environment
+from rollup_operator.lifecycle.actor import Actor
+from rollup_operator.lifecycle.environment import Environment
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import NoObserver
 from rollup_operator.lifecycle.states import RunKind

@@ -116,7 +116,7 @@ async def exposed() -> dict[str, tuple[str, list[str]]]:
     metrics = watch.metrics
     metrics.turned("success", 0.1)
     metrics.api_request("GET", 200, 0.1)
-    metrics.event("posted")
+    metrics.event("Normal", "posted")
     metrics.reviewed("token", "allowed", True)
     metrics.answered("stop", 200, 0.1)
     metrics.stop_answered("stopped", 0.1)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from rollup_operator.model.conditions import Reason
+from rollup_operator.model.event_reasons import EVENTS
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy/monitoring"
@@ -99,11 +100,28 @@ def test_the_dashboard_can_be_read():
 
 
 def test_every_reason_has_a_cause_and_a_cure():
-    rows = re.findall(r"^\| `(\w+)` \|(.+)\|$", RUNBOOK.partition("\n## Reasons\n")[2], re.MULTILINE)
-    told = dict(rows)
-    assert len(told) == len(rows)
-    assert set(told) == {reason.value for reason in Reason}
-    assert [name for name, cells in rows if any(not cell.strip() for cell in cells.split(" | ")[-2:])] == []
+    causes, events = table("Reasons"), table("Events")
+    assert set(causes) | set(events) == {reason.value for reason in Reason}
+    of_both = [*causes.items(), *events.items()]
+    assert [name for name, cells in of_both if not all(cells[-2:])] == []
+
+
+def test_every_event_is_told_as_it_is_posted():
+    told = {name: tuple(cells[:2]) for name, cells in table("Events").items()}
+    assert told == {reason.value: (posted.type.value, posted.when) for reason, posted in EVENTS.items()}
+    # Every reason that a run can fail for is a warning, too: what is no event says that all is well.
+    assert set(Reason) - set(EVENTS) == {Reason.RUNNING, Reason.AVAILABLE}
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """The rows of the runbook's table under a heading, by what their first cell names: each is named once."""
+    section = RUNBOOK.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    named = [
+        (name, [cell.strip() for cell in cells]) for first, *cells in rows for name in re.findall(r"`(\w+)`", first)
+    ]
+    assert len(dict(named)) == len(named)
+    return dict(named)
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,7 @@ def test_an_override_wins_unless_it_is_none():
         ("ALLOWED_CACHE_SECONDS", "-1", "allowed_cache_seconds is -1.0: it must be 0 or greater"),
         ("DEFAULT_NAMESPACE", "", "default_namespace is empty: name a namespace"),
         ("COMPAT_VERSION", "5", "compat_version is 5: use 6, 7, 8 or 9"),
+        ("EVENTS", "none", "events is 'none': use all or warnings"),
         ("LOG_FORMAT", "xml", "use auto, json or console"),
         ("LOG_LEVEL", "loud", "use debug, info, warning or error"),
     ],

@@ -67,4 +67,4 @@ class Notices:
         return True
 
     def _post(self, job: JobView, reason: Reason, message: str) -> None:
-        self._events.record(Regarding.job(job), "Warning", reason.value, message)
+        self._events.record(Regarding.job(job), reason, message)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from rollup_operator.kube.events import Regarding
+from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import Store
 
@@ -67,7 +68,7 @@ class Kubernetes(Protocol):
 class Events(Protocol):
     """The part of `kube.events.EventRecorder` that is used here."""
 
-    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+    def record(self, about: Regarding, reason: Reason, note: str) -> None:
         """Queue an event. Never blocks and never raises."""
 
 
@@ -114,5 +115,5 @@ class NoWatcher:
 class NoEvents:
     """Posts nothing."""
 
-    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+    def record(self, about: Regarding, reason: Reason, note: str) -> None:
         """Drop an event."""

@@ -1,23 +1,43 @@
-"""Kubernetes Events, for people: one for each problem, not for every write.
+"""Kubernetes Events, for people: one for each transition or problem, not for every write.
 
-Posted in the background, so that a slow API server never holds a job back; a full queue drops the newest.
+Posted in the background, so that a slow API server never holds a job back. Warnings go first and at once; Normal events
+go at a pace at which a thousand of them cost the API server little. What does not fit into the queue is dropped, and so
+is what waits when the process ends: the status says how things are, an event only how they came to be so.
 """
 
 import asyncio
+import contextlib
+import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.event_reasons import EVENTS, EventType
 from rollup_operator.model.reader import JobView
 
 log = structlog.get_logger(__name__)
 
+CONTROLLER = "rollup-operator"
+"""Who posts them."""
+
 QUEUE = 1000
+"""So many events of each type may wait."""
+
+BURST = 20
+"""So many Normal events are posted without a pause."""
+
+PAUSE = 0.1
+"""Seconds between two Normal events after that."""
+
+REST = 10.0
+"""Seconds between two Normal events that say the same of the same object; what comes meanwhile becomes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,75 @@ class Regarding:
         return cls(API_VERSION, "RollupJob", job.namespace, job.name, job.uid)
 
 
+@dataclass(slots=True)
+class Event:
+    """What happened, once or several times."""
+
+    about: Regarding
+    reason: Reason
+    note: str
+    first: datetime
+    last: datetime
+    count: int = 1
+
+    @property
+    def type(self) -> EventType:
+        """What Kubernetes calls it."""
+        return EVENTS[self.reason].type
+
+    @property
+    def key(self) -> "Key":
+        """What those have in common that become one."""
+        return self.about.uid, self.reason, self.note
+
+
+Key = tuple[str, Reason, str]
+
+
+class EventQueue:
+    """What waits to be posted. No asyncio and no clock of its own: times are given, in seconds of any clock."""
+
+    def __init__(self) -> None:
+        self._warnings: OrderedDict[Key, Event] = OrderedDict()
+        self._normals: OrderedDict[Key, Event] = OrderedDict()
+        self._resting: OrderedDict[Key, float] = OrderedDict()
+        """Normal events taken a short while ago, oldest first, and when."""
+        self._paid_until = -math.inf
+
+    def put(self, event: Event) -> bool:
+        """Add an event, to one that waits and says the same where there is one. Returns False where it does not fit."""
+        queue = self._warnings if event.type is EventType.WARNING else self._normals
+        if (same := queue.get(event.key)) is not None:
+            same.last = event.last
+            same.count += 1
+        elif len(queue) < QUEUE:
+            queue[event.key] = event
+        else:
+            return False
+        return True
+
+    def take(self, now: float) -> tuple[Event | None, float | None]:
+        """Return the event to post now; without one, after how many seconds to ask again (None: once one was put)."""
+        if self._warnings:
+            return self._warnings.popitem(last=False)[1], 0.0
+        if not self._normals:
+            return None, None
+        if (pause := self._paid_until - (BURST - 1) * PAUSE - now) > 1e-6:  # sums of PAUSE are not exact
+            return None, pause
+        while self._resting and self._longest_rest() <= now:
+            self._resting.popitem(last=False)
+        key = next((key for key in self._normals if key not in self._resting), None)
+        if key is None:
+            return None, self._longest_rest() - now
+        self._resting[key] = now
+        self._paid_until = max(self._paid_until, now) + PAUSE
+        return self._normals.pop(key), 0.0
+
+    def _longest_rest(self) -> float:
+        """Return when the one that rests longest has done so."""
+        return next(iter(self._resting.values())) + REST
+
+
 class EventRecorder:
     """Posts events one after the other. `run` is its task."""
 
@@ -43,31 +132,83 @@ class EventRecorder:
         self,
         kube: KubeClient,
         *,
-        component: str,
         instance: str,
         now: Callable[[], datetime],
-        observe: Callable[[str], None] = lambda _: None,
+        leading: Callable[[], bool],
+        normal: bool = True,
+        observe: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
-        """`observe` is told of each event what became of it: `posted`, `failed` or `dropped`."""
-        self._kube, self._component, self._instance, self._now = kube, component, instance, now
-        self._observe = observe
-        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE)
+        """`leading` tells whether this process acts on the jobs: Normal events tell what it did, and end with that.
+
+        `normal`: whether they are posted at all. `observe` is told of each event its type and what became of it:
+        `posted`, `failed` or `dropped`.
+        """
+        self._kube, self._instance, self._now = kube, instance, now
+        self._leading, self._normal, self._observe = leading, normal, observe
+        self._queue = EventQueue()
+        self._more = asyncio.Event()
         self._count = 0
 
-    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """Queue an event. Never blocks and never raises."""
+    def record(self, about: Regarding, reason: Reason, note: str) -> None:
+        """Queue an event that happens now. Never blocks and never raises."""
+        now = self._now()
+        event = Event(about, reason, note[:1024], now, now)
+        if event.type is EventType.NORMAL and not self._normal:
+            return
+        if self._queue.put(event):
+            self._more.set()
+        else:
+            self._drop(event)
+
+    async def run(self) -> None:
+        """Post what is queued, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            event, wait = self._queue.take(loop.time())
+            if event is None:
+                self._more.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._more.wait()
+            elif event.type is EventType.NORMAL and not self._leading():
+                self._drop(event)
+            else:
+                await self._post(event)
+
+    async def _post(self, event: Event) -> None:
+        namespace, result = event.about.namespace, "failed"
+        # That a job is well needs nobody's attention, told or not.
+        tell = log.warning if event.type is EventType.WARNING else log.info
+        try:
+            await self._kube.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", self._body(event))
+            result = "posted"
+        except KubeError as e:
+            tell("event not posted", reason=event.reason, namespace=namespace, error=str(e))
+        except Exception:  # nor may one that cannot be posted hold back those after it
+            log.exception("event not posted", reason=event.reason, namespace=namespace)
+        self._observe(event.type, result)
+
+    def _drop(self, event: Event) -> None:
+        tell = log.warning if event.type is EventType.WARNING else log.debug
+        tell("event dropped", reason=event.reason, namespace=event.about.namespace, name=event.about.name)
+        self._observe(event.type, "dropped")
+
+    def _body(self, event: Event) -> dict[str, Any]:
         self._count += 1
-        now = self._now().astimezone(UTC)
+        about = event.about
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{about.name[:200]}.{int(now.timestamp() * 1e6):x}.{self._count:x}"},
-            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": kind,
-            "reason": reason,
-            "note": message[:1024],
+            "metadata": {
+                "name": f"{about.name[:200]}.{int(event.first.timestamp() * 1e6):x}.{self._count:x}",
+                "namespace": about.namespace,
+            },
+            "eventTime": _micro(event.first),
+            "type": event.type,
+            "reason": event.reason,
+            "note": event.note,
             "action": "Reconcile",
-            "reportingController": self._component,
+            "reportingController": CONTROLLER,
             "reportingInstance": self._instance[:128],
             "regarding": {
                 "apiVersion": about.api_version,
@@ -77,24 +218,11 @@ class EventRecorder:
                 "uid": about.uid,
             },
         }
-        try:
-            self._queue.put_nowait(body)
-        except asyncio.QueueFull:
-            self._observe("dropped")
-            log.warning("event dropped", reason=reason, namespace=about.namespace, name=about.name)
+        if event.count > 1:
+            body["series"] = {"count": event.count, "lastObservedTime": _micro(event.last)}
+        return body
 
-    async def run(self) -> None:
-        """Post what is queued, until cancelled."""
-        while True:
-            body = await self._queue.get()
-            namespace = body["regarding"]["namespace"]
-            try:
-                body["metadata"]["namespace"] = namespace
-                await self._kube.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
-                self._observe("posted")
-            except KubeError as e:
-                self._observe("failed")
-                log.warning("event not posted", reason=body["reason"], namespace=namespace, error=str(e))
-            except Exception:  # nor may one that cannot be posted hold back those after it
-                self._observe("failed")
-                log.exception("event not posted", reason=body["reason"], namespace=namespace)
+
+def _micro(moment: datetime) -> str:
+    """Write a time as events.k8s.io does."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -8,26 +8,25 @@ always decides what comes next; a failed write waits in a timer, which a newer b
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Literal
 
 import structlog
 
 from rollup_operator.kube import status as kube_status
-from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError, NotFound
-from rollup_operator.kube.events import EventRecorder, Regarding
+from rollup_operator.kube.client import Body, Conflict, KubeError, NotFound
+from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.lifecycle.checked import Checked
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.observer import Observer, timed
+from rollup_operator.lifecycle.environment import Environment
+from rollup_operator.lifecycle.news import news
+from rollup_operator.lifecycle.observer import timed
 from rollup_operator.lifecycle.recovery import Recovery, backoff
 from rollup_operator.lifecycle.report import Report, explain, status_of
 from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, decide
-from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Ended, Work, Worker
+from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.reader import JobView
@@ -37,23 +36,6 @@ log = structlog.get_logger(__name__)
 
 LONGEST_TIMER = 600.0
 """Seconds. A longer timer would miss a step of the wall clock."""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What every actor shares."""
-
-    kube: KubeClient
-    books: StoreBook
-    events: EventRecorder
-    worker: Worker
-    gate: Gate
-    """Asked before each effect. While it is shut an actor keeps the newest body and does nothing."""
-    now: Callable[[], datetime]
-    published: Callable[[JobView], None]
-    """Called with each newer view that an actor learns from the API server's answers."""
-    forget: Callable[[str], None]
-    observer: Observer
 
 
 class Actor:
@@ -263,18 +245,18 @@ class Actor:
         if run.kind is RunKind.SETTLE and run.deleting:
             self._cleaned = self._settled or end.skipped is not None
             if end.skipped is not None:
-                self._tell("Warning", Reason.DRAIN_SKIPPED, end.skipped)
+                self._tell(Reason.DRAIN_SKIPPED, end.skipped)
         report = replace(self._report or Report.published(self.view.status), progress=None)
         if end.claim is not None:
             report = report.with_claim(end.claim)
         self._report = replace(report, last_run=end.last_run) if end.last_run is not None else report
         if end.trouble is not None:
             self._recovery.failed(end.trouble, asyncio.get_running_loop().time())
-            self._tell("Warning", end.trouble.reason, end.trouble.message)
+            self._tell(end.trouble.reason, end.trouble.message)
         elif end.mended:
             self._recovery.mended()
         if end.last_run is not None and end.last_run.kept:
-            self._tell("Warning", Reason.SOURCE_SHRUNK, end.last_run.message)
+            self._tell(Reason.SOURCE_SHRUNK, end.last_run.message)
         self.wake()
 
     # Writes
@@ -288,7 +270,7 @@ class Actor:
             self._lost_writes = 0
             return
         if decision.stalled or decision.reason is Reason.DRAIN_TIMEOUT:
-            self._tell("Warning", decision.reason, decision.message)
+            self._tell(decision.reason, decision.message)
         if decision.show is not State.INDEXING:
             self._reported_at = asyncio.get_running_loop().time()
         await self._write(view, kube_status.write_status(self._env.kube, view, status))
@@ -307,7 +289,9 @@ class Actor:
             self._write_later()
         else:
             self._lost_writes = 0
-            self._learn(answer, decided_on=view)
+            self._learn(newer := JobView.of(answer), decided_on=view)
+            if (event := news(view, newer)) is not None:
+                self._env.events.record(Regarding.job(newer), *event)
 
     async def _look(self, view: JobView) -> None:
         """Somebody else wrote: the event may be here already, else ask."""
@@ -321,13 +305,12 @@ class Actor:
         except KubeError:
             self._write_later()
         else:
-            self._learn(newest)
+            self._learn(JobView.of(newest))
             if self.view.version == view.version:
                 self._write_later()
 
-    def _learn(self, body: Body, *, decided_on: JobView | None = None) -> None:
+    def _learn(self, newer: JobView, *, decided_on: JobView | None = None) -> None:
         """Take in an answer. That of a write that brought the job to rest asks for no other turn."""
-        newer = JobView.of(body)
         if newer.uid != self.view.uid or (newer.deleting and not newer.finalizers):
             self.vanish()
         elif self.view is decided_on and newer.version > self.view.version and newer.rests_as(decided_on):
@@ -344,7 +327,7 @@ class Actor:
         wait = backoff(0.1, 10.0, self._lost_writes)
         self._timer = asyncio.get_running_loop().call_later(wait, self.wake)
 
-    def _tell(self, kind: Literal["Normal", "Warning"], reason: Reason, message: str) -> None:
-        """Post an event, once for each reason and generation until all is well again."""
+    def _tell(self, reason: Reason, message: str) -> None:
+        """Post a warning, once for each reason and generation until all is well again."""
         if self._env.gate.open and self._recovery.is_news(reason):
-            self._env.events.record(Regarding.job(self.view), kind, reason.value, message)
+            self._env.events.record(Regarding.job(self.view), reason, message)

@@ -16,7 +16,8 @@ from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.watching import Watches
-from rollup_operator.lifecycle.actor import Actor, Environment
+from rollup_operator.lifecycle.actor import Actor
+from rollup_operator.lifecycle.environment import Environment
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import NoObserver, Observer
 from rollup_operator.lifecycle.stores import StoreBook, StoreKey

@@ -1,4 +1,4 @@
-"""The conditions that this operator owns, and every reason that it gives. Nobody else writes them.
+"""The conditions that this operator owns, and every reason that it gives, in an event too. Nobody else writes them.
 
 | condition | on | polarity | shown |
 | --- | --- | --- | --- |
@@ -69,6 +69,10 @@ class Reason(StrEnum):
     """Another holder took the job's claim while it ran here."""
     RUN_FAILED = "RunFailed"
     """The last run failed."""
+    STARTED = "Started"
+    """Event only: the job runs at its ticks from now on."""
+    RECOVERED = "Recovered"
+    """Event only: what kept the job from being Ready is over."""
     DRAIN_SKIPPED = "DrainSkipped"
     """Event only: the store, or a Secret of it, was gone, so a deleted job was let go without looking there."""
     STOP_TIMED_OUT = "StopTimedOut"

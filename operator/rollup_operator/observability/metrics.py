@@ -22,6 +22,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from rollup_operator import __version__
+from rollup_operator.model.event_reasons import EventType
 from rollup_operator.model.reader import JobView
 from rollup_operator.observability.job_series import Page
 
@@ -83,7 +84,7 @@ class Metrics:
         self._events = Counter(
             "rollup_operator_events_total",
             "Kubernetes Events: posted, failed (the API server refused), dropped (too many waited).",
-            ["result"],
+            ["type", "result"],
             registry=registry,
         )
         self._lag = Histogram(
@@ -143,12 +144,14 @@ class Metrics:
         """Show from the start what is rare: a counter that appears with its first count has not increased."""
         for metric, results in (
             (self._turns, ("success", "error")),
-            (self._events, ("posted", "failed", "dropped")),
             (self._stops, ("recorded", "stopped", "timeout", "overtaken", "gone", "shutdown")),
             (self._runs, ("Completed", "Halted", "Failed", "Fenced")),
         ):
             for result in results:
                 self._of(metric, result)
+        for result in ("posted", "failed", "dropped"):
+            for type_ in EventType:
+                self._of(self._events, type_, result)
         for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             self._of(self._requests, verb, 403)
         for kind in ("token", "access"):
@@ -166,9 +169,9 @@ class Metrics:
         self._of(self._requests, verb, code).inc()
         self._of(self._request_seconds, verb).observe(seconds)
 
-    def event(self, result: str) -> None:
-        """An event was posted, failed or was dropped."""
-        self._of(self._events, result).inc()
+    def event(self, type_: str, result: str) -> None:
+        """An event of that type was posted, failed or was dropped."""
+        self._of(self._events, type_, result).inc()
 
     def reviewed(self, kind: str, result: str, cached: bool) -> None:
         """A token or a right was looked at."""

@@ -1,0 +1,30 @@
+"""What the actors of all jobs share: the seams through which one acts on the world."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from rollup_operator.kube.client import KubeClient
+from rollup_operator.kube.events import EventRecorder
+from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.observer import Observer
+from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.reader import JobView
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One instance a process."""
+
+    kube: KubeClient
+    books: StoreBook
+    events: EventRecorder
+    worker: Worker
+    gate: Gate
+    """Asked before each effect. While it is shut an actor keeps the newest body and does nothing."""
+    now: Callable[[], datetime]
+    published: Callable[[JobView], None]
+    """Called with each newer view that an actor learns from the API server's answers."""
+    forget: Callable[[str], None]
+    observer: Observer

@@ -1,0 +1,54 @@
+"""What an accepted write of a job's status tells a person: the Normal event to post, if any. Pure.
+
+An event follows from a write, and only the leader's actor writes, only where something changed: so there is one event
+for a transition, however many replicas watch it, and none at a restart or while nothing happens.
+"""
+
+from rollup_operator.model.conditions import READY, Reason
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import Condition, State
+
+_ON = (State.STARTED, State.INDEXING)
+_PASSING = (Reason.STOPPING, Reason.DELETING, Reason.DRAIN_TIMEOUT)
+"""Reasons for which a job is not Ready though nothing is wrong with it, or nothing that the end would not tell."""
+
+
+def news(before: JobView, after: JobView) -> tuple[Reason, str] | None:
+    """Return reason and note of the event that tells how the status came from `before` to `after`; None: there is none.
+
+    A scheduled run goes from `started` to `indexing` and back, and is no news.
+    """
+    was, now = before.status.state, after.status.state
+    ready = _ready(after)
+    if now in (State.STOPPING, State.ABORTING):
+        reason = Reason.STOPPING if now is State.STOPPING else Reason.DELETING
+        return None if was is now or ready is None else (reason, ready.message)
+    if now in _ON and was not in _ON:
+        return Reason.STARTED, _started(after, ready)
+    if now is State.STOPPED and was not in (None, State.STOPPED):
+        return Reason.STOPPED, f"nothing of the job is in flight; {_reached(after)}"
+    problem = _ready(before)
+    if ready is not None and ready.status == "True" and problem is not None and problem.status != "True":
+        return None if problem.reason in _PASSING else (Reason.RECOVERED, f"{problem.reason} is over: {ready.message}")
+    return None
+
+
+def _started(job: JobView, ready: Condition | None) -> str:
+    if ready is not None and ready.status != "True":
+        return f"the job is started, but {ready.reason}: {ready.message}"
+    if (tick := job.status.next_run_time) is None:
+        return "the job is started; spec.cron has no tick to come"
+    return f"the job is started and runs next at {tick}"
+
+
+def _reached(job: JobView) -> str:
+    """Say how far it has come."""
+    if (watermark := job.status.watermark) is not None:
+        return f"everything before {watermark} is rolled up, and the next run goes on from there"
+    if job.status.position is not None:
+        return "its position is kept, and the next run goes on from there"
+    return "nothing is rolled up yet"
+
+
+def _ready(job: JobView) -> Condition | None:
+    return next((c for c in job.status.conditions if c.type == READY), None)

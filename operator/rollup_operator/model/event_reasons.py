@@ -1,0 +1,73 @@
+"""Every reason of a Kubernetes Event that this operator posts: its type, and when it is posted.
+
+Events are about RollupJobs. One tells of a transition, never of a state that goes on and never of a scheduled run: what
+comes again and again is told by the status, the log and the metrics.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rollup_operator.model.conditions import Reason
+
+
+class EventType(StrEnum):
+    """What Kubernetes knows: all goes as it should, or a person may want to look."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """How an event of one reason is posted."""
+
+    type: EventType
+    when: str
+    """As the documentation says it."""
+
+
+_FAILED = Posted(EventType.WARNING, "a run failed for this reason, or what it left could not be released")
+
+EVENTS: Mapping[Reason, Posted] = {
+    Reason.STARTED: Posted(EventType.NORMAL, "status left `stopped` or `stopping` for `started`"),
+    Reason.STOPPING: Posted(EventType.NORMAL, "a halt has begun and was not over after 100 ms"),
+    Reason.STOPPED: Posted(EventType.NORMAL, "status came to `stopped`: the job is quiet"),
+    Reason.DELETING: Posted(EventType.NORMAL, "a deletion waits for the job, for more than 100 ms"),
+    Reason.RECOVERED: Posted(EventType.NORMAL, "what kept the job from being Ready is over, and its state is the same"),
+    Reason.DRAIN_TIMEOUT: Posted(EventType.WARNING, "a halt takes longer than `spec.drainTimeoutSeconds`"),
+    Reason.INVALID_SPEC: Posted(EventType.WARNING, "a field of the spec cannot be used"),
+    Reason.DRAIN_SKIPPED: Posted(
+        EventType.WARNING,
+        "the job was deleted while its store, or a Secret of it, was gone, so it was let go without looking there",
+    ),
+    Reason.STOP_TIMED_OUT: Posted(
+        EventType.WARNING, "a client of the HTTP API waited for a stop and did not see it in its time"
+    ),
+    Reason.GITOPS_OWNED: Posted(
+        EventType.WARNING,
+        "the API changed `desiredState` where a GitOps controller owns the field and may set it back",
+    ),
+    Reason.SOURCE_SHRUNK: Posted(
+        EventType.WARNING,
+        "looking back, a run found fewer rows than documents were made of, and left those as they were",
+    ),
+    Reason.STORE_NOT_FOUND: _FAILED,
+    Reason.STORE_UNAVAILABLE: _FAILED,
+    Reason.STORE_OVERLOADED: _FAILED,
+    Reason.STORE_UNAUTHORIZED: _FAILED,
+    Reason.SECRET_INVALID: _FAILED,
+    Reason.DISK_FULL: _FAILED,
+    Reason.SOURCE_NOT_FOUND: _FAILED,
+    Reason.SOURCE_INVALID: _FAILED,
+    Reason.FORBIDDEN_SOURCE: _FAILED,
+    Reason.JOB_ID_TAKEN: _FAILED,
+    Reason.CONFIG_CHANGED: _FAILED,
+    Reason.TARGET_REPLACED: _FAILED,
+    Reason.TARGET_MISSING: _FAILED,
+    Reason.TARGET_BLOCKED: _FAILED,
+    Reason.MAPPING_CONFLICT: _FAILED,
+    Reason.FENCED: _FAILED,
+    Reason.RUN_FAILED: _FAILED,
+}
+"""All of them. `Running` and `Available` are reasons of conditions alone."""

@@ -1,0 +1,274 @@
+"""Events: what a write of the status tells, and when what waits is posted."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from rollup_operator.kube.client import Unreachable
+from rollup_operator.kube.events import BURST, PAUSE, QUEUE, REST, Event, EventQueue, EventRecorder, Regarding
+from rollup_operator.lifecycle.news import news
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.reader import JobView
+from support.told import NOW, at, conditions, told
+
+STORE_AWAY = conditions("StoreUnavailable", "it is away")
+WELL = conditions("Running", "waiting for the next tick of spec.cron", ready=True)
+
+
+def view(state: str | None, **more: Any) -> JobView:
+    return JobView.of(told(state=state, **{"conditions": WELL, **more}))
+
+
+@pytest.mark.parametrize("before", [None, "stopped", "stopping"])
+@pytest.mark.parametrize("after", ["started", "indexing"])
+def test_a_job_that_begins_to_be_started_is_told_with_its_next_run(before: str | None, after: str) -> None:
+    event = news(view(before), view(after, nextRunTime=at(60)))
+    assert event == (Reason.STARTED, f"the job is started and runs next at {at(60)}")
+
+
+def test_a_job_that_is_started_in_vain_is_told_with_what_is_wrong() -> None:
+    event = news(view("stopped"), view("started", conditions=STORE_AWAY))
+    assert event == (Reason.STARTED, "the job is started, but StoreUnavailable: it is away")
+
+
+@pytest.mark.parametrize("before", ["started", "indexing", "stopping"])
+def test_a_job_that_comes_to_rest_is_told_with_how_far_it_has_come(before: str) -> None:
+    rest = "nothing of the job is in flight; "
+    assert news(view(before), view("stopped")) == (Reason.STOPPED, rest + "nothing is rolled up yet")
+    part = news(view(before), view("stopped", position={"time.date_histogram": 1}))
+    assert part == (Reason.STOPPED, rest + "its position is kept, and the next run goes on from there")
+    whole = news(view(before), view("stopped", watermark=at(0), position={"time.date_histogram": 1}))
+    assert whole == (
+        Reason.STOPPED,
+        rest + f"everything before {at(0)} is rolled up, and the next run goes on from there",
+    )
+
+
+@pytest.mark.parametrize(("state", "reason"), [("stopping", Reason.STOPPING), ("aborting", Reason.DELETING)])
+def test_what_takes_a_while_to_end_is_told_once(state: str, reason: Reason) -> None:
+    halting = view(state, conditions=conditions(reason, "it is being ended"))
+    assert news(view("indexing"), halting) == (reason, "it is being ended")
+    late = view(state, conditions=conditions("DrainTimeout", "it is being ended; it still waits"))
+    assert news(halting, late) is None
+
+
+def test_a_problem_that_is_over_is_told() -> None:
+    event = news(view("started", conditions=STORE_AWAY), view("started"))
+    assert event == (Reason.RECOVERED, "StoreUnavailable is over: waiting for the next tick of spec.cron")
+    invalid = view("stopped", conditions=conditions("InvalidSpec", "no cron", stalled=True))
+    stopped = view("stopped", conditions=conditions("Stopped", "nothing is in flight", ready=True))
+    assert news(invalid, stopped) == (Reason.RECOVERED, "InvalidSpec is over: nothing is in flight")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (view("started"), view("indexing")),
+        (view("indexing"), view("started", watermark=at(0))),
+        (view("started"), view("started", nextRunTime=at(60))),
+        (view("started"), view("started", conditions=STORE_AWAY)),  # a warning's work
+        (view(None, conditions=[]), view("stopped")),  # nobody has asked anything of it
+        (view("stopped", generation=3), view("stopped", generation=4)),
+    ],
+)
+def test_a_scheduled_run_and_what_changes_nothing_for_a_person_are_no_news(before: JobView, after: JobView) -> None:
+    assert news(before, after) is None
+
+
+# When it is posted
+
+
+def event(number: int = 0, reason: Reason = Reason.STOPPED, note: str = "quiet", *, later: float = 0) -> Event:
+    moment = NOW + timedelta(seconds=later)
+    return Event(Regarding("v1", "RollupJob", "n", f"j{number}", f"u{number}"), reason, note, moment, moment)
+
+
+def taken(queue: EventQueue, now: float) -> list[Event]:
+    """All that is due now."""
+    found = []
+    while (one := queue.take(now)[0]) is not None:
+        found.append(one)
+    return found
+
+
+def test_normal_events_keep_a_pace_and_their_order() -> None:
+    queue, now, posted = EventQueue(), 1000.0, list[Event]()
+    for number in range(100):
+        assert queue.put(event(number))
+    posted += taken(queue, now)
+    assert len(posted) == BURST
+    while (wait := queue.take(now)[1]) is not None:
+        assert wait > 0
+        now += wait + 1e-6  # floating point
+        due = taken(queue, now)
+        assert len(due) == 1
+        posted += due
+    assert [e.about.name for e in posted] == [f"j{number}" for number in range(100)]
+    assert now - 1000 == pytest.approx((100 - BURST) * PAUSE, rel=0.01)
+
+
+def test_after_a_rest_there_is_a_burst_again_and_no_more_than_that() -> None:
+    queue = EventQueue()
+    for number in range(200):
+        queue.put(event(number))
+    assert len(taken(queue, 0.0)) == BURST
+    assert len(taken(queue, 3600.0)) == BURST
+
+
+def test_warnings_overtake_normal_events_and_are_not_held_back() -> None:
+    queue = EventQueue()
+    for number in range(BURST + 10):
+        queue.put(event(number))
+    taken(queue, 0.0)
+    for number in range(50):
+        queue.put(event(number, Reason.RUN_FAILED))
+    assert [e.reason for e in taken(queue, 0.0)] == [Reason.RUN_FAILED] * 50
+    assert queue.take(0.0)[1] == pytest.approx(PAUSE)
+
+
+def test_what_is_said_again_while_it_waits_becomes_one_event() -> None:
+    queue = EventQueue()
+    for later in range(3):
+        queue.put(event(1, later=later))
+    queue.put(event(1, note="quiet elsewhere"))
+    queue.put(event(2))
+    one, *others = taken(queue, 0.0)
+    assert (one.count, one.first, one.last) == (3, NOW, NOW + timedelta(seconds=2))
+    assert [(e.about.name, e.note, e.count) for e in others] == [("j1", "quiet elsewhere", 1), ("j2", "quiet", 1)]
+
+
+def test_a_job_that_flaps_is_told_of_once_in_a_while_and_holds_no_other_back() -> None:
+    queue, posted = EventQueue(), 0
+    for tenth in range(1000):
+        queue.put(event(1, Reason.STARTED if tenth % 2 else Reason.STOPPED))
+        posted += len(taken(queue, tenth / 10))
+    assert posted == 2 * 100 / REST
+    queue.put(event(2))
+    assert [e.about.name for e in taken(queue, 101.0)] == ["j1", "j1", "j2"]
+
+
+def test_what_rests_is_asked_for_again_when_it_is_due() -> None:
+    queue = EventQueue()
+    queue.put(event(1))
+    taken(queue, 5.0)
+    queue.put(event(1))
+    assert queue.take(6.0) == (None, REST - 1)
+    assert len(taken(queue, 5.0 + REST)) == 1
+    assert queue.take(100.0) == (None, None)
+
+
+@pytest.mark.parametrize("reason", [Reason.STOPPED, Reason.RUN_FAILED])
+def test_too_many_are_refused_and_do_not_take_the_place_of_the_other_type(reason: Reason) -> None:
+    queue = EventQueue()
+    assert all(queue.put(event(number, reason)) for number in range(QUEUE))
+    assert not queue.put(event(QUEUE, reason))
+    assert queue.put(event(0, reason))  # becomes one with that which waits
+    other = Reason.STOPPED if reason is Reason.RUN_FAILED else Reason.RUN_FAILED
+    assert queue.put(event(0, other))
+
+
+# Who posts
+
+
+class Server:
+    """Takes events, or none."""
+
+    def __init__(self) -> None:
+        self.taken: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.away = False
+
+    async def post(self, path: str, body: dict[str, Any]) -> None:
+        assert path == "/apis/events.k8s.io/v1/namespaces/n/events"
+        if self.away:
+            raise Unreachable("away", sent=False)
+        self.taken.put_nowait(body)
+
+
+class Posting:
+    """A recorder at work, and what it tells of each event."""
+
+    def __init__(self, *, normal: bool = True) -> None:
+        self.server, self.leads, self.told = Server(), True, asyncio.Queue[tuple[str, str]]()
+        self.time = datetime(2030, 1, 1, tzinfo=UTC)
+        kube: Any = self.server
+        self.recorder = EventRecorder(
+            kube,
+            instance="i",
+            now=lambda: self.time,
+            leading=lambda: self.leads,
+            normal=normal,
+            observe=lambda *what: self.told.put_nowait(what),
+        )
+
+    def record(self, reason: Reason, note: str = "so it is") -> None:
+        self.recorder.record(event().about, reason, note)
+
+
+Post = Callable[..., Posting]
+
+
+@pytest.fixture
+async def posting() -> AsyncIterator[Post]:
+    tasks = []
+
+    def begin(**more: Any) -> Posting:
+        made = Posting(**more)
+        tasks.append(asyncio.create_task(made.recorder.run()))
+        return made
+
+    yield begin
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_an_event_bears_the_time_of_what_happened(posting: Post) -> None:
+    post = posting()
+    post.record(Reason.STOPPED)
+    post.time += timedelta(seconds=2)
+    post.record(Reason.STOPPED)  # before the task has had a turn
+    post.time += timedelta(hours=1)
+    body = await post.server.taken.get()
+    assert (body["type"], body["reason"], body["eventTime"]) == ("Normal", "Stopped", "2030-01-01T00:00:00.000000Z")
+    assert body["series"] == {"count": 2, "lastObservedTime": "2030-01-01T00:00:02.000000Z"}
+    assert await post.told.get() == ("Normal", "posted")
+
+
+async def test_where_warnings_alone_are_wanted_no_other_event_is_posted(posting: Post) -> None:
+    post = posting(normal=False)
+    post.record(Reason.STOPPED)
+    post.record(Reason.RUN_FAILED)
+    assert (await post.server.taken.get())["reason"] == "RunFailed"
+    assert await post.told.get() == ("Warning", "posted")
+    assert post.told.empty()
+
+
+async def test_a_replica_that_leads_no_more_tells_no_more_what_it_did(posting: Post) -> None:
+    post = posting()
+    post.leads = False
+    post.record(Reason.STOPPED)
+    assert await post.told.get() == ("Normal", "dropped")
+    post.record(Reason.STOP_TIMED_OUT)  # what its own clients met is its to tell
+    assert (await post.server.taken.get())["reason"] == "StopTimedOut"
+
+
+async def test_an_event_that_is_not_taken_is_counted_and_the_next_one_posted(posting: Post) -> None:
+    post = posting()
+    post.server.away = True
+    post.record(Reason.STOPPED)
+    assert await post.told.get() == ("Normal", "failed")
+    post.server.away = False
+    post.record(Reason.STARTED)
+    assert (await post.server.taken.get())["reason"] == "Started"
+
+
+async def test_what_does_not_fit_is_counted(posting: Post) -> None:
+    post = posting()
+    for number in range(QUEUE + 1):
+        post.record(Reason.STOPPED, str(number))
+    assert await post.told.get() == ("Normal", "dropped")
