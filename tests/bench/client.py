@@ -8,7 +8,9 @@ import json
 import re
 import ssl
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -22,6 +24,20 @@ _WRITES = {"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"}
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 now = time.perf_counter
+
+
+@dataclass(frozen=True)
+class Writes:
+    """How often something was written: to the group's resources, and events beside."""
+
+    own: int = 0
+    events: int = 0
+
+    def __add__(self, other: "Writes") -> "Writes":
+        return Writes(self.own + other.own, self.events + other.events)
+
+    def __sub__(self, other: "Writes") -> "Writes":
+        return Writes(self.own - other.own, self.events - other.events)
 
 
 class Server:
@@ -58,20 +74,37 @@ class Server:
         """Open an answer that does not end."""
         return self._session.get(path, params=params, timeout=aiohttp.ClientTimeout(total=None))
 
-    async def requests(self, group: str) -> dict[str, int]:
-        """Count the requests for the group's resources and for events so far by verb, refused ones included."""
-        count: dict[str, int] = {}
+    async def requests(self, group: str) -> Counter[tuple[bool, str]]:
+        """Count the requests so far by (whether it is for events, else for the group's resources) and verb.
+
+        Refused ones are included.
+        """
+        count: Counter[tuple[bool, str]] = Counter()
         for line in (await self.call("GET", "/metrics")).decode().splitlines():
             if line.startswith("apiserver_request_total{"):
                 labels = dict(_LABEL.findall(line))
-                if labels["group"] == group or labels["resource"] == "events":
-                    verb = labels["verb"]
-                    count[verb] = count.get(verb, 0) + int(float(line.rsplit(" ", 1)[1]))
+                of_events = labels["resource"] == "events"
+                if labels["group"] == group or of_events:
+                    count[of_events, labels["verb"]] += int(float(line.rsplit(" ", 1)[1]))
         return count
 
-    async def writes(self, group: str) -> int:
+    async def writes(self, group: str) -> "Writes":
         """Count those of them that write."""
-        return sum(count for verb, count in (await self.requests(group)).items() if verb in _WRITES)
+        count = Writes()
+        for (of_events, verb), number in (await self.requests(group)).items():
+            if verb in _WRITES:
+                count += Writes(0, number) if of_events else Writes(number, 0)
+        return count
+
+    async def told(self, group: str, seconds: float = 2.0, limit: float = 150.0) -> None:
+        """Return once no event has been posted for a while: they come at a pace, long after what they tell of."""
+        end = now() + limit
+        before = await self.writes(group)
+        while now() < end:
+            await asyncio.sleep(seconds)
+            if (after := await self.writes(group)).events == before.events:
+                return
+            before = after
 
 
 class Jobs:
@@ -203,17 +236,14 @@ class WriteCount:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._mark = 0
-        self.total = 0
+        self._mark = Writes()
 
     async def begin(self) -> None:
         self._mark = await self._others()
 
-    async def end(self) -> int:
-        """Return what came since `begin`, and add it to the total."""
-        since = await self._others() - self._mark
-        self.total += since
-        return since
+    async def end(self) -> Writes:
+        """Return what came since `begin`."""
+        return await self._others() - self._mark
 
-    async def _others(self) -> int:
-        return await self._jobs.server.writes(self._jobs.group) - self._jobs.own_writes
+    async def _others(self) -> Writes:
+        return await self._jobs.server.writes(self._jobs.group) - Writes(own=self._jobs.own_writes)

@@ -5,12 +5,13 @@ Each returns raw samples.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench import machine
-from bench.client import WriteCount, at_once, now
+from bench.client import WriteCount, Writes, at_once, now
 from bench.machine import Usage
 from bench.samples import median, milliseconds
 from bench.subject import Subject
@@ -29,7 +30,7 @@ class Block:
     noise: list[float] = field(default_factory=list)
     """Cores used by strangers, in each round."""
     count: int = 0
-    writes: int = 0
+    writes: Writes = field(default_factory=Writes)
 
     def add(self, other: "Block") -> None:
         for name, values in other.samples.items():
@@ -40,10 +41,11 @@ class Block:
         self.writes += other.writes
 
     def as_json(self) -> dict[str, Any]:
-        """Return percentiles of every series, writes for each stop, who used the CPU, and the samples."""
+        """Return percentiles of every series, writes and events for each stop, who used the CPU, and the samples."""
         return {
             **{name: milliseconds(values) for name, values in self.samples.items()},
-            "writes_per_stop": round(self.writes / self.count, 3) if self.count else None,
+            "writes_per_stop": round(self.writes.own / self.count, 3) if self.count else None,
+            "events_per_stop": round(self.writes.events / self.count, 3) if self.count else None,
             "usage": self.usage.as_json(),
             "noise_of_rounds": self.noise,
             "samples_ms": {name: [round(v * 1000, 3) for v in values] for name, values in self.samples.items()},
@@ -64,13 +66,17 @@ async def cold_start(subject: Subject, count: int) -> dict[str, Any]:
     await subject.serving()
     await jobs.quiet(2)
     after = await jobs.server.requests(jobs.group)
-    made = {verb: number - before.get(verb, 0) for verb, number in after.items()}
+    made: Counter[str] = Counter()
+    for (_, verb), number in (after - before).items():
+        made[verb] += number
+    written = await writes.end()
     return {
         "first_s": round(min(shown) - began, 3),
         "all_s": round(max(shown) - began, 3),
-        "writes": await writes.end(),
-        "requests": sum(made.values()),
-        "by_verb": {verb: number for verb, number in made.items() if number},
+        "writes": written.own,
+        "events": written.events,
+        "requests": made.total(),
+        "by_verb": dict(made),
         **machine.memory(subject.pid),
     }
 
@@ -125,13 +131,15 @@ async def storm(subject: Subject, width: int) -> Block:
 async def idle(subject: Subject, seconds: float) -> dict[str, Any]:
     """Let it be. Tells its writes, CPU time and memory."""
     await subject.jobs.quiet(3)
+    await subject.jobs.server.told(subject.jobs.group)
     writes = WriteCount(subject.jobs)
     await writes.begin()
     with subject.machine.measured() as usage:
         await asyncio.sleep(seconds)
+    written = await writes.end()
     return {
         "seconds": seconds,
-        "writes": await writes.end(),
+        "writes": written.own + written.events,
         "cpu_seconds": round(usage.by_name[subject.name], 2),
         **machine.memory(subject.pid),
         "usage": usage.as_json(),
@@ -153,11 +161,13 @@ async def restart(subject: Subject, chance: random.Random) -> dict[str, Any]:
     serving = await subject.serving()
     shown = await seen
     await jobs.quiet(2)
+    written = await writes.end()
     told = {
         "ended_s": round(ending, 2),
         "first_s": round(min(shown) - began, 3),
         "all_s": round(max(shown) - began, 3),
-        "writes_beyond": await writes.end() - len(canaries),
+        "writes_beyond": written.own - len(canaries),
+        "events_beyond": max(0, written.events - len(canaries)),
         **machine.memory(subject.pid),
     }
     return told | ({"serving_s": round(serving - began, 3)} if serving is not None else {})
