@@ -40,7 +40,8 @@ from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.election import Election, Followers
 from rollup_operator.lifecycle.leadership import Gate, Terms
 from rollup_operator.lifecycle.registry import Registry
-from rollup_operator.lifecycle.stores import ReadSecret, StoreBook, StoreKey
+from rollup_operator.lifecycle.store_watch import StoreKey
+from rollup_operator.lifecycle.stores import ReadSecret, StoreBook
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.watch import Watch

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.kube.client import Conflict, Unreachable
-from rollup_operator.lifecycle import stores
+from rollup_operator.lifecycle import store_watch
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
@@ -54,7 +54,7 @@ class ServerOfOneObject:
 
 
 async def test_a_status_is_written_on_the_version_that_it_was_decided_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "CONFLICT_SECONDS", 0.01)
+    monkeypatch.setattr(store_watch, "CONFLICT_SECONDS", 0.01)
     gate, server = Gate(), ServerOfOneObject()
     kube: Any = server
     made: Any = Unsuitable()

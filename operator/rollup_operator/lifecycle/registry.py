@@ -20,7 +20,8 @@ from rollup_operator.lifecycle.actor import Actor
 from rollup_operator.lifecycle.environment import Environment
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import NoObserver, Observer
-from rollup_operator.lifecycle.stores import StoreBook, StoreKey
+from rollup_operator.lifecycle.store_watch import StoreKey
+from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import Owner

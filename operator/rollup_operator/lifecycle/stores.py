@@ -1,14 +1,13 @@
 """The RollupStores of the cluster: which exist, the client of each, and whether it can be used.
 
-Watches: RollupStore. Writes: its status, one patch per change. A change of a store wakes the jobs that name it, and so
-does a store that can be used again.
+Watches: RollupStore. A change of a store wakes the jobs that name it, and so does a store that can be used again, which
+store_watch finds out.
 
 Only the process that leads looks at stores and writes their status, and it alone opens the files of embedded ones.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from weakref import WeakSet
@@ -16,16 +15,15 @@ from weakref import WeakSet
 import structlog
 from pydantic import ValidationError
 
-from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
-from rollup_operator.kube.paths import stores_path
+from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.secrets import read_secret
 from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.report import difference
 from rollup_operator.lifecycle.states import Trouble
-from rollup_operator.lifecycle.store_status import store_status, trouble_of
+from rollup_operator.lifecycle.store_status import trouble_of
+from rollup_operator.lifecycle.store_watch import Entry, StoreKey, StoreWatch
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.stores.base import Checkup, Store
+from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
     SecretGone,
     SecretInvalid,
@@ -37,12 +35,6 @@ from rollup_operator.stores.errors import (
 
 log = structlog.get_logger(__name__)
 
-CONFLICT_SECONDS = 1.0
-"""From a status that was refused, since somebody else had written, to the next look: the watch is quicker."""
-
-StoreKey = tuple[str, str]
-"""Namespace and name of a RollupStore."""
-
 ReadSecret = Callable[[str], Awaitable[Mapping[str, bytes]]]
 """Reads the data of a Secret, by its name. Raises SecretInvalid."""
 
@@ -51,35 +43,6 @@ MakeStore = Callable[[str, RollupStoreSpec, ReadSecret], Store]
 
 Raises StoreError when the spec cannot be used. No I/O.
 """
-
-
-@dataclass
-class Entry:
-    """One RollupStore as known here."""
-
-    uid: str
-    version: int
-    generation: int
-    spec: RollupStoreSpec | None
-    store: Store | None
-    problem: StoreError | None
-    shown: Mapping[str, Any]
-    """The status as last seen or written."""
-    slots: asyncio.Semaphore = field(init=False)
-    held: asyncio.Future[frozenset[tuple[str, str]]] | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin a leadership: every place is free, and what is held in the store is not known."""
-        self.slots = asyncio.Semaphore(self.spec.max_concurrent_runs if self.spec is not None else 1)
-        self.held = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether one process at a time can open it."""
-        return self.spec is not None and self.spec.duckdb is not None
 
 
 class StoreBook:
@@ -99,14 +62,12 @@ class StoreBook:
 
         A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
         """
-        self._check_seconds = check_seconds
-        self._kube, self._make, self._now, self._changed = kube, make, now, changed
-        self._gate = gate
+        self._kube, self._make, self._changed, self._gate = kube, make, changed, gate
+        self._watch = StoreWatch(kube=kube, now=now, changed=changed, gate=gate, check_seconds=check_seconds)
         self._entries: dict[StoreKey, Entry] = {}
         self._retired: WeakSet[Store] = WeakSet()
         """Clients that were replaced, as long as some run uses them."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watching: dict[StoreKey, asyncio.Task[None]] = {}
 
     def trouble(self, key: StoreKey) -> Trouble | None:
         """Say what is wrong when no usable store of that name is known; None: it is there."""
@@ -167,7 +128,7 @@ class StoreBook:
             return
         self._entries[key] = self._enter(key, body, old if old is not None and old.uid == meta["uid"] else None)
         if self._gate.open:
-            self._begin_watching(key)
+            self._watch.begin(key, self._entries[key])
         self._changed(key)
 
     def gone(self, body: Mapping[str, Any]) -> None:
@@ -176,7 +137,7 @@ class StoreBook:
         entry = self._entries.get(key := (meta["namespace"], meta["name"]))
         if entry is not None and entry.uid == meta["uid"]:
             del self._entries[key]
-            self._end_watching(key)
+            self._watch.end(key)
             self._retire(entry)
             self._changed(key)
 
@@ -184,15 +145,14 @@ class StoreBook:
         """The gate has opened: look at every store anew."""
         for key, entry in self._entries.items():
             entry.begin()
-            self._begin_watching(key)
+            self._watch.begin(key, entry)
 
     def stand_down(self) -> asyncio.Task[None]:
         """This process leads no more: look at nothing and write nothing.
 
         Returns what ends once no file of an embedded store is open. New clients of them are made at once.
         """
-        for key in tuple(self._watching):
-            self._end_watching(key)
+        self._watch.close()
         left = [store for store in self._retired if store.distribution == "duckdb"]
         for key, entry in self._entries.items():
             if entry.store is not None:
@@ -204,11 +164,10 @@ class StoreBook:
 
     async def close(self) -> None:
         """Close every store."""
-        for key in tuple(self._watching):
-            self._end_watching(key)
+        tasks = [*self._watch.close(), *self._tasks]
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for store in [*self._retired, *(entry.store for entry in self._entries.values())]:
             if store is not None:
                 await store.close()
@@ -250,89 +209,11 @@ class StoreBook:
 
         return read
 
-    def _begin_watching(self, key: StoreKey) -> None:
-        self._end_watching(key)
-        self._watching[key] = self._spawn(self._watch(key, self._entries[key]))
-
-    def _end_watching(self, key: StoreKey) -> None:
-        if (task := self._watching.pop(key, None)) is not None:
-            task.cancel()
-
-    async def _watch(self, key: StoreKey, entry: Entry) -> None:
-        """Look at the store again and again, and write its status whenever it says anything else."""
-        while self._gate.open and self._entries.get(key) is entry:
-            found: Checkup | None = None
-            if entry.store is not None:
-                found, problem = await _look(entry.store)
-                before, entry.problem = entry.problem, problem
-                if before is not None and problem is None:
-                    log.info("store can be used again", namespace=key[0], store=key[1])
-                    self._changed(key)
-            try:
-                stands = await self._write(key, entry, found)
-            except Conflict:
-                await asyncio.sleep(CONFLICT_SECONDS)
-                continue
-            wait = self._next_look(entry) if stands else self._check_seconds / 3
-            if wait is None:
-                return
-            await asyncio.sleep(wait)
-
-    async def _write(self, key: StoreKey, entry: Entry, found: Checkup | None) -> bool:
-        """Return whether the status says it now, or nobody needs it any more. Raises Conflict.
-
-        It names the version that it was decided on: who leads no more must not overwrite what the next leader found.
-        """
-        status = store_status(
-            entry.shown,
-            generation=entry.generation,
-            distribution=entry.store.distribution if entry.store is not None else None,
-            found=found,
-            problem=entry.problem,
-            now=self._now(),
-        )
-        if not (patch := difference(entry.shown, status)) or not self._gate.open:
-            return True
-        try:
-            meta = {"uid": entry.uid, "resourceVersion": str(entry.version)}
-            answer = await self._kube.patch(stores_path(*key, "status"), {"metadata": meta, "status": patch})
-        except NotFound:
-            pass  # deleted; the watch will tell
-        except KubeError as e:
-            if isinstance(e, Conflict):
-                raise
-            level = log.info if e.transient else log.warning
-            level("status of a store not written", namespace=key[0], store=key[1], error=str(e))
-            return False
-        else:
-            if (version := int(answer["metadata"]["resourceVersion"])) > entry.version:
-                entry.version, entry.shown = version, answer.get("status") or {}
-        return True
-
-    def _next_look(self, entry: Entry) -> float | None:
-        """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
-        if entry.store is None:
-            return None
-        if entry.problem is not None:
-            return self._check_seconds / 3
-        # What an embedded store finds stays so.
-        return None if entry.embedded else self._check_seconds
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def _look(store: Store) -> tuple[Checkup | None, StoreError | None]:
-    try:
-        return await store.check(), None
-    except StoreError as e:
-        return None, e
-    except Exception as e:
-        log.exception("store cannot be looked at")
-        return None, StoreUnavailable(f"{type(e).__name__}: {e}")
 
 
 async def _close(stores: Sequence[Store]) -> None:
