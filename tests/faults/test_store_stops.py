@@ -26,6 +26,7 @@ KILLS = 4
 
 @pytest.fixture
 def way(opensearch: StoreHttp) -> Iterator[ProxyThread]:
+    """Name it before `start_operator`: what begins first ends last, and an operator needs its store to let jobs go."""
     with ProxyThread(opensearch.url) as made:
         yield made
 
@@ -100,7 +101,7 @@ def assert_complete(api: Api, node: StoreHttp, source: str) -> None:
 
 
 def test_no_request_comes_after_the_answer_to_a_stop(
-    start_operator: StartOperator, api: Api, opensearch: StoreHttp, way: ProxyThread, source: str, choose: random.Random
+    way: ProxyThread, start_operator: StartOperator, api: Api, opensearch: StoreHttp, source: str, choose: random.Random
 ) -> None:
     operator: Operator = start_operator()
     stopped = time.monotonic()
@@ -117,7 +118,7 @@ def test_no_request_comes_after_the_answer_to_a_stop(
 
 @pytest.mark.slow
 def test_an_operator_that_is_killed_in_the_middle_of_pages_loses_no_stop_and_no_document(
-    start_operator: StartOperator, api: Api, opensearch: StoreHttp, way: ProxyThread, source: str, choose: random.Random
+    way: ProxyThread, start_operator: StartOperator, api: Api, opensearch: StoreHttp, source: str, choose: random.Random
 ) -> None:
     operator: Operator = start_operator()
     held = Hold(outlives_client=True)
