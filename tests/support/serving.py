@@ -1,7 +1,6 @@
 """An endpoint over the double of everything behind it, and a client that speaks to it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,13 +37,6 @@ async def served(
         yield endpoint
     finally:
         await endpoint.close()
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from local_tools.ports import free_ports
 from rollup_operator.http import connections, server
 from support.http_double import Cluster
-from support.serving import free_port, served
+from support.serving import served
 
 WAIT = "/_rollup/job/sensor/_stop?wait_for_completion=true"
 GENEROUS = 5.0
@@ -97,7 +98,7 @@ async def scraping(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     """Open connections to a second listener that has room for one, and for another that is still heard."""
     monkeypatch.setattr(server, "BESIDE", replace(server.BESIDE, connections=1, head_seconds=1.0))
     monkeypatch.setattr(connections, "MARGIN", 1)
-    port = free_port()
+    [port] = free_ports(1)
 
     async def scrape() -> bytes:
         return b"up 1\n"
@@ -191,7 +192,7 @@ def has_ipv6() -> bool:
 
 
 async def test_every_address_is_listened_on_whichever_kinds_there_are(cluster: Cluster) -> None:
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port = free_ports(2)
 
     async def scrape() -> bytes:
         return b""

@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from local_control_plane import api, credentials
 from local_control_plane.state import SUPERVISOR, Record, StateFolder
 from local_tools.folder import write_private
 from local_tools.lifeline import Lifeline, Stop, tail
+from local_tools.ports import free_ports
 from local_tools.process import ProcessId, die_with_parent
 
 _PORT_ATTEMPTS = 5
@@ -64,7 +64,7 @@ class Supervisor:
     def _start_on_free_ports(self, deadline: float) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             try:
-                self._start(_free_ports(3), deadline)
+                self._start(free_ports(3), deadline)
                 return
             except _Failed as failure:
                 self._kill_children()
@@ -172,16 +172,6 @@ class Supervisor:
         for child in self._children.values():
             child.wait()
         self._children.clear()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Pick different loopback ports that are free now; somebody may still be quicker to take one."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def main() -> int:
