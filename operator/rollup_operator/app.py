@@ -263,7 +263,7 @@ class Operator:
         else:
             self._ending.need("leader election", self._election.start())
         chores = {"sweep": self.registry.keep_sweeping(self.settings.sweep_seconds), "events": self.events.run()}
-        chores |= {"metrics": self.watch.metrics.beat(), "garbage collection": _keep_freezing()}
+        chores["garbage collection"] = _keep_freezing()
         for part, chore in chores.items():
             self._chores.append(asyncio.create_task(chore))
             self._ending.need(part, self._chores[-1])

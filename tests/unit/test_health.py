@@ -69,7 +69,8 @@ def test_each_namespace_has_watches_of_its_own(clock: Clock) -> None:
 async def test_a_loop_that_has_no_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "BEAT", 0.01)
     monkeypatch.setattr(health, "BLOCKED", 0.3)
-    pulse = Pulse()
+    late: list[float] = []
+    pulse = Pulse(late.append)
     assert liveness(pulse) == (True, {"status": "ok"})
     pulse.start()
     await asyncio.sleep(0.05)
@@ -79,6 +80,7 @@ async def test_a_loop_that_has_no_time_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert (good, told["status"]) == (False, "blocked")
     await asyncio.sleep(0.05)
     assert liveness(pulse)[0]
+    assert 0.3 < max(late) < 1
     pulse.stop()
 
 

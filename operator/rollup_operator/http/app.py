@@ -83,7 +83,7 @@ class Endpoint:
         self._access = access
         self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
         self._waiters = Waiters(jobs)
-        self._pulse = Pulse()
+        self._pulse = Pulse(watcher.lagged)
         notices = Notices(jobs, events or NoEvents())
         asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers, watcher=watcher)
         manner = Manner(self._dialect, settings.stop_timeout_status)

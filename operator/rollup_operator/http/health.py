@@ -12,7 +12,7 @@ from rollup_operator.http.answers import Form
 from rollup_operator.http.ports import Jobs
 from rollup_operator.http.waiters import Waiters
 
-BEAT = 1.0
+BEAT = 0.5
 """Seconds between two beats of the pulse."""
 
 BLOCKED = 10.0
@@ -38,9 +38,11 @@ def add_probes(router: web.UrlDispatcher, live: Callable[[], Found], ready: Call
 
 
 class Pulse:
-    """A task that does nothing but tell that the event loop has had time for it."""
+    """A task that does nothing but tell that the event loop has had time for it, and how late."""
 
-    def __init__(self) -> None:
+    def __init__(self, lagged: Callable[[float], None] = lambda _: None) -> None:
+        """`lagged` is told at each beat by how many seconds it was late."""
+        self._lagged = lagged
         self._last = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -60,8 +62,9 @@ class Pulse:
 
     async def _beat(self) -> None:
         while True:
-            self._last = time.monotonic()
+            self._last = asked = time.monotonic()
             await asyncio.sleep(BEAT)
+            self._lagged(max(0.0, time.monotonic() - asked - BEAT))
 
 
 def liveness(pulse: Pulse, failure: str | None = None) -> Found:

@@ -90,6 +90,9 @@ class Watcher(Protocol):
     def stop_answered(self, result: str, waited: float | None) -> None:
         """Take in how a stop of one job ended, and how many seconds the client waited where it did."""
 
+    def lagged(self, seconds: float) -> None:
+        """Take in how much later than asked the event loop came back."""
+
 
 class NoWatcher:
     """Watches nothing."""
@@ -109,6 +112,9 @@ class NoWatcher:
         """Do nothing."""
 
     def stop_answered(self, result: str, waited: float | None) -> None:
+        """Do nothing."""
+
+    def lagged(self, seconds: float) -> None:
         """Do nothing."""
 
 

@@ -32,9 +32,6 @@ PORTION = 25
 """Jobs that are put into a scrape at a time: between two portions, which take about 1 ms, everything else has its turn.
 The client library's own text of ten thousand jobs would hold the event loop for more than a second."""
 
-BEAT = 0.5
-"""Seconds between two looks at the event loop's lag."""
-
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Buckets of what should take milliseconds."""
 
@@ -89,7 +86,7 @@ class Metrics:
         )
         self._lag = Histogram(
             "rollup_operator_loop_lag_seconds",
-            f"How much later than asked the event loop came back, looked at each {BEAT:g} s.",
+            "How much later than asked the event loop came back, looked at twice a second.",
             buckets=SHORT,
             registry=registry,
         )
@@ -211,12 +208,9 @@ class Metrics:
         """Add a value that is asked for at each scrape; it must be cheap."""
         Gauge(name, help_text, registry=self.registry).set_function(value)
 
-    async def beat(self) -> None:
-        """Measure the event loop's lag, until cancelled."""
-        while True:
-            asked = time.monotonic()
-            await asyncio.sleep(BEAT)
-            self._lag.observe(max(0.0, time.monotonic() - asked - BEAT))
+    def lagged(self, seconds: float) -> None:
+        """The event loop came back so much later than asked."""
+        self._lag.observe(seconds)
 
     async def scrape(
         self, jobs: Sequence[JobView], stores: Iterable[tuple[tuple[str, str], bool]], *, limit: int

@@ -80,6 +80,7 @@ class Watch:
         self._transitions = Transitions(self.metrics, leading=leading, tracer=tracing)
         self.turned = self.metrics.turned
         self.answered = self.metrics.answered
+        self.lagged = self.metrics.lagged
         self.stop_answered = self.metrics.stop_answered
 
     def show(
