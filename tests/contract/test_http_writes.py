@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Literal
 
 import aiohttp
 import pytest
@@ -12,6 +11,7 @@ from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.kube.client import Conflict, KubeClient
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import Regarding
+from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.settings import Settings
@@ -54,8 +54,9 @@ class Posted:
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    def record(self, about: Regarding, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        assert (about.name, kind) == ("flights", "Warning")
+    def record(self, about: Regarding, reason: Reason, note: str) -> None:
+        assert about.name == "flights"
+        assert note
         self.reasons.append(reason)
 
 

@@ -25,9 +25,11 @@ main()
 
 WITHOUT_WRITING = """
 import threading
+import structlog
 from rollup_operator.stores.duckdb import writing
 
 def hang(*_):
+    structlog.get_logger().info("a write hangs")
     threading.Event().wait()
 
 writing.replace_range = hang
@@ -73,7 +75,10 @@ def test_a_process_whose_store_hangs_ends_after_its_grace(
     )
     wait_leads(api, first)
     api.create(trips_job(groups=small_groups()))
-    api.wait_state("trips", "indexing")
+    deadline = time.monotonic() + 20
+    while not first.records("a write hangs"):  # a run that is ended before it writes ends in order
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     first.terminate()
     assert first.ended(20) == 1
     assert first.records("not ended in time: what is left is abandoned")
