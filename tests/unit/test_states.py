@@ -135,6 +135,29 @@ def test_a_request_is_recorded_in_any_state_and_runs_only_from_started(state: St
         assert decision.handled_request == (None if waits_for_started else "now")
 
 
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_a_job_that_lost_its_status_is_settled_before_it_reads_stopped(unreadable: bool) -> None:
+    view = job(Ask.STOPPED, None, observed=-1)
+    if unreadable:
+        view = replace(view, raw_status={"state": "of a version to come", "observedGeneration": 1})
+    decision = decide(view, replace(ARMED, settled=False), NOW)
+    assert (decision.act, decision.show) == (Act.SETTLE, None)
+    lasting = decide(view, replace(ARMED, settled=False, run=running(RunKind.SETTLE)), NOW)
+    assert (lasting.act, lasting.show) == (Act.NOTHING, State.STOPPING)
+    assert decide(view, ARMED, NOW).show is State.STOPPED
+
+
+def test_a_job_that_lost_its_status_and_was_never_claimed_reads_stopped_at_once() -> None:
+    decision = decide(job(Ask.STOPPED, None, observed=-1, held=False), replace(ARMED, settled=False), NOW)
+    assert (decision.act, decision.show) == (Act.NOTHING, State.STOPPED)
+
+
+def test_a_job_that_lost_its_status_runs_only_once_started_is_shown() -> None:
+    view = job(Ask.STARTED, None, observed=-1, request="now")
+    decision = decide(view, replace(ARMED, settled=False, next_tick=NOW), NOW)
+    assert (decision.act, decision.show) == (Act.NOTHING, State.STARTED)
+
+
 def test_a_request_already_handled_runs_nothing() -> None:
     view = job(Ask.STARTED, State.STARTED, request="now", handled="now")
     assert decide(view, ARMED, NOW).act is Act.NOTHING

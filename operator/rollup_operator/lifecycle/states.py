@@ -153,9 +153,14 @@ def where(job: JobView, facts: Facts) -> State:
 
     Whatever a status from another process says, nothing of the job runs here unless a run task exists. A run that was
     halted is `stopping`, and `aborting` from the moment that the deletion is asked for.
+
+    A job with the finalizer and without a state has lost its status, as after a restore. It may have been claimed, so
+    it counts as started: a stop then settles it first.
     """
     if facts.run is None:
-        return State.STOPPED if job.status.state in (None, State.STOPPED) else State.STARTED
+        if job.status.state is None:
+            return State.STARTED if job.has_drain_finalizer else State.STOPPED
+        return State.STOPPED if job.status.state is State.STOPPED else State.STARTED
     if facts.run.kind is RunKind.INDEX and facts.run.halted is None:
         return State.INDEXING
     return State.ABORTING if job.deleting or facts.gone else State.STOPPING
