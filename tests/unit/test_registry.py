@@ -1,28 +1,89 @@
-"""Which owners of claims live, as far as a process can know."""
+"""Which jobs this process knows: who lives and who is dead, in whatever order bodies, lists and deletions arrive."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rollup_operator.kube.client import Body, NotFound
+from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle import registry as registry_module
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import Owner
 from rollup_operator.stores.errors import StoreUnavailable
+from support.bodies import job
 
 
-def registry(*namespaces: str) -> Registry:
-    """A registry that knows no job."""
+class Lists:
+    """Lists and reads of an API server. Each list shows what was there when it began, once `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, Body] = {}
+        self.revision = 1
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
+        self.read: list[str] = []
+
+    def put(self, uid: str, version: int, name: str = "flights") -> Body:
+        self.revision = version
+        self.bodies[name] = body(uid, version, name)
+        return self.bodies[name]
+
+    def delete(self, version: int, name: str = "flights") -> str:
+        self.revision = version
+        uid: str = self.bodies.pop(name)["metadata"]["uid"]
+        return uid
+
+    async def pages(self, _: str, *, metadata_only: bool = False) -> AsyncIterator[Body]:
+        items, revision = list(self.bodies.values()), self.revision
+        self.begun.set()
+        await self.go_on.wait()
+        if metadata_only:
+            items = [{"metadata": item["metadata"]} for item in items]
+        yield {"items": items, "metadata": {"resourceVersion": str(revision)}}
+
+    async def get(self, path: str) -> Body:
+        name = path.rpartition("/")[2]
+        self.read.append(name)
+        if name not in self.bodies:
+            raise NotFound(404, "NotFound", name)
+        return self.bodies[name]
+
+
+def body(uid: str, version: int, name: str = "flights") -> Body:
+    whole = job(name, desiredState="stopped")
+    whole["metadata"] |= {"uid": uid, "namespace": "team", "generation": 1, "resourceVersion": str(version)}
+    return whole
+
+
+def registry(
+    *namespaces: str,
+    lists: Lists | None = None,
+    gate: Gate | None = None,
+    went_back: Callable[[str], None] | None = None,
+) -> Registry:
+    """A registry that knows no job. Its process does not lead, unless `gate` says so."""
     unused: Any = SimpleNamespace(cluster="here")
+    kube: Any = lists
     return Registry(
-        kube=unused,
+        kube=kube,
         books=unused,
         events=unused,
         worker=unused,
-        gate=unused,
-        watches=unused,
+        gate=gate or Gate(),
+        watches=Watches(),
         now=unused,
         namespaces=namespaces,
+        **({"went_back": went_back} if went_back is not None else {}),
     )
+
+
+def uids(known: Registry) -> list[str]:
+    return [view.uid for view in known.views()]
 
 
 def owner(cluster: str = "here", namespace: str = "team") -> Owner:
@@ -49,3 +110,139 @@ def test_a_job_of_a_watched_namespace_is_known() -> None:
     known = registry("team", "other")
     known.synced = True
     assert not known.is_alive(owner())
+
+
+async def test_a_list_that_is_late_brings_no_dead_job_back_over_the_living_one() -> None:
+    lists = Lists()
+    known = registry(lists=lists)
+    known.observe(lists.put("first", 100))
+    lists.go_on.clear()
+    late = asyncio.create_task(known.sweep(whole=True))
+    await lists.begun.wait()
+    known.gone(lists.delete(120))
+    known.observe(lists.put("second", 121))
+    heard: list[JobView | None] = []
+    known.subscribe("second", heard.append)
+    lists.go_on.set()
+    await late
+    assert uids(known) == ["second"]
+    assert heard == []
+    await known.sweep()
+    assert uids(known) == ["second"]
+
+
+@pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
+async def test_of_two_jobs_with_one_name_the_later_one_lives(order: tuple[str, str]) -> None:
+    known = registry(lists=Lists())
+    bodies: Mapping[str, Body] = {"first": body("first", 100), "second": body("second", 121)}
+    for uid in order:
+        known.observe(bodies[uid])
+    assert uids(known) == ["second"]
+    found = known.find("team", "flights")
+    assert found is not None
+    assert found.uid == "second"
+    known.observe(body("first", 110))
+    assert uids(known) == ["second"]
+
+
+async def test_a_job_that_went_stays_gone_though_a_late_list_shows_it() -> None:
+    lists = Lists()
+    known = registry(lists=lists)
+    known.observe(lists.put("first", 100))
+    lists.go_on.clear()
+    late = asyncio.create_task(known.sweep(whole=True))
+    await lists.begun.wait()
+    known.gone(lists.delete(120))
+    lists.go_on.set()
+    await late
+    assert uids(known) == []
+
+
+async def test_no_more_uids_of_dead_jobs_are_remembered_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "GONE_REMEMBERED", 2)
+    known = registry(lists=Lists())
+    for n in range(4):
+        known.observe(body(f"u{n}", 10 + n, f"job-{n}"))
+        known.gone(f"u{n}")
+    for n in range(4):
+        known.observe(body(f"u{n}", 10 + n, f"job-{n}"))
+    assert uids(known) == ["u0", "u1"]
+
+
+async def test_a_sweep_takes_in_what_the_watch_has_not_brought() -> None:
+    lists = Lists()
+    known = registry(lists=lists)
+    known.observe(lists.put("first", 100))
+    known.observe(lists.put("other", 101, "other"))
+    lists.put("first", 110)
+    lists.put("new", 111, "new")
+    await known.sweep()
+    assert {view.uid: view.version for view in known.views()} == {"first": 110, "other": 101, "new": 111}
+    assert sorted(lists.read) == ["flights", "new"]
+    await known.sweep()
+    assert sorted(lists.read) == ["flights", "new"]
+
+
+async def test_a_job_that_goes_between_the_list_and_its_reading_is_not_there() -> None:
+    lists = Lists()
+    known = registry(lists=lists)
+    lists.put("first", 100)
+    lists.go_on.clear()
+    late = asyncio.create_task(known.sweep())
+    await lists.begun.wait()
+    lists.delete(110)
+    lists.go_on.set()
+    await late
+    assert uids(known) == []
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_list_that_is_older_than_what_was_seen_before_it_tells_of_a_restore(whole: bool) -> None:
+    lists, found = Lists(), list[str]()
+    known = registry(lists=lists, went_back=found.append)
+    known.observe(lists.put("first", 100))
+    await known.sweep()
+    assert found == []
+    lists.revision = 90
+    await known.sweep(whole=whole)
+    assert found == ["a list of RollupJobs is of revision 90, and 100 was seen before"]
+    assert uids(known) == ["first"]  # nothing that such a list shows is taken for a deletion
+
+
+async def test_a_list_that_the_watch_overtakes_tells_of_no_restore() -> None:
+    lists, found = Lists(), list[str]()
+    known = registry(lists=lists, went_back=found.append)
+    known.observe(lists.put("first", 100))
+    lists.go_on.clear()
+    late = asyncio.create_task(known.sweep())
+    await lists.begun.wait()
+    known.observe(lists.put("first", 130))
+    lists.go_on.set()
+    await late
+    assert found == []
+
+
+async def test_an_idle_cluster_that_goes_back_is_noticed_by_the_list_alone() -> None:
+    lists, found = Lists(), list[str]()
+    known = registry(lists=lists, went_back=found.append)
+    known.observe(lists.put("first", 100))
+    lists.revision = 200  # other objects changed
+    await known.sweep()
+    lists.revision = 150
+    await known.sweep()
+    assert found == ["a list of RollupJobs is of revision 150, and 200 was seen before"]
+
+
+async def test_a_listener_that_fails_hides_nothing_from_the_others() -> None:
+    known = registry(lists=Lists())
+    known.observe(body("first", 100))
+    heard: list[int | None] = []
+
+    def fail(_: JobView | None) -> None:
+        raise ValueError("a mistake of its own")
+
+    for listener in (fail, lambda view: heard.append(view and view.version), fail):
+        known.subscribe("first", listener)
+    known.observe(body("first", 110))
+    known.gone("first")
+    assert heard == [110, None]

@@ -28,3 +28,5 @@ class Environment:
     """Called with each newer view that an actor learns from the API server's answers."""
     forget: Callable[[str], None]
     observer: Observer
+    went_back: Callable[[str], None] = lambda _: None
+    """Called, with what showed it, when the API server's revisions are lower than they were: etcd was restored."""

@@ -1,18 +1,24 @@
 """All jobs of the cluster: one actor a uid, look-up for the endpoint, listeners for those who wait.
 
-Watches: RollupJob, through `observe` and `gone`, and by a sweep for deletions that no event announced: after an expired
-watch the list that follows shows what exists, never what went.
+Watches: RollupJob, through `observe` and `gone`, and by a sweep for what no event announced. After an expired watch the
+list that follows shows what exists, never what went; and a watch that begins too late misses what came.
+
+Bodies come from several sources in any order. Two rules keep a dead job from replacing a living one: of two uids with
+one name, the one with the higher resourceVersion lives; and a uid that is gone never comes back. Both hold as long as
+the API server's revisions only grow. They go back when etcd is restored from a backup; then everything known here is
+worthless, and `went_back` is called.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from rollup_operator.kube.client import KubeClient, KubeError
+from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.watching import Watches
@@ -32,6 +38,19 @@ log = structlog.get_logger(__name__)
 Listener = Callable[[JobView | None], None]
 """Called with each newer view of a job; None: it is gone."""
 
+GONE_REMEMBERED = 10_000
+"""How many uids of deleted jobs are remembered, the latest ones. A list that began before a deletion still shows the
+job; more deletions than these during one list would let the first of them return until the next sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list says of one job."""
+
+    namespace: str
+    name: str
+    version: int
+
 
 class Registry:
     """The jobs that this process knows. All methods belong to one event loop."""
@@ -48,7 +67,10 @@ class Registry:
         now: Callable[[], datetime],
         namespaces: Sequence[str] = (),
         observer: Observer | None = None,
+        went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
+        self._went_back = went_back
         self._observer = observer or NoObserver()
         self._kube, self._books, self._cluster, self._namespaces = kube, books, worker.cluster, namespaces
         self._gate, self._watches = gate, watches
@@ -62,8 +84,13 @@ class Registry:
             published=self._tell,
             forget=self._forget,
             observer=self._observer,
+            went_back=went_back,
         )
         self._actors: dict[str, Actor] = {}
+        self._gone: dict[str, None] = {}
+        """Uids of deleted jobs, in the order in which they went."""
+        self._newest = 0
+        """The highest revision that the API server has shown."""
         self._names: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], set[str]] = {}
         self._listeners: dict[str, set[Listener]] = {}
@@ -75,13 +102,15 @@ class Registry:
     # What the watch brings
 
     def observe(self, body: Mapping[str, Any]) -> None:
-        """Take in a RollupJob as an event, a list or an answer shows it."""
+        """Take in a RollupJob as an event, a list or an answer shows it. One that is known to be gone stays gone."""
         view = JobView.of(body)
+        self._newest = max(self._newest, view.version)
         actor = self._actors.get(view.uid)
-        if actor is None:
+        if actor is not None:
+            if actor.observe(view):
+                self._tell(view)
+        elif not self._is_gone(view):
             self._enter(view)
-        elif actor.observe(view):
-            self._tell(view)
 
     def gone(self, uid: str) -> None:
         """Take in that the object of that uid no longer exists."""
@@ -95,22 +124,46 @@ class Registry:
                 actor.store_changed()
 
     async def sweep(self, *, whole: bool = False) -> None:
-        """List what exists and drop the rest; `whole`: take in the bodies, too. Raises KubeError."""
+        """List the jobs that exist. Drop the others, and read those that the watch has not brought.
+
+        `whole`: list whole bodies instead of metadata, and take them in. Raises KubeError.
+        """
         for namespace in self._namespaces or (None,):
             before = {uid for uid, a in self._actors.items() if namespace in (None, a.view.namespace)}
-            exists: set[str] = set()
-            version = 0
+            newest, revision = self._newest, 0
+            listed: dict[str, Listed] = {}
             async for page in self._kube.pages(jobs_path(namespace), metadata_only=not whole):
-                exists.update(item["metadata"]["uid"] for item in page["items"])
-                for item in page["items"] if whole else ():
-                    self.observe(item)
-                version = int(page["metadata"]["resourceVersion"])
-            for uid in before - exists:
+                for item in page["items"]:
+                    meta = item["metadata"]
+                    listed[meta["uid"]] = Listed(meta["namespace"], meta["name"], int(meta["resourceVersion"]))
+                    if whole:
+                        self.observe(item)
+                revision = int(page["metadata"]["resourceVersion"])
+            if revision < newest:
+                self._went_back(f"a list of RollupJobs is of revision {revision}, and {newest} was seen before")
+                return
+            self._newest = max(self._newest, revision)
+            for uid in before - listed.keys():
                 actor = self._actors.get(uid)
                 # What is newer than the list was not there to be seen.
-                if actor is not None and actor.view.version <= version:
+                if actor is not None and actor.view.version <= revision:
                     log.info("deletion found by the sweep", namespace=actor.view.namespace, job=actor.view.name)
                     actor.vanish()
+            await self._read_missed(listed)
+
+    async def _read_missed(self, listed: Mapping[str, Listed]) -> None:
+        """Read each listed job that is still unknown here, or known by an older version. Raises KubeError."""
+        for uid, seen in listed.items():
+            if uid in self._gone or (
+                (actor := self._actors.get(uid)) is not None and actor.view.version >= seen.version
+            ):
+                continue
+            try:
+                body = await self._kube.get(jobs_path(seen.namespace, seen.name))
+            except NotFound:
+                continue  # deleted since
+            log.debug("job read by the sweep", namespace=seen.namespace, job=seen.name)
+            self.observe(body)
 
     async def keep_sweeping(self, every: float) -> None:
         """Sweep for as long as the process lives."""
@@ -251,10 +304,16 @@ class Registry:
         self._gate.behind = False
         self.look_again()
 
+    def _is_gone(self, view: JobView) -> bool:
+        """Whether a job without an actor was deleted: it is known to be, or a later one has its name."""
+        if view.uid in self._gone:
+            return True
+        namesake = self._actors.get(self._names.get(view.key, ""))
+        return namesake is not None and namesake.view.version > view.version
+
     def _enter(self, view: JobView) -> None:
-        old = self._names.get(view.key)
-        if old is not None and old in self._actors:
-            self._actors[old].vanish()  # deleted and created again while nobody looked
+        if (old := self._actors.get(self._names.get(view.key, ""))) is not None:
+            old.vanish()  # deleted and created again, and no event has said so yet
         actor = self._actors[view.uid] = Actor(view, self._environment)
         self._names[view.key] = view.uid
         self._ids.setdefault((view.namespace, view.job_id), set()).add(view.uid)
@@ -263,14 +322,23 @@ class Registry:
 
     def _tell(self, view: JobView) -> None:
         self._observer.seen(view)
-        for listener in tuple(self._listeners.get(view.uid, ())):
-            listener(view)
+        self._call_listeners(view.uid, view)
+
+    def _call_listeners(self, uid: str, view: JobView | None) -> None:
+        for listener in tuple(self._listeners.get(uid, ())):
+            try:
+                listener(view)
+            except Exception:  # the next listener must hear of it all the same
+                log.exception("listener failed", uid=uid)
 
     def _forget(self, uid: str) -> None:
         actor = self._actors.pop(uid, None)
         if actor is None:
             return
         view = actor.view
+        self._gone[uid] = None
+        if len(self._gone) > GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
         if self._names.get(view.key) == uid:
             del self._names[view.key]
         uids = self._ids.get((view.namespace, view.job_id), set())
@@ -278,5 +346,4 @@ class Registry:
         if not uids:
             self._ids.pop((view.namespace, view.job_id), None)
         self._observer.gone(view)
-        for listener in tuple(self._listeners.get(uid, ())):
-            listener(None)
+        self._call_listeners(uid, None)

@@ -121,8 +121,8 @@ class StoreBook:
         meta = body["metadata"]
         key, version = (meta["namespace"], meta["name"]), int(meta["resourceVersion"])
         old = self._entries.get(key)
-        if old is not None and old.version >= version and old.uid == meta["uid"]:
-            return
+        if old is not None and old.version >= version:
+            return  # older, or of a store that was deleted before this one took its name
         if old is not None and old.uid == meta["uid"] and old.generation == meta.get("generation", 0):
             old.version, old.shown = version, body.get("status") or {}
             return
