@@ -140,10 +140,11 @@ class Actor:
                 self._dirty = False
                 # On every line that this turn logs, and the run that it begins.
                 structlog.contextvars.bind_contextvars(uid=self.view.uid, generation=self.view.generation)
-                await timed(self._env.observer, self._turn())
-        except Exception:
-            log.exception("turn failed", namespace=self.view.namespace, job=self.view.name)
-            self._write_later()
+                try:
+                    await timed(self._env.observer, self._turn())
+                except Exception:  # a body that came meanwhile has its turn at once, without one there is a retry
+                    log.exception("turn failed", namespace=self.view.namespace, job=self.view.name)
+                    self._write_later()
         finally:
             if self._task is asyncio.current_task():
                 self._task = None
@@ -228,7 +229,8 @@ class Actor:
 
     def _start(self, kind: RunKind) -> None:
         delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
-        thorough = self._ran or self.view.status.state in (State.INDEXING, State.STOPPING)  # its end is not published
+        # Where the end of a run was not published, or the status is lost, the first list of claims proves nothing.
+        thorough = self._ran or self.view.status.state in (None, State.INDEXING, State.STOPPING)
         self._run = self._env.worker.begin(kind, self.view, delete=delete, thorough=thorough)
         self._ran = self._ran or kind is RunKind.INDEX
         self._run.task.add_done_callback(partial(self._ended, self._settled))
@@ -295,7 +297,8 @@ class Actor:
 
     async def _look(self, view: JobView) -> None:
         """Somebody else wrote: the event may be here already, else ask."""
-        if self.view.version > view.version:
+        known = self.view.version
+        if known > view.version:
             self.wake()
             return
         try:
@@ -305,9 +308,14 @@ class Actor:
         except KubeError:
             self._write_later()
         else:
-            self._learn(JobView.of(newest))
+            self._learn(found := JobView.of(newest))
             if self.view.version == view.version:
                 self._write_later()
+            if found.uid == view.uid and found.version < known:
+                self._env.went_back(
+                    f"RollupJob {view.namespace}/{view.name} is of resourceVersion {found.version}, "
+                    f"and {known} was seen before"
+                )
 
     def _learn(self, newer: JobView, *, decided_on: JobView | None = None) -> None:
         """Take in an answer. That of a write that brought the job to rest asks for no other turn."""

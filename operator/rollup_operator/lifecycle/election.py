@@ -31,6 +31,8 @@ class Followers:
     """The gate's `draining` has changed."""
     stand_down: Callable[[], None]
     """This process leads no more; it may lead again later."""
+    went_back: Callable[[str], None] = lambda _: None
+    """The lease has an older version than before, as the text says: etcd was restored."""
 
 
 class Election:
@@ -138,8 +140,15 @@ class Election:
                 async with asyncio.timeout(self._terms.attempt):
                     lease = await self._lease.write(self._seen, self._identity, lasts=self._terms.lasts)
             except (Conflict, NotFound) as e:
+                known = self._seen
                 async with asyncio.timeout(self._terms.attempt):
-                    self._saw(await self._lease.read())
+                    found = await self._lease.read()
+                if found is not None and known is not None and int(found.version) < int(known.version):
+                    self._followers.went_back(
+                        f"the Lease {self._lease} is of resourceVersion {found.version}, "
+                        f"and {known.version} was seen before"
+                    )
+                self._saw(found)
                 self._unsure = False
                 self._candidacy.failed(_now())
                 if self._seen is None:  # its namespace may be missing

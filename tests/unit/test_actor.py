@@ -1,12 +1,15 @@
-"""An actor whose process comes to lead, ceases to, and leads again."""
+"""An actor whose process comes to lead, ceases to, and leads again; whose turn fails; whose API server goes back."""
 
 import asyncio
 import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from rollup_operator.indexer.progress import Progress
-from rollup_operator.kube.client import Unreachable
+from rollup_operator.kube.client import Conflict, Unreachable
+from rollup_operator.lifecycle import actor as actor_module
 from rollup_operator.lifecycle.actor import Actor
 from rollup_operator.lifecycle.environment import Environment
 from rollup_operator.lifecycle.leadership import Gate
@@ -52,6 +55,10 @@ class Outside:
 
 
 def body(generation: int, asked: str, *, request: str = "") -> JobView:
+    return JobView.of(raw(generation, asked, request=request))
+
+
+def raw(generation: int, asked: str, *, request: str = "") -> dict[str, Any]:
     whole: dict[str, Any] = job(desiredState=asked)
     whole["metadata"] |= {
         "uid": "u",
@@ -61,26 +68,30 @@ def body(generation: int, asked: str, *, request: str = "") -> JobView:
         "finalizers": [DRAIN_FINALIZER],
         "annotations": {"rollup-operator.dev/run-requested-at": request} if request else {},
     }
-    return JobView.of(whole | {"status": {"state": "started", "observedGeneration": generation}})
+    return whole | {"status": {"state": "started", "observedGeneration": generation}}
+
+
+def environment(outside: Outside, gate: Gate, **seams: Any) -> Environment:
+    parts: Any = outside
+    return Environment(
+        kube=parts,
+        books=parts,
+        events=parts,
+        worker=parts,
+        gate=gate,
+        **{
+            "now": lambda: datetime.now(UTC),
+            "published": lambda _: None,
+            "forget": lambda _: None,
+            "observer": NoObserver(),
+        }
+        | seams,
+    )
 
 
 async def test_how_a_run_ends_that_outlives_its_leadership_settles_nothing() -> None:
     outside, gate = Outside(), Gate()
-    parts: Any = outside
-    actor = Actor(
-        body(1, "stopped"),
-        Environment(
-            kube=parts,
-            books=parts,
-            events=parts,
-            worker=parts,
-            gate=gate,
-            now=lambda: datetime.now(UTC),
-            published=lambda _: None,
-            forget=lambda _: None,
-            observer=NoObserver(),
-        ),
-    )
+    actor = Actor(body(1, "stopped"), environment(outside, gate))
     async with asyncio.timeout(10):
         gate.lead()
         actor.lead()
@@ -97,5 +108,48 @@ async def test_how_a_run_ends_that_outlives_its_leadership_settles_nothing() -> 
         actor.observe(body(3, "stopped"))
         outside.end.set()
         assert await outside.begun.get() is RunKind.SETTLE
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_body_that_comes_while_a_turn_fails_waits_for_no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actor_module, "backoff", lambda *_: 3600.0)
+    outside, gate = Outside(), Gate()
+    gate.lead()
+
+    async def put(*_: object, **__: object) -> None:
+        if actor.view.generation == 1:
+            actor.observe(body(2, "started", request="now"))
+            raise ValueError("a mistake")
+        await asyncio.Event().wait()
+
+    outside.put = put  # type: ignore[method-assign]
+    actor = Actor(body(1, "stopped"), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.lead()
+        assert [await outside.begun.get() for _ in range(2)] == [RunKind.SETTLE, RunKind.INDEX]
+    outside.end.set()
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_an_object_with_an_older_version_than_before_tells_of_a_restore() -> None:
+    outside, gate, found = Outside(), Gate(), asyncio.Queue[str]()
+    gate.lead()
+    older = body(1, "started")
+
+    async def put(*_: object, **__: object) -> None:
+        raise Conflict(409, "Conflict", "the object has been modified")
+
+    async def get(*_: object, **__: object) -> dict[str, Any]:
+        return raw(1, "started")
+
+    outside.put, outside.get = put, get  # type: ignore[method-assign, attr-defined]
+    actor = Actor(body(5, "stopped"), environment(outside, gate, went_back=found.put_nowait))
+    async with asyncio.timeout(10):
+        actor.lead()
+        why = await found.get()
+    assert why == f"RollupJob n/flights is of resourceVersion {older.version}, and 5 was seen before"
+    assert actor.view.version == 5
     gate.shut()
     actor.stand_down()
