@@ -81,8 +81,11 @@ class Operator:
     announce: Callable[[str], None] = lambda _: None
     """Called with the endpoint's URL once it serves."""
 
-    async def run(self) -> None:
-        """Run until SIGTERM or SIGINT. Raises StartupFailed, PartFailed."""
+    async def run(self) -> bool:
+        """Run until SIGTERM or SIGINT, or until etcd was restored. Raises StartupFailed, PartFailed.
+
+        Returns whether another operator is to begin in this one's place.
+        """
         _allow_many_connections()
         gc.set_threshold(*COLLECT_AFTER)
         self._ending = Ending()
@@ -120,8 +123,10 @@ class Operator:
                 await client.close()
             # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
             await asyncio.sleep(GOODBYE)
+        self._ending.over()
         if self._ending.failure is not None:
             raise PartFailed(self._ending.failure)
+        return self._ending.restart is not None
 
     def _make(self) -> None:
         s = self.settings
@@ -159,6 +164,7 @@ class Operator:
             now=_now,
             namespaces=s.namespaces,
             observer=self.watch,
+            went_back=self._ending.begin_again,
         )
         self._election = self._candidacy(electing, identity) if s.leader_election else None
         reviews = Reviews(
@@ -191,7 +197,7 @@ class Operator:
     def _candidacy(self, client: KubeClient, identity: str) -> Election:
         s = self.settings
         lease = LeaseClient(client, s.lease_namespace or self.connection.namespace, s.lease_name, _now)
-        followers = Followers(self._lead, self.registry.look_again, self._stand_down)
+        followers = Followers(self._lead, self.registry.look_again, self._stand_down, self._ending.begin_again)
         return Election(lease, identity, self.gate, followers, Terms.of(s.lease_seconds))
 
     def _leads(self) -> bool:
@@ -306,7 +312,9 @@ class Operator:
         grace = self.settings.grace_seconds
         log.info("draining", grace_seconds=grace)
         self._ending.end_within(grace + ending.MARGIN)
-        for end in await asyncio.gather(self.endpoint.drain(grace), self._hand_over(), return_exceptions=True):
+        # After a restore of etcd nobody can see the stop that a client waits for, which may be lost with the rest.
+        waiting = grace if self._ending.restart is None else 0.0
+        for end in await asyncio.gather(self.endpoint.drain(waiting), self._hand_over(), return_exceptions=True):
             if isinstance(end, Exception):
                 log.error("not ended in order", exc_info=end)
         stop.set()

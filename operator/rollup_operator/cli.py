@@ -98,8 +98,9 @@ def run(
             part.replace(url_file)
 
     try:
-        asyncio.run(Operator(settings, connection, announce).run())
-    except StartupFailed as e:
+        while asyncio.run(Operator(settings, connection, announce).run()):
+            connection = Connection.find(kubeconfig, context)  # what logs in belongs to one event loop
+    except (StartupFailed, NoConnection) as e:
         _fail(str(e))
     except PartFailed as e:
         _fail(str(e), code=1)

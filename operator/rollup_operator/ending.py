@@ -1,4 +1,5 @@
-"""Why this process ends, and by when: a signal asks for it, or a part that it cannot be without has failed.
+"""Why this process ends, and by when: a signal asks for it, a part that it cannot be without has failed, or all that it
+knows is worthless and another operator is to begin in its place.
 
 Either way it ends in order, and what hangs then is not waited for: a thread in a store's library cannot be interrupted,
 and a lease that is renewed meanwhile would keep every other process waiting.
@@ -26,14 +27,29 @@ class Ending:
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
+        self._signalled = False
+        self._limit: threading.Timer | None = None
         self.failure: str | None = None
         """The first part that failed, and how."""
+        self.restart: str | None = None
+        """Why another operator is to begin once this one has ended; None: none is."""
 
     def on_signals(self) -> None:
         """End on SIGTERM and SIGINT from now on, whoever handled them before."""
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, self._asked.set)
+            loop.add_signal_handler(sign, self._on_signal)
+
+    def _on_signal(self) -> None:
+        self._signalled, self.restart = True, None
+        self._asked.set()
+
+    def begin_again(self, why: str) -> None:
+        """End in order, so that an operator that knows nothing yet takes this one's place in the same process."""
+        if self.restart is None and not self._signalled:
+            log.warning("this operator ends, and another begins in its place", why=why)
+            self.restart = why
+            self._asked.set()
 
     def need(self, part: str, task: asyncio.Task[None]) -> None:
         """End this process should `task` end otherwise than cancelled: nothing else would do what it does."""
@@ -54,9 +70,14 @@ class Ending:
 
     def end_within(self, seconds: float) -> None:
         """End with exit code 1 should this process still exist then, as a crash does: whatever hangs."""
-        limit = threading.Timer(seconds, _end_hard, (seconds,))
-        limit.daemon = True  # a process that ends in time does not wait for it
-        limit.start()
+        self._limit = threading.Timer(seconds, _end_hard, (seconds,))
+        self._limit.daemon = True  # a process that ends in time does not wait for it
+        self._limit.start()
+
+    def over(self) -> None:
+        """The end was in time: the process may go on."""
+        if self._limit is not None:
+            self._limit.cancel()
 
 
 def _text(error: BaseException) -> str:
