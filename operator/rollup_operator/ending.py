@@ -1,8 +1,8 @@
 """Why this process ends, and by when.
 
-A signal asks for it, a part that it cannot be without has failed, or all that it knows is worthless and another operator
-is to begin in its place. Either way it ends in order, and what hangs then is not waited for: a thread in a store's library cannot be interrupted,
-and a lease that is renewed meanwhile would keep every other process waiting.
+A signal asks for it, a part that it cannot be without has failed, or all that it knows is worthless and another
+operator is to begin in its place. Either way it ends in order, and what hangs then is not waited for: a thread in a
+store's library cannot be interrupted, and a lease that is renewed meanwhile would keep every other process waiting.
 """
 
 import asyncio
