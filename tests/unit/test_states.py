@@ -125,6 +125,22 @@ def test_a_tick_runs_only_a_started_job_and_is_dropped_elsewhere(state: State, a
         assert decision.next_tick == NOW + timedelta(hours=1)
 
 
+@pytest.mark.parametrize("back", [timedelta(seconds=1), timedelta(hours=5), timedelta(days=4 * 365)])
+def test_a_clock_that_is_set_back_delays_no_tick(back: timedelta) -> None:
+    armed = decide(job(Ask.STARTED, State.STARTED), replace(ARMED, next_tick=None), NOW).next_tick
+    then = NOW - back
+    decision = decide(job(Ask.STARTED, State.STARTED), replace(ARMED, next_tick=armed), then)
+    assert (decision.act, decision.next_tick) == (Act.NOTHING, HOURLY.next_after(then))
+    assert decision.look_again_in is not None
+    assert decision.look_again_in <= 3600
+
+
+def test_a_clock_that_is_set_ahead_drops_the_ticks_in_between() -> None:
+    then = NOW + timedelta(days=4 * 365)
+    decision = decide(job(Ask.STARTED, State.STARTED), ARMED, then)
+    assert (decision.act, decision.next_tick) == (Act.RUN, HOURLY.next_after(then))
+
+
 @pytest.mark.parametrize(("state", "ask"), TABLE)
 def test_a_request_is_recorded_in_any_state_and_runs_only_from_started(state: State, ask: Ask) -> None:
     view, facts = at(state, ask, ARMED, request="now")

@@ -211,14 +211,18 @@ def _gone(facts: Facts) -> Decision:
 
 
 def _tick(job: JobView, facts: Facts, now: datetime) -> tuple[bool, datetime | None]:
-    """Whether a tick is due, and the next one after it. Ticks that were missed or overlap are dropped by this alone."""
+    """Whether a tick is due, and the next one after it. Ticks that were missed or overlap are dropped by this alone.
+
+    The clock may have been set back since `facts.next_tick` was computed, so the next tick is never later than the one
+    after `now`.
+    """
     if facts.schedule is None or job.ask is not Ask.STARTED:
         return False, None
-    if facts.next_tick is None:
-        return False, facts.schedule.next_after(now)
-    if facts.next_tick > now:
-        return False, facts.next_tick
-    return True, facts.schedule.next_after(now)
+    due = facts.next_tick is not None and facts.next_tick <= now
+    following = facts.schedule.next_after(now)
+    if due or following is None:
+        return due, following
+    return False, min(facts.next_tick or following, following)
 
 
 def _act(do: Do, job: JobView, facts: Facts, tick: bool) -> Act:
