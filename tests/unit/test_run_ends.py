@@ -1,6 +1,7 @@
 """How a run ends where its store does what nobody foresaw: what may be left there is never taken for released."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -9,10 +10,13 @@ from typing import Any
 import pytest
 
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import JobStats, Outcome
 from rollup_operator.stores.base import Claim, Page, Source, Span
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
+from support.bodies import job
 from support.embedded import config
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -128,6 +132,45 @@ async def test_a_run_that_is_cancelled_releases_after_its_search_is_over() -> No
     with pytest.raises(asyncio.CancelledError):
         await task
     assert store.events == ["claim", "describe", "search over", "release", "close"]
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_run_that_is_cancelled_again_and_again_is_not_over_before_its_search(steps: int) -> None:
+    store = Scripted()
+    searching, answered = asyncio.Event(), asyncio.Event()
+
+    async def search() -> None:
+        searching.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await answered.wait()
+
+    store.search = search
+    task = asyncio.ensure_future(beginning(store).index())
+    await searching.wait()
+    for _ in range(3):
+        task.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+    answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert store.events == ["claim", "describe", "search over", "release", "close"]
+
+
+async def test_a_run_that_is_cancelled_before_it_begins_leaves_nothing_behind(recwarn: pytest.WarningsRecorder) -> None:
+    nothing: Any = None
+    worker = Worker(nothing, "me", "here", lambda: NOW, nothing)
+    body = job(desiredState="stopped")
+    body["metadata"] |= {"uid": "u", "namespace": "n", "generation": 1, "resourceVersion": "1"}
+    run = worker.begin(RunKind.SETTLE, JobView.of(body), delete=False, thorough=False)
+    run.task.cancel()
+    await asyncio.gather(run.task, return_exceptions=True)
+    del run
+    await asyncio.sleep(0)
+    gc.collect()
+    assert [str(w.message) for w in recwarn] == []
 
 
 @pytest.mark.parametrize("steps", range(4))

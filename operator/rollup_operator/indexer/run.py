@@ -18,6 +18,7 @@ from rollup_operator.indexer.progress import Progress
 from rollup_operator.model.status import JobStats, Outcome
 from rollup_operator.stores.base import Claim, JobConfig, Page, Session, Span, Store
 from rollup_operator.stores.errors import Fenced, StoreError
+from rollup_operator.stores.tasks import dropped
 
 log = structlog.get_logger(__name__)
 
@@ -209,16 +210,9 @@ class Run:
         halted = asyncio.ensure_future(self._halted.wait())
         try:
             await asyncio.wait({task, halted}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            task.cancel()
-            await asyncio.wait({task})
-            return task.result() if not task.cancelled() else None
         finally:
-            halted.cancel()
-            if not task.done():  # this run was cancelled: what it waited for must be over before anything else is done
-                task.cancel()
-                await asyncio.wait({task})
+            await dropped(task, halted)  # also where this run is cancelled: its search is over before it ends
+        return None if task.cancelled() else task.result()
 
     def _judge(
         self, began: datetime, completed: bool, error: Exception | None, claim: Claim | None, released: bool | None

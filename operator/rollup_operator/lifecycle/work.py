@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import orjson
 import structlog
@@ -93,10 +94,10 @@ class Worker:
         progress = Progress()
         if kind is RunKind.INDEX:
             run = self._run(job, progress)
-            halt, work = run.halt, self._index(run)
+            halt, work = run.halt, partial(self._index, run)
         else:
             progress.doing = "releasing what an earlier run left in the store"
-            halt, work = _nothing, self._settle(job, delete=delete, thorough=thorough)
+            halt, work = _nothing, partial(self._settle, job, delete=delete, thorough=thorough)
         loop = asyncio.get_running_loop()
         task = loop.create_task(_classified(work, job))
         self._tasks.add(task)
@@ -160,10 +161,10 @@ class Worker:
         return Ended(settled=True, claim=claim, mended=True)
 
 
-async def _classified(work: Coroutine[None, None, Ended], job: JobView) -> Ended:
-    """Await `work`; what nobody foresaw is a failure like another, and is tried again."""
+async def _classified(work: Callable[[], Awaitable[Ended]], job: JobView) -> Ended:
+    """Do `work`; what nobody foresaw is a failure like another, and is tried again."""
     try:
-        return await work
+        return await work()
     except Exception as e:
         log.exception("run task failed", namespace=job.namespace, job=job.name)
         return Ended(settled=False, trouble=_unforeseen(e))
