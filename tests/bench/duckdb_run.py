@@ -22,6 +22,7 @@ from typing import Any
 import duckdb
 
 from rollup_operator.indexer.run import Run
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import Outcome
 from rollup_operator.model.store import DuckDBStore as StoreSpec
@@ -101,7 +102,7 @@ async def ours(root: Path, pattern: str, page_seconds: float) -> tuple[float, in
     async def opened() -> DuckDBStore:
         return store
 
-    run = Run(config, "bench", opened, asyncio.Semaphore(1), lambda: datetime.now(UTC))
+    run = Run(config, "bench", opened, RunSlots(1), lambda: datetime.now(UTC))
     result = await run.index()
     took = time.perf_counter() - began
     await store.close()

@@ -28,6 +28,7 @@ from bench.store_floor import Result, floor
 from local_stores import Node
 from rollup_operator.app import COLLECT_AFTER
 from rollup_operator.indexer.run import Run
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import Outcome
 from rollup_operator.stores.base import JobConfig, Owner
 from rollup_operator.stores.opensearch.client import Cluster
@@ -129,7 +130,7 @@ async def ours(url: str, kind: str, shape: str) -> tuple[float, float, float, in
     async def opened() -> ClusterStore:
         return store
 
-    run = Run(config, "bench", opened, asyncio.Semaphore(1), lambda: datetime.now(UTC))
+    run = Run(config, "bench", opened, RunSlots(1), lambda: datetime.now(UTC))
     held: list[float] = []
     watching = asyncio.create_task(watch_loop(held))
     began, cpu = time.perf_counter(), time.process_time()
@@ -163,7 +164,7 @@ async def stops(url: str, kind: str, tries: int) -> dict[str, Any]:
         for i in range(tries):
             shape = "slow" if i % 2 else "minutely"
             config = JobConfig(shape, job(shape), Owner("bench", "bench", shape, f"u{i % 2}"), "1")
-            run = Run(config, "bench", opened, asyncio.Semaphore(1), lambda: datetime.now(UTC))
+            run = Run(config, "bench", opened, RunSlots(1), lambda: datetime.now(UTC))
             task = asyncio.ensure_future(run.index())
             await asyncio.sleep(0.5 + 0.031 * (i % 17))
             began = time.perf_counter()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.stores.base import Claim, JobConfig
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.store import ClusterStore
@@ -52,7 +53,7 @@ class Clustered:
         async def opened() -> ClusterStore:
             return self.store
 
-        return Run(of or self.job(), holder, opened, asyncio.Semaphore(1), lambda: self.now)
+        return Run(of or self.job(), holder, opened, RunSlots(1), lambda: self.now)
 
     async def run(
         self, of: JobConfig | None = None, *, holder: str = "me", halt_when: Callable[[Run], bool] | None = None

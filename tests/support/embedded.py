@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as StoreSpec
 from rollup_operator.stores.base import Claim, JobConfig, Owner
@@ -90,7 +91,7 @@ class Embedded:
         async def opened() -> DuckDBStore:
             return own
 
-        run = Run(of or config(), holder, opened, asyncio.Semaphore(1), lambda: self.now)
+        run = Run(of or config(), holder, opened, RunSlots(1), lambda: self.now)
         task = asyncio.ensure_future(run.index())
         while halt_when is not None and not task.done():
             if halt_when(run):

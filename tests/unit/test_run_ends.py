@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.reader import JobView
@@ -87,7 +88,7 @@ def beginning(store: Scripted) -> Run:
     async def opened() -> Any:
         return store
 
-    return Run(config(), "me", opened, asyncio.Semaphore(1), lambda: NOW)
+    return Run(config(), "me", opened, RunSlots(1), lambda: NOW)
 
 
 @pytest.mark.parametrize("step", ["release", "close"])
@@ -197,4 +198,4 @@ async def test_a_run_that_is_halted_as_its_turn_comes_does_not_touch_the_store()
     run.halt()
     assert (await task).outcome is Outcome.HALTED
     assert store.events == []
-    assert not run.slots.locked()
+    assert run.slots.held == 0

@@ -1,6 +1,7 @@
 """What the book of stores knows, and forgets."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle import store_watch
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 
 KEY = "team", "cluster"
@@ -90,3 +92,154 @@ async def test_who_leads_no_more_forgets_what_was_wrong_with_a_store() -> None:
     await book.stand_down()
     assert await book.open(KEY) is store
     await book.close()
+
+
+class Idle:
+    """A cluster that is well, and whose claims nobody holds."""
+
+    distribution = "opensearch"
+
+    async def check(self) -> Checkup:
+        return Checkup("3.0.0")
+
+    async def retire(self) -> None:
+        """Nothing is open."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Stores:
+    """A book that leads, and the edits of one store."""
+
+    def __init__(self) -> None:
+        self.gate, self.version = Gate(), 0
+        kube: Any = NoServer()
+        made: Any = Idle()
+        self.book = StoreBook(
+            kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), changed=lambda _: None, gate=self.gate
+        )
+        self.lead()
+
+    def lead(self) -> None:
+        self.gate.lead()
+        self.book.lead()
+
+    async def lose(self) -> None:
+        self.gate.shut()
+        await self.book.stand_down()
+
+    def apply(self, runs: Any = None, *, uid: str = "1", host: str = "opensearch") -> dict[str, Any]:
+        self.version += 1
+        spec = {"opensearch": {"hosts": [f"https://{host}.team:9200"]}}
+        metadata = {"namespace": "team", "name": "cluster", "uid": uid}
+        metadata |= {"resourceVersion": str(self.version), "generation": self.version}
+        body = {"metadata": metadata, "spec": spec if runs is None else spec | {"maxConcurrentRuns": runs}}
+        self.book.observe(body)
+        return body
+
+
+class Runs:
+    """Runs of the store's jobs: each waits for a slot, and holds it until it ends."""
+
+    def __init__(self, book: StoreBook) -> None:
+        self._book = book
+        self.holding = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ends = asyncio.Queue[None]()
+
+    async def _run(self) -> None:
+        slots = self._book.slots(KEY)
+        await slots.acquire()
+        self.holding += 1
+        try:
+            await self._ends.get()
+        finally:
+            self.holding -= 1
+            slots.release()
+
+    async def begin(self, number: int) -> int:
+        """Begin so many; return how many of all hold a slot then."""
+        self._tasks += [asyncio.create_task(self._run()) for _ in range(number)]
+        return await self.settled()
+
+    async def end(self, number: int) -> int:
+        for _ in range(number):
+            self._ends.put_nowait(None)
+        return await self.settled()
+
+    async def settled(self) -> int:
+        for _ in range(20):  # turns of the loop: each run has at most a few steps to make
+            await asyncio.sleep(0)
+        return self.holding
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def stores() -> AsyncIterator[Stores]:
+    made = Stores()
+    yield made
+    await made.book.close()
+
+
+@pytest.fixture
+async def runs(stores: Stores) -> AsyncIterator[Runs]:
+    made = Runs(stores.book)
+    yield made
+    await made.close()
+
+
+async def test_a_lower_limit_holds_for_runs_that_began_before_it(stores: Stores, runs: Runs) -> None:
+    stores.apply(4)
+    assert await runs.begin(6) == 4
+    stores.apply(2)
+    assert await runs.begin(1) == 4
+    assert await runs.end(2) == 2
+    assert await runs.end(1) == 2
+
+
+async def test_a_higher_limit_lets_waiting_runs_start_at_once(stores: Stores, runs: Runs) -> None:
+    stores.apply(1)
+    assert await runs.begin(5) == 1
+    stores.apply(3)
+    assert await runs.settled() == 3
+
+
+async def test_every_edit_keeps_the_slots_that_are_held(stores: Stores, runs: Runs) -> None:
+    stores.apply(2)
+    assert await runs.begin(4) == 2
+    stores.apply(2, host="elsewhere")
+    assert await runs.begin(1) == 2
+    stores.apply("many")  # refused: the limit stays as it was
+    assert await runs.begin(1) == 2
+    stores.apply(3)
+    assert await runs.settled() == 3
+
+
+async def test_a_store_that_is_created_again_counts_the_runs_of_its_predecessor(stores: Stores, runs: Runs) -> None:
+    before = stores.apply(2)
+    assert await runs.begin(3) == 2
+    stores.book.gone(before)
+    assert await runs.begin(1) == 2
+    stores.apply(2, uid="2")
+    assert await runs.begin(1) == 2
+    assert await runs.end(1) == 2
+
+
+async def test_runs_that_outlive_a_leadership_count_in_the_next(stores: Stores, runs: Runs) -> None:
+    stores.apply(2)
+    assert await runs.begin(2) == 2
+    await stores.lose()
+    stores.lead()
+    assert await runs.begin(2) == 2
+    assert await runs.end(1) == 2
+
+
+async def test_runs_that_began_before_their_store_was_known_count(stores: Stores, runs: Runs) -> None:
+    assert await runs.begin(2) == 1
+    stores.apply(2)
+    assert await runs.begin(2) == 2

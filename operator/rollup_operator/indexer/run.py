@@ -15,6 +15,7 @@ import structlog
 
 from rollup_operator.indexer.due import due
 from rollup_operator.indexer.progress import Progress
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import JobStats, Outcome
 from rollup_operator.stores.base import Claim, JobConfig, Page, Session, Span, Store
 from rollup_operator.stores.errors import Fenced, StoreError
@@ -51,8 +52,8 @@ class Run:
     config: JobConfig
     holder: str
     open_store: Callable[[], Awaitable[Store]]
-    slots: asyncio.Semaphore
-    """The store's places: a run waits for one before it touches the store."""
+    slots: RunSlots
+    """The store's: a run waits for one before it touches the store."""
     now: Callable[[], datetime]
     progress: Progress = field(default_factory=Progress)
     may_go_on: Callable[[], bool] = lambda: True

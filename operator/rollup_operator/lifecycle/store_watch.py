@@ -5,12 +5,13 @@ One task a store, while this process leads. A store that can be used again wakes
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
 
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.lifecycle.leadership import Gate
@@ -41,16 +42,9 @@ class Entry:
     problem: StoreError | None
     shown: Mapping[str, Any]
     """The status as last seen or written."""
-    slots: asyncio.Semaphore = field(init=False)
-    held: asyncio.Future[frozenset[tuple[str, str]]] | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin a leadership: every place is free, and what is held in the store is not known."""
-        self.slots = asyncio.Semaphore(self.spec.max_concurrent_runs if self.spec is not None else 1)
-        self.held = None
+    slots: RunSlots
+    held: asyncio.Future[frozenset[tuple[str, str]]] | None = None
+    """The claims that were held when this leadership first asked; None: not asked yet."""
 
     @property
     def embedded(self) -> bool:

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 import structlog
 from pydantic import ValidationError
 
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.secrets import read_secret
 from rollup_operator.lifecycle.leadership import Gate
@@ -65,6 +66,9 @@ class StoreBook:
         self._kube, self._make, self._changed, self._gate = kube, make, changed, gate
         self._watch = StoreWatch(kube=kube, now=now, changed=changed, gate=gate, check_seconds=check_seconds)
         self._entries: dict[StoreKey, Entry] = {}
+        self._slots: WeakValueDictionary[StoreKey, RunSlots] = WeakValueDictionary()
+        """One for each name, as long as a store or a run has it. Runs that began before an edit, before a store was
+        created again or in an earlier leadership still load the cluster, so they count until they end."""
         self._retired: WeakSet[Store] = WeakSet()
         """Clients that were replaced, as long as some run uses them."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,9 +101,11 @@ class StoreBook:
             raise StoreUnavailable(f"RollupStore {key[1]!r}: {entry.problem}")
         return entry.store
 
-    def slots(self, key: StoreKey) -> asyncio.Semaphore:
-        """Return the places for runs; a store that is not known yet has one, where its absence is found out."""
-        return entry.slots if (entry := self._entries.get(key)) is not None else asyncio.Semaphore(1)
+    def slots(self, key: StoreKey) -> RunSlots:
+        """Return the slots for runs; there is one until the store is known, since a run finds out that it is not."""
+        if (slots := self._slots.get(key)) is None:
+            slots = self._slots[key] = RunSlots(1)
+        return slots
 
     async def was_held(self, key: StoreKey, job: tuple[str, str]) -> bool:
         """Whether a claim of `job` (rollup index, job id) was held when this process first looked.
@@ -144,7 +150,7 @@ class StoreBook:
     def lead(self) -> None:
         """The gate has opened: look at every store anew."""
         for key, entry in self._entries.items():
-            entry.begin()
+            entry.held = None
             self._watch.begin(key, entry)
 
     def stand_down(self) -> asyncio.Task[None]:
@@ -189,9 +195,12 @@ class StoreBook:
             problem = e
         if old is not None and old.store is not store:
             self._retire(old)
+        slots = self.slots(key)
+        if spec is not None:  # else the limit stays, also for the runs that go on
+            slots.resize(spec.max_concurrent_runs)
         generation = meta.get("generation", 0)
         version, shown = int(meta["resourceVersion"]), body.get("status") or {}
-        return Entry(meta["uid"], version, generation, spec, store, problem, shown)
+        return Entry(meta["uid"], version, generation, spec, store, problem, shown, slots)
 
     def _retire(self, entry: Entry) -> None:
         if entry.store is not None:
