@@ -1,6 +1,7 @@
 """The deletion call: only what is stopped is deleted, and only as it was seen."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 
 from rollup_operator.http import delete
 from rollup_operator.http.access import Deed
-from rollup_operator.kube.client import KubeError, Unreachable
+from rollup_operator.kube.client import KubeClient, KubeError, Unreachable
+from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.paths import jobs_path
 from support.access_double import Anybody
 from support.http_calls import Client, call, error, served
 from support.http_double import Cluster
+from support.wire_server import Answer, Broken, Request, wire_server
 
 PATH = "/_rollup/job/sensor"
 AT = jobs_path("default", "sensor")
@@ -231,3 +234,33 @@ async def test_who_may_not_delete_learns_nothing(cluster: Cluster) -> None:
         for name in ("sensor", "missing"):
             assert (await call(client, "DELETE", f"/_rollup/job/{name}"))[0] == 403
     assert cluster.deleted == []
+
+
+@pytest.mark.parametrize("drains", [False, True])
+async def test_a_deletion_whose_answer_was_lost_on_the_wire_is_acknowledged(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, drains: bool
+) -> None:
+    """Sent again, it would meet its own work: 404, or a job that is being deleted."""
+
+    def behave(request: Request) -> Answer | Broken:
+        if not request.on_kept:
+            return Answer() if request.method == "GET" else refusal()
+        cluster.begin_deletion("sensor")
+        if drains:
+            asyncio.get_running_loop().call_later(0.05, cluster.remove, "sensor")
+        else:
+            cluster.remove("sensor")
+        return Broken()
+
+    def refusal() -> Answer:
+        return Answer(409, {"reason": "Conflict"}) if AT in cluster.objects else Answer(404, {"reason": "NotFound"})
+
+    cluster.create("sensor")
+    async with (
+        wire_server(behave) as server,
+        KubeClient(Connection(server=server.url, ssl=ssl.create_default_context())) as kube,
+    ):
+        await kube.get("/x")  # whose connection is kept
+        monkeypatch.setattr(cluster, "delete", kube.delete)
+        assert await call(client, "DELETE", PATH) == DONE
+        assert server.methods == ["GET", "DELETE"]

@@ -1,6 +1,8 @@
 """A thin client of the API server over one aiohttp session: JSON in, JSON out, failures as typed errors.
 
-It retries nothing: whoever asks knows better whether asking again helps, and a newer body must be able to interrupt.
+A write is sent once, whatever happens to its connection, and an error says whether it may have been carried out: the
+caller knows better whether to retry, and a newer body must be able to interrupt. A read whose connection broke is sent
+once more. Redirects are not followed.
 """
 
 import time
@@ -163,10 +165,10 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_SECONDS + 15)
         try:
             async with self._session.get(
-                path.lstrip("/"), params=params, timeout=timeout, read_bufsize=LONGEST_LINE
+                path.lstrip("/"), params=params, timeout=timeout, read_bufsize=LONGEST_LINE, allow_redirects=False
             ) as answer:
                 if answer.status >= 300:
-                    raise self._error(answer.status, await answer.read())
+                    raise self._error(answer, await answer.read())
                 async for line in answer.content:
                     event = orjson.loads(line)
                     body: Body = event["object"]
@@ -193,7 +195,13 @@ class KubeClient:
             data = orjson.dumps(body)
         try:
             async with self._session.request(
-                method, path.lstrip("/"), data=data, headers=headers, params=params, timeout=self._timeout
+                method,
+                path.lstrip("/"),
+                data=data,
+                headers=headers,
+                params=params,
+                timeout=self._timeout,
+                allow_redirects=False,
             ) as answer:
                 text = await answer.read()
                 status = answer.status
@@ -208,15 +216,19 @@ class KubeClient:
         if answer.status < 300:
             result: Body = orjson.loads(text)
             return result
-        raise self._error(answer.status, text)
+        raise self._error(answer, text)
 
-    def _error(self, status: int, text: bytes) -> KubeError:
+    def _error(self, answer: aiohttp.ClientResponse, text: bytes) -> KubeError:
+        if answer.status < 400:
+            where = answer.headers.get("Location", "nowhere")[:200]
+            return KubeError(answer.status, "Redirect", f"the API server redirects to {where}: name that URL itself")
         try:
             told = orjson.loads(text)
         except orjson.JSONDecodeError:
             told = None
-        error = _refusal(status, told if isinstance(told, dict) else {"message": text[:300].decode(errors="replace")})
-        if status == 403:
+        details = told if isinstance(told, dict) else {"message": text[:300].decode(errors="replace")}
+        error = _refusal(answer.status, details)
+        if answer.status == 403:
             self._forbidden(error.message)
         return error
 

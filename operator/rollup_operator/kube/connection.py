@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from rollup_operator.client_session import client_session, repeat_read
 from rollup_operator.kube.credentials import BearerToken, NoConnection, ServerName, basic, impersonation
 from rollup_operator.kube.exec_plugin import exec_plugin
 from rollup_operator.kube.kubeconfig import Chosen, choose, files_named
@@ -38,13 +39,14 @@ class Connection:
     def session(self, *, connections: int, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
         """Open a session of its own, closed by the caller. Requests have no total limit of time.
 
+        A write is sent once. A read is sent again, over another connection, when its connection breaks.
         Paths are relative to the server, without a leading slash: its URL may have a path of its own.
         """
-        return aiohttp.ClientSession(
-            f"{self.server.rstrip('/')}/",
+        return client_session(
+            base_url=f"{self.server.rstrip('/')}/",
             connector=aiohttp.TCPConnector(ssl=self.ssl, limit=connections, keepalive_timeout=80),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            middlewares=self.middlewares,
+            middlewares=(*self.middlewares, repeat_read),
             proxy=self.proxy,
             trace_configs=list(traces),
         )

@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from rollup_operator import __version__
+from rollup_operator.client_session import client_session
 from rollup_operator.model.store import ClusterStore as ClusterSpec
 from rollup_operator.model.store import SecretRef
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
@@ -79,7 +80,7 @@ class Connections:
         headers["User-Agent"] = f"rollup-operator/{__version__}"
         if material.authorization is not None:
             headers["Authorization"] = material.authorization
-        session = aiohttp.ClientSession(
+        return client_session(
             connector=aiohttp.TCPConnector(
                 ssl=context,
                 limit=CONNECTIONS,
@@ -92,10 +93,6 @@ class Connections:
             max_field_size=LONGEST_HEADER,
             trust_env=False,
         )
-        # aiohttp sends a PUT or DELETE again, unseen, when a kept connection breaks. Who asked must know: it may have
-        # been carried out.
-        session._retry_connection = False
-        return session
 
     async def is_stale(self) -> bool:
         """Whether the Secrets say something else than when the newest session was made. Raises SecretInvalid."""
