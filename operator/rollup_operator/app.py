@@ -151,6 +151,7 @@ class Operator:
             changed=self._store_changed,
             gate=self.gate,
             check_seconds=s.store_check_seconds,
+            namespaces=s.namespaces,
         )
         identity = f"{instance}-{uuid.uuid4().hex[:8]}"
         worker = Worker(self.books, identity, s.cluster, _now, self.gate)

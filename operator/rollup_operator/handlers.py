@@ -31,7 +31,7 @@ def register(handlers: kopf.OperatorRegistry, *, registry: Registry, books: Stor
     async def store(event: kopf.RawEvent, **_: Any) -> None:
         watches.brought("rollupstores", event["object"]["metadata"]["namespace"])
         if event["type"] == "DELETED":
-            books.gone(event["object"])
+            books.gone(event["object"]["metadata"]["uid"])
         else:
             books.observe(event["object"])
 

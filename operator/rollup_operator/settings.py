@@ -98,7 +98,7 @@ class Settings:
     store_check_seconds: float = 30.0
     """How often to look at each cluster; three times as often while a store cannot be used."""
     sweep_seconds: float = 60.0
-    """How often to look for deletions that no event announced."""
+    """How often to list jobs and stores, to find changes and deletions that no event announced."""
     compat_version: int = 8
     """Major version of Elasticsearch whose differences apply in the HTTP API: 6, 7, 8 or 9."""
     events: str = "all"

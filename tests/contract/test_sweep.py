@@ -17,42 +17,51 @@ from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
-from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import StoreUnavailable
 from support.api import Api
-from support.bodies import job
+from support.bodies import job, store
 
 
 def now() -> datetime:
     return datetime.now(UTC)
 
 
-def no_store(namespace: str, spec: RollupStoreSpec) -> Store:
+def no_store(*_: object) -> Store:
     raise StoreUnavailable("this test has none")
 
 
 @pytest.fixture
-async def registry(api: Api) -> AsyncIterator[Registry]:
-    async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as kube:
-        gate = Gate()
-        gate.lead()
-        books = StoreBook(kube=kube, make=no_store, now=now, changed=lambda _: None, gate=gate)
-        events = EventRecorder(kube, instance="test", now=now, leading=lambda: True)
-        worker = Worker(books, "test", "test", now, gate)
-        registry = Registry(
-            kube=kube,
-            books=books,
-            events=events,
-            worker=worker,
-            gate=gate,
-            watches=Watches(),
-            now=now,
-            namespaces=[api.namespace],
-        )
-        yield registry
-        await registry.drain(5)
-        registry.close()
+async def kube(api: Api) -> AsyncIterator[KubeClient]:
+    async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as client:
+        yield client
+
+
+@pytest.fixture
+def books(api: Api, kube: KubeClient) -> StoreBook:
+    """The stores of a process that does not lead."""
+    return StoreBook(kube=kube, make=no_store, now=now, changed=lambda _: None, gate=Gate(), namespaces=[api.namespace])
+
+
+@pytest.fixture
+async def registry(api: Api, kube: KubeClient, books: StoreBook) -> AsyncIterator[Registry]:
+    gate = Gate()
+    gate.lead()
+    events = EventRecorder(kube, instance="test", now=now, leading=lambda: True)
+    worker = Worker(books, "test", "test", now, gate)
+    registry = Registry(
+        kube=kube,
+        books=books,
+        events=events,
+        worker=worker,
+        gate=gate,
+        watches=Watches(),
+        now=now,
+        namespaces=[api.namespace],
+    )
+    yield registry
+    await registry.drain(5)
+    registry.close()
 
 
 @pytest.mark.parametrize("page", [2, 500])
@@ -90,6 +99,43 @@ async def test_a_job_made_anew_under_its_old_name_is_another_job(registry: Regis
     assert found is not None
     assert found.uid == second["metadata"]["uid"]
     assert found.uid != first["metadata"]["uid"]
+
+
+async def test_a_job_that_no_event_announced_is_taken_in(registry: Registry, api: Api) -> None:
+    known = await asyncio.to_thread(api.create, job("flights"))
+    registry.observe(known)
+    await asyncio.to_thread(api.create, job("trips"))
+    await asyncio.to_thread(api.start, "flights")
+    await registry.sweep()
+    views = {view.name: view for view in registry.in_namespace(api.namespace)}
+    assert set(views) == {"flights", "trips"}
+    assert views["flights"].desired == "started"
+
+
+async def test_stores_that_no_event_announced_are_taken_in_and_dropped(books: StoreBook, api: Api) -> None:
+    for name in ("first", "second"):
+        books.observe(await asyncio.to_thread(api.create, store(name)))
+    await asyncio.to_thread(api.delete, "first", kind="RollupStore")
+    await asyncio.to_thread(api.delete, "second", kind="RollupStore")
+    again = await asyncio.to_thread(api.create, store("second"))
+    third = await asyncio.to_thread(api.create, store("third"))
+    await books.sweep()
+    assert set(books.versions(None)) == {again["metadata"]["uid"], third["metadata"]["uid"]}
+    for name, there in (("first", False), ("second", True), ("third", True)):
+        trouble = books.trouble((api.namespace, name))
+        assert trouble is not None
+        assert (trouble.reason is not Reason.STORE_NOT_FOUND) == there
+
+
+async def test_a_deleted_store_does_not_take_the_place_of_its_successor(books: StoreBook, api: Api) -> None:
+    first = await asyncio.to_thread(api.create, store("stock"))
+    books.observe(first)
+    await asyncio.to_thread(api.delete, "stock", kind="RollupStore")
+    second = await asyncio.to_thread(api.create, store("stock"))
+    books.observe(second)
+    books.observe(first)
+    books.gone(first["metadata"]["uid"])
+    assert set(books.versions(None)) == {second["metadata"]["uid"]}
 
 
 async def test_the_last_job_is_missed_too(registry: Registry, api: Api) -> None:

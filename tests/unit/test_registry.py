@@ -67,7 +67,7 @@ def registry(
     went_back: Callable[[str], None] | None = None,
 ) -> Registry:
     """A registry that knows no job. Its process does not lead, unless `gate` says so."""
-    unused: Any = SimpleNamespace(cluster="here")
+    unused: Any = SimpleNamespace(cluster="here", sweep=no_stores)
     kube: Any = lists
     return Registry(
         kube=kube,
@@ -80,6 +80,10 @@ def registry(
         namespaces=namespaces,
         **({"went_back": went_back} if went_back is not None else {}),
     )
+
+
+async def no_stores() -> None:
+    """No store exists."""
 
 
 def uids(known: Registry) -> list[str]:
@@ -205,7 +209,9 @@ async def test_a_list_that_is_older_than_what_was_seen_before_it_tells_of_a_rest
     assert found == []
     lists.revision = 90
     await known.sweep(whole=whole)
-    assert found == ["a list of RollupJobs is of revision 90, and 100 was seen before"]
+    assert found == [
+        "a list of /apis/rollup-operator.dev/v1alpha1/rollupjobs is of revision 90, and 100 was seen before"
+    ]
     assert uids(known) == ["first"]  # nothing that such a list shows is taken for a deletion
 
 
@@ -230,7 +236,9 @@ async def test_an_idle_cluster_that_goes_back_is_noticed_by_the_list_alone() -> 
     await known.sweep()
     lists.revision = 150
     await known.sweep()
-    assert found == ["a list of RollupJobs is of revision 150, and 200 was seen before"]
+    assert found == [
+        "a list of /apis/rollup-operator.dev/v1alpha1/rollupjobs is of revision 150, and 200 was seen before"
+    ]
 
 
 async def test_a_listener_that_fails_hides_nothing_from_the_others() -> None:

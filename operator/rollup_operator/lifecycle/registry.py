@@ -12,15 +12,15 @@ worthless, and `went_back` is called.
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from rollup_operator.kube.client import KubeClient, KubeError, NotFound
+from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path
+from rollup_operator.kube.sweep import Sweep
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.actor import Actor
 from rollup_operator.lifecycle.environment import Environment
@@ -43,15 +43,6 @@ GONE_REMEMBERED = 10_000
 job; more deletions than these during one list would let the first of them return until the next sweep."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What a list says of one job."""
-
-    namespace: str
-    name: str
-    version: int
-
-
 class Registry:
     """The jobs that this process knows. All methods belong to one event loop."""
 
@@ -70,9 +61,9 @@ class Registry:
         went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
-        self._went_back = went_back
+        self._sweep = Sweep(kube, jobs_path, self, namespaces=namespaces, went_back=went_back)
         self._observer = observer or NoObserver()
-        self._kube, self._books, self._cluster, self._namespaces = kube, books, worker.cluster, namespaces
+        self._books, self._cluster, self._namespaces = books, worker.cluster, namespaces
         self._gate, self._watches = gate, watches
         self._environment = Environment(
             kube=kube,
@@ -89,8 +80,6 @@ class Registry:
         self._actors: dict[str, Actor] = {}
         self._gone: dict[str, None] = {}
         """Uids of deleted jobs, in the order in which they went."""
-        self._newest = 0
-        """The highest revision that the API server has shown."""
         self._names: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], set[str]] = {}
         self._listeners: dict[str, set[Listener]] = {}
@@ -104,7 +93,6 @@ class Registry:
     def observe(self, body: Mapping[str, Any]) -> None:
         """Take in a RollupJob as an event, a list or an answer shows it. One that is known to be gone stays gone."""
         view = JobView.of(body)
-        self._newest = max(self._newest, view.version)
         actor = self._actors.get(view.uid)
         if actor is not None:
             if actor.observe(view):
@@ -123,47 +111,22 @@ class Registry:
             if (actor.view.namespace, actor.view.store_name) == key:
                 actor.store_changed()
 
+    def versions(self, namespace: str | None) -> Mapping[str, int]:
+        """Return uid and resourceVersion of each job in a namespace; None: in all."""
+        return {uid: a.view.version for uid, a in self._actors.items() if namespace in (None, a.view.namespace)}
+
+    def version(self, uid: str) -> int | None:
+        """Return the resourceVersion of a job; None: it is unknown."""
+        actor = self._actors.get(uid)
+        return None if actor is None else actor.view.version
+
     async def sweep(self, *, whole: bool = False) -> None:
-        """List the jobs that exist. Drop the others, and read those that the watch has not brought.
+        """List the jobs and stores that exist. Drop the others, and read those that the watch has not brought.
 
-        `whole`: list whole bodies instead of metadata, and take them in. Raises KubeError.
+        `whole`: list whole bodies of jobs, and take them in. Raises KubeError.
         """
-        for namespace in self._namespaces or (None,):
-            before = {uid for uid, a in self._actors.items() if namespace in (None, a.view.namespace)}
-            newest, revision = self._newest, 0
-            listed: dict[str, Listed] = {}
-            async for page in self._kube.pages(jobs_path(namespace), metadata_only=not whole):
-                for item in page["items"]:
-                    meta = item["metadata"]
-                    listed[meta["uid"]] = Listed(meta["namespace"], meta["name"], int(meta["resourceVersion"]))
-                    if whole:
-                        self.observe(item)
-                revision = int(page["metadata"]["resourceVersion"])
-            if revision < newest:
-                self._went_back(f"a list of RollupJobs is of revision {revision}, and {newest} was seen before")
-                return
-            self._newest = max(self._newest, revision)
-            for uid in before - listed.keys():
-                actor = self._actors.get(uid)
-                # What is newer than the list was not there to be seen.
-                if actor is not None and actor.view.version <= revision:
-                    log.info("deletion found by the sweep", namespace=actor.view.namespace, job=actor.view.name)
-                    actor.vanish()
-            await self._read_missed(listed)
-
-    async def _read_missed(self, listed: Mapping[str, Listed]) -> None:
-        """Read each listed job that is still unknown here, or known by an older version. Raises KubeError."""
-        for uid, seen in listed.items():
-            if uid in self._gone or (
-                (actor := self._actors.get(uid)) is not None and actor.view.version >= seen.version
-            ):
-                continue
-            try:
-                body = await self._kube.get(jobs_path(seen.namespace, seen.name))
-            except NotFound:
-                continue  # deleted since
-            log.debug("job read by the sweep", namespace=seen.namespace, job=seen.name)
-            self.observe(body)
+        await self._books.sweep()
+        await self._sweep.run(whole=whole)
 
     async def keep_sweeping(self, every: float) -> None:
         """Sweep for as long as the process lives."""

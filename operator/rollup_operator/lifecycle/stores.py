@@ -17,7 +17,9 @@ from pydantic import ValidationError
 
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
+from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
+from rollup_operator.kube.sweep import Sweep
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.lifecycle.store_status import trouble_of
@@ -58,13 +60,15 @@ class StoreBook:
         changed: Callable[[StoreKey], None],
         gate: Gate,
         check_seconds: float = 30.0,
+        namespaces: Sequence[str] = (),
     ) -> None:
-        """`changed` is called with each store whose jobs should look again.
+        """`changed` is called with each store whose jobs should look again. No namespaces: the stores of all.
 
         A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
         """
         self._kube, self._make, self._changed, self._gate = kube, make, changed, gate
         self._watch = StoreWatch(kube=kube, now=now, changed=changed, gate=gate, check_seconds=check_seconds)
+        self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces)
         self._entries: dict[StoreKey, Entry] = {}
         self._slots: WeakValueDictionary[StoreKey, RunSlots] = WeakValueDictionary()
         """One for each name, as long as a store or a run has it. Runs that began before an edit, before a store was
@@ -132,20 +136,35 @@ class StoreBook:
         if old is not None and old.uid == meta["uid"] and old.generation == meta.get("generation", 0):
             old.version, old.shown = version, body.get("status") or {}
             return
-        self._entries[key] = self._enter(key, body, old if old is not None and old.uid == meta["uid"] else None)
+        if old is not None and old.uid != meta["uid"]:  # deleted and created again, and no event has said so yet
+            self._retire(old)
+            old = None
+        self._entries[key] = self._enter(key, body, old)
         if self._gate.open:
             self._watch.begin(key, self._entries[key])
         self._changed(key)
 
-    def gone(self, body: Mapping[str, Any]) -> None:
+    def gone(self, uid: str) -> None:
         """Take in that a RollupStore was deleted. Runs under way keep their client."""
-        meta = body["metadata"]
-        entry = self._entries.get(key := (meta["namespace"], meta["name"]))
-        if entry is not None and entry.uid == meta["uid"]:
-            del self._entries[key]
-            self._watch.end(key)
-            self._retire(entry)
-            self._changed(key)
+        for key, entry in self._entries.items():
+            if entry.uid == uid:
+                del self._entries[key]
+                self._watch.end(key)
+                self._retire(entry)
+                self._changed(key)
+                return
+
+    async def sweep(self) -> None:
+        """List the stores, drop those that are gone, read those that the watch has not brought. Raises KubeError."""
+        await self._sweep.run()
+
+    def versions(self, namespace: str | None) -> Mapping[str, int]:
+        """Return uid and resourceVersion of each store in a namespace; None: in all."""
+        return {e.uid: e.version for (of, _), e in self._entries.items() if namespace in (None, of)}
+
+    def version(self, uid: str) -> int | None:
+        """Return the resourceVersion of a store; None: it is unknown."""
+        return next((entry.version for entry in self._entries.values() if entry.uid == uid), None)
 
     def lead(self) -> None:
         """The gate has opened: look at every store anew."""

@@ -1,0 +1,107 @@
+"""What the watch of one resource missed, found by listing it.
+
+After an expired watch the list that follows shows what exists, never what went; and a watch that begins at a version
+from the future, after etcd was restored, brings nothing until that version comes.
+
+    list began at revision 90      watch
+      [ a@70  b@85 ]                 c@95 added
+      known here: a@60 c@95 d@80
+      a: older than listed, read it      b: unknown, read it
+      c: newer than the list, not in it  d: not listed and older than the list, gone
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from rollup_operator.kube.client import KubeClient, NotFound
+
+log = structlog.get_logger(__name__)
+
+
+class Known(Protocol):
+    """The objects of one resource as this process knows them."""
+
+    def versions(self, namespace: str | None) -> Mapping[str, int]:
+        """Return uid and resourceVersion of each object in a namespace; None: in all."""
+
+    def version(self, uid: str) -> int | None:
+        """Return the resourceVersion of one object; None: it is unknown."""
+
+    def observe(self, body: Mapping[str, Any]) -> None:
+        """Take in an object as the API server shows it."""
+
+    def gone(self, uid: str) -> None:
+        """Take in that the object of that uid no longer exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    namespace: str
+    name: str
+    version: int
+
+
+class Sweep:
+    """Compares what exists with what is known, on demand."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        path: Callable[[str | None, str | None], str],
+        known: Known,
+        *,
+        namespaces: Sequence[str] = (),
+        went_back: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`path` returns the URL path of a namespace and a name. No namespaces: all of them.
+
+        `went_back` is called, with what showed it, when a list is older than what was seen before: etcd was restored.
+        """
+        self._kube, self._path, self._known = kube, path, known
+        self._namespaces, self._went_back = namespaces, went_back
+        self._newest = 0
+
+    async def run(self, *, whole: bool = False) -> None:
+        """List what exists. Drop what does not, and read what the watch has not brought. Raises KubeError.
+
+        `whole`: list whole bodies instead of metadata, and take them in.
+        """
+        for namespace in self._namespaces or (None,):
+            before = self._known.versions(namespace)
+            newest, revision = max(self._newest, *before.values(), 0), 0
+            listed: dict[str, _Listed] = {}
+            async for page in self._kube.pages(self._path(namespace, None), metadata_only=not whole):
+                for item in page["items"]:
+                    meta = item["metadata"]
+                    listed[meta["uid"]] = _Listed(meta["namespace"], meta["name"], int(meta["resourceVersion"]))
+                    if whole:
+                        self._known.observe(item)
+                revision = int(page["metadata"]["resourceVersion"])
+            if revision < newest:
+                self._went_back(
+                    f"a list of {self._path(None, None)} is of revision {revision}, and {newest} was seen before"
+                )
+                return
+            self._newest = revision
+            for uid in before.keys() - listed.keys():
+                version = self._known.version(uid)
+                # What is newer than the list was not there to be seen.
+                if version is not None and version <= revision:
+                    log.info("deletion found by the sweep", uid=uid)
+                    self._known.gone(uid)
+            known = self._known.versions(namespace)
+            await self._read({uid: seen for uid, seen in listed.items() if known.get(uid, 0) < seen.version})
+
+    async def _read(self, missed: Mapping[str, _Listed]) -> None:
+        for uid, seen in missed.items():
+            if (self._known.version(uid) or 0) >= seen.version:
+                continue  # the watch has brought it meanwhile
+            try:
+                body = await self._kube.get(self._path(seen.namespace, seen.name))
+            except NotFound:
+                continue  # deleted since
+            log.debug("object read by the sweep", namespace=seen.namespace, name=seen.name)
+            self._known.observe(body)
