@@ -30,6 +30,8 @@ class Scripted:
     failing: dict[str, Exception] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
     search: Callable[[], Any] = asyncio.Event().wait
+    is_ours: bool = True
+    """Nobody else has taken the claim when it is released."""
 
     def session(self, *_: object) -> "Scripted":
         return self
@@ -66,8 +68,9 @@ class Scripted:
     async def publish(self, claim: Claim) -> None:
         await self._do("publish")
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim) -> bool:
         await self._do("release")
+        return self.is_ours
 
     async def close(self) -> None:
         await self._do("close")
@@ -108,14 +111,19 @@ async def test_a_fenced_run_that_left_something_is_not_taken_for_released() -> N
 async def test_a_fenced_job_is_settled_again_before_it_reads_stopped() -> None:
     nothing: Any = None
     worker = Worker(nothing, "me", "here", lambda: NOW, nothing)
-    ended = await worker._index(beginning(Scripted({"write": Fenced("taken over")}, search=at_once)))
-    assert ended.settled is False
+    fenced = Scripted({"write": Fenced("taken over")}, search=at_once, is_ours=False)
+    assert (await worker._index(beginning(fenced))).settled is False
     assert (await worker._index(beginning(Scripted(search=at_once)))).settled
 
 
-async def test_a_fenced_run_that_left_nothing_is_released() -> None:
-    result = await ended(Scripted({"write": Fenced("taken over")}, search=at_once))
-    assert (result.outcome, result.released) == (Outcome.FENCED, True)
+@pytest.mark.parametrize("failing", [{}, {"write": Fenced("taken over")}])
+async def test_a_run_whose_claim_another_holder_has_is_not_released(failing: dict[str, Exception]) -> None:
+    nothing: Any = None
+    worker = Worker(nothing, "me", "here", lambda: NOW, nothing)
+    store = Scripted(failing, search=at_once, is_ours=False)
+    result = await ended(store)
+    assert result.released is False
+    assert (await worker._index(beginning(store))).settled is False
 
 
 async def test_a_run_that_is_cancelled_releases_after_its_search_is_over() -> None:

@@ -37,7 +37,8 @@ class RunResult:
     claim: Claim | None
     """The job's record after the run; None when it was never claimed."""
     released: bool | None
-    """Nothing of this run is held in the store. None: it never came to a claim."""
+    """The run gave its claim up, and nothing of it is at work. False: it may be, or another holder has the claim.
+    None: it never came to a claim."""
     rewritten: int = 0
     """Documents that late rows changed."""
     kept: int = 0
@@ -184,15 +185,14 @@ class Run:
         return stats
 
     async def _leave(self, session: Session, claim: Claim | None) -> bool | None:
-        """Release and close, whatever happened. Returns whether nothing of ours is left; None: no claim."""
+        """Release and close, whatever happened. Returns whether our claim was given up; None: there was none."""
         released = None
         try:
             if claim is not None and not self.may_go_on():
                 released = False  # whoever may now will take it over
             elif claim is not None:
                 self.progress.doing, released = "releasing the claim", False
-                await session.release(claim)
-                released = True
+                released = await session.release(claim)
         except StoreError as e:
             log.warning("claim not released", job=self.config.job_id, error=str(e))
         finally:

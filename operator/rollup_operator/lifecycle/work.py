@@ -131,8 +131,7 @@ class Worker:
             kept=result.kept or None,
         )
         return Ended(
-            # Whoever fenced it has the claim now, and may be at work.
-            settled=False if result.outcome is Outcome.FENCED else result.released,
+            settled=result.released,
             claim=result.claim,
             last_run=last_run,
             trouble=_trouble(result),

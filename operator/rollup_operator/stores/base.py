@@ -230,8 +230,8 @@ class Session(Protocol):
         """Make the result readable for users, atomically, where the store needs a step for that."""
         ...
 
-    async def release(self, claim: Claim) -> None:
-        """Give the claim up. A claim that is no longer ours is left alone."""
+    async def release(self, claim: Claim) -> bool:
+        """Give the claim up and return True. False: it has another holder or epoch by now, and was left alone."""
         ...
 
     async def close(self) -> None:

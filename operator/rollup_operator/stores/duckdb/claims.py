@@ -58,6 +58,10 @@ class Record:
         """Whether somebody holds the claim, or died holding it."""
         return bool(self.claim.holder)
 
+    def is_held_as(self, claim: Claim) -> bool:
+        """Whether nobody has claimed or settled the job since the record was as `claim` says."""
+        return (self.claim.holder, self.claim.epoch) == (claim.holder, claim.epoch)
+
     @property
     def has_documents(self) -> bool:
         """Whether a new configuration would continue what another one began."""
@@ -129,7 +133,7 @@ def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_has
 def check(lane: Lane, claim: Claim) -> Record:
     """Return the record, if it is still as the claim says. Raises Fenced."""
     record = look(lane, claim.key)
-    if record is None or (record.claim.holder, record.claim.epoch) != (claim.holder, claim.epoch):
+    if record is None or not record.is_held_as(claim):
         now = f"{record.claim.holder or 'nobody'} with epoch {record.claim.epoch}" if record else "gone"
         raise Fenced(f"the claim of epoch {claim.epoch} was taken over: its holder is now {now}")
     return record

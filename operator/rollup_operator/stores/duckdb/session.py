@@ -179,16 +179,18 @@ class DuckDBSession:
 
         await self._write("exporting the result", work, interruptible=True)
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim) -> bool:
         """Give the claim up, if it is still ours."""
         await self._drop_ahead()
 
-        def work(lane: Lane) -> None:
+        def work(lane: Lane) -> bool:
             record = claims.look(lane, claim.key)
-            if record is not None and (record.claim.holder, record.claim.epoch) == (claim.holder, claim.epoch):
-                claims.release(lane, claim.key)
+            if record is None or not record.is_held_as(claim):
+                return False
+            claims.release(lane, claim.key)
+            return True
 
-        await self._commit("releasing the claim", work)
+        return await self._commit("releasing the claim", work)
 
     async def close(self) -> None:
         """Free connections and scratch tables; what is still read is interrupted, what is written is awaited."""

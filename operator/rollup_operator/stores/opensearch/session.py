@@ -133,10 +133,13 @@ class ClusterSession:
             await self._watched(writing.publish(self.cluster, self._ours()))
             self._unseen = False
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim) -> bool:
         """Give the claim up, once nothing of the run is at work; one that is no longer ours is left alone."""
         await self._end()
-        await claims.release(self.cluster, self._ours(), lost_write=self._lost_write, lost_other=self._lost_other)
+        released = await claims.release(
+            self.cluster, self._ours(), lost_write=self._lost_write, lost_other=self._lost_other
+        )
+        return released is not None
 
     async def close(self) -> None:
         """End reading, and wait for the answers of what is being written."""
