@@ -73,6 +73,29 @@ def test_delete_of_a_stopped_job_takes_its_documents_along(operator: Operator, a
     assert exported(folder, "kept") == rolled_up_small(folder)
 
 
+def test_a_job_that_was_refused_leaves_the_documents_of_the_job_that_made_them(
+    operator: Operator, api: Api, folder: Path
+) -> None:
+    write_trips(folder)
+    api.create(store())
+    api.create(trips_job(groups=small_groups(), deletionPolicy="Retain"))
+    api.wait("trips", finished(end_of(47)), 20)
+    api.delete("trips")
+    api.wait_gone("trips")
+    record = claim(folder)
+    other = [{"field": "size", "metrics": ["max"]}]
+    uid = api.create(trips_job(groups=small_groups(), metrics=other, deletionPolicy="Delete"))["metadata"]["uid"]
+    api.wait_condition("trips", status="False", reason="ConfigChanged")
+    api.delete("trips")
+    api.wait_gone("trips")
+    event = api.wait_event("trips", "DocumentsKept")
+    assert event["type"] == "Warning"
+    assert "an earlier job of the same name" in event["message"]
+    assert event["involvedObject"]["uid"] == uid
+    assert exported(folder) == rolled_up_small(folder)
+    assert claim(folder) == record
+
+
 def test_the_policy_may_change_until_the_deletion(operator: Operator, api: Api, folder: Path) -> None:
     begun(api, folder, deletionPolicy="Delete")
     api.patch_job("trips", {"deletionPolicy": "Retain"})

@@ -38,7 +38,7 @@ async def written(cluster: Cluster, of: records.JobConfig, count: int = 20) -> R
 
 
 async def settled(cluster: Cluster, of: records.JobConfig, *, delete: bool = False) -> Claim | None:
-    return await settle(cluster, of, "settler", nobody, delete_documents=delete)
+    return (await settle(cluster, of, "settler", nobody, delete_documents=delete)).claim
 
 
 async def test_a_dead_holder_is_shut_out_and_the_position_stays(cluster: Cluster, opensearch: StoreHttp) -> None:
@@ -64,7 +64,9 @@ async def test_what_is_not_there_or_another_living_jobs_is_left_alone(cluster: C
     assert await settled(cluster, job(), delete=True) is None
     mine = await written(cluster, of := job())
     other = replace(of, owner=replace(of.owner, uid="2"))
-    assert await settle(cluster, other, "settler", lambda o: o.uid == "1", delete_documents=True) is None
+    left = await settle(cluster, other, "settler", lambda o: o.uid == "1", delete_documents=True)
+    assert left.claim is None
+    assert "uid 1, made them" in (left.kept or "")
     assert await claims.look(cluster, of.key) == mine
 
 

@@ -277,7 +277,7 @@ async def test_a_bulk_that_was_held_up_while_the_job_was_stopped(drill: Drill, o
     first = asyncio.ensure_future(drill.at.run(job, holder="first"))
     await drill.proxy.arrival("POST", "_bulk", nth=2)
     async with clustered(opensearch, source=drill.at.source, target=drill.at.target) as other:
-        claim = await other.store.settle(job, "second", delete_documents=False)
+        claim = (await other.store.settle(job, "second", delete_documents=False)).claim
         assert claim is not None
         assert claim.stats.rollups_indexed == 8
         held.release()

@@ -15,7 +15,7 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, JobConfig, Span
+from rollup_operator.stores.base import Claim, JobConfig, Settled, Span
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import export_path
@@ -58,7 +58,7 @@ async def test_a_claim_is_seen_until_it_is_released(store: DuckDBStore) -> None:
     assert (claim.holder, claim.epoch, claim.position, claim.watermark_ms) == ("me", 1, None, None)
     (held,) = await store.held_claims()
     assert (held.key, held.holder, held.epoch, held.owner) == (JOB.key, "me", 1, JOB.owner)
-    await session.release(claim)
+    assert await session.release(claim)
     assert await store.held_claims() == []
     await session.close()
     assert (await claimed(store)).epoch == 2
@@ -77,7 +77,7 @@ async def test_whoever_was_taken_over_is_fenced_everywhere(store: DuckDBStore) -
         await old.commit_watermark(claim, 1, JobStats())
     with pytest.raises(Fenced):
         await old.publish(claim)
-    await old.release(claim)  # not ours any more: left alone
+    assert not await old.release(claim)  # not ours any more: left alone
     await old.close()
     (held,) = await store.held_claims()
     assert held.holder == "new"
@@ -93,19 +93,19 @@ async def test_the_same_holder_under_an_older_epoch_is_fenced(store: DuckDBStore
 
 
 async def test_settling_frees_the_claim_and_keeps_the_record(store: DuckDBStore, embedded: Embedded) -> None:
-    assert await store.settle(JOB, "me", delete_documents=True) is None
+    assert await store.settle(JOB, "me", delete_documents=True) == Settled(None)
     left = await claimed(store, holder="dead")
     settled = await store.settle(JOB, "me", delete_documents=False)
-    assert settled is not None
-    assert settled.holder == ""
-    assert settled.epoch > left.epoch
+    assert settled.claim is not None
+    assert settled.claim.holder == ""
+    assert settled.claim.epoch > left.epoch
     assert await store.settle(JOB, "me", delete_documents=False) == settled
 
 
 async def test_deleted_documents_are_gone_and_epochs_go_on(embedded: Embedded) -> None:
     first = await embedded.completed(JOB)
     store = embedded.store()
-    settled = await store.settle(JOB, "me", delete_documents=True)
+    settled = (await store.settle(JOB, "me", delete_documents=True)).claim
     assert settled is not None
     assert (settled.position, settled.watermark_ms, settled.stats) == (None, None, JobStats())
     assert not (embedded.folder / "out").exists()
@@ -123,7 +123,9 @@ async def test_deleting_a_job_that_never_ran_deletes_no_file_of_its_name(
     store: DuckDBStore, embedded: Embedded
 ) -> None:
     embedded.write("out/job.parquet", [])
-    assert await store.settle(JOB, "me", delete_documents=True) is None
+    assert await store.settle(JOB, "me", delete_documents=True) == Settled(None)
+    await claimed(store)  # and a claim alone has exported nothing
+    await store.settle(JOB, "me", delete_documents=True)
     assert (embedded.folder / "out" / "job.parquet").exists()
 
 
@@ -134,7 +136,7 @@ async def test_a_living_owner_keeps_its_job_id(store: DuckDBStore, embedded: Emb
     with pytest.raises(IdentityConflict, match=r"spec\.jobId") as e:
         await claimed(store, other)
     assert e.value.reason is Reason.JOB_ID_TAKEN
-    assert await store.settle(other, "me", delete_documents=True) is None
+    assert await store.settle(other, "me", delete_documents=True) == Settled(None)
     (held,) = await store.held_claims()
     assert held.owner.uid == "1"
     embedded.alive = set()
@@ -314,7 +316,7 @@ async def test_a_killed_process_leaves_whole_pages(embedded: Embedded) -> None:
         child.send_signal(signal.SIGKILL)
         child.communicate()
         store = embedded.store()
-        claim = await store.settle(JOB, "me", delete_documents=False)
+        claim = (await store.settle(JOB, "me", delete_documents=False)).claim
         await store.close()
         if claim is None:
             continue

@@ -32,18 +32,26 @@ def test_a_gate_is_closed_by_later_epochs_only() -> None:
 def test_an_epoch_is_the_time_or_higher() -> None:
     record = records.first(JOB, "me", 1000.9)
     assert record.claim.epoch == 1000
-    assert records.next_epoch(record, JOB, "me", 1000.0).claim.epoch == 1001
-    assert records.next_epoch(record, JOB, "me", 5.0).claim.epoch == 1001
-    assert records.next_epoch(record, JOB, "me", 2000.0).claim.epoch == 2000
+    assert records.next_epoch(record, "me", 1000.0).claim.epoch == 1001
+    assert records.next_epoch(record, "me", 5.0).claim.epoch == 1001
+    assert records.next_epoch(record, "me", 2000.0).claim.epoch == 2000
 
 
 def test_whoever_held_a_claim_is_awaited_until_a_record_says_otherwise() -> None:
     one = records.first(config(uid="1"), "one", 1)
-    two = records.next_epoch(one, config(uid="2"), "two", 1)
-    three = records.next_epoch(two, config(uid="3"), "three", 1)
+    two = records.claimed(one, config(uid="2"), "two", 1)
+    three = records.claimed(two, config(uid="3"), "three", 1)
     assert (one.awaited, two.awaited, three.awaited) == ((), ("1",), ("1", "2"))
     free = replace(two, claim=replace(two.claim, holder=""), awaited=())
-    assert records.next_epoch(free, config(uid="3"), "three", 1).awaited == ()
+    assert records.claimed(free, config(uid="3"), "three", 1).awaited == ()
+
+
+def test_a_claim_that_is_taken_in_order_to_settle_stays_its_owners() -> None:
+    held = records.first(JOB, "dead", 1)
+    settled = records.next_epoch(held, "settler", 1)
+    assert (settled.claim.holder, settled.claim.epoch, settled.awaited) == ("settler", 2, (JOB.owner.uid,))
+    same = replace(held, claim=settled.claim, awaited=settled.awaited)
+    assert settled == same
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

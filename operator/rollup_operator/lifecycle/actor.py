@@ -248,6 +248,8 @@ class Actor:
             self._cleaned = self._settled or end.skipped is not None
             if end.skipped is not None:
                 self._tell(Reason.DRAIN_SKIPPED, end.skipped)
+            if end.kept is not None:
+                self._tell(Reason.DOCUMENTS_KEPT, end.kept)
         report = replace(self._report or Report.published(self.view.status), progress=None)
         if end.claim is not None:
             report = report.with_claim(end.claim)

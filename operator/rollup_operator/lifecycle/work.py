@@ -41,6 +41,8 @@ class Ended:
     """An earlier trouble is over."""
     skipped: str | None = None
     """A deleted job was let go without looking at its store, and why."""
+    kept: str | None = None
+    """Documents stay although the job was deleted with them: which, and whose they are."""
 
 
 @dataclass(slots=True)
@@ -147,7 +149,7 @@ class Worker:
             store = await self.books.open(key)
             if not self.gate.open:
                 return Ended(settled=False)
-            claim = await store.settle(config, self.holder, delete_documents=delete)
+            settled = await store.settle(config, self.holder, delete_documents=delete)
         except (StoreNotFound, SecretGone) as e:
             if job.deleting:  # its namespace may be, and then neither comes back
                 return Ended(settled=False, skipped=f"let go without looking at the store: {e}")
@@ -157,7 +159,7 @@ class Worker:
             return Ended(settled=False, trouble=Trouble(e.reason, str(e), transient=True))
         except ValidationError as e:
             return Ended(settled=True, skipped=f"the spec names nothing that could have been claimed: {e.errors()[0]}")
-        return Ended(settled=True, claim=claim, mended=True)
+        return Ended(settled=True, claim=settled.claim, mended=True, kept=settled.kept)
 
 
 async def _classified(work: Callable[[], Awaitable[Ended]], job: JobView) -> Ended:

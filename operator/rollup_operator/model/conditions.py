@@ -75,6 +75,8 @@ class Reason(StrEnum):
     """Event only: what kept the job from being Ready is over."""
     DRAIN_SKIPPED = "DrainSkipped"
     """Event only: the store, or a Secret of it, was gone, so a deleted job was let go without looking there."""
+    DOCUMENTS_KEPT = "DocumentsKept"
+    """Event only: a job was deleted with deletionPolicy Delete, and documents of its id that it did not make stay."""
     STOP_TIMED_OUT = "StopTimedOut"
     """Event only: a client waited for a stop and did not see it in its time; the stop goes on."""
     GITOPS_OWNED = "GitOpsOwned"

@@ -41,6 +41,10 @@ EVENTS: Mapping[Reason, Posted] = {
         EventType.WARNING,
         "the job was deleted while its store, or a Secret of it, was gone, so it was let go without looking there",
     ),
+    Reason.DOCUMENTS_KEPT: Posted(
+        EventType.WARNING,
+        "the job was deleted with `deletionPolicy: Delete`, and documents of its id that it did not make were left",
+    ),
     Reason.STOP_TIMED_OUT: Posted(
         EventType.WARNING, "a client of the HTTP API waited for a stop and did not see it in its time"
     ),

@@ -73,6 +73,16 @@ class HeldClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What a store holds of a job once it is settled."""
+
+    claim: Claim | None
+    """The job's record, without a holder; None: there is no record, or it is another job's."""
+    kept: str | None = None
+    """Which documents stay although their deletion was asked for, and whose they are; None: none stay."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceField:
     """What the sources of a pattern have under one name, in Elasticsearch's words."""
 
@@ -285,11 +295,12 @@ class Store(Protocol):
         """List the claims that some holder has now."""
         ...
 
-    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Claim | None:
+    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Make sure that nothing of an earlier holder's run goes on and that the claim has no holder.
 
-        With `delete_documents` the job's documents and position go too; the record stays, so that epochs only grow.
-        Returns the record as it is now, None where there is none.
+        Acts only on a record of this job (`identity.is_this_job`). With `delete_documents` the position and the
+        documents go too, where this resource claimed the record last (`identity.made_by`); the record itself stays, so
+        that epochs only grow. Whoever claims meanwhile under another owner keeps claim and documents.
         """
         ...
 

@@ -1,6 +1,18 @@
-"""Whether a job's record in a store is the job's to continue. Pure; the same for every store."""
+"""Whose a record in a store is: may a job continue it, settle it, delete its documents? Pure; the same for every store.
+
+| the record's owner is | continue | settle | delete documents |
+| --- | --- | --- | --- |
+| this resource | yes | yes | yes |
+| an earlier resource of the same cluster, namespace and name | yes | yes | once this one has claimed the record |
+| any other that is gone | yes | no | no |
+| any other that lives, or may live in another cluster | no | no | no |
+
+To continue, groups and metrics must be the same, too. A job that was refused never becomes the owner, so it deletes
+nothing: its predecessor's documents were promised to stay.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import JobConfig, Owner
@@ -25,6 +37,36 @@ def judge(
         )
     if has_documents and config_hash != config.config_hash:
         raise config_changed(config.key)
+
+
+def is_this_job(mine: Owner, owner: Owner, is_alive: Callable[[Owner], bool]) -> bool:
+    """Whether a record of `owner` is that of the job `mine`: the same uid, or an earlier resource of its name.
+
+    A cluster's name may be changed by mistake, and what an own run left under the old one is still at work: the uid
+    counts alone.
+    """
+    if owner.uid == mine.uid:
+        return True
+    return replace(owner, uid=mine.uid) == mine and not is_alive(owner)
+
+
+def made_by(mine: Owner, owner: Owner) -> bool:
+    """Whether the resource `mine` claimed the record of `owner` last, so that the documents are its own.
+
+    Two clusters that began as copies of one share uids, but not a name.
+    """
+    return (owner.cluster, owner.uid) == (mine.cluster, mine.uid)
+
+
+def kept(config: JobConfig, owner: Owner) -> str:
+    """Say that documents stay which the job was to delete with itself, and whose they are."""
+    index, job_id = config.key
+    if replace(owner, uid=config.owner.uid) == config.owner:
+        whose = f"an earlier job of the same name, uid {owner.uid}, made them"
+    else:
+        where = "" if owner.cluster == config.owner.cluster else f" of the cluster named {owner.cluster!r}"
+        whose = f"the job {owner.namespace}/{owner.name}{where}, uid {owner.uid}, made them"
+    return f"the documents of {job_id!r} in rollup index {index!r} are kept: {whose}, and this job never wrote any"
 
 
 def not_a_rollup_index(index: str, lacks: str) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,8 +40,9 @@ def export_path(folder: Path, rollup_index: str, job_id: str) -> Path:
     return folder / rollup_index / f"{name}.parquet"
 
 
-def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> None:
-    """Write the result table to `path`, replacing the file at once and durably. Called in a worker.
+@contextmanager
+def written(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> Iterator[Path]:
+    """Write the result table durably to a file beside `path`, for `place`; otherwise it is removed. Called in a worker.
 
     Raises ForbiddenSource when the rollup index's folder is a link out of the namespace's.
     """
@@ -57,8 +58,7 @@ def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> 
             f"(FORMAT parquet, DICTIONARY_SIZE_LIMIT {_DICTIONARY}, KV_METADATA {{{_METADATA}: {description}}})"
         )
         _sync(part)
-        part.replace(path)
-        _sync(path.parent)
+        yield part
     except OSError as e:
         raise StoreUnavailable(f"the result cannot be exported to {path.parent.name}/{path.name}: {e.strerror}") from e
     finally:
@@ -66,12 +66,24 @@ def export(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> 
             part.unlink(missing_ok=True)
 
 
+def place(part: Path, path: Path) -> None:
+    """Put a file that was `written` in the place of the exported one, at once and durably.
+
+    Called in the transaction that finds the claim still held, so that no export comes after a deletion.
+    """
+    part.replace(path)
+    _sync(path.parent)
+
+
 def remove(folder: Path, path: Path) -> None:
-    """Delete an exported file, and its folder when it was the last one."""
+    """Delete an exported file, and its folder when it was the last one. Called in the transaction that forgets it."""
     check_inside(folder, path)
-    with suppress(FileNotFoundError):
-        path.unlink()
-        _sync(path.parent)
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()
+            _sync(path.parent)
+    except OSError as e:
+        raise StoreUnavailable(f"{path.parent.name}/{path.name} cannot be deleted: {e.strerror}") from e
     with suppress(OSError):
         path.parent.rmdir()
 

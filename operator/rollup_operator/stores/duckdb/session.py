@@ -174,8 +174,13 @@ class DuckDBSession:
             record = claims.check(lane, claim)
             if record.target is None or (record.exported == record.revision and path.is_file()):
                 return
-            export.export(lane, claims.table(record.target), layout, folder, path)
-            lane.transaction(lambda lane: claims.commit_export(lane, claim, record.revision))
+
+            def place(lane: Lane) -> None:
+                claims.commit_export(lane, claim, record.revision)
+                export.place(part, path)
+
+            with export.written(lane, claims.table(record.target), layout, folder, path) as part:
+                lane.transaction(place)
 
         await self._write("exporting the result", work, interruptible=True)
 

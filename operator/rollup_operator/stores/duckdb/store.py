@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakSet
@@ -13,19 +13,21 @@ from weakref import WeakSet
 import duckdb
 
 from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
+from rollup_operator.stores import identity
 from rollup_operator.stores.base import (
     Checkup,
-    Claim,
     HeldClaim,
     JobConfig,
     KnownJob,
     Owner,
     Preview,
+    Settled,
     SourceField,
     Span,
 )
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
+from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 from rollup_operator.stores.errors import StoreUnavailable
@@ -135,37 +137,47 @@ class DuckDBStore:
 
         return await self._with_lane("listing claims", work, [])
 
-    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Claim | None:
+    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it; with `delete_documents`, delete the result and its export too.
 
         The lock on the file has shown already that no other process is at work on it; a run of this process that
-        goes on is fenced. A record of another living job is not this job's: None.
+        goes on is fenced.
         """
         key = config.key
 
-        def work(lane: Lane) -> Claim | None:
+        def look(lane: Lane) -> Record | None:
+            return claims.look(lane, key) if claims.exists(lane) else None
+
+        while True:
+            seen = await self._with_lane("looking at the claim", look, None)
+            if seen is None:
+                return Settled(None)
+            delete = delete_documents and identity.made_by(config.owner, seen.owner)
+            stays = delete_documents and not delete and seen.has_documents
+            kept = identity.kept(config, seen.owner) if stays else None
+            if not identity.is_this_job(config.owner, seen.owner, self._is_alive):
+                return Settled(None, kept)
+            settled = await self._with_lane("settling", partial(self._settle, seen, delete), None)
+            if settled is not None:
+                return Settled(settled.claim, kept)
+
+    def _settle(self, seen: Record, delete: bool, lane: Lane) -> Record | None:
+        """Take the claim and delete the documents, unless somebody has claimed the job since the record was `seen`."""
+        key, folder = seen.claim.key, self._database.folder
+
+        def work(lane: Lane) -> Record | None:
             record = claims.look(lane, key)
-            if record is None:
+            if record is None or not record.is_held_as(seen.claim):
                 return None
             if record.held:
                 claims.evict(lane, key)
-            if delete_documents:
+            if delete:
                 claims.forget_documents(lane, key, record.target)
-            after = claims.look(lane, key)
-            return after.claim if after is not None else None
+                if record.target is not None:
+                    export.remove(folder, export.export_path(folder, *key))
+            return claims.look(lane, key)
 
-        def owner(lane: Lane) -> Owner | None:
-            record = claims.look(lane, key) if claims.exists(lane) else None
-            return record.owner if record is not None else None
-
-        other = await self._with_lane("looking at the claim", owner, None)
-        if other is None or (other != config.owner and self._is_alive(other)):
-            return None
-        settled = await self._with_lane("settling", lambda lane: lane.transaction(work), None)
-        if delete_documents:
-            database = self._database
-            await asyncio.to_thread(export.remove, database.folder, export.export_path(database.folder, *key))
-        return settled
+        return lane.transaction(work)
 
     async def retire(self) -> None:
         """Do nothing: the file is open only while something uses it."""

@@ -78,8 +78,12 @@ async def take(
                     has_documents=seen.has_documents,
                     is_alive=is_alive,
                 )
-                await target.must_stand(cluster, config.key, seen.target, opaque_id=OPAQUE_ID)
-            taken = await _try(cluster, config, holder, seen, patience, now)
+                await target.must_stand(cluster, seen, config.owner, opaque_id=OPAQUE_ID)
+            if seen is None:
+                wanted = records.first(config, holder, now())
+            else:
+                wanted = records.claimed(seen, config, holder, now())
+            taken = await _try(cluster, config, wanted, patience)
             if taken is not None:
                 break
     except StoreError as e:
@@ -103,30 +107,24 @@ async def evict(
 ) -> Record | None:
     """Take the claim as it was `seen`, from whoever has it and whatever became of the documents, in order to settle.
 
-    None: it has changed meanwhile, or may have; `patience` says how often that may be for want of an answer.
+    The record stays its owner's. None: it has changed meanwhile, or may have; `patience` says how often that may be.
     """
-    taken = await _try(cluster, config, holder, seen, patience, now)
+    taken = await _try(cluster, config, records.next_epoch(seen, holder, now()), patience)
     return await shut_out(cluster, taken) if taken is not None else None
 
 
-async def _try(
-    cluster: Cluster,
-    config: JobConfig,
-    holder: str,
-    seen: Record | None,
-    patience: Patience,
-    now: Callable[[], float],
-) -> Record | None:
-    """Take the claim unless its record is no longer as `seen`. None: look again."""
-    wanted = records.first(config, holder, now()) if seen is None else records.next_epoch(seen, config, holder, now())
+async def _try(cluster: Cluster, config: JobConfig, wanted: Record, patience: Patience) -> Record | None:
+    """Take the claim unless its record is no longer the one that `wanted` was made of. None: read it again."""
     try:
         try:
             return await _put(cluster, wanted)
         except Missing:
-            if seen is None:  # else the claims have been removed since
+            if wanted.seq_no < 0:  # else the claims have been removed since
                 await _make_index(cluster, config, wanted.opaque_id)
             return None
     except Conflict:
+        # Two that take it from each other do not do so as fast as the cluster answers.
+        await patience.pause(contended(config.key), carried_out=False)
         return None
     except StoreError as e:
         if isinstance(e, Unanswered) and not e.sent:
@@ -224,6 +222,13 @@ async def _change(cluster: Cluster, record: Record, change: Callable[[Record], R
             if now is None or not record.is_ours(now):
                 raise _fenced(record, now) from e
             wanted = change(now)
+
+
+def contended(key: tuple[str, str]) -> StoreUnavailable:
+    """Return the error for a claim that another process takes whenever this one does."""
+    return StoreUnavailable(
+        f"another process keeps taking the claim of {key[1]!r} in rollup index {key[0]!r}: end all operators but one"
+    )
 
 
 def _fenced(record: Record, now: Record | None) -> Fenced:

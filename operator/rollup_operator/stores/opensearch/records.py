@@ -131,8 +131,19 @@ def first(config: JobConfig, holder: str, now_s: float) -> Record:
     return Record(claim, config.owner, config.config_hash, _spec(config), runs_without_page=1)
 
 
-def next_epoch(before: Record, config: JobConfig, holder: str, now_s: float) -> Record:
-    """Return the record as it is when the job is claimed under the next epoch.
+def claimed(before: Record, config: JobConfig, holder: str, now_s: float) -> Record:
+    """Return the record as it is when a run of the job claims it under the next epoch."""
+    return replace(
+        next_epoch(before, holder, now_s),
+        owner=config.owner,
+        config_hash=config.config_hash,
+        spec=_spec(config),
+        runs_without_page=before.runs_without_page + 1,
+    )
+
+
+def next_epoch(before: Record, holder: str, now_s: float) -> Record:
+    """Return the record as it is when its claim is taken from whoever has it. It stays its owner's.
 
     An epoch is the time in seconds, or the next number where that is higher: a record that was lost, or is an old one
     that came from a backup, does not lead back below the versions of documents that are there already.
@@ -143,10 +154,6 @@ def next_epoch(before: Record, config: JobConfig, holder: str, now_s: float) -> 
     return replace(
         before,
         claim=replace(before.claim, holder=holder, epoch=max(before.claim.epoch + 1, int(now_s))),
-        owner=config.owner,
-        config_hash=config.config_hash,
-        spec=_spec(config),
-        runs_without_page=before.runs_without_page + 1,
         awaited=awaited,
     )
 

@@ -20,16 +20,19 @@ class Patience:
         self._until = time.monotonic() + SECONDS
         self._next = _FIRST
         self.tried = False
-        """It has failed once at least."""
+        """An attempt has failed, and may have been carried out."""
 
     @staticmethod
     def helps(error: StoreError) -> bool:
         """Whether the same request can succeed a moment later."""
         return isinstance(error, StoreUnavailable | Overloaded)
 
-    async def pause(self, error: StoreError) -> None:
-        """Wait a moment before the next try. Raises `error` where trying again cannot help or took too long."""
-        self.tried = True
+    async def pause(self, error: StoreError, *, carried_out: bool = True) -> None:
+        """Wait a moment before the next try. Raises `error` where trying again cannot help or took too long.
+
+        `carried_out`: the failed attempt may have had its effect all the same.
+        """
+        self.tried |= carried_out
         wait = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
         if not self.helps(error) or time.monotonic() + wait > self._until:
             raise error

@@ -1,15 +1,22 @@
-"""Takes a job's claim from whoever has it and leaves it without a holder; on demand the documents go, too."""
+"""Takes a job's claim from whoever has it and leaves it without a holder; on demand the documents go, too.
 
+What is done is done to the record as it was read, by compare-and-set. Documents are deleted through a gate of the
+epoch that was taken: a later claim closes it, and a request that arrives after that deletes nothing.
+"""
+
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rollup_operator.stores.base import Claim, JobConfig, Owner
+from rollup_operator.stores import identity
+from rollup_operator.stores.base import JobConfig, Owner, Settled
 from rollup_operator.stores.opensearch import claims, gate, records, target
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import classify
+from rollup_operator.stores.opensearch.errors import Missing, classify
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.retry import Patience
+from rollup_operator.stores.opensearch.target import Target
 
 _DELETE = {
     "conflicts": "proceed",  # what somebody changes meanwhile is left for the next request
@@ -27,54 +34,84 @@ async def settle(
     *,
     delete_documents: bool,
     now: Callable[[], float] = time.time,
-) -> Claim | None:
+) -> Settled:
     """Make sure that nothing of an earlier run goes on, and that the claim has no holder.
 
     With `delete_documents` the job's documents, position and entry in `_meta` go too; the record stays, so that epochs
-    only grow. Returns the record as it is then; None where there is none, or where it is another living job's.
+    only grow. A record that is another job's is left as it is. Raises Fenced where somebody else claims the job before
+    its documents are deleted.
     """
     patience = Patience()
     while True:
         seen = await claims.look(cluster, config.key, opaque_id=OPAQUE_ID)
-        if seen is None or (seen.owner != config.owner and is_alive(seen.owner)):
-            return None
-        if not seen.held and not delete_documents:
-            return seen.claim
+        if seen is None:
+            return Settled(None)
+        delete = delete_documents and await _may_forget(cluster, config, seen)
+        stays = delete_documents and not delete and seen.has_documents
+        kept = identity.kept(config, seen.owner) if stays else None
+        if not identity.is_this_job(config.owner, seen.owner, is_alive):
+            return Settled(None, kept)
+        if not seen.held and not delete:
+            return Settled(seen.claim, kept)
         record = await claims.evict(cluster, config, holder, seen, patience, now=now)
         if record is None:
             continue
-        if delete_documents:
-            record = await _forget(cluster, config, record)
+        if delete:
+            record, kept = await _forget(cluster, config, record)
         if (settled := await claims.release(cluster, record)) is not None:
-            return settled.claim
+            return Settled(settled.claim, kept)
+        await patience.pause(claims.contended(config.key), carried_out=False)
 
 
-async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> Record:
-    await gate.close_gates(cluster, config.key, record.claim.epoch + 1, opaque_id=record.opaque_id)
+async def _may_forget(cluster: Cluster, config: JobConfig, seen: Record) -> bool:
+    """Whether this resource claimed the record last, or an earlier one of its name did whose index is gone."""
+    if identity.made_by(config.owner, seen.owner):
+        return True
+    is_predecessor = identity.is_this_job(config.owner, seen.owner, lambda _: False)
+    return is_predecessor and seen.target is not None and await _found(cluster, config, OPAQUE_ID) is None
+
+
+async def _found(cluster: Cluster, config: JobConfig, opaque_id: str) -> Target | None:
     try:
-        found = await target.look(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
+        return await target.look(cluster, config.spec.rollup_index, opaque_id=opaque_id)
     except target.Unfit:
-        found = None  # the name has come to mean something else
-    if found is not None:
-        await _delete(cluster, config, record)
-        await target.unregister(cluster, config, record)
+        return None  # the name has come to mean something else
+
+
+async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[Record, str | None]:
+    """Delete what was written under the record; return it without documents, and what stays of the index, if any."""
+    found, kept = await _found(cluster, config, record.opaque_id), None
+    with contextlib.suppress(Missing):  # the index is gone; or a later claim closed the gate, and the commit says so
+        if found is not None and record.target == found.uuid:
+            await _delete(cluster, config, record)
+            await target.unregister(cluster, config, record)
+        elif found is not None and record.target is not None:
+            kept = target.kept(config.key)
+        elif found is not None and await _is_left_over(cluster, config, record, found):
+            await target.unregister(cluster, config, record)
+    await gate.close_gates(cluster, config.key, record.claim.epoch + 1, opaque_id=record.opaque_id)
     record = records.forgotten(record)
-    return await claims.commit(cluster, record, record.claim)
+    return await claims.commit(cluster, record, record.claim), kept
+
+
+async def _is_left_over(cluster: Cluster, config: JobConfig, record: Record, found: Target) -> bool:
+    """Whether the entry in `_meta` is that of a first run of this job, which ended before it wrote."""
+    is_ours = target.is_registered(found, config)
+    return is_ours and not await target.count(cluster, config, opaque_id=record.opaque_id)
 
 
 async def _delete(cluster: Cluster, config: JobConfig, record: Record) -> None:
     index = config.spec.rollup_index
+    way = await gate.open_gate(cluster, config.key, record.claim.epoch, opaque_id=record.opaque_id)
     doing = f"deleting the documents of {config.job_id} in {index}"
-    date = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
-    query = {"bool": {"filter": [{"term": {"_rollup.id": config.job_id}}, {"exists": {"field": date}}]}}
     await target.refresh(cluster, index, opaque_id=record.opaque_id)  # what cannot be found is not deleted
     while True:
         answer: Mapping[str, Any] = await cluster.call(
             "POST",
-            f"/{name(index)}/_delete_by_query",
+            f"/{name(way)}/_delete_by_query",
             doing=doing,
             params=_DELETE,
-            body={"query": query},
+            body={"query": target.documents(config)},
             opaque_id=record.opaque_id,
         )
         if answer["failures"]:

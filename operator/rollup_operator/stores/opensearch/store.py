@@ -6,7 +6,6 @@ from typing import Literal
 
 from rollup_operator.stores.base import (
     Checkup,
-    Claim,
     HeldClaim,
     JobConfig,
     KnownJob,
@@ -14,6 +13,7 @@ from rollup_operator.stores.base import (
     Preview,
     RollupIndex,
     Session,
+    Settled,
     SourceField,
     Span,
 )
@@ -97,7 +97,7 @@ class ClusterStore:
         """List the claims that some holder has now, dead or alive."""
         return await claims.held(self._cluster)
 
-    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Claim | None:
+    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it, and wait until nothing of it is under way."""
         return await settling.settle(self._cluster, config, holder, self._is_alive, delete_documents=delete_documents)
 

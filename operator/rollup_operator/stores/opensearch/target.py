@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.stores.base import JobConfig, Owner
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
-from rollup_operator.stores.identity import config_changed, not_a_rollup_index
+from rollup_operator.stores.identity import config_changed, is_this_job, made_by, not_a_rollup_index
 from rollup_operator.stores.opensearch import gate, mapping
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing, Refused
@@ -43,9 +43,13 @@ class Target:
     """Those of the index of claims."""
 
 
-async def must_stand(cluster: Cluster, key: tuple[str, str], uuid: str | None, *, opaque_id: str) -> None:
-    """Raise IdentityConflict where the rollup index is no longer the one that the job's documents are in."""
-    if uuid is None:
+async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id: str) -> None:
+    """Raise IdentityConflict where the rollup index is no longer the one that the record's documents are in.
+
+    `mine`: the job that wants to write to it, whose deletion may forget the record or not.
+    """
+    key = record.claim.key
+    if record.target is None:
         return
     try:
         answer: Mapping[str, Any] = await cluster.call(
@@ -56,9 +60,9 @@ async def must_stand(cluster: Cluster, key: tuple[str, str], uuid: str | None, *
             opaque_id=opaque_id,
         )
     except Missing:
-        raise missing(key) from None
-    if answer.get(key[0], {}).get("settings", {}).get("index", {}).get("uuid") != uuid:
-        raise replaced(key)
+        raise missing(key, forgets=is_this_job(mine, record.owner, lambda _: False)) from None
+    if answer.get(key[0], {}).get("settings", {}).get("index", {}).get("uuid") != record.target:
+        raise replaced(key, forgets=made_by(mine, record.owner))
 
 
 async def look(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None:
@@ -170,15 +174,46 @@ async def refresh(cluster: Cluster, index: str, *, opaque_id: str) -> None:
     await cluster.call("POST", f"/{name(index)}/_refresh", doing=f"refreshing {index}", opaque_id=opaque_id)
 
 
-def missing(key: tuple[str, str]) -> IdentityConflict:
-    """Return the error for a rollup index that is gone while the job's record says how far it was filled."""
-    return IdentityConflict(Reason.TARGET_MISSING, f"rollup index {key[0]!r} was deleted: {_cure(key)}")
+def documents(config: JobConfig) -> Mapping[str, Any]:
+    """Return the query for a job's documents."""
+    date = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
+    return {"bool": {"filter": [{"term": {"_rollup.id": config.job_id}}, {"exists": {"field": date}}]}}
 
 
-def replaced(key: tuple[str, str]) -> IdentityConflict:
+async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> int:
+    """Return how many documents of the job's id are in the index. Raises Missing where it is gone."""
+    index = config.spec.rollup_index
+    await refresh(cluster, index, opaque_id=opaque_id)
+    answer: Mapping[str, Any] = await cluster.call(
+        "POST",
+        f"/{name(index)}/_count",
+        doing=f"counting the documents of {config.job_id} in {index}",
+        body={"query": documents(config)},
+        opaque_id=opaque_id,
+    )
+    return int(answer["count"])
+
+
+def kept(key: tuple[str, str]) -> str:
+    """Say that documents stay in an index that is not the one that the job wrote to."""
+    return (
+        f"the documents of {key[1]!r} in rollup index {key[0]!r} are kept: it is another index than the job wrote to, "
+        "restored or made by somebody else"
+    )
+
+
+def missing(key: tuple[str, str], *, forgets: bool = True) -> IdentityConflict:
+    """Return the error for a rollup index that is gone while the job's record says how far it was filled.
+
+    `forgets`: the job's deletion makes the store forget the record's position.
+    """
+    return IdentityConflict(Reason.TARGET_MISSING, f"rollup index {key[0]!r} was deleted: {_cure(key, forgets)}")
+
+
+def replaced(key: tuple[str, str], *, forgets: bool = True) -> IdentityConflict:
     """Return the error for a rollup index that is another one than the job wrote to."""
     return IdentityConflict(
-        Reason.TARGET_REPLACED, f"rollup index {key[0]!r} is another one than the job wrote to: {_cure(key)}"
+        Reason.TARGET_REPLACED, f"rollup index {key[0]!r} is another one than the job wrote to: {_cure(key, forgets)}"
     )
 
 
@@ -205,7 +240,9 @@ def _replicas(settings: Mapping[str, Any]) -> int:
     return int(settings["number_of_replicas"])
 
 
-def _cure(key: tuple[str, str]) -> str:
+def _cure(key: tuple[str, str], forgets: bool) -> str:
+    if not forgets:
+        return "set another spec.jobId or spec.rollupIndex"
     return (
         f"set spec.deletionPolicy to Delete, then delete the job {key[1]!r} and create it anew, and it begins at the "
         "beginning; or set another spec.rollupIndex"

@@ -47,7 +47,7 @@ async def refused(cluster: Cluster, record: Record, error: Superseded | GateGone
     try:
         if (fenced := await claims.fenced(cluster, record)) is not None:
             return fenced
-        await target.must_stand(cluster, record.claim.key, record.target, opaque_id=record.opaque_id)
+        await target.must_stand(cluster, record, record.owner, opaque_id=record.opaque_id)
     except StoreError as e:
         return e
     if isinstance(error, Superseded):

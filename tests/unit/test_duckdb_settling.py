@@ -1,0 +1,210 @@
+"""Settling and deletion act on the records of one job and leave everything else alone."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rollup_operator.model.conditions import Reason
+from rollup_operator.stores.base import Claim, JobConfig, Span
+from rollup_operator.stores.duckdb import DuckDBStore, claims
+from rollup_operator.stores.duckdb.claims import Record
+from rollup_operator.stores.duckdb.database import Database, Lane
+from rollup_operator.stores.duckdb.export import export_path
+from rollup_operator.stores.errors import Fenced
+from support.embedded import Embedded, agree, config, spec, truth
+from support.rounding import HOUR, ms
+
+SPAN = Span(0, ms("2030-01-01T00:00"))
+ROWS = [(ms("2024-03-01T00:00") + i * HOUR // 7, float(i % 13), "ab"[i % 2], i % 40) for i in range(700)]
+JOB = config(spec("in/rows.parquet"))
+
+
+def renamed(of: JobConfig, name: str, uid: str, *, cluster: str = "c", hash_: str = "h") -> JobConfig:
+    """The job under the same id and rollup index as another resource has it."""
+    return replace(of, owner=replace(of.owner, cluster=cluster, name=name, uid=uid), config_hash=hash_)
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Embedded:
+    made = Embedded(tmp_path)
+    made.write("in/rows.parquet", ROWS)
+    return made
+
+
+def database(embedded: Embedded) -> Database:
+    return Database.at(embedded.file, embedded.folder)
+
+
+async def record(embedded: Embedded) -> Record | None:
+    """The job's record."""
+    lane = await database(embedded).lane()
+    try:
+        return await lane.run("reading", lambda lane: claims.look(lane, JOB.key), interruptible=False)
+    finally:
+        await asyncio.to_thread(database(embedded).leave, lane)
+
+
+async def left(embedded: Embedded) -> tuple[Record | None, list[dict[str, object]]]:
+    """All that a deletion could take: the record, and the documents as they were exported."""
+    return await record(embedded), embedded.documents(JOB)
+
+
+async def hold(store: DuckDBStore, of: JobConfig, holder: str = "dead") -> Claim:
+    """Claim a job and never release it, like a process that dies."""
+    session = store.session(of, holder)
+    claim = await session.claim()
+    await session.close()
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("refused", "alive", "whose"),
+    [
+        (renamed(JOB, "other", "2", hash_="changed"), set(), "team/job"),
+        (renamed(JOB, "other", "2"), {"1"}, "team/job"),
+        (renamed(JOB, "job", "2", hash_="changed"), set(), "an earlier job of the same name"),
+        (renamed(JOB, "job", "1", cluster="west"), {"1"}, "of the cluster named 'c'"),
+    ],
+    ids=["of a dead job", "of a living job", "of its predecessor", "of another cluster"],
+)
+async def test_a_refused_job_deletes_nothing(
+    embedded: Embedded, refused: JobConfig, alive: set[str], whose: str
+) -> None:
+    await embedded.completed(JOB)
+    before = await left(embedded)
+    embedded.alive = alive
+    store = embedded.store()
+    result = await embedded.run(refused, store=store)
+    assert result.outcome == "Failed", result
+    settled = await store.settle(refused, "me", delete_documents=True)
+    assert await left(embedded) == before
+    assert settled.kept is not None
+    assert whose in settled.kept
+    assert "uid 1" in settled.kept
+    await store.close()
+
+
+async def test_a_refused_job_whose_documents_are_gone_leaves_the_record(embedded: Embedded) -> None:
+    await embedded.completed(JOB)
+    before = await left(embedded)
+    assert before[0] is not None
+    assert before[0].target is not None
+    lane = await database(embedded).lane()
+    await asyncio.to_thread(lane.execute, f"DROP TABLE {claims.table(before[0].target)}")
+    await asyncio.to_thread(database(embedded).leave, lane)
+    store = embedded.store()
+    result = await embedded.run(successor := renamed(JOB, "job", "2"), store=store)
+    assert getattr(result.error, "reason", None) is Reason.TARGET_REPLACED
+    await store.settle(successor, "me", delete_documents=True)
+    assert await left(embedded) == before
+    await store.close()
+
+
+async def test_who_deletes_nothing_is_not_told_that_something_was_kept(embedded: Embedded) -> None:
+    store = embedded.store()
+    await hold(store, JOB)
+    assert (await store.settle(renamed(JOB, "other", "2"), "me", delete_documents=True)).kept is None
+    await embedded.completed(JOB, store=store)
+    assert (await store.settle(renamed(JOB, "other", "2"), "me", delete_documents=False)).kept is None
+    assert (await store.settle(JOB, "me", delete_documents=True)).kept is None
+    await store.close()
+
+
+async def test_a_successor_that_went_on_deletes_what_both_made(embedded: Embedded) -> None:
+    await embedded.completed(JOB)
+    store = embedded.store()
+    await embedded.completed(successor := renamed(JOB, "job", "2"), store=store)
+    settled = await store.settle(successor, "me", delete_documents=True)
+    assert settled.claim is not None
+    assert settled.claim.position is None
+    assert not export_path(embedded.folder, *JOB.key).exists()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("settler", "alive", "freed"),
+    [
+        (JOB, set(), True),
+        (renamed(JOB, "job", "2", hash_="changed"), set(), True),
+        (renamed(JOB, "job", "1", cluster="west"), set(), True),
+        (renamed(JOB, "job", "2"), {"1"}, False),
+        (renamed(JOB, "other", "2"), set(), False),
+        (renamed(JOB, "other", "2"), {"1"}, False),
+    ],
+    ids=["its own", "its predecessor's", "its own by another name of the cluster", "a living namesake's",
+         "a dead stranger's", "a living stranger's"],
+)  # fmt: skip
+@pytest.mark.parametrize("delete", [False, True])
+async def test_a_claim_is_taken_from_this_job_alone(
+    embedded: Embedded, settler: JobConfig, alive: set[str], freed: bool, delete: bool
+) -> None:
+    store = embedded.store()
+    claim = await hold(store, JOB)
+    embedded.alive = alive
+    settled = await store.settle(settler, "me", delete_documents=delete)
+    after = await record(embedded)
+    assert after is not None
+    assert (after.claim.holder, after.claim.epoch > claim.epoch) == (("", True) if freed else ("dead", False))
+    assert (after.owner, after.config_hash) == (JOB.owner, JOB.config_hash)
+    assert settled.claim == (after.claim if freed else None)
+    await store.close()
+
+
+@contextmanager
+def nobody_writes(embedded: Embedded) -> Iterator[Lane]:
+    """Keep all others from writing; yields a lane that may."""
+    base = database(embedded)
+    lane = base._join()
+    with base.writing:
+        yield lane
+    base.leave(lane)
+
+
+async def waits_to_write(embedded: Embedded, what: str) -> None:
+    """Wait until a lane is about to do something that needs the turn to write."""
+    async with asyncio.timeout(10):
+        while not any(lane.doing is not None and lane.doing[0] == what for lane in database(embedded)._lanes):  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+async def test_who_claims_while_another_settles_keeps_claim_and_documents(embedded: Embedded, delete: bool) -> None:
+    await embedded.completed(JOB)
+    store = embedded.store()
+    await hold(store, JOB)
+    next_one = renamed(JOB, "other", "2")
+    with nobody_writes(embedded) as lane:
+        settling = asyncio.ensure_future(store.settle(JOB, "me", delete_documents=delete))
+        await waits_to_write(embedded, "settling")
+        taken = await asyncio.to_thread(claims.take, lane, JOB.key, "next", next_one.owner, next_one.config_hash, "{}")
+    await settling
+    after = await record(embedded)
+    assert after is not None
+    assert (after.claim, after.owner) == (taken.claim, next_one.owner)
+    agree(embedded.documents(JOB), truth(ROWS, lambda t: t // HOUR * HOUR))
+    await store.close()
+
+
+async def test_an_export_that_was_under_way_does_not_come_after_the_deletion(embedded: Embedded) -> None:
+    store = embedded.store()
+    session = store.session(JOB, "slow")
+    claim = await session.claim()
+    await session.describe(claim, SPAN)
+    page = await session.read(claim, SPAN)
+    claim = await session.write(claim, page)
+    path = export_path(embedded.folder, *JOB.key)
+    with nobody_writes(embedded) as lane:
+        exporting = asyncio.ensure_future(session.publish(claim))
+        async with asyncio.timeout(10):
+            while not path.parent.exists() or not any(path.parent.iterdir()):  # noqa: ASYNC110 - it announces nothing
+                await asyncio.sleep(0)
+        await asyncio.to_thread(claims.evict, lane, JOB.key)
+    with pytest.raises(Fenced):
+        await exporting
+    assert list(path.parent.iterdir()) == []
+    await session.close()
+    await store.close()
