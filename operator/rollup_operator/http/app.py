@@ -316,23 +316,35 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer errors in Elasticsearch's envelope, unexpected ones after logging them."""
     try:
         return await handler(request)
-    except ApiError as e:
-        error = e
-    except web.HTTPMethodNotAllowed as e:
-        if request.method == "OPTIONS":
-            return answers.options(e.allowed_methods)
-        error = errors.method_not_allowed(request.method, request.path_qs, list(e.allowed_methods))
-    except web.HTTPNotFound:
-        error = errors.no_such_route(request.method, request.path_qs)
-    except web.RequestPayloadError:
-        request.content.feed_eof()  # or the server would go on reading it, to throw it away
-        error = errors.unreadable_body(header(request, "Content-Encoding"))
-    except web.HTTPException as e:
-        error = ApiError(e.status, "exception", e.text or e.reason)
-    except Exception:
-        log.exception("request failed", method=request.method, path=request.rel_url.raw_path)
-        error = errors.internal()
+    except Exception as e:
+        # No variable of this frame may keep the exception, whose traceback has the frame: only a full collection of
+        # garbage would free the two, with all that the request has in its frames.
+        return _failure(request, e)
+
+
+def _failure(request: web.Request, e: Exception) -> web.Response:
+    if isinstance(e, web.HTTPMethodNotAllowed) and request.method == "OPTIONS":
+        return answers.options(e.allowed_methods)
+    error = _error(request, e)
     response = answers.failure(error, Form.of_error(request))
     if error.closes:
         response.force_close()
     return response
+
+
+def _error(request: web.Request, e: Exception) -> ApiError:
+    match e:
+        case ApiError():
+            return e
+        case web.HTTPMethodNotAllowed():
+            return errors.method_not_allowed(request.method, request.path_qs, list(e.allowed_methods))
+        case web.HTTPNotFound():
+            return errors.no_such_route(request.method, request.path_qs)
+        case web.RequestPayloadError():
+            request.content.feed_eof()  # or the server would go on reading it, to throw it away
+            return errors.unreadable_body(header(request, "Content-Encoding"))
+        case web.HTTPException():
+            return ApiError(e.status, "exception", e.text or e.reason)
+        case _:
+            log.error("request failed", method=request.method, path=request.rel_url.raw_path, exc_info=e)
+            return errors.internal()

@@ -24,7 +24,7 @@ class Waiter:
     progress: Progress
     _home: "Waiters"
     _done: asyncio.Future[Verdict] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    _unsubscribe: Callable[[], None] = lambda: None
+    _unsubscribe: Callable[[], None] = field(default_factory=lambda: _nothing)
 
     def __enter__(self) -> Self:
         # Before the write, so that nothing falls between its answer and the first event.
@@ -35,6 +35,7 @@ class Waiter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._unsubscribe()
+        self._unsubscribe = _nothing  # it refers to this waiter, and both would be garbage that only a collection frees
         self._home.leave(self)
         self._done.cancel()
 
@@ -62,6 +63,10 @@ class Waiter:
     def _resolve(self, verdict: Verdict) -> None:
         if verdict is not Verdict.WAIT:
             self.end(verdict)
+
+
+def _nothing() -> None:
+    """Nothing is subscribed."""
 
 
 class Waiters:
