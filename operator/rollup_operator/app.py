@@ -178,6 +178,7 @@ class Operator:
         self.endpoint = Endpoint(
             jobs=self.registry,
             client=self.kube,
+            reads=asking,
             stores=self.books,
             access=KubernetesAccess(reviews),
             settings=s,

@@ -41,7 +41,8 @@ class Settings:
     http_connections: int = 12_000
     """Connections at a time; those above are answered 503."""
     http_waiters_per_caller: int = 10_000
-    """Stops that may wait at a time for one user; those above are answered 429."""
+    """Jobs that the calls of one user may wait for at a time, each job of an _all/_stop included. Calls above that are
+    answered 429."""
     http_line_bytes: int = 8_192
     """The longest request line."""
     http_header_bytes: int = 16_384

@@ -68,7 +68,7 @@ async def kube(api: Api) -> AsyncIterator[KubeClient]:
 
 @pytest.fixture
 def states(kube: KubeClient) -> DesiredStates:
-    return DesiredStates(Seen(), kube)
+    return DesiredStates(Seen(), kube, kube)
 
 
 async def test_a_write_owns_the_one_field_and_takes_it_from_others(api: Api, states: DesiredStates) -> None:

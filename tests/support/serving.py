@@ -20,12 +20,18 @@ Answer = tuple[int, Any]
 
 @asynccontextmanager
 async def served(
-    cluster: Cluster, *, access: Access | None = None, scrape: Scrape | None = None, **settings: Any
+    cluster: Cluster,
+    *,
+    reads: Cluster | None = None,
+    access: Access | None = None,
+    scrape: Scrape | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Endpoint]:
     """Serve the cluster to anybody, or to whom `access` lets in, with other settings than the defaults if need be."""
     endpoint = Endpoint(
         jobs=cluster,
         client=cluster,
+        reads=reads,
         stores=cluster,
         access=access or Anybody(),
         events=cluster,

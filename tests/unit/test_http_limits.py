@@ -350,7 +350,7 @@ async def test_nobody_takes_all_places_to_wait_in(serve: Serve, cluster: Cluster
     wire = await connect()
     status, _, told = await wire.ask(f"POST {WAIT}")
     assert (status, told["error"]["type"]) == (429, "es_rejected_execution_exception")
-    assert "[2] calls of user [ann] wait already" in told["error"]["reason"]
+    assert "user [ann] may wait for [2] jobs at a time, waits for [2] already" in told["error"]["reason"]
     assert cluster.applied == []
     assert (await wire.ask("POST /_rollup/job/sensor/_stop"))[0] == 200
 
@@ -361,3 +361,24 @@ async def test_nobody_takes_all_places_to_wait_in(serve: Serve, cluster: Cluster
     await when_waiting(connect, 3)
     cluster.status("sensor", state="stopped")
     assert [(await stop)[0] for stop in (*stops[1:], again)] == [200] * 3
+
+
+async def test_a_stop_of_all_jobs_takes_a_place_for_each(serve: Serve, cluster: Cluster) -> None:
+    for name in ("valve", "pump"):
+        cluster.create(name, desiredState="started")
+        cluster.status(name, state="indexing")
+    connect = await serve(http_waiters_per_caller=4)
+    first, second, third = [await connect() for _ in range(3)]
+    every = f"POST {WAIT.replace('sensor', '_all')}"
+    stops = [asyncio.create_task(first.ask(every))]
+    await when_waiting(connect, 3)
+    cluster.applied.clear()
+    status, _, told = await second.ask(every)
+    assert status == 429
+    assert "waits for [3] already, and this call is about [3]" in told["error"]["reason"]
+    assert cluster.applied == []
+    stops += [asyncio.create_task(second.ask(f"POST {WAIT}")), asyncio.create_task(third.ask(every, user="bob"))]
+    await when_waiting(connect, 7)
+    for name in ("sensor", "valve", "pump"):
+        cluster.status(name, state="stopped")
+    assert [(await stop)[0] for stop in stops] == [200] * 3

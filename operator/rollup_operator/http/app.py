@@ -1,7 +1,6 @@
 """The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +29,7 @@ from rollup_operator.http.metrics import Scrape, metrics_app
 from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.parameters import Parameters
-from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, NoWatcher, Stores, Watcher
+from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, NoWatcher, Reads, Stores, Watcher
 from rollup_operator.http.presentation import present
 from rollup_operator.http.preview import Previews, proposal
 from rollup_operator.http.repeats import Repeats
@@ -58,7 +57,8 @@ DEFAULT_TIMEOUT = "30s"
 class Endpoint:
     """The HTTP server of this process. Life: `start`, `drain`, `close`.
 
-    `events` is where to post Events; `scrape` makes what the second listener shows, where settings.metrics_port is set;
+    `client` writes, and `reads` reads: a storm of reads must not hold up the writes. `events` is where to post Events;
+    `scrape` makes what the second listener shows, where settings.metrics_port is set;
     `failure` tells which part of this process has failed, so that it lives no more.
     """
 
@@ -67,6 +67,7 @@ class Endpoint:
         *,
         jobs: Jobs,
         client: Kubernetes,
+        reads: Reads | None = None,
         stores: Stores,
         access: Access,
         settings: Settings,
@@ -81,19 +82,19 @@ class Endpoint:
         self._dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
         self._access = access
-        self._states = DesiredStates(jobs, client, namespaces=settings.namespaces)
+        self._states = DesiredStates(jobs, client, reads or client, namespaces=settings.namespaces)
         self._waiters = Waiters(jobs)
         self._pulse = Pulse(watcher.lagged)
         notices = Notices(jobs, events or NoEvents())
         asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers, watcher=watcher)
         manner = Manner(self._dialect, settings.stop_timeout_status)
-        self._stops = Stops(asks, self._states, self._waiters, notices, manner, watcher)
+        room = WaitingRoom(settings.http_waiters_per_caller)
+        self._stops = Stops(asks, self._states, self._waiters, room, notices, manner, watcher)
         self._starts = Starts(asks, self._states, self._dialect)
         self._creations = Creations(jobs, client, stores)
         self._previews = Previews(client, stores, _now)
         self._deletions = Deletions(self._states, jobs, client)
         self._rolled_up = RolledUp(self._states, stores)
-        self._waiting_room = WaitingRoom(settings.http_waiters_per_caller)
         deeds = {
             self._stop: Deed.STOP,
             self._start: Deed.START,
@@ -192,11 +193,10 @@ class Endpoint:
         whom = "_all" if job_id in ALL else job_id
         text = f"stop {whom}" + (f" within {timeout.text}" if waits else "")
         call = Call.of(request, text, self._permit(request, Deed.STOP))
-        with self._waiting_room.place(call.permit.caller) if waits else contextlib.nullcontext():
-            if job_id in ALL:
-                await self._stops.stop_all(namespace, wait, call)
-            else:
-                await self._stops.stop(namespace, job_id, wait, call)
+        if job_id in ALL:
+            await self._stops.stop_all(namespace, wait, call)
+        else:
+            await self._stops.stop(namespace, job_id, wait, call)
         return answers.answer({"stopped": True}, form)
 
     async def _start(self, request: web.Request) -> web.Response:

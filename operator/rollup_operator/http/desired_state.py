@@ -10,8 +10,9 @@ import re
 
 from rollup_operator.http import errors, state_errors
 from rollup_operator.http.errors import ApiError
-from rollup_operator.http.ports import Jobs, Kubernetes
+from rollup_operator.http.ports import Jobs, Kubernetes, Reads
 from rollup_operator.http.resource_names import candidates
+from rollup_operator.http.shared_reads import SharedReads
 from rollup_operator.kube.asking import ask
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path
@@ -43,9 +44,11 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 class DesiredStates:
     """The jobs of the namespaces that are watched (all, where `namespaces` is empty), to look up and to write."""
 
-    def __init__(self, jobs: Jobs, client: Kubernetes, *, namespaces: tuple[str, ...] = ()) -> None:
+    def __init__(self, jobs: Jobs, client: Kubernetes, reads: Reads, *, namespaces: tuple[str, ...] = ()) -> None:
+        """`client` writes, and `reads` reads."""
         self._jobs = jobs
-        self._client = client
+        self._client, self._reads = client, reads
+        self._shared_reads = SharedReads(self._read)
         self._namespaces = namespaces
         self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
         self._writes: set[asyncio.Task[JobView]] = set()
@@ -87,10 +90,17 @@ class DesiredStates:
         return sorted(self._jobs.in_namespace(namespace), key=lambda job: (job.job_id, job.name))
 
     async def now(self, job: JobView, seconds: float = READ_SECONDS) -> JobView | None:
-        """Look at the API server once: the job, or None when it is gone. Raises KubeError, TimeoutError."""
+        """Read the job from the API server; None: it is gone. Raises KubeError, TimeoutError.
+
+        Callers who ask for the same job at the same time share a read.
+        """
+        async with asyncio.timeout(seconds):
+            return await self._shared_reads.read(job)
+
+    async def _read(self, job: JobView) -> JobView | None:
         try:
-            async with asyncio.timeout(seconds):
-                body = JobView.of(await self._client.get(jobs_path(job.namespace, job.name)))
+            async with asyncio.timeout(READ_SECONDS):
+                body = JobView.of(await self._reads.get(jobs_path(job.namespace, job.name)))
         except NotFound:
             return None
         return body if body.uid == job.uid else None
@@ -115,7 +125,7 @@ class DesiredStates:
         """After a Conflict: return the job that has this job's id now. Raises ApiError 503 when nobody can tell."""
         try:
             async with asyncio.timeout(READ_SECONDS):
-                body = JobView.of(await self._client.get(jobs_path(job.namespace, job.name)))
+                body = JobView.of(await self._reads.get(jobs_path(job.namespace, job.name)))
         except NotFound:
             body = None
         except (KubeError, TimeoutError) as e:
@@ -134,7 +144,7 @@ class DesiredStates:
             return None
         try:
             async with asyncio.timeout(READ_SECONDS):
-                return JobView.of(await self._client.get(jobs_path(namespace, name)))
+                return JobView.of(await self._reads.get(jobs_path(namespace, name)))
         except NotFound:
             return None
         except (KubeError, TimeoutError) as e:

@@ -153,13 +153,13 @@ def unauthorized(action: str, user: str, rights: str, namespace: str) -> ApiErro
     )
 
 
-def too_many_waits(user: str, most: int) -> ApiError:
-    """429: the caller's places to wait in are taken. Nothing was changed."""
+def too_many_waits(user: str, most: int, *, taken: int, wanted: int) -> ApiError:
+    """429: the caller has fewer places to wait in left than the call needs. Nothing was changed."""
     return ApiError(
         429,
         "es_rejected_execution_exception",
-        f"[{most}] calls of user [{user}] wait already, which is the limit; nothing was changed. "
-        "A stop without [wait_for_completion] needs no place",
+        f"user [{user}] may wait for [{most}] jobs at a time, waits for [{taken}] already, and this call is about "
+        f"[{wanted}]; nothing was changed. A stop without [wait_for_completion] needs no place",
     )
 
 

@@ -49,11 +49,15 @@ class Stores(Protocol):
         """Return the client of a store, by namespace and name. Raises StoreNotFound, StoreUnavailable."""
 
 
-class Kubernetes(Protocol):
-    """The part of `kube.client.KubeClient` that is used here. Raises its `KubeError`s."""
+class Reads(Protocol):
+    """The reading part of `kube.client.KubeClient`. Raises its `KubeError`s."""
 
     async def get(self, path: str) -> dict[str, Any]:
         """Read an object."""
+
+
+class Kubernetes(Reads, Protocol):
+    """The part of `kube.client.KubeClient` that is used here. Raises its `KubeError`s."""
 
     async def post(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> dict[str, Any]:
         """Create an object."""

@@ -7,6 +7,7 @@ what stops the job; waiting only watches, and a wait that ends early undoes noth
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -17,6 +18,7 @@ from rollup_operator.http import errors, state_errors
 from rollup_operator.http.asks import Asks, aborting, in_time
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.limits import WaitingRoom
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.ports import NoWatcher, Watcher
 from rollup_operator.http.presentation import job_state
@@ -84,18 +86,21 @@ class Stops:
         asks: Asks,
         states: DesiredStates,
         waiters: Waiters,
+        room: WaitingRoom,
         notices: Notices,
         manner: Manner,
         watcher: Watcher | None = None,
     ) -> None:
         self._watcher = watcher or NoWatcher()
         self._asks, self._states, self._waiters, self._notices, self._manner = asks, states, waiters, notices, manner
+        self._room = room
 
     async def stop(self, namespace: str, job_id: str, wait: Wait | None, call: Call) -> None:
         """Return when the stop is durable, or, with `wait`, when the job is stopped. Raises ApiError."""
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
-        await self._asks.one(namespace, job_id, partial(self._stop, wait=wait, call=call), call.permit, by=by)
+        with self._places(wait, call, 1):
+            await self._asks.one(namespace, job_id, partial(self._stop, wait=wait, call=call), call.permit, by=by)
 
     async def stop_all(self, namespace: str, wait: Wait | None, call: Call) -> None:
         """Stop every job of the namespace that the caller may stop.
@@ -107,7 +112,11 @@ class Stops:
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
         jobs = await in_time(by, call.permit.require_some(self._states.in_namespace(namespace)))
-        await self._asks.each(jobs, partial(self._stop_too, wait=wait, call=call))
+        with self._places(wait, call, len(jobs)):
+            await self._asks.each(jobs, partial(self._stop_too, wait=wait, call=call))
+
+    def _places(self, wait: Wait | None, call: Call, count: int) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if wait is None else self._room.places(call.permit.caller, count)
 
     async def _stop_too(self, job: JobView, wait: Wait | None, call: Call) -> None:
         if not aborting(job):

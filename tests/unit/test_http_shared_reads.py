@@ -1,0 +1,117 @@
+"""Reads of one job that many ask for at once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rollup_operator.http.shared_reads import SharedReads
+from rollup_operator.kube.client import Unreachable
+from rollup_operator.model.reader import JobView
+from support.http_double import Cluster
+from support.serving import call, calling, served
+
+
+def body(version: int, uid: str = "u") -> JobView:
+    meta: dict[str, Any] = {"uid": uid, "namespace": "n", "name": uid, "resourceVersion": str(version)}
+    return JobView.of({"metadata": meta})
+
+
+class Server:
+    """An API server whose every read shows the version of its sending, and is answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.version = 1
+        self.sent: list[str] = []
+        self.answers: asyncio.Queue[Exception | None] = asyncio.Queue()
+
+    async def read(self, job: JobView) -> JobView | None:
+        self.sent.append(job.uid)
+        found = body(self.version, job.uid)
+        if (error := await self.answers.get()) is not None:
+            raise error
+        return found
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def reads(server: Server) -> SharedReads:
+    return SharedReads(server.read)
+
+
+def ask(reads: SharedReads, count: int, uid: str = "u") -> list[asyncio.Task[JobView | None]]:
+    return [asyncio.create_task(reads.read(body(1, uid))) for _ in range(count)]
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_all_who_ask_at_once_share_one_read(server: Server, reads: SharedReads) -> None:
+    asked = ask(reads, 100)
+    await turns()
+    server.answers.put_nowait(None)
+    assert {view and view.version for view in await asyncio.gather(*asked)} == {1}
+    assert server.sent == ["u"]
+
+
+async def test_who_asks_later_sees_no_read_that_was_sent_before(server: Server, reads: SharedReads) -> None:
+    early = ask(reads, 2)
+    await turns()
+    server.version = 2
+    late = ask(reads, 50)
+    await turns()
+    assert server.sent == ["u"]
+    for _ in range(2):
+        server.answers.put_nowait(None)
+    assert {view and view.version for view in await asyncio.gather(*early)} == {1}
+    assert {view and view.version for view in await asyncio.gather(*late)} == {2}
+    assert server.sent == ["u", "u"]
+
+
+async def test_jobs_do_not_wait_for_one_another(server: Server, reads: SharedReads) -> None:
+    asked = ask(reads, 1) + ask(reads, 1, "other")
+    await turns()
+    assert server.sent == ["u", "other"]
+    for _ in asked:
+        server.answers.put_nowait(None)
+    await asyncio.gather(*asked)
+
+
+async def test_a_read_that_fails_fails_for_those_who_share_it_alone(server: Server, reads: SharedReads) -> None:
+    early = ask(reads, 2)
+    await turns()
+    late = ask(reads, 2)
+    await turns()
+    server.answers.put_nowait(Unreachable("away", sent=True))
+    server.answers.put_nowait(None)
+    assert [type(e) for e in await asyncio.gather(*early, return_exceptions=True)] == [Unreachable] * 2
+    assert [view and view.version for view in await asyncio.gather(*late)] == [1, 1]
+
+
+async def test_who_gives_up_ends_the_read_of_nobody_else(server: Server, reads: SharedReads) -> None:
+    first, second = ask(reads, 2)
+    await turns()
+    first.cancel()
+    server.answers.put_nowait(None)
+    assert await second is not None
+    assert server.sent == ["u"]
+
+
+async def test_waits_that_end_together_share_their_last_read() -> None:
+    cluster, reading = Cluster(), Cluster()
+    reading.objects = cluster.objects
+    reading.read_gate = asyncio.Event()
+    cluster.create("sensor", desiredState="started")
+    cluster.status("sensor", state="indexing")
+    path = "/_rollup/job/sensor/_stop?wait_for_completion=true&timeout=100ms"
+    async with served(cluster, reads=reading) as endpoint, calling(endpoint) as client:
+        stops = [asyncio.create_task(call(client, "POST", path)) for _ in range(200)]
+        assert {status for status, _ in await asyncio.gather(*stops)} == {500}
+        assert (len(reading.reads), len(cluster.reads)) == (1, 0)  # its answer is not waited for any longer
+        reading.read_gate.set()
