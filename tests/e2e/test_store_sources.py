@@ -1,5 +1,6 @@
 """What a pattern means to a real cluster: its fields, its size, and what is wrong with it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,8 +14,10 @@ from rollup_operator.stores.opensearch import sources
 from rollup_operator.stores.opensearch.client import Cluster
 from support.embedded import config, spec
 from support.rounding import DAY, HOUR, ms
+from support.store_faults import Hold
 from support.store_http import StoreHttp, unique
 from support.store_jobs import connected
+from support.store_proxy import StoreProxy
 from support.store_reading import documents_of, load, pages_of
 
 START = ms("2024-03-20T00:00")
@@ -47,6 +50,21 @@ async def test_what_is_due_is_counted(opensearch: StoreHttp, cluster: Cluster) -
         1, 2, START + HOUR, START + 3 * HOUR - 1
     )
     assert await describe(cluster, job, START + 48 * HOUR) == Source(1, 0)
+
+
+@pytest.mark.parametrize("left", [[], [START - DAY], [START + 60 * HOUR]], ids=["none", "earlier ones", "later ones"])
+async def test_documents_that_go_while_they_are_measured_are_not_due(opensearch: StoreHttp, left: list[int]) -> None:
+    index = unique("events")
+    load(opensearch, index, [(at, 1.0, "a", 1) for at in (START, START + HOUR, *left)], ts="date")
+    async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as cluster:
+        hold = Hold()
+        ends = proxy.on("POST", "/_search", fault=hold, nth=2)
+        measuring = asyncio.ensure_future(describe(cluster, over(index), START, START + 48 * HOUR))
+        await proxy.caught(ends)
+        due = {"range": {"ts": {"gte": START, "lt": START + 48 * HOUR}}}
+        opensearch.call("POST", f"/{index}/_delete_by_query", {"query": due}, refresh=True)
+        hold.release()
+        assert await measuring == Source(1, 0)
 
 
 @pytest.mark.parametrize("kind", ["date", "date_nanos"])

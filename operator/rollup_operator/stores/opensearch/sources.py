@@ -53,6 +53,8 @@ async def measure(cluster: Cluster, config: JobConfig, *, start_ms: int, bound_m
         "aggregations": {"first": {"min": {"field": date}}, "last": {"max": {"field": date}}}
     }, doing=f"finding the ends of {pattern}", opaque_id=opaque_id)  # fmt: skip
     first, last = (answer["aggregations"][end]["value"] for end in ("first", "last"))
+    if first is None or first >= bound_ms or last < start_ms:
+        return Source(shards, 0)  # what was counted has been deleted since
     return Source(shards, rows, max(0, start_ms, int(first)), min(bound_ms - 1, int(last)))
 
 
