@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
@@ -90,6 +91,18 @@ async def test_with_the_documents_go_position_and_entry_but_not_the_epoch(
     again = await written(cluster, replace(of, config_hash="other"))
     assert again.claim.epoch > claim.epoch
     assert opensearch.count(index, {"term": {"_rollup.id": "job"}}) == 20
+
+
+async def test_documents_go_whatever_the_spec_says_by_then(cluster: Cluster, opensearch: StoreHttp) -> None:
+    record = await written(cluster, of := job())
+    await claims.release(cluster, record)
+    unread = RollupJobSpec.model_validate(
+        {"indexPattern": "-", "cron": "-", "rollupIndex": of.key[0], "groups": {"dateHistogram": {"field": "-"}}}
+    )
+    claim = await settled(cluster, replace(of, spec=unread, config_hash="unread"), delete=True)
+    assert claim is not None
+    assert claim.position is None
+    assert opensearch.count(of.key[0]) == 0
 
 
 async def test_very_many_documents_are_deleted_in_bounded_requests(

@@ -5,17 +5,19 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
+from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import JobStats, Outcome
-from rollup_operator.stores.base import Claim, Page, Source, Span
+from rollup_operator.stores.base import Claim, JobConfig, Page, Settled, Source, Span
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.bodies import job
 from support.embedded import config
@@ -207,3 +209,26 @@ async def test_a_run_that_is_halted_as_its_turn_comes_does_not_touch_the_store()
     assert (await task).outcome is Outcome.HALTED
     assert store.events == []
     assert run.slots.held == 0
+
+
+@pytest.mark.parametrize("changes", [{"pageSize": 20_000}, {"cron": None}, {"groups": {"dateHistogram": {}}}])
+async def test_a_claim_of_a_spec_that_cannot_be_read_is_settled(changes: dict[str, Any]) -> None:
+    asked: list[tuple[tuple[str, str], bool]] = []
+
+    class Store:
+        async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
+            asked.append((config.key, delete_documents))
+            raise StoreUnavailable("away")
+
+    async def store(_: object) -> Store:
+        return Store()
+
+    books: Any = SimpleNamespace(open=store)
+    gate = Gate()
+    gate.lead()
+    worker = Worker(books, "me", "here", lambda: NOW, gate)
+    body = job(desiredState="stopped", rollupIndex="hourly", **changes)
+    body["metadata"] |= {"uid": "u", "namespace": "n", "generation": 1, "resourceVersion": "1"}
+    run = worker.begin(RunKind.SETTLE, JobView.of(body), delete=True, thorough=True)
+    assert (await run.task).settled is False
+    assert asked == [(("hourly", "flights"), True)]

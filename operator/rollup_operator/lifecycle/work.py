@@ -9,7 +9,6 @@ from functools import partial
 
 import orjson
 import structlog
-from pydantic import ValidationError
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run import Run, RunResult
@@ -142,8 +141,10 @@ class Worker:
 
     async def _settle(self, job: JobView, *, delete: bool, thorough: bool) -> Ended:
         key = (job.namespace, job.store_name)
+        if (spec := job.claimed_spec()) is None:
+            return Ended(settled=True, skipped="its spec has no rollupIndex, so nothing can have been claimed for it")
+        config = self._config(job, spec)
         try:
-            config = self._config(job, job.spec())
             if not delete and not thorough and not await self.books.was_held(key, config.key):
                 return Ended(settled=True, mended=True)
             store = await self.books.open(key)
@@ -157,8 +158,6 @@ class Worker:
             return Ended(settled=False, trouble=Trouble(reason, str(e), transient=True))
         except StoreError as e:
             return Ended(settled=False, trouble=Trouble(e.reason, str(e), transient=True))
-        except ValidationError as e:
-            return Ended(settled=True, skipped=f"the spec names nothing that could have been claimed: {e.errors()[0]}")
         return Ended(settled=True, claim=settled.claim, mended=True, kept=settled.kept)
 
 

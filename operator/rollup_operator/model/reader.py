@@ -131,6 +131,27 @@ class JobView:
         """Parse the spec. Raises pydantic's ValidationError; not kept, since most jobs idle most of the time."""
         return RollupJobSpec.model_validate(self.raw_spec)
 
+    def claimed_spec(self) -> RollupJobSpec | None:
+        """Return the spec as far as settling its claim needs it, whatever else of it this version cannot read.
+
+        rollupIndex is as written, an unreadable field has a stand-in. None: there is no rollupIndex, so no version can
+        have claimed anything for this job.
+        """
+        index = self.raw_spec.get("rollupIndex")
+        if not isinstance(index, str) or not index:
+            return None
+        try:
+            return self.spec()
+        except ValidationError as e:
+            unreadable = {error["loc"][0] for error in e.errors()}
+        readable = {field: value for field, value in self.raw_spec.items() if field not in unreadable}
+        spec = RollupJobSpec.model_validate({**_STAND_INS, **readable, "rollupIndex": "-"})
+        return spec.model_copy(update={"rollup_index": index})
+
+
+_STAND_INS: Mapping[str, Any] = {"indexPattern": "-", "cron": "-", "groups": {"dateHistogram": {"field": "-"}}}
+"""For the required fields of a spec that cannot be read. None of them says what was claimed."""
+
 
 def _owners(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     owners = []

@@ -7,8 +7,12 @@ epoch that was taken: a later claim closes it, and a request that arrives after 
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import JobConfig, Owner, Settled
 from rollup_operator.stores.opensearch import claims, gate, records, target
@@ -57,10 +61,18 @@ async def settle(
         if record is None:
             continue
         if delete:
-            record, kept = await _forget(cluster, config, record)
+            record, kept = await _forget(cluster, _as_claimed(config, record), record)
         if (settled := await claims.release(cluster, record)) is not None:
             return Settled(settled.claim, kept)
         await patience.pause(claims.contended(config.key), carried_out=False)
+
+
+def _as_claimed(config: JobConfig, record: Record) -> JobConfig:
+    """Return the configuration that the documents were written under; the job's own, where the record has none."""
+    try:
+        return replace(config, spec=RollupJobSpec.model_validate(record.spec))
+    except ValidationError:
+        return config
 
 
 async def _may_forget(cluster: Cluster, config: JobConfig, seen: Record) -> bool:
