@@ -116,6 +116,14 @@ async def test_the_session_for_kopf_sends_a_write_once() -> None:
         assert server.methods == ["GET", "DELETE"]
 
 
+@pytest.mark.parametrize("method", ["GET", *WRITES])
+async def test_an_answer_that_is_no_json_is_none(method: str) -> None:
+    async with wire_server(lambda _: Answer(200, "<html>Log in</html>")) as server, client(server) as kube:
+        with pytest.raises(Unreachable, match="no JSON: '<html>Log in") as caught:
+            await WRITES.get(method, lambda kube: kube.get("/x"))(kube)
+        assert caught.value.sent
+
+
 async def test_many_reads_outlive_a_server_that_closes_its_connections() -> None:
     async with wire_server() as server, client(server, connections=8) as kube:
         for _ in range(20):

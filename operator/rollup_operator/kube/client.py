@@ -214,7 +214,10 @@ class KubeClient:
         finally:
             self._observe(method, status, time.monotonic() - began)
         if answer.status < 300:
-            result: Body = orjson.loads(text)
+            try:
+                result: Body = orjson.loads(text)
+            except orjson.JSONDecodeError as e:  # of a proxy on the way: a page to log in at, half an answer
+                raise Unreachable(f"the answer is no JSON: {text[:100].decode(errors='replace')!r}", sent=True) from e
             return result
         raise self._error(answer, text)
 

@@ -32,7 +32,7 @@ class BearerToken:
         if self._file is not None and time.monotonic() - self._read_at > TOKEN_LIFE:
             try:
                 self._token, self._read_at = self._file.read_text().strip(), time.monotonic()
-            except OSError as e:
+            except (OSError, ValueError) as e:
                 raise CredentialError(f"the token cannot be read: {e}") from e
         return self._token or ""
 
