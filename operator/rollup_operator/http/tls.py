@@ -29,6 +29,7 @@ class Certificate:
     def __init__(self, cert_file: Path, key_file: Path) -> None:
         self._cert, self._key = cert_file, key_file
         self._seen = self._look()
+        self._refused: list[tuple[int, int, int] | None] | None = None
         self._current = self.context = self._load()
         self._ends = expiry_of(self._cert)
         # A context of its own for each pair: one that is loaded again keeps an old certificate whose key is of another
@@ -47,16 +48,17 @@ class Certificate:
             self.refresh()
 
     def refresh(self) -> None:
-        """Read the files again if they have changed. A pair that cannot be used is told to the log, once."""
+        """Read the files again if they have changed. A pair that cannot be used is logged once, and tried again."""
         if (look := self._look()) == self._seen:
             return
-        self._seen = look
         try:
             self._current = self._load()
         except CertificateError as e:
-            log.warning("new certificate cannot be used, the one before stays", problem=str(e))
+            if look != self._refused:
+                log.warning("new certificate cannot be used, the one before stays", problem=str(e))
+            self._refused = look
         else:
-            self._ends = expiry_of(self._cert)
+            self._seen, self._ends = look, expiry_of(self._cert)
             log.info("new certificate in use", cert_file=str(self._cert))
 
     def _load(self) -> ssl.SSLContext:
