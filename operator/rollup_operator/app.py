@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import kopf
 import structlog
 
 from rollup_operator import ending, handlers
+from rollup_operator.background import in_order, keep_running, spawn
 from rollup_operator.ending import Ending, PartFailed
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.authorization import KubernetesAccess
@@ -110,17 +112,18 @@ class Operator:
                 stop_flag=stop,
             )
         )
-        signals = asyncio.create_task(self._own_signals(ready, stop))
+        signals = spawn("shutdown", self._own_signals(ready, stop), follows="this process ends")
         try:
             await work
         except Exception as e:
             if self._cannot_begin is not None:
                 raise StartupFailed(self._cannot_begin) from e
-            raise
+            if self._ending.failure is None:
+                raise
         finally:
             signals.cancel()
-            for client in self._clients:
-                await client.close()
+            await self._end()
+            await in_order(*(("connections are closed", client.close) for client in self._clients))
             # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
             await asyncio.sleep(GOODBYE)
         self._ending.over()
@@ -191,6 +194,7 @@ class Operator:
         self.watch.show(self.registry, self.books, worker, self.endpoint, self._certificate)
         self._chores: list[asyncio.Task[None]] = []
         self._cannot_begin: str | None = None
+        self._handed_over = self._ended = False
 
     def _client(self, connections: int = 32) -> KubeClient:
         tell, observe = self._missing.tell, self.watch.metrics.api_request
@@ -249,16 +253,25 @@ class Operator:
         )
 
     async def _begin(self, **_: Any) -> None:
+        """Start, or end this process in order: kopf would begin what fails once more, on top of what has begun."""
+        try:
+            await self._start()
+        except Exception as e:
+            if isinstance(e, CannotListen):
+                self._cannot_begin = str(e)
+            else:
+                log.exception("startup failed")
+                self._ending.fail("startup", e)
+            await self._end()
+            raise kopf.PermanentError(f"startup failed: {e}") from e
+
+    async def _start(self) -> None:
         """Serve, list stores, then jobs, then lead or stand for election; kopf watches next.
 
         So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet. Until
         then calls are answered 503 and /healthz tells that this process lives, however long the API server lacks a CRD.
         """
-        try:
-            await self.endpoint.start()
-        except CannotListen as e:
-            self._cannot_begin = str(e)
-            raise kopf.PermanentError(self._cannot_begin) from e
+        await self.endpoint.start()
         log.info("serving", url=self.endpoint.url)
         for namespace in self.settings.namespaces or (None,):
             await self._list(stores_path(namespace), "RollupStore", self.books.observe)
@@ -269,12 +282,12 @@ class Operator:
             self.gate.lead()
             self._lead(listed=True)
         else:
-            self._ending.need("leader election", self._election.start())
-        chores = {"sweep": self.registry.keep_sweeping(self.settings.sweep_seconds), "events": self.events.run()}
-        chores["garbage collection"] = _keep_freezing()
-        for part, chore in chores.items():
-            self._chores.append(asyncio.create_task(chore))
-            self._ending.need(part, self._chores[-1])
+            self._ending.need(self._election.start())
+        self._chores = [
+            keep_running("sweep", lambda: self.registry.keep_sweeping(self.settings.sweep_seconds)),
+            keep_running("events", self.events.run),
+            keep_running("garbage collection", _keep_freezing),
+        ]
         log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
         self.announce(self.endpoint.url)
 
@@ -295,15 +308,27 @@ class Operator:
             await asyncio.sleep(random.uniform(0.2, 0.5))  # noqa: S311  # jitter
 
     async def _end(self, **_: Any) -> None:
-        await self.endpoint.close()
-        self.registry.close()
+        """Close whatever is open, once: in kopf's cleanup, or where that does not come since startup or kopf failed."""
+        if self._ended:
+            return
+        self._ended = True
+        if not self._handed_over:
+            self._ending.end_within(self.settings.grace_seconds + ending.MARGIN)
+            await self._hand_over()
+        await in_order(
+            ("the endpoint is closed", self.endpoint.close),
+            ("actors end", self.registry.close),
+            ("background tasks end", self._end_chores),
+            ("stores are closed", self.books.close),
+            ("telemetry is closed", self.watch.close),
+        )
+        gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr
+        log.info("ended")
+
+    async def _end_chores(self) -> None:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        await self.books.close()
-        await self.watch.close()
-        gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr
-        log.info("ended")
 
     # The end
 
@@ -316,16 +341,25 @@ class Operator:
         self._ending.end_within(grace + ending.MARGIN)
         # After a restore of etcd nobody can see the stop that a client waits for, which may be lost with the rest.
         waiting = grace if self._ending.restart is None else 0.0
-        for end in await asyncio.gather(self.endpoint.drain(waiting), self._hand_over(), return_exceptions=True):
-            if isinstance(end, Exception):
-                log.error("not ended in order", exc_info=end)
+        await asyncio.gather(
+            in_order(("waiters are answered", partial(self.endpoint.drain, waiting))), self._hand_over()
+        )
         stop.set()
 
     async def _hand_over(self) -> None:
-        """Let the runs end, then let another process lead: it finds nothing held, and what waits here sees it act."""
-        await self.registry.drain(self.settings.grace_seconds)
-        self.registry.close()
-        await self.books.stand_down()
+        """Let the runs end, then let another process lead: it finds nothing held, and what waits here sees it act.
+
+        The lease is released whatever fails before: nothing of this process acts any more.
+        """
+        self._handed_over = True
+        await in_order(
+            ("runs end", partial(self.registry.drain, self.settings.grace_seconds)),
+            ("actors end", self.registry.close),
+            ("files of stores are closed", self.books.stand_down),
+            ("the lease is released", self._release),
+        )
+
+    async def _release(self) -> None:
         if self._election is not None:
             await self._election.release()
 

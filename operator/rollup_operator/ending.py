@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import threading
+from typing import Any
 
 import structlog
 
@@ -51,18 +52,22 @@ class Ending:
             self.restart = why
             self._asked.set()
 
-    def need(self, part: str, task: asyncio.Task[None]) -> None:
-        """End this process should `task` end otherwise than cancelled: nothing else would do what it does."""
+    def need(self, task: asyncio.Task[Any]) -> None:
+        """End this process if `task`, a background task, fails or returns: nothing else would do what it does."""
 
-        def over(task: asyncio.Task[None]) -> None:
+        def over(task: asyncio.Task[Any]) -> None:
             if task.cancelled():
                 return
-            error = task.exception()
-            log.error("a part of this process has failed: it ends", part=part, exc_info=error)
-            self.failure = self.failure or f"{part}: {'it ended' if error is None else _text(error)}"
-            self._asked.set()
+            if (error := task.exception()) is None:
+                log.error("this process ends: a part of it has returned", part=task.get_name())
+            self.fail(task.get_name(), "it returned" if error is None else error)
 
         task.add_done_callback(over)
+
+    def fail(self, part: str, why: BaseException | str) -> None:
+        """End this process, since a part of it has failed. The first failure is the one that is reported."""
+        self.failure = self.failure or f"{part}: {why if isinstance(why, str) else f'{type(why).__name__}: {why}'}"
+        self._asked.set()
 
     async def asked(self) -> None:
         """Return once this process is to end."""
@@ -78,10 +83,6 @@ class Ending:
         """The end was in time: the process may go on."""
         if self._limit is not None:
             self._limit.cancel()
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _end_hard(seconds: float) -> None:

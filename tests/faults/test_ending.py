@@ -40,6 +40,32 @@ main()
 """
 """A write that never ends, as on a disk that does not answer."""
 
+WITHOUT_STORES = """
+from rollup_operator.lifecycle.stores import StoreBook
+
+def observe(*_, **__):
+    raise RuntimeError("a store that nobody foresaw")
+
+StoreBook.observe = observe
+
+from rollup_operator.cli import main
+
+main()
+"""
+
+WITHOUT_CLOSING = """
+from rollup_operator.stores.duckdb import DuckDBStore
+
+async def close(*_):
+    raise RuntimeError("a file that cannot be closed")
+
+DuckDBStore.close = close
+
+from rollup_operator.cli import main
+
+main()
+"""
+
 
 def test_a_process_that_cannot_lead_ends_and_lets_another(
     start_operator: StartOperator, api: Api, folder: Path
@@ -50,7 +76,7 @@ def test_a_process_that_cannot_lead_ends_and_lets_another(
         ready=False,
         settings=election(api),
         program=("-c", WITHOUT_LEADING),
-        expected=("a part of this process has failed", "error: leader election: RuntimeError", "nobody told the jobs"),
+        expected=("error: leader election: RuntimeError", "nobody told the jobs"),
     )
     assert broken.ended() == 1
     assert broken.records("lease released")
@@ -89,3 +115,32 @@ def test_a_process_whose_store_hangs_ends_after_its_grace(
     api.stop("trips")
     body = api.wait_state("trips", "stopped", 20)
     assert status(body)["observedGeneration"] == body["metadata"]["generation"]
+
+
+def test_a_startup_that_fails_as_nobody_foresaw_ends_the_process_in_order(
+    start_operator: StartOperator, api: Api
+) -> None:
+    api.create(store())
+    broken = start_operator(
+        ready=False,
+        settings=election(api),
+        program=("-c", WITHOUT_STORES),
+        expected=("startup failed", "error: startup: RuntimeError: a store that nobody foresaw"),
+    )
+    assert broken.ended(20) == 1
+    assert broken.records("serving")
+    assert broken.records("ended")
+    assert not broken.records("ready")
+
+
+def test_a_file_that_cannot_be_closed_does_not_keep_the_lease(start_operator: StartOperator, api: Api) -> None:
+    api.create(store())
+    first = start_operator(
+        settings=election(api),
+        program=("-c", WITHOUT_CLOSING),
+        expected=("a step of the end failed", "a file that cannot be closed"),
+    )
+    wait_leads(api, first)
+    first.terminate()
+    assert first.ended(20) == 0
+    assert first.records("lease released")

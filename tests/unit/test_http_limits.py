@@ -10,10 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from local_tools.ports import free_ports
 from rollup_operator.http import connections, server
+from rollup_operator.http.server import CannotListen, Server
+from rollup_operator.settings import Settings
 from support.http_double import Cluster
 from support.serving import served
 
@@ -205,6 +208,17 @@ async def test_every_address_is_listened_on_whichever_kinds_there_are(cluster: C
                 wire = Wire(*await asyncio.open_connection(address, listener))
                 assert await wire.status("GET /healthz") == 200
                 await wire.hang_up()
+
+
+@pytest.mark.parametrize("busy", ["http", "metrics"])
+async def test_a_listener_that_cannot_listen_leaves_no_other_open(busy: str) -> None:
+    [free] = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = {"http_port": free, "metrics_port": free} | {f"{busy}_port": taken.getsockname()[1]}
+        listening = Server(web.Application(), Settings(**ports), None, beside=web.Application())
+        with pytest.raises(CannotListen, match=f"choose another {busy}_port"):
+            await listening.start()
+    socket.create_server(("127.0.0.1", free)).close()
 
 
 # Time

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from rollup_operator import background
 from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle import store_watch
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.stores.base import Checkup
+from rollup_operator.stores.base import Checkup, HeldClaim, Owner
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 
 KEY = "team", "cluster"
@@ -243,3 +244,110 @@ async def test_runs_that_began_before_their_store_was_known_count(stores: Stores
     assert await runs.begin(2) == 1
     stores.apply(2)
     assert await runs.begin(2) == 2
+
+
+class Asked:
+    """A store whose calls a test answers one by one: a value is returned, an exception raised."""
+
+    distribution = "opensearch"
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def held_claims(self) -> object:
+        self.asked += 1
+        await asyncio.sleep(0)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def check(self) -> Checkup:
+        return Checkup("3.0.0")
+
+    async def close(self) -> None:
+        self.asked += 1
+        if isinstance(answer := self.answers.pop(0), Exception):
+            raise answer
+
+
+def book_of(store: object, server: object = None, **spec: Any) -> StoreBook:
+    """A book that leads and knows one store."""
+    kube: Any = server or NoServer()
+    made: Any = store
+    gate = Gate()
+    book = StoreBook(kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), changed=lambda _: None, gate=gate)
+    gate.lead()
+    metadata = {"namespace": "team", "name": "cluster", "uid": "1", "resourceVersion": "2", "generation": 1}
+    body = {"metadata": metadata, "spec": {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}}
+    book.observe(body | spec)
+    return book
+
+
+HELD = [HeldClaim(("index", "job"), "somebody", 1, Owner("c", "team", "job", "uid"))]
+
+
+@pytest.mark.parametrize("error", [KeyError("_shards"), asyncio.CancelledError(), StoreUnavailable("away")])
+async def test_a_listing_of_claims_that_failed_is_not_kept(error: BaseException) -> None:
+    store = Asked(error, HELD, None)
+    book = book_of(store)
+    together = [asyncio.create_task(book.was_held(KEY, ("index", "job"))) for _ in range(3)]
+    await asyncio.wait(together)
+    assert store.asked == 1
+    assert all(task.cancelled() or isinstance(task.exception(), type(error)) for task in together)
+    assert await book.was_held(KEY, ("index", "job"))
+    assert not await book.was_held(KEY, ("index", "other"))
+    assert store.asked == 2
+    await book.close()
+
+
+async def test_who_gives_up_leaves_the_listing_to_the_others() -> None:
+    store = Asked(HELD, None)
+    book = book_of(store)
+    first, second = (asyncio.create_task(book.was_held(KEY, ("index", "job"))) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second
+    assert store.asked == 1
+    await book.close()
+
+
+@pytest.mark.parametrize(
+    "status",
+    [{"health": "purple"}, {"conditions": "none"}, {"conditions": [{"type": "Ready"}]}, {"version": 3}],
+)
+async def test_a_status_that_this_version_cannot_read_is_replaced(status: dict[str, Any]) -> None:
+    server = ServerOfOneObject()
+    book = book_of(Idle(), server, status=status)
+    await asyncio.wait_for(server.done.wait(), 5)
+    await book.close()
+
+
+async def test_a_check_that_fails_as_nobody_foresaw_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "FIRST_PAUSE", 0.001)
+
+    class Failing(ServerOfOneObject):
+        failures = 3
+
+        async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+            if self.failures:
+                self.failures -= 1
+                raise KeyError("metadata")
+            return await super().patch(path, body)
+
+    server = Failing()
+    book = book_of(Idle(), server)
+    await asyncio.wait_for(server.done.wait(), 5)
+    await book.close()
+
+
+async def test_a_store_that_cannot_be_closed_keeps_no_other_open() -> None:
+    book, stores = book_of(first := Asked(KeyError("_shards"))), [first]
+    second: Any = Asked(None)
+    stores.append(second)
+    book._make = lambda *_: second
+    metadata = {"namespace": "team", "name": "other", "uid": "2", "resourceVersion": "3", "generation": 1}
+    book.observe({"metadata": metadata, "spec": {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}})
+    await book.close()
+    assert [store.asked for store in stores] == [1, 1]

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from rollup_operator.background import keep_running
 from rollup_operator.http import answers
 from rollup_operator.http.answers import Form
 from rollup_operator.http.ports import Jobs
@@ -48,7 +49,7 @@ class Pulse:
 
     def start(self) -> None:
         """Begin to beat."""
-        self._task = asyncio.create_task(self._beat())
+        self._task = keep_running("pulse of the event loop", self._beat)
 
     def stop(self) -> None:
         """Beat no more."""

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import resource
 from collections.abc import Iterator
+from functools import partial
 
 import structlog
 from aiohttp import web
 
+from rollup_operator.background import keep_running
 from rollup_operator.http.connections import MARGIN, Limits, connection_factory
 from rollup_operator.http.tls import Certificate
 from rollup_operator.settings import Settings
@@ -55,7 +57,17 @@ class Server:
         self._refreshing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. Raises CannotListen."""
+        """Listen. Raises CannotListen, with nothing left open."""
+        try:
+            await self._listen()
+        except CannotListen:
+            await self.close()
+            raise
+        if self._certificate is not None:
+            refresh = partial(self._certificate.keep_fresh, self._settings.tls_check_seconds)
+            self._refreshing = keep_running("refresh of the certificate", refresh)
+
+    async def _listen(self) -> None:
         s = self._settings
         if self._beside is not None:
             with _told("metrics", s.metrics_host, s.metrics_port):
@@ -71,9 +83,6 @@ class Server:
                 idle_seconds=s.http_idle_seconds,
             )
             await _Site(self._runner, s.http_host, s.http_port, limits, self._certificate).start()
-        if self._certificate is not None:
-            work = self._certificate.keep_fresh(self._settings.tls_check_seconds)
-            self._refreshing = asyncio.create_task(work)
 
     async def close(self) -> None:
         """Stop listening, let answers under way go out."""

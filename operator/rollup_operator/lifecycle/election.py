@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from rollup_operator.background import keep_running, spawn
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.lease import Lease, LeaseClient
 from rollup_operator.lifecycle.leadership import Candidacy, Do, Gate, Role, Step, Terms
@@ -54,8 +55,8 @@ class Election:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
-        """Stand for election from now on, in the task returned. Once that has failed nobody here is told any more."""
-        self._running = asyncio.create_task(self._run())
+        """Stand for election from now on. Once the task returned has failed this process never learns that it leads."""
+        self._running = spawn("leader election", self._run(), follows="this process ends")
         return self._running
 
     async def release(self) -> None:
@@ -86,14 +87,14 @@ class Election:
         return False
 
     async def _run(self) -> None:
-        watching = asyncio.create_task(self._watch())
+        watching = keep_running("watch of the lease", self._watch)
         try:
             while True:
                 self._news.clear()
                 step = self._candidacy.decide(_now())
                 self._follow(step)
                 if step.do is not Do.NOTHING and self._writing is None:
-                    self._writing = asyncio.create_task(self._write())
+                    self._writing = spawn("write of the lease", self._write(), follows="it is tried again")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if step.wait == float("inf") else max(step.wait, 0.0)):
                         await self._news.wait()

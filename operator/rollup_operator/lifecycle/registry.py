@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from rollup_operator.background import keep_running
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path
@@ -218,7 +219,7 @@ class Registry:
         """
         if not listed:
             self._gate.behind = True
-            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+            self._catching_up = keep_running("catching up with the jobs", self._catch_up)
         for actor in tuple(self._actors.values()):
             actor.lead()
 

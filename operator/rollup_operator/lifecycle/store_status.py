@@ -29,7 +29,7 @@ def store_status(
 
     The version last seen stays while the store does not answer; its health is not known then.
     """
-    old = RollupStoreStatus.model_validate(shown)
+    old = RollupStoreStatus.published(shown)
     health = found.health if found is not None else None
     version = found.version if found is not None else old.version if old.distribution == distribution else None
     reason = Reason.AVAILABLE if problem is None else problem.reason

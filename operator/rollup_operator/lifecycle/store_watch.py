@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
 
+from rollup_operator.background import keep_running
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
@@ -72,7 +74,7 @@ class StoreWatch:
     def begin(self, key: StoreKey, entry: Entry) -> None:
         """Look at this store from now on, in place of what had its name before."""
         self.end(key)
-        self._tasks[key] = asyncio.ensure_future(self._watch(key, entry))
+        self._tasks[key] = keep_running(f"checks of store {key[0]}/{key[1]}", partial(self._watch, key, entry))
 
     def end(self, key: StoreKey) -> asyncio.Task[None] | None:
         """Look no more. Returns the task that ends."""

@@ -7,14 +7,16 @@ Only the process that leads looks at stores and writes their status, and it alon
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 import structlog
 from pydantic import ValidationError
 
+from rollup_operator.background import in_order, spawn
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
@@ -114,17 +116,15 @@ class StoreBook:
     async def was_held(self, key: StoreKey, job: tuple[str, str]) -> bool:
         """Whether a claim of `job` (rollup index, job id) was held when this process first looked.
 
-        One listing a store and leadership: what is claimed here later is known here. Raises StoreError.
+        One listing a store and leadership: what is claimed here later is known here. Raises StoreError, or whatever
+        else made the listing fail; the next call lists again.
         """
         store = await self.open(key)
         entry = self._entries[key]
         if entry.held is None:
             entry.held = asyncio.ensure_future(_held(store))
-        try:
-            return job in await asyncio.shield(entry.held)
-        except StoreError:
-            entry.held = None
-            raise
+            entry.held.add_done_callback(partial(_drop_failed, entry))
+        return job in await asyncio.shield(entry.held)
 
     def observe(self, body: Mapping[str, Any]) -> None:
         """Take in a RollupStore as an event or a list shows it."""
@@ -137,7 +137,7 @@ class StoreBook:
             old.version, old.shown = version, body.get("status") or {}
             return
         if old is not None and old.uid != meta["uid"]:  # deleted and created again, and no event has said so yet
-            self._retire(old)
+            self._retire(key, old)
             old = None
         self._entries[key] = self._enter(key, body, old)
         if self._gate.open:
@@ -150,7 +150,7 @@ class StoreBook:
             if entry.uid == uid:
                 del self._entries[key]
                 self._watch.end(key)
-                self._retire(entry)
+                self._retire(key, entry)
                 self._changed(key)
                 return
 
@@ -185,7 +185,7 @@ class StoreBook:
             if entry.embedded and entry.store is not None and entry.spec is not None:
                 left.append(entry.store)
                 entry.store = self._make(key[0], entry.spec, self._secrets_of(key[0]))
-        return self._spawn(_close(left))
+        return self._spawn("closing embedded stores", _close(left))
 
     async def close(self) -> None:
         """Close every store."""
@@ -193,9 +193,7 @@ class StoreBook:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for store in [*self._retired, *(entry.store for entry in self._entries.values())]:
-            if store is not None:
-                await store.close()
+        await _close([*self._retired, *(entry.store for entry in self._entries.values())])
 
     def _enter(self, key: StoreKey, body: Mapping[str, Any], old: Entry | None) -> Entry:
         meta = body["metadata"]
@@ -213,7 +211,7 @@ class StoreBook:
         except StoreError as e:
             problem = e
         if old is not None and old.store is not store:
-            self._retire(old)
+            self._retire(key, old)
         slots = self.slots(key)
         if spec is not None:  # else the limit stays, also for the runs that go on
             slots.resize(spec.max_concurrent_runs)
@@ -221,10 +219,10 @@ class StoreBook:
         version, shown = int(meta["resourceVersion"]), body.get("status") or {}
         return Entry(meta["uid"], version, generation, spec, store, problem, shown, slots)
 
-    def _retire(self, entry: Entry) -> None:
+    def _retire(self, key: StoreKey, entry: Entry) -> None:
         if entry.store is not None:
             self._retired.add(entry.store)
-            self._spawn(entry.store.retire())
+            self._spawn(f"retiring a client of store {key[1]}", entry.store.retire())
 
     def _secrets_of(self, namespace: str) -> ReadSecret:
         async def read(name: str) -> Mapping[str, bytes]:
@@ -237,16 +235,16 @@ class StoreBook:
 
         return read
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = spawn(name, work, follows="the client stays open")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
 
-async def _close(stores: Sequence[Store]) -> None:
-    for store in stores:
-        await store.close()
+async def _close(stores: Iterable[Store | None]) -> None:
+    """Close all; one that fails is logged and keeps none open after it."""
+    await in_order(*(("a store is closed", store.close) for store in stores if store is not None))
 
 
 def _not_found(key: StoreKey) -> StoreNotFound:
@@ -257,3 +255,8 @@ def _not_found(key: StoreKey) -> StoreNotFound:
 
 async def _held(store: Store) -> frozenset[tuple[str, str]]:
     return frozenset(claim.key for claim in await store.held_claims())
+
+
+def _drop_failed(entry: Entry, listing: asyncio.Future[frozenset[tuple[str, str]]]) -> None:
+    if (listing.cancelled() or listing.exception() is not None) and entry.held is listing:
+        entry.held = None

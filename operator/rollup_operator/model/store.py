@@ -1,8 +1,9 @@
 """RollupStore: where source and result are."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from rollup_operator.model.base import Part, fixed, stays
 from rollup_operator.model.status import Condition
@@ -95,6 +96,14 @@ class RollupStoreSpec(Part):
 
 class RollupStoreStatus(Part):
     """What is observed of a RollupStore."""
+
+    @classmethod
+    def published(cls, raw: Mapping[str, Any]) -> Self:
+        """Read a status as it was published; one that this version cannot read counts as none."""
+        try:
+            return cls.model_validate(raw)
+        except ValidationError:
+            return cls()
 
     observed_generation: Annotated[int, Field(ge=-1)] = Field(
         default=-1,
