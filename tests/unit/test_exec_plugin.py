@@ -128,6 +128,20 @@ async def test_a_token_that_has_expired_is_renewed_before_it_is_sent(
     assert server.seen == ["Bearer token-1"] * 5
 
 
+async def test_a_clock_that_is_ahead_runs_the_command_no_more_often(
+    server: Server, connect: Connect, tmp_path: Path
+) -> None:
+    """To it every token has expired already; the server, which knows better, refuses one that has."""
+    past = (datetime.now(UTC) - timedelta(days=4 * 365)).isoformat(timespec="seconds").replace("+00:00", "Z")
+    connection = connect(f"give(token=f'token-{{n}}', expirationTimestamp={past!r})")
+    async with KubeClient(connection) as kube:
+        for _ in range(3):
+            await kube.get("/apis/x")
+        server.token = "token-2"
+        await kube.get("/apis/x")
+    assert len(calls(tmp_path)) == 2
+
+
 async def test_a_token_that_is_refused_is_renewed_once(server: Server, connect: Connect, tmp_path: Path) -> None:
     connection = connect("give(token=f'token-{n}')")
     async with KubeClient(connection) as kube:

@@ -6,6 +6,7 @@ once more when the API server answers 401.
 """
 
 import asyncio
+import math
 import os
 import shutil
 import ssl
@@ -37,8 +38,8 @@ class Credential:
     token: str | None = None
     certificate: str | None = None
     """Certificate and key in PEM, one after the other."""
-    expires: float = float("inf")
-    """Seconds since the epoch."""
+    ends: float = math.inf
+    """When it expires, by the monotonic clock."""
 
 
 @dataclass
@@ -81,7 +82,7 @@ class ExecPlugin:
         """Return a credential that has not expired, and is not the one that was refused."""
         async with self._turn:
             known = self._credential
-            if known is None or known is instead_of or time.time() > known.expires - LEEWAY:
+            if known is None or known is instead_of or time.monotonic() > known.ends - LEEWAY:
                 known = await self._run()
                 if known.certificate is not None:
                     try:
@@ -120,14 +121,16 @@ class ExecPlugin:
             kind, version, status = printed["kind"], printed["apiVersion"], printed["status"]
             token, certificate, key = (status.get(name) for name in ("token", "clientCertificateData", "clientKeyData"))
             expiry = status.get("expirationTimestamp")
-            expires = float("inf") if not expiry else datetime.fromisoformat(expiry).timestamp()
+            lasts = math.inf if not expiry else datetime.fromisoformat(expiry).timestamp() - time.time()
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise self._error(f"printed no ExecCredential with a status: {e!r}") from e
         if (kind, version) != ("ExecCredential", self.version):
             raise self._error(f"printed a {kind} of {version}, where an ExecCredential of {self.version} is expected")
         if bool(certificate) != bool(key) or not (token or certificate):
             raise self._error("printed neither a token nor a client certificate with its key")
-        return Credential(token, f"{certificate}\n{key}\n" if certificate else None, expires)
+        if lasts <= 0:  # this machine's clock is ahead: only the API server, by a 401, can say when it has expired
+            lasts = math.inf
+        return Credential(token, f"{certificate}\n{key}\n" if certificate else None, time.monotonic() + lasts)
 
     def _error(self, what: str) -> CredentialError:
         return CredentialError(f"user {self.user!r} of the kubeconfig: the command {self.command!r} {what}")
