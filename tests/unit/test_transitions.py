@@ -14,10 +14,16 @@ class Subject:
     """Transitions with a clock, and what they tell."""
 
     def __init__(self) -> None:
-        self.now, self.leads = 1000.0, True
+        self.now, self.step, self.leads = 1000.0, 0.0, True
         self.stops: list[Stop] = []
         self.metrics = Metrics()
-        self.transitions = Transitions(self.metrics, leading=lambda: self.leads, tracer=self, clock=lambda: self.now)
+        self.transitions = Transitions(
+            self.metrics,
+            leading=lambda: self.leads,
+            tracer=self,
+            clock=lambda: self.now + self.step,
+            elapsed=lambda: self.now,
+        )
         self._version = 0
 
     def stopped(self, stop: Stop) -> None:
@@ -90,6 +96,15 @@ def test_a_stop_is_measured_from_its_asking_to_its_end(subject: Subject):
     assert stop.steps == (("stopping", 1003.0), ("stopped", 1005.0))
     assert subject.measured("rollup_stop_seconds_sum") == 3
     assert subject.measured("rollup_stop_seconds_count") == 1
+
+
+@pytest.mark.parametrize("step", [-1e8, 1e8])
+def test_a_step_of_the_clock_does_not_count_as_time_that_a_stop_took(subject: Subject, step: float):
+    subject.sees("started", "indexing")
+    subject.sees("stopped", "stopping", generation=2)
+    subject.step = step
+    subject.sees("stopped", "stopped", generation=2)
+    assert subject.measured("rollup_stop_seconds_sum") == 1
 
 
 def test_a_stop_that_a_start_overtakes_is_none(subject: Subject):

@@ -55,6 +55,8 @@ class _Seen:
     stop: int | None
     """The generation that asks for the stop under way."""
     asked_at: float
+    asked_after: float
+    """The same by a clock that no step moves."""
     steps: tuple[tuple[str, float], ...] = ()
 
 
@@ -68,8 +70,11 @@ class Transitions:
         leading: Callable[[], bool],
         tracer: Tracer | None = None,
         clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._metrics, self._leading, self._tracer, self._clock = metrics, leading, tracer, clock
+        """`clock` tells the time of day for traces, `elapsed` how long a stop takes, both in seconds."""
+        self._metrics, self._leading, self._tracer = metrics, leading, tracer
+        self._clock, self._elapsed = clock, elapsed
         self._seen: dict[str, _Seen] = {}
         self._requests: dict[tuple[str, int], str] = {}
 
@@ -93,8 +98,8 @@ class Transitions:
 
     def seen(self, job: JobView) -> None:
         """Take in a newer view."""
-        before, now = self._seen.get(job.uid), self._clock()
-        found = _look(job, before, now)
+        before, now, after = self._seen.get(job.uid), self._clock(), self._elapsed()
+        found = _look(job, before, now, after)
         self._seen[job.uid] = found
         if before is None:
             return  # what was the case when this process began is no news
@@ -103,7 +108,7 @@ class Transitions:
         if found.last_run != before.last_run and self._leading():
             self._metrics.ran(*_run(Job(job, now)))
         if before.stop is not None and found.stop is None and found.state == "stopped" and self._leading():
-            self._stopped(job, before, found, now)
+            self._stopped(job, before, now, after)
 
     def gone(self, job: JobView) -> None:
         """Take in that a job no longer exists."""
@@ -111,9 +116,9 @@ class Transitions:
         if before is not None and self._leading():
             log.info("job gone", namespace=job.namespace, job=job.name, uid=job.uid, was=before.state)
 
-    def _stopped(self, job: JobView, before: _Seen, found: _Seen, now: float) -> None:
+    def _stopped(self, job: JobView, before: _Seen, now: float, after: float) -> None:
         assert before.stop is not None
-        self._metrics.stopped(max(0.0, now - before.asked_at))
+        self._metrics.stopped(after - before.asked_after)
         if self._tracer is not None:
             steps = (*before.steps, ("stopped", now))
             stop = Stop(job.uid, job.namespace, job.name, before.stop, before.asked_at, steps)
@@ -141,11 +146,11 @@ class Transitions:
         )
 
 
-def _look(view: JobView, before: _Seen | None, now: float) -> _Seen:
+def _look(view: JobView, before: _Seen | None, now: float, after: float) -> _Seen:
     job = Job(view, now)
     state = _word(job.status("state"))
     reason = _word(job.condition(READY).get("reason"))
-    found = _Seen(state, reason, _word(job.status("lastRun", "endTime")), None, now)
+    found = _Seen(state, reason, _word(job.status("lastRun", "endTime")), None, now, after)
     if view.desired is not DesiredState.STOPPED or view.deleting:
         return found
     if state == "stopped" and job.status("observedGeneration") == view.generation:
@@ -153,7 +158,7 @@ def _look(view: JobView, before: _Seen | None, now: float) -> _Seen:
     if before is None or before.stop is None:
         return replace(found, stop=view.generation)
     steps = before.steps if state == before.state else (*before.steps, (str(state), now))
-    return replace(found, stop=before.stop, asked_at=before.asked_at, steps=steps)
+    return replace(found, stop=before.stop, asked_at=before.asked_at, asked_after=before.asked_after, steps=steps)
 
 
 def _run(job: Job) -> tuple[str, float | None]:
