@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.kube.missing import Missing
 from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.kube.server_clock import ServerClock
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.election import Election, Followers
 from rollup_operator.lifecycle.leadership import Gate, Terms
@@ -48,7 +49,7 @@ from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.watch import Watch
 from rollup_operator.settings import Settings
-from rollup_operator.stores.base import Owner, Store
+from rollup_operator.stores.base import ClockReading, Owner, Store
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.errors import StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules, Kind
@@ -136,7 +137,7 @@ class Operator:
         self.gate = Gate()
         self.watch = Watch(s.cluster, leading=self._leads, limit=s.metrics_jobs, tracing_endpoint=s.tracing_endpoint)
         metrics = self.watch.metrics
-        self._missing = Missing()
+        self._missing, self._server_clock = Missing(), ServerClock()
         self.kube = self._client()
         # Clients of their own: a storm of questions must not hold up what the jobs' actors have to write, and neither
         # the renewal of the lease.
@@ -157,7 +158,8 @@ class Operator:
             namespaces=s.namespaces,
         )
         identity = f"{instance}-{uuid.uuid4().hex[:8]}"
-        worker = Worker(self.books, identity, s.cluster, _now, self.gate)
+        skew = timedelta(seconds=s.clock_skew_seconds)
+        worker = Worker(self.books, identity, s.cluster, _now, self.gate, clock_skew=skew)
         self.registry = Registry(
             kube=self.kube,
             books=self.books,
@@ -197,8 +199,13 @@ class Operator:
         self._handed_over = self._ended = False
 
     def _client(self, connections: int = 32) -> KubeClient:
-        tell, observe = self._missing.tell, self.watch.metrics.api_request
-        return KubeClient(self.connection, connections=connections, forbidden=tell, observe=observe)
+        return KubeClient(
+            self.connection,
+            connections=connections,
+            forbidden=self._missing.tell,
+            observe=self.watch.metrics.api_request,
+            date=self._server_clock.saw,
+        )
 
     def _candidacy(self, client: KubeClient, identity: str) -> Election:
         s = self.settings
@@ -226,6 +233,7 @@ class Operator:
                 spec.duckdb,
                 page_seconds=self.settings.page_seconds,
                 is_alive=self._is_alive,
+                other_clock=self._api_server_clock,
             )
             return store
         kind: Kind = "opensearch" if spec.opensearch is not None else "elasticsearch"
@@ -235,6 +243,10 @@ class Operator:
         connections = Connections(kind, cluster, read_secret=read_secret, rules=rules)
         store = ClusterStore(kind, connections.cluster(self._leads), is_alive=self._is_alive)
         return store
+
+    def _api_server_clock(self) -> ClockReading | None:
+        at = self._server_clock.now()
+        return ClockReading("the API server's", at) if at is not None else None
 
     def _is_alive(self, owner: Owner) -> bool:
         return self.registry.is_alive(owner)

@@ -15,6 +15,9 @@ _CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeo
 
 _MAY_BE_ZERO = frozenset({"allowed_cache_seconds", "denied_cache_seconds", "grace_seconds", "metrics_jobs"})
 
+_LONGEST_SKEW = 1e9
+"""Some thirty years: clocks that differ by more have no date that a job could go by."""
+
 
 class SettingsError(ValueError):
     """A setting cannot be used; the text names it and says what would do."""
@@ -96,6 +99,8 @@ class Settings:
     store_hosts: tuple[str, ...] = ()
     """Hosts of clusters that a RollupStore may name: names, `*.name`, addresses, networks, each perhaps with `:port`.
     Empty: all but this machine, its own network segment and where clouds tell secrets of a machine."""
+    clock_skew_seconds: float = 300.0
+    """How far the operator's clock may be ahead of a store's before runs are refused, `ClockSkewed`."""
     store_check_seconds: float = 30.0
     """How often to look at each cluster; three times as often while a store cannot be used."""
     sweep_seconds: float = 60.0
@@ -147,6 +152,8 @@ class Settings:
             raise SettingsError("lease_name is empty: name a Lease, such as rollup-operator")
         if not self.lease_seconds >= 5:
             raise SettingsError(f"lease_seconds is {self.lease_seconds}: use 5 or more")
+        if self.clock_skew_seconds > _LONGEST_SKEW:
+            raise SettingsError(f"clock_skew_seconds is {self.clock_skew_seconds}: use at most {_LONGEST_SKEW:.0f}")
         for name in ("http_port", "metrics_port"):
             if not 0 <= (port := getattr(self, name)) <= 65_535:
                 raise SettingsError(f"{name} is {port}: use 0 to 65535")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rollup_operator.indexer.run import Run, RunResult
@@ -29,6 +29,7 @@ class Clustered:
     target: str = field(default_factory=lambda: unique("out"))
     alive: set[str] = field(default_factory=set)
     now: datetime = datetime(2030, 1, 1, tzinfo=UTC)
+    clock_skew: timedelta | None = None
 
     def __post_init__(self) -> None:
         kind = self.node.distribution
@@ -53,7 +54,7 @@ class Clustered:
         async def opened() -> ClusterStore:
             return self.store
 
-        return Run(of or self.job(), holder, opened, RunSlots(1), lambda: self.now)
+        return Run(of or self.job(), holder, opened, RunSlots(1), lambda: self.now, clock_skew=self.clock_skew)
 
     async def run(
         self, of: JobConfig | None = None, *, holder: str = "me", halt_when: Callable[[Run], bool] | None = None

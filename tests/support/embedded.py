@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as StoreSpec
-from rollup_operator.stores.base import Claim, JobConfig, Owner
+from rollup_operator.stores.base import Claim, ClockReading, JobConfig, Owner
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.export import documents_of, export_path
 
@@ -54,6 +54,8 @@ class Embedded:
     root: Path
     alive: set[str] = field(default_factory=set)
     now: datetime = datetime(2030, 1, 1, tzinfo=UTC)
+    clock_skew: timedelta | None = None
+    other_clock: ClockReading | None = None
     page_seconds: float = 0.5
     database: str = "rollup.duckdb"
 
@@ -75,6 +77,7 @@ class Embedded:
             StoreSpec(database=self.database),
             page_seconds=page_seconds or self.page_seconds,
             is_alive=lambda owner: owner.uid in self.alive,
+            other_clock=lambda: self.other_clock,
         )
 
     async def run(
@@ -91,7 +94,7 @@ class Embedded:
         async def opened() -> DuckDBStore:
             return own
 
-        run = Run(of or config(), holder, opened, RunSlots(1), lambda: self.now)
+        run = Run(of or config(), holder, opened, RunSlots(1), lambda: self.now, clock_skew=self.clock_skew)
         task = asyncio.ensure_future(run.index())
         while halt_when is not None and not task.done():
             if halt_when(run):

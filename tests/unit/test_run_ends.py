@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,6 +143,15 @@ async def test_a_run_that_is_cancelled_releases_after_its_search_is_over() -> No
     with pytest.raises(asyncio.CancelledError):
         await task
     assert store.events == ["claim", "describe", "search over", "release", "close"]
+
+
+@pytest.mark.parametrize("step", [timedelta(days=4 * 365), -timedelta(days=4 * 365)])
+async def test_a_step_of_the_clock_does_not_count_as_time_that_a_run_took(step: timedelta) -> None:
+    run = beginning(Scripted(search=at_once))
+    times = iter([NOW, NOW])
+    run.now = lambda: next(times, NOW + step)
+    result = await run.index()
+    assert timedelta() <= result.ended - result.began < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("steps", range(4))

@@ -57,6 +57,7 @@ def test_an_override_wins_unless_it_is_none():
         ("HTTP_PORT", "65536", "http_port is 65536: use 0 to 65535"),
         ("LEASE_SECONDS", "1", "lease_seconds is 1.0: use 5 or more"),
         ("LEASE_SECONDS", "nan", "lease_seconds is nan: use 5 or more"),
+        ("CLOCK_SKEW_SECONDS", "1e10", "clock_skew_seconds is 10000000000.0: use at most 1000000000"),
         ("SWEEP_SECONDS", "0", "sweep_seconds is 0.0: it must be greater than 0"),
         ("GRACE_SECONDS", "nan", "grace_seconds is nan: it must be 0 or greater"),
         ("ALLOWED_CACHE_SECONDS", "-1", "allowed_cache_seconds is -1.0: it must be 0 or greater"),

@@ -19,12 +19,12 @@ import calendar
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
 
 from rollup_operator.model.job import DateHistogramGroup
-from rollup_operator.model.time_values import parse_time_value, parse_time_zone
+from rollup_operator.model.time_values import epoch_ms, parse_time_value, parse_time_zone
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -36,7 +36,6 @@ _FIRST_YEAR, _LAST_YEAR = 1968, 2101
 _STRIDE = 7 * DAY // SECOND
 """No zone has changed its clock there and back within a week since 1968."""
 _EVER = 2**62
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _UNITS = {
     "minute": "1m",
@@ -138,7 +137,7 @@ class Bounds:
 
     def upper(self, now: datetime) -> int:
         """Return where a run at `now` ends, exclusive: the edge at or before now - delay."""
-        return self.round_down((now - _EPOCH) // timedelta(milliseconds=1) - self.delay_ms)
+        return self.round_down(epoch_ms(now) - self.delay_ms)
 
     def round_down(self, instant: int) -> int:
         """Return the key of the bucket that holds `instant`: the last edge that is not after it."""

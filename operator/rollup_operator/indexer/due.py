@@ -29,6 +29,10 @@ class Due:
     """What was written before and is to be read once more; often empty."""
     nothing: str | None
     """Why there is nothing to do at all; None: there may be something."""
+    watermark_ms: int | None = None
+    """The recorded watermark, where it can be believed."""
+    doubt: str | None = None
+    """What the record says that cannot be, and what the run does about it."""
 
 
 def due(
@@ -37,39 +41,94 @@ def due(
     *,
     position: Mapping[str, PositionValue] | None = None,
     watermark_ms: int | None = None,
+    latest_ms: int | None = None,
 ) -> Due:
-    """Work it out for a job that has come so far. Raises ValueError naming the field that cannot be used."""
+    """Work it out for a job that has come so far. Raises ValueError naming the field that cannot be used.
+
+    `latest_ms`: no clock shows a later time, so a watermark or a position beyond it was written by one that was ahead.
+    None: that is not known, and the record is believed.
+    """
     bounds = Bounds.of(spec.groups.date_histogram)
     start = _edge(bounds, spec.start, "spec.start") if spec.start is not None else 0
     end = bounds.upper(now)
-    last = _edge(bounds, spec.end, "spec.end") if spec.end is not None else None
-    if last is not None:
-        end = min(end, last)
+    until = _edge(bounds, spec.end, "spec.end") if spec.end is not None else None
+    if until is not None:
+        end = min(end, until)
+    record = _Record(_time(spec, position), watermark_ms, latest_ms)
+    again = _again(spec, bounds, record, start, end)
     if position is not None:
         start = 0  # a position is never moved back, nor are buckets behind it skipped
     fresh = Span(start, end)
-    again = _again(spec, bounds, position, watermark_ms, end)
-    complete = last is not None and watermark_ms is not None and watermark_ms >= last and spec.lookback is None
-    return Due(fresh, again, _nothing(fresh, again, last, complete=complete))
+    believed = record.believed_ms
+    complete = until is not None and believed is not None and believed >= until and spec.lookback is None
+    return Due(fresh, again, _nothing(fresh, again, until, complete=complete), believed, _doubt(record, again))
 
 
-def _again(
-    spec: RollupJobSpec,
-    bounds: Bounds,
-    position: Mapping[str, PositionValue] | None,
-    watermark_ms: int | None,
-    end: int,
-) -> Span:
-    if spec.lookback is None or position is None:
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """How far the job has come, as its record says. In epoch milliseconds."""
+
+    last_ms: int | None
+    """Where the bucket of the position begins; None: nothing was written."""
+    watermark_ms: int | None
+    latest_ms: int | None
+
+    @property
+    def watermark_is_ahead(self) -> bool:
+        return self._ahead(self.watermark_ms)
+
+    @property
+    def position_is_ahead(self) -> bool:
+        return self._ahead(self.last_ms)
+
+    @property
+    def believed_ms(self) -> int | None:
+        return None if self.watermark_is_ahead else self.watermark_ms
+
+    def _ahead(self, ms: int | None) -> bool:
+        return ms is not None and self.latest_ms is not None and ms > self.latest_ms
+
+
+def _again(spec: RollupJobSpec, bounds: Bounds, record: _Record, start: int, end: int) -> Span:
+    last, believed = record.last_ms, record.believed_ms
+    if last is None:
         return Span(0, 0)
+    back = int(parse_time_value(spec.lookback, "lookback").milliseconds) if spec.lookback is not None else 0
+    written = bounds.next_edge(last)
+    if record.position_is_ahead:  # what is new lies before the position, so it is read here
+        low = bounds.round_down(believed - back) if believed is not None else 0
+        return Span(max(low, start), end)
+    lows = []
+    if spec.lookback is not None:
+        lows.append(bounds.round_down(max(written, believed or 0) - back))
+    if record.watermark_is_ahead:  # the newest buckets were read before they were over
+        lows.append(bounds.round_down(last - bounds.delay_ms))
+    return Span(max(0, start, min(lows)), min(written, end)) if lows else Span(0, 0)
+
+
+def _time(spec: RollupJobSpec, position: Mapping[str, PositionValue] | None) -> int | None:
+    if position is None:
+        return None
     last = position[f"{spec.groups.date_histogram.field}.date_histogram"]
     assert isinstance(last, int)
-    written = bounds.next_edge(last)
-    back = int(parse_time_value(spec.lookback, "lookback").milliseconds)
-    low = max(0, bounds.round_down(max(written, watermark_ms or 0) - back))
-    if spec.start is not None:
-        low = max(low, _edge(bounds, spec.start, "spec.start"))
-    return Span(low, min(written, end))
+    return last
+
+
+def _doubt(record: _Record, again: Span) -> str | None:
+    """Say what is wrong with the record, and what follows."""
+    parts = []
+    if record.watermark_is_ahead:
+        reread = "" if again.empty else f", and the buckets from {_text(again.start_ms)} on are read again"
+        parts.append(
+            f"the recorded watermark {_text(record.watermark_ms or 0)} lies in the future, so it was written by a "
+            f"clock that was ahead: it is replaced{reread}"
+        )
+    if record.position_is_ahead:
+        parts.append(
+            f"the recorded position {_text(record.last_ms or 0)} lies in the future: until then runs read what is new "
+            "by looking back"
+        )
+    return "; ".join(parts) or None
 
 
 def _edge(bounds: Bounds, text: str, field: str) -> int:
@@ -77,12 +136,12 @@ def _edge(bounds: Bounds, text: str, field: str) -> int:
     return bounds.next_edge(parse_instant(text, field) - 1)
 
 
-def _nothing(fresh: Span, again: Span, last: int | None, *, complete: bool) -> str | None:
+def _nothing(fresh: Span, again: Span, until: int | None, *, complete: bool) -> str | None:
     if complete:
-        return f"all before {_text(last or 0)} is rolled up, as spec.end says"
+        return f"all before {_text(until or 0)} is rolled up, as spec.end says"
     if not (fresh.empty and again.empty):
         return None
-    if last is not None and fresh.start_ms >= last:
+    if until is not None and fresh.start_ms >= until:
         return "no bucket begins between spec.start and spec.end"
     return f"nothing is due before the bucket of {_text(fresh.start_ms)} is over, as spec.start says"
 

@@ -8,11 +8,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
 
+from rollup_operator.indexer.clocks import Moment, moment
 from rollup_operator.indexer.due import due
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run_slots import RunSlots
@@ -57,12 +58,18 @@ class Run:
     """The store's: a run waits for one before it touches the store."""
     now: Callable[[], datetime]
     progress: Progress = field(default_factory=Progress)
+    clock_skew: timedelta | None = None
+    """How far this process's clock may be ahead of the store's; None: they are not compared."""
     may_go_on: Callable[[], bool] = lambda: True
     """Asked before anything is sent to the store; False is as a halt. A process that was frozen learns it so."""
     _halted: asyncio.Event = field(default_factory=asyncio.Event)
+    _since: float = 0.0
+    """When it began, by the event loop's clock."""
     _placed: bool = False
     _nothing: str | None = None
     """Why there was nothing to do."""
+    _doubt: str | None = None
+    """What the job's record said that could not be."""
 
     def halt(self) -> None:
         """Ask the run to end as soon as what it writes is committed."""
@@ -70,7 +77,7 @@ class Run:
 
     async def index(self) -> RunResult:
         """Run to the end. Raises nothing: failures are in the result."""
-        began = self.now()
+        began, self._since = self.now(), asyncio.get_running_loop().time()
         self.progress.doing = "waiting for one of the store's places"
         try:
             await self._until_halted(self._take_place())
@@ -93,13 +100,14 @@ class Run:
         try:
             self.progress.doing = "opening the store"
             store = await self.open_store()
-            if self._is_over():
+            at = await self._until_halted(self._moment(store))
+            if at is None or self._is_over():
                 return self._result(began, Outcome.HALTED, "halted before it had claimed the job", None, released=None)
             session = self.progress.session = store.session(self.config, self.holder)
             try:
                 self.progress.doing = "claiming the job"
                 claim = self.progress.claim = await session.claim()
-                completed = await self._pages(session, claim)
+                completed = await self._pages(session, claim, at)
             finally:
                 claim = self.progress.claim
                 released = None if claim is None else False
@@ -114,10 +122,24 @@ class Run:
             self.progress.session = None
         return self._judge(began, completed, error, claim, released)
 
-    async def _pages(self, session: Session, claim: Claim) -> bool:
+    async def _moment(self, store: Store) -> Moment:
+        """Return the time that the run goes by, from before anything is claimed or read. Raises ClockSkewed."""
+        now = self.now()
+        if self.clock_skew is None:
+            return Moment(now)
+        self.progress.doing = "comparing clocks"
+        return moment(self.config.spec, now, await store.clock(), self.clock_skew)
+
+    async def _pages(self, session: Session, claim: Claim, at: Moment) -> bool:
         """Do all that is due. Returns whether the end was reached; False: halted."""
-        todo = due(self.config.spec, self.now(), position=claim.position, watermark_ms=claim.watermark_ms)
-        self._nothing = todo.nothing
+        todo = due(
+            self.config.spec,
+            at.now,
+            position=claim.position,
+            watermark_ms=claim.watermark_ms,
+            latest_ms=at.latest_ms,
+        )
+        self._nothing, self._doubt = todo.nothing, todo.doubt
         watermark, stats = claim.watermark_ms, claim.stats.plus(JobStats(trigger_count=1))
         if todo.nothing is None:
             self.progress.doing = "looking at the source"
@@ -133,7 +155,7 @@ class Run:
                 return False
             claim, stats = written
             if source.shards:  # a source without a single shard proves nothing about what is complete
-                watermark = max(todo.fresh.end_ms, watermark or 0)
+                watermark = max(todo.fresh.end_ms, todo.watermark_ms or 0)
         claim = self.progress.claim = await session.commit_watermark(claim, watermark, stats)
         # A halt does not wait for this: it takes as long as the whole result is large. The next run makes up.
         self.progress.doing = "publishing the result"
@@ -218,7 +240,7 @@ class Run:
     def _judge(
         self, began: datetime, completed: bool, error: Exception | None, claim: Claim | None, released: bool | None
     ) -> RunResult:
-        done = self._nothing or self.progress.summary()
+        done = "; ".join(part for part in (self._nothing or self.progress.summary(), self._doubt) if part)
         if isinstance(error, Fenced):
             return self._result(began, Outcome.FENCED, f"{error}; {done}", claim, released=released, error=error)
         if error is not None:
@@ -237,8 +259,10 @@ class Run:
         released: bool | None,
         error: Exception | None = None,
     ) -> RunResult:
+        # A step of the clock meanwhile is no time that the run took.
+        ended = began + timedelta(seconds=asyncio.get_running_loop().time() - self._since)
         return RunResult(
-            outcome, message, began, self.now(), claim, released, self.progress.rewritten, self.progress.kept, error
+            outcome, message, began, ended, claim, released, self.progress.rewritten, self.progress.kept, error
         )
 
 

@@ -77,7 +77,10 @@ def may_stand(error: KubeError | TimeoutError) -> bool:
 
 
 class KubeClient:
-    """Use as an async context manager, within one event loop. `forbidden` is told the message of each answer 403."""
+    """Use as an async context manager, within one event loop.
+
+    `forbidden` is told the message of each answer 403, `date` the header of that name of each answer.
+    """
 
     def __init__(
         self,
@@ -87,12 +90,13 @@ class KubeClient:
         timeout: float = 15.0,
         forbidden: Callable[[str], None] = lambda _: None,
         observe: Observe = lambda *_: None,
+        date: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self._session = connection.session(connections=connections)
         self._forbidden = forbidden
         # No total: aiohttp counts the wait for a free connection in it, and a storm of writes queues for long.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=timeout)
-        self._observe = observe
+        self._observe, self._date = observe, date
 
     async def __aenter__(self) -> Self:
         return self
@@ -205,6 +209,7 @@ class KubeClient:
             ) as answer:
                 text = await answer.read()
                 status = answer.status
+                self._date(answer.headers.get("Date"))
         except CredentialError as e:
             raise Unreachable(str(e), sent=False) from e
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import orjson
@@ -80,6 +80,8 @@ class Worker:
     cluster: str
     now: Callable[[], datetime]
     gate: Gate
+    clock_skew: timedelta | None = None
+    """How far this process's clock may be ahead of a store's; None: they are not compared."""
     _tasks: set[asyncio.Task[Ended]] = field(default_factory=set)
 
     @property
@@ -114,6 +116,7 @@ class Worker:
             slots=self.books.slots(key),
             now=self.now,
             progress=progress,
+            clock_skew=self.clock_skew,
             may_go_on=lambda: self.gate.open,
         )
 

@@ -65,6 +65,8 @@ class Reason(StrEnum):
     """The rollup index is closed, or somebody blocked writing to it."""
     MAPPING_CONFLICT = "MappingConflict"
     """A document does not fit the mapping of the rollup index."""
+    CLOCK_SKEWED = "ClockSkewed"
+    """The operator's clock is ahead of the store's by more than clock_skew_seconds; runs wait until they agree."""
     FENCED = "Fenced"
     """Another holder took the job's claim while it ran here."""
     RUN_FAILED = "RunFailed"

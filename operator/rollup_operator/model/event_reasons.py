@@ -71,6 +71,7 @@ EVENTS: Mapping[Reason, Posted] = {
     Reason.TARGET_MISSING: _FAILED,
     Reason.TARGET_BLOCKED: _FAILED,
     Reason.MAPPING_CONFLICT: _FAILED,
+    Reason.CLOCK_SKEWED: _FAILED,
     Reason.FENCED: _FAILED,
     Reason.RUN_FAILED: _FAILED,
 }

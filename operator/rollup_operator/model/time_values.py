@@ -106,6 +106,11 @@ def parse_time_zone(text: str) -> tzinfo:
     raise ValueError(f"'{text}' is no time zone: use an IANA name such as Europe/Berlin, or an offset such as +05:30")
 
 
+def epoch_ms(moment: datetime) -> int:
+    """Return an aware time in milliseconds since 1970, rounded down."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
 def parse_instant(text: str, field: str) -> int:
     """Read an instant as RFC 3339 writes it, in epoch milliseconds; a part of one counts as the next whole one.
 

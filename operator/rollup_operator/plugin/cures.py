@@ -64,6 +64,10 @@ CURES: Mapping[Reason, str] = {
     Reason.TARGET_REPLACED: (
         "Delete the job and create it with another rollupIndex, or bring back the index that its position belongs to."
     ),
+    Reason.CLOCK_SKEWED: (
+        "Set the clock that is wrong, that of the operator's node or that of store {store!r}: the message has both "
+        "times. The job then goes on by itself."
+    ),
     Reason.FENCED: "See whether two operators run on this store. The next run takes the claim back.",
     Reason.RUN_FAILED: "The operator's log has more. For a run at once: kubectl rollup run {name} -n {namespace}",
 }

@@ -11,6 +11,7 @@ epoch must still be ours. Every implementation keeps these promises:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from rollup_operator.model.job import RollupJobSpec
@@ -182,6 +183,16 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockReading:
+    """What a clock other than this process's reads."""
+
+    whose: str
+    """For instance `the cluster`, to stand before `reads`."""
+    at: datetime
+    """UTC."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkup:
     """What a look at a store found."""
 
@@ -263,6 +274,10 @@ class Store(Protocol):
 
     async def check(self) -> Checkup:
         """Look at the store by harmless requests. Raises StoreUnavailable, StoreUnsuitable, SecretInvalid."""
+        ...
+
+    async def clock(self) -> ClockReading | None:
+        """Read a clock that does not depend on this machine's; None: the store knows of none. Raises StoreError."""
         ...
 
     def session(self, config: JobConfig, holder: str) -> Session:

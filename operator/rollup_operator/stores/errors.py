@@ -61,6 +61,12 @@ class ForbiddenSource(StoreError):
     transient = False
 
 
+class ClockSkewed(StoreError):
+    """This process's clock is so far ahead of another one that buckets would be rolled up before they are over."""
+
+    reason = Reason.CLOCK_SKEWED
+
+
 class IdentityConflict(StoreError):
     """The record in the store is not this job's to continue."""
 

@@ -16,6 +16,7 @@ from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import (
     Checkup,
+    ClockReading,
     HeldClaim,
     JobConfig,
     KnownJob,
@@ -50,9 +51,11 @@ class DuckDBStore:
         page_seconds: float,
         is_alive: Callable[[Owner], bool],
         clock: Callable[[], float] = time.monotonic,
+        other_clock: Callable[[], ClockReading | None] = lambda: None,
     ) -> None:
         """Pages aim to take `page_seconds`. `is_alive` is asked, in the event loop, about another owner of a record.
 
+        `other_clock` reads a clock that is not this machine's, without I/O; None: nothing is known of it.
         Raises StoreUnavailable when the namespace or the file's name leads elsewhere. No I/O.
         """
         if not _NAMESPACE.fullmatch(namespace):
@@ -65,6 +68,7 @@ class DuckDBStore:
         self._folder = root / namespace
         self._name = spec.database
         self._page_seconds, self._is_alive, self._clock = page_seconds, is_alive, clock
+        self._other_clock = other_clock
         self._sessions: WeakSet[DuckDBSession] = WeakSet()
         self._closed = False
 
@@ -92,6 +96,10 @@ class DuckDBStore:
         await asyncio.to_thread(make_folder)
         await self._with_lane("opening", lambda lane: lane.execute("SELECT 1"), None)
         return Checkup(duckdb.__version__)
+
+    async def clock(self) -> ClockReading | None:
+        """Read the clock that the store was given: DuckDB's own is this machine's."""
+        return self._other_clock()
 
     def session(self, config: JobConfig, holder: str) -> DuckDBSession:
         """Return a session for one run of a job."""

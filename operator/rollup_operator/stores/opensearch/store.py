@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from rollup_operator.stores.base import (
     Checkup,
+    ClockReading,
     HeldClaim,
     JobConfig,
     KnownJob,
@@ -69,6 +71,25 @@ class ClusterStore:
         )
         status = health.get("status") if isinstance(health, Mapping) else None
         return Checkup(version, status if status in HEALTHS else None)
+
+    async def clock(self) -> ClockReading:
+        """Read the clock of the node that answers: the cluster's task list says when its own request began."""
+        answer: Mapping[str, Any] = await self._cluster.call(
+            "GET",
+            "/_tasks",
+            params={
+                "nodes": "_local",
+                "actions": "cluster:monitor/tasks/lists*",
+                "filter_path": "nodes.*.tasks.*.start_time_in_millis",
+            },
+            doing="asking for the time",
+            timeout=CHECK_SECONDS,
+        )
+        tasks = [task for node in answer.get("nodes", {}).values() for task in node["tasks"].values()]
+        if not tasks:
+            raise StoreUnavailable("asking for the time: the task list does not show its own request")
+        newest = max(task["start_time_in_millis"] for task in tasks)
+        return ClockReading("the cluster's", datetime.fromtimestamp(newest / 1000, UTC))
 
     def session(self, config: JobConfig, holder: str) -> Session:
         """Return a session for one run of a job."""

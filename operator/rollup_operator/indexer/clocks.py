@@ -1,0 +1,58 @@
+"""What time a run goes by: this process's clock, compared with another one. Pure.
+
+```
+                       another clock        + allowed           this process's clock
+  ───────┬───────┬─────────┬──────────────────┬───────┬──────────────────┬────▶
+       edge    edge      truth              limit   edge                now
+                 └ the bound by the other clock        └ the bound by this one: refused
+```
+
+A clock that is ahead takes buckets for over that are still being filled, and a watermark that it writes says too much.
+So the bound of a run may not lie beyond the one at the other clock's time plus what is allowed. A clock that is behind
+makes a run late and does no harm.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rollup_operator.indexer.due import due
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.time_values import epoch_ms
+from rollup_operator.stores.base import ClockReading
+from rollup_operator.stores.errors import ClockSkewed
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The time of a run."""
+
+    now: datetime
+    latest_ms: int | None = None
+    """No clock shows a later time, in epoch milliseconds: whatever was recorded for a later one is wrong.
+
+    None: clocks are not compared.
+    """
+
+
+def moment(spec: RollupJobSpec, now: datetime, other: ClockReading | None, allowed: timedelta) -> Moment:
+    """Return the time of a run that begins `now` by this process's clock.
+
+    `other` is another clock's reading, None where there is none; `allowed` is how far ahead of it this one may be.
+
+    Raises ClockSkewed where the run would take buckets for over that the other clock says are not, and ValueError for a
+    field of the spec that cannot be used.
+    """
+    if other is None:
+        return Moment(now, epoch_ms(now + allowed))
+    bound, limit = due(spec, now).fresh.end_ms, due(spec, other.at + allowed).fresh.end_ms
+    if bound > limit:
+        raise ClockSkewed(
+            f"the operator's clock reads {_text(now)} and {other.whose} {_text(other.at)}: a run now would roll up "
+            "buckets that are not over yet. Set the clock that is wrong, and the job goes on by itself; "
+            f"clock_skew_seconds ({allowed.total_seconds():g}) says how far ahead the operator's may be"
+        )
+    return Moment(now, epoch_ms(max(now, other.at) + allowed))
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
