@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.kube import events
 from rollup_operator.kube.client import Unreachable
-from rollup_operator.kube.events import BURST, PAUSE, QUEUE, REST, Event, EventQueue, EventRecorder, Regarding
+from rollup_operator.kube.events import BURST, PAUSE, QUEUE, REST, STALE, Event, EventQueue, EventRecorder, Regarding
 from rollup_operator.lifecycle.news import news
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
@@ -98,7 +99,7 @@ def taken(queue: EventQueue, now: float) -> list[Event]:
 def test_normal_events_keep_a_pace_and_their_order() -> None:
     queue, now, posted = EventQueue(), 1000.0, list[Event]()
     for number in range(100):
-        assert queue.put(event(number))
+        assert queue.put(event(number), now) is None
     posted += taken(queue, now)
     assert len(posted) == BURST
     while (wait := queue.take(now)[1]) is not None:
@@ -114,7 +115,7 @@ def test_normal_events_keep_a_pace_and_their_order() -> None:
 def test_after_a_rest_there_is_a_burst_again_and_no_more_than_that() -> None:
     queue = EventQueue()
     for number in range(200):
-        queue.put(event(number))
+        queue.put(event(number), 0.0)
     assert len(taken(queue, 0.0)) == BURST
     assert len(taken(queue, 3600.0)) == BURST
 
@@ -122,10 +123,10 @@ def test_after_a_rest_there_is_a_burst_again_and_no_more_than_that() -> None:
 def test_warnings_overtake_normal_events_and_are_not_held_back() -> None:
     queue = EventQueue()
     for number in range(BURST + 10):
-        queue.put(event(number))
+        queue.put(event(number), 0.0)
     taken(queue, 0.0)
     for number in range(50):
-        queue.put(event(number, Reason.RUN_FAILED))
+        queue.put(event(number, Reason.RUN_FAILED), 0.0)
     assert [e.reason for e in taken(queue, 0.0)] == [Reason.RUN_FAILED] * 50
     assert queue.take(0.0)[1] == pytest.approx(PAUSE)
 
@@ -133,9 +134,9 @@ def test_warnings_overtake_normal_events_and_are_not_held_back() -> None:
 def test_what_is_said_again_while_it_waits_becomes_one_event() -> None:
     queue = EventQueue()
     for later in range(3):
-        queue.put(event(1, later=later))
-    queue.put(event(1, note="quiet elsewhere"))
-    queue.put(event(2))
+        queue.put(event(1, later=later), 0.0)
+    queue.put(event(1, note="quiet elsewhere"), 0.0)
+    queue.put(event(2), 0.0)
     one, *others = taken(queue, 0.0)
     assert (one.count, one.first, one.last) == (3, NOW, NOW + timedelta(seconds=2))
     assert [(e.about.name, e.note, e.count) for e in others] == [("j1", "quiet elsewhere", 1), ("j2", "quiet", 1)]
@@ -144,31 +145,86 @@ def test_what_is_said_again_while_it_waits_becomes_one_event() -> None:
 def test_a_job_that_flaps_is_told_of_once_in_a_while_and_holds_no_other_back() -> None:
     queue, posted = EventQueue(), 0
     for tenth in range(1000):
-        queue.put(event(1, Reason.STARTED if tenth % 2 else Reason.STOPPED))
+        queue.put(event(1, Reason.STARTED if tenth % 2 else Reason.STOPPED), tenth / 10)
         posted += len(taken(queue, tenth / 10))
     assert posted == 2 * 100 / REST
-    queue.put(event(2))
+    queue.put(event(2), 0.0)
     assert [e.about.name for e in taken(queue, 101.0)] == ["j1", "j1", "j2"]
 
 
 def test_what_rests_is_asked_for_again_when_it_is_due() -> None:
     queue = EventQueue()
-    queue.put(event(1))
+    queue.put(event(1), 0.0)
     taken(queue, 5.0)
-    queue.put(event(1))
+    queue.put(event(1), 0.0)
     assert queue.take(6.0) == (None, REST - 1)
     assert len(taken(queue, 5.0 + REST)) == 1
     assert queue.take(100.0) == (None, None)
 
 
-@pytest.mark.parametrize("reason", [Reason.STOPPED, Reason.RUN_FAILED])
-def test_too_many_are_refused_and_do_not_take_the_place_of_the_other_type(reason: Reason) -> None:
+def test_a_normal_event_that_does_not_fit_is_dropped_and_warnings_have_room_of_their_own() -> None:
     queue = EventQueue()
-    assert all(queue.put(event(number, reason)) for number in range(QUEUE))
-    assert not queue.put(event(QUEUE, reason))
-    assert queue.put(event(0, reason))  # becomes one with that which waits
-    other = Reason.STOPPED if reason is Reason.RUN_FAILED else Reason.RUN_FAILED
-    assert queue.put(event(0, other))
+    for number in range(QUEUE):
+        assert queue.put(event(number), 0.0) is None
+    assert queue.put(one := event(QUEUE), 0.0) is one
+    assert queue.put(event(0), 0.0) is None  # becomes one with that which waits
+    assert queue.put(event(0, Reason.RUN_FAILED), 0.0) is None
+
+
+def warning(number: int, namespace: str = "n", note: str = "failed") -> Event:
+    about = Regarding("v1", "RollupJob", namespace, f"j{number}", f"u{namespace}{number}")
+    return Event(about, Reason.RUN_FAILED, note, NOW, NOW)
+
+
+def named(events: list[Event]) -> list[str]:
+    return [f"{e.about.namespace}/{e.about.name}" for e in events]
+
+
+def test_the_newest_warning_of_a_namespace_goes_first() -> None:
+    queue = EventQueue()
+    for number in range(4):
+        queue.put(warning(number), float(number))
+    queue.put(warning(1), 9.0)  # happened again
+    assert named(taken(queue, 9.0)) == ["n/j1", "n/j3", "n/j2", "n/j0"]
+
+
+def test_a_namespace_with_many_warnings_holds_up_no_other() -> None:
+    queue = EventQueue()
+    for number in range(3):
+        queue.put(warning(number, "busy"), 0.0)
+    for number in range(2):
+        queue.put(warning(number, "calm"), 0.0)
+    assert named(taken(queue, 0.0)) == ["busy/j2", "calm/j1", "busy/j1", "calm/j0", "busy/j0"]
+
+
+def test_the_namespace_with_the_most_warnings_makes_room_with_its_oldest() -> None:
+    queue = EventQueue()
+    for number in range(QUEUE):
+        assert queue.put(warning(number, "busy"), 0.0) is None
+    dropped = queue.put(warning(0, "calm"), 1.0)
+    assert dropped is not None
+    assert named([dropped]) == ["busy/j0"]
+    assert named(taken(queue, 1.0))[:3] == [f"busy/j{QUEUE - 1}", "calm/j0", f"busy/j{QUEUE - 2}"]
+
+
+def test_what_has_waited_for_too_long_is_taken_out() -> None:
+    queue = EventQueue()
+    queue.put(event(0), 0.0)
+    queue.put(event(1), 10.0)
+    for namespace in ("a", "b"):
+        queue.put(warning(0, namespace), 0.0)
+        queue.put(warning(1, namespace), 10.0)
+    assert queue.stale(STALE - 1) == []
+    assert sorted(named(queue.stale(STALE))) == ["a/j0", "b/j0", "n/j0"]
+    assert sorted(named(queue.stale(STALE + 10))) == ["a/j1", "b/j1", "n/j1"]
+    assert queue.take(STALE + 10) == (None, None)
+
+
+def test_a_warning_that_happens_again_is_not_stale_yet() -> None:
+    queue = EventQueue()
+    queue.put(warning(0), 0.0)
+    queue.put(warning(0), STALE - 1)
+    assert queue.stale(STALE) == []
 
 
 # Who posts
@@ -179,10 +235,14 @@ class Server:
 
     def __init__(self) -> None:
         self.taken: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.away = False
+        self.asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.away = self.hangs = False
 
     async def post(self, path: str, body: dict[str, Any]) -> None:
         assert path == "/apis/events.k8s.io/v1/namespaces/n/events"
+        if self.hangs:
+            self.asked.put_nowait(body)
+            await asyncio.Event().wait()
         if self.away:
             raise Unreachable("away", sent=False)
         self.taken.put_nowait(body)
@@ -194,6 +254,7 @@ class Posting:
     def __init__(self, *, normal: bool = True) -> None:
         self.server, self.leads, self.told = Server(), True, asyncio.Queue[tuple[str, str]]()
         self.time = datetime(2030, 1, 1, tzinfo=UTC)
+        self.seconds = 0.0
         kube: Any = self.server
         self.recorder = EventRecorder(
             kube,
@@ -202,6 +263,7 @@ class Posting:
             leading=lambda: self.leads,
             normal=normal,
             observe=lambda *what: self.told.put_nowait(what),
+            clock=lambda: self.seconds,
         )
 
     def record(self, reason: Reason, note: str = "so it is") -> None:
@@ -272,3 +334,23 @@ async def test_what_does_not_fit_is_counted(posting: Post) -> None:
     for number in range(QUEUE + 1):
         post.record(Reason.STOPPED, str(number))
     assert await post.told.get() == ("Normal", "dropped")
+
+
+async def test_an_api_server_that_hangs_holds_up_neither_new_warnings_nor_old_ones_for_long(
+    posting: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "POST_SECONDS", 0.01)
+    post = posting()
+    post.server.hangs = True
+    for number in range(10):
+        post.record(Reason.RUN_FAILED, str(number))
+    assert (await post.server.asked.get())["note"] == "9"
+    post.record(Reason.RUN_FAILED, "new")
+    assert (await post.server.asked.get())["note"] == "new"
+    post.seconds = STALE + 1  # by the end of this post at the latest
+    while (became := await asyncio.wait_for(post.told.get(), 5))[1] == "failed":
+        pass
+    assert became == ("Warning", "dropped")
+    post.server.hangs = False
+    post.record(Reason.RUN_FAILED, "newer")
+    assert (await post.server.taken.get())["note"] == "newer"

@@ -1,8 +1,10 @@
 """Kubernetes Events, for people: one for each transition or problem, not for every write.
 
-Posted in the background, so that a slow API server never holds a job back. Warnings go first and at once; Normal events
-go at a pace at which a thousand of them cost the API server little. What does not fit into the queue is dropped, and so
-is what waits when the process ends: the status says how things are, an event only how they came to be so.
+Posted in the background, one after the other, so that a slow API server never holds a job back. Warnings go first and
+at once, namespaces in turn and the newest of each namespace first; Normal events go in order, at a pace at which a
+thousand of them cost the API server little. Where the API server hangs, a post ends after POST_SECONDS and an event is
+dropped once it has waited for STALE: so a new warning does not wait behind old ones, and nothing waits for hours. What
+waits when the process ends is dropped, too: the status says how things are, an event only how they came to be so.
 """
 
 import asyncio
@@ -28,7 +30,13 @@ CONTROLLER = "rollup-operator"
 """Who posts them."""
 
 QUEUE = 1000
-"""So many events of each type may wait."""
+"""So many events of each type may wait. The oldest of the namespace with the most makes room for one more warning."""
+
+POST_SECONDS = 5.0
+"""So long the API server may take for one event."""
+
+STALE = 300.0
+"""Seconds after which an event that still waits is dropped: longer than a restart of the API server takes."""
 
 BURST = 20
 """So many Normal events are posted without a pause."""
@@ -66,6 +74,8 @@ class Event:
     first: datetime
     last: datetime
     count: int = 1
+    since: float = 0.0
+    """When it was queued, a warning last, by the queue's clock."""
 
     @property
     def type(self) -> EventType:
@@ -85,28 +95,46 @@ class EventQueue:
     """What waits to be posted. No asyncio and no clock of its own: times are given, in seconds of any clock."""
 
     def __init__(self) -> None:
-        self._warnings: OrderedDict[Key, Event] = OrderedDict()
+        self._warnings: OrderedDict[str, OrderedDict[Key, Event]] = OrderedDict()
+        """By namespace, the one whose turn it is first; each has events, oldest first."""
         self._normals: OrderedDict[Key, Event] = OrderedDict()
         self._resting: OrderedDict[Key, float] = OrderedDict()
         """Normal events taken a short while ago, oldest first, and when."""
         self._paid_until = -math.inf
 
-    def put(self, event: Event) -> bool:
-        """Add an event, to one that waits and says the same where there is one. Returns False where it does not fit."""
-        queue = self._warnings if event.type is EventType.WARNING else self._normals
+    def put(self, event: Event, now: float) -> Event | None:
+        """Add an event, to one that waits and says the same where there is one. Returns the one that has no room."""
+        warning = event.type is EventType.WARNING
+        queue = self._warnings.setdefault(event.about.namespace, OrderedDict()) if warning else self._normals
         if (same := queue.get(event.key)) is not None:
             same.last = event.last
             same.count += 1
-        elif len(queue) < QUEUE:
-            queue[event.key] = event
-        else:
-            return False
-        return True
+            if warning:
+                same.since = now
+                queue.move_to_end(event.key)
+            return None
+        if not warning and len(queue) >= QUEUE:
+            return event
+        event.since = now
+        queue[event.key] = event
+        if warning and sum(map(len, self._warnings.values())) > QUEUE:
+            return self._pop_warning(max(self._warnings, key=lambda name: len(self._warnings[name])), newest=False)
+        return None
+
+    def stale(self, now: float) -> list[Event]:
+        """Take out what has waited for too long."""
+        found = []
+        for namespace in tuple(self._warnings):
+            while (queue := self._warnings.get(namespace)) and next(iter(queue.values())).since <= now - STALE:
+                found.append(self._pop_warning(namespace, newest=False))
+        while self._normals and next(iter(self._normals.values())).since <= now - STALE:
+            found.append(self._normals.popitem(last=False)[1])
+        return found
 
     def take(self, now: float) -> tuple[Event | None, float | None]:
         """Return the event to post now; without one, after how many seconds to ask again (None: once one was put)."""
         if self._warnings:
-            return self._warnings.popitem(last=False)[1], 0.0
+            return self._pop_warning(next(iter(self._warnings)), newest=True), 0.0
         if not self._normals:
             return None, None
         if (pause := self._paid_until - (BURST - 1) * PAUSE - now) > 1e-6:  # sums of PAUSE are not exact
@@ -119,6 +147,16 @@ class EventQueue:
         self._resting[key] = now
         self._paid_until = max(self._paid_until, now) + PAUSE
         return self._normals.pop(key), 0.0
+
+    def _pop_warning(self, namespace: str, *, newest: bool) -> Event:
+        """Take a namespace's newest warning, which is its turn, or its oldest."""
+        queue = self._warnings[namespace]
+        event = queue.popitem(last=newest)[1]
+        if not queue:
+            del self._warnings[namespace]
+        elif newest:
+            self._warnings.move_to_end(namespace)
+        return event
 
     def _longest_rest(self) -> float:
         """Return when the one that rests longest has done so."""
@@ -137,6 +175,7 @@ class EventRecorder:
         leading: Callable[[], bool],
         normal: bool = True,
         observe: Callable[[str, str], None] = lambda *_: None,
+        clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
     ) -> None:
         """`leading` tells whether this process acts on the jobs: Normal events tell what it did, and end with that.
 
@@ -144,7 +183,7 @@ class EventRecorder:
         `posted`, `failed` or `dropped`.
         """
         self._kube, self._instance, self._now = kube, instance, now
-        self._leading, self._normal, self._observe = leading, normal, observe
+        self._leading, self._normal, self._observe, self._clock = leading, normal, observe, clock
         self._queue = EventQueue()
         self._more = asyncio.Event()
         self._count = 0
@@ -155,16 +194,18 @@ class EventRecorder:
         event = Event(about, reason, note[:1024], now, now)
         if event.type is EventType.NORMAL and not self._normal:
             return
-        if self._queue.put(event):
-            self._more.set()
-        else:
-            self._drop(event)
+        if (dropped := self._queue.put(event, self._clock())) is not None:
+            self._drop(dropped)
+        self._more.set()
 
     async def run(self) -> None:
         """Post what is queued, until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            event, wait = self._queue.take(loop.time())
+            if stale := self._queue.stale(self._clock()):
+                log.warning("events dropped: the API server was too slow", events=len(stale))
+                for old in stale:
+                    self._observe(old.type, "dropped")
+            event, wait = self._queue.take(self._clock())
             if event is None:
                 self._more.clear()
                 with contextlib.suppress(TimeoutError):
@@ -177,13 +218,15 @@ class EventRecorder:
 
     async def _post(self, event: Event) -> None:
         namespace, result = event.about.namespace, "failed"
-        # That a job is well needs nobody's attention, told or not.
-        tell = log.warning if event.type is EventType.WARNING else log.info
+        # That a job is well needs nobody's attention, posted or not.
+        report = log.warning if event.type is EventType.WARNING else log.info
         try:
-            await self._kube.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", self._body(event))
+            async with asyncio.timeout(POST_SECONDS):
+                await self._kube.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", self._body(event))
             result = "posted"
-        except KubeError as e:
-            tell("event not posted", reason=event.reason, namespace=namespace, error=str(e))
+        except (KubeError, TimeoutError) as e:
+            why = str(e) or f"no answer within {POST_SECONDS:g} s"
+            report("event not posted", reason=event.reason, namespace=namespace, error=why)
         except Exception:  # nor may one that cannot be posted hold back those after it
             log.exception("event not posted", reason=event.reason, namespace=namespace)
         self._observe(event.type, result)
