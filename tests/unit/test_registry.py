@@ -241,6 +241,17 @@ async def test_an_idle_cluster_that_goes_back_is_noticed_by_the_list_alone() -> 
     ]
 
 
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_restore_is_noticed_by_an_object_when_the_revisions_have_caught_up(whole: bool) -> None:
+    lists, found = Lists(), list[str]()
+    known = registry(lists=lists, went_back=found.append)
+    known.observe(lists.put("first", 100))
+    lists.put("first", 90)
+    lists.revision = 120  # others have written since
+    await known.sweep(whole=whole)
+    assert found == ["team/flights is of resourceVersion 90 in a list, and 100 was seen before"]
+
+
 async def test_a_listener_that_fails_hides_nothing_from_the_others() -> None:
     known = registry(lists=Lists())
     known.observe(body("first", 100))

@@ -58,7 +58,8 @@ class Sweep:
     ) -> None:
         """`path` returns the URL path of a namespace and a name. No namespaces: all of them.
 
-        `went_back` is called, with what showed it, when a list is older than what was seen before: etcd was restored.
+        `went_back` is called, with what showed it, when a list or an object in it is older than what was seen before:
+        etcd was restored.
         """
         self._kube, self._path, self._known = kube, path, known
         self._namespaces, self._went_back = namespaces, went_back
@@ -80,10 +81,8 @@ class Sweep:
                     if whole:
                         self._known.observe(item)
                 revision = int(page["metadata"]["resourceVersion"])
-            if revision < newest:
-                self._went_back(
-                    f"a list of {self._path(None, None)} is of revision {revision}, and {newest} was seen before"
-                )
+            if (older := self._older(listed, before, revision, newest)) is not None:
+                self._went_back(older)
                 return
             self._newest = revision
             for uid in before.keys() - listed.keys():
@@ -94,6 +93,21 @@ class Sweep:
                     self._known.gone(uid)
             known = self._known.versions(namespace)
             await self._read({uid: seen for uid, seen in listed.items() if known.get(uid, 0) < seen.version})
+
+    def _older(
+        self, listed: Mapping[str, _Listed], before: Mapping[str, int], revision: int, newest: int
+    ) -> str | None:
+        """Say how the list is older than what was known before it; None: it is not.
+
+        After a restore other writes may bring the revision to where it was; an object still shows its old version.
+        """
+        if revision < newest:
+            return f"a list of {self._path(None, None)} is of revision {revision}, and {newest} was seen before"
+        for uid, seen in listed.items():
+            if seen.version < before.get(uid, 0):
+                which = f"{seen.namespace}/{seen.name}"
+                return f"{which} is of resourceVersion {seen.version} in a list, and {before[uid]} was seen before"
+        return None
 
     async def _read(self, missed: Mapping[str, _Listed]) -> None:
         for uid, seen in missed.items():
