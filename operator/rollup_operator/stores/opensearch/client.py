@@ -95,6 +95,8 @@ class Cluster:
     largest_request: int = LARGEST_REQUEST
     """How many bytes a bulk should have at most."""
     clock: Callable[[], float] = time.monotonic
+    send: Callable[[Request, aiohttp.ClientSession, str], Awaitable[Any]] = Request.send
+    """Sends a request to the host with this base URL."""
     _under_way: dict[int, Call] = field(default_factory=dict, repr=False)
     _count: int = 0
     _lines: set[Line] = field(default_factory=set, repr=False)
@@ -138,7 +140,7 @@ class Cluster:
         request = Request(method, path + query, headers, data, doing, patience, self.longest_answer, parse)
         self._count += 1
         number = self._count
-        self._under_way[number] = Call(doing, opaque_id, time.monotonic())
+        self._under_way[number] = Call(doing, opaque_id, self.clock())
         try:
             return await self._renewing(request)
         finally:
@@ -146,7 +148,7 @@ class Cluster:
 
     def in_flight(self, opaque_id: str) -> str | None:
         """Say what is under way with this id, for instance `searching events-* for 3.2 s`; None: nothing."""
-        now = time.monotonic()
+        now = self.clock()
         parts = [f"{c.doing} for {now - c.began:.1f} s" for c in self._under_way.values() if c.opaque_id == opaque_id]
         return ", ".join(parts) or None
 
@@ -238,7 +240,7 @@ class Cluster:
             if request.headers["X-Opaque-Id"] != OPAQUE_ID and not self.may_run():
                 raise StoreUnavailable("this process no longer leads: nothing more of its runs is sent")
             try:
-                answer = await request.send(session, host.url)
+                answer = await self.send(request, session, host.url)
             except NotSent as e:
                 host.shun(self.clock())
                 failures.append(e.error)
