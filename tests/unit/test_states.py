@@ -180,7 +180,7 @@ def test_a_request_already_handled_runs_nothing() -> None:
 
 
 def test_nothing_runs_before_started_was_accepted() -> None:
-    for published, observed in ((State.STOPPED, 1), (State.STARTED, 0), (None, -1)):
+    for published, observed in ((State.STOPPED, 1), (State.STARTED, 0), (State.STOPPING, 1), (None, -1)):
         view = job(Ask.STARTED, published, observed=observed, request="now")
         decision = decide(view, TICK, NOW)
         assert decision.act is Act.NOTHING
@@ -237,6 +237,14 @@ def test_a_stop_that_cannot_settle_stays_stopping_and_says_why() -> None:
     assert "locked by 42" in decision.message
     assert decision.look_again_in == 3.0
     assert decide(job(Ask.STOPPED, State.STARTED), replace(facts, retry_in=0.0), NOW).act is Act.SETTLE
+
+
+@pytest.mark.parametrize("ask", [Ask.STOPPED, Ask.DELETED])
+def test_a_job_that_was_refused_for_good_is_settled_all_the_same(ask: Ask) -> None:
+    """Nothing but a change of the spec would make a permanent trouble pass, and the job would stay `stopping`."""
+    refused = Trouble(Reason.JOB_ID_TAKEN, "another job has the id", transient=False)
+    facts = Facts(trouble=refused, retry_in=None)
+    assert decide(job(ask, State.STOPPING), facts, NOW).act is Act.SETTLE
 
 
 def test_an_invalid_spec_stops_as_any_other_and_starts_nothing() -> None:

@@ -245,13 +245,18 @@ def _unsettled(job: JobView, facts: Facts) -> bool:
 
 
 def _due(job: JobView, facts: Facts, tick: bool) -> bool:
-    accepted = job.status.observed_generation == job.generation
-    if not accepted or facts.schedule is None:
+    if not _accepted(job) or facts.schedule is None:
         return False
     if _requested(job):
         return True
     # A tick tries a permanent trouble again, too: the other job may be gone, the source may have the field by now.
     return tick or (facts.trouble is not None and facts.retry_in == 0.0)
+
+
+def _accepted(job: JobView) -> bool:
+    """Whether a write has been accepted that shows the job as started for what is asked now."""
+    status = job.status
+    return status.observed_generation == job.generation and status.state in (State.STARTED, State.INDEXING)
 
 
 def _clean_up(job: JobView, facts: Facts) -> Act:
@@ -268,7 +273,8 @@ def _clean_up(job: JobView, facts: Facts) -> Act:
 
 
 def _may_retry(facts: Facts) -> bool:
-    return facts.trouble is None or facts.retry_in == 0.0
+    """Whether settling may begin. A permanent trouble is that of a run, and says nothing about settling."""
+    return facts.trouble is None or not facts.trouble.transient or facts.retry_in == 0.0
 
 
 def _requested(job: JobView) -> bool:
@@ -277,8 +283,7 @@ def _requested(job: JobView) -> bool:
 
 def _handled(at: State, job: JobView) -> str | None:
     """Return the request that counts as handled now. One made while a job is being started waits for `started`."""
-    accepted = job.status.observed_generation == job.generation
-    starting = job.ask is Ask.STARTED and (at is State.STOPPED or (at is State.STARTED and not accepted))
+    starting = job.ask is Ask.STARTED and (at is State.STOPPED or (at is State.STARTED and not _accepted(job)))
     return job.status.last_handled_run_request if starting or not _requested(job) else job.run_request
 
 
