@@ -110,6 +110,11 @@ class Actor:
         self._let_go()
 
     @property
+    def gone(self) -> bool:
+        """Whether the object no longer exists."""
+        return self._gone
+
+    @property
     def busy(self) -> bool:
         """Whether a run or a write is under way."""
         return self._run is not None or self._task is not None

@@ -185,7 +185,9 @@ class Registry:
         Raises StoreUnavailable until all jobs have been listed.
         """
         elsewhere = owner.cluster != self._cluster or (self._namespaces and owner.namespace not in self._namespaces)
-        if elsewhere or owner.uid in self._actors:
+        actor = self._actors.get(owner.uid)
+        # An actor outlives its job for as long as its last run takes to end.
+        if elsewhere or (actor is not None and not actor.gone):
             return True
         if not self.synced:
             raise StoreUnavailable(f"whether the job {owner.namespace}/{owner.name} exists is not known yet")
