@@ -95,6 +95,8 @@ async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[
     found, kept = await _found(cluster, config, record.opaque_id), None
     with contextlib.suppress(Missing):  # the index is gone; or a later claim closed the gate, and the commit says so
         if found is not None and record.target == found.uuid:
+            # The position goes first: if the deletion is cut short and the job created again, no document is missed.
+            record = await claims.commit(cluster, record, records.forgotten(record).claim)
             await _delete(cluster, config, record)
             await target.unregister(cluster, config, record)
         elif found is not None and record.target is not None:
