@@ -9,6 +9,8 @@ PYTHON ?= python3
 UV ?= uv
 TESTS ?= tests
 ARGS ?=
+SEEDS ?= 1000
+FIRST ?= 0
 WORKERS ?= 2
 
 VENV := .venv
@@ -22,7 +24,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format generate bench bench-stores promtool locks control-plane stores verdict docs \
+.PHONY: help demo up down test simulate lint format generate bench bench-stores promtool locks control-plane stores verdict docs \
 	clean image node node-packages e2e-cluster
 
 help: ## Show this list
@@ -44,6 +46,10 @@ down: $(STAMP) ## End what `make up` started, and remove its data
 test: $(STAMP) control-plane stores verdict ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
+
+simulate: $(STAMP) ## Run the operator under random schedules in virtual time; SEEDS=100000 FIRST=0 for more, SEED=4711 for one story
+	@PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST) \
+		--workers $(if $(findstring file,$(origin WORKERS)),1,$(WORKERS))) $(ARGS)
 
 lint: $(STAMP) ## Check format, style, types, the direction of imports, and that crds/ is up to date
 	@"$(BIN)/ruff" format --check .

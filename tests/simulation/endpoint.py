@@ -1,0 +1,114 @@
+"""Calls to the endpoint of one replica: the product's stop, start, waiters and writes, without HTTP."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from rollup_operator.http.access import Deed, Permit
+from rollup_operator.http.asks import Asks
+from rollup_operator.http.call import Call
+from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.errors import ApiError
+from rollup_operator.http.limits import WaitingRoom
+from rollup_operator.http.notices import Notices
+from rollup_operator.http.ports import NoWatcher
+from rollup_operator.http.repeats import Repeats
+from rollup_operator.http.start import Starts
+from rollup_operator.http.stop import Manner, Stops, Wait
+from rollup_operator.http.versions import DEFAULT, DIALECTS
+from rollup_operator.http.waiters import Waiters
+from rollup_operator.kube.authz import User
+from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.time_values import parse_time_value
+from simulation.api_server import NAMESPACE
+from simulation.clock import ProcessLoop
+
+
+class _Everybody:
+    """Everybody may do everything."""
+
+    async def require(self, *_: object) -> None:
+        """Allow it."""
+
+    async def allowed(self, _caller: object, _deed: object, _namespace: str, names: Any) -> frozenset[str]:
+        return frozenset(names)
+
+
+@dataclass(eq=False, slots=True)
+class Asked:
+    """One call of a client, and what became of it."""
+
+    verb: str
+    job_id: str
+    timeout: str | None
+    """How long the client waits for a stop; None: not at all."""
+    replica: str
+    began: float
+    ended: float | None = None
+    status: int = 0
+    reason: str = ""
+    uid: str = ""
+    generation: int = 0
+    """The job and the generation that the call's write has recorded; empty and 0 while no answer says so."""
+    carried_out: bool = False
+    """The API server has carried the call's write out, whether the answer came or not."""
+
+
+CALLER: ContextVar[Asked | None] = ContextVar("CALLER", default=None)
+"""The call under way in this task."""
+
+
+class _Watcher(NoWatcher):
+    """Takes down what calls have written."""
+
+    def asked(self, job: JobView) -> None:
+        if (call := CALLER.get()) is not None:
+            call.uid, call.generation = job.uid, job.generation
+
+
+class Endpoint:
+    """The part of the endpoint that stops and starts jobs."""
+
+    def __init__(self, registry: Registry, kube: Any, events: Any, loop: ProcessLoop) -> None:
+        self._loop = loop
+        dialect = DIALECTS[DEFAULT]
+        self.states = DesiredStates(registry, kube, kube)
+        self.waiters = Waiters(registry)
+        notices = Notices(registry, events)
+        watcher = _Watcher()
+        asks = Asks(self.states, notices, Repeats(loop.time), managers=(), watcher=watcher)
+        room = WaitingRoom(most=1000)
+        self._stops = Stops(asks, self.states, self.waiters, room, notices, Manner(dialect), watcher)
+        self._starts = Starts(asks, self.states, dialect)
+
+    async def ask(self, call: Asked) -> None:
+        """Carry a call out and take down its answer."""
+        CALLER.set(call)
+        try:
+            if call.verb == "stop":
+                await self._stops.stop(NAMESPACE, call.job_id, self._wait(call), self._call(call, Deed.STOP))
+            else:
+                await self._starts.start(NAMESPACE, call.job_id, self._call(call, Deed.START))
+            call.status = 200
+        except ApiError as e:
+            call.status, call.reason = e.status, e.reason
+        call.ended = self._loop.time()
+
+    async def drain(self, seconds: float) -> None:
+        """Answer whoever waits, after some seconds at the latest."""
+        await self.waiters.drain(seconds)
+
+    async def settle(self) -> None:
+        """Wait for writes under way."""
+        await self.states.settle()
+
+    def _wait(self, call: Asked) -> Wait | None:
+        if call.timeout is None:
+            return None
+        return Wait.of(parse_time_value(call.timeout, "timeout"), call.began)
+
+    def _call(self, call: Asked, deed: Deed) -> Call:
+        access: Any = _Everybody()
+        text = f"{call.verb} {call.job_id}" + (f" within {call.timeout}" if call.timeout else "")
+        return Call(text, Permit(access, User("ann"), deed, NAMESPACE))

@@ -1,0 +1,361 @@
+"""What must hold, whatever happens. Sees every change in the API server and in the cluster, and judges each.
+
+Rules of DESIGN.md sections 2 and 3, as far as somebody outside the operator can see them. A promise that is broken is
+told to `fail`, in one sentence.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rollup_operator.kube.client import Body
+from rollup_operator.lifecycle.states import RunKind
+from rollup_operator.model.reader import JobView
+from simulation import source
+from simulation.api_server import JOBS, LEASES, Change
+from simulation.endpoint import Asked
+from simulation.search_cluster import DATE
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+Key = tuple[str, str]
+"""Rollup index and job id."""
+
+ON = ("started", "indexing")
+
+LONGEST_NEWS = 30.0
+"""Seconds after which each replica has heard of a change, watch gaps included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a job, as the API server had it from a time on."""
+
+    at: float
+    revision: int
+    generation: int
+    desired: str
+    state: str
+    observed: int
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One uid."""
+
+    uid: str
+    name: str
+    key: Key
+    spec: Mapping[str, Any]
+    versions: list[Version] = field(default_factory=list)
+    gone: bool = False
+    torn: bool = False
+    """It was removed in spite of its finalizers."""
+    deleting: bool = False
+    held: bool = False
+    """It has a finalizer."""
+    writes: int = 0
+    reworded: int = 0
+    """Status writes that changed nothing but the wording of a message."""
+
+    @property
+    def now(self) -> Version:
+        return self.versions[-1]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it must be quiet: it reads stopped, or is no more."""
+        return (self.gone and not self.torn) or (not self.gone and self.now.state == "stopped")
+
+    @property
+    def metric(self) -> str:
+        """What its documents are told apart by from those of another configuration."""
+        return str(self.spec["metrics"][0]["metrics"][0])
+
+
+class Promises:
+    """The judge."""
+
+    def __init__(self, world: "World", fail: Callable[[str], None]) -> None:
+        self._world, self._fail = world, fail
+        self.jobs: dict[str, Job] = {}
+        self._begun: dict[Key, int] = {}
+        """The highest epoch under which a run has begun to work."""
+        self._owner: dict[Key, str] = {}
+        """The uid whose run has claimed the record last."""
+        self._epochs: dict[Key, int] = {}
+        self._ending: set[str] = set()
+        self.leaders_unknown_until = 0.0
+        """The lease was deleted, so for as long as its holder may not know that nobody can say who leads."""
+
+    # The API server
+
+    def changed(self, change: Change) -> None:
+        """Judge a change of an object."""
+        if change.plural != JOBS:
+            return
+        body, before = change.body, change.before
+        uid = body["metadata"]["uid"]
+        job = self.jobs.get(uid)
+        if job is None:
+            spec, name = body["spec"], body["metadata"]["name"]
+            job = self.jobs[uid] = Job(uid, name, (spec["rollupIndex"], spec.get("jobId") or name), spec)
+        job.spec = body["spec"]
+        job.deleting = "deletionTimestamp" in body["metadata"]
+        job.held = bool(body["metadata"].get("finalizers"))
+        if change.type == "DELETED":
+            job.gone = True
+            job.torn = job.torn or change.by == "restore"
+            if not job.torn:
+                self._must_be_quiet(job, "is gone")
+            return
+        status = body.get("status") or {}
+        job.versions.append(
+            Version(
+                self._world.clock.now,
+                change.revision,
+                body["metadata"]["generation"],
+                JobView.of(body).desired.value,
+                status.get("state") or "",
+                status.get("observedGeneration", -1),
+            )
+        )
+        if before is not None and status != before.get("status"):
+            self._status(job, before, body)
+
+    def _status(self, job: Job, before: Body, body: Body) -> None:
+        now, status = job.now, body["status"]
+        job.writes += 1
+        if now.observed != now.generation:
+            self._fail(f"{job.uid}: the status of generation {now.observed} was written onto {now.generation}")
+        if now.state in ON and now.desired == "stopped" and not job.deleting:
+            self._fail(f"{job.uid}: reads {now.state}, and is asked to stop since generation {now.generation}")
+        if now.state == "stopped":
+            stalled = any(c["type"] == "Stalled" for c in status["conditions"])
+            if now.desired == "started" and not job.deleting and not stalled:
+                self._fail(f"{job.uid}: reads stopped, and is asked to start since generation {now.generation}")
+            self._must_be_quiet(job, "reads stopped")
+            self._position_is_shown(job, status)
+        self._must_be_news(job, before.get("status") or {}, status)
+
+    def _must_be_news(self, job: Job, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        old, new = _visible(before), _visible(after)
+        if old == new and after["state"] != "indexing":
+            self._fail(f"{job.uid}: a status was written that nobody can tell from the one before")
+        elif _visible(before, words=False) == _visible(after, words=False) and after["state"] != "indexing":
+            job.reworded += 1
+            if job.reworded > 30:
+                self._fail(f"{job.uid}: {job.reworded} statuses differed from those before in their words only")
+
+    def _must_be_quiet(self, job: Job, what: str) -> None:
+        cluster = self._world.cluster
+        for task in cluster.tasks:
+            uid, _ = _run(task.opaque_id)
+            if uid is not None and self._may_be_of(job, uid):
+                self._fail(f"{job.uid} {what} while a {task.doing} of {task.opaque_id} is at work")
+        record = cluster.record(job.key)
+        if record is not None and record["holder"] and self._may_be_of(job, record["owner"]["uid"]):
+            self._fail(f"{job.uid} {what} while {record['holder']} holds its claim, epoch {record['epoch']}")
+
+    def _may_be_of(self, job: Job, uid: str) -> bool:
+        """Whether what a uid has in the cluster is the job's: its own, or with a finalizer its predecessors'."""
+        return uid == job.uid or (job.held and self.jobs[uid].name == job.name)
+
+    def _position_is_shown(self, job: Job, status: Mapping[str, Any]) -> None:
+        record = self._world.cluster.record(job.key)
+        shown = _time(status.get("position"))
+        if record is None or record["owner"]["uid"] != job.uid:
+            return
+        stored = _time(record["position"])
+        if shown is not None and (stored is None or shown > stored):
+            self._fail(f"{job.uid}: reads stopped at {shown}, and its record says {stored}")
+
+    # The cluster
+
+    def works(self, opaque_id: str, doing: str) -> None:
+        """Judge a search, a bulk or a deletion that begins to work."""
+        uid, epoch = _run(opaque_id)
+        if uid is None:
+            return
+        job = self.jobs[uid]
+        if job.quiet and doing != "bulk":
+            self._fail(f"{uid}: a {doing} of epoch {epoch} begins, and the job {_what(job)}")
+        for task in self._world.cluster.tasks:
+            other, before = _run(task.opaque_id)
+            if other is not None and before != epoch and self.jobs[other].key == job.key:
+                self._fail(
+                    f"{uid}: a {doing} of epoch {epoch} begins while a {task.doing} of epoch {before} is at work"
+                )
+        if doing == "search":
+            if epoch < self._begun.get(job.key, 0):
+                self._fail(f"{uid}: a search of epoch {epoch} begins, and epoch {self._begun[job.key]} has begun")
+            self._begun[job.key] = max(epoch, self._begun.get(job.key, 0))
+
+    def document(self, opaque_id: str, index: str, id_: str, version: int, document: Mapping[str, Any]) -> None:
+        """Judge a document that is written."""
+        uid, epoch = _run(opaque_id)
+        assert uid is not None
+        job = self.jobs[uid]
+        bucket, rows = document[f"{DATE}.date_histogram.timestamp"], document[f"{DATE}.date_histogram._count"]
+        if job.quiet:
+            self._fail(f"{uid}: a document of epoch {epoch} is written, and the job {_what(job)}")
+        if epoch < self._begun.get(job.key, 0):
+            self._fail(f"{uid}: a document of epoch {epoch} is written, and epoch {self._begun[job.key]} has begun")
+        if version != epoch:
+            self._fail(f"{uid}: a document of epoch {epoch} is written as version {version}")
+        if rows != source.count(bucket):
+            self._fail(f"{uid}: {rows} rows are written for the bucket {bucket}, which has {source.count(bucket)}")
+        if f"x.{job.metric}.value" not in document:
+            self._fail(f"{uid}: a document without {job.metric} is written")
+        there = self._world.cluster.indices[index].documents.get(id_)
+        if there is not None and there[1].keys() != document.keys():
+            self._fail(f"{uid}: a document of another configuration is overwritten")
+
+    def record(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], opaque_id: str) -> None:
+        """Judge a change of a job's record."""
+        key = after["rollup_index"], after["job_id"]
+        job = self.jobs[after["owner"]["uid"]]
+        epoch, highest = after["epoch"], self._epochs.get(key, 0)
+        changed_hands = before is None or (before["holder"], before["epoch"]) != (after["holder"], epoch)
+        if epoch < highest or (changed_hands and after["holder"] and epoch <= highest):
+            self._fail(f"{key}: the claim's epoch is {epoch} after {highest}")
+        self._epochs[key] = max(epoch, highest)
+        if after["runs_without_page"] > (0 if before is None else before["runs_without_page"]):
+            self._owner[key] = job.uid
+        if after["holder"] and changed_hands and job.quiet:
+            self._fail(f"{job.uid}: {after['holder']} takes its claim, epoch {epoch}, and the job {_what(job)}")
+        self._position(key, None if before is None else _time(before["position"]), _time(after["position"]))
+
+    def _position(self, key: Key, before: int | None, after: int | None) -> None:
+        if after == before or after is None:
+            return  # that it was forgotten is judged where its documents are deleted
+        if before is not None and after < before:
+            self._fail(f"{key}: the position goes back from {before} to {after}")
+            return
+        for bucket in source.until(after):
+            if (before is None or bucket > before) and self.written(key, bucket) != source.count(bucket):
+                self._fail(
+                    f"{key}: the position passes bucket {bucket}, of which {self.written(key, bucket)} rows are written"
+                )
+                return
+
+    def written(self, key: Key, bucket: int) -> int | None:
+        """Return how many rows the document of a bucket says; None: there is none."""
+        index = self._world.cluster.indices.get(key[0])
+        return None if index is None else index.rows.get((key[1], bucket))
+
+    def deletes(self, opaque_id: str, index: str, job_id: str, documents: int) -> None:
+        """Judge a deletion of documents."""
+        uid, _ = _run(opaque_id)
+        assert uid is not None
+        job = self.jobs[uid]
+        owner = self._owner.get((index, job_id))
+        if not job.deleting or job.spec.get("deletionPolicy") != "Delete":
+            self._fail(f"{uid}: {documents} documents are deleted, and nobody asked for that")
+        if owner != uid:
+            self._fail(f"{uid}: {documents} documents are deleted that are {owner}'s")
+        record = self._world.cluster.record((index, job_id))
+        if record is not None and record["position"] is not None:
+            self._fail(f"{uid}: {documents} documents are deleted that the job's position says are written")
+
+    # The replicas
+
+    def sends(self, replica: str, what: str) -> None:
+        """Judge that a replica sends a write to the API server, or a request of a run to the cluster."""
+        if "/leases" in what or self._world.clock.now < self.leaders_unknown_until:
+            return
+        lease = self._world.api.find(LEASES, "rollup-operator")
+        holder = None if lease is None else lease["spec"].get("holderIdentity")
+        if holder and holder != replica:
+            self._fail(f"{replica} sends a request ({what}) while {holder} leads")
+
+    def ends(self, replica: str) -> None:
+        """Take in that a replica ends in order."""
+        self._ending.add(replica)
+
+    def skipped(self, uid: str) -> None:
+        """Judge that a job is let go without a word with its store."""
+        if self._world.clock.now - self._world.store_gone_at > LONGEST_NEWS:
+            self._fail(f"{uid} is let go unsettled, and its store is there")
+        self.jobs[uid].torn = True
+
+    def begins(self, replica: str, kind: RunKind, view: JobView) -> None:
+        """Judge that a replica begins a run task, decided on this version of the job."""
+        if kind is not RunKind.INDEX:
+            return
+        if replica in self._ending:
+            self._fail(f"{replica} ends, and begins a run of {view.uid}")
+        accepted = any(v.state in ON and v.observed == view.generation for v in self.jobs[view.uid].versions)
+        if not accepted:
+            self._fail(
+                f"{replica} begins a run of {view.uid}, which never read started for generation {view.generation}"
+            )
+
+    def answered(self, call: Asked) -> None:
+        """Judge the answer of a call."""
+        job = self.jobs.get(call.uid)
+        what = f"{call.replica} answers {call.status} {call.reason!r} to {call.verb} {call.job_id}"
+        match call.status:
+            case 200:
+                if job is None:
+                    self._fail(f"{what}, and has recorded nothing")
+                elif call.timeout is not None and not self._has_stopped(job, call.generation):
+                    self._fail(f"{what}, and {job.uid} was never stopped for generation {call.generation}")
+            case 409 if "overtaken" in call.reason:
+                newer = job is not None and any(
+                    v.generation > call.generation and v.desired == "started" for v in job.versions
+                )
+                if not newer:
+                    self._fail(f"{what}, and nobody has asked for a start since")
+            case 404:
+                if job is not None and not job.gone:
+                    self._fail(f"{what}, and {job.uid} lives")
+            case 503:
+                if call.carried_out:
+                    self._fail(f"{what}, and the desired state was written")
+            case 500 if call.reason.startswith("Timed out"):
+                if job is not None and self._was_to_be_seen(job, call):
+                    self._fail(f"{what}, and {job.uid} was stopped for generation {call.generation} for long")
+
+    def _has_stopped(self, job: Job, generation: int) -> bool:
+        return any(_stops(v, generation) for v in job.versions)
+
+    def _was_to_be_seen(self, job: Job, call: Asked) -> bool:
+        """Whether the job was stopped for the call's generation well before the answer, and the replica could know."""
+        assert call.ended is not None
+        begin = call.ended - 2.5
+        since = [v for v in job.versions if v.at > begin]
+        before = [v for v in job.versions if v.at <= begin]
+        if not before or not all(_stops(v, call.generation) for v in [before[-1], *since]):
+            return False
+        looks = [look for look in self._world.looks(call.replica) if look.name == job.name and look.sent >= begin]
+        return not looks or any(look.answered is not None and look.answered <= call.ended for look in looks)
+
+
+def _stops(version: Version, generation: int) -> bool:
+    return version.state == "stopped" and version.observed >= generation and version.desired == "stopped"
+
+
+def _visible(status: Mapping[str, Any], *, words: bool = True) -> dict[str, Any]:
+    """Return what a user can see of a status; without the times of its conditions, and on demand without messages."""
+    hidden = ("lastTransitionTime",) if words else ("lastTransitionTime", "message")
+    shown = dict(status)
+    shown["conditions"] = [{k: v for k, v in c.items() if k not in hidden} for c in status.get("conditions") or ()]
+    return shown
+
+
+def _run(opaque_id: str) -> tuple[str | None, int]:
+    word, _, rest = opaque_id.partition("/")
+    if word != "rollup":
+        return None, 0
+    uid, _, epoch = rest.rpartition("/")
+    return uid, int(epoch)
+
+
+def _time(position: Mapping[str, Any] | None) -> int | None:
+    return None if position is None else int(position[f"{DATE}.date_histogram"])
+
+
+def _what(job: Job) -> str:
+    return "is gone" if job.gone else "reads stopped"

@@ -1,0 +1,198 @@
+"""One process of the operator: the product's own parts, wired as `app.py` does, on a simulated world.
+
+Not here are kopf (see `kube.Watch`), HTTP itself (see `endpoint`), metrics and the recorder of Events.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rollup_operator.kube.client import Body, KubeError
+from rollup_operator.kube.lease import LeaseClient
+from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.election import Election, Followers
+from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.states import RunKind
+from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.work import Work, Worker
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.reader import JobView
+from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.stores.base import Owner, Store
+from simulation.api_server import JOBS, STORES
+from simulation.clock import ProcessLoop
+from simulation.endpoint import Endpoint
+from simulation.kube import KubeDouble, Link, Watch
+from simulation.store import StoreDouble, Wire
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+SWEEP_SECONDS = 20.0
+GRACE_SECONDS = 10.0
+LEASE_NAMESPACE, LEASE_NAME = "system", "rollup-operator"
+
+
+@dataclass
+class _Worker(Worker):
+    """Says when a run task begins."""
+
+    begins: Callable[[RunKind, JobView], None] = lambda kind, job: None
+
+    def begin(self, kind: RunKind, job: JobView, *, delete: bool, thorough: bool) -> Work:
+        self.begins(kind, job)
+        return super().begin(kind, job, delete=delete, thorough=thorough)
+
+
+class Replica:
+    """A process from its start to its end. `name` is what it calls itself in the lease and in claims."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.world, self.name = world, name
+        self.loop = ProcessLoop(world.clock, lambda problem: world.fail(f"{name}: {problem}"))
+        self.link = Link(world.api, world.clock, self.loop, world.api_way, name)
+        self.wire = Wire(world.cluster, self.loop, lambda doing: world.promises.sends(name, doing))
+        self.ending = self.ended = False
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.loop.run(self._make)
+
+    def _make(self) -> None:
+        world = self.world
+        kube: Any = KubeDouble(self.link, self._about_to_write)
+        events: Any = self
+        self.gate = Gate(self.loop.time)
+        self.books = StoreBook(kube=kube, make=self._store, now=self._now, changed=self._store_changed, gate=self.gate)
+        self.worker = _Worker(self.books, self.name, "cluster", self._now, self.gate)
+        self.registry = Registry(
+            kube=kube,
+            books=self.books,
+            events=events,
+            worker=self.worker,
+            gate=self.gate,
+            watches=Watches(clock=self.loop.time),
+            now=self._now,
+            went_back=self._begin_again,
+        )
+        lease = LeaseClient(kube, LEASE_NAMESPACE, LEASE_NAME, self._now)
+        followers = Followers(self._lead, self.registry.look_again, self._stand_down, self._begin_again)
+        self.election = Election(lease, self.name, self.gate, followers)
+        self.endpoint = Endpoint(self.registry, kube, events, self.loop)
+        self.worker.begins = partial(world.promises.begins, self.name)
+        self._kube = kube
+
+    # The life of a process
+
+    def start(self) -> None:
+        """Begin, as the operator does when kopf calls its startup handler."""
+        self.spawn(self._begin())
+
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """Run a coroutine in this process."""
+        task: asyncio.Task[Any] = self.loop.create_task(work)
+        task.add_done_callback(self._done)
+        self.tasks.append(task)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.world.fail(f"{self.name}: {type(error).__name__}: {error}")
+
+    def terminate(self) -> None:
+        """SIGTERM: end in order."""
+        if not self.ending:
+            self.ending = True
+            self.spawn(self._end())
+
+    def kill(self) -> None:
+        """SIGKILL, or a machine that fails. What was sent is on its way."""
+        self.ended = True
+        self.loop.kill()
+        for watch in self.link.watches:
+            watch.end()
+        self.wire.connections_end()
+
+    async def _begin(self) -> None:
+        await self._list(stores_path(), self.books.observe)
+        await self._list(jobs_path(), self.registry.observe)
+        self.registry.synced = True
+        self.election.start()
+        self.spawn(self.registry.keep_sweeping(SWEEP_SECONDS))
+        Watch(self.link, STORES, self._store_event).begin()
+        Watch(self.link, JOBS, self._job_event).begin()
+
+    async def _list(self, path: str, observe: Callable[[Body], None]) -> None:
+        while True:
+            try:
+                async for page in self._kube.pages(path):
+                    for body in page["items"]:
+                        observe(body)
+                return
+            except KubeError:
+                await asyncio.sleep(0.3)
+
+    async def _end(self) -> None:
+        await asyncio.gather(self.endpoint.drain(GRACE_SECONDS), self._hand_over())
+        await self.endpoint.settle()
+        self.world.ended(self)
+
+    async def _hand_over(self) -> None:
+        self.world.promises.ends(self.name)
+        await self.registry.drain(GRACE_SECONDS)
+        self.registry.close()
+        await self.books.stand_down()
+        await self.election.release()
+
+    # What the parts are given
+
+    def _now(self) -> datetime:
+        return self.world.clock.wall(self.loop.wall_offset)
+
+    def _lead(self) -> None:
+        self.world.story(self.name, "leads")
+        self.books.lead()
+        self.registry.lead()
+
+    def _stand_down(self) -> None:
+        self.world.story(self.name, "stands by")
+        self.registry.stand_down()
+        self.books.stand_down()
+
+    def _begin_again(self, why: str) -> None:
+        if not self.ending:
+            self.world.story(self.name, f"begins again: {why}")
+            self.world.restart(self)
+
+    def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: object) -> Store:
+        return StoreDouble(self.wire, self.loop, lambda: self.gate.open, self._is_alive)
+
+    def _is_alive(self, owner: Owner) -> bool:
+        return self.registry.is_alive(owner)
+
+    def _store_changed(self, key: tuple[str, str]) -> None:
+        self.registry.store_changed(key)
+
+    def record(self, about: Any, reason: Any, note: str) -> None:
+        """Take an Event. Nobody posts it."""
+        if reason is Reason.DRAIN_SKIPPED:
+            self.world.promises.skipped(about.uid)
+        self.world.story(self.name, f"event on {about.uid}: {reason}: {note}")
+
+    def _about_to_write(self, method: str, path: str) -> None:
+        self.world.promises.sends(self.name, f"{method} {path}")
+
+    def _job_event(self, type_: str, body: Body) -> None:
+        if type_ == "DELETED":
+            self.registry.gone(body["metadata"]["uid"])
+        else:
+            self.registry.observe(body)
+
+    def _store_event(self, type_: str, body: Body) -> None:
+        if type_ == "DELETED":
+            self.books.gone(body["metadata"]["uid"])
+        else:
+            self.books.observe(body)

@@ -1,0 +1,192 @@
+"""What one replica has of the cluster: the real client, claims, settling, gates, pages and bulks, over a lossy network.
+
+Only two things are not the product's: how a request is sent, and how the source is described, which here takes one
+request instead of three.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rollup_operator.stores.base import Checkup, Claim, JobConfig, Session, Source, SourceField, Span
+from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.opensearch import ClusterStore, claims, settling
+from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
+from rollup_operator.stores.opensearch.errors import Cut, Unanswered
+from rollup_operator.stores.opensearch.query import time_range
+from rollup_operator.stores.opensearch.request import NotSent, Request
+from rollup_operator.stores.opensearch.session import ClusterSession
+from simulation.clock import Clock, ProcessLoop
+from simulation.network import Fate
+from simulation.search_cluster import DATE, SearchCluster, Task, failure
+
+FIELDS = {DATE: SourceField(frozenset({"date"})), "x": SourceField(frozenset({"long"}))}
+"""What the source has."""
+
+LATE_CLAIMS = False
+"""Whether a claim can be taken after its sender is gone. Off: `stopped` does not keep such a claim out yet."""
+
+ON_ITS_WAY = 0.045
+"""Seconds: a search whose connection is cut before it arrives does so by then, or never."""
+
+
+@contextmanager
+def epochs_of(clock: Clock) -> Iterator[None]:
+    """Let epochs come from the clock."""
+    takers = (claims.take, claims.evict, settling.settle)
+    before = [taker.__kwdefaults__ for taker in takers]
+    for taker in takers:
+        taker.__kwdefaults__ = {**taker.__kwdefaults__, "now": lambda: clock.wall().timestamp()}
+    try:
+        yield
+    finally:
+        for taker, defaults in zip(takers, before, strict=True):
+            taker.__kwdefaults__ = defaults
+
+
+class Wire:
+    """The connections of one replica to the cluster."""
+
+    def __init__(self, cluster: SearchCluster, loop: ProcessLoop, about_to_send: Callable[[str], None]) -> None:
+        """`about_to_send` is called with what a request of a run is for, when it is sent."""
+        self.cluster, self._loop, self._about_to_send = cluster, loop, about_to_send
+        self.cut = False
+        self._flights: dict[_Flight, None] = {}
+
+    def connections_end(self) -> None:
+        """The process is dead, and its connections with it."""
+        for flight in tuple(self._flights):
+            flight.end()
+
+    async def send(self, request: Request, _session: object, _host: str) -> Any:
+        """Send one request. Raises as `Request.send` does."""
+        clock, way = self.cluster.clock, self.cluster.way
+        if request.headers["X-Opaque-Id"] != OPAQUE_ID:
+            self._about_to_send(request.doing)
+        fate, future = way.fate(), self._loop.create_future()
+        if self._loop.dead or self.cut or fate is Fate.REFUSED:
+            await asyncio.sleep(way.latency())
+            raise NotSent(Unanswered(f"{request.doing}: cannot connect", sent=False))
+        if fate is Fate.FAILED:
+            await asyncio.sleep(way.latency())
+            raise failure(way.random.randrange(2), request.doing)
+        flight = _Flight(self, request, future, lost_answer=fate is Fate.UNANSWERED)
+        if fate is Fate.LOST:
+            clock.after(way.latency(), flight.answer, None, Cut(f"{request.doing}: the connection broke off"))
+        else:
+            clock.after(way.lateness() if fate is Fate.LATE else way.latency(), flight.arrive)
+        if fate in (Fate.LATE, Fate.UNANSWERED) or way.weather.works[-1] > 1:
+            late = Unanswered(f"{request.doing}: no answer within {request.timeout:g} s", sent=True)
+            clock.after(request.timeout, flight.give_up, late)
+        self._flights[flight] = None
+        try:
+            return await future
+        finally:
+            flight.end()
+            del self._flights[flight]
+
+
+class _Flight:
+    """One request on its way, at work, or with its answer on the way back."""
+
+    def __init__(self, wire: Wire, request: Request, future: "asyncio.Future[Any]", *, lost_answer: bool) -> None:
+        self._wire, self._request, self._future, self._lost_answer = wire, request, future, lost_answer
+        self._task: Task | None = None
+        self._arrived = self._ended = False
+
+    def arrive(self) -> None:
+        """Reach the cluster; a search whose sender is gone may do so a moment later, or not at all."""
+        self._arrived = True
+        if not self._ended:
+            self._task = self._wire.cluster.receive(self._request, self.answer)
+        elif not self._is_search() and (LATE_CLAIMS or not self._is_claim()):
+            self._wire.cluster.receive(self._request, lambda *_: None)
+
+    def answer(self, answer: Any, error: StoreError | None) -> None:
+        """Bring the answer back, or lose it."""
+        cluster = self._wire.cluster
+        if self._lost_answer:
+            answer, error = None, Cut(f"{self._request.doing}: the connection broke off")
+        cluster.clock.after(cluster.way.latency(), self._settle, answer, error)
+
+    def give_up(self, error: StoreError) -> None:
+        """The sender has waited for long enough."""
+        self._settle(None, error)
+
+    def end(self) -> None:
+        """The sender waits no more: the connection is closed."""
+        if self._ended:
+            return
+        self._ended = True
+        cluster = self._wire.cluster
+        if self._task is not None:
+            cluster.cut(self._task)
+        elif not self._arrived and self._is_search() and cluster.way.happens(0.5):
+            cluster.clock.after(cluster.way.random.uniform(0, ON_ITS_WAY), self._begin_late)
+
+    def _begin_late(self) -> None:
+        task = self._wire.cluster.receive(self._request, lambda *_: None)
+        if task is not None:
+            self._wire.cluster.cut(task)
+
+    def _is_claim(self) -> bool:
+        return self._request.doing.startswith("recording the claim")
+
+    def _is_search(self) -> bool:
+        return "/_search" in self._request.target
+
+    def _settle(self, answer: Any, error: StoreError | None) -> None:
+        if self._future.done() or self._future.get_loop().dead:  # type: ignore[attr-defined]
+            return
+        if error is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(answer)
+
+
+class _NoConnection:
+    """Stands where aiohttp's session would."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class StoreDouble(ClusterStore):
+    """The store behind a RollupStore."""
+
+    def __init__(self, wire: Wire, loop: ProcessLoop, may_run: Any, is_alive: Any) -> None:
+        async def connect() -> Any:
+            return _NoConnection()
+
+        self.cluster = Cluster(("sim:",), connect, may_run=may_run, clock=loop.time, send=wire.send)
+        super().__init__("opensearch", self.cluster, is_alive=is_alive)
+
+    async def check(self) -> Checkup:
+        """One request instead of three."""
+        await self._cluster.call("GET", "/", doing="asking for the version")
+        return Checkup("3.0.0", "green")
+
+    def session(self, config: JobConfig, holder: str) -> Session:
+        return SessionDouble(self._cluster, config, holder, self._is_alive)
+
+
+class SessionDouble(ClusterSession):
+    """A run's session, which describes the source by one request."""
+
+    async def describe(self, claim: Claim, span: Span) -> Source:
+        record = self._ours()
+        start = max(span.start_ms, self._start(claim))
+        self._fields = FIELDS
+        answer = await self._watched(
+            self.cluster.call(
+                "POST",
+                f"/{self.config.spec.index_pattern}/_search",
+                doing="counting",
+                body={"query": time_range(DATE, start, span.end_ms)},
+                opaque_id=record.opaque_id,
+            )
+        )
+        first, last = answer["ends"] or (None, None)
+        self._source = Source(1, answer["rows"], first, last)
+        return self._source

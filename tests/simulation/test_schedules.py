@@ -1,0 +1,56 @@
+"""Random schedules keep every promise. `make simulate` runs more of them, and tells the story of one."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+
+from simulation import runner
+
+SECONDS = 60.0
+"""How long fresh schedules are run."""
+
+FOUND = range(150)
+"""Among these once was each fault that the simulation found."""
+
+
+def test_schedules_that_once_found_a_fault_keep_every_promise() -> None:
+    with runner.undisturbed():
+        for seed in FOUND:
+            _run(seed)
+
+
+@pytest.mark.slow
+def test_fresh_schedules_keep_every_promise() -> None:
+    seed = first = SystemRandom().randrange(10**6, 10**9)
+    print(f"first seed: {first}")
+    end = time.monotonic() + SECONDS
+    with runner.undisturbed():
+        while time.monotonic() < end:
+            _run(seed)
+            seed += 1
+    print(f"{seed - first} schedules")
+
+
+@pytest.mark.parametrize("seed", [3, 8, 19])
+def test_a_seed_tells_the_same_story_in_every_process(seed: int) -> None:
+    with runner.undisturbed():
+        here = runner.story(seed)
+    for hash_seed in ("1", "2"):
+        there = subprocess.run(
+            [sys.executable, "-m", "simulation", "--seed", str(seed)],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert there.stdout.splitlines() == here
+
+
+def _run(seed: int) -> None:
+    if (problem := runner.run(seed)) is not None:
+        pytest.fail(f"seed {seed}: {problem}\n" + "\n".join(runner.story(seed)), pytrace=False)
