@@ -6,12 +6,10 @@ lives, then kopf is told to stop.
 """
 
 import asyncio
-import gc
 import os
 import random
 import resource
 import socket
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ import structlog
 
 from rollup_operator import ending, handlers
 from rollup_operator.background import in_order, keep_running, spawn
+from rollup_operator.collector import Collector
 from rollup_operator.ending import Ending, PartFailed
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.authorization import KubernetesAccess
@@ -56,19 +55,8 @@ from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRul
 
 log = structlog.get_logger(__name__)
 
-FREEZE_EVERY = 5.0
-"""Seconds between two times that settled objects are taken out of the garbage collector's sight: a full collection
-over ten thousand bodies stops the loop for as long as it walks them."""
-
-COLLECT_AFTER = 20_000, 20, 1_000
-"""Thresholds of the garbage collector. By default it walks every waiting request again and again while more of them
-come, which is half of what ten thousand stops at once cost. Full collections are left to those every few seconds."""
-
 GOODBYE = 0.25
 """Seconds that connections have to close in before the loop does."""
-
-THAW_EVERY = 3600.0
-"""Seconds between two full collections, which alone see cycles among objects that were frozen while they lived."""
 
 
 class StartupFailed(Exception):
@@ -90,7 +78,8 @@ class Operator:
         Returns whether another operator is to begin in this one's place.
         """
         _allow_many_connections()
-        gc.set_threshold(*COLLECT_AFTER)
+        self._collector = Collector()
+        self._collector.begin()
         self._ending = Ending()
         self._certificate = _certificate(self.settings)
         self._make()
@@ -298,7 +287,7 @@ class Operator:
         self._chores = [
             keep_running("sweep", lambda: self.registry.keep_sweeping(self.settings.sweep_seconds)),
             keep_running("events", self.events.run),
-            keep_running("garbage collection", _keep_freezing),
+            keep_running("garbage collection", self._collector.keep_short),
         ]
         log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
         self.announce(self.endpoint.url)
@@ -334,7 +323,7 @@ class Operator:
             ("stores are closed", self.books.close),
             ("telemetry is closed", self.watch.close),
         )
-        gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr
+        self._collector.end()
         log.info("ended")
 
     async def _end_chores(self) -> None:
@@ -381,17 +370,6 @@ def _certificate(settings: Settings) -> Certificate | None:
         return Certificate(Path(settings.tls_cert_file), Path(settings.tls_key_file)) if settings.tls else None
     except CertificateError as e:
         raise StartupFailed(str(e)) from e
-
-
-async def _keep_freezing() -> None:
-    thawed = time.monotonic()
-    while True:
-        await asyncio.sleep(FREEZE_EVERY)
-        if time.monotonic() - thawed > THAW_EVERY:
-            gc.unfreeze()
-            thawed = time.monotonic()
-        gc.collect()
-        gc.freeze()
 
 
 def _allow_many_connections() -> None:

@@ -182,6 +182,50 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     }
 
 
+async def timed_out_waits(subject: Subject, count: int, rounds: int, *, rest: float = 60.0) -> dict[str, Any]:
+    """Let `count` clients wait for stops that they do not see, `rounds` times. Return the memory before and after.
+
+    No status can be written meanwhile. `rest` is how many seconds to wait before the memory is read for the last time.
+    """
+    jobs = subject.jobs
+    await jobs.all_started(subject.names)
+    hold = Hold(jobs.server, jobs.group)
+    await hold.begin(f"{jobs.path}/{subject.names[0]}/status")
+    _allow_files(count + 200)
+    await subject.machine.calm()
+    before = memory(subject.pid)["rss_mib"]
+    after: list[float] = []
+    statuses: dict[int, int] = {}
+    for _ in range(rounds):
+        clients: list[Client] = []
+        for first in range(0, count, _OPENED_AT_ONCE):
+            size = min(_OPENED_AT_ONCE, count - first)
+            clients += await asyncio.gather(*(connect(subject.url, subject.token) for _ in range(size)))
+        replies = await asyncio.gather(
+            *(
+                client.stop(subject.names[number % len(subject.names)], f"{5_000 + number}ms")
+                for number, client in enumerate(clients)
+            )
+        )
+        for reply in replies:
+            statuses[reply.status] = statuses.get(reply.status, 0) + 1
+        for client in clients:
+            client.close()
+        after.append(memory(subject.pid)["rss_mib"])
+    await asyncio.sleep(rest)
+    at_rest = memory(subject.pid)["rss_mib"]
+    await hold.end()
+    await jobs.quiet()
+    return {
+        "waits": count * rounds,
+        "statuses": statuses,
+        "before_mib": before,
+        "after_each_round_mib": after,
+        "at_rest_mib": at_rest,
+        "grown_mib": round(at_rest - before, 1),
+    }
+
+
 class Hold:
     """Keeps every status of a group from being written, by a rule of the API server's own."""
 

@@ -33,7 +33,7 @@ from local_control_plane import ControlPlane
 from support.api import Api, condition
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASES = ("memory", "restart", "stop", "endpoint", "storm", "waiters", "duckdb")
+PHASES = ("memory", "restart", "stop", "endpoint", "storm", "waiters", "waits", "duckdb")
 """In the order in which they run."""
 
 console = Console(stderr=True, highlight=False)
@@ -119,6 +119,12 @@ class Bench:
         await endpoint.know_rights(one)
         self.result[one.name]["waiters"] = await endpoint.waiters(one, self._options.waiters)
 
+    async def _waits(self) -> None:
+        one = self._subjects[0]
+        await endpoint.know_rights(one)
+        options = self._options
+        self.result[one.name]["waits"] = await endpoint.timed_out_waits(one, options.waiters, options.wait_rounds)
+
     async def _in_turn(self, rounds: int, phase: Callable[[Subject], Awaitable[Block]]) -> dict[str, Block]:
         """Do the phase with each subject in each round, in alternating order."""
         blocks = {one.name: Block() for one in self._subjects}
@@ -193,6 +199,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--storms", type=int, default=3, help="storms (default: 3; the median counts)")
     parser.add_argument("--width", type=int, default=50, help="stops at once in a storm (default: 50)")
     parser.add_argument("--waiters", type=int, default=10_000, help="clients that wait at once (default: 10000)")
+    parser.add_argument("--wait-rounds", type=int, default=10, help="times that these wait in vain (default: 10)")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds to watch it idle (default: 30)")
     parser.add_argument("--calm", type=float, default=120.0, help="wait so many seconds in all for calm (default: 120)")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of jobs (default: 1)")

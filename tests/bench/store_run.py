@@ -26,7 +26,7 @@ import duckdb
 from bench.store_calls import PLAIN, SHAPES, call, job, pages_of, search
 from bench.store_floor import Result, floor
 from local_stores import Node
-from rollup_operator.app import COLLECT_AFTER
+from rollup_operator import collector
 from rollup_operator.indexer.run import Run
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import Outcome
@@ -203,7 +203,7 @@ async def uncancelled_search(url: str) -> float:
 def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict[str, Any]:
     """Start a node, load, measure, and return the figures."""
     table: dict[str, Any] = {}
-    gc.set_threshold(*COLLECT_AFTER)  # as the operator does
+    gc.set_threshold(*collector.RUNNING)  # as the operator does
     with Node.start(kind, heap="1g", quick=False) as node:
         for shape, goal in GOALS.items():
             if shape not in only and not (shape == "minutely" and "stops" in only):

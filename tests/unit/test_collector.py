@@ -1,0 +1,111 @@
+"""When objects are frozen out of the garbage collector's sight, and when they come back."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from weakref import ref
+
+import pytest
+
+from rollup_operator import collector
+from rollup_operator.collector import Collector
+
+
+class Node:
+    """Something that can refer to itself."""
+
+    def __init__(self) -> None:
+        self.other: Node | None = None
+
+
+def loop_of_two() -> Node:
+    one, two = Node(), Node()
+    one.other, two.other = two, one
+    return one
+
+
+@pytest.fixture
+async def keeping(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    """A collector at work. It checks after each turn of the loop whether a full collection was too long."""
+    thresholds = gc.get_threshold()
+    monkeypatch.setattr(collector, "CHECK_EVERY", 0.0)
+    made = Collector()
+    made.begin()
+    task = asyncio.create_task(made.keep_short())
+    await turns()
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    made.end()
+    gc.set_threshold(*thresholds)
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_there_at_the_beginning_is_frozen(keeping: Collector) -> None:
+    assert gc.get_freeze_count() > 1_000
+
+
+async def test_a_short_collection_freezes_nothing(keeping: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "LONG", 60.0)
+    node = loop_of_two()
+    gone = ref(node)
+    gc.collect()
+    await turns()
+    del node
+    gc.collect()
+    assert gone() is None
+
+
+async def test_garbage_goes_although_nothing_is_allocated(keeping: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = ref(loop_of_two())
+    await turns()
+    assert gone() is not None
+    monkeypatch.setattr(collector, "COLLECT_EVERY", 0.0)
+    await turns()
+    assert gone() is None
+
+
+async def test_a_long_collection_freezes_what_is_alive(keeping: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "LONG", -1.0)
+    before = gc.get_freeze_count()
+    nodes = [loop_of_two() for _ in range(1_000)]
+    gc.collect()
+    await turns()
+    assert gc.get_freeze_count() >= before + 2_000
+    assert len(nodes) == 1_000
+
+
+async def test_frozen_garbage_comes_back_once_there_is_much(
+    keeping: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "LONG", -1.0)
+    monkeypatch.setattr(collector, "LEAST_FROZEN", 0)
+    nodes = [loop_of_two() for _ in range(gc.get_freeze_count())]
+    gone = ref(nodes[0])
+    gc.collect()
+    await turns()
+    del nodes
+    gc.collect()
+    assert gone() is not None  # it was frozen while it lived
+    more = [loop_of_two() for _ in range(2 * gc.get_freeze_count())]
+    gc.collect()
+    await turns()
+    assert gone() is None
+    assert more
+
+
+async def test_at_the_end_nothing_is_frozen_and_nothing_listens() -> None:
+    listening = len(gc.callbacks)
+    made = Collector()
+    made.begin()
+    task = asyncio.create_task(made.keep_short())
+    await turns()
+    assert len(gc.callbacks) == listening + 1
+    task.cancel()
+    made.end()
+    made.end()
+    assert (gc.get_freeze_count(), len(gc.callbacks)) == (0, listening)
