@@ -140,7 +140,7 @@ class Endpoint:
 
     def liveness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether this process goes on, and what to tell."""
-        return liveness(self._pulse, self._failure())
+        return liveness(self._failure())
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether this process should be given work, and what to tell."""

@@ -1,4 +1,7 @@
-"""Probes: /healthz answers while the process can, /readyz tells whether it should be given work."""
+"""Probes: /healthz answers while the process can, /readyz tells whether it should be given work.
+
+The event loop answers both, so one that is blocked answers neither: a prober's own time limit is what notices it.
+"""
 
 import asyncio
 import time
@@ -15,10 +18,6 @@ from rollup_operator.http.waiters import Waiters
 
 BEAT = 0.5
 """Seconds between two beats of the pulse."""
-
-BLOCKED = 10.0
-"""Seconds without a beat after which the event loop counts as blocked."""
-
 
 Found = tuple[bool, dict[str, Any]]
 """Whether all is well, and what to tell."""
@@ -39,12 +38,11 @@ def add_probes(router: web.UrlDispatcher, live: Callable[[], Found], ready: Call
 
 
 class Pulse:
-    """A task that does nothing but tell that the event loop has had time for it, and how late."""
+    """A task that measures how late the event loop gets to it."""
 
-    def __init__(self, lagged: Callable[[float], None] = lambda _: None) -> None:
-        """`lagged` is told at each beat by how many seconds it was late."""
+    def __init__(self, lagged: Callable[[float], None]) -> None:
+        """`lagged` is called at each beat with the seconds by which it was late."""
         self._lagged = lagged
-        self._last = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -56,25 +54,18 @@ class Pulse:
         if self._task is not None:
             self._task.cancel()
 
-    @property
-    def age(self) -> float:
-        """Seconds since the last beat; 0 before the first and after the end."""
-        return time.monotonic() - self._last if self._task is not None and not self._task.done() else 0.0
-
     async def _beat(self) -> None:
         while True:
-            self._last = asked = time.monotonic()
+            asked = time.monotonic()
             await asyncio.sleep(BEAT)
             self._lagged(max(0.0, time.monotonic() - asked - BEAT))
 
 
-def liveness(pulse: Pulse, failure: str | None = None) -> Found:
-    """Return whether this process goes on, and what to tell. `failure`: a part of it has failed."""
+def liveness(failure: str | None) -> Found:
+    """Return whether this process goes on, and what to report. `failure`: a part of it has failed."""
     if failure is not None:
         return False, {"status": "failed", "checks": {"parts": failure}}
-    if (age := pulse.age) < BLOCKED:
-        return True, {"status": "ok"}
-    return False, {"status": "blocked", "checks": {"event_loop": f"it had no time for {age:.0f} s"}}
+    return True, {"status": "ok"}
 
 
 def readiness(jobs: Jobs, waiters: Waiters) -> Found:
