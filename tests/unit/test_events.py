@@ -10,7 +10,19 @@ import pytest
 
 from rollup_operator.kube import events
 from rollup_operator.kube.client import Unreachable
-from rollup_operator.kube.events import BURST, PAUSE, QUEUE, REST, STALE, Event, EventQueue, EventRecorder, Regarding
+from rollup_operator.kube.events import (
+    BURST,
+    LATE,
+    PAUSE,
+    QUEUE,
+    QUIET,
+    REST,
+    STALE,
+    Event,
+    EventQueue,
+    EventRecorder,
+    Regarding,
+)
 from rollup_operator.lifecycle.news import news
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
@@ -83,6 +95,10 @@ def test_a_scheduled_run_and_what_changes_nothing_for_a_person_are_no_news(befor
 # When it is posted
 
 
+EARLIER = -QUIET
+"""Normal events of that time are due at 0."""
+
+
 def event(number: int = 0, reason: Reason = Reason.STOPPED, note: str = "quiet", *, later: float = 0) -> Event:
     moment = NOW + timedelta(seconds=later)
     return Event(Regarding("v1", "RollupJob", "n", f"j{number}", f"u{number}"), reason, note, moment, moment)
@@ -99,7 +115,7 @@ def taken(queue: EventQueue, now: float) -> list[Event]:
 def test_normal_events_keep_a_pace_and_their_order() -> None:
     queue, now, posted = EventQueue(), 1000.0, list[Event]()
     for number in range(100):
-        assert queue.put(event(number), now) is None
+        assert queue.put(event(number), now - QUIET) is None
     posted += taken(queue, now)
     assert len(posted) == BURST
     while (wait := queue.take(now)[1]) is not None:
@@ -115,7 +131,7 @@ def test_normal_events_keep_a_pace_and_their_order() -> None:
 def test_after_a_rest_there_is_a_burst_again_and_no_more_than_that() -> None:
     queue = EventQueue()
     for number in range(200):
-        queue.put(event(number), 0.0)
+        queue.put(event(number), EARLIER)
     assert len(taken(queue, 0.0)) == BURST
     assert len(taken(queue, 3600.0)) == BURST
 
@@ -123,10 +139,10 @@ def test_after_a_rest_there_is_a_burst_again_and_no_more_than_that() -> None:
 def test_warnings_overtake_normal_events_and_are_not_held_back() -> None:
     queue = EventQueue()
     for number in range(BURST + 10):
-        queue.put(event(number), 0.0)
+        queue.put(event(number), EARLIER)
     taken(queue, 0.0)
     for number in range(50):
-        queue.put(event(number, Reason.RUN_FAILED), 0.0)
+        queue.put(event(number, Reason.RUN_FAILED), EARLIER)
     assert [e.reason for e in taken(queue, 0.0)] == [Reason.RUN_FAILED] * 50
     assert queue.take(0.0)[1] == pytest.approx(PAUSE)
 
@@ -134,9 +150,9 @@ def test_warnings_overtake_normal_events_and_are_not_held_back() -> None:
 def test_what_is_said_again_while_it_waits_becomes_one_event() -> None:
     queue = EventQueue()
     for later in range(3):
-        queue.put(event(1, later=later), 0.0)
-    queue.put(event(1, note="quiet elsewhere"), 0.0)
-    queue.put(event(2), 0.0)
+        queue.put(event(1, later=later), EARLIER)
+    queue.put(event(1, note="quiet elsewhere"), EARLIER)
+    queue.put(event(2), EARLIER)
     one, *others = taken(queue, 0.0)
     assert (one.count, one.first, one.last) == (3, NOW, NOW + timedelta(seconds=2))
     assert [(e.about.name, e.note, e.count) for e in others] == [("j1", "quiet elsewhere", 1), ("j2", "quiet", 1)]
@@ -148,27 +164,55 @@ def test_a_job_that_flaps_is_told_of_once_in_a_while_and_holds_no_other_back() -
         queue.put(event(1, Reason.STARTED if tenth % 2 else Reason.STOPPED), tenth / 10)
         posted += len(taken(queue, tenth / 10))
     assert posted == 2 * 100 / REST
-    queue.put(event(2), 0.0)
-    assert [e.about.name for e in taken(queue, 101.0)] == ["j1", "j1", "j2"]
+    queue.put(event(2), 100.0)
+    assert named(taken(queue, 101.0)) == ["n/j2"]
+    assert named(taken(queue, 100.0 + REST)) == ["n/j1", "n/j1"]
 
 
 def test_what_rests_is_asked_for_again_when_it_is_due() -> None:
     queue = EventQueue()
-    queue.put(event(1), 0.0)
+    queue.put(event(1), EARLIER)
     taken(queue, 5.0)
-    queue.put(event(1), 0.0)
+    queue.put(event(1), EARLIER)
     assert queue.take(6.0) == (None, REST - 1)
     assert len(taken(queue, 5.0 + REST)) == 1
     assert queue.take(100.0) == (None, None)
 
 
+def test_normal_events_give_way_until_no_job_changes_any_more() -> None:
+    queue = EventQueue()
+    for tenth in range(5):
+        queue.put(event(tenth), tenth / 10)
+        assert queue.take(tenth / 10) == (None, pytest.approx(QUIET))
+    queue.put(event(0), 0.6)  # becomes one with that which waits, and is a change all the same
+    event_, wait = queue.take(1.0)
+    assert event_ is None
+    assert wait == pytest.approx(0.1)
+    assert len(taken(queue, 0.6 + QUIET)) == 5
+
+
+def test_normal_events_give_way_for_so_long_and_no_longer() -> None:
+    queue, posted = EventQueue(), list[str]()
+    for tenth in range(100):
+        queue.put(event(tenth), tenth / 10)
+        posted += named(taken(queue, tenth / 10))
+    assert posted == [f"n/j{tenth}" for tenth in range(100 - round(LATE * 10))]
+
+
+def test_warnings_give_way_to_nothing() -> None:
+    queue = EventQueue()
+    queue.put(event(0), 0.0)
+    queue.put(warning(1), 0.0)
+    assert named(taken(queue, 0.0)) == ["n/j1"]
+
+
 def test_a_normal_event_that_does_not_fit_is_dropped_and_warnings_have_room_of_their_own() -> None:
     queue = EventQueue()
     for number in range(QUEUE):
-        assert queue.put(event(number), 0.0) is None
-    assert queue.put(one := event(QUEUE), 0.0) is one
-    assert queue.put(event(0), 0.0) is None  # becomes one with that which waits
-    assert queue.put(event(0, Reason.RUN_FAILED), 0.0) is None
+        assert queue.put(event(number), EARLIER) is None
+    assert queue.put(one := event(QUEUE), EARLIER) is one
+    assert queue.put(event(0), EARLIER) is None  # becomes one with that which waits
+    assert queue.put(event(0, Reason.RUN_FAILED), EARLIER) is None
 
 
 def warning(number: int, namespace: str = "n", note: str = "failed") -> Event:
@@ -209,7 +253,7 @@ def test_the_namespace_with_the_most_warnings_makes_room_with_its_oldest() -> No
 
 def test_what_has_waited_for_too_long_is_taken_out() -> None:
     queue = EventQueue()
-    queue.put(event(0), 0.0)
+    queue.put(event(0), EARLIER)
     queue.put(event(1), 10.0)
     for namespace in ("a", "b"):
         queue.put(warning(0, namespace), 0.0)
@@ -274,7 +318,8 @@ Post = Callable[..., Posting]
 
 
 @pytest.fixture
-async def posting() -> AsyncIterator[Post]:
+async def posting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Post]:
+    monkeypatch.setattr(events, "QUIET", 0.0)
     tasks = []
 
     def begin(**more: Any) -> Posting:

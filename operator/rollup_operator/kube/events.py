@@ -1,10 +1,11 @@
 """Kubernetes Events, for people: one for each transition or problem, not for every write.
 
 Posted in the background, one after the other, so that a slow API server never holds a job back. Warnings go first and
-at once, namespaces in turn and the newest of each namespace first; Normal events go in order, at a pace at which a
-thousand of them cost the API server little. Where the API server hangs, a post ends after POST_SECONDS and an event is
-dropped once it has waited for STALE: so a new warning does not wait behind old ones, and nothing waits for hours. What
-waits when the process ends is dropped, too: the status says how things are, an event only how they came to be so.
+at once, namespaces in turn and the newest of each namespace first. Normal events give way to the work that they report:
+they go once no job has changed for QUIET, in order, at a pace at which a thousand of them cost the API server little.
+Where the API server hangs, a post ends after POST_SECONDS and an event is dropped once it has waited for STALE: a new
+warning does not wait behind old ones, and nothing waits for hours. What waits when the process ends is dropped, too:
+the status says how things are, an event only how they came to be so.
 """
 
 import asyncio
@@ -37,6 +38,12 @@ POST_SECONDS = 5.0
 
 STALE = 300.0
 """Seconds after which an event that still waits is dropped: longer than a restart of the API server takes."""
+
+QUIET = 0.5
+"""Seconds without another Normal event before one is posted: beside the write of the next stop it would delay that."""
+
+LATE = 5.0
+"""So long a Normal event gives way where jobs change all the time."""
 
 BURST = 20
 """So many Normal events are posted without a pause."""
@@ -100,11 +107,13 @@ class EventQueue:
         self._normals: OrderedDict[Key, Event] = OrderedDict()
         self._resting: OrderedDict[Key, float] = OrderedDict()
         """Normal events taken a short while ago, oldest first, and when."""
-        self._paid_until = -math.inf
+        self._paid_until = self._changed_at = -math.inf
 
     def put(self, event: Event, now: float) -> Event | None:
         """Add an event, to one that waits and says the same where there is one. Returns the one that has no room."""
         warning = event.type is EventType.WARNING
+        if not warning:
+            self._changed_at = now
         queue = self._warnings.setdefault(event.about.namespace, OrderedDict()) if warning else self._normals
         if (same := queue.get(event.key)) is not None:
             same.last = event.last
@@ -144,6 +153,8 @@ class EventQueue:
         key = next((key for key in self._normals if key not in self._resting), None)
         if key is None:
             return None, self._longest_rest() - now
+        if (pause := min(self._changed_at + QUIET, self._normals[key].since + LATE) - now) > 0:
+            return None, pause
         self._resting[key] = now
         self._paid_until = max(self._paid_until, now) + PAUSE
         return self._normals.pop(key), 0.0
