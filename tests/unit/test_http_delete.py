@@ -15,7 +15,7 @@ from rollup_operator.kube.paths import jobs_path
 from support.access_double import Anybody
 from support.http_calls import Client, call, error, served
 from support.http_double import Cluster
-from support.wire_server import Answer, Broken, Request, wire_server
+from support.wire_server import Answer, Broken, Request, WireServer, wire_server
 
 PATH = "/_rollup/job/sensor"
 AT = jobs_path("default", "sensor")
@@ -256,11 +256,65 @@ async def test_a_deletion_whose_answer_was_lost_on_the_wire_is_acknowledged(
         return Answer(409, {"reason": "Conflict"}) if AT in cluster.objects else Answer(404, {"reason": "NotFound"})
 
     cluster.create("sensor")
-    async with (
-        wire_server(behave) as server,
-        KubeClient(Connection(server=server.url, ssl=ssl.create_default_context())) as kube,
-    ):
-        await kube.get("/x")  # whose connection is kept
-        monkeypatch.setattr(cluster, "delete", kube.delete)
+    async with wire_server(behave) as server, await through(server, cluster, monkeypatch):
         assert await call(client, "DELETE", PATH) == DONE
+        assert server.methods == ["GET", "DELETE"]
+
+
+async def through(server: WireServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> KubeClient:
+    """Let deletions go over the wire, to `server`, on a connection that was used before."""
+    kube = KubeClient(Connection(server=server.url, ssl=ssl.create_default_context()))
+    await kube.get("/x")
+    monkeypatch.setattr(cluster, "delete", kube.delete)
+    return kube
+
+
+async def test_a_deletion_that_was_lost_on_an_old_connection_is_sent_again(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def behave(request: Request) -> Answer | Broken:
+        if request.on_kept:
+            return Broken()
+        if request.method == "DELETE":
+            cluster.remove("sensor")
+        return Answer()
+
+    cluster.create("sensor")
+    async with wire_server(behave) as server, await through(server, cluster, monkeypatch):
+        assert await call(client, "DELETE", PATH) == DONE
+        assert server.methods == ["GET", "DELETE", "DELETE"]
+        first, second = (request.body["preconditions"] for request in server.arrived[1:])
+        assert first == second
+
+
+async def test_a_deletion_that_arrives_late_is_not_taken_for_somebody_elses(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is under way still when the second is sent, and comes before it."""
+
+    def behave(request: Request) -> Answer | Broken:
+        if request.on_kept:
+            return Broken()
+        if request.method == "DELETE":
+            cluster.remove("sensor")
+            return Answer(404, {"reason": "NotFound"})
+        return Answer()
+
+    cluster.create("sensor")
+    async with wire_server(behave) as server, await through(server, cluster, monkeypatch):
+        assert await call(client, "DELETE", PATH) == DONE
+
+
+async def test_a_start_that_comes_after_a_lost_deletion_counts(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def behave(request: Request) -> Answer | Broken:
+        if request.on_kept:
+            cluster.ask("sensor", "started")
+            return Broken()
+        return Answer()
+
+    cluster.create("sensor", desiredState="stopped")
+    async with wire_server(behave) as server, await through(server, cluster, monkeypatch):
+        assert await call(client, "DELETE", PATH) == refused("STARTED", 2)
         assert server.methods == ["GET", "DELETE"]

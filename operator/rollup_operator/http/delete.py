@@ -51,25 +51,38 @@ class Deletions:
         raise errors.unavailable(f"Rollup job [{job_id}] keeps changing; nothing was changed")
 
     async def _send(self, job: JobView) -> bool:
-        """Return whether the deletion stands; False: there is another version by now, or nothing. Raises ApiError."""
-        try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await self._client.delete(jobs_path(job.namespace, job.name), uid=job.uid, version=job.version)
-        except (Conflict, NotFound):
-            return False
-        except (KubeError, TimeoutError) as e:
-            if not may_stand(e):
-                raise _refused(job.job_id, e) from e
-            await self._check_deleting(job, e)
-        return True
+        """Return whether the deletion stands; False: there is another version by now, or nothing. Raises ApiError.
 
-    async def _check_deleting(self, job: JobView, error: KubeError | TimeoutError) -> None:
-        """Return if a deletion whose answer was lost was carried out. Raises ApiError where that is not known."""
-        with contextlib.suppress(KubeError, TimeoutError):
-            now = await self._states.now(job)
+        It is for one version of one uid, so that one whose connection broke is sent again where nothing has changed.
+        """
+        lost: KubeError | TimeoutError | None = None
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._client.delete(jobs_path(job.namespace, job.name), uid=job.uid, version=job.version)
+                return True
+            except (Conflict, NotFound):
+                if lost is None:
+                    return False
+            except (KubeError, TimeoutError) as e:
+                if lost is None and not may_stand(e):
+                    raise _refused(job.job_id, e) from e
+                lost = e
+            now = await self._after(job, lost)
             if now is None or now.deleting:
-                return
-        raise job_errors.deletion_unknown(job.job_id, str(error) or "no answer in time") from error
+                return True
+            if now.version != job.version:
+                return False  # nor can what was lost stand any more
+            if not isinstance(lost, Unreachable):
+                break
+        raise _unknown(job, lost) from lost
+
+    async def _after(self, job: JobView, lost: KubeError | TimeoutError) -> JobView | None:
+        """Return the job after a deletion whose answer was lost; None: it is gone. Raises ApiError."""
+        try:
+            return await self._states.now(job)
+        except (KubeError, TimeoutError):
+            raise _unknown(job, lost) from lost
 
     async def _wait(self, job: JobView, gone: asyncio.Event) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -92,6 +105,10 @@ def _state(job: JobView) -> State:
         return State.ABORTING
     state = job_state(job)
     return State.STARTED if state is State.STOPPED and job.desired is DesiredState.STARTED else state
+
+
+def _unknown(job: JobView, lost: KubeError | TimeoutError | None) -> ApiError:
+    return job_errors.deletion_unknown(job.job_id, str(lost or "") or "no answer in time")
 
 
 def _refused(job_id: str, error: KubeError | TimeoutError) -> ApiError:
