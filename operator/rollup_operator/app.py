@@ -223,6 +223,7 @@ class Operator:
                 page_seconds=self.settings.page_seconds,
                 is_alive=self._is_alive,
                 other_clock=self._api_server_clock,
+                may_run=self._leads,
             )
             return store
         kind: Kind = "opensearch" if spec.opensearch is not None else "elasticsearch"

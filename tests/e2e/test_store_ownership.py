@@ -11,7 +11,6 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import JobConfig, Settled
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, gate, records
-from rollup_operator.stores.opensearch.records import Record
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, truth
 from support.rounding import HOUR
@@ -19,6 +18,7 @@ from support.store_faults import Answer, Hold
 from support.store_http import StoreHttp, unique
 from support.store_jobs import taken
 from support.store_proxy import StoreProxy
+from support.store_steps import on_step
 
 ROWS: list[Row] = [(i * HOUR // 5, float(i % 13), "ab"[i % 2], i % 40) for i in range(200)]
 
@@ -45,9 +45,16 @@ def aliases(at: Clustered) -> set[str]:
     return set(at.node.call("GET", f"/{at.target}/_alias")[at.target]["aliases"])
 
 
-async def left(at: Clustered, job: JobConfig) -> tuple[Record | None, list[dict[str, Any]], dict[str, Any]]:
+async def content(at: Clustered, job: JobConfig) -> dict[str, Any]:
+    """What the job's record says."""
+    record = await claims.look(at.cluster, job.key)
+    assert record is not None
+    return records.to_document(record)
+
+
+async def left(at: Clustered, job: JobConfig) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
     """All that a deletion could take."""
-    return await claims.look(at.cluster, job.key), at.documents(), entries(at)
+    return await content(at, job), at.documents(), entries(at)
 
 
 def remade(at: Clustered) -> None:
@@ -159,7 +166,7 @@ async def test_documents_that_were_there_before_the_job_stay(at: Clustered) -> N
 
 async def test_the_entry_of_a_first_run_that_wrote_nothing_goes(at: Clustered) -> None:
     async with StoreProxy(at.node.url) as proxy, clustered(at.node, proxy.url, source=at.source) as faulty:
-        proxy.on("PUT", "/_doc/claim", fault=Answer(503), times=None)  # the first commit, and what follows
+        on_step(proxy, "commit", fault=Answer(503), times=None)
         await faulty.run(job := faulty.job())
         proxy.heal()
         assert entries(faulty).keys() == {"job"}
@@ -194,7 +201,8 @@ async def test_a_claim_is_taken_from_this_job_alone(
         assert (after.claim.holder, after.claim.epoch > held.claim.epoch) == ("", True)
         assert settled.claim == after.claim
     else:
-        assert (after, settled) == (held, Settled(None))
+        assert settled == Settled(None)
+        assert records.to_document(after) == records.to_document(held)
 
 
 async def test_a_refused_job_that_is_stopped_still_may_not_continue(at: Clustered) -> None:
@@ -265,3 +273,35 @@ async def test_a_claim_that_others_keep_changing_is_not_asked_for_without_a_paus
             await asyncio.wait_for(work, 20)
         assert not error.value.uncertain
         assert 2 <= sum(r.method == "PUT" for r in proxy.requests) <= 8
+
+
+@pytest.mark.parametrize("before", ["no record", "its own record", "a dead stranger's record"])
+@pytest.mark.parametrize("delete", [False, True])
+async def test_a_claim_that_was_on_its_way_when_the_job_was_settled_does_not_land(
+    at: Clustered, before: str, delete: bool
+) -> None:
+    """As of a leader that froze as it sent its claim: its successor settles the job, and `stopped` stays true."""
+    job = at.job()
+    await taken(at.cluster, at.job(job_id="neighbour"))  # there is an index of claims
+    if before != "no record":
+        await at.completed(job if before == "its own record" else renamed(job, "other", "2"))
+    documents = at.documents() if before != "no record" else []
+    async with StoreProxy(at.node.url) as proxy, clustered(at.node, proxy.url, target=at.target) as frozen:
+        hold = Hold(outlives_client=True)
+        claiming = proxy.on("PUT", "/(_create|_doc)/claim", fault=hold)
+        late = asyncio.ensure_future(frozen.store.session(job, "frozen").claim())
+        sent = await proxy.caught(claiming)
+        settled = await at.store.settle(job, "successor", delete_documents=delete)
+        assert (settled.claim is not None) == (before == "its own record")
+        frozen.cluster.may_run = lambda: False  # it thaws, and learns that it leads no more
+        hold.release()
+        await proxy.ended(sent)
+        with pytest.raises(StoreUnavailable, match="no longer leads"):
+            await late
+    record = await claims.look(at.cluster, job.key)
+    assert record is None or record.claim.holder == ""
+    if not (delete and before == "its own record"):
+        assert at.documents() == documents if before != "no record" else not at.node.exists(at.target)
+    at.alive = set()
+    await at.completed(job)
+    agree(at.documents(), truth(ROWS, lambda t: t // HOUR * HOUR))

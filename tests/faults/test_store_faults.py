@@ -58,13 +58,13 @@ def told(result: RunResult, name: str) -> None:
     assert (result.error.reason, result.error.transient) == (reason, True), result
 
 
-AT_THE_BEGINNING = ("make claims", "make target", "look at lock", "lock", "register", "unlock")
+AT_THE_BEGINNING = ("make claims", "make record", "make target", "look at lock", "lock", "register", "unlock")
 AFTER_A_LOSS = ("look at gate", "change gate", "tasks")
 IN_THE_MIDDLE = ("page", "bulk", "commit")
 AT_THE_END = (*AFTER_A_LOSS, "release")
 """All is done by then: the run is complete, and what is left is for the next one to find."""
 CARRIED_OUT = ("cut after", "cut inside")
-FOUND_OUT = ("make claims", "claim", "lock", "commit", "release")
+FOUND_OUT = ("make claims", "make record", "claim", "lock", "commit", "release")
 """Of these a run finds out that they were carried out, though it never hears of it."""
 
 

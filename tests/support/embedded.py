@@ -70,7 +70,7 @@ class Embedded:
     def file(self) -> Path:
         return self.folder / self.database
 
-    def store(self, page_seconds: float | None = None) -> DuckDBStore:
+    def store(self, page_seconds: float | None = None, **seams: Any) -> DuckDBStore:
         return DuckDBStore(
             self.root,
             NAMESPACE,
@@ -78,6 +78,7 @@ class Embedded:
             page_seconds=page_seconds or self.page_seconds,
             is_alive=lambda owner: owner.uid in self.alive,
             other_clock=lambda: self.other_clock,
+            **seams,
         )
 
     async def run(

@@ -10,6 +10,7 @@ from support.store_proxy import Fault, Request, StoreProxy
 STEPS = (
     "look",
     "make claims",
+    "make record",
     "claim",
     "target stands",
     "fields",
@@ -35,7 +36,7 @@ STEPS = (
 _PATHS = (
     ("GET", r"^/rollup-operator-claims/_doc/claim", "look"),
     ("PUT", r"^/rollup-operator-claims-1$", "make claims"),
-    ("PUT", r"^/rollup-operator-claims/_create/claim", "claim"),
+    ("PUT", r"^/rollup-operator-claims/_create/claim", "make record"),
     ("GET", r"^/rollup-operator-claims/_doc/lock", "look at lock"),
     ("PUT", r"^/rollup-operator-claims/_doc/lock", "lock"),
     ("DELETE", r"^/rollup-operator-claims/_doc/lock", "unlock"),
@@ -70,10 +71,7 @@ class Steps:
                 return "count"
             return "ends" if "first" in asked["aggregations"] else "page"
         found = (step for method, path, step in _PATHS if method == request.method and re.search(path, target))
-        step = next(found, "")
-        if step == "claim":
-            self._claims[request.opaque_id] = request
-        return step
+        return next(found, "")
 
     def _record(self, request: Request) -> str:
         claim = self._claims.get(request.opaque_id)

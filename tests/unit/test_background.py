@@ -23,7 +23,6 @@ AWAITED = {
     "indexer/run.py": "a step of the run, which awaits it",
     "kube/memory.py": "questions, which their callers await",
     "lifecycle/actor.py": "turns, which log what they raise and are tried again",
-    "lifecycle/stores.py": "the listing of claims, which its callers await",
     "lifecycle/work.py": "runs, whose end the actor takes in",
     "observability/watch.py": "a scrape, which its callers await",
     "stores/duckdb/session.py": "the page read ahead, which the run awaits",

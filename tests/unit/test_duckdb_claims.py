@@ -334,3 +334,17 @@ async def test_a_killed_process_leaves_whole_pages(embedded: Embedded) -> None:
     assert last[0] > 1
     await embedded.completed(JOB)
     agree(embedded.documents(JOB), expected)
+
+
+async def test_who_leads_no_more_by_the_time_that_the_file_is_open_does_not_claim(embedded: Embedded) -> None:
+    """Whoever leads now may have settled the job and closed the file since this process asked last."""
+    leads = [True]
+    store = embedded.store(may_run=lambda: leads[0])
+    await embedded.completed(JOB, store=store)
+    session = store.session(JOB, "frozen")
+    leads[0] = False
+    with pytest.raises(StoreUnavailable, match="no longer leads"):
+        await session.claim()
+    await session.close()
+    assert await store.held_claims() == []
+    await store.close()

@@ -184,7 +184,7 @@ async def test_a_run_that_is_cancelled_before_it_begins_leaves_nothing_behind(re
     worker = Worker(nothing, "me", "here", lambda: NOW, nothing)
     body = job(desiredState="stopped")
     body["metadata"] |= {"uid": "u", "namespace": "n", "generation": 1, "resourceVersion": "1"}
-    run = worker.begin(RunKind.SETTLE, JobView.of(body), delete=False, thorough=False)
+    run = worker.begin(RunKind.SETTLE, JobView.of(body), delete=False)
     run.task.cancel()
     await asyncio.gather(run.task, return_exceptions=True)
     del run
@@ -238,6 +238,6 @@ async def test_a_claim_of_a_spec_that_cannot_be_read_is_settled(changes: dict[st
     worker = Worker(books, "me", "here", lambda: NOW, gate)
     body = job(desiredState="stopped", rollupIndex="hourly", **changes)
     body["metadata"] |= {"uid": "u", "namespace": "n", "generation": 1, "resourceVersion": "1"}
-    run = worker.begin(RunKind.SETTLE, JobView.of(body), delete=True, thorough=True)
+    run = worker.begin(RunKind.SETTLE, JobView.of(body), delete=True)
     assert (await run.task).settled is False
     assert asked == [(("hourly", "flights"), True)]

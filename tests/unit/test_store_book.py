@@ -12,7 +12,7 @@ from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle import store_watch
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.stores.base import Checkup, HeldClaim, Owner
+from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 
 KEY = "team", "cluster"
@@ -247,21 +247,13 @@ async def test_runs_that_began_before_their_store_was_known_count(stores: Stores
 
 
 class Asked:
-    """A store whose calls a test answers one by one: a value is returned, an exception raised."""
+    """A store whose closing a test answers: an exception is raised."""
 
     distribution = "opensearch"
 
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
         self.asked = 0
-
-    async def held_claims(self) -> object:
-        self.asked += 1
-        await asyncio.sleep(0)
-        answer = self.answers.pop(0)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
 
     async def check(self) -> Checkup:
         return Checkup("3.0.0")
@@ -283,34 +275,6 @@ def book_of(store: object, server: object = None, **spec: Any) -> StoreBook:
     body = {"metadata": metadata, "spec": {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}}
     book.observe(body | spec)
     return book
-
-
-HELD = [HeldClaim(("index", "job"), "somebody", 1, Owner("c", "team", "job", "uid"))]
-
-
-@pytest.mark.parametrize("error", [KeyError("_shards"), asyncio.CancelledError(), StoreUnavailable("away")])
-async def test_a_listing_of_claims_that_failed_is_not_kept(error: BaseException) -> None:
-    store = Asked(error, HELD, None)
-    book = book_of(store)
-    together = [asyncio.create_task(book.was_held(KEY, ("index", "job"))) for _ in range(3)]
-    await asyncio.wait(together)
-    assert store.asked == 1
-    assert all(task.cancelled() or isinstance(task.exception(), type(error)) for task in together)
-    assert await book.was_held(KEY, ("index", "job"))
-    assert not await book.was_held(KEY, ("index", "other"))
-    assert store.asked == 2
-    await book.close()
-
-
-async def test_who_gives_up_leaves_the_listing_to_the_others() -> None:
-    store = Asked(HELD, None)
-    book = book_of(store)
-    first, second = (asyncio.create_task(book.was_held(KEY, ("index", "job"))) for _ in range(2))
-    await asyncio.sleep(0)
-    first.cancel()
-    assert await second
-    assert store.asked == 1
-    await book.close()
 
 
 @pytest.mark.parametrize(

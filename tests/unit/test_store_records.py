@@ -30,7 +30,7 @@ def test_a_gate_is_closed_by_later_epochs_only() -> None:
 
 
 def test_an_epoch_is_the_time_or_higher() -> None:
-    record = records.first(JOB, "me", 1000.9)
+    record = records.claimed(records.first(JOB, 1000.9), JOB, "me", 1000.9)
     assert record.claim.epoch == 1000
     assert records.next_epoch(record, "me", 1000.0).claim.epoch == 1001
     assert records.next_epoch(record, "me", 5.0).claim.epoch == 1001
@@ -38,7 +38,7 @@ def test_an_epoch_is_the_time_or_higher() -> None:
 
 
 def test_whoever_held_a_claim_is_awaited_until_a_record_says_otherwise() -> None:
-    one = records.first(config(uid="1"), "one", 1)
+    one = records.claimed(records.first(config(uid="1"), 1), config(uid="1"), "one", 1)
     two = records.claimed(one, config(uid="2"), "two", 1)
     three = records.claimed(two, config(uid="3"), "three", 1)
     assert (one.awaited, two.awaited, three.awaited) == ((), ("1",), ("1", "2"))
@@ -47,7 +47,7 @@ def test_whoever_held_a_claim_is_awaited_until_a_record_says_otherwise() -> None
 
 
 def test_a_claim_that_is_taken_in_order_to_settle_stays_its_owners() -> None:
-    held = records.first(JOB, "dead", 1)
+    held = records.claimed(records.first(JOB, 0), JOB, "dead", 1)
     settled = records.next_epoch(held, "settler", 1)
     assert (settled.claim.holder, settled.claim.epoch, settled.awaited) == ("settler", 2, (JOB.owner.uid,))
     same = replace(held, claim=settled.claim, awaited=settled.awaited)
@@ -55,7 +55,7 @@ def test_a_claim_that_is_taken_in_order_to_settle_stays_its_owners() -> None:
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    record = replace(records.first(JOB, "me", 1), target="t", gate="g", awaited=("1", "2"), seq_no=5, primary_term=2)
+    record = replace(records.first(JOB, 1), target="t", gate="g", awaited=("1", "2"), seq_no=5, primary_term=2)
     claim = replace(record.claim, position={"ts.date_histogram": 1, "size.histogram": 1.0, "term.terms": None})
     record = replace(record, claim=claim)
     hit = {"_source": records.to_document(record), "_seq_no": 5, "_primary_term": 2}

@@ -43,7 +43,7 @@ class Actor:
 
     __slots__ = (
         "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_lost_writes", "_next_tick",
-         "_ran", "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
+         "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: Environment) -> None:
@@ -52,7 +52,7 @@ class Actor:
         self._checked: Checked | None = None
         self._checked_at = -1
         self._run: Work | None = None
-        self._gone = self._dirty = self._ran = False
+        self._gone = self._dirty = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._know_nothing()
@@ -234,10 +234,7 @@ class Actor:
 
     def _start(self, kind: RunKind) -> None:
         delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
-        # Where the end of a run was not published, or the status is lost, the first list of claims proves nothing.
-        thorough = self._ran or self.view.status.state in (None, State.INDEXING, State.STOPPING)
-        self._run = self._env.worker.begin(kind, self.view, delete=delete, thorough=thorough)
-        self._ran = self._ran or kind is RunKind.INDEX
+        self._run = self._env.worker.begin(kind, self.view, delete=delete)
         self._run.task.add_done_callback(partial(self._ended, self._settled))
         self._settled = False
 

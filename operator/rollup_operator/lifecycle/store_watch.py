@@ -45,8 +45,6 @@ class Entry:
     shown: Mapping[str, Any]
     """The status as last seen or written."""
     slots: RunSlots
-    held: asyncio.Future[frozenset[tuple[str, str]]] | None = None
-    """The claims that were held when this leadership first asked; None: not asked yet."""
 
     @property
     def embedded(self) -> bool:

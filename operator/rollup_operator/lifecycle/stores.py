@@ -9,7 +9,6 @@ Only the process that leads looks at stores and writes their status, and it alon
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
@@ -113,19 +112,6 @@ class StoreBook:
             slots = self._slots[key] = RunSlots(1)
         return slots
 
-    async def was_held(self, key: StoreKey, job: tuple[str, str]) -> bool:
-        """Whether a claim of `job` (rollup index, job id) was held when this process first looked.
-
-        One listing a store and leadership: what is claimed here later is known here. Raises StoreError, or whatever
-        else made the listing fail; the next call lists again.
-        """
-        store = await self.open(key)
-        entry = self._entries[key]
-        if entry.held is None:
-            entry.held = asyncio.ensure_future(_held(store))
-            entry.held.add_done_callback(partial(_drop_failed, entry))
-        return job in await asyncio.shield(entry.held)
-
     def observe(self, body: Mapping[str, Any]) -> None:
         """Take in a RollupStore as an event or a list shows it."""
         meta = body["metadata"]
@@ -169,7 +155,6 @@ class StoreBook:
     def lead(self) -> None:
         """The gate has opened: look at every store anew."""
         for key, entry in self._entries.items():
-            entry.held = None
             self._watch.begin(key, entry)
 
     def stand_down(self) -> asyncio.Task[None]:
@@ -251,12 +236,3 @@ def _not_found(key: StoreKey) -> StoreNotFound:
     return StoreNotFound(
         f"no RollupStore named {key[1]!r} in namespace {key[0]!r}: create it, and the job goes on by itself"
     )
-
-
-async def _held(store: Store) -> frozenset[tuple[str, str]]:
-    return frozenset(claim.key for claim in await store.held_claims())
-
-
-def _drop_failed(entry: Entry, listing: asyncio.Future[frozenset[tuple[str, str]]]) -> None:
-    if (listing.cancelled() or listing.exception() is not None) and entry.held is listing:
-        entry.held = None

@@ -89,18 +89,15 @@ class Worker:
         """How many run tasks exist, those that wait for a place included."""
         return len(self._tasks)
 
-    def begin(self, kind: RunKind, job: JobView, *, delete: bool, thorough: bool) -> Work:
-        """Start a run task.
-
-        `delete`: remove the documents, too. `thorough`: settle even where no claim was held at the first look.
-        """
+    def begin(self, kind: RunKind, job: JobView, *, delete: bool) -> Work:
+        """Start a run task. `delete`: where it settles, remove the documents, too."""
         progress = Progress()
         if kind is RunKind.INDEX:
             run = self._run(job, progress)
             halt, work = run.halt, partial(self._index, run)
         else:
             progress.doing = "releasing what an earlier run left in the store"
-            halt, work = _nothing, partial(self._settle, job, delete=delete, thorough=thorough)
+            halt, work = _nothing, partial(self._settle, job, delete=delete)
         loop = asyncio.get_running_loop()
         task = loop.create_task(_classified(work, job))
         self._tasks.add(task)
@@ -142,14 +139,12 @@ class Worker:
             mended=result.outcome is Outcome.COMPLETED,
         )
 
-    async def _settle(self, job: JobView, *, delete: bool, thorough: bool) -> Ended:
+    async def _settle(self, job: JobView, *, delete: bool) -> Ended:
         key = (job.namespace, job.store_name)
         if (spec := job.claimed_spec()) is None:
             return Ended(settled=True, skipped="its spec has no rollupIndex, so nothing can have been claimed for it")
         config = self._config(job, spec)
         try:
-            if not delete and not thorough and not await self.books.was_held(key, config.key):
-                return Ended(settled=True, mended=True)
             store = await self.books.open(key)
             if not self.gate.open:
                 return Ended(settled=False)

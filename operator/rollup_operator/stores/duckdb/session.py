@@ -32,6 +32,7 @@ class Served:
     database: Database
     page_seconds: float
     is_alive: Callable[[Owner], bool]
+    may_run: Callable[[], bool]
     clock: Callable[[], float]
 
 
@@ -62,6 +63,9 @@ class DuckDBSession:
 
         while True:
             seen, stands = await self._write("looking at the claim", look)
+            # Asked while the file is open, so that no other process settles the job between this and the claim.
+            if not self._served.may_run():
+                raise StoreUnavailable("this process no longer leads: it claims nothing")
             if seen is not None:
                 judge(config, seen, stands, self._served.is_alive)
 

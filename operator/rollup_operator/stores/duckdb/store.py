@@ -50,12 +50,15 @@ class DuckDBStore:
         *,
         page_seconds: float,
         is_alive: Callable[[Owner], bool],
+        may_run: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         other_clock: Callable[[], ClockReading | None] = lambda: None,
     ) -> None:
         """Pages aim to take `page_seconds`. `is_alive` is asked, in the event loop, about another owner of a record.
 
         `other_clock` reads a clock that is not this machine's, without I/O; None: nothing is known of it.
+        `may_run` is asked before a claim is made; False means that another process may lead by now.
+
         Raises StoreUnavailable when the namespace or the file's name leads elsewhere. No I/O.
         """
         if not _NAMESPACE.fullmatch(namespace):
@@ -67,7 +70,7 @@ class DuckDBStore:
             )
         self._folder = root / namespace
         self._name = spec.database
-        self._page_seconds, self._is_alive, self._clock = page_seconds, is_alive, clock
+        self._page_seconds, self._is_alive, self._may_run, self._clock = page_seconds, is_alive, may_run, clock
         self._other_clock = other_clock
         self._sessions: WeakSet[DuckDBSession] = WeakSet()
         self._closed = False
@@ -103,7 +106,7 @@ class DuckDBStore:
 
     def session(self, config: JobConfig, holder: str) -> DuckDBSession:
         """Return a session for one run of a job."""
-        served = Served(self._database, self._page_seconds, self._is_alive, self._clock)
+        served = Served(self._database, self._page_seconds, self._is_alive, self._may_run, self._clock)
         session = DuckDBSession(served, config, holder)
         self._sessions.add(session)
         return session
@@ -163,8 +166,9 @@ class DuckDBStore:
             delete = delete_documents and identity.made_by(config.owner, seen.owner)
             stays = delete_documents and not delete and seen.has_documents
             kept = identity.kept(config, seen.owner) if stays else None
-            if not identity.is_this_job(config.owner, seen.owner, self._is_alive):
-                return Settled(None, kept)
+            mine = identity.is_this_job(config.owner, seen.owner, self._is_alive)
+            if not mine or not (seen.held or delete):
+                return Settled(seen.claim if mine else None, kept)
             settled = await self._with_lane("settling", partial(self._settle, seen, delete), None)
             if settled is not None:
                 return Settled(settled.claim, kept)

@@ -70,20 +70,20 @@ async def take(
     try:
         while True:
             seen = await look(cluster, config.key, opaque_id=OPAQUE_ID)
-            if seen is not None:
-                identity.judge(
-                    config,
-                    owner=seen.owner,
-                    config_hash=seen.config_hash,
-                    has_documents=seen.has_documents,
-                    is_alive=is_alive,
-                )
-                await target.must_stand(cluster, seen, config.owner, opaque_id=OPAQUE_ID)
             if seen is None:
-                wanted = records.first(config, holder, now())
-            else:
-                wanted = records.claimed(seen, config, holder, now())
-            taken = await _try(cluster, config, wanted, patience)
+                # A record that nobody holds comes first, so that every claim changes one that was read: see `touch`.
+                seen = await _try(cluster, config, records.first(config, now()), patience)
+                if seen is None:
+                    continue
+            identity.judge(
+                config,
+                owner=seen.owner,
+                config_hash=seen.config_hash,
+                has_documents=seen.has_documents,
+                is_alive=is_alive,
+            )
+            await target.must_stand(cluster, seen, config.owner, opaque_id=OPAQUE_ID)
+            taken = await _try(cluster, config, records.claimed(seen, config, holder, now()), patience)
             if taken is not None:
                 break
     except StoreError as e:
@@ -113,11 +113,22 @@ async def evict(
     return await shut_out(cluster, taken) if taken is not None else None
 
 
-async def _try(cluster: Cluster, config: JobConfig, wanted: Record, patience: Patience) -> Record | None:
-    """Take the claim unless its record is no longer the one that `wanted` was made of. None: read it again."""
+async def touch(cluster: Cluster, config: JobConfig, seen: Record, patience: Patience) -> bool:
+    """Store the record once more as it was `seen`. False: it has changed meanwhile, or may have.
+
+    Reading says nothing about a claim that is on its way, from a process that froze or died as it sent it. After this
+    change such a claim finds another record than the one that it was made from, and is refused.
+    """
+    return await _try(cluster, config, seen, patience, opaque_id=OPAQUE_ID) is not None
+
+
+async def _try(
+    cluster: Cluster, config: JobConfig, wanted: Record, patience: Patience, *, opaque_id: str = ""
+) -> Record | None:
+    """Store `wanted` unless the record is no longer the one that it was made of. None: read it again."""
     try:
         try:
-            return await _put(cluster, wanted)
+            return await _put(cluster, wanted, opaque_id=opaque_id)
         except Missing:
             if wanted.seq_no < 0:  # else the claims have been removed since
                 await _make_index(cluster, config, wanted.opaque_id)
@@ -238,8 +249,11 @@ def _fenced(record: Record, now: Record | None) -> Fenced:
     return Fenced(f"the claim of epoch {record.claim.epoch} was taken over: its holder is now {said}")
 
 
-async def _put(cluster: Cluster, record: Record) -> Record:
-    """Store a record where the one that it was made from still stands. Raises Conflict, Missing, Unanswered."""
+async def _put(cluster: Cluster, record: Record, *, opaque_id: str = "") -> Record:
+    """Store a record where the one that it was made from still stands. Raises Conflict, Missing, Unanswered.
+
+    `opaque_id`: whose request it is; by default that of the record's epoch.
+    """
     path, params = "_create", {"require_alias": "true", "timeout": f"{_SHARD_SECONDS}s"}
     if record.seq_no >= 0:
         path = "_doc"
@@ -251,7 +265,7 @@ async def _put(cluster: Cluster, record: Record) -> Record:
         doing=f"recording the claim of {key[1]}",
         params=params,
         body={**records.to_document(record), "updated_ms": time.time_ns() // 1_000_000},
-        opaque_id=record.opaque_id,
+        opaque_id=opaque_id or record.opaque_id,
     )
     return replace(record, seq_no=answer["_seq_no"], primary_term=answer["_primary_term"])
 

@@ -125,10 +125,10 @@ def from_document(hit: Mapping[str, Any]) -> Record:
     )
 
 
-def first(config: JobConfig, holder: str, now_s: float) -> Record:
-    """Return the first record of a job."""
-    claim = Claim(config.key, holder, int(now_s), None, None, JobStats())
-    return Record(claim, config.owner, config.config_hash, _spec(config), runs_without_page=1)
+def first(config: JobConfig, now_s: float) -> Record:
+    """Return the first record of a job, which nobody holds yet: the first claim's epoch is the time."""
+    claim = Claim(config.key, "", int(now_s) - 1, None, None, JobStats())
+    return Record(claim, config.owner, config.config_hash, _spec(config))
 
 
 def claimed(before: Record, config: JobConfig, holder: str, now_s: float) -> Record:

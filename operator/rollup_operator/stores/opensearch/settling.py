@@ -53,10 +53,11 @@ async def settle(
         delete = delete_documents and await _may_forget(cluster, config, seen)
         stays = delete_documents and not delete and seen.has_documents
         kept = identity.kept(config, seen.owner) if stays else None
-        if not identity.is_this_job(config.owner, seen.owner, is_alive):
-            return Settled(None, kept)
-        if not seen.held and not delete:
-            return Settled(seen.claim, kept)
+        mine = identity.is_this_job(config.owner, seen.owner, is_alive)
+        if not mine or not (seen.held or delete):
+            if await claims.touch(cluster, config, seen, patience):
+                return Settled(seen.claim if mine else None, kept)
+            continue
         record = await claims.evict(cluster, config, holder, seen, patience, now=now)
         if record is None:
             continue
