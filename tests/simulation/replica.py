@@ -44,9 +44,9 @@ class _Worker(Worker):
 
     begins: Callable[[RunKind, JobView], None] = lambda kind, job: None
 
-    def begin(self, kind: RunKind, job: JobView, *, delete: bool, thorough: bool) -> Work:
+    def begin(self, kind: RunKind, job: JobView, *, delete: bool) -> Work:
         self.begins(kind, job)
-        return super().begin(kind, job, delete=delete, thorough=thorough)
+        return super().begin(kind, job, delete=delete)
 
 
 class Replica:
