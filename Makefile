@@ -24,7 +24,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test simulate lint format generate bench bench-stores promtool locks control-plane stores verdict docs \
+.PHONY: help demo up down test simulate lint format generate bench bench-stores soak promtool locks control-plane stores verdict docs \
 	clean image node node-packages e2e-cluster
 
 help: ## Show this list
@@ -75,6 +75,9 @@ generate: $(STAMP) ## Write crds/ from the typed model, and what of deploy/ foll
 
 bench: $(STAMP) control-plane ## Measure stops, writes, memory and the speed of a run; some minutes
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py $(ARGS)
+
+soak: $(STAMP) control-plane ## Use an operator with 1,000 jobs for half an hour, and see that it comes back to what it was; ARGS='--minutes 5' for less
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m bench.soak $(ARGS)
 
 bench-stores: $(STAMP) stores ## Measure runs and stops on a real node; ARGS='--rows 10000000' for more, see tests/bench/store_run.py
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/store_run.py $(ARGS)

@@ -90,6 +90,7 @@ class Watch:
         self._jobs, self._stores = jobs, stores
         gauge = self.metrics.gauge
         gauge("rollup_operator_leader", "1 while this process acts on the jobs.", self._leading)
+        gauge("rollup_operator_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
         gauge(
             "rollup_operator_queue_depth",
             "Jobs that wait for their actor, or are at a write of its.",
