@@ -18,6 +18,8 @@ from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.reader import JobView
+from rollup_operator.model.status import JobStats
+from rollup_operator.stores.base import Claim
 from support.bodies import job
 
 
@@ -129,6 +131,29 @@ async def test_a_body_that_comes_while_a_turn_fails_waits_for_no_retry(monkeypat
         actor.lead()
         assert [await outside.begun.get() for _ in range(2)] == [RunKind.SETTLE, RunKind.INDEX]
     outside.end.set()
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_run_whose_end_cannot_be_shown_does_not_keep_the_job_from_its_next_turn() -> None:
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    far = Claim(("hourly", "flights"), "me", 1, None, 10**18, JobStats())  # a watermark that no calendar has
+
+    async def settled() -> Ended:
+        return Ended(settled=True, claim=far)
+
+    shown: asyncio.Queue[str] = asyncio.Queue()
+
+    async def put(_: object, status: dict[str, Any], **__: object) -> None:
+        shown.put_nowait(status["status"]["state"])
+        await asyncio.Event().wait()
+
+    outside._settled, outside.put = settled, put  # type: ignore[method-assign]
+    actor = Actor(body(1, "stopped"), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.lead()
+        assert await shown.get() == "stopped"
     gate.shut()
     actor.stand_down()
 

@@ -241,21 +241,22 @@ class Actor:
     def _ended(self, was_settled: bool, task: asyncio.Task[Ended]) -> None:
         assert self._run is not None
         run, self._run = self._run, None
-        if run.outlived or task.cancelled():
+        try:
+            if not run.outlived and not task.cancelled():
+                self._settled = was_settled if (settled := task.result().settled) is None else settled
+                self._take_in(run, task.result())
+        except Exception:  # called by the event loop, where nobody else would hear of it
+            log.exception("end of a run not taken in", namespace=self.view.namespace, job=self.view.name)
+        finally:
             self.wake()
-            return
-        end = task.result()
-        self._settled = was_settled if end.settled is None else end.settled
+
+    def _take_in(self, run: Work, end: Ended) -> None:
         if run.kind is RunKind.SETTLE and run.deleting:
             self._cleaned = self._settled or end.skipped is not None
             if end.skipped is not None:
                 self._tell(Reason.DRAIN_SKIPPED, end.skipped)
             if end.kept is not None:
                 self._tell(Reason.DOCUMENTS_KEPT, end.kept)
-        report = replace(self._report or Report.published(self.view.status), progress=None)
-        if end.claim is not None:
-            report = report.with_claim(end.claim)
-        self._report = replace(report, last_run=end.last_run) if end.last_run is not None else report
         if end.trouble is not None:
             self._recovery.failed(end.trouble, asyncio.get_running_loop().time())
             self._tell(end.trouble.reason, end.trouble.message)
@@ -263,7 +264,10 @@ class Actor:
             self._recovery.mended()
         if end.last_run is not None and end.last_run.kept:
             self._tell(Reason.SOURCE_SHRUNK, end.last_run.message)
-        self.wake()
+        report = replace(self._report or Report.published(self.view.status), progress=None)
+        if end.claim is not None:
+            report = report.with_claim(end.claim)
+        self._report = replace(report, last_run=end.last_run) if end.last_run is not None else report
 
     # Writes
 
