@@ -1,6 +1,7 @@
 """The client of a cluster over TLS and with credentials, to a real node, while Secrets rotate and requests go on."""
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import ssl
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.stores.base import Checkup
@@ -235,3 +237,54 @@ async def test_a_cluster_is_looked_at_on_all_kinds_of_nodes(node: StoreHttp):
         found = await ClusterStore(kind, cluster, is_alive=lambda _: False).check()
         assert found.version == node.node.kind.version.removesuffix(".0") or found.version in node.node.kind.version
         assert found.health in ("green", "yellow")
+
+
+async def test_a_call_that_is_cut_off_over_tls_ends_when_the_other_end_has_read_that(
+    opensearch: StoreHttp, ca: Authority
+):
+    secrets = Secrets()
+    secrets.authority(ca)
+    async with (
+        StoreProxy(opensearch.url, tls=ca.serving()) as proxy,
+        paused(proxy.url) as (url, reads),
+        connected(url, secrets) as cluster,
+    ):
+        reads.set()
+        await version(cluster)
+        reads.clear()
+        call = asyncio.ensure_future(cluster.call("GET", "/_search", doing="searching", opaque_id="rollup/u/1"))
+        await asyncio.sleep(0.05)  # it is sent; nothing tells
+        call.cancel()
+        done, _ = await asyncio.wait({call}, timeout=0.3)
+        assert not done
+        reads.set()
+        await asyncio.wait({call})
+        assert call.cancelled()
+        assert not cluster.is_unread("rollup/u/1")
+        await version(cluster)  # over another connection
+
+
+@asynccontextmanager
+async def paused(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A way to a server that reads only while the event is set, as one whose process is stopped now and then."""
+    where, reads = URL(url), asyncio.Event()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, when: asyncio.Event | None) -> None:
+        while data := await reader.read(2**16):
+            if when is not None:
+                await when.wait()
+            writer.write(data)
+        if when is not None:
+            await when.wait()
+        writer.write_eof()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert where.host is not None
+        to_server = await asyncio.open_connection(where.host, where.port)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(pass_on(reader, to_server[1], reads), pass_on(to_server[0], writer, None))
+        for end in (writer, to_server[1]):
+            end.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"{where.scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", reads

@@ -17,6 +17,7 @@ from rollup_operator.stores.opensearch.errors import Cut, Unanswered
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.opensearch.request import NotSent, Request
 from rollup_operator.stores.opensearch.session import ClusterSession
+from rollup_operator.stores.opensearch.wire import Wire as Exchange
 from simulation.clock import Clock, ProcessLoop
 from simulation.network import Fate
 from simulation.search_cluster import DATE, SearchCluster, Task, failure
@@ -59,8 +60,8 @@ class Wire:
         for flight in tuple(self._flights):
             flight.end()
 
-    async def send(self, request: Request, _session: object, _host: str) -> Any:
-        """Send one request. Raises as `Request.send` does."""
+    async def send(self, request: Request, _session: object, _host: str, exchange: Exchange) -> Any:
+        """Send one request. Raises as `Request.send` does, but never waits until a cut is read."""
         clock, way = self.cluster.clock, self.cluster.way
         if request.headers["X-Opaque-Id"] != OPAQUE_ID:
             self._about_to_send(request.doing)
@@ -82,6 +83,9 @@ class Wire:
         self._flights[flight] = None
         try:
             return await future
+        except (asyncio.CancelledError, Unanswered):
+            exchange.unread = True
+            raise
         finally:
             flight.end()
             del self._flights[flight]

@@ -15,6 +15,7 @@ from rollup_operator.stores.opensearch.bulk import Landed
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.wire import WireConnector
 from rollup_operator.stores.opensearch.writing import prepare
 from support.embedded import config, spec
 from support.rounding import HOUR
@@ -36,7 +37,7 @@ async def connected(*urls: str, timeout: float = 30.0) -> AsyncIterator[Cluster]
     """The client of the cluster behind these URLs."""
 
     async def make_session() -> aiohttp.ClientSession:
-        session = aiohttp.ClientSession(headers={"Accept-Encoding": "identity"})
+        session = aiohttp.ClientSession(connector=WireConnector(), headers={"Accept-Encoding": "identity"})
         session._retry_connection = False  # as the operator's own sessions
         return session
 

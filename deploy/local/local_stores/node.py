@@ -247,7 +247,8 @@ class _Command:
         if not _is_free(port):
             raise _PortTaken(f"port {port} is taken; choose another, or end what listens there")
         kind, folder = self._installed.kind, self._folder
-        cluster = f"{kind.name}-{hashlib.sha256(str(folder.path).encode()).hexdigest()[:8]}"
+        own = f"{kind.name}-{hashlib.sha256(str(folder.path).encode()).hexdigest()[:8]}"
+        cluster = str(self.settings.get("cluster.name", own))
         scratch = folder.data / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         settings = {"node.roles": kind.roles, **self.settings, "http.port": port}

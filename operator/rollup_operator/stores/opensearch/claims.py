@@ -180,7 +180,13 @@ async def release(
         await gate.close_gates(cluster, key, epoch + 1, opaque_id=record.opaque_id)
         record = replace(record, gate=None)
     if lost_write or lost_other:
-        await quiet(cluster, {record.owner.uid}, before=epoch + 1, doing="waiting for the end of the run's requests")
+        await quiet(
+            cluster,
+            {record.owner.uid},
+            before=epoch + 1,
+            doing="waiting for the end of the run's requests",
+            arrived=not cluster.is_unread(record.opaque_id),
+        )
     left, awaited = record.gate, record.awaited
 
     def given_up(now: Record) -> Record:

@@ -1,9 +1,9 @@
 """The HTTP client of one cluster: one request, one answer or one classified error.
 
-Every request carries `X-Opaque-Id`, by which the cluster's task list names whose it is. A cancelled call closes its
-connection, which makes the cluster cancel a search, but not a bulk. Nothing is sent twice unless the cluster certainly
-did not carry it out: after a connection that failed the next host is asked, and after a refusal of the credentials they
-are read anew.
+Every request carries `X-Opaque-Id`, by which the cluster's task list names whose it is. A cancelled call hangs up,
+which makes the cluster cancel a search, but not a bulk; one of a run ends once the cluster has read that. Nothing is
+sent twice unless the cluster certainly did not carry it out: after a connection that failed the next host is asked, and
+after a refusal of the credentials they are read anew.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import orjson
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.errors import Cut, Unauthorized, Untrusted
 from rollup_operator.stores.opensearch.request import NotSent, Request
+from rollup_operator.stores.opensearch.wire import Wire
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -37,6 +38,9 @@ SHUN_SECONDS = 5.0
 """How long a host is passed over that could not be connected to; twice as long after each further failure."""
 
 SHUN_SECONDS_MOST = 300.0
+
+REMEMBERED = 10_000
+"""Of so many runs, the last ones, it is known whether a request may lie unread."""
 
 RENEW_SECONDS = 1.0
 """Between two looks whether the credentials have changed."""
@@ -95,9 +99,10 @@ class Cluster:
     largest_request: int = LARGEST_REQUEST
     """How many bytes a bulk should have at most."""
     clock: Callable[[], float] = time.monotonic
-    send: Callable[[Request, aiohttp.ClientSession, str], Awaitable[Any]] = Request.send
-    """Sends a request to the host with this base URL."""
+    send: Callable[[Request, aiohttp.ClientSession, str, Wire], Awaitable[Any]] = Request.send
+    """Sends a request to the host with this base URL, and tells the Wire what becomes of it."""
     _under_way: dict[int, Call] = field(default_factory=dict, repr=False)
+    _unread: dict[str, None] = field(default_factory=dict, repr=False)
     _count: int = 0
     _lines: set[Line] = field(default_factory=set, repr=False)
     _line: Line | None = field(default=None, repr=False)
@@ -151,6 +156,10 @@ class Cluster:
         now = self.clock()
         parts = [f"{c.doing} for {now - c.began:.1f} s" for c in self._under_way.values() if c.opaque_id == opaque_id]
         return ", ".join(parts) or None
+
+    def is_unread(self, opaque_id: str) -> bool:
+        """Whether a request with this id may lie in the socket of a node that has not read it, and begin later."""
+        return opaque_id in self._unread
 
     def shrink_requests(self, size: int) -> None:
         """Take note that a larger request was refused for its size."""
@@ -237,17 +246,26 @@ class Cluster:
     async def _ask_hosts(self, session: aiohttp.ClientSession, request: Request) -> Any:
         failures: list[StoreError] = []
         for host in self._in_turn():
-            if request.headers["X-Opaque-Id"] != OPAQUE_ID and not self.may_run():
+            if (of_run := request.headers["X-Opaque-Id"] != OPAQUE_ID) and not self.may_run():
                 raise StoreUnavailable("this process no longer leads: nothing more of its runs is sent")
+            wire = Wire(waits=of_run)
             try:
-                answer = await self.send(request, session, host.url)
+                answer = await self.send(request, session, host.url, wire)
             except NotSent as e:
                 host.shun(self.clock())
                 failures.append(e.error)
             else:
                 host.welcome()
                 return answer
+            finally:
+                if of_run and wire.unread:
+                    self._note_unread(request.headers["X-Opaque-Id"])
         raise next((e for e in failures if isinstance(e, Untrusted)), failures[-1])
+
+    def _note_unread(self, opaque_id: str) -> None:
+        self._unread[opaque_id] = None
+        if len(self._unread) > REMEMBERED:
+            del self._unread[next(iter(self._unread))]
 
     def _in_turn(self) -> list[Host]:
         """Return the hosts in the order in which to try them; those passed over come last, as they may be back."""

@@ -21,6 +21,7 @@ from rollup_operator.model.store import SecretRef
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.hosts import FilteringResolver, HostNotAllowed, HostRules
+from rollup_operator.stores.opensearch.wire import WireConnector
 
 ReadSecret = Callable[[str], Awaitable[Mapping[str, bytes]]]
 """Reads the data of a Secret in the RollupStore's namespace, by its name. Raises SecretInvalid."""
@@ -81,7 +82,7 @@ class Connections:
         if material.authorization is not None:
             headers["Authorization"] = material.authorization
         return client_session(
-            connector=aiohttp.TCPConnector(
+            connector=WireConnector(
                 ssl=context,
                 limit=CONNECTIONS,
                 keepalive_timeout=KEEP_SECONDS,

@@ -15,7 +15,7 @@ _FIRST, _LONGEST = 0.010, 0.250
 """Seconds between two looks at the task list, growing from the first to the longest."""
 
 _ON_ITS_WAY = 0.050
-"""Seconds that a request takes at most, from being sent to being in the task list."""
+"""Seconds that a request takes from being sent to being in the task list, unless the node is paused."""
 
 _TASKS = {
     "actions": "indices:*",
@@ -28,14 +28,15 @@ def opaque_id(uid: str, epoch: int) -> str:
     return f"rollup/{uid}/{epoch}"
 
 
-async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: str) -> None:
+async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: str, arrived: bool = False) -> None:
     """Wait until the cluster does nothing for these owners under an epoch below `before`, however long it takes.
 
-    A search that was cut off just after it was sent may begin after the first look: where that shows nothing, there is
-    a second one. A write that is held up for longer is kept out by `gate`. Raises StoreError when the cluster cannot be
-    asked, or not all of it.
+    `arrived`: each of their requests is known to have been read by the cluster, or never will be. Otherwise one that
+    was sent just now may begin after the first look: where that shows nothing, there is a second one. A search that is
+    held up for longer, by a node that is paused, ends as soon as it begins, since its connection is closed; a write is
+    kept out by `gate`. Raises StoreError when the cluster cannot be asked, or not all of it.
     """
-    wait, arrived = _FIRST, False
+    wait = _FIRST
     while True:
         if any(is_of(task, uids, before) for task in await _under_way(cluster, doing)):
             await asyncio.sleep(wait)

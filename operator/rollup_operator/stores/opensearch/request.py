@@ -13,6 +13,7 @@ from yarl import URL
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.errors import Cut, Overloaded, Unanswered, Untrusted, classify
 from rollup_operator.stores.opensearch.hosts import HostNotAllowed
+from rollup_operator.stores.opensearch.wire import Wire
 
 CONNECT_SECONDS = 5.0
 
@@ -39,19 +40,13 @@ class Request:
     longest_answer: int
     parse: Callable[[bytes], Any] = orjson.loads
 
-    async def send(self, session: aiohttp.ClientSession, host: str) -> Any:
-        """Return the answer's JSON. Raises NotSent, Unanswered, or what `classify` makes of the answer."""
-        limits = aiohttp.ClientTimeout(total=self.timeout, sock_connect=CONNECT_SECONDS)
+    async def send(self, session: aiohttp.ClientSession, host: str, wire: Wire) -> Any:
+        """Return the answer's JSON. Raises NotSent, Unanswered, or what `classify` makes of the answer.
+
+        Cancelled, it ends when the other end has read that; `wire` knows whether it has.
+        """
         try:
-            async with session.request(
-                self.method,
-                URL(host + self.target, encoded=True),
-                data=self.data,
-                headers=self.headers,
-                timeout=limits,
-                allow_redirects=False,
-            ) as answer:
-                return self._understand(answer, await self._read(answer))
+            return await wire.carry(self._exchange(session, host))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
             raise NotSent(self._not_sent(e, host)) from e
         except TimeoutError as e:
@@ -61,6 +56,17 @@ class Request:
                 text = f"{self.doing}: {host} refuses the connection for want of a client certificate that it trusts"
                 raise NotSent(Untrusted(text)) from e
             raise Cut(f"{self.doing}: {str(e) or type(e).__name__}") from e
+
+    async def _exchange(self, session: aiohttp.ClientSession, host: str) -> Any:
+        async with session.request(
+            self.method,
+            URL(host + self.target, encoded=True),
+            data=self.data,
+            headers=self.headers,
+            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=CONNECT_SECONDS),
+            allow_redirects=False,
+        ) as answer:
+            return self._understand(answer, await self._read(answer))
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         if (answer.content_length or 0) > self.longest_answer:

@@ -1,0 +1,96 @@
+"""The connection that a request goes over, and how a request is cut off so that it is known to be over.
+
+Closing a connection says nothing about when the other end reads what was sent before: a node that is paused may begin
+a search that lay in its socket long after. So a cut-off request only tells the node that nothing more comes, and then
+waits until the node has closed its end, too.
+
+```
+  this process                       node
+       ── request ──────────────▶  (in its socket, perhaps for a while)
+       ── end of what is sent ──▶
+                                   reads the request, begins the search
+                                   reads the end: cancels the search and closes
+       ◀───────────── closed ────
+  now the request is in the node's task list, or over
+```
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Coroutine
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+
+from rollup_operator.stores.tasks import dropped
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+T = TypeVar("T")
+
+
+class Wire:
+    """What becomes of one exchange: a request and its answer."""
+
+    def __init__(self, *, waits: bool = True) -> None:
+        """`waits`: a cancelled exchange is waited for until it is over at the other end, too."""
+        self._waits = waits
+        self.connection: Connection | None = None
+        """Set by WireConnector; None: nothing was sent yet."""
+        self.unread = False
+        """The request may lie unread at the other end: nobody knows whether it begins there later."""
+
+    async def carry(self, exchange: Coroutine[Any, Any, T]) -> T:
+        """Await an exchange over a session with a WireConnector.
+
+        Cancelled, it hangs up and waits until the other end has closed or answered, or the time of the exchange is
+        over. Cancelled once more, or where nobody waits, it closes the connection at once.
+        """
+        context = copy_context()
+        context.run(_current.set, self)
+        task = asyncio.get_running_loop().create_task(exchange, context=context)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            if self._waits and self.connection is not None and not task.done():
+                _end_sending(self.connection)
+                await asyncio.wait({task})
+            raise
+        finally:
+            self.unread = self.connection is not None and not _ended_there(task)
+            await dropped(task)
+        return task.result()
+
+
+class WireConnector(aiohttp.TCPConnector):
+    """Tells the Wire of each exchange which connection it goes over."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
+    ) -> "Connection":
+        """Connect as TCPConnector does."""
+        connection = await super().connect(req, traces, timeout)
+        if (wire := _current.get()) is not None:
+            wire.connection = connection
+        return connection
+
+
+_current: ContextVar[Wire | None] = ContextVar("wire", default=None)
+
+
+def _ended_there(task: asyncio.Task[Any]) -> bool:
+    """Whether an exchange is over because the other end has answered or closed, and not for want of time."""
+    return task.done() and not task.cancelled() and not isinstance(task.exception(), TimeoutError)
+
+
+def _end_sending(connection: "Connection") -> None:
+    """Close this end of a connection for sending, TLS or not; it is used for no other request."""
+    if connection.protocol is None or connection.transport is None:
+        return  # it is closed
+    connection.protocol.force_close()
+    with contextlib.suppress(OSError):  # the other end was quicker
+        connection.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
