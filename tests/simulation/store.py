@@ -25,9 +25,6 @@ from simulation.search_cluster import DATE, SearchCluster, Task, failure
 FIELDS = {DATE: SourceField(frozenset({"date"})), "x": SourceField(frozenset({"long"}))}
 """What the source has."""
 
-LATE_CLAIMS = False
-"""Whether a claim can be taken after its sender is gone. Off: `stopped` does not keep such a claim out yet."""
-
 ON_ITS_WAY = 0.045
 """Seconds: a search whose connection is cut before it arrives does so by then, or never."""
 
@@ -104,7 +101,7 @@ class _Flight:
         self._arrived = True
         if not self._ended:
             self._task = self._wire.cluster.receive(self._request, self.answer)
-        elif not self._is_search() and (LATE_CLAIMS or not self._is_claim()):
+        elif not self._is_search():
             self._wire.cluster.receive(self._request, lambda *_: None)
 
     def answer(self, answer: Any, error: StoreError | None) -> None:
@@ -133,9 +130,6 @@ class _Flight:
         task = self._wire.cluster.receive(self._request, lambda *_: None)
         if task is not None:
             self._wire.cluster.cut(task)
-
-    def _is_claim(self) -> bool:
-        return self._request.doing.startswith("recording the claim")
 
     def _is_search(self) -> bool:
         return "/_search" in self._request.target
