@@ -252,6 +252,32 @@ async def test_a_restore_is_noticed_by_an_object_when_the_revisions_have_caught_
     assert found == ["team/flights is of resourceVersion 90 in a list, and 100 was seen before"]
 
 
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_restore_is_noticed_by_an_object_that_was_gone(whole: bool) -> None:
+    lists, found = Lists(), list[str]()
+    known = registry(lists=lists, went_back=found.append)
+    known.observe(lists.put("first", 100))
+    known.gone(lists.delete(110))
+    lists.put("first", 90)
+    lists.revision = 120  # others have written since
+    await known.sweep(whole=whole)
+    assert found == ["team/flights is in a list, and its uid, first, was gone before"]
+
+
+async def test_an_object_that_goes_while_it_is_listed_tells_of_no_restore() -> None:
+    lists, found = Lists(), list[str]()
+    known = registry(lists=lists, went_back=found.append)
+    known.observe(lists.put("first", 100))
+    lists.go_on.clear()
+    late = asyncio.create_task(known.sweep())
+    await lists.begun.wait()
+    known.gone(lists.delete(110))
+    lists.go_on.set()
+    await late
+    assert found == []
+    assert uids(known) == []
+
+
 async def test_a_listener_that_fails_hides_nothing_from_the_others() -> None:
     known = registry(lists=Lists())
     known.observe(body("first", 100))

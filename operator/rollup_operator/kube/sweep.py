@@ -10,7 +10,7 @@ from the future, after etcd was restored, brings nothing until that version come
       c: newer than the list, not in it  d: not listed and older than the list, gone
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,9 @@ class Known(Protocol):
 
     def version(self, uid: str) -> int | None:
         """Return the resourceVersion of one object; None: it is unknown."""
+
+    def dead(self) -> Collection[str]:
+        """Return the uids that are known to be gone, as they are now."""
 
     def observe(self, body: Mapping[str, Any]) -> None:
         """Take in an object as the API server shows it."""
@@ -71,7 +74,7 @@ class Sweep:
         `whole`: list whole bodies instead of metadata, and take them in.
         """
         for namespace in self._namespaces or (None,):
-            before = self._known.versions(namespace)
+            before, dead = self._known.versions(namespace), self._known.dead()
             newest, revision = max(self._newest, *before.values(), 0), 0
             listed: dict[str, _Listed] = {}
             async for page in self._kube.pages(self._path(namespace, None), metadata_only=not whole):
@@ -81,31 +84,39 @@ class Sweep:
                     if whole:
                         self._known.observe(item)
                 revision = int(page["metadata"]["resourceVersion"])
-            if (older := self._older(listed, before, revision, newest)) is not None:
+            if (older := self._older(listed, before, dead, revision, newest)) is not None:
                 self._went_back(older)
                 return
             self._newest = revision
-            for uid in before.keys() - listed.keys():
+            for uid in before:
                 version = self._known.version(uid)
                 # What is newer than the list was not there to be seen.
-                if version is not None and version <= revision:
+                if uid not in listed and version is not None and version <= revision:
                     log.info("deletion found by the sweep", uid=uid)
                     self._known.gone(uid)
             known = self._known.versions(namespace)
             await self._read({uid: seen for uid, seen in listed.items() if known.get(uid, 0) < seen.version})
 
     def _older(
-        self, listed: Mapping[str, _Listed], before: Mapping[str, int], revision: int, newest: int
+        self,
+        listed: Mapping[str, _Listed],
+        before: Mapping[str, int],
+        dead: Collection[str],
+        revision: int,
+        newest: int,
     ) -> str | None:
         """Say how the list is older than what was known before it; None: it is not.
 
-        After a restore other writes may bring the revision to where it was; an object still shows its old version.
+        After a restore other writes may bring the revision to where it was. An object still shows its old version, and
+        one that was gone is there.
         """
         if revision < newest:
             return f"a list of {self._path(None, None)} is of revision {revision}, and {newest} was seen before"
         for uid, seen in listed.items():
+            which = f"{seen.namespace}/{seen.name}"
+            if uid in dead:
+                return f"{which} is in a list, and its uid, {uid}, was gone before"
             if seen.version < before.get(uid, 0):
-                which = f"{seen.namespace}/{seen.name}"
                 return f"{which} is of resourceVersion {seen.version} in a list, and {before[uid]} was seen before"
         return None
 

@@ -11,7 +11,7 @@ worthless, and `went_back` is called.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -115,6 +115,10 @@ class Registry:
     def versions(self, namespace: str | None) -> Mapping[str, int]:
         """Return uid and resourceVersion of each job in a namespace; None: in all."""
         return {uid: a.view.version for uid, a in self._actors.items() if namespace in (None, a.view.namespace)}
+
+    def dead(self) -> Collection[str]:
+        """Return the uids of deleted jobs, as far as they are remembered."""
+        return frozenset(self._gone)
 
     def version(self, uid: str) -> int | None:
         """Return the resourceVersion of a job; None: it is unknown."""

@@ -7,7 +7,7 @@ Only the process that leads looks at stores and writes their status, and it alon
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
@@ -147,6 +147,10 @@ class StoreBook:
     def versions(self, namespace: str | None) -> Mapping[str, int]:
         """Return uid and resourceVersion of each store in a namespace; None: in all."""
         return {e.uid: e.version for (of, _), e in self._entries.items() if namespace in (None, of)}
+
+    def dead(self) -> Collection[str]:
+        """Return nothing: a store that comes back is taken in as a new one is."""
+        return ()
 
     def version(self, uid: str) -> int | None:
         """Return the resourceVersion of a store; None: it is unknown."""
