@@ -11,6 +11,7 @@ TESTS ?= tests
 ARGS ?=
 SEEDS ?= 1000
 FIRST ?= 0
+ONLY ?=
 WORKERS ?= 2
 
 VENV := .venv
@@ -24,7 +25,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test simulate lint format generate bench bench-stores soak promtool locks control-plane stores verdict docs \
+.PHONY: help demo up down test simulate simulate-mutations lint format generate bench bench-stores soak promtool locks control-plane stores verdict docs \
 	clean image node node-packages e2e-cluster
 
 help: ## Show this list
@@ -50,6 +51,10 @@ test: $(STAMP) control-plane stores verdict ## Run all tests; TESTS=tests/unit f
 simulate: $(STAMP) ## Run the operator under random schedules in virtual time; SEEDS=100000 FIRST=0 for more, SEED=4711 for one story
 	@PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST) \
 		--workers $(if $(findstring file,$(origin WORKERS)),1,$(WORKERS))) $(ARGS)
+
+simulate-mutations: $(STAMP) ## Take out the product's guards one at a time, and count schedules until that is found; an hour
+	@PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m simulation --mutations="$(ONLY)" --seeds 10000 --first $(FIRST) \
+		--workers $(if $(findstring file,$(origin WORKERS)),1,$(WORKERS)) $(ARGS)
 
 lint: $(STAMP) ## Check format, style, types, the direction of imports, and that crds/ is up to date
 	@"$(BIN)/ruff" format --check .

@@ -5,8 +5,10 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from simulation import runner
+from simulation.mutations import MUTATIONS, first_missed
 
 CHUNK = 25
 """Seeds that a worker takes at a time."""
@@ -22,7 +24,11 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--workers", type=int, default=1, help="how many processes run them")
     parser.add_argument("--keep-going", action="store_true", help="go on after the first that breaks a promise")
+    parser.add_argument("--mutations", nargs="?", const="", help="take out each guard whose name has this in it")
     arguments = parser.parse_args()
+    if arguments.mutations is not None:
+        seeds = range(arguments.first, arguments.first + arguments.seeds)
+        return _run_mutations(arguments.mutations, seeds, arguments.workers)
     if arguments.seed is not None:
         return _tell(arguments.seed)
     return _run_many(range(arguments.first, arguments.first + arguments.seeds), arguments.workers, arguments.keep_going)
@@ -53,6 +59,20 @@ def _run_many(seeds: range, workers: int, keep_going: bool) -> int:
     if broken:
         print(f"the story of the first: make simulate SEED={broken[0]}")
     return int(bool(broken))
+
+
+def _run_mutations(which: str, seeds: range, workers: int) -> int:
+    """Print a table: which guard is missed after how many schedules."""
+    titles = [title for title in MUTATIONS if which in title]
+    missed = 0
+    print(f"| taken out: the product does not | found after, of {len(seeds)} | by |\n| --- | --- | --- |")
+    with multiprocessing.Pool(max(1, workers), maxtasksperchild=1) as pool:
+        for title, count, problem in pool.imap(partial(first_missed, seeds=seeds), titles, chunksize=1):
+            missed += count is not None
+            found = "not found" if count is None else str(count)
+            print(f"| {title}: {MUTATIONS[title].without} | {found} | {problem.partition(': ')[2][:110]} |", flush=True)
+    print(f"{missed} of {len(titles)} found")
+    return int(missed < len(titles))
 
 
 def _pace(done: int, began: float) -> int:

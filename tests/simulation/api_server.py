@@ -27,6 +27,14 @@ class Change:
     """Who wrote."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What etcd held at a moment."""
+
+    revision: int
+    objects: dict[tuple[str, str], Body]
+
+
 class ApiServer:
     """The objects of one cluster, all in one namespace."""
 
@@ -142,6 +150,15 @@ class ApiServer:
         kept = {key: old["metadata"][key] for key in ("name", "finalizers", "annotations") if key in old["metadata"]}
         self._remove(JOBS, old, by)
         self.create(JOBS, {**{k: v for k, v in old.items() if k != "status"}, "metadata": kept}, by)
+
+    def backup(self) -> Backup:
+        """Return what etcd holds."""
+        return Backup(self.revision, dict(self.objects))
+
+    def restore(self, backup: Backup) -> None:
+        """Go back to a backup: revisions begin again from there."""
+        self.revision, self.objects = backup.revision, dict(backup.objects)
+        self.log = [change for change in self.log if change.revision <= backup.revision]
 
     # Inside
 

@@ -9,10 +9,10 @@ from typing import Any
 from rollup_operator.kube.client import Body, KubeError, Unreachable
 from simulation.api_server import LEASES, ApiServer, Change
 from simulation.clock import Clock, ProcessLoop
-from simulation.endpoint import CALLER
+from simulation.endpoint import CALLER, Asked
 from simulation.network import Fate, Way
 
-PAGE = 2
+PAGE = 1
 """Objects in one page of a list: few, so that a list takes several requests."""
 
 PATIENCE = 15.0
@@ -50,9 +50,14 @@ class Link:
 class KubeDouble:
     """A client. Its requests may be lost, held up, or carried out though nobody waits for the answer any more."""
 
-    def __init__(self, link: Link, about_to_write: Callable[[str, str], None]) -> None:
-        """`about_to_write` is called with method and path when a write of this replica is sent."""
-        self._link, self._about_to_write = link, about_to_write
+    def __init__(
+        self, link: Link, about_to_write: Callable[[str, str], None], applied: Callable[[Asked, Body], None]
+    ) -> None:
+        """`about_to_write` is called with method and path when a write of this replica is sent.
+
+        `applied` is called when a client's write is carried out, with what the job was before.
+        """
+        self._link, self._about_to_write, self._applied = link, about_to_write, applied
 
     async def get(self, path: str, **params: str) -> Body:
         plural, name, _ = parts(path)
@@ -96,9 +101,12 @@ class KubeDouble:
         caller = CALLER.get()
 
         def carry_out(server: ApiServer) -> Body:
+            before = server.find(plural, name)
             answer = server.apply(plural, name, body, manager)
             if caller is not None:
                 caller.carried_out = True
+                if before is not None:
+                    self._applied(caller, before)
             return answer
 
         return await self._call(carry_out)

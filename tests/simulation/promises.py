@@ -24,6 +24,12 @@ Key = tuple[str, str]
 
 ON = ("started", "indexing")
 
+HALT_SECONDS = 11.0
+"""So long after its last renewal began a leader begins nothing, and after two more it leads no more."""
+
+REPEAT_SECONDS = 5.0
+"""So long after it was answered a call that comes again is a repeat."""
+
 LONGEST_NEWS = 30.0
 """Seconds after which each replica has heard of a change, watch gaps included."""
 
@@ -51,7 +57,9 @@ class Job:
     versions: list[Version] = field(default_factory=list)
     gone: bool = False
     torn: bool = False
-    """It was removed in spite of its finalizers."""
+    """It was removed in spite of its finalizers, or put back by a restore: what it reads says nothing yet."""
+    skipped: bool = False
+    """It was let go without a word with its store, which is gone."""
     deleting: bool = False
     held: bool = False
     """It has a finalizer."""
@@ -66,7 +74,12 @@ class Job:
     @property
     def quiet(self) -> bool:
         """Whether it must be quiet: it reads stopped, or is no more."""
-        return (self.gone and not self.torn) or (not self.gone and self.now.state == "stopped")
+        return not self.torn and not self.skipped and (self.gone or self.now.state == "stopped")
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether this version cannot read its spec."""
+        return bool(self.spec["pageSize"] > 10_000)
 
     @property
     def metric(self) -> str:
@@ -85,7 +98,11 @@ class Promises:
         self._owner: dict[Key, str] = {}
         """The uid whose run has claimed the record last."""
         self._epochs: dict[Key, int] = {}
+        self._renewed: dict[str, float] = {}
+        """When each replica's last write of the lease was carried out."""
         self._ending: set[str] = set()
+        self._calls: list[Asked] = []
+        self._restored_at = -1e9
         self.leaders_unknown_until = 0.0
         """The lease was deleted, so for as long as its holder may not know that nobody can say who leads."""
 
@@ -93,6 +110,8 @@ class Promises:
 
     def changed(self, change: Change) -> None:
         """Judge a change of an object."""
+        if change.plural == LEASES:
+            self._renewed[change.by] = self._world.clock.now
         if change.plural != JOBS:
             return
         body, before = change.body, change.before
@@ -101,32 +120,53 @@ class Promises:
         if job is None:
             spec, name = body["spec"], body["metadata"]["name"]
             job = self.jobs[uid] = Job(uid, name, (spec["rollupIndex"], spec.get("jobId") or name), spec)
-        job.spec = body["spec"]
-        job.deleting = "deletionTimestamp" in body["metadata"]
-        job.held = bool(body["metadata"].get("finalizers"))
+        self._take_in(job, body, change.revision)
         if change.type == "DELETED":
             job.gone = True
             job.torn = job.torn or change.by == "restore"
-            if not job.torn:
+            if not job.torn and not job.skipped:
                 self._must_be_quiet(job, "is gone")
+                self._documents_are_deleted(job)
             return
+        if before is not None and body.get("status") != before.get("status"):
+            self._status(job, before, body)
+
+    def restored(self) -> None:
+        """Take in that etcd was restored: what anybody knows may be of another history."""
+        self._restored_at = self._world.clock.now
+        self.leaders_unknown_until = self._world.clock.now + LONGEST_NEWS
+        exist = {body["metadata"]["uid"]: body for body in self._world.api.all(JOBS)}
+        for uid, job in self.jobs.items():
+            job.gone, job.torn = uid not in exist, True
+            if uid in exist:
+                self._take_in(job, exist[uid], self._world.api.revision)
+
+    def _just_restored(self) -> bool:
+        return self._world.clock.now < self._restored_at + LONGEST_NEWS
+
+    def _take_in(self, job: Job, body: Body, revision: int) -> None:
+        """Note a version of a job."""
+        job.spec = body["spec"]
+        job.deleting = "deletionTimestamp" in body["metadata"]
+        job.held = bool(body["metadata"].get("finalizers"))
         status = body.get("status") or {}
         job.versions.append(
             Version(
                 self._world.clock.now,
-                change.revision,
+                revision,
                 body["metadata"]["generation"],
                 JobView.of(body).desired.value,
                 status.get("state") or "",
                 status.get("observedGeneration", -1),
             )
         )
-        if before is not None and status != before.get("status"):
-            self._status(job, before, body)
 
     def _status(self, job: Job, before: Body, body: Body) -> None:
         now, status = job.now, body["status"]
         job.writes += 1
+        if self._just_restored():
+            return
+        job.torn = False
         if now.observed != now.generation:
             self._fail(f"{job.uid}: the status of generation {now.observed} was written onto {now.generation}")
         if now.state in ON and now.desired == "stopped" and not job.deleting:
@@ -157,6 +197,13 @@ class Promises:
         record = cluster.record(job.key)
         if record is not None and record["holder"] and self._may_be_of(job, record["owner"]["uid"]):
             self._fail(f"{job.uid} {what} while {record['holder']} holds its claim, epoch {record['epoch']}")
+
+    def _documents_are_deleted(self, job: Job) -> None:
+        index = self._world.cluster.indices.get(job.key[0])
+        if index is None or job.spec["deletionPolicy"] != "Delete" or self._owner.get(job.key) != job.uid:
+            return
+        if left := sum(job_id == job.key[1] for job_id, _ in index.rows):
+            self._fail(f"{job.uid} is gone, and {left} of its documents are still there")
 
     def _may_be_of(self, job: Job, uid: str) -> bool:
         """Whether what a uid has in the cluster is the job's: its own, or with a finalizer its predecessors'."""
@@ -221,6 +268,9 @@ class Promises:
         if epoch < highest or (changed_hands and after["holder"] and epoch <= highest):
             self._fail(f"{key}: the claim's epoch is {epoch} after {highest}")
         self._epochs[key] = max(epoch, highest)
+        owner = None if before is None else self.jobs[before["owner"]["uid"]]
+        if owner is not None and owner is not job and not owner.gone and not owner.torn:
+            self._fail(f"{job.uid} takes the record of {owner.uid}, which lives")
         if after["runs_without_page"] > (0 if before is None else before["runs_without_page"]):
             self._owner[key] = job.uid
         if after["holder"] and changed_hands and job.quiet:
@@ -263,27 +313,47 @@ class Promises:
 
     def sends(self, replica: str, what: str) -> None:
         """Judge that a replica sends a write to the API server, or a request of a run to the cluster."""
-        if "/leases" in what or self._world.clock.now < self.leaders_unknown_until:
+        if "/leases" in what or not self._leader_is_known():
             return
         lease = self._world.api.find(LEASES, "rollup-operator")
         holder = None if lease is None else lease["spec"].get("holderIdentity")
         if holder and holder != replica:
             self._fail(f"{replica} sends a request ({what}) while {holder} leads")
 
+    def stands_by(self, replica: str) -> None:
+        """Judge that a replica leads no more."""
+        lease = self._world.api.find(LEASES, "rollup-operator")
+        holds = lease is not None and lease["spec"].get("holderIdentity") == replica
+        if holds and self._leader_is_known() and self._world.is_undisturbed(replica):
+            self._fail(f"{replica} stands by, and the lease is its own")
+
+    def _leader_is_known(self) -> bool:
+        return self._world.clock.now >= self.leaders_unknown_until
+
     def ends(self, replica: str) -> None:
         """Take in that a replica ends in order."""
         self._ending.add(replica)
+
+    def opened(self, replica: str, sessions: int) -> None:
+        """Judge that a replica has so many runs at work in the store."""
+        limits = self._world.limits
+        since = self._world.clock.now - LONGEST_NEWS
+        first = max((i for i, (at, _) in enumerate(limits) if at <= since), default=0)
+        if sessions > (most := max(limit for _, limit in limits[first:])):
+            self._fail(f"{replica} has {sessions} runs at work, and {most} are allowed")
 
     def skipped(self, uid: str) -> None:
         """Judge that a job is let go without a word with its store."""
         if self._world.clock.now - self._world.store_gone_at > LONGEST_NEWS:
             self._fail(f"{uid} is let go unsettled, and its store is there")
-        self.jobs[uid].torn = True
+        self.jobs[uid].skipped = True
 
     def begins(self, replica: str, kind: RunKind, view: JobView) -> None:
         """Judge that a replica begins a run task, decided on this version of the job."""
         if kind is not RunKind.INDEX:
             return
+        if self._world.clock.now > self._renewed.get(replica, 0.0) + HALT_SECONDS:
+            self._fail(f"{replica} begins a run of {view.uid}, and has not renewed its lease for {HALT_SECONDS:g} s")
         if replica in self._ending:
             self._fail(f"{replica} ends, and begins a run of {view.uid}")
         accepted = any(v.state in ON and v.observed == view.generation for v in self.jobs[view.uid].versions)
@@ -292,8 +362,31 @@ class Promises:
                 f"{replica} begins a run of {view.uid}, which never read started for generation {view.generation}"
             )
 
+    def applied(self, call: Asked, before: Body) -> None:
+        """Judge a client's write: it must not undo what came after the same call's first arrival."""
+        same = [
+            c
+            for c in self._calls
+            if (c.replica, c.verb, c.job_id, c.timeout) == (call.replica, call.verb, call.job_id, call.timeout)
+        ]
+        first = same[-1] if same else None
+        uid = before["metadata"]["uid"]
+        if call.verb != "stop" or first is None or first.uid != uid or not first.reason.startswith("Timed out"):
+            return
+        assert first.ended is not None
+        if call.began > first.ended + REPEAT_SECONDS or self._just_restored():
+            return
+        if before["spec"].get("desiredState") != "started":
+            return  # nothing is undone
+        known = [v for v in self.jobs[uid].versions if v.at < call.began]
+        if known and known[-1].generation > first.generation and known[-1].desired == "started":
+            self._fail(f"{call.replica} repeats the stop of {first.began:.3f} s and undoes a start that came after it")
+
     def answered(self, call: Asked) -> None:
         """Judge the answer of a call."""
+        self._calls.append(call)
+        if call.began < self._restored_at + LONGEST_NEWS or call.job_id == "_all":
+            return
         job = self.jobs.get(call.uid)
         what = f"{call.replica} answers {call.status} {call.reason!r} to {call.verb} {call.job_id}"
         match call.status:

@@ -6,7 +6,7 @@ Not here are kopf (see `kube.Watch`), HTTP itself (see `endpoint`), metrics and 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 20.0
 GRACE_SECONDS = 10.0
+CLOCK_SKEW = timedelta(seconds=8)
+"""Less than jobs wait for late rows, so that a clock that is ahead by less does no harm."""
+
 LEASE_NAMESPACE, LEASE_NAME = "system", "rollup-operator"
 
 
@@ -58,16 +61,19 @@ class Replica:
         self.link = Link(world.api, world.clock, self.loop, world.api_way, name)
         self.wire = Wire(world.cluster, self.loop, lambda doing: world.promises.sends(name, doing))
         self.ending = self.ended = False
+        self.sessions = 0
+        self.disturbed_at = 0.0
+        """Until when it was frozen or cut off."""
         self.tasks: list[asyncio.Task[Any]] = []
         self.loop.run(self._make)
 
     def _make(self) -> None:
         world = self.world
-        kube: Any = KubeDouble(self.link, self._about_to_write)
+        kube: Any = KubeDouble(self.link, self._about_to_write, world.promises.applied)
         events: Any = self
         self.gate = Gate(self.loop.time)
         self.books = StoreBook(kube=kube, make=self._store, now=self._now, changed=self._store_changed, gate=self.gate)
-        self.worker = _Worker(self.books, self.name, "cluster", self._now, self.gate)
+        self.worker = _Worker(self.books, self.name, "cluster", self._now, self.gate, clock_skew=CLOCK_SKEW)
         self.registry = Registry(
             kube=kube,
             books=self.books,
@@ -159,6 +165,8 @@ class Replica:
 
     def _stand_down(self) -> None:
         self.world.story(self.name, "stands by")
+        if not self.ending:
+            self.world.promises.stands_by(self.name)
         self.registry.stand_down()
         self.books.stand_down()
 
@@ -168,7 +176,12 @@ class Replica:
             self.world.restart(self)
 
     def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: object) -> Store:
-        return StoreDouble(self.wire, self.loop, lambda: self.gate.open, self._is_alive)
+        return StoreDouble(self.wire, self.loop, lambda: self.gate.open, self._is_alive, self._session)
+
+    def _session(self, opened: int) -> None:
+        self.sessions += opened
+        if opened > 0:
+            self.world.promises.opened(self.name, self.sessions)
 
     def _is_alive(self, owner: Owner) -> bool:
         return self.registry.is_alive(owner)

@@ -37,13 +37,16 @@ class Schedule:
 
 PAUSES = (0.0, 0.002, 0.01, 0.05, 0.2, 0.6, 1.5, 3.0)
 
-TIMEOUTS = ("0s", "100ms", "1s", "5s", "20s", None)
+ALL = "all"
+"""Stop all jobs, and wait for a second."""
+
+TIMEOUTS = ("0s", "100ms", "1s", "5s", "20s", None, ALL)
 
 KINDS: dict[str, tuple[int, tuple[Any, ...]]] = {
     # Users and GitOps controllers: how often, and with what
     "ask": (10, ("started", "started", "stopped", None)),
     "run_now": (4, (None,)),
-    "edit": (3, ("pageSize", "cron", "delay", "drainTimeoutSeconds")),
+    "edit": (3, ("pageSize", "cron", "delay", "drainTimeoutSeconds", "unreadable")),
     "delete": (4, (None,)),
     "create": (6, (None,)),
     "replace": (2, (None,)),
@@ -61,14 +64,54 @@ KINDS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "cut_api": (2, (0.5, 3.0, 14.0, 20.0)),
     "cut_store": (1, (0.5, 5.0, 15.0)),
     "watch_gap": (2, ((0.5, False), (3.0, True), (0.01, True), (10.0, True))),
-    "step_clock": (1, (-3600.0, -5.0, 5.0)),
+    "step_clock": (1, (-3600.0, -60.0, -5.0, 5.0, 60.0, 3600.0)),
     "lose_status": (1, (None,)),
     "delete_lease": (1, (None,)),
+    "backup": (1, (None,)),
     "weather": (2, ("calm", "rough", "storm")),
 }
 
 ON_REPLICAS = {"kill", "terminate", "freeze", "cut_api", "cut_store", "watch_gap", "step_clock"}
 CALLS = {"call_stop", "call_start"}
+
+Line = tuple[str, tuple[Any, ...]]
+"""A kind of step, and what to draw its value from; nothing: what the kind usually has."""
+
+SCENES: tuple[tuple[Line, ...], ...] = (
+    # A halt, a deletion, a crash in the middle of a run
+    (("run_now", ()), ("ask", ("stopped",))),
+    (("run_now", ()), ("call_stop", ())),
+    (("run_now", ()), ("delete", ()), ("create", ())),
+    (("run_now", ()), ("kill", ()), ("ask", ("stopped",))),
+    (("run_now", ()), ("freeze", (14.0, 20.0)), ("ask", ("stopped",))),
+    (("run_now", ()), ("cut_api", (14.0, 20.0)), ("ask", ("stopped",))),
+    (("run_now", ()), ("cut_store", ()), ("delete", ())),
+    (("run_now", ()), ("terminate", ()), ("run_now", ()), ("ask", ("stopped",))),
+    (("run_now", ()), ("lose_status", ()), ("ask", ("stopped",))),
+    # A leader that hears late, and what happens meanwhile
+    (("watch_gap", ((3.0, False), (12.0, False))), ("run_now", ()), ("ask", ("stopped",)), ("edit", ())),
+    (("watch_gap", ((3.0, True), (12.0, True))), ("delete", ()), ("create", ()), ("ask", ())),
+    (("run_now", ()), ("watch_gap", ((3.0, False),)), ("ask", ("stopped",)), ("ask", ("started",))),
+    # A hand-over, and a job that is another one by then
+    (("ask", ("stopped",)), ("kill", ()), ("run_now", ())),
+    (("terminate", ()), ("replace", ()), ("ask", ("stopped",)), ("ask", ("started",))),
+    (("kill", ()), ("delete", ()), ("create", ()), ("run_now", ())),
+    (("cut_api", (14.0, 20.0)), ("ask", ("stopped",)), ("delete_lease", ())),
+    # A name that is used again, and who asks for it
+    (("call_stop", ("1s", "5s")), ("replace", ()), ("call_start", ())),
+    (("delete", ()), ("call_stop", ("1s", "5s")), ("create", ())),
+    # Calls that overtake one another
+    (("call_stop", ("100ms", "1s")), ("ask", ("started",)), ("call_stop", ("100ms", "1s"))),
+    (("ask", ("stopped",)), ("call_start", ()), ("call_stop", ("0s", "1s"))),
+    # A limit that is changed while it is used up
+    (("edit_store", (1,)), ("run_now_all", ()), ("edit_store", (2,)), ("run_now_all", ())),
+)
+"""What happens to one job within a moment: orders that steps drawn one by one would seldom come to."""
+
+SHORT = (0.0, 0.005, 0.02, 0.06, 0.2, 0.5, 1.2)
+
+RESTORES = 0.1
+"""How many schedules end with a restore of etcd."""
 
 OFF: frozenset[str] = frozenset()
 """Kinds of steps that find faults which are known and not cured yet."""
@@ -79,24 +122,54 @@ def draw(seed: int) -> Schedule:
 
     Each has some kinds of steps only, and weather of its own: some go far, and some fall from trouble to trouble.
     """
-    random = Random(seed)
-    jobs = _jobs(random)
-    kinds = [kind for kind in KINDS if kind not in OFF and (kind == "ask" or random.random() < 0.6)]
-    weights = [KINDS[kind][0] for kind in kinds]
-    pauses = random.choice((PAUSES, PAUSES[:5], PAUSES[3:]))
-    at, steps = 1.0, []
-    for _ in range(random.choice((12, 25, 40))):
-        at += random.choice(pauses)
-        kind = random.choices(kinds, weights)[0]
-        on = random.choice(list(jobs))
-        if kind in ON_REPLICAS:
-            on = random.choice(("leader", "leader", "0", "1"))
-        value = random.choice(KINDS[kind][1])
+    return _Draw(Random(seed)).schedule(seed)
+
+
+class _Draw:
+    """Draws one schedule."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._jobs = _jobs(random)
+        self._kinds = [kind for kind in KINDS if kind not in OFF and (kind == "ask" or random.random() < 0.6)]
+        self._weights = [KINDS[kind][0] for kind in self._kinds]
+        self._scenes = [s for s in SCENES if all(k in self._kinds or k not in KINDS for k, _ in s)]
+        self._at = 1.0
+        self._steps: list[Step] = []
+
+    def schedule(self, seed: int) -> Schedule:
+        random = self._random
+        pauses = random.choice((PAUSES, PAUSES[:5], PAUSES[3:]))
+        length = random.choice((12, 25, 40))
+        while len(self._steps) < length:
+            self._at += random.choice(pauses)
+            job = random.choice(list(self._jobs))
+            if self._scenes and random.random() < 0.2:
+                self._scene(job)
+            else:
+                kind = random.choices(self._kinds, self._weights)[0]
+                self._step(job, kind, ())
+        if random.random() < RESTORES:
+            self._at += random.choice(pauses)
+            self._steps.append(Step(round(self._at, 3), "restore"))
+        weathers = (CALM, ROUGH, ROUGH, STORM)
+        return Schedule(seed, self._jobs, tuple(self._steps), random.choice(weathers), random.choice(weathers))
+
+    def _scene(self, job: str) -> None:
+        replica = self._random.choice("01")
+        for kind, values in self._random.choice(self._scenes):
+            self._step(job, kind, values, replica)
+            self._at += self._random.choice(SHORT)
+
+    def _step(self, job: str, kind: str, values: tuple[Any, ...], replica: str = "") -> None:
+        random = self._random
+        on = random.choice(("leader", "leader", "0", "1")) if kind in ON_REPLICAS and not replica else job
+        if kind in ON_REPLICAS and replica:
+            on = "leader"
+        value = random.choice(values or KINDS.get(kind, (0, (None,)))[1])
         if kind in CALLS:
-            value = (random.choice("01"), value)
-        steps.append(Step(round(at, 3), kind, on, value))
-    weathers = (CALM, ROUGH, ROUGH, STORM)
-    return Schedule(seed, jobs, tuple(steps), random.choice(weathers), random.choice(weathers))
+            value = (replica or random.choice("01"), value)
+        self._steps.append(Step(round(self._at, 3), kind, on, value))
 
 
 def _jobs(random: Random) -> dict[str, dict[str, Any]]:
@@ -105,6 +178,7 @@ def _jobs(random: Random) -> dict[str, dict[str, Any]]:
         jobs[name] = {
             "desiredState": random.choice(("started", "started", "stopped")),
             "pageSize": random.choice((1, 2, 4)),
+            "parallelism": random.choice((1, 2, 3)),
             "deletionPolicy": random.choice(("Retain", "Delete")),
         }
     if len(jobs) > 1 and random.random() < 0.25:  # two resources for one job of the store

@@ -236,7 +236,7 @@ class SearchCluster:
     ) -> Any:
         match method, path:
             case "GET", ("_tasks",):
-                return self._listed()
+                return self._clock() if "lists" in params.get("actions", "") else self._listed()
             case "GET", (index, "_doc", id_) if index == ALIAS:
                 return self._stored(id_)
             case "PUT", (index, "_doc" | "_create" as how, id_) if index == ALIAS:
@@ -265,6 +265,10 @@ class SearchCluster:
             case "GET", ():
                 return {"version": {"number": "3.0.0", "distribution": "opensearch"}}
         raise NotImplementedError(f"{method} {path}")
+
+    def _clock(self) -> dict[str, Any]:
+        """Show the request for the task list, which says what time it is."""
+        return {"nodes": {"node": {"tasks": {"own": {"start_time_in_millis": int(self.now_ms())}}}}}
 
     def _listed(self) -> dict[str, Any]:
         if self.way.happens(self.way.weather.deaf):

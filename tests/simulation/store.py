@@ -5,8 +5,10 @@ request instead of three.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.stores.base import Checkup, Claim, JobConfig, Session, Source, SourceField, Span
@@ -18,7 +20,7 @@ from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.opensearch.request import NotSent, Request
 from rollup_operator.stores.opensearch.session import ClusterSession
 from rollup_operator.stores.opensearch.wire import Wire as Exchange
-from simulation.clock import Clock, ProcessLoop
+from simulation.clock import ProcessLoop
 from simulation.network import Fate
 from simulation.search_cluster import DATE, SearchCluster, Task, failure
 
@@ -30,12 +32,12 @@ ON_ITS_WAY = 0.045
 
 
 @contextmanager
-def epochs_of(clock: Clock) -> Iterator[None]:
-    """Let epochs come from the clock."""
+def epochs_in_virtual_time() -> Iterator[None]:
+    """Let epochs come from `time.time` as it is now, not as it was when the product was imported."""
     takers = (claims.take, claims.evict, settling.settle)
     before = [taker.__kwdefaults__ for taker in takers]
     for taker in takers:
-        taker.__kwdefaults__ = {**taker.__kwdefaults__, "now": lambda: clock.wall().timestamp()}
+        taker.__kwdefaults__ = {**taker.__kwdefaults__, "now": time.time}
     try:
         yield
     finally:
@@ -153,7 +155,10 @@ class _NoConnection:
 class StoreDouble(ClusterStore):
     """The store behind a RollupStore."""
 
-    def __init__(self, wire: Wire, loop: ProcessLoop, may_run: Any, is_alive: Any) -> None:
+    def __init__(self, wire: Wire, loop: ProcessLoop, may_run: Any, is_alive: Any, opened: Any) -> None:
+        """`opened` is called with 1 when a run claims, and with -1 when it has left."""
+        self._opened = opened
+
         async def connect() -> Any:
             return _NoConnection()
 
@@ -166,11 +171,28 @@ class StoreDouble(ClusterStore):
         return Checkup("3.0.0", "green")
 
     def session(self, config: JobConfig, holder: str) -> Session:
-        return SessionDouble(self._cluster, config, holder, self._is_alive)
+        return SessionDouble(self._cluster, config, holder, self._is_alive, opened=self._opened)
 
 
+@dataclass
 class SessionDouble(ClusterSession):
     """A run's session, which describes the source by one request."""
+
+    opened: Callable[[int], None] = lambda _: None
+    is_open: bool = False
+
+    async def claim(self) -> Claim:
+        self.is_open = True
+        self.opened(1)
+        return await super().claim()
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            if self.is_open:
+                self.is_open = False
+                self.opened(-1)
 
     async def describe(self, claim: Claim, span: Span) -> Source:
         record = self._ours()

@@ -16,9 +16,9 @@ from simulation.kube import Look
 from simulation.network import CALM, ROUGH, STORM, Way, Weather
 from simulation.promises import Job, Promises
 from simulation.replica import LEASE_NAME, Replica
-from simulation.schedule import Schedule, Step
+from simulation.schedule import ALL, Schedule, Step
 from simulation.search_cluster import DATE, SOURCE_INDEX, SearchCluster
-from simulation.store import epochs_of
+from simulation.store import epochs_in_virtual_time
 
 LEASE_SECONDS = 15.0
 
@@ -36,6 +36,10 @@ PERIOD = 15
 
 DELAY = 10
 """Seconds that a job waits for late rows; more than the clocks of replicas are wrong by."""
+
+
+UNREADABLE = 20_000
+"""A page size that this version refuses, and an older one may have taken."""
 
 
 class Broken(Exception):
@@ -60,13 +64,17 @@ class World:
         self.calls: list[Asked] = []
         self.problems: list[str] = []
         self._born = 0
-        self.is_calm = True
+        self._rough_until = 0.0
+        """Until when requests to the API server were lost."""
         self._store_gone_at = -1e9
+        self._backup = self.api.backup()
+        self.limits: list[tuple[float, int]] = []
+        """From when on how many runs a store allowed."""
 
     def run(self) -> None:
         """Run the schedule. Raises Broken."""
         global_random.seed(self.schedule.seed)  # the product's jitter
-        with virtual_time(self.clock), epochs_of(self.clock):
+        with virtual_time(self.clock), epochs_in_virtual_time():
             try:
                 self._begin()
                 for step in self.schedule.steps:
@@ -104,6 +112,12 @@ class World:
         """Return the GETs that a replica has sent."""
         return next((r.link.looks for r in self.replicas if r.name == replica), [])
 
+    def is_undisturbed(self, name: str) -> bool:
+        """Whether nothing has kept a replica from its lease for as long as that lasts."""
+        replica = next((r for r in self.replicas if r.name == name), None)
+        calm = self.clock.now > self._rough_until + LEASE_SECONDS
+        return calm and replica is not None and self.clock.now > replica.disturbed_at + LEASE_SECONDS
+
     def ended(self, replica: Replica) -> None:
         """A replica has ended in order."""
         self.story(replica.name, "has ended")
@@ -133,12 +147,17 @@ class World:
             "pageSize": {"pageSize": spec["pageSize"] % 4 + 1},
             "cron": {"cron": _every(20 if spec["cron"] == _every(PERIOD) else PERIOD)},
             "delay": {"groups": {"dateHistogram": {"delay": "12s" if date["delay"] == f"{DELAY}s" else f"{DELAY}s"}}},
+            "unreadable": {"pageSize": UNREADABLE if spec["pageSize"] != UNREADABLE else 2},
             "drainTimeoutSeconds": {"drainTimeoutSeconds": 1 + spec.get("drainTimeoutSeconds", 30) % 3},
         }
         self._edit(step.on, spec=change[step.value])
 
     def do_run_now(self, step: Step) -> None:
         self._edit(step.on, annotations={RUN_REQUESTED_AT: f"{self.clock.now:.3f}"})
+
+    def do_run_now_all(self, _: Step) -> None:
+        for body in self.api.all(JOBS):
+            self.do_run_now(Step(0, "", body["metadata"]["name"]))
 
     def do_delete(self, step: Step) -> None:
         if self.api.find(JOBS, step.on) is not None:
@@ -151,6 +170,18 @@ class World:
     def do_lose_status(self, step: Step) -> None:
         if self.api.find(JOBS, step.on) is not None:
             self.api.lose_status(step.on, "restore")
+
+    def do_backup(self, _: Step) -> None:
+        self._backup = self.api.backup()
+
+    def do_restore(self, _: Step) -> None:
+        """Put etcd back to what the last backup holds. Every watch breaks off."""
+        for replica in self.replicas:
+            for watch in replica.link.watches:
+                watch.broken()
+                self.clock.after(self._watch_delay(), watch.resume)
+        self.api.restore(self._backup)
+        self.promises.restored()
 
     # Steps: clients of the endpoint
 
@@ -200,12 +231,14 @@ class World:
         if replica is not None and not replica.loop.frozen:
             replica.loop.freeze()
             self.clock.after(step.value, self._thaw, replica)
+            replica.disturbed_at = self.clock.now + step.value
 
     def do_cut_api(self, step: Step) -> None:
         replica = self._replica(step.on)
         if replica is not None and not replica.link.cut:
             replica.link.set_cut(True)
             self.clock.after(step.value, replica.link.set_cut, False)
+            replica.disturbed_at = self.clock.now + step.value
 
     def do_cut_store(self, step: Step) -> None:
         replica = self._replica(step.on)
@@ -302,14 +335,15 @@ class World:
             return [f"{view.uid} is still being deleted, {status.state}"]
         if status.observed_generation != view.generation:
             return [f"{view.uid} is at generation {view.generation}, and {status.observed_generation} is observed"]
-        if view.run_request not in (None, status.last_handled_run_request):
+        handled = view.run_request in (None, status.last_handled_run_request)
+        if not handled and not job.is_unreadable:
             return [f"{view.uid} is asked to run at {view.run_request}, and nobody has handled that"]
         if view.desired.value == "stopped":
             return [] if status.state == "stopped" else [f"{view.uid} is {status.state}, and asked to stop"]
-        if status.state not in ("started", "indexing"):
+        if status.state not in ("started", "indexing") and not job.is_unreadable:
             return [f"{view.uid} is {status.state}, and asked to start"]
         if any(c.type == "Stalled" for c in status.conditions):
-            return [] if self._has_twin(job) else [f"{view.uid} is stalled: {status.conditions}"]
+            return [] if self._has_twin(job) or job.is_unreadable else [f"{view.uid} is stalled: {status.conditions}"]
         record = self.cluster.record(job.key)
         if record is None or record["owner"]["uid"] != view.uid:
             return [f"{view.uid} is started, and has not claimed its job"]
@@ -365,6 +399,8 @@ class World:
         replica = self._replica(number)
         if replica is None or not replica.registry.synced:
             return
+        if timeout == ALL:
+            job_id, timeout = "_all", "1s"
         call = Asked(verb, job_id, timeout, replica.name, self.clock.now)
         self.calls.append(call)
         replica.spawn(self._answer(replica, call))
@@ -388,6 +424,9 @@ class World:
         self.story(replica.name, "begins")
         replica.start()
 
+    def _watch_delay(self) -> float:
+        return self.api_way.random.choice((0.05, 1.0, 5.0))
+
     def _bury(self, replica: Replica) -> None:
         replica.kill()
         self.replicas.remove(replica)
@@ -402,12 +441,17 @@ class World:
         replica.wire.cut = cut
 
     def _set_weather(self, api: Weather, store: Weather) -> None:
+        if self.api_way.weather is not CALM:
+            self._rough_until = self.clock.now
         self.api_way.weather, self.cluster.way.weather = api, store
-        self.is_calm = api is CALM and store is CALM
+        if api is not CALM:
+            self._rough_until = float("inf")
 
     def _changed(self, change: Change) -> None:
         if self._tell is not None:
             self.story(change.by, _described(change))
+        if change.plural == STORES and change.type != "DELETED":
+            self.limits.append((self.clock.now, change.body["spec"]["maxConcurrentRuns"]))
         self.promises.changed(change)
 
 
