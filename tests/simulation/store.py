@@ -22,7 +22,7 @@ from rollup_operator.stores.opensearch.session import ClusterSession
 from rollup_operator.stores.opensearch.wire import Wire as Exchange
 from simulation.clock import ProcessLoop
 from simulation.network import Fate
-from simulation.search_cluster import DATE, SearchCluster, Task, failure
+from simulation.search_cluster import CANCEL_SECONDS, DATE, SearchCluster, Task, failure
 
 FIELDS = {DATE: SourceField(frozenset({"date"})), "x": SourceField(frozenset({"long"}))}
 """What the source has."""
@@ -60,7 +60,10 @@ class Wire:
             flight.end()
 
     async def send(self, request: Request, _session: object, _host: str, exchange: Exchange) -> Any:
-        """Send one request. Raises as `Request.send` does, but never waits until a cut is read."""
+        """Send one request. Raises as `Request.send` does.
+
+        Where it is cancelled, it hangs up, and waits until the cluster has read that; now and then nobody can know.
+        """
         clock, way = self.cluster.clock, self.cluster.way
         if request.headers["X-Opaque-Id"] != OPAQUE_ID:
             self._about_to_send(request.doing)
@@ -82,8 +85,16 @@ class Wire:
         self._flights[flight] = None
         try:
             return await future
-        except (asyncio.CancelledError, Unanswered):
+        except Unanswered:
             exchange.unread = True
+            raise
+        except asyncio.CancelledError:
+            exchange.unread = True
+            if exchange._waits and fate is Fate.GOOD and way.happens(0.7):
+                read = self._loop.create_future()
+                flight.hang_up(read)
+                await read
+                exchange.unread = False
             raise
         finally:
             flight.end()
@@ -127,6 +138,15 @@ class _Flight:
             cluster.cut(self._task)
         elif not self._arrived and self._is_search() and cluster.way.happens(0.5):
             cluster.clock.after(cluster.way.random.uniform(0, ON_ITS_WAY), self._begin_late)
+
+    def hang_up(self, read: "asyncio.Future[Any]") -> None:
+        """Tell the cluster that nothing more comes; `read` is done once it knows."""
+        cluster = self._wire.cluster
+        if not self._arrived:
+            cluster.clock.after(ON_ITS_WAY, self.hang_up, read)
+            return
+        self.end()
+        cluster.clock.after(CANCEL_SECONDS, lambda: None if read.done() else read.set_result(None))
 
     def _begin_late(self) -> None:
         task = self._wire.cluster.receive(self._request, lambda *_: None)
