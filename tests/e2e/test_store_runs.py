@@ -12,6 +12,7 @@ from support.clustered import FIELDS, Clustered, clustered
 from support.embedded import Row, agree, truth
 from support.rounding import HOUR
 from support.store_http import StoreHttp
+from support.store_jobs import held
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def test_a_run_writes_every_bucket(node: StoreHttp) -> None:
         at.write(data)
         claim = await at.completed(at.job(pageSize=100))
         agree(at.documents(), truth(data, hour))
-        assert await at.store.held_claims() == []
+        assert await held(at.cluster) == []
         assert claim.stats.documents_processed == 3000
         assert claim.watermark_ms == int(at.now.timestamp() * 1000)
 
@@ -77,7 +78,7 @@ async def test_a_second_run_reads_only_what_is_new(at: Clustered) -> None:
     at.write(late)
     second = await at.completed()
     agree(at.documents(), truth([*early, *late], hour))
-    assert second.epoch == first.epoch + 1
+    assert second.epoch > first.epoch
     assert second.stats.documents_processed == 1000
 
 

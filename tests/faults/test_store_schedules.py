@@ -239,6 +239,6 @@ async def stop(schedule: Schedule) -> None:
     for request in schedule.late():
         await drill.proxy.ended(request)
     assert not drill.held(drill.at.job())
-    await drill.at.store.held_claims()  # time for whatever might come
+    await drill.at.store.known_jobs()  # time for whatever might come
     busy = [r for r in drill.proxy.busy_since(stopped, opaque_id="rollup/") if r not in schedule.late()]
     assert [str(r) for r in busy] == []

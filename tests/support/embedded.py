@@ -16,7 +16,9 @@ from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as StoreSpec
 from rollup_operator.stores.base import Claim, ClockReading, JobConfig, Owner
-from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.duckdb import DuckDBStore, claims
+from rollup_operator.stores.duckdb.claims import Record
+from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import documents_of, export_path
 
 NAMESPACE = "team"
@@ -80,6 +82,16 @@ class Embedded:
             other_clock=lambda: self.other_clock,
             **seams,
         )
+
+    async def held(self) -> list[Record]:
+        """The records whose claim somebody holds."""
+        database = Database.at(self.file, self.folder)
+        lane = await database.lane()
+        try:
+            known = await lane.run("reading", claims.known, interruptible=False)
+        finally:
+            await asyncio.to_thread(database.leave, lane)
+        return [record for record, _ in known if record.held]
 
     async def run(
         self,

@@ -60,6 +60,12 @@ def nobody(owner: Owner) -> bool:
     return False
 
 
+async def held(cluster: Cluster) -> list[Record]:
+    """The records whose claim somebody holds."""
+    found = [await claims.look(cluster, known.key) for known in await claims.known(cluster)]
+    return [record for record in found if record is not None and record.held]
+
+
 async def taken(cluster: Cluster, of: JobConfig, holder: str = "me", is_alive: IsAlive = nobody) -> Record:
     """Take the job's claim."""
     return await claims.take(cluster, of, holder, is_alive)

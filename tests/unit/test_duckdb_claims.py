@@ -52,19 +52,19 @@ async def claimed(store: DuckDBStore, job: JobConfig = JOB, holder: str = "me") 
     return claim
 
 
-async def test_a_claim_is_seen_until_it_is_released(store: DuckDBStore) -> None:
+async def test_a_claim_is_seen_until_it_is_released(store: DuckDBStore, embedded: Embedded) -> None:
     session = store.session(JOB, "me")
     claim = await session.claim()
     assert (claim.holder, claim.epoch, claim.position, claim.watermark_ms) == ("me", 1, None, None)
-    (held,) = await store.held_claims()
-    assert (held.key, held.holder, held.epoch, held.owner) == (JOB.key, "me", 1, JOB.owner)
+    (held,) = await embedded.held()
+    assert (held.claim, held.owner) == (claim, JOB.owner)
     assert await session.release(claim)
-    assert await store.held_claims() == []
+    assert await embedded.held() == []
     await session.close()
     assert (await claimed(store)).epoch == 2
 
 
-async def test_whoever_was_taken_over_is_fenced_everywhere(store: DuckDBStore) -> None:
+async def test_whoever_was_taken_over_is_fenced_everywhere(store: DuckDBStore, embedded: Embedded) -> None:
     old = store.session(JOB, "old")
     claim = await old.claim()
     await old.describe(claim, SPAN)
@@ -79,8 +79,8 @@ async def test_whoever_was_taken_over_is_fenced_everywhere(store: DuckDBStore) -
         await old.publish(claim)
     assert not await old.release(claim)  # not ours any more: left alone
     await old.close()
-    (held,) = await store.held_claims()
-    assert held.holder == "new"
+    (held,) = await embedded.held()
+    assert held.claim.holder == "new"
 
 
 async def test_the_same_holder_under_an_older_epoch_is_fenced(store: DuckDBStore) -> None:
@@ -137,7 +137,7 @@ async def test_a_living_owner_keeps_its_job_id(store: DuckDBStore, embedded: Emb
         await claimed(store, other)
     assert e.value.reason is Reason.JOB_ID_TAKEN
     assert await store.settle(other, "me", delete_documents=True) == Settled(None)
-    (held,) = await store.held_claims()
+    (held,) = await embedded.held()
     assert held.owner.uid == "1"
     embedded.alive = set()
     assert (await claimed(store, other)).epoch == 2
@@ -205,7 +205,7 @@ async def test_the_file_is_closed_within_a_second_of_its_last_use(embedded: Embe
 async def test_looking_makes_no_file(embedded: Embedded) -> None:
     store = embedded.store()
     await store.check()
-    assert await store.held_claims() == []
+    assert await store.known_jobs() == []
     assert not embedded.file.exists()
 
 
@@ -255,7 +255,7 @@ async def test_a_store_that_closes_ends_its_sessions(embedded: Embedded) -> None
     with pytest.raises(StoreUnavailable):
         await session.read(claim, SPAN)
     with pytest.raises(StoreUnavailable):
-        await store.held_claims()
+        await store.known_jobs()
     duckdb.connect(str(embedded.file)).close()
 
 
@@ -346,5 +346,5 @@ async def test_who_leads_no_more_by_the_time_that_the_file_is_open_does_not_clai
     with pytest.raises(StoreUnavailable, match="no longer leads"):
         await session.claim()
     await session.close()
-    assert await store.held_claims() == []
+    assert await embedded.held() == []
     await store.close()

@@ -64,16 +64,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldClaim:
-    """A claim that is held in the store, perhaps by a process that has died."""
-
-    key: tuple[str, str]
-    holder: str
-    epoch: int
-    owner: Owner
-
-
-@dataclass(frozen=True, slots=True)
 class Settled:
     """What a store holds of a job once it is settled."""
 
@@ -304,10 +294,6 @@ class Store(Protocol):
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List all jobs that ever claimed something here, in order of their keys. Raises StoreUnavailable."""
-        ...
-
-    async def held_claims(self) -> Sequence[HeldClaim]:
-        """List the claims that some holder has now."""
         ...
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:

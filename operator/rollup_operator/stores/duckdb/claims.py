@@ -97,12 +97,6 @@ def look(lane: Lane, key: tuple[str, str]) -> Record | None:
     return _record(rows[0]) if rows else None
 
 
-def held(lane: Lane) -> list[Record]:
-    """Return the records that somebody holds."""
-    rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE holder IS NOT NULL ORDER BY 1, 2")
-    return [_record(r) for r in rows]
-
-
 def known(lane: Lane) -> list[tuple[Record, dict[str, Any] | None]]:
     """Return all records, each with the spec of its job where that was recorded. Not within a transaction."""
     spec = "spec" if is_current(lane) else "NULL"

@@ -17,7 +17,6 @@ from rollup_operator.stores import identity
 from rollup_operator.stores.base import (
     Checkup,
     ClockReading,
-    HeldClaim,
     JobConfig,
     KnownJob,
     Owner,
@@ -138,15 +137,6 @@ class DuckDBStore:
             return [KnownJob(r.claim.key, r.owner, spec, r.has_documents) for r, spec in found]
 
         return await self._with_lane("listing jobs", work, [])
-
-    async def held_claims(self) -> Sequence[HeldClaim]:
-        """List the claims that some holder has now, dead or alive."""
-
-        def work(lane: Lane) -> list[HeldClaim]:
-            held = claims.held(lane) if claims.exists(lane) else []
-            return [HeldClaim(r.claim.key, r.claim.holder, r.claim.epoch, r.owner) for r in held]
-
-        return await self._with_lane("listing claims", work, [])
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it; with `delete_documents`, delete the result and its export too.

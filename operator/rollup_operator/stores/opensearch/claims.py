@@ -5,12 +5,11 @@ next claim, never by a commit that comes too late.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
 
 from rollup_operator.stores import identity
-from rollup_operator.stores.base import Claim, HeldClaim, JobConfig, KnownJob, Owner
+from rollup_operator.stores.base import Claim, JobConfig, KnownJob, Owner
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import gate, records, target
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
@@ -198,18 +197,9 @@ async def release(
         return None
 
 
-async def held(cluster: Cluster) -> list[HeldClaim]:
-    """List the claims that some holder has now, dead or alive, in order of their keys."""
-    query = {"exists": {"field": "holder"}}
-    return [
-        HeldClaim(r.claim.key, r.claim.holder, r.claim.epoch, r.owner) async for r in _all(cluster, query, ["spec"])
-    ]
-
-
 async def known(cluster: Cluster) -> list[KnownJob]:
     """List all jobs that ever claimed something here, in order of their keys."""
-    query = {"exists": {"field": "job_id"}}
-    return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) async for r in _all(cluster, query, [])]
+    return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) async for r in _all(cluster)]
 
 
 async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
@@ -306,7 +296,7 @@ async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
     )
 
 
-async def _all(cluster: Cluster, query: Mapping[str, Any], without: list[str]) -> AsyncIterator[Record]:
+async def _all(cluster: Cluster) -> AsyncIterator[Record]:
     doing = "listing claims"
     try:
         refreshed = await cluster.call("POST", f"/{ALIAS}/_refresh", doing=doing)
@@ -316,9 +306,8 @@ async def _all(cluster: Cluster, query: Mapping[str, Any], without: list[str]) -
         while True:
             body = {
                 "size": _LISTED_AT_ONCE,
-                "query": {"bool": {"filter": [{"exists": {"field": "job_id"}}, query]}},
+                "query": {"exists": {"field": "job_id"}},
                 "sort": [{"rollup_index": "asc"}, {"job_id": "asc"}],
-                "_source": {"excludes": without},
                 **({"search_after": after} if after is not None else {}),
             }
             answer = await cluster.call(

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from rollup_operator.stores.base import (
     Checkup,
     ClockReading,
-    HeldClaim,
     JobConfig,
     KnownJob,
     Owner,
@@ -113,10 +112,6 @@ class ClusterStore:
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""
         return await claims.known(self._cluster)
-
-    async def held_claims(self) -> Sequence[HeldClaim]:
-        """List the claims that some holder has now, dead or alive."""
-        return await claims.held(self._cluster)
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it, and wait until nothing of it is under way."""
