@@ -183,8 +183,8 @@ async def test_an_event_that_cannot_be_posted_does_not_hold_back_the_next(api: A
     async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as kube:
         events = EventRecorder(kube, instance="test", now=now, leading=lambda: True, observe=observe)
         about = Regarding.job(JobView.of(api.create(job("flights"))))
-        events.record(about, Reason.INVALID_SPEC, "half a character: \ud800")
         events.record(about, Reason.INVALID_SPEC, "a whole one")
+        events.record(about, Reason.INVALID_SPEC, "half a character: \ud800")  # the newest is posted first
         task = asyncio.create_task(events.run())
         async with asyncio.timeout(5):
             await both.wait()

@@ -28,6 +28,7 @@ AWAITED = {
     "stores/duckdb/session.py": "the page read ahead, which the run awaits",
     "stores/opensearch/pages.py": "pages, which the run awaits",
     "stores/opensearch/session.py": "bulks, which the run awaits",
+    "stores/opensearch/wire.py": "an exchange, which its caller awaits",
 }
 """Modules that start tasks of their own, and who takes their errors."""
 
