@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rollup_operator.model.reader import JobView
-from rollup_operator.observability.job_series import OF_JOB
-from rollup_operator.observability.metrics import PORTION, Metrics
+from rollup_operator.observability.metrics import Metrics
 from rollup_operator.observability.watch import Watch
+from support.portions import watched
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 NOW = 1_760_000_000.0
@@ -203,7 +203,7 @@ async def test_the_usual_lag_of_a_calendar_interval_is_its_longest_bucket(calend
 
 
 async def test_the_limit_bounds_the_series_and_not_the_totals():
-    jobs = [running(f"job-{n}") for n in range(3 * PORTION + 1)]
+    jobs = [running(f"job-{n}") for n in range(76)]
     samples = await scraped(jobs, limit=5, stores=[(("team", f"store-{n}"), n == 0) for n in range(9)])
     assert {dict(labels)["job"] for (_, labels) in samples if "job" in dict(labels)} == {f"job-{n}" for n in range(5)}
     assert samples["rollup_jobs", (("state", "indexing"),)] == len(jobs)
@@ -228,7 +228,7 @@ async def test_scrapes_at_a_time_are_made_once() -> None:
 
         def views(self) -> list[JobView]:
             self.asked += 1
-            return [running(f"job-{n}") for n in range(3 * PORTION)]
+            return [running(f"job-{n}") for n in range(75)]
 
     watch, parts = Watch("test", leading=lambda: True), Many()
     watch.show(parts, parts, parts, parts, parts)
@@ -239,20 +239,11 @@ async def test_scrapes_at_a_time_are_made_once() -> None:
     assert parts.asked == 2
 
 
-async def test_a_large_scrape_lets_others_have_their_turn():
-    jobs = [running(f"job-{n}") for n in range(20 * PORTION)]
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    meanwhile = asyncio.create_task(others())
-    await scraped(jobs, limit=len(jobs))
-    meanwhile.cancel()
-    assert turns >= 20 + len(OF_JOB)  # between portions while it is made, and between metrics while it is put together
+async def test_a_large_scrape_holds_the_loop_for_a_portion_at_a_time():
+    jobs = [running(f"job-{n}") for n in range(2_000)]
+    async with watched() as loop:
+        await Metrics().scrape(jobs, (), limit=len(jobs))
+    assert loop.longest < 0.05
 
 
 async def test_a_replica_that_does_not_lead_shows_no_jobs():

@@ -219,7 +219,7 @@ _REASONS = frozenset(reason.value for reason in Reason)
 
 @dataclass
 class Page:
-    """The text of a scrape, in the making. Feed it jobs in portions of any size; nothing but the text is kept."""
+    """The text of a scrape, in the making. Nothing of a job but its text is kept."""
 
     limit: int
     """How many jobs, and how many stores, have series of their own."""
@@ -229,19 +229,18 @@ class Page:
     _reasons: Counter[str] = field(default_factory=Counter)
     _jobs: int = 0
 
-    def add(self, views: Iterable[JobView]) -> None:
-        """Take in jobs. The first `limit` have series of their own."""
-        for view in views:
-            job = Job(view, self.now)
-            state = job.status("state")
-            state = state if isinstance(state, str) and state in self._states else UNSEEN
-            self._states[state] += 1
-            if not job.ready:
-                reason = job.condition(READY).get("reason")
-                self._reasons[reason if isinstance(reason, str) and reason in _REASONS else UNSEEN] += 1
-            self._jobs += 1
-            if self._jobs <= self.limit:
-                self._own_series(job, state)
+    def add(self, view: JobView) -> None:
+        """Take in a job. The first `limit` have series of their own."""
+        job = Job(view, self.now)
+        state = job.status("state")
+        state = state if isinstance(state, str) and state in self._states else UNSEEN
+        self._states[state] += 1
+        if not job.ready:
+            reason = job.condition(READY).get("reason")
+            self._reasons[reason if isinstance(reason, str) and reason in _REASONS else UNSEEN] += 1
+        self._jobs += 1
+        if self._jobs <= self.limit:
+            self._own_series(job, state)
 
     def add_stores(self, stores: Iterable[tuple[tuple[str, str], bool]]) -> None:
         """Take in the namespace and name of each store, and whether it can be used."""

@@ -4,7 +4,6 @@ Input: calls of the seams that the rest of the operator has for it, and at a scr
 then. Output: Prometheus' text format. Each series is told in docs/metrics.md.
 """
 
-import asyncio
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -25,12 +24,9 @@ from rollup_operator import __version__
 from rollup_operator.model.event_reasons import EventType
 from rollup_operator.model.reader import JobView
 from rollup_operator.observability.job_series import Page
+from rollup_operator.portions import each, in_portions
 
 M = TypeVar("M", Counter, Histogram)
-
-PORTION = 25
-"""Jobs that are put into a scrape at a time: between two portions, which take about 1 ms, everything else has its turn.
-The client library's own text of ten thousand jobs would hold the event loop for more than a second."""
 
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Buckets of what should take milliseconds."""
@@ -218,11 +214,7 @@ class Metrics:
         """Return the text of all metrics, with series of their own for at most `limit` jobs and as many stores."""
         page = Page(limit, time.time())
         page.add_stores(stores)
-        for begin in range(0, len(jobs), PORTION):
-            page.add(jobs[begin : begin + PORTION])
-            await asyncio.sleep(0)
+        await in_portions(each(page.add, jobs))
         parts = [generate_latest(self.registry)]
-        for text in page.text():
-            parts.append(text.encode())
-            await asyncio.sleep(0)
+        await in_portions(each(lambda text: parts.append(text.encode()), page.text()))
         return b"".join(parts)
