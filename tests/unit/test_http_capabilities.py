@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 
 from rollup_operator.http.access import Deed
+from rollup_operator.http.capabilities import Described, IndexOptions, by_index, by_pattern
+from rollup_operator.http.errors import ApiError
+from rollup_operator.http.versions import DIALECTS
+from rollup_operator.portions import in_portions
 from rollup_operator.stores.errors import StoreNotFound, StoreUnavailable
 from support.access_double import Anybody
 from support.http_calls import Client, call, error, served
 from support.http_double import Cluster, Shelf
+from support.portions import result, watched
 
 GROUPS: dict[str, Any] = {
     "dateHistogram": {"field": "timestamp", "fixedInterval": "1h", "delay": "7d", "timeZone": "Europe/Berlin"},
@@ -245,3 +250,50 @@ async def test_only_what_may_be_read_is_told(cluster: Cluster) -> None:
         assert await ids(client, "/_all/_rollup/data") == {"sensor_rollup": ["b"]}
         assert (await call(client, "GET", "/secret/_rollup/data"))[0] == 404
         assert (await call(client, "GET", "/_xpack/usage"))[1]["rollup"]["number_of_rollup_jobs"] == 1
+
+
+# What names may cost
+
+
+LIMIT = (
+    "[index] takes more than [2000000] comparisons with the names of the jobs' indices, which is the limit; "
+    "give fewer names, or names with fewer wildcards"
+)
+
+
+def many(count: int) -> list[Described]:
+    """Jobs with an index and a source of their own each."""
+    specs = ({**SPEC, "rollupIndex": f"rollup-{n}", "indexPattern": f"source-{n}-*"} for n in range(count))
+    return [Described(f"job-{n}", spec) for n, spec in enumerate(specs)]
+
+
+def resolved(jobs: list[Described], expression: str, **options: bool) -> set[str]:
+    return set(result(by_index(jobs, expression, IndexOptions(**options), DIALECTS[8])))
+
+
+@pytest.mark.parametrize(
+    "expression", [",".join(f"*a{n}*" for n in range(80)), "a*" * 250, ",".join(f"source-7-{n}" for n in range(110))]
+)
+def test_names_that_take_too_many_comparisons_are_refused(expression: str) -> None:
+    assert resolved(many(100), expression) == set()
+    with pytest.raises(ApiError) as refused:
+        resolved(many(10_000), expression)
+    assert (refused.value.status, refused.value.reason) == (400, LIMIT)
+
+
+def test_names_without_wildcards_take_none() -> None:
+    jobs = many(10_000)
+    assert len(resolved(jobs, ",".join(f"rollup-{n}" for n in range(800)))) == 800
+    assert len(resolved(jobs, ",".join(f"absent-{n}" for n in range(800)), ignore_unavailable=True)) == 0
+    assert len(resolved(jobs, "_all")) == 10_000
+
+
+async def test_names_hold_the_loop_for_a_portion_at_a_time() -> None:
+    jobs = many(5_000)
+    for expression in (",".join(f"*a{n}*" for n in range(50)), "a*" * 300, "rollup-*", "source-7-x,source-8-y"):
+        async with watched() as loop:
+            await in_portions(by_index(jobs, expression, IndexOptions(), DIALECTS[8]))
+        assert loop.longest < 0.05
+    async with watched() as loop:
+        await in_portions(by_pattern(jobs, "_all", DIALECTS[8]))
+    assert loop.longest < 0.05

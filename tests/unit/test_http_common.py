@@ -75,7 +75,7 @@ async def test_no_call_takes_others(client: Client, cluster: Cluster, method: st
 async def test_a_filter_of_very_many_paths_is_refused_before_anything_is_done(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor")
     paths = ",".join(f"a{i}" for i in range(65))
-    reason = "[filter_path] has more than [64] paths, which is the limit"
+    reason = "[filter_path] has more than [64] paths, which is the limit; give fewer paths"
     assert await call(client, "POST", f"{PATH}/_stop?filter_path={paths}") == error(400, ARGUMENT, reason)
     assert cluster.applied == []
 

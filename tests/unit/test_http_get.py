@@ -6,6 +6,7 @@ import pytest
 
 from support.http_calls import Client, call, served
 from support.http_double import Cluster
+from support.portions import watched
 
 NOTHING = (200, {"jobs": []})
 
@@ -48,3 +49,17 @@ async def test_all_jobs(client: Client, path: str) -> None:
 @pytest.mark.parametrize("job_id", ["a*", "a,b", "?", "_all,a"])
 async def test_other_globs_and_lists(client: Client, job_id: str) -> None:
     assert await call(client, "GET", f"/_rollup/job/{job_id.replace('?', '%3F')}") == NOTHING
+
+
+@pytest.mark.parametrize("query", ["", "?pretty", "?filter_path=**.job_state,-**.id"])
+async def test_a_long_list_holds_the_loop_for_a_portion_at_a_time(query: str) -> None:
+    cluster = Cluster()
+    metrics = [{"field": f"field-{n}", "metrics": ["min", "max", "sum", "avg"]} for n in range(10)]
+    for n in range(3_000):
+        cluster.create(f"job-{n}", metrics=metrics)
+    async with served(cluster) as client, watched() as loop, client.get(f"/_rollup/job{query}") as answer:
+        assert answer.status == 200
+        await answer.content.readany()
+        async for _ in answer.content.iter_chunked(1 << 16):
+            pass
+    assert loop.longest < 0.06

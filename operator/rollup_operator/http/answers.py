@@ -1,21 +1,27 @@
 """Turns what a handler returns, or raises, into an HTTP answer in Elasticsearch's form."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import orjson
-from aiohttp import web
+from aiohttp import Payload, web
+from aiohttp.abc import AbstractStreamWriter
 
 from rollup_operator.http import errors
 from rollup_operator.http.errors import ApiError
-from rollup_operator.http.filter_path import MOST_PATHS, filtered
+from rollup_operator.http.filter_path import Filter
 from rollup_operator.http.media_types import JSON, answer_type
 from rollup_operator.http.parameters import Parameters
+from rollup_operator.portions import Work, in_portions
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 """Elasticsearch's clients refuse a server that does not send it."""
+
+CHUNK = 256 * 1024
+"""Bytes of a long body that are sent at a time."""
 
 _IN_HEADERS = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -26,7 +32,7 @@ class Form:
 
     content_type: str = JSON
     pretty: bool = False
-    filter_path: str = ""
+    filter: Filter = field(default_factory=Filter)
 
     @classmethod
     def wanted(cls, request: web.Request, parameters: Parameters) -> "Form":
@@ -34,15 +40,12 @@ class Form:
         asked = parameters.text("format")
         if asked not in (None, "", "json"):
             raise errors.illegal_argument(f"request [{request.path}] asks for format [{asked}]: only [json] is offered")
-        filter_path = parameters.text("filter_path") or ""
-        if filter_path.count(",") >= MOST_PATHS:
-            raise errors.illegal_argument(f"[filter_path] has more than [{MOST_PATHS}] paths, which is the limit")
         parameters.boolean("human", False)
         parameters.boolean("error_trace", False)
         return cls(
             content_type=answer_type(request),
             pretty=parameters.boolean("pretty", False),
-            filter_path=filter_path,
+            filter=Filter(parameters.text("filter_path") or ""),
         )
 
     @classmethod
@@ -55,16 +58,21 @@ class Form:
         return cls(content_type=content_type, pretty=request.query.get("pretty") in ("", "true"))
 
 
-def answer(
+async def answer(
     body: dict[str, Any], form: Form, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return an answer that is no error."""
-    return _respond(status, filtered(body, form.filter_path) if form.filter_path else body, form, headers)
+    """Return an answer that is no error. An iterator in it stands for a list, whose items are made one by one.
+
+    Raises ApiError 400 for a filter that takes too much work.
+    """
+    kept = await in_portions(form.filter.applied(body, lambda item: orjson.dumps(item, option=_indent(form))))
+    return _respond(status, await in_portions(_written(kept, form)), form, headers)
 
 
 def failure(error: ApiError, form: Form) -> web.Response:
     """Return an error; filter_path does not apply to it."""
-    return _respond(error.status, error.envelope(), form, error.headers)
+    body = orjson.dumps(error.envelope(), option=_indent(form)) + _end(form)
+    return _respond(error.status, body, form, error.headers)
 
 
 def options(methods: Iterable[str]) -> web.Response:
@@ -83,9 +91,74 @@ def warning_value(text: str) -> str:
     return f'299 rollup-operator "{plain}"'
 
 
-def _respond(
-    status: int, body: Mapping[str, Any], form: Form, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if form.pretty else 0
+def _respond(status: int, body: bytes | Payload, form: Form, headers: Mapping[str, str] | None = None) -> web.Response:
     sent = {**PRODUCT, "Content-Type": form.content_type, **(headers or {})}
-    return web.Response(status=status, body=orjson.dumps(body, option=option), headers=sent)
+    return web.Response(status=status, body=body, headers=sent)
+
+
+class _Chunks(Payload):
+    """A long body. To join it, and to hand it on in one piece, would copy it twice, and all of it at a stroke."""
+
+    def __init__(self, chunks: Sequence[bytes]) -> None:
+        super().__init__(chunks, content_type=JSON)
+        self._size = sum(map(len, chunks))
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as a text."""
+        return b"".join(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send one chunk after the other, as fast as the client takes them."""
+        for chunk in self._value:
+            await writer.write(chunk)
+            await asyncio.sleep(0)  # a client that takes them at once comes without a pause
+
+
+def _written(body: Mapping[str, Any], form: Form) -> Work[bytes | _Chunks]:
+    chunks: list[bytes] = []
+    chunk: list[bytes] = []
+    size = 0
+    for piece in _pieces(body, form):
+        chunk.append(piece)
+        size += len(piece)
+        if size >= CHUNK:
+            chunks.append(b"".join(chunk))
+            chunk, size = [], 0
+        yield
+    chunks.append(b"".join(chunk))
+    return chunks[0] if len(chunks) == 1 else _Chunks(chunks)
+
+
+def _indent(form: Form) -> int:
+    return orjson.OPT_INDENT_2 if form.pretty else 0
+
+
+def _end(form: Form) -> bytes:
+    return b"\n" if form.pretty else b""
+
+
+def _pieces(body: Mapping[str, Any], form: Form) -> Iterator[bytes]:
+    """Return the JSON of an answer, the items of whose lists are JSON already, as orjson writes it in one piece."""
+    yield from _piece_by_piece(body, _end(form), _indent(form))
+    yield _end(form)
+
+
+def _piece_by_piece(value: object, line: bytes, option: int) -> Iterator[bytes]:
+    """`line` begins a line at the depth of the value."""
+    inside = line and line + b"  "
+    if isinstance(value, dict) and value:
+        before = b"{"
+        for name, inner in value.items():
+            yield before + inside + orjson.dumps(name) + (b": " if line else b":")
+            yield from _piece_by_piece(inner, inside, option)
+            before = b","
+        yield line + b"}"
+    elif isinstance(value, list) and value:
+        before = b"["
+        for item in value:
+            # Within a text of JSON a line break is written as two characters.
+            yield before + inside + (item.replace(b"\n", inside) if line else item)
+            before = b","
+        yield line + b"]"
+    else:
+        yield orjson.dumps(value, option=option)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -43,6 +44,7 @@ from rollup_operator.http.versions import DIALECTS
 from rollup_operator.http.waiters import Waiters
 from rollup_operator.http.watched import watched
 from rollup_operator.http.wire import wire
+from rollup_operator.portions import in_portions
 from rollup_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -197,7 +199,7 @@ class Endpoint:
             await self._stops.stop_all(namespace, wait, call)
         else:
             await self._stops.stop(namespace, job_id, wait, call)
-        return answers.answer({"stopped": True}, form)
+        return await answers.answer({"stopped": True}, form)
 
     async def _start(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
@@ -208,19 +210,19 @@ class Endpoint:
             await self._starts.start_all(namespace, call)
         else:
             await self._starts.start(namespace, job_id, call)
-        return answers.answer({"started": True}, form)
+        return await answers.answer({"started": True}, form)
 
     async def _get(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
         permit = self._permit(request, Deed.GET)
         if job_id in ALL:
-            found = await permit.among(self._states.in_namespace(namespace))
+            found = await permit.among(await self._states.in_namespace(namespace))
         else:
             job = await self._states.find(namespace, job_id)
             await permit.require(job_id, job)
             found = [] if job is None else [job]
-        return answers.answer({"jobs": [present(job, self._dialect) for job in found]}, form)
+        return await answers.answer({"jobs": map(partial(present, dialect=self._dialect), found)}, form)
 
     async def _create(self, request: web.Request) -> web.Response:
         form = await self._plain(request, body=True)
@@ -233,7 +235,7 @@ class Endpoint:
         if known is not None:
             raise job_errors.already_created(new.job_id)
         await self._creations.create(namespace, new)
-        return answers.answer({"acknowledged": True}, form, headers=answers.warning(new.warning))
+        return await answers.answer({"acknowledged": True}, form, headers=answers.warning(new.warning))
 
     async def _preview(self, request: web.Request) -> web.Response:
         form = await self._plain(request, body=True)
@@ -244,19 +246,19 @@ class Endpoint:
         await self._permit(request, Deed.CREATE).require(job.job_id, known)
         if not self._states.covers(namespace):
             raise job_errors.no_such_namespace(namespace)
-        return answers.answer(await self._previews.preview(namespace, job), form)
+        return await answers.answer(await self._previews.preview(namespace, job), form)
 
     async def _delete(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
         gone = await self._deletions.delete(namespace, job_id, self._permit(request, Deed.DELETE))
-        return answers.answer({"acknowledged": gone}, form)
+        return await answers.answer({"acknowledged": gone}, form)
 
     async def _capabilities(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, pattern = self._addressed(request)
         jobs = await self._rolled_up.jobs(namespace, self._readable(request))
-        return answers.answer(by_pattern(jobs, pattern, self._dialect), form)
+        return await answers.answer(await in_portions(by_pattern(jobs, pattern, self._dialect)), form)
 
     async def _index_capabilities(self, request: web.Request) -> web.Response:
         parameters = Parameters(request, self._dialect)
@@ -265,17 +267,18 @@ class Endpoint:
         await parameters.finish()
         namespace, _ = self._addressed(request)
         jobs = await self._rolled_up.jobs(namespace, self._readable(request))
-        return answers.answer(by_index(jobs, request.match_info["index"], options, self._dialect), form)
+        found = by_index(jobs, request.match_info["index"], options, self._dialect)
+        return await answers.answer(await in_portions(found), form)
 
     async def _usage(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, _ = self._addressed(request)
-        names = [job.name for job in self._states.in_namespace(namespace)]
-        return answers.answer(usage(len(await self._readable(request)(names)), self._dialect), form)
+        names = [job.name for job in await self._states.in_namespace(namespace)]
+        return await answers.answer(usage(len(await self._readable(request)(names)), self._dialect), form)
 
     async def _version(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
-        return answers.answer(version_information(self._settings.cluster, self._dialect), form)
+        return await answers.answer(version_information(self._settings.cluster, self._dialect), form)
 
     async def _plain(self, request: web.Request, *, body: bool = False) -> Form:
         """Read a call that has no parameters of its own."""

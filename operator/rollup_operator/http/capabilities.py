@@ -3,17 +3,23 @@
 Jobs come from the resources and from what the stores remember, so that those deleted meanwhile are known too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
-from rollup_operator.http import job_errors
+from rollup_operator.http import errors, job_errors
+from rollup_operator.http.glob import Glob
 from rollup_operator.http.versions import Dialect
 from rollup_operator.model.configuration import configuration
+from rollup_operator.portions import Work, chosen_of, each, in_order
 
 EVERYTHING = frozenset({"", "_all", "*"})
 """Names that mean every index."""
+
+MOST_STEPS = 2_000_000
+"""Comparisons of names for one call, some tenths of a second: two hundred wildcards among ten thousand indices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +50,40 @@ class IndexOptions:
     """Whether wildcards match open indices; all of ours are open."""
 
 
-def by_pattern(jobs: Iterable[Described], pattern: str, dialect: Dialect) -> dict[str, Any]:
-    """Return the capabilities of the jobs with exactly this index pattern, or of all, by index pattern."""
-    chosen = [job for job in jobs if pattern in EVERYTHING or job.index_pattern == pattern]
-    return _grouped(chosen, [job.index_pattern for job in chosen], dialect)
+def by_pattern(jobs: Iterable[Described], pattern: str, dialect: Dialect) -> Work[dict[str, Any]]:
+    """Return the capabilities of the jobs with exactly this index pattern, or of all, by index pattern.
+
+    Those of each pattern are described one by one, as they are taken.
+    """
+    chosen = yield from chosen_of(jobs, lambda job: pattern in EVERYTHING or job.index_pattern == pattern)
+    return (yield from _grouped(chosen, attrgetter("index_pattern"), dialect))
 
 
-def by_index(jobs: Sequence[Described], expression: str, options: IndexOptions, dialect: Dialect) -> dict[str, Any]:
+def by_index(
+    jobs: Sequence[Described], expression: str, options: IndexOptions, dialect: Dialect
+) -> Work[dict[str, Any]]:
     """Return the capabilities of the jobs in the rollup indices that the expression names, by rollup index.
 
-    Raises ApiError 404 where a name is nothing that is known.
+    Those of each index are described one by one, as they are taken.
+    Raises ApiError 404 where a name is nothing that is known, 400 where it takes more than MOST_STEPS to tell.
     """
-    names = _resolve(jobs, expression, options)
-    chosen = [job for job in jobs if job.rollup_index in names]
-    return _grouped(chosen, [job.rollup_index for job in chosen], dialect)
+    indices, sources = set(), set()
+    for job in jobs:
+        indices.add(job.rollup_index)
+        sources.update(job.index_pattern.split(","))
+        yield
+    names = yield from _Names(indices, sources, options).resolved(expression)
+    chosen = yield from chosen_of(jobs, lambda job: job.rollup_index in names)
+    return (yield from _grouped(chosen, attrgetter("rollup_index"), dialect))
 
 
-def _grouped(jobs: Iterable[Described], keys: Iterable[str], dialect: Dialect) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, job in sorted(zip(keys, jobs, strict=True), key=lambda pair: (pair[0], pair[1].job_id)):
-        found.setdefault(key, {"rollup_jobs": []})["rollup_jobs"].append(_capabilities(job, dialect))
-    return found
+def _grouped(jobs: Iterable[Described], key: Callable[[Described], str], dialect: Dialect) -> Work[dict[str, Any]]:
+    found: dict[str, list[Described]] = {}
+    for job in (yield from in_order(jobs, lambda job: (key(job), job.job_id))):
+        found.setdefault(key(job), []).append(job)
+        yield
+    described = partial(_capabilities, dialect=dialect)
+    return {name: {"rollup_jobs": map(described, group)} for name, group in found.items()}
 
 
 def _capabilities(job: Described, dialect: Dialect) -> dict[str, Any]:
@@ -93,31 +112,69 @@ def _capabilities(job: Described, dialect: Dialect) -> dict[str, Any]:
     }
 
 
-def _resolve(jobs: Sequence[Described], expression: str, options: IndexOptions) -> set[str]:
-    indices = {job.rollup_index for job in jobs}
-    sources = [part for job in jobs for part in job.index_pattern.split(",")]
-    names: set[str] = set()
-    excludes = False
-    for part in (part.strip() for part in expression.split(",")):
-        without = part.startswith("-") and excludes
-        pattern = part[1:] if without else part
-        if pattern in EVERYTHING or "*" in pattern:
-            # Exclusions count only after a wildcard, as in Elasticsearch.
-            excludes = True
-            matched = (
-                {i for i in indices if pattern in EVERYTHING or _matches(pattern, i)} if options.expands else set()
-            )
-            if not matched and not without and not options.allow_no_indices:
+class _Names:
+    """Resolves names of indices, with `*` for any characters, to rollup indices."""
+
+    def __init__(self, indices: Set[str], sources: Set[str], options: IndexOptions) -> None:
+        self._indices, self._options = indices, options
+        self._sources = sources
+        self._globs: list[Glob] | None = None
+        self._steps = 0
+
+    def resolved(self, expression: str) -> Work[set[str]]:
+        """Return the rollup indices that the names, with commas between them, stand for. Raises ApiError."""
+        names: set[str] = set()
+        excludes = False
+        for part in (part.strip() for part in expression.split(",")):
+            without = part.startswith("-") and excludes
+            pattern = part[1:] if without else part
+            if pattern in EVERYTHING or "*" in pattern:
+                # Exclusions count only after a wildcard, as in Elasticsearch.
+                excludes = True
+                matched = (yield from self._matching(pattern)) if self._options.expands else set()
+                if not matched and not without and not self._options.allow_no_indices:
+                    raise job_errors.no_such_index(pattern)
+            elif pattern in self._indices:
+                matched = {pattern}
+            elif self._options.ignore_unavailable or without or (yield from self._is_source(pattern)):
+                matched = set()  # an index that holds nothing rolled up is left out
+            else:
                 raise job_errors.no_such_index(pattern)
-        elif pattern in indices:
-            matched = {pattern}
-        elif options.ignore_unavailable or without or any(_matches(source, pattern) for source in sources):
-            matched = set()  # an index that holds nothing rolled up is left out
-        else:
-            raise job_errors.no_such_index(pattern)
-        names = names - matched if without else names | matched
-    return names
+            if without:
+                names -= matched
+            else:
+                names |= matched
+            yield
+        return names
 
+    def _matching(self, pattern: str) -> Work[Set[str]]:
+        if pattern in EVERYTHING:
+            return self._indices
+        glob = Glob.of(pattern)
+        self._count(glob.steps * len(self._indices))
+        matched = set()
+        for index in self._indices:
+            if glob.matches(index):
+                matched.add(index)
+            yield
+        return matched
 
-def _matches(pattern: str, name: str) -> bool:
-    return fnmatchcase(name, pattern.replace("[", "[[]").replace("?", "[?]"))
+    def _is_source(self, name: str) -> Work[bool]:
+        if name in self._sources:
+            return True
+        if self._globs is None:
+            self._globs = yield from each(Glob.of, [source for source in self._sources if "*" in source])
+        self._count(sum(glob.steps for glob in self._globs))
+        for glob in self._globs:
+            if glob.matches(name):
+                return True
+            yield
+        return False
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MOST_STEPS:
+            raise errors.illegal_argument(
+                f"[index] takes more than [{MOST_STEPS}] comparisons with the names of the jobs' indices, which is the "
+                "limit; give fewer names, or names with fewer wildcards"
+            )

@@ -18,6 +18,7 @@ from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachab
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
+from rollup_operator.portions import in_order, in_portions
 
 FIELD_MANAGER = "rollup-api"
 """Owner of spec.desiredState in metadata.managedFields after a write of the endpoint."""
@@ -83,11 +84,12 @@ class DesiredStates:
             return False
         return _NAMESPACE.fullmatch(namespace) is not None
 
-    def in_namespace(self, namespace: str) -> list[JobView]:
+    async def in_namespace(self, namespace: str) -> list[JobView]:
         """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""
         if not self._jobs.synced:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
-        return sorted(self._jobs.in_namespace(namespace), key=lambda job: (job.job_id, job.name))
+        jobs = self._jobs.in_namespace(namespace)
+        return await in_portions(in_order(jobs, lambda job: (job.job_id, job.name)))
 
     async def now(self, job: JobView, seconds: float = READ_SECONDS) -> JobView | None:
         """Read the job from the API server; None: it is gone. Raises KubeError, TimeoutError.

@@ -30,7 +30,7 @@ class Starts:
 
         Raises ApiError once every job has been tried.
         """
-        allowed = await call.permit.require_some(self._states.in_namespace(namespace))
+        allowed = await call.permit.require_some(await self._states.in_namespace(namespace))
         jobs = [job for job in allowed if not aborting(job)]
         await self._asks.each(jobs, partial(self._start, call=call))
 

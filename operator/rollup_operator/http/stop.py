@@ -111,7 +111,7 @@ class Stops:
         """
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
-        jobs = await in_time(by, call.permit.require_some(self._states.in_namespace(namespace)))
+        jobs = await in_time(by, call.permit.require_some(await self._states.in_namespace(namespace)))
         with self._places(wait, call, len(jobs)):
             await self._asks.each(jobs, partial(self._stop_too, wait=wait, call=call))
 

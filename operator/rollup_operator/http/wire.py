@@ -2,7 +2,7 @@
 
 import re
 
-from aiohttp import web
+from aiohttp import HttpVersion11, Payload, web
 from aiohttp.typedefs import Handler
 
 OPAQUE_ID = "X-Opaque-Id"
@@ -20,11 +20,22 @@ async def wire(request: web.Request, handler: Handler) -> web.StreamResponse:
     opaque = request.headers.get(OPAQUE_ID)
     if opaque and opaque.isascii() and opaque.isprintable():
         response.headers[OPAQUE_ID] = opaque
-    if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) >= WORTH_IT:
+    if isinstance(response, web.Response) and _size(response.body) >= WORTH_IT:
         response.headers["Vary"] = "Accept-Encoding"
-        if _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        if _takes_gzip(request.headers.get("Accept-Encoding", "")) and _can_compress(request, response):
             response.enable_compression(web.ContentCoding.gzip)
     return response
+
+
+def _size(body: bytes | bytearray | Payload | None) -> int:
+    return (body.size or 0) if isinstance(body, Payload) else len(body or b"")
+
+
+def _can_compress(request: web.Request, response: web.Response) -> bool:
+    # A long answer is compressed while it is sent: its length is not known before, and HTTP/1.0 must know it. For HEAD
+    # aiohttp would send an empty compressed body.
+    whole = not isinstance(response.body, Payload)
+    return whole or (request.version >= HttpVersion11 and request.method != "HEAD")
 
 
 def _takes_gzip(accepted: str) -> bool:

@@ -1,0 +1,45 @@
+"""Patterns in which only `*` is special: it stands for any number of characters."""
+
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A pattern, cut at its stars. Matching never goes back, so that its time grows with the pattern's length."""
+
+    first: str
+    """What a name begins with."""
+    middle: tuple[str, ...]
+    """What comes after that, in this order. Several stars in a row are one, so none of these is empty."""
+    last: str | None
+    """What a name ends with; None: the pattern has no star, and names `first` alone."""
+    shortest: int
+    """Characters of the shortest name that matches."""
+
+    @classmethod
+    def of(cls, pattern: str) -> Self:
+        """Read a pattern."""
+        first, *others = pattern.split("*")
+        last = others.pop() if others else None
+        middle = tuple(part for part in others if part)
+        return cls(first, middle, last, len(pattern) - pattern.count("*"))
+
+    @property
+    def steps(self) -> int:
+        """How many comparisons of texts a match takes at most."""
+        return len(self.middle) + 2
+
+    def matches(self, name: str) -> bool:
+        """Whether the pattern stands for this name."""
+        if self.last is None:
+            return name == self.first
+        if len(name) < self.shortest or not name.startswith(self.first) or not name.endswith(self.last):
+            return False
+        at, end = len(self.first), len(name) - len(self.last)
+        for part in self.middle:
+            # The first place will do: what comes after it has the most room there.
+            if (found := name.find(part, at, end)) < 0:
+                return False
+            at = found + len(part)
+        return True
