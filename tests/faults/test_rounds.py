@@ -28,6 +28,7 @@ from support.rounds_traffic import Traffic
 from support.rounds_user import Scene, User
 from support.rules import check_rules
 from support.store_http import StoreHttp, unique
+from support.store_jobs import slow_down
 from support.store_proxy import ProxyThread
 
 JOBS = 8
@@ -109,6 +110,7 @@ def test_rounds_of_users_and_faults(
     for user in users:
         user.create(choose)
         user.check(choose)
+    slow_down(opensearch, targets[0])  # so that what is cut off goes on for a while
     with ThreadPoolExecutor(JOBS + len(sources)) as pool:
         for number in range(request.config.getoption("--rounds")):
             begun = time.monotonic()

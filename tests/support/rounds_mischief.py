@@ -56,6 +56,8 @@ class Mischief:
             self.cut_store,
             self.break_store,
             self.break_store,
+            self.hold_bulk,
+            self.hold_bulk,
         ]
         if self.choose.random() < 0.3:
             self.edit_store()
@@ -181,6 +183,23 @@ class Mischief:
         self._late += [trouble for trouble in troubles if isinstance(trouble.fault, Hold)]
         self.traffic.trouble(*troubles)
         self.pause(1, 3)
+
+    def hold_bulk(self) -> None:
+        """Hold a bulk on its way while something becomes of the replica that sent it, and let it arrive then."""
+        held = self.store.call(lambda: Hold(outlives_client=True))
+        trouble = Trouble("bulk", held, times=self.choose.randint(1, 2))
+        self._held.append(held)
+        self._late.append(trouble)
+        self.traffic.trouble(trouble)
+        self.say("a bulk is held")
+        try:
+            self.store.run(self.store.proxy.until(lambda: trouble.wrong, seconds=3))
+        except TimeoutError:
+            return
+        self.choose.choice((self.kill, self.kill, self.freeze, self.cut_store, self.cut_api))()
+        self.pause(0, 3)
+        self.traffic.trouble()
+        self.store.call(held.release)
 
     def _fault(self, step: str) -> Fault:
         """One fault; what is held goes on a while later."""

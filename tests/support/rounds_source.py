@@ -12,6 +12,8 @@ from support.rounding import HOUR
 from support.store_http import StoreHttp, unique
 
 HOSTS = ("a", "b", "c")
+BEGIN = 1_704_067_200_000
+"""Where the first bucket begins. A node takes a number of four digits for a year."""
 Key = tuple[int, str]
 """Begin of a bucket in epoch milliseconds, and host."""
 Values = tuple[int, float, float, float]
@@ -36,7 +38,7 @@ class Source:
     def grow(self, hours: int, choose: random.Random) -> None:
         """Add so many hours of rows."""
         new = [
-            (n * HOUR + choose.randrange(HOUR), host, choose.randrange(-400, 400) / 4)
+            (BEGIN + n * HOUR + choose.randrange(HOUR), host, choose.randrange(-400, 400) / 4)
             for n in range(self.hours, self.hours + hours)
             for host in HOSTS
             for _ in range(choose.randint(1, 3))
@@ -49,7 +51,7 @@ class Source:
     @property
     def end(self) -> int:
         """Where the last bucket begins."""
-        return (self.hours - 1) * HOUR
+        return BEGIN + (self.hours - 1) * HOUR
 
     def rows(self, last: Key | None = None) -> int:
         """How many rows there are, in all or up to a bucket and host."""
