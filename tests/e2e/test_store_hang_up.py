@@ -40,7 +40,7 @@ async def test_a_search_that_is_read_late_is_over_when_the_claim_is_released(ope
         run.halt()
         result = await task
         assert (result.outcome, result.released) == ("Halted", True)
-        (released,) = [r for r in proxy.requests if r.method == "PUT" and b'"holder":null' in r.body]
+        *_, released = [r for r in proxy.requests if r.method == "PUT" and b'"holder":null' in r.body]
         assert late.sent is not None
         assert late.ended is not None
         assert late.ended <= released.arrived
@@ -59,7 +59,7 @@ async def test_a_search_that_is_never_read_holds_the_claim_no_longer_than_a_requ
         late = await proxy.caught(page)
         run.halt()
         assert (await task).released is True
-        (released,) = [r for r in proxy.requests if r.method == "PUT" and b'"holder":null' in r.body]
+        *_, released = [r for r in proxy.requests if r.method == "PUT" and b'"holder":null' in r.body]
         assert 1.0 <= released.arrived - late.arrived < 5.0
 
 
