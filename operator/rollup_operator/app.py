@@ -31,7 +31,7 @@ from rollup_operator.http.server import CannotListen
 from rollup_operator.http.tls import Certificate, CertificateError
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import Reviews
-from rollup_operator.kube.client import Body, KubeClient, KubeError, NotFound
+from rollup_operator.kube.client import Body, KubeClient, KubeError
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.lease import LeaseClient
@@ -304,7 +304,7 @@ class Operator:
                 return
             except KubeError as e:
                 missing = f"the {kind} resource is not installed: apply crds/"
-                if (problem := missing if isinstance(e, NotFound) else str(e)) != told:
+                if (problem := missing if e.status == 404 else str(e)) != told:
                     log.warning("waiting for the API server", problem=problem)
                     told = problem
             await asyncio.sleep(random.uniform(0.2, 0.5))  # noqa: S311  # jitter

@@ -14,9 +14,10 @@ from rollup_operator.lifecycle.actor import Actor
 from rollup_operator.lifecycle.environment import Environment
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import NoObserver
-from rollup_operator.lifecycle.states import RunKind
+from rollup_operator.lifecycle.states import RunKind, Trouble
 from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.base import DRAIN_FINALIZER
+from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim
@@ -176,5 +177,78 @@ async def test_an_object_with_an_older_version_than_before_tells_of_a_restore() 
         why = await found.get()
     assert why == f"RollupJob n/flights is of resourceVersion {older.version}, and 5 was seen before"
     assert actor.view.version == 5
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_change_that_comes_during_a_run_that_fails_for_good_is_tried() -> None:
+    outside, gate = Outside(), Gate()
+    gate.lead()
+
+    async def refused() -> Ended:
+        await outside.end.wait()
+        return Ended(settled=True, trouble=Trouble(Reason.RUN_FAILED, "the old host refuses", transient=False))
+
+    async def put(_: object, status: dict[str, Any], **__: object) -> dict[str, Any]:
+        whole = raw(1, "started", request="now")
+        whole["metadata"]["resourceVersion"] = str(actor.view.version + 1)
+        return whole | {"status": status["status"]}
+
+    outside._stubborn, outside.put = refused, put  # type: ignore[method-assign, assignment]
+    actor = Actor(body(1, "started", request="now"), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.lead()
+        assert await outside.begun.get() is RunKind.INDEX
+        actor.store_changed()
+        outside.end.set()
+        assert await outside.begun.get() is RunKind.INDEX
+    gate.shut()
+    actor.stand_down()
+
+
+@pytest.mark.parametrize("state", ["indexing", "stopping", "started"])
+async def test_a_job_that_ran_is_settled_before_it_reads_stopped_though_its_finalizer_is_gone(state: str) -> None:
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    whole = raw(2, "stopped")
+    del whole["metadata"]["finalizers"]
+    position = {"time_hour.date_histogram": 1}
+    whole["status"] = {"state": state, "observedGeneration": 1, "position": position}
+    actor = Actor(JobView.of(whole), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.lead()
+        assert await outside.begun.get() is RunKind.SETTLE
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_policy_that_is_set_while_a_deletion_settles_counts() -> None:
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    deletes: asyncio.Queue[bool] = asyncio.Queue()
+
+    def begin(kind: RunKind, view: JobView, *, delete: bool) -> Work:
+        deletes.put_nowait(delete)
+        task = asyncio.ensure_future(outside._stubborn())
+        return Work(kind, 0.0, view.deleting, Progress(), task, lambda: None)
+
+    async def settled() -> Ended:
+        await outside.end.wait()
+        return Ended(settled=True)
+
+    def deleting(generation: int, policy: str) -> JobView:
+        whole = raw(generation, "started")
+        whole["spec"]["deletionPolicy"] = policy
+        whole["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
+        return JobView.of(whole)
+
+    outside.begin, outside._stubborn = begin, settled  # type: ignore[method-assign, assignment]
+    actor = Actor(deleting(2, "Retain"), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.lead()
+        assert await deletes.get() is False
+        actor.observe(deleting(3, "Delete"))
+        outside.end.set()
+        assert await deletes.get() is True
     gate.shut()
     actor.stand_down()

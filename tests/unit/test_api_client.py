@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from rollup_operator.kube.client import KubeClient, KubeError, Unreachable, may_stand
+from rollup_operator.kube.client import KubeClient, KubeError, NotFound, Unreachable, may_stand
 from rollup_operator.kube.connection import Connection
 from support.wire_server import Answer, Broken, Request, Silent, WireServer, wire_server
 
@@ -130,3 +130,20 @@ async def test_many_reads_outlive_a_server_that_closes_its_connections() -> None
             await asyncio.gather(*(kube.get("/x") for _ in range(8)))
             await server.close_idle()
         assert len(server.arrived) == 160
+
+
+@pytest.mark.parametrize(
+    ("body", "is_gone"),
+    [
+        ({"kind": "Status", "reason": "NotFound", "details": {"name": "x", "kind": "rollupjobs"}}, True),
+        ({"kind": "Status", "reason": "NotFound", "details": {}}, False),
+        ({"kind": "Status", "reason": "NotFound"}, False),
+        ("404 page not found", False),
+    ],
+)
+async def test_only_an_answer_that_names_the_object_says_that_it_is_gone(body: Any, is_gone: bool) -> None:
+    async with wire_server(lambda _: Answer(status=404, body=body)) as server, client(server) as kube:
+        with pytest.raises(KubeError) as caught:
+            await kube.get("/x")
+    assert isinstance(caught.value, NotFound) == is_gone
+    assert caught.value.transient != is_gone

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rollup_operator.kube.client import Body, NotFound
+from rollup_operator.indexer.progress import Progress
+from rollup_operator.kube import sweep as sweep_module
+from rollup_operator.kube.client import Body, KubeError, NotFound
 from rollup_operator.kube.watching import Watches
-from rollup_operator.lifecycle import registry as registry_module
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.states import RunKind
+from rollup_operator.lifecycle.work import Ended, Work
+from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import Owner
 from rollup_operator.stores.errors import StoreUnavailable
@@ -163,7 +168,7 @@ async def test_a_job_that_went_stays_gone_though_a_late_list_shows_it() -> None:
 
 
 async def test_no_more_uids_of_dead_jobs_are_remembered_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "GONE_REMEMBERED", 2)
+    monkeypatch.setattr(sweep_module, "GONE_REMEMBERED", 2)
     known = registry(lists=Lists())
     for n in range(4):
         known.observe(body(f"u{n}", 10 + n, f"job-{n}"))
@@ -291,3 +296,115 @@ async def test_a_listener_that_fails_hides_nothing_from_the_others() -> None:
     known.observe(body("first", 110))
     known.gone("first")
     assert heard == [110, None]
+
+
+def leading(lists: Lists, **parts: Any) -> tuple[Registry, Gate]:
+    """A registry of a process that leads, and what it begins, unless `parts` say otherwise, is nothing."""
+
+    async def hang(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    kube: Any = SimpleNamespace(pages=lists.pages, get=lists.get, put=hang)
+    seams = {"sweep": no_stores, "trouble": lambda _: None, "record": lambda *_: None} | parts
+    others: Any = SimpleNamespace(cluster="here", **seams)
+    gate = Gate()
+    known = Registry(
+        kube=kube,
+        books=others,
+        events=others,
+        worker=others,
+        gate=gate,
+        watches=Watches(),
+        now=lambda: datetime.now(UTC),
+        went_back=seams.get("went_back", lambda _: None),
+    )
+    known.synced = True
+    gate.lead()
+    return known, gate
+
+
+def running(uid: str, version: int) -> Body:
+    """A job that is started and asked to run now."""
+    whole = job("flights", desiredState="started")
+    whole["metadata"] |= {
+        "uid": uid,
+        "namespace": "team",
+        "generation": 3,
+        "resourceVersion": str(version),
+        "finalizers": [DRAIN_FINALIZER],
+        "annotations": {RUN_REQUESTED_AT: "now"},
+    }
+    return whole | {"status": {"state": "started", "observedGeneration": 3}}
+
+
+class Worker:
+    """Runs that go on until `over`."""
+
+    def __init__(self) -> None:
+        self.begun: asyncio.Queue[RunKind] = asyncio.Queue()
+        self.over = asyncio.Event()
+
+    def begin(self, kind: RunKind, view: JobView, **_: Any) -> Work:
+        self.begun.put_nowait(kind)
+        return Work(kind, 0.0, view.deleting, Progress(), asyncio.ensure_future(self._run()), lambda: None)
+
+    async def _run(self) -> Ended:
+        await self.over.wait()
+        return Ended(settled=True)
+
+
+async def test_nothing_begins_after_a_list_that_tells_of_a_restore() -> None:
+    lists, worker, found = Lists(), Worker(), asyncio.Queue[str]()
+    known, gate = leading(lists, begin=worker.begin, went_back=found.put_nowait)
+    gate.shut()
+    known.observe(running("u", 100))
+    lists.bodies["flights"] = running("u", 90)
+    lists.revision = 90
+    gate.lead()
+    known.lead()
+    async with asyncio.timeout(10):
+        await found.get()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert gate.draining
+    assert worker.begun.empty()
+    known.close()
+
+
+async def test_a_leader_that_cannot_list_stores_begins_all_the_same() -> None:
+    async def forbidden() -> None:
+        raise KubeError(403, "Forbidden", "cannot list rollupstores")
+
+    lists, worker = Lists(), Worker()
+    known, gate = leading(lists, begin=worker.begin, sweep=forbidden)
+    gate.shut()
+    lists.bodies["flights"], lists.revision = running("u", 10), 10
+    known.observe(lists.bodies["flights"])
+    gate.lead()
+    known.lead()
+    async with asyncio.timeout(10):
+        assert await worker.begun.get() is RunKind.INDEX
+    known.observe(lists.put("v", 20, "trips"))
+    lists.delete(30, "trips")
+    with pytest.raises(KubeError):
+        await known.sweep()
+    assert [view.uid for view in known.in_namespace("team")] == ["u"]
+    worker.over.set()
+    known.close()
+
+
+async def test_a_job_that_is_gone_is_found_no_more_though_its_run_goes_on() -> None:
+    worker = Worker()
+    known, _ = leading(Lists(), begin=worker.begin)
+    known.observe(running("first", 100))
+    async with asyncio.timeout(10):
+        await worker.begun.get()
+    known.gone("first")
+    known.observe(body("second", 200))
+    found = known.find("team", "flights")
+    assert found is not None
+    assert found.uid == "second"
+    assert [view.uid for view in known.namesakes("team", "flights")] == ["second"]
+    assert [view.uid for view in known.in_namespace("team")] == ["second"]
+    worker.over.set()
+    known.close()

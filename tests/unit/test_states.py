@@ -147,7 +147,7 @@ def test_a_request_is_recorded_in_any_state_and_runs_only_from_started(state: St
     decision = decide(view, facts, NOW)
     assert (decision.act is Act.RUN) == ((state, ask) == (State.STARTED, Ask.STARTED))
     if decision.show is not None:
-        waits_for_started = (state, ask) == (State.STOPPED, Ask.STARTED)
+        waits_for_started = ask is Ask.STARTED and state in (State.STOPPED, State.STOPPING)
         assert decision.handled_request == (None if waits_for_started else "now")
 
 
@@ -172,6 +172,12 @@ def test_a_job_that_lost_its_status_runs_only_once_started_is_shown() -> None:
     view = job(Ask.STARTED, None, observed=-1, request="now")
     decision = decide(view, replace(ARMED, settled=False, next_tick=NOW), NOW)
     assert (decision.act, decision.show) == (Act.NOTHING, State.STARTED)
+
+
+def test_a_request_for_a_job_that_starts_again_once_it_is_quiet_waits_for_started() -> None:
+    view = job(Ask.STARTED, State.STOPPING, generation=5, observed=4, request="again", handled="before")
+    decision = decide(view, replace(ARMED, run=running(halted=LONG)), NOW)
+    assert (decision.show, decision.handled_request) == (State.STOPPING, "before")
 
 
 def test_a_request_already_handled_runs_nothing() -> None:

@@ -315,3 +315,11 @@ async def test_a_store_that_cannot_be_closed_keeps_no_other_open() -> None:
     book.observe({"metadata": metadata, "spec": {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}})
     await book.close()
     assert [store.asked for store in stores] == [1, 1]
+
+
+async def test_a_deleted_store_does_not_come_back_by_a_body_that_is_late(stores: Stores) -> None:
+    body = stores.apply(2)
+    stores.book.gone(body["metadata"]["uid"])
+    late = body["metadata"] | {"resourceVersion": "99"}
+    stores.book.observe(body | {"metadata": late})
+    assert stores.book.usable("team") == []

@@ -50,11 +50,13 @@ class KubeError(Exception):
     @property
     def transient(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.status in (408, 409, 429) or self.status >= 500
+        return self.status in (404, 408, 409, 429) or self.status >= 500
 
 
 class NotFound(KubeError):
-    """404: no such object."""
+    """404 that names the object: there is none. Any other 404 says that the API server does not serve the path now."""
+
+    transient = False
 
 
 class Conflict(KubeError):
@@ -243,7 +245,7 @@ class KubeClient:
 
 def _refusal(status: int, told: Body) -> KubeError:
     reason, message = str(told.get("reason") or status), str(told.get("message") or "")
-    if status == 404:
+    if status == 404 and reason == "NotFound" and (told.get("details") or {}).get("name"):
         return NotFound(status, reason, message)
     if status == 409 or (status == 422 and "the server rejected our request due to an error in our request" in message):
         return Conflict(status, reason, message)

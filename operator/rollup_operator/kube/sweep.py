@@ -10,7 +10,7 @@ from the future, after etcd was restored, brings nothing until that version come
       c: newer than the list, not in it  d: not listed and older than the list, gone
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +38,30 @@ class Known(Protocol):
 
     def gone(self, uid: str) -> None:
         """Take in that the object of that uid no longer exists."""
+
+
+GONE_REMEMBERED = 10_000
+"""How many uids of deleted objects are remembered, the latest ones. A list or a read that began before a deletion still
+shows the object; more deletions than these meanwhile would let the first of them return until the next sweep."""
+
+
+class Gone:
+    """The uids of objects that no longer exist, none of which ever comes back."""
+
+    def __init__(self) -> None:
+        self._uids: dict[str, None] = {}
+
+    def add(self, uid: str) -> None:
+        """Remember a uid."""
+        self._uids[uid] = None
+        if len(self._uids) > GONE_REMEMBERED:
+            del self._uids[next(iter(self._uids))]
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._uids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._uids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +92,11 @@ class Sweep:
         self._namespaces, self._went_back = namespaces, went_back
         self._newest = 0
 
-    async def run(self, *, whole: bool = False) -> None:
+    async def run(self, *, whole: bool = False) -> bool:
         """List what exists. Drop what does not, and read what the watch has not brought. Raises KubeError.
 
-        `whole`: list whole bodies instead of metadata, and take them in.
+        `whole`: list whole bodies instead of metadata, and take them in. Returns whether what is known is up to date;
+        False: etcd was restored.
         """
         for namespace in self._namespaces or (None,):
             before, dead = self._known.versions(namespace), self._known.dead()
@@ -86,7 +111,7 @@ class Sweep:
                 revision = int(page["metadata"]["resourceVersion"])
             if (older := self._older(listed, before, dead, revision, newest)) is not None:
                 self._went_back(older)
-                return
+                return False
             self._newest = revision
             for uid in before:
                 version = self._known.version(uid)
@@ -96,6 +121,7 @@ class Sweep:
                     self._known.gone(uid)
             known = self._known.versions(namespace)
             await self._read({uid: seen for uid, seen in listed.items() if known.get(uid, 0) < seen.version})
+        return True
 
     def _older(
         self,

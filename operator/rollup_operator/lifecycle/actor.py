@@ -43,7 +43,7 @@ class Actor:
 
     __slots__ = (
         "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_lost_writes", "_next_tick",
-         "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "view",
+         "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: Environment) -> None:
@@ -62,7 +62,7 @@ class Actor:
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._reported_at = 0.0
         self._recovery = Recovery(self.view)
-        self._settled = self._cleaned = False
+        self._settled = self._cleaned = self._with_documents = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
 
@@ -194,7 +194,7 @@ class Actor:
             drain_timeout=checked.drain_timeout,
             run=run.facts(now) if run is not None else None,
             settled=self._settled,
-            cleaned=self._cleaned,
+            cleaned=self._cleaned and (self._with_documents or checked.deletion_policy is DeletionPolicy.RETAIN),
             trouble=self._recovery.trouble,
             retry_in=self._recovery.retry_in(now),
             store_trouble=self._env.books.trouble((view.namespace, view.store_name)),
@@ -214,7 +214,7 @@ class Actor:
 
     def _snapshot(self) -> None:
         self._reported_at = asyncio.get_running_loop().time()
-        if self._run is None:
+        if self._run is None or self._run.outlived:
             return
         report = self._report or Report.published(self.view.status)
         if (claim := self._run.progress.claim) is not None:
@@ -233,7 +233,9 @@ class Actor:
         self.wake()
 
     def _start(self, kind: RunKind) -> None:
+        self._recovery.begun()
         delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
+        self._with_documents = delete
         self._run = self._env.worker.begin(kind, self.view, delete=delete)
         self._run.task.add_done_callback(partial(self._ended, self._settled))
         self._settled = False

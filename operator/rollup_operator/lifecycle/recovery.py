@@ -29,11 +29,12 @@ def backoff(first: float, last: float, failures: int) -> float:
 class Recovery:
     """The trouble of one job. Times are the event loop's."""
 
-    __slots__ = ("_failures", "_retry_at", "_told", "trouble")
+    __slots__ = ("_changed", "_failures", "_retry_at", "_told", "trouble")
 
     def __init__(self, job: JobView) -> None:
         """Begin with what an earlier process published: only a good run mends it, so one is due."""
         self._failures = 0
+        self._changed = False
         self.trouble = _published(job)
         self._retry_at = None if self.trouble is None else 0.0
         self._told: frozenset[Reason] = frozenset() if self.trouble is None else frozenset({self.trouble.reason})
@@ -53,12 +54,16 @@ class Recovery:
         self._told = frozenset()
         self.something_changed()
 
+    def begun(self) -> None:
+        """A run begins, with spec and store as they are now."""
+        self._changed = False
+
     def failed(self, trouble: Trouble, now: float) -> None:
-        """Note a failure; a transient one is tried again by itself."""
+        """Note a failure. A transient one is tried again by itself, any other if something changed since it began."""
         self.trouble = trouble
         self._failures += 1
         wait = backoff(FIRST_RETRY, LAST_RETRY, self._failures)
-        self._retry_at = now + wait if trouble.transient else None
+        self._retry_at = now + wait if trouble.transient or self._changed else None
 
     def mended(self) -> None:
         """A good run, or a job that reads stopped, ends all trouble."""
@@ -68,6 +73,7 @@ class Recovery:
 
     def something_changed(self) -> None:
         """Spec or store changed: what failed may work now."""
+        self._changed = True
         if self.trouble is not None:
             self._retry_at = 0.0
 

@@ -21,7 +21,7 @@ from rollup_operator.background import keep_running
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path
-from rollup_operator.kube.sweep import Sweep
+from rollup_operator.kube.sweep import Gone, Sweep
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.actor import Actor
 from rollup_operator.lifecycle.environment import Environment
@@ -38,10 +38,6 @@ log = structlog.get_logger(__name__)
 
 Listener = Callable[[JobView | None], None]
 """Called with each newer view of a job; None: it is gone."""
-
-GONE_REMEMBERED = 10_000
-"""How many uids of deleted jobs are remembered, the latest ones. A list that began before a deletion still shows the
-job; more deletions than these during one list would let the first of them return until the next sweep."""
 
 
 class Registry:
@@ -79,8 +75,7 @@ class Registry:
             went_back=went_back,
         )
         self._actors: dict[str, Actor] = {}
-        self._gone: dict[str, None] = {}
-        """Uids of deleted jobs, in the order in which they went."""
+        self._gone = Gone()
         self._names: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], set[str]] = {}
         self._listeners: dict[str, set[Listener]] = {}
@@ -128,10 +123,12 @@ class Registry:
     async def sweep(self, *, whole: bool = False) -> None:
         """List the jobs and stores that exist. Drop the others, and read those that the watch has not brought.
 
-        `whole`: list whole bodies of jobs, and take them in. Raises KubeError.
+        `whole`: list whole bodies of jobs, and take them in. Raises KubeError, after both were tried.
         """
-        await self._books.sweep()
-        await self._sweep.run(whole=whole)
+        try:
+            await self._sweep.run(whole=whole)
+        finally:
+            await self._books.sweep()
 
     async def keep_sweeping(self, every: float) -> None:
         """Sweep for as long as the process lives."""
@@ -154,11 +151,13 @@ class Registry:
         uids = self._ids.get((namespace, job_id))
         if not uids:
             return None
-        return min((self._actors[uid].view for uid in uids), key=lambda view: (view.deleting, view.name))
+        views = (actor.view for uid in uids if not (actor := self._actors[uid]).gone)
+        return min(views, key=lambda view: (view.deleting, view.name), default=None)
 
     def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
         """Return every job with that Elasticsearch id that is not being deleted, in order of their names."""
-        views = (self._actors[uid].view for uid in self._ids.get((namespace, job_id), ()))
+        actors = (self._actors[uid] for uid in self._ids.get((namespace, job_id), ()))
+        views = (actor.view for actor in actors if not actor.gone)
         return sorted((view for view in views if not view.deleting), key=lambda view: view.name)
 
     def explain(self, uid: str) -> str:
@@ -168,7 +167,7 @@ class Registry:
 
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         """Return the namespace's jobs in order of their ids."""
-        views = (actor.view for actor in self._actors.values() if actor.view.namespace == namespace)
+        views = (a.view for a in self._actors.values() if a.view.namespace == namespace and not a.gone)
         return sorted(views, key=lambda view: (view.job_id, view.name))
 
     def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
@@ -264,7 +263,8 @@ class Registry:
     async def _catch_up(self) -> None:
         while True:
             try:
-                await self.sweep(whole=True)
+                if not await self._sweep.run(whole=True):
+                    return  # another operator takes this one's place: nothing begins here any more
                 break
             except KubeError as e:
                 log.warning("nothing begins yet: the jobs cannot be listed", error=str(e))
@@ -306,9 +306,7 @@ class Registry:
         if actor is None:
             return
         view = actor.view
-        self._gone[uid] = None
-        if len(self._gone) > GONE_REMEMBERED:
-            del self._gone[next(iter(self._gone))]
+        self._gone.add(uid)
         if self._names.get(view.key) == uid:
             del self._names[view.key]
         uids = self._ids.get((view.namespace, view.job_id), set())

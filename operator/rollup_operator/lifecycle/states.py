@@ -240,8 +240,13 @@ def _act(do: Do, job: JobView, facts: Facts, tick: bool) -> Act:
 
 
 def _unsettled(job: JobView, facts: Facts) -> bool:
-    """Whether the store may hold a claim of this job that nobody here knows. No finalizer: it was never claimed."""
-    return job.has_drain_finalizer and not facts.settled
+    """Whether the store may hold a claim of this job that nobody here knows.
+
+    The finalizer is there before the first claim. Where somebody took it away, the status still tells of a run.
+    """
+    status = job.status
+    ran = status.state in (State.INDEXING, State.STOPPING) or status.position is not None
+    return (job.has_drain_finalizer or ran) and not facts.settled
 
 
 def _due(job: JobView, facts: Facts, tick: bool) -> bool:
@@ -283,7 +288,9 @@ def _requested(job: JobView) -> bool:
 
 def _handled(at: State, job: JobView) -> str | None:
     """Return the request that counts as handled now. One made while a job is being started waits for `started`."""
-    starting = job.ask is Ask.STARTED and (at is State.STOPPED or (at is State.STARTED and not _accepted(job)))
+    starting = job.ask is Ask.STARTED and (
+        at in (State.STOPPED, State.STOPPING) or (at is State.STARTED and not _accepted(job))
+    )
     return job.status.last_handled_run_request if starting or not _requested(job) else job.run_request
 
 

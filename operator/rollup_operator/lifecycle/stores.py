@@ -20,7 +20,7 @@ from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
-from rollup_operator.kube.sweep import Sweep
+from rollup_operator.kube.sweep import Gone, Sweep
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.lifecycle.store_status import trouble_of
@@ -71,6 +71,7 @@ class StoreBook:
         self._watch = StoreWatch(kube=kube, now=now, changed=changed, gate=gate, check_seconds=check_seconds)
         self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces)
         self._entries: dict[StoreKey, Entry] = {}
+        self._gone = Gone()
         self._slots: WeakValueDictionary[StoreKey, RunSlots] = WeakValueDictionary()
         """One for each name, as long as a store or a run has it. Runs that began before an edit, before a store was
         created again or in an earlier leadership still load the cluster, so they count until they end."""
@@ -117,6 +118,8 @@ class StoreBook:
         meta = body["metadata"]
         key, version = (meta["namespace"], meta["name"]), int(meta["resourceVersion"])
         old = self._entries.get(key)
+        if meta["uid"] in self._gone:
+            return  # read or listed before it was deleted
         if old is not None and old.version >= version:
             return  # older, or of a store that was deleted before this one took its name
         if old is not None and old.uid == meta["uid"] and old.generation == meta.get("generation", 0):
@@ -132,6 +135,7 @@ class StoreBook:
 
     def gone(self, uid: str) -> None:
         """Take in that a RollupStore was deleted. Runs under way keep their client."""
+        self._gone.add(uid)
         for key, entry in self._entries.items():
             if entry.uid == uid:
                 del self._entries[key]
@@ -149,8 +153,8 @@ class StoreBook:
         return {e.uid: e.version for (of, _), e in self._entries.items() if namespace in (None, of)}
 
     def dead(self) -> Collection[str]:
-        """Return nothing: a store that comes back is taken in as a new one is."""
-        return ()
+        """Return the uids of deleted stores, as far as they are remembered."""
+        return frozenset(self._gone)
 
     def version(self, uid: str) -> int | None:
         """Return the resourceVersion of a store; None: it is unknown."""
