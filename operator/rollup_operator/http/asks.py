@@ -20,6 +20,7 @@ from rollup_operator.kube.client import Conflict, KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
+from rollup_operator.portions import sharing
 
 T = TypeVar("T")
 
@@ -62,7 +63,16 @@ class Asks:
 
     async def each(self, jobs: Iterable[JobView], deal: Deal) -> None:
         """Deal with all of them. Raises one ApiError for those that failed, once every job has been tried."""
-        outcomes = await asyncio.gather(*(_tried(job, deal) for job in jobs))
+        tasks: list[asyncio.Task[ApiError | None]] = []
+        try:
+            with sharing() as pause:
+                async with asyncio.TaskGroup() as group:
+                    for job in jobs:
+                        tasks.append(group.create_task(_tried(job, deal)))
+                        await pause()  # what all of them do at once would hold the event loop
+        except ExceptionGroup as e:
+            raise e.exceptions[0] from None
+        outcomes = [task.result() for task in tasks]
         if failed := [e for e in outcomes if e is not None]:
             raise state_errors.of_all(failed, len(outcomes))
 

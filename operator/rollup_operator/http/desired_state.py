@@ -33,6 +33,9 @@ ask the same at once, the last are not to hear of it after everybody else."""
 WRITE_SECONDS = 20.0
 """After so long without an answer of the API server, from its turn on, the outcome of a write counts as unknown."""
 
+LATE_SECONDS = 2.0
+"""A write that waited longer for its turn is made only if nobody has asked for the opposite meanwhile."""
+
 READ_SECONDS = 5.0
 """How long one look at the API server may take."""
 
@@ -52,6 +55,7 @@ class DesiredStates:
         self._shared_reads = SharedReads(self._read)
         self._namespaces = namespaces
         self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._next_turns = asyncio.Semaphore(WRITES_AT_ONCE)
         self._writes: set[asyncio.Task[JobView]] = set()
         self._unsent: dict[str, tuple[DesiredState, asyncio.Task[JobView]]] = {}
         self._last: dict[str, asyncio.Task[JobView]] = {}
@@ -153,16 +157,29 @@ class DesiredStates:
             raise _silent(e) from e
 
     async def _in_turn(self, job: JobView, state: DesiredState, before: asyncio.Task[JobView] | None) -> JobView:
-        """Write after `before`, the job's previous write, in its turn; without one, in a turn of its own.
+        """Write once there is a turn, and after `before`, the job's previous write.
 
-        So the writes of one job keep their order, and those who come while one is under way, or soon after, need not
-        queue behind all other jobs.
+        So the writes of one job keep their order. Those that come while one is under way, or soon after, have turns of
+        their own and need not queue behind all other jobs. Raises Conflict where the turn came so late that somebody
+        else has asked for something else meanwhile: whoever waits still looks again, and nobody is overruled.
         """
+        asked = asyncio.get_running_loop().time()
         if before is not None:
             await asyncio.wait({before})
+        async with self._turns if before is None else self._next_turns:
+            if asyncio.get_running_loop().time() - asked > LATE_SECONDS:
+                self._refuse_late(job, state)
             return await self._send(job, state)
-        async with self._turns:
-            return await self._send(job, state)
+
+    def _refuse_late(self, job: JobView, state: DesiredState) -> None:
+        known = self._jobs.find(job.namespace, job.job_id)
+        if known is None or known.uid != job.uid or known.generation <= job.generation:
+            return
+        if known.desired is not state:
+            if self._unsent.get(job.uid, (state, None))[1] is asyncio.current_task():
+                del self._unsent[job.uid]
+            self._forget(job.uid, asyncio.current_task())
+            raise Conflict(409, "Conflict", f"generation {known.generation} asks for {known.desired} meanwhile")
 
     async def _send(self, job: JobView, state: DesiredState) -> JobView:
         # Who asks from here on may have seen what this write changes, and needs one that comes later.

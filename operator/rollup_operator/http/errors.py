@@ -159,7 +159,8 @@ def too_many_waits(user: str, most: int, *, taken: int, wanted: int) -> ApiError
         429,
         "es_rejected_execution_exception",
         f"user [{user}] may wait for [{most}] jobs at a time, waits for [{taken}] already, and this call is about "
-        f"[{wanted}]; nothing was changed. A stop without [wait_for_completion] needs no place",
+        f"[{wanted}]; nothing was changed. A stop without [wait_for_completion] needs no place, "
+        "and [ROLLUP_HTTP_WAITERS_PER_CALLER] is the limit",
     )
 
 

@@ -19,6 +19,9 @@ EXPAND_WILDCARDS = frozenset({"open", "closed", "hidden", "none", "all"})
 ALIKE = 0.5
 """A known name is suggested when fewer edits than this part of its length lead to it."""
 
+_SUGGESTED, _NAMED = 5, 20
+"""How many unknown parameters are compared with the known ones, and how many an error names."""
+
 _LONGEST_NAME = 64
 """Longer names are not worth comparing."""
 
@@ -85,9 +88,14 @@ class Parameters:
 
 
 def _unrecognized(path: str, unknown: Iterable[str], known: Iterable[str]) -> ApiError:
-    described = [f"[{name}]{suggestion(name, known)}" for name in unknown]
-    plural = "s" if len(described) > 1 else ""
-    return errors.illegal_argument(f"request [{path}] contains unrecognized parameter{plural}: {', '.join(described)}")
+    names = list(unknown)
+    described = [f"[{name}]{suggestion(name, known)}" for name in names[:_SUGGESTED]]
+    described += [f"[{name}]" for name in names[_SUGGESTED:_NAMED]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    plural = "s" if len(names) > 1 else ""
+    return errors.illegal_argument(
+        f"request [{path}] contains unrecognized parameter{plural}: {', '.join(described)}{more}"
+    )
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Self
 
 import structlog
@@ -31,6 +32,10 @@ from rollup_operator.model.stopping import Verdict
 from rollup_operator.model.time_values import TimeValue
 
 log = structlog.get_logger(__name__)
+
+SPREAD_SECONDS = 0.001
+"""Of a call on all jobs, each job's wait ends by so much later than the one before: what ten thousand waits that end at
+once do would hold the event loop, and most of their last looks would come too late."""
 
 LEAST_SECONDS = 1.0
 """What the API server gets for the lookup and the write, however short the timeout, and for the last look."""
@@ -54,6 +59,10 @@ class Wait:
         """Return the wait of a request that arrived then."""
         seconds = min(timeout.seconds, LONGEST_WAIT)
         return cls(arrived, arrived + seconds, arrived + max(seconds, LEAST_SECONDS), timeout.text, seconds <= 0)
+
+    def later(self, seconds: float) -> Self:
+        """Return the same wait with a later end."""
+        return replace(self, deadline=self.deadline + seconds, write_by=self.write_by + seconds)
 
     def waited(self) -> float:
         """Return the seconds since the request arrived."""
@@ -113,10 +122,16 @@ class Stops:
         by = None if wait is None else wait.write_by
         jobs = await in_time(by, call.permit.require_some(await self._states.in_namespace(namespace)))
         with self._places(wait, call, len(jobs)):
-            await self._asks.each(jobs, partial(self._stop_too, wait=wait, call=call))
+            number = count()
 
-    def _places(self, wait: Wait | None, call: Call, count: int) -> AbstractContextManager[None]:
-        return contextlib.nullcontext() if wait is None else self._room.places(call.permit.caller, count)
+            async def stop(job: JobView) -> None:
+                own = None if wait is None else wait.later(next(number) * SPREAD_SECONDS)
+                await self._stop_too(job, own, call)
+
+            await self._asks.each(jobs, stop)
+
+    def _places(self, wait: Wait | None, call: Call, number: int) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if wait is None else self._room.places(call.permit.caller, number)
 
     async def _stop_too(self, job: JobView, wait: Wait | None, call: Call) -> None:
         if not aborting(job):

@@ -24,8 +24,8 @@ def judge(body: JobView, uid: str, generation: int) -> Verdict:
     if body.uid != uid:
         return Verdict.GONE
     if body.desired is DesiredState.STARTED:
-        # A body of an earlier generation is older than the stop.
-        return Verdict.OVERTAKEN if body.generation > generation else Verdict.WAIT
+        # A body of an earlier generation is older than the stop, and a job that is being deleted never starts again.
+        return Verdict.OVERTAKEN if body.generation > generation and not body.deleting else Verdict.WAIT
     if body.status.state is State.STOPPED and body.status.observed_generation >= generation:
         return Verdict.STOPPED
     return Verdict.WAIT
