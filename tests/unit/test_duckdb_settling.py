@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import Claim, JobConfig, Span
 from rollup_operator.stores.duckdb import DuckDBStore, claims
+from rollup_operator.stores.duckdb.ahead import Ahead
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.export import export_path
-from rollup_operator.stores.errors import Fenced
+from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, ms
 
@@ -49,8 +51,11 @@ async def record(embedded: Embedded) -> Record | None:
 
 
 async def left(embedded: Embedded) -> tuple[Record | None, list[dict[str, object]]]:
-    """All that a deletion could take: the record, and the documents as they were exported."""
-    return await record(embedded), embedded.documents(JOB)
+    """All that a deletion could take: the record, whatever its epoch, and the documents as they were exported."""
+    found = await record(embedded)
+    if found is not None:
+        found = replace(found, claim=replace(found.claim, epoch=0))
+    return found, embedded.documents(JOB)
 
 
 async def hold(store: DuckDBStore, of: JobConfig, holder: str = "dead") -> Claim:
@@ -207,4 +212,78 @@ async def test_an_export_that_was_under_way_does_not_come_after_the_deletion(emb
         await exporting
     assert list(path.parent.iterdir()) == []
     await session.close()
+    await store.close()
+
+
+async def test_no_claim_lands_after_its_job_was_settled(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    await embedded.completed(JOB)
+    before = await record(embedded)
+    store = embedded.store()
+    session = store.session(JOB, "predecessor")
+    commit = session._commit
+
+    async def settle_first(what: str, work: Any) -> Any:
+        await store.settle(renamed(JOB, "job", "2"), "me", delete_documents=False)
+        return await commit(what, work)
+
+    monkeypatch.setattr(session, "_commit", settle_first)
+    with pytest.raises(Fenced):
+        await session.claim()
+    after = await record(embedded)
+    assert before is not None
+    assert after is not None
+    assert not after.held
+    assert (after.revision, after.exported) == (before.revision, before.exported), "nothing is exported again"
+    await session.close()
+    await store.close()
+
+
+async def test_no_file_is_open_once_its_store_is_closed_under_a_call(embedded: Embedded) -> None:
+    store = embedded.store()
+    call = asyncio.create_task(
+        store._with_lane("counting", lambda lane: lane.execute("SELECT count(*) FROM range(3000000000)"), [], make=True)
+    )
+    async with asyncio.timeout(10):
+        while not database(embedded).is_open:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0)
+    await store.close()
+    assert not database(embedded).is_open
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await call
+
+
+async def test_no_file_is_opened_by_a_call_under_which_its_store_is_closed(embedded: Embedded) -> None:
+    store = embedded.store()
+    with database(embedded)._state:  # the file is about to be opened
+        call = asyncio.create_task(store._with_lane("opening", lambda lane: lane.execute("SELECT 1"), [], make=True))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+    await closing
+    assert not database(embedded).is_open
+    await asyncio.gather(call, return_exceptions=True)  # it may have had its answer before
+    assert not database(embedded).is_open
+
+
+async def test_a_session_whose_closing_is_cancelled_leaves_no_lane_open(embedded: Embedded) -> None:
+    store = embedded.store()
+    session = store.session(JOB, "me")
+    await session.claim()
+    ending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def reading_ahead() -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await may_end.wait()
+
+    session._ahead = Ahead(None, asyncio.ensure_future(reading_ahead()))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(session.close())
+    await ending.wait()
+    closing.cancel()
+    may_end.set()
+    await asyncio.gather(closing, return_exceptions=True)
+    assert not database(embedded)._lanes
     await store.close()

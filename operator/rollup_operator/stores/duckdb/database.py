@@ -93,7 +93,7 @@ class Lane:
             self._cancelled.set()
         while not future.done():
             if interruptible:
-                self._connection.interrupt()
+                self._interrupt()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({future}, timeout=_INTERRUPT_EVERY_S if interruptible else None)
         if not future.cancelled():
@@ -118,7 +118,7 @@ class Lane:
         while not self._busy.acquire(timeout=_INTERRUPT_EVERY_S):
             if self._interruptible:
                 self._cancelled.set()
-                self._connection.interrupt()
+                self._interrupt()
         try:
             self._cancelled.clear()
             if last is not None:
@@ -127,6 +127,19 @@ class Lane:
             self._connection.close()
         finally:
             self._busy.release()
+
+    def _interrupt(self) -> None:
+        with suppress(duckdb.Error):  # it was closed meanwhile
+            self._connection.interrupt()
+
+
+class Lanes:
+    """The lanes that one store or session has open, in the order in which they were opened."""
+
+    def __init__(self) -> None:
+        self.open: list[Lane] = []
+        self.closed = False
+        """No lane is opened any more."""
 
 
 class Database:
@@ -151,7 +164,7 @@ class Database:
         """Held for the length of a write transaction: transactions of one process never conflict."""
         self._state = threading.Lock()
         self._root: Connection | None = None
-        self._lanes: set[Lane] = set()
+        self._lanes: dict[Lane, Lanes] = {}
         self._timer: threading.Timer | None = None
 
     @property
@@ -159,9 +172,9 @@ class Database:
         """Whether the file is open, and so locked, now."""
         return self._root is not None
 
-    async def lane(self) -> Lane:
-        """Return a new connection, opening the file if need be. Raises StoreUnavailable."""
-        opening = asyncio.get_running_loop().run_in_executor(self.pool, self._join)
+    async def lane(self, lanes: Lanes | None = None) -> Lane:
+        """Return a new connection, one of `lanes`, opening the file if need be. Raises StoreUnavailable."""
+        opening = asyncio.get_running_loop().run_in_executor(self.pool, self._join, lanes)
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -174,11 +187,20 @@ class Database:
         """Give a lane back after `last`; may wait for what it does. The file is closed soon after the last one."""
         lane.close(last)
         with self._state:
-            self._lanes.discard(lane)
+            if (lanes := self._lanes.pop(lane, None)) is not None:
+                lanes.open.remove(lane)
             if not self._lanes and self._root is not None and self._timer is None:
                 # Not a daemon: a process that ends waits for it, so that no file stays open whose store is gone.
                 self._timer = threading.Timer(_LINGER_S, self.close_if_idle)
                 self._timer.start()
+
+    def leave_all(self, lanes: Lanes, last: Callable[[Lane], object] | None = None) -> None:
+        """Give all lanes back, the first one after `last`, and open none of them from now on; may wait as `leave`."""
+        with self._state:  # a lane that is being opened is there afterwards
+            lanes.closed = True
+            left = list(lanes.open)
+        for lane in reversed(left):
+            self.leave(lane, last if lane is left[0] else None)
 
     def close_if_idle(self) -> None:
         """Close the file if nobody uses it. May take as long as writing the log into the file does."""
@@ -190,15 +212,19 @@ class Database:
                 root, self._root = self._root, None
                 root.close()
 
-    def _join(self) -> Lane:
+    def _join(self, lanes: Lanes | None = None) -> Lane:
+        lanes = lanes or Lanes()
         with self._state:
+            if lanes.closed:
+                raise StoreUnavailable("the store was closed")
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
             if self._root is None:
                 self._root = _open(self.path, self.folder)
             lane = Lane(self, self._root.cursor())
-            self._lanes.add(lane)
+            self._lanes[lane] = lanes
+            lanes.open.append(lane)
             return lane
 
 

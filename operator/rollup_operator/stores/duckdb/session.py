@@ -17,9 +17,9 @@ from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position,
 from rollup_operator.stores.duckdb import claims, export, writing
 from rollup_operator.stores.duckdb.ahead import Ahead, finished
 from rollup_operator.stores.duckdb.claims import Record
-from rollup_operator.stores.duckdb.database import Database, Lane
+from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.reading import Range, Reading
-from rollup_operator.stores.errors import IdentityConflict, StoreUnavailable
+from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
 from rollup_operator.stores.tasks import dropped
 
 T = TypeVar("T")
@@ -42,15 +42,15 @@ class DuckDBSession:
     def __init__(self, served: Served, config: JobConfig, holder: str) -> None:
         self._served, self._config, self._holder = served, config, holder
         self._database = served.database
-        self._lanes: list[Lane] = []
+        self._lanes = Lanes()
         self._reading: Reading | None = None
         self._again: Reading | None = None
         self._readings: list[Reading] = []
         self._ahead: Ahead | None = None
-        self._closed = False
+        self._closing: asyncio.Future[None] | None = None
 
     async def claim(self) -> Claim:
-        """Take the job's claim under a new epoch. Raises IdentityConflict, StoreUnavailable."""
+        """Take the job's claim under a new epoch. Raises IdentityConflict, StoreUnavailable, Fenced."""
         key, config = self._config.key, self._config
         await self._open()
 
@@ -72,6 +72,10 @@ class DuckDBSession:
             taken = await self._commit("claiming", partial(self._take, seen))
             if taken is not None:
                 return taken.claim
+            if seen is not None:  # it was settled, and whoever did that relies on it; or another run has claimed it
+                raise Fenced(
+                    f"the claim of epoch {seen.claim.epoch} was taken or settled as this run was about to claim"
+                )
 
     def _take(self, seen: Record | None, lane: Lane) -> Record | None:
         """Take the claim, unless the record is no longer the one that was judged."""
@@ -203,17 +207,18 @@ class DuckDBSession:
 
     async def close(self) -> None:
         """Free connections and scratch tables; what is still read is interrupted, what is written is awaited."""
-        if self._closed:
-            return
-        await self._drop_ahead()
-        self._closed = True
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._database.pool, self._leave))
+        try:
+            await self._drop_ahead()
+        finally:  # also where this is cancelled
+            if self._closing is None:
+                self._closing = asyncio.get_running_loop().run_in_executor(self._database.pool, self._leave)
+            await asyncio.shield(self._closing)
 
     def in_flight(self) -> str | None:
         """Say what runs now and for how long, for instance `reading 2013-01-01T00:00Z..2013-02-01T00:00Z for 3.2 s`."""
         parts = [
             f"{lane.doing[0]} for {time.monotonic() - lane.doing[1]:.1f} s"
-            for lane in self._lanes
+            for lane in self._lanes.open
             if lane.doing is not None
         ]
         return ", ".join(parts) or None
@@ -228,12 +233,11 @@ class DuckDBSession:
             for reading in self._readings:
                 reading.drop_all(lane)
 
-        for lane in reversed(self._lanes):
-            self._database.leave(lane, drop_all if lane is self._lanes[0] else None)
+        self._database.leave_all(self._lanes, drop_all)
 
     async def _open(self) -> None:
-        while len(self._lanes) < 2 and not self._closed:
-            self._lanes.append(await self._database.lane())
+        while len(self._lanes.open) < 2:
+            await self._database.lane(self._lanes)
 
     async def _read(self, what: str, work: Callable[[Lane], T]) -> T:
         return await self._lane(0).run(what, work, interruptible=True)
@@ -245,13 +249,15 @@ class DuckDBSession:
         return await self._write(what, lambda lane: lane.transaction(work))
 
     def _lane(self, i: int) -> Lane:
-        if self._closed or len(self._lanes) <= i:
-            raise StoreUnavailable("the session is closed" if self._closed else "the job is not claimed yet")
-        return self._lanes[i]
+        lanes, closed = self._lanes.open, self._closing is not None
+        if closed or len(lanes) <= i:
+            raise StoreUnavailable("the session is closed" if closed else "the job is not claimed yet")
+        return lanes[i]
 
     def _say(self, start: int, end: int) -> None:
-        if (doing := self._lanes[0].doing) is not None:
-            self._lanes[0].doing = (f"reading {_minute(start)}..{_minute(end)}", doing[1])
+        lane = self._lane(0)
+        if (doing := lane.doing) is not None:
+            lane.doing = (f"reading {_minute(start)}..{_minute(end)}", doing[1])
 
     def _after(self, position: Position | None) -> int:
         """Return where the first bucket after a position begins; 0 where there is none."""

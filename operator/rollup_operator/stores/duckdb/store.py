@@ -28,7 +28,7 @@ from rollup_operator.stores.base import (
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb.claims import Record
-from rollup_operator.stores.duckdb.database import Database, Lane
+from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 from rollup_operator.stores.errors import StoreUnavailable
 
@@ -72,7 +72,7 @@ class DuckDBStore:
         self._page_seconds, self._is_alive, self._may_run, self._clock = page_seconds, is_alive, may_run, clock
         self._other_clock = other_clock
         self._sessions: WeakSet[DuckDBSession] = WeakSet()
-        self._closed = False
+        self._lanes = Lanes()
 
     @property
     def distribution(self) -> str:
@@ -156,9 +156,8 @@ class DuckDBStore:
             delete = delete_documents and identity.made_by(config.owner, seen.owner)
             stays = delete_documents and not delete and seen.has_documents
             kept = identity.kept(config, seen.owner) if stays else None
-            mine = identity.is_this_job(config.owner, seen.owner, self._is_alive)
-            if not mine or not (seen.held or delete):
-                return Settled(seen.claim if mine else None, kept)
+            if not identity.is_this_job(config.owner, seen.owner, self._is_alive):
+                return Settled(None, kept)
             settled = await self._with_lane("settling", partial(self._settle, seen, delete), None)
             if settled is not None:
                 return Settled(settled.claim, kept)
@@ -171,8 +170,7 @@ class DuckDBStore:
             record = claims.look(lane, key)
             if record is None or not record.is_held_as(seen.claim):
                 return None
-            if record.held:
-                claims.evict(lane, key)
+            claims.evict(lane, key)  # held or not: a run that is about to claim the record as it was is fenced
             if delete:
                 claims.forget_documents(lane, key, record.target)
                 if record.target is not None:
@@ -185,9 +183,10 @@ class DuckDBStore:
         """Do nothing: the file is open only while something uses it."""
 
     async def close(self) -> None:
-        """End the sessions still open with StoreUnavailable, and close the file."""
-        self._closed = True
+        """End the sessions and calls still open with StoreUnavailable, and close the file."""
+        self._lanes.closed = True
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
+        await asyncio.to_thread(self._database.leave_all, self._lanes)
         await asyncio.to_thread(self._database.close_if_idle)
 
     async def _look_at(self, index_pattern: str, work: Callable[[Lane], T], what: str) -> T:
@@ -202,12 +201,12 @@ class DuckDBStore:
         self, what: str, work: Callable[[Lane], T], absent: T, *, make: bool = False, interruptible: bool = False
     ) -> T:
         """Run `work`, or return `absent` where there is no file yet: looking does not make one, unless with `make`."""
-        if self._closed:
+        if self._lanes.closed:
             raise StoreUnavailable("the store was closed")
         database = self._database
         if not make and not database.is_open and not await asyncio.to_thread(database.path.exists):
             return absent
-        lane = await database.lane()
+        lane = await database.lane(self._lanes)
         try:
             return await lane.run(what, work, interruptible=interruptible)
         finally:
