@@ -6,7 +6,7 @@ What a real API server does with the endpoint's writes is tested on a real one.
 import asyncio
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
@@ -84,8 +84,10 @@ class Cluster:
         self.before_delete: Callable[[], None] = lambda: None
         self.drains = False
         self.reads: list[str] = []
+        self.lists: list[str] = []
         self.fail_write: Exception | None = None
         self.fail_read: Exception | None = None
+        self.fail_list: Exception | None = None
         self.before_write: Callable[[], None] = lambda: None
         self.after_write: Callable[[str], None] = lambda _: None
         self.write_gate: asyncio.Event | None = None
@@ -258,6 +260,18 @@ class Cluster:
         if path not in self.objects:
             raise NotFound(404, "NotFound", f"{path} not found")
         return copy.deepcopy(self.objects[path])
+
+    async def pages(self, path: str, *, metadata_only: bool = False) -> AsyncIterator[Body]:
+        """List metadata, two jobs a page."""
+        assert metadata_only
+        self.lists.append(path)
+        if self.read_gate is not None:
+            await self.read_gate.wait()
+        if self.fail_list is not None:
+            raise self.fail_list
+        found = [{"metadata": dict(body["metadata"])} for at, body in self.objects.items() if at.startswith(f"{path}/")]
+        for begin in range(0, max(len(found), 1), 2):
+            yield {"metadata": {"resourceVersion": str(self._version)}, "items": found[begin : begin + 2]}
 
     async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
         async with self._begun:

@@ -8,6 +8,7 @@ import pytest
 
 from rollup_operator.http.access import Deed
 from rollup_operator.http.app import Endpoint
+from rollup_operator.kube.paths import jobs_path
 from support.access_double import AUTHORIZATION, Anybody
 from support.http_double import Cluster
 from support.serving import served
@@ -162,6 +163,29 @@ async def test_who_may_do_it_to_none_is_told_so(
     access.denied = {(deed, ""), (deed, "a")}
     assert (await call(client, "POST", f"/_rollup/job/_all/{path}"))[0] == 403
     assert cluster.applied == []
+
+
+@pytest.mark.parametrize(("deed", "path"), [(Deed.STOP, "_stop"), (Deed.START, "_start")])
+async def test_a_call_on_all_spares_a_job_that_the_watch_has_not_brought_and_the_caller_may_not(
+    client: Client, cluster: Cluster, access: Anybody, deed: Deed, path: str
+) -> None:
+    for name in ("a", "b", "c"):
+        cluster.create(name)
+    for name in ("b", "c"):
+        del cluster.known[jobs_path("default", name)]
+    access.denied = {(deed, "b"), (deed, "")}
+    assert (await call(client, "POST", f"/_rollup/job/_all/{path}"))[0] == 200
+    assert [body["metadata"]["name"] for _, body in cluster.applied] == ["a", "c"]
+
+
+@pytest.mark.parametrize(("deed", "path"), [(Deed.STOP, "_stop"), (Deed.START, "_start")])
+async def test_who_may_do_it_to_none_causes_no_list(
+    client: Client, cluster: Cluster, access: Anybody, deed: Deed, path: str
+) -> None:
+    cluster.create("a")
+    access.denied = {(deed, ""), (deed, "a")}
+    assert (await call(client, "POST", f"/_rollup/job/_all/{path}"))[0] == 403
+    assert (cluster.lists, cluster.reads) == ([], [])
 
 
 async def test_who_may_see_none_sees_none(client: Client, cluster: Cluster, access: Anybody) -> None:

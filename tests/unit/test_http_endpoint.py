@@ -8,7 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.kube.client import KubeError, Unreachable
+from rollup_operator.kube.paths import jobs_path
 from support.access_double import Anybody
 from support.http_double import Cluster
 from support.serving import Client, call, calling, error, served, when_waiting
@@ -442,6 +444,75 @@ async def test_all_is_unavailable_only_when_nothing_was_changed(
 
     cluster.before_write = fail_after_some
     assert (await call(client, "POST", "/_rollup/job/_all/_stop"))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("call_", "before", "after"), [("_stop", "started", "stopped"), ("_start", "stopped", "started")]
+)
+async def test_all_reaches_jobs_that_the_watch_has_not_brought(
+    client: Client, cluster: Cluster, call_: str, before: str, after: str
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        cluster.create(name, desiredState=before)
+    cluster.create("elsewhere", "other", desiredState=before)
+    for name in ("a", "c", "d"):
+        del cluster.known[jobs_path("default", name)]
+    assert (await call(client, "POST", f"/_rollup/job/_all/{call_}"))[0] == 200
+    asked = {body["metadata"]["name"]: body["spec"]["desiredState"] for body in cluster.objects.values()}
+    assert asked == {"a": after, "b": after, "c": after, "d": after, "elsewhere": before}
+    assert len(cluster.reads) == 3  # none of a job that is known
+
+
+async def test_a_stop_of_all_waits_for_a_job_that_the_watch_has_not_brought(client: Client, cluster: Cluster) -> None:
+    cluster.create("new", desiredState="started")
+    cluster.known.clear()
+    stop = asyncio.create_task(call(client, "POST", "/_rollup/job/_all/_stop?wait_for_completion=true"))
+    await when_waiting(client)
+    cluster.status("new", state="stopped")
+    assert await stop == (200, {"stopped": True})
+
+
+async def test_all_reaches_the_job_that_took_the_name_of_one_that_is_known(client: Client, cluster: Cluster) -> None:
+    cluster.create("a", desiredState="started")
+    cluster.remove("a", tell=False)
+    known = dict(cluster.known)
+    cluster.create("a", desiredState="started")
+    cluster.known = known
+    assert await call(client, "POST", "/_rollup/job/_all/_stop") == (200, {"stopped": True})
+    assert [body["spec"]["desiredState"] for body in cluster.objects.values()] == ["stopped"]
+
+
+@pytest.mark.parametrize("deed", ["_stop", "_stop?wait_for_completion=true", "_start"])
+@pytest.mark.parametrize("failing", ["list", "read"])
+async def test_all_changes_nothing_where_the_api_server_cannot_tell_which_jobs_there_are(
+    client: Client, cluster: Cluster, failing: str, deed: str
+) -> None:
+    cluster.create("known")
+    cluster.create("new")
+    del cluster.known[jobs_path("default", "new")]
+    away = Unreachable("refused", sent=False)
+    if failing == "list":
+        cluster.fail_list = away
+    else:
+        cluster.fail_read = away
+    status, told = await call(client, "POST", f"/_rollup/job/_all/{deed}")
+    assert (status, cluster.applied) == (503, [])
+    assert "nothing was changed" in told["error"]["reason"]
+
+
+async def test_calls_on_all_jobs_at_once_share_a_list(cluster: Cluster) -> None:
+    cluster.create("a")
+    states = DesiredStates(cluster, cluster, cluster)
+    found = await asyncio.gather(*(states.missing_from([], "default") for _ in range(20)))
+    assert [[job.name for job in jobs] for jobs in found] == [["a"]] * 20
+    assert len(cluster.lists) == 1
+
+
+async def test_all_jobs_of_a_namespace_that_is_not_watched_are_none_and_are_not_listed() -> None:
+    cluster = Cluster()
+    async with served(cluster, namespaces=("default",)) as endpoint, calling(endpoint) as client:
+        assert (await call(client, "POST", "/namespaces/other/_rollup/job/_all/_stop"))[0] == 200
+    assert cluster.lists == []
 
 
 # Health and the end

@@ -1,4 +1,4 @@
-"""Reads of one job that many ask for at once."""
+"""Reads that many ask for at once."""
 
 import asyncio
 from typing import Any
@@ -10,6 +10,8 @@ from rollup_operator.kube.client import Unreachable
 from rollup_operator.model.reader import JobView
 from support.http_double import Cluster
 from support.serving import call, calling, served
+
+Reads = SharedReads[JobView, JobView | None]
 
 
 def body(version: int, uid: str = "u") -> JobView:
@@ -39,11 +41,11 @@ def server() -> Server:
 
 
 @pytest.fixture
-def reads(server: Server) -> SharedReads:
-    return SharedReads(server.read)
+def reads(server: Server) -> Reads:
+    return SharedReads(server.read, lambda job: job.uid)
 
 
-def ask(reads: SharedReads, count: int, uid: str = "u") -> list[asyncio.Task[JobView | None]]:
+def ask(reads: Reads, count: int, uid: str = "u") -> list[asyncio.Task[JobView | None]]:
     return [asyncio.create_task(reads.read(body(1, uid))) for _ in range(count)]
 
 
@@ -52,7 +54,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_all_who_ask_at_once_share_one_read(server: Server, reads: SharedReads) -> None:
+async def test_all_who_ask_at_once_share_one_read(server: Server, reads: Reads) -> None:
     asked = ask(reads, 100)
     await turns()
     server.answers.put_nowait(None)
@@ -60,7 +62,7 @@ async def test_all_who_ask_at_once_share_one_read(server: Server, reads: SharedR
     assert server.sent == ["u"]
 
 
-async def test_who_asks_later_sees_no_read_that_was_sent_before(server: Server, reads: SharedReads) -> None:
+async def test_who_asks_later_sees_no_read_that_was_sent_before(server: Server, reads: Reads) -> None:
     early = ask(reads, 2)
     await turns()
     server.version = 2
@@ -74,7 +76,7 @@ async def test_who_asks_later_sees_no_read_that_was_sent_before(server: Server, 
     assert server.sent == ["u", "u"]
 
 
-async def test_jobs_do_not_wait_for_one_another(server: Server, reads: SharedReads) -> None:
+async def test_jobs_do_not_wait_for_one_another(server: Server, reads: Reads) -> None:
     asked = ask(reads, 1) + ask(reads, 1, "other")
     await turns()
     assert server.sent == ["u", "other"]
@@ -83,7 +85,7 @@ async def test_jobs_do_not_wait_for_one_another(server: Server, reads: SharedRea
     await asyncio.gather(*asked)
 
 
-async def test_a_read_that_fails_fails_for_those_who_share_it_alone(server: Server, reads: SharedReads) -> None:
+async def test_a_read_that_fails_fails_for_those_who_share_it_alone(server: Server, reads: Reads) -> None:
     early = ask(reads, 2)
     await turns()
     late = ask(reads, 2)
@@ -94,7 +96,7 @@ async def test_a_read_that_fails_fails_for_those_who_share_it_alone(server: Serv
     assert [view and view.version for view in await asyncio.gather(*late)] == [1, 1]
 
 
-async def test_who_gives_up_ends_the_read_of_nobody_else(server: Server, reads: SharedReads) -> None:
+async def test_who_gives_up_ends_the_read_of_nobody_else(server: Server, reads: Reads) -> None:
     first, second = ask(reads, 2)
     await turns()
     first.cancel()

@@ -92,7 +92,7 @@ class Endpoint:
         manner = Manner(self._dialect, settings.stop_timeout_status)
         room = WaitingRoom(settings.http_waiters_per_caller)
         self._stops = Stops(asks, self._states, self._waiters, room, notices, manner, watcher)
-        self._starts = Starts(asks, self._states, self._dialect)
+        self._starts = Starts(asks, self._dialect)
         self._creations = Creations(jobs, client, stores)
         self._previews = Previews(client, stores, _now)
         self._deletions = Deletions(self._states, jobs, client)

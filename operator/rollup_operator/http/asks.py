@@ -20,7 +20,7 @@ from rollup_operator.kube.client import Conflict, KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
-from rollup_operator.portions import sharing
+from rollup_operator.portions import in_order, in_portions, sharing
 
 T = TypeVar("T")
 
@@ -60,6 +60,22 @@ class Asks:
             except Conflict:
                 job = await in_time(by, self._states.replaced(job))
         raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
+
+    async def all(self, namespace: str, permit: Permit, *, by: float | None = None) -> list[JobView]:
+        """Return the jobs of the namespace that the caller may deal with, in order of their id.
+
+        Raises ApiError 403 when there is none among those known, 503 when the API server has not listed them until
+        `by`, by the event loop's clock.
+        """
+        return await in_time(by, self._all(namespace, permit))
+
+    async def _all(self, namespace: str, permit: Permit) -> list[JobView]:
+        known = await self._states.in_namespace(namespace)
+        jobs = await permit.require_some(known)
+        if missing := await self._states.missing_from(known, namespace):
+            jobs += await permit.among(missing)
+            return await in_portions(in_order(jobs, lambda job: (job.job_id, job.name)))
+        return jobs
 
     async def each(self, jobs: Iterable[JobView], deal: Deal) -> None:
         """Deal with all of them. Raises one ApiError for those that failed, once every job has been tried."""

@@ -7,6 +7,7 @@ because a start by somebody else could have followed.
 
 import asyncio
 import re
+from collections.abc import Iterable, Mapping
 
 from rollup_operator.http import errors, state_errors
 from rollup_operator.http.errors import ApiError
@@ -39,6 +40,12 @@ LATE_SECONDS = 2.0
 READ_SECONDS = 5.0
 """How long one look at the API server may take."""
 
+LIST_SECONDS = 15.0
+"""How long a list of one namespace's jobs at the API server may take."""
+
+READS_AT_ONCE = 8
+"""Reads at a time, by one call on all jobs, of those that a list has shown and the registry has not."""
+
 LOOKS = 4
 """How often to look again when the job is deleted and created anew under our hands."""
 
@@ -52,7 +59,8 @@ class DesiredStates:
         """`client` writes, and `reads` reads."""
         self._jobs = jobs
         self._client, self._reads = client, reads
-        self._shared_reads = SharedReads(self._read)
+        self._shared_reads = SharedReads(self._read, lambda job: job.uid)
+        self._shared_lists = SharedReads(self._list, lambda namespace: namespace)
         self._namespaces = namespaces
         self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
         self._next_turns = asyncio.Semaphore(WRITES_AT_ONCE)
@@ -95,6 +103,36 @@ class DesiredStates:
         jobs = self._jobs.in_namespace(namespace)
         return await in_portions(in_order(jobs, lambda job: (job.job_id, job.name)))
 
+    async def missing_from(self, known: Iterable[JobView], namespace: str) -> list[JobView]:
+        """Return the jobs of the namespace that the API server has and `known` lacks, in any order.
+
+        Its watch may lag behind a job that was created a moment ago. Calls at the same time share a list.
+        Raises ApiError 503 when the API server does not answer.
+        """
+        if not self.covers(namespace):
+            return []
+        try:
+            listed = await self._shared_lists.read(namespace)
+        except (KubeError, TimeoutError) as e:
+            raise _silent(e) from e
+        uids = {job.uid for job in known}
+        left = iter([name for uid, name in listed.items() if uid not in uids])
+        found: list[JobView] = []
+
+        async def look() -> None:
+            for name in left:
+                job = await self._ask(namespace, name)
+                if job is not None:
+                    found.append(job)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(READS_AT_ONCE):
+                    group.create_task(look())
+        except ExceptionGroup as e:
+            raise e.exceptions[0] from None
+        return found
+
     async def now(self, job: JobView, seconds: float = READ_SECONDS) -> JobView | None:
         """Read the job from the API server; None: it is gone. Raises KubeError, TimeoutError.
 
@@ -110,6 +148,14 @@ class DesiredStates:
         except NotFound:
             return None
         return body if body.uid == job.uid else None
+
+    async def _list(self, namespace: str) -> Mapping[str, str]:
+        """Return the name of each job of the namespace, by uid."""
+        listed: dict[str, str] = {}
+        async with asyncio.timeout(LIST_SECONDS):
+            async for page in self._reads.pages(jobs_path(namespace), metadata_only=True):
+                listed |= {item["metadata"]["uid"]: item["metadata"]["name"] for item in page["items"]}
+        return listed
 
     async def write(self, job: JobView, state: DesiredState) -> JobView:
         """Ask this very job (its uid) for `state`; durable once this returns.

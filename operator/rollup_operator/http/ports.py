@@ -1,6 +1,6 @@
 """What the endpoint needs of the rest of the operator, handed in by whoever wires it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -54,6 +54,9 @@ class Reads(Protocol):
 
     async def get(self, path: str) -> dict[str, Any]:
         """Read an object."""
+
+    def pages(self, path: str, *, metadata_only: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """Read a list page by page."""
 
 
 class Kubernetes(Reads, Protocol):

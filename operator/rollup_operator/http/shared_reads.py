@@ -1,46 +1,47 @@
-"""Reads of jobs at the API server, shared by all who ask for the same job at the same time.
+"""Reads at the API server, shared by all who ask for the same at the same time.
 
 Ten thousand clients whose wait ends together ask for few jobs. A read is shared only with callers who asked before it
-was sent, so each sees the job as it was after it asked.
+was sent, so each sees what is there after it asked.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
-from rollup_operator.model.reader import JobView
-
-Read = Callable[[JobView], Awaitable[JobView | None]]
-"""Reads a job; None: it is gone. Raises KubeError, TimeoutError."""
+K = TypeVar("K")
+T = TypeVar("T")
 
 
-class SharedReads:
-    """At most one read of a job is under way, and at most one waits for its end."""
+class SharedReads(Generic[K, T]):
+    """At most one read of a key is under way, and at most one waits for its end."""
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
-        self._next: dict[str, asyncio.Task[JobView | None]] = {}
-        """By uid: the read that is not sent yet, which others may join."""
-        self._sent: dict[str, asyncio.Task[JobView | None]] = {}
+    def __init__(self, read: Callable[[K], Awaitable[T]], key: Callable[[K], str]) -> None:
+        """`read` reads what it is asked for; `key` tells which askers ask for the same."""
+        self._read, self._key = read, key
+        self._next: dict[str, asyncio.Task[T]] = {}
+        """By key: the read that is not sent yet, which others may join."""
+        self._sent: dict[str, asyncio.Task[T]] = {}
 
-    async def read(self, job: JobView) -> JobView | None:
-        """Return the job as it is now; None: it is gone. Raises what the read raises."""
-        task = self._next.get(job.uid)
+    async def read(self, asked: K) -> T:
+        """Return what a read that is sent from now on returns. Raises what the read raises."""
+        key = self._key(asked)
+        task = self._next.get(key)
         if task is None:
-            task = self._next[job.uid] = asyncio.create_task(self._after(self._sent.get(job.uid), job))
+            task = self._next[key] = asyncio.create_task(self._after(self._sent.get(key), key, asked))
             task.add_done_callback(_retrieved)
         return await asyncio.shield(task)
 
-    async def _after(self, before: asyncio.Task[JobView | None] | None, job: JobView) -> JobView | None:
+    async def _after(self, before: asyncio.Task[T] | None, key: str, asked: K) -> T:
         if before is not None:
             await asyncio.wait({before})
-        self._sent[job.uid] = self._next.pop(job.uid)
+        self._sent[key] = self._next.pop(key)
         try:
-            return await self._read(job)
+            return await self._read(asked)
         finally:
-            if self._sent[job.uid] is asyncio.current_task():
-                del self._sent[job.uid]
+            if self._sent[key] is asyncio.current_task():
+                del self._sent[key]
 
 
-def _retrieved(task: asyncio.Task[JobView | None]) -> None:
+def _retrieved(task: asyncio.Task[T]) -> None:
     if not task.cancelled():
         task.exception()  # all who asked may have gone; asyncio would report that nobody took the error

@@ -5,7 +5,6 @@ from functools import partial
 from rollup_operator.http import state_errors
 from rollup_operator.http.asks import Asks, aborting
 from rollup_operator.http.call import Call
-from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.presentation import job_state
 from rollup_operator.http.versions import Dialect
 from rollup_operator.model.job import DesiredState
@@ -18,8 +17,8 @@ RUNNING = (State.STARTED, State.INDEXING)
 class Starts:
     """Starts one job, or all jobs of a namespace."""
 
-    def __init__(self, asks: Asks, states: DesiredStates, dialect: Dialect) -> None:
-        self._asks, self._states, self._dialect = asks, states, dialect
+    def __init__(self, asks: Asks, dialect: Dialect) -> None:
+        self._asks, self._dialect = asks, dialect
 
     async def start(self, namespace: str, job_id: str, call: Call) -> None:
         """Return when the start is durable. Raises ApiError."""
@@ -30,7 +29,7 @@ class Starts:
 
         Raises ApiError once every job has been tried.
         """
-        allowed = await call.permit.require_some(await self._states.in_namespace(namespace))
+        allowed = await self._asks.all(namespace, call.permit)
         jobs = [job for job in allowed if not aborting(job)]
         await self._asks.each(jobs, partial(self._start, call=call))
 

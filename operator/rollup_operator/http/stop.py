@@ -16,7 +16,7 @@ from typing import Self
 import structlog
 
 from rollup_operator.http import errors, state_errors
-from rollup_operator.http.asks import Asks, aborting, in_time
+from rollup_operator.http.asks import Asks, aborting
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.limits import WaitingRoom
@@ -120,7 +120,7 @@ class Stops:
         """
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
-        jobs = await in_time(by, call.permit.require_some(await self._states.in_namespace(namespace)))
+        jobs = await self._asks.all(namespace, call.permit, by=by)
         with self._places(wait, call, len(jobs)):
             number = count()
 
