@@ -1,4 +1,4 @@
-"""What the log tells of rights that the operator lacks."""
+"""What the log tells of rights and resources that the operator lacks."""
 
 import pytest
 from structlog.testing import capture_logs

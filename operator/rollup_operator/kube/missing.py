@@ -1,4 +1,4 @@
-"""Rights that the operator turns out to lack: one line of the log for each, whatever came of the request."""
+"""Rights and resources that the operator lacks: one line of the log for each, and a pause until kopf asks again."""
 
 import asyncio
 import re
@@ -9,13 +9,15 @@ import aiohttp
 import orjson
 import structlog
 
+from rollup_operator.model.base import API_VERSION
+
 log = structlog.get_logger(__name__)
 
 TELL_EVERY = 60.0
 """Seconds until the same is told again."""
 
 PAUSE = 1.0
-"""Seconds that a watch that is forbidden waits before it is begun anew."""
+"""Seconds that a watch that is forbidden, or whose resource is not served, waits before it is begun again."""
 
 KEPT = 256
 """So many are remembered as told."""
@@ -27,8 +29,15 @@ _LACKS = re.compile(
 """How the API server tells that RBAC does not allow something."""
 
 
+_OURS = f"/apis/{API_VERSION}"
+
+
+class NotServed(aiohttp.ClientConnectionError):
+    """The API server does not serve a resource now. kopf retries it, as it does any connection that failed."""
+
+
 class Missing:
-    """Tells the log what the API server has forbidden. `clock` is in seconds."""
+    """Logs what the API server forbids or does not serve. `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -38,14 +47,8 @@ class Missing:
         """Take in the message of an answer 403."""
         lacks = _LACKS.search(message)
         # Of the same right missing for a thousand jobs one line is enough.
-        what = lacks[0] if lacks else message
-        now = self._clock()
-        if now - self._told.get(what, float("-inf")) < TELL_EVERY:
+        if not self._is_new(lacks[0] if lacks else message):
             return
-        self._told.pop(what, None)
-        self._told[what] = now
-        if len(self._told) > KEPT:
-            del self._told[next(iter(self._told))]
         if lacks is None:
             log.warning("the API server forbids it", problem=message)  # a quota, an admission policy
             return
@@ -55,10 +58,23 @@ class Missing:
             cure="give it back to the operator's service account: docs/rights.md lists what each is for",
         )
 
+    def _is_new(self, what: str) -> bool:
+        now = self._clock()
+        if now - self._told.get(what, float("-inf")) < TELL_EVERY:
+            return False
+        self._told.pop(what, None)
+        self._told[what] = now
+        if len(self._told) > KEPT:
+            del self._told[next(iter(self._told))]
+        return True
+
     async def slow_down(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """As a middleware of kopf's session: tell of an answer 403, and hold it back; kopf asks again at once."""
+        """As a middleware of kopf's session: log an answer 403 or 404 and hold it back; kopf asks again at once.
+
+        A 404 raises NotServed, since kopf would end this process.
+        """
         answer = await handler(request)
         if answer.status == 403:
             text = await answer.read()
@@ -68,4 +84,11 @@ class Missing:
                 message = text[:300].decode(errors="replace")
             self.tell(message)
             await asyncio.sleep(PAUSE)
+        elif answer.status == 404 and _OURS in request.url.path:
+            answer.release()
+            what = request.url.path.partition(_OURS)[2].rpartition("/")[2] or API_VERSION
+            if self._is_new(f"not served: {what}"):
+                log.warning("a resource is not served", resource=what, cure=f"apply crds/, with {API_VERSION} served")
+            await asyncio.sleep(PAUSE)
+            raise NotServed(f"the API server does not serve {what}: apply crds/")
         return answer
