@@ -108,7 +108,7 @@ def test_rounds_of_users_and_faults(
     scene = Scene(api, opensearch, traffic, replicas)
     users = [User(scene, f"job-{n}", sources[n % 2], targets[n // 2]) for n in range(JOBS)]
     for user in users:
-        user.create(choose)
+        user.create(choose, "started")
         user.check(choose)
     slow_down(opensearch, targets[0])  # so that what is cut off goes on for a while
     with ThreadPoolExecutor(JOBS + len(sources)) as pool:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from support.api import Api
@@ -185,7 +186,7 @@ class Mischief:
         self.pause(1, 3)
 
     def hold_bulk(self) -> None:
-        """Hold a bulk on its way while something becomes of the replica that sent it, and let it arrive then."""
+        """Hold a bulk on its way until its sender has come to harm and a later run is at work; then let it arrive."""
         held = self.store.call(lambda: Hold(outlives_client=True))
         trouble = Trouble("bulk", held, times=self.choose.randint(1, 2))
         self._held.append(held)
@@ -197,8 +198,12 @@ class Mischief:
         except TimeoutError:
             return
         self.choose.choice((self.kill, self.kill, self.freeze, self.cut_store, self.cut_api))()
-        self.pause(0, 3)
         self.traffic.trouble()
+        late = trouble.wrong[0]
+        with suppress(TimeoutError):  # the job may have been stopped or deleted since
+            self.store.run(self.store.proxy.until(lambda: self.traffic.is_followed(late), seconds=LEASE_SECONDS + 3))
+        if self.choose.random() < 0.3:
+            self.pause(0, 1)
         self.store.call(held.release)
 
     def _fault(self, step: str) -> Fault:

@@ -70,6 +70,12 @@ class Traffic:
             return trouble.fault
         return Counted(self._applied) if step == "bulk" else Pass()
 
+    def is_followed(self, request: Request) -> bool:
+        """Whether a later run of the same job has begun to read or to write. Call it in the proxy's thread."""
+        uid, epoch = _of(request)
+        recent = self._named[request.number + 1 :]  # all are named, in the order of their numbers
+        return any(step in ("page", "bulk") and _of(r)[0] == uid and _of(r)[1] > epoch for step, r in recent)
+
     def writes(self, uid: str, since: float) -> list[str]:
         """Return the bulks of a job that arrived since a time of time.monotonic() and changed documents."""
         return self._way.call(lambda: [str(r) for r in self._work(uid, since) if self._applied.get(r.number)])

@@ -57,9 +57,9 @@ class User:
 
     # -- a round ---------------------------------------------------------------------------------------------------
 
-    def create(self, choose: random.Random) -> None:
+    def create(self, choose: random.Random, asked: str | None = None) -> None:
         """Create the job, with the identity that it always has."""
-        self.asked, self.deleting = choose.choice(("started", "started", "stopped")), False
+        self.asked, self.deleting = asked or choose.choice(("started", "started", "stopped")), False
         self.scene.api.create(
             hourly(
                 self.name,
