@@ -154,7 +154,9 @@ class KubeDouble:
         elif fate is Fate.LOST or link.cut:
             clock.after(way.random.choice((0.01, PATIENCE)), _settle, future, None, Unreachable("cut off", sent=True))
         else:
-            delay = way.lateness() if fate is Fate.LATE else way.latency()
+            delay = way.lateness() if fate in (Fate.LATE, Fate.STRAY) else way.latency()
+            if fate is Fate.STRAY:
+                clock.after(way.latency(), _settle, future, None, Unreachable("the connection broke off", sent=True))
             clock.after(delay, self._arrive, future, carry_out, fate)
             if delay + 1 > PATIENCE:
                 clock.at(began + PATIENCE, _settle, future, None, Unreachable("no answer in time", sent=True))

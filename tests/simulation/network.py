@@ -19,6 +19,8 @@ class Fate(Enum):
     """It is carried out, and its answer is lost."""
     LATE = auto()
     """It is held up on its way, perhaps for longer than its sender waits or lives."""
+    STRAY = auto()
+    """Its connection breaks off at once, and it arrives all the same, later."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,52 @@ class Weather:
 CALM = Weather()
 """Nothing is lost."""
 
+BREEZE = Weather(
+    name="breeze",
+    fates=(
+        (0.003, Fate.REFUSED),
+        (0.003, Fate.FAILED),
+        (0.003, Fate.LOST),
+        (0.01, Fate.UNANSWERED),
+        (0.01, Fate.LATE),
+        (0.01, Fate.STRAY),
+    ),
+    latencies=(0.001, 0.004, 0.02),
+    watch_lags=(0.001, 0.01, 0.05, 0.3),
+    repeats=0.05,
+    works=(0.005, 0.02, 0.05, 0.2),
+    item_failures=0.05,
+    deaf=0.01,
+)
+
 ROUGH = Weather(
     name="rough",
-    fates=((0.01, Fate.REFUSED), (0.01, Fate.FAILED), (0.01, Fate.LOST), (0.02, Fate.UNANSWERED), (0.02, Fate.LATE)),
+    fates=(
+        (0.01, Fate.REFUSED),
+        (0.01, Fate.FAILED),
+        (0.01, Fate.LOST),
+        (0.02, Fate.UNANSWERED),
+        (0.02, Fate.LATE),
+        (0.02, Fate.STRAY),
+    ),
     latencies=(0.001, 0.005, 0.02, 0.08),
     watch_lags=(0.001, 0.01, 0.05, 0.3, 2.0),
     repeats=0.05,
-    works=(0.005, 0.03, 0.1, 0.4, 1.5),
-    item_failures=0.03,
+    works=(0.005, 0.02, 0.05, 0.1, 0.4, 1.2),
+    item_failures=0.05,
     deaf=0.02,
 )
 
 STORM = Weather(
     name="storm",
-    fates=((0.04, Fate.REFUSED), (0.04, Fate.FAILED), (0.04, Fate.LOST), (0.08, Fate.UNANSWERED), (0.08, Fate.LATE)),
+    fates=(
+        (0.04, Fate.REFUSED),
+        (0.04, Fate.FAILED),
+        (0.04, Fate.LOST),
+        (0.06, Fate.UNANSWERED),
+        (0.06, Fate.LATE),
+        (0.04, Fate.STRAY),
+    ),
     latencies=(0.001, 0.02, 0.1, 0.5),
     watch_lags=(0.001, 0.1, 1.0, 5.0),
     repeats=0.2,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 20.0
 GRACE_SECONDS = 10.0
-CLOCK_SKEW = timedelta(seconds=8)
+CLOCK_SKEW = timedelta(seconds=3)
 """Less than jobs wait for late rows, so that a clock that is ahead by less does no harm."""
 
 LEASE_NAMESPACE, LEASE_NAME = "system", "rollup-operator"

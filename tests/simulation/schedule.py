@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from simulation.network import CALM, ROUGH, STORM, Weather
+from simulation.network import BREEZE, CALM, ROUGH, STORM, Weather
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ TIMEOUTS = ("0s", "100ms", "1s", "5s", "20s", None, ALL)
 KINDS: dict[str, tuple[int, tuple[Any, ...]]] = {
     # Users and GitOps controllers: how often, and with what
     "ask": (10, ("started", "started", "stopped", None)),
-    "run_now": (4, (None,)),
+    "run_now": (6, (None,)),
     "edit": (3, ("pageSize", "cron", "delay", "drainTimeoutSeconds", "unreadable")),
     "delete": (4, (None,)),
     "create": (6, (None,)),
@@ -64,11 +64,11 @@ KINDS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "cut_api": (2, (0.5, 3.0, 14.0, 20.0)),
     "cut_store": (1, (0.5, 5.0, 15.0)),
     "watch_gap": (2, ((0.5, False), (3.0, True), (0.01, True), (10.0, True))),
-    "step_clock": (1, (-3600.0, -60.0, -5.0, 5.0, 60.0, 3600.0)),
+    "step_clock": (1, (-3600.0, -60.0, -2.0, 2.0, 10.0, 3600.0)),
     "lose_status": (1, (None,)),
     "delete_lease": (1, (None,)),
     "backup": (1, (None,)),
-    "weather": (2, ("calm", "rough", "storm")),
+    "weather": (2, ("calm", "breeze", "rough", "storm")),
 }
 
 ON_REPLICAS = {"kill", "terminate", "freeze", "cut_api", "cut_store", "watch_gap", "step_clock"}
@@ -92,6 +92,12 @@ SCENES: tuple[tuple[Line, ...], ...] = (
     (("watch_gap", ((3.0, False), (12.0, False))), ("run_now", ()), ("ask", ("stopped",)), ("edit", ())),
     (("watch_gap", ((3.0, True), (12.0, True))), ("delete", ()), ("create", ()), ("ask", ())),
     (("run_now", ()), ("watch_gap", ((3.0, False),)), ("ask", ("stopped",)), ("ask", ("started",))),
+    # A clock that is wrong for a while, a spec that cannot be read, a status that is lost
+    (("step_clock", (10.0, 3600.0)), ("ask", ("started",)), ("run_now", ())),
+    (("step_clock", (3600.0,)), ("run_now", ()), ("step_clock", (-2.0,)), ("ask", ("started",))),
+    (("run_now", ()), ("kill", ()), ("edit", ("unreadable",)), ("ask", ("stopped",))),
+    (("run_now", ()), ("edit", ("unreadable",)), ("lose_status", ()), ("ask", ("stopped",))),
+    (("run_now", ()), ("kill", ()), ("lose_status", ()), ("ask", ("stopped",))),
     # A hand-over, and a job that is another one by then
     (("ask", ("stopped",)), ("kill", ()), ("run_now", ())),
     (("terminate", ()), ("replace", ()), ("ask", ("stopped",)), ("ask", ("started",))),
@@ -100,6 +106,7 @@ SCENES: tuple[tuple[Line, ...], ...] = (
     # A name that is used again, and who asks for it
     (("call_stop", ("1s", "5s")), ("replace", ()), ("call_start", ())),
     (("delete", ()), ("call_stop", ("1s", "5s")), ("create", ())),
+    (("replace", ()), ("replace", ()), ("ask", ("stopped",)), ("run_now", ())),
     # Calls that overtake one another
     (("call_stop", ("100ms", "1s")), ("ask", ("started",)), ("call_stop", ("100ms", "1s"))),
     (("ask", ("stopped",)), ("call_start", ()), ("call_stop", ("0s", "1s"))),
@@ -131,7 +138,7 @@ class _Draw:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._jobs = _jobs(random)
-        self._kinds = [kind for kind in KINDS if kind not in OFF and (kind == "ask" or random.random() < 0.6)]
+        self._kinds = [kind for kind in KINDS if kind not in OFF and (kind == "ask" or random.random() < 0.7)]
         self._weights = [KINDS[kind][0] for kind in self._kinds]
         self._scenes = [s for s in SCENES if all(k in self._kinds or k not in KINDS for k, _ in s)]
         self._at = 1.0
@@ -144,7 +151,7 @@ class _Draw:
         while len(self._steps) < length:
             self._at += random.choice(pauses)
             job = random.choice(list(self._jobs))
-            if self._scenes and random.random() < 0.2:
+            if self._scenes and random.random() < 0.35:
                 self._scene(job)
             else:
                 kind = random.choices(self._kinds, self._weights)[0]
@@ -152,7 +159,7 @@ class _Draw:
         if random.random() < RESTORES:
             self._at += random.choice(pauses)
             self._steps.append(Step(round(self._at, 3), "restore"))
-        weathers = (CALM, ROUGH, ROUGH, STORM)
+        weathers = (CALM, BREEZE, BREEZE, ROUGH, STORM)
         return Schedule(seed, self._jobs, tuple(self._steps), random.choice(weathers), random.choice(weathers))
 
     def _scene(self, job: str) -> None:

@@ -2,10 +2,10 @@
 
 from simulation.clock import BEGIN
 
-WIDTH = 10_000
+WIDTH = 2_000
 """Milliseconds of a bucket."""
 
-HISTORY = 60_000
+HISTORY = 20_000
 """Milliseconds of rows that are there when a schedule begins."""
 
 FIRST = int(BEGIN.timestamp() * 1000) - HISTORY

@@ -75,10 +75,10 @@ class Wire:
             await asyncio.sleep(way.latency())
             raise failure(way.random.randrange(2), request.doing)
         flight = _Flight(self, request, future, lost_answer=fate is Fate.UNANSWERED)
-        if fate is Fate.LOST:
+        if fate in (Fate.LOST, Fate.STRAY):
             clock.after(way.latency(), flight.answer, None, Cut(f"{request.doing}: the connection broke off"))
-        else:
-            clock.after(way.lateness() if fate is Fate.LATE else way.latency(), flight.arrive)
+        if fate is not Fate.LOST:
+            clock.after(way.lateness() if fate in (Fate.LATE, Fate.STRAY) else way.latency(), flight.arrive)
         if fate in (Fate.LATE, Fate.UNANSWERED) or way.weather.works[-1] > 1:
             late = Unanswered(f"{request.doing}: no answer within {request.timeout:g} s", sent=True)
             clock.after(request.timeout, flight.give_up, late)

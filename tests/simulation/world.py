@@ -13,7 +13,7 @@ from simulation.api_server import JOBS, LEASES, STORES, ApiServer, Change
 from simulation.clock import Clock, Spins, virtual_time
 from simulation.endpoint import Asked
 from simulation.kube import Look
-from simulation.network import CALM, ROUGH, STORM, Way, Weather
+from simulation.network import BREEZE, CALM, ROUGH, STORM, Way, Weather
 from simulation.promises import Job, Promises
 from simulation.replica import LEASE_NAME, Replica
 from simulation.schedule import ALL, Schedule, Step
@@ -31,10 +31,10 @@ LONGEST_TAIL = 400.0
 IDLE = 4.0
 """Seconds after that, in which nothing is written for a stopped job."""
 
-PERIOD = 15
+PERIOD = 4
 """Seconds between two ticks of a job."""
 
-DELAY = 10
+DELAY = 4
 """Seconds that a job waits for late rows; more than the clocks of replicas are wrong by."""
 
 
@@ -145,8 +145,10 @@ class World:
         date = spec["groups"]["dateHistogram"]
         change: dict[str, Any] = {
             "pageSize": {"pageSize": spec["pageSize"] % 4 + 1},
-            "cron": {"cron": _every(20 if spec["cron"] == _every(PERIOD) else PERIOD)},
-            "delay": {"groups": {"dateHistogram": {"delay": "12s" if date["delay"] == f"{DELAY}s" else f"{DELAY}s"}}},
+            "cron": {"cron": _every(5 if spec["cron"] == _every(PERIOD) else PERIOD)},
+            "delay": {
+                "groups": {"dateHistogram": {"delay": f"{DELAY + 1}s" if date["delay"] == f"{DELAY}s" else f"{DELAY}s"}}
+            },
             "unreadable": {"pageSize": UNREADABLE if spec["pageSize"] != UNREADABLE else 2},
             "drainTimeoutSeconds": {"drainTimeoutSeconds": 1 + spec.get("drainTimeoutSeconds", 30) % 3},
         }
@@ -265,7 +267,7 @@ class World:
             self.promises.leaders_unknown_until = self.clock.now + LEASE_SECONDS
 
     def do_weather(self, step: Step) -> None:
-        weather = {"calm": CALM, "rough": ROUGH, "storm": STORM}[step.value]
+        weather = {"calm": CALM, "breeze": BREEZE, "rough": ROUGH, "storm": STORM}[step.value]
         self._set_weather(weather, weather)
 
     # The course of a schedule
