@@ -550,8 +550,10 @@ def repeats_are_obeyed() -> AbstractContextManager[Any]:
 
 def first_missed(title: str, seeds: range) -> tuple[str, int | None, str]:
     """Return after how many schedules a mutation is found (None: in none of them), and by what broken promise."""
-    with runner.undisturbed(), MUTATIONS[title].mutate():
+    with runner.undisturbed():
         for count, seed in enumerate(seeds, 1):
-            if (problem := runner.run(seed)) is not None:
+            with MUTATIONS[title].mutate():
+                problem = runner.run(seed)
+            if problem is not None and runner.run(seed) is None:
                 return title, count, problem
     return title, None, ""

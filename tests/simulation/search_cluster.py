@@ -203,18 +203,18 @@ class SearchCluster:
         index.rows[_bucket(document)] = document[f"{DATE}.date_histogram._count"]
         return {"index": {"status": 200}}
 
-    def _delete(self, request: Request, name: str, opaque_id: str, answer: Answer) -> Task:
+    def _delete(self, request: Request, name: str, opaque_id: str, answer: Answer) -> Task | None:
         query = orjson.loads(request.data or b"{}")
+        try:
+            index = self._index(name)
+        except _Refused as e:
+            answer(None, classify(e.status, {"error": {"type": e.kind, "reason": e.kind}}, request.doing))
+            return None
         task = self._begin(opaque_id, "delete")
 
         def done() -> None:
             del self.tasks[task]
-            try:
-                mine = self._documents(name, query)
-            except _Refused as e:
-                answer(None, classify(e.status, {"error": {"type": e.kind, "reason": e.kind}}, request.doing))
-                return
-            index = self._index(name)
+            mine = self._documents(index.name, query)
             if mine:
                 self._witness.deletes(opaque_id, index.name, _job_id(query), len(mine))
             for id_ in mine:

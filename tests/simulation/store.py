@@ -37,7 +37,7 @@ def epochs_in_virtual_time() -> Iterator[None]:
     takers = (claims.take, claims.evict, settling.settle)
     before = [taker.__kwdefaults__ for taker in takers]
     for taker in takers:
-        taker.__kwdefaults__ = {**taker.__kwdefaults__, "now": time.time}
+        taker.__kwdefaults__ = {**(taker.__kwdefaults__ or {}), "now": time.time}
     try:
         yield
     finally:
