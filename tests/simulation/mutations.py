@@ -16,10 +16,11 @@ from rollup_operator.http.stop import Stops
 from rollup_operator.indexer import clocks, run
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube import status as kube_status
+from rollup_operator.kube import sweep
 from rollup_operator.kube.client import Body
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
-from rollup_operator.lifecycle import actor, registry, states
+from rollup_operator.lifecycle import actor, states
 from rollup_operator.lifecycle.actor import Actor
 from rollup_operator.lifecycle.election import Election
 from rollup_operator.lifecycle.leadership import Candidacy, Gate
@@ -118,7 +119,7 @@ def the_last_uid_heard_of_lives() -> AbstractContextManager[Any]:
 
 @mutation("remember which uids are gone")
 def gone_uids_come_back() -> AbstractContextManager[Any]:
-    return patch.object(registry, "GONE_REMEMBERED", 0)
+    return patch.object(sweep.Gone, "add", lambda *_: None)
 
 
 @mutation("drop what a sweep does not list")

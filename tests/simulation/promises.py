@@ -63,6 +63,8 @@ class Job:
     deleting: bool = False
     held: bool = False
     """It has a finalizer."""
+    asked_at: float = 0.0
+    """When somebody else than its actor changed it last."""
     writes: int = 0
     reworded: int = 0
     """Status writes that changed nothing but the wording of a message."""
@@ -128,7 +130,9 @@ class Promises:
                 self._must_be_quiet(job, "is gone")
                 self._documents_are_deleted(job)
             return
-        if before is not None and body.get("status") != before.get("status"):
+        if before is None or body.get("status") == before.get("status"):
+            job.asked_at = self._world.clock.now
+        else:
             self._status(job, before, body)
 
     def restored(self) -> None:

@@ -28,7 +28,9 @@ FIELDS = {DATE: SourceField(frozenset({"date"})), "x": SourceField(frozenset({"l
 """What the source has."""
 
 ON_ITS_WAY = 0.045
-"""Seconds: a search whose connection is cut before it arrives does so by then, or never."""
+"""Seconds from being sent: a search whose connection is cut before it arrives does so by then, or never.
+
+A node that is paused may read it later, and reads right behind it that the connection is closed."""
 
 
 @contextmanager
@@ -108,6 +110,7 @@ class _Flight:
         self._wire, self._request, self._future, self._lost_answer = wire, request, future, lost_answer
         self._task: Task | None = None
         self._arrived = self._ended = False
+        self._sent = wire.cluster.clock.now
 
     def arrive(self) -> None:
         """Reach the cluster; a search whose sender is gone may do so a moment later, or not at all."""
@@ -137,7 +140,9 @@ class _Flight:
         if self._task is not None:
             cluster.cut(self._task)
         elif not self._arrived and self._is_search() and cluster.way.happens(0.5):
-            cluster.clock.after(cluster.way.random.uniform(0, ON_ITS_WAY), self._begin_late)
+            latest = self._sent + ON_ITS_WAY
+            if latest > cluster.clock.now:
+                cluster.clock.at(cluster.way.random.uniform(cluster.clock.now, latest), self._begin_late)
 
     def hang_up(self, read: "asyncio.Future[Any]") -> None:
         """Tell the cluster that nothing more comes; `read` is done once it knows."""

@@ -10,6 +10,7 @@ from random import SystemRandom
 import pytest
 
 from simulation import runner
+from simulation.mutations import MUTATIONS
 
 SECONDS = 60.0
 """How long fresh schedules are run."""
@@ -34,6 +35,12 @@ def test_fresh_schedules_keep_every_promise() -> None:
             _run(seed)
             seed += 1
     print(f"{seed - first} schedules")
+
+
+@pytest.mark.parametrize("title", MUTATIONS)
+def test_each_guard_can_be_taken_out(title: str) -> None:
+    with runner.undisturbed(), MUTATIONS[title].mutate():
+        runner.run(0)
 
 
 @pytest.mark.parametrize("seed", [3, 8, 19])
