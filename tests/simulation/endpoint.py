@@ -80,7 +80,7 @@ class Endpoint:
         asks = Asks(self.states, notices, Repeats(loop.time), managers=(), watcher=watcher)
         room = WaitingRoom(most=1000)
         self._stops = Stops(asks, self.states, self.waiters, room, notices, Manner(dialect), watcher)
-        self._starts = Starts(asks, self.states, dialect)
+        self._starts = Starts(asks, dialect)
 
     async def ask(self, call: Asked) -> None:
         """Carry a call out and take down its answer."""
