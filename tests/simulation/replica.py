@@ -47,9 +47,9 @@ class _Worker(Worker):
 
     begins: Callable[[RunKind, JobView], None] = lambda kind, job: None
 
-    def begin(self, kind: RunKind, job: JobView, *, delete: bool) -> Work:
+    def begin(self, kind: RunKind, job: JobView, *, delete: bool, held: tuple[Store, ...] = ()) -> Work:
         self.begins(kind, job)
-        return super().begin(kind, job, delete=delete)
+        return super().begin(kind, job, delete=delete, held=held)
 
 
 class Replica:

@@ -227,7 +227,7 @@ async def test_a_policy_that_is_set_while_a_deletion_settles_counts() -> None:
     gate.lead()
     deletes: asyncio.Queue[bool] = asyncio.Queue()
 
-    def begin(kind: RunKind, view: JobView, *, delete: bool) -> Work:
+    def begin(kind: RunKind, view: JobView, *, delete: bool, **_: object) -> Work:
         deletes.put_nowait(delete)
         task = asyncio.ensure_future(outside._stubborn())
         return Work(kind, 0.0, view.deleting, Progress(), task, lambda: None)

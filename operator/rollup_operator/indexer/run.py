@@ -62,6 +62,8 @@ class Run:
     """How far this process's clock may be ahead of the store's; None: they are not compared."""
     may_go_on: Callable[[], bool] = lambda: True
     """Asked before anything is sent to the store; False is as a halt. A process that was frozen learns it so."""
+    store: Store | None = None
+    """The one that was opened."""
     _halted: asyncio.Event = field(default_factory=asyncio.Event)
     _since: float = 0.0
     """When it began, by the event loop's clock."""
@@ -99,7 +101,7 @@ class Run:
         completed = False
         try:
             self.progress.doing = "opening the store"
-            store = await self.open_store()
+            store = self.store = await self.open_store()
             at = await self._until_halted(self._moment(store))
             if at is None or self._is_over():
                 return self._result(began, Outcome.HALTED, "halted before it had claimed the job", None, released=None)

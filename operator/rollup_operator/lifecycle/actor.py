@@ -31,6 +31,7 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
+from rollup_operator.stores.base import Store
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_lost_writes", "_next_tick",
+        "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_held", "_lost_writes", "_next_tick",
          "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "_with_documents", "view",
     )  # fmt: skip
 
@@ -53,6 +54,7 @@ class Actor:
         self._checked_at = -1
         self._run: Work | None = None
         self._gone = self._dirty = False
+        self._held: tuple[Store, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._know_nothing()
@@ -91,6 +93,7 @@ class Actor:
     def lead(self) -> None:
         """The gate has opened: decide, as in a process that has just begun. A run not yet over is waited for."""
         self._know_nothing()
+        self._held = tuple(s for s in self._held if s.distribution != "duckdb")  # closed as the gate was shut
         self.wake()
 
     def look_again(self) -> None:
@@ -236,7 +239,7 @@ class Actor:
         self._recovery.begun()
         delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
         self._with_documents = delete
-        self._run = self._env.worker.begin(kind, self.view, delete=delete)
+        self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held)
         self._run.task.add_done_callback(partial(self._ended, self._settled))
         self._settled = False
 
@@ -245,6 +248,7 @@ class Actor:
         run, self._run = self._run, None
         try:
             if not run.outlived and not task.cancelled():
+                self._held = self._held if (held := task.result().held) is None else held
                 self._settled = was_settled if (settled := task.result().settled) is None else settled
                 self._take_in(run, task.result())
         except Exception:  # called by the event loop, where nobody else would hear of it

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -20,7 +20,7 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import LastRun, Outcome
-from rollup_operator.stores.base import Claim, JobConfig, Owner
+from rollup_operator.stores.base import Claim, JobConfig, Owner, Store
 from rollup_operator.stores.errors import SecretGone, StoreError, StoreNotFound
 
 log = structlog.get_logger(__name__)
@@ -40,6 +40,8 @@ class Ended:
     """An earlier trouble is over."""
     skipped: str | None = None
     """A deleted job was let go without looking at its store, and why."""
+    held: tuple[Store, ...] | None = None
+    """The stores in which a run of this process left its claim, or may have. None: those that were before."""
     kept: str | None = None
     """Documents stay although the job was deleted with them: which, and whose they are."""
 
@@ -89,15 +91,18 @@ class Worker:
         """How many run tasks exist, those that wait for a place included."""
         return len(self._tasks)
 
-    def begin(self, kind: RunKind, job: JobView, *, delete: bool) -> Work:
-        """Start a run task. `delete`: where it settles, remove the documents, too."""
+    def begin(self, kind: RunKind, job: JobView, *, delete: bool, held: tuple[Store, ...] = ()) -> Work:
+        """Start a run task. `delete`: where it settles, remove the documents, too.
+
+        `held`: the stores in which earlier runs may have left their claims; the RollupStore may lead elsewhere by now.
+        """
         progress = Progress()
         if kind is RunKind.INDEX:
             run = self._run(job, progress)
-            halt, work = run.halt, partial(self._index, run)
+            halt, work = run.halt, partial(self._index, run, held)
         else:
             progress.doing = "releasing what an earlier run left in the store"
-            halt, work = _nothing, partial(self._settle, job, delete=delete)
+            halt, work = _nothing, partial(self._settle, job, held, delete=delete)
         loop = asyncio.get_running_loop()
         task = loop.create_task(_classified(work, job))
         self._tasks.add(task)
@@ -121,8 +126,11 @@ class Worker:
         owner = Owner(self.cluster, job.namespace, job.name, job.uid)
         return JobConfig(job.job_id, spec, owner, config_hash(spec))
 
-    async def _index(self, run: Run) -> Ended:
+    async def _index(self, run: Run, held: tuple[Store, ...] = ()) -> Ended:
         result = await run.index()
+        if result.released is not None and run.store is not None:
+            held = tuple(store for store in held if not _is_same(store, run.store))
+            held = held if result.released else (*held, run.store)
         last_run = LastRun(
             start_time=rfc3339(result.began),
             end_time=rfc3339(result.ended),
@@ -132,31 +140,50 @@ class Worker:
             kept=result.kept or None,
         )
         return Ended(
-            settled=result.released,
+            settled=False if held else result.released,
+            held=held,
             claim=result.claim,
             last_run=last_run,
             trouble=_trouble(result),
             mended=result.outcome is Outcome.COMPLETED,
         )
 
-    async def _settle(self, job: JobView, *, delete: bool) -> Ended:
-        key = (job.namespace, job.store_name)
+    async def _settle(self, job: JobView, held: tuple[Store, ...] = (), *, delete: bool) -> Ended:
         if (spec := job.claimed_spec()) is None:
             return Ended(settled=True, skipped="its spec has no rollupIndex, so nothing can have been claimed for it")
         config = self._config(job, spec)
+        named, end = await self._settle_named(job, config, delete=delete)
+        left, trouble = [], end.trouble
+        for store in held:
+            if named is not None and _is_same(store, named):
+                quiet = bool(end.settled)
+            elif quiet := self.gate.open:
+                try:
+                    await store.settle(config, self.holder, delete_documents=False)
+                except StoreError as e:
+                    quiet, trouble = False, trouble or Trouble(e.reason, _waits(job, e), transient=True)
+            if not quiet:
+                left.append(store)
+        if end.skipped is not None or not left:
+            return replace(end, held=())
+        return replace(end, settled=False, mended=False, trouble=trouble, held=tuple(left))
+
+    async def _settle_named(self, job: JobView, config: JobConfig, *, delete: bool) -> tuple[Store | None, Ended]:
+        """Settle the store that the RollupStore names now, and return it with how that ended."""
+        store: Store | None = None
         try:
-            store = await self.books.open(key)
+            store = await self.books.open((job.namespace, job.store_name))
             if not self.gate.open:
-                return Ended(settled=False)
+                return store, Ended(settled=False)
             settled = await store.settle(config, self.holder, delete_documents=delete)
         except (StoreNotFound, SecretGone) as e:
             if job.deleting:  # its namespace may be, and then neither comes back
-                return Ended(settled=False, skipped=f"let go without looking at the store: {e}")
+                return store, Ended(settled=False, skipped=f"let go without looking at the store: {e}")
             reason = Reason.STORE_UNAVAILABLE if isinstance(e, StoreNotFound) else e.reason
-            return Ended(settled=False, trouble=Trouble(reason, str(e), transient=True))
+            return store, Ended(settled=False, trouble=Trouble(reason, str(e), transient=True))
         except StoreError as e:
-            return Ended(settled=False, trouble=Trouble(e.reason, str(e), transient=True))
-        return Ended(settled=True, claim=settled.claim, mended=True, kept=settled.kept)
+            return store, Ended(settled=False, trouble=Trouble(e.reason, str(e), transient=True))
+        return store, Ended(settled=True, claim=settled.claim, mended=True, kept=settled.kept)
 
 
 async def _classified(work: Callable[[], Awaitable[Ended]], job: JobView) -> Ended:
@@ -166,6 +193,18 @@ async def _classified(work: Callable[[], Awaitable[Ended]], job: JobView) -> End
     except Exception as e:
         log.exception("run task failed", namespace=job.namespace, job=job.name)
         return Ended(settled=False, trouble=_unforeseen(e))
+
+
+def _is_same(one: Store, other: Store) -> bool:
+    """Whether both lead to the same records, for instance by other hosts or with another password."""
+    return one is other or (one.place is not None and one.place == other.place)
+
+
+def _waits(job: JobView, error: StoreError) -> str:
+    return (
+        f"a run could not release its claim in the place that RollupStore {job.store_name!r} named before, "
+        f"and that must be released, too: {error}"
+    )
 
 
 def _nothing() -> None:

@@ -262,6 +262,11 @@ class Store(Protocol):
         """Return what the store is, for instance duckdb."""
         ...
 
+    @property
+    def place(self) -> str | None:
+        """Return what two stores share that lead to the same records; None: not known, since none was checked."""
+        ...
+
     async def check(self) -> Checkup:
         """Look at the store by harmless requests. Raises StoreUnavailable, StoreUnsuitable, SecretInvalid."""
         ...

@@ -79,6 +79,11 @@ class DuckDBStore:
         """Return duckdb."""
         return "duckdb"
 
+    @property
+    def place(self) -> str:
+        """Return the file."""
+        return str(self._folder / self._name)
+
     @cached_property
     def _database(self) -> Database:
         folder = Path(os.path.realpath(self._folder))

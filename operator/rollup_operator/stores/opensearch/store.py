@@ -43,16 +43,24 @@ class ClusterStore:
     def __init__(self, kind: Kind, cluster: Cluster, *, is_alive: Callable[[Owner], bool]) -> None:
         """`is_alive` is asked, in the event loop, about another owner of a record. No I/O."""
         self._kind, self._cluster, self._is_alive = kind, cluster, is_alive
+        self._uuid: str | None = None
 
     @property
     def distribution(self) -> str:
         """Return opensearch or elasticsearch."""
         return self._kind
 
+    @property
+    def place(self) -> str | None:
+        """Return the cluster's UUID, as the last checkup found it."""
+        return self._uuid
+
     async def check(self) -> Checkup:
         """Return version and health. Raises StoreUnsuitable for another product, or for a version too old."""
         told = await self._cluster.call("GET", "/", doing="asking for the version", timeout=CHECK_SECONDS)
         version = version_of(told, self._kind)
+        uuid = told.get("cluster_uuid") if isinstance(told, Mapping) else None
+        self._uuid = uuid if isinstance(uuid, str) and uuid != "_na_" else None  # a cluster that forms has none yet
         # A halt asks for the tasks of a job: what is not allowed to must not come out only then.
         await self._cluster.call(
             "GET",
