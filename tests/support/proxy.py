@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from local_control_plane import ControlPlane
+from support.listening import stop_listening
 
 T = TypeVar("T")
 
@@ -133,12 +134,12 @@ class FaultyProxy:
         self.kubeconfig.write_text(json.dumps(config))
 
     async def _listen(self) -> None:
-        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
-        await self._site.start()
-        self._port = self._runner.addresses[0][1]
+        assert self._runner.server is not None
+        self._listening = await self._loop.create_server(self._runner.server, "127.0.0.1", self._port)
+        self._port = self._listening.sockets[0].getsockname()[1]
 
     async def _go_away(self) -> None:
-        await self._site.stop()
+        await stop_listening(self._listening)
         server = self._runner.server
         assert server is not None
         for connection in server.connections:
@@ -146,6 +147,7 @@ class FaultyProxy:
                 connection.transport.abort()
 
     async def _end(self) -> None:
+        await stop_listening(self._listening)
         for task in self._watches:
             task.cancel()
         await self._runner.cleanup()

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
+from support.listening import stop_listening
 from support.store_wire import Head, Wire, answer_bytes
 
 T = TypeVar("T")
@@ -303,7 +304,7 @@ class StoreProxy:
     async def go_away(self) -> None:
         """Refuse connections, and break those that there are."""
         assert self._server is not None
-        self._server.close()
+        await stop_listening(self._server)
         for client in self._connections.values():
             client.abort()
 
