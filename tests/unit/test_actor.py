@@ -159,6 +159,24 @@ async def test_a_run_whose_end_cannot_be_shown_does_not_keep_the_job_from_its_ne
     actor.stand_down()
 
 
+@pytest.mark.parametrize("first", [(3, 136), (2, 140)])
+async def test_a_generation_that_went_back_while_versions_grew_tells_of_a_restore(first: tuple[int, int]) -> None:
+    def at(generation: int, version: int) -> JobView:
+        whole = raw(generation, "stopped")
+        whole["metadata"]["resourceVersion"] = str(version)
+        return JobView.of(whole)
+
+    found: list[str] = []
+    actor = Actor(at(*first), environment(Outside(), Gate(), went_back=found.append))
+    actor.observe(at(first[0], first[1] - 1))
+    actor.observe(at(first[0], first[1] + 1))
+    actor.observe(at(first[0] + 1, first[1] + 2))
+    assert found == []
+    actor = Actor(at(*first), environment(Outside(), Gate(), went_back=found.append))
+    actor.observe(at(*{(3, 136): (2, 140), (2, 140): (3, 136)}[first]))
+    assert len(found) == 1
+
+
 async def test_an_object_with_an_older_version_than_before_tells_of_a_restore() -> None:
     outside, gate, found = Outside(), Gate(), asyncio.Queue[str]()
     gate.lead()

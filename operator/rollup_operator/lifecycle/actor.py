@@ -72,7 +72,13 @@ class Actor:
 
     def observe(self, view: JobView) -> bool:
         """Take in a body; an older one is dropped. Returns whether it was news."""
-        if view.age <= self.view.age:
+        known = self.view
+        if (view.generation - known.generation) * (view.version - known.version) < 0:
+            self._env.went_back(
+                f"RollupJob {view.namespace}/{view.name} is of generation {view.generation} at resourceVersion "
+                f"{view.version}, and was of generation {known.generation} at {known.version}"
+            )
+        if view.age <= known.age:
             return False
         if view.generation != self.view.generation:
             self._recovery.new_generation()
