@@ -154,6 +154,30 @@ async def test_a_step_of_the_clock_does_not_count_as_time_that_a_run_took(step: 
     assert timedelta() <= result.ended - result.began < timedelta(minutes=1)
 
 
+async def test_settling_ends_when_it_is_halted() -> None:
+    """It is halted when its job is gone, and another one may have the name by then."""
+    settling = asyncio.Event()
+
+    async def settle(*_: object, **__: object) -> None:
+        settling.set()
+        await asyncio.Event().wait()
+
+    async def open_store(_: object) -> Any:
+        return SimpleNamespace(settle=settle)
+
+    gate, books = Gate(), SimpleNamespace(open=open_store)
+    gate.lead()
+    nothing: Any = books
+    view = JobView.of(job("flights", desiredState="stopped") | {"metadata": {
+        "uid": "u", "namespace": "team", "name": "flights", "resourceVersion": "1"
+    }})  # fmt: skip
+    work = Worker(nothing, "me", "here", lambda: NOW, gate).begin(RunKind.SETTLE, view, delete=True)
+    await settling.wait()
+    work.halt(0.0)
+    await asyncio.wait({work.task}, timeout=5)
+    assert work.task.cancelled()
+
+
 @pytest.mark.parametrize("steps", range(4))
 async def test_a_run_that_is_cancelled_again_and_again_is_not_over_before_its_search(steps: int) -> None:
     store = Scripted()

@@ -56,7 +56,7 @@ class Work:
     """Begun for a deletion: its end is all that the finalizer waits for."""
     progress: Progress
     task: asyncio.Task[Ended]
-    _halt: Callable[[], None]
+    _halt: Callable[[], object]
     outlived: bool = False
     """The leadership in which it began is over: how it ends says nothing of what is the case by then."""
     _halted_at: float | None = None
@@ -96,17 +96,19 @@ class Worker:
 
         `held`: the stores in which earlier runs may have left their claims; the RollupStore may lead elsewhere by now.
         """
-        progress = Progress()
+        progress, run = Progress(), None
         if kind is RunKind.INDEX:
             run = self._run(job, progress)
-            halt, work = run.halt, partial(self._index, run, held)
+            work = partial(self._index, run, held)
         else:
             progress.doing = "releasing what an earlier run left in the store"
-            halt, work = _nothing, partial(self._settle, job, held, delete=delete)
+            work = partial(self._settle, job, held, delete=delete)
         loop = asyncio.get_running_loop()
         task = loop.create_task(_classified(work, job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Settling is halted only once the object is gone: another job may have its name, and may read stopped.
+        halt = run.halt if run is not None else task.cancel
         return Work(kind, loop.time(), job.deleting, progress, task, halt)
 
     def _run(self, job: JobView, progress: Progress) -> Run:
@@ -205,10 +207,6 @@ def _waits(job: JobView, error: StoreError) -> str:
         f"a run could not release its claim in the place that RollupStore {job.store_name!r} named before, "
         f"and that must be released, too: {error}"
     )
-
-
-def _nothing() -> None:
-    """Settling is short and ends by itself."""
 
 
 def _unforeseen(error: Exception) -> Trouble:
