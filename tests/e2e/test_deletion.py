@@ -93,7 +93,10 @@ def test_a_job_that_was_refused_leaves_the_documents_of_the_job_that_made_them(
     assert "an earlier job of the same name" in event["message"]
     assert event["involvedObject"]["uid"] == uid
     assert exported(folder) == rolled_up_small(folder)
-    assert claim(folder) == record
+    after = claim(folder)
+    assert after is not None
+    assert after["epoch"] >= record["epoch"]  # settling may raise it
+    assert {**after, "epoch": 0} == {**record, "epoch": 0}
 
 
 def test_the_policy_may_change_until_the_deletion(operator: Operator, api: Api, folder: Path) -> None:
