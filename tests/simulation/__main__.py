@@ -67,7 +67,7 @@ def _run_mutations(which: str, seeds: range, workers: int) -> int:
     missed = 0
     print(f"| taken out: the product does not | found after, of {len(seeds)} | by |\n| --- | --- | --- |")
     with multiprocessing.Pool(max(1, workers), maxtasksperchild=1) as pool:
-        for title, count, problem in pool.imap(partial(first_missed, seeds=seeds), titles, chunksize=1):
+        for title, count, problem in pool.imap_unordered(partial(first_missed, seeds=seeds), titles, chunksize=1):
             missed += count is not None
             found = "not found" if count is None else str(count)
             print(f"| {title}: {MUTATIONS[title].without} | {found} | {problem.partition(': ')[2][:110]} |", flush=True)

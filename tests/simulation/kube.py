@@ -226,6 +226,8 @@ class Watch:
     def _changed(self, change: Change) -> None:
         self._seen = change.revision
         if change.plural == self._plural:
+            if self._link.way.happens(self._link.way.weather.drops):
+                return
             self._send(change.type, change.body)
             if self._link.way.happens(self._link.way.weather.repeats):
                 self._send(change.type, change.body)

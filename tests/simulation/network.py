@@ -37,6 +37,8 @@ class Weather:
     """By how much a watch event is later than the change."""
     repeats: float = 0.0
     """How often a watch event comes twice."""
+    drops: float = 0.0
+    """How often a watch event never comes."""
     works: tuple[float, ...] = (0.002, 0.01, 0.03)
     """How long a store works on a request."""
     item_failures: float = 0.0
@@ -97,6 +99,7 @@ STORM = Weather(
     latencies=(0.001, 0.02, 0.1, 0.5),
     watch_lags=(0.001, 0.1, 1.0, 5.0),
     repeats=0.2,
+    drops=0.02,
     works=(0.01, 0.1, 1.0, 5.0),
     item_failures=0.1,
     deaf=0.1,

@@ -33,6 +33,8 @@ class Schedule:
     steps: tuple[Step, ...]
     api: Weather
     store: Weather
+    flips: bool
+    """Whether jobs are asked for one state and the other once all is calm."""
 
 
 PAUSES = (0.0, 0.002, 0.01, 0.05, 0.2, 0.6, 1.5, 3.0)
@@ -98,6 +100,8 @@ SCENES: tuple[tuple[Line, ...], ...] = (
     (("run_now", ()), ("kill", ()), ("edit", ("unreadable",)), ("ask", ("stopped",))),
     (("run_now", ()), ("edit", ("unreadable",)), ("lose_status", ()), ("ask", ("stopped",))),
     (("run_now", ()), ("kill", ()), ("lose_status", ()), ("ask", ("stopped",))),
+    # A job that is refused while it is stopped
+    (("run_now_all", ()), ("ask", ("stopped",)), ("run_now_all", ())),
     # A hand-over, and a job that is another one by then
     (("ask", ("stopped",)), ("kill", ()), ("run_now", ())),
     (("terminate", ()), ("replace", ()), ("ask", ("stopped",)), ("ask", ("started",))),
@@ -160,7 +164,8 @@ class _Draw:
             self._at += random.choice(pauses)
             self._steps.append(Step(round(self._at, 3), "restore"))
         weathers = (CALM, BREEZE, BREEZE, ROUGH, STORM)
-        return Schedule(seed, self._jobs, tuple(self._steps), random.choice(weathers), random.choice(weathers))
+        api, store = random.choice(weathers), random.choice(weathers)
+        return Schedule(seed, self._jobs, tuple(self._steps), api, store, flips=random.random() < 0.3)
 
     def _scene(self, job: str) -> None:
         replica = self._random.choice("01")

@@ -2,6 +2,7 @@
 
 import random as global_random
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -12,7 +13,7 @@ from simulation import source
 from simulation.api_server import JOBS, LEASES, STORES, ApiServer, Change
 from simulation.clock import Clock, Spins, virtual_time
 from simulation.endpoint import Asked
-from simulation.kube import Look
+from simulation.kube import PATIENCE, Look
 from simulation.network import BREEZE, CALM, ROUGH, STORM, Way, Weather
 from simulation.promises import Job, Promises
 from simulation.replica import LEASE_NAME, Replica
@@ -31,6 +32,10 @@ LONGEST_TAIL = 400.0
 IDLE = 4.0
 """Seconds after that, in which nothing is written for a stopped job."""
 
+FLIPS, PROMPT = 4, 6.0
+"""How often jobs are asked for another state once all is calm, and within how many seconds that comes true. A sweep
+comes much later: it must not be needed."""
+
 NEWS = 6.0
 """Seconds by which a watch event may be late."""
 
@@ -40,6 +45,8 @@ PERIOD = 4
 DELAY = 4
 """Seconds that a job waits for late rows; more than the clocks of replicas are wrong by."""
 
+
+FOREVER = "9999-01-01T00:00:00Z"
 
 UNREADABLE = 20_000
 """A page size that this version refuses, and an older one may have taken."""
@@ -87,6 +94,8 @@ class World:
                     self._check()
                 self._end_faults()
                 self._come_true()
+                if self.schedule.flips:
+                    self._flip()
                 self._be_idle()
             except Spins as e:
                 raise Broken(str(e)) from e
@@ -306,6 +315,20 @@ class World:
         self._documents_are_true()
         self._check()
 
+    def _flip(self) -> None:
+        """Ask for one state and the other in quick succession: where nothing is lost, that is a matter of seconds."""
+        self._advance(self.clock.now + PATIENCE + 1)  # what was sent while there were faults is over
+        self.story("", "-- flips")
+        names = [body["metadata"]["name"] for body in self.api.all(JOBS)]
+        random = self.api_way.random
+        for _ in range(FLIPS):
+            for name in names:
+                self._edit(name, spec={"desiredState": random.choice(("started", "stopped"))})
+                self._advance(self.clock.now + random.choice((0.0, 0.002, 0.008, 0.03)))
+        self._advance(self.clock.now + PROMPT)
+        if missing := self.missing():
+            raise Broken(f"{PROMPT:g} s after the last change: {'; '.join(missing)}")
+
     def _be_idle(self) -> None:
         jobs = [j for j in self.promises.jobs.values() if not j.gone and j.now.state == "stopped"]
         before = {job.uid: job.writes for job in jobs}
@@ -349,6 +372,9 @@ class World:
             return [f"{view.uid} is {status.state}, and asked to start"]
         if any(c.type == "Stalled" for c in status.conditions):
             return [] if self._has_twin(job) or job.is_unreadable else [f"{view.uid} is stalled: {status.conditions}"]
+        ahead = datetime.fromisoformat(status.next_run_time or FOREVER) - self.clock.wall()
+        if ahead > timedelta(seconds=2 * PERIOD):
+            return [f"{view.uid} is started, and runs next at {status.next_run_time}"]
         record = self.cluster.record(job.key)
         if record is None or record["owner"]["uid"] != view.uid:
             return [f"{view.uid} is started, and has not claimed its job"]
