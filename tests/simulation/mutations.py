@@ -8,6 +8,7 @@ Some guards are not here, since what stands behind them keeps every promise with
   either;
 - runs are cancelled when another leads: each asks the gate before it sends anything;
 - an older version of the lease is dropped: a write that is decided on it is refused, and the lease is read again;
+- a permanent trouble holds back no settling: what was asked while the run was refused has it tried again;
 - a turn follows the write of `stopped` where the answer shows another spec: the write names the version that it was
   decided on, so no other spec can be in its answer.
 """
@@ -288,11 +289,6 @@ def settling_only_reads() -> AbstractContextManager[Any]:
         return True
 
     return patch.object(claims, "touch", touch)
-
-
-@mutation("settle a job whose run was refused for good")
-def a_refused_job_is_not_settled() -> AbstractContextManager[Any]:
-    return patch.object(states, "_may_retry", lambda facts: facts.trouble is None or facts.retry_in == 0.0)
 
 
 @mutation("settle a job whose spec cannot be read")
