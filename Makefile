@@ -2,6 +2,7 @@
 #
 # PYTHON names the interpreter that makes .venv: make demo PYTHON=python3.13
 # STORE_JAVA_HOME names the JDK that store nodes run on, if the one on PATH is too old.
+# STORES names the kinds of nodes for test-stores, with blanks between: make test-stores STORES='elasticsearch8 elasticsearch9'
 # WORKERS is how many tests run side by side, each worker with an API server and store nodes of its own (0: none, in order).
 # KUBEBUILDER_ASSETS, if set, names a folder of etcd and kube-apiserver that is used instead of building them.
 
@@ -13,6 +14,7 @@ SEEDS ?= 1000
 FIRST ?= 0
 ONLY ?=
 WORKERS ?= 2
+STORES ?= all
 
 VENV := .venv
 PACKAGES := $(VENV)/.packages
@@ -25,7 +27,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test simulate simulate-mutations lint format generate bench bench-stores soak promtool locks control-plane stores verdict docs \
+.PHONY: help demo up down test test-stores simulate simulate-mutations lint format generate bench bench-loop bench-stores soak promtool locks api-server control-plane stores verdict docs \
 	clean image node node-packages e2e-cluster
 
 help: ## Show this list
@@ -47,6 +49,12 @@ down: $(STAMP) ## End what `make up` started, and remove its data
 test: $(STAMP) control-plane stores verdict ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
+
+STORE_TESTS := $(wildcard tests/e2e/test_store_*.py tests/faults/test_store_*.py) tests/faults/test_leadership_store.py
+
+test-stores: $(STAMP) api-server stores ## Run all tests of stores on each kind of node, and write what ran where into docs/clusters.md; 5 minutes a kind
+	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(STORE_TESTS) --stores='$(STORES)' --store-record=tests/stores.json $(ARGS); \
+		code=$$?; PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m support.store_table && exit $$code
 
 simulate: $(STAMP) ## Run the operator under random schedules in virtual time; SEEDS=100000 FIRST=0 for more, SEED=4711 for one story
 	@PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST) \
@@ -78,19 +86,25 @@ generate: $(STAMP) ## Write crds/ from the typed model, and what of deploy/ foll
 	@"$(BIN)/python" -m rollup_operator.model.crd
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_manifests
 
-bench: $(STAMP) control-plane ## Measure stops, writes, memory and the speed of a run; some minutes
+bench: $(STAMP) api-server ## Measure stops, writes, memory and the speed of a run; some minutes
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py $(ARGS)
 
-soak: $(STAMP) control-plane ## Use an operator with 1,000 jobs for half an hour, and see that it comes back to what it was; ARGS='--minutes 5' for less
+soak: $(STAMP) api-server ## Use an operator with 1,000 jobs for half an hour, and see that it comes back to what it was; ARGS='--minutes 5' for less
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m bench.soak $(ARGS)
+
+bench-loop: $(STAMP) ## Measure how long each call holds the event loop at 10,000 jobs; some minutes
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m bench.loop_holds $(ARGS)
 
 bench-stores: $(STAMP) stores ## Measure runs and stops on a real node; ARGS='--rows 10000000' for more, see tests/bench/store_run.py
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/store_run.py $(ARGS)
 
+api-server: $(STAMP)
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build etcd kube-apiserver >/dev/null
+
 control-plane: $(STAMP) ## Build etcd, kube-apiserver, helm and kustomize from source, once (6 to 12 minutes on 2 cores; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build etcd kube-apiserver helm kustomize >/dev/null
 
-stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7 for the tests, once (a minute; cached in ~/.cache)
+stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7, 8 and 9 for the tests, once (2 minutes; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores build --optional >/dev/null
 
 image: $(STAMP) ## Make the operator's image as an archive in dist/, without a container engine; ARGS='--arch arm64' for another machine

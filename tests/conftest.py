@@ -9,13 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import yaml
 
 from local_control_plane import ControlPlane
+from support import store_choice
 from support.api import Api, condition
+from support.loop_watch import LoopWatch
+from support.store_choice import pytest_collection_modifyitems, pytest_generate_tests
 from support.store_nodes import (
     elasticsearch,
     elasticsearch7_node,
+    elasticsearch8_node,
+    elasticsearch9_node,
     node,
     opensearch,
     opensearch2_node,
@@ -26,12 +32,25 @@ from support.store_nodes import (
 __all__ = [
     "elasticsearch",
     "elasticsearch7_node",
+    "elasticsearch8_node",
+    "elasticsearch9_node",
     "node",
     "opensearch",
     "opensearch2_node",
     "opensearch3",
     "opensearch3_node",
+    "pytest_collection_modifyitems",
+    "pytest_generate_tests",
 ]
+
+# Rich tracebacks take a third of a second each, of the event loop too. The operator's own logs have none.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 _numbers = itertools.count(1)
@@ -48,6 +67,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--takeovers", type=int, default=3, help="how often a leading replica is killed")
     parser.addoption("--rounds", type=int, default=2, help="rounds of users and faults with two replicas")
     parser.addoption("--schedules", type=int, default=16, help="random schedules of runs and faults on a store node")
+    store_choice.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    store_choice.record(config)
+
+
+@pytest.fixture(autouse=True)
+def _loops_are_free(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test is about: nothing of the operator may hold an event loop for long."""
+    held: list[str] = []
+    # The loops of the simulation have a clock of their own, and thousands of schedules.
+    if "simulation" in request.path.parts or request.node.get_closest_marker("holds_loop"):
+        yield
+        return
+    with LoopWatch(held.append).watching():
+        yield
+    assert not held, "\n".join(held)
 
 
 @pytest.fixture(scope="session")

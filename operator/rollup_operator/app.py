@@ -36,22 +36,25 @@ from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.kube.missing import Missing
-from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.kube.paths import ApiPath, jobs_path, stores_path
 from rollup_operator.kube.server_clock import ServerClock
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.election import Election, Followers
 from rollup_operator.lifecycle.leadership import Gate, Terms
 from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.store_watch import StoreKey
-from rollup_operator.lifecycle.stores import ReadSecret, StoreBook
+from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
+from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.watch import Watch
 from rollup_operator.settings import Settings
+from rollup_operator.shares import Account, Shares
 from rollup_operator.stores.base import ClockReading, Owner, Store
-from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.duckdb import Budget, DuckDBStore
 from rollup_operator.stores.errors import StoreUnsuitable
-from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules, Kind
+from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules, Kind, Lookups
+from rollup_operator.stores.secrets import ReadSecret
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +126,10 @@ class Operator:
 
     def _make(self) -> None:
         s = self.settings
+        budgets = Budgets.of(s.memory_bytes or memory_limit())
+        self._answers, self._pages = Shares(budgets.answers), Shares(budgets.pages)
+        self._lookups, self._contexts = Lookups(), Contexts()
+        self._embedded = Budget(s.duckdb_memory_bytes or budgets.embedded, s.duckdb_threads, s.duckdb_spill_bytes)
         self.gate = Gate()
         self.watch = Watch(s.cluster, leading=self._leads, limit=s.metrics_jobs, tracing_endpoint=s.tracing_endpoint)
         metrics = self.watch.metrics
@@ -148,7 +155,7 @@ class Operator:
         )
         identity = f"{instance}-{uuid.uuid4().hex[:8]}"
         skew = timedelta(seconds=s.clock_skew_seconds)
-        worker = Worker(self.books, identity, s.cluster, _now, self.gate, clock_skew=skew)
+        worker = Worker(self.books, identity, s.cluster, _now, self.gate, clock_skew=skew, places=Shares(budgets.runs))
         self.registry = Registry(
             kube=self.kube,
             books=self.books,
@@ -181,6 +188,8 @@ class Operator:
             watcher=self.watch,
             scrape=self.watch.scrape,
             failure=lambda: self._ending.failure,
+            budgets=budgets,
+            answering=lambda: self.registry.leads or (self._election is not None and self._election.is_led),
         )
         self.watch.show(self.registry, self.books, worker, self.endpoint, self._certificate)
         self._chores: list[asyncio.Task[None]] = []
@@ -221,6 +230,7 @@ class Operator:
                 namespace,
                 spec.duckdb,
                 page_seconds=self.settings.page_seconds,
+                budget=self._embedded,
                 is_alive=self._is_alive,
                 other_clock=self._api_server_clock,
                 may_run=self._leads,
@@ -230,8 +240,20 @@ class Operator:
         if (cluster := spec.opensearch or spec.elasticsearch) is None:
             raise StoreUnsuitable("spec: exactly one kind of store must be set: duckdb, opensearch or elasticsearch")
         rules = HostRules.read(self.settings.store_hosts)
-        connections = Connections(kind, cluster, read_secret=read_secret, rules=rules)
-        store = ClusterStore(kind, connections.cluster(self._leads), is_alive=self._is_alive)
+        connections = Connections(
+            kind,
+            cluster,
+            read_secret=read_secret,
+            rules=rules,
+            plain_credentials=self.settings.store_plain_credentials,
+            lookups=self._lookups,
+            contexts=self._contexts,
+            who=namespace,
+        )
+        client = connections.cluster(
+            self._leads, answers=Account(self._answers, namespace), pages=Account(self._pages, namespace)
+        )
+        store = ClusterStore(kind, client, is_alive=self._is_alive)
         return store
 
     def _api_server_clock(self) -> ClockReading | None:
@@ -293,7 +315,7 @@ class Operator:
         log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
         self.announce(self.endpoint.url)
 
-    async def _list(self, path: str, kind: str, observe: Callable[[Body], None]) -> None:
+    async def _list(self, path: ApiPath, kind: str, observe: Callable[[Body], None]) -> None:
         """Take in all objects of a resource, however long it takes until the API server has it."""
         told = ""
         while True:

@@ -10,10 +10,12 @@ import orjson
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from rollup_operator import __version__
 from rollup_operator.app import Operator, StartupFailed
 from rollup_operator.ending import PartFailed
+from rollup_operator.escaping import escaped
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection, NoConnection
 from rollup_operator.kube.paths import jobs_path
@@ -109,7 +111,8 @@ def run(
 @app.command()
 def export(
     file: Annotated[
-        Path, typer.Argument(help="Parquet file of a job: <data root>/<namespace>/<rollup index>/<id>.parquet")
+        Path,
+        typer.Argument(help="Parquet file of a job: below status.results of its store: <rollup index>/<id>.parquet"),
     ],
 ) -> None:
     """Print a job's result as Elasticsearch documents, one JSON line each: {"_id": ..., "_source": {...}}."""
@@ -166,7 +169,7 @@ async def _strip(kube: KubeClient, meta: dict[str, str], index: int) -> None:
     except NotFound:
         pass
     except Conflict as e:
-        console.print(f"{meta['namespace']}/{meta['name']} changed meanwhile, call this again: {e}")
+        _print(f"{meta['namespace']}/{meta['name']} changed meanwhile, call this again: {e}")
 
 
 @app.command()
@@ -176,8 +179,12 @@ def version() -> None:
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
-    console.print(f"[bold red]error:[/] {message}", highlight=False)
+    _print(message, head="[bold red]error:[/] ")
     raise typer.Exit(code)
+
+
+def _print(text: str, head: str = "") -> None:
+    console.print(head + escape(escaped(text, keep="\n")), highlight=False)
 
 
 def main() -> None:

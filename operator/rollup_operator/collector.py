@@ -2,14 +2,16 @@
 
 A full collection walks every object that it knows, and ten thousand jobs are over a million. Two things keep it short:
 
-- Objects that live for long are frozen: moved to where the collector does not look. The first list of jobs is, and so
-  is everything that is alive when a full collection took longer than it should, so the next one has little to walk.
-- Nothing is frozen by the clock. What is frozen and becomes part of a cycle later is garbage that stays; so the fewer
-  objects are frozen while they are only passing through, the better. Once the frozen objects have doubled, a whole
-  collection thaws and walks them all, as rarely as their number doubles.
+- What is alive after a full collection that took longer than it should is frozen: moved to where the collector does not
+  look. It is frozen at the end of that collection, when there is no garbage: kopf and asyncio leave cycles with every
+  event and connection, and what of them is frozen stays.
+- What is in use at that moment becomes garbage later, and stays too. So the frozen objects are thawed and walked once
+  they have grown by some share, and where the process has nothing to do also once many of them have come or gone. Then
+  what the C library keeps of freed memory goes back to the system, too.
 """
 
 import asyncio
+import ctypes
 import gc
 import time
 from typing import Any
@@ -21,18 +23,26 @@ log = structlog.get_logger(__name__)
 STARTING = 20_000, 20, 1_000
 """When each generation is collected before the first list is frozen: the last one never, in effect."""
 
-RUNNING = 20_000, 5, 10
-"""The same from then on. The young generations are small enough for a few milliseconds, and large enough that ten
-thousand requests that come at once are not walked again and again."""
+RUNNING = 10_000, 3, 30
+"""The same from then on. The young generations are small enough that they are walked in a few milliseconds, the second
+in some twenty where all of it lives. The old one is seldom walked, so that ten thousand requests that come at once are
+not walked again and again."""
 
 LONG = 0.02
 """Seconds. A full collection that took longer has too much to walk."""
 
-LEAST_FROZEN = 200_000
-"""Objects. As long as no more are frozen, how many there are does not matter."""
+MOST_GROWN = 0.5, 50_000
+"""By how much the frozen objects may grow while there is work: a share of those that were last walked, and objects."""
+
+CALM_CHANGED = 0.05, 10_000
+"""By how much they may have grown or shrunk where there has been no work for some seconds: of ten thousand calls, most
+goes by itself, and what is left of them is garbage."""
+
+CALM_CHECKS = 10
+"""The process is calm once as many checks in a row have seen at most one collection of young objects."""
 
 CHECK_EVERY = 1.0
-"""Seconds between two checks whether the last full collection was too long."""
+"""Seconds between two checks of how much is frozen."""
 
 COLLECT_EVERY = 30.0
 """Seconds between two full collections at most. Each connection that has closed leaves a cycle of asyncio's own, and
@@ -44,8 +54,8 @@ class Collector:
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
-        self._is_long = False
-        self._frozen = 0
+        self._walked = 0
+        self._calm_checks = 0
 
     def begin(self) -> None:
         """Collect no old objects until the first list is there: it brings many, and hardly any garbage."""
@@ -54,18 +64,23 @@ class Collector:
     async def keep_short(self) -> None:
         """Freeze what is alive now, and again whenever full collections get long. For as long as the process runs."""
         gc.freeze()
-        self._frozen = gc.get_freeze_count()
+        self._walked = gc.get_freeze_count()
         gc.set_threshold(*RUNNING)
         gc.callbacks.append(self._note)
+        young = _young_collections()
         while True:
             await asyncio.sleep(CHECK_EVERY)
             if time.perf_counter() - self._began > COLLECT_EVERY:
                 gc.collect()
-            if self._is_long:
-                self._is_long = False
-                gc.freeze()
-                if gc.get_freeze_count() > 2 * max(self._frozen, LEAST_FROZEN):
-                    self.settle()
+            before, young = young, _young_collections()
+            self._calm_checks = self._calm_checks + 1 if young - before <= 1 else 0
+            changed = gc.get_freeze_count() - self._walked
+            calm = self._calm_checks >= CALM_CHECKS
+            share, objects = CALM_CHANGED if calm else MOST_GROWN
+            if (abs(changed) if calm else changed) > share * self._walked + objects:
+                self.settle()
+                if calm:
+                    _give_back()
 
     def settle(self) -> None:
         """Collect all garbage, the frozen too, and freeze what is left."""
@@ -73,8 +88,8 @@ class Collector:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        self._is_long, self._frozen = False, gc.get_freeze_count()
-        log.debug("garbage collected", frozen=self._frozen, seconds=round(time.perf_counter() - began, 3))
+        self._walked = gc.get_freeze_count()
+        log.debug("garbage collected", frozen=self._walked, seconds=round(time.perf_counter() - began, 3))
 
     def end(self) -> None:
         """Leave the collector as a library expects it that is torn down."""
@@ -83,9 +98,19 @@ class Collector:
         gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr
 
     def _note(self, phase: str, info: dict[str, Any]) -> None:
-        # Called in whichever thread needed memory: it only sets what the event loop reads.
+        # Called in whichever thread needed memory, at the beginning and at the end of a collection.
         if info["generation"] == 2:
             if phase == "start":
                 self._began = time.perf_counter()
             elif time.perf_counter() - self._began > LONG:
-                self._is_long = True
+                gc.freeze()
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, wherever in the heap it lies; glibc does so only at the heap's end."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
+def _young_collections() -> int:
+    return int(gc.get_stats()[0]["collections"])

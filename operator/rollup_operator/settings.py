@@ -8,12 +8,24 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rollup_operator.model.base import GITOPS_MANAGERS
+from rollup_operator.model.names import is_name, is_namespace
 from rollup_operator.stores.opensearch.hosts import HostRules
 
 _CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeout_status", "lease_seconds"})
 """Numbers that have checks of their own."""
 
-_MAY_BE_ZERO = frozenset({"allowed_cache_seconds", "denied_cache_seconds", "grace_seconds", "metrics_jobs"})
+_MAY_BE_ZERO = frozenset(
+    {
+        "allowed_cache_seconds",
+        "denied_cache_seconds",
+        "duckdb_memory_bytes",
+        "duckdb_spill_bytes",
+        "duckdb_threads",
+        "grace_seconds",
+        "memory_bytes",
+        "metrics_jobs",
+    }
+)
 
 _LONGEST_SKEW = 1e9
 """Some thirty years: clocks that differ by more have no date that a job could go by."""
@@ -28,7 +40,8 @@ class Settings:
     """Frozen for the life of the process. Durations in seconds."""
 
     data_root: Path = Path("rollup-data")
-    """Folder of the embedded stores: each namespace has a folder of its own below it."""
+    """Folder of the embedded stores: each namespace has a folder below it for its users, and the operator keeps its own
+    files in `.rollup-operator`."""
     http_host: str = "127.0.0.1"
     """Address of the HTTP endpoint; `*`: all, IPv4 and IPv6. One that others can reach needs TLS."""
     http_port: int = 9400
@@ -42,7 +55,7 @@ class Settings:
     allow_plain_http: bool = False
     """Serve without TLS on an address that others can reach, where something before the endpoint does it."""
     http_connections: int = 12_000
-    """Connections at a time; those above are answered 503."""
+    """Connections at a time, fewer where open files or memory are limited; those above are answered 503."""
     http_waiters_per_caller: int = 10_000
     """Jobs that the calls of one user may wait for at a time, each job of an _all/_stop included. Calls above that are
     answered 429."""
@@ -96,9 +109,19 @@ class Settings:
     """How long a shutdown waits for runs to drain. Below the pod's grace period."""
     page_seconds: float = 0.5
     """How long a page of an embedded store should take."""
+    duckdb_memory_bytes: int = 0
+    """Memory that all open databases of embedded stores may take together; 0: three eighths of what the process may."""
+    duckdb_threads: int = 0
+    """Threads that they work with in all, each with one at least; 0: as many as there are processors."""
+    duckdb_spill_bytes: int = 0
+    """What they may write to the volume beyond their memory; 0: a quarter of the volume."""
+    memory_bytes: int = 0
+    """Memory that this process may take, by which it divides what its users' work may hold; 0: the limit of the pod."""
     store_hosts: tuple[str, ...] = ()
     """Hosts of clusters that a RollupStore may name: names, `*.name`, addresses, networks, each perhaps with `:port`.
     Empty: all but this machine, its own network segment and where clouds tell secrets of a machine."""
+    store_plain_credentials: bool = False
+    """Send logins of stores over plain HTTP too, to others than this machine: anybody on the way can read them."""
     clock_skew_seconds: float = 300.0
     """How far the operator's clock may be ahead of a store's before runs are refused, `ClockSkewed`."""
     store_check_seconds: float = 30.0
@@ -146,10 +169,16 @@ class Settings:
             )
         if self.compat_version not in {6, 7, 8, 9}:
             raise SettingsError(f"compat_version is {self.compat_version}: use 6, 7, 8 or 9")
-        if not self.default_namespace:
-            raise SettingsError("default_namespace is empty: name a namespace, such as default")
-        if not self.lease_name:
-            raise SettingsError("lease_name is empty: name a Lease, such as rollup-operator")
+        if not is_namespace(self.default_namespace):
+            raise SettingsError(f"default_namespace is {self.default_namespace!r}: name a namespace, such as default")
+        for name, values in (
+            ("namespaces", self.namespaces),
+            ("lease_namespace", filter(None, [self.lease_namespace])),
+        ):
+            if wrong := [value for value in values if not is_namespace(value)]:
+                raise SettingsError(f"{name} has {wrong[0]!r}, which no namespace can be named")
+        if not is_name(self.lease_name):
+            raise SettingsError(f"lease_name is {self.lease_name!r}: name a Lease, such as rollup-operator")
         if not self.lease_seconds >= 5:
             raise SettingsError(f"lease_seconds is {self.lease_seconds}: use 5 or more")
         if self.clock_skew_seconds > _LONGEST_SKEW:

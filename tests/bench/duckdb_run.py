@@ -27,11 +27,12 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import Outcome
 from rollup_operator.model.store import DuckDBStore as StoreSpec
 from rollup_operator.stores.base import JobConfig, Owner
-from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.duckdb import Budget, DuckDBStore
 
 NAMESPACE = "bench"
 DAYS, CARRIERS = 724, 16  # 724 * 24 * 16 = 278,016 documents
 DATABASE = "bench.duckdb"
+BUDGET = Budget(8 << 30)
 GOALS = {"ordered": 1.5, "shuffled": 3.0}
 PARTS = {"ordered": 8.0, "shuffled": 200.0}
 """A page is aimed at this part of the direct time; shuffled rows are summarised once, and their pages cut from that."""
@@ -63,10 +64,17 @@ def job(pattern: str) -> RollupJobSpec:
     )
 
 
+def own(folder: Path) -> Path:
+    """Return where the operator has the database of the namespace with this folder."""
+    return folder.parent / ".rollup-operator" / folder.name / "databases" / DATABASE
+
+
 def generate(folder: Path, rows: int, source: str) -> None:
     """Write the rows twice, in the order of time and shuffled, as Parquet files or as tables of the database."""
     step = DAYS * 86_400_000 // rows
-    with duckdb.connect(str(folder / DATABASE)) as connection:
+    database = own(folder)
+    database.parent.mkdir(parents=True)
+    with duckdb.connect(str(database)) as connection:
         connection.execute(
             "CREATE TABLE ordered AS SELECT TIMESTAMP '2013-01-01' + to_milliseconds(i * ?) AS ts, "
             f"'c' || (hash(i) % {CARRIERS}) AS carrier, (hash(i * 7) % 1000)::INTEGER AS delay, "
@@ -78,13 +86,14 @@ def generate(folder: Path, rows: int, source: str) -> None:
             for name in ("ordered", "shuffled"):
                 connection.execute(f"COPY {name} TO '{folder}/{name}.parquet' (FORMAT parquet)")
     if source == "parquet":
-        (folder / DATABASE).unlink()
+        database.unlink()
 
 
 def direct(folder: Path, source: str) -> float:
     """Return the seconds of the direct statement."""
     began = time.perf_counter()
-    with duckdb.connect(str(folder / ("direct.duckdb" if source.endswith("'") else DATABASE))) as connection:
+    database = own(folder)
+    with duckdb.connect(str(database.with_name("direct.duckdb") if source.endswith("'") else database)) as connection:
         connection.execute(DIRECT.format(source=source))
         took = time.perf_counter() - began
         connection.execute("DROP TABLE direct")
@@ -96,7 +105,12 @@ async def ours(root: Path, pattern: str, page_seconds: float) -> tuple[float, in
     config = JobConfig("bench", job(pattern), Owner("bench", NAMESPACE, "bench", "1"), "1")
     began = time.perf_counter()
     store = DuckDBStore(
-        root, NAMESPACE, StoreSpec(database=DATABASE), page_seconds=page_seconds, is_alive=lambda _: False
+        root,
+        NAMESPACE,
+        StoreSpec(database=DATABASE),
+        page_seconds=page_seconds,
+        budget=BUDGET,
+        is_alive=lambda _: False,
     )
 
     async def opened() -> DuckDBStore:
@@ -108,7 +122,9 @@ async def ours(root: Path, pattern: str, page_seconds: float) -> tuple[float, in
     await store.close()
     if result.outcome is not Outcome.COMPLETED:
         raise SystemExit(f"the run did not complete: {result.message}")
-    again = DuckDBStore(root, NAMESPACE, StoreSpec(database=DATABASE), page_seconds=1, is_alive=lambda _: False)
+    again = DuckDBStore(
+        root, NAMESPACE, StoreSpec(database=DATABASE), page_seconds=1, budget=BUDGET, is_alive=lambda _: False
+    )
     await again.settle(config, "bench", delete_documents=True)
     await again.close()
     return took, run.progress.pages, run.progress.documents

@@ -5,7 +5,7 @@ The many speak just enough HTTP over plain sockets: ten thousand of a full clien
 
 import asyncio
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -133,20 +133,15 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     hold = Hold(jobs.server, jobs.group)
     await hold.begin(f"{jobs.path}/{subject.names[0]}/status")
     _allow_files(count + 200)
-    await subject.machine.calm()  # before there are connections: the endpoint closes those that bring nothing
+    await subject.machine.calm()
     forget_peak(subject.pid)
     before = memory(subject.pid)
-    clients: list[Client] = []
-    for first in range(0, count, _OPENED_AT_ONCE):
-        size = min(_OPENED_AT_ONCE, count - first)
-        clients += await asyncio.gather(*(connect(subject.url, subject.token) for _ in range(size)))
+    clients: dict[int, Client] = {}
     known = set(jobs.done)
     with subject.machine.measured() as usage:
         began = now()
         targets = [subject.names[number % len(subject.names)] for number in range(count)]
-        asked = asyncio.gather(
-            *(client.stop(name, "120s") for client, name in zip(clients, targets, strict=True)), return_exceptions=True
-        )
+        asked = asyncio.gather(*_ask(subject, clients, [(name, "120s") for name in targets]), return_exceptions=True)
         await _all_wait(subject, count)
         arrived = now() - began
         await hold.end()
@@ -158,14 +153,15 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     late: list[float] = []
     waited = 0
     failures: dict[str, int] = {}
-    for client, name, reply in zip(clients, targets, replies, strict=True):
+    for number, (name, reply) in enumerate(zip(targets, replies, strict=True)):
         if isinstance(reply, BaseException) or reply.status != 200:
             told = repr(reply) if isinstance(reply, BaseException) else str(reply.status)
             failures[told] = failures.get(told, 0) + 1
             continue
-        waited += client.sent < stopped[name]
-        late.append(max(0.0, reply.at - max(stopped[name], client.sent)))
-    for client in clients:
+        sent = clients[number].sent
+        waited += sent < stopped[name]
+        late.append(max(0.0, reply.at - max(stopped[name], sent)))
+    for client in clients.values():
         client.close()
     return {
         "waiters": count,
@@ -180,6 +176,25 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
         "usage": usage.as_json(),
         "noisy": usage.noise >= NOISY,
     }
+
+
+def _ask(
+    subject: Subject, clients: dict[int, Client], stops: Sequence[tuple[str, str]]
+) -> list[Coroutine[Any, Any, Reply]]:
+    """Return, for each job and timeout, what connects, notes the client under its number, and stops the job.
+
+    Each asks as soon as it is connected: the endpoint closes connections that bring nothing while others wait.
+    """
+    connecting = asyncio.Semaphore(_OPENED_AT_ONCE)
+
+    async def ask(number: int, job: str, timeout: str) -> Reply:
+        async with connecting:
+            client = clients[number] = await connect(subject.url, subject.token)
+            reply = asyncio.ensure_future(client.stop(job, timeout))
+            await asyncio.sleep(0)
+        return await reply
+
+    return [ask(number, job, timeout) for number, (job, timeout) in enumerate(stops)]
 
 
 async def timed_out_waits(subject: Subject, count: int, rounds: int, *, rest: float = 60.0) -> dict[str, Any]:
@@ -197,19 +212,12 @@ async def timed_out_waits(subject: Subject, count: int, rounds: int, *, rest: fl
     after: list[float] = []
     statuses: dict[int, int] = {}
     for _ in range(rounds):
-        clients: list[Client] = []
-        for first in range(0, count, _OPENED_AT_ONCE):
-            size = min(_OPENED_AT_ONCE, count - first)
-            clients += await asyncio.gather(*(connect(subject.url, subject.token) for _ in range(size)))
-        replies = await asyncio.gather(
-            *(
-                client.stop(subject.names[number % len(subject.names)], f"{5_000 + number}ms")
-                for number, client in enumerate(clients)
-            )
-        )
+        clients: dict[int, Client] = {}
+        stops = [(subject.names[number % len(subject.names)], f"{5_000 + number}ms") for number in range(count)]
+        replies = await asyncio.gather(*_ask(subject, clients, stops))
         for reply in replies:
             statuses[reply.status] = statuses.get(reply.status, 0) + 1
-        for client in clients:
+        for client in clients.values():
             client.close()
         after.append(memory(subject.pid)["rss_mib"])
     await asyncio.sleep(rest)

@@ -1,8 +1,8 @@
 """Official clients, unchanged, drive jobs of a running operator: what their users call, get and catch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from support.bodies import store
 from support.callers import MANAGER, Account, install_roles
 from support.data import PATTERN, STATISTICS, exported, rolled_up_small, trips_job, write_trips
 from support.database import opened
+from support.libraries import Library
 from support.operator import Operator
 from support.speaker import Client, Outcome, Speaker
 from support.waiting import NEVER, assert_silent, run_completed, status
@@ -21,41 +22,6 @@ pytestmark = pytest.mark.timeout(300)  # the first test of each client makes its
 SETTINGS = {"page_seconds": PAGE_SECONDS}
 HELD = "held-clients"
 """A namespace with a job that cannot become quiet."""
-
-
-class Library(NamedTuple):
-    """A client library as users have it, and the names that its exceptions have."""
-
-    name: str
-    bad_request: str = "BadRequestError"
-    other: str = "ApiError"
-    environment: tuple[tuple[str, str], ...] = ()
-
-
-LIBRARIES = {
-    "7.17": Library("elasticsearch-7", "RequestError", "TransportError"),
-    "7.17 asking for compatibility": Library(
-        "elasticsearch-7", "RequestError", "TransportError", (("ELASTIC_CLIENT_APIVERSIONING", "true"),)
-    ),
-    "8": Library("elasticsearch-8"),
-    "9": Library("elasticsearch-9"),
-    "opensearch": Library("opensearch", "RequestError", "TransportError"),
-}
-
-
-@pytest.fixture(scope="module", params=LIBRARIES.values(), ids=list(LIBRARIES))
-def library(request: pytest.FixtureRequest) -> Library:
-    found: Library = request.param
-    return found
-
-
-@pytest.fixture(scope="module")
-def speaker(
-    library: Library, say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Speaker]:
-    log = tmp_path_factory.mktemp("client") / "client.log"
-    with Speaker(library.name, environment=dict(library.environment), say=say, log=log) as process:
-        yield process
 
 
 @pytest.fixture
@@ -251,6 +217,14 @@ def test_what_is_not_there(client: Client) -> None:
     assert gone.failure == ("NotFoundError", 404, "no such index [gone.parquet]")
 
 
+def test_a_stack_trace_is_shown_to_whoever_asks(client: Client) -> None:
+    shown = client("start_job", id="missing", error_trace=True).info["error"]
+    for error in (shown, *shown["root_cause"]):
+        assert error["stack_trace"].startswith(f"{error['type']}: {error['reason']}\n\tat rollup_operator.")
+    plain = client("start_job", id="missing").info["error"]
+    assert not any("stack_trace" in error for error in (plain, *plain["root_cause"]))
+
+
 def test_what_cannot_be_used(client: Client, library: Library, api: Api, folder: Path) -> None:
     write_trips(folder)
     outcome = client("stop_job", id="trips", wait_for_completion=True, timeout="10")
@@ -276,6 +250,12 @@ def test_what_was_created_already(client: Client, folder: Path) -> None:
     created(client)
     again = client("put_job", id="trips", body=configuration())
     assert again.failure == (
+        "ConflictError",
+        409,
+        "Cannot create rollup job [trips] because job was previously created (existing metadata).",
+    )
+    elsewhere = client("put_job", id="trips", body=configuration(rollup_index="elsewhere"))
+    assert elsewhere.failure == (
         "ConflictError",
         409,
         "Cannot create job [trips] because it has already been created (task exists)",

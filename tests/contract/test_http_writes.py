@@ -25,6 +25,10 @@ class Seen:
     """A registry that is told by the test what the watch has shown."""
 
     synced = True
+    leads = False
+
+    def is_writing(self, uid: str) -> bool:
+        return False
 
     def __init__(self) -> None:
         self.views: list[JobView] = []
@@ -32,7 +36,7 @@ class Seen:
     def find(self, namespace: str, job_id: str) -> JobView | None:
         return next((v for v in self.views if (v.namespace, v.job_id) == (namespace, job_id)), None)
 
-    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
+    def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
         return [v for v in self.views if (v.namespace, v.job_id) == (namespace, job_id)]
 
     def in_namespace(self, namespace: str) -> Sequence[JobView]:

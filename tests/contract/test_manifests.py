@@ -131,6 +131,9 @@ def test_helm_and_kustomize_render_the_same(
     by_kustomize = comparable(overlay(tmp_path, *lines))
     extra = {key for key in by_kustomize if key[2] == "opensearch"}
     assert bool(extra) is ("opensearch" in lines[0])
+    if "namespaced" not in lines[-1]:  # a role to bind in namespaces whose stores have a login; bound in none by itself
+        extra.add(("ClusterRole", "", f"{NAME}-secrets"))
+        assert not any(f"{NAME}-secrets" in str(body.get("roleRef")) for body in by_kustomize.values())
     assert by_helm.keys() == by_kustomize.keys() - extra
     for key, body in by_helm.items():
         assert by_kustomize[key] == body, key
@@ -163,11 +166,19 @@ def test_settings_become_variables() -> None:
     assert env["ROLLUP_NAMESPACES"] == "team-a,team-b"
 
 
+def _in_a_pod(value: Any) -> str:
+    """Return what a variable has once the kubelet has looked up where it comes from."""
+    if not isinstance(value, dict):
+        return str(value)
+    if "fieldRef" in value:
+        return "rollups"
+    return str(2**30)  # a resource's quantity, in bytes
+
+
 @pytest.mark.parametrize("values", [{}, OWN_NAMESPACE, EVERYTHING], ids=["defaults", "own", "everything"])
 def test_the_operator_knows_every_variable_that_it_is_given(values: dict[str, Any]) -> None:
-    env = {
-        name: str(value) for name, value in env_of(render.chart(GIVEN | values)).items() if name.startswith("ROLLUP_")
-    }
+    given = env_of(render.chart(GIVEN | values))
+    env = {name: _in_a_pod(value) for name, value in given.items() if name.startswith("ROLLUP_")}
     known = {f"ROLLUP_{field.name.upper()}" for field in dataclasses.fields(Settings)}
     assert env.keys() - known == set(), "the operator would not even say that it does not know them"
     settings = Settings.from_environment(env)
@@ -229,9 +240,10 @@ def test_the_right_to_get_secrets_can_be_narrowed_or_left_out() -> None:
         rules = [(body, rule) for body in bodies if "Role" in body["kind"] for rule in body.get("rules", [])]
         return [identity(body)[:2] for body, rule in rules if "secrets" in rule["resources"]]
 
-    assert gets_secrets() == [("ClusterRole", "")]
+    assert gets_secrets() == []  # nobody has said in which of all namespaces
+    assert gets_secrets(secretsEverywhere=True) == [("ClusterRole", "")]
     assert gets_secrets(secretNamespaces=["team-a", "team-b"]) == [("Role", "team-a"), ("Role", "team-b")]
-    assert gets_secrets(secrets=False) == []
+    assert gets_secrets(secrets=False, secretsEverywhere=True) == []
 
 
 # -- the API server ---------------------------------------------------------------------------------------------------

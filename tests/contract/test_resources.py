@@ -131,7 +131,7 @@ def test_columns_of_a_job(api: Api):
     assert heads == [
         ("Name", 0),
         *((name, 0) for name in ("Desired", "State", "Ready", "Watermark", "Last run", "Age")),
-        *((name, 1) for name in ("Reason", "Progress", "Source", "Target")),
+        *((name, 1) for name in ("Reason", "Progress", "Source", "Target", "Result")),
     ]
     api.patch_status("flights", FULL_STATUS)
     row = rows(api.table())[0]

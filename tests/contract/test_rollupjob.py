@@ -12,7 +12,7 @@ FULL = {
     "desiredState": "stopped",
     "jobId": "Flights of 2013",
     "storeRef": {"name": "other"},
-    "indexPattern": "flights-*,more/2013?/*.parquet",
+    "indexPattern": "flights-*,more/2013?/*.parquet,more/*.CSV.gz",
     "rollupIndex": "hourly_flights.v1",
     "cron": "0 0/5 * ? * MON-FRI 2026-2030",
     "pageSize": 10_000,
@@ -38,6 +38,12 @@ FULL = {
         "codec": "best_compression",
         "refreshInterval": "-1",
         "sortByTime": True,
+    },
+    "csv": {
+        "columns": [{"name": "carrier", "type": "VARCHAR"}, {"name": "distance", "type": "DOUBLE"}],
+        "delimiter": "tab",
+        "header": False,
+        "nullText": "n/a",
     },
     "deletionPolicy": "Delete",
 }
@@ -71,6 +77,8 @@ ACCEPTED = {
     "pattern-beside-target": {"indexPattern": "logs-*", "rollupIndex": "hourly-logs"},
     "pattern-with-signs": {"indexPattern": "a.b+c(d)[e]{f}$^|*", "rollupIndex": "axb"},
     "dot-is-a-dot": {"indexPattern": "a.b*", "rollupIndex": "axbc"},
+    "question-mark-is-one": {"indexPattern": "log?", "rollupIndex": "logs"},
+    "most-stars": {"indexPattern": f"{'*a' * 8},in/{'*' * 8}"},
     "files-at-the-top": {"indexPattern": "*.parquet", "rollupIndex": "hourly"},
     "files-in-a-folder": {"indexPattern": "flights/**/*.parquet", "rollupIndex": "flights-hourly"},
     "smallest-page": {"pageSize": 1, "drainTimeoutSeconds": 1},
@@ -159,7 +167,7 @@ def names(path: tuple[str, ...]) -> str:
 
 def test_no_immutable_field_is_forgotten():
     open_to_change = {"desiredState", "cron", "pageSize", "drainTimeoutSeconds", "groups", "deletionPolicy"}
-    open_to_change |= {"start", "end", "lookback", "parallelism"}
+    open_to_change |= {"start", "end", "lookback", "parallelism", "csv"}
     assert {path[0] for path in IMMUTABLE} | open_to_change == set(FULL)
 
 

@@ -147,7 +147,7 @@ async def test_the_last_job_is_missed_too(registry: Registry, api: Api) -> None:
     await registry.sweep()
     async with asyncio.timeout(5):
         await gone.wait()
-    assert registry.in_namespace(api.namespace) == []
+    assert list(registry.in_namespace(api.namespace)) == []
 
 
 async def test_sweeping_goes_on_whatever_went_wrong_with_it(

@@ -9,7 +9,7 @@ import pytest
 from support.api import Api, Body
 from support.backfill import PAGE_SECONDS, begin
 from support.bodies import store
-from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
+from support.data import end_of, exported, results_of, rolled_up_small, small_groups, trips_job, write_trips
 from support.operator import Operator
 from support.store_http import StoreHttp
 from support.waiting import NEVER, finished, handled, request_run, run_completed, runs, status
@@ -122,7 +122,7 @@ def test_a_preview_shows_what_the_job_then_makes(operator: Operator, api: Api, f
     assert told["estimate"]["source_documents"] == 38 * 40
     assert told["preview"][0]["_source"]["picked_up.date_histogram.timestamp"] == end_of(10).timestamp() * 1000
     assert api.list() == []
-    assert not (folder / "hourly").exists()
+    assert not (results_of(folder) / "hourly").exists()
     api.create(manifest)
     api.wait("trips", finished(end_of(47)), 20)
     assert len(exported(folder)[1:]) == 38

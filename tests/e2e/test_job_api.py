@@ -156,7 +156,7 @@ def test_a_job_that_kubectl_has_made_has_its_id(rollup: Rollup, api: Api) -> Non
     answer = rollup("PUT", "_rollup/job/trips", trips())
     assert (answer.status, answer.reason) == (
         409,
-        "Cannot create job [trips] because it has already been created (task exists)",
+        "Cannot create rollup job [trips] because job was previously created (existing metadata).",
     )
     made = {"apiVersion": "rollup-operator.dev/v1alpha1", "kind": "RollupJob", "metadata": {"name": "other"}}
     api.create(made | {"spec": api.get("trips")["spec"] | {"jobId": "by hand"}})

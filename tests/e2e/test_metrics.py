@@ -24,9 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from local_control_plane import ControlPlane
 from rollup_operator.http.tls import expiry_of
 from support.api import Api
-from support.backfill import PAGE_SECONDS, begun
+from support.backfill import HOURS, PAGE_SECONDS, PER_HOUR, begin, begun
 from support.bodies import store
 from support.data import end_of, small_groups, trips_job, write_trips
+from support.database import opened
 from support.operator import Operator
 from support.operator_fixtures import StartOperator
 from support.waiting import NEVER, finished, request_run, run_completed
@@ -167,6 +168,60 @@ def test_a_job_can_be_followed_from_its_run_to_its_end(
     api.wait_gone("trips")
     found = when(port, lambda s: s["rollup_jobs{state=stopped}"] == 0)
     assert not [name for name in found if "job=trips" in name]
+
+
+def same_numbers(operator: Operator, api: Api, port: int, holds: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+    """The counters of a job once status, API and metrics agree on them, and `holds` of them."""
+    found: dict[str, int] = {}
+
+    def agree() -> bool:
+        nonlocal found
+        job, path = f"{{job=trips,namespace={api.namespace}}}", f"/namespaces/{api.namespace}/_rollup/job/trips"
+        status = api.get("trips")["status"].get("stats", {})
+        found = operator.get(path).body["jobs"][0]["stats"]
+        series = {
+            "runs": found["trigger_count"],
+            "pages": found["pages_processed"],
+            "documents": found["documents_processed"],
+            "rollups": found["rollups_indexed"],
+            "failures": found["search_failures"] + found["index_failures"],
+        }
+        samples = scraped(port)
+        return (
+            {name.replace("_", "").lower(): n for name, n in found.items()} == {k.lower(): n for k, n in status.items()}
+            and all(samples.get(f"rollup_job_{name}_total{job}") == n for name, n in series.items())
+            and holds(found)
+        )
+
+    wait_until(agree)
+    return found
+
+
+def test_counters_count_the_same_everywhere(start_operator: StartOperator, api: Api, folder: Path, port: int) -> None:
+    operator = start_operator(settings={"metrics_port": port}, page_seconds=PAGE_SECONDS)
+    begin(api, folder, cron=NEVER)
+    api.wait_condition("trips", reason="Running")
+    request_run(api, "trips", "once")
+    api.wait_state("trips", "indexing")
+    # The run that is under way counts.
+    shown = operator.get(f"/namespaces/{api.namespace}/_rollup/job/trips").body["jobs"][0]
+    assert (shown["status"]["job_state"], shown["stats"]["trigger_count"]) == ("indexing", 1)
+    api.wait("trips", finished(end_of(HOURS - 1)), 60)
+    good = same_numbers(operator, api, port, lambda stats: stats["documents_processed"] == HOURS * PER_HOUR)
+    assert (good["trigger_count"], good["search_failures"], good["index_failures"]) == (1, 0, 0)
+    assert good["rollups_indexed"] == HOURS
+    assert 1 < good["index_total"] <= good["pages_processed"]
+    assert good["pages_processed"] == good["search_total"] == good["processing_total"]
+    with opened(folder):
+        request_run(api, "trips", "while another process holds the database")
+        api.wait_condition("trips", status="False", reason="StoreUnavailable")
+        bad = same_numbers(operator, api, port, lambda stats: stats["search_failures"] >= 2)
+        assert bad["trigger_count"] >= 1 + bad["search_failures"]  # a retry counts
+        assert scraped(port)["rollup_runs_total{outcome=Failed}"] >= 1
+    api.wait("trips", run_completed, 30)
+    mended = same_numbers(operator, api, port, lambda stats: stats["trigger_count"] > bad["trigger_count"])
+    assert mended["search_failures"] >= bad["search_failures"]
+    assert mended["documents_processed"] == good["documents_processed"]
 
 
 def test_the_second_listener_has_the_probes_and_nothing_of_the_api(start_operator: StartOperator, port: int) -> None:

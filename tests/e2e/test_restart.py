@@ -6,7 +6,7 @@ from pathlib import Path
 from support.api import Api
 from support.backfill import HOURS, PAGE_SECONDS, assert_complete, begin, begun
 from support.bodies import store
-from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
+from support.data import end_of, exported, results_of, rolled_up_small, small_groups, trips_job, write_trips
 from support.database import claim, closed, fingerprint
 from support.operator_fixtures import StartOperator
 from support.waiting import NEVER, assert_silent, finished, newest, position, run_completed, runs, status
@@ -143,7 +143,7 @@ def test_deletions_while_the_operator_is_down(start_operator: StartOperator, api
     record = claim(folder)
     assert record is not None
     assert (record["holder"], record["position"]) == (None, None)
-    assert not (folder / "hourly").exists()
+    assert not (results_of(folder) / "hourly").exists()
     assert exported(folder, "retained", "other") == rolled_up_small(folder)
     kept = claim(folder, "retained", "other")
     assert kept is not None

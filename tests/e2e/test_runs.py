@@ -8,13 +8,16 @@ from support.bodies import store
 from support.data import (
     end_of,
     epoch_ms,
+    export_of,
     exported,
+    results_of,
     rolled_up,
     rolled_up_small,
     small_groups,
     trips_job,
     write_trips,
 )
+from support.database import databases_of
 from support.operator import Operator
 from support.waiting import NEVER, finished, handled, request_run, run_completed, runs, status
 
@@ -32,6 +35,8 @@ def test_a_run_makes_what_a_direct_query_makes(operator: Operator, api: Api, fol
     keys = ("weight.histogram", "site.terms", "gate.terms")
     begun = {"picked_up.date_histogram": epoch_ms(end_of(199))}
     assert told["position"] == begun | dict(zip(keys, last[1:4], strict=True))
+    assert folder.parent / told["result"] == export_of(folder)
+    assert folder.parent / status(api.get("default", kind="RollupStore"))["results"] == results_of(folder)
     hour = before.replace(minute=0, second=0, microsecond=0)
     assert hour <= datetime.fromisoformat(told["watermark"]) <= datetime.now(UTC)
     start, end = (datetime.fromisoformat(told["lastRun"][key]) for key in ("startTime", "endTime"))
@@ -146,4 +151,4 @@ def test_jobs_share_an_index_and_a_store_serves_several(operator: Operator, api:
         api.wait(name, run_completed, 20)
     assert exported(folder, "one") == rolled_up_small(folder)
     assert exported(folder, "Second%20Job") == rolled_up(folder)
-    assert (folder / "other" / "db.duckdb").exists()
+    assert (databases_of(folder) / "other" / "db.duckdb").exists()

@@ -72,6 +72,7 @@ async def test_what_is_committed_is_read_back_to_the_letter(cluster: Cluster) ->
     assert known.spec["groups"]["dateHistogram"] == {"field": "ts", "fixedInterval": "1h", "timeZone": "UTC"}
 
 
+@pytest.mark.newest_stores
 async def test_only_one_of_many_takers_at_once_goes_on(cluster: Cluster) -> None:
     of = job()
     records = await asyncio.gather(*(taken(cluster, of, f"holder {i}") for i in range(8)))
@@ -102,6 +103,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_to_have_succeeded(cluster
     await losing.close()
 
 
+@pytest.mark.newest_stores
 async def test_a_commit_whose_answer_was_lost_is_fenced_after_a_take_over(cluster: Cluster) -> None:
     record = await taken(cluster, of := job())
 

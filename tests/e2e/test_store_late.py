@@ -79,7 +79,7 @@ async def test_a_source_that_shrank_takes_nothing_from_the_documents(at: Cluster
     documents = at.node.documents(at.target)
     # Two hours go, but for one document of a bucket that had several.
     cut = {"range": {"ts": {"gte": START + 95 * HOUR + 10, "lt": START + 97 * HOUR, "format": "epoch_millis"}}}
-    at.node.call("POST", f"/{at.source}/_delete_by_query", {"query": cut}, refresh=True)
+    at.node.delete_documents(at.source, cut)
     at.node.load(at.source, [{"ts": START + 95 * HOUR, "value": 1.0, "term": "a", "size": 1}])
     result = await at.run(job)
     assert (result.rewritten, result.kept) == (0, 1)
@@ -129,6 +129,7 @@ async def previewed(at: Clustered, job: JobConfig, span: Span | None = None, doc
     return await at.store.preview(job, span or due(job.spec, at.now).fresh, documents)
 
 
+@pytest.mark.newest_stores
 async def test_a_preview_is_what_a_run_writes(node: StoreHttp) -> None:
     async with clustered(node) as at:
         at.now = at.now.replace(year=2024, month=3, day=5, hour=4)

@@ -63,7 +63,7 @@ def remade(at: Clustered) -> None:
     for source, to in ((at.target, aside), (aside, at.target)):
         at.node.call("PUT", f"/{to}", {"mappings": mapping})
         at.node.refresh(source)
-        at.node.call("POST", "/_reindex", {"source": {"index": source}, "dest": {"index": to}})
+        at.node.copy(source, to)
         at.node.delete(source)
 
 
@@ -91,6 +91,7 @@ async def test_a_refused_job_deletes_nothing(
     assert at.target in (settled.kept or "")
 
 
+@pytest.mark.newest_stores
 async def test_a_refused_job_deletes_nothing_on_any_kind_of_cluster(node: StoreHttp) -> None:
     async with clustered(node) as at:
         at.write(ROWS)

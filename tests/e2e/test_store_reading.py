@@ -16,7 +16,6 @@ from rollup_operator.indexer.bounds import Bounds, periods
 from rollup_operator.indexer.documents import document_id
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.duckdb.export import documents_of as exported
-from rollup_operator.stores.duckdb.export import export_path
 from rollup_operator.stores.opensearch import sources
 from rollup_operator.stores.opensearch.client import Cluster
 from support.embedded import Embedded, Row, config, spec
@@ -43,7 +42,7 @@ async def embedded_documents(folder: Path, rows: list[Row], job: JobConfig) -> D
     store.write("rows", rows)
     embedded = config(job.spec.model_copy(update={"index_pattern": "rows"}), job.job_id)
     await store.completed(embedded)
-    return dict(exported(export_path(store.folder, job.spec.rollup_index, job.job_id)))
+    return dict(exported(store.export(job)))
 
 
 def same(found: Documents, expected: Documents, rows: list[Row]) -> None:

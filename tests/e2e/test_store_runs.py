@@ -38,6 +38,7 @@ def hour(t: int) -> int:
     return t // HOUR * HOUR
 
 
+@pytest.mark.newest_stores
 async def test_a_run_writes_every_bucket(node: StoreHttp) -> None:
     async with clustered(node) as at:
         data = rows(3000)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -10,7 +11,7 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import claims, records
+from rollup_operator.stores.opensearch import claims, deletion, records
 from rollup_operator.stores.opensearch.bulk import GateGone
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import Overloaded, TargetBlocked
@@ -110,16 +111,11 @@ async def test_documents_go_whatever_the_spec_says_by_then(cluster: Cluster, ope
 async def test_very_many_documents_are_deleted_in_bounded_requests(
     cluster: Cluster, opensearch: StoreHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_delete_parameters(), "max_docs", "300")
+    monkeypatch.setitem(deletion._BY_QUERY, "max_docs", "300")
+    monkeypatch.setattr(deletion, "_AT_ONCE", 300)
     await written(cluster, of := job(), 1000)
     await settled(cluster, of, delete=True)
     assert opensearch.count(of.spec.rollup_index) == 0
-
-
-def _delete_parameters() -> dict[str, str]:
-    from rollup_operator.stores.opensearch import settling
-
-    return settling._DELETE
 
 
 async def test_an_index_that_is_gone_or_something_else_has_nothing_to_delete(
@@ -184,6 +180,7 @@ async def test_a_cluster_that_never_has_room_for_a_claim_is_not_asked_for_ever(
                 await settled(faulty, of)
 
 
+@pytest.mark.newest_stores
 async def test_a_whole_life_on_every_kind_of_cluster(node: StoreHttp) -> None:
     """Claim, write, be taken over while a bulk is held up, settle with the documents, begin anew."""
     async with StoreProxy(node.url) as proxy, connected(proxy.url) as frozen, connected(node.url) as straight:
@@ -217,7 +214,7 @@ async def test_a_whole_life_on_every_kind_of_cluster(node: StoreHttp) -> None:
         assert (await settled(straight, of, delete=True)) is not None
         assert node.count(index) == 0
         assert [k.has_documents for k in await claims.known(straight)] == [False]
-        node.set_settings(index, **{"index.default_pipeline": None})
+        node.set_settings(index, **{"index.final_pipeline": None})
         fresh = await written(straight, of)
         assert fresh.claim.epoch > newest.claim.epoch
         assert node.count(index) == 20
@@ -233,3 +230,31 @@ async def test_publishing_before_anything_was_written_is_nothing(cluster: Cluste
     async with connected("http://127.0.0.1:1") as nowhere:
         with pytest.raises(StoreUnavailable):
             await settled(nowhere, job())
+
+
+@pytest.mark.newest_stores
+async def test_a_bulk_that_a_frozen_holder_has_sent_half_of_holds_nobody_up(
+    cluster: Cluster, opensearch: StoreHttp
+) -> None:
+    frozen = await ready(cluster, of := job(), "frozen")
+    body = b"".join(batch(frozen, 50).items)
+    lines = (
+        f"POST /{frozen.gate}/_bulk?require_alias=true HTTP/1.1",
+        "Host: node",
+        f"X-Opaque-Id: {frozen.opaque_id}",
+        "Content-Type: application/x-ndjson",
+        f"Content-Length: {len(body)}",
+    )
+    url = urlsplit(opensearch.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode() + body[: len(body) // 2])
+    await writer.drain()
+    if opensearch.kind == "elasticsearch9":  # the only one that shows it
+        shown = "bulk_session_timeout_tracking_action"
+        await asyncio.to_thread(opensearch.wait, lambda node: node.tasks(frozen.opaque_id, actions=shown))
+    await asyncio.wait_for(settled(cluster, of), 5)
+    writer.write(body[len(body) // 2 :])
+    assert b" 200 " in await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    await writer.wait_closed()
+    assert opensearch.count(of.spec.rollup_index) == 0

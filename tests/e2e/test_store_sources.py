@@ -62,7 +62,7 @@ async def test_documents_that_go_while_they_are_measured_are_not_due(opensearch:
         measuring = asyncio.ensure_future(describe(cluster, over(index), START, START + 48 * HOUR))
         await proxy.caught(ends)
         due = {"range": {"ts": {"gte": START, "lt": START + 48 * HOUR}}}
-        opensearch.call("POST", f"/{index}/_delete_by_query", {"query": due}, refresh=True)
+        opensearch.delete_documents(index, due)
         hold.release()
         assert await measuring == Source(1, 0)
 

@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.errors import IdentityConflict
+from rollup_operator.stores.errors import IdentityConflict, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, mapping, records, target
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.lock import locked
 from rollup_operator.stores.opensearch.target import Unfit
 from rollup_operator.stores.opensearch.writing import prepare
+from support.clustered import clustered
+from support.rounding import HOUR
+from support.store_faults import Answer
 from support.store_http import StoreHttp, unique
 from support.store_jobs import FIELDS, batch, connected, job, ready, taken, write
+from support.store_proxy import StoreProxy
 
 
 @pytest.fixture
@@ -114,6 +118,48 @@ async def test_the_settings_of_the_job_are_those_of_the_index(cluster: Cluster, 
         "index.refresh_interval": "30s",
         "index.sort.field": "ts.date_histogram.timestamp",
     }
+
+
+NO_LIBRARY = "Could not initialize class Zstd"
+BROKEN = Answer(500, "no_class_def_found_error", NO_LIBRARY)
+
+
+@pytest.mark.newest_stores
+async def test_a_codec_that_the_cluster_lacks_is_told_before_a_page_is_read(opensearch: StoreHttp) -> None:
+    """An Elasticsearch 9 as it is here lacks it; others are made to seem so."""
+    async with StoreProxy(opensearch.url) as proxy, clustered(opensearch, proxy.url) as at:
+        at.write([(HOUR * i, float(i), "a", i) for i in range(50)])
+        if opensearch.kind != "elasticsearch9":
+            proxy.on("PUT", "/_doc/rollup-operator-codec", fault=BROKEN, times=None)
+        error = (await at.run(at.job(rollupIndexSettings={"codec": "best_compression"}))).error
+        assert isinstance(error, StoreUnsuitable)
+        assert f"rollup index '{at.target}' breaks with the codec best_compression" in str(error)
+        assert "without spec.rollupIndexSettings.codec" in str(error)
+        assert not any(b"composite" in request.body for request in proxy.requests)
+        assert not opensearch.exists(at.target)  # not even a red one
+        await at.completed()  # without it
+        assert len(at.documents()) == 50
+
+
+async def test_a_failure_that_the_codec_is_not_to_blame_for_passes(opensearch: StoreHttp) -> None:
+    async with StoreProxy(opensearch.url) as proxy, clustered(opensearch, proxy.url) as at:
+        at.write([(HOUR * i, float(i), "a", i) for i in range(50)])
+        of = at.job(rollupIndexSettings={"codec": "best_compression"})
+        proxy.on("PUT", f"^/{at.target}$", fault=BROKEN)
+        error = (await at.run(of)).error
+        assert isinstance(error, StoreUnavailable)
+        assert NO_LIBRARY in str(error)
+        proxy.on("PUT", "/_doc/rollup-operator-codec", fault=BROKEN)
+        await at.completed(of)
+        assert opensearch.settings(at.target)["index.codec"] == "best_compression"
+        assert len(at.documents()) == 50
+
+
+async def test_without_anything_to_write_no_index_is_made_for_its_codecs_sake(opensearch: StoreHttp) -> None:
+    async with clustered(opensearch) as at:
+        at.write([])
+        await at.completed(at.job(rollupIndexSettings={"codec": "best_compression"}))
+        assert not opensearch.exists(at.target)
 
 
 _GIVEN = {"number_of_shards", "number_of_replicas", "codec", "refresh_interval", "sort.field"}

@@ -17,7 +17,7 @@ import pytest
 
 from rollup_operator.indexer.documents import document_id
 from rollup_operator.stores.base import JobConfig
-from rollup_operator.stores.duckdb.export import documents_of, export_path
+from rollup_operator.stores.duckdb.export import documents_of
 from support.clustered import FIELDS, Clustered, clustered
 from support.embedded import Embedded, Row, config
 from support.rounding import DAY, HOUR, changes, ms, round_fixed, round_long_unit, round_short_unit
@@ -179,10 +179,11 @@ async def test_every_document_is_the_sum_of_its_rows(
         embedded.write("rows", rows)
         same = config(job.spec.model_copy(update={"index_pattern": "rows"}), job.job_id)
         await embedded.completed(same)
-        told = dict(documents_of(export_path(embedded.folder, job.spec.rollup_index, job.job_id)))
+        told = dict(documents_of(embedded.export(same)))
         check(told, rows, job, clock)
 
 
+@pytest.mark.newest_stores
 async def test_documents_that_arrive_late_are_counted_in(node: StoreHttp) -> None:
     clock, noon, chance = CLOCKS[0], ms("2024-05-05T12:34"), random.Random(7)
     rows = [(t, v, k, n) for t, v, k, n in some_rows(3000, clock.zone) if t is not None]

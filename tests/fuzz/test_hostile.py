@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from support.api import Api
+from support.api import Api, ApiError
 from support.bodies import store
 from support.data import trips_job, write_trips
 from support.operator import Answer, Operator
@@ -135,7 +135,14 @@ def test_an_id_is_refused_or_works(operator: Operator, api: Api, jobs: str, job_
     assert api.list() == []
 
 
-@pytest.mark.parametrize("job_id", ["a\r\nSet-Cookie: b", "\x00", 'a", 299 - "b', "ä\u2028"])
+@pytest.mark.parametrize("job_id", ["a\r\nSet-Cookie: b", "\x00", "\x1b[31m", "\x9b"])
+def test_an_id_has_no_control_characters(api: Api, job_id: str) -> None:
+    with pytest.raises(ApiError) as error:
+        api.create(trips_job("x", jobId=job_id))
+    assert (error.value.code, [place for place, _ in error.value.causes]) == (422, ["spec.jobId"])
+
+
+@pytest.mark.parametrize("job_id", ['a", 299 - "b', "ä\u2028", "a%0d%0aSet-Cookie: b", "\u202e"])
 def test_an_id_does_not_break_out_of_a_header(operator: Operator, api: Api, jobs: str, job_id: str) -> None:
     api.apply(trips_job("x", jobId=job_id, cron=NEVER), manager="argocd-controller")
     api.wait_state("x", "started")

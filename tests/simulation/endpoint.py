@@ -1,15 +1,19 @@
 """Calls to the endpoint of one replica: the product's stop, start, waiters and writes, without HTTP."""
 
+import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from rollup_operator.http.acceptance import Acceptances
 from rollup_operator.http.access import Deed, Permit
 from rollup_operator.http.asks import Asks
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.limits import WaitingRoom
+from rollup_operator.http.lookup import Lookup
+from rollup_operator.http.newest import Newest
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.ports import NoWatcher
 from rollup_operator.http.repeats import Repeats
@@ -31,6 +35,9 @@ class _Everybody:
     async def require(self, *_: object) -> None:
         """Allow it."""
 
+    async def may(self, *_: object) -> bool:
+        return True
+
     async def allowed(self, _caller: object, _deed: object, _namespace: str, names: Any) -> frozenset[str]:
         return frozenset(names)
 
@@ -51,6 +58,8 @@ class Asked:
     uid: str = ""
     generation: int = 0
     """The job and the generation that the call's write has recorded; empty and 0 while no answer says so."""
+    recorded: float | None = None
+    """When the process learned that."""
     carried_out: bool = False
     """The API server has carried the call's write out, whether the answer came or not."""
 
@@ -64,7 +73,7 @@ class _Watcher(NoWatcher):
 
     def asked(self, job: JobView) -> None:
         if (call := CALLER.get()) is not None:
-            call.uid, call.generation = job.uid, job.generation
+            call.uid, call.generation, call.recorded = job.uid, job.generation, asyncio.get_running_loop().time()
 
 
 class Endpoint:
@@ -74,13 +83,22 @@ class Endpoint:
         self._loop = loop
         dialect = DIALECTS[DEFAULT]
         self.states = DesiredStates(registry, kube, kube)
-        self.waiters = Waiters(registry)
+        acceptances = Acceptances(registry)
+        self.waiters = Waiters(registry, acceptances)
         notices = Notices(registry, events)
         watcher = _Watcher()
-        asks = Asks(self.states, notices, Repeats(loop.time), managers=(), watcher=watcher)
+        asks = Asks(
+            Lookup(registry, self.states),
+            self.states,
+            notices,
+            Repeats(loop.time),
+            acceptances=acceptances,
+            managers=(),
+            watcher=watcher,
+        )
         room = WaitingRoom(most=1000)
         self._stops = Stops(asks, self.states, self.waiters, room, notices, Manner(dialect), watcher)
-        self._starts = Starts(asks, dialect)
+        self._starts = Starts(asks, Newest(registry, self.states, alone=False), dialect)
 
     async def ask(self, call: Asked) -> None:
         """Carry a call out and take down its answer."""

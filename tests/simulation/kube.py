@@ -39,6 +39,8 @@ class Link:
         """The replica reaches nothing, and nothing reaches it."""
         self.watches: list[Watch] = []
         self.looks: list[Look] = []
+        self.sent: dict[asyncio.Future[Any], float] = {}
+        """The requests that somebody waits for, and when they were sent."""
 
     def set_cut(self, cut: bool) -> None:
         """Break all connections, or let them come back."""
@@ -160,7 +162,11 @@ class KubeDouble:
             clock.after(delay, self._arrive, future, carry_out, fate)
             if delay + 1 > PATIENCE:
                 clock.at(began + PATIENCE, _settle, future, None, Unreachable("no answer in time", sent=True))
-        return await future
+        link.sent[future] = began
+        try:
+            return await future
+        finally:
+            del link.sent[future]
 
     def _arrive(self, future: asyncio.Future[Any], carry_out: Callable[[ApiServer], Any], fate: Fate) -> None:
         link = self._link

@@ -10,7 +10,10 @@ Some guards are not here, since what stands behind them keeps every promise with
 - an older version of the lease is dropped: a write that is decided on it is refused, and the lease is read again;
 - a permanent trouble holds back no settling: what was asked while the run was refused has it tried again;
 - a turn follows the write of `stopped` where the answer shows another spec: the write names the version that it was
-  decided on, so no other spec can be in its answer.
+  decided on, so no other spec can be in its answer;
+- a release says whether the claim was ours still: one replica leads, so nobody else decides to claim while a run is
+  under way, and a claim that was decided on earlier is refused by its version. tests/unit/test_run_ends.py and
+  tests/faults/test_store_leadership.py hold it.
 """
 
 import re
@@ -21,6 +24,7 @@ from typing import Any
 from unittest.mock import patch
 
 from rollup_operator.http import desired_state, errors, state_errors
+from rollup_operator.http.acceptance import Acceptance
 from rollup_operator.http.asks import Asks
 from rollup_operator.http.stop import Stops
 from rollup_operator.indexer import clocks, run
@@ -418,15 +422,6 @@ def nobody_is_awaited() -> AbstractContextManager[Any]:
     return instead(records, "next_epoch", next_epoch)
 
 
-@mutation("say whether the claim that was released was ours")
-def every_release_is_ours() -> AbstractContextManager[Any]:
-    async def release(original: Any, self: ClusterSession, claim: Any) -> bool:
-        await original(self, claim)
-        return True
-
-    return instead(ClusterSession, "release", release)
-
-
 def _or_dead(mine: Any, owner: Any, is_alive: Any) -> bool:
     return mine.uid == owner.uid or not is_alive(owner)
 
@@ -510,6 +505,11 @@ def nobody_looks_at_the_deadline() -> AbstractContextManager[Any]:
         return found
 
     return patch.object(Stops, "_verdict", verdict)
+
+
+@mutation("wait until the operator has taken a call in")
+def a_call_is_answered_once_it_is_recorded() -> AbstractContextManager[Any]:
+    return patch.object(Acceptance, "wait", _nothing)
 
 
 @mutation("name the uid in the endpoint's write")

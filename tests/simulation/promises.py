@@ -4,13 +4,15 @@ Rules of DESIGN.md sections 2 and 3, as far as somebody outside the operator can
 told to `fail`, in one sentence.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rollup_operator.http.acceptance import ACCEPT_SECONDS
 from rollup_operator.kube.client import Body
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.model.reader import JobView
+from rollup_operator.model.time_values import parse_time_value
 from simulation import source
 from simulation.api_server import JOBS, LEASES, Change
 from simulation.endpoint import Asked
@@ -99,6 +101,8 @@ class Promises:
         """The highest epoch under which a run has begun to work."""
         self._owner: dict[Key, str] = {}
         """The uid whose run has claimed the record last."""
+        self._owner_then: dict[str, str | None] = {}
+        """By deletion of documents: whose run had claimed the record last when it began."""
         self._epochs: dict[Key, int] = {}
         self._renewed: dict[str, float] = {}
         """When each replica's last write of the lease was carried out."""
@@ -107,6 +111,8 @@ class Promises:
         self._restored_at = -1e9
         self.leaders_unknown_until = 0.0
         """The lease was deleted, so for as long as its holder may not know that nobody can say who leads."""
+        self.two_leaders_until = 0.0
+        """A process that began after somebody had deleted the lease has not seen who held it."""
 
     # The API server
 
@@ -192,7 +198,12 @@ class Promises:
             if job.reworded > 30:
                 self._fail(f"{job.uid}: {job.reworded} statuses differed from those before in their words only")
 
+    def _must_rest(self, job: Job) -> bool:
+        return job.quiet and self._world.clock.now >= self.two_leaders_until
+
     def _must_be_quiet(self, job: Job, what: str) -> None:
+        if self._world.clock.now < self.two_leaders_until:
+            return
         cluster = self._world.cluster
         for task in cluster.tasks:
             uid, _ = _run(task.opaque_id)
@@ -230,16 +241,20 @@ class Promises:
         if uid is None:
             return
         job = self.jobs[uid]
-        if job.quiet and doing != "bulk":
+        if doing == "delete":
+            self._owner_then[opaque_id] = self._owner.get(job.key)
+        if self._must_rest(job) and doing != "bulk" and self._leader_is_known():
             self._fail(f"{uid}: a {doing} of epoch {epoch} begins, and the job {_what(job)}")
         for task in self._world.cluster.tasks:
             other, before = _run(task.opaque_id)
+            if "search" in (task.doing, doing) and not self._leader_is_known():
+                continue  # a run reads for a moment until it finds its claim taken
             if other is not None and before != epoch and self.jobs[other].key == job.key:
                 self._fail(
                     f"{uid}: a {doing} of epoch {epoch} begins while a {task.doing} of epoch {before} is at work"
                 )
         if doing == "search":
-            if epoch < self._begun.get(job.key, 0):
+            if epoch < self._begun.get(job.key, 0) and self._leader_is_known():
                 self._fail(f"{uid}: a search of epoch {epoch} begins, and epoch {self._begun[job.key]} has begun")
             self._begun[job.key] = max(epoch, self._begun.get(job.key, 0))
 
@@ -249,7 +264,7 @@ class Promises:
         assert uid is not None
         job = self.jobs[uid]
         bucket, rows = document[f"{DATE}.date_histogram.timestamp"], document[f"{DATE}.date_histogram._count"]
-        if job.quiet:
+        if self._must_rest(job):
             self._fail(f"{uid}: a document of epoch {epoch} is written, and the job {_what(job)}")
         if epoch < self._begun.get(job.key, 0):
             self._fail(f"{uid}: a document of epoch {epoch} is written, and epoch {self._begun[job.key]} has begun")
@@ -273,13 +288,20 @@ class Promises:
             self._fail(f"{key}: the claim's epoch is {epoch} after {highest}")
         self._epochs[key] = max(epoch, highest)
         owner = None if before is None else self.jobs[before["owner"]["uid"]]
-        if owner is not None and owner is not job and not owner.gone and not owner.torn:
+        known = self._world.clock.now >= self.two_leaders_until  # which of two leaders is right, both cannot know
+        if owner is not None and owner is not job and not owner.gone and not owner.torn and known:
             self._fail(f"{job.uid} takes the record of {owner.uid}, which lives")
         if after["runs_without_page"] > (0 if before is None else before["runs_without_page"]):
             self._owner[key] = job.uid
-        if after["holder"] and changed_hands and job.quiet:
+        if after["holder"] and changed_hands and self._must_rest(job):
             self._fail(f"{job.uid}: {after['holder']} takes its claim, epoch {epoch}, and the job {_what(job)}")
         self._position(key, None if before is None else _time(before["position"]), _time(after["position"]))
+
+    def evicts(self, uid: str, owner_uid: str) -> None:
+        """Judge a job that is about to take a claim in order to settle."""
+        owner = self.jobs[owner_uid]
+        if uid != owner_uid and not owner.gone and not owner.torn:
+            self._fail(f"{uid} takes the claim of {owner_uid} away, which lives")
 
     def _position(self, key: Key, before: int | None, after: int | None) -> None:
         if after == before or after is None:
@@ -299,16 +321,21 @@ class Promises:
         index = self._world.cluster.indices.get(key[0])
         return None if index is None else index.rows.get((key[1], bucket))
 
-    def deletes(self, opaque_id: str, index: str, job_id: str, documents: int) -> None:
-        """Judge a deletion of documents."""
-        uid, _ = _run(opaque_id)
+    def deletes(self, opaque_id: str, index: str, job_id: str, epochs: Sequence[int]) -> None:
+        """Judge a deletion of documents.
+
+        A job of the same name may have taken the record over meanwhile, as long as it waits and has written nothing.
+        """
+        uid, epoch = _run(opaque_id)
         assert uid is not None
-        job = self.jobs[uid]
-        owner = self._owner.get((index, job_id))
-        if not job.deleting or job.spec.get("deletionPolicy") != "Delete":
+        job, documents = self.jobs[uid], len(epochs)
+        owner = self._owner_then[opaque_id]
+        if (not job.deleting or job.spec.get("deletionPolicy") != "Delete") and not self._just_restored():
             self._fail(f"{uid}: {documents} documents are deleted, and nobody asked for that")
         if owner != uid:
             self._fail(f"{uid}: {documents} documents are deleted that are {owner}'s")
+        if max(epochs) > epoch:
+            self._fail(f"{uid}: {documents} documents are deleted, some of a later epoch than its own")
         record = self._world.cluster.record((index, job_id))
         if record is not None and record["position"] is not None:
             self._fail(f"{uid}: {documents} documents are deleted that the job's position says are written")
@@ -348,7 +375,7 @@ class Promises:
 
     def skipped(self, uid: str) -> None:
         """Judge that a job is let go without a word with its store."""
-        if self._world.clock.now - self._world.store_gone_at > LONGEST_NEWS:
+        if self._world.clock.now - self._world.store_gone_at > LONGEST_NEWS and not self._just_restored():
             self._fail(f"{uid} is let go unsettled, and its store is there")
         self.jobs[uid].skipped = True
 
@@ -383,6 +410,8 @@ class Promises:
         if before["spec"].get("desiredState") != "started":
             return  # nothing is undone
         known = [v for v in self.jobs[uid].versions if v.at < call.began]
+        if any(v.desired == "stopped" for v in self.jobs[uid].versions if v.at >= call.began):
+            return  # the look may have shown that, and the start have come right after it
         if known and known[-1].generation > first.generation and known[-1].desired == "started":
             self._fail(f"{call.replica} repeats the stop of {first.began:.3f} s and undoes a start that came after it")
 
@@ -399,6 +428,8 @@ class Promises:
                     self._fail(f"{what}, and has recorded nothing")
                 elif call.timeout is not None and not self._has_stopped(job, call.generation):
                     self._fail(f"{what}, and {job.uid} was never stopped for generation {call.generation}")
+                elif not self._is_seen(job, call):
+                    self._fail(f"{what}, and a look still shows {job.uid} as before generation {call.generation}")
             case 409 if "overtaken" in call.reason:
                 newer = job is not None and any(
                     v.generation > call.generation and v.desired == "started" for v in job.versions
@@ -415,19 +446,31 @@ class Promises:
                 if job is not None and self._was_to_be_seen(job, call):
                     self._fail(f"{what}, and {job.uid} was stopped for generation {call.generation} for long")
 
+    def _is_seen(self, job: Job, call: Asked) -> bool:
+        """Whether a look shows what the call has done, or no operator has answered for as long as a call waits."""
+        assert call.ended is not None
+        waited = call.recorded is not None and call.ended >= call.recorded + ACCEPT_SECONDS
+        return waited or job.gone or job.deleting or any(v.observed >= call.generation for v in job.versions)
+
     def _has_stopped(self, job: Job, generation: int) -> bool:
         return any(_stops(v, generation) for v in job.versions)
 
     def _was_to_be_seen(self, job: Job, call: Asked) -> bool:
-        """Whether the job was stopped for the call's generation well before the answer, and the replica could know."""
+        """Whether the job was stopped for the call's generation before the look at the deadline, and that was answered.
+
+        Where nobody has looked, the job was to be stopped before the deadline.
+        """
         assert call.ended is not None
-        begin = call.ended - 2.5
+        assert call.timeout is not None
+        begin = call.began + parse_time_value(call.timeout, "timeout").seconds
+        looks = [look for look in self._world.looks(call.replica) if look.name == job.name and look.sent >= begin]
+        if looks:
+            if any(look.answered is None or look.answered > call.ended for look in looks):
+                return False  # that may have been this call's own, and the others those of other calls
+            begin = max(look.sent for look in looks)
         since = [v for v in job.versions if v.at > begin]
         before = [v for v in job.versions if v.at <= begin]
-        if not before or not all(_stops(v, call.generation) for v in [before[-1], *since]):
-            return False
-        looks = [look for look in self._world.looks(call.replica) if look.name == job.name and look.sent >= begin]
-        return not looks or any(look.answered is not None and look.answered <= call.ended for look in looks)
+        return bool(before) and all(_stops(v, call.generation) for v in [before[-1], *since])
 
 
 def _stops(version: Version, generation: int) -> bool:

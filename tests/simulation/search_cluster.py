@@ -5,7 +5,7 @@ moment. A search, a bulk or a deletion takes a while, is in the task list meanwh
 connection does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -69,8 +69,8 @@ class Witness(Protocol):
     def record(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], opaque_id: str) -> None:
         """A job's record is about to change."""
 
-    def deletes(self, opaque_id: str, index: str, job_id: str, documents: int) -> None:
-        """A job's documents are about to be deleted."""
+    def deletes(self, opaque_id: str, index: str, job_id: str, epochs: Sequence[int]) -> None:
+        """A job's documents of these epochs are about to be deleted."""
 
 
 class SearchCluster:
@@ -108,7 +108,9 @@ class SearchCluster:
         try:
             result = self._at_once(request.method, path, params, request.data, opaque_id)
         except _Refused as e:
-            answer(None, classify(e.status, {"error": {"type": e.kind, "reason": e.kind}, **e.body}, request.doing))
+            answer(
+                None, classify(e.status, {"error": {"type": e.kind, "reason": e.kind}, **e.body}, request.doing, str)
+            )
         except StoreError as e:
             answer(None, e)
         else:
@@ -201,14 +203,14 @@ class SearchCluster:
         index.documents[id_] = version, document
         index.unseen.add(id_)
         index.rows[_bucket(document)] = document[f"{DATE}.date_histogram._count"]
-        return {"index": {"status": 200}}
+        return {"index": {"status": 200, "result": "created" if there is None else "updated"}}
 
     def _delete(self, request: Request, name: str, opaque_id: str, answer: Answer) -> Task | None:
         query = orjson.loads(request.data or b"{}")
         try:
             index = self._index(name)
         except _Refused as e:
-            answer(None, classify(e.status, {"error": {"type": e.kind, "reason": e.kind}}, request.doing))
+            answer(None, classify(e.status, {"error": {"type": e.kind, "reason": e.kind}}, request.doing, str))
             return None
         task = self._begin(opaque_id, "delete")
 
@@ -216,10 +218,10 @@ class SearchCluster:
             del self.tasks[task]
             mine = self._documents(index.name, query)
             if mine:
-                self._witness.deletes(opaque_id, index.name, _job_id(query), len(mine))
+                self._witness.deletes(opaque_id, index.name, _job_id(query), [index.documents[id_][0] for id_ in mine])
             for id_ in mine:
                 del index.rows[_bucket(index.documents.pop(id_)[1])]
-            answer({"failures": [], "total": len(mine)}, None)
+            answer({"failures": [], "total": len(mine), "deleted": len(mine)}, None)
 
         self.clock.after(self._work(), done)
         return task

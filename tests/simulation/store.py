@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 from rollup_operator.stores.base import Checkup, Claim, JobConfig, Session, Source, SourceField, Span
 from rollup_operator.stores.errors import StoreError
@@ -17,6 +18,7 @@ from rollup_operator.stores.opensearch import ClusterStore, claims, settling
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
 from rollup_operator.stores.opensearch.errors import Cut, Unanswered
 from rollup_operator.stores.opensearch.query import time_range
+from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.request import NotSent, Request
 from rollup_operator.stores.opensearch.session import ClusterSession
 from rollup_operator.stores.opensearch.wire import Wire as Exchange
@@ -47,6 +49,19 @@ def epochs_in_virtual_time() -> Iterator[None]:
             taker.__kwdefaults__ = defaults
 
 
+@contextmanager
+def evictions_are_judged(judge: Callable[[str, str], None]) -> Iterator[None]:
+    """Call `judge` with the uids of who settles and of the record's owner, before a claim is taken to settle."""
+    evict = claims.evict
+
+    async def judged(cluster: Cluster, config: JobConfig, holder: str, seen: Record, *args: Any, **more: Any) -> Any:
+        judge(config.owner.uid, seen.owner.uid)
+        return await evict(cluster, config, holder, seen, *args, **more)
+
+    with patch.object(claims, "evict", judged):
+        yield
+
+
 class Wire:
     """The connections of one replica to the cluster."""
 
@@ -54,11 +69,11 @@ class Wire:
         """`about_to_send` is called with what a request of a run is for, when it is sent."""
         self.cluster, self._loop, self._about_to_send = cluster, loop, about_to_send
         self.cut = False
-        self._flights: dict[_Flight, None] = {}
+        self.flights: dict[_Flight, None] = {}
 
     def connections_end(self) -> None:
         """The process is dead, and its connections with it."""
-        for flight in tuple(self._flights):
+        for flight in tuple(self.flights):
             flight.end()
 
     async def send(self, request: Request, _session: object, _host: str, exchange: Exchange) -> Any:
@@ -84,7 +99,7 @@ class Wire:
         if fate in (Fate.LATE, Fate.UNANSWERED) or way.weather.works[-1] > 1:
             late = Unanswered(f"{request.doing}: no answer within {request.timeout:g} s", sent=True)
             clock.after(request.timeout, flight.give_up, late)
-        self._flights[flight] = None
+        self.flights[flight] = None
         try:
             return await future
         except Unanswered:
@@ -100,7 +115,7 @@ class Wire:
             raise
         finally:
             flight.end()
-            del self._flights[flight]
+            del self.flights[flight]
 
 
 class _Flight:
@@ -110,7 +125,7 @@ class _Flight:
         self._wire, self._request, self._future, self._lost_answer = wire, request, future, lost_answer
         self._task: Task | None = None
         self._arrived = self._ended = False
-        self._sent = wire.cluster.clock.now
+        self.sent = wire.cluster.clock.now
 
     def arrive(self) -> None:
         """Reach the cluster; a search whose sender is gone may do so a moment later, or not at all."""
@@ -140,7 +155,7 @@ class _Flight:
         if self._task is not None:
             cluster.cut(self._task)
         elif not self._arrived and self._is_search() and cluster.way.happens(0.5):
-            latest = self._sent + ON_ITS_WAY
+            latest = self.sent + ON_ITS_WAY
             if latest > cluster.clock.now:
                 cluster.clock.at(cluster.way.random.uniform(cluster.clock.now, latest), self._begin_late)
 
@@ -232,6 +247,6 @@ class SessionDouble(ClusterSession):
                 opaque_id=record.opaque_id,
             )
         )
-        first, last = answer["ends"] or (None, None)
-        self._source = Source(1, answer["rows"], first, last)
+        first, last = answer.value["ends"] or (None, None)
+        self._source = Source(1, answer.value["rows"], first, last)
         return self._source

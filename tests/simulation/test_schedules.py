@@ -26,10 +26,6 @@ def test_schedules_that_once_found_a_fault_keep_every_promise() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "ROLLUP_FRESH_SCHEDULES" not in os.environ,
-    reason="set ROLLUP_FRESH_SCHEDULES=1: about one schedule in some thousands may still break a promise",
-)
 def test_fresh_schedules_keep_every_promise() -> None:
     seed = first = SystemRandom().randrange(10**6, 10**9)
     print(f"first seed: {first}")

@@ -1,5 +1,6 @@
 """One schedule, from the first manifest to the moment at which everything asked for must have come true."""
 
+import math
 import random as global_random
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -13,13 +14,13 @@ from simulation import source
 from simulation.api_server import JOBS, LEASES, STORES, ApiServer, Change
 from simulation.clock import Clock, Spins, virtual_time
 from simulation.endpoint import Asked
-from simulation.kube import PATIENCE, Look
+from simulation.kube import Look
 from simulation.network import BREEZE, CALM, ROUGH, STORM, Way, Weather
 from simulation.promises import Job, Promises
 from simulation.replica import LEASE_NAME, Replica
 from simulation.schedule import ALL, Schedule, Step
 from simulation.search_cluster import DATE, SOURCE_INDEX, SearchCluster
-from simulation.store import epochs_in_virtual_time
+from simulation.store import epochs_in_virtual_time, evictions_are_judged
 
 LEASE_SECONDS = 15.0
 
@@ -77,6 +78,8 @@ class World:
         self._rough_until = 0.0
         """Until when requests to the API server were lost."""
         self._store_gone_at = -1e9
+        self._calm_since = math.inf
+        self._lease_deleted_at = -math.inf
         self._backup = self.api.backup()
         self.limits: list[tuple[float, int]] = []
         """From when on how many runs a store allowed."""
@@ -84,7 +87,7 @@ class World:
     def run(self) -> None:
         """Run the schedule. Raises Broken."""
         global_random.seed(self.schedule.seed)  # the product's jitter
-        with virtual_time(self.clock), epochs_in_virtual_time():
+        with virtual_time(self.clock), epochs_in_virtual_time(), evictions_are_judged(self.promises.evicts):
             try:
                 self._begin()
                 for step in self.schedule.steps:
@@ -195,6 +198,7 @@ class World:
                 watch.broken()
                 self.clock.after(self._watch_delay(), watch.resume)
         self.api.restore(self._backup)
+        self._note_limit(self.api.find(STORES, "default"))
         self.promises.restored()
 
     # Steps: clients of the endpoint
@@ -276,7 +280,13 @@ class World:
     def do_delete_lease(self, step: Step) -> None:
         if self.api.find(LEASES, LEASE_NAME) is not None:
             self.api.delete(LEASES, LEASE_NAME, "kubectl")
+            self._lease_deleted_at = self.clock.now
+            if not all(self._has_read_the_lease(replica) for replica in self.replicas):
+                self.promises.two_leaders_until = self.clock.now + LEASE_SECONDS
             self.promises.leaders_unknown_until = self.clock.now + LEASE_SECONDS
+
+    def _has_read_the_lease(self, replica: Replica) -> bool:
+        return any(look.name == LEASE_NAME and look.answered is not None for look in replica.link.looks)
 
     def do_weather(self, step: Step) -> None:
         weather = {"calm": CALM, "breeze": BREEZE, "rough": ROUGH, "storm": STORM}[step.value]
@@ -295,6 +305,7 @@ class World:
 
     def _end_faults(self) -> None:
         self.story("", "-- faults end")
+        self._calm_since = self.clock.now
         self._set_weather(CALM, CALM)
         for replica in self.replicas:
             self._thaw(replica)
@@ -315,9 +326,19 @@ class World:
         self._documents_are_true()
         self._check()
 
+    def _let_requests_end(self) -> None:
+        """Wait until no request from the time of the faults is on its way, and for what follows from the last."""
+        while any(self._is_old(replica) for replica in self.replicas):
+            self._advance(self.clock.now + 1)
+        self._advance(self.clock.now + PROMPT)
+
+    def _is_old(self, replica: Replica) -> bool:
+        sent = [*replica.link.sent.values(), *(flight.sent for flight in replica.wire.flights)]
+        return any(moment < self._calm_since for moment in sent)
+
     def _flip(self) -> None:
         """Ask for one state and the other in quick succession: where nothing is lost, that is a matter of seconds."""
-        self._advance(self.clock.now + PATIENCE + 1)  # what was sent while there were faults is over
+        self._let_requests_end()
         self.story("", "-- flips")
         names = [body["metadata"]["name"] for body in self.api.all(JOBS)]
         random = self.api_way.random
@@ -326,10 +347,11 @@ class World:
                 self._edit(name, spec={"desiredState": random.choice(("started", "stopped"))})
                 self._advance(self.clock.now + random.choice((0.0, 0.002, 0.008, 0.03)))
         self._advance(self.clock.now + PROMPT)
-        if missing := self.missing():
+        if missing := self.missing(rolled_up=False):
             raise Broken(f"{PROMPT:g} s after the last change: {'; '.join(missing)}")
 
     def _be_idle(self) -> None:
+        self._let_requests_end()
         jobs = [j for j in self.promises.jobs.values() if not j.gone and j.now.state == "stopped"]
         before = {job.uid: job.writes for job in jobs}
         self._advance(self.clock.now + IDLE)
@@ -340,8 +362,8 @@ class World:
             if call.ended is None and any(r.name == call.replica for r in self.replicas):
                 raise Broken(f"{call.verb} {call.job_id} of {call.began:.3f} s has no answer from {call.replica}")
 
-    def missing(self) -> list[str]:
-        """Return what has not come true yet of what is asked."""
+    def missing(self, *, rolled_up: bool = True) -> list[str]:
+        """Return what has not come true yet of what is asked; without `rolled_up`, how far jobs have come apart."""
         leaders = [r for r in self.replicas if r.gate.open and not r.gate.draining]
         if len(leaders) != 1:
             return [f"{len(leaders)} replicas lead"]
@@ -354,10 +376,10 @@ class World:
         waiting = [c for c in self.calls if c.ended is None and any(r.name == c.replica for r in self.replicas)]
         missing += [f"{call.verb} {call.job_id} of {call.began:.3f} s has no answer" for call in waiting]
         for uid, job in jobs.items():
-            missing += self._missing_of(job, self.promises.jobs[uid])
+            missing += self._missing_of(job, self.promises.jobs[uid], rolled_up=rolled_up)
         return missing
 
-    def _missing_of(self, view: JobView, job: Job) -> list[str]:
+    def _missing_of(self, view: JobView, job: Job, *, rolled_up: bool) -> list[str]:
         status = view.status
         if view.deleting:
             return [f"{view.uid} is still being deleted, {status.state}"]
@@ -375,6 +397,8 @@ class World:
         ahead = datetime.fromisoformat(status.next_run_time or FOREVER) - self.clock.wall()
         if ahead > timedelta(seconds=2 * PERIOD):
             return [f"{view.uid} is started, and runs next at {status.next_run_time}"]
+        if not rolled_up:
+            return []
         record = self.cluster.record(job.key)
         if record is None or record["owner"]["uid"] != view.uid:
             return [f"{view.uid} is started, and has not claimed its job"]
@@ -453,6 +477,8 @@ class World:
         replica = Replica(self, f"r{self._born}")
         self.replicas.append(replica)
         self.story(replica.name, "begins")
+        if self.clock.now < self._lease_deleted_at + LEASE_SECONDS:
+            self.promises.two_leaders_until = self._lease_deleted_at + LEASE_SECONDS
         replica.start()
 
     def _watch_delay(self) -> float:
@@ -482,8 +508,12 @@ class World:
         if self._tell is not None:
             self.story(change.by, _described(change))
         if change.plural == STORES and change.type != "DELETED":
-            self.limits.append((self.clock.now, change.body["spec"]["maxConcurrentRuns"]))
+            self._note_limit(change.body)
         self.promises.changed(change)
+
+    def _note_limit(self, store: Mapping[str, Any] | None) -> None:
+        if store is not None:
+            self.limits.append((self.clock.now, store["spec"]["maxConcurrentRuns"]))
 
 
 def _every(seconds: int) -> str:

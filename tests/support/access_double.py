@@ -14,10 +14,11 @@ class Anybody:
 
     def __init__(self) -> None:
         self.denied: set[tuple[Deed, str]] = set()
+        self.reads_stores = True
         self.asked: list[tuple[Deed, str, str]] = []
         """Deed, namespace and name of each right that was required."""
 
-    async def identify(self, authorization: str | None) -> Caller:
+    async def identify(self, authorization: str | None, peer: str = "") -> Caller:
         scheme, _, name = (authorization or "").partition(" ")
         if scheme != "Bearer" or not name:
             raise errors.bad_credentials()
@@ -27,6 +28,12 @@ class Anybody:
         self.asked.append((deed, namespace, name))
         if (deed, name) in self.denied:
             raise errors.unauthorized("action", caller.name, "[right]", namespace)
+
+    async def may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
+        return (deed, name) not in self.denied
+
+    async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
+        return self.reads_stores
 
     async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
         return frozenset(name for name in names if (deed, name) not in self.denied)

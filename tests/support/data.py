@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 
 from support.bodies import job
+from support.database import own
 
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
 STATISTICS = ["min", "max", "sum", "avg", "value_count"]
@@ -103,8 +104,13 @@ def rolled_up_small(folder: Path) -> list[tuple[Any, ...]]:
     )
 
 
+def results_of(folder: Path) -> Path:
+    """Where the results of the namespace are that has this folder of sources."""
+    return own(folder) / "results"
+
+
 def export_of(folder: Path, job_id: str = "trips", index: str = "hourly") -> Path:
-    return folder / index / f"{job_id}.parquet"
+    return results_of(folder) / index / f"{job_id}.parquet"
 
 
 def exported(folder: Path, job_id: str = "trips", index: str = "hourly") -> list[tuple[Any, ...]]:

@@ -12,13 +12,23 @@ import orjson
 NAME = "rollup.duckdb"
 
 
+def own(folder: Path) -> Path:
+    """Where the operator's files of the namespace are that has this folder of sources."""
+    return folder.parent / ".rollup-operator" / folder.name
+
+
+def databases_of(folder: Path) -> Path:
+    """Where its databases are."""
+    return own(folder) / "databases"
+
+
 @contextmanager
 def opened(folder: Path, *, name: str = NAME, timeout: float = 10.0) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the namespace's database, which locks the operator out. Waits for the operator to close it."""
     deadline = time.monotonic() + timeout
     while True:
         try:
-            db = duckdb.connect(str(folder / name))
+            db = duckdb.connect(str(databases_of(folder) / name))
             break
         except duckdb.IOException:
             if time.monotonic() > deadline:
@@ -47,20 +57,21 @@ def claim(folder: Path, job_id: str = "trips", index: str = "hourly") -> dict[st
 def closed(folder: Path, timeout: float = 5.0) -> None:
     """Return once the operator has closed the database: its log is merged into it then."""
     deadline = time.monotonic() + timeout
-    while (folder / f"{NAME}.wal").exists():
+    while (databases_of(folder) / f"{NAME}.wal").exists():
         assert time.monotonic() < deadline, "the database is still open"
         time.sleep(0.02)
 
 
 def fingerprint(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of every file below a folder."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [(str(path.relative_to(folder)), (found := path.stat()).st_size, found.st_mtime_ns) for path in files]
+    """Name below the data root, size and time of change of every file of the namespace that has this folder."""
+    files = (path for top in (folder, own(folder)) for path in sorted(top.rglob("*")) if path.is_file())
+    root = folder.parent
+    return [(str(path.relative_to(root)), (found := path.stat()).st_size, found.st_mtime_ns) for path in files]
 
 
 def written_to(folder: Path, times: int = 5, timeout: float = 20.0) -> None:
     """Return once the operator has committed something for so many times."""
-    log = folder / f"{NAME}.wal"
+    log = databases_of(folder) / f"{NAME}.wal"
     deadline = time.monotonic() + timeout
     last = size = log.stat().st_size if log.exists() else 0
     while times:

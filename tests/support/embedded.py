@@ -16,10 +16,13 @@ from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as StoreSpec
 from rollup_operator.stores.base import Claim, ClockReading, JobConfig, Owner
-from rollup_operator.stores.duckdb import DuckDBStore, claims
+from rollup_operator.stores.duckdb import Budget, DuckDBStore, claims
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import documents_of, export_path
+from rollup_operator.stores.duckdb.folders import Folders
+from support.data import results_of
+from support.database import databases_of
 
 NAMESPACE = "team"
 Row = tuple[int | None, float | None, str | None, int | None]
@@ -60,9 +63,11 @@ class Embedded:
     other_clock: ClockReading | None = None
     page_seconds: float = 0.5
     database: str = "rollup.duckdb"
+    budget: Budget = field(default_factory=lambda: Budget(2 << 30))
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
 
     @property
     def folder(self) -> Path:
@@ -70,7 +75,19 @@ class Embedded:
 
     @property
     def file(self) -> Path:
-        return self.folder / self.database
+        return databases_of(self.folder) / self.database
+
+    @property
+    def results(self) -> Path:
+        return results_of(self.folder)
+
+    @property
+    def base(self) -> Database:
+        return Database.at(Folders.of(self.root, NAMESPACE), self.database, self.budget)
+
+    def export(self, of: JobConfig) -> Path:
+        """Where the job's result is."""
+        return self.results / export_path(*of.key)
 
     def store(self, page_seconds: float | None = None, **seams: Any) -> DuckDBStore:
         return DuckDBStore(
@@ -78,6 +95,7 @@ class Embedded:
             NAMESPACE,
             StoreSpec(database=self.database),
             page_seconds=page_seconds or self.page_seconds,
+            budget=self.budget,
             is_alive=lambda owner: owner.uid in self.alive,
             other_clock=lambda: self.other_clock,
             **seams,
@@ -85,13 +103,22 @@ class Embedded:
 
     async def held(self) -> list[Record]:
         """The records whose claim somebody holds."""
-        database = Database.at(self.file, self.folder)
+        database = self.base
         lane = await database.lane()
         try:
             known = await lane.run("reading", claims.known, interruptible=False)
         finally:
             await asyncio.to_thread(database.leave, lane)
         return [record for record, _ in known if record.held]
+
+    def make_run(self, of: JobConfig, *, store: DuckDBStore | None = None, holder: str = "me") -> Run:
+        """A run of the operator's own loop, not begun yet."""
+        own = store or self.store()
+
+        async def opened() -> DuckDBStore:
+            return own
+
+        return Run(of, holder, opened, RunSlots(1), lambda: self.now, clock_skew=self.clock_skew)
 
     async def run(
         self,
@@ -103,11 +130,7 @@ class Embedded:
     ) -> RunResult:
         """Run the job with the operator's own loop, until its end or until `halt_when`."""
         own = store or self.store()
-
-        async def opened() -> DuckDBStore:
-            return own
-
-        run = Run(of or config(), holder, opened, RunSlots(1), lambda: self.now, clock_skew=self.clock_skew)
+        run = self.make_run(of or config(), store=own, holder=holder)
         task = asyncio.ensure_future(run.index())
         while halt_when is not None and not task.done():
             if halt_when(run):
@@ -129,7 +152,7 @@ class Embedded:
     def documents(self, of: JobConfig | None = None) -> list[dict[str, Any]]:
         """Return the exported documents."""
         of = of or config()
-        found = list(documents_of(export_path(self.folder, of.spec.rollup_index, of.job_id)))
+        found = list(documents_of(self.export(of)))
         assert len({identity for identity, _ in found}) == len(found)
         return [source for _, source in found]
 

@@ -7,12 +7,15 @@ import asyncio
 import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.conditions import Reason
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.job_ids import meant
 from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import JobConfig, KnownJob, Owner, Preview, RollupIndex, SourceField, Span
 from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
@@ -35,13 +38,25 @@ class Shelf:
         self.target: RollupIndex | None = None
         self.fail: Exception | None = None
         self.previewed: list[tuple[JobConfig, Span]] = []
+        self.preview_found = Preview((), 5000, 40, 3, 0.25)
 
-    def remember(self, job_id: str, spec: Mapping[str, Any] | None, *, index: str, documents: bool = True) -> None:
+    def remember(
+        self,
+        job_id: str,
+        spec: Mapping[str, Any] | None,
+        *,
+        index: str,
+        documents: bool = True,
+        cluster: str = "local",
+        namespace: str = "default",
+    ) -> None:
         """Leave the record of a job that is gone."""
-        owner = Owner("local", "default", job_id, f"uid-of-{job_id}")
+        owner = Owner(cluster, namespace, job_id, f"uid-of-{job_id}")
         self.remembered.append(KnownJob((index, job_id), owner, spec, documents))
 
-    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
+    async def fields(
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+    ) -> Mapping[str, SourceField]:
         if self.fail is not None:
             raise self.fail
         if index_pattern != self.pattern:
@@ -51,7 +66,7 @@ class Shelf:
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         self.previewed.append((config, span))
         document = (f"{config.job_id}$1", {"_rollup.id": config.job_id})
-        return Preview([document] * min(2, documents), 5000, 40, 3, 0.25)
+        return replace(self.preview_found, documents=[document] * min(2, documents))
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
         return self.target
@@ -93,8 +108,10 @@ class Cluster:
         self.write_gate: asyncio.Event | None = None
         self.read_gate: asyncio.Event | None = None
         self.found: Counter[str] = Counter()
+        self.writing: set[str] = set()
         self.events: list[tuple[str, str, str]] = []
         self._begun = asyncio.Condition()
+        self._subscribed = asyncio.Event()
         self._writes = 0
         self._version = 100
 
@@ -123,10 +140,11 @@ class Cluster:
         if tell:
             self.tell(path)
 
-    def ask(self, name: str, state: str, namespace: str = "default") -> None:
+    def ask(self, name: str, state: str, namespace: str = "default", *, tell: bool = True) -> None:
         path = jobs_path(namespace, name)
         self._ask(path, state)
-        self.tell(path)
+        if tell:
+            self.tell(path)
 
     def own(self, name: str, *managers: str, namespace: str = "default") -> None:
         """Let field managers own what is asked, as after an apply of theirs."""
@@ -164,22 +182,32 @@ class Cluster:
         async with asyncio.timeout(5), self._begun:
             await self._begun.wait_for(lambda: self._writes >= count)
 
+    async def listened(self, count: int) -> None:
+        """Wait until so many listen."""
+        while sum(map(len, self.listeners.values())) < count:
+            await self._subscribed.wait()
+            self._subscribed.clear()
+
     # The registry
+
+    leads = False
+
+    def is_writing(self, uid: str) -> bool:
+        return uid in self.writing
 
     def find(self, namespace: str, job_id: str) -> JobView | None:
         self.found[job_id] += 1
-        same = [v for v in self.in_namespace(namespace) if v.job_id == job_id]
-        return min(same, key=lambda view: (view.deleting, view.name), default=None)
+        return next(iter(self.meant(namespace, job_id)), None)
 
-    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
-        same = [v for v in self.in_namespace(namespace) if v.job_id == job_id and not v.deleting]
-        return sorted(same, key=lambda view: view.name)
+    def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        return meant(job_id, (v for v in self.in_namespace(namespace) if v.job_id == job_id))
 
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         return [v for v in self.known.values() if v.namespace == namespace]
 
     def subscribe(self, uid: str, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
         self.listeners.setdefault(uid, []).append(listener)
+        self._subscribed.set()
         return lambda: self.listeners[uid].remove(listener)
 
     def explain(self, uid: str) -> str:

@@ -29,6 +29,10 @@ EXPECTED = (
 )
 """What any start or end may log at level warning and above."""
 
+READY = "ready"
+BEGINS_AGAIN = "this operator ends, and another begins in its place"
+"""Log events of an operator."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -44,7 +48,7 @@ class Answer:
 
 
 class Operator:
-    """`python -m rollup_operator run`. It dies with the test process, however that ends.
+    """`rollup-operator run`, with a watch of its event loop. It dies with the test process, however that ends.
 
     `expected` are patterns of log lines of level warning and above that a test provokes; `settings` are more settings;
     `authority` is the certificate by which to know its endpoint where that speaks TLS; `program` is what Python runs.
@@ -64,7 +68,7 @@ class Operator:
         expected: Sequence[str] = (),
         settings: Mapping[str, object] | None = None,
         authority: Path | None = None,
-        program: Sequence[str] = ("-m", "rollup_operator"),
+        program: Sequence[str] = ("-m", "support.loop_watch"),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data_root = data_root or folder / "data"
@@ -76,6 +80,7 @@ class Operator:
         self._url_file = folder / "url"
         self._authority = authority
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "ROLLUP_STORE_HOSTS": "127.0.0.1"}
+        self._environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # for what watches its event loop
         self._environment |= {f"ROLLUP_{name.upper()}": str(value) for name, value in (settings or {}).items()}
         if sweep_seconds is not None:
             self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)
@@ -134,6 +139,23 @@ class Operator:
                 continue
             raise AssertionError(f"the operator ended with {code}:\n{self.log.read_text()}")
         return self
+
+    def wait_begun_again(self, timeout: float = 60.0) -> Self:
+        """Return once the operator in this process has ended and another has begun and is ready."""
+        assert self._process is not None
+        deadline = time.monotonic() + timeout
+        while BEGINS_AGAIN not in (events := self._events()) or READY not in events[events.index(BEGINS_AGAIN) :]:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no other operator has begun after {timeout} s:\n{self.log.read_text()}")
+            try:
+                code = self._process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError(f"the operator ended with {code}:\n{self.log.read_text()}")
+        return self.wait_ready(timeout)
+
+    def _events(self) -> list[str]:
+        return [record.get("event", "") for record in self._log_records()]
 
     def _ready(self) -> bool:
         if not self._url_file.exists():
@@ -249,11 +271,14 @@ class Operator:
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """What the log says of one event, oldest first."""
+        return [record for record in self._log_records() if record.get("event") == event]
+
+    def _log_records(self) -> list[dict[str, Any]]:
         found = []
         for line in self.log.read_text().splitlines():
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
-        return [record for record in found if record.get("event") == event]
+        return found
 
 
 def _die_with_parent() -> None:

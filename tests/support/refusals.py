@@ -23,12 +23,65 @@ def metric(**fields: Any) -> list[dict[str, Any]]:
     return [{"field": "distance", "metrics": ["min"]} | fields]
 
 
+_TEXTS = {
+    "jobId": "spec.jobId",
+    "indexPattern": "spec.indexPattern",
+    "rollupIndex": "spec.rollupIndex",
+    "cron": "spec.cron",
+    "date-field": "spec.groups.dateHistogram.field",
+    "timeZone": "spec.groups.dateHistogram.timeZone",
+    "terms": "spec.groups.terms.fields[0]",
+    "metric": "spec.metrics[0].field",
+    "csv-column": "spec.csv.columns[0].name",
+    "csv-null-text": "spec.csv.nullText",
+}
+"""Fields with text of the user's choice."""
+
+
+CSV = {"indexPattern": "flights/*.csv"}
+
+
+def _with(field: str, text: str) -> dict[str, Any]:
+    match field:
+        case "date-field":
+            return {"groups": date(field=text)}
+        case "timeZone":
+            return {"groups": date(timeZone=text)}
+        case "terms":
+            return {"groups": date() | {"terms": {"fields": [text]}}}
+        case "metric":
+            return {"metrics": metric(field=text)}
+        case "csv-column":
+            return CSV | {"csv": {"columns": [{"name": text, "type": "DATE"}]}}
+        case "csv-null-text":
+            return CSV | {"csv": {"nullText": text}}
+        case _:
+            return {field: text}
+
+
 BY_BOTH = [
     Refusal("desired-state-other-word", {"desiredState": "paused"}, "spec.desiredState"),
     Refusal("desired-state-capital", {"desiredState": "Stopped"}, "spec.desiredState"),
     Refusal("job-id-empty", {"jobId": ""}, "spec.jobId"),
     Refusal("job-id-long", {"jobId": "x" * 513}, "spec.jobId"),
+    *(
+        Refusal(f"{field}-{what}", _with(field, f"a{character}b"), place)
+        for what, character in {"escape": "\x1b", "line": "\n", "nul": "\0", "delete": "\x7f", "c1": "\x9b"}.items()
+        for field, place in _TEXTS.items()
+    ),
     Refusal("store-name-empty", {"storeRef": {"name": ""}}, "spec.storeRef.name"),
+    *(
+        Refusal(f"store-name-{what}", {"storeRef": {"name": name}}, "spec.storeRef.name")
+        for what, name in {
+            "path": "../../../../api/v1/namespaces/team-b/secrets/login",
+            "dots": "..",
+            "slash": "a/b",
+            "quoted": "a%2fb",
+            "query": "a?watch=true",
+            "capital": "Default",
+            "line": "default\n",
+        }.items()
+    ),
     Refusal("store-name-long", {"storeRef": {"name": "x" * 254}}, "spec.storeRef.name"),
     Refusal("pattern-missing", {"indexPattern": None}, "spec.indexPattern"),
     Refusal("pattern-empty", {"indexPattern": ""}, "spec.indexPattern"),
@@ -36,6 +89,8 @@ BY_BOTH = [
     Refusal("pattern-backslash", {"indexPattern": "a\\Eb"}, "spec.indexPattern"),
     Refusal("pattern-empty-part", {"indexPattern": "a,,b"}, "spec.indexPattern"),
     Refusal("pattern-long", {"indexPattern": "x" * 1025}, "spec.indexPattern"),
+    Refusal("pattern-many-stars", {"indexPattern": "a,in/" + "*a" * 9}, "spec.indexPattern"),
+    Refusal("pattern-stars-in-a-row", {"indexPattern": f"{'*' * 9}a"}, "spec.indexPattern"),
     Refusal("pattern-star", {"indexPattern": "*"}, "spec.indexPattern"),
     Refusal("pattern-stars-in-list", {"indexPattern": "a,**"}, "spec.indexPattern"),
     Refusal("pattern-all", {"indexPattern": "_all"}, "spec.indexPattern"),
@@ -43,7 +98,6 @@ BY_BOTH = [
     Refusal("pattern-holds-target", {"indexPattern": "a,target", "rollupIndex": "target"}, "spec.indexPattern"),
     Refusal("pattern-covers-target", {"indexPattern": "logs-*", "rollupIndex": "logs-hourly"}, "spec.indexPattern"),
     Refusal("second-covers-target", {"indexPattern": "a,l*-h*y", "rollupIndex": "logs-hourly"}, "spec.indexPattern"),
-    Refusal("question-mark-covers-target", {"indexPattern": "log?", "rollupIndex": "logs"}, "spec.indexPattern"),
     Refusal("folder-of-target", {"indexPattern": "hourly/*.parquet", "rollupIndex": "hourly"}, "spec.indexPattern"),
     Refusal("any-folder", {"indexPattern": "*/*.parquet", "rollupIndex": "hourly"}, "spec.indexPattern"),
     Refusal("target-missing", {"rollupIndex": None}, "spec.rollupIndex"),
@@ -117,5 +171,10 @@ BY_BOTH = [
     Refusal(
         "refresh-never", {"rollupIndexSettings": {"refreshInterval": "0s"}}, "spec.rollupIndexSettings.refreshInterval"
     ),
+    Refusal("csv-type", CSV | {"csv": {"columns": [{"name": "a", "type": "TEXT"}]}}, "spec.csv.columns[0].type"),
+    Refusal("csv-column-twice", CSV | {"csv": {"columns": [{"name": "a", "type": "DATE"}] * 2}}, "spec.csv.columns[1]"),
+    Refusal("csv-delimiter-none", CSV | {"csv": {"delimiter": ""}}, "spec.csv.delimiter"),
+    Refusal("csv-delimiter-long", CSV | {"csv": {"delimiter": ";;;;;"}}, "spec.csv.delimiter"),
+    Refusal("csv-null-text-none", CSV | {"csv": {"nullText": ""}}, "spec.csv.nullText"),
     Refusal("deletion-policy", {"deletionPolicy": "Keep"}, "spec.deletionPolicy"),
 ]

@@ -14,7 +14,7 @@ from support.proxy import FaultyProxy
 from support.replicas import LEASE, held_by
 from support.rounds_traffic import Traffic
 from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent, HalfBulk, Hold, HoldAnswer
-from support.store_proxy import Fault, ProxyThread
+from support.store_proxy import Fault, ProxyThread, Request
 from support.store_steps import STEPS, Trouble
 
 LEASE_SECONDS = 5.0
@@ -100,8 +100,9 @@ class Mischief:
 
     # -- processes -------------------------------------------------------------------------------------------------
 
-    def kill(self) -> None:
-        victims = [0, 1] if self.choose.random() < 0.2 else [self.victim()]
+    def kill(self, victim: int | None = None) -> None:
+        both = victim is None and self.choose.random() < 0.2
+        victims = [0, 1] if both else [self.victim() if victim is None else victim]
         for victim in victims:
             self.say("kill", victim)
             self.replicas[victim].kill()
@@ -111,8 +112,8 @@ class Mischief:
         for victim in victims:
             self.replicas[victim].wait_ready()
 
-    def freeze(self) -> None:
-        victim = self.victim()
+    def freeze(self, victim: int | None = None) -> None:
+        victim = self.victim() if victim is None else victim
         seconds = LEASE_SECONDS + self.choose.uniform(0.5, 2.5)
         self.say(f"freeze for {seconds:.1f} s", victim)
         self.replicas[victim].freeze()
@@ -130,8 +131,8 @@ class Mischief:
 
     # -- the API server --------------------------------------------------------------------------------------------
 
-    def cut_api(self) -> None:
-        victim = self.victim()
+    def cut_api(self, victim: int | None = None) -> None:
+        victim = self.victim() if victim is None else victim
         seconds = self.choose.uniform(0.3, LEASE_SECONDS + 2)
         self.say(f"cut from the API server for {seconds:.1f} s", victim)
         self.ways[victim].go_away()
@@ -197,14 +198,16 @@ class Mischief:
             self.store.run(self.store.proxy.until(lambda: trouble.wrong, seconds=3))
         except TimeoutError:
             return
-        self.choose.choice((self.kill, self.kill, self.freeze, self.cut_store, self.cut_api))()
+        self.choose.choice((self.kill, self.kill, self.freeze, self.cut_api))(self.leader())
         self.traffic.trouble()
-        late = trouble.wrong[0]
+        self.store.run(self._release(held, trouble.wrong[0], 0.0 if self.choose.random() < 0.7 else 1.0))
+
+    async def _release(self, held: Hold, late: Request, seconds: float) -> None:
+        """Release what is held as soon as a later run reads, before that has written the same; or so long after."""
         with suppress(TimeoutError):  # the job may have been stopped or deleted since
-            self.store.run(self.store.proxy.until(lambda: self.traffic.is_followed(late), seconds=LEASE_SECONDS + 3))
-        if self.choose.random() < 0.3:
-            self.pause(0, 1)
-        self.store.call(held.release)
+            await self.store.proxy.until(lambda: self.traffic.is_followed(late), seconds=LEASE_SECONDS + 3)
+        await asyncio.sleep(seconds)
+        held.release()
 
     def _fault(self, step: str) -> Fault:
         """One fault; what is held goes on a while later."""

@@ -1,8 +1,9 @@
 """An endpoint over the double of everything behind it, and a client that speaks to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,6 +11,8 @@ import aiohttp
 from rollup_operator.http.access import Access
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.metrics import Scrape
+from rollup_operator.http.tls import Certificate
+from rollup_operator.memory import Budgets
 from rollup_operator.settings import Settings
 from support.access_double import AUTHORIZATION, Anybody
 from support.http_double import Cluster
@@ -25,9 +28,16 @@ async def served(
     reads: Cluster | None = None,
     access: Access | None = None,
     scrape: Scrape | None = None,
+    budgets: Budgets | None = None,
+    accept_seconds: float = 0.0,
+    answering: Callable[[], bool] = lambda: False,
     **settings: Any,
 ) -> AsyncIterator[Endpoint]:
-    """Serve the cluster to anybody, or to whom `access` lets in, with other settings than the defaults if need be."""
+    """Serve the cluster to anybody, or to whom `access` lets in, with other settings than the defaults if need be.
+
+    No operator takes in what calls record, so none waits for that unless the test says for how long.
+    """
+    of = Settings(**{"http_port": 0} | settings)
     endpoint = Endpoint(
         jobs=cluster,
         client=cluster,
@@ -35,8 +45,12 @@ async def served(
         stores=cluster,
         access=access or Anybody(),
         events=cluster,
-        settings=Settings(**{"http_port": 0} | settings),
+        settings=of,
+        certificate=Certificate(Path(of.tls_cert_file), Path(of.tls_key_file)) if of.tls else None,
         scrape=scrape,
+        budgets=budgets,
+        accept_seconds=accept_seconds,
+        answering=answering,
     )
     await endpoint.start()
     try:

@@ -62,6 +62,8 @@ def steady(body: Mapping[str, Any]) -> dict[str, Any]:
             return [same(key, each) for each in value]
         if key.endswith(("Time", "Timestamp")):
             return _MOMENT
+        if key == "result":
+            return value.replace(namespace, _FIXED["namespace"])
         if key == "message":
             return re.sub(r"process \d+ \([^)]*\)", "process 1 (python)", value.replace(namespace, _FIXED["namespace"]))
         return _FIXED.get(key, value)

@@ -49,13 +49,15 @@ class Outcome:
 class Client:
     """One client as a user has set it up: an URL, a token, how many seconds it waits for an answer."""
 
-    speaker: "Speaker"
+    speaker: "Speaker | None"
+    """None: nobody speaks for it yet."""
     url: str
     token: str = ""
     patience: float = 30
 
     def __call__(self, name: str, **arguments: Any) -> Outcome:
         """Call one of the client's methods."""
+        assert self.speaker is not None
         client = {"url": self.url, "token": self.token, "patience": self.patience}
         return self.speaker.tell({"name": name, "arguments": arguments} | client)
 

@@ -38,13 +38,18 @@ class StoreHttp:
 
     @property
     def kind(self) -> str:
-        """opensearch2, opensearch3 or elasticsearch7."""
+        """One of `local_stores.KINDS`."""
         return self.node.kind.name
 
     @property
     def distribution(self) -> str:
         """`opensearch` or `elasticsearch`, as a RollupStore names it."""
         return self.node.kind.product.lower()
+
+    @property
+    def has_scripts(self) -> bool:
+        """Whether it runs Painless, in pipelines and queries."""
+        return self.kind not in ("elasticsearch8", "elasticsearch9")
 
     def ask(
         self,
@@ -59,7 +64,8 @@ class StoreHttp:
         """Any request, any answer: status and body. `query` becomes the query string."""
         words = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items()}
         target = f"{path}?{urlencode(words)}" if words else path
-        return api.request(self.url, method, target, body, headers=headers, timeout=timeout)
+        sent = {**api.basic(self.node.login), **(headers or {})}
+        return api.request(self.url, method, target, body, headers=sent, timeout=timeout)
 
     def call(self, method: str, path: str, body: object = None, **more: Any) -> Any:
         """A request that must succeed; returns the body."""
@@ -138,6 +144,20 @@ class StoreHttp:
         self.call("DELETE", "/_search/scroll", {"scroll_id": answer["_scroll_id"]})
         return found
 
+    def delete_documents(self, index: str, query: Mapping[str, Any]) -> None:
+        """Delete what a query finds, which not every kind of node can do by itself."""
+        ids = self.documents(index, query)
+        lines = "".join(json.dumps({"delete": {"_id": id_}}) + "\n" for id_ in ids)
+        if ids:
+            self.call("POST", f"/{index}/_bulk", lines.encode(), refresh=True)
+
+    def copy(self, index: str, to: str) -> None:
+        """Put the documents of an index into another one, under their ids."""
+        found = self.documents(index)
+        lines = [json.dumps(each) for id_, source in found.items() for each in ({"index": {"_id": id_}}, source)]
+        if lines:
+            self.call("POST", f"/{to}/_bulk", ("\n".join(lines) + "\n").encode(), refresh=True)
+
     def mapping(self, index: str) -> Body:
         """The mappings of one index, `_meta` among them."""
         (found,) = self.call("GET", f"/{index}/_mapping").values()
@@ -172,8 +192,8 @@ class StoreHttp:
 
     # -- what runs there ---------------------------------------------------------------------------------------------
 
-    def tasks(self, opaque_id: str = "", *, actions: str = "*search*,*bulk*") -> list[Body]:
-        """What runs now for requests whose X-Opaque-Id begins like that, children too; not this question itself."""
+    def tasks(self, opaque_id: str = "", *, actions: str = "indices:data/*") -> list[Body]:
+        """What runs now for requests whose X-Opaque-Id begins like that, children too."""
         nodes = self.call("GET", "/_tasks", detailed=True, actions=actions)["nodes"].values()
         return [
             task

@@ -1,5 +1,8 @@
 """A cluster's client and jobs for tests that use the parts of a cluster's store directly."""
 
+import http.client
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,9 +22,13 @@ from rollup_operator.stores.opensearch.wire import WireConnector
 from rollup_operator.stores.opensearch.writing import prepare
 from support.embedded import config, spec
 from support.rounding import HOUR
+from support.store_http import StoreError as StoreHttpError
 from support.store_http import StoreHttp, unique
 
 IsAlive = Callable[[Owner], bool]
+
+HELD_SECONDS = 1.5
+"""How long `slow_down` lets writes be held up where it cannot make each take its time."""
 
 FIELDS = {
     "ts": SourceField(frozenset({"date"})),
@@ -100,8 +107,34 @@ async def write(cluster: Cluster, record: Record, page: Batch) -> Landed:
 
 
 def slow_down(node: StoreHttp, index: str) -> None:
-    """Let the node take some milliseconds for each document that goes into an index."""
+    """Let the node take its time for what goes into an index: milliseconds a document.
+
+    Where it knows no scripts, writes of the next HELD_SECONDS wait for a copy that there is not, until they time out.
+    """
+    if not node.has_scripts:
+        replicas = node.settings(index)["index.number_of_replicas"]
+        waiting = {"index.number_of_replicas": 1, "index.write.wait_for_active_shards": "all"}
+        node.set_settings(index, **waiting)
+
+        as_before = {"index.number_of_replicas": replicas, "index.write.wait_for_active_shards": None}
+
+        def go_on() -> None:
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                try:
+                    node.set_settings(index, **as_before)
+                except StoreHttpError:
+                    return  # the index is gone by then
+                except (OSError, http.client.HTTPException):
+                    time.sleep(0.05)  # the node is
+                else:
+                    return
+
+        timer = threading.Timer(HELD_SECONDS, go_on)
+        timer.daemon = True
+        timer.start()
+        return
     name = unique("slow")
     source = "long n = 0; for (int i = 0; i < 300000; i++) { n += i % 7; } ctx.slow = n;"
     node.call("PUT", f"/_ingest/pipeline/{name}", {"processors": [{"script": {"source": source}}]})
-    node.set_settings(index, **{"index.default_pipeline": name})
+    node.set_settings(index, **{"index.final_pipeline": name})

@@ -11,9 +11,10 @@ from support.store_http import StoreHttp
 
 
 @contextmanager
-def _started(kind: str) -> Iterator[Node]:
+def started(kind: str, *, secured: bool = False) -> Iterator[Node]:
+    """A node of this kind; the test is skipped where a tool is missing, which must not be in CI."""
     try:
-        node = Node.start(kind)
+        node = Node.start(kind, secured=secured)
     except ToolMissing as missing:
         if os.environ.get("CI") == "true":
             raise
@@ -25,21 +26,35 @@ def _started(kind: str) -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def opensearch2_node() -> Iterator[Node]:
     """The session's OpenSearch 2."""
-    with _started("opensearch2") as node:
+    with started("opensearch2") as node:
         yield node
 
 
 @pytest.fixture(scope="session")
 def opensearch3_node() -> Iterator[Node]:
     """The session's OpenSearch 3."""
-    with _started("opensearch3") as node:
+    with started("opensearch3") as node:
         yield node
 
 
 @pytest.fixture(scope="session")
 def elasticsearch7_node() -> Iterator[Node]:
     """The session's Elasticsearch 7."""
-    with _started("elasticsearch7") as node:
+    with started("elasticsearch7") as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def elasticsearch8_node() -> Iterator[Node]:
+    """The session's Elasticsearch 8."""
+    with started("elasticsearch8") as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def elasticsearch9_node() -> Iterator[Node]:
+    """The session's Elasticsearch 9."""
+    with started("elasticsearch9") as node:
         yield node
 
 
@@ -57,11 +72,19 @@ def _lent(node: Node) -> Iterator[StoreHttp]:
     client.wipe(keep=there)
 
 
-@pytest.fixture
-def opensearch(opensearch2_node: Node) -> Iterator[StoreHttp]:
-    """OpenSearch 2. What a test makes there goes when it ends; what module fixtures made before it stays."""
-    with _lent(opensearch2_node) as client:
+def _chosen(request: pytest.FixtureRequest, usual: str) -> Iterator[StoreHttp]:
+    kind = getattr(request, "param", usual)
+    with _lent(request.getfixturevalue(f"{kind}_node")) as client:
         yield client
+
+
+@pytest.fixture
+def opensearch(request: pytest.FixtureRequest) -> Iterator[StoreHttp]:
+    """The usual node: OpenSearch 2, or each that `support.store_choice` puts in its place.
+
+    What a test makes there goes when it ends; what module fixtures made before it stays.
+    """
+    yield from _chosen(request, "opensearch2")
 
 
 @pytest.fixture
@@ -78,8 +101,7 @@ def elasticsearch(elasticsearch7_node: Node) -> Iterator[StoreHttp]:
         yield client
 
 
-@pytest.fixture(params=["opensearch2", "elasticsearch7", "opensearch3"])
+@pytest.fixture
 def node(request: pytest.FixtureRequest) -> Iterator[StoreHttp]:
-    """Each kind in turn, as `opensearch`."""
-    with _lent(request.getfixturevalue(f"{request.param}_node")) as client:
-        yield client
+    """Each kind in turn that `support.store_choice` names, as `opensearch`."""
+    yield from _chosen(request, "opensearch2")

@@ -52,6 +52,9 @@ _PATHS = (
     ("GET", r"^/_tasks", "tasks"),
 )
 
+_SEARCHES = {"s0": "count", "first": "ends", "rollup": "page"}
+"""By an aggregation that is asked for."""
+
 
 @dataclass
 class Steps:
@@ -66,10 +69,8 @@ class Steps:
         if request.method == "PUT" and target.startswith("/rollup-operator-claims/_doc/claim"):
             return self._record(request)
         if request.method == "POST" and "/_search" in target:
-            asked = json.loads(request.body)
-            if "aggregations" not in asked:
-                return "count"
-            return "ends" if "first" in asked["aggregations"] else "page"
+            asked = json.loads(request.body).get("aggregations", {})
+            return next((step for name, step in _SEARCHES.items() if name in asked), "")
         found = (step for method, path, step in _PATHS if method == request.method and re.search(path, target))
         return next(found, "")
 

@@ -34,6 +34,10 @@ class TurnedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return super().time() + self._turning.ahead
 
+    def freeze(self, seconds: float) -> None:
+        """Let so much time pass in which nothing of this process happens."""
+        self._turning.ahead += seconds
+
 
 def turned(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` in a loop of its own."""

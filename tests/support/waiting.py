@@ -15,12 +15,14 @@ def status(body: Body) -> Body:
 
 
 def runs(body: Body) -> int:
-    """How many runs have written something or come to their end, as the job itself counts."""
+    """How many runs have begun, those that failed and the one under way included, as the job itself counts."""
     return int(status(body).get("stats", {}).get("triggerCount", 0))
 
 
 def run_completed(body: Body) -> bool:
-    return bool(status(body).get("lastRun", {}).get("outcome") == "Completed")
+    """Whether the last run completed, and none is under way: that one counts already."""
+    last = status(body).get("lastRun", {}).get("outcome")
+    return bool(last == "Completed") and status(body).get("state") != "indexing"
 
 
 def position(body: Body) -> datetime | None:

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -98,6 +101,7 @@ async def test_how_a_run_ends_that_outlives_its_leadership_settles_nothing() -> 
     async with asyncio.timeout(10):
         gate.lead()
         actor.lead()
+        actor.wake()
         assert await outside.begun.get() is RunKind.SETTLE
         await outside.tried.wait()
         actor.observe(body(2, "started", request="now"))
@@ -108,6 +112,7 @@ async def test_how_a_run_ends_that_outlives_its_leadership_settles_nothing() -> 
         # Whoever led meanwhile may have left a claim.
         gate.lead()
         actor.lead()
+        actor.wake()
         actor.observe(body(3, "stopped"))
         outside.end.set()
         assert await outside.begun.get() is RunKind.SETTLE
@@ -130,6 +135,7 @@ async def test_a_body_that_comes_while_a_turn_fails_waits_for_no_retry(monkeypat
     actor = Actor(body(1, "stopped"), environment(outside, gate))
     async with asyncio.timeout(10):
         actor.lead()
+        actor.wake()
         assert [await outside.begun.get() for _ in range(2)] == [RunKind.SETTLE, RunKind.INDEX]
     outside.end.set()
     gate.shut()
@@ -154,6 +160,7 @@ async def test_a_run_whose_end_cannot_be_shown_does_not_keep_the_job_from_its_ne
     actor = Actor(body(1, "stopped"), environment(outside, gate))
     async with asyncio.timeout(10):
         actor.lead()
+        actor.wake()
         assert await shown.get() == "stopped"
     gate.shut()
     actor.stand_down()
@@ -192,6 +199,7 @@ async def test_an_object_with_an_older_version_than_before_tells_of_a_restore() 
     actor = Actor(body(5, "stopped"), environment(outside, gate, went_back=found.put_nowait))
     async with asyncio.timeout(10):
         actor.lead()
+        actor.wake()
         why = await found.get()
     assert why == f"RollupJob n/flights is of resourceVersion {older.version}, and 5 was seen before"
     assert actor.view.version == 5
@@ -216,6 +224,7 @@ async def test_a_change_that_comes_during_a_run_that_fails_for_good_is_tried() -
     actor = Actor(body(1, "started", request="now"), environment(outside, gate))
     async with asyncio.timeout(10):
         actor.lead()
+        actor.wake()
         assert await outside.begun.get() is RunKind.INDEX
         actor.store_changed()
         outside.end.set()
@@ -235,6 +244,7 @@ async def test_a_job_that_ran_is_settled_before_it_reads_stopped_though_its_fina
     actor = Actor(JobView.of(whole), environment(outside, gate))
     async with asyncio.timeout(10):
         actor.lead()
+        actor.wake()
         assert await outside.begun.get() is RunKind.SETTLE
     gate.shut()
     actor.stand_down()
@@ -264,9 +274,58 @@ async def test_a_policy_that_is_set_while_a_deletion_settles_counts() -> None:
     actor = Actor(deleting(2, "Retain"), environment(outside, gate))
     async with asyncio.timeout(10):
         actor.lead()
+        actor.wake()
         assert await deletes.get() is False
         actor.observe(deleting(3, "Delete"))
         outside.end.set()
         assert await deletes.get() is True
     gate.shut()
+    actor.stand_down()
+
+
+async def test_no_actor_keeps_the_event_that_woke_it() -> None:
+    class Event:
+        """What the watch has brought."""
+
+    handled: ContextVar[Event] = ContextVar("handled")
+
+    def hear(actor: Actor, newer: JobView) -> ReferenceType[Event]:
+        event = Event()
+        handled.set(event)
+        actor.observe(newer)
+        return ref(event)
+
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    actor = Actor(body(1, "started"), environment(outside, gate))
+    async with asyncio.timeout(10):
+        heard = copy_context().run(hear, actor, body(2, "started"))
+        await outside.tried.wait()  # its write has failed, so a turn and a timer have begun
+    gc.collect()
+    assert heard() is None
+    actor.stand_down()
+
+
+async def test_another_spec_of_the_same_generation_is_read_anew() -> None:
+    """Etcd was restored, and the spec edited since."""
+
+    class Writes(Outside):
+        async def put(self, _: str, written: Any, **__: object) -> None:
+            conditions.put_nowait(written["status"]["conditions"])
+            raise Unreachable("away", sent=False)
+
+    conditions: asyncio.Queue[list[dict[str, Any]]] = asyncio.Queue()
+    outside, gate = Writes(), Gate()
+    gate.lead()
+    actor = Actor(body(2, "stopped"), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.wake()
+        await outside.begun.get()
+        other = raw(2, "started")
+        other["spec"]["pageSize"] = 20_000
+        other["metadata"]["resourceVersion"] = "3"
+        actor.observe(JobView.of(other))
+        while not any(c["reason"] == "InvalidSpec" for c in await conditions.get()):
+            pass
+    assert outside.begun.empty()
     actor.stand_down()

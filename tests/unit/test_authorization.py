@@ -300,13 +300,45 @@ async def test_a_silent_api_server_is_waited_for_only_so_long(
 async def test_many_questions_take_turns(server: Server, access: KubernetesAccess) -> None:
     answers = await asyncio.gather(*(access.identify(f"Bearer t{i}") for i in range(50)), return_exceptions=True)
     assert [getattr(answer, "status", None) for answer in answers] == [401] * 50
-    assert server.most_at_once == authz.USERS_AT_ONCE
+    assert server.most_at_once == authz.USERS_AT_ONCE // 2  # of one address
+
+
+async def test_questions_of_one_hold_up_nobody_elses(server: Server, access: KubernetesAccess) -> None:
+    server.grants = {("get", "rollupjobs", "")}
+    server.gate.clear()
+    flood = [asyncio.create_task(access.identify(f"Bearer t{i}", "10.0.0.1")) for i in range(50)]
+    flood += [asyncio.create_task(access.require(Caller("ben"), Deed.GET, "team", f"job-{i}")) for i in range(50)]
+    await asyncio.sleep(0)
+    server.awaited = authz.USERS_AT_ONCE // 2 + authz.RIGHTS_AT_ONCE // 2 + 2
+    mine = [
+        asyncio.create_task(access.identify("Bearer abc", "10.0.0.2")),
+        asyncio.create_task(access.require(ANN, Deed.GET, "team", "sensor")),
+    ]
+    async with asyncio.timeout(5):
+        await server.busy.wait()  # both are asked beside those that are under way
+    server.gate.set()
+    await asyncio.gather(*mine, *flood, return_exceptions=True)
+
+
+async def test_who_has_too_many_questions_waiting_is_sent_away(
+    server: Server, access: KubernetesAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access._reviews._turns[authz.TOKEN_REVIEWS], "_waiting", 3)
+    server.gate.clear()
+    flood = [asyncio.create_task(access.identify(f"Bearer t{i}", "10.0.0.1")) for i in range(50)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    sent_away = [task for task in flood if task.done()]
+    assert len(sent_away) == 50 - authz.USERS_AT_ONCE // 2 - 3
+    assert {getattr(task.exception(), "status", None) for task in sent_away} == {429}
+    server.gate.set()
+    await asyncio.gather(*flood, return_exceptions=True)
 
 
 async def test_made_up_tokens_do_not_keep_those_waiting_who_are_known(server: Server, access: KubernetesAccess) -> None:
     server.grants = {("get", "rollupjobs", "")}
     server.gate.clear()
-    server.awaited = authz.USERS_AT_ONCE + 1
+    server.awaited = authz.USERS_AT_ONCE // 2 + 1
     flood = [asyncio.create_task(access.identify(f"Bearer t{i}")) for i in range(50)]
     question = asyncio.create_task(access.require(ANN, Deed.GET, "team", "sensor"))
     async with asyncio.timeout(5):

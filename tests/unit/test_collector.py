@@ -10,6 +10,8 @@ import pytest
 from rollup_operator import collector
 from rollup_operator.collector import Collector
 
+pytestmark = pytest.mark.holds_loop("whatever the tests before it have left is collected in it")
+
 
 class Node:
     """Something that can refer to itself."""
@@ -74,28 +76,64 @@ async def test_a_long_collection_freezes_what_is_alive(keeping: Collector, monke
     before = gc.get_freeze_count()
     nodes = [loop_of_two() for _ in range(1_000)]
     gc.collect()
-    await turns()
     assert gc.get_freeze_count() >= before + 2_000
     assert len(nodes) == 1_000
 
 
-async def test_frozen_garbage_comes_back_once_there_is_much(
-    keeping: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(collector, "LONG", -1.0)
-    monkeypatch.setattr(collector, "LEAST_FROZEN", 0)
-    nodes = [loop_of_two() for _ in range(gc.get_freeze_count())]
-    gone = ref(nodes[0])
+async def test_garbage_is_never_frozen(keeping: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     gc.collect()
+    monkeypatch.setattr(collector, "LONG", -1.0)
+    gc.collect()
+    monkeypatch.setattr(collector, "LONG", 60.0)
+    gone = ref(loop_of_two())  # it comes after that collection
     await turns()
+    gc.collect()
+    assert gone() is None
+
+
+def frozen_garbage(monkeypatch: pytest.MonkeyPatch, count: int) -> ref[Node]:
+    """Let so many loops of two become garbage after they have been frozen."""
+    monkeypatch.setattr(collector, "LONG", -1.0)
+    nodes = [loop_of_two() for _ in range(count)]
+    gc.collect()
+    monkeypatch.setattr(collector, "LONG", 60.0)
+    gone = ref(nodes[0])
     del nodes
     gc.collect()
-    assert gone() is not None  # it was frozen while it lived
-    more = [loop_of_two() for _ in range(2 * gc.get_freeze_count())]
-    gc.collect()
+    assert gone() is not None
+    return gone
+
+
+async def test_frozen_garbage_goes_once_there_is_much(keeping: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "CALM_CHECKS", 10**9)
+    monkeypatch.setattr(collector, "MOST_GROWN", (0.0, 5_000))
+    gone = frozen_garbage(monkeypatch, 1_000)
+    await turns()
+    assert gone() is not None
+    frozen_garbage(monkeypatch, 2_000)
     await turns()
     assert gone() is None
-    assert more
+
+
+async def test_frozen_garbage_goes_once_nothing_happens(keeping: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 1_000))
+    gone = frozen_garbage(monkeypatch, 1_000)
+    for _ in range(collector.CALM_CHECKS + 1):
+        await turns()
+    assert gone() is None
+
+
+async def test_what_a_walk_amid_much_work_has_frozen_goes_once_nothing_happens(
+    keeping: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 1_000))
+    nodes, passing = [loop_of_two() for _ in range(100)], [Node() for _ in range(5_000)]
+    keeping.settle()
+    gone = ref(nodes[0])
+    del nodes, passing
+    for _ in range(collector.CALM_CHECKS + 1):
+        await turns()
+    assert gone() is None
 
 
 async def test_at_the_end_nothing_is_frozen_and_nothing_listens() -> None:

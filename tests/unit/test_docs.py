@@ -1,5 +1,6 @@
 """What the documentation refers to is there: pages, anchors, files, commands and their flags, variables, targets."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 from rollup_operator import cli
 from rollup_operator.plugin import main as plugin
 from rollup_operator.settings import Settings
+from support import store_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -40,6 +42,11 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path, address: str) -> No
         assert (tmp_path / ("" if page.stem == "README" else page.stem) / "index.html").exists()
     outward = f'href="{address}/blob/main/deploy/samples"' if address else "(<code>deploy/samples</code>)"
     assert outward in (tmp_path / "rollupjob" / "index.html").read_text()
+
+
+def test_the_versions_in_the_docs_are_those_of_the_tests_own_record() -> None:
+    page = store_table.PAGE.read_text()
+    assert page == store_table.written(page, json.loads(store_table.RECORD.read_text()))
 
 
 def test_the_list_of_pages_is_complete() -> None:

@@ -1,6 +1,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rollup_operator.indexer.documents import Layout, document, document_id
 
@@ -37,6 +39,41 @@ def test_ids_tell_types_jobs_and_nulls_apart() -> None:
     keys = [1, 1.0, "1", None, "__NULL_PLACEHOLDER__", ""]
     ids = {document_id(job, [("t.date_histogram", 0), ("x.terms", k)]) for k in keys for job in ("a", "b")}
     assert len(ids) == 2 * len(keys)
+
+
+PLACEHOLDER = "__NULL_PLACEHOLDER__830f1de2__"
+"""What Elasticsearch hashes for a missing value."""
+odd_texts = st.one_of(st.none(), st.sampled_from(["$", "", "a", "a$", "$a", PLACEHOLDER]), st.text("a$", max_size=5))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("Outer$Inner", "run"), ("Outer", "Inner$run")),
+        (("a", None), ("a", PLACEHOLDER)),
+        ((None, "a"), (PLACEHOLDER, "a")),
+        (("", "$"), ("$", "")),
+        (("a", "b$job"), ("a$b", "job")),
+    ],
+)
+def test_no_two_buckets_have_one_id(one: tuple[str | None, str | None], other: tuple[str | None, str | None]) -> None:
+    def id_of(values: tuple[str | None, str | None]) -> str:
+        return document_id("job", [("t.date_histogram", 0), *zip(("x.terms", "y.terms"), values, strict=True)])
+
+    assert id_of(one) != id_of(other)
+
+
+@given(st.lists(st.tuples(odd_texts, odd_texts, st.one_of(st.none(), st.integers(0, 9))), unique=True, max_size=60))
+def test_ids_of_odd_texts_are_as_many_as_the_buckets(buckets: list[tuple[str | None, str | None, int | None]]) -> None:
+    names = ("x.terms", "a.terms", "n.terms")
+    ids = {document_id("j$", [("t.date_histogram", 0), *zip(names, keys, strict=True)]) for keys in buckets}
+    assert len(ids) == len(buckets)
+
+
+def test_an_id_is_elasticsearchs_wherever_that_is_the_only_one() -> None:
+    """Pinned: an id that changed would write each document a second time."""
+    keys = [("t.date_histogram", 1483246800000), ("n.terms", 7), ("x.terms", "ünï"), ("y.terms", None)]
+    assert document_id("a$b", keys) == "a$b$t6fROn0IHG3gDaNYO_04sA"
 
 
 def test_a_document_has_elasticsearchs_keys() -> None:

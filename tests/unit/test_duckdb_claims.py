@@ -110,7 +110,7 @@ async def test_deleted_documents_are_gone_and_epochs_go_on(embedded: Embedded) -
     settled = (await store.settle(JOB, "me", delete_documents=True)).claim
     assert settled is not None
     assert (settled.position, settled.watermark_ms, settled.stats) == (None, None, JobStats())
-    assert not (embedded.folder / "out").exists()
+    assert list(embedded.results.iterdir()) == []
     await store.close()
     with duckdb.connect(str(embedded.file)) as connection:
         assert connection.execute(
@@ -196,7 +196,7 @@ async def test_a_locked_file_names_its_holder(embedded: Embedded) -> None:
 async def test_the_file_is_closed_within_a_second_of_its_last_use(embedded: Embedded) -> None:
     store = embedded.store()
     await claimed(store)
-    database = Database.at(embedded.file, embedded.folder)
+    database = embedded.base
     assert database.is_open
     ended = time.monotonic()
     await asyncio.to_thread(_until_closed, database)
@@ -249,6 +249,23 @@ async def test_a_cancelled_write_is_written(store: DuckDBStore) -> None:
     assert (await claimed(store)).position == page.last_key
 
 
+async def test_who_is_halted_writes_and_reads_no_further(embedded: Embedded) -> None:
+    store = embedded.store()
+    session = store.session(JOB, "me")
+    claim = replace(await session.claim(), page_hint=3_600_000.0)
+    page = await session.read(claim, SPAN)
+    assert not page.exhausted
+    session.halt()
+    writing, done = asyncio.ensure_future(session.write(claim, page)), set[str | None]()
+    while not writing.done():
+        done.add(session.in_flight())
+        await asyncio.sleep(0)
+    assert (await writing).position == page.last_key
+    assert not [doing for doing in done if doing is not None and "reading" in doing]
+    await session.close()
+    await store.close()
+
+
 async def test_a_store_that_closes_ends_its_sessions(embedded: Embedded) -> None:
     store = embedded.store()
     session = store.session(JOB, "me")
@@ -273,7 +290,7 @@ async def test_many_jobs_run_at_once_in_one_database(embedded: Embedded) -> None
 
 async def test_an_export_is_skipped_when_nothing_changed(embedded: Embedded) -> None:
     await embedded.completed(JOB)
-    path = export_path(embedded.folder, *JOB.key)
+    path = embedded.export(JOB)
     before = path.stat().st_mtime_ns
     await embedded.completed(JOB)
     assert path.stat().st_mtime_ns == before
@@ -284,11 +301,11 @@ async def test_an_export_is_skipped_when_nothing_changed(embedded: Embedded) -> 
 
 
 @pytest.mark.parametrize("job_id", ["a/b", "..", "ü ß", "%2e", "x" * 512, "A", "a"])
-def test_any_job_id_has_a_file_of_its_own(tmp_path: Path, job_id: str) -> None:
-    path = export_path(tmp_path, "out", job_id)
-    assert path.parent == tmp_path / "out"
+def test_any_job_id_has_a_file_of_its_own(job_id: str) -> None:
+    path = Path(export_path("out", job_id))
+    assert path.parent == Path("out")
     assert len(path.name.encode()) < 255
-    assert path != export_path(tmp_path, "out", job_id + "x")
+    assert path != Path(export_path("out", job_id + "x"))
 
 
 CHILD = """

@@ -61,7 +61,13 @@ async def test_nothing_is_written_or_claimed(embedded: Embedded) -> None:
     store = embedded.store()
     assert await store.known_jobs() == []
     await store.close()
-    assert {p.name for p in embedded.folder.iterdir()} <= {"in", "rollup.duckdb", "rollup.duckdb.wal"}
+    assert [p.name for p in embedded.folder.iterdir()] == ["in"]
+    assert list(embedded.results.iterdir()) == []
+    assert {p.name for p in embedded.file.parent.iterdir()} <= {
+        "rollup.duckdb",
+        "rollup.duckdb.wal",
+        "rollup.duckdb.reserve",
+    }
 
 
 async def test_a_start_and_an_end_count(embedded: Embedded) -> None:
@@ -75,7 +81,8 @@ async def test_a_start_and_an_end_count(embedded: Embedded) -> None:
 async def test_a_source_without_rows_gives_nothing(embedded: Embedded) -> None:
     embedded.write("rows", ROWS[:1])
     found = await previewed(embedded, config(), Span(0, START))
-    assert found == Preview((), 0, 0, 0, 0.0)
+    types = {"ts": "TIMESTAMP", "size": "BIGINT", "term": "VARCHAR", "value": "DOUBLE"}
+    assert found == Preview((), 0, 0, 0, 0.0, columns=types, csv=[], notes=[])
 
 
 async def test_a_source_that_cannot_be_used_is_told(embedded: Embedded) -> None:

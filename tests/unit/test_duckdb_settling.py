@@ -15,7 +15,6 @@ from rollup_operator.stores.duckdb import DuckDBStore, claims
 from rollup_operator.stores.duckdb.ahead import Ahead
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane
-from rollup_operator.stores.duckdb.export import export_path
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, ms
@@ -38,7 +37,7 @@ def embedded(tmp_path: Path) -> Embedded:
 
 
 def database(embedded: Embedded) -> Database:
-    return Database.at(embedded.file, embedded.folder)
+    return embedded.base
 
 
 async def record(embedded: Embedded) -> Record | None:
@@ -126,7 +125,7 @@ async def test_a_successor_that_went_on_deletes_what_both_made(embedded: Embedde
     settled = await store.settle(successor, "me", delete_documents=True)
     assert settled.claim is not None
     assert settled.claim.position is None
-    assert not export_path(embedded.folder, *JOB.key).exists()
+    assert not embedded.export(JOB).exists()
     await store.close()
 
 
@@ -201,16 +200,15 @@ async def test_an_export_that_was_under_way_does_not_come_after_the_deletion(emb
     await session.describe(claim, SPAN)
     page = await session.read(claim, SPAN)
     claim = await session.write(claim, page)
-    path = export_path(embedded.folder, *JOB.key)
     with nobody_writes(embedded) as lane:
         exporting = asyncio.ensure_future(session.publish(claim))
         async with asyncio.timeout(10):
-            while not path.parent.exists() or not any(path.parent.iterdir()):  # noqa: ASYNC110 - it announces nothing
+            while not any(p.stat().st_size for p in embedded.results.iterdir()):  # noqa: ASYNC110 - it announces nothing
                 await asyncio.sleep(0)
         await asyncio.to_thread(claims.evict, lane, JOB.key)
     with pytest.raises(Fenced):
         await exporting
-    assert list(path.parent.iterdir()) == []
+    assert list(embedded.results.iterdir()) == []
     await session.close()
     await store.close()
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from rollup_operator.kube.client import KubeError
 from support.bodies import hourly, sensor
 from support.http_calls import Client, call, deepest, error, served
 from support.http_double import Cluster
@@ -80,10 +82,83 @@ async def test_a_filter_of_very_many_paths_is_refused_before_anything_is_done(cl
     assert cluster.applied == []
 
 
-async def test_no_stack_trace_is_told(client: Client) -> None:
-    status, told = await call(client, "DELETE", f"{PATH}?error_trace=true")
+TRACED = ["error_trace=true", "error_trace", "error_trace=true&pretty"]
+UNTRACED = ["", "error_trace=false", "pretty"]
+
+
+@pytest.mark.parametrize("query", UNTRACED)
+async def test_no_stack_trace_is_shown_unasked(client: Client, query: str) -> None:
+    status, told = await call(client, "POST", f"{PATH}/_start?{query}")
     assert status == 404
-    assert set(told["error"]) == {"root_cause", "type", "reason"}
+    assert told["error"].keys() == {"root_cause", "type", "reason"}
+    assert told["error"]["root_cause"][0].keys() == {"type", "reason"}
+
+
+def traces(told: Any) -> list[str]:
+    """The stack traces of an error, which has one in itself, in each root cause and in each cause."""
+    error = told["error"]
+    causes = [error, *error["root_cause"]]
+    while "caused_by" in error:
+        causes.append(error := error["caused_by"])
+    for cause in causes:
+        first, *frames = cause["stack_trace"].split("\n")
+        assert first == f"{cause['type']}: {cause['reason']}"
+        assert frames
+        assert all(re.fullmatch(r"\tat rollup_operator(\.[\w<>]+)+\(line \d+\)", frame) for frame in frames), frames
+    return [cause["stack_trace"] for cause in causes]
+
+
+@pytest.mark.parametrize("query", TRACED)
+async def test_a_stack_trace_is_shown_where_one_is_asked_for(client: Client, query: str) -> None:
+    status, told = await call(client, "POST", f"{PATH}/_start?{query}")
+    assert status == 404
+    assert told["error"].keys() == {"root_cause", "type", "reason", "stack_trace"}
+    of_error, of_root_cause = traces(told)
+    assert of_error == of_root_cause
+    assert "\n\tat rollup_operator.http.asks.Asks.one(line " in of_error
+
+
+async def test_a_stack_trace_of_each_cause(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="started")
+    cluster.fail_write = KubeError(403, "Forbidden", "no patch")
+    status, told = await call(client, "POST", f"{PATH}/_start?error_trace=true")
+    assert status == 500
+    assert len(traces(told)) == 3
+    cluster.fail_write = None
+    cluster.create("other", desiredState="started")
+    cluster.fail_write = KubeError(422, "Invalid", "no")
+    _, told = await call(client, "POST", "/_rollup/job/_all/_start?error_trace")
+    assert len(told["error"]["root_cause"]) == 2
+    assert len(traces(told)) == 4
+
+
+async def test_a_stack_trace_of_a_deletion_that_is_refused(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="started")
+    cluster.status("sensor", state="started")
+    _, told = await call(client, "DELETE", f"{PATH}?error_trace=true")
+    [failure] = told["task_failures"]
+    assert failure["reason"]["stack_trace"].startswith("illegal_state_exception: Could not delete job [sensor]")
+    _, told = await call(client, "DELETE", PATH)
+    assert "stack_trace" not in told["task_failures"][0]["reason"]
+
+
+async def test_a_stack_trace_names_no_value_no_token_and_no_path(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    cluster.fail_write = ZeroDivisionError("secret-of-a-value")
+    with capture_logs():
+        status, told = await call(client, "POST", f"{PATH}/_start?error_trace=true", headers={"X-Opaque-Id": "secret"})
+    assert status == 500
+    text = "".join(traces(told))
+    assert "Asks.write(line " in text
+    for hidden in ("secret", "token", "/", "site-packages", ".py"):
+        assert hidden not in text
+
+
+@pytest.mark.parametrize("path", ["/nowhere", f"{PATH}/_stop/more"])
+async def test_a_stack_trace_of_a_path_that_is_not_there(client: Client, path: str) -> None:
+    status, told = await call(client, "GET", f"{path}?error_trace=true")
+    assert status == 404
+    assert traces(told)
 
 
 # Methods
@@ -223,7 +298,9 @@ async def test_a_body_that_is_not_what_it_says(
     client: Client, caplog: pytest.LogCaptureFixture, method: str, path: str
 ) -> None:
     answer = await call(client, method, path, data=b"not gzip", headers=JSON | {"Content-Encoding": "gzip"})
-    assert answer == error(400, ARGUMENT, "The body cannot be read as [gzip]")
+    taken = method == "PUT" or path.endswith("_preview")
+    needless = f"request [{method} {path}] does not support having a body"
+    assert answer == error(400, ARGUMENT, "The body cannot be read as [gzip]" if taken else needless)
     assert (await call(client, "GET", "/"))[0] == 200
     assert caplog.records == []
 

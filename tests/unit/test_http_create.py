@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -113,11 +114,37 @@ async def test_an_id_that_is_no_resource_name_is_kept_and_its_name_is_always_the
     ] == "Sensor Data/1"
 
 
-@pytest.mark.parametrize("job_id", ["Zähler", "...", "-a", "x" * 300, "_", "日本"])
-async def test_any_id_has_a_name(client: Client, cluster: Cluster, job_id: str) -> None:
-    body = await created(client, cluster, "/_rollup/job/any", id=job_id)
+ODD_IDS = [
+    "Zähler",
+    "...",
+    "-a",
+    "x" * 300,
+    "_",
+    "日本",
+    "{a}",
+    "{",
+    "}{",
+    "{id}",
+    'a b"c<d>',
+    "100%",
+    "\\|^~[`]",
+    "a%2Fb",
+    "🦜",
+]
+
+
+@pytest.mark.parametrize("job_id", ODD_IDS)
+async def test_any_id_can_be_created_shown_started_stopped_and_deleted(
+    client: Client, cluster: Cluster, job_id: str
+) -> None:
+    path = f"/_rollup/job/{quote(job_id, safe='')}"
+    body = await created(client, cluster, path)
     assert body["spec"]["jobId"] == job_id
-    assert (await call(client, "POST", f"/_rollup/job/{job_id}/_stop"))[0] == 200
+    assert (await call(client, "GET", path))[1]["jobs"][0]["config"]["id"] == job_id
+    assert (await call(client, "GET", f"/_rollup/data/{quote(job_id, safe='')}"))[0] == 200
+    for action in ("_start", "_stop"):
+        assert (await call(client, "POST", f"{path}/{action}"))[0] == 200
+    assert (await call(client, "DELETE", path))[0] == 200
 
 
 async def test_a_name_that_another_job_has_is_left_to_it(client: Client, cluster: Cluster) -> None:
@@ -645,12 +672,37 @@ async def test_a_store_that_does_not_answer(client: Client, cluster: Cluster, mo
 # Ids that are taken
 
 
-async def test_id_has_a_job(client: Client, cluster: Cluster) -> None:
+TASK_EXISTS = error(
+    409, "status_exception", "Cannot create job [sensor] because it has already been created (task exists)"
+)
+METADATA_EXISTS = error(
+    409,
+    "status_exception",
+    "Cannot create rollup job [sensor] because job was previously created (existing metadata).",
+)
+
+
+async def test_id_has_a_job_that_the_rollup_index_describes(client: Client, cluster: Cluster) -> None:
     cluster.create("another-name", jobId="sensor")
-    assert await call(client, "PUT", PATH, sensor()) == error(
-        409, "status_exception", "Cannot create job [sensor] because it has already been created (task exists)"
-    )
+    assert await call(client, "PUT", PATH, sensor()) == METADATA_EXISTS
     assert cluster.posted == []
+
+
+async def test_id_has_a_job_with_another_rollup_index(client: Client, cluster: Cluster) -> None:
+    cluster.create("another-name", jobId="sensor", rollupIndex="elsewhere")
+    assert await call(client, "PUT", PATH, sensor()) == TASK_EXISTS
+    assert cluster.posted == []
+
+
+async def test_id_is_taken_while_the_job_is_created(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor")
+    cluster.known.clear()
+    cluster.reads.clear()
+    assert await call(client, "PUT", PATH, sensor()) == METADATA_EXISTS
+    cluster.objects.clear()
+    cluster.create("sensor", rollupIndex="elsewhere")
+    cluster.known.clear()
+    assert await call(client, "PUT", PATH, sensor()) == TASK_EXISTS
 
 
 async def test_id_has_a_job_that_only_the_api_server_knows(client: Client, cluster: Cluster) -> None:
@@ -667,11 +719,7 @@ async def test_of_many_creations_at_once_one_succeeds(client: Client, cluster: C
 
 async def test_id_is_in_the_record_of_the_rollup_index(client: Client, cluster: Cluster) -> None:
     cluster.shelf.remember("sensor", {}, index="sensor_rollup")
-    assert await call(client, "PUT", PATH, sensor()) == error(
-        409,
-        "status_exception",
-        "Cannot create rollup job [sensor] because job was previously created (existing metadata).",
-    )
+    assert await call(client, "PUT", PATH, sensor()) == METADATA_EXISTS
     assert await call(client, "PUT", PATH, sensor(rollup_index="elsewhere")) == DONE
 
 

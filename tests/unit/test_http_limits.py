@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,60 +13,16 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from local_tools.ports import free_ports
-from rollup_operator.http import connections, server
+from rollup_operator.http import connections, room, server
 from rollup_operator.http.server import CannotListen, Server
 from rollup_operator.settings import Settings
+from support.client_wire import GENEROUS, Wire
 from support.http_double import Cluster
 from support.serving import served
 
 WAIT = "/_rollup/job/sensor/_stop?wait_for_completion=true"
-GENEROUS = 5.0
-
-
-class Wire:
-    """One connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    async def send(self, text: str) -> None:
-        self._writer.write(text.encode(errors="surrogateescape"))
-        await self._writer.drain()
-
-    async def ask(
-        self, line: str, *headers: str, body: str = "", user: str | None = "ann"
-    ) -> tuple[int, dict[str, str], Any]:
-        who = [] if user is None else [f"Authorization: Bearer {user}"]
-        await self.send("\r\n".join([f"{line} HTTP/1.1", "Host: here", *who, *headers, "", body]))
-        return await self.answer()
-
-    async def answer(self) -> tuple[int, dict[str, str], Any]:
-        async with asyncio.timeout(GENEROUS):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            fields = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
-            body = await self._reader.readexactly(int(fields["content-length"]))
-        return int(head[0].split()[1]), fields, json.loads(body)
-
-    async def status(self, line: str) -> int:
-        """Ask for what need not be JSON, and return the status."""
-        await self.send(f"{line} HTTP/1.1\r\nHost: here\r\n\r\n")
-        async with asyncio.timeout(GENEROUS):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
-            await self._reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
-        return int(head.split()[1])
-
-    async def closed(self) -> bool:
-        """Wait until the endpoint has closed the connection without a further word."""
-        async with asyncio.timeout(GENEROUS):
-            return await self._reader.read() == b""
-
-    async def hang_up(self) -> None:
-        self._writer.close()
-        await self._writer.wait_closed()
-
-
 Connect = Callable[[], Awaitable[Wire]]
-Serve = Callable[..., Awaitable[Connect]]
+Serve = Callable[..., Awaitable[Callable[..., Awaitable[Wire]]]]
 
 
 @pytest.fixture
@@ -83,11 +38,12 @@ async def serve(cluster: Cluster) -> AsyncIterator[Serve]:
     """Serve with some settings; the answer opens connections."""
     async with AsyncExitStack() as stack:
 
-        async def begin(**settings: Any) -> Callable[[], Awaitable[Wire]]:
+        async def begin(**settings: Any) -> Callable[..., Awaitable[Wire]]:
             endpoint = await stack.enter_async_context(served(cluster, **settings))
 
-            async def connect() -> Wire:
-                wire = Wire(*await asyncio.open_connection("127.0.0.1", endpoint.port))
+            async def connect(address: str = "127.0.0.1") -> Wire:
+                come = asyncio.open_connection("127.0.0.1", endpoint.port, local_addr=(address, 0))
+                wire = Wire(*await come)
                 stack.push_async_callback(wire.hang_up)
                 return wire
 
@@ -128,13 +84,25 @@ async def when_waiting(connect: Callable[[], Awaitable[Wire]], count: int) -> No
 # Connections
 
 
+async def test_probes_that_stay_connected_keep_nobody_out(
+    serve: Serve, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "CROWDED_SECONDS", 0.1)
+    connect = await serve(http_connections=64)  # sixteen places for strangers
+    for address in range(2, 18):
+        wire = await connect(f"127.0.0.{address}")
+        assert await wire.status("GET /healthz") == 200
+    async with asyncio.timeout(GENEROUS):
+        assert (await (await connect()).ask("GET /_rollup/job/sensor"))[0] == 200
+
+
 async def test_connections_above_the_limit_are_told_and_closed_but_probes_are_answered(
     serve: Serve, cluster: Cluster
 ) -> None:
     connect = await serve(http_connections=2)
     first, second = await connect(), await connect()
-    for wire in (first, second):
-        assert (await wire.ask("GET /"))[0] == 200
+    for wire, user in ((first, "ann"), (second, "ben")):
+        assert (await wire.ask("GET /", user=user))[0] == 200
     third, probe = await connect(), await connect()
     status, headers, told = await third.ask("POST /_rollup/job/sensor/_stop")
     assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
@@ -146,7 +114,7 @@ async def test_connections_above_the_limit_are_told_and_closed_but_probes_are_an
     assert cluster.applied == []
     await first.hang_up()
     await probe.hang_up()
-    assert (await second.ask("GET /"))[0] == 200
+    assert (await second.ask("GET /", user="ben"))[0] == 200
     async with asyncio.timeout(GENEROUS):
         while (await (fresh := await connect()).ask("GET /"))[0] != 200:
             await fresh.hang_up()
@@ -194,14 +162,29 @@ def has_ipv6() -> bool:
         return False
 
 
-async def test_every_address_is_listened_on_whichever_kinds_there_are(cluster: Cluster) -> None:
-    port, metrics_port = free_ports(2)
+@contextlib.asynccontextmanager
+async def anywhere(cluster: Cluster, **more: Any) -> AsyncIterator[tuple[Any, int, int]]:
+    """Serve on ports that are free on every address; what is free on one may be in use on another, by a client."""
+    for left in reversed(range(5)):
+        port, metrics_port = free_ports(2)
+        async with AsyncExitStack() as stack:
+            try:
+                serving = served(cluster, http_port=port, metrics_port=metrics_port, **more)
+                endpoint = await stack.enter_async_context(serving)
+            except CannotListen:
+                if not left:
+                    raise
+                continue
+            yield endpoint, port, metrics_port
+            return
 
+
+async def test_every_address_is_listened_on_whichever_kinds_there_are(cluster: Cluster) -> None:
     async def scrape() -> bytes:
         return b""
 
     hosts = {"http_host": "*", "metrics_host": "*", "allow_plain_http": True}
-    async with served(cluster, scrape=scrape, http_port=port, metrics_port=metrics_port, **hosts) as endpoint:
+    async with anywhere(cluster, scrape=scrape, **hosts) as (endpoint, port, metrics_port):
         assert endpoint.url == f"http://localhost:{port}"
         for address in ["127.0.0.1", *(["::1"] if has_ipv6() else [])]:
             for listener in (port, metrics_port):
@@ -265,7 +248,7 @@ async def test_who_waits_is_not_idle(serve: Serve, cluster: Cluster) -> None:
 async def test_a_body_that_does_not_come_is_408(serve: Serve, cluster: Cluster) -> None:
     connect = await serve(http_body_seconds=0.1)
     wire = await connect()
-    status, headers, told = await wire.ask("POST /_rollup/job/sensor/_stop", "Content-Length: 10", body='{"a":')
+    status, headers, told = await wire.ask("PUT /_rollup/job/sensor", "Content-Length: 10", body='{"a":')
     assert (status, headers["connection"]) == (408, "close")
     assert told["error"]["reason"] == "the body has not arrived within [0.1s]"
     assert cluster.applied == []
@@ -288,7 +271,7 @@ async def test_the_body_of_a_stranger_is_not_waited_for(serve: Serve) -> None:
 async def test_a_body_that_is_too_large_is_413(serve: Serve, cluster: Cluster, headers: list[str], body: str) -> None:
     connect = await serve(http_body_bytes=100)
     wire = await connect()
-    status, answered, told = await wire.ask("POST /_rollup/job/sensor/_stop", *headers, body=body)
+    status, answered, told = await wire.ask("PUT /_rollup/job/sensor", *headers, body=body)
     assert (status, answered["connection"], told["status"]) == (413, "close", 413)
     assert told["error"]["type"] == "content_too_long_exception"
     assert told["error"]["reason"] == "the body is larger than the limit of [100] bytes"
@@ -347,6 +330,17 @@ async def test_a_stranger_cannot_fill_the_log_with_mistakes(serve: Serve) -> Non
     with capture_logs() as logs:
         assert (await wire.ask("GET /nowhere", f"Expect: {NO_TEXT}", user=None))[0] == 417
     assert logs == []
+
+
+@pytest.mark.parametrize("user", [None, "ann"])
+async def test_a_body_that_nobody_wants_and_nobody_can_read_is_not_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture, user: str | None
+) -> None:
+    wire = await (await serve())()
+    head = ["Content-Encoding: gzip", "Content-Type: application/json", "Content-Length: 8"]
+    assert (await wire.ask("POST /_rollup/job/sensor/_stop", *head, body="not gzip", user=user))[0] in (400, 401)
+    assert await wire.closed()
+    assert caplog.records == []
 
 
 # Places to wait in

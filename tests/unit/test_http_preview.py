@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from rollup_operator.http import preview
 from rollup_operator.http.access import Deed
-from rollup_operator.stores.base import Preview
+from rollup_operator.stores.base import CsvFound, Preview
 from rollup_operator.stores.errors import StoreUnavailable
 from support import bodies
 from support.access_double import Anybody
@@ -58,6 +60,20 @@ async def test_a_configuration_is_previewed(client: Client, cluster: Cluster, ba
     assert (config.job_id, config.spec.index_pattern, span.start_ms) == ("preview", "sensor-*", 0)
     assert cluster.posted == []
     assert cluster.applied == []
+
+
+async def test_how_the_source_is_read_is_told(client: Client, cluster: Cluster) -> None:
+    _, told = await call(client, "POST", PATH, sensor())
+    assert told["source"] == {"columns": {}, "csv": []}
+    assert told["notes"] == []
+    csv = CsvFound(",", header=True, columns={"a": "VARCHAR"})
+    cluster.shelf.preview_found = replace(cluster.shelf.preview_found, columns={"a": "VARCHAR"}, csv=[csv], notes=["n"])
+    _, told = await call(client, "POST", PATH, sensor())
+    assert told["source"] == {
+        "columns": {"a": "VARCHAR"},
+        "csv": [{"delimiter": ",", "header": True, "columns": {"a": "VARCHAR"}}],
+    }
+    assert told["notes"] == ["n"]
 
 
 async def test_the_id_of_the_body_counts(client: Client, cluster: Cluster) -> None:
@@ -117,12 +133,13 @@ async def test_a_configuration_is_checked_as_when_it_is_created(client: Client, 
     assert cluster.shelf.previewed == []
 
 
-async def test_it_takes_the_right_to_create_the_job(client: Client, cluster: Cluster, access: Anybody) -> None:
-    access.denied.add((Deed.CREATE, "sensor"))
+async def test_it_takes_the_right_to_create_jobs(client: Client, cluster: Cluster, access: Anybody) -> None:
+    access.denied.add((Deed.CREATE, ""))
     assert (await call(client, "POST", PATH, manifest()))[0] == 403
-    assert (await call(client, "POST", PATH, manifest("other")))[0] == 200
-    assert access.asked == [(Deed.CREATE, "default", "sensor"), (Deed.CREATE, "default", "other")]
-    assert len(cluster.shelf.previewed) == 1
+    assert cluster.shelf.previewed == []
+    access.denied = {(Deed.CREATE, "sensor")}
+    assert (await call(client, "POST", PATH, manifest()))[0] == 200
+    assert access.asked == [(Deed.CREATE, "default", "")] * 2
 
 
 async def test_a_namespace_that_is_not_watched_has_no_previews(cluster: Cluster) -> None:
@@ -154,7 +171,7 @@ async def test_only_a_few_run_at_once(client: Client, cluster: Cluster, monkeypa
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        if under_way == preview.AT_ONCE:
+        if under_way == preview.AT_ONCE // 2:
             free.set()
         await free.wait()
         under_way -= 1
@@ -163,7 +180,51 @@ async def test_only_a_few_run_at_once(client: Client, cluster: Cluster, monkeypa
     monkeypatch.setattr(cluster.shelf, "preview", slow)
     answers = await asyncio.gather(*(call(client, "POST", PATH, sensor()) for _ in range(10)))
     assert {status for status, _ in answers} == {200}
-    assert most == preview.AT_ONCE
+    assert most == preview.AT_ONCE // 2  # of one namespace
+
+
+async def test_previews_of_one_namespace_hold_up_no_other(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.shelves["other", "default"] = Shelf()
+    go = asyncio.Event()
+
+    async def slow(*_: Any) -> Preview:
+        await go.wait()
+        return Preview((), 0, 0, 0, 0.0)
+
+    monkeypatch.setattr(cluster.shelf, "preview", slow)
+    many = [asyncio.create_task(call(client, "POST", PATH, sensor())) for _ in range(60)]
+    async with asyncio.timeout(10):
+        for ended in islice(asyncio.as_completed(many), 60 - preview.AT_ONCE // 2 - preview.WAITING):
+            status, told = await ended
+            assert (status, told["error"]["type"]) == (429, "es_rejected_execution_exception")
+            assert "nothing was changed" in told["error"]["reason"]
+        for _ in range(5):
+            assert (await call(client, "POST", f"/namespaces/other{PATH}", sensor()))[0] == 200
+    go.set()
+    assert {status for status, _ in await asyncio.gather(*many)} == {200, 429}
+
+
+async def test_whoever_waits_for_a_turn_is_told_what_it_waits_for(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "TURN_SECONDS", 0.05)
+    go = asyncio.Event()
+
+    async def slow(*_: Any) -> Preview:
+        await go.wait()
+        return Preview((), 0, 0, 0, 0.0)
+
+    monkeypatch.setattr(cluster.shelf, "preview", slow)
+    async with served(cluster) as client:
+        many = [asyncio.create_task(call(client, "POST", PATH, sensor())) for _ in range(5)]
+        done, _ = await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        status, told = done.pop().result()
+        assert status == 429
+        assert "RollupStore" not in told["error"]["reason"]
+        go.set()
+        await asyncio.gather(*many)
 
 
 async def test_a_job_may_be_named_preview(client: Client, cluster: Cluster) -> None:

@@ -1,10 +1,13 @@
 """Calls that come again: what a client or a proxy repeats undoes nothing, what a person asks for is done."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
 
+from rollup_operator.http import asks as asks_module
+from rollup_operator.http import repeats as repeats_module
 from rollup_operator.http.repeats import GRACE, Asked, Doubt, Repeats, expected_generation, overtaken
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.model.job import DesiredState
@@ -81,7 +84,7 @@ def asked(number: int = 0, caller: str = "anna", text: str = "stop sensor") -> A
 def test_a_call_is_remembered_until_its_own_time_is_over_and_some_seconds_more() -> None:
     clock = Clock()
     repeats = Repeats(clock)
-    repeats.remember(asked(), STOPPED, 4, until=110.0)
+    repeats.remember(asked(), Doubt(STOPPED, 4, 0), until=110.0)
     clock.now = 110.0 + GRACE
     assert repeats.recall(asked()) == Doubt(STOPPED, 4, 110.0 + GRACE)
     clock.now += 0.001
@@ -92,7 +95,7 @@ def test_a_call_is_remembered_until_its_own_time_is_over_and_some_seconds_more()
 def test_a_call_whose_time_was_over_before_its_end_counts_from_the_end() -> None:
     clock = Clock()
     repeats = Repeats(clock)
-    repeats.remember(asked(), STOPPED, 4, until=50.0)
+    repeats.remember(asked(), Doubt(STOPPED, 4, 0), until=50.0)
     clock.now += GRACE
     assert repeats.recall(asked()) is not None
 
@@ -100,34 +103,54 @@ def test_a_call_whose_time_was_over_before_its_end_counts_from_the_end() -> None
 @pytest.mark.parametrize("other", [asked(1), asked(caller="ben"), asked(text="stop sensor within 10s")])
 def test_another_job_caller_or_parameter_is_another_call(other: Asked) -> None:
     repeats = Repeats(Clock())
-    repeats.remember(asked(), STOPPED, 4, until=0)
+    repeats.remember(asked(), Doubt(STOPPED, 4, 0), until=0)
     assert repeats.recall(other) is None
 
 
 def test_a_call_that_was_answered_well_is_forgotten() -> None:
     repeats = Repeats(Clock())
-    repeats.remember(asked(), STOPPED, 4, until=0)
-    repeats.forget(asked())
-    repeats.forget(asked())
+    repeats.remember(asked(), Doubt(STOPPED, 4, 0), until=0)
+    doubt = repeats.begin(asked(), STOPPED, 4)
+    repeats.forget(asked(), doubt)
+    repeats.forget(asked(), doubt)
     assert repeats.recall(asked()) is None
 
 
 def test_the_memory_is_bounded_and_the_oldest_go_first() -> None:
     repeats = Repeats(Clock(), limit=3)
     for number in (0, 1, 2, 0, 3):
-        repeats.remember(asked(number), STOPPED, 4, until=0)
+        repeats.remember(asked(number), Doubt(STOPPED, 4, 0), until=0)
     assert [repeats.recall(asked(number)) is not None for number in range(4)] == [True, False, True, True]
     assert len(repeats) == 3
 
 
-def test_what_has_expired_makes_room() -> None:
+def test_whoever_is_in_doubt_most_forgets_own_calls_alone() -> None:
+    clock = Clock()
+    repeats = Repeats(clock, limit=10)
+    for number in range(3):
+        repeats.remember(asked(number, "ben"), Doubt(STOPPED, 4, 0), until=0)
+    for number in range(1_000):
+        repeats.remember(asked(number), Doubt(STOPPED, 4, 0), until=0)
+    assert all(repeats.recall(asked(number, "ben")) for number in range(3))
+    assert repeats.recall(asked(999)) is not None
+    assert len(repeats) == 10
+    clock.now += GRACE + 1
+    for number in range(10):
+        repeats.remember(asked(number, f"caller {number}"), Doubt(STOPPED, 4, 0), until=0)
+    assert len(repeats) == 10
+    assert repeats.recall(asked(0, "caller 0")) is not None  # what had expired went first
+
+
+def test_late_calls_are_forgotten() -> None:
     clock = Clock()
     repeats = Repeats(clock)
-    for number in range(100):
-        repeats.remember(asked(number), STOPPED, 4, until=0)
-    clock.now += GRACE + 1
-    repeats.remember(asked(100), STOPPED, 4, until=0)
+    for number in range(3):
+        repeats.remember(asked(number), Doubt(STOPPED, 4, 0), until=clock.now + number)
+    clock.now += GRACE + 1.5
+    assert repeats.forget_late()
     assert len(repeats) == 1
+    clock.now += 1
+    assert not repeats.forget_late()
 
 
 # The endpoint
@@ -238,6 +261,38 @@ async def test_a_stop_whose_client_went_away_and_that_comes_again_after_a_start(
     assert asks(cluster) == "started"
 
 
+async def test_a_stop_that_comes_again_while_it_is_under_way_undoes_no_start(client: Client, cluster: Cluster) -> None:
+    """The client has given up and asks again, and the endpoint has neither noticed that nor seen the start."""
+    first = asyncio.create_task(call(client, "POST", LONG))
+    await when_waiting(client)
+    cluster.ask("sensor", "started", tell=False)
+    await refused(client, LONG, AGAIN)
+    assert asks(cluster) == "started"
+    first.cancel()
+
+
+def test_a_good_answer_to_one_of_two_equal_calls_says_nothing_of_the_other() -> None:
+    repeats = Repeats(Clock())
+    first = repeats.begin(asked(), STOPPED, 4)
+    second = repeats.begin(asked(), STOPPED, 4)
+    repeats.forget(asked(), first)
+    assert repeats.recall(asked()) is second
+    repeats.end(asked(), second)
+    assert repeats.recall(asked()) is None
+
+
+async def test_a_good_answer_to_the_second_of_two_equal_stops_leaves_no_doubt_of_the_first(
+    client: Client, cluster: Cluster
+) -> None:
+    stops = [asyncio.create_task(call(client, "POST", LONG)) for _ in range(2)]
+    await when_waiting(client, 2)
+    cluster.status("sensor", state="stopped")
+    assert [(await stop)[0] for stop in stops] == [200, 200]
+    await call(client, "POST", START)
+    cluster.after_write = lambda _: cluster.status("sensor", state="stopped")
+    assert (await call(client, "POST", LONG))[0] == 200
+
+
 async def test_a_stop_with_other_parameters_is_another_stop(client: Client, cluster: Cluster) -> None:
     await call(client, "POST", WAIT)
     await call(client, "POST", START)
@@ -312,3 +367,22 @@ async def test_a_start_that_comes_again_after_a_stop_never_undoes_it(client: Cli
     cluster.ask("sensor", "stopped")
     await refused(client, START, "Start of rollup job [sensor] arrived again after a newer stop (generation [4])")
     assert asks(cluster) == "stopped"
+
+
+async def test_a_call_in_doubt_leaves_no_memory_behind(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_late, forgotten = Repeats.forget_late, asyncio.Event()
+
+    def forget(self: Repeats) -> bool:
+        left = forget_late(self)
+        if not left:
+            forgotten.set()
+        return left
+
+    monkeypatch.setattr(Repeats, "forget_late", forget)
+    monkeypatch.setattr(repeats_module, "GRACE", 0.0)
+    monkeypatch.setattr(asks_module, "CLEAN_SECONDS", 0.01)
+    assert (await call(client, "POST", WAIT.replace("20ms", "21ms")))[0] == 500
+    async with asyncio.timeout(20):
+        await forgotten.wait()
+    gc.collect()
+    assert not any(isinstance(thing, Asked) and "21ms" in thing.text for thing in gc.get_objects())

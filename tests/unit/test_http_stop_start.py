@@ -14,6 +14,7 @@ from rollup_operator.http.access import Caller, Deed
 from rollup_operator.kube.client import KubeError
 from support.access_double import Anybody
 from support.http_double import Cluster
+from support.portions import watched
 from support.serving import Answer, Client, call, calling, error, served, when_waiting
 
 STOP = "/_rollup/job/sensor/_stop"
@@ -111,7 +112,7 @@ async def test_an_unknown_id(client: Client, path: str) -> None:
 
 @pytest.mark.parametrize("path", [STOP, WAIT, START])
 async def test_an_id_that_two_jobs_have(client: Client, cluster: Cluster, path: str) -> None:
-    cluster.create("sensor", desiredState="started")
+    cluster.create("one", jobId="sensor", desiredState="started")
     cluster.create("copy", jobId="sensor", desiredState="started")
     status, told = await call(client, "POST", path)
     assert (status, told["error"]["type"]) == (500, "failed_node_exception")
@@ -402,3 +403,22 @@ async def test_a_negative_timeout_means_one_look(client: Client, cluster: Cluste
     a_job(cluster, "stopping")
     status, told = await call(client, "POST", f"{WAIT}&timeout={value}")
     assert (status, told["error"]["reason"]) == (500, TIMED_OUT.replace("20ms", printed))
+
+
+# Very many jobs
+
+
+@pytest.mark.parametrize("call_of_all", ["_stop", "_stop?wait_for_completion=true&timeout=0", "_start"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_call_on_very_many_jobs_holds_the_loop_for_few_of_them(call_of_all: str, fails: bool) -> None:
+    cluster = Cluster()
+    for n in range(3_000):
+        cluster.create(f"job-{n}")
+        cluster.status(f"job-{n}", state="stopped")
+    cluster.fail_write = KubeError(422, "Invalid", "no") if fails else None
+    async with served(cluster) as endpoint, calling(endpoint) as client:
+        await call(client, "GET", "/")
+        async with watched() as loop:
+            status, _ = await call(client, "POST", f"/_rollup/job/_all/{call_of_all}")
+    assert (status == 200) is not (fails or "wait" in call_of_all)  # nobody stops what is waited for
+    assert loop.longest < 0.06

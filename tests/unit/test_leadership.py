@@ -308,3 +308,17 @@ def test_an_api_server_that_takes_a_third_of_the_lease_for_a_write_has_a_leader_
         candidacy.wrote(str(version), began=began, now=now)
         step = candidacy.decide(now)
         assert (step.role, step.term) == (Role.LEADING, 1)
+
+
+def test_somebody_leads_who_has_renewed_the_lease_not_long_ago() -> None:
+    one = Candidacy("a", Terms())
+    assert not one.is_led(0.0)
+    one.saw("b", "1", 10.0)
+    assert one.is_led(13.9)
+    assert not one.is_led(14.1)
+    one.saw("b", "2", 14.2)
+    assert one.is_led(18.1)
+    one.saw("", "3", 15.0)
+    assert not one.is_led(15.1)
+    one.wrote("4", began=16.0, now=16.1)
+    assert one.is_led(16.2)

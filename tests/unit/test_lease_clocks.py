@@ -10,7 +10,7 @@ from rollup_operator.kube.client import Body, Conflict, NotFound
 from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.lifecycle.election import Election, Followers
 from rollup_operator.lifecycle.leadership import Gate, Terms
-from support.turned_clock import turned
+from support.turned_clock import TurnedLoop, turned
 
 YEARS = timedelta(days=4 * 365)
 
@@ -23,6 +23,9 @@ class Server:
         self.version = 0
         self.holders: list[str] = []
         self.changed = asyncio.Condition()
+        self.held: asyncio.Future[None] | None = None
+        """What a renewal waits for, if anything."""
+        self.waits = asyncio.Event()
 
     async def get(self, _: str) -> Body:
         if self.body is None:
@@ -35,6 +38,9 @@ class Server:
         return await self._store(body)
 
     async def put(self, _: str, body: Body) -> Body:
+        if self.held is not None:
+            self.waits.set()
+            await self.held
         if body["metadata"]["resourceVersion"] != str(self.version):
             raise Conflict(409, "Conflict", "it has changed")
         return await self._store(body)
@@ -61,13 +67,23 @@ class Replica:
     """A candidate whose wall clock is what the test says."""
 
     def __init__(self, server: Server, name: str) -> None:
+        self.looked_again = self.led = self.stood_down = 0
         self.wall = datetime(2026, 1, 1, tzinfo=UTC)
         client: Any = server
         self.gate = Gate(asyncio.get_running_loop().time)
-        told = Followers(lambda: None, lambda: None, lambda: None)
+        told = Followers(self._lead, self._look_again, self._stand_down)
         lease = LeaseClient(client, "n", "lease", lambda: self.wall)
         self.election = Election(lease, name, self.gate, told, Terms())
         self.task = self.election.start()
+
+    def _lead(self) -> None:
+        self.led += 1
+
+    def _stand_down(self) -> None:
+        self.stood_down += 1
+
+    def _look_again(self) -> None:
+        self.looked_again += 1
 
 
 def test_steps_of_wall_clocks_change_nothing_about_who_leads() -> None:
@@ -92,5 +108,54 @@ def test_steps_of_wall_clocks_change_nothing_about_who_leads() -> None:
         assert Terms().lasts - Terms().renew <= asyncio.get_running_loop().time() - silent <= Terms().lasts + 1
         await second.election.release()
         await asyncio.gather(first.task, return_exceptions=True)
+
+    turned(scene())
+
+
+def test_who_has_drained_by_the_clock_alone_looks_again_once_the_lease_is_renewed() -> None:
+    async def scene() -> None:
+        server, loop = Server(), asyncio.get_running_loop()
+        assert isinstance(loop, TurnedLoop)
+        replica = Replica(server, "only")
+        await asyncio.sleep(1)
+        server.held = loop.create_future()
+        await server.waits.wait()
+        loop.freeze(10)  # the renewal goes through meanwhile, and its answer is the first thing that is heard
+        assert (replica.gate.open, replica.gate.draining) == (True, True)
+        server.held.set_result(None)
+        await asyncio.sleep(0.1)
+        assert (replica.gate.open, replica.gate.draining) == (True, False)
+        assert replica.looked_again > 0
+        await replica.election.release()
+
+    turned(scene())
+
+
+def test_who_has_ceased_by_the_clock_alone_leads_anew_though_the_lease_was_renewed() -> None:
+    async def scene() -> None:
+        server, loop = Server(), asyncio.get_running_loop()
+        assert isinstance(loop, TurnedLoop)
+        replica = Replica(server, "only")
+        await asyncio.sleep(1)
+        server.held = loop.create_future()
+        await server.waits.wait()
+        candidacy: Any = replica.election._candidacy
+        wrote = candidacy.wrote
+
+        def frozen(*args: Any, **times: Any) -> None:
+            """Take the answer in, in time; what follows from it is asked only after a while."""
+            wrote(*args, **times)
+            candidacy.wrote = wrote
+            loop.freeze(2)
+            assert not replica.gate.open, "whatever asks now ends, and nobody would begin it again"
+
+        candidacy.wrote = frozen
+        loop.freeze(10)
+        server.held.set_result(None)
+        await asyncio.sleep(0.1)
+        assert (replica.gate.open, replica.led, replica.stood_down) == (True, 2, 1)
+        await asyncio.sleep(60)
+        assert (replica.led, replica.stood_down) == (2, 1)
+        await replica.election.release()
 
     turned(scene())

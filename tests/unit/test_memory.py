@@ -136,3 +136,28 @@ async def test_the_one_wanted_least_recently_makes_room(memory: ShortMemory[bool
     assert source.asked == 4
     await memory.get(b"b", source.answer(True))
     assert source.asked == 5
+
+
+async def test_nobody_makes_answers_of_others_go(clock: Clock) -> None:
+    memory: ShortMemory[bool] = ShortMemory(lambda _: 10.0, size=6, share=3, clock=clock)
+    source = Source()
+    for key in (b"ann-1", b"ann-2"):
+        await memory.get(key, source.answer(True), lambda _: "ann")
+    for number in range(100):
+        await memory.get(b"bob-%d" % number, source.answer(True), lambda _: "bob")
+    assert (source.asked, len(memory)) == (102, 5)
+    for key in (b"ann-1", b"ann-2", b"bob-97", b"bob-98", b"bob-99"):
+        await memory.get(key, source.answer(True), lambda _: "ann")
+    assert source.asked == 102
+    await memory.get(b"bob-96", source.answer(True), lambda _: "bob")
+    assert source.asked == 103
+
+
+async def test_what_is_over_makes_room_for_its_owner(clock: Clock) -> None:
+    memory: ShortMemory[bool] = ShortMemory(lambda _: 10.0, size=6, share=2, clock=clock)
+    source = Source()
+    for clock.now in (0, 20, 40):
+        for key in (b"a", b"b"):
+            await memory.get(key, source.answer(True), lambda _: "ann")
+            await memory.get(key, source.answer(True), lambda _: "ann")
+    assert (source.asked, len(memory)) == (6, 2)

@@ -138,6 +138,71 @@ async def test_every_metric_is_documented_with_its_type_and_labels():
     assert documented() == found | {"rollup_jobs_unready": unready}
 
 
+async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moving(Parts):
+        def __init__(self) -> None:
+            self.jobs = [running(), view("beyond the limit")]
+            self.ready = True
+
+        def views(self) -> list[JobView]:
+            return self.jobs
+
+        def readiness(self) -> list[tuple[tuple[str, str], bool]]:
+            return [(("team", "default"), self.ready)]
+
+    leads, now = True, NOW
+    monkeypatch.setattr(time, "time", lambda: now)
+    watch, parts = Watch("test", leading=lambda: leads, limit=1), Moving()
+    watch.show(parts, parts, parts, parts, parts)
+    before = read(await watch.scrape())
+    body = running()
+    stats = {name: count + 1 for name, count in body.raw_status["stats"].items()}
+    ended = {"startTime": "2025-10-09T09:00:00Z", "endTime": "2025-10-09T09:01:00Z", "outcome": "Completed"}
+    stalled = [
+        {"type": "Ready", "status": "False", "reason": "SourceInvalid"},
+        {"type": "Stalled", "status": "True", "reason": "SourceInvalid"},
+    ]
+    status = body.raw_status | {
+        "state": "started",
+        "conditions": stalled,
+        "watermark": "2025-10-09T07:00:00Z",
+        "lastRun": ended,
+        "nextRunTime": "2025-10-09T09:10:00Z",
+        "stats": stats,
+    }
+    changed = {"raw_status": status, "raw_spec": {**body.raw_spec, "desiredState": "stopped"}}
+    parts.jobs = [JobView(**{**vars(body), **changed})]
+    parts.ready, parts.busy, parts.runs, parts.waiting, parts.ends = False, 3, 1, 2, NOW
+    now += 60
+    metrics = watch.metrics
+    metrics.turned("error", 0.1)
+    metrics.api_request("GET", 200, 0.1)
+    metrics.event("Warning", "dropped")
+    metrics.reviewed("token", "denied", False)
+    metrics.answered("stop", 200, 0.1)
+    metrics.stop_answered("timeout", 0.1)
+    metrics.stopped(0.1)
+    metrics.ran("Failed", 1.0)
+    metrics.lagged(0.1)
+    tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
+    after = read(await watch.scrape())
+    leads = False
+    led = read(await watch.scrape())
+    for task in tasks:
+        task.cancel()
+
+    def of(samples: Samples, name: str, kind: str) -> set[tuple[Any, float]]:
+        ends = {f"{name}_count", f"{name}_sum"} if kind == "histogram" else {name}
+        return {(key, value) for key, value in samples.items() if key[0] in ends}
+
+    still = {
+        name
+        for name, (kind, _) in documented().items()
+        if of(before, name, kind) == of(after, name, kind) == of(led, name, kind)
+    }
+    assert still == {"rollup_operator_build_info"}  # always 1
+
+
 @pytest.mark.usefixtures("clock")
 async def test_a_job_is_shown_by_what_its_newest_body_says():
     samples = await scraped([running()])

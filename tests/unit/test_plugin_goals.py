@@ -125,3 +125,9 @@ def test_a_request_of_which_no_run_can_come_is_not_waited_for() -> None:
     assert heard(goal, stopped) == [End.OVERTAKEN]
     assert heard(Ran(running()), running(version=101, deleting=-1.0)) == [End.FAILED]
     assert heard(Ran(running()), None) == [End.GONE]
+
+
+def test_a_run_that_is_being_stopped_has_not_ended() -> None:
+    goal = Ran(running())
+    counted = {"stats": {"triggerCount": 7}, "lastHandledRunRequest": "now"}
+    assert heard(goal, running(version=101, state="stopping", **counted)) == [End.PENDING]

@@ -60,7 +60,7 @@ def test_times_are_read_as_kubernetes_writes_them() -> None:
 
 
 def test_a_table_has_straight_columns() -> None:
-    assert table(("A", "LONG"), [("x", "1"), ("longer", "")]).splitlines() == [
+    assert table(("A", "LONG"), [("x", "1"), ("longer", "")]) == [
         "A        LONG",
         "x        1",
         "longer   -",
@@ -125,14 +125,14 @@ def test_a_listing_shows_the_main_things() -> None:
     )
     new = told(name="new", asks=None, state=None, generation=1, observed=-1, created=-5)
     going = told(name="going", deleting=-5, state="aborting", generation=4, observed=3)
-    lines = listing([ran, new, going], NOW, wide=False, namespaces=True).splitlines()
+    lines = listing([ran, new, going], NOW, wide=False, namespaces=True)
     assert lines[0].split()[:4] == ["NAMESPACE", "NAME", "ASKED", "STATE"]
     assert "team" in lines[1]
     for words in ("flights", "started", "True", at(-3600), "Completed 30s ago", "in 40s", "60m"):
         assert words in lines[1]
     assert [cell for cell in lines[2].split() if cell != "-"] == ["team", "new", "never", "Unknown", "5s"]
     assert lines[3].split()[2:5] == ["deleted", "aborting", "Unknown"]
-    wide = listing([ran], NOW, wide=True, namespaces=False).splitlines()
+    wide = listing([ran], NOW, wide=True, namespaces=False)
     for words in ("Running", "flights/*.parquet", "hourly", "kubectl-rollup", "..."):
         assert words in wide[1]
 
@@ -189,6 +189,21 @@ def test_a_preview_is_told_to_people() -> None:
         ("", "{"),
         ("", '  "_rollup.id": "trips"'),
         ("", "}"),
+    ]
+
+
+def test_a_preview_is_told_with_what_one_might_not_expect() -> None:
+    assert ("Note", "'n' is rounded") in lines({**PREVIEWED, "notes": ["'n' is rounded"]})
+
+
+def test_how_a_source_is_read_is_told_to_people() -> None:
+    csv = {"delimiter": "\t", "header": True, "columns": {"t": "TIMESTAMP", "k": "VARCHAR"}}
+    source = {"columns": {"t": "TIMESTAMP"}, "csv": [csv]}
+    found = lines(PREVIEWED | {"preview": [], "source": source, "notes": ["v.sum is rounded"]})
+    assert found[3:] == [
+        ("Column", "t  TIMESTAMP"),
+        ("CSV", "delimiter tab, a header; t TIMESTAMP, k VARCHAR"),
+        ("Note", "v.sum is rounded"),
     ]
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from rollup_operator.portions import PORTION_SECONDS, Work, chosen_of, each, in_order, in_portions
+from rollup_operator.portions import AT_ONCE, PORTION_SECONDS, Spreader, Work, chosen_of, each, in_portions, sorted_by
 from support.portions import result
 
 
@@ -83,10 +83,27 @@ def test_items_are_made_chosen_and_put_in_order() -> None:
     assert result(each(lambda n: n + 1, numbers)) == [n + 1 for n in numbers]
     assert result(chosen_of(numbers, lambda n: n % 2 == 0)) == [n for n in numbers if n % 2 == 0]
     pairs = [(n // 10, object()) for n in numbers]
-    assert result(in_order(pairs, lambda pair: pair[0])) == sorted(pairs, key=lambda pair: pair[0])
-    assert result(in_order([], lambda n: n)) == []
+    assert result(sorted_by(pairs, lambda pair: pair[0])) == sorted(pairs, key=lambda pair: pair[0])
+    assert result(sorted_by([], lambda n: n)) == []
 
 
 def test_sorting_can_be_interrupted() -> None:
     items = list(range(10_000))
-    assert sum(1 for _ in in_order(items, lambda n: -n)) > 2 * len(items)
+    assert sum(1 for _ in sorted_by(items, lambda n: -n)) > 2 * len(items)
+
+
+async def test_a_few_hear_of_something_in_one_turn_of_the_loop_however_many_tell() -> None:
+    heard: list[tuple[str, int]] = []
+    spreader = Spreader()
+
+    async def spread(what: str) -> None:
+        await spreader.spread(lambda n: heard.append((what, n)), range(10 * AT_ONCE + 1))
+
+    telling = asyncio.gather(*map(spread, "abc"))
+    most = before = 0
+    while not telling.done():
+        await asyncio.sleep(0)
+        most, before = max(most, len(heard) - before), len(heard)
+    assert most == AT_ONCE
+    for what in "abc":
+        assert [n for who, n in heard if who == what] == list(range(10 * AT_ONCE + 1))

@@ -16,7 +16,6 @@ def page(rows: int, time: int = 0, *, exhausted: bool = False) -> Page:
 
 
 def step(progress: Progress, clock: Clock, page: Page, seconds: float) -> None:
-    progress.add(page)
     clock.now += seconds
     progress.committed(page)
 

@@ -1,6 +1,7 @@
 """Which jobs this process knows: who lives and who is dead, in whatever order bodies, lists and deletions arrive."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from rollup_operator.kube import sweep as sweep_module
 from rollup_operator.kube.client import Body, KubeError, NotFound
 from rollup_operator.kube.watching import Watches
 from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.observer import NoObserver
 from rollup_operator.lifecycle.registry import Registry
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Ended, Work
@@ -21,6 +23,7 @@ from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import Owner
 from rollup_operator.stores.errors import StoreUnavailable
 from support.bodies import job
+from support.portions import watched
 
 
 class Lists:
@@ -36,6 +39,11 @@ class Lists:
     def put(self, uid: str, version: int, name: str = "flights") -> Body:
         self.revision = version
         self.bodies[name] = body(uid, version, name)
+        return self.bodies[name]
+
+    def put_body(self, name: str, status: Body) -> Body:
+        self.revision += 1
+        self.bodies[name] = shown(name, self.revision, status)
         return self.bodies[name]
 
     def delete(self, version: int, name: str = "flights") -> str:
@@ -69,19 +77,21 @@ def registry(
     *namespaces: str,
     lists: Lists | None = None,
     gate: Gate | None = None,
+    jobs: "Settling | None" = None,
     went_back: Callable[[str], None] | None = None,
 ) -> Registry:
     """A registry that knows no job. Its process does not lead, unless `gate` says so."""
-    unused: Any = SimpleNamespace(cluster="here", sweep=no_stores)
+    unused: Any = SimpleNamespace(cluster="here", sweep=no_stores, trouble=lambda _: None, record=lambda *_: None)
     kube: Any = lists
     return Registry(
         kube=kube,
         books=unused,
         events=unused,
-        worker=unused,
+        worker=jobs or unused,  # type: ignore[arg-type]  # the part of it that is used
+        observer=jobs,
         gate=gate or Gate(),
         watches=Watches(),
-        now=unused,
+        now=lambda: datetime.now(UTC),
         namespaces=namespaces,
         **({"went_back": went_back} if went_back is not None else {}),
     )
@@ -404,7 +414,102 @@ async def test_a_job_that_is_gone_is_found_no_more_though_its_run_goes_on() -> N
     found = known.find("team", "flights")
     assert found is not None
     assert found.uid == "second"
-    assert [view.uid for view in known.namesakes("team", "flights")] == ["second"]
+    assert [view.uid for view in known.meant("team", "flights")] == ["second"]
     assert [view.uid for view in known.in_namespace("team")] == ["second"]
     worker.over.set()
+    known.close()
+
+
+# Ten thousand jobs
+
+
+class Accepting(Lists):
+    """An API server that takes every status."""
+
+    async def put(self, path: str, status: Body) -> Body:
+        await asyncio.sleep(0)
+        name = path.split("/")[-2]
+        self.revision += 1
+        self.bodies[name] = shown(name, self.revision, status["status"])
+        return self.bodies[name]
+
+
+class Settling(NoObserver):
+    """Settles whatever job it is given, and counts. Counts turns, too."""
+
+    cluster = "here"
+
+    def __init__(self) -> None:
+        self.settled: Counter[str] = Counter()
+        self.turns = 0
+
+    def turned(self, result: str, seconds: float) -> None:
+        self.turns += 1
+
+    def begin(self, kind: RunKind, view: JobView, **_: object) -> Work:
+        async def settled() -> Ended:
+            return Ended(settled=True)
+
+        self.settled[view.name] += 1
+        return Work(kind, 0.0, view.deleting, Progress(), asyncio.ensure_future(settled()), lambda: None)
+
+
+def shown(name: str, version: int, status: Body) -> Body:
+    """A job that is asked to stop, with what its status shows."""
+    whole = body(f"uid-of-{name}", version, name) | {"status": status}
+    whole["metadata"]["finalizers"] = [DRAIN_FINALIZER]
+    return whole
+
+
+async def test_what_all_jobs_hear_of_holds_the_loop_for_few_of_them() -> None:
+    lists, gate, jobs = Accepting(), Gate(), Settling()
+    known = registry(lists=lists, gate=gate, jobs=jobs)
+    count = 1_000
+    for n in range(count):
+        known.observe(lists.put_body(f"job-{n}", {"state": "stopped", "observedGeneration": 1}))
+    known.synced = True
+    gate.lead()
+
+    def store_changed() -> None:
+        known.store_changed(("team", "default"))
+
+    for tell in (lambda: known.lead(listed=True), lambda: known.lead(listed=True), known.look_again, store_changed):
+        before = jobs.turns
+        async with watched() as loop:
+            tell()
+            while jobs.turns < before + count or known.busy:  # noqa: ASYNC110  # nobody tells when all is done
+                await asyncio.sleep(0)
+        assert loop.longest < 0.05
+    assert await known.drain(10.0)
+    known.close()
+
+
+async def test_no_job_has_a_turn_with_what_was_known_before_its_process_led() -> None:
+    """Jobs hear one after the other that this process leads; an event may come before."""
+    lists, gate, jobs = Accepting(), Gate(), Settling()
+    known = registry(lists=lists, gate=gate, jobs=jobs)
+    names = [f"job-{n}" for n in range(100)]
+
+    async def quiet() -> None:
+        def is_quiet() -> bool:
+            return not known.busy and {item["status"]["state"] for item in lists.bodies.values()} == {"stopped"}
+
+        while not is_quiet():  # noqa: ASYNC110  # nobody tells when all is done
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(10):
+        for name in names:
+            known.observe(lists.put_body(name, {"state": "stopping", "observedGeneration": 1}))
+        gate.lead()
+        known.lead(listed=True)
+        await quiet()
+        gate.shut()
+        known.stand_down()
+        for name in names:  # another process led, and went
+            known.observe(lists.put_body(name, {"state": "stopping", "observedGeneration": 1}))
+        gate.lead()
+        known.lead(listed=True)
+        known.observe(lists.put_body(names[-1], {"state": "stopping", "observedGeneration": 1}))
+        await quiet()
+    assert jobs.settled == dict.fromkeys(names, 2)
     known.close()

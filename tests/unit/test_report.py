@@ -1,5 +1,6 @@
 """What is written is what differs, and the smallest of it."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from rollup_operator.lifecycle.report import Report, difference, rfc3339_ms, status_of
 from rollup_operator.lifecycle.states import Decision
+from rollup_operator.model.base import RUN_REQUESTED_AT
 from rollup_operator.model.reader import JobView
-from rollup_operator.model.status import Progress, State
+from rollup_operator.model.status import LONGEST_MESSAGE, Progress, State
 
 keys = st.sampled_from("abcd")
 values = st.recursive(st.integers(0, 3) | st.text("xy", max_size=2), lambda inner: st.lists(inner, max_size=2))
@@ -71,3 +73,35 @@ def test_a_restarted_operator_does_not_tell_of_a_run_of_before() -> None:
     before = view(state="indexing", progress={"percent": 45}, watermark="2024-03-01T00:00:00Z")
     report = Report.published(before.status)
     assert (report.watermark, report.progress) == ("2024-03-01T00:00:00Z", None)
+
+
+def test_a_job_whose_state_nobody_asked_for_says_so_however_often_it_is_looked_at() -> None:
+    meta = {"uid": "u", "namespace": "n", "name": "j", "generation": 1, "resourceVersion": "5"}
+    report = Report(None, None, None, None, None)
+    status: dict[str, Any] = {}
+    for _ in range(2):
+        seen = JobView.of({"metadata": meta, "spec": {}, "status": status})
+        assert not seen.ever_asked
+        status = status_of(seen, Decision(show=State.STOPPED), report, datetime(2024, 3, 1, tzinfo=UTC))
+    assert "desiredState" not in status
+
+
+def test_a_status_has_room_for_whatever_it_is_about() -> None:
+    """What the API server refuses would never be shown, and a stop would never be over."""
+    position = {"ts.date_histogram": 1, "term.terms": "x" * 2_000_000, "size.histogram": 1.5, "gate.terms": None}
+    report = Report(None, position, None, None)
+    decision = Decision(show=State.STOPPED, message="m" * 9_000, handled_request="r")
+    shown = status_of(view(), decision, report, datetime(2024, 3, 1, tzinfo=UTC))
+    assert {len(each["message"]) for each in shown["conditions"]} == {LONGEST_MESSAGE}
+    assert shown["position"] == position | {"term.terms": "x" * 253 + "..."}
+    assert len(json.dumps(shown)) < 10_000
+
+
+def test_a_request_to_run_is_handled_however_long_its_value_is() -> None:
+    asked = {RUN_REQUESTED_AT: "now " * 50_000}
+    meta = {"uid": "u", "namespace": "n", "name": "j", "resourceVersion": "5", "annotations": asked}
+    request = JobView.of({"metadata": meta}).run_request
+    now = datetime(2024, 3, 1, tzinfo=UTC)
+    nothing = Report(None, None, None, None)
+    shown = status_of(view(), Decision(show=State.STARTED, handled_request=request), nothing, now)
+    assert JobView.of({"metadata": meta, "status": shown}).status.last_handled_run_request == request

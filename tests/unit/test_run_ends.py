@@ -2,98 +2,22 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.reader import JobView
-from rollup_operator.model.status import JobStats, Outcome
-from rollup_operator.stores.base import Claim, JobConfig, Page, Settled, Source, Span
+from rollup_operator.model.status import Outcome
+from rollup_operator.stores.base import Claim, JobConfig, Page, Settled
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.bodies import job
-from support.embedded import config
-
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Scripted:
-    """A store and its session in one, which does as it is told."""
-
-    failing: dict[str, Exception] = field(default_factory=dict)
-    events: list[str] = field(default_factory=list)
-    search: Callable[[], Any] = asyncio.Event().wait
-    is_ours: bool = True
-    """Nobody else has taken the claim when it is released."""
-
-    def session(self, *_: object) -> "Scripted":
-        return self
-
-    async def _do(self, what: str) -> None:
-        self.events.append(what)
-        if what in self.failing:
-            raise self.failing[what]
-
-    async def claim(self) -> Claim:
-        await self._do("claim")
-        return Claim(config().key, "me", 1, None, None, JobStats())
-
-    async def describe(self, claim: Claim, span: Span) -> Source:
-        await self._do("describe")
-        return Source(1, 1, 0, 1)
-
-    async def read(self, claim: Claim, span: Span) -> Page:
-        try:
-            await self.search()
-        except asyncio.CancelledError:
-            await asyncio.sleep(0)
-            self.events.append("search over")
-            raise
-        return Page(1, 1, {"ts.date_histogram": 0}, exhausted=True, took_s=0.0)
-
-    async def write(self, claim: Claim, page: Page) -> Claim:
-        await self._do("write")
-        return replace(claim, position=page.last_key)
-
-    async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
-        return replace(claim, watermark_ms=watermark_ms, stats=stats)
-
-    async def publish(self, claim: Claim) -> None:
-        await self._do("publish")
-
-    async def release(self, claim: Claim) -> bool:
-        await self._do("release")
-        return self.is_ours
-
-    async def close(self) -> None:
-        await self._do("close")
-
-    def in_flight(self) -> None:
-        return None
-
-
-async def at_once() -> None:
-    """A search that has its answer."""
-
-
-async def ended(store: Scripted) -> RunResult:
-    return await beginning(store).index()
-
-
-def beginning(store: Scripted) -> Run:
-    async def opened() -> Any:
-        return store
-
-    return Run(config(), "me", opened, RunSlots(1), lambda: NOW)
+from support.scripted import NOW, Scripted, at_once, beginning, ended
 
 
 @pytest.mark.parametrize("step", ["release", "close"])
@@ -145,6 +69,27 @@ async def test_a_run_that_is_cancelled_releases_after_its_search_is_over() -> No
     assert store.events == ["claim", "describe", "search over", "release", "close"]
 
 
+async def test_a_run_that_is_halted_while_it_writes_reads_no_further() -> None:
+    """A job of the same name may take over meanwhile, and count on what it has looked for."""
+    store, writing, written = Scripted(search=at_once), asyncio.Event(), asyncio.Event()
+
+    async def write(claim: Claim, page: Page) -> Claim:
+        writing.set()
+        await written.wait()
+        store.events.append("written")
+        return claim
+
+    store.write = write  # type: ignore[method-assign]
+    run = beginning(store)
+    task = asyncio.ensure_future(run.index())
+    await writing.wait()
+    run.halt()
+    assert store.events == ["claim", "describe", "read", "halt"]
+    written.set()
+    await task
+    assert store.events == ["claim", "describe", "read", "halt", "written", "commit", "release", "close"]
+
+
 @pytest.mark.parametrize("step", [timedelta(days=4 * 365), -timedelta(days=4 * 365)])
 async def test_a_step_of_the_clock_does_not_count_as_time_that_a_run_took(step: timedelta) -> None:
     run = beginning(Scripted(search=at_once))
@@ -176,6 +121,40 @@ async def test_settling_ends_when_it_is_halted() -> None:
     work.halt(0.0)
     await asyncio.wait({work.task}, timeout=5)
     assert work.task.cancelled()
+
+
+async def test_settling_waits_for_the_last_run_of_a_job_that_had_the_name_before() -> None:
+    """That run may be about to claim: whoever settled meanwhile would have found nothing, and read stopped."""
+    settled, opening, open_it = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def settle(*_: object, **__: object) -> Settled:
+        settled.set()
+        return Settled(None)
+
+    async def open_store(_: object) -> Any:
+        if not opening.is_set():
+            opening.set()
+            await open_it.wait()
+        return SimpleNamespace(settle=settle, place=None)
+
+    def view(uid: str) -> JobView:
+        about = {"uid": uid, "namespace": "team", "name": "flights", "resourceVersion": "1"}
+        return JobView.of(job("flights", desiredState="stopped") | {"metadata": about})
+
+    gate = Gate()
+    gate.lead()
+    books: Any = SimpleNamespace(open=open_store, slots=lambda _: RunSlots(1))
+    worker = Worker(books, "me", "here", lambda: NOW, gate)
+    first = worker.begin(RunKind.INDEX, view("first"), delete=False)
+    await opening.wait()
+    second = worker.begin(RunKind.SETTLE, view("second"), delete=False)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not settled.is_set()
+    first.halt(0.0)
+    open_it.set()
+    await asyncio.wait({second.task}, timeout=5)
+    assert second.task.result().settled
 
 
 @pytest.mark.parametrize("steps", range(4))

@@ -172,6 +172,7 @@ async def test_a_job_reads_stopped_once_no_place_has_its_claim() -> None:
         replace(environment(outside, work.gate), books=books, worker=work),
     )
     actor.lead()
+    actor.wake()
     async with asyncio.timeout(10):
         while "close" not in a.events or actor._run is not None:  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(0.01)
@@ -184,6 +185,48 @@ async def test_a_job_reads_stopped_once_no_place_has_its_claim() -> None:
         while (state := await shown.get())[0] != "stopped":
             states.append(state)
     assert ("stopping", True) in states
+    assert not state[1], "it reads stopped, and the claim is held"
+    work.gate.shut()
+    actor.stand_down()
+
+
+async def test_a_run_that_outlives_its_leadership_leaves_its_claim_where_it_was() -> None:
+    a, b = Cluster("a"), Cluster("b")
+    a.search = asyncio.Event().wait
+    work, books = worker(a)
+    body: dict[str, Any] = raw(1, "started", request="now")
+    shown: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+
+    class Kube(Outside):
+        async def put(self, _: str, sent: dict[str, Any]) -> Any:  # type: ignore[override]  # answers, unlike Outside
+            body["metadata"]["resourceVersion"] = str(int(body["metadata"]["resourceVersion"]) + 1)
+            body["status"] = sent["status"]
+            shown.put_nowait((sent["status"]["state"], a.held))
+            return {**body, "metadata": dict(body["metadata"])}
+
+    outside: Any = Kube()
+    actor = Actor(
+        JobView.of({**body, "metadata": dict(body["metadata"])}),
+        replace(environment(outside, work.gate), books=books, worker=work),
+    )
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        while "describe" not in a.events:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+        work.gate.shut()
+        actor.stand_down()
+        while actor.busy:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+        assert a.held
+        books.named = b
+        work.gate.lead()
+        actor.lead()
+        body["metadata"] |= {"generation": 2, "resourceVersion": str(int(body["metadata"]["resourceVersion"]) + 1)}
+        body["spec"]["desiredState"] = "stopped"
+        actor.observe(JobView.of({**body, "metadata": dict(body["metadata"])}))
+        while (state := await shown.get())[0] != "stopped":
+            pass
     assert not state[1], "it reads stopped, and the claim is held"
     work.gate.shut()
     actor.stand_down()

@@ -10,6 +10,7 @@ import pytest
 from rollup_operator.lifecycle.report import Report, difference, status_of
 from rollup_operator.lifecycle.states import (
     PATIENCE,
+    REFRESH,
     TABLE,
     Act,
     Facts,
@@ -117,6 +118,15 @@ def test_the_table_names_every_cell_that_can_be() -> None:
 TICK = replace(ARMED, next_tick=NOW)
 
 
+@pytest.mark.parametrize("cron", ["0 0 0 30 2 ?", "0 0 0 1 1 ? 2020"])
+def test_a_schedule_that_never_comes_says_so(cron: str) -> None:
+    facts = replace(ARMED, schedule=Schedule.parse(cron), next_tick=None)
+    decision = decide(job(Ask.STARTED, State.STARTED), facts, NOW)
+    assert decision.ready
+    assert "no tick any more" in decision.message
+    assert "waiting" not in decision.message
+
+
 @pytest.mark.parametrize(("state", "ask"), TABLE)
 def test_a_tick_runs_only_a_started_job_and_is_dropped_elsewhere(state: State, ask: Ask) -> None:
     decision = decide(*at(state, ask, TICK), NOW)
@@ -219,6 +229,16 @@ def test_passing_states_are_shown_only_when_they_last(ask: Ask, run: RunFacts, s
     if shown is None:
         assert decision.look_again_in is not None
         assert decision.look_again_in <= PATIENCE
+
+
+def test_a_long_run_is_reported_every_half_minute() -> None:
+    shown = job(Ask.STARTED, State.INDEXING)
+    facts = replace(ARMED, run=running(age=100.0))
+    young, due = (decide(shown, replace(facts, report_age=age), NOW) for age in (REFRESH - 1, REFRESH))
+    assert (young.refresh, due.refresh) == (False, True)
+    assert young.look_again_in == pytest.approx(1.0)
+    # Whatever a run has counted is shown with its first report.
+    assert decide(job(Ask.STARTED, State.STARTED), facts, NOW).refresh
 
 
 def test_a_job_that_was_started_elsewhere_is_settled_before_it_reads_stopped() -> None:

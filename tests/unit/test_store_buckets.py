@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch import buckets
 from rollup_operator.stores.opensearch.buckets import Buckets
 
@@ -75,5 +74,5 @@ def test_an_answer_that_breaks_off_is_no_json() -> None:
 def test_what_is_broken_in_the_middle_is_said_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "PIECE", 1)
     raw = answer([{"key": {"0": i}, "doc_count": i} for i in range(9)]).replace(b'"doc_count":5', b'"doc_count":}')
-    with pytest.raises(StoreUnavailable, match="broken in the middle"):
+    with pytest.raises(orjson.JSONDecodeError):
         list(parsed(raw).pieces())

@@ -14,9 +14,11 @@ from aiohttp import web
 from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.stores.errors import SecretInvalid, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.connection import Connections, Secret, authorization
+from rollup_operator.stores.opensearch.connection import Connections
 from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, Unauthorized
 from rollup_operator.stores.opensearch.hosts import HostRules
+from rollup_operator.stores.opensearch.login import Secret, login
+from rollup_operator.stores.secrets import SecretContent
 
 HERE = HostRules.read(["127.0.0.1"])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -67,10 +69,10 @@ class Secrets:
     by_name: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     reads: int = 0
 
-    async def read(self, name: str) -> Mapping[str, bytes]:
+    async def read(self, name: str) -> SecretContent:
         self.reads += 1
         try:
-            return self.by_name[name]
+            return SecretContent(self.by_name[name])
         except KeyError:
             raise SecretInvalid("there is none in namespace 'team': create it") from None
 
@@ -89,8 +91,8 @@ async def calling(*hosts: str, secrets: Secrets | None = None, **changes: Any) -
         await cluster.close()
 
 
-def ask(cluster: Cluster, path: str = "/", method: str = "GET", **more: Any) -> Any:
-    return cluster.call(method, path, doing="trying", **more)
+async def ask(cluster: Cluster, path: str = "/", method: str = "GET", **more: Any) -> Any:
+    return (await cluster.call(method, path, doing="trying", **more)).value
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -156,7 +158,7 @@ async def test_each_way_to_log_in(data: dict[str, bytes], header: str):
 def test_a_secret_that_cannot_be_used_is_named_and_not_told(data: dict[str, bytes], told: str):
     secret = Secret("Secret 'login' (spec.opensearch.credentialsSecretRef)", data)
     with pytest.raises(SecretInvalid) as error:
-        authorization(secret)
+        login(secret)
     assert str(error.value).startswith("Secret 'login' (spec.opensearch.credentialsSecretRef): ")
     assert told in str(error.value)
     assert "hush" not in str(error.value) + repr(secret) + repr(error.value.__context__)
@@ -326,9 +328,9 @@ async def test_an_answer_that_is_too_long_is_not_taken_in(told: bool):
                 await answer.write(b" " * 100_000)
         return answer
 
-    async with serving(long) as server, calling(server.url, longest_answer=1_000_000) as cluster:
+    async with serving(long) as server, calling(server.url) as cluster:
         with pytest.raises(Overloaded, match="trying: the answer is longer than 1000000 bytes"):
-            await ask(cluster)
+            await ask(cluster, longest=1_000_000)
         await until(lambda: not server.open)
 
 

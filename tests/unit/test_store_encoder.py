@@ -39,8 +39,15 @@ QUERY = Query.of(JOB, SPEC, {})
 
 doubles = st.floats(allow_nan=False, allow_infinity=False)
 huge = st.sampled_from([1e308, -1e308, 5e-324, -0.0, 0.0, 1e16, 1e-7, 9007199254740993.0])
+odd_texts = st.sampled_from(["$", "a$b", "__NULL_PLACEHOLDER__830f1de2__"])
 terms = st.one_of(
-    st.none(), st.text(), st.integers(-(2**63), 2**63 - 1), doubles, huge, st.sampled_from([0, 1, 1.0, -0.0, 0.0, "1"])
+    st.none(),
+    st.text(),
+    odd_texts,
+    st.integers(-(2**63), 2**63 - 1),
+    doubles,
+    huge,
+    st.sampled_from([0, 1, 1.0, -0.0, 0.0, "1"]),
 )
 Numbers = tuple[int, float | None, float | None, float | str]
 

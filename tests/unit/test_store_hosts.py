@@ -1,13 +1,15 @@
 """Which hosts the operator connects to for users: by name, and by where the name leads."""
 
+import asyncio
 import ipaddress
 import socket
-from typing import Any
+import threading
 
 import aiohttp
 import pytest
 
 from rollup_operator.stores.opensearch.hosts import FilteringResolver, HostNotAllowed, HostRules
+from rollup_operator.stores.opensearch.lookups import Found, Lookups
 
 
 def allowed(rules: list[str], url: str, *leads_to: str) -> bool:
@@ -117,30 +119,74 @@ def test_what_is_no_url_is_said_so(url: str):
         HostRules().check_url(url)
 
 
-class Leads:
-    """A resolver that says what a test wants."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = addresses
-
-    async def resolve(self, host: str, port: int, family: Any) -> list[dict[str, Any]]:
-        return [
-            {"hostname": host, "host": a, "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}
-            for a in self.addresses
-        ]
+def leading(*addresses: str) -> Lookups:
+    """Lookups that say what a test wants."""
+    return Lookups(look=lambda _, port, **__: [(socket.AF_INET, 0, 0, "", (a, port)) for a in addresses])
 
 
-async def test_the_resolver_lets_only_allowed_addresses_through(monkeypatch: pytest.MonkeyPatch):
-    resolver = FilteringResolver(HostRules())
-    monkeypatch.setattr(resolver, "_resolver", Leads("127.0.0.1", "10.0.0.1"))
+async def test_the_resolver_lets_only_allowed_addresses_through():
+    resolver = FilteringResolver(HostRules(), leading("127.0.0.1", "10.0.0.1"), "team")
     assert [r["host"] for r in await resolver.resolve("a.org", 9200)] == ["10.0.0.1"]
-    monkeypatch.setattr(resolver, "_resolver", Leads("127.0.0.1"))
+    resolver = FilteringResolver(HostRules(), leading("127.0.0.1"), "team")
     with pytest.raises(HostNotAllowed, match=r"a\.org, which leads to 127\.0\.0\.1, at port 9200.*add 127\.0\.0\.1"):
         await resolver.resolve("a.org", 9200)
 
 
+async def test_addresses_of_both_kinds_are_connected_to_as_they_are():
+    def look(_: str, port: int, **__: object) -> list[Found]:
+        return [
+            (socket.AF_INET6, 0, 6, "", ("fd00::1", port, 0, 0)),
+            (socket.AF_INET6, 0, 6, "", ("fe80::1", port, 0, 3)),
+            (socket.AF_INET, 0, 6, "", ("10.0.0.1", port)),
+        ]
+
+    resolver = FilteringResolver(HostRules.read(["fe80::/10", "fd00::/8", "10.0.0.0/8"]), Lookups(look=look), "team")
+    found = await resolver.resolve("a.org", 9200)
+    assert [(r["host"], r["port"]) for r in found] == [("fd00::1", 9200), ("fe80::1%3", 9200), ("10.0.0.1", 9200)]
+
+
+async def test_slow_names_of_one_hold_up_nobody_else() -> None:
+    go = threading.Event()
+
+    def look(host: str, port: int, **_: object) -> list[Found]:
+        if host.startswith("slow"):
+            go.wait(10)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return [(socket.AF_INET, 0, 6, "", ("10.0.0.1", port))]
+
+    lookups, others = Lookups(look=look), threading.active_count()
+    slow = [
+        asyncio.create_task(FilteringResolver(HostRules(), lookups, "hostile").resolve(f"slow{n}", 9200))
+        for n in range(100)
+    ]
+    try:
+        await asyncio.sleep(0.05)
+        taken = threading.active_count() - others
+        async with asyncio.timeout(2):
+            assert await FilteringResolver(HostRules(), lookups, "team").resolve("quick", 9200)
+            await asyncio.to_thread(str)  # nor does it take threads from others
+        assert taken < 30
+    finally:
+        go.set()
+        ended = await asyncio.gather(*slow, return_exceptions=True)
+    assert all(isinstance(e, OSError) for e in ended)
+
+
+async def test_a_name_that_nothing_is_said_of_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollup_operator.stores.opensearch.lookups.SECONDS", 0.05)
+    go = threading.Event()
+    lookups = Lookups(look=lambda *_, **__: go.wait(10) and [], at_once=1)
+    with pytest.raises(OSError, match=r"nothing says within 0\.05 s where its name leads"):
+        await lookups.find("team", "x", 1, socket.AF_UNSPEC)
+    again = asyncio.create_task(lookups.find("team", "x", 1, socket.AF_UNSPEC))
+    await asyncio.sleep(0.1)
+    assert not again.done()  # its thread is busy still
+    go.set()
+    assert await again == []
+
+
 async def test_a_connection_is_refused_by_where_its_name_leads():
-    resolver = FilteringResolver(HostRules())
+    resolver = FilteringResolver(HostRules(), Lookups(), "team")
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as session:
         with pytest.raises(aiohttp.ClientConnectorDNSError) as error:
             await session.get("http://localhost:1")

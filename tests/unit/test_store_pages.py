@@ -16,8 +16,9 @@ from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import PAGE_BYTES, PageSize
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.stores.base import JobConfig, Source
+from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, classify
+from rollup_operator.stores.opensearch.errors import Odd, Overloaded, Unanswered, classify
 from rollup_operator.stores.opensearch.pages import Pages
 from support.embedded import config, spec
 from support.rounding import DAY, HOUR, ms
@@ -51,7 +52,7 @@ class Rows(Cluster):
                 await asyncio.sleep(0)
             if (error := self.trouble(more["body"])) is not None:
                 raise error
-            return more["parse"](orjson.dumps(self._answer(more["body"])))
+            return Value(more["parse"](orjson.dumps(self._answer(more["body"]))), more["doing"])
         finally:
             self.now -= 1
 
@@ -201,7 +202,7 @@ async def test_what_is_too_much_is_asked_for_in_halves_and_grows_back() -> None:
 
 
 async def test_a_search_that_failed_on_one_node_may_go_on_at_another() -> None:
-    failures = iter([classify(500, {"error": {"type": "node_disconnected_exception", "reason": "x"}}, "reading")])
+    failures = iter([classify(500, {"error": {"type": "node_disconnected_exception", "reason": "x"}}, "reading", str)])
     cluster = Rows([(START, "a")], lambda _: next(failures, None))
     pages = pages_of(cluster, job(1000), BOUND, patience=AtOnce)
     assert (await pages.next(None)).buckets == 1
@@ -330,6 +331,53 @@ async def test_nothing_runs_after_a_cancellation(parallelism: int) -> None:
     assert pages.unclean
 
 
+@pytest.mark.parametrize("moment", ["while a page is written", "while the next one is awaited"])
+async def test_a_halt_ends_all_reading(moment: str) -> None:
+    cluster = Rows([(START + i * HOUR, "a") for i in range(1000)])
+    pages = pages_of(cluster, job(50, 4), BOUND, source=Source(1, 1000, START, START + 999 * HOUR))
+    page = await pages.next(None)
+    waiting = asyncio.ensure_future(pages.next(page.last_key)) if "awaited" in moment else None
+    await asyncio.sleep(0)
+    asked = cluster.searches
+    pages.halt()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert cluster.searches == asked
+    assert pages.started() == []
+    assert waiting is None or waiting.cancelled()
+    assert await nothing_runs()
+    with pytest.raises(asyncio.CancelledError):
+        await pages.next(page.last_key)
+    await pages.close()
+
+
+async def test_the_end_of_a_run_does_not_hurry_a_search_that_a_halt_has_cut_off() -> None:
+    """It waits until the node has read that nobody waits: only then is it known that nothing begins there later."""
+    pages = pages_of(Rows([(START, "a")]), job(50), BOUND)
+    searching, read_at_the_node, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def search(*_: Any, **__: Any) -> Any:
+        try:
+            searching.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await read_at_the_node.wait()
+            told.set()
+            raise
+
+    pages._cluster.call = search  # type: ignore[method-assign]
+    reading = asyncio.ensure_future(pages.next(None))
+    await searching.wait()
+    pages.halt()
+    closing = asyncio.ensure_future(pages.close())
+    await asyncio.sleep(0)
+    read_at_the_node.set()
+    await closing
+    assert told.is_set()
+    await asyncio.wait({reading})
+    assert reading.cancelled()
+
+
 def test_a_page_is_bounded_by_what_its_documents_weigh() -> None:
     size = PageSize.begin(10_000, None, 500.0)
     assert size.ask() == 10_000
@@ -339,3 +387,19 @@ def test_a_page_is_bounded_by_what_its_documents_weigh() -> None:
         size.learn(100, 100 * 500)
     assert size.ask() == 10_000
     assert PageSize.begin(10_000, None, 1e9).ask() == 1
+
+
+class Twice(Rows):
+    """Gives the first bucket of each page twice, as two buckets with one id would come."""
+
+    def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = super()._answer(body)
+        buckets = answer["aggregations"]["rollup"]["buckets"]
+        buckets[1:1] = buckets[:1]
+        return answer
+
+
+async def test_two_buckets_with_one_id_fail_their_page() -> None:
+    cluster = Twice([(START + i * HOUR, "a") for i in range(5)])
+    with pytest.raises(Odd, match=r"two buckets have one id, job\$.*: neither is written"):
+        await pages_of(cluster, job(50, 1), BOUND).next(None)

@@ -7,6 +7,7 @@ import pytest
 from rollup_operator.model.job import RollupIndexSettings
 from rollup_operator.stores.base import SourceField
 from rollup_operator.stores.opensearch import gate, mapping, records
+from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.quiet import is_of, opaque_id
 from support.embedded import config, spec
 
@@ -59,7 +60,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
     claim = replace(record.claim, position={"ts.date_histogram": 1, "size.histogram": 1.0, "term.terms": None})
     record = replace(record, claim=claim)
     hit = {"_source": records.to_document(record), "_seq_no": 5, "_primary_term": 2}
-    assert records.from_document(hit) == record
+    assert records.from_document(Value(hit, "looking")) == record
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,12 @@ def test_what_makes_other_documents() -> None:
 
 def test_settings_are_the_jobs_where_it_has_any() -> None:
     types = mapping.expected(JOB, {})
-    ours = {"index.translog.durability": "request", "index.refresh_interval": "30s"}
+    ours = {
+        "index.translog.durability": "request",
+        "index.refresh_interval": "30s",
+        "index.default_pipeline": "_none",
+        "index.final_pipeline": "_none",
+    }
     assert mapping.settings(None, JOB, types) == ours
     given = RollupIndexSettings(number_of_replicas=0, codec="best_compression")
     assert mapping.settings(given, JOB, types) == {

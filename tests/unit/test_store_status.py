@@ -9,6 +9,7 @@ from rollup_operator.lifecycle.store_status import store_status, trouble_of
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import SecretInvalid, StoreError, StoreUnavailable, StoreUnsuitable
+from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.store import version_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -107,7 +108,7 @@ OPENSEARCH = {"distribution": "opensearch"}
     ],
 )
 def test_a_version_that_can_be_used(kind: Any, told: dict[str, Any]):
-    assert version_of(told, kind) == told["version"]["number"]
+    assert version_of(Value(told, "asking"), kind) == told["version"]["number"]
 
 
 @pytest.mark.parametrize(
@@ -125,10 +126,23 @@ def test_a_version_that_can_be_used(kind: Any, told: dict[str, Any]):
 )
 def test_a_cluster_that_cannot_be_used(kind: Any, told: dict[str, Any], text: str):
     with pytest.raises(StoreUnsuitable, match=text):
-        version_of(told, kind)
+        version_of(Value(told, "asking"), kind)
 
 
-@pytest.mark.parametrize("told", [None, [], {}, {"version": "1"}, about(None), about("soon"), about(7)])
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        {},
+        {"version": "1"},
+        about(None),
+        about("soon"),
+        about(7),
+        about("2.1" + 500 * "1"),
+        about("2.1\x1b[31m"),
+    ],
+)
 def test_what_is_no_cluster_may_become_one(told: object):
-    with pytest.raises(StoreUnavailable, match="does it lead to a cluster"):
-        version_of(told, "opensearch")
+    with pytest.raises(StoreUnavailable, match=r"does it lead to a cluster|is not the answer of a cluster"):
+        version_of(Value(told, "asking"), "opensearch")

@@ -27,7 +27,7 @@ def lose(api: Api, folder: Path) -> None:
     strip(api)
     for body in api.list(kind="RollupStore"):
         api.delete(body["metadata"]["name"], kind="RollupStore")
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent)
 
 
 def restore(api: Api, bodies: list[Body]) -> None:
@@ -50,12 +50,12 @@ def test_resources_and_the_data_folder_together_go_on_from_the_position(
     first.stop()
 
     bodies = saved(api)
-    shutil.copytree(folder, tmp_path / "saved")
+    shutil.copytree(folder.parent, tmp_path / "saved")
     lose(api, folder)
 
     root = tmp_path / "restored"
     restore(api, bodies)
-    shutil.copytree(tmp_path / "saved", root / api.namespace)
+    shutil.copytree(tmp_path / "saved", root)
     write_trips(root / api.namespace, "b", begin=BEGIN.replace(day=10))
     second = start_operator(data_root=root)
     after = api.wait_condition("trips", reason="Running")
@@ -83,11 +83,11 @@ def test_a_claim_that_was_saved_is_released_before_its_job_reads_stopped(
     assert held["holder"] is not None
 
     bodies = saved(api)
-    shutil.copytree(folder, tmp_path / "saved")
+    shutil.copytree(folder.parent, tmp_path / "saved")
     lose(api, folder)
 
     restore(api, bodies)
-    shutil.copytree(tmp_path / "saved", folder)
+    shutil.copytree(tmp_path / "saved", folder.parent)
     with opened(folder):  # nobody else can read the claim, and far less release it
         start_operator(page_seconds=PAGE_SECONDS)
         body = api.wait("trips", lambda body: status(body).get("state"))

@@ -27,9 +27,9 @@ class Job:
     metrics: Sequence[str]
     source: Source
 
-    def result(self, data: Path) -> Path:
+    def result(self, results: Path) -> Path:
         """Return the Parquet file that holds the result."""
-        return data / self.rollup_index / f"{self.name}.parquet"
+        return results / self.rollup_index / f"{self.name}.parquet"
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Reconciliation:
         return all(check.equal for check in self.checks)
 
 
-def reconcile(job: Job, data: Path) -> Reconciliation:
+def reconcile(job: Job, results: Path) -> Reconciliation:
     """Compare the whole result with a direct query of the source."""
     with duckdb.connect() as database:
-        _views(database, job, data)
+        _views(database, job, results)
         documents, rows = _one(database, "SELECT count(*), coalesce(sum(_count), 0)::BIGINT FROM rolled_up")
         (buckets,) = _one(database, "SELECT count(*) FROM direct")
         (differing,) = _one(
@@ -94,21 +94,21 @@ def reconcile(job: Job, data: Path) -> Reconciliation:
         return Reconciliation(documents, rows, checks)
 
 
-def last_bucket(job: Job, data: Path) -> datetime | None:
+def last_bucket(job: Job, results: Path) -> datetime | None:
     """Return the time of the last bucket in the result, None if there is none."""
-    if not job.result(data).exists():
+    if not job.result(results).exists():
         return None
     with duckdb.connect() as database:
-        _views(database, job, data)
+        _views(database, job, results)
         (last,) = _one(database, "SELECT max(bucket) FROM rolled_up")
     return None if last is None else last.replace(tzinfo=UTC)
 
 
-def busiest(job: Job, data: Path, rows: int) -> list[tuple[Any, ...]]:
+def busiest(job: Job, results: Path, rows: int) -> list[tuple[Any, ...]]:
     """Return some documents to look at: bucket, groups, count, and min, avg and max of the second metric."""
     field = job.metrics[1]
     with duckdb.connect() as database:
-        _views(database, job, data)
+        _views(database, job, results)
         query = f"""
             SELECT bucket, {", ".join(GROUPS)}, _count,
                 {field}_min, {field}_avg_sum / {field}_avg_count, {field}_max
@@ -117,8 +117,8 @@ def busiest(job: Job, data: Path, rows: int) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
 
 
-def _views(database: duckdb.DuckDBPyConnection, job: Job, data: Path) -> None:
-    result, time = job.result(data), job.source.time_field
+def _views(database: duckdb.DuckDBPyConnection, job: Job, results: Path) -> None:
+    result, time = job.result(results), job.source.time_field
     if not result.exists():
         raise DemoError(f"job {job.name} has left no result: {result} is missing")
     groups = ", ".join(f'"{g}.terms.value" AS {g}' for g in GROUPS)

@@ -67,6 +67,16 @@ class Folder:
         return self.data_root / "default"
 
     @property
+    def own(self) -> Path:
+        """The operator's own files for namespace `default`: its database, and the results."""
+        return self.data_root / ".rollup-operator" / "default"
+
+    @property
+    def results(self) -> Path:
+        """The results of namespace `default`."""
+        return self.own / "results"
+
+    @property
     def log(self) -> Path:
         """What the operator says."""
         return self.path / "operator.log"

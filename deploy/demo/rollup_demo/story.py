@@ -108,11 +108,11 @@ def _roll_up(stack: Stack, job: Job, teller: Teller) -> None:
     seconds = _run(stack, job)
     teller.command("kubectl get rollupjobs")
     teller.block(stack.cluster.table("flights"))
-    found = check.reconcile(job, stack.folder.data)
+    found = check.reconcile(job, stack.folder.results)
     teller.documents(
         f"The busiest of {found.documents:,} documents in {job.rollup_index}",
         job.metrics[1],
-        check.busiest(job, stack.folder.data, rows=5),
+        check.busiest(job, stack.folder.results, rows=5),
     )
     teller.reconciliation("Result against source", found)
     if not found.holds:
@@ -158,7 +158,7 @@ def _stop_in_the_middle(stack: Stack, job: Job, teller: Teller) -> None:
     body = stack.cluster.job(job.name)
     read, pages = body["status"]["stats"]["documentsProcessed"], body["status"]["stats"]["pagesProcessed"]
     teller.say(f"went on from there to the end in {seconds:.1f} s; in all {pages} pages, {read:,} rows")
-    found = check.reconcile(job, stack.folder.data)
+    found = check.reconcile(job, stack.folder.results)
     teller.reconciliation("Stopped and continued, against an uninterrupted grouping", found)
     if not found.holds:
         raise DemoError("the result of the interrupted job differs from that of an uninterrupted one")
@@ -178,7 +178,7 @@ def _interrupt(stack: Stack, job: Job, teller: Teller) -> Body:
         stack.cluster.wait(
             f"{JOBS}/{job.name}", _begun(job, request), seconds=30, what=f"RollupJob {job.name} indexing"
         )
-        _until_written(stack.folder.data, times=commits)
+        _until_written(stack.folder.own, times=commits)
         teller.say(f"it has been indexing for {time.monotonic() - began:.1f} s; now stop it:")
         teller.command(f'curl -XPOST -H "{BEARER}" "$ROLLUP_URL{STOP}"')
         answer = stack.endpoint.post(STOP)
@@ -213,18 +213,18 @@ def _start(stack: Stack, job: Job, teller: Teller) -> None:
 def _must_be_quiet(stack: Stack, job: Job, stopped: Body, teller: Teller) -> None:
     """Look for a while for any write after a stop. Raises DemoError when there is one."""
     # The embedded database is closed a moment after its last user has left, which folds its log into its file.
-    log = stack.folder.data / "rollup.duckdb.wal"
+    log = stack.folder.own / "databases" / "rollup.duckdb.wal"
     deadline = time.monotonic() + 2
     while log.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    before = _files(stack.folder.data)
+    before = _files(stack.folder.data_root)
     for body in stack.cluster.changes(f"{JOBS}/{job.name}", stopped, seconds=QUIET_SECONDS):
         raise DemoError(f"job {job.name} was written to after its stop: {body['status']}")
-    after = _files(stack.folder.data)
+    after = _files(stack.folder.data_root)
     if before != after:
         changed = sorted(str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path))
         raise DemoError(f"files were written after the stop: {', '.join(changed)}")
-    last = check.last_bucket(job, stack.folder.data)
+    last = check.last_bucket(job, stack.folder.results)
     position = _position(stopped["status"]["position"], job)
     if last is not None and last != position:
         raise DemoError(f"the last bucket of the result is {last}, the position says {position}")

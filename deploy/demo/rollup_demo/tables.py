@@ -12,18 +12,19 @@ from rich.table import Table
 
 from rollup_demo.check import Reconciliation
 
+RESULTS = ".local/data/.rollup-operator/default/results"
 BEARER = "Authorization: Bearer $ROLLUP_TOKEN"
 """The header that says who calls."""
 
 _HINTS = (
     ("both jobs, and each change of them", "kubectl get rollupjobs --watch"),
     (
-        "run the flights now; their result is .local/data/default/flights-hourly/flights.parquet",
+        f"run the flights now; their result is {RESULTS}/flights-hourly/flights.parquet",
         "kubectl annotate rollupjob flights --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
     ),
     (
         "the result as Elasticsearch documents",
-        ".venv/bin/rollup-operator export .local/data/default/flights-hourly/flights.parquet | head",
+        f".venv/bin/rollup-operator export {RESULTS}/flights-hourly/flights.parquet | head",
     ),
     ("start the long backfill", f'curl -XPOST -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions/_start'),
     (

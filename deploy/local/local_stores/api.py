@@ -1,10 +1,16 @@
 """One plain HTTP request to a node: enough for readiness and for loading, with nothing to install."""
 
+import base64
 import http.client
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
+
+
+def basic(login: tuple[str, str] | None) -> Mapping[str, str]:
+    """Return the headers with which somebody logs in by user and password; none for nobody."""
+    return {"Authorization": f"Basic {base64.b64encode(':'.join(login).encode()).decode()}"} if login else {}
 
 
 def request(

@@ -1,7 +1,8 @@
 """Gets what a kind of node is made of, once.
 
-That is: its jars, through Maven, each checked against its committed SHA-256; the lines that start it, compiled; and an
-archive of the classes that it loads, with which it starts in half the time.
+That is: its jars, through Maven, each checked against its committed SHA-256; the lines that start it, compiled; the
+folders of modules of a node that has such; and an archive of the classes that it loads, with which it starts in half
+the time.
 """
 
 import hashlib
@@ -11,20 +12,25 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_stores.errors import StoreNodeError, ToolMissing
 from local_stores.java import Jdk, find_jdk
-from local_stores.kinds import Kind
+from local_stores.kinds import Artifact, Kind
+from local_stores.modules import STAND_INS, link_modules
 from local_tools.folder import HEARTBEAT_SECONDS, cache_root, one_builder
 
-_LAUNCH = Path(__file__).resolve().parent / "Launch.java.in"
+_HERE = Path(__file__).resolve().parent
+_LOGGING = _HERE / "log4j2.properties"
 _POM = """<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>stores</artifactId>
-<version>1</version><dependencies><dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>
-<version>{version}</version></dependency></dependencies></project>
+<version>1</version><dependencies>{dependencies}</dependencies></project>
 """
+_DEPENDENCY = """<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>
+<exclusions>{exclusions}</exclusions></dependency>
+"""
+_EXCLUSION = "<exclusion><groupId>{group}</groupId><artifactId>{name}</artifactId></exclusion>"
 # A version of the plugin that names the same files on every machine.
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 
@@ -40,12 +46,30 @@ class Installed:
     @property
     def class_path(self) -> str:
         """What Java is to load it from; always in the same order, which the archive wants."""
-        return ":".join(map(str, [self.launcher, *sorted((self.folder / "lib").glob("*.jar"))]))
+        modules = {path.name for path in self.module_jars.values()}
+        jars = sorted((self.folder / "lib").glob("*.jar"))
+        return ":".join(map(str, [self.launcher, *(jar for jar in jars if jar.name not in modules)]))
 
     @property
     def launcher(self) -> Path:
         """The compiled lines that start a node."""
-        return self.folder / f"launch-{_digest(_LAUNCH.read_text())}.jar"
+        return self.folder / f"launch-{_digest(_source(self.kind, self.kind.launcher) + _LOGGING.read_text())}.jar"
+
+    @property
+    def module_jars(self) -> Mapping[str, Path]:
+        """The jars that the node itself loads, each by the name of its module."""
+        names = (*self.kind.modules, *self.kind.security_modules)
+        return {name: self.folder / "lib" / f"{name}-{self.kind.release}.jar" for name in names}
+
+    @property
+    def module_folder(self) -> Path:
+        """Where the modules are that the node itself loads."""
+        made_by = _source(self.kind, STAND_INS) + (_HERE / "modules.py").read_text() + Path(__file__).read_text()
+        return self.folder / f"modules-{_digest(made_by)}"
+
+    def modules(self, *, secured: bool) -> Path | None:
+        """Return the folder of what the node itself loads; None for a node that Java loads whole."""
+        return self.module_folder / ("secured" if secured else "plain") if self.kind.modules else None
 
     @property
     def archive(self) -> Path:
@@ -55,7 +79,12 @@ class Installed:
     @property
     def complete(self) -> bool:
         """Whether nothing is missing."""
-        return (self.folder / "lib").is_dir() and self.launcher.exists() and self.archive.exists()
+        return (
+            (self.folder / "lib").is_dir()
+            and self.launcher.exists()
+            and self.archive.exists()
+            and (not self.kind.modules or self.module_folder.is_dir())
+        )
 
 
 def cache_folder(kind: Kind) -> Path:
@@ -83,7 +112,9 @@ def install(kind: Kind, train: Callable[[Installed, Path], None]) -> Installed:
                 _verify(kind, Path(work) / "lib")
                 (Path(work) / "lib").rename(folder / "lib")
             if not installed.launcher.exists():
-                _compile(installed, Path(work))
+                _compile(installed, kind.launcher, Path(work) / "launcher", _LOGGING).replace(installed.launcher)
+            if kind.modules and not installed.module_folder.is_dir():
+                _make_modules(installed, Path(work) / "modules").rename(installed.module_folder)
             if not installed.archive.exists():
                 say(f"{kind.title}: starting it once, to make its next starts quick; 10 to 20 seconds, once")
                 made = Path(work) / "classes.jsa"
@@ -113,7 +144,8 @@ def _fetch(kind: Kind, work: Path) -> None:
     if maven is None:
         raise ToolMissing(f"mvn: command not found, and {kind.title} is not here yet; install Maven 3")
     say(f"fetching {kind.title} through Maven, {kind.megabytes} MB; 10 to 60 seconds, once")
-    (work / "pom.xml").write_text(_POM.format(group=kind.group, artifact=kind.artifact, version=kind.version))
+    dependencies = "".join(_dependency(artifact, kind.excluded) for artifact in kind.artifacts)
+    (work / "pom.xml").write_text(_POM.format(dependencies=dependencies))
     # Strict: a file that differs from its published checksum ends the build.
     command = [maven, "--batch-mode", "--strict-checksums", "-f", str(work / "pom.xml"), _COPY]
     command += [f"-DoutputDirectory={work / 'lib'}", "-DincludeScope=runtime"]
@@ -159,26 +191,54 @@ def _sums(lib: Path) -> Mapping[str, str]:
     return {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in lib.glob("*.jar")}
 
 
-def _compile(installed: Installed, work: Path) -> None:
-    runner = installed.kind.runner
-    source = _LAUNCH.read_text().replace("@RUNNER@", runner).replace("@CLASS@", runner.rpartition(".")[2])
-    (work / "Launch.java").write_text(source)
-    command = [
-        installed.jdk.tool("javac"),
-        "-proc:none",
-        "-cp",
-        f"{installed.folder / 'lib'}/*",
-        "-d",
-        str(work / "made"),
-    ]
-    done = subprocess.run([*command, str(work / "Launch.java")], capture_output=True, text=True, check=False)
+def _dependency(artifact: Artifact, excluded: Sequence[str]) -> str:
+    exclusions = "".join(
+        _EXCLUSION.format(group=group, name=name)
+        for group, _, name in (each.partition(":") for each in (["*:*"] if artifact.alone else excluded))
+    )
+    return _DEPENDENCY.format(group=artifact.group, name=artifact.name, version=artifact.version, exclusions=exclusions)
+
+
+def _source(kind: Kind, name: str) -> str:
+    """Return a source of this folder as this kind needs it."""
+    text = (_HERE / name).read_text()
+    for word, value in kind.words.items():
+        text = text.replace(f"@{word}@", value)
+    return text
+
+
+def _compile(installed: Installed, name: str, work: Path, *more: Path) -> Path:
+    """Compile a source of this folder and return it as a jar, with these files beside."""
+    text = _source(installed.kind, name)
+    source = work / f"{text.partition('public class ')[2].partition(' ')[0]}.java"
+    work.mkdir()
+    source.write_text(text)
+    command = [installed.jdk.tool("javac"), "-proc:none", "-cp", f"{installed.folder / 'lib'}/*"]
+    done = subprocess.run(
+        [*command, "-d", str(work / "made"), str(source)], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
-        raise StoreNodeError(f"{installed.kind.title}: its launcher does not compile:\n{done.stdout}{done.stderr}")
+        raise StoreNodeError(f"{installed.kind.title}: {name} does not compile:\n{done.stdout}{done.stderr}")
     # A jar, not a folder of classes: an archive of classes takes none from folders.
-    with zipfile.ZipFile(work / "launch.jar", "w") as jar:
-        for file in sorted((work / "made").glob("*.class")):
+    with zipfile.ZipFile(work / "made.jar", "w") as jar:
+        for file in (*sorted((work / "made").glob("*.class")), *more):
             jar.write(file, file.name)
-    (work / "launch.jar").replace(installed.launcher)
+    return work / "made.jar"
+
+
+def _make_modules(installed: Installed, folder: Path) -> Path:
+    """Make the folders of modules that a node loads, without and with security."""
+    kind = installed.kind
+    folder.mkdir()
+    stand_ins = _compile(installed, STAND_INS, folder / "stand-ins")
+    jars, shared = installed.module_jars, [installed.module_jars[module] for module in kind.modules]
+    plain = {module: [jars[module]] for module in kind.modules}
+    # Security builds on classes of the others too, and no module sees into one that it does not extend.
+    secured = {module: [jars[module], *(() if i else shared)] for i, module in enumerate(kind.security_modules)}
+    link_modules(folder / "plain", kind.release, plain, stand_ins)
+    link_modules(folder / "secured", kind.release, plain | secured, stand_ins)
+    shutil.rmtree(folder / "stand-ins")
+    return folder
 
 
 def _digest(text: str) -> str:

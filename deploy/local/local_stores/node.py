@@ -34,10 +34,13 @@ _SETTINGS: Settings = {
     "discovery.type": "single-node",
     "cluster.routing.allocation.disk.threshold_enabled": False,
 }
+_LOGIN = ("elastic", "of-no-worth")
+_FIRST_LOGIN = "bootstrap.password"
+_SECURED: Settings = {"xpack.security.enabled": True, _FIRST_LOGIN: _LOGIN[1]}
 
 
 class Node:
-    """A real node, alone in its cluster, on a loopback port: plain HTTP, no security plugin.
+    """A real node, alone in its cluster, on a loopback port: plain HTTP, and no login unless it is `secured`.
 
     A context manager: its end ends the process. It ends with the starting process too, however that ends, unless
     `detach` was called. Processes forked from that one without exec must have ended as well.
@@ -55,6 +58,8 @@ class Node:
         """Product and version."""
         self.url: str = record.url
         """`http://127.0.0.1:<port>`; the same after a restart."""
+        self.login: tuple[str, str] | None = command.login if command is not None else None
+        """Who may do everything, and the password; None where nobody has to log in."""
 
     @classmethod
     def start(
@@ -64,19 +69,23 @@ class Node:
         directory: Path | None = None,
         port: int | None = None,
         settings: Settings | None = None,
+        secured: bool = False,
         heap: str = "512m",
         quick: bool = True,
         timeout: float = 120.0,
     ) -> Self:
-        """Start a node of `kind` (opensearch2, opensearch3 or elasticsearch7) and return once its health is not red.
+        """Start a node of `kind`, one of KINDS, and return once its health is not red.
 
         `directory` is made if missing; data that a node of this kind left there is there again, and stays. Without it
         a temporary one is used and removed in the end. `port` is a free one unless given. `settings` are the node's
-        own, such as `{"http.max_content_length": "1mb"}`, and go over the defaults of this launcher. `quick` compiles
+        own, such as `{"http.max_content_length": "1mb"}`, and go over the defaults of this launcher. `secured`: with
+        users, roles and API keys, which elasticsearch8 and elasticsearch9 alone have. `quick` compiles
         for a quick start, not for speed: switch it off to measure. `timeout`, in seconds, does not count what the
         first start on a machine has to fetch. Raises ToolMissing without a JDK or Maven, StoreNodeError when the port
         is taken, a node runs in that directory, or it is not ready in time; the message ends with its last words.
         """
+        if secured and not kind_named(kind).security_modules:
+            raise StoreNodeError(f"{kind_named(kind).title}: knows no users here; choose elasticsearch8 or 9")
         installed = install(kind_named(kind), _train)
         given = directory.absolute() if directory is not None else None
         if given is None:
@@ -84,7 +93,8 @@ class Node:
         else:
             given.mkdir(parents=True, exist_ok=True)
         folder = NodeFolder(given or Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX)))
-        command = _Command(installed, folder, {**_SETTINGS, **(settings or {})}, heap, quick, timeout, given is None)
+        own = {**_SETTINGS, **(_SECURED if secured else {}), **(settings or {})}
+        command = _Command(installed, folder, own, heap, quick, timeout, given is None)
         try:
             with locked(folder.path):
                 folder.prepare(kind)
@@ -128,7 +138,7 @@ class Node:
 
         Raises OSError or http.client.HTTPException when no answer comes within `timeout` seconds.
         """
-        return api.request(self.url, method, path, body, timeout=timeout)
+        return api.request(self.url, method, path, body, headers=api.basic(self.login), timeout=timeout)
 
     def stop_now(self) -> None:
         """Kill it (SIGKILL) and return once it is gone; its data stay as the crash leaves them."""
@@ -232,6 +242,13 @@ class _Command:
             self._options += [f"-XX:ArchiveClassesAtExit={archive}"]
         elif installed.archive.stat().st_size:
             self._options += [f"-XX:SharedArchiveFile={installed.archive}"]
+        if (modules := installed.modules(secured=self.login is not None)) is not None:
+            self._options += [f"-Dmodules={modules}"]
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """Who may do everything, and the password; None where nobody has to log in."""
+        return _LOGIN if _FIRST_LOGIN in self.settings else None
 
     def launch_on_free_port(self) -> Supervised:
         """Start it on a port that is free, and try others when somebody was quicker to take that."""
@@ -256,6 +273,7 @@ class _Command:
         java += ["-cp", self._installed.class_path, "Launch", str(folder.data), cluster]
         java += [f"{name}={_text(value)}" for name, value in settings.items()]
         words = [str(folder.path), "--kind", kind.name, "--url", f"http://127.0.0.1:{port}", "--cluster", cluster]
+        words += ["--login", ":".join(self.login)] if self.login is not None else []
         words += ["--timeout", str(self._timeout), *(["--temporary"] if self.temporary else []), "--", *java]
         try:
             return Supervised.launch("local_stores.supervisor", words, folder.log(SUPERVISOR))

@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--kind", required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--cluster", required=True, help="the name by which the node is told from any other")
+    parser.add_argument("--login", help="USER:PASSWORD of somebody who may ask for its health")
     parser.add_argument("--timeout", type=float, required=True)
     parser.add_argument("--temporary", action="store_true", help="remove the folder in the end")
     parser.add_argument("command", nargs="+")
@@ -48,7 +49,7 @@ def main() -> int:
     cut = False
     try:
         folder.write(Record(options.kind, options.url, False, processes))
-        _await_ready(node, lifeline, options.url, options.cluster, time.monotonic() + options.timeout)
+        _await_ready(node, lifeline, options, time.monotonic() + options.timeout)
         folder.write(Record(options.kind, options.url, True, processes))
         lifeline.ready()
         while node.poll() is None:
@@ -86,14 +87,18 @@ def _start(command: Sequence[str], folder: NodeFolder) -> "subprocess.Popen[byte
         )
 
 
-def _await_ready(node: "subprocess.Popen[bytes]", lifeline: Lifeline, url: str, cluster: str, deadline: float) -> None:
+def _await_ready(
+    node: "subprocess.Popen[bytes]", lifeline: Lifeline, options: argparse.Namespace, deadline: float
+) -> None:
     """Return once this node, and no other that may have its port, says that it is not red."""
+    user, _, password = (options.login or "").partition(":")
+    headers = api.basic((user, password) if user else None)
     while True:
         if node.poll() is not None:
             raise _Failed(f"the node ended by itself with exit code {node.returncode}")
         try:
-            health = api.request(url, "GET", "/_cluster/health", timeout=5)[1]
-            if health["cluster_name"] == cluster and health["status"] != "red":
+            health = api.request(options.url, "GET", "/_cluster/health", headers=headers, timeout=5)[1]
+            if health["cluster_name"] == options.cluster and health["status"] != "red":
                 return
         except (OSError, http.client.HTTPException, KeyError, TypeError):
             pass

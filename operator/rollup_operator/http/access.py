@@ -12,9 +12,14 @@ from aiohttp import web
 
 from rollup_operator.kube.authz import User
 from rollup_operator.model.reader import JobView
+from rollup_operator.portions import chosen_of, in_portions
 
 Caller = User
 """An authenticated user."""
+
+
+ALL_JOBS = ""
+"""The name by which a right is one to all jobs of a namespace, those to come and deleted ones included."""
 
 
 class Deed(Enum):
@@ -34,14 +39,20 @@ CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 class Access(Protocol):
     """Decides by asking the API server. Raises ApiError 503 when it cannot be asked: never allowed by mistake."""
 
-    async def identify(self, authorization: str | None) -> Caller:
-        """Return who sent this `Authorization` header. Raises ApiError 401."""
+    async def identify(self, authorization: str | None, peer: str = "") -> Caller:
+        """Return who sent this `Authorization` header, from the address `peer`. Raises ApiError 401, 429."""
 
     async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
         """Return if the caller may do the deed to the job of that resource name. Raises ApiError 403, with why.
 
         An empty name means all jobs of the namespace, those to come included.
         """
+
+    async def may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
+        """Return whether the caller may do the deed to the job of that resource name; empty: to all jobs."""
+
+    async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
+        """Return whether the caller may get the RollupStores of the namespace, and so hear what is wrong with them."""
 
     async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
         """Return those of the resource names that the caller may do the deed to, for calls on all jobs."""
@@ -58,6 +69,14 @@ class Permit:
     granted: list[str] = field(default_factory=list)
     """The resources that the deed was allowed on, for the audit log."""
 
+    async def may(self, name: str) -> bool:
+        """Return whether the caller may do the deed to the job of that resource name; empty: to all jobs."""
+        return await self.access.may(self.caller, self.deed, self.namespace, name)
+
+    async def may_read_stores(self) -> bool:
+        """Return whether the caller may hear what is wrong with a store."""
+        return await self.access.may_read_stores(self.caller, self.namespace)
+
     async def require(self, job_id: str, job: JobView | None) -> None:
         """Return if the caller may do the deed to this job, or, where no job has the id, to one of that name.
 
@@ -71,7 +90,7 @@ class Permit:
         """Return those of the jobs that the caller may do the deed to."""
         of_all = list(jobs)
         names = await self.access.allowed(self.caller, self.deed, self.namespace, {job.name for job in of_all})
-        mine = [job for job in of_all if job.name in names]
+        mine = await in_portions(chosen_of(of_all, lambda job: job.name in names))
         self.granted.extend(job.name for job in mine)
         return mine
 

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import Payload, web
 from aiohttp.abc import AbstractStreamWriter
 
-from rollup_operator.http import errors
+from rollup_operator.http import errors, stack_trace
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.filter_path import Filter
 from rollup_operator.http.media_types import JSON, answer_type
@@ -32,6 +32,8 @@ class Form:
 
     content_type: str = JSON
     pretty: bool = False
+    traced: bool = False
+    """Whether an error shows where in the program it comes from."""
     filter: Filter = field(default_factory=Filter)
 
     @classmethod
@@ -41,8 +43,8 @@ class Form:
         if asked not in (None, "", "json"):
             raise errors.illegal_argument(f"request [{request.path}] asks for format [{asked}]: only [json] is offered")
         parameters.boolean("human", False)
-        parameters.boolean("error_trace", False)
         return cls(
+            traced=parameters.boolean("error_trace", False),
             content_type=answer_type(request),
             pretty=parameters.boolean("pretty", False),
             filter=Filter(parameters.text("filter_path") or ""),
@@ -55,7 +57,8 @@ class Form:
             content_type = answer_type(request)
         except ApiError:
             content_type = JSON
-        return cls(content_type=content_type, pretty=request.query.get("pretty") in ("", "true"))
+        pretty, traced = (request.query.get(name) in ("", "true") for name in ("pretty", "error_trace"))
+        return cls(content_type=content_type, pretty=pretty, traced=traced)
 
 
 async def answer(
@@ -71,7 +74,8 @@ async def answer(
 
 def failure(error: ApiError, form: Form) -> web.Response:
     """Return an error; filter_path does not apply to it."""
-    body = orjson.dumps(error.envelope(), option=_indent(form)) + _end(form)
+    told = error.envelope(stack_trace.frames(error) if form.traced else None)
+    body = orjson.dumps(told, option=_indent(form)) + _end(form)
     return _respond(error.status, body, form, error.headers)
 
 

@@ -1,7 +1,7 @@
 """The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -10,24 +10,27 @@ import structlog
 from aiohttp import web
 
 from rollup_operator.http import answers, errors, job_errors
-from rollup_operator.http.access import CALLER, PERMIT, Access, Deed, Permit
+from rollup_operator.http.acceptance import ACCEPT_SECONDS, Acceptances
+from rollup_operator.http.access import ALL_JOBS, CALLER, PERMIT, Access, Deed, Permit
 from rollup_operator.http.answers import Form
 from rollup_operator.http.asks import Asks
 from rollup_operator.http.audit import audit
-from rollup_operator.http.bodies import read_object
+from rollup_operator.http.bodies import Bodies
 from rollup_operator.http.call import ARRIVED, Call, noted
-from rollup_operator.http.capabilities import by_index, by_pattern
+from rollup_operator.http.capabilities import EVERYTHING, Described, by_index, by_pattern
 from rollup_operator.http.config_rules import new_job
 from rollup_operator.http.create import Creations
-from rollup_operator.http.data import Readable, RolledUp
+from rollup_operator.http.data import RolledUp
 from rollup_operator.http.delete import Deletions
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.health import Pulse, add_probes, liveness, readiness
 from rollup_operator.http.limits import WaitingRoom
+from rollup_operator.http.lookup import Lookup
 from rollup_operator.http.media_types import header
 from rollup_operator.http.metrics import Scrape, metrics_app
-from rollup_operator.http.middleware import Handler, admission, authentication, whole_body
+from rollup_operator.http.middleware import Handler, admission, authentication
+from rollup_operator.http.newest import Newest
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.parameters import Parameters
 from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, NoWatcher, Reads, Stores, Watcher
@@ -37,6 +40,7 @@ from rollup_operator.http.repeats import Repeats
 from rollup_operator.http.server import Server
 from rollup_operator.http.start import Starts
 from rollup_operator.http.stop import Manner, Stops, Wait
+from rollup_operator.http.store_errors import discreet
 from rollup_operator.http.tls import Certificate
 from rollup_operator.http.usage import usage
 from rollup_operator.http.version import version_information
@@ -44,13 +48,12 @@ from rollup_operator.http.versions import DIALECTS
 from rollup_operator.http.waiters import Waiters
 from rollup_operator.http.watched import watched
 from rollup_operator.http.wire import wire
+from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.portions import in_portions
 from rollup_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-ALL = frozenset({"", "_all", "*"})
-"""Ids that mean every job of the namespace."""
 
 DEFAULT_TIMEOUT = "30s"
 """Of a stop that waits."""
@@ -61,7 +64,9 @@ class Endpoint:
 
     `client` writes, and `reads` reads: a storm of reads must not hold up the writes. `events` is where to post Events;
     `scrape` makes what the second listener shows, where settings.metrics_port is set;
-    `failure` tells which part of this process has failed, so that it lives no more.
+    `failure` tells which part of this process has failed, so that it lives no more. `budgets`: what calls may take;
+    `accept_seconds`: how long a call waits for the operator to take in what it has recorded, and longer while
+    `answering` tells that one is there.
     """
 
     def __init__(
@@ -78,25 +83,39 @@ class Endpoint:
         watcher: Watcher | None = None,
         scrape: Scrape | None = None,
         failure: Callable[[], str | None] = lambda: None,
+        budgets: Budgets | None = None,
+        accept_seconds: float = ACCEPT_SECONDS,
+        answering: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._failure = settings, failure
-        watcher = watcher or NoWatcher()
+        watcher, budgets = watcher or NoWatcher(), budgets or Budgets.of(memory_limit())
         self._dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
         self._access = access
         self._states = DesiredStates(jobs, client, reads or client, namespaces=settings.namespaces)
-        self._waiters = Waiters(jobs)
+        self._newest = Newest(jobs, self._states, alone=not settings.leader_election)
+        acceptances = Acceptances(jobs, accept_seconds, answering=answering)
+        self._waiters = Waiters(jobs, acceptances)
         self._pulse = Pulse(watcher.lagged)
         notices = Notices(jobs, events or NoEvents())
-        asks = Asks(self._states, notices, Repeats(_clock), managers=settings.gitops_managers, watcher=watcher)
+        self._lookup = Lookup(jobs, self._states)
+        asks = Asks(
+            self._lookup,
+            self._states,
+            notices,
+            Repeats(_clock),
+            acceptances=acceptances,
+            managers=settings.gitops_managers,
+            watcher=watcher,
+        )
         manner = Manner(self._dialect, settings.stop_timeout_status)
         room = WaitingRoom(settings.http_waiters_per_caller)
         self._stops = Stops(asks, self._states, self._waiters, room, notices, manner, watcher)
-        self._starts = Starts(asks, self._dialect)
+        self._starts = Starts(asks, self._newest, self._dialect)
         self._creations = Creations(jobs, client, stores)
         self._previews = Previews(client, stores, _now)
-        self._deletions = Deletions(self._states, jobs, client)
-        self._rolled_up = RolledUp(self._states, stores)
+        self._deletions = Deletions(self._lookup, self._newest, self._states, jobs, client)
+        self._rolled_up = RolledUp(self._newest, stores, settings.cluster)
         deeds = {
             self._stop: Deed.STOP,
             self._start: Deed.START,
@@ -112,13 +131,13 @@ class Endpoint:
                 envelope,
                 admission,
                 authentication(access),
-                whole_body(most=settings.http_body_bytes, seconds=settings.http_body_seconds),
             ],
             client_max_size=settings.http_body_bytes,
         )
+        self._bodies = Bodies(most=settings.http_body_bytes, seconds=settings.http_body_seconds, memory=budgets.bodies)
         self._add_routes(self.app.router)
         beside = metrics_app(scrape, self.liveness, self.readiness) if scrape is not None else None
-        self._server = Server(self.app, settings, certificate, beside)
+        self._server = Server(self.app, settings, certificate, beside, budgets.connections)
 
     @property
     def waiting(self) -> int:
@@ -168,34 +187,37 @@ class Endpoint:
             router.add_get(f"{space}/", self._version)
             if space:
                 router.add_get(space, self._version)
+            # A part of a path may be anything but a slash; aiohttp's own pattern leaves out braces.
+            job_id, index = "{id:[^/]+}", "{index:[^/]+}"
             # Elasticsearch takes every path with a slash at its end, too.
             for end in ("", "/"):
                 router.add_get(f"{space}/_xpack/usage{end}", self._usage)
                 for base in ("_rollup", "_xpack/rollup"):
                     jobs, data = f"{space}/{base}/job", f"{base}/data"
                     router.add_get(f"{jobs}{end}", self._get)
-                    router.add_get(f"{jobs}/{{id}}{end}", self._get)
-                    router.add_put(f"{jobs}/{{id}}{end}", self._create)
-                    router.add_delete(f"{jobs}/{{id}}{end}", self._delete)
+                    router.add_get(f"{jobs}/{job_id}{end}", self._get)
+                    router.add_put(f"{jobs}/{job_id}{end}", self._create)
+                    router.add_delete(f"{jobs}/{job_id}{end}", self._delete)
                     router.add_post(f"{jobs}/_preview{end}", self._preview)
-                    router.add_post(f"{jobs}/{{id}}/_stop{end}", self._stop)
-                    router.add_post(f"{jobs}/{{id}}/_start{end}", self._start)
+                    router.add_post(f"{jobs}/{job_id}/_stop{end}", self._stop)
+                    router.add_post(f"{jobs}/{job_id}/_start{end}", self._start)
                     router.add_get(f"{space}/{data}{end}", self._capabilities)
-                    router.add_get(f"{space}/{data}/{{id}}{end}", self._capabilities)
-                    router.add_get(f"{space}/{{index}}/{data}{end}", self._index_capabilities)
+                    router.add_get(f"{space}/{data}/{job_id}{end}", self._capabilities)
+                    router.add_get(f"{space}/{index}/{data}{end}", self._index_capabilities)
 
     async def _stop(self, request: web.Request) -> web.Response:
         parameters = Parameters(request, self._dialect)
         waits = parameters.boolean("wait_for_completion", False)
         timeout = parameters.time("timeout", DEFAULT_TIMEOUT)
         form = Form.wanted(request, parameters)
-        await parameters.finish()
+        parameters.finish()
+        await self._bodies.refuse(request)
         wait = Wait.of(timeout, request[ARRIVED]) if waits else None
         namespace, job_id = self._addressed(request)
-        whom = "_all" if job_id in ALL else job_id
+        whom = "_all" if job_id in EVERYTHING else job_id
         text = f"stop {whom}" + (f" within {timeout.text}" if waits else "")
         call = Call.of(request, text, self._permit(request, Deed.STOP))
-        if job_id in ALL:
+        if job_id in EVERYTHING:
             await self._stops.stop_all(namespace, wait, call)
         else:
             await self._stops.stop(namespace, job_id, wait, call)
@@ -204,9 +226,9 @@ class Endpoint:
     async def _start(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
-        text = f"start {'_all' if job_id in ALL else job_id}"
+        text = f"start {'_all' if job_id in EVERYTHING else job_id}"
         call = Call.of(request, text, self._permit(request, Deed.START))
-        if job_id in ALL:
+        if job_id in EVERYTHING:
             await self._starts.start_all(namespace, call)
         else:
             await self._starts.start(namespace, job_id, call)
@@ -216,37 +238,43 @@ class Endpoint:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
         permit = self._permit(request, Deed.GET)
-        if job_id in ALL:
-            found = await permit.among(await self._states.in_namespace(namespace))
+        if job_id in EVERYTHING:
+            found = await self._newest.all(namespace, permit)
         else:
-            job = await self._states.find(namespace, job_id)
-            await permit.require(job_id, job)
+            job = await self._lookup.find(namespace, job_id, permit)
+            if job is not None:
+                job = await self._newest.one(job, permit)
             found = [] if job is None else [job]
         return await answers.answer({"jobs": map(partial(present, dialect=self._dialect), found)}, form)
 
     async def _create(self, request: web.Request) -> web.Response:
         form = await self._plain(request, body=True)
         namespace, path_id = self._addressed(request)
-        new = new_job(await read_object(request, self._dialect), path_id, self._dialect)
-        known = await self._states.find(namespace, new.job_id)
-        await self._permit(request, Deed.CREATE).require(new.job_id, known)
+        permit = self._permit(request, Deed.CREATE)
+        known = await self._lookup.find(namespace, path_id, permit)
+        new = await self._bodies.make(request, self._dialect, partial(new_job, path_id=path_id, dialect=self._dialect))
+        if new.job_id != path_id:
+            known = await self._lookup.find(namespace, new.job_id, permit)
         if not self._states.covers(namespace):
             raise job_errors.no_such_namespace(namespace)
         if known is not None:
-            raise job_errors.already_created(new.job_id)
-        await self._creations.create(namespace, new)
+            known = await self._newest.one(known, permit)
+        async with discreet(permit):
+            await self._creations.create(namespace, new, known)
         return await answers.answer({"acknowledged": True}, form, headers=answers.warning(new.warning))
 
     async def _preview(self, request: web.Request) -> web.Response:
         form = await self._plain(request, body=True)
         namespace, _ = self._addressed(request)
-        job = proposal(await read_object(request, self._dialect), self._dialect)
         # Whoever may create a job can have the source's data rolled up for him, so he may see a part of that.
-        known = await self._states.find(namespace, job.job_id)
-        await self._permit(request, Deed.CREATE).require(job.job_id, known)
+        permit = self._permit(request, Deed.CREATE)
+        await permit.require(ALL_JOBS, None)
         if not self._states.covers(namespace):
             raise job_errors.no_such_namespace(namespace)
-        return await answers.answer(await self._previews.preview(namespace, job), form)
+        job = await self._bodies.make(request, self._dialect, partial(proposal, dialect=self._dialect))
+        async with discreet(permit):
+            found = await self._previews.preview(namespace, job)
+        return await answers.answer(found, form)
 
     async def _delete(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
@@ -257,44 +285,43 @@ class Endpoint:
     async def _capabilities(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, pattern = self._addressed(request)
-        jobs = await self._rolled_up.jobs(namespace, self._readable(request))
+        jobs = await self._capable(namespace, request)
         return await answers.answer(await in_portions(by_pattern(jobs, pattern, self._dialect)), form)
 
     async def _index_capabilities(self, request: web.Request) -> web.Response:
         parameters = Parameters(request, self._dialect)
         options = parameters.index_options()
         form = Form.wanted(request, parameters)
-        await parameters.finish()
+        parameters.finish()
+        await self._bodies.refuse(request)
         namespace, _ = self._addressed(request)
-        jobs = await self._rolled_up.jobs(namespace, self._readable(request))
+        jobs = await self._capable(namespace, request)
         found = by_index(jobs, request.match_info["index"], options, self._dialect)
         return await answers.answer(await in_portions(found), form)
 
     async def _usage(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, _ = self._addressed(request)
-        names = [job.name for job in await self._states.in_namespace(namespace)]
-        return await answers.answer(usage(len(await self._readable(request)(names)), self._dialect), form)
+        mine = await self._newest.all(namespace, self._permit(request, Deed.GET))
+        return await answers.answer(usage(len(mine), self._dialect), form)
 
     async def _version(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         return await answers.answer(version_information(self._settings.cluster, self._dialect), form)
 
     async def _plain(self, request: web.Request, *, body: bool = False) -> Form:
-        """Read a call that has no parameters of its own."""
+        """Read a call that has no parameters of its own. `body`: it takes one."""
         parameters = Parameters(request, self._dialect)
         form = Form.wanted(request, parameters)
-        await parameters.finish(body=body)
+        parameters.finish()
+        if not body:
+            await self._bodies.refuse(request)
         return form
 
-    def _readable(self, request: web.Request) -> Readable:
-        """Return what tells which of some resource names the caller may read."""
+    async def _capable(self, namespace: str, request: web.Request) -> list[Described]:
         permit = self._permit(request, Deed.GET)
-
-        async def readable(names: Collection[str]) -> Collection[str]:
-            return await self._access.allowed(permit.caller, Deed.GET, permit.namespace, names)
-
-        return readable
+        async with discreet(permit):
+            return await self._rolled_up.jobs(namespace, permit)
 
     def _addressed(self, request: web.Request) -> tuple[str, str]:
         """Return namespace and job id."""
@@ -329,6 +356,8 @@ def _failure(request: web.Request, e: Exception) -> web.Response:
     if isinstance(e, web.HTTPMethodNotAllowed) and request.method == "OPTIONS":
         return answers.options(e.allowed_methods)
     error = _error(request, e)
+    if error is not e:
+        error.__traceback__ = e.__traceback__
     response = answers.failure(error, Form.of_error(request))
     if error.closes:
         response.force_close()

@@ -4,15 +4,18 @@ Raises ApiError. A 503 promises that the desired state was not changed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import TypeVar
 
 from rollup_operator.http import errors, state_errors
+from rollup_operator.http.acceptance import Acceptances
 from rollup_operator.http.access import Permit
 from rollup_operator.http.call import Call
 from rollup_operator.http.desired_state import LOOKS, DesiredStates
 from rollup_operator.http.errors import ApiError
+from rollup_operator.http.lookup import Lookup
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.ports import NoWatcher, Watcher
 from rollup_operator.http.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
@@ -20,9 +23,13 @@ from rollup_operator.kube.client import Conflict, KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
-from rollup_operator.portions import in_order, in_portions, sharing
+from rollup_operator.portions import Spreader, in_portions, sorted_by
 
 T = TypeVar("T")
+
+CLEAN_SECONDS = 10.0
+"""How often calls that are remembered too long are forgotten. What lies among much that is gone keeps memory from
+being given back."""
 
 Deal = Callable[[JobView], Awaitable[None]]
 """What to do with one job. Raises ApiError, or Conflict when another job has taken its name."""
@@ -33,25 +40,29 @@ class Asks:
 
     def __init__(
         self,
+        lookup: Lookup,
         states: DesiredStates,
         notices: Notices,
         repeats: Repeats,
         *,
+        acceptances: Acceptances,
         managers: Collection[str],
         watcher: Watcher | None = None,
     ) -> None:
         self._watcher = watcher or NoWatcher()
-        self._states, self._notices, self._repeats = states, notices, repeats
+        self._lookup, self._states, self._notices, self._repeats = lookup, states, notices, repeats
+        self._acceptances = acceptances
+        self._spreader = Spreader()
         self._managers = frozenset(managers)
+        self._cleaning: asyncio.TimerHandle | None = None
 
     async def one(self, namespace: str, job_id: str, deal: Deal, permit: Permit, *, by: float | None = None) -> None:
         """Find the job and, if the caller may, deal with it.
 
         `by` is when to give up looking for it and asking for the right, by the event loop's clock.
         """
-        job = await in_time(by, self._states.find(namespace, job_id))
+        job = await in_time(by, self._lookup.find(namespace, job_id, permit))
         for _ in range(LOOKS):
-            await in_time(by, permit.require(job_id, job))
             if job is None:
                 raise state_errors.job_not_found(job_id)
             self._states.refuse_namesakes(job)
@@ -59,6 +70,7 @@ class Asks:
                 return await deal(job)
             except Conflict:
                 job = await in_time(by, self._states.replaced(job))
+                await in_time(by, permit.require(job_id, job))
         raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
 
     async def all(self, namespace: str, permit: Permit, *, by: float | None = None) -> list[JobView]:
@@ -74,23 +86,25 @@ class Asks:
         jobs = await permit.require_some(known)
         if missing := await self._states.missing_from(known, namespace):
             jobs += await permit.among(missing)
-            return await in_portions(in_order(jobs, lambda job: (job.job_id, job.name)))
+            return await in_portions(sorted_by(jobs, lambda job: (job.job_id, job.name)))
         return jobs
 
-    async def each(self, jobs: Iterable[JobView], deal: Deal) -> None:
+    async def each(self, jobs: Sequence[JobView], deal: Deal) -> None:
         """Deal with all of them. Raises one ApiError for those that failed, once every job has been tried."""
-        tasks: list[asyncio.Task[ApiError | None]] = []
+        failed: dict[int, ApiError] = {}
+
+        async def deal_with(number: int, job: JobView) -> None:
+            if (error := await _tried(job, deal)) is not None:
+                failed[number] = error
+
         try:
-            with sharing() as pause:
-                async with asyncio.TaskGroup() as group:
-                    for job in jobs:
-                        tasks.append(group.create_task(_tried(job, deal)))
-                        await pause()  # what all of them do at once would hold the event loop
+            async with asyncio.TaskGroup() as group:
+                numbered = list(enumerate(jobs))
+                await self._spreader.spread(lambda one: group.create_task(deal_with(*one)), numbered)
         except ExceptionGroup as e:
             raise e.exceptions[0] from None
-        outcomes = [task.result() for task in tasks]
-        if failed := [e for e in outcomes if e is not None]:
-            raise state_errors.of_all(failed, len(outcomes))
+        if failed:
+            raise state_errors.of_all([failed[number] for number in sorted(failed)], len(jobs))
 
     @asynccontextmanager
     async def attempt(
@@ -98,30 +112,32 @@ class Asks:
     ) -> AsyncIterator[None]:
         """Guard what is done for a call: refuse it if it repeats one that the opposite has followed.
 
-        If the caller gets no good answer, the call is remembered until some seconds after `until` (the event loop's
-        clock), or after now. Raises ApiError: 409 for a repeat; 503 when nobody can tell, at the latest at `by`.
+        The call is remembered while it is under way and, if the caller gets no good answer, until some seconds after
+        `until` (the event loop's clock), or after its end.
+
+        Raises ApiError: 409 for a repeat; 503 when nobody can tell, at the latest at `by`.
         """
         asked = Asked(call.permit.caller.name, job.uid, call.text)
         if (doubt := self._repeats.recall(asked)) is not None:
             self._refuse_repeat(asked, doubt, await in_time(by, self._newest(job)))
-
-        def remember() -> None:
-            self._repeats.remember(asked, state, expected_generation(job, state), until=until)
-
+        doubt = self._repeats.begin(asked, state, expected_generation(job, state))
         try:
             yield
         except Conflict:
             raise  # nothing was changed; the job is looked up again
         except ApiError as e:
             if e.in_doubt:
-                remember()
+                self._remember(asked, doubt, until)
             else:
-                self._repeats.forget(asked)
+                self._repeats.forget(asked, doubt)
             raise
         except BaseException:  # the client is gone, or a mistake of ours
-            remember()
+            self._remember(asked, doubt, until)
             raise
-        self._repeats.forget(asked)
+        else:
+            self._repeats.forget(asked, doubt)
+        finally:
+            self._repeats.end(asked, doubt)
 
     async def write(self, job: JobView, state: DesiredState, call: Call) -> JobView:
         """Write the state; durable once this returns. Raises Conflict too. Warns where GitOps may set it back."""
@@ -134,17 +150,39 @@ class Asks:
             self._notices.owned(job, owner, state, answer.generation)
         return answer
 
+    async def record(self, job: JobView, state: DesiredState, call: Call) -> JobView:
+        """Write likewise, and return once the operator has taken it in, or does not seem to: a look shows it."""
+        with self._acceptances.of(job.uid) as acceptance:
+            written = await self.write(job, state, call)
+            if not aborting(written):
+                with self._watcher.step("wait for acceptance"):
+                    await acceptance.wait(written)
+            return written
+
+    def _remember(self, asked: Asked, doubt: Doubt, until: float) -> None:
+        self._repeats.remember(asked, doubt, until=until)
+        if self._cleaning is None:
+            self._clean_later()
+
+    def _clean_later(self) -> None:
+        self._cleaning = asyncio.get_running_loop().call_later(CLEAN_SECONDS, self._clean, context=Context())
+
+    def _clean(self) -> None:
+        self._cleaning = None
+        if self._repeats.forget_late():
+            self._clean_later()
+
     def _refuse_repeat(self, asked: Asked, doubt: Doubt, job: JobView | None) -> None:
         if job is not None and overtaken(doubt, job):
             # This is a good answer: who asks once more after it means it.
-            self._repeats.forget(asked)
+            self._repeats.forget(asked, doubt)
             raise state_errors.repeated(job.job_id, doubt.state, by=job.generation)
 
     async def _newest(self, job: JobView) -> JobView | None:
         try:
             return await self._states.now(job)
         except KubeError as e:
-            raise errors.unavailable(f"The API server does not answer; nothing was changed: {e.message}") from e
+            raise errors.unavailable(f"The API server does not answer; nothing was changed: {errors.said(e)}") from e
 
 
 def aborting(job: JobView) -> bool:
@@ -158,7 +196,8 @@ async def _tried(job: JobView, deal: Deal) -> ApiError | None:
     except Conflict:
         return None  # gone: quiet, and not to be started
     except ApiError as e:
-        return None if e.status == 404 else e
+        # Without where it was raised, a frame of ours goes with its task, and not all of them at once.
+        return None if e.status == 404 else e.with_traceback(None)
     return None
 
 

@@ -13,14 +13,14 @@ able to change anything else. The service account's own rights never reach the c
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 
 from rollup_operator.http import errors
 from rollup_operator.http.access import Caller, Deed
 from rollup_operator.http.errors import ApiError
-from rollup_operator.kube.authz import Reviews, Right
+from rollup_operator.kube.authz import Crowded, Reviews, Right
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.base import GROUP
 from rollup_operator.portions import sharing
@@ -61,13 +61,16 @@ class KubernetesAccess:
         self._reviews = reviews
         self._told = "", float("-inf")
 
-    async def identify(self, authorization: str | None) -> Caller:
-        """Return who sent this `Authorization` header. Raises ApiError 401, or 503 where the API server is away."""
+    async def identify(self, authorization: str | None, peer: str = "") -> Caller:
+        """Return who sent this `Authorization` header from the address `peer`.
+
+        Raises ApiError 401, 429 where too many of the same address wait, or 503 where the API server is away.
+        """
         bearer = _BEARER.fullmatch(authorization.strip()) if authorization is not None else None
         if bearer is None:
             raise errors.bad_credentials()
         try:
-            user = await self._reviews.user(bearer[1])
+            user = await self._reviews.user(bearer[1], peer)
         except KubeError as e:
             raise self._unanswered("tokenreviews", e) from e
         if user is None:
@@ -79,7 +82,7 @@ class KubernetesAccess:
 
         Raises ApiError 403, or 503 where the API server is away.
         """
-        if not await self._may(caller, deed, namespace, name):
+        if not await self.may(caller, deed, namespace, name):
             raise errors.unauthorized(ACTIONS[deed], caller.name, _described(deed), namespace)
 
     async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
@@ -87,36 +90,49 @@ class KubernetesAccess:
 
         Raises ApiError 503 where the API server is away.
         """
-        if await self._may(caller, deed, namespace, ""):
+        if await self.may(caller, deed, namespace, ""):
             return frozenset(names)
         left, granted = iter(names), set()
 
-        async def ask(pause: Callable[[], Awaitable[None]]) -> None:
-            for name in left:
-                if await self._may(caller, deed, namespace, name):
-                    granted.add(name)
-                await pause()  # answers that are known come without one
+        async def ask() -> None:
+            with sharing() as pause:
+                for name in left:
+                    if await self.may(caller, deed, namespace, name):
+                        granted.add(name)
+                    await pause()  # answers that are known come without one
 
         try:
-            with sharing() as pause:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(NAMES_AT_ONCE):
-                        group.create_task(ask(pause))
+            async with asyncio.TaskGroup() as group:
+                for _ in range(NAMES_AT_ONCE):
+                    group.create_task(ask())
         except ExceptionGroup as e:
             raise e.exceptions[0] from None
         return frozenset(granted)
 
-    async def _may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
-        try:
-            for verb, subresource in _RIGHTS[deed]:
-                if await self._reviews.allows(caller, Right(verb, GROUP, "rollupjobs", namespace, subresource, name)):
-                    return True
-        except KubeError as e:
-            raise self._unanswered("subjectaccessreviews", e) from e
+    async def may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
+        """Return whether the caller may do the deed to the job of that name; `` means to all jobs of the namespace.
+
+        Raises ApiError 503 where the API server is away.
+        """
+        for verb, subresource in _RIGHTS[deed]:
+            if await self._allows(caller, Right(verb, GROUP, "rollupjobs", namespace, subresource, name)):
+                return True
         return False
 
+    async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
+        """Return whether the caller may get the RollupStores of the namespace. Raises ApiError 503 likewise."""
+        return await self._allows(caller, Right("get", GROUP, "rollupstores", namespace))
+
+    async def _allows(self, caller: Caller, right: Right) -> bool:
+        try:
+            return await self._reviews.allows(caller, right)
+        except KubeError as e:
+            raise self._unanswered("subjectaccessreviews", e) from e
+
     def _unanswered(self, resource: str, error: KubeError) -> ApiError:
-        """Make a 503. What is wrong is for the log, once a minute: the caller may be anybody."""
+        """Make a 503, or a 429. What is wrong is for the log, once a minute: the caller may be anybody."""
+        if isinstance(error, Crowded):
+            return errors.too_many("Too many calls from here, or of this user, wait to be let in")
         refused = error.status in (401, 403)
         problem = f"the operator itself may not create {resource}: apply deploy/rbac/" if refused else str(error)
         told, at = self._told

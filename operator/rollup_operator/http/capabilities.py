@@ -10,13 +10,14 @@ from operator import attrgetter
 from typing import Any
 
 from rollup_operator.http import errors, job_errors
-from rollup_operator.http.glob import Glob
 from rollup_operator.http.versions import Dialect
 from rollup_operator.model.configuration import configuration
-from rollup_operator.portions import Work, chosen_of, each, in_order
+from rollup_operator.model.glob import Glob
+from rollup_operator.model.names import EVERY
+from rollup_operator.portions import Work, chosen_of, each, sorted_by
 
-EVERYTHING = frozenset({"", "_all", "*"})
-"""Names that mean every index."""
+EVERYTHING = EVERY | {""}
+"""Names that mean every job, or every index."""
 
 MOST_STEPS = 2_000_000
 """Comparisons of names for one call, some tenths of a second: two hundred wildcards among ten thousand indices."""
@@ -79,7 +80,7 @@ def by_index(
 
 def _grouped(jobs: Iterable[Described], key: Callable[[Described], str], dialect: Dialect) -> Work[dict[str, Any]]:
     found: dict[str, list[Described]] = {}
-    for job in (yield from in_order(jobs, lambda job: (key(job), job.job_id))):
+    for job in (yield from sorted_by(jobs, lambda job: (key(job), job.job_id))):
         found.setdefault(key(job), []).append(job)
         yield
     described = partial(_capabilities, dialect=dialect)

@@ -2,13 +2,22 @@
 
 What the values may be is decided in `config_rules`. A fault names the way to the field, as Elasticsearch's parsers do:
 each parser on the way says that it failed to parse its field, and the last one why.
+
+Of several faults the one is told that Elasticsearch's parsers come to first. They read the text once:
+
+1. field by field as written: its name, the type of its value; an object as a whole, inside out;
+2. at the end of an object: what is missing from it;
+3. then the rules for its values; of an object that has every field that there is, as soon as it has the last of them.
+
+So what is wrong within `groups` comes before what is missing beside it, and what is missing beside it before an empty
+text beside it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.json_reader import Member, Node, Position
@@ -23,6 +32,11 @@ ARGUMENT = "illegal_argument_exception"
 
 Path = tuple[str, ...]
 """Names of fields from the outside in."""
+
+Broken = tuple[Path, str, str]
+"""Where a rule is broken, the type of the error and its text."""
+
+T = TypeVar("T")
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?")
 
@@ -101,108 +115,186 @@ class JobConfiguration:
     cron: str
     page_size: int
     timeout: str | None
-    date_histogram: DateHistogram
+    date_histogram: DateHistogram | None
+    """None: there are no groups."""
     histogram: Histogram | None
     terms: Sequence[str] | None
     metrics: Sequence[Metric]
 
 
-def read_configuration(root: Node, dialect: Dialect) -> JobConfiguration:
+class Rules(Protocol):
+    """What values may be, as far as Elasticsearch looks at them while it reads."""
+
+    def of_timeout(self, text: str) -> Iterable[Broken]:
+        """Return what is wrong with the job's timeout."""
+
+    def of_date_histogram(self, group: DateHistogram) -> Iterable[Broken]:
+        """Return what is wrong with the group by time."""
+
+    def of_histogram(self, group: Histogram) -> Iterable[Broken]:
+        """Return what is wrong with the group by ranges."""
+
+    def of_terms(self, fields: Sequence[str]) -> Iterable[Broken]:
+        """Return what is wrong with the group by terms."""
+
+    def of_metric(self, metric: Metric) -> Iterable[Broken]:
+        """Return what is wrong with the metrics of one field."""
+
+
+def check(root: Node, found: Iterable[Broken]) -> None:
+    """Raise the Fault of the first rule that is broken."""
+    for path, type_, reason in found:
+        raise Fault.of_field(path, _where(root, path).at, reason, type_)
+
+
+def _where(root: Node, path: Path) -> Node:
+    """Return the node at the end of a path, or the last one on the way that was given."""
+    node = root
+    for name in path:
+        if not isinstance(node.value, dict) or name not in node.value:
+            break
+        node = node.value[name].node
+    return node
+
+
+def read_configuration(root: Node, rules: Rules, dialect: Dialect) -> JobConfiguration:
     """Read a body. Raises Fault."""
-    known = ("id", "index_pattern", "rollup_index", "cron", "groups", "metrics", "timeout", "page_size")
-    whole = _Reader(root, (), known, dialect)
-    if not whole.has("groups") and not whole.has("metrics"):
-        raise whole.wrong("At least one grouping or metric must be configured")
-    whole.require("index_pattern", "rollup_index", "cron", "page_size", "groups")
-    groups = whole.object("groups", ("date_histogram", "histogram", "terms"))
-    assert groups is not None
-    groups.require("date_histogram")
+    return _Configurations(root, rules, dialect).read()
+
+
+class _Configurations:
+    """Reads one body."""
+
+    def __init__(self, root: Node, rules: Rules, dialect: Dialect) -> None:
+        self._root, self._rules, self._dialect = root, rules, dialect
+
+    def read(self) -> JobConfiguration:
+        whole = _Reader(self._root, (), self._dialect)
+        fields = {
+            "id": whole.nullable,
+            "index_pattern": whole.text,
+            "rollup_index": whole.text,
+            "cron": whole.text,
+            "groups": lambda name: self._groups(whole.object(name)),
+            "metrics": lambda name: [self._metric(one) for one in whole.objects(name)],
+            "timeout": lambda name: self._timeout(whole.nullable(name)),
+            "page_size": whole.integer,
+        }
+        return whole.read(fields, ("index_pattern", "rollup_index", "cron", "page_size"), _configuration)
+
+    def _timeout(self, text: str | None) -> str | None:
+        if text is not None:
+            check(self._root, self._rules.of_timeout(text))
+        return text
+
+    def _groups(self, reader: "_Reader") -> Mapping[str, Any]:
+        fields = {
+            "date_histogram": lambda name: self._date_histogram(reader.object(name)),
+            "histogram": lambda name: self._histogram(reader.object(name)),
+            "terms": lambda name: self._terms(reader.object(name)),
+        }
+        return reader.read(fields, ("date_histogram",), lambda given: given)
+
+    def _date_histogram(self, reader: "_Reader") -> DateHistogram:
+        def build(given: Mapping[str, Any]) -> DateHistogram:
+            values: dict[str, Any] = {name: given.get(name) for name in fields}
+            group = DateHistogram(**values)
+            check(self._root, self._rules.of_date_histogram(group))
+            return group
+
+        fields: dict[str, Callable[[str], Any]] = {
+            "field": reader.text,
+            "interval": reader.text,
+            "fixed_interval": reader.text,
+            "calendar_interval": reader.text,
+            "delay": reader.nullable,
+            "time_zone": reader.nullable,
+        }
+        return reader.read(fields, ("field",), build)
+
+    def _histogram(self, reader: "_Reader") -> Histogram:
+        def build(given: Mapping[str, Any]) -> Histogram:
+            group = Histogram(**given)
+            check(self._root, self._rules.of_histogram(group))
+            return group
+
+        return reader.read({"fields": reader.strings, "interval": reader.integer}, ("interval", "fields"), build)
+
+    def _terms(self, reader: "_Reader") -> Sequence[str]:
+        def build(given: Mapping[str, Any]) -> Sequence[str]:
+            fields: Sequence[str] = given["fields"]
+            check(self._root, self._rules.of_terms(fields))
+            return fields
+
+        return reader.read({"fields": reader.strings}, ("fields",), build)
+
+    def _metric(self, reader: "_Reader") -> Metric:
+        def build(given: Mapping[str, Any]) -> Metric:
+            metric = Metric(**given)
+            check(self._root, self._rules.of_metric(metric))
+            return metric
+
+        return reader.read({"field": reader.text, "metrics": reader.strings}, ("field", "metrics"), build)
+
+
+def _configuration(given: Mapping[str, Any]) -> JobConfiguration:
+    groups = given.get("groups") or {}
     return JobConfiguration(
-        id=whole.string("id", null=True),
-        index_pattern=whole.text("index_pattern"),
-        rollup_index=whole.text("rollup_index"),
-        cron=whole.text("cron"),
-        page_size=whole.integer("page_size"),
-        timeout=whole.string("timeout", null=True),
-        date_histogram=_date_histogram(groups),
-        histogram=_histogram(groups),
-        terms=_terms(groups),
-        metrics=[_metric(reader) for reader in whole.objects("metrics", ("field", "metrics"))],
+        id=given.get("id"),
+        index_pattern=given["index_pattern"],
+        rollup_index=given["rollup_index"],
+        cron=given["cron"],
+        page_size=given["page_size"],
+        timeout=given.get("timeout"),
+        date_histogram=groups.get("date_histogram"),
+        histogram=groups.get("histogram"),
+        terms=groups.get("terms"),
+        metrics=given.get("metrics", ()),
     )
-
-
-def _date_histogram(groups: "_Reader") -> DateHistogram:
-    known = ("field", "interval", "fixed_interval", "calendar_interval", "delay", "time_zone")
-    reader = groups.object("date_histogram", known)
-    assert reader is not None
-    reader.require("field")
-    return DateHistogram(
-        field=reader.text("field"),
-        interval=reader.string("interval"),
-        fixed_interval=reader.string("fixed_interval"),
-        calendar_interval=reader.string("calendar_interval"),
-        delay=reader.string("delay", null=True),
-        time_zone=reader.string("time_zone", null=True),
-    )
-
-
-def _histogram(groups: "_Reader") -> Histogram | None:
-    reader = groups.object("histogram", ("fields", "interval"))
-    if reader is None:
-        return None
-    reader.require("interval", "fields")
-    return Histogram(fields=reader.strings("fields"), interval=reader.integer("interval"))
-
-
-def _terms(groups: "_Reader") -> Sequence[str] | None:
-    reader = groups.object("terms", ("fields",))
-    if reader is None:
-        return None
-    reader.require("fields")
-    return reader.strings("fields")
-
-
-def _metric(reader: "_Reader") -> Metric:
-    reader.require("field", "metrics")
-    return Metric(field=reader.text("field"), metrics=reader.strings("metrics"))
 
 
 class _Reader:
-    """One object. Raises Fault for anything but an object, and for fields that nobody knows."""
+    """One object. Raises Fault for anything but an object."""
 
-    def __init__(self, node: Node, path: Path, known: Sequence[str], dialect: Dialect) -> None:
+    def __init__(self, node: Node, path: Path, dialect: Dialect) -> None:
         self._node, self._path, self._dialect = node, path, dialect
         if not isinstance(node.value, dict):
             raise Fault(path, node.at, f"Expected START_OBJECT but was: {node.token}")
         self._members: dict[str, Member] = node.value
+
+    def read(
+        self,
+        fields: Mapping[str, Callable[[str], Any]],
+        required: Sequence[str],
+        build: Callable[[Mapping[str, Any]], T],
+    ) -> T:
+        """Read the fields in the order in which they are written, and build what they make up.
+
+        Raises Fault for one that nobody knows, or that cannot be read, and for those that are missing.
+        """
+        values: dict[str, Any] = {}
+        built: list[T] = []
         for name, member in self._members.items():
-            if name not in known:
-                text = f"unknown field [{name}]{suggestion(name, known).replace(' ->', '')}"
-                raise Fault(path, member.at, text, type_=dialect.unknown_field_error)
-
-    def has(self, name: str) -> bool:
-        return name in self._members
-
-    def wrong(self, reason: str) -> Fault:
-        return Fault.of_object(self._path, self._node.at, reason)
-
-    def require(self, *names: str) -> None:
-        if missing := [name for name in names if name not in self._members]:
-            raise self.wrong(f"Required [{', '.join(missing)}]")
+            if name not in fields:
+                text = f"unknown field [{name}]{suggestion(name, list(fields)).replace(' ->', '')}"
+                raise Fault(self._path, member.at, text, type_=self._dialect.unknown_field_error)
+            values[name] = fields[name](name)
+            if len(values) == len(fields):
+                built.append(build(values))
+        if missing := [name for name in required if name not in values]:
+            raise Fault.of_object(self._path, self._node.at, f"Required [{', '.join(missing)}]")
+        return built[0] if built else build(values)
 
     def text(self, name: str) -> str:
-        """Return a string that is there."""
-        found = self.string(name)
-        assert found is not None
-        return found
+        """Return a string."""
+        value = self._members[name].node.value
+        if not isinstance(value, str):
+            raise self._unsupported(name, self._members[name].node)
+        return value
 
-    def string(self, name: str, *, null: bool = False) -> str | None:
-        member = self._members.get(name)
-        if member is None or (null and member.node.value is None):
-            return None
-        if not isinstance(member.node.value, str):
-            raise self._unsupported(name, member.node)
-        return member.node.value
+    def nullable(self, name: str) -> str | None:
+        """Return a string or nothing."""
+        return None if self._members[name].node.value is None else self.text(name)
 
     def integer(self, name: str) -> int:
         """Return a whole number that is there; one in quotes, or with a zero fraction, is taken too."""
@@ -231,24 +323,20 @@ class _Reader:
             found.append(item.value)
         return found
 
-    def object(self, name: str, known: Sequence[str]) -> "_Reader | None":
-        member = self._members.get(name)
-        if member is None:
-            return None
-        if not isinstance(member.node.value, dict):
-            raise self._unsupported(name, member.node)
-        return _Reader(member.node, (*self._path, name), known, self._dialect)
+    def object(self, name: str) -> "_Reader":
+        """Return the reader of an object within."""
+        node = self._members[name].node
+        if not isinstance(node.value, dict):
+            raise self._unsupported(name, node)
+        return _Reader(node, (*self._path, name), self._dialect)
 
-    def objects(self, name: str, known: Sequence[str]) -> "list[_Reader]":
-        """Return the objects of a list; a single one counts as a list, and nothing as an empty one."""
-        member = self._members.get(name)
-        if member is None:
-            return []
-        items = member.node.value if isinstance(member.node.value, list) else [member.node]
-        for item in items:
+    def objects(self, name: str) -> "Iterable[_Reader]":
+        """Return the readers of the objects of a list, one by one; a single one counts as a list."""
+        node = self._members[name].node
+        for item in node.value if isinstance(node.value, list) else [node]:
             if not isinstance(item.value, dict):
                 raise self._unsupported(name, item)
-        return [_Reader(item, (*self._path, name), known, self._dialect) for item in items]
+            yield _Reader(item, (*self._path, name), self._dialect)
 
     def _unsupported(self, name: str, node: Node) -> Fault:
         return Fault(self._path, node.at, f"{name} doesn't support values of type: {node.token}")

@@ -15,12 +15,12 @@ from rollup_operator.http.config_rules import NewJob
 from rollup_operator.http.desired_state import FIELD_MANAGER, READ_SECONDS, WRITE_SECONDS
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes, Stores
-from rollup_operator.http.resource_names import candidates
 from rollup_operator.http.sources import Sources, looking, told
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable, may_stand
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.base import API_VERSION, CREATION_ID, CREATION_TIMEOUT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
+from rollup_operator.model.job_ids import candidates
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.time_values import parse_time_value
 
@@ -42,13 +42,15 @@ class Creations:
     def __init__(self, jobs: Jobs, client: Kubernetes, stores: Stores) -> None:
         self._jobs, self._client, self._sources = jobs, client, Sources(client, stores)
 
-    async def create(self, namespace: str, job: NewJob) -> None:
-        """Return when the job exists. Nobody has its id yet, as far as the caller knows. Raises ApiError."""
+    async def create(self, namespace: str, job: NewJob, known: JobView | None) -> None:
+        """Return when the job exists. `known` has its id already. Raises ApiError."""
         loop = asyncio.get_running_loop()
         timeout = parse_time_value(job.timeout or DEFAULT_TIMEOUT, "timeout")
         arrived = loop.time()
         async with looking(STORE):
             await self._check_store(namespace, job)
+        if known is not None:
+            raise _taken(job, known)
         created = await self._post(namespace, job, timeout.text, arrived + timeout.seconds)
         await self._seen(created)
 
@@ -59,11 +61,11 @@ class Creations:
         with told(STORE, spec):
             remembered = await store.known_jobs()
             target = await store.rollup_index(spec.rollup_index)
+        if target is not None and target.lacks:
+            raise job_errors.not_a_rollup_index(spec.rollup_index, target.lacks)
         key = (spec.rollup_index, job.job_id)
         if any(known.key == key and known.has_documents for known in remembered):
             raise job_errors.previously_created(job.job_id)
-        if target is not None and target.lacks:
-            raise job_errors.not_a_rollup_index(spec.rollup_index, target.lacks)
         if target is not None and job.job_id in target.jobs:
             raise job_errors.previously_created(job.job_id)
 
@@ -77,7 +79,7 @@ class Creations:
             if (found["metadata"].get("annotations") or {}).get(CREATION_ID) == mine:
                 return view
             if view.job_id == job.job_id:
-                break
+                raise _taken(job, view)
         raise job_errors.already_created(job.job_id)
 
     async def _post_one(
@@ -100,7 +102,7 @@ class Creations:
                 async with asyncio.timeout(READ_SECONDS):
                     return await self._client.get(path)
             if asyncio.get_running_loop().time() >= deadline:
-                why = str(error) or "no answer in time"
+                why = errors.said(error)
                 if not lost:
                     raise errors.unavailable(f"The API server does not answer; nothing was changed: {why}") from error
                 raise job_errors.creation_unknown(job_id, timeout, why) from error
@@ -134,6 +136,16 @@ def _resource(name: str, job: NewJob, timeout: str, mine: str) -> dict[str, Any]
     }
 
 
+def _taken(job: NewJob, other: JobView) -> ApiError:
+    """Return the answer where another job has the id.
+
+    The rollup index describes its jobs, and is looked at first: only where the other has another index its task is met.
+    """
+    if other.raw_spec.get("rollupIndex") == job.spec["rollupIndex"]:
+        return job_errors.previously_created(job.job_id)
+    return job_errors.already_created(job.job_id)
+
+
 def _refused(namespace: str, job_id: str, error: KubeError | TimeoutError) -> ApiError:
     """Return the answer for a creation that has certainly changed nothing."""
     if isinstance(error, NotFound):
@@ -141,5 +153,5 @@ def _refused(namespace: str, job_id: str, error: KubeError | TimeoutError) -> Ap
     if isinstance(error, KubeError) and error.status in (400, 422):
         return errors.illegal_argument(error.message)
     if isinstance(error, Unreachable) or (isinstance(error, KubeError) and error.status == 429):
-        return errors.unavailable(f"The API server cannot take it now; nothing was changed: {error}")
-    return job_errors.creation_refused(job_id, str(error))
+        return errors.unavailable(f"The API server cannot take it now; nothing was changed: {errors.said(error)}")
+    return job_errors.creation_refused(job_id, errors.said(error))

@@ -12,6 +12,8 @@ from rollup_operator.http import errors, job_errors
 from rollup_operator.http.access import Permit
 from rollup_operator.http.desired_state import LOOKS, WRITE_SECONDS, DesiredStates
 from rollup_operator.http.errors import ApiError
+from rollup_operator.http.lookup import Lookup
+from rollup_operator.http.newest import Newest
 from rollup_operator.http.ports import Jobs, Kubernetes
 from rollup_operator.http.presentation import job_state
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable, may_stand
@@ -27,17 +29,18 @@ GONE_SECONDS = 8.0
 class Deletions:
     """Deletes jobs."""
 
-    def __init__(self, states: DesiredStates, jobs: Jobs, client: Kubernetes) -> None:
-        self._states, self._jobs, self._client = states, jobs, client
+    def __init__(self, lookup: Lookup, newest: Newest, states: DesiredStates, jobs: Jobs, client: Kubernetes) -> None:
+        self._lookup, self._newest, self._states, self._jobs, self._client = lookup, newest, states, jobs, client
 
     async def delete(self, namespace: str, job_id: str, permit: Permit) -> bool:
         """Delete a job as it is found, if the caller may, and return whether it is gone. Raises ApiError."""
-        job = await self._states.find(namespace, job_id)
+        job = await self._lookup.find(namespace, job_id, permit)
         for _ in range(LOOKS):
-            await permit.require(job_id, job)
             if job is None:
                 raise job_errors.task_not_found(job_id)
             self._states.refuse_namesakes(job)
+            if _state(job) is not State.STOPPED and (job := await self._newest.one(job, permit)) is None:
+                raise job_errors.task_not_found(job_id)
             if (state := _state(job)) is not State.STOPPED:
                 raise job_errors.NotDeleted(job_id, state, job.generation)
             gone = asyncio.Event()
@@ -48,6 +51,7 @@ class Deletions:
             finally:
                 unsubscribe()
             job = await self._states.replaced(job)
+            await permit.require(job_id, job)
         raise errors.unavailable(f"Rollup job [{job_id}] keeps changing; nothing was changed")
 
     async def _send(self, job: JobView) -> bool:
@@ -108,10 +112,10 @@ def _state(job: JobView) -> State:
 
 
 def _unknown(job: JobView, lost: KubeError | TimeoutError | None) -> ApiError:
-    return job_errors.deletion_unknown(job.job_id, str(lost or "") or "no answer in time")
+    return job_errors.deletion_unknown(job.job_id, "no answer in time" if lost is None else errors.said(lost))
 
 
 def _refused(job_id: str, error: KubeError | TimeoutError) -> ApiError:
     if isinstance(error, Unreachable) or (isinstance(error, KubeError) and error.status == 429):
-        return errors.unavailable(f"The API server cannot take it now; nothing was changed: {error}")
-    return job_errors.deletion_refused(job_id, str(error))
+        return errors.unavailable(f"The API server cannot take it now; nothing was changed: {errors.said(error)}")
+    return job_errors.deletion_refused(job_id, errors.said(error))

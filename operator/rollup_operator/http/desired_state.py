@@ -6,20 +6,20 @@ because a start by somebody else could have followed.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from rollup_operator.http import errors, state_errors
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes, Reads
-from rollup_operator.http.resource_names import candidates
 from rollup_operator.http.shared_reads import SharedReads
 from rollup_operator.kube.asking import ask
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job import DesiredState
+from rollup_operator.model.names import is_namespace
 from rollup_operator.model.reader import JobView
-from rollup_operator.portions import in_order, in_portions
+from rollup_operator.portions import in_portions, sorted_by
 
 FIELD_MANAGER = "rollup-api"
 """Owner of spec.desiredState in metadata.managedFields after a write of the endpoint."""
@@ -49,7 +49,12 @@ READS_AT_ONCE = 8
 LOOKS = 4
 """How often to look again when the job is deleted and created anew under our hands."""
 
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+class Listed(NamedTuple):
+    """A job as a list of metadata shows it."""
+
+    name: str
+    version: int
 
 
 class DesiredStates:
@@ -68,40 +73,24 @@ class DesiredStates:
         self._unsent: dict[str, tuple[DesiredState, asyncio.Task[JobView]]] = {}
         self._last: dict[str, asyncio.Task[JobView]] = {}
 
-    async def find(self, namespace: str, job_id: str) -> JobView | None:
-        """Return the job as the registry knows it, or, where the registry may lag, as the API server does.
-
-        Raises ApiError 503 when neither can tell.
-        """
-        if (known := self._jobs.find(namespace, job_id)) is not None:
-            return known
-        for name in candidates(job_id):
-            found = await self._ask(namespace, name)
-            if found is not None and found.job_id == job_id:
-                return found
-            if found is None and name == job_id:
-                break  # the other name is given only where another job has this one
-        if not self._jobs.synced:
-            raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
-        return self._jobs.find(namespace, job_id)
-
     def refuse_namesakes(self, job: JobView) -> None:
-        """Raise ApiError 500 where several living jobs have this job's id."""
-        if (count := len(self._jobs.namesakes(job.namespace, job.job_id))) > 1:
-            raise state_errors.ambiguous(job.job_id, count)
+        """Raise ApiError 500 where this job's id could mean several living jobs."""
+        living = [one for one in self._jobs.meant(job.namespace, job.job_id) if not one.deleting]
+        if len(living) > 1:
+            raise state_errors.ambiguous(job.job_id, len(living))
 
     def covers(self, namespace: str) -> bool:
         """Whether the namespace's jobs are watched, and so can be created; it may not exist."""
         if self._namespaces and namespace not in self._namespaces:
             return False
-        return _NAMESPACE.fullmatch(namespace) is not None
+        return is_namespace(namespace)
 
     async def in_namespace(self, namespace: str) -> list[JobView]:
         """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""
         if not self._jobs.synced:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
         jobs = self._jobs.in_namespace(namespace)
-        return await in_portions(in_order(jobs, lambda job: (job.job_id, job.name)))
+        return await in_portions(sorted_by(jobs, lambda job: (job.job_id, job.name)))
 
     async def missing_from(self, known: Iterable[JobView], namespace: str) -> list[JobView]:
         """Return the jobs of the namespace that the API server has and `known` lacks, in any order.
@@ -112,16 +101,30 @@ class DesiredStates:
         if not self.covers(namespace):
             return []
         try:
-            listed = await self._shared_lists.read(namespace)
+            listed = await self.listed(namespace)
         except (KubeError, TimeoutError) as e:
             raise _silent(e) from e
         uids = {job.uid for job in known}
-        left = iter([name for uid, name in listed.items() if uid not in uids])
+        return await self.read_all((namespace, one.name) for uid, one in listed.items() if uid not in uids)
+
+    async def listed(self, namespace: str) -> Mapping[str, Listed]:
+        """Return the jobs that the API server has in the namespace, by uid. Calls at the same time share a list.
+
+        Raises KubeError, TimeoutError.
+        """
+        return await self._shared_lists.read(namespace)
+
+    async def read_all(self, names: Iterable[tuple[str, str]]) -> list[JobView]:
+        """Read the jobs of these namespaces and names that are there, some at a time, in any order.
+
+        Raises ApiError 503 when the API server does not answer.
+        """
+        left = iter(names)
         found: list[JobView] = []
 
         async def look() -> None:
-            for name in left:
-                job = await self._ask(namespace, name)
+            for namespace, name in left:
+                job = await self.read(namespace, name)
                 if job is not None:
                     found.append(job)
 
@@ -149,12 +152,13 @@ class DesiredStates:
             return None
         return body if body.uid == job.uid else None
 
-    async def _list(self, namespace: str) -> Mapping[str, str]:
-        """Return the name of each job of the namespace, by uid."""
-        listed: dict[str, str] = {}
+    async def _list(self, namespace: str) -> Mapping[str, Listed]:
+        """Return the jobs of the namespace by uid."""
+        listed: dict[str, Listed] = {}
         async with asyncio.timeout(LIST_SECONDS):
             async for page in self._reads.pages(jobs_path(namespace), metadata_only=True):
-                listed |= {item["metadata"]["uid"]: item["metadata"]["name"] for item in page["items"]}
+                metas = [item["metadata"] for item in page["items"]]
+                listed |= {meta["uid"]: Listed(meta["name"], int(meta["resourceVersion"])) for meta in metas}
         return listed
 
     async def write(self, job: JobView, state: DesiredState) -> JobView:
@@ -191,7 +195,11 @@ class DesiredStates:
         """Wait for the writes under way, whose clients may have gone."""
         await asyncio.gather(*self._writes, return_exceptions=True)
 
-    async def _ask(self, namespace: str, name: str) -> JobView | None:
+    async def read(self, namespace: str, name: str) -> JobView | None:
+        """Return the job of that resource name as the API server knows it; None: there is none, or nobody watches it.
+
+        Raises ApiError 503 when the API server does not answer.
+        """
         if not self.covers(namespace):
             return None
         try:
@@ -244,14 +252,14 @@ class DesiredStates:
             raise
         except Unreachable as e:
             if e.sent:
-                raise state_errors.outcome_unknown(job.job_id, state, e.message) from e
+                raise state_errors.outcome_unknown(job.job_id, state, errors.said(e)) from e
             raise _silent(e) from e
         except KubeError as e:
             if e.status == 429:
-                raise errors.unavailable(f"The API server is overloaded; nothing was changed: {e.message}") from e
+                raise errors.unavailable(f"The API server is overloaded; nothing was changed: {errors.said(e)}") from e
             if e.status >= 500:
-                raise state_errors.outcome_unknown(job.job_id, state, str(e)) from e
-            raise state_errors.update_failed(job.job_id, state, str(e)) from e
+                raise state_errors.outcome_unknown(job.job_id, state, errors.said(e)) from e
+            raise state_errors.update_failed(job.job_id, state, errors.said(e)) from e
         except TimeoutError as e:
             why = f"no answer from the API server within {WRITE_SECONDS:g}s"
             raise state_errors.outcome_unknown(job.job_id, state, why) from e
@@ -267,7 +275,7 @@ class DesiredStates:
             task.exception()  # whoever asked may be gone; asyncio would complain that nobody took the error
 
 
-def _silent(error: Exception) -> ApiError:
+def _silent(error: KubeError | TimeoutError) -> ApiError:
     refused = isinstance(error, KubeError) and error.status == 403
     what = "The API server does not let the operator look" if refused else "The API server does not answer"
-    return errors.unavailable(f"{what}; nothing was changed: {str(error) or 'no answer in time'}")
+    return errors.unavailable(f"{what}; nothing was changed: {errors.said(error)}")

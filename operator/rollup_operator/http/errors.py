@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rollup_operator.kube.client import KubeError
 from rollup_operator.model.base import GROUP
 
 Cause = Mapping[str, Any]
@@ -44,21 +45,33 @@ class ApiError(Exception):
         """The error as a root cause of another one."""
         return {"type": self.type, "reason": self.reason}
 
-    def envelope(self) -> dict[str, Any]:
-        """Return the body of the answer."""
-        error: dict[str, Any] = {
-            "root_cause": list(self._root_causes or (self.cause,)),
-            "type": self.type,
-            "reason": self.reason,
-        }
+    def envelope(self, frames: str | None = None) -> dict[str, Any]:
+        """Return the body of the answer. With `frames`, it has a stack trace wherever Elasticsearch's has one."""
+        root_causes = [traced(cause, frames) for cause in self._root_causes or (self.cause,)]
+        error: dict[str, Any] = {"root_cause": root_causes, **self.cause}
         if self.caused_by is not None:
             error["caused_by"] = self.caused_by
-        return {"error": error, "status": self.status}
+        return {"error": traced(error, frames), "status": self.status}
+
+
+def traced(cause: Cause, frames: str | None) -> dict[str, Any]:
+    """Return a cause, and what it was caused by, with their stack traces; without `frames`, as it is."""
+    if frames is None:
+        return dict(cause)
+    shown = dict(cause)
+    if "caused_by" in shown:
+        shown["caused_by"] = traced(shown["caused_by"], frames)
+    return {**shown, "stack_trace": f"{cause['type']}: {cause['reason']}{frames}"}
 
 
 def illegal_argument(reason: str) -> ApiError:
     """400: a parameter, a body or a header that cannot be used."""
     return ApiError(400, "illegal_argument_exception", reason)
+
+
+def said(error: KubeError | TimeoutError) -> str:
+    """Return what a caller may read of an error of the API server."""
+    return error.told if isinstance(error, KubeError) else "no answer in time"
 
 
 def unavailable(why: str, *, closes: bool = False) -> ApiError:
@@ -132,6 +145,13 @@ def bad_credentials() -> ApiError:
     )
 
 
+def ambiguous_credentials() -> ApiError:
+    """400: the request says more than once who sends it."""
+    return ApiError(
+        400, "illegal_argument_exception", "there is more than one Authorization header; send one", closes=True
+    )
+
+
 def _unauthenticated(reason: str) -> ApiError:
     return ApiError(
         401,
@@ -161,6 +181,22 @@ def too_many_waits(user: str, most: int, *, taken: int, wanted: int) -> ApiError
         f"user [{user}] may wait for [{most}] jobs at a time, waits for [{taken}] already, and this call is about "
         f"[{wanted}]; nothing was changed. A stop without [wait_for_completion] needs no place, "
         "and [ROLLUP_HTTP_WAITERS_PER_CALLER] is the limit",
+    )
+
+
+def needless_body(method: str, path: str) -> ApiError:
+    """400: a body for a call that takes none."""
+    return illegal_argument(f"request [{method} {path}] does not support having a body")
+
+
+def too_many(what: str, *, closes: bool = False) -> ApiError:
+    """429: as much of it is under way as may be. Nothing was changed."""
+    return ApiError(
+        429,
+        "es_rejected_execution_exception",
+        f"{what}; nothing was changed. Try again later",
+        headers={"Retry-After": "1"},
+        closes=closes,
     )
 
 

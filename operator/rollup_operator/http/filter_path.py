@@ -8,12 +8,12 @@ comparisons of one answer. What a name leads to is worked out once: the jobs of 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from rollup_operator.http import errors
-from rollup_operator.http.glob import Glob
+from rollup_operator.model.glob import Glob
 from rollup_operator.portions import Work
 
 Path = tuple[Glob | None, ...]
@@ -21,6 +21,9 @@ Path = tuple[Glob | None, ...]
 
 MOST_PATHS = 64
 """Paths of one filter."""
+
+MOST_NAMES = 256
+"""Names in all paths of one filter: what has been read is kept for the next call."""
 
 MOST_ANY_DEPTH = 8
 """Times that `**` may stand in one filter: each goes on at every depth of an answer."""
@@ -30,6 +33,8 @@ MOST_STEPS = 2_000_000
 
 _NOTHING = object()
 """Where a filter keeps no part of a value. None would be a value."""
+
+_SCALARS = (str, int, float, type(None))
 
 _DOT = re.compile(r"(?<!\\)\.")
 
@@ -49,7 +54,7 @@ class Filter:
         """Read the paths. Raises ApiError 400 for more than a filter may have."""
         self._wanted, self._unwanted = _parse(text)
 
-    def applied(self, answer: Mapping[str, Any], packed: Callable[[Any], object] = _as_it_is) -> Work[dict[str, Any]]:
+    def applied(self, answer: dict[str, Any], packed: Callable[[Any], object] = _as_it_is) -> Work[dict[str, Any]]:
         """Return the wanted parts of an answer. An iterator in it stands for a list whose items are made on the way.
 
         Of a list that lies in no other one, what is kept of each item is replaced by what `packed` makes of it at once.
@@ -71,9 +76,9 @@ def _kept(
     if wanted is None and unwanted is None and packed is None:
         return value
     yield
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return (yield from _kept_of_object(value, wanted, unwanted, packed))
-    if isinstance(value, list | Iterator):
+    if isinstance(value, list) or (packed is not None and isinstance(value, Iterator)):
         items = []
         for item in value:
             if (part := (yield from _kept(item, wanted, unwanted, None))) is not _NOTHING:
@@ -84,7 +89,7 @@ def _kept(
 
 
 def _kept_of_object(
-    value: Mapping[str, object],
+    value: dict[str, object],
     wanted: "_State | None",
     unwanted: "_State | None",
     packed: Callable[[Any], object] | None,
@@ -111,7 +116,11 @@ def _kept_of_object(
                 continue
             if not unwanted_below.places:
                 unwanted_below = None
-        if (part := (yield from _kept(inner, wanted_below, unwanted_below, packed))) is not _NOTHING:
+        if isinstance(inner, _SCALARS):  # most of an answer: what follows would say the same
+            part: object = inner if wanted_below is None else _NOTHING
+        else:
+            part = yield from _kept(inner, wanted_below, unwanted_below, packed)
+        if part is not _NOTHING:
             kept[name] = part
             is_wanted = True
     return kept if is_wanted else _NOTHING
@@ -176,11 +185,15 @@ class _Matching:
         return self._state(places)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _parse(text: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     if text.count(",") >= MOST_PATHS:
         raise errors.illegal_argument(
             f"[filter_path] has more than [{MOST_PATHS}] paths, which is the limit; give fewer paths"
+        )
+    if text.count(".") + text.count(",") >= MOST_NAMES:
+        raise errors.illegal_argument(
+            f"[filter_path] has more than [{MOST_NAMES}] names, which is the limit; give fewer or shorter paths"
         )
     wanted: list[Path] = []
     unwanted: list[Path] = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rollup_operator.http.errors import ApiError
+from rollup_operator.http.errors import ApiError, traced
 from rollup_operator.stores import identity
 
 
@@ -81,13 +81,13 @@ class NotDeleted(ApiError):
         super().__init__(500, "illegal_state_exception", text)
         self._task = task
 
-    def envelope(self) -> dict[str, Any]:
+    def envelope(self, frames: str | None = None) -> dict[str, Any]:
         """Return the body of the answer."""
         failure = {
             "task_id": self._task,
             "node_id": "rollup-operator",
             "status": "INTERNAL_SERVER_ERROR",
-            "reason": self.cause,
+            "reason": traced(self.cause, frames),
         }
         return {"task_failures": [failure], "acknowledged": False}
 

@@ -1,6 +1,5 @@
-"""What happens to every request before its call: there is room for it, its caller is known, its body is here."""
+"""What happens to every request before its call: there is room for it, and its caller is known."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -9,7 +8,6 @@ from aiohttp.typedefs import Middleware
 from rollup_operator.http import errors
 from rollup_operator.http.access import CALLER, Access
 from rollup_operator.http.connections import Connection
-from rollup_operator.http.media_types import check_encoding
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,35 +38,14 @@ def authentication(access: Access) -> Middleware:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in OPEN:
-            authorization = request.headers.get("Authorization")
-            if authorization is None:
+            given = request.headers.getall("Authorization", [])
+            if not given:
                 raise errors.missing_credentials(request.path_qs)
-            request[CALLER] = await access.identify(authorization)
+            if len(given) > 1:  # who judges another one than we do would let in somebody else
+                raise errors.ambiguous_credentials()
+            caller = request[CALLER] = await access.identify(given[0], request.remote or "")
+            if isinstance(request.protocol, Connection) and not request.protocol.known(caller.name):
+                raise errors.too_many("This user has as many connections as one may have", closes=True)
         return await handler(request)
 
     return authenticate
-
-
-def whole_body(*, most: int, seconds: float) -> Middleware:
-    """Return the middleware that reads the body first, so that no call waits for it: `request.read()` has it all.
-
-    It raises ApiError 415 for a compression that is not known, 413 for more than `most` bytes, once inflated, and 408
-    for one that is not here in time.
-    """
-
-    @web.middleware
-    async def read(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.body_exists:
-            check_encoding(request)
-            if (request.content_length or 0) > most:
-                raise errors.too_large(most)
-            try:
-                async with asyncio.timeout(seconds):
-                    await request.read()
-            except web.HTTPRequestEntityTooLarge:
-                raise errors.too_large(most) from None
-            except TimeoutError:
-                raise errors.too_slow(seconds) from None
-        return await handler(request)
-
-    return read

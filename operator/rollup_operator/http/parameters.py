@@ -33,8 +33,6 @@ class Parameters:
         self._dialect = dialect
         self._given = dict(request.query.items())
         self._path = request.path
-        self._method = request.method
-        self._request = request
         self._known = set(COMMON)
 
     def text(self, name: str) -> str | None:
@@ -76,15 +74,10 @@ class Parameters:
             expands="open" in expand or "all" in expand,
         )
 
-    async def finish(self, *, body: bool = False) -> None:
-        """Refuse what the call does not take. Raises ApiError 400 for unknown parameters, then for a body.
-
-        With `body` the call takes one, which is left for it to read.
-        """
+    def finish(self) -> None:
+        """Raise ApiError 400 where the query has parameters that the call does not know."""
         if unknown := sorted(set(self._given) - self._known):
             raise _unrecognized(self._path, unknown, self._known)
-        if not body and await self._request.read():
-            raise errors.illegal_argument(f"request [{self._method} {self._path}] does not support having a body")
 
 
 def _unrecognized(path: str, unknown: Iterable[str], known: Iterable[str]) -> ApiError:

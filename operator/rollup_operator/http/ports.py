@@ -1,10 +1,11 @@
 """What the endpoint needs of the rest of the operator, handed in by whoever wires it."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from rollup_operator.kube.events import Regarding
+from rollup_operator.kube.paths import ApiPath
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
 from rollup_operator.stores.base import Store
@@ -20,14 +21,21 @@ class Jobs(Protocol):
     def synced(self) -> bool:
         """Whether the first list is complete, so that a job not found here does not exist."""
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process decides over the jobs, and knows what the one before it did."""
+
+    def is_writing(self, uid: str) -> bool:
+        """Whether this process may be writing to the job just now."""
+
     def find(self, namespace: str, job_id: str) -> JobView | None:
-        """Return the job with this Elasticsearch id."""
+        """Return the first of `meant`."""
 
-    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
-        """Return every job with this Elasticsearch id that is not being deleted, in order of their names."""
+    def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        """Return the job that has this Elasticsearch id, or several where nobody can tell which is meant."""
 
-    def in_namespace(self, namespace: str) -> Sequence[JobView]:
-        """Return all jobs of a namespace, in any order."""
+    def in_namespace(self, namespace: str) -> Iterable[JobView]:
+        """Return all jobs of a namespace, in any order, each as it is when it is taken."""
 
     def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` from now on; the answer ends that. The uid need not be known yet."""
@@ -52,23 +60,25 @@ class Stores(Protocol):
 class Reads(Protocol):
     """The reading part of `kube.client.KubeClient`. Raises its `KubeError`s."""
 
-    async def get(self, path: str) -> dict[str, Any]:
+    async def get(self, path: ApiPath) -> dict[str, Any]:
         """Read an object."""
 
-    def pages(self, path: str, *, metadata_only: bool = False) -> AsyncIterator[dict[str, Any]]:
+    def pages(self, path: ApiPath, *, metadata_only: bool = False) -> AsyncIterator[dict[str, Any]]:
         """Read a list page by page."""
 
 
 class Kubernetes(Reads, Protocol):
     """The part of `kube.client.KubeClient` that is used here. Raises its `KubeError`s."""
 
-    async def post(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> dict[str, Any]:
+    async def post(self, path: ApiPath, body: Mapping[str, Any], *, manager: str = "") -> dict[str, Any]:
         """Create an object."""
 
-    async def delete(self, path: str, *, uid: str, version: int) -> dict[str, Any]:
+    async def delete(self, path: ApiPath, *, uid: str, version: int) -> dict[str, Any]:
         """Delete one version of one object."""
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> dict[str, Any]:
+    async def apply(
+        self, path: ApiPath, body: Mapping[str, Any], *, manager: str, force: bool = True
+    ) -> dict[str, Any]:
         """Server-side apply; return the object as it is now."""
 
 

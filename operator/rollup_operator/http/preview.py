@@ -4,7 +4,6 @@ The body is a configuration as the creation call takes it, or a whole RollupJob,
 can a store, a start and an end be given.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,18 +15,26 @@ from rollup_operator.http.create import STORE
 from rollup_operator.http.json_reader import Node
 from rollup_operator.http.ports import Kubernetes, Stores
 from rollup_operator.http.sources import Sources, looking, told
+from rollup_operator.http.turns import Turns
 from rollup_operator.http.versions import Dialect
 from rollup_operator.indexer.due import due
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import problems
+from rollup_operator.shares import Shares
 from rollup_operator.stores.base import JobConfig, Owner, Preview, Span
 
 DOCUMENTS = 10
 """How many documents are shown."""
 
-AT_ONCE = 4
-"""Previews under way in this process; others wait for their turn. Each reads a page, which is work for the store."""
+AT_ONCE = 8
+"""Previews under way in this process, half of them of one namespace. Each reads a page, which is work for the store."""
+
+WAITING = 16
+"""Of one namespace, for their turn."""
+
+TURN_SECONDS = 30.0
+"""How long one waits for its turn. What its store takes from then on is counted apart."""
 
 ID = "preview"
 """Of a job whose body names none."""
@@ -71,13 +78,14 @@ class Previews:
 
     def __init__(self, client: Kubernetes, stores: Stores, now: Callable[[], datetime]) -> None:
         self._sources, self._now = Sources(client, stores), now
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        what = "Previews of the namespace take all turns that there are for it"
+        self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
 
     async def preview(self, namespace: str, job: Proposal) -> dict[str, Any]:
         """Return the answer. Raises ApiError."""
         span = due(job.spec, self._now()).fresh
         config = JobConfig(job.job_id, job.spec, Owner("", namespace, job.job_id, ""), "")
-        async with looking(job.store), self._turns:
+        async with self._turns.turn(namespace), looking(job.store):
             store = await self._sources.open(namespace, job.store)
             await self._sources.check(store, job.store, job.spec)
             with told(job.store, job.spec):
@@ -94,6 +102,11 @@ def _answer(found: Preview, span: Span) -> dict[str, Any]:
             "pages": found.pages,
             "time_in_ms": round(found.seconds * 1000),
         },
+        "source": {
+            "columns": dict(found.columns),
+            "csv": [{"delimiter": c.delimiter, "header": c.header, "columns": dict(c.columns)} for c in found.csv],
+        },
+        "notes": list(found.notes),
         "range": {"gte": _time(span.start_ms) if span.start_ms else None, "lt": _time(span.end_ms)},
     }
 

@@ -1,14 +1,16 @@
-"""Calls whose sender may have got no good answer, remembered so that a repeat by a client or a proxy does no harm.
+"""Calls whose sender may get no good answer, remembered so that a repeat by a client or a proxy does no harm.
 
 A stop that was not answered in time is sent again by many clients. If somebody has started the job in between, the
 repeat would undo that start, though nobody meant it to. The same holds for a start and a newer stop.
 
-The memory is that of one process, bounded and short. A call that was answered well is never in it: who stops, starts
+A call is in it from its beginning: a client that gives up asks again before the first call has ended here.
+The memory is that of one process, bounded and short. A call that was answered well is not in it: who stops, starts
 and stops again is obeyed.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
@@ -17,7 +19,7 @@ GRACE = 5.0
 """Seconds that a repeat may come later than the end of the call that it repeats."""
 
 LIMIT = 10_000
-"""So many calls are remembered; beyond that the oldest are forgotten."""
+"""So many calls are remembered; beyond that the oldest of the caller who has most are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A call that ended without a good answer."""
+    """A call that is under way, or that ended without a good answer."""
 
     state: DesiredState
     generation: int
@@ -55,29 +57,62 @@ class Repeats:
 
     def __init__(self, now: Callable[[], float], *, limit: int = LIMIT) -> None:
         self._now, self._limit = now, limit
-        self._doubts: dict[Asked, Doubt] = {}
+        self._under_way: dict[Asked, Doubt] = {}
+        self._ended: dict[str, dict[Asked, Doubt]] = {}
+        """By caller, of each the newest last."""
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._doubts)
+        """Return how many calls that have ended are remembered."""
+        return self._count
 
     def recall(self, asked: Asked) -> Doubt | None:
         """Return the same call if it was made before and is still in doubt."""
-        doubt = self._doubts.get(asked)
+        if (doubt := self._under_way.get(asked)) is not None:
+            return doubt
+        doubt = self._ended.get(asked.caller, {}).get(asked)
         if doubt is not None and doubt.until < self._now():
-            del self._doubts[asked]
+            self._drop(asked)
             return None
         return doubt
 
-    def remember(self, asked: Asked, state: DesiredState, generation: int, *, until: float) -> None:
+    def begin(self, asked: Asked, state: DesiredState, generation: int) -> Doubt:
+        """Note that a call is under way. It is in doubt until `end`."""
+        doubt = self._under_way[asked] = Doubt(state, generation, math.inf)
+        return doubt
+
+    def end(self, asked: Asked, doubt: Doubt) -> None:
+        """Note that the call is over, one way or another."""
+        if self._under_way.get(asked) is doubt:
+            del self._under_way[asked]
+
+    def remember(self, asked: Asked, doubt: Doubt, *, until: float) -> None:
         """Note that a call was not answered well; `until` is when its own time is over, if that is still to come."""
         now = self._now()
-        self.forget(asked)  # the newest stands last
-        self._doubts[asked] = Doubt(state, generation, max(now, until) + GRACE)
-        while (oldest := next(iter(self._doubts))) != asked and (
-            len(self._doubts) > self._limit or self._doubts[oldest].until < now
-        ):
-            del self._doubts[oldest]
+        self._drop(asked)  # the newest stands last
+        self._ended.setdefault(asked.caller, {})[asked] = replace(doubt, until=max(now, until) + GRACE)
+        self._count += 1
+        if self._count > self._limit:
+            self.forget_late()
+        if self._count > self._limit:
+            most: dict[Asked, Doubt] = max(self._ended.values(), key=len)
+            self._drop(next(iter(most)))
 
-    def forget(self, asked: Asked) -> None:
-        """Note that the call was answered well."""
-        self._doubts.pop(asked, None)
+    def forget_late(self) -> bool:
+        """Forget calls whose repeat would come too late by now; return whether any is left."""
+        now = self._now()
+        for late in [asked for of in self._ended.values() for asked, doubt in of.items() if doubt.until < now]:
+            self._drop(late)
+        return bool(self._ended)
+
+    def forget(self, asked: Asked, doubt: Doubt) -> None:
+        """Note that the sender has got a good answer, which ends this doubt and earlier ones."""
+        self.end(asked, doubt)
+        self._drop(asked)
+
+    def _drop(self, asked: Asked) -> None:
+        mine = self._ended.get(asked.caller, {})
+        if mine.pop(asked, None) is not None:
+            self._count -= 1
+            if not mine:
+                del self._ended[asked.caller]

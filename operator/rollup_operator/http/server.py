@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import resource
+import socket
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,6 +13,8 @@ from aiohttp import web
 
 from rollup_operator.background import keep_running
 from rollup_operator.http.connections import MARGIN, Limits, connection_factory
+from rollup_operator.http.listener import Listener
+from rollup_operator.http.room import Room
 from rollup_operator.http.tls import Certificate
 from rollup_operator.settings import Settings
 
@@ -24,6 +28,11 @@ BESIDE = Limits(connections=256, line=8_192, header=16_384, head_seconds=10.0, i
 
 FILES_FOR_OTHERS = 512 + BESIDE.connections + MARGIN
 """Open files that connections leave to the rest of the operator: stores, its own connections, the second listener."""
+
+CONNECTION_BYTES = 2**15
+"""What a connection takes, one whose caller waits, or one of TLS that has said nothing yet."""
+
+FEWEST_CONNECTIONS = 100
 
 ANYWHERE = "*"
 """Every address of this machine, IPv4 and IPv6, as far as it has them."""
@@ -45,9 +54,13 @@ class Server:
         settings: Settings,
         certificate: Certificate | None,
         beside: web.Application | None = None,
+        memory: int | None = None,
     ) -> None:
-        """`beside` is served without TLS on settings.metrics_port, where that is set."""
-        self._settings = settings
+        """`beside` is served without TLS on settings.metrics_port, where that is set.
+
+        `memory`: bytes that all connections together may take; None: any number.
+        """
+        self._settings, self._memory = settings, memory
         self._certificate = certificate
         self._beside: web.AppRunner | None = None
         if beside is not None and settings.metrics_port:
@@ -76,7 +89,7 @@ class Server:
         with _told("http", s.http_host, s.http_port):
             await self._runner.setup()
             limits = Limits(
-                connections=_room_for(s.http_connections),
+                connections=_room_for(s.http_connections, self._memory),
                 line=s.http_line_bytes,
                 header=s.http_header_bytes,
                 head_seconds=s.http_head_seconds,
@@ -123,17 +136,33 @@ class _Site(web.BaseSite):
 
     async def start(self) -> None:
         await super().start()
-        server, tls = self._runner.server, self._ssl_context is not None
+        server = self._runner.server
         assert server is not None
-        self._server = await asyncio.get_running_loop().create_server(
+        listener = Listener(
+            await _bound(None if self._host == ANYWHERE else self._host, self._port),
+            Room(self._limits.connections),
             connection_factory(server, self._limits),
-            None if self._host == ANYWHERE else self._host,  # with a socket for each family, where there is one
-            self._port,
-            ssl=self._ssl_context,
-            ssl_handshake_timeout=self._limits.head_seconds if tls else None,
-            ssl_shutdown_timeout=GOODBYE_SECONDS if tls else None,
-            backlog=self._backlog,
+            tls=self._ssl_context,
+            patience=self._limits.head_seconds,
+            goodbye_seconds=GOODBYE_SECONDS,
         )
+        await listener.start_serving()
+        self._server = listener
+
+
+async def _bound(host: str | None, port: int) -> list[socket.socket]:
+    """Return sockets that listen on a host; None: one for each family of addresses that there is. Raises OSError."""
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    sockets = [socket.socket(fileno=os.dup(bound.fileno())) for bound in server.sockets]
+    server.close()
+    try:
+        for bound in sockets:
+            bound.listen(BACKLOG)
+    except OSError:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets
 
 
 @contextlib.contextmanager
@@ -147,10 +176,13 @@ def _told(setting: str, host: str, port: int) -> Iterator[None]:
         ) from e
 
 
-def _room_for(connections: int) -> int:
-    """Return how many connections there may be, given how many files this process may open."""
+def _room_for(connections: int, memory: int | None) -> int:
+    """Return how many connections there may be, given how many files this process may open, and its memory."""
+    if memory is not None and connections > (room := max(memory // CONNECTION_BYTES, FEWEST_CONNECTIONS)):
+        log.info("fewer connections than http_connections: memory is limited", connections=room, memory=memory)
+        connections = room
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = files - FILES_FOR_OTHERS - MARGIN
+    room = (files - FILES_FOR_OTHERS - MARGIN) * 2 // 3  # the rest is for those in the lobby
     if files == resource.RLIM_INFINITY or connections <= room:
         return connections
     log.info("fewer connections than http_connections: open files are limited", connections=room, open_files=files)

@@ -12,8 +12,12 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
+PATIENCE_SECONDS = 0.2
+"""How long a read waits for the one before: one whose answer was lost must not hold up those who ask meanwhile."""
+
+
 class SharedReads(Generic[K, T]):
-    """At most one read of a key is under way, and at most one waits for its end."""
+    """One read of a key is under way, and one waits for its end; more only where answers take long."""
 
     def __init__(self, read: Callable[[K], Awaitable[T]], key: Callable[[K], str]) -> None:
         """`read` reads what it is asked for; `key` tells which askers ask for the same."""
@@ -33,12 +37,12 @@ class SharedReads(Generic[K, T]):
 
     async def _after(self, before: asyncio.Task[T] | None, key: str, asked: K) -> T:
         if before is not None:
-            await asyncio.wait({before})
+            await asyncio.wait({before}, timeout=PATIENCE_SECONDS)
         self._sent[key] = self._next.pop(key)
         try:
             return await self._read(asked)
         finally:
-            if self._sent[key] is asyncio.current_task():
+            if self._sent.get(key) is asyncio.current_task():
                 del self._sent[key]
 
 

@@ -2,6 +2,8 @@
 
 `stopped` means quiet: no request of the job is in flight, its position is durable, its claim released. The write is
 what stops the job; waiting only watches, and a wait that ends early undoes nothing.
+Without a wait the answer comes once the operator has taken the stop in, so that a look after it shows `stopping` or
+`stopped`.
 """
 
 import asyncio
@@ -105,7 +107,7 @@ class Stops:
         self._room = room
 
     async def stop(self, namespace: str, job_id: str, wait: Wait | None, call: Call) -> None:
-        """Return when the stop is durable, or, with `wait`, when the job is stopped. Raises ApiError."""
+        """Return when the stop is durable and taken in, or, with `wait`, when the job is stopped. Raises ApiError."""
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
         with self._places(wait, call, 1):
@@ -144,7 +146,7 @@ class Stops:
             raise state_errors.cannot("stop", job.job_id, "ABORTING")
         if wait is None:
             async with self._asks.attempt(job, DesiredState.STOPPED, call):
-                await self._asks.write(job, DesiredState.STOPPED, call)
+                await self._asks.record(job, DesiredState.STOPPED, call)
             self._watcher.stop_answered("recorded", None)
             return
         async with self._asks.attempt(job, DesiredState.STOPPED, call, until=wait.deadline, by=wait.write_by):
@@ -187,11 +189,12 @@ class Stops:
 
     async def _verdict(self, waiter: Waiter, asked: JobView, wait: Wait) -> Verdict:
         verdict = await waiter.settled(asked, wait.deadline)
-        if verdict is Verdict.WAIT:
-            # Where the API server does not answer, what the watch has shown last stands.
-            with contextlib.suppress(KubeError, TimeoutError):
-                verdict = waiter.progress.hear(await self._states.now(asked, LEAST_SECONDS))
-        return verdict
+        if verdict is not Verdict.WAIT:
+            return verdict
+        # Where the API server does not answer, what the watch has shown last stands, during this look too.
+        with contextlib.suppress(KubeError, TimeoutError):
+            waiter.progress.hear(await self._states.now(asked, LEAST_SECONDS))
+        return waiter.progress.verdict
 
     def _timed_out(self, newest: JobView, wait: Wait, generation: int | None) -> errors.ApiError:
         """Give notice, and return the error. `generation` is the stop's; None: its write has not been answered."""

@@ -1,6 +1,7 @@
 """Waiting for a stop: the futures that the registry's news resolve.
 
-A waiter costs one future, one timer and one subscription: no thread, no polling.
+A waiter costs one future, one timer and one subscription: no thread, no polling. Its time is never over before the
+operator has taken the stop in, or does not seem to: `timeout=0` on an idle job sees it stopped.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from rollup_operator.http.acceptance import Acceptances
 from rollup_operator.http.ports import Jobs
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.stopping import Progress, Verdict
@@ -25,6 +27,10 @@ class Waiter:
     _home: "Waiters"
     _done: asyncio.Future[Verdict] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _unsubscribe: Callable[[], None] = field(default_factory=lambda: _nothing)
+    _timer: asyncio.TimerHandle | None = None
+    _recorded: float = 0.0
+    _late: bool = False
+    """The client's time is over, and the operator has not taken the stop in yet."""
 
     def __enter__(self) -> Self:
         # Before the write, so that nothing falls between its answer and the first event.
@@ -46,11 +52,21 @@ class Waiter:
         if self._home.closed:
             return Verdict.SHUTDOWN
         loop = asyncio.get_running_loop()
-        timer = loop.call_at(min(deadline, loop.time() + LONGEST_WAIT), self.end, Verdict.WAIT)
+        self._recorded = loop.time()
+        self._timer = loop.call_at(min(deadline, self._recorded + LONGEST_WAIT), self._time_is_over)
         try:
             return await self._done
         finally:
-            timer.cancel()
+            self._timer.cancel()
+            self._timer = None  # it refers to this waiter
+
+    def _time_is_over(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.progress.accepted or loop.time() >= (end := self._home.acceptances.until(self._recorded)):
+            self.end(Verdict.WAIT)
+        else:
+            self._late = True
+            self._timer = loop.call_at(end, self._time_is_over)
 
     def end(self, verdict: Verdict) -> None:
         """Answer now, unless the answer stands already."""
@@ -58,10 +74,9 @@ class Waiter:
             self._done.set_result(verdict)
 
     def _hear(self, body: JobView | None) -> None:
-        self._resolve(self.progress.hear(body))
-
-    def _resolve(self, verdict: Verdict) -> None:
-        if verdict is not Verdict.WAIT:
+        verdict = self.progress.hear(body)
+        if verdict is not Verdict.WAIT or (self._late and self.progress.accepted):
+            self._home.acceptances.noted()
             self.end(verdict)
 
 
@@ -72,8 +87,9 @@ def _nothing() -> None:
 class Waiters:
     """All clients that wait in this process."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, acceptances: Acceptances | None = None) -> None:
         self._jobs = jobs
+        self.acceptances = acceptances or Acceptances(jobs)
         self._waiting: set[Waiter] = set()
         self._empty = asyncio.Event()
         self._empty.set()

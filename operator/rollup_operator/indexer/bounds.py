@@ -135,9 +135,9 @@ class Bounds:
         delay = parse_time_value(group.delay, "delay").milliseconds if group.delay is not None else 0
         return cls(_grid(group), periods(zone), max(0, int(delay)))
 
-    def upper(self, now: datetime) -> int:
-        """Return where a run at `now` ends, exclusive: the edge at or before now - delay."""
-        return self.round_down(epoch_ms(now) - self.delay_ms)
+    def upper(self, now: datetime, hold_ms: int = 0) -> int:
+        """Return where a run at `now` ends, exclusive: the edge at or before now - delay, or what is held back."""
+        return self.round_down(epoch_ms(now) - max(self.delay_ms, hold_ms))
 
     def round_down(self, instant: int) -> int:
         """Return the key of the bucket that holds `instant`: the last edge that is not after it."""

@@ -1,4 +1,13 @@
-"""A rolled-up bucket as Elasticsearch writes it: the document and its id (scheme 2). Pure."""
+"""A rolled-up bucket as Elasticsearch writes it: the document and its id. Pure.
+
+An id is the job's and a hash of the bucket's keys. Elasticsearch's scheme 2 hashes the keys joined with `$`:
+
+    Outer$Inner | run      ->  Outer$Inner$run$job$
+    Outer | Inner$run      ->  Outer$Inner$run$job$      the same id: one of the two documents would be lost
+
+So where a text could be taken for something else, each key has its length in front of it (scheme 3). All other ids are
+those of scheme 2, and no text of the one scheme is one of the other: those of scheme 2 end in `$`.
+"""
 
 import base64
 import math
@@ -12,8 +21,10 @@ import mmh3
 from rollup_operator.model.job import RollupJobSpec
 
 _NULL = b"__NULL_PLACEHOLDER__830f1de2__"
+_NULL_TEXT = _NULL.decode()
 SEED = 19
 _END = b"$"
+_SCHEME_3 = b"3"
 VERSION = 2
 
 KeyValue = str | int | float | None
@@ -90,9 +101,39 @@ def layout_of(job_id: str, spec: RollupJobSpec) -> Layout:
 
 def document_id(job_id: str, keys: Iterable[tuple[str, KeyValue]]) -> str:
     """Return the id of the bucket with these group keys. Integers and floats differ: 1 is not 1.0."""
-    text = b"".join(key_bytes(value) + _END for _, value in sorted(keys, key=lambda k: k[0].encode()))
-    h1, h2 = mmh3.hash64(text + job_id.encode() + _END, SEED, x64arch=True, signed=False)
+    values = _in_order(keys)
+    if any(map(is_ambiguous, values)):
+        return _id(job_id, unambiguous(values, job_id.encode() + _END))
+    return _id(job_id, _joined(job_id, values))
+
+
+def scheme_2_id(job_id: str, keys: Iterable[tuple[str, KeyValue]]) -> str:
+    """Return the id that Elasticsearch gives a bucket, which may be another one's, too."""
+    return _id(job_id, _joined(job_id, _in_order(keys)))
+
+
+def _in_order(keys: Iterable[tuple[str, KeyValue]]) -> list[KeyValue]:
+    return [value for _, value in sorted(keys, key=lambda k: k[0].encode())]
+
+
+def _joined(job_id: str, values: Iterable[KeyValue]) -> bytes:
+    return b"".join(key_bytes(value) + _END for value in values) + job_id.encode() + _END
+
+
+def _id(job_id: str, text: bytes) -> str:
+    h1, h2 = mmh3.hash64(text, SEED, x64arch=True, signed=False)
     return f"{job_id}${base64.urlsafe_b64encode(struct.pack('>QQ', h1, h2)).rstrip(b'=').decode()}"
+
+
+def is_ambiguous(value: KeyValue) -> bool:
+    """Whether a key, joined with others, could be taken for something else."""
+    return isinstance(value, str) and ("$" in value or value == _NULL_TEXT)
+
+
+def unambiguous(values: Iterable[KeyValue], end: bytes) -> bytes:
+    """Return what is hashed for keys of which one is ambiguous, in the order of their names; `end` is the job's."""
+    parts = (struct.pack(">q", -1) if v is None else struct.pack(">q", len(b := key_bytes(v))) + b for v in values)
+    return b"".join(parts) + end + _SCHEME_3
 
 
 def document(

@@ -42,15 +42,16 @@ def due(
     position: Mapping[str, PositionValue] | None = None,
     watermark_ms: int | None = None,
     latest_ms: int | None = None,
+    hold_ms: int = 0,
 ) -> Due:
     """Work it out for a job that has come so far. Raises ValueError naming the field that cannot be used.
 
     `latest_ms`: no clock shows a later time, so a watermark or a position beyond it was written by one that was ahead.
-    None: that is not known, and the record is believed.
+    None: that is not known, and the record is believed. `hold_ms`: a delay that the source asks for.
     """
     bounds = Bounds.of(spec.groups.date_histogram)
     start = _edge(bounds, spec.start, "spec.start") if spec.start is not None else 0
-    end = bounds.upper(now)
+    end = bounds.upper(now, hold_ms)
     until = _edge(bounds, spec.end, "spec.end") if spec.end is not None else None
     if until is not None:
         end = min(end, until)

@@ -22,6 +22,8 @@ class Progress:
     doing: str = "beginning"
     session: Session | None = None
     claim: Claim | None = None
+    stats: status.JobStats | None = None
+    """The job's counters, this run's trigger and failure included, and of its pages those that are committed."""
     pages: int = 0
     rows: int = 0
     documents: int = 0
@@ -38,14 +40,11 @@ class Progress:
         self._source, self._span = source, span
         self._seen.append((self.clock(), 0.0))
 
-    def add(self, page: Page) -> None:
-        """Count a page that was read."""
+    def committed(self, page: Page) -> None:
+        """Count a page that is written and committed, or that has nothing in it."""
         self.pages += 1
         self.rows += page.rows
         self.documents += page.buckets
-
-    def committed(self, page: Page) -> None:
-        """Take in that a page is written and committed."""
         now = self.clock()
         self._seen.append((now, self._share(page)))
         while len(self._seen) > 2 and self._seen[1][0] < now - _PACE_S:

@@ -6,18 +6,21 @@ Whatever happens, the run ends with its claim released or says that it could not
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
 
+from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.clocks import Moment, moment
-from rollup_operator.indexer.due import due
+from rollup_operator.indexer.due import Due, due
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import JobStats, Outcome
+from rollup_operator.shares import Account, Held, unbounded
 from rollup_operator.stores.base import Claim, JobConfig, Page, Session, Span, Store
 from rollup_operator.stores.errors import Fenced, StoreError
 from rollup_operator.stores.tasks import dropped
@@ -25,6 +28,13 @@ from rollup_operator.stores.tasks import dropped
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_UNCLAIMED = "halted before it had claimed the job"
+
+TRIGGERED = JobStats(trigger_count=1)
+READ_FAILED = JobStats(search_failures=1)
+WRITE_FAILED = JobStats(index_failures=1)
+"""Each run that fails counts as one of both; what it was about to do is what has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,8 @@ class RunResult:
     kept: int = 0
     """Documents whose source holds fewer rows now, and that were left as they were."""
     error: Exception | None = None
+    stats: JobStats = field(default_factory=JobStats)
+    """The job's counters after the run, also where the store does not know them: it has failed before it could."""
 
 
 @dataclass
@@ -57,7 +69,11 @@ class Run:
     slots: RunSlots
     """The store's: a run waits for one before it touches the store."""
     now: Callable[[], datetime]
+    places: Account = field(default_factory=unbounded)
+    """The process's, of which its namespace has a share: a run waits for one of these, too."""
     progress: Progress = field(default_factory=Progress)
+    known: JobStats = field(default_factory=JobStats)
+    """The counters that the job has shown. The store's may lack what has failed."""
     clock_skew: timedelta | None = None
     """How far this process's clock may be ahead of the store's; None: they are not compared."""
     may_go_on: Callable[[], bool] = lambda: True
@@ -65,17 +81,30 @@ class Run:
     store: Store | None = None
     """The one that was opened."""
     _halted: asyncio.Event = field(default_factory=asyncio.Event)
+    _stats: JobStats = field(init=False)
+    _writing: bool = False
     _since: float = 0.0
     """When it began, by the event loop's clock."""
     _placed: bool = False
+    _place: Held | None = None
     _nothing: str | None = None
     """Why there was nothing to do."""
     _doubt: str | None = None
     """What the job's record said that could not be."""
+    _notes: tuple[str, ...] = ()
+    """What the store says beside."""
+
+    def __post_init__(self) -> None:
+        self._count(self.known.plus(TRIGGERED))
+
+    def _count(self, stats: JobStats) -> None:
+        self._stats = self.progress.stats = stats
 
     def halt(self) -> None:
         """Ask the run to end as soon as what it writes is committed."""
         self._halted.set()
+        if (session := self.progress.session) is not None:
+            session.halt()
 
     async def index(self) -> RunResult:
         """Run to the end. Raises nothing: failures are in the result."""
@@ -83,16 +112,20 @@ class Run:
         self.progress.doing = "waiting for one of the store's places"
         try:
             await self._until_halted(self._take_place())
-            if not self._placed or self._halted.is_set():
+            if self._place is None or self._halted.is_set():
                 return self._result(began, Outcome.HALTED, "halted while it waited for its turn", None, released=None)
             return await self._with_store(began)
         finally:
+            if self._place is not None:
+                self._place.end()
             if self._placed:  # also by a run that is cancelled in the moment in which its turn comes
                 self.slots.release()
 
     async def _take_place(self) -> None:
         await self.slots.acquire()
         self._placed = True
+        self.progress.doing = "waiting for one of the operator's places"
+        self._place = await self.places.take()
 
     async def _with_store(self, began: datetime) -> RunResult:
         claim: Claim | None = None
@@ -104,18 +137,27 @@ class Run:
             store = self.store = await self.open_store()
             at = await self._until_halted(self._moment(store))
             if at is None or self._is_over():
-                return self._result(began, Outcome.HALTED, "halted before it had claimed the job", None, released=None)
+                return self._result(began, Outcome.HALTED, _UNCLAIMED, None, released=None)
             session = self.progress.session = store.session(self.config, self.holder)
             try:
-                self.progress.doing = "claiming the job"
-                claim = self.progress.claim = await session.claim()
-                completed = await self._pages(session, claim, at)
+                self.progress.doing = "waiting for the store to be open"
+                await self._until_halted(session.open())
+                if self._is_over():
+                    self._nothing = _UNCLAIMED
+                else:
+                    self.progress.doing = "claiming the job"
+                    claim = self.progress.claim = await session.claim()
+                    self._count(claim.stats.at_least(self.known).plus(TRIGGERED))
+                    completed = await self._pages(session, claim, at)
             finally:
+                self._notes = tuple(session.notes())
                 claim = self.progress.claim
                 released = None if claim is None else False
                 released = await self._leave(session, claim)
         except Exception as e:
             error = e
+            if not isinstance(e, Fenced):
+                self._count(self._stats.plus(WRITE_FAILED if self._writing else READ_FAILED))
             if claim is None and (not isinstance(e, StoreError) or e.uncertain):
                 released = False
             if not isinstance(e, StoreError):
@@ -134,21 +176,20 @@ class Run:
 
     async def _pages(self, session: Session, claim: Claim, at: Moment) -> bool:
         """Do all that is due. Returns whether the end was reached; False: halted."""
-        todo = due(
-            self.config.spec,
-            at.now,
-            position=claim.position,
-            watermark_ms=claim.watermark_ms,
-            latest_ms=at.latest_ms,
-        )
+        todo = self._due(claim, at)
         self._nothing, self._doubt = todo.nothing, todo.doubt
-        watermark, stats = claim.watermark_ms, claim.stats.plus(JobStats(trigger_count=1))
+        watermark, stats = claim.watermark_ms, self._stats
         if todo.nothing is None:
             self.progress.doing = "looking at the source"
             source = await self._until_halted(session.describe(claim, todo.fresh))
             if source is None:
                 return False
-            late = await self._look_back(session, claim, todo.again)
+            if source.hold_ms:
+                todo = self._due(claim, at, source.hold_ms)
+            again = todo.again
+            if again.empty and source.late_ms is not None:
+                again = Span(source.late_ms, min(self._edge_after(source.late_ms), todo.fresh.end_ms))
+            late = await self._look_back(session, claim, again)
             if late is None:
                 return False
             self.progress.expect(source, todo.fresh)
@@ -158,11 +199,26 @@ class Run:
             claim, stats = written
             if source.shards:  # a source without a single shard proves nothing about what is complete
                 watermark = max(todo.fresh.end_ms, todo.watermark_ms or 0)
+        self._writing = True
         claim = self.progress.claim = await session.commit_watermark(claim, watermark, stats)
+        self._count(stats)
         # A halt does not wait for this: it takes as long as the whole result is large. The next run makes up.
         self.progress.doing = "publishing the result"
-        await self._until_halted(session.publish(claim))
+        self.progress.claim = await self._until_halted(session.publish(claim)) or claim
         return True
+
+    def _due(self, claim: Claim, at: Moment, hold_ms: int = 0) -> Due:
+        return due(
+            self.config.spec,
+            at.now,
+            position=claim.position,
+            watermark_ms=claim.watermark_ms,
+            latest_ms=at.latest_ms,
+            hold_ms=hold_ms,
+        )
+
+    def _edge_after(self, bucket_ms: int) -> int:
+        return Bounds.of(self.config.spec.groups.date_histogram).next_edge(bucket_ms)
 
     async def _write_fresh(
         self, session: Session, claim: Claim, span: Span, stats: JobStats
@@ -172,12 +228,13 @@ class Run:
             page = await self._until_halted(session.read(claim, span))
             if page is None or not self.may_go_on():
                 break
-            self.progress.add(page)
             stats = stats.plus(_counters(page))
             if page.buckets:
                 began = time.perf_counter()
-                claim = self.progress.claim = await session.write(replace(claim, stats=stats), page)
+                with self._write():
+                    claim = self.progress.claim = await session.write(replace(claim, stats=stats), page)
                 stats = stats.plus(JobStats(index_total=1, index_time_in_ms=_ms_since(began)))
+                self._count(stats)
             self.progress.committed(page)
             if page.exhausted:
                 return claim, stats
@@ -194,10 +251,11 @@ class Run:
             page = await self._until_halted(session.read_again(claim, span, after))
             if page is None or not self.may_go_on():
                 return None
-            stats = stats.plus(JobStats(pages_processed=1, search_total=1, search_time_in_ms=round(page.took_s * 1000)))
+            stats = stats.plus(_read(page))
             if page.buckets:
                 began = time.perf_counter()
-                found = await session.rewrite(claim, page)
+                with self._write():
+                    found = await session.rewrite(claim, page)
                 self.progress.looked_back(found)
                 if found.changed:
                     stats = stats.plus(
@@ -207,6 +265,13 @@ class Run:
                 break
             after = page.last_key
         return stats
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """Surround a write: where it fails, it is no read that has."""
+        self._writing = True
+        yield
+        self._writing = False
 
     async def _leave(self, session: Session, claim: Claim | None) -> bool | None:
         """Release and close, whatever happened. Returns whether our claim was given up; None: there was none."""
@@ -242,7 +307,8 @@ class Run:
     def _judge(
         self, began: datetime, completed: bool, error: Exception | None, claim: Claim | None, released: bool | None
     ) -> RunResult:
-        done = "; ".join(part for part in (self._nothing or self.progress.summary(), self._doubt) if part)
+        parts = (self._nothing or self.progress.summary(), self._doubt, *self._notes)
+        done = "; ".join(part for part in parts if part)
         if isinstance(error, Fenced):
             return self._result(began, Outcome.FENCED, f"{error}; {done}", claim, released=released, error=error)
         if error is not None:
@@ -264,18 +330,26 @@ class Run:
         # A step of the clock meanwhile is no time that the run took.
         ended = began + timedelta(seconds=asyncio.get_running_loop().time() - self._since)
         return RunResult(
-            outcome, message, began, ended, claim, released, self.progress.rewritten, self.progress.kept, error
+            outcome,
+            message,
+            began,
+            ended,
+            claim,
+            released,
+            self.progress.rewritten,
+            self.progress.kept,
+            error,
+            self._stats,
         )
 
 
+def _read(page: Page) -> JobStats:
+    took = round(page.took_s * 1000)
+    return JobStats(pages_processed=1, search_total=1, search_time_in_ms=took, processing_total=1)
+
+
 def _counters(page: Page) -> JobStats:
-    return JobStats(
-        pages_processed=1,
-        documents_processed=page.rows,
-        rollups_indexed=page.buckets,
-        search_total=1,
-        search_time_in_ms=round(page.took_s * 1000),
-    )
+    return _read(page).plus(JobStats(documents_processed=page.rows, rollups_indexed=page.buckets))
 
 
 def _ms_since(began: float) -> int:

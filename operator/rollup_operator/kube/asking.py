@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError
-from rollup_operator.kube.paths import jobs_path
+from rollup_operator.kube.paths import ApiPath, jobs_path
 from rollup_operator.model.base import API_VERSION, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.reader import JobView
@@ -16,7 +16,7 @@ from rollup_operator.model.reader import JobView
 class Applies(Protocol):
     """The part of `KubeClient` that asking for a state needs."""
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
+    async def apply(self, path: ApiPath, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
         """Server-side apply; return the object as it is now."""
 
 

@@ -8,24 +8,28 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from rollup_operator.kube.client import Unreachable
+from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.kube.memory import ShortMemory
+from rollup_operator.kube.paths import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiPath
+from rollup_operator.shares import Shares, TooManyWait
 
 T = TypeVar("T")
 
-TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105  # a path
-ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-
-USERS_AT_ONCE = 8
+USERS_AT_ONCE = 16
 RIGHTS_AT_ONCE = 24
 """Questions of each kind under way at a time; more wait for their turn. Apart, so that strangers who send made-up
-tokens do not keep those waiting who are known."""
+tokens do not keep those waiting who are known. Those about tokens are divided among the addresses that they come from,
+those about rights among users: one that is alone may have half."""
+
+TOKENS_WAITING = 512
+RIGHTS_WAITING = 4_096
+"""Of one address, and of one user. Each is a request that is held."""
 
 CONNECTIONS = USERS_AT_ONCE + RIGHTS_AT_ONCE
 """What the client should have for reviews alone."""
@@ -34,8 +38,12 @@ REVIEW_SECONDS = 10.0
 """After so long without an answer, from its turn on, a question counts as unanswered."""
 
 USERS_KEPT = 4_096
-RIGHTS_KEPT = 32_768
+RIGHTS_KEPT = 65_536
 """Entries of some hundred bytes: every job of a large cluster for a few callers."""
+
+TOKENS_OF_ONE = 1_024
+RIGHTS_OF_ONE = 32_768
+"""Of these so many for one user: who asks for more loses answers of their own. Bad tokens are one user's."""
 
 
 Observe = Callable[[str, str, bool], None]
@@ -65,10 +73,14 @@ class Right:
     name: str = ""
 
 
+class Crowded(KubeError):
+    """So many questions of the same one wait that a further one is not asked."""
+
+
 class Poster(Protocol):
     """The part of `KubeClient` that is used here."""
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def post(self, path: ApiPath, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object. Raises KubeError."""
 
 
@@ -93,23 +105,26 @@ class Reviews:
         self._audiences = audiences
         self._key = secrets.token_bytes(32)
         self._turns = {
-            TOKEN_REVIEWS: asyncio.Semaphore(USERS_AT_ONCE),
-            ACCESS_REVIEWS: asyncio.Semaphore(RIGHTS_AT_ONCE),
+            TOKEN_REVIEWS: Shares(USERS_AT_ONCE, waiting=TOKENS_WAITING),
+            ACCESS_REVIEWS: Shares(RIGHTS_AT_ONCE, waiting=RIGHTS_WAITING),
         }
         self._users: ShortMemory[User | None] = ShortMemory(
-            lambda user: denied_seconds if user is None else allowed_seconds, size=USERS_KEPT
+            lambda user: denied_seconds if user is None else allowed_seconds, size=USERS_KEPT, share=TOKENS_OF_ONE
         )
         self._rights: ShortMemory[bool] = ShortMemory(
-            lambda allowed: allowed_seconds if allowed else denied_seconds, size=RIGHTS_KEPT
+            lambda allowed: allowed_seconds if allowed else denied_seconds, size=RIGHTS_KEPT, share=RIGHTS_OF_ONE
         )
 
-    async def user(self, token: str) -> User | None:
-        """Return whose token this is; None where the API server does not know it, or not for our audiences."""
+    async def user(self, token: str, peer: str = "") -> User | None:
+        """Return whose token this is; None where the API server does not know it, or not for our audiences.
+
+        `peer` is the address that it came from. Raises Crowded where too many questions of that wait already.
+        """
         key = hmac.digest(self._key, token.encode(), "sha256")
-        return await self._answer("token", self._users, key, lambda: self._whose(token))
+        return await self._answer("token", self._users, key, lambda: self._whose(token, peer), _name)
 
     async def allows(self, user: User, right: Right) -> bool:
-        """Return whether the user has the right."""
+        """Return whether the user has the right. Raises Crowded where too many questions about them wait already."""
         spec = {
             "user": user.name,
             "uid": user.uid,
@@ -125,22 +140,31 @@ class Reviews:
             },
         }
         key = hashlib.blake2b(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS), digest_size=32, key=self._key).digest()
-        return await self._answer("access", self._rights, key, lambda: self._is_allowed(spec))
+        return await self._answer(
+            "access", self._rights, key, lambda: self._is_allowed(spec, user), lambda _: user.name
+        )
 
-    async def _answer(self, kind: str, memory: ShortMemory[T], key: bytes, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _answer(
+        self,
+        kind: str,
+        memory: ShortMemory[T],
+        key: bytes,
+        ask: Callable[[], Awaitable[T]],
+        owner: Callable[[T], Hashable],
+    ) -> T:
         known, result = key in memory, "error"
         try:
-            answer = await memory.get(key, ask)
+            answer = await memory.get(key, ask, owner)
             result = "allowed" if answer else "denied"
             return answer
         finally:
             self._observe(kind, result, known)
 
-    async def _whose(self, token: str) -> User | None:
+    async def _whose(self, token: str, peer: str) -> User | None:
         spec: dict[str, Any] = {"token": token}
         if self._audiences:
             spec["audiences"] = self._audiences
-        status = await self._ask(TOKEN_REVIEWS, "authentication.k8s.io/v1", "TokenReview", spec)
+        status = await self._ask(TOKEN_REVIEWS, "authentication.k8s.io/v1", "TokenReview", spec, peer)
         if status.get("authenticated") is not True:
             return None
         # An authenticator that knows nothing of audiences says so by naming none: the token is for the API server.
@@ -154,22 +178,30 @@ class Reviews:
             extra={key: tuple(values) for key, values in (user.get("extra") or {}).items()},
         )
 
-    async def _is_allowed(self, spec: Mapping[str, Any]) -> bool:
-        status = await self._ask(ACCESS_REVIEWS, "authorization.k8s.io/v1", "SubjectAccessReview", spec)
+    async def _is_allowed(self, spec: Mapping[str, Any], user: User) -> bool:
+        status = await self._ask(ACCESS_REVIEWS, "authorization.k8s.io/v1", "SubjectAccessReview", spec, user.name)
         return status.get("allowed") is True and status.get("denied") is not True
 
-    async def _ask(self, path: str, version: str, kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _ask(
+        self, path: ApiPath, version: str, kind: str, spec: Mapping[str, Any], who: str
+    ) -> Mapping[str, Any]:
         """Return the status of the review. Reviews change nothing, so that one whose answer was lost is repeated."""
         body = {"apiVersion": version, "kind": kind, "spec": spec}
         try:
-            async with self._turns[path], asyncio.timeout(REVIEW_SECONDS):
+            async with self._turns[path].taking(who), asyncio.timeout(REVIEW_SECONDS):
                 try:
                     answer = await self._kube.post(path, body)
                 except Unreachable as e:
                     if not e.sent:
                         raise
                     answer = await self._kube.post(path, body)
+        except TooManyWait as e:
+            raise Crowded(429, "TooManyRequests", f"too many of {kind} wait already") from e
         except TimeoutError as e:
             raise Unreachable(f"no answer to a {kind} within {REVIEW_SECONDS:g}s", sent=True) from e
         status: Mapping[str, Any] = answer.get("status") or {}
         return status
+
+
+def _name(user: User | None) -> str | None:
+    return None if user is None else user.name

@@ -15,6 +15,7 @@ import orjson
 
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.credentials import CredentialError
+from rollup_operator.kube.paths import ApiPath
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -51,6 +52,13 @@ class KubeError(Exception):
     def transient(self) -> bool:
         """Whether the same request may succeed later."""
         return self.status in (404, 408, 409, 429) or self.status >= 500
+
+    @property
+    def told(self) -> str:
+        """The text as others may read it: a refusal by RBAC says who the operator is and what it may."""
+        if self.status in (401, 403) and 'User "' in self.message:
+            return f"{self.status} {self.reason}: the operator itself lacks a right, which its log names"
+        return str(self)
 
 
 class NotFound(KubeError):
@@ -112,11 +120,11 @@ class KubeClient:
         """Close all connections."""
         await self._session.close()
 
-    async def get(self, path: str, **params: str) -> Body:
+    async def get(self, path: ApiPath, **params: str) -> Body:
         """Read an object or a list."""
         return await self._call("GET", path, params=params)
 
-    async def pages(self, path: str, *, metadata_only: bool = False) -> AsyncIterator[Body]:
+    async def pages(self, path: ApiPath, *, metadata_only: bool = False) -> AsyncIterator[Body]:
         """Read a list page by page: a list of ten thousand objects at once would hold the event loop for long.
 
         All pages show the same moment. Raises KubeError, with status 410 when reading them took too long.
@@ -132,15 +140,15 @@ class KubeClient:
             if not token:
                 return
 
-    async def post(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> Body:
+    async def post(self, path: ApiPath, body: Mapping[str, Any], *, manager: str = "") -> Body:
         """Create an object, under a field manager if one is given."""
         return await self._call("POST", path, body, JSON, params={"fieldManager": manager} if manager else None)
 
-    async def put(self, path: str, body: Mapping[str, Any]) -> Body:
+    async def put(self, path: ApiPath, body: Mapping[str, Any]) -> Body:
         """Replace an object. Raises Conflict where the body's metadata.resourceVersion is not the newest."""
         return await self._call("PUT", path, body, JSON)
 
-    async def delete(self, path: str, *, uid: str, version: int) -> Body:
+    async def delete(self, path: ApiPath, *, uid: str, version: int) -> Body:
         """Delete an object if it is still this uid and resourceVersion; otherwise raises Conflict.
 
         What has finalizers is only marked, and goes when the last of them is removed.
@@ -149,20 +157,20 @@ class KubeClient:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         return await self._call("DELETE", path, body, JSON)
 
-    async def patch(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> Body:
+    async def patch(self, path: ApiPath, body: Mapping[str, Any], *, manager: str = "") -> Body:
         """Merge-patch an object. Put metadata.resourceVersion into the body to get Conflict on a stale write."""
         return await self._call("PATCH", path, body, MERGE_PATCH, params={"fieldManager": manager} if manager else None)
 
-    async def json_patch(self, path: str, operations: list[dict[str, Any]]) -> Body:
+    async def json_patch(self, path: ApiPath, operations: list[dict[str, Any]]) -> Body:
         """JSON-patch an object. A failed test raises Conflict."""
         return await self._call("PATCH", path, operations, JSON_PATCH)
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
+    async def apply(self, path: ApiPath, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
         """Server-side apply under a field manager."""
         params = {"fieldManager": manager, "force": "true" if force else "false"}
         return await self._call("PATCH", path, body, APPLY_PATCH, params=params)
 
-    async def watch(self, path: str, *, since: str, **params: str) -> AsyncGenerator[tuple[str, Body], None]:
+    async def watch(self, path: ApiPath, *, since: str, **params: str) -> AsyncGenerator[tuple[str, Body], None]:
         """Yield type and object of each change after the version `since`, in order, until the server ends the watch.
 
         Raises KubeError, with status 410 when `since` is too long ago: list again.
@@ -187,7 +195,7 @@ class KubeClient:
     async def _call(
         self,
         method: str,
-        path: str,
+        path: ApiPath,
         body: object = None,
         content_type: str | None = None,
         *,

@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from rollup_operator.kube.client import KubeClient, KubeError
+from rollup_operator.kube.paths import events_path
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.event_reasons import EVENTS, EventType
@@ -233,7 +234,7 @@ class EventRecorder:
         report = log.warning if event.type is EventType.WARNING else log.info
         try:
             async with asyncio.timeout(POST_SECONDS):
-                await self._kube.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", self._body(event))
+                await self._kube.post(events_path(namespace), self._body(event))
             result = "posted"
         except (KubeError, TimeoutError) as e:
             why = str(e) or f"no answer within {POST_SECONDS:g} s"

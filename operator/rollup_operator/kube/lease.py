@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.kube.client import Body, KubeClient, NotFound
+from rollup_operator.kube.paths import leases_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class LeaseClient:
 
     def __init__(self, kube: KubeClient, namespace: str, name: str, now: Callable[[], datetime]) -> None:
         self._kube, self._namespace, self._name, self._now = kube, namespace, name, now
-        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._collection, self._path = leases_path(namespace), leases_path(namespace, name)
 
     def __str__(self) -> str:
         return f"{self._namespace}/{self._name}"
@@ -41,7 +42,7 @@ class LeaseClient:
     async def read(self) -> Lease | None:
         """Return the lease; None: there is none."""
         try:
-            return Lease.of(await self._kube.get(f"{self._collection}/{self._name}"))
+            return Lease.of(await self._kube.get(self._path))
         except NotFound:
             return None
 
@@ -65,7 +66,7 @@ class LeaseClient:
                 "spec": spec,
             }
             return Lease.of(await self._kube.post(self._collection, whole))
-        return Lease.of(await self._kube.put(f"{self._collection}/{self._name}", seen.body | {"spec": spec}))
+        return Lease.of(await self._kube.put(self._path, seen.body | {"spec": spec}))
 
     async def watch(self) -> AsyncIterator[Lease | None]:
         """Yield the lease as it is, if it exists, and each change of it; None: it was deleted. Ends now and then."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from rollup_operator.kube.client import KubeClient, NotFound
+from rollup_operator.kube.paths import ApiPath
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,7 @@ class Sweep:
     def __init__(
         self,
         kube: KubeClient,
-        path: Callable[[str | None, str | None], str],
+        path: Callable[[str | None, str | None], ApiPath],
         known: Known,
         *,
         namespaces: Sequence[str] = (),

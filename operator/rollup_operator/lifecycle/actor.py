@@ -9,6 +9,7 @@ always decides what comes next; a failed write waits in a timer, which a newer b
 
 import asyncio
 from collections.abc import Awaitable
+from contextvars import Context
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -31,7 +32,7 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import State
-from rollup_operator.stores.base import Store
+from rollup_operator.stores.base import Store, closes_with_leadership
 
 log = structlog.get_logger(__name__)
 
@@ -43,15 +44,15 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_checked", "_checked_at", "_cleaned", "_dirty", "_env", "_gone", "_held", "_lost_writes", "_next_tick",
-         "_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "_with_documents", "view",
+        "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_lost_writes", "_next_tick",
+         "_read_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: Environment) -> None:
         self.view = view
         self._env = env
         self._checked: Checked | None = None
-        self._checked_at = -1
+        self._checked_of: JobView | None = None
         self._run: Work | None = None
         self._gone = self._dirty = False
         self._held: tuple[Store, ...] = ()
@@ -63,10 +64,20 @@ class Actor:
         """Begin with the body alone: what this process knew of the job may have changed while it did not lead."""
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._reported_at = 0.0
-        self._recovery = Recovery(self.view)
+        self._read_recovery: Recovery | None = None
         self._settled = self._cleaned = self._with_documents = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
+
+    @property
+    def _recovery(self) -> Recovery:
+        """What has gone wrong with the job: at first what its status says, which is read when it is first needed.
+
+        All jobs begin again in one turn of the event loop, too short to read ten thousand.
+        """
+        if self._read_recovery is None:
+            self._read_recovery = Recovery(self.view)
+        return self._read_recovery
 
     # What happens to it
 
@@ -97,10 +108,12 @@ class Actor:
         self.look_again()
 
     def lead(self) -> None:
-        """The gate has opened: decide, as in a process that has just begun. A run not yet over is waited for."""
+        """The gate has opened: decide from now on as in a process that has just begun. A `wake` is to follow.
+
+        A run not yet over is waited for.
+        """
         self._know_nothing()
-        self._held = tuple(s for s in self._held if s.distribution != "duckdb")  # closed as the gate was shut
-        self.wake()
+        self._held = tuple(s for s in self._held if not closes_with_leadership(s))
 
     def look_again(self) -> None:
         """Have a turn soon, and halt at once if it will come to that: a write that hangs must not hold a stop."""
@@ -128,6 +141,11 @@ class Actor:
         """Whether a run or a write is under way."""
         return self._run is not None or self._task is not None
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a turn is under way, and perhaps a write."""
+        return self._task is not None
+
     def explain(self) -> str:
         """Tell in a few words what goes on, and for how long."""
         if not self._env.gate.open:
@@ -140,7 +158,7 @@ class Actor:
         if not self._env.gate.open:
             self._let_go()
         elif self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._turns())
+            self._task = asyncio.get_running_loop().create_task(self._turns(), context=Context())
 
     def _let_go(self) -> None:
         if self._gone and self._run is None:
@@ -214,11 +232,12 @@ class Actor:
         )
 
     def _check(self) -> Checked:
-        if self._checked is None or (self._checked_at != self.view.generation and not self._checked.fits(self.view)):
+        # By the body, not its generation: after a restore of etcd another spec may have the same.
+        if self._checked is None or (self._checked_of is not self.view and not self._checked.fits(self.view)):
             old, self._checked = self._checked, Checked.of(self.view)
             if old is None or old.schedule != self._checked.schedule:
                 self._next_tick = None
-        self._checked_at = self.view.generation
+        self._checked_of = self.view
         return self._checked
 
     def _snapshot(self) -> None:
@@ -228,11 +247,18 @@ class Actor:
         report = self._report or Report.published(self.view.status)
         if (claim := self._run.progress.claim) is not None:
             report = report.with_claim(claim)
+        if (stats := self._run.progress.stats) is not None:
+            report = report.counting(stats)
         self._report = replace(report, progress=self._run.progress.report())
 
     def _look_again(self, seconds: float | None) -> None:
         if seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(min(seconds, LONGEST_TIMER), self.wake)
+            self._wake_in(min(seconds, LONGEST_TIMER))
+
+    # Turns and timers have a context of their own: kopf's holds the whole event that it is handling.
+
+    def _wake_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.wake, context=Context())
 
     # The run task
 
@@ -257,6 +283,9 @@ class Actor:
                 self._held = self._held if (held := task.result().held) is None else held
                 self._settled = was_settled if (settled := task.result().settled) is None else settled
                 self._take_in(run, task.result())
+            elif run.store is not None and not closes_with_leadership(run.store):
+                # Settled where the job's RollupStore leads by then, its claim would stay where it was.
+                self._held = (*(store for store in self._held if store is not run.store), run.store)
         except Exception:  # called by the event loop, where nobody else would hear of it
             log.exception("end of a run not taken in", namespace=self.view.namespace, job=self.view.name)
         finally:
@@ -279,6 +308,8 @@ class Actor:
         report = replace(self._report or Report.published(self.view.status), progress=None)
         if end.claim is not None:
             report = report.with_claim(end.claim)
+        if end.stats is not None:
+            report = report.counting(end.stats)
         self._report = replace(report, last_run=end.last_run) if end.last_run is not None else report
 
     # Writes
@@ -352,8 +383,7 @@ class Actor:
         self._lost_writes += 1
         if self._timer is not None:
             self._timer.cancel()
-        wait = backoff(0.1, 10.0, self._lost_writes)
-        self._timer = asyncio.get_running_loop().call_later(wait, self.wake)
+        self._wake_in(backoff(0.1, 10.0, self._lost_writes))
 
     def _tell(self, reason: Reason, message: str) -> None:
         """Post a warning, once for each reason and generation until all is well again."""

@@ -50,6 +50,7 @@ class Election:
         self._writing: asyncio.Task[None] | None = None
         self._unsure = False  # whether a write may have made this process the holder, unseen
         self._led: int | None = None  # the term that the followers know of
+        self._open_until = 0.0  # the gate, if nothing is heard of a later renewal
         self._role = Role.STANDBY
         self._problems: dict[str, str] = {}
         self._running: asyncio.Task[None] | None = None
@@ -58,6 +59,11 @@ class Election:
         """Stand for election from now on. Once the task returned has failed this process never learns that it leads."""
         self._running = spawn("leader election", self._run(), follows="this process ends")
         return self._running
+
+    @property
+    def is_led(self) -> bool:
+        """Whether somebody leads, here or elsewhere, and was heard of not long ago."""
+        return self._candidacy.is_led(_now())
 
     async def release(self) -> None:
         """Stand for election no more; give the lease back where this process holds it, so that it is taken at once."""
@@ -104,23 +110,27 @@ class Election:
     # Being the leader, or not
 
     def _follow(self, step: Step) -> None:
-        if self._led is not None and (step.role is Role.STANDBY or step.term != self._led):
+        # Past the gate's own time what asked it has ended, as for good, even if a renewal has come by now.
+        ceased = step.role is Role.STANDBY or step.term != self._led or _now() >= self._open_until
+        if self._led is not None and ceased:
             self._lose("the lease could not be renewed in time, or was taken")
         if step.role is Role.STANDBY:
             return
         begun = self._candidacy.renewed
-        self._gate.lead(begin_until=begun + self._terms.halt, act_until=begun + self._terms.abandon)
+        drained = self._gate.draining  # by the clock alone, if this process was frozen: then nobody was told
+        self._open_until = begun + self._terms.abandon
+        self._gate.lead(begin_until=begun + self._terms.halt, act_until=self._open_until)
         if self._led is None:
             self._led, self._role = step.term, Role.LEADING
             log.info("leading", lease=str(self._lease), identity=self._identity)
             self._followers.lead()
-        if step.role is not self._role:
-            self._role = step.role
-            if step.role is Role.HALTING:
-                log.warning(
-                    "halting: the lease is not renewed", lease=str(self._lease), problem=self._problems.get("write")
-                )
+        elif step.role is not self._role or drained is not self._gate.draining:
             self._followers.look_again()
+        if step.role is Role.HALTING and step.role is not self._role:
+            log.warning(
+                "halting: the lease is not renewed", lease=str(self._lease), problem=self._problems.get("write")
+            )
+        self._role = step.role
 
     def _lose(self, why: str) -> None:
         self._gate.shut()

@@ -131,6 +131,10 @@ class Candidacy:
         """Who holds the lease as far as is known; None: nobody."""
         return self._holder or None
 
+    def is_led(self, now: float) -> bool:
+        """Whether somebody holds the lease, and has renewed it not long ago."""
+        return self.holder is not None and now < self._changed_at + 2 * self._terms.renew
+
     def saw(self, holder: str | None, version: str | None, now: float, *, lasts: float = 0.0) -> None:
         """Take in the record: its holder (empty: released) and version; None: there is no lease.
 

@@ -11,13 +11,13 @@ worthless, and `went_back` is called.
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from rollup_operator.background import keep_running
+from rollup_operator.background import keep_running, spawn
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.kube.paths import jobs_path
@@ -30,7 +30,9 @@ from rollup_operator.lifecycle.observer import NoObserver, Observer
 from rollup_operator.lifecycle.store_watch import StoreKey
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.job_ids import meant
 from rollup_operator.model.reader import JobView
+from rollup_operator.portions import Spreader, chosen_of, in_portions
 from rollup_operator.stores.base import Owner
 from rollup_operator.stores.errors import StoreUnavailable
 
@@ -78,9 +80,13 @@ class Registry:
         self._gone = Gone()
         self._names: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], set[str]] = {}
+        self._spaces: dict[str, dict[str, Actor]] = {}
+        """The actors of each namespace."""
         self._listeners: dict[str, set[Listener]] = {}
         self._sweep_problem: str | None = None
         self._catching_up: asyncio.Task[None] | None = None
+        self._spreader = Spreader()
+        self._telling: set[asyncio.Task[None]] = set()
         self.synced = False
         """The first list has been taken in."""
 
@@ -102,10 +108,14 @@ class Registry:
             actor.vanish()
 
     def store_changed(self, key: StoreKey) -> None:
-        """Wake the jobs of a store."""
-        for actor in tuple(self._actors.values()):
-            if (actor.view.namespace, actor.view.store_name) == key:
-                actor.store_changed()
+        """Wake the jobs of a store, soon."""
+
+        async def wake() -> None:
+            actors = tuple(self._actors.values())
+            of_store = chosen_of(actors, lambda actor: (actor.view.namespace, actor.view.store_name) == key)
+            await self._spreader.spread(Actor.store_changed, await in_portions(of_store))
+
+        self._soon("waking the jobs of a store", wake())
 
     def versions(self, namespace: str | None) -> Mapping[str, int]:
         """Return uid and resourceVersion of each job in a namespace; None: in all."""
@@ -146,29 +156,33 @@ class Registry:
 
     # Look-up
 
-    def find(self, namespace: str, job_id: str) -> JobView | None:
-        """Return the job with that Elasticsearch id; where several claim it, a living one, first by name."""
-        uids = self._ids.get((namespace, job_id))
-        if not uids:
-            return None
-        views = (actor.view for uid in uids if not (actor := self._actors[uid]).gone)
-        return min(views, key=lambda view: (view.deleting, view.name), default=None)
-
-    def namesakes(self, namespace: str, job_id: str) -> Sequence[JobView]:
-        """Return every job with that Elasticsearch id that is not being deleted, in order of their names."""
+    def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        """Return the job that has that Elasticsearch id, or several where nobody can tell which is meant."""
         actors = (self._actors[uid] for uid in self._ids.get((namespace, job_id), ()))
-        views = (actor.view for actor in actors if not actor.gone)
-        return sorted((view for view in views if not view.deleting), key=lambda view: view.name)
+        return meant(job_id, (actor.view for actor in actors if not actor.gone))
+
+    def find(self, namespace: str, job_id: str) -> JobView | None:
+        """Return the first of `meant`."""
+        return next(iter(self.meant(namespace, job_id)), None)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process decides over the jobs, and knows what the one before it did."""
+        return self._gate.open and not self._gate.behind
+
+    def is_writing(self, uid: str) -> bool:
+        """Whether this process may be writing to the job just now."""
+        actor = self._actors.get(uid)
+        return actor is not None and actor.is_writing
 
     def explain(self, uid: str) -> str:
         """Tell in a few words what the job does in this process now, and for how long."""
         actor = self._actors.get(uid)
         return "this process does not know the job" if actor is None else actor.explain()
 
-    def in_namespace(self, namespace: str) -> Sequence[JobView]:
-        """Return the namespace's jobs in order of their ids."""
-        views = (a.view for a in self._actors.values() if a.view.namespace == namespace and not a.gone)
-        return sorted(views, key=lambda view: (view.job_id, view.name))
+    def in_namespace(self, namespace: str) -> Iterator[JobView]:
+        """Return the namespace's jobs in the order in which they came, each as it is when it is taken."""
+        return (actor.view for actor in tuple(self._spaces.get(namespace, {}).values()) if not actor.gone)
 
     def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each newer view of the job. Returns what ends that."""
@@ -225,13 +239,14 @@ class Registry:
         if not listed:
             self._gate.behind = True
             self._catching_up = keep_running("catching up with the jobs", self._catch_up)
-        for actor in tuple(self._actors.values()):
-            actor.lead()
+        actors = tuple(self._actors.values())
+        for actor in actors:
+            actor.lead()  # before any of them has a turn
+        self._soon("waking all jobs", self._spreader.spread(Actor.wake, actors))
 
     def look_again(self) -> None:
-        """The gate has begun to drain, or has ceased to."""
-        for actor in tuple(self._actors.values()):
-            actor.look_again()
+        """The gate has begun to drain, or has ceased to: let every job have a turn, soon."""
+        self._soon("waking all jobs", self._look_again())
 
     def stand_down(self) -> None:
         """The gate is shut: end every run and write at once."""
@@ -245,7 +260,7 @@ class Registry:
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
         self._gate.end()
-        self.look_again()
+        await self._look_again()
         while self._gate.open and any(actor.busy for actor in self._actors.values()):
             if loop.time() >= end:
                 log.warning("runs abandoned at shutdown", busy=self.busy)
@@ -259,6 +274,15 @@ class Registry:
         self.stand_down()
 
     # Inside
+
+    async def _look_again(self) -> None:
+        first_busy = sorted(self._actors.values(), key=lambda actor: not actor.busy)  # a run may have to halt
+        await self._spreader.spread(Actor.look_again, first_busy)
+
+    def _soon(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = spawn(name, work, follows="jobs that have not heard of it hear of it with their next change")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _catch_up(self) -> None:
         while True:
@@ -285,6 +309,7 @@ class Registry:
         if (old := self._actors.get(self._names.get(view.key, ""))) is not None:
             old.vanish()  # deleted and created again, and no event has said so yet
         actor = self._actors[view.uid] = Actor(view, self._environment)
+        self._spaces.setdefault(view.namespace, {})[view.uid] = actor
         self._names[view.key] = view.uid
         self._ids.setdefault((view.namespace, view.job_id), set()).add(view.uid)
         self._tell(view)
@@ -307,6 +332,10 @@ class Registry:
             return
         view = actor.view
         self._gone.add(uid)
+        space = self._spaces[view.namespace]
+        del space[uid]
+        if not space:
+            del self._spaces[view.namespace]
         if self._names.get(view.key) == uid:
             del self._names[view.key]
         uids = self._ids.get((view.namespace, view.job_id), set())

@@ -1,14 +1,23 @@
 """From a decision to a status: what `kubectl get` and the endpoint read. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from rollup_operator.lifecycle.states import Decision, Facts
 from rollup_operator.model.conditions import verdict
 from rollup_operator.model.reader import JobView
-from rollup_operator.model.status import JobStats, LastRun, Progress, RollupJobStatus, State
+from rollup_operator.model.status import (
+    LONGEST_VALUE,
+    JobStats,
+    LastRun,
+    PositionValue,
+    Progress,
+    RollupJobStatus,
+    State,
+    shortened,
+)
 from rollup_operator.stores.base import Claim, Position
 
 
@@ -21,16 +30,22 @@ class Report:
     stats: JobStats | None
     last_run: LastRun | None
     progress: Progress | None = None
+    result: str | None = None
 
     @classmethod
     def published(cls, status: RollupJobStatus) -> "Report":
         """Return what status says already."""
-        return cls(status.watermark, status.position, status.stats, status.last_run)
+        return cls(status.watermark, status.position, status.stats, status.last_run, result=status.result)
 
     def with_claim(self, claim: Claim) -> "Report":
         """Return the same with the record as it is now."""
         watermark = None if claim.watermark_ms is None else rfc3339_ms(claim.watermark_ms)
-        return Report(watermark, claim.position, claim.stats, self.last_run, self.progress)
+        report = Report(watermark, claim.position, self.stats, self.last_run, self.progress, claim.result)
+        return report.counting(claim.stats)
+
+    def counting(self, stats: JobStats) -> "Report":
+        """Return the same with these counters. None ever goes back: the store's may lack runs that have failed."""
+        return replace(self, stats=stats if self.stats is None else stats.at_least(self.stats))
 
 
 def rfc3339(moment: datetime) -> str:
@@ -62,22 +77,31 @@ def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -
         now=rfc3339(now),
         before=job.status.conditions,
     )
+    position = None if report.position is None else _shown(report.position)
     status = RollupJobStatus(
         observed_generation=job.generation,
         state=state,
-        desired_state=job.desired,
+        desired_state=job.desired if job.ever_asked else None,
         conditions=conditions,
         watermark=report.watermark,
-        position=dict(report.position) if report.position is not None else None,
+        position=position,
         stats=report.stats,
         progress=report.progress if state is State.INDEXING else None,
         last_run=report.last_run,
+        result=report.result,
         next_run_time=next_run,
         last_handled_run_request=decision.handled_request,
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True) | (
-        {"position": dict(report.position)} if report.position is not None else {}
+        {"position": position} if position is not None else {}
     )
+
+
+def _shown(position: Position) -> dict[str, PositionValue]:
+    """Return a position for people to read; the store has it as it is. Terms of a source may have any length."""
+    return {
+        key: shortened(value, LONGEST_VALUE) if isinstance(value, str) else value for key, value in position.items()
+    }
 
 
 def explain(facts: Facts) -> str:

@@ -148,6 +148,9 @@ class Decision:
     """Seconds until time alone can change the decision; None: never."""
 
 
+_NEVER = "has no tick any more, such as a day that no month has or a year that is over"
+
+
 def where(job: JobView, facts: Facts) -> State:
     """Return where the job is in truth: the run task that exists here, else what was last published.
 
@@ -187,7 +190,7 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         show = State.STOPPING
     if show is State.STARTED and at is State.STOPPED and facts.invalid is not None:
         show = State.STOPPED
-    ready, stalled, reason, message = _verdict(show, job, facts)
+    ready, stalled, reason, message = _verdict(show, job, facts, next_tick)
     shown, wait = _patience(show, job, facts, act)
     refresh = at is State.INDEXING and (job.status.state is not State.INDEXING or facts.report_age >= REFRESH)
     return Decision(
@@ -322,7 +325,7 @@ def _wait(
     return min((w for w in waits if w is not None), default=None)
 
 
-def _verdict(show: State, job: JobView, facts: Facts) -> tuple[bool, bool, Reason, str]:
+def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None) -> tuple[bool, bool, Reason, str]:
     """Return (ready, stalled, reason, message) of the conditions."""
     doing = facts.run.doing if facts.run is not None else ""
     match show:
@@ -342,6 +345,8 @@ def _verdict(show: State, job: JobView, facts: Facts) -> tuple[bool, bool, Reaso
             return False, False, facts.store_trouble.reason, facts.store_trouble.message
         case State.INDEXING:
             return True, False, Reason.RUNNING, doing
+        case _ if next_tick is None and facts.schedule is not None:
+            return True, False, Reason.RUNNING, f"spec.cron {_NEVER}: a run begins only when one is asked for"
         case _:
             return True, False, Reason.RUNNING, "waiting for the next tick of spec.cron"
 

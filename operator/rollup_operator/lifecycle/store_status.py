@@ -27,11 +27,10 @@ def store_status(
 ) -> dict[str, Any]:
     """Return the whole status, `shown` being the one before. `found`: what the last look found, if it was a good one.
 
-    The version last seen stays while the store does not answer; its health is not known then.
+    The version last seen stays while the store does not answer, and so does where results are; its health is not known.
     """
     old = RollupStoreStatus.published(shown)
-    health = found.health if found is not None else None
-    version = found.version if found is not None else old.version if old.distribution == distribution else None
+    seen = found or (old if old.distribution == distribution else None)
     reason = Reason.AVAILABLE if problem is None else problem.reason
     conditions = verdict(
         ready=problem is None,
@@ -43,7 +42,12 @@ def store_status(
         before=old.conditions,
     )
     status = RollupStoreStatus(observed_generation=generation, conditions=conditions)
-    parts: dict[str, Any] = {"distribution": distribution, "version": version, "health": health}
+    parts: dict[str, Any] = {
+        "distribution": distribution,
+        "version": seen.version if seen is not None else None,
+        "health": found.health if found is not None else None,
+        "results": seen.results if seen is not None else None,
+    }
     return status.model_copy(update=parts).model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

@@ -7,7 +7,7 @@ Only the process that leads looks at stores and writes their status, and it alon
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
@@ -27,7 +27,8 @@ from rollup_operator.lifecycle.store_status import trouble_of
 from rollup_operator.lifecycle.store_watch import Entry, StoreKey, StoreWatch
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.stores.base import Store
+from rollup_operator.shares import Shares
+from rollup_operator.stores.base import Store, closes_with_leadership
 from rollup_operator.stores.errors import (
     SecretGone,
     SecretInvalid,
@@ -36,11 +37,12 @@ from rollup_operator.stores.errors import (
     StoreUnavailable,
     StoreUnsuitable,
 )
+from rollup_operator.stores.secrets import ReadSecret, SecretContent
 
 log = structlog.get_logger(__name__)
 
-ReadSecret = Callable[[str], Awaitable[Mapping[str, bytes]]]
-"""Reads the data of a Secret, by its name. Raises SecretInvalid."""
+SECRETS_AT_ONCE = 8
+"""Secrets that are read at a time, for all namespaces together: a store that refuses each login has them read often."""
 
 MakeStore = Callable[[str, RollupStoreSpec, ReadSecret], Store]
 """Makes the client of a store in a namespace, with a reader of that namespace's Secrets.
@@ -78,6 +80,7 @@ class StoreBook:
         self._retired: WeakSet[Store] = WeakSet()
         """Clients that were replaced, as long as some run uses them."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reading = Shares(SECRETS_AT_ONCE)
 
     def trouble(self, key: StoreKey) -> Trouble | None:
         """Say what is wrong when no usable store of that name is known; None: it is there."""
@@ -171,7 +174,7 @@ class StoreBook:
         Returns what ends once no file of an embedded store is open. New clients of them are made at once.
         """
         self._watch.close()
-        left = [store for store in self._retired if store.distribution == "duckdb"]
+        left = [store for store in self._retired if closes_with_leadership(store)]
         for key, entry in self._entries.items():
             if entry.store is not None:
                 entry.problem = None  # nobody here would see it mended, and calls that read the store go on
@@ -218,9 +221,12 @@ class StoreBook:
             self._spawn(f"retiring a client of store {key[1]}", entry.store.retire())
 
     def _secrets_of(self, namespace: str) -> ReadSecret:
-        async def read(name: str) -> Mapping[str, bytes]:
+        async def read(name: str) -> SecretContent:
             try:
-                return await read_secret(self._kube, namespace, name)
+                async with self._reading.taking(namespace):
+                    found = await read_secret(self._kube, namespace, name)
+                annotations = found.get("metadata", {}).get("annotations") or {}
+                return SecretContent(found["data"], found.get("type", ""), annotations)
             except NotFound as e:
                 raise SecretGone(f"there is none in namespace {namespace!r}: create it") from e
             except KubeError as e:

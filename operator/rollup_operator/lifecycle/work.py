@@ -19,7 +19,8 @@ from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.reader import JobView
-from rollup_operator.model.status import LastRun, Outcome
+from rollup_operator.model.status import LONGEST_MESSAGE, JobStats, LastRun, Outcome, shortened
+from rollup_operator.shares import Account, Shares
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Store
 from rollup_operator.stores.errors import SecretGone, StoreError, StoreNotFound
 
@@ -34,6 +35,8 @@ class Ended:
     """The store holds nothing of this job: no claim, no request. None: it never came to a claim, so what was known
     before still holds; a dead process may have left one."""
     claim: Claim | None = None
+    stats: JobStats | None = None
+    """The job's counters, those of runs that came to no claim included."""
     last_run: LastRun | None = None
     trouble: Trouble | None = None
     mended: bool = False
@@ -57,6 +60,7 @@ class Work:
     progress: Progress
     task: asyncio.Task[Ended]
     _halt: Callable[[], object]
+    _run: Run | None = None
     outlived: bool = False
     """The leadership in which it began is over: how it ends says nothing of what is the case by then."""
     _halted_at: float | None = None
@@ -66,6 +70,11 @@ class Work:
         if self._halted_at is None:
             self._halted_at = now
             self._halt()
+
+    @property
+    def store(self) -> Store | None:
+        """The one that the run may have claimed the job in."""
+        return None if self._run is None else self._run.store
 
     def facts(self, now: float) -> RunFacts:
         """Return what deciding needs of it."""
@@ -84,7 +93,10 @@ class Worker:
     gate: Gate
     clock_skew: timedelta | None = None
     """How far this process's clock may be ahead of a store's; None: they are not compared."""
-    _tasks: set[asyncio.Task[Ended]] = field(default_factory=set)
+    places: Shares = field(default_factory=lambda: Shares(2**62))
+    """For runs that index, divided among namespaces. Settling waits for none: a stop does not."""
+    _tasks: dict[asyncio.Task[Ended], tuple[str, str]] = field(default_factory=dict)
+    """Each with namespace and name of its job."""
 
     @property
     def runs(self) -> int:
@@ -96,20 +108,20 @@ class Worker:
 
         `held`: the stores in which earlier runs may have left their claims; the RollupStore may lead elsewhere by now.
         """
-        progress, run = Progress(), None
+        loop = asyncio.get_running_loop()
+        progress, run = Progress(clock=loop.time), None
         if kind is RunKind.INDEX:
             run = self._run(job, progress)
             work = partial(self._index, run, held)
         else:
             progress.doing = "releasing what an earlier run left in the store"
             work = partial(self._settle, job, held, delete=delete)
-        loop = asyncio.get_running_loop()
         task = loop.create_task(_classified(work, job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = job.key
+        task.add_done_callback(self._tasks.pop)
         # Settling is halted only once the object is gone: another job may have its name, and may read stopped.
         halt = run.halt if run is not None else task.cancel
-        return Work(kind, loop.time(), job.deleting, progress, task, halt)
+        return Work(kind, loop.time(), job.deleting, progress, task, halt, run)
 
     def _run(self, job: JobView, progress: Progress) -> Run:
         key = (job.namespace, job.store_name)
@@ -118,8 +130,10 @@ class Worker:
             holder=self.holder,
             open_store=lambda: self.books.open(key),
             slots=self.books.slots(key),
+            places=Account(self.places, job.namespace),
             now=self.now,
             progress=progress,
+            known=job.status.stats or JobStats(),
             clock_skew=self.clock_skew,
             may_go_on=lambda: self.gate.open,
         )
@@ -137,7 +151,7 @@ class Worker:
             start_time=rfc3339(result.began),
             end_time=rfc3339(result.ended),
             outcome=result.outcome,
-            message=result.message[:4096],
+            message=shortened(result.message, LONGEST_MESSAGE),
             rewritten=result.rewritten or None,
             kept=result.kept or None,
         )
@@ -145,6 +159,7 @@ class Worker:
             settled=False if held else result.released,
             held=held,
             claim=result.claim,
+            stats=result.stats,
             last_run=last_run,
             trouble=_trouble(result),
             mended=result.outcome is Outcome.COMPLETED,
@@ -153,6 +168,7 @@ class Worker:
     async def _settle(self, job: JobView, held: tuple[Store, ...] = (), *, delete: bool) -> Ended:
         if (spec := job.claimed_spec()) is None:
             return Ended(settled=True, skipped="its spec has no rollupIndex, so nothing can have been claimed for it")
+        await self._last_of_its_name(job)
         config = self._config(job, spec)
         named, end = await self._settle_named(job, config, delete=delete)
         left, trouble = [], end.trouble
@@ -170,6 +186,12 @@ class Worker:
             return replace(end, held=())
         return replace(end, settled=False, mended=False, trouble=trouble, held=tuple(left))
 
+    async def _last_of_its_name(self, job: JobView) -> None:
+        """Wait for what an earlier job of this name still has under way here: it may be about to claim."""
+        this = asyncio.current_task()
+        if earlier := [task for task, key in self._tasks.items() if key == job.key and task is not this]:
+            await asyncio.wait(earlier)
+
     async def _settle_named(self, job: JobView, config: JobConfig, *, delete: bool) -> tuple[Store | None, Ended]:
         """Settle the store that the RollupStore names now, and return it with how that ended."""
         store: Store | None = None
@@ -180,7 +202,7 @@ class Worker:
             settled = await store.settle(config, self.holder, delete_documents=delete)
         except (StoreNotFound, SecretGone) as e:
             if job.deleting:  # its namespace may be, and then neither comes back
-                return store, Ended(settled=False, skipped=f"let go without looking at the store: {e}")
+                return store, Ended(settled=False, skipped=_let_go(job, e, documents_asked=delete))
             reason = Reason.STORE_UNAVAILABLE if isinstance(e, StoreNotFound) else e.reason
             return store, Ended(settled=False, trouble=Trouble(reason, str(e), transient=True))
         except StoreError as e:
@@ -200,6 +222,12 @@ async def _classified(work: Callable[[], Awaitable[Ended]], job: JobView) -> End
 def _is_same(one: Store, other: Store) -> bool:
     """Whether both lead to the same records, for instance by other hosts or with another password."""
     return one is other or (one.place is not None and one.place == other.place)
+
+
+def _let_go(job: JobView, error: StoreError, *, documents_asked: bool) -> str:
+    gone = f"RollupStore {job.store_name!r} is gone" if isinstance(error, StoreNotFound) else str(error)
+    left = "its documents and its record, although spec.deletionPolicy is Delete" if documents_asked else "its record"
+    return f"the job is deleted, and the store was not looked at, since {gone}: {left} stay there as they are"
 
 
 def _waits(job: JobView, error: StoreError) -> str:

@@ -14,6 +14,18 @@ DRAIN_FINALIZER = f"{GROUP}/drain"
 RUN_REQUESTED_AT = f"{GROUP}/run-requested-at"
 """Annotation: a new value asks for one run now. Handled when `status.lastHandledRunRequest` reads the same."""
 
+SECRET_HOSTS = f"{GROUP}/hosts"
+"""Annotation of a Secret: the hosts that it may be sent to, as entries of the setting store_hosts, with commas between.
+"""
+
+CONTROL = r"\x00-\x1f\x7f-\x9f"
+"""Control characters, within a set of a pattern. No field of a spec takes any: whoever shows one might obey it."""
+
+PLAIN = f"^[^{CONTROL}]*$"
+"""The pattern of a text that may hold anything else."""
+
+LONGEST_CRON = 256
+"""Characters of a cron expression."""
 
 CREATION_TIMEOUT = f"{GROUP}/creation-timeout"
 """Annotation: how long the creation through the HTTP API was to wait, as Elasticsearch keeps it with the job."""

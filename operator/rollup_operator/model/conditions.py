@@ -13,7 +13,7 @@ True.
 from collections.abc import Iterable
 from enum import StrEnum
 
-from rollup_operator.model.status import Condition
+from rollup_operator.model.status import LONGEST_MESSAGE, Condition, shortened
 
 READY = "Ready"
 RECONCILING = "Reconciling"
@@ -109,7 +109,7 @@ def condition(
         observed_generation=generation,
         last_transition_time=since,
         reason=reason,
-        message=message,
+        message=shortened(message, LONGEST_MESSAGE),
     )
 
 

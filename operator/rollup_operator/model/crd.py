@@ -65,6 +65,7 @@ _JOB_COLUMNS = (
     ("Progress", "integer", ".status.progress.percent", "Per cent of the run under way that are done.", 1),
     ("Source", "string", ".spec.indexPattern", "What is rolled up.", 1),
     ("Target", "string", ".spec.rollupIndex", "Where the documents go.", 1),
+    ("Result", "string", ".status.result", "File with the documents, below the operator's data root.", 1),
 )
 
 _STORE_COLUMNS = (
@@ -74,6 +75,7 @@ _STORE_COLUMNS = (
     ("Health", "string", ".status.health", "The cluster's health.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "How long ago the store was created.", 0),
     ("Reason", "string", f"{_READY}.reason", "Why it is ready or not.", 1),
+    ("Results", "string", ".status.results", "Folder of the results, below the operator's data root.", 1),
 )
 
 

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rollup_operator.model.base import Part, at_creation, fixed, stays
+from rollup_operator.model.base import CONTROL, LONGEST_CRON, PLAIN, Part, at_creation, fixed, stays
+from rollup_operator.model.glob import MOST_STARS
+from rollup_operator.model.names import ObjectName
 
-FieldName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+FieldName = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=PLAIN)]
 Interval = Annotated[str, StringConstraints(min_length=2, max_length=32)]
 Instant = Annotated[str, StringConstraints(min_length=20, max_length=40)]
 MetricName = Literal["min", "max", "sum", "avg", "value_count"]
@@ -30,7 +32,7 @@ class DeletionPolicy(StrEnum):
 class StoreRef(Part):
     """Names the RollupStore, in the job's own namespace, that holds source and result."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+    name: ObjectName = Field(
         default="default",
         description="Name of a RollupStore in the same namespace.",
         json_schema_extra=fixed("storeRef"),
@@ -88,7 +90,7 @@ class DateHistogramGroup(Part):
         description="How long to wait for late documents before a bucket is rolled up, for instance 1h. Default 0.",
         json_schema_extra={"pattern": r"^(0|[0-9]+(nanos|micros|ms|s|m|h|d))$"},
     )
-    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)] = Field(
         default="UTC",
         description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as "
         "+05:30.",
@@ -162,12 +164,53 @@ class Metric(Part):
     )
 
 
+class CsvColumn(Part):
+    """What a column of CSV files holds."""
+
+    name: FieldName = Field(description="Name of the column, as in the files' header.")
+    type: Literal[
+        "VARCHAR",
+        "BOOLEAN",
+        "BIGINT",
+        "HUGEINT",
+        "DOUBLE",
+        "DATE",
+        "TIMESTAMP",
+        "TIMESTAMP_NS",
+        "TIMESTAMPTZ",
+    ] = Field(description="Its type in DuckDB's words: VARCHAR keeps every text as it is written, such as 1.10 or 1e5.")
+
+
+class CsvReading(Part):
+    """How CSV files are written, as far as that is not to be found out from their beginning."""
+
+    columns: Annotated[list[CsvColumn], Field(max_length=256)] = Field(
+        default=[],
+        description="Types of columns. Those that are not named here are found out; columns of groups.terms are then "
+        "taken as texts.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=4, pattern=PLAIN)] | None = Field(
+        default=None, description="What stands between two values, for instance ';', or tab."
+    )
+    header: bool | None = Field(default=None, description="Whether the first line has the names of the columns.")
+    null_text: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)] | None = Field(
+        default=None, description="A text that stands for a missing value, for instance n/a, besides the empty one."
+    )
+
+
+CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+"""What names of CSV files end in, in any case."""
+
+_PART = rf"[^\\,\s{CONTROL}]"
+_NOT_IN_INDEX = rf"A-Z\\/*?\"<>| ,#:\s{CONTROL}"
+
 _MATCHES_ALL = "self.indexPattern.split(',').exists(p, p == '_all' || p.matches('^[*]+$'))"
 
 # Of a path only the first folder counts: the result is exported below a folder named as the rollup index.
 _MATCHES_TARGET = (
     r"self.indexPattern.split(',').exists(p, self.rollupIndex.matches("
-    r"r'^\Q' + p.split('/')[0].replace('*', r'\E.*\Q').replace('?', r'\E.\Q') + r'\E$'))"
+    r"r'^\Q' + p.split('/')[0].replace('*', r'\E.*\Q') + r'\E$'))"
 )
 
 
@@ -190,6 +233,11 @@ class RollupJobSpec(Part):
                     "rollupIndex",
                 ),
                 at_creation(
+                    f"self.indexPattern.split(',').all(p, p.split('*').size() <= {MOST_STARS + 1})",
+                    f"indexPattern has a pattern with too many stars: use at most {MOST_STARS} in one pattern",
+                    "indexPattern",
+                ),
+                at_creation(
                     f"!({_MATCHES_ALL})",
                     "indexPattern must not match everything: it would match the job's own rollupIndex",
                     "indexPattern",
@@ -209,7 +257,7 @@ class RollupJobSpec(Part):
         "manifest in Git can leave the field to the HTTP API. It can be removed only once status.desiredState has "
         "recorded it. Lower case, as Elasticsearch writes its states.",
     )
-    job_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
+    job_id: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=PLAIN)] | None = Field(
         default=None,
         description="Elasticsearch id of the job where the resource's name cannot carry it. Immutable. Default: the "
         "name.",
@@ -219,16 +267,16 @@ class RollupJobSpec(Part):
         default=StoreRef(),
         description="The store that holds source and result. Immutable. Default: the store named default.",
     )
-    index_pattern: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
+    index_pattern: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=PLAIN)] = Field(
         description="What to roll up: an index or table, a pattern with *, or, in an embedded store, files below the "
         "namespace's data folder such as flights/*.parquet. Immutable.",
-        json_schema_extra=fixed("indexPattern", pattern=r"^[^\\,\s]+(,[^\\,\s]+)*$"),
+        json_schema_extra=fixed("indexPattern", pattern=f"^{_PART}+(,{_PART}+)*$"),
     )
-    rollup_index: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+    rollup_index: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)] = Field(
         description="Where the documents go: an index name in lower case. Immutable.",
-        json_schema_extra=fixed("rollupIndex", pattern=r"^[^-_+.A-Z\\/*?\"<>| ,#:\s][^A-Z\\/*?\"<>| ,#:\s]*$"),
+        json_schema_extra=fixed("rollupIndex", pattern=f"^[^-_+.{_NOT_IN_INDEX}][^{_NOT_IN_INDEX}]*$"),
     )
-    cron: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
+    cron: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CRON, pattern=PLAIN)] = Field(
         description="When to run, in UTC: a Quartz cron expression of six or seven fields, seconds first, for instance "
         "'0 */5 * * * ?'. A tick that is missed, or falls into a run, is dropped.",
     )
@@ -273,6 +321,10 @@ class RollupJobSpec(Part):
         default=1,
         description="How many stretches of time to read from the store side by side. Embedded stores use all cores for "
         "each page and ignore it.",
+    )
+    csv: CsvReading | None = Field(
+        default=None,
+        description="How to read CSV files, where that is not to be guessed. For files of embedded stores only.",
     )
     rollup_index_settings: RollupIndexSettings | None = Field(
         default=None,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from rollup_operator.model.base import CREATION_TIMEOUT, DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
-from rollup_operator.model.status import RollupJobStatus
+from rollup_operator.model.status import LONGEST_REQUEST, RollupJobStatus, shortened
 
 
 class Ask(StrEnum):
@@ -36,7 +36,7 @@ class JobView:
     """The field managers that own spec.desiredState, as metadata.managedFields names them."""
     finalizers: tuple[str, ...]
     run_request: str | None
-    """The value of the annotation that asks for a run now."""
+    """The value of the annotation that asks for a run now, as much of it as a status may have."""
     creation_timeout: str | None
     """The `timeout` that the job was created with through the HTTP API."""
     raw_spec: Mapping[str, Any] = field(repr=False)
@@ -47,6 +47,7 @@ class JobView:
         """Read an object as the API server sends it. Keeps no reference to metadata.managedFields."""
         meta = body["metadata"]
         annotations = meta.get("annotations") or {}
+        asked = annotations.get(RUN_REQUESTED_AT)
         return cls(
             uid=meta["uid"],
             namespace=meta["namespace"],
@@ -56,7 +57,7 @@ class JobView:
             deleting="deletionTimestamp" in meta,
             owners=_owners(meta.get("managedFields") or ()),
             finalizers=tuple(meta.get("finalizers") or ()),
-            run_request=annotations.get(RUN_REQUESTED_AT),
+            run_request=None if asked is None else shortened(asked, LONGEST_REQUEST),
             creation_timeout=annotations.get(CREATION_TIMEOUT),
             raw_spec=body.get("spec") or {},
             raw_status=body.get("status") or {},

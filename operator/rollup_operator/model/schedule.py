@@ -13,6 +13,8 @@ from functools import lru_cache
 
 from croniter import CroniterBadDateError, croniter
 
+from rollup_operator.model.base import LONGEST_CRON
+
 LAST_YEAR = 2099
 
 
@@ -39,6 +41,10 @@ class Schedule:
     @classmethod
     def parse(cls, text: str) -> "Schedule":
         """Read an expression. Raises ScheduleError, which names the field, the part and the cure."""
+        if len(text) > LONGEST_CRON:  # what can be read is kept, and anybody may send one
+            raise ScheduleError(
+                "expression", f"{text[:40]}...", f"is longer than {LONGEST_CRON} characters: shorten it"
+            )
         return _parse(text)
 
     def next_after(self, moment: datetime) -> datetime | None:

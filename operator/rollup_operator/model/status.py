@@ -8,6 +8,11 @@ from pydantic import Field, StringConstraints
 from rollup_operator.model.base import Part
 from rollup_operator.model.job import DesiredState
 
+LONGEST_MESSAGE = 4096
+LONGEST_REQUEST = 256
+LONGEST_VALUE = 256
+"""Characters of a message, of a request to run and of a value of a position. The API server takes no longer ones."""
+
 Time = Annotated[str, StringConstraints(max_length=40)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -37,7 +42,7 @@ class Condition(Part):
     reason: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         description="One word for programs: why the condition has its status."
     )
-    message: Annotated[str, StringConstraints(max_length=4096)] = Field(
+    message: Annotated[str, StringConstraints(max_length=LONGEST_MESSAGE)] = Field(
         default="", description="One sentence for people."
     )
 
@@ -48,15 +53,19 @@ class JobStats(Part):
     pages_processed: Count = Field(default=0, description="Pages read, the empty last one of each run included.")
     documents_processed: Count = Field(default=0, description="Source rows or documents summarised.")
     rollups_indexed: Count = Field(default=0, description="Rolled-up documents written.")
-    trigger_count: Count = Field(default=0, description="Runs begun.")
+    trigger_count: Count = Field(default=0, description="Runs begun, the one under way included.")
     index_time_in_ms: Count = Field(default=0, description="Time spent writing.")
     index_total: Count = Field(default=0, description="Writes done.")
-    index_failures: Count = Field(default=0, description="Writes failed.")
+    index_failures: Count = Field(default=0, description="Runs that failed while writing.")
     search_time_in_ms: Count = Field(default=0, description="Time spent reading.")
     search_total: Count = Field(default=0, description="Reads done.")
-    search_failures: Count = Field(default=0, description="Reads failed.")
+    search_failures: Count = Field(default=0, description="Runs that failed while reading, or before.")
     processing_time_in_ms: Count = Field(default=0, description="Time spent between reading and writing.")
     processing_total: Count = Field(default=0, description="Pages processed between reading and writing.")
+
+    def at_least(self, other: "JobStats") -> "JobStats":
+        """Return of each counter the larger of both."""
+        return JobStats(**{f: max(getattr(self, f), getattr(other, f)) for f in type(self).model_fields})
 
     def plus(self, other: "JobStats") -> "JobStats":
         """Return the sums, counter by counter."""
@@ -78,7 +87,7 @@ class LastRun(Part):
     start_time: Time = Field(description="When it began.", json_schema_extra={"format": "date-time"})
     end_time: Time = Field(description="When it ended.", json_schema_extra={"format": "date-time"})
     outcome: Outcome = Field(description="How it ended.")
-    message: Annotated[str, StringConstraints(max_length=4096)] = Field(
+    message: Annotated[str, StringConstraints(max_length=LONGEST_MESSAGE)] = Field(
         default="", description="What it did, or why it failed."
     )
     rewritten: Count | None = Field(
@@ -140,10 +149,20 @@ class RollupJobStatus(Part):
         default=None, description="How far the run under way has come. Absent while none is."
     )
     last_run: LastRun | None = Field(default=None, description="The run that ended last.")
+    result: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
+        default=None,
+        description="File with the documents, below the operator's data root. Absent: there is none yet, or they are "
+        "in the rollup index of a cluster.",
+    )
     next_run_time: Time | None = Field(
         default=None, description="The next tick of the schedule.", json_schema_extra={"format": "date-time"}
     )
-    last_handled_run_request: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+    last_handled_run_request: Annotated[str, StringConstraints(max_length=LONGEST_REQUEST)] | None = Field(
         default=None,
         description="The value of the annotation rollup-operator.dev/run-requested-at that was handled last.",
     )
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text of so many characters at most, with dots in place of the rest."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

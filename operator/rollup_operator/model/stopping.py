@@ -33,7 +33,10 @@ def judge(body: JobView, uid: str, generation: int) -> Verdict:
 
 @dataclass(slots=True)
 class Progress:
-    """The news of one stop, in whatever order it comes. The first verdict other than WAIT is final."""
+    """The news of one stop, in whatever order it comes. The first verdict other than WAIT is final.
+
+    Of a start, `accepted` alone has a meaning.
+    """
 
     uid: str
     generation: int | None = None
@@ -41,6 +44,17 @@ class Progress:
     newest: JobView | None = None
     gone: bool = False
     verdict: Verdict = Verdict.WAIT
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the operator has seen what was written, or has no job to see any more."""
+        if self.gone:
+            return True
+        return (
+            self.generation is not None
+            and self.newest is not None
+            and self.newest.status.observed_generation >= self.generation
+        )
 
     def hear(self, body: JobView | None) -> Verdict:
         """Take a body, or None for a job that is gone; older bodies than the newest are dropped."""

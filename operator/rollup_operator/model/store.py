@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
-from rollup_operator.model.base import Part, fixed, stays
+from rollup_operator.model.base import CONTROL, Part, fixed, stays
+from rollup_operator.model.names import ObjectName
 from rollup_operator.model.status import Condition
 
-HostUrl = Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=r"^https?://[^\s/?#@]+$")]
+HostUrl = Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=rf"^https?://[^\s/?#@{CONTROL}]+$")]
 
 
 class DuckDBStore(Part):
@@ -16,23 +17,18 @@ class DuckDBStore(Part):
 
     database: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         default="rollup.duckdb",
-        description="File name of the database, below the operator's data folder of the namespace. The file belongs to "
-        "the operator. Immutable.",
+        description="File name of the database, below the folder of the namespace's databases in the operator's own "
+        "tree. Immutable.",
         json_schema_extra=fixed(
             "database", of="store", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
         ),
     )
 
 
-SecretName = Annotated[
-    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-]
-
-
 class SecretRef(Part):
     """Names a Secret of the same namespace."""
 
-    name: SecretName = Field(description="Name of the Secret.")
+    name: ObjectName = Field(description="Name of the Secret.")
 
 
 class ClusterStore(Part):
@@ -122,4 +118,9 @@ class RollupStoreStatus(Part):
     )
     health: Literal["green", "yellow", "red"] | None = Field(
         default=None, description="The cluster's health, as it says itself. Absent: not a cluster."
+    )
+    results: Annotated[str, StringConstraints(max_length=512)] | None = Field(
+        default=None,
+        description="Folder below the operator's data root in which the results are: "
+        "<rollupIndex>/<job id>.parquet. Absent: they are in the rollup indices of a cluster.",
     )

@@ -4,13 +4,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rollup_operator.model.job import DateHistogramGroup, RollupJobSpec
+from rollup_operator.escaping import escaped_json
+from rollup_operator.model.base import PLAIN
+from rollup_operator.model.glob import MOST_STARS, Glob
+from rollup_operator.model.job import CSV_ENDINGS, DateHistogramGroup, RollupJobSpec
+from rollup_operator.model.names import EVERY, NAME_PATTERN
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.schedule import Schedule, ScheduleError
 from rollup_operator.model.time_values import parse_instant, parse_time_value, parse_time_zone
@@ -23,6 +26,11 @@ _LONGEST_VALUE = 100
 _FIXED_INTERVAL = re.compile(r"[1-9][0-9]*(ms|s|m|h|d)")
 _CALENDAR_UNIT = re.compile(r"1(w|M|q|y)|minute|hour|day|week|month|quarter|year")
 _NOT_IN_INDEX_NAMES = re.compile(r"[\\/*?\"<>| ,#:\s]")
+_PATTERNS = {
+    NAME_PATTERN: "cannot be the name of an object: use lower case letters, digits, '-' and '.'",
+    PLAIN: "holds a control character: remove it",
+}
+"""What to tell instead of a pattern."""
 _DATE_METRICS = ("min", "max", "value_count")
 
 
@@ -71,11 +79,13 @@ def problems(spec: object) -> list[Problem]:
             found += _of_cron(cron)
         return found
     return [
+        *_of_id(parsed),
         *_of_indices(parsed),
         *_of_cron(parsed.cron),
         *_of_groups(parsed),
         *_of_metrics(parsed),
         *_of_times(parsed),
+        *_of_csv(parsed),
     ]
 
 
@@ -87,6 +97,9 @@ def _of_schema(detail: ErrorDetails) -> Problem:
     if detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return Problem(field, f"must be an object{_given(detail['input'])}")
     text = detail["msg"].removeprefix("Input ")
+    for pattern, told in _PATTERNS.items():
+        if pattern in text:
+            return Problem(field, f"{told}{_given(detail['input'])}")
     return Problem(field, f"{text[0].lower()}{text[1:]}{_given(detail['input'])}")
 
 
@@ -94,7 +107,7 @@ def _given(value: Any) -> str:
     """Say what was given, as it is written in a manifest; nothing for what would fill the message."""
     if not isinstance(value, str | int | float | bool | None):
         return ""
-    text = json.dumps(value, ensure_ascii=False)
+    text = escaped_json(json.dumps(value, ensure_ascii=False))
     return f"; it is {text}" if len(text) <= _LONGEST_VALUE else ""
 
 
@@ -105,16 +118,26 @@ def _of_cron(cron: str) -> Iterator[Problem]:
         yield Problem("spec.cron", str(error))
 
 
+def _of_id(spec: RollupJobSpec) -> Iterator[Problem]:
+    if spec.job_id in EVERY:
+        yield Problem(
+            "spec.jobId", f"'{spec.job_id}' means every job, so nobody could name this one: choose another id"
+        )
+
+
 def _of_indices(spec: RollupJobSpec) -> Iterator[Problem]:
     pattern, target = spec.index_pattern, spec.rollup_index
     parts = pattern.split(",")
     if "\\" in pattern or re.search(r"\s", pattern) or "" in parts:
         yield Problem("spec.indexPattern", "holds a blank, a backslash or an empty part: name indices, tables or files")
+    elif wild := next((part for part in parts if part.count("*") > MOST_STARS), None):
+        text = f"'{wild[:_LONGEST_VALUE]}' has {wild.count('*')} stars: use at most {MOST_STARS} in one pattern"
+        yield Problem("spec.indexPattern", text)
     elif any(part == "_all" or not part.strip("*") for part in parts):
         yield Problem("spec.indexPattern", "must not match everything: it would match the job's own rollupIndex")
     elif pattern == target:
         yield Problem("spec.rollupIndex", "may not be the same as indexPattern")
-    elif any(fnmatchcase(target, part.split("/")[0]) for part in parts):
+    elif any(Glob.of(part.split("/")[0]).matches(target) for part in parts):
         yield Problem("spec.indexPattern", "would match the rollupIndex: choose a name that it does not cover")
     if target != target.lower():
         yield Problem("spec.rollupIndex", f"must be in lower case: '{target.lower()}' would do")
@@ -200,6 +223,16 @@ def _of_times(spec: RollupJobSpec) -> Iterator[Problem]:
         yield Problem(
             "spec.rollupIndexSettings.refreshInterval", f"'{refresh}' is no duration: use one as in 30s, or -1"
         )
+
+
+def _of_csv(spec: RollupJobSpec) -> Iterator[Problem]:
+    if spec.csv is None:
+        return
+    if not any(part.lower().endswith(CSV_ENDINGS) for part in spec.index_pattern.split(",")):
+        yield Problem("spec.csv", f"is for files whose names end in {', '.join(CSV_ENDINGS)}: indexPattern names none")
+    yield from _duplicates("spec.csv.columns", [column.name for column in spec.csv.columns], of=".name")
+    if spec.csv.delimiter is not None and spec.csv.delimiter in ('"', "'"):
+        yield Problem("spec.csv.delimiter", f"is {spec.csv.delimiter}, which quotes texts: use another one, as in ';'")
 
 
 def _duplicates(at: str, values: Iterable[str], of: str = "") -> Iterator[Problem]:

@@ -171,7 +171,7 @@ OF_JOB: tuple[OfJob, ...] = (
     OfJob(
         "rollup_job_runs_total",
         "counter",
-        "Runs begun, over the life of the job.",
+        "Runs begun, over the life of the job, the one under way included.",
         read=lambda j: j.count("triggerCount"),
     ),
     OfJob("rollup_job_pages_total", "counter", "Pages read.", read=lambda j: j.count("pagesProcessed")),
@@ -190,7 +190,7 @@ OF_JOB: tuple[OfJob, ...] = (
     OfJob(
         "rollup_job_failures_total",
         "counter",
-        "Reads and writes that failed.",
+        "Runs that failed, each once: before or while reading, or while writing.",
         read=lambda j: j.count("searchFailures", "indexFailures"),
     ),
 )

@@ -4,15 +4,18 @@ The operator's own lines take a short way to stderr, since a storm of stops writ
 through the standard library's logging.
 """
 
+import io
 import json
 import logging
 import re
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, TextIO
 
 import orjson
 import structlog
+
+from rollup_operator.escaping import escaped, escaped_json
 
 RETRIES = re.compile(r"^Request attempt #(?P<attempt>\d+)(/\d+)? failed; will retry")
 """How kopf tells, as an error, of a request that it makes again at once."""
@@ -31,7 +34,7 @@ def configure(form: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback, colors=sys.stderr.isatty())]
+        [_escape, structlog.dev.ConsoleRenderer(exception_formatter=_traceback, colors=sys.stderr.isatty())]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
     )
@@ -89,6 +92,25 @@ class _Retries(logging.Filter):
 
 def _dumps(value: Any, *, default: Callable[[Any], Any]) -> str:
     try:
-        return orjson.dumps(value, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+        return escaped_json(orjson.dumps(value, default=default, option=orjson.OPT_NON_STR_KEYS).decode())
     except TypeError:  # half a character, or a number beyond 64 bits
         return json.dumps(value, default=default)
+
+
+def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape all texts of a line that a terminal will show; what is not a text is written as Python writes it."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = _indented(value) if key == "stack" else escaped(value)
+    return event
+
+
+def _traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    out.write(f"\n{_indented(text.getvalue().strip())}")
+
+
+def _indented(text: str) -> str:
+    """Escape a text of several lines, none of which can be taken for the beginning of another occurrence."""
+    return "\n".join(f"    {escaped(line)}" for line in text.split("\n"))

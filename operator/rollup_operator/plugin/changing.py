@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-import typer
-
 from rollup_operator.plugin.actions import Action
 from rollup_operator.plugin.cluster import Cluster, Where, name_of
 from rollup_operator.plugin.outcome import Code
-from rollup_operator.plugin.output import Output, progress
+from rollup_operator.plugin.output import Output, progress, say
 from rollup_operator.plugin.results import Result, code_of
 
 
@@ -35,7 +33,7 @@ def _write(output: Output, results: Sequence[Result]) -> Code:
     for result in results:
         name = f"rollupjob/{result.name}"
         if result.code is Code.DONE:
-            typer.echo(f"{name} {result.message}")
+            say(f"{name} {result.message}")
         else:
             output.complain("error", f"{name}: {result.message}")
         if result.warning:

@@ -10,8 +10,9 @@ from typing import TypeVar
 from rollup_operator.kube.asking import ask, request_run
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError, NotFound, Unreachable
 from rollup_operator.kube.connection import Connection, NoConnection
-from rollup_operator.kube.paths import jobs_path, stores_path
+from rollup_operator.kube.paths import NAMESPACES, events_about_path, jobs_path, stores_path
 from rollup_operator.model.job import DesiredState
+from rollup_operator.model.names import is_name, is_namespace
 from rollup_operator.model.reader import JobView
 from rollup_operator.plugin.outcome import Code, Failure
 
@@ -25,7 +26,6 @@ LOOKS = 4
 """How often to look again when a job is deleted and created anew under our hands."""
 
 _TYPE = re.compile(r"(rj|rollupjobs?(\.rollup-operator\.dev)?)/")
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 T = TypeVar("T")
 Where = tuple[str | None, str | None, str | None]
@@ -48,10 +48,11 @@ class Cluster:
             connection = Connection.find(kubeconfig, context)
         except NoConnection as e:
             raise Failure(Code.USAGE, "NoConnection", str(e)) from e
-        if namespace is not None and not _NAME.fullmatch(namespace):
+        namespace = namespace or connection.namespace
+        if not is_namespace(namespace):
             raise Failure(Code.USAGE, "Usage", f"{namespace!r} cannot be the name of a namespace")
         async with KubeClient(connection, connections=4 * AT_ONCE, timeout=timeout) as kube:
-            yield cls(kube, namespace or connection.namespace)
+            yield cls(kube, namespace)
 
     async def find(self, name: str) -> Body:
         """Return the job of that name."""
@@ -131,9 +132,10 @@ class Cluster:
 
     async def events(self, uid: str) -> list[Body] | None:
         """Return the events about an object, oldest first; None where the caller may not read them."""
-        path = f"/api/v1/namespaces/{self.namespace}/events"
         try:
-            items = (await self.kube.get(path, fieldSelector=f"involvedObject.uid={uid}"))["items"]
+            items = (await self.kube.get(events_about_path(self.namespace), fieldSelector=f"involvedObject.uid={uid}"))[
+                "items"
+            ]
         except KubeError:
             return None
         return sorted(items, key=lambda event: int(event["metadata"]["resourceVersion"]))
@@ -156,13 +158,13 @@ class Cluster:
 
     async def namespaces(self) -> list[str]:
         """Return the names of all namespaces, for completion."""
-        return [item["metadata"]["name"] for item in (await self.kube.get("/api/v1/namespaces"))["items"]]
+        return [item["metadata"]["name"] for item in (await self.kube.get(NAMESPACES))["items"]]
 
 
 def name_of(word: str) -> str:
     """Return the name of a job as it was typed: `flights`, `rj/flights`. Raises Failure for what can be no name."""
     name = word[found.end() :] if (found := _TYPE.match(word)) else word
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise Failure(Code.USAGE, "Usage", f"{word!r} cannot be the name of a job: use the resource's, not its jobId")
     return name
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from rollup_operator.plugin.output import say
+
 PROGRAM = "kubectl-rollup"
 VARIABLE = "_KUBECTL_ROLLUP_COMPLETE"
 """Set by the shell's script when it asks for completions."""
@@ -72,8 +74,8 @@ def kubectl_complete() -> None:
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(offered), _environment(**asked):
         _run()
     for line in filter(None, offered.getvalue().splitlines()):
-        typer.echo(line)
-    typer.echo(f":{NO_FILES}")
+        say(line, keep="\t")
+    say(f":{NO_FILES}")
 
 
 def _run() -> None:

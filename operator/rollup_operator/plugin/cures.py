@@ -30,8 +30,8 @@ CURES: Mapping[Reason, str] = {
         "itself."
     ),
     Reason.DISK_FULL: (
-        "Make room on the cluster's disks: it lifts the block by itself, and the job goes on. A block that was set by "
-        "hand stays until somebody removes it."
+        "Make room on the cluster's disks, or on the volume of the operator's data: the job then goes on by itself. "
+        "A cluster's block that was set by hand stays until somebody removes it."
     ),
     Reason.TARGET_MISSING: (
         "To begin anew: set spec.deletionPolicy to Delete, delete the job, which forgets its position, and create it "

@@ -103,6 +103,7 @@ class Ran(Goal):
     def __init__(self, answer: JobView) -> None:
         self._request = answer.run_request
         self._before = _runs(answer)
+        self._under_way = False
         super().__init__(answer)
 
     def _judge(self, body: JobView) -> End:
@@ -112,8 +113,9 @@ class Ran(Goal):
             self._before = _runs(body)
             return self._hopeless(body)
         if status.state is State.INDEXING:
+            self._under_way = True  # it counts already, and its end is told by the state after it
             return End.PENDING
-        if _runs(body) == self._before:
+        if status.state is State.STOPPING or (_runs(body) == self._before and not self._under_way):
             return self._hopeless(body)
         last = status.last_run
         self.why = last.message if last is not None else ""

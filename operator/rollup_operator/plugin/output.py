@@ -1,6 +1,8 @@
 """Where a command writes: results to standard output, troubles and progress to standard error.
 
 With -o json or yaml there is exactly one document on standard output, whatever happens.
+
+Nothing else of the plugin writes: what clusters and users say is escaped here, where it leaves.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ from typing import Any
 import orjson
 import typer
 
+from rollup_operator.escaping import escaped, escaped_json
 from rollup_operator.plugin.outcome import Code, Failure
 
 
@@ -49,29 +52,30 @@ class Output:
     def document(self, document: Any) -> None:
         """Write the one document."""
         if self.format == Format.YAML:
-            import yaml  # noqa: PLC0415  # it is needed by few calls and takes time
-
-            typer.echo(
-                yaml.safe_dump(orjson.loads(orjson.dumps(document)), sort_keys=False, allow_unicode=True).rstrip()
-            )
+            typer.echo(_yaml(orjson.loads(orjson.dumps(document))).rstrip())
         else:
-            typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+            typer.echo(escaped_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()))
 
     def lines(self, lines: Sequence[tuple[str, str]]) -> None:
         """Write labels and values in two columns."""
         width = max(len(label) for label, _ in lines)
         for label, value in lines:
-            typer.echo(f"{styled(label.ljust(width), bold=True)}  {value}")
+            say(value, head=f"{styled(label.ljust(width), bold=True)}  ")
 
     def complain(self, word: str, text: str) -> None:
         """Write a trouble to standard error."""
         colour = {"error": "red", "warning": "yellow"}.get(word)
-        typer.echo(f"{styled(f'{word}:', err=True, fg=colour, bold=True)} {text}", err=True)
+        say(text, head=f"{styled(f'{word}:', err=True, fg=colour, bold=True)} ", err=True)
+
+
+def say(text: str, *, head: str = "", err: bool = False, keep: str = "") -> None:
+    """Write one line: `head` as it is, and the text, whoever wrote it, escaped but for the characters in `keep`."""
+    typer.echo(f"{head}{escaped(text, keep)}", err=err)
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
-    """Style text where it goes to a terminal that wants it (NO_COLOR)."""
-    stream = sys.stderr if err else sys.stdout
+    """Escape text, and style it where it goes to a terminal that wants it (NO_COLOR)."""
+    stream, text = sys.stderr if err else sys.stdout, escaped(text)
     return typer.style(text, **style) if stream.isatty() and not os.environ.get("NO_COLOR") else text
 
 
@@ -83,7 +87,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
         def tell(text: str) -> None:
             if not told:
-                typer.echo(text, err=True)
+                say(text, err=True)
                 told.append(text)
 
         yield tell
@@ -95,10 +99,19 @@ def progress() -> Iterator[Callable[[str], None]]:
 
     def show(text: str) -> None:
         # Not before there is something to tell: whoever logs in may have to answer a question first.
-        line.update(escape(text))
+        line.update(escape(escaped(text)))
         line.start()
 
     try:
         yield show
     finally:
         line.stop()
+
+
+def _yaml(document: Any) -> str:
+    import yaml  # noqa: PLC0415  # it is needed by few calls and takes time
+
+    text = str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    if escaped(text, keep="\n") == text:
+        return text
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=False))  # each such character has its own form

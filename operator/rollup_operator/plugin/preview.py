@@ -80,8 +80,16 @@ def lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Source", f"{estimate['source_documents']} documents"),
         ("Would write", f"about {estimate['buckets']} documents, in {pages} and {took}"),
     ]
+    source = told.get("source", {})  # an operator of an earlier version says nothing of it
+    found += [("Column", f"{name}  {type_}") for name, type_ in source.get("columns", {}).items()]
+    for csv in source.get("csv", []):
+        delimiter = "tab" if csv["delimiter"] == "\t" else csv["delimiter"]
+        header = "a header" if csv["header"] else "no header"
+        types = ", ".join(f"{name} {type_}" for name, type_ in csv["columns"].items())
+        found.append(("CSV", f"delimiter {delimiter}, {header}; {types}"))
+    found += [("Note", note) for note in told.get("notes", [])]
     for document in told["preview"]:
-        source = orjson.dumps(document["_source"], option=orjson.OPT_INDENT_2).decode().splitlines()
+        source = orjson.dumps(document["_source"], option=orjson.OPT_INDENT_2).decode().split("\n")
         found += [("Document", document["_id"]), *(("", line) for line in source)]
     return found
 

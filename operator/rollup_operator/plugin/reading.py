@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import typer
-
 from rollup_operator.kube.client import Body
 from rollup_operator.model.base import GROUP
 from rollup_operator.model.reader import JobView
@@ -14,7 +12,7 @@ from rollup_operator.plugin import explain as explaining
 from rollup_operator.plugin import views
 from rollup_operator.plugin.cluster import Cluster, Where, name_of
 from rollup_operator.plugin.outcome import Code, Failure
-from rollup_operator.plugin.output import Output, styled
+from rollup_operator.plugin.output import Output, say, styled
 
 
 async def get(where: Where, output: Output, words: Sequence[str], *, everywhere: bool) -> Code:
@@ -50,10 +48,11 @@ def _write(
         return
     if output.format == "name":
         for body in bodies:
-            typer.echo(f"rollupjob.{GROUP}/{body['metadata']['name']}")
+            say(f"rollupjob.{GROUP}/{body['metadata']['name']}")
     elif bodies:
         wide = output.format == "wide"
-        typer.echo(views.listing(bodies, datetime.now(UTC), wide=wide, namespaces=everywhere))
+        for line in views.listing(bodies, datetime.now(UTC), wide=wide, namespaces=everywhere):
+            say(line)
     for name, failure in failures.items():
         output.complain("error", f"rollupjob/{name}: {failure.message}")
 
@@ -84,7 +83,10 @@ async def explain(where: Where, output: Output, word: str) -> Code:
         output.document({"namespace": job.namespace, "name": job.name, "explanation": sentences})
         return Code.DONE
     for sentence in said:
-        typer.echo(styled(f"  -> {sentence.text}", fg="green") if sentence.cure else sentence.text)
+        if sentence.cure:
+            say("", head=styled(f"  -> {sentence.text}", fg="green"))
+        else:
+            say(sentence.text)
     return Code.DONE
 
 

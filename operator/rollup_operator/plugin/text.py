@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from rollup_operator.escaping import escaped
 from rollup_operator.model.durations import duration
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -12,11 +13,14 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 def seconds_of(text: str) -> float:
     """Read a duration: `30s`, `1m30s`, `500ms`, `0`. Raises ValueError saying what would do."""
-    parts = _PART.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
     if text == "0":
         return 0.0
+    seconds, at = 0.0, 0
+    while part := _PART.match(text, at):
+        seconds += float(part[1]) * _UNITS[part[2]]
+        at = part.end()
+    if at and at == len(text):
+        return seconds
     raise ValueError(f"'{text}' is no duration: write 30s, 1m30s or 500ms, or 0 for one look without waiting")
 
 
@@ -56,10 +60,8 @@ def command(verb: str, namespace: str, name: str) -> str:
     return f"kubectl rollup {verb} {name} -n {namespace}"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out columns as kubectl does."""
-    lines = [tuple(heads), *(tuple(cell or "-" for cell in row) for row in rows)]
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay out columns as kubectl does, and return the lines."""
+    lines = [tuple(heads), *(tuple(escaped(cell) or "-" for cell in row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -16,8 +16,8 @@ WIDE = ("REASON", "SOURCE", "TARGET", "ASKED BY", "MESSAGE")
 LONGEST = 80
 
 
-def listing(bodies: Sequence[Mapping[str, Any]], now: datetime, *, wide: bool, namespaces: bool) -> str:
-    """Return jobs as a table."""
+def listing(bodies: Sequence[Mapping[str, Any]], now: datetime, *, wide: bool, namespaces: bool) -> list[str]:
+    """Return jobs as the lines of a table."""
     heads = (("NAMESPACE",) if namespaces else ()) + HEADS + (WIDE if wide else ())
     return table(heads, [_row(body, now, wide=wide, namespaces=namespaces) for body in bodies])
 

@@ -61,6 +61,8 @@ class Claim:
     """Counters over the life of the job up to the position."""
     page_hint: float | None = None
     """What the pager learned last time; its unit is the store's own."""
+    result: str | None = None
+    """File with the documents below the operator's data root; None: there is none yet, or they are in an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class SourceField:
     aggregatable: bool = True
     tells_time: bool = False
     """Not of the type date, but the store reads it as milliseconds since 1970."""
+    searchable: bool = True
+    """Whether it has an index, without which some stores find nothing by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,12 @@ class Source:
     first_ms: int | None = None
     """Oldest time in range, epoch milliseconds; None when there is nothing."""
     last_ms: int | None = None
+    hold_ms: int = 0
+    """Rows of so long before now may not be seen yet: no bucket is complete that ends later."""
+    late_ms: int | None = None
+    """The bucket of the position, where rows have come for it since it was written."""
+    several: frozenset[str] = frozenset()
+    """Fields of which a row may have several values, where the store has to count such a row only once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,16 @@ class Rewritten:
 
 
 @dataclass(frozen=True, slots=True)
+class CsvFound:
+    """How CSV files are read, as said or found out."""
+
+    delimiter: str
+    header: bool
+    columns: Mapping[str, str]
+    """Types of all columns, by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """What a job would do."""
 
@@ -170,6 +190,12 @@ class Preview:
     pages: int
     seconds: float
     """How long reading and writing should take; estimated from reading the first page."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Types of the columns that the job names, in the store's words; empty where fields have mappings."""
+    csv: Sequence[CsvFound] = ()
+    """How CSV files are read, each way once."""
+    notes: Sequence[str] = ()
+    """What is not what one might expect of the documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +215,19 @@ class Checkup:
     version: str
     health: str | None = None
     """green, yellow or red, where the store is a cluster."""
+    results: str | None = None
+    """Folder of the results below the operator's data root, where the store is embedded."""
 
 
 class Session(Protocol):
     """One run's use of a store, from claim to release. Not shared between runs."""
+
+    async def open(self) -> None:
+        """Wait for what a claim needs and the store shares out among runs. Nothing is known of the job yet.
+
+        May be cancelled at any moment.
+        """
+        ...
 
     async def claim(self) -> Claim:
         """Take the job's claim, taking over (epoch + 1) what another holder left.
@@ -237,8 +272,12 @@ class Session(Protocol):
         """Record that all before `watermark_ms` is rolled up (None: nothing yet), and the counters. Raises Fenced."""
         ...
 
-    async def publish(self, claim: Claim) -> None:
+    async def publish(self, claim: Claim) -> Claim:
         """Make the result readable for users, atomically, where the store needs a step for that."""
+        ...
+
+    def halt(self) -> None:
+        """Begin no read any more, and end those under way without waiting: the run only finishes what it writes."""
         ...
 
     async def release(self, claim: Claim) -> bool:
@@ -251,6 +290,10 @@ class Session(Protocol):
 
     def in_flight(self) -> str | None:
         """Say in a few words what the store is doing for this run now, or None."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """Say what of the source the run could not see or had to leave out, though it did not fail for it."""
         ...
 
 
@@ -279,8 +322,12 @@ class Store(Protocol):
         """Return a session for one run of a job under the holder's name. No I/O."""
         ...
 
-    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
+    async def fields(
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+    ) -> Mapping[str, SourceField]:
         """Return the fields of all that the pattern matches, by name; `rollup_index` itself is no source.
+
+        `spec` says how a job reads sources that do not say themselves what they hold, such as CSV files.
 
         Raises SourceNotFound, ForbiddenSource, SourceInvalid, StoreUnavailable.
         """
@@ -317,3 +364,8 @@ class Store(Protocol):
     async def close(self) -> None:
         """Close what is open. Sessions still open end with StoreUnavailable."""
         ...
+
+
+def closes_with_leadership(store: Store) -> bool:
+    """Whether a store is closed once this process leads no more: the file of an embedded one is the next leader's."""
+    return store.distribution == "duckdb"

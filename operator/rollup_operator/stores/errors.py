@@ -1,5 +1,6 @@
 """What a store may raise, classified where it was seen. Nothing here knows a product."""
 
+from rollup_operator.escaping import escaped
 from rollup_operator.model.conditions import Reason
 
 
@@ -11,11 +12,21 @@ class StoreError(Exception):
     uncertain: bool = False
     """What was asked for may have been done all the same."""
 
+    def __init__(self, message: str) -> None:
+        # Parts of it may be from anybody: names in a source, an owner in a record, what a host says.
+        super().__init__(message if message.isprintable() else escaped(" ".join(message.split())))
+
 
 class StoreUnavailable(StoreError):
     """The store does not answer now; trying again can help."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class VolumeFull(StoreError):
+    """There is no room for what is to be written; it may be made at any time."""
+
+    reason = Reason.DISK_FULL
 
 
 class StoreUnsuitable(StoreError):
@@ -58,6 +69,13 @@ class ForbiddenSource(StoreError):
     """The pattern leads to a place where users have no business."""
 
     reason = Reason.FORBIDDEN_SOURCE
+    transient = False
+
+
+class TargetBlocked(StoreError):
+    """Something that is not this job's stands where its documents, or its store's files, must be."""
+
+    reason = Reason.TARGET_BLOCKED
     transient = False
 
 

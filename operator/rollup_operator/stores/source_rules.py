@@ -17,6 +17,8 @@ NO_FIELDS = "Could not find any fields in the index/index-pattern that were conf
 DATE_METRICS = ("max", "min", "value_count")
 """All that can be kept of a time."""
 
+_NESTED = "nested"
+
 _UNSIGNED = frozenset({"unsigned_long"})
 """Elasticsearch has no such groups; here they would not fit into a term's 64 bits with a sign."""
 
@@ -29,6 +31,8 @@ def broken_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list
     named += groups.terms.fields if groups.terms else []
     if not any(name in fields for name in named):
         return [NO_FIELDS]
+    if hidden := [message for name in dict.fromkeys(named) if (message := _in_nested(name, fields))]:
+        return hidden
     found = list(_of_date(groups.date_histogram.field, fields.get(groups.date_histogram.field)))
     for name in groups.histogram.fields if groups.histogram else ():
         found += _of_histogram(name, fields.get(name))
@@ -98,6 +102,20 @@ def _of_metric(name: str, metrics: Sequence[str], field: SourceField | None) -> 
         yield _not_aggregatable(name)
     elif (dates := sorted(field.types & DATES)) and (message := date_metrics_message(name, metrics, dates[0])):
         yield message
+
+
+def _in_nested(name: str, fields: Mapping[str, SourceField]) -> str | None:
+    """Return what is wrong with a field of objects that an index keeps as documents of their own; None: nothing."""
+    parts = name.split(".")
+    for i in range(1, len(parts)):
+        above = fields.get(".".join(parts[:i]))
+        if above is not None and _NESTED in above.types:
+            return (
+                f"The field [{name}] lies within [{'.'.join(parts[:i])}], which is of type [{_NESTED}]: its values are "
+                "in documents of their own, which a rollup cannot see. Have the source copy it to a field outside "
+                "(copy_to, or include_in_root in the mapping), and name that."
+            )
+    return None
 
 
 def _missing(what: str, name: str) -> str:

@@ -24,9 +24,10 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.claims (
     rollup_index VARCHAR NOT NULL, job_id VARCHAR NOT NULL, holder VARCHAR, epoch BIGINT NOT NULL,
     owner VARCHAR NOT NULL, config_hash VARCHAR NOT NULL, position VARCHAR, watermark_ms BIGINT, stats VARCHAR NOT NULL,
     page_hint DOUBLE, target VARCHAR, revision BIGINT NOT NULL, exported BIGINT, updated_ms BIGINT NOT NULL,
-    spec VARCHAR
+    spec VARCHAR, source_ns BIGINT
 );
 ALTER TABLE {SCHEMA}.claims ADD COLUMN IF NOT EXISTS spec VARCHAR;
+ALTER TABLE {SCHEMA}.claims ADD COLUMN IF NOT EXISTS source_ns BIGINT;
 CREATE TABLE IF NOT EXISTS {SCHEMA}.targets (
     target VARCHAR NOT NULL, rollup_index VARCHAR NOT NULL, job_id VARCHAR NOT NULL, created_ms BIGINT NOT NULL
 );
@@ -75,7 +76,7 @@ def prepare(lane: Lane) -> None:
 
 def is_current(lane: Lane) -> bool:
     """Whether nothing is left to `prepare`. Not within a transaction, which a failed statement could end."""
-    return _is_there(lane, f"{SCHEMA}.claims", "spec")
+    return _is_there(lane, f"{SCHEMA}.claims", "spec, source_ns")
 
 
 def exists(lane: Lane) -> bool:
@@ -99,7 +100,7 @@ def look(lane: Lane, key: tuple[str, str]) -> Record | None:
 
 def known(lane: Lane) -> list[tuple[Record, dict[str, Any] | None]]:
     """Return all records, each with the spec of its job where that was recorded. Not within a transaction."""
-    spec = "spec" if is_current(lane) else "NULL"
+    spec = "spec" if _is_there(lane, f"{SCHEMA}.claims", "spec") else "NULL"
     rows = lane.execute(f"SELECT {_COLUMNS}, {spec} FROM {SCHEMA}.claims ORDER BY 1, 2")
     return [(_record(r[:-1]), orjson.loads(r[-1]) if isinstance(r[-1], str) else None) for r in rows]
 
@@ -147,9 +148,20 @@ def commit_page(lane: Lane, claim: Claim, target: str | None) -> str | None:
     return now if isinstance(now, str) else None
 
 
-def commit_watermark(lane: Lane, claim: Claim) -> None:
-    """Record watermark and counters."""
-    _update(lane, claim, "watermark_ms = ?, stats = ?", [claim.watermark_ms, claim.stats.model_dump_json()])
+def commit_watermark(lane: Lane, claim: Claim, source_ns: int | None) -> None:
+    """Record watermark and counters, and up to which change of its files the source was seen; None: it was not."""
+    _update(
+        lane,
+        claim,
+        "watermark_ms = ?, stats = ?, source_ns = coalesce(?, source_ns)",
+        [claim.watermark_ms, claim.stats.model_dump_json(), source_ns],
+    )
+
+
+def source_seen(lane: Lane, key: tuple[str, str]) -> int | None:
+    """Return up to which change of its files a job's source was seen by a run that came to its end; None: by none."""
+    rows = lane.execute(f"SELECT source_ns FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ?", key)
+    return rows[0][0] if rows and isinstance(rows[0][0], int) else None
 
 
 def commit_export(lane: Lane, claim: Claim, revision: int) -> None:
@@ -204,6 +216,14 @@ def target_stands(lane: Lane, key: tuple[str, str], target: str) -> bool:
         f"SELECT 1 FROM {SCHEMA}.targets WHERE target = ? AND rollup_index = ? AND job_id = ?", [target, *key]
     )
     return bool(listed) and _is_there(lane, table(target))
+
+
+def columns_written(lane: Lane, key: tuple[str, str]) -> dict[str, str] | None:
+    """Return names and types of the result's columns; None: there is no result. Not within a transaction."""
+    record = look(lane, key) if exists(lane) else None
+    if record is None or record.target is None or not _is_there(lane, table(record.target)):
+        return None
+    return {str(name): str(type_) for name, type_, *_ in lane.execute(f"DESCRIBE {table(record.target)}")}
 
 
 def table(target: str) -> str:

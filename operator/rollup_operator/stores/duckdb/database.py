@@ -1,7 +1,6 @@
 """One database file: opened when first used, shared by all who use it, closed soon after the last has left.
 
-DuckDB locks the file for this process, so whoever else writes to it, dead or alive, does not write now. All that DuckDB
-may open lies below the folder of the namespace; the configuration that says so is locked.
+DuckDB locks the file for this process, so whoever else writes to it, dead or alive, does not write now.
 """
 
 import asyncio
@@ -9,28 +8,31 @@ import os
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.shares import Held
+from rollup_operator.stores.duckdb import reserve
+from rollup_operator.stores.duckdb.budget import Budget, Share
+from rollup_operator.stores.duckdb.folders import Folders
+from rollup_operator.stores.duckdb.opening import classify, exists, open_database, part_prefix, volume_of
+from rollup_operator.stores.errors import SourceNotFound, StoreUnavailable, VolumeFull
 
 T = TypeVar("T")
 
-SCRATCH = "_scratch"
-"""Catalog in memory for pages that are read and not yet written. No database file can have this name."""
-
 _LINGER_S = 0.3
-_WAL_LIMIT = "256MB"
 _THREADS = 160
 """Two for each of 64 sessions, and some for the store itself; made when needed."""
 _INTERRUPT_EVERY_S = 0.01
+_DESCRIPTORS = "/proc/self/fd/"
+_DESCRIPTOR = re.compile(re.escape(_DESCRIPTORS) + r"\d+")
 
 
 class Cancelled(Exception):
@@ -45,17 +47,53 @@ class Lane:
         self._connection = connection
         self._turn = asyncio.Lock()
         self._cancelled = threading.Event()
+        """Of the work under way, or of the last: another one for each, which nobody sets who means an earlier one."""
         self._busy = threading.Lock()
         self._interruptible = True
         self.closed = False
         self.doing: tuple[str, float] | None = None
         """What runs now and since when, by the monotonic clock."""
+        self._files: dict[str, str] = {}
+        """The users' files that are open for DuckDB to read: their paths for it, and as users name them."""
+
+    @property
+    def folders(self) -> Folders:
+        """Where files of the namespace are."""
+        return self._database.folders
+
+    def go_on(self) -> None:
+        """Raise Cancelled when the work was cancelled. For work between two statements, in the worker."""
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def keep_open(self, fd: int, name: str) -> None:
+        """Keep a file open that `name` means to users, until the lane closes. Raises StoreUnavailable."""
+        if not self._database.budget.take_file(self.folders.namespace):
+            os.close(fd)
+            raise StoreUnavailable(
+                f"{name} cannot be opened: {len(self._files)} files are open, and the namespace may have no more now; "
+                "put files together, or raise the operator's limit of open files"
+            )
+        self._files[self.path_of(fd)] = name
+
+    def part_name(self) -> str:
+        """Return a new name for a file in the folder of the results that is not complete yet."""
+        return f"{part_prefix(self._database.name)}{uuid.uuid4().hex}"
+
+    @staticmethod
+    def path_of(fd: int) -> str:
+        """Return the path of an open file for DuckDB, which then reads this file and no other."""
+        return f"{_DESCRIPTORS}{fd}"
 
     def execute(self, statement: str, values: object = None) -> list[tuple[object, ...]]:
         """Run a statement, in the worker. Raises Cancelled when the work was cancelled before it."""
-        if self._cancelled.is_set():
-            raise Cancelled
-        return self._connection.execute(statement, values).fetchall()
+        return self.execute_named(statement, values)[1]
+
+    def execute_named(self, statement: str, values: object = None) -> tuple[list[str], list[tuple[object, ...]]]:
+        """Likewise, and return the names of the columns as well."""
+        self.go_on()
+        found = self._connection.execute(statement, values)
+        return [column[0] for column in found.description or ()], found.fetchall()
 
     def transaction(self, work: Callable[["Lane"], T]) -> T:
         """Run `work` in one transaction, in the worker: all of it is durable afterwards, or none."""
@@ -76,31 +114,43 @@ class Lane:
         A cancellation reaches the caller when the work has ended: interrupted, or, where it must not be, finished.
         """
         async with self._turn:
-            self._cancelled.clear()
             self._interruptible = interruptible
             self.doing = (what, time.monotonic())
-            future = asyncio.get_running_loop().run_in_executor(self._database.pool, self._guarded, work)
+            cancelled = threading.Event()
+            future = asyncio.get_running_loop().run_in_executor(self._database.pool, self._guarded, work, cancelled)
             try:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
-                await self._end(future, interruptible)
+                await self._end(future, cancelled if interruptible else None)
                 raise
             finally:
                 self.doing = None
 
-    async def _end(self, future: "asyncio.Future[T]", interruptible: bool) -> None:
-        if interruptible:
-            self._cancelled.set()
+    async def run_in_reserve(self, what: str, work: Callable[["Lane"], T]) -> T:
+        """Run `work`, which ends something and must be finished, also where the volume is full. Raises StoreError."""
+        try:
+            return await self.run(what, work, interruptible=False)
+        except VolumeFull:
+            loop, database = asyncio.get_running_loop(), self._database
+            if not await loop.run_in_executor(database.pool, reserve.give_up, database.folders, database.name):
+                raise
+            return await self.run(what, work, interruptible=False)
+
+    async def _end(self, future: "asyncio.Future[T]", cancelled: threading.Event | None) -> None:
+        """Wait until work is over, and interrupt it where it is given what cancels it."""
+        if cancelled is not None:
+            cancelled.set()
         while not future.done():
-            if interruptible:
+            if self._cancelled is cancelled:
                 self._interrupt()
             with suppress(asyncio.CancelledError):
-                await asyncio.wait({future}, timeout=_INTERRUPT_EVERY_S if interruptible else None)
+                await asyncio.wait({future}, timeout=None if cancelled is None else _INTERRUPT_EVERY_S)
         if not future.cancelled():
             future.exception()
 
-    def _guarded(self, work: Callable[["Lane"], T]) -> T:
+    def _guarded(self, work: Callable[["Lane"], T], cancelled: threading.Event) -> T:
         with self._busy:
+            self._cancelled = cancelled
             try:
                 if self.closed:
                     raise Cancelled
@@ -110,7 +160,24 @@ class Lane:
             except duckdb.Error as e:
                 if self.closed:
                     raise StoreUnavailable("the store was closed") from e
-                raise classify(e) from e
+                if gone := self._gone():
+                    raise SourceNotFound(
+                        f"{gone} was deleted or replaced while it was read: the next try reads what is there then, and "
+                        "rows of it that were not rolled up yet are in no document"
+                    ) from e
+                raise classify(e, self._hide) from e
+
+    def _gone(self) -> str | None:
+        """Return the name of an open file that is there no more: DuckDB does not read such a one again."""
+        for path, name in self._files.items():
+            with suppress(OSError):
+                if not os.fstat(int(path.removeprefix(_DESCRIPTORS))).st_nlink:
+                    return name
+        return None
+
+    def _hide(self, text: str) -> str:
+        text = _DESCRIPTOR.sub(lambda found: self._files.get(found[0], "a file"), text)
+        return self._database.folders.hide(text)
 
     def close(self, last: Callable[["Lane"], object] | None = None) -> None:
         """Give the connection back, after `last`. What runs is interrupted, or, where it must not be, awaited."""
@@ -119,13 +186,17 @@ class Lane:
             if self._interruptible:
                 self._cancelled.set()
                 self._interrupt()
+        self._cancelled = threading.Event()
         try:
-            self._cancelled.clear()
             if last is not None:
                 with suppress(duckdb.Error):
                     last(self)
-            self._connection.close()
         finally:
+            self._connection.close()
+            for path in self._files:
+                os.close(int(path.removeprefix(_DESCRIPTORS)))
+            self._database.budget.give_files(self.folders.namespace, len(self._files))
+            self._files.clear()
             self._busy.release()
 
     def _interrupt(self) -> None:
@@ -143,25 +214,34 @@ class Lanes:
 
 
 class Database:
-    """A file and its connections. `path` and `folder` are resolved; the folder is all that DuckDB may see."""
+    """A file and its connections. `name` is its path below the folder of the namespace's databases."""
 
-    _known: ClassVar["WeakValueDictionary[Path, Database]"] = WeakValueDictionary()
+    _known: ClassVar["WeakValueDictionary[tuple[str, str, str], Database]"] = WeakValueDictionary()
     _registry = threading.Lock()
 
     @classmethod
-    def at(cls, path: Path, folder: Path) -> "Database":
+    def at(cls, folders: Folders, name: str, budget: Budget) -> "Database":
         """Return the one object for a file: the file is locked for the process, so its state is the process's."""
+        key = os.path.realpath(folders.root), folders.namespace, name
         with cls._registry:
-            known = cls._known.get(path)
+            known = cls._known.get(key)
             if known is None:
-                known = cls._known[path] = cls(path, folder)
+                known = cls._known[key] = cls(folders, name, budget)
             return known
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        self.path, self.folder = path, folder
+    def __init__(self, folders: Folders, name: str, budget: Budget) -> None:
+        self.folders, self.name, self.budget = folders, name, budget
         self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="duckdb")
         self.writing = threading.Lock()
         """Held for the length of a write transaction: transactions of one process never conflict."""
+        self._turn = asyncio.Lock()
+        self._place: Held | None = None
+        """Among those that may be open. Taken before the file is opened, given back after it was closed."""
+        self._spare: Held | None = None
+        """In its stead, while the file is open for a moment."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._comers = 0
+        """Lanes that are being made in that place."""
         self._state = threading.Lock()
         self._root: Connection | None = None
         self._lanes: dict[Lane, Lanes] = {}
@@ -172,9 +252,26 @@ class Database:
         """Whether the file is open, and so locked, now."""
         return self._root is not None
 
-    async def lane(self, lanes: Lanes | None = None) -> Lane:
-        """Return a new connection, one of `lanes`, opening the file if need be. Raises StoreUnavailable."""
-        opening = asyncio.get_running_loop().run_in_executor(self.pool, self._join, lanes)
+    def exists(self) -> bool:
+        """Whether there is a file. Does I/O. Raises StoreError."""
+        return self.is_open or exists(self.folders, self.name)
+
+    async def lane(self, lanes: Lanes | None = None, *, waits: bool = True) -> Lane:
+        """Return a new connection, one of `lanes`, opening the file if need be. Raises StoreError.
+
+        Where too many databases are open, it waits for a place, or, unless it `waits`, takes one that is kept for
+        those who stay for a moment.
+        """
+        loop = asyncio.get_running_loop()
+        if self._place is None:
+            if waits:
+                await self._take_place()
+            elif self._spare is None:
+                await self._take_spare()
+        self._comers += 1
+        self._loop = loop
+        opening = loop.run_in_executor(self.pool, self._join, lanes)
+        opening.add_done_callback(self._has_come)
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -183,21 +280,75 @@ class Database:
             )
             raise
 
+    async def _take_place(self) -> None:
+        async with self._turn:
+            if self._place is not None:
+                return
+            self.budget.crowded += 1
+            try:
+                place = await self.budget.places.take(self.folders.namespace)
+            finally:
+                self.budget.crowded -= 1
+            self._keep_place(place)
+
+    async def _take_spare(self) -> None:
+        namespace = self.folders.namespace
+        if (place := self.budget.places.take_now(namespace)) is not None:
+            self._keep_place(place)
+            return
+        spare = await self.budget.spare.take(namespace)
+        if self._place is None and self._spare is None:
+            self._spare = spare
+        else:
+            spare.end()
+
+    def _keep_place(self, place: Held) -> None:
+        if self._place is None:
+            self._place = place
+        else:  # another came first
+            place.end()
+        self._give_back_spare()
+
+    def _give_back_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.end()
+            self._spare = None
+
+    def _has_come(self, _: object) -> None:
+        self._comers -= 1
+        self._give_back_place()
+
+    def _give_back_place(self) -> None:
+        if self._root is None and not self._comers:
+            if self._place is not None:
+                self._place.end()
+                self._place = None
+            self._give_back_spare()
+
     def leave(self, lane: Lane, last: Callable[[Lane], object] | None = None) -> None:
         """Give a lane back after `last`; may wait for what it does. The file is closed soon after the last one."""
-        lane.close(last)
+        try:
+            lane.close(last)
+        finally:
+            self._forget(lane)
+
+    def _forget(self, lane: Lane) -> None:
         with self._state:
             if (lanes := self._lanes.pop(lane, None)) is not None:
                 lanes.open.remove(lane)
             if not self._lanes and self._root is not None and self._timer is None:
                 # Not a daemon: a process that ends waits for it, so that no file stays open whose store is gone.
-                self._timer = threading.Timer(_LINGER_S, self.close_if_idle)
+                self._timer = threading.Timer(0 if self._is_wanted() else _LINGER_S, self.close_if_idle)
                 self._timer.start()
+
+    def _is_wanted(self) -> bool:
+        """Whether others wait for its place."""
+        return self._spare is not None or self.budget.crowded > 0
 
     def leave_all(self, lanes: Lanes, last: Callable[[Lane], object] | None = None) -> None:
         """Give all lanes back, the first one after `last`, and open none of them from now on; may wait as `leave`."""
+        lanes.closed = True  # ends a file's opening that takes long
         with self._state:  # a lane that is being opened is there afterwards
-            lanes.closed = True
             left = list(lanes.open)
         for lane in reversed(left):
             self.leave(lane, last if lane is left[0] else None)
@@ -210,7 +361,34 @@ class Database:
                 self._timer = None
             if not self._lanes and self._root is not None:
                 root, self._root = self._root, None
+                self.budget.leave(self)
                 root.close()
+                if self._loop is not None and not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(self._give_back_place)
+
+    def _use(self, share: Share) -> bool:
+        """Keep to a share of the budget; see there."""
+        if (root := self._root) is None:
+            return True
+        try:
+            with root.cursor() as connection:
+                for name, value in share.settings().items():
+                    connection.execute(f"SET {name} = '{value}'")
+        except duckdb.OutOfMemoryException:
+            return False
+        except duckdb.Error:  # it was closed meanwhile
+            return True
+        return True
+
+    def _open(self, gone: Callable[[], bool]) -> Connection:
+        share = self.budget.enter(self, self.folders.namespace, volume_of(self.folders), self._use)
+        try:
+            root = self._root = open_database(self.folders, self.name, share.settings(), gone)
+        except BaseException:
+            self.budget.leave(self)
+            raise
+        self._use(share)  # DuckDB 2.0 does not keep to a limit of what is spilled that it is opened with
+        return root
 
     def _join(self, lanes: Lanes | None = None) -> Lane:
         lanes = lanes or Lanes()
@@ -220,64 +398,8 @@ class Database:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if self._root is None:
-                self._root = _open(self.path, self.folder)
-            lane = Lane(self, self._root.cursor())
+            root = self._root or self._open(lambda: lanes.closed)
+            lane = Lane(self, root.cursor())
             self._lanes[lane] = lanes
             lanes.open.append(lane)
             return lane
-
-
-def _open(path: Path, folder: Path) -> Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not Path(os.path.realpath(path)).is_relative_to(folder):
-            raise StoreUnavailable(f"database {path.name} lies outside the namespace's data folder: move it there")
-        root = duckdb.connect(
-            str(path),
-            config={
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "allow_community_extensions": False,
-                "allow_persistent_secrets": False,
-                "wal_autocheckpoint": _WAL_LIMIT,
-            },
-        )
-    except OSError as e:
-        raise StoreUnavailable(f"database {path.name} cannot be opened: {e.strerror}") from e
-    except duckdb.Error as e:
-        raise classify(e) from e
-    try:
-        for statement in (
-            f"ATTACH ':memory:' AS {SCRATCH}",
-            "LOAD parquet",
-            "SET parquet_metadata_cache = true",  # each page looks into the same files; a changed file is read anew
-            f"SET allowed_directories = ['{str(folder).replace(chr(39), chr(39) * 2)}/']",
-            "SET enable_external_access = false",
-            "SET lock_configuration = true",
-        ):
-            root.execute(statement)
-    except BaseException:
-        root.close()
-        raise
-    return root
-
-
-def classify(e: duckdb.Error) -> StoreError:
-    """Return what an error of DuckDB means for a run."""
-    text = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-    if isinstance(e, duckdb.IOException):
-        if "lock" in text.lower():
-            holder = re.search(r"held in (.+?) \(PID (\d+)", str(e)) or re.search(r"()\bPID (\d+)", str(e))
-            who = (
-                f"process {holder[2]} ({holder[1]})"
-                if holder and holder[1]
-                else f"process {holder[2]}"
-                if holder
-                else "another process"
-            )
-            return StoreUnavailable(f"the database file is locked by {who}: it must be closed there")
-        return StoreUnavailable(text)
-    if isinstance(e, duckdb.ConnectionException | duckdb.FatalException | duckdb.OutOfMemoryException):
-        return StoreUnavailable(text)
-    return StoreError(text)

@@ -1,14 +1,16 @@
 """A job's result as a Parquet file for users, and that file as Elasticsearch documents.
 
 The file is replaced as a whole: who reads sees the old result or the new one. Its columns are named as the keys of
-Elasticsearch's documents; the time is a TIMESTAMP in UTC. What all rows have in common is in the file's metadata.
+Elasticsearch's documents; the time is a TIMESTAMP in UTC. What all rows have in common is in the file's metadata, and
+so is which database it came from: a file that did not come from this one is neither replaced nor deleted.
 """
 
 import hashlib
 import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,83 +19,166 @@ import duckdb
 import orjson
 
 from rollup_operator.indexer.documents import Layout, document
+from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import sql
+from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
 from rollup_operator.stores.duckdb.plan import COUNT
-from rollup_operator.stores.errors import ForbiddenSource, StoreUnavailable
+from rollup_operator.stores.errors import StoreUnavailable, TargetBlocked
 
 _METADATA = "rollup"
+_DATABASE = "rollup_database"
 _NAME_BYTES = 200
 _BATCH = 10_000
+_READER_MEMORY = "64MB"
 _DICTIONARY = 1_000
 """Columns with more different values are written plainly: numbers seldom repeat, and trying takes half of the time."""
 
 
-def export_path(folder: Path, rollup_index: str, job_id: str) -> Path:
-    """Return where a job's result is exported: `<rollup index>/<job id>.parquet`, the id percent-encoded.
+def export_path(rollup_index: str, job_id: str) -> str:
+    """Return where a job's result is, below the results: `<rollup index>/<job id>.parquet`, the id percent-encoded.
 
     An id too long for a file's name is cut and ends in its hash.
     """
+    return f"{rollup_index}/{_file(job_id)}"
+
+
+def _file(job_id: str) -> str:
     name = quote(job_id, safe="")
     if len(name) > _NAME_BYTES:
         name = f"{name[:_NAME_BYTES]}~{hashlib.sha256(job_id.encode()).hexdigest()[:16]}"
-    return folder / rollup_index / f"{name}.parquet"
+    return f"{name}.parquet"
 
 
-@contextmanager
-def written(lane: Lane, table: str, layout: Layout, folder: Path, path: Path) -> Iterator[Path]:
-    """Write the result table durably to a file beside `path`, for `place`; otherwise it is removed. Called in a worker.
+def told(record: Record, folders: Folders) -> Claim:
+    """Return the claim of a record, with where its result is, if it was ever exported."""
+    exported = record.exported is not None
+    return replace(record.claim, result=f"{folders.results}/{export_path(*record.claim.key)}" if exported else None)
 
-    Raises ForbiddenSource when the rollup index's folder is a link out of the namespace's.
-    """
-    check_inside(folder, path)
-    (time, key), *others = columns_of(layout)
-    columns = ", ".join(f"{e} AS {sql.name(n)}" for n, e in [(time, f"make_timestamp({key} * 1000)"), *others])
-    description = sql.text(orjson.dumps(layout.to_json()).decode())
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        lane.execute(
-            f"COPY (SELECT {columns} FROM {table}) TO {sql.text(str(part))} "
-            f"(FORMAT parquet, DICTIONARY_SIZE_LIMIT {_DICTIONARY}, KV_METADATA {{{_METADATA}: {description}}})"
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The exported file of one job of a database. All methods are called in a worker."""
+
+    folders: Folders
+    database: str
+    key: tuple[str, str]
+
+    @property
+    def shown(self) -> str:
+        """Where users find it, below the data root."""
+        return f"{self.folders.results}/{export_path(*self.key)}"
+
+    def exists(self) -> bool:
+        """Whether a file is there. Raises TargetBlocked, StoreUnavailable."""
+        with self.folders.exports(self.key[0]) as folder:
+            return folder.look(_file(self.key[1])) is not None
+
+    @contextmanager
+    def written(self, lane: Lane, table: str, layout: Layout) -> Iterator[Callable[[], None]]:
+        """Write the result table durably to a file of its own, and yield what puts it in its place, at once.
+
+        That is called in the transaction that finds the claim still held, so that no export comes after a deletion.
+        Otherwise the file is removed. Raises TargetBlocked where something is in the way, StoreUnavailable.
+        """
+        (time, key), *others = columns_of(layout)
+        columns = ", ".join(f"{e} AS {sql.name(n)}" for n, e in [(time, f"make_timestamp({key} * 1000)"), *others])
+        metadata = {_METADATA: orjson.dumps(layout.to_json()).decode(), _DATABASE: self.database}
+        told = ", ".join(f"{name}: {sql.text(value)}" for name, value in metadata.items())
+        part = lane.part_name()
+        with self.folders.exports() as results:
+            seen = self._seen(results)
+            try:
+                lane.execute(
+                    f"COPY (SELECT {columns} FROM {table}) TO {sql.text(f'{results.path}/{part}')} "
+                    f"(FORMAT parquet, DICTIONARY_SIZE_LIMIT {_DICTIONARY}, KV_METADATA {{{told}}})"
+                )
+                results.sync(part)
+                yield partial(self._place, results, part, seen)
+            except OSError as e:
+                raise StoreUnavailable(f"the result cannot be exported to {self.shown}: {e.strerror}") from e
+            finally:
+                with suppress(OSError):
+                    os.unlink(part, dir_fd=results.fd)
+
+    def _place(self, results: Folder, part: str, seen: os.stat_result | None) -> None:
+        index, name = self.key[0], _file(self.key[1])
+        with self.folders.exports(index) as folder:
+            if not _same(folder.look(name), seen):
+                raise self._blocked("was changed by somebody else just now")
+            move = os.rename if seen is not None else os.link  # a link replaces nothing
+            move(part, name, src_dir_fd=results.fd, dst_dir_fd=folder.fd)
+            folder.sync()
+
+    def remove(self) -> bool:
+        """Delete it, and its folder when it was the last one. Called in the transaction that forgets it.
+
+        False: what is there did not come from this database, and stays. Raises TargetBlocked, StoreUnavailable.
+        """
+        index, name = self.key[0], _file(self.key[1])
+        with self.folders.exports() as results:
+            try:
+                if self._seen(results) is None:
+                    return True
+                with results.enter(index) as folder:
+                    os.unlink(name, dir_fd=folder.fd)
+                    folder.sync()
+            except TargetBlocked:
+                return False
+            except OSError as e:
+                raise StoreUnavailable(f"{self.shown} cannot be deleted: {e.strerror}") from e
+            with suppress(OSError):
+                os.rmdir(index, dir_fd=results.fd)
+        return True
+
+    def _seen(self, results: Folder) -> os.stat_result | None:
+        """Return what is there; None: nothing. Raises TargetBlocked where it did not come from this database."""
+        try:
+            with results.enter(self.key[0]) as folder:
+                fd = folder.open(_file(self.key[1]))
+        except FileNotFoundError:
+            return None
+        except NotItself as e:
+            raise self._blocked(str(e.strerror)) from e
+        try:
+            with closing(_reader()) as connection:
+                if _metadata(connection, f"/proc/self/fd/{fd}", _DATABASE) != self.database.encode():
+                    raise self._blocked("is there, and did not come from this store")
+            return os.fstat(fd)
+        except duckdb.Error as e:
+            raise self._blocked("is there, and is no result") from e
+        finally:
+            os.close(fd)
+
+    def _blocked(self, why: str) -> TargetBlocked:
+        return TargetBlocked(
+            f"{self.shown} in the data root {why}: it is left alone. Move it away, or choose another spec.rollupIndex "
+            "or spec.jobId"
         )
-        _sync(part)
-        yield part
-    except OSError as e:
-        raise StoreUnavailable(f"the result cannot be exported to {path.parent.name}/{path.name}: {e.strerror}") from e
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
-def place(part: Path, path: Path) -> None:
-    """Put a file that was `written` in the place of the exported one, at once and durably.
-
-    Called in the transaction that finds the claim still held, so that no export comes after a deletion.
-    """
-    part.replace(path)
-    _sync(path.parent)
+def _same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
+    return one is other or (one is not None and other is not None and os.path.samestat(one, other))
 
 
-def remove(folder: Path, path: Path) -> None:
-    """Delete an exported file, and its folder when it was the last one. Called in the transaction that forgets it."""
-    check_inside(folder, path)
-    try:
-        with suppress(FileNotFoundError):
-            path.unlink()
-            _sync(path.parent)
-    except OSError as e:
-        raise StoreUnavailable(f"{path.parent.name}/{path.name} cannot be deleted: {e.strerror}") from e
-    with suppress(OSError):
-        path.parent.rmdir()
+def _metadata(connection: duckdb.DuckDBPyConnection, path: str, key: str) -> bytes | None:
+    """Return an entry of a Parquet file's metadata; None: it has none."""
+    found = connection.execute(
+        f"SELECT value FROM parquet_kv_metadata({sql.path_list([path])}) WHERE key = ?", [key.encode()]
+    ).fetchone()
+    return bytes(found[0]) if found is not None else None
 
 
-def check_inside(folder: Path, path: Path) -> None:
-    """Raise ForbiddenSource when the file would lie outside the namespace's folder."""
-    if Path(os.path.realpath(path.parent)) != folder / path.parent.name:
-        raise ForbiddenSource(
-            f"spec.rollupIndex: {path.parent.name!r} in the namespace's data folder is a link: make it a folder"
-        )
+def _reader() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        config={
+            "autoload_known_extensions": False,
+            "autoinstall_known_extensions": False,
+            "threads": 1,
+            "memory_limit": _READER_MEMORY,
+        }
+    )
 
 
 def documents_of(parquet_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,19 +189,13 @@ def documents_of(parquet_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not parquet_path.is_file():
         raise FileNotFoundError(f"there is no file {parquet_path}")
     source = sql.files("read_parquet", [str(parquet_path)])
-    with duckdb.connect(
-        config={"autoload_known_extensions": False, "autoinstall_known_extensions": False}
-    ) as connection:
+    with closing(_reader()) as connection:
         try:
-            found = connection.execute(
-                f"SELECT value FROM parquet_kv_metadata({sql.path_list([str(parquet_path)])}) WHERE key = ?",
-                [_METADATA.encode()],
-            ).fetchone()
-            if found is None:
+            if (found := _metadata(connection, str(parquet_path), _METADATA)) is None:
                 raise ValueError(
                     f"{parquet_path} is not the result of a rollup job: it has no description of its documents"
                 )
-            layout = Layout.from_json(orjson.loads(found[0]))
+            layout = Layout.from_json(orjson.loads(found))
             time, *rest = (sql.name(name) for name, _ in columns_of(layout))
             rows = connection.execute(f"SELECT {', '.join([f'epoch_ms({time})', *rest])} FROM {source} ORDER BY {time}")
             while batch := rows.fetchmany(_BATCH):
@@ -146,11 +225,3 @@ def columns_of(layout: Layout) -> list[tuple[str, str]]:
             if metric == "avg":
                 columns.append((f"{field}.avg._count", sql.name(f"{field}.count")))
     return columns
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -1,10 +1,10 @@
 """The columns of a job's sources as fields in Elasticsearch's words. Called in a worker."""
 
-from pathlib import Path
-
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import SourceField
-from rollup_operator.stores.duckdb import plan, sources
+from rollup_operator.stores.duckdb import columns, plan, sources
 from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.headers import Wanted
 
 _TYPES = {
     "TINYINT": "byte",
@@ -24,6 +24,7 @@ _TYPES = {
     "BOOLEAN": "boolean",
     "BLOB": "binary",
     "TIMESTAMP_NS": "date_nanos",
+    "TIMESTAMPTZ_NS": "date_nanos",
 }
 _BEGINNINGS = (
     ("DECIMAL", "scaled_float"),
@@ -35,9 +36,12 @@ _BEGINNINGS = (
 )
 
 
-def read(lane: Lane, pattern: str, folder: Path, own: str) -> dict[str, SourceField]:
-    """Describe all that a pattern matches. Raises SourceNotFound, ForbiddenSource, SourceInvalid."""
-    found = sources.find(pattern, folder, own, lane)
+def read(lane: Lane, pattern: str, own: str, spec: RollupJobSpec | None) -> dict[str, SourceField]:
+    """Describe all that a pattern matches, as the job of that spec reads it.
+
+    Raises SourceNotFound, ForbiddenSource, SourceInvalid.
+    """
+    found = sources.find(pattern, own, lane, Wanted.of(spec, {}) if spec is not None else Wanted())
     catalog = str(lane.execute("SELECT current_database()")[0][0])
     types: dict[str, set[str]] = {}
     for part in found.parts(catalog):
@@ -54,6 +58,7 @@ def word(type_: str) -> str:
     """Return Elasticsearch's word for a type of DuckDB's, or the type itself where there is none."""
     if type_ in _TYPES:
         return _TYPES[type_]
-    if type_.endswith("]"):
-        return "nested"
+    if type_.endswith("]"):  # several values of a field, as Elasticsearch sees it
+        value = columns.element(type_)
+        return "nested" if value.endswith("]") or word(value) == "object" else word(value)
     return next((ours for begin, ours in _BEGINNINGS if type_.startswith(begin)), type_.lower())

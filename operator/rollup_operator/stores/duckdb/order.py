@@ -7,12 +7,10 @@ from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.plan import Plan
 from rollup_operator.stores.duckdb.sources import Sources
-from rollup_operator.stores.duckdb.sql import TimeKind
 
 _BLOCK = 122_880
 """Rows of a table that share one entry with their least and greatest time."""
 _PROBES, _PROBE_ROWS = 8, 2048
-_TYPE = {TimeKind.NAIVE: "TIMESTAMP", TimeKind.ZONED: "TIMESTAMPTZ", TimeKind.INTEGER: "BIGINT"}
 
 
 def spread(lane: Lane, sources: Sources, catalog: str, plan: Plan, due: Source) -> float:
@@ -35,7 +33,7 @@ def _of_parquet(lane: Lane, paths: tuple[str, ...], plan: Plan, first: int, last
     files = f"parquet_metadata({sql.path_list(paths)})"
     column = plan.time[1:-1].replace('""', '"')
     low, high = (
-        f"coalesce({sql.milliseconds(f'try_cast({stat} AS {_TYPE[plan.kind]})', plan.kind)}, {default})"
+        f"coalesce({sql.milliseconds(f'try_cast({stat} AS {plan.kind.value})', plan.kind)}, {default})"
         for stat, default in (("stats_min_value", first), ("stats_max_value", last))
     )
     rows = lane.execute(

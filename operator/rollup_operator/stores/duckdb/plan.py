@@ -1,30 +1,16 @@
 """From a job and the types of its source's columns to the statements of its pages. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rollup_operator.indexer.bounds import Bounds, Segment
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.duckdb import sql
+from rollup_operator.stores.duckdb import columns, sql
+from rollup_operator.stores.duckdb.columns import Column
 from rollup_operator.stores.duckdb.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid
 
 COUNT = "_count"
-
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-_WIDE = {"UBIGINT", "HUGEINT", "UHUGEINT"}
-_FLOATS = {"FLOAT", "DOUBLE"}
-_NAIVE = {"TIMESTAMP", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
-_ZONED = {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"}
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of the result table: its name, what it holds and how a row or a bucket gives it."""
-
-    name: str
-    type: str
-    expression: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +26,8 @@ class Plan:
     groups: tuple[Column, ...]
     """The other group columns, in the order of the position's keys."""
     aggregates: tuple[Column, ...]
+    widens: tuple[str, ...] = ()
+    """Keys that are whole numbers in the result, and decimals from now on."""
 
     @property
     def columns(self) -> Sequence[tuple[str, str]]:
@@ -54,13 +42,28 @@ class Plan:
     def select(self, segments: Sequence[Segment]) -> str:
         """Return the buckets of the time that the segments cover."""
         where = sql.within(self.time, self.kind, segments[0].start, segments[-1].end)
+        relation, where = self.relation, f" WHERE {where}"
+        groups = [c.expression for c in self.groups]
+        if any(c.many for c in self.groups):
+            relation, where, groups = self._one_row_per_value(where)
         parts = [
             f"{sql.bucket_key(self.time, self.kind, segments)} AS {sql.name(self.date_key)}",
-            *(f"{c.expression} AS {sql.name(c.name)}" for c in self.groups),
+            *(f"{given} AS {sql.name(c.name)}" for given, c in zip(groups, self.groups, strict=True)),
             f"count(*) AS {COUNT}",
             *(f"{c.expression} AS {sql.name(c.name)}" for c in self.aggregates),
         ]
-        return f"SELECT {', '.join(parts)} FROM {self.relation} WHERE {where} GROUP BY ALL"
+        return f"SELECT {', '.join(parts)} FROM {relation}{where} GROUP BY ALL"
+
+    def _one_row_per_value(self, where: str) -> tuple[str, str, list[str]]:
+        """Return a relation with a row for each bucket of a source's row, no condition, and its expressions of keys."""
+        given = list(dict.fromkeys([self.time, *(c.source for c in self.aggregates)]))
+        keys = [_other_name(f"key {i}", given) for i in range(len(self.groups))]
+        made = [f"{c.expression} AS {key}" for key, c in zip(keys, self.groups, strict=True)]
+        relation = f"(SELECT {', '.join([*given, *made])} FROM {self.relation}{where})"
+        for key, column in zip(keys, self.groups, strict=True):
+            if column.many:  # one after the other: side by side they would be read in pairs
+                relation = f"(SELECT * REPLACE (unnest({key}) AS {key}) FROM {relation})"
+        return relation, "", keys
 
     def measure(self, start: int, end: int) -> str:
         """Return the number of rows in [start, end), their first and their last time."""
@@ -85,20 +88,52 @@ def date_key(field: str) -> str:
     return f"{field}.date_histogram"
 
 
-def make_plan(spec: RollupJobSpec, relation: str, types: Mapping[str, str]) -> Plan:
-    """Check the fields against the source's columns. Raises SourceInvalid with the field and what would do."""
+def make_plan(
+    spec: RollupJobSpec, relation: str, types: Mapping[str, str], written: Mapping[str, str] | None = None
+) -> Plan:
+    """Check the fields against the source's columns, and the keys against those that are written already.
+
+    `written` are the types of the result's columns; None: there is no result yet. Raises SourceInvalid with the field
+    and what would do.
+    """
     field = spec.groups.date_histogram.field
     kind = _time_kind(field, _type(types, field, "spec.groups.dateHistogram.field"))
     groups: list[Column] = []
     if (histogram := spec.groups.histogram) is not None:
         at = "spec.groups.histogram.fields"
-        groups += [_histogram(f, _type(types, f, at), histogram.interval) for f in histogram.fields]
+        groups += [columns.histogram(f, _type(types, f, at), histogram.interval) for f in histogram.fields]
     if (terms := spec.groups.terms) is not None:
-        groups += [_terms(f, _type(types, f, "spec.groups.terms.fields")) for f in terms.fields]
+        groups += [columns.terms(f, _type(types, f, "spec.groups.terms.fields")) for f in terms.fields]
+    groups = [_as_written(c, (written or {}).get(c.name)) for c in groups]
     aggregates: list[Column] = []
     for m in spec.metrics:
-        aggregates += _metrics(m.field, m.metrics, _type(types, m.field, "spec.metrics"))
-    return Plan(relation, sql.name(field), kind, date_key(field), tuple(groups), tuple(aggregates))
+        aggregates += columns.metrics(m.field, m.metrics, _type(types, m.field, "spec.metrics"))
+    widens = tuple(c.name for c in groups if written and written.get(c.name, c.type) != c.type)
+    return Plan(relation, sql.name(field), kind, date_key(field), tuple(groups), tuple(aggregates), widens)
+
+
+def _as_written(column: Column, written: str | None) -> Column:
+    """Return a key as the result has it, where it can have both. Raises SourceInvalid."""
+    if written is None or written == column.type:
+        return column
+    if "VARCHAR" in (written, column.type):
+        field = column.name.removesuffix(".terms")
+        was, is_ = ("text", "numbers") if written == "VARCHAR" else ("numbers", "text")
+        raise SourceInvalid(
+            f"spec.groups.terms.fields: column {field!r} holds {is_} now ({column.type}), and its keys in what is "
+            f"written are {was} ({written}), which is not mixed: give the column its type back (of CSV files by "
+            "spec.csv.columns), or go on with a new job of another spec.rollupIndex or jobId"
+        )
+    # Whole numbers became decimals, or the reverse: what one reading of all of it would have made.
+    expression = f"({column.expression})::DOUBLE{'[]' if column.many else ''}"
+    return replace(column, type="DOUBLE", expression=expression)
+
+
+def _other_name(name: str, taken: Sequence[str]) -> str:
+    lower = {t.lower() for t in taken}
+    while sql.name(name).lower() in lower:
+        name += "_"
+    return sql.name(name)
 
 
 def segments(bounds: Bounds, start: int, end: int) -> list[Segment]:
@@ -116,71 +151,13 @@ def _type(types: Mapping[str, str], field: str, at: str) -> str:
 
 def tells_time(type_: str) -> bool:
     """Whether a column of this type can be the time of a job."""
-    return type_ in _NAIVE or type_ in _ZONED or type_ in _INTEGERS
+    return columns.time_kind(type_) is not None
 
 
 def _time_kind(field: str, type_: str) -> TimeKind:
-    if type_ in _NAIVE:
-        return TimeKind.NAIVE
-    if type_ in _ZONED:
-        return TimeKind.ZONED
-    if type_ in _INTEGERS:
-        return TimeKind.INTEGER
+    if (kind := columns.time_kind(type_)) is not None:
+        return kind
     raise SourceInvalid(
         f"spec.groups.dateHistogram.field: column {field!r} is {type_}: "
         "use a TIMESTAMP, a DATE, or whole milliseconds since 1970"
     )
-
-
-def _number(field: str, type_: str) -> str | None:
-    """Return the column as DOUBLE, None where it is no number. NaN and infinity count as missing."""
-    column = sql.name(field)
-    if type_ in _FLOATS:
-        return f"CASE WHEN isfinite({column}) THEN {column}::DOUBLE END"
-    if type_ in _INTEGERS or type_ in _WIDE or type_.startswith("DECIMAL"):
-        return f"{column}::DOUBLE"
-    return None
-
-
-def _histogram(field: str, type_: str, interval: int) -> Column:
-    number = _number(field, type_)
-    if number is None:
-        raise SourceInvalid(f"spec.groups.histogram.fields: column {field!r} is {type_}: a histogram takes numbers")
-    # + 0.0 makes of minus zero the zero that it is.
-    return Column(f"{field}.histogram", "DOUBLE", f"floor({number} / {interval}) * {interval} + 0.0")
-
-
-def _terms(field: str, type_: str) -> Column:
-    key = f"{field}.terms"
-    if type_ in ("VARCHAR", "UUID") or type_.startswith("ENUM"):
-        return Column(key, "VARCHAR", f"{sql.name(field)}::VARCHAR" if type_ != "VARCHAR" else sql.name(field))
-    if type_ in _INTEGERS:
-        return Column(key, "BIGINT", f"{sql.name(field)}::BIGINT")
-    number = _number(field, type_)
-    if number is None or type_ in _WIDE:
-        raise SourceInvalid(
-            f"spec.groups.terms.fields: column {field!r} is {type_}: "
-            "terms takes text, an ENUM, or numbers that fit into 64 bits with a sign"
-        )
-    return Column(key, "DOUBLE", f"{number} + 0.0")
-
-
-def _metrics(field: str, metrics: Sequence[str], type_: str) -> list[Column]:
-    value = _number(field, type_)
-    if value is None and type_ in _NAIVE | _ZONED:
-        if wrong := [m for m in metrics if m in ("sum", "avg")]:
-            raise SourceInvalid(
-                f"spec.metrics: column {field!r} is {type_}, which has min, max and value_count, not {wrong[0]}"
-            )
-        value = f"(epoch_us({sql.name(field)}) // 1000)::DOUBLE"
-    if value is None:
-        raise SourceInvalid(f"spec.metrics: column {field!r} is {type_}: metrics are taken of numbers and times")
-    parts = {
-        "min": (f"min({value})", "DOUBLE"),
-        "max": (f"max({value})", "DOUBLE"),
-        "sum": (f"coalesce(sum({value}), 0)", "DOUBLE"),
-        "count": (f"count({value})", "BIGINT"),
-    }
-    needed = {"min": {"min"}, "max": {"max"}, "sum": {"sum"}, "avg": {"sum", "count"}, "value_count": {"count"}}
-    wanted = set().union(*(needed[m] for m in metrics))
-    return [Column(f"{field}.{p}", type_, expression) for p, (expression, type_) in parts.items() if p in wanted]

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from rollup_operator.indexer.documents import Layout, layout_of
-from rollup_operator.stores.base import JobConfig, Preview, Source, Span
-from rollup_operator.stores.duckdb.database import Database, Lane
+from rollup_operator.stores.base import CsvFound, JobConfig, Preview, Source, Span
+from rollup_operator.stores.duckdb import judging, sql
+from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.export import columns_of, document_of
 from rollup_operator.stores.duckdb.reading import Range, Reading
 
@@ -15,23 +16,42 @@ _WRITING = 1.0
 """Seconds that writing and exporting take for each second of reading: what runs show."""
 
 
-def preview(
-    lane: Lane, database: Database, config: JobConfig, span: Span, documents: int, page_seconds: float
-) -> Preview:
+def preview(lane: Lane, config: JobConfig, span: Span, documents: int, page_seconds: float) -> Preview:
     """Read the first page of the span. Raises the errors of a source."""
     # A page of a source without order is not worth summarising all of it.
-    reading = replace(Reading.begin(lane, config, database.folder, span), spread=0.0)
+    reading = replace(Reading.begin(lane, config, span), spread=0.0)
     reading.pace(page_seconds, None)
     began = time.monotonic()
     try:
         page = reading.next(lane, span.start_ms, lambda start, end: None)
         took = time.monotonic() - began
-        if page is None:
-            return Preview((), reading.source.rows, 0, 0, 0.0)
-        layout = layout_of(config.job_id, config.spec)
-        return _reckon(reading.source, page, _documents(lane, layout, page, documents), took, page_seconds)
+        found = Preview((), reading.source.rows, 0, 0, 0.0)
+        notes: list[str] = []
+        if page is not None:
+            layout = layout_of(config.job_id, config.spec)
+            found = _reckon(reading.source, page, _documents(lane, layout, page, documents), took, page_seconds)
+            notes = _rounded(lane, reading, page)
+        types = {name: reading.types[name] for name in judging.named(config.spec)}
+        csv = [CsvFound(d.delimiter, d.header, d.types) for d in reading.found.dialects]
+        return replace(found, columns=types, csv=csv, notes=notes)
     finally:
         reading.drop_all(lane)
+
+
+def _rounded(lane: Lane, reading: Reading, page: Range) -> list[str]:
+    """Say which numbers of the page a DOUBLE, as which documents have all metrics, does not hold to the last digit."""
+    long = [c for c in reading.plan.aggregates if not c.exact]
+    if not long:
+        return []
+    beyond = ", ".join(f"coalesce(max(abs({sql.name(c.name)})) >= {2**53}, false)" for c in long)
+    (found,) = lane.execute(f"SELECT {beyond} FROM ({page.select})")
+    names = [c.name for c, is_beyond in zip(long, found, strict=True) if is_beyond]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: there are numbers from {2**53} on, and documents have metrics as DOUBLE: they are "
+        "computed exactly and then rounded to 53 bits"
+    ]
 
 
 def _reckon(

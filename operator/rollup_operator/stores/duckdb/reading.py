@@ -5,17 +5,19 @@ it: then all that is due is summarised once, at the first page, and the pages ar
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import Pager
 from rollup_operator.stores.base import JobConfig, Position, Source, Span
-from rollup_operator.stores.duckdb import order, plan, sources, sql
-from rollup_operator.stores.duckdb.database import SCRATCH, Lane
+from rollup_operator.stores.duckdb import claims, judging, order, plan, sources, sql
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.headers import Wanted
+from rollup_operator.stores.duckdb.opening import SCRATCH
 from rollup_operator.stores.duckdb.plan import Plan
+from rollup_operator.stores.duckdb.sources import Sources
 
 _REREADS = 0.3
 """How much of the source may be read again, all pages together, before it is summarised once instead."""
@@ -54,19 +56,26 @@ class Reading:
     Infinite where blocks cannot be skipped.
     """
     span: Span
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Those of the source's columns, by name."""
+    found: Sources = field(default_factory=lambda: Sources(()))
     pager: Pager = field(default_factory=lambda: Pager(1.0, 1.0))
     _stage: str | None = None
     _tables: set[str] = field(default_factory=set)
 
     @classmethod
-    def begin(cls, lane: Lane, config: JobConfig, folder: Path, span: Span) -> "Reading":
+    def begin(cls, lane: Lane, config: JobConfig, span: Span) -> "Reading":
         """Find, check and measure the source within a span. Raises the errors of a source."""
         spec = config.spec
-        found = sources.find(spec.index_pattern, folder, spec.rollup_index, lane)
+        written = claims.columns_written(lane, config.key)
+        found = sources.find(spec.index_pattern, spec.rollup_index, lane, Wanted.of(spec, written or {}))
+        judging.check_names(spec, found.dialects)
         catalog = str(lane.execute("SELECT current_database()")[0][0])
         relation = found.relation(catalog)
         types = {str(r[0]): str(r[1]) for r in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
-        made = plan.make_plan(spec, relation, types)
+        made = plan.make_plan(spec, relation, types, written)
+        if written is None and spec.start is None:
+            judging.check_unit(lane, made)
         measured = [(0, None, None)] if span.empty else lane.execute(made.measure(span.start_ms, span.end_ms))
         ((rows, first, last),) = measured
         assert isinstance(rows, int)
@@ -77,7 +86,8 @@ class Reading:
             last_ms=last if isinstance(last, int) else None,
         )
         spread = order.spread(lane, found, catalog, made, source)
-        return cls(Bounds.of(spec.groups.date_histogram), made, source, spread, span)
+        bounds = Bounds.of(spec.groups.date_histogram)
+        return cls(bounds, made, source, spread, span, types, found)
 
     @property
     def last_ms(self) -> int:

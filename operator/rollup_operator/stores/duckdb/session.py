@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,13 +14,14 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, Span
-from rollup_operator.stores.duckdb import claims, export, writing
+from rollup_operator.stores.duckdb import claims, export, missed, writing
 from rollup_operator.stores.duckdb.ahead import Ahead, finished
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
+from rollup_operator.stores.duckdb.missed import Missed
 from rollup_operator.stores.duckdb.reading import Range, Reading
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
-from rollup_operator.stores.tasks import dropped
+from rollup_operator.stores.tasks import dropped, ended
 
 T = TypeVar("T")
 
@@ -45,14 +46,21 @@ class DuckDBSession:
         self._lanes = Lanes()
         self._reading: Reading | None = None
         self._again: Reading | None = None
+        self._missed = Missed()
         self._readings: list[Reading] = []
         self._ahead: Ahead | None = None
+        self._halted = False
         self._closing: asyncio.Future[None] | None = None
+
+    async def open(self) -> None:
+        """Open the database, where too many are open once there is a place for it. Raises StoreError."""
+        while len(self._lanes.open) < 2:
+            await self._database.lane(self._lanes)
 
     async def claim(self) -> Claim:
         """Take the job's claim under a new epoch. Raises IdentityConflict, StoreUnavailable, Fenced."""
         key, config = self._config.key, self._config
-        await self._open()
+        await self.open()
 
         def look(lane: Lane) -> tuple[Record | None, bool]:
             if not claims.is_current(lane):
@@ -71,7 +79,7 @@ class DuckDBSession:
 
             taken = await self._commit("claiming", partial(self._take, seen))
             if taken is not None:
-                return taken.claim
+                return export.told(taken, self._database.folders)
             if seen is not None:  # it was settled, and whoever did that relies on it; or another run has claimed it
                 raise Fenced(
                     f"the claim of epoch {seen.claim.epoch} was taken or settled as this run was about to claim"
@@ -87,9 +95,14 @@ class DuckDBSession:
 
     async def describe(self, claim: Claim, span: Span) -> Source:
         """Check the fields and measure what is due. Raises SourceNotFound, SourceInvalid, ForbiddenSource."""
-        due = Span(max(span.start_ms, self._after(claim.position)), span.end_ms)
-        self._reading = await self._begin(due, claim.page_hint)
-        return self._reading.source
+        edge = self._after(claim.position)
+        self._reading = reading = await self._begin(Span(max(span.start_ms, edge), span.end_ms), claim.page_hint)
+        if claim.position is None:
+            return reading.source
+        self._missed = await self._read(
+            "looking for late rows", lambda lane: missed.find(lane, self._config, claim, reading, edge)
+        )
+        return replace(reading.source, late_ms=self._missed.last_ms)
 
     async def read(self, claim: Claim, span: Span) -> Page:
         """Read the next page into the scratch catalog, or take the one that was read while the last was written."""
@@ -113,10 +126,11 @@ class DuckDBSession:
         begun = self._served.clock()
         reading.learn(reading.covered(found), page.took_s)
         after = replace(claim, position=page.last_key, page_hint=reading.span_ms)
-        if not page.exhausted and self._ahead is None:
+        if not page.exhausted and self._ahead is None and not self._halted:
             self._ahead = Ahead(after.position, asyncio.ensure_future(self._page(reading, after.position)))
 
         def work(lane: Lane) -> None:
+            writing.widen(lane, after, reading.plan)
             lane.transaction(lambda lane: writing.replace_range(lane, after, found, reading.plan))
             reading.drop(lane, found)
 
@@ -137,6 +151,7 @@ class DuckDBSession:
         reading.learn(reading.covered(found), page.took_s)
 
         def work(lane: Lane) -> Rewritten:
+            writing.widen(lane, claim, reading.plan)
             rewritten = writing.rewrite_range(lane, claim, found, reading)
             reading.drop(lane, found)
             return rewritten
@@ -144,9 +159,7 @@ class DuckDBSession:
         return await self._write(f"comparing {page.buckets} documents up to {_minute(found.end)}", work)
 
     async def _begin(self, span: Span, hint: float | None) -> Reading:
-        reading = await self._read(
-            "looking at the source", lambda lane: Reading.begin(lane, self._config, self._database.folder, span)
-        )
+        reading = await self._read("looking at the source", lambda lane: Reading.begin(lane, self._config, span))
         reading.pace(self._served.page_seconds, hint)
         self._readings.append(reading)
         return reading
@@ -165,32 +178,40 @@ class DuckDBSession:
         """Record the watermark and the counters. Raises Fenced."""
         after = replace(claim, watermark_ms=watermark_ms, stats=stats)
 
+        seen = self._reading.found.seen_ns if self._reading is not None else None
+
         def work(lane: Lane) -> None:
             claims.check(lane, claim)
-            claims.commit_watermark(lane, after)
+            claims.commit_watermark(lane, after, seen)
 
         await self._commit("recording the watermark", work)
         return after
 
-    async def publish(self, claim: Claim) -> None:
+    async def publish(self, claim: Claim) -> Claim:
         """Export the result as Parquet, unless the file is there and nothing has changed since. Raises Fenced."""
         layout = layout_of(self._config.job_id, self._config.spec)
-        folder = self._database.folder
-        path = export.export_path(folder, *claim.key)
+        result = export.Export(self._database.folders, self._database.name, claim.key)
 
         def work(lane: Lane) -> None:
             record = claims.check(lane, claim)
-            if record.target is None or (record.exported == record.revision and path.is_file()):
+            if record.target is None or (record.exported == record.revision and result.exists()):
                 return
 
-            def place(lane: Lane) -> None:
+            def commit(lane: Lane) -> None:
                 claims.commit_export(lane, claim, record.revision)
-                export.place(part, path)
+                place()
 
-            with export.written(lane, claims.table(record.target), layout, folder, path) as part:
-                lane.transaction(place)
+            with result.written(lane, claims.table(record.target), layout) as place:
+                lane.transaction(commit)
 
         await self._write("exporting the result", work, interruptible=True)
+        return replace(claim, result=result.shown)
+
+    def halt(self) -> None:
+        """End the reading ahead, so that nobody waits for it once the page is written."""
+        self._halted = True
+        if self._ahead is not None:
+            self._ahead.task.cancel()
 
     async def release(self, claim: Claim) -> bool:
         """Give the claim up, if it is still ours."""
@@ -203,7 +224,7 @@ class DuckDBSession:
             claims.release(lane, claim.key)
             return True
 
-        return await self._commit("releasing the claim", work)
+        return await self._lane(1).run_in_reserve("releasing the claim", lambda lane: lane.transaction(work))
 
     async def close(self) -> None:
         """Free connections and scratch tables; what is still read is interrupted, what is written is awaited."""
@@ -223,10 +244,19 @@ class DuckDBSession:
         ]
         return ", ".join(parts) or None
 
+    def notes(self) -> Sequence[str]:
+        """Say how many rows came after their buckets were rolled up: an embedded store reads all else that there is."""
+        if not (rows := self._missed.rows):
+            return ()
+        return (
+            f"{rows} rows came after their buckets were rolled up and are in no document: set spec.lookback, or a "
+            "longer delay",
+        )
+
     async def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            await dropped(ahead.task)
+            await (ended if self._halted else dropped)(ahead.task)
 
     def _leave(self) -> None:
         def drop_all(lane: Lane) -> None:
@@ -234,10 +264,6 @@ class DuckDBSession:
                 reading.drop_all(lane)
 
         self._database.leave_all(self._lanes, drop_all)
-
-    async def _open(self) -> None:
-        while len(self._lanes.open) < 2:
-            await self._database.lane(self._lanes)
 
     async def _read(self, what: str, work: Callable[[Lane], T]) -> T:
         return await self._lane(0).run(what, work, interruptible=True)

@@ -1,27 +1,35 @@
-"""What an index pattern means in an embedded store: tables of the database, or files below the namespace's folder.
+"""What an index pattern means in an embedded store: tables of the database, or files below the users' folder.
 
 A part of the pattern that holds a `/`, or ends like a file, names files; any other names tables of the schema `main`.
-`*` stands for any characters within one name. Whatever matches is resolved, links included, before DuckDB sees it.
+`*` stands for any characters within one name. Files are found and opened folder by folder, never through a link, and
+DuckDB is given what was opened: whatever users do to their folders meanwhile, no other file is read.
 """
 
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from rollup_operator.stores.duckdb import sql
+from rollup_operator.model.glob import Glob
+from rollup_operator.model.job import CSV_ENDINGS
+from rollup_operator.stores.duckdb import headers, sql
 from rollup_operator.stores.duckdb.database import Lane
-from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound
+from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
+from rollup_operator.stores.duckdb.headers import Dialect, Wanted
+from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreUnavailable
 
-_READERS = {
-    ".parquet": "read_parquet",
-    ".csv": "read_csv",
-    ".csv.gz": "read_csv",
-    ".tsv": "read_csv",
-    ".tsv.gz": "read_csv",
-}
+MOST_FILES = 10_000
+"""Files of one job. Each is open while it is read."""
+MOST_ENTRIES = 200_000
+"""Entries of folders that are looked at to find them."""
+MOST_STEPS = 32
+"""Folders above a file."""
+
+_ENDINGS = (".parquet", *CSV_ENDINGS)
+"""What names of files end in, which says how they are read."""
 _FIELD = "spec.indexPattern"
+_SETTLED_NS = 2_000_000_000
+"""A file that changed less than so long ago may change again within the same tick of its clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +37,28 @@ class Sources:
     """What a pattern matched."""
 
     tables: tuple[str, ...]
-    parquet: tuple[str, ...]
-    """Full paths, resolved."""
-    csv: tuple[str, ...]
+    parquet: tuple[str, ...] = ()
+    """Paths of open files, for DuckDB alone."""
+    csv: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Likewise, by the options with which DuckDB reads them."""
+    dialects: tuple[Dialect, ...] = ()
+    """How the CSV files are written, one for each of those options."""
+    fds: tuple[int, ...] = ()
+    """All files, open."""
+    seen_ns: int = 0
+    """Up to which change of its files the source is seen, by the clock of their volume."""
 
     @property
     def count(self) -> int:
         """How many tables and files there are."""
-        return len(self.tables) + len(self.parquet) + len(self.csv)
+        return len(self.tables) + len(self.parquet) + sum(map(len, self.csv.values()))
 
     def parts(self, catalog: str) -> list[str]:
         """Return each table, all Parquet and all CSV files as a relation; `catalog` is the database's name."""
         parts = [f"{sql.name(catalog)}.main.{sql.name(t)}" for t in self.tables]
         if self.parquet:
             parts.append(sql.files("read_parquet", self.parquet))
-        if self.csv:
-            parts.append(sql.files("read_csv", self.csv))
+        parts += (sql.files("read_csv", paths, options) for options, paths in self.csv.items())
         return parts
 
     def relation(self, catalog: str) -> str:
@@ -52,106 +66,157 @@ class Sources:
         return sql.relation(self.parts(catalog))
 
 
-def find(pattern: str, folder: Path, own: str, lane: Lane) -> Sources:
-    """Resolve a pattern; `own` is the job's rollup index, whose folder is no source of it.
+_ANY = Wanted()
 
-    Raises SourceNotFound, ForbiddenSource, SourceInvalid.
+
+def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> Sources:
+    """Resolve a pattern; `own` is the job's rollup index: a folder of that name is no source of it. In the worker.
+
+    `wanted` says how CSV files are read. What is found stays open as long as the lane. Raises SourceNotFound, also
+    where files have no rows yet, ForbiddenSource, SourceInvalid.
     """
-    parts = [p for p in (part.strip() for part in pattern.split(",")) if p]
     tables: dict[str, None] = {}
-    files: dict[str, str] = {}
-    for part in parts:
+    files: dict[str, int] = {}
+    search = Search(lane.go_on)
+    for part in filter(None, (part.strip() for part in pattern.split(","))):
         if is_files(part):
-            files.update({f: _reader(f) for f in find_files(part, folder, own)})
+            for fd, name in search.files(part, lane.folders, own):
+                lane.keep_open(fd, name)
+                files.setdefault(name, fd)
         else:
             tables.update(dict.fromkeys(_find_tables(part, lane)))
-    found = Sources(
-        tuple(tables),
-        tuple(sorted(f for f, reader in files.items() if reader == "read_parquet")),
-        tuple(sorted(f for f, reader in files.items() if reader == "read_csv")),
-    )
-    if not found.count:
+    if not tables and not files:
         raise nothing_found(pattern)
+    found = _sources(tables, dict(sorted(files.items())), lane, wanted)
+    if not found.count:
+        raise SourceNotFound(
+            f"{_FIELD} {pattern!r} matches nothing but files that have no rows yet, such as {min(files)!r}: once there "
+            "are some, the job goes on by itself"
+        )
     return found
+
+
+def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> Sources:
+    parquet: list[str] = []
+    csv: dict[str, list[str]] = {}
+    dialects: dict[str, Dialect] = {}
+    for name, fd in files.items():
+        lane.go_on()
+        path, ending = lane.path_of(fd), _ending(name)
+        if ending == ".parquet":
+            headers.check_parquet(fd, name)
+            parquet.append(path)
+        elif dialect := headers.csv_dialect(lane, fd, name, wanted, gzipped=ending.endswith(".gz")):
+            csv.setdefault(dialect.options, []).append(path)
+            dialects.setdefault(dialect.options, dialect)
+    paths = {options: tuple(found) for options, found in csv.items()}
+    return Sources(
+        tuple(tables), tuple(parquet), paths, tuple(dialects.values()), tuple(files.values()), _seen_ns(files.values())
+    )
+
+
+def _seen_ns(fds: Iterable[int]) -> int:
+    newest = max((os.fstat(fd).st_ctime_ns for fd in fds), default=0)
+    return newest if newest < time.time_ns() - _SETTLED_NS else newest - 1
 
 
 def nothing_found(pattern: str) -> SourceNotFound:
     """Return the error for a pattern that matches nothing."""
     return SourceNotFound(
-        f"{_FIELD} {pattern!r} matches no table of the database, and no file below the namespace's data folder: "
-        "create one, and the job goes on by itself"
+        f"{_FIELD} {pattern!r} matches no table of the database, and no file below the namespace's data folder (names "
+        f"of files end in {', '.join(_ENDINGS)}): create one, and the job goes on by itself"
     )
 
 
 def is_files(part: str) -> bool:
     """Whether a part of a pattern names files."""
-    return "/" in part or "\\" in part or _reader(part) != ""
+    return "/" in part or "\\" in part or _ending(part) != ""
 
 
-def find_files(part: str, folder: Path, own: str) -> list[str]:
-    """Return the full, resolved paths of the files that a part of a pattern names, in order.
+@dataclass
+class Search:
+    """The search for a job's files, which ends after so many."""
 
-    Raises ForbiddenSource when the part, or a link that it meets, leads out of `folder` (which is resolved itself).
-    """
-    steps = part.split("/")
-    if "\\" in part or "\0" in part or ":" in steps[0] or part.startswith(("/", "~")) or ".." in steps:
-        raise ForbiddenSource(
-            f"{_FIELD} {part!r} leads out of the namespace's data folder: "
-            "name files by their path below it, without '..'"
-        )
-    if not _reader(part):
-        raise SourceInvalid(f"{_FIELD} {part!r}: the names of files end in {', '.join(_READERS)}")
-    found = []
-    for path in _walk(folder, [s for s in steps if s not in ("", ".")]):
-        real = Path(os.path.realpath(path))
-        shown = path.relative_to(folder)
-        if not real.is_relative_to(folder):
+    go_on: Callable[[], None]
+    """Called before each step; raises what is to end the search."""
+    _entries: int = field(default=0, init=False)
+    _files: int = field(default=0, init=False)
+
+    def files(self, part: str, folders: Folders, own: str) -> Iterator[tuple[int, str]]:
+        """Yield the files that a part of a pattern names, each open and with its path below the folder, in order.
+
+        Who takes one closes it. Raises ForbiddenSource where the part or a link leads elsewhere, SourceInvalid,
+        StoreUnavailable.
+        """
+        steps = part.split("/")
+        if "\\" in part or "\0" in part or ":" in steps[0] or part.startswith(("/", "~")) or ".." in steps:
             raise ForbiddenSource(
-                f"{_FIELD} {part!r}: {str(shown)!r} is a link out of the namespace's data folder: "
-                "put the file itself there"
+                f"{_FIELD} {part!r} leads out of the namespace's data folder: "
+                "name files by their path below it, without '..'"
             )
-        if not real.is_file():
-            continue
-        if real.is_relative_to(folder / own):
-            raise SourceInvalid(
-                f"{_FIELD} {part!r} matches {str(shown)!r}, a result of spec.rollupIndex: choose another name"
-            )
-        if _reader(real.name) != _reader(part):
-            raise SourceInvalid(f"{_FIELD} {part!r}: {str(shown)!r} is a link to a file of another kind")
-        found.append(str(real))
-    return sorted(set(found))
-
-
-def _walk(folder: Path, steps: list[str]) -> Iterator[Path]:
-    """Yield what the steps name. Folders that lead out are not entered but yielded, for the caller to refuse."""
-    step, rest = steps[0], steps[1:]
-    if "*" in step:
-        try:
-            names = sorted(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
+        if not _ending(part):
+            raise SourceInvalid(f"{_FIELD} {part!r}: the names of files end in {', '.join(_ENDINGS)}")
+        if len(steps := [s for s in steps if s not in ("", ".")]) > MOST_STEPS:
+            raise SourceInvalid(f"{_FIELD} {part!r}: files lie at most {MOST_STEPS} folders deep")
+        if (folder := folders.users()) is None:
             return
-        names = [n for n in names if matches(step, n) and not n.startswith(".")]
-    else:
-        names = [step]
-    for name in names:
-        path = folder / name
-        if not rest:
-            if path.exists():
-                yield path
-        elif path.is_symlink():
-            # Its target is checked as a whole: what lies in it can lead nowhere else without a link of its own.
-            yield from _walk(path, rest) if _inside(path, folder) else [path]
-        elif path.is_dir():
-            yield from _walk(path, rest)
+        with folder:
+            for fd, name in self._walk(folder, steps, ""):
+                if name.startswith(f"{own}/"):
+                    os.close(fd)
+                    raise SourceInvalid(
+                        f"{_FIELD} {part!r} matches {name!r}, in a folder named like spec.rollupIndex: "
+                        "choose another name"
+                    )
+                self._files += 1
+                if self._files > MOST_FILES:
+                    os.close(fd)
+                    raise SourceInvalid(f"{_FIELD} {part!r} matches more than {MOST_FILES} files: put them together")
+                yield fd, name
+
+    def _walk(self, folder: Folder, steps: list[str], above: str) -> Iterator[tuple[int, str]]:
+        step, rest = steps[0], steps[1:]
+        for name in self._names(folder, step) if "*" in step else [step]:
+            self.go_on()
+            path = above + name
+            try:
+                found = folder.enter(name) if rest else folder.open(name)
+            except NotItself as e:
+                if folder.is_link(name):
+                    raise ForbiddenSource(
+                        f"{_FIELD}: {path!r} is a link, and links are not followed: put the file itself there"
+                    ) from e
+            except FileNotFoundError:
+                pass
+            except OSError as e:
+                raise _unreadable(path, e) from e
+            else:
+                if isinstance(found, int):
+                    yield found, path
+                else:
+                    with found:
+                        yield from self._walk(found, rest, f"{path}/")
+
+    def _names(self, folder: Folder, step: str) -> list[str]:
+        glob, names = Glob.of(step), []
+        try:
+            for name in folder.names():
+                self.go_on()
+                self._entries += 1
+                if self._entries > MOST_ENTRIES:
+                    raise SourceInvalid(
+                        f"{_FIELD}: there are more than {MOST_ENTRIES} files and folders where it leads: put them "
+                        "together, or name folders without '*'"
+                    )
+                if glob.matches(name) and not name.startswith("."):
+                    names.append(name)
+        except OSError as e:
+            raise _unreadable(folder.shown, e) from e
+        return sorted(names)
 
 
-def _inside(path: Path, folder: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a name matches a pattern, in which `*` alone has a meaning."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
+def _unreadable(path: str, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"{_FIELD}: {path!r} cannot be opened: {error.strerror}")
 
 
 def _find_tables(part: str, lane: Lane) -> list[str]:
@@ -159,9 +224,10 @@ def _find_tables(part: str, lane: Lane) -> list[str]:
         "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'main' "
         "AND NOT temporary AND NOT internal ORDER BY table_name"
     )
-    return [n for (n,) in rows if isinstance(n, str) and matches(part, n)]
+    glob = Glob.of(part)
+    return [n for (n,) in rows if isinstance(n, str) and glob.matches(n)]
 
 
-def _reader(name: str) -> str:
+def _ending(name: str) -> str:
     lower = name.lower()
-    return next((reader for end, reader in _READERS.items() if lower.endswith(end)), "")
+    return next((end for end in _ENDINGS if lower.endswith(end)), "")

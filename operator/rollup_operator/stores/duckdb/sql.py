@@ -7,6 +7,8 @@ from enum import Enum
 from rollup_operator.indexer.bounds import Segment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_NANOS = (2**63 - 1) // 1_000_000
+"""The last millisecond that a TIMESTAMP_NS can hold, in the year 2262."""
 
 
 class TimeKind(Enum):
@@ -15,6 +17,9 @@ class TimeKind(Enum):
     NAIVE = "TIMESTAMP"
     """TIMESTAMP or DATE: UTC."""
     ZONED = "TIMESTAMPTZ"
+    NANOS = "TIMESTAMP_NS"
+    """UTC, to the nanosecond. What makes microseconds of it rounds, and so may move a row into the next bucket."""
+    ZONED_NANOS = "TIMESTAMPTZ_NS"
     INTEGER = "BIGINT"
     """Milliseconds since 1970."""
 
@@ -33,13 +38,28 @@ def instant(ms: int, kind: TimeKind) -> str:
     """Return an instant as a constant that can be compared with a column of that kind without converting the column."""
     if kind is TimeKind.INTEGER:
         return f"{ms}::BIGINT"
+    if kind in (TimeKind.NANOS, TimeKind.ZONED_NANOS):
+        ms = min(ms, _LAST_NANOS)
     at = (_EPOCH + timedelta(milliseconds=ms)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    return f"TIMESTAMPTZ '{at}+00'" if kind is TimeKind.ZONED else f"TIMESTAMP '{at}'"
+    zone = "+00" if kind in (TimeKind.ZONED, TimeKind.ZONED_NANOS) else ""
+    return f"'{at}{zone}'::{kind.value}"
 
 
 def milliseconds(column: str, kind: TimeKind) -> str:
     """Return a column's time as epoch milliseconds."""
-    return f"{column}::BIGINT" if kind is TimeKind.INTEGER else f"epoch_us({column}) // 1000"
+    ticks, unit = _ticks(column, kind)
+    return ticks if unit == 1 else f"{ticks} // {unit}"
+
+
+def _ticks(column: str, kind: TimeKind) -> tuple[str, int]:
+    """Return a column's time as a whole number since 1970, and how many of it make a millisecond."""
+    match kind:
+        case TimeKind.INTEGER:
+            return f"{column}::BIGINT", 1
+        case TimeKind.NANOS | TimeKind.ZONED_NANOS:
+            return f"(epoch_ns({column}) // 1000)", 1000
+        case _:
+            return f"epoch_us({column})", 1000
 
 
 def within(column: str, kind: TimeKind, start: int, end: int) -> str:
@@ -49,7 +69,7 @@ def within(column: str, kind: TimeKind, start: int, end: int) -> str:
 
 def bucket_key(column: str, kind: TimeKind, segments: Sequence[Segment]) -> str:
     """Return the key of a row's bucket in epoch milliseconds; the row's time lies in one of the segments."""
-    ticks, unit = (f"{column}::BIGINT", 1) if kind is TimeKind.INTEGER else (f"epoch_us({column})", 1000)
+    ticks, unit = _ticks(column, kind)
     if len(segments) == 1:
         return _key(ticks, unit, segments[0])
     # A tree of comparisons: their number per row grows with the logarithm of the number of changes of the clock.
@@ -78,9 +98,9 @@ def relation(parts: Sequence[str]) -> str:
     return "(" + " UNION ALL BY NAME ".join(f"SELECT * FROM {part}" for part in parts) + ")"
 
 
-def files(function: str, paths: Iterable[str]) -> str:
+def files(function: str, paths: Iterable[str], options: str = "union_by_name = true") -> str:
     """Return the relation of files given by their full paths, none of which is a pattern."""
-    return f"{function}({path_list(paths)}, union_by_name = true)"
+    return f"{function}({path_list(paths)}, {options})"
 
 
 def path_list(paths: Iterable[str]) -> str:

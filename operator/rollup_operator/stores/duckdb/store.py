@@ -1,7 +1,6 @@
-"""A RollupStore of the kind duckdb: one database file below `<data root>/<namespace>/`."""
+"""A RollupStore of the kind duckdb: one database file, and the users' folder of its namespace."""
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,9 @@ from typing import TypeVar
 from weakref import WeakSet
 
 import duckdb
+import structlog
 
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import (
@@ -27,14 +28,22 @@ from rollup_operator.stores.base import (
 )
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
+from rollup_operator.stores.duckdb.budget import Budget
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
+from rollup_operator.stores.duckdb.folders import Folders
+from rollup_operator.stores.duckdb.opening import SPILL
+from rollup_operator.stores.duckdb.reserve import RESERVE
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
+from rollup_operator.stores.duckdb.takeover import LOGS
 from rollup_operator.stores.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_TAKEN = (*LOGS, SPILL, RESERVE)
+"""What names of databases do not end in: files beside them do."""
 _DATABASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 
 
@@ -48,27 +57,27 @@ class DuckDBStore:
         spec: DuckDBStoreSpec,
         *,
         page_seconds: float,
+        budget: Budget,
         is_alive: Callable[[Owner], bool],
         may_run: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         other_clock: Callable[[], ClockReading | None] = lambda: None,
     ) -> None:
-        """Pages aim to take `page_seconds`. `is_alive` is asked, in the event loop, about another owner of a record.
+        """Pages aim to take `page_seconds`. All stores of a process share one `budget`.
 
+        `is_alive` is asked, in the event loop, about another owner of a record.
         `other_clock` reads a clock that is not this machine's, without I/O; None: nothing is known of it.
         `may_run` is asked before a claim is made; False means that another process may lead by now.
 
         Raises StoreUnavailable when the namespace or the file's name leads elsewhere. No I/O.
         """
-        if not _NAMESPACE.fullmatch(namespace):
-            raise StoreUnavailable(f"namespace {namespace!r} cannot be the name of a folder")
-        if not _DATABASE.fullmatch(spec.database):
+        self._folders = Folders.of(root, namespace)
+        if not _DATABASE.fullmatch(spec.database) or spec.database.endswith(_TAKEN):
             raise StoreUnavailable(
-                f"spec.duckdb.database is {spec.database!r}: "
-                "use a path below the namespace's data folder, as in rollup.duckdb"
+                f"spec.duckdb.database is {spec.database!r}: use a path below the folder of the namespace's databases, "
+                f"as in rollup.duckdb, that does not end in {', '.join(_TAKEN)}"
             )
-        self._folder = root / namespace
-        self._name = spec.database
+        self._name, self._budget = spec.database, budget
         self._page_seconds, self._is_alive, self._may_run, self._clock = page_seconds, is_alive, may_run, clock
         self._other_clock = other_clock
         self._sessions: WeakSet[DuckDBSession] = WeakSet()
@@ -82,27 +91,16 @@ class DuckDBStore:
     @property
     def place(self) -> str:
         """Return the file."""
-        return str(self._folder / self._name)
+        return f"{self._folders.root}/{self._folders.namespace}/{self._name}"
 
     @cached_property
     def _database(self) -> Database:
-        folder = Path(os.path.realpath(self._folder))
-        return Database.at(folder / self._name, folder)
+        return Database.at(self._folders, self._name, self._budget)
 
     async def check(self) -> Checkup:
         """Return DuckDB's version, after opening the file where there is one. Raises StoreUnavailable."""
-
-        def make_folder() -> None:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-            except OSError as e:
-                raise StoreUnavailable(f"the data folder {self._folder.name!r} cannot be made: {e.strerror}") from e
-            if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
-                raise StoreUnavailable(f"the data folder {self._folder.name!r} cannot be written to")
-
-        await asyncio.to_thread(make_folder)
         await self._with_lane("opening", lambda lane: lane.execute("SELECT 1"), None)
-        return Checkup(duckdb.__version__)
+        return Checkup(duckdb.__version__, results=self._folders.results)
 
     async def clock(self) -> ClockReading | None:
         """Read the clock that the store was given: DuckDB's own is this machine's."""
@@ -115,19 +113,19 @@ class DuckDBStore:
         self._sessions.add(session)
         return session
 
-    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
+    async def fields(
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+    ) -> Mapping[str, SourceField]:
         """Describe the sources. Reading files needs the database, which is made where it is missing."""
-        folder = self._database.folder
         return await self._look_at(
-            index_pattern, lambda lane: fields.read(lane, index_pattern, folder, rollup_index), "looking at the source"
+            index_pattern, lambda lane: fields.read(lane, index_pattern, rollup_index, spec), "looking at the source"
         )
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Read the first page of the span, and reckon from that."""
-        database, page_seconds = self._database, self._page_seconds
         return await self._look_at(
             config.spec.index_pattern,
-            lambda lane: previews.preview(lane, database, config, span, documents, page_seconds),
+            lambda lane: previews.preview(lane, config, span, documents, self._page_seconds),
             "reading for a preview",
         )
 
@@ -155,7 +153,7 @@ class DuckDBStore:
             return claims.look(lane, key) if claims.exists(lane) else None
 
         while True:
-            seen = await self._with_lane("looking at the claim", look, None)
+            seen = await self._with_lane("looking at the claim", look, None, ends=True)
             if seen is None:
                 return Settled(None)
             delete = delete_documents and identity.made_by(config.owner, seen.owner)
@@ -163,13 +161,13 @@ class DuckDBStore:
             kept = identity.kept(config, seen.owner) if stays else None
             if not identity.is_this_job(config.owner, seen.owner, self._is_alive):
                 return Settled(None, kept)
-            settled = await self._with_lane("settling", partial(self._settle, seen, delete), None)
+            settled = await self._with_lane("settling", partial(self._settle, seen, delete), None, ends=True)
             if settled is not None:
-                return Settled(settled.claim, kept)
+                return Settled(export.told(settled, self._folders), kept)
 
     def _settle(self, seen: Record, delete: bool, lane: Lane) -> Record | None:
         """Take the claim and delete the documents, unless somebody has claimed the job since the record was `seen`."""
-        key, folder = seen.claim.key, self._database.folder
+        key = seen.claim.key
 
         def work(lane: Lane) -> Record | None:
             record = claims.look(lane, key)
@@ -178,8 +176,10 @@ class DuckDBStore:
             claims.evict(lane, key)  # held or not: a run that is about to claim the record as it was is fenced
             if delete:
                 claims.forget_documents(lane, key, record.target)
-                if record.target is not None:
-                    export.remove(folder, export.export_path(folder, *key))
+                if record.target is not None and not export.Export(self._folders, self._name, key).remove():
+                    log.warning(
+                        "a file stays that is not this job's result", namespace=self._folders.namespace, job=key[1]
+                    )
             return claims.look(lane, key)
 
         return lane.transaction(work)
@@ -203,16 +203,29 @@ class DuckDBStore:
         return found[0]
 
     async def _with_lane(
-        self, what: str, work: Callable[[Lane], T], absent: T, *, make: bool = False, interruptible: bool = False
+        self,
+        what: str,
+        work: Callable[[Lane], T],
+        absent: T,
+        *,
+        make: bool = False,
+        interruptible: bool = False,
+        ends: bool = False,
     ) -> T:
-        """Run `work`, or return `absent` where there is no file yet: looking does not make one, unless with `make`."""
+        """Run `work`, or return `absent` where there is no file yet: looking does not make one, unless with `make`.
+
+        With `ends` it is what a stop or a deletion waits for: it has the room that is kept on the volume, and waits for
+        no place where too many databases are open.
+        """
         if self._lanes.closed:
             raise StoreUnavailable("the store was closed")
         database = self._database
-        if not make and not database.is_open and not await asyncio.to_thread(database.path.exists):
+        if not make and not await asyncio.get_running_loop().run_in_executor(database.pool, database.exists):
             return absent
-        lane = await database.lane(self._lanes)
+        lane = await database.lane(self._lanes, waits=not ends)
         try:
+            if ends:
+                return await lane.run_in_reserve(what, work)
             return await lane.run(what, work, interruptible=interruptible)
         finally:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(database.pool, database.leave, lane))

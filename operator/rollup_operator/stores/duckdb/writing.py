@@ -7,9 +7,39 @@ from rollup_operator.stores.duckdb import claims, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.plan import COUNT, Plan
 from rollup_operator.stores.duckdb.reading import Range, Reading
+from rollup_operator.stores.errors import SourceInvalid
 
+_EXACT = 2**53
+"""Up to here a DOUBLE holds every whole number."""
 _SAME_SUM = 1e-12
 """Two sums of the same numbers in another order differ by less than this part of them."""
+
+
+def widen(lane: Lane, claim: Claim, plan: Plan) -> None:
+    """Let the result's keys be what the plan says, where whole numbers became decimals. Raises Fenced, SourceInvalid.
+
+    In a transaction of its own: the documents say the same afterwards.
+    """
+    record = claims.look(lane, claim.key) if plan.widens else None
+    if record is None or record.target is None:
+        return
+    target = claims.table(record.target)
+
+    def work(lane: Lane) -> None:
+        claims.check(lane, claim)
+        for column in plan.widens:
+            key = sql.name(column)
+            if lane.execute(f"SELECT 1 FROM {target} WHERE abs({key}) > {_EXACT} LIMIT 1"):
+                raise SourceInvalid(
+                    f"spec.groups.terms.fields: column {column.removesuffix('.terms')!r} holds decimals now, and what "
+                    f"is written has whole numbers above {_EXACT} for it, which decimals cannot tell apart: go on with "
+                    "a new job of another spec.rollupIndex or jobId"
+                )
+            lane.execute(f"ALTER TABLE {target} ALTER {key} TYPE DOUBLE")
+
+    types = {str(name): str(type_) for name, type_, *_ in lane.execute(f"DESCRIBE {target}")}
+    if any(types[column] != "DOUBLE" for column in plan.widens):
+        lane.transaction(work)
 
 
 def replace_range(lane: Lane, after: Claim, found: Range, plan: Plan) -> None:

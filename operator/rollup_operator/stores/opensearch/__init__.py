@@ -2,6 +2,8 @@
 
 from rollup_operator.stores.opensearch.connection import Connections
 from rollup_operator.stores.opensearch.hosts import HostRules
+from rollup_operator.stores.opensearch.lookups import Lookups
 from rollup_operator.stores.opensearch.store import ClusterStore, Kind
+from rollup_operator.stores.opensearch.tls import Contexts
 
-__all__ = ["ClusterStore", "Connections", "HostRules", "Kind"]
+__all__ = ["ClusterStore", "Connections", "Contexts", "HostRules", "Kind", "Lookups"]

@@ -11,12 +11,14 @@ from typing import Any
 
 import orjson
 
-from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.opensearch.answers import TooRich, whole
 from rollup_operator.stores.opensearch.encoder import Bucket
 from rollup_operator.stores.opensearch.query import ROLLUP, time_of
 
 PIECE = 2**16
 """Bytes of an answer that are parsed at once."""
+LARGEST_PIECE = 2**20
+"""Bytes of one that cannot be cut shorter."""
 
 _LIST = b'"buckets":['
 _NEXT = b'},{"key":{'
@@ -56,15 +58,9 @@ class Buckets:
         return Buckets(self.count + other.count, self.parts + other.parts)
 
     def pieces(self) -> Iterator[Sequence[Bucket]]:
-        """Yield the buckets, in order, each time some that were parsed just then. Raises StoreUnavailable."""
+        """Yield the buckets, in order, each time some that were parsed just then. Raises orjson.JSONDecodeError."""
         for part in self.parts:
-            if not isinstance(part, bytes):
-                yield part
-                continue
-            try:
-                yield _parsed(part)
-            except orjson.JSONDecodeError as e:
-                raise StoreUnavailable("a search was answered with JSON that is broken in the middle") from e
+            yield _parsed(part) if isinstance(part, bytes) else part
 
     def within(self, begin: int, end: int) -> "Buckets":
         """Leave out what is of other times: a document of several times is found by one and counted under each."""
@@ -74,23 +70,35 @@ class Buckets:
 
 
 def parse(raw: bytes) -> Any:
-    """Return the answer of a search, the `buckets` of its pages being Buckets. Raises orjson.JSONDecodeError."""
+    """Return the answer of a search, the `buckets` of its pages being Buckets.
+
+    Raises orjson.JSONDecodeError; TooRich for what is neither short nor can be cut.
+    """
     begin, end = raw.find(_LIST) + len(_LIST), raw.rfind(b"]")
     if begin >= len(_LIST):
         try:
-            answer, buckets = orjson.loads(raw[:begin] + raw[end:]), _cut(raw, begin, end)
-        except orjson.JSONDecodeError:
+            answer, buckets = _short(raw[:begin] + raw[end:]), _cut(raw, begin, end)
+        except (orjson.JSONDecodeError, TooRich):
             pass  # the list is not the last thing that ends with a bracket, or this is no JSON at all
         else:
             if buckets.count == raw.count(_COUNT, begin, end):
                 return _with(answer, buckets)
-    return _with(orjson.loads(raw), None)
+    return _with(_short(raw), None)
 
 
 def _with(answer: Any, buckets: Buckets | None) -> Any:
-    if isinstance(answer, dict) and (page := answer.get("aggregations", {}).get(ROLLUP)):
-        page["buckets"] = Buckets.of(page["buckets"]) if buckets is None else buckets
+    page: Any = answer
+    for key in ("aggregations", ROLLUP):
+        page = page.get(key) if isinstance(page, dict) else None
+    if isinstance(page, dict) and isinstance(there := page.get("buckets"), list):
+        page["buckets"] = Buckets.of(there) if buckets is None else buckets
     return answer
+
+
+def _short(raw: bytes) -> Any:
+    if len(raw) > LARGEST_PIECE:
+        raise TooRich(f"has a part of {len(raw)} bytes that cannot be read piece by piece")
+    return whole(raw)
 
 
 def _cut(raw: bytes, begin: int, end: int) -> Buckets:
@@ -108,5 +116,5 @@ def _cut(raw: bytes, begin: int, end: int) -> Buckets:
 
 
 def _parsed(part: bytes) -> Sequence[Bucket]:
-    found: list[Bucket] = orjson.loads(b"[" + part + b"]")
+    found: list[Bucket] = _short(b"[" + part + b"]")
     return found

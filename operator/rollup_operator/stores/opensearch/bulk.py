@@ -1,16 +1,18 @@
 """Writes the documents of a page through a job's gate, and verifies each of them.
 
 An item that failed for want of room or time is sent again, alone, and what is too long for one request goes in two; any
-other failure fails the page. Sending an item twice changes nothing: its id and its version say which document it is and
-of which epoch.
+other failure fails the page, and so does an item that is answered for and not stored. Sending an item twice changes
+nothing: its id and its version say which document it is and of which epoch.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch.answers import LISTING, Value, readable
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.errors import (
@@ -18,6 +20,7 @@ from rollup_operator.stores.opensearch.errors import (
     MappingConflict,
     Missing,
     Overloaded,
+    Redact,
     Refused,
     Unanswered,
     classify,
@@ -35,9 +38,16 @@ _SHARD_SECONDS = 10
 
 _PARAMS = {
     "require_alias": "true",
+    "pipeline": "_none",  # no document is to be changed or dropped on its way; a final pipeline runs all the same
     "timeout": f"{_SHARD_SECONDS}s",
-    "filter_path": "errors,items.*.status,items.*.error",
+    "filter_path": ",".join(["errors", *(f"items.*.{part}" for part in ("status", "result"))])
+    + "".join(f",items.*.error.{part}" for part in ("type", "reason", "caused_by.type", "caused_by.reason")),
 }
+_STORED = frozenset({"created", "updated"})
+"""What an answer says of a document that is there; of one that a pipeline dropped it says `noop`."""
+
+
+_LONGEST_RESULT = 64
 
 
 class Superseded(StoreError):
@@ -46,6 +56,13 @@ class Superseded(StoreError):
 
 class GateGone(StoreError):
     """The alias to write through is not there any more, with its index or without."""
+
+
+class NotStored(StoreError):
+    """The cluster answered for a document as if all were well, and did not store it."""
+
+    reason = Reason.TARGET_BLOCKED
+    transient = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +78,9 @@ class Landed:
 async def write(cluster: Cluster, gate: str, batch: Batch, *, opaque_id: str, doing: str) -> Landed:
     """Write all documents of a page, in some requests side by side.
 
-    Raises Superseded and GateGone, which `writing.refused` explains; MappingConflict with document and field,
-    TargetBlocked, DiskFull, Unauthorized; Overloaded and StoreUnavailable after some time of trying. After any error,
-    a part of the page may have been written, or may still be on its way; none of its requests is under way.
+    Raises Superseded, GateGone and NotStored, which `writing.refused` explains; MappingConflict with document and
+    field, TargetBlocked, DiskFull, Unauthorized; Overloaded and StoreUnavailable after some time of trying. After any
+    error, a part of the page may have been written, or may still be on its way; none of its requests is under way.
     """
     places = asyncio.Semaphore(SIDE_BY_SIDE)
 
@@ -75,7 +92,7 @@ async def write(cluster: Cluster, gate: str, batch: Batch, *, opaque_id: str, do
         *(send(*part) for part in _requests(batch, cluster.largest_request)), return_exceptions=True
     )
     if failed := [e for e in ended if isinstance(e, BaseException)]:
-        raise next((e for e in failed if isinstance(e, GateGone | Superseded)), failed[0])
+        raise next((e for e in failed if isinstance(e, GateGone | Superseded | NotStored)), failed[0])
     landed = [part for part in ended if isinstance(part, Landed)]
     return Landed(sum(part.sent_again for part in landed), any(part.unclean for part in landed))
 
@@ -90,7 +107,13 @@ async def _send(
         body = b"".join([batch.items[i] for i in waiting])
         try:
             answer = await cluster.call(
-                "POST", f"/{name(gate)}/_bulk", doing=doing, params=_PARAMS, body=body, opaque_id=opaque_id
+                "POST",
+                f"/{name(gate)}/_bulk",
+                doing=doing,
+                params=_PARAMS,
+                body=body,
+                opaque_id=opaque_id,
+                longest=LISTING,
             )
         except StoreError as e:
             if isinstance(e, Refused) and e.status == 413 and len(waiting) > 1:
@@ -105,11 +128,11 @@ async def _send(
             unclean = unclean or (isinstance(e, Unanswered) and e.sent)
             await patience.pause(e)
         else:
-            failed = _failed(answer, batch, waiting, doing)
+            failed, first = _failed(answer, batch, waiting, doing, cluster.redact)
             waiting = [waiting[i] for i in failed]
             unclean = unclean or any(map(_may_go_on, failed.values()))
-            if failed:
-                await patience.pause(next(iter(failed.values())))
+            if first is not None:
+                await patience.pause(first)
         sent_again += len(waiting)
     return Landed(sent_again, unclean)
 
@@ -122,25 +145,52 @@ def _requests(batch: Batch, largest: int) -> Iterator[tuple[int, int]]:
         yield count * i // parts, count * (i + 1) // parts
 
 
-def _failed(answer: Mapping[str, Any], batch: Batch, sent: Sequence[int], doing: str) -> dict[int, StoreError]:
-    """Return the items to send again, each with its error. Raises the first error that sending again cannot mend."""
-    items = answer.get("items", ())
-    if len(items) != len(sent):
-        raise StoreUnavailable(f"{doing}: {len(sent)} documents were sent, and {len(items)} answered for")
-    if not answer["errors"]:
-        return {}
-    failed: dict[int, StoreError] = {}
-    for i, item in enumerate(items):
-        result = item["index"]
-        if result["status"] >= 300:
-            failed[i] = _judge(result["status"], result.get("error") or {}, f"{doing}: document {batch.id(sent[i])}")
+def _failed(
+    answer: Value, batch: Batch, sent: Sequence[int], doing: str, redact: Redact
+) -> tuple[dict[int, StoreError], StoreError | None]:
+    """Return the items to send again, each with its error, and the first of these errors, fit to be shown.
+
+    Raises the first error that sending again cannot mend.
+    """
+    answers = answer.find("items").entries() if answer.find("items").given else []
+    if len(answers) != len(sent):
+        raise StoreUnavailable(f"{doing}: {len(sent)} documents were sent, and {len(answers)} answered for")
+    if not answer.at("errors").flag():
+        _must_be_stored(answers, range(len(answers)), batch, sent, doing, redact)
+        return {}, None
+    items = list(answer.find("items").items())
+
+    def judged(i: int, redact: Redact) -> StoreError:
+        result = items[i].at("index")
+        return _judge(result.at("status").whole(), result.value, f"{doing}: document {batch.id(sent[i])}", redact)
+
+    statuses = [item.at("index", "status").whole(100, 599) for item in items]
+    # To take credentials out of the texts of thousands of items would take too long: it is done to the one that counts.
+    failed = {i: judged(i, str) for i, status in enumerate(statuses) if status >= 300}
     for kind in (GateGone, Superseded):  # the reason for all the others, where one of them is among the errors
-        if found := next((e for e in failed.values() if isinstance(e, kind)), None):
-            raise found
-    for error in failed.values():
+        if (found := next((i for i, e in failed.items() if isinstance(e, kind)), None)) is not None:
+            raise judged(found, redact)
+    _must_be_stored(answers, [i for i in range(len(items)) if i not in failed], batch, sent, doing, redact)
+    for i, error in failed.items():
         if not Patience.helps(error):
-            raise error
-    return failed
+            raise judged(i, redact)
+    return failed, judged(next(iter(failed)), redact) if failed else None
+
+
+def _must_be_stored(
+    answers: Sequence[Any], which: Sequence[int], batch: Batch, sent: Sequence[int], doing: str, redact: Redact
+) -> None:
+    """Raise NotStored where one of the answers that name no error does not say that its document is there."""
+    with readable(doing, "its items have another form"):
+        results = [answers[i]["index"]["result"] for i in which]
+        if _STORED.issuperset(results):
+            return
+        lost = [(i, result) for i, result in zip(which, results, strict=True) if result not in _STORED]
+    (first, said), *_ = lost
+    raise NotStored(
+        f"{doing}: {len(lost)} of {len(sent)} were answered for and not stored, document {batch.id(sent[first])} "
+        f"among them: the answer is {redact(str(said))[:_LONGEST_RESULT]!r}"
+    )
 
 
 def _may_go_on(error: StoreError) -> bool:
@@ -148,8 +198,8 @@ def _may_go_on(error: StoreError) -> bool:
     return isinstance(error, StoreUnavailable) or (isinstance(error, Overloaded) and error.status >= 500)
 
 
-def _judge(status: int, error: Mapping[str, Any], doing: str) -> StoreError:
-    match classify(status, {"error": error}, doing):
+def _judge(status: int, item: object, doing: str, redact: Redact) -> StoreError:
+    match classify(status, item, doing, redact):
         case Conflict() as judged:
             return Superseded(str(judged))
         case Missing() as judged:

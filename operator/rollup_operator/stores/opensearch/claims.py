@@ -5,15 +5,17 @@ next claim, never by a commit that comes too late.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
+from rollup_operator.portions import sharing
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import Claim, JobConfig, KnownJob, Owner
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import gate, records, target
+from rollup_operator.stores.opensearch.answers import LISTING, Value
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import Conflict, Missing, Refused, Unanswered
+from rollup_operator.stores.opensearch.errors import TOO_LONG, Conflict, Missing, Overloaded, Refused, Unanswered
 from rollup_operator.stores.opensearch.quiet import quiet
 from rollup_operator.stores.opensearch.records import ALIAS, INDEX, Record
 from rollup_operator.stores.opensearch.retry import Patience
@@ -26,6 +28,8 @@ _MAPPINGS = {
     "properties": {field: {"type": "keyword"} for field in ("rollup_index", "job_id", "holder")},
 }
 _LISTED_AT_ONCE = 500
+_MOST_VALUES = 1_000_000
+"""Single values of JSON in all records of a list, each some hundred bytes: those of 20,000 ordinary jobs."""
 
 
 async def look(
@@ -35,12 +39,11 @@ async def look(
 
     `patience`: how long to ask a cluster that does not answer; by default only one that answers is asked again.
     """
-    path = f"/{ALIAS}/_doc/{name(records.document_id(key))}"
+    path, doing = f"/{ALIAS}/_doc/{name(records.document_id(key))}", f"looking at the claim of {key[1]}"
     while True:
         try:
-            return records.from_document(
-                await cluster.call("GET", path, doing=f"looking at the claim of {key[1]}", opaque_id=opaque_id)
-            )
+            found = await cluster.call("GET", path, doing=doing, opaque_id=opaque_id, longest=LISTING)
+            return records.from_document(found)
         except Missing:
             return None
         except StoreError as e:
@@ -81,6 +84,7 @@ async def take(
                 has_documents=seen.has_documents,
                 is_alive=is_alive,
             )
+            records.must_continue(seen, config)
             await target.must_stand(cluster, seen, config.owner, opaque_id=OPAQUE_ID)
             taken = await _try(cluster, config, records.claimed(seen, config, holder, now()), patience)
             if taken is not None:
@@ -199,7 +203,7 @@ async def release(
 
 async def known(cluster: Cluster) -> list[KnownJob]:
     """List all jobs that ever claimed something here, in order of their keys."""
-    return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) async for r in _all(cluster)]
+    return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) for r in await _all(cluster)]
 
 
 async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
@@ -263,7 +267,7 @@ async def _put(cluster: Cluster, record: Record, *, opaque_id: str = "") -> Reco
         body={**records.to_document(record), "updated_ms": time.time_ns() // 1_000_000},
         opaque_id=opaque_id or record.opaque_id,
     )
-    return replace(record, seq_no=answer["_seq_no"], primary_term=answer["_primary_term"])
+    return replace(record, seq_no=answer.at("_seq_no").whole(), primary_term=answer.at("_primary_term").whole())
 
 
 async def _make_index(cluster: Cluster, config: JobConfig, opaque_id: str) -> None:
@@ -296,32 +300,50 @@ async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
     )
 
 
-async def _all(cluster: Cluster) -> AsyncIterator[Record]:
-    doing = "listing claims"
+async def _all(cluster: Cluster) -> list[Record]:
+    doing, found = "listing claims", list[Record]()
     try:
         refreshed = await cluster.call("POST", f"/{ALIAS}/_refresh", doing=doing)
-        if refreshed["_shards"]["failed"]:
+        if refreshed.at("_shards", "failed").whole():
             raise StoreUnavailable(f"{doing}: not all of them can be seen now")
-        after: list[str] | None = None
+        after, size, weight = ("", ""), _LISTED_AT_ONCE, 0
         while True:
-            body = {
-                "size": _LISTED_AT_ONCE,
-                "query": {"exists": {"field": "job_id"}},
-                "sort": [{"rollup_index": "asc"}, {"job_id": "asc"}],
-                **({"search_after": after} if after is not None else {}),
-            }
-            answer = await cluster.call(
-                "POST",
-                f"/{ALIAS}/_search",
-                doing=doing,
-                params={"allow_partial_search_results": "false"},
-                body=body,
-            )
-            hits = answer["hits"]["hits"]
-            for hit in hits:
-                yield records.from_document(hit)
-            if len(hits) < _LISTED_AT_ONCE:
-                return
-            after = hits[-1]["sort"]
+            try:
+                hits = await _list(cluster, doing, after, size)
+            except Overloaded as e:
+                if e.kind != TOO_LONG or size == 1:
+                    raise
+                size //= 2
+                continue
+            with sharing() as pause:
+                for hit in hits:
+                    await pause()
+                    record = records.from_document(hit)
+                    if record.claim.key <= after:
+                        raise hit.odd("does not come after the one before it")
+                    after, weight = record.claim.key, weight + hit.weight()
+                    if weight > _MOST_VALUES:
+                        raise StoreUnavailable(f"{doing}: there are more than this process can hold")
+                    found.append(record)
+            if len(hits) < size:
+                return found
     except Missing:
-        return  # nobody has ever claimed anything here
+        return found  # nobody has ever claimed anything here
+
+
+async def _list(cluster: Cluster, doing: str, after: tuple[str, str], size: int) -> list[Value]:
+    body = {
+        "size": size,
+        "query": {"exists": {"field": "job_id"}},
+        "sort": [{"rollup_index": "asc"}, {"job_id": "asc"}],
+        **({"search_after": after} if any(after) else {}),
+    }
+    answer = await cluster.call(
+        "POST",
+        f"/{ALIAS}/_search",
+        doing=doing,
+        params={"allow_partial_search_results": "false"},
+        body=body,
+        longest=LISTING,
+    )
+    return list(answer.at("hits", "hits").items())

@@ -17,7 +17,9 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import orjson
 
+from rollup_operator.shares import Account, Held, unbounded
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch.answers import SMALL, Value, whole
 from rollup_operator.stores.opensearch.errors import Cut, Unauthorized, Untrusted
 from rollup_operator.stores.opensearch.request import NotSent, Request
 from rollup_operator.stores.opensearch.wire import Wire
@@ -27,9 +29,6 @@ NDJSON = "application/x-ndjson"
 
 OPAQUE_ID = "rollup-operator"
 """Names requests that belong to no run."""
-
-LONGEST_ANSWER = 64 * 2**20
-"""Bytes. Pages are far smaller: what is larger is read no further."""
 
 LARGEST_REQUEST = 8 * 2**20
 """Bytes. So much goes into one bulk until something on the way turns out to let less through."""
@@ -95,7 +94,12 @@ class Cluster:
     """Asked before each request of a run is sent, whoever in the run sends it: False means that none may."""
     timeout: float = 60.0
     """Seconds that an answer may take where the call does not say."""
-    longest_answer: int = LONGEST_ANSWER
+    answers: Account = field(default_factory=unbounded)
+    """Bytes that answers under way may take, but for pages."""
+    redact: Callable[[str], str] = str
+    """Takes credentials out of a text that a host may have had a part in."""
+    pages: Account = field(default_factory=unbounded)
+    """Bytes that pages may take, and the documents made of them."""
     largest_request: int = LARGEST_REQUEST
     """How many bytes a bulk should have at most."""
     clock: Callable[[], float] = time.monotonic
@@ -126,14 +130,18 @@ class Cluster:
         body: bytes | Mapping[str, Any] | None = None,
         opaque_id: str = OPAQUE_ID,
         timeout: float | None = None,
-        parse: Callable[[bytes], Any] = orjson.loads,
-    ) -> Any:
+        longest: int = SMALL,
+        parse: Callable[[bytes], Any] = whole,
+        page: Held | None = None,
+    ) -> Value:
         """Return the answer's JSON, as `parse` makes it of what is no error.
 
         `path` begins with a slash, its parts quoted by `name`: it is sent as it is. `body`: bytes are sent as lines of
-        JSON (NDJSON). `doing` says in a few words what it is for. `timeout` in seconds.
+        JSON (NDJSON). `doing` says in a few words what it is for. `timeout` in seconds. `longest`: bytes that the
+        answer may have. `page`: what those bytes are part of.
 
-        Raises Unanswered, SecretInvalid, or what `errors.classify` makes of the answer.
+        Raises Unanswered, SecretInvalid, Overloaded for an answer that is too long, or what `errors.classify` makes of
+        the answer.
         """
         query = f"?{urlencode(params, quote_via=quote)}" if params else ""
         headers = {"X-Opaque-Id": opaque_id}
@@ -142,12 +150,24 @@ class Cluster:
             data = body if isinstance(body, bytes) else orjson.dumps(body)
             headers["Content-Type"] = NDJSON if isinstance(body, bytes) else JSON
         patience = timeout or self.timeout
-        request = Request(method, path + query, headers, data, doing, patience, self.longest_answer, parse)
+        request = Request(
+            method,
+            path + query,
+            headers,
+            data,
+            doing,
+            patience,
+            longest,
+            parse,
+            page=page,
+            room=self.answers,
+            redact=self.redact,
+        )
         self._count += 1
         number = self._count
         self._under_way[number] = Call(doing, opaque_id, self.clock())
         try:
-            return await self._renewing(request)
+            return Value(await self._renewing(request), doing)
         finally:
             del self._under_way[number]
 

@@ -6,7 +6,8 @@ time of making documents one by one.
 """
 
 from binascii import b2a_base64
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import mmh3
 import orjson
 
-from rollup_operator.indexer.documents import SEED, VERSION, KeyValue, key_bytes
+from rollup_operator.indexer.documents import SEED, VERSION, KeyValue, is_ambiguous, key_bytes, unambiguous
 from rollup_operator.stores.opensearch.query import Query
 
 _GAP = b"\0\0"
@@ -23,8 +24,13 @@ _BYTES, _LETTERS, _ID = 18, 24, 22
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FILLED = 12
 """Bytes that a place of the template is filled with, about."""
-_REMEMBERED = 50_000
-"""Group values kept as text, at most."""
+_REMEMBERED = 8 * 2**20
+"""Bytes that group values kept as text may take, about."""
+_BESIDE = 250
+"""Bytes that each takes beside its texts."""
+
+_WHOLE: frozenset[type] = frozenset({int})
+_NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
 
 Bucket = Mapping[str, Any]
 
@@ -60,8 +66,18 @@ class Batch:
 class _Known(dict[KeyValue, tuple[bytes, bytes]]):
     """Group values as written before."""
 
+    size = 0
+    """Bytes."""
+    ambiguous = False
+    """Whether there ever was one that an id cannot be made of in the plain way."""
+
     def __missing__(self, value: KeyValue) -> tuple[bytes, bytes]:
+        if self.size > _REMEMBERED:
+            self.clear()
+            self.size = 0
+        self.ambiguous = self.ambiguous or is_ambiguous(value)
         written = self[value] = _written(value)
+        self.size += 2 * sum(map(len, written)) + _BESIDE
         return written
 
 
@@ -77,32 +93,57 @@ class Encoder:
         self._end = layout.job_id.encode() + b"$"
         self._metrics = [(field, metric) for field, metrics in layout.metrics for metric in metrics]
         self._template, self._columns = _template(query, epoch)
+        begin = self._template.index(b"%b") - self._template.count(b"%%", 0, self._template.index(b"%b"))
+        self._hash = slice(begin, begin + _ID)
+        """Where an item has its id's hash."""
         self.bucket_bytes = len(self._template) + _ID + _FILLED * len(self._columns)
         """About what a document comes to, before any was made."""
         self._known = _Known()
 
     def encode(self, buckets: Sequence[Bucket]) -> list[bytes]:
-        """Return the items of these buckets, one or more. It takes a microsecond or two for each."""
+        """Return the items of these buckets, one or more. It takes a microsecond or two for each.
+
+        Raises LookupError, TypeError, ValueError where they are not what was asked for.
+        """
         keys = [bucket["key"] for bucket in buckets]
+        _must_be(_WHOLE, [key[self._groups[0]] for key in keys])
         texts: list[Sequence[bytes]] = []
         raws: list[Sequence[bytes]] = []
-        for group in self._groups:
-            text, raw = self._values([key[group] for key in keys])
+        groups = [[key[group] for key in keys] for group in self._groups]
+        for values in groups:
+            text, raw = self._values(values)
             texts.append(text)
             raws.append(raw)
-        count = _numbers([bucket["doc_count"] for bucket in buckets])
+        counts = [bucket["doc_count"] for bucket in buckets]
+        _must_be(_WHOLE, counts)
+        count = _numbers(counts)
         numbers, gone = self._measures(buckets)
         columns = [count if c is None else texts[c] if isinstance(c, int) else numbers[c] for c in self._columns]
         template = self._template
-        items = [template % row for row in zip(self._ids(raws), *columns, strict=True)]
+        items = [template % row for row in zip(self._ids(groups, raws), *columns, strict=True)]
         for fragment in gone:
             # Within a text of JSON a quotation mark has a backslash before it: only the key itself can match.
             items = [item.replace(fragment, b"") for item in items]
         return items
 
-    def _ids(self, raws: Sequence[Sequence[bytes]]) -> list[bytes]:
+    def id_of_two(self, items: Sequence[bytes]) -> str | None:
+        """Return an id that two of the items have; None: there is none."""
+        hashes = [item[self._hash] for item in items]
+        if len(set(hashes)) == len(hashes):
+            return None
+        twice = next(each for each, count in Counter(hashes).items() if count > 1)
+        return Batch.of(items).id(hashes.index(twice))
+
+    def _ids(self, groups: Sequence[Sequence[KeyValue]], raws: Sequence[Sequence[bytes]]) -> list[bytes]:
         """Return what the ids have behind the job's: the hash, its two halves big-endian, as text."""
-        texts = map(b"$".join, zip(*(raws[i] for i in self._hash_order), repeat(self._end)))
+        texts: Iterable[bytes] = map(b"$".join, zip(*(raws[i] for i in self._hash_order), repeat(self._end)))
+        if self._known.ambiguous:
+            rows = zip(*(groups[i] for i in self._hash_order), strict=True)
+            end = self._end
+            texts = [
+                unambiguous(row, end) if any(map(is_ambiguous, row)) else text
+                for text, row in zip(texts, rows, strict=True)
+            ]
         hashes = _GAP.join([*map(mmh3.mmh3_x64_128_digest, texts, repeat(SEED)), b""])
         turned = bytearray(len(hashes))
         for i in range(8):
@@ -113,10 +154,9 @@ class Encoder:
     def _values(self, values: Sequence[KeyValue]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """Return a group's values as JSON and as the bytes that an id is made of."""
         known = self._known
-        if len(known) > _REMEMBERED:
-            known.clear()
         if float in set(map(type, values)):  # 0.0 and -0.0, or 1.0 and 1, would be taken for each other
             texts, raws = zip(*map(_written, values), strict=True)
+            known.ambiguous = known.ambiguous or any(map(is_ambiguous, values))
         else:
             texts, raws = zip(*[known[value] for value in values], strict=True)
         return texts, raws
@@ -199,7 +239,14 @@ def _escaped(text: bytes) -> bytes:
 
 def _numbers(column: list[Any]) -> list[bytes]:
     """Return each number, or null, as JSON."""
+    _must_be(_NUMBERS, column)
     return orjson.dumps(column)[1:-1].split(b",")
+
+
+def _must_be(types: frozenset[type], column: Sequence[object]) -> None:
+    """Raise TypeError where something else is among the values."""
+    if not types.issuperset(map(type, column)):
+        raise TypeError("a bucket holds no number where one should be")
 
 
 def _finite(column: list[Any]) -> list[Any]:

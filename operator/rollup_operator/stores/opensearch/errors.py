@@ -3,6 +3,7 @@
 | what is seen | error | what becomes of it |
 | --- | --- | --- |
 | no answer, or a 5xx of something in between | Unanswered | later; it may have been carried out if it was `sent` |
+| an answer that is none | Odd | likewise |
 | no trust in a certificate | Untrusted | tried again with the Secrets read anew, then later |
 | 429, 503, 408, a circuit breaker, too many buckets, a cancelled task | Overloaded | smaller and later |
 | 503 for want of a shard, a node or a master | Broken | later |
@@ -20,7 +21,8 @@ else the one that the cluster calls the root cause. Items of a bulk are errors l
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice, takewhile
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
@@ -47,11 +49,22 @@ _DISK = re.compile(r"\[\w+/12/|disk usage exceeded")
 """Block 12 is that of the flood stage, whatever a version calls it."""
 _STARTING = "SERVICE_UNAVAILABLE"
 
-_REJECTED = re.compile(r"rejected execution of .* on \S+?\[name = ([^,\]]+), queue capacity = (\d+).*", re.DOTALL)
-_SOURCE = re.compile(r"\s+at \[Source:.*", re.DOTALL)
+_REJECTED = "rejected execution of "
+_SOURCE = "at [Source:"
 """Where a parser tells what it was given: some versions print the whole request there, credentials included."""
 
+_READ = 16_384
+"""Characters of a reason that are read; what is shown of a longer one stands at its beginning."""
+
+TOO_LONG = "answer_too_long"
+"""Kind of the error for an answer that is longer than it may be."""
+
+Redact = Callable[[str], str]
+
 _LONGEST = 1000
+"""Characters of it that are shown."""
+_MOST_CAUSES = 200
+"""Of one error."""
 
 
 class Unanswered(StoreUnavailable):
@@ -64,6 +77,13 @@ class Unanswered(StoreUnavailable):
 
 class Cut(Unanswered):
     """The connection ended in place of an answer, for whatever reason the other side had."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=True)
+
+
+class Odd(Unanswered):
+    """What came is no answer to the request: there is no cluster behind the host, or one that is broken."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=True)
@@ -139,12 +159,12 @@ def may_go_on(error: StoreError) -> bool:
     return not isinstance(error, Unanswered) or error.sent
 
 
-def classify(status: int, body: object, doing: str) -> StoreError:
+def classify(status: int, body: object, doing: str, redact: Redact) -> StoreError:
     """Return the error for an answer of `status` >= 400, or for `{"error": ...}` of a bulk's item with its status.
 
-    `doing` begins the text, for instance `searching events-*`.
+    `doing` begins the text, for instance `searching events-*`. `redact` takes credentials out of what is shown.
     """
-    kind, text = root_cause(body)
+    kind, text = root_cause(body, redact)
     message = f"{doing}: {text or f'HTTP {status}'}"
     if not kind and status >= 500 and status != 503:
         # A proxy's word. It has given up waiting, and the cluster may be at it still.
@@ -179,23 +199,29 @@ def judge(status: int, kind: str, message: str) -> StoreError:
     return Broken(message)
 
 
-def root_cause(body: object) -> tuple[str, str]:
+def root_cause(body: object, redact: Redact) -> tuple[str, str]:
     """Return type and reason of the cause that counts in an error body, fit to be shown; empty where it names none."""
     error = _error(body)
     if isinstance(error, str):
-        return "", _shown(error)
+        return "", _shown(error, redact)
     if not isinstance(error, Mapping):
         return "", ""
-    causes = list(_causes(error))
+    causes = list(islice(_causes(error), _MOST_CAUSES))
     # What is too much for one shard is so whatever else befell the others.
     for kinds in (_TOO_MUCH, _BLOCKED, _UNFIT):
-        if found := next((c for c in causes if c.get("type") in kinds), None):
-            return _told(found, with_cause=kinds is _UNFIT)
+        if found := next((c for c in causes if _kind(c) in kinds), None):
+            return _told(found, redact, with_cause=kinds is _UNFIT)
     root = error.get("root_cause")
     if isinstance(root, list) and root and isinstance(root[0], Mapping):
-        return _told(root[0])
-    kind, text = _told(error)
-    return kind, text or next((said for c in causes if (said := _told(c)[1])), "")
+        return _told(root[0], redact)
+    kind, text = _told(error, redact)
+    return kind, text or next((said for c in causes if (said := _told(c, redact)[1])), "")
+
+
+def reason_of(failure: object, redact: Redact) -> str:
+    """Return what a failure that is a part of an answer gives as its reason, fit to be shown."""
+    reason = failure.get("reason") if isinstance(failure, Mapping) else failure
+    return root_cause({"error": reason}, redact)[1] or "it does not say why"
 
 
 def _names_document(body: object) -> bool:
@@ -213,22 +239,42 @@ def _error(body: object) -> object:
 
 
 def _causes(error: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield an error and all that it names as causes, from the outside in."""
-    yield error
-    for shard in error.get("failed_shards") or ():
-        if isinstance(shard, Mapping) and isinstance(reason := shard.get("reason"), Mapping):
-            yield from _causes(reason)
-    if isinstance(inner := error.get("caused_by"), Mapping):
-        yield from _causes(inner)
+    """Yield an error and all that it names as causes, each before its own, from the outside in."""
+    waiting: list[Any] = [error]
+    while waiting:
+        if isinstance(cause := waiting.pop(), Mapping):
+            yield cause
+            shards = cause.get("failed_shards")
+            waiting.append(cause.get("caused_by"))
+            if isinstance(shards, list):
+                waiting += [shard.get("reason") for shard in reversed(shards) if isinstance(shard, Mapping)]
 
 
-def _told(cause: Mapping[str, Any], *, with_cause: bool = False) -> tuple[str, str]:
-    texts = [_shown(str(cause.get("reason") or ""))]
+def _told(cause: Mapping[str, Any], redact: Redact, *, with_cause: bool = False) -> tuple[str, str]:
+    texts = [_shown(cause.get("reason"), redact)]
     if with_cause and isinstance(inner := cause.get("caused_by"), Mapping):
-        texts.append(_shown(str(inner.get("reason") or "")))
-    return str(cause.get("type") or ""), ": ".join(text for text in texts if text)
+        texts.append(_shown(inner.get("reason"), redact))
+    return _kind(cause), ": ".join(text for text in texts if text)
 
 
-def _shown(text: str) -> str:
-    text = _REJECTED.sub(r"the queue of \1 is full (\2)", _SOURCE.sub("", text))
-    return " ".join(text.split())[:_LONGEST]
+def _kind(cause: Mapping[str, Any]) -> str:
+    kind = cause.get("type")
+    return kind[:_LONGEST] if isinstance(kind, str) else ""
+
+
+def _shown(reason: object, redact: Redact) -> str:
+    """Return what a text says, fit to be shown, in time that does not depend on how long it is."""
+    if not isinstance(reason, str):
+        return ""
+    text, _, _ = reason[:_READ].partition(_SOURCE)
+    return " ".join(redact(_without_task(text)).split())[:_LONGEST]
+
+
+def _without_task(text: str) -> str:
+    """Shorten what a full queue says: it prints the task that it has rejected, which may be a whole request."""
+    before, rejected, rest = text.partition(_REJECTED)
+    _, named, queue = rest.partition("[name = ")
+    name, told, capacity = queue.partition(", queue capacity = ")
+    if not (rejected and named and told):
+        return text
+    return f"{before}the queue of {name} is full ({''.join(takewhile(str.isdigit, capacity))})"

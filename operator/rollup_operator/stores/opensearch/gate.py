@@ -6,12 +6,14 @@ gate and writes nothing; and an index that was deleted takes its gates with it, 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.opensearch.answers import LISTING
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Missing
+from rollup_operator.stores.opensearch.quiet import is_epoch
 
 _ACK_SECONDS = 60
 """How long all nodes may take to apply a change of aliases. One that takes longer is about to be thrown out."""
@@ -26,7 +28,7 @@ def earlier(key: tuple[str, str], aliases: Iterable[str], epoch: int) -> list[st
     """Return those of `aliases` that are gates of this job from before `epoch`."""
     prefix = _prefix(key)
     found = [(a, a.removeprefix(prefix)) for a in aliases if a.startswith(prefix)]
-    return [alias for alias, of in found if of.isdecimal() and int(of) < epoch]
+    return [alias for alias, of in found if is_epoch(of) and int(of) < epoch]
 
 
 async def open_gate(cluster: Cluster, key: tuple[str, str], epoch: int, *, opaque_id: str) -> str:
@@ -68,21 +70,21 @@ async def _replace(
             if e.kind == "aliases_not_found_exception":
                 continue  # somebody else closed it meanwhile
             raise
-        if answer.get("acknowledged"):
+        if answer.find("acknowledged").value is True:
             return
         raise StoreUnavailable(f"{doing}: not all nodes have applied it")
 
 
 async def _aliases(cluster: Cluster, index: str, opaque_id: str) -> Iterable[str]:
-    answer: Mapping[str, Any] = await cluster.call(
+    answer = await cluster.call(
         "GET",
         f"/{name(index)}",
         doing=f"looking at {index}",
         params={"filter_path": "*.aliases"},
         opaque_id=opaque_id,
+        longest=LISTING,
     )
-    aliases: Mapping[str, Any] = answer.get(index, {}).get("aliases", {})
-    return aliases
+    return [alias for alias, _ in answer.find(index, "aliases").members()]
 
 
 def _prefix(key: tuple[str, str]) -> str:

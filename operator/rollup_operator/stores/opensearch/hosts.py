@@ -13,18 +13,25 @@ connection is.
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
+
+from rollup_operator.stores.opensearch.lookups import Lookups
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _METADATA_NAMES = frozenset({"metadata", "instance-data", "metadata.google.internal", "metadata.goog"})
-_METADATA_ADDRESSES = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254")))
+_METADATA_ADDRESSES = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -101,6 +108,14 @@ class HostRules:
         elif name in _METADATA_NAMES:
             raise _refused(name, port)
 
+    def has(self, url: str) -> bool:
+        """Whether the list has the very host of a URL: its name, or its address where that is what is written."""
+        parsed = URL(url)
+        name, port = _plain(parsed.host or ""), parsed.port or 0
+        if (address := _address(name)) is not None:
+            return any(entry.has_address(_meant(address), port) for entry in self.entries)
+        return self._has_name(name, port)
+
     def check_address(self, name: str, address: Address, port: int) -> None:
         """Judge where a name leads, or an address that stands in the URL itself. Raises HostNotAllowed."""
         address = _meant(address)
@@ -122,27 +137,41 @@ class FilteringResolver(AbstractResolver):
     nothing.
     """
 
-    def __init__(self, rules: HostRules) -> None:
-        self._rules, self._resolver = rules, ThreadedResolver()
+    def __init__(self, rules: HostRules, lookups: Lookups, who: Hashable) -> None:
+        """`who`: on whose behalf."""
+        self._rules, self._lookups, self._who = rules, lookups, who
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return the addresses of a host. Raises HostNotAllowed where none may be connected to."""
-        found = await self._resolver.resolve(host, port, family)
-        allowed, refusal = [], HostNotAllowed(f"{host} leads nowhere")
-        for result in found:
+        allowed: list[ResolveResult] = []
+        refusal = HostNotAllowed(f"{host} leads nowhere")
+        for of, _, protocol, _, (address, _, *rest) in await self._lookups.find(self._who, host, port, family):
             try:
-                self._rules.check_address(host, ipaddress.ip_address(result["host"].partition("%")[0]), port)
-                allowed.append(result)
+                self._rules.check_address(host, ipaddress.ip_address(address.partition("%")[0]), port)
             except HostNotAllowed as e:
                 refusal = e
+                continue
+            zone = f"%{rest[1]}" if len(rest) > 1 and rest[1] and "%" not in address else ""
+            allowed.append(
+                ResolveResult(
+                    hostname=host, host=f"{address}{zone}", port=port, family=of, proto=protocol, flags=_NUMERIC
+                )
+            )
         if not allowed:
             raise refusal
         return allowed
 
     async def close(self) -> None:
         """Do nothing: nothing is kept."""
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether a URL names this machine itself, so that nothing of what is sent leaves it."""
+    name = _plain(URL(url).host or "")
+    address = _address(name)
+    return name == "localhost" if address is None else _meant(address).is_loopback
 
 
 def _refused(name: str, port: int, address: Address | None = None) -> HostNotAllowed:

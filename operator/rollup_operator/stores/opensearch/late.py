@@ -1,19 +1,25 @@
 """Which documents of buckets that are read once more have to be written again."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rollup_operator.indexer.documents import Layout
+import orjson
+
+from rollup_operator.indexer.documents import Layout, is_ambiguous, scheme_2_id
+from rollup_operator.portions import each, in_portions
 from rollup_operator.stores.opensearch import target
+from rollup_operator.stores.opensearch.answers import LISTING
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.errors import Missing, classify
 from rollup_operator.stores.opensearch.records import Record
 
 _AT_ONCE = 1000
-"""Documents asked for in one request, and compared at a stroke."""
+"""Documents asked for in one request, at most."""
+
+_BYTES_AT_ONCE = 1_000_000
+"""Bytes of documents asked for in one request, or a little more: its answer is parsed in one piece, in some 10 ms."""
 
 _SAME_SUM = 1e-12
 """Two sums of the same numbers in another order differ by less than this part of them."""
@@ -39,19 +45,66 @@ async def compare(cluster: Cluster, record: Record, layout: Layout, batch: Batch
         f"{field}.{metric}.value" for field, metrics in layout.metrics for metric in metrics if metric in ("sum", "avg")
     )
     changed: list[int] = []
+    older: dict[int, str] = {}
     kept = 0
-    for begin in range(0, len(batch), _AT_ONCE):
-        ids = [batch.id(i) for i in range(begin, min(begin + _AT_ONCE, len(batch)))]
-        stored = await _stored(cluster, record, ids)
-        for i, before in enumerate(stored, begin):
-            now = batch.source(i)
-            if before is None or differs(before, now, sums):
-                if before is not None and before.get(count, 0) > now[count]:
-                    kept += 1
-                else:
-                    changed.append(i)
-        await asyncio.sleep(0)
-    return Compared(Batch.of([batch.items[i] for i in changed]), kept)
+
+    def look(found: tuple[int, dict[str, Any] | None]) -> None:
+        nonlocal kept
+        i, before = found
+        now = batch.source(i)
+        if before is None or differs(before, now, sums):
+            if before is not None and _is_number(had := before.get(count)) and had > now[count]:
+                kept += 1
+            else:
+                changed.append(i)
+
+    at_once = max(1, min(_AT_ONCE, _BYTES_AT_ONCE * len(batch) // (batch.size or 1)))
+    for begin in range(0, len(batch), at_once):
+        ids = [batch.id(i) for i in range(begin, min(begin + at_once, len(batch)))]
+        stored = list(await _stored(cluster, record, ids))
+        for i, (id_, document) in (await _older(cluster, record, layout, batch, begin, stored)).items():
+            stored[i - begin], older[i] = document, id_
+        await in_portions(each(look, enumerate(stored, begin)))
+    items = [_under(batch.items[i], batch.id(i), older[i]) if i in older else batch.items[i] for i in changed]
+    return Compared(Batch.of(items), kept)
+
+
+async def _older(
+    cluster: Cluster,
+    record: Record,
+    layout: Layout,
+    batch: Batch,
+    begin: int,
+    stored: Sequence[dict[str, Any] | None],
+) -> dict[int, tuple[str, dict[str, Any]]]:
+    """Return the documents that an earlier version wrote under another id, by their place in the batch.
+
+    It gave ids of scheme 2 to keys whose id is of scheme 3 now. They stay where they are, or they would be there twice.
+    """
+    names = layout.group_keys()
+    wanted: dict[int, str] = {}
+    for i, document in enumerate(stored, begin):
+        if document is None and any(map(is_ambiguous, keys := _keys(layout, batch.source(i)))):
+            wanted[i] = scheme_2_id(layout.job_id, zip(names, keys, strict=True))
+    if not wanted:
+        return {}
+    found = await _stored(cluster, record, list(dict.fromkeys(wanted.values())))
+    by_id = dict(zip(dict.fromkeys(wanted.values()), found, strict=True))
+    return {
+        i: (id_, document)
+        for i, id_ in wanted.items()
+        if (document := by_id[id_]) is not None and _keys(layout, document) == _keys(layout, batch.source(i))
+    }
+
+
+def _keys(layout: Layout, document: Mapping[str, Any]) -> list[Any]:
+    time, *others = layout.group_keys()
+    return [document.get(f"{time}.timestamp"), *(document.get(f"{name}.value") for name in others)]
+
+
+def _under(item: bytes, id_: str, other: str) -> bytes:
+    """Return an item that writes its document under another id."""
+    return item.replace(orjson.dumps(id_), orjson.dumps(other), 1)
 
 
 def differs(before: Mapping[str, Any], now: Mapping[str, Any], sums: frozenset[str]) -> bool:
@@ -64,9 +117,14 @@ def differs(before: Mapping[str, Any], now: Mapping[str, Any], sums: frozenset[s
         old = before[key]
         if old == new:
             continue
-        if key not in sums or abs(new - old) > _SAME_SUM * max(abs(new), abs(old)):
+        if key not in sums or not _is_number(old) or abs(new - old) > _SAME_SUM * max(abs(new), abs(old)):
             return True
     return False
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is one: what is stored may be from anybody."""
+    return isinstance(value, int | float)
 
 
 async def _stored(cluster: Cluster, record: Record, ids: Sequence[str]) -> Iterator[dict[str, Any] | None]:
@@ -81,12 +139,15 @@ async def _stored(cluster: Cluster, record: Record, ids: Sequence[str]) -> Itera
             params={"filter_path": "docs._id,docs._source,docs.error"},
             body={"ids": ids},
             opaque_id=record.opaque_id,
+            longest=LISTING,
         )
-        docs = answer["docs"]
+        docs = list(answer.at("docs").items())
         for doc in docs:
-            if "error" in doc:
-                status = 404 if doc["error"].get("type") == "index_not_found_exception" else 400
-                raise classify(status, doc, doing)
+            if doc.find("error").given:
+                status = 404 if doc.find("error", "type").value == "index_not_found_exception" else 400
+                raise classify(status, doc.value, doing, cluster.redact)
     except Missing:
         raise target.missing(record.claim.key) from None
-    return (doc.get("_source") for doc in docs)
+    if [doc.at("_id").value for doc in docs] != list(ids):
+        raise answer.odd("holds other documents than were asked for")
+    return (dict(source.mapping()) if (source := doc.find("_source")).given else None for doc in docs)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.errors import Conflict, Missing
 from rollup_operator.stores.opensearch.retry import Patience
@@ -47,7 +48,7 @@ async def _acquire(cluster: Cluster, path: str, doing: str, opaque_id: str, aban
     since, wait, patience = time.monotonic(), _FIRST, Patience()
     while True:
         try:
-            there: Mapping[str, Any] | None = await cluster.call("GET", path, doing=doing, opaque_id=opaque_id)
+            there: Value | None = await cluster.call("GET", path, doing=doing, opaque_id=opaque_id)
         except Missing as e:
             if e.kind:  # not the document, but the index of claims
                 raise
@@ -55,8 +56,8 @@ async def _acquire(cluster: Cluster, path: str, doing: str, opaque_id: str, aban
         try:
             if there is None:
                 return await _put(cluster, path, doing, {"op_type": "create"}, mine, opaque_id)
-            place = str(there["_seq_no"]), str(there["_primary_term"])
-            if there["_source"] == mine:
+            place = _place(there)
+            if there.at("_source").mapping() == mine:
                 return place  # an answer was lost
             if place != seen:
                 seen, since = place, time.monotonic()
@@ -77,7 +78,7 @@ async def _put(
     answer = await cluster.call(
         "PUT", path, doing=doing, params={**params, "require_alias": "true"}, body=body, opaque_id=opaque_id
     )
-    return str(answer["_seq_no"]), str(answer["_primary_term"])
+    return _place(answer)
 
 
 async def _release(cluster: Cluster, path: str, doing: str, opaque_id: str, ours: Place) -> None:
@@ -94,6 +95,10 @@ async def _release(cluster: Cluster, path: str, doing: str, opaque_id: str, ours
                 return  # it is taken over in a while
         else:
             return
+
+
+def _place(answer: Value) -> Place:
+    return str(answer.at("_seq_no").whole()), str(answer.at("_primary_term").whole())
 
 
 def _at(place: Place) -> dict[str, str]:

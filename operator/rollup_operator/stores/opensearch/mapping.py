@@ -21,6 +21,8 @@ _DYNAMIC_TEMPLATES = [
 _REFRESH = "30s"
 """A run refreshes the index when it ends; more than that takes a good part of the time of writing."""
 
+_LONGEST_KIND = 64
+
 _MANY_FIELDS = 400
 """An index takes a thousand fields by default, the objects above them counted too."""
 
@@ -66,8 +68,14 @@ def properties(types: Mapping[str, str]) -> dict[str, Any]:
 
 def settings(given: RollupIndexSettings | None, config: JobConfig, types: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of a new rollup index."""
-    # What is answered for must be durable, or the position would outlive it.
-    out: dict[str, Any] = {"index.translog.durability": "request", "index.refresh_interval": _REFRESH}
+    # What is answered for must be durable, or the position would outlive it. A template's pipelines could change or
+    # drop documents.
+    out: dict[str, Any] = {
+        "index.translog.durability": "request",
+        "index.refresh_interval": _REFRESH,
+        "index.default_pipeline": "_none",
+        "index.final_pipeline": "_none",
+    }
     if given is not None:
         out |= {
             "index.number_of_shards": given.number_of_shards,
@@ -91,8 +99,7 @@ def entry(config: JobConfig) -> dict[str, Any]:
 def entries(found: Mappings) -> Mapping[str, Any] | None:
     """Return the jobs that an index's `_meta` names, each with its configuration; None: it is no rollup index."""
     meta = found.get("_meta")
-    jobs = meta.get("_rollup") if isinstance(meta, Mapping) else None
-    return jobs if isinstance(jobs, Mapping) else None
+    return _object(meta.get("_rollup")) if isinstance(meta, Mapping) else None
 
 
 def missing_meta(found: Mappings) -> str:
@@ -107,7 +114,7 @@ def with_entry(found: Mappings, job_id: str, value: Mapping[str, Any] | None) ->
     jobs = {k: v for k, v in (entries(found) or {}).items() if k != job_id}
     if value is not None:
         jobs[job_id] = value
-    return {**found["_meta"], "_rollup": jobs}
+    return {**(_object(found.get("_meta")) or {}), "_rollup": jobs}
 
 
 def same_documents(one: object, other: object) -> bool:
@@ -138,11 +145,15 @@ def found_type(found: Mappings, field: str) -> str | None:
     for part in field.split("."):
         if kind != "object":
             return kind  # a value stands where an object would have to be
-        inner = node.get("properties", {}).get(part)
+        inner = _object((_object(node.get("properties")) or {}).get(part))
         if inner is None:
             return None
-        node, kind = inner, inner.get("type", "object")
+        node, kind = inner, str(inner.get("type", "object"))[:_LONGEST_KIND]
     return kind
+
+
+def _object(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
 
 
 def _shape(config: object) -> tuple[Any, ...] | None:

@@ -1,8 +1,11 @@
 """Reads a job's pages in the order of their keys, some of them before they are asked for.
 
 While a page is written the next ones are read: as many as the job's parallelism says, so that no more than that and the
-one being written are held. A search that is too much for the cluster is made again later, for half as many buckets; one
-whose answer is lost, over half of the time.
+one being written are held, and as many as there is room for. The page that has to come next is read in any case, once
+it is this run's turn: a run that holds other pages could not give their room back without it.
+
+A search that is too much for the cluster is made again later, for half as many buckets; one whose answer is lost, over
+half of the time.
 """
 
 import asyncio
@@ -15,17 +18,19 @@ from typing import Any
 
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import PageSize
+from rollup_operator.shares import Held
 from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch.answers import Value, readable
 from rollup_operator.stores.opensearch.buckets import Buckets
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch, Encoder
-from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, may_go_on
+from rollup_operator.stores.opensearch.errors import Odd, Overloaded, Unanswered, may_go_on
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
 from rollup_operator.stores.opensearch.retry import Patience
-from rollup_operator.stores.opensearch.sources import search
+from rollup_operator.stores.opensearch.sources import countable, search
 from rollup_operator.stores.opensearch.stretches import Key, Line, Stretch
-from rollup_operator.stores.tasks import dropped
+from rollup_operator.stores.tasks import dropped, ended
 
 _LOST = 5
 """How often a search is made whose answer is lost, each time over half of the time."""
@@ -46,6 +51,7 @@ class Pages:
         first: int,
         bound_ms: int,
         fields: Mapping[str, SourceField],
+        several: frozenset[str] = frozenset(),
         source: Source | None = None,
         page_size: float | None = None,
         patience: Callable[[], Patience] = Patience,
@@ -53,20 +59,26 @@ class Pages:
     ) -> None:
         """Make no request yet.
 
-        `first`: where to begin while there is no position. `fields`: what the sources have. `page_size`: what was
-        learned last time, in buckets.
+        `first`: where to begin while there is no position. `fields`: what the sources have. `several`: those of
+        which a document may have several values. `page_size`: what was learned last time, in buckets.
         """
         self._cluster, self._config, self._opaque_id = cluster, config, opaque_id
         self._first, self._bound = first, bound_ms
         self._ends = (source.first_ms, source.last_ms) if source is not None else (None, None)
         self._patience, self._clock = patience, clock
         self._bounds = Bounds.of(config.spec.groups.date_histogram)
-        self._query = Query.of(config.job_id, config.spec, fields)
+        self._query = Query.of(config.job_id, config.spec, fields, several)
+        self._scripted = sorted(several & {*countable(config.spec, fields)})
         self._encoder = Encoder(self._query, epoch)
         self._size = PageSize.begin(config.spec.page_size, page_size, self._encoder.bucket_bytes)
         self._tasks: dict[Stretch, asyncio.Task[Page | None]] = {}
+        self._rooms: dict[Stretch | None, Held] = {}
+        """What the pages take up that are being read, or read; the one handed out last under None."""
         self._line: Line | None = None
         self._handed: Position | None = None
+        self._halted = False
+        self.fewest_shards: int | None = None
+        """That a search came to; None: there was none."""
         self.unclean = False
         """A search failed, was given up, or its answer was lost: the cluster may still be at it."""
 
@@ -79,7 +91,7 @@ class Pages:
         """Return the page after `position`, in key order, and read on behind it.
 
         Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises when trying again has not helped.
-        Cancelled, it ends all reading first.
+        Cancelled, it ends all reading first. After `halt` it raises CancelledError.
         """
         if self._line is None or position != self._handed:
             await self.close()
@@ -88,8 +100,11 @@ class Pages:
             parallelism = self._config.spec.parallelism
             self._line = Line(self._bounds, begin, key, self._bound, *self._ends, parallelism)
             self._handed = position
+        self._give_back(None)
         line, began = self._line, self._clock()
         while True:
+            if self._halted:
+                raise asyncio.CancelledError
             self._fill(line)
             if not line.stretches:
                 return Page(0, 0, None, exhausted=True, took_s=self._clock() - began)
@@ -99,6 +114,7 @@ class Pages:
             if page is None:
                 continue
             line.stretches.remove(stretch)
+            self._rooms[None] = self._rooms.pop(stretch)
             self._fill(line)
             self._handed = page.last_key
             return replace(page, exhausted=line.ended)
@@ -109,7 +125,7 @@ class Pages:
         They will be handed out all the same, with the same `handle`.
         """
         pages: list[Page] = []
-        for stretch in self._line.stretches if self._line is not None else ():
+        for stretch in self._line.stretches if self._line is not None and not self._halted else ():
             task = self._tasks.get(stretch)
             if task is None or not task.done() or task.cancelled() or task.exception() is not None:
                 break
@@ -117,10 +133,20 @@ class Pages:
                 pages.append(page)
         return pages[: self._config.spec.parallelism - 1]
 
+    def halt(self) -> None:
+        """End all reading for good; `close` waits until it has ended."""
+        self._halted = True
+        for task in self._tasks.values():
+            task.cancel()
+
     async def close(self) -> None:
         """End all reading and wait until it has ended, however often this is cancelled. `next` may begin anew."""
         tasks, self._tasks, self._line = list(self._tasks.values()), {}, None
-        await dropped(*tasks)
+        try:
+            await (ended if self._halted else dropped)(*tasks)
+        finally:
+            for of in tuple(self._rooms):
+                self._give_back(of)
 
     async def _finished(self, task: asyncio.Task[Page | None]) -> Page | None:
         try:
@@ -131,35 +157,64 @@ class Pages:
         return task.result()
 
     def _fill(self, line: Line) -> None:
-        """Start as many searches as may be held pages of."""
-        while sum(s.started for s in line.stretches) < self._config.spec.parallelism:
-            if (stretch := line.start(self._size.ask())) is None:
+        """Start as many searches as may be held pages of, and as there is room for."""
+        while not self._halted and sum(s.started for s in line.stretches) < self._config.spec.parallelism:
+            comes_next = not any(s.started for s in line.stretches[:1])
+            room = self._cluster.pages.take_now(self._page_bytes(), force=comes_next and bool(self._rooms))
+            stretch = line.start(self._size.ask()) if room is not None or comes_next else None
+            if stretch is None:
+                if room is not None:
+                    room.end()
                 return
+            if room is not None:
+                self._rooms[stretch] = room
             self._tasks[stretch] = asyncio.get_running_loop().create_task(self._read(line, stretch))
+
+    def _page_bytes(self) -> int:
+        """Return what a page should take up: an answer, and later as many documents, each once more in between."""
+        return int(2 * self._size.ask() * self._size.bucket_bytes)
+
+    def _give_back(self, of: Stretch | None) -> None:
+        if (room := self._rooms.pop(of, None)) is not None:
+            room.end()
 
     async def _read(self, line: Line, stretch: Stretch) -> Page | None:
         """Read a page of a stretch; None: there is no bucket in it."""
+        if stretch not in self._rooms:
+            self._rooms[stretch] = await self._cluster.pages.take(self._page_bytes())
         began = self._clock()
         buckets, rest = await self._gather(line, stretch)
         took = self._clock() - began
         line.found(stretch, buckets.count, rest)
         if not buckets.count:
+            self._give_back(stretch)
             self._fill(line)
             self._tasks.pop(stretch, None)
             return None
         items: list[bytes] = []
         rows = 0
-        for piece in buckets.pieces():
-            items += self._encoder.encode(piece)
-            rows += sum(map(_ROWS, piece))
-            if len(items) == len(piece):  # before more is asked for, perhaps many pages at a time
-                self._size.learn(len(items), sum(map(len, items)))
-                self._fill(line)  # the cluster goes on reading while these are made into documents
-            await asyncio.sleep(0)
+        with readable(self._doing(stretch.begin)):
+            for piece in buckets.pieces():
+                items += self._encoder.encode(piece)
+                rows += sum(map(_ROWS, piece))
+                if len(items) == len(piece):  # before more is asked for, perhaps many pages at a time
+                    self._size.learn(len(items), sum(map(len, items)))
+                    self._fill(line)  # the cluster goes on reading while these are made into documents
+                await asyncio.sleep(0)
+            last = self._query.position(buckets.last["key"])
+        if (twice := self._encoder.id_of_two(items)) is not None:
+            raise Odd(f"{self._doing(stretch.begin)}: two buckets have one id, {twice}: neither is written")
         batch = Batch.of(items)
         self._size.learn(len(items), batch.size)
-        last = self._query.position(buckets.last["key"])
+        self._rooms[stretch].resize(batch.size, force=True)
         return Page(len(items), rows, last, exhausted=False, took_s=took, handle=batch)
+
+    def _doing(self, begin: int) -> str:
+        doing = f"reading {self._config.spec.index_pattern} from {_minute(begin)}"
+        if self._scripted:
+            names = ", ".join(self._scripted)
+            doing += f" (by a script, since documents have several values in {names} and count once per bucket)"
+        return doing
 
     async def _gather(self, line: Line, stretch: Stretch) -> tuple[Buckets, tuple[int, Key] | None]:
         """Return the first buckets of a stretch, and time and key of the last where more of it may follow.
@@ -183,13 +238,16 @@ class Pages:
 
         In between, the key of the last where more of the time searched may follow.
         """
-        doing = f"reading {self._config.spec.index_pattern} from {_minute(begin)}"
+        doing = self._doing(begin)
         steady = self._bounds.steady(self._bounds.round_down(begin))
         patience, lost = self._patience(), 0
         while True:
             asked, end = min(wanted, self._size.ask()), min(steady.end, stretch.end)
             try:
-                answer = await self._call(self._query.search(begin, steady, end, after, asked), doing)
+                body = self._query.search(begin, steady, end, after, asked)
+                answer = await self._call(body, doing, self._rooms[stretch])
+                with readable(doing):
+                    found, last = _page(answer, after, asked)
             except Overloaded as e:
                 self._size.failed(asked)
                 await patience.pause(e)
@@ -205,30 +263,37 @@ class Pages:
                 await patience.pause(e)
             else:
                 self._size.succeeded(asked)
-                found = _buckets(answer)
-                last = found.last["key"] if found.count >= asked else None
                 if last is not None and time_of(last) >= end:
                     last = None
-                return found.within(steady.begin, end), last, end
+                with readable(doing):
+                    return found.within(steady.begin, end), last, end
 
-    async def _call(self, body: Mapping[str, Any], doing: str) -> Mapping[str, Any]:
+    async def _call(self, body: Mapping[str, Any], doing: str, room: Held) -> Value:
         try:
-            return await search(
-                self._cluster, self._config.spec.index_pattern, body, doing=doing, opaque_id=self._opaque_id
-            )
+            pattern = self._config.spec.index_pattern
+            answer = await search(self._cluster, pattern, body, doing=doing, opaque_id=self._opaque_id, page=room)
         except StoreError as e:
             self.unclean |= may_go_on(e)
             raise
         except asyncio.CancelledError:
             self.unclean = True
             raise
+        shards = answer.at("_shards", "total").whole()
+        self.fewest_shards = shards if self.fewest_shards is None else min(shards, self.fewest_shards)
+        return answer
 
 
-def _buckets(answer: Mapping[str, Any]) -> Buckets:
-    if "aggregations" not in answer:  # no shard at all
-        return Buckets()
-    buckets: Buckets = answer["aggregations"][ROLLUP]["buckets"]
-    return buckets
+def _page(answer: Value, after: Key | None, asked: int) -> tuple[Buckets, Key | None]:
+    """Return the buckets, and the key of the last where more of them may follow. Raises ValueError and its like."""
+    if not answer.find("aggregations").given:  # no shard at all
+        return Buckets(), None
+    found = answer.at("aggregations", ROLLUP, "buckets").value
+    if not isinstance(found, Buckets) or found.count > asked:
+        raise ValueError("there are no buckets, or more than were asked for")
+    last = found.last["key"] if found.count == asked else None
+    if last is not None and last == after:
+        raise ValueError("they do not go on where the last ones ended")
+    return found, last
 
 
 def _minute(ms: int) -> str:

@@ -1,12 +1,15 @@
 """What a job would do: its first page is read and thrown away, the rest is reckoned from that."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
-from rollup_operator.stores.base import JobConfig, Page, Preview, Source, Span
-from rollup_operator.stores.opensearch import sources
+from rollup_operator.stores.base import JobConfig, Page, Preview, Source, SourceField, Span
+from rollup_operator.stores.opensearch import seen, sources
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.pages import Pages
+from rollup_operator.stores.opensearch.sources import EXACT
 
 _WRITING = 0.9
 """What writing takes on top of reading, as a part of it: what runs show."""
@@ -20,7 +23,10 @@ async def preview(cluster: Cluster, config: JobConfig, span: Span, documents: in
     fields = await sources.check(cluster, config, opaque_id=OPAQUE_ID)
     if span.empty:
         return Preview((), 0, 0, 0, 0.0)
-    source = await sources.measure(cluster, config, start_ms=span.start_ms, bound_ms=span.end_ms, opaque_id=OPAQUE_ID)
+    source = await sources.measure(
+        cluster, config, start_ms=span.start_ms, bound_ms=span.end_ms, opaque_id=OPAQUE_ID, fields=fields
+    )
+    notes = await _notes(cluster, config, span, fields, source)
     pages = Pages(
         cluster,
         config,
@@ -29,13 +35,35 @@ async def preview(cluster: Cluster, config: JobConfig, span: Span, documents: in
         first=span.start_ms,
         bound_ms=span.end_ms,
         fields=fields,
+        several=source.several,
         source=source,
     )
     try:
         page = await pages.next(None)
     finally:
         await pages.close()
-    return _reckon(source, page, documents)
+    return replace(_reckon(source, page, documents), notes=tuple(notes))
+
+
+async def _notes(
+    cluster: Cluster, config: JobConfig, span: Span, fields: Mapping[str, SourceField], source: Source
+) -> list[str]:
+    notes = []
+    if closed := await seen.closed(cluster, config.spec.index_pattern, opaque_id=OPAQUE_ID):
+        notes.append(closed)
+    if large := await sources.too_large(cluster, config, span, fields):
+        notes.append(
+            f"{', '.join(map(repr, large))}: there are whole numbers beyond {EXACT} (2^53). Documents keep sums, "
+            "minima and maxima as doubles, as the cluster adds them up: they are rounded to 15 to 17 digits"
+        )
+    if scripted := sorted(source.several & {*sources.countable(config.spec, fields)}):
+        notes.append(
+            f"{', '.join(map(repr, scripted))}: documents have several values. A document counts once in each of its "
+            "buckets, which takes a script, and longer"
+        )
+    if (date := config.spec.groups.date_histogram.field) in source.several:
+        notes.append(f"{date!r}: documents have several times. A document counts once for each, also within one bucket")
+    return notes
 
 
 def _reckon(source: Source, page: Page, documents: int) -> Preview:

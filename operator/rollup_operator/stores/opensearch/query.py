@@ -52,8 +52,13 @@ class Query:
     """By field and part: min, max, sum or count."""
 
     @classmethod
-    def of(cls, job_id: str, spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> "Query":
-        """Plan the searches of a job over sources with these fields: as few aggregations as give all that it keeps."""
+    def of(
+        cls, job_id: str, spec: RollupJobSpec, fields: Mapping[str, SourceField], several: frozenset[str] = frozenset()
+    ) -> "Query":
+        """Plan the searches of a job over sources with these fields: as few aggregations as give all that it keeps.
+
+        `several`: fields of which a document may have several values.
+        """
         layout = layout_of(job_id, spec)
         aggregations: dict[str, Any] = {}
         places: dict[tuple[str, str], Place] = {}
@@ -67,7 +72,7 @@ class Query:
                 places[field, part] = Place(name, "value" if alone else part)
         date = spec.groups.date_histogram
         kind = "fixed_interval" if date.fixed_interval is not None else "calendar_interval"
-        return cls(layout, {kind: layout.interval}, _others(spec, fields), aggregations, places)
+        return cls(layout, {kind: layout.interval}, _others(spec, fields, several), aggregations, places)
 
     @property
     def groups(self) -> Sequence[str]:
@@ -111,8 +116,10 @@ class Query:
 
 
 def time_of(key: Mapping[str, Any]) -> int:
-    """Return where the bucket with this key begins."""
-    time: int = key[_group(0)]
+    """Return where the bucket with this key begins. Raises KeyError, TypeError where the key is none of ours."""
+    time = key[_group(0)]
+    if type(time) is not int:
+        raise TypeError("a bucket begins at a time that is no whole number")
     return time
 
 
@@ -121,19 +128,34 @@ def time_range(field: str, begin: int, end: int) -> dict[str, Any]:
     return {"range": {field: {"gte": max(0, begin), "lt": end, "format": "epoch_millis"}}}
 
 
-def _others(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[dict[str, Any]]:
+def _others(spec: RollupJobSpec, fields: Mapping[str, SourceField], several: frozenset[str]) -> list[dict[str, Any]]:
     histogram, terms = spec.groups.histogram, spec.groups.terms
     sources: list[dict[str, Any]] = []
-    if histogram is not None:
-        width = {"interval": histogram.interval, "missing_bucket": True}
-        sources += [{"histogram": {"field": field, **width}} for field in histogram.fields]
+    for field in histogram.fields if histogram is not None else ():
+        assert histogram is not None
+        of = _once(field, histogram.interval) if field in several else {"field": field}
+        sources.append({"histogram": {**of, "interval": histogram.interval, "missing_bucket": True}})
     for field in terms.fields if terms is not None else ():
-        source = {"field": field, "missing_bucket": True}
         # An index that lacks the field takes it for text otherwise, and refuses a number to go on after.
-        if (kind := term_kind(fields.get(field))) in ("long", "double"):
-            source["value_type"] = kind
-        sources.append({"terms": source})
+        number = {"value_type": kind} if (kind := term_kind(fields.get(field))) in ("long", "double") else {}
+        of = _once(field) if number and field in several else {"field": field}
+        sources.append({"terms": {**of, "missing_bucket": True, **number}})
     return sources
+
+
+def _once(field: str, width: int | None = None) -> dict[str, Any]:
+    """Return a source that gives each bucket of a document once.
+
+    A composite aggregation counts a document for each of its numbers, also for two that are the same or go into one
+    bucket: [5, 5] twice under 5.
+    """
+    value = "Math.floor((double) v / params.width) * params.width" if width is not None else "v"
+    source = (
+        "def once = new TreeSet(); if (doc.containsKey(params.field)) "
+        f"{{ for (def v : doc[params.field]) {{ once.add({value}); }} }} return once.isEmpty() ? null : once;"
+    )
+    params = {"field": field} if width is None else {"field": field, "width": width}
+    return {"script": {"lang": "painless", "source": source, "params": params}}
 
 
 def _zone(offset: int) -> str:

@@ -5,11 +5,12 @@ cluster's task list shows that of every request, on all nodes, as long as any pa
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.opensearch.answers import LISTING
 from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.errors import reason_of
 
 _FIRST, _LONGEST = 0.010, 0.250
 """Seconds between two looks at the task list, growing from the first to the longest."""
@@ -17,7 +18,12 @@ _FIRST, _LONGEST = 0.010, 0.250
 _ON_ITS_WAY = 0.050
 """Seconds that a request takes from being sent to being in the task list, unless the node is paused."""
 
+_LONGEST_EPOCH = 19
+"""Digits."""
+
 _TASKS = {
+    # Not `bulk_session_timeout_tracking_action`, which in Elasticsearch 9 lasts as long as a bulk is being received:
+    # one that a frozen holder has sent half of would hold up its successor, and its gate keeps it out as it is.
     "actions": "indices:*",
     "filter_path": "nodes.*.tasks.*.headers.X-Opaque-Id,node_failures,task_failures",
 }
@@ -32,34 +38,43 @@ async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: 
     """Wait until the cluster does nothing for these owners under an epoch below `before`, however long it takes.
 
     `arrived`: each of their requests is known to have been read by the cluster, or never will be. Otherwise one that
-    was sent just now may begin after the first look: where that shows nothing, there is a second one. A search that is
+    was sent just now may begin after the first looks, so there is one more when it must have arrived. A search that is
     held up for longer, by a node that is paused, ends as soon as it begins, since its connection is closed; a write is
     kept out by `gate`. Raises StoreError when the cluster cannot be asked, or not all of it.
     """
-    wait = _FIRST
+    clock, wait = asyncio.get_running_loop().time, _FIRST
+    all_there = clock() + (0.0 if arrived else _ON_ITS_WAY)
     while True:
+        looked = clock()
         if any(is_of(task, uids, before) for task in await _under_way(cluster, doing)):
             await asyncio.sleep(wait)
-            wait, arrived = min(wait * 1.5, _LONGEST), True
-        elif arrived:
+            wait = min(wait * 1.5, _LONGEST)
+        elif looked >= all_there:
             return
         else:
-            await asyncio.sleep(_ON_ITS_WAY)
-            arrived = True
+            await asyncio.sleep(max(0.0, all_there - clock()))
 
 
 async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
-    answer: Mapping[str, Any] = await cluster.call("GET", "/_tasks", doing=doing, params=_TASKS)
-    failed = [*answer.get("node_failures", ()), *answer.get("task_failures", ())]
-    if failed:
-        reason = failed[0].get("reason") if isinstance(failed[0], Mapping) else failed[0]
-        raise StoreUnavailable(f"{doing}: not all nodes could be asked what they do: {reason}")
-    nodes = answer.get("nodes", {}).values()
-    return [task["headers"]["X-Opaque-Id"] for node in nodes for task in node["tasks"].values()]
+    answer = await cluster.call("GET", "/_tasks", doing=doing, params=_TASKS, longest=LISTING)
+    for failed in (*answer.find("node_failures").items(), *answer.find("task_failures").items()):
+        raise StoreUnavailable(
+            f"{doing}: not all nodes could be asked what they do: {reason_of(failed.value, cluster.redact)}"
+        )
+    return [
+        task.at("headers", "X-Opaque-Id").text()
+        for _, node in answer.find("nodes").members()
+        for _, task in node.at("tasks").members()
+    ]
+
+
+def is_epoch(text: str) -> bool:
+    """Whether a text is a number of an epoch: what others write may be any number of digits, in any script."""
+    return len(text) <= _LONGEST_EPOCH and text.isascii() and text.isdecimal()
 
 
 def is_of(task: str, uids: Collection[str], before: int) -> bool:
     """Whether an `X-Opaque-Id` is that of a run of these owners under an epoch below `before`."""
     word, _, rest = task.partition("/")
     uid, _, epoch = rest.rpartition("/")
-    return word == "rollup" and uid in uids and epoch.isdecimal() and int(epoch) < before
+    return word == "rollup" and uid in uids and is_epoch(epoch) and int(epoch) < before

@@ -4,13 +4,18 @@ A record outlives its holder, its resource and its documents: epochs only grow.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, JobConfig, Owner
+from rollup_operator.stores.base import Claim, JobConfig, Owner, Position
+from rollup_operator.stores.opensearch.answers import LATEST_MS, Value
+from rollup_operator.stores.opensearch.errors import Odd
 from rollup_operator.stores.opensearch.quiet import opaque_id
+
+T = TypeVar("T")
 
 ALIAS = "rollup-operator-claims"
 """The name under which the records' index is always addressed."""
@@ -18,6 +23,9 @@ INDEX = f"{ALIAS}-1"
 
 _LONGEST_ID = 512
 """Bytes that a document id may have."""
+
+_LATEST_EPOCH = 2**53
+"""Above it clusters and JSON no longer agree on a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class Record:
     """How many runs in a row have claimed the job and committed nothing, the one under way included."""
     awaited: tuple[str, ...] = ()
     """uids of owners whose requests of earlier epochs have not been shown to be over."""
+    edge_ms: int | None = None
+    """Where the bucket of the position began when a run last came to its end, which had read all of it."""
     seq_no: int = -1
     primary_term: int = 0
 
@@ -96,33 +106,66 @@ def to_document(record: Record) -> dict[str, Any]:
         "gate": record.gate,
         "runs_without_page": record.runs_without_page,
         "awaited": list(record.awaited),
+        "edge_ms": record.edge_ms,
     }
 
 
-def from_document(hit: Mapping[str, Any]) -> Record:
-    """Read a record from a hit or an answer that has `_source`."""
-    source = hit["_source"]
-    owner = source["owner"]
+def from_document(hit: Value) -> Record:
+    """Read a record from a hit or an answer that has `_source`. Raises Odd for one that no operator wrote."""
+    source = hit.at("_source")
     return Record(
         claim=Claim(
-            key=(source["rollup_index"], source["job_id"]),
-            holder=source.get("holder") or "",
-            epoch=source["epoch"],
-            position=source.get("position"),
-            watermark_ms=source.get("watermark_ms"),
-            stats=JobStats.model_validate(source.get("stats") or {}),
-            page_hint=source.get("page_hint"),
+            key=(source.at("rollup_index").text(), source.at("job_id").text()),
+            holder=_text(source.find("holder")) or "",
+            epoch=source.at("epoch").whole(most=_LATEST_EPOCH),
+            position=_position(source.find("position")),
+            watermark_ms=_optional(source.find("watermark_ms"), Value.time),
+            stats=_stats(source.find("stats")),
+            page_hint=_optional(source.find("page_hint"), Value.number),
         ),
-        owner=Owner(owner["cluster"], owner["namespace"], owner["name"], owner["uid"]),
-        config_hash=source["config_hash"],
-        spec=source.get("spec") or {},
-        target=source.get("target"),
-        gate=source.get("gate"),
-        runs_without_page=source.get("runs_without_page", 0),
-        awaited=tuple(source.get("awaited") or ()),
-        seq_no=hit.get("_seq_no", -1),
-        primary_term=hit.get("_primary_term", 0),
+        owner=Owner(*(source.at("owner", part).text() for part in ("cluster", "namespace", "name", "uid"))),
+        config_hash=source.at("config_hash").text(),
+        spec=source.find("spec").kept(),
+        target=_text(source.find("target")),
+        gate=_text(source.find("gate")),
+        runs_without_page=_optional(source.find("runs_without_page"), Value.whole) or 0,
+        awaited=tuple(uid.text() for uid in source.find("awaited").items()),
+        edge_ms=_optional(source.find("edge_ms"), Value.time),
+        seq_no=hit.at("_seq_no").whole() if hit.find("_seq_no").given else -1,
+        primary_term=_optional(hit.find("_primary_term"), Value.whole) or 0,
     )
+
+
+def _optional(value: Value, read: Callable[[Value], T]) -> T | None:
+    return read(value) if value.given else None
+
+
+def _text(value: Value) -> str | None:
+    return value.text() if value.given else None
+
+
+def _position(value: Value) -> Position | None:
+    if not value.given:
+        return None
+    for _, part in value.members():
+        if not isinstance(part.value, str | int | float | None):
+            raise part.odd("is no part of a bucket's key")
+    return value.mapping()
+
+
+def _stats(value: Value) -> JobStats:
+    known = JobStats.model_fields
+    return JobStats(**{name: part.whole() for name, part in value.members() if name in known and part.given})
+
+
+def must_continue(record: Record, config: JobConfig) -> None:
+    """Raise Odd where the record's position is none of this job's."""
+    if (position := record.claim.position) is None:
+        return
+    time, *others = layout_of(config.job_id, config.spec).group_keys()
+    began = position.get(time)
+    if position.keys() != {time, *others} or type(began) is not int or abs(began) > LATEST_MS:
+        raise Odd(f"the record of {record.claim.key[1]!r} in {ALIAS} names a position that is none of this job's")
 
 
 def first(config: JobConfig, now_s: float) -> Record:
@@ -167,7 +210,7 @@ def committed(record: Record, claim: Claim) -> Record:
 def forgotten(record: Record) -> Record:
     """Return the record without its documents: the next run begins at the beginning, under a later epoch."""
     claim = replace(record.claim, position=None, watermark_ms=None, stats=JobStats(), page_hint=None)
-    return replace(record, claim=claim, target=None, gate=None)
+    return replace(record, claim=claim, target=None, gate=None, edge_ms=None)
 
 
 def _spec(config: JobConfig) -> dict[str, Any]:

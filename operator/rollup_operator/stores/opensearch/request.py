@@ -1,21 +1,28 @@
 """One HTTP request to one host: sent once, its answer read within bounds, its failure named."""
 
+import asyncio
 import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from rollup_operator.shares import Account, Held, unbounded
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.errors import Cut, Overloaded, Unanswered, Untrusted, classify
+from rollup_operator.stores.opensearch import answers
+from rollup_operator.stores.opensearch.errors import TOO_LONG, Cut, Odd, Overloaded, Unanswered, Untrusted, classify
 from rollup_operator.stores.opensearch.hosts import HostNotAllowed
 from rollup_operator.stores.opensearch.wire import Wire
 
 CONNECT_SECONDS = 5.0
+
+ROOM_SECONDS = 10.0
+"""How long an answer that has begun waits until there is room to read it."""
 
 
 class NotSent(Exception):
@@ -37,8 +44,14 @@ class Request:
     data: bytes | None
     doing: str
     timeout: float
-    longest_answer: int
-    parse: Callable[[bytes], Any] = orjson.loads
+    longest: int = answers.SMALL
+    """Bytes that the answer may have, once inflated."""
+    parse: Callable[[bytes], Any] = answers.whole
+    page: Held | None = None
+    """What the answer's bytes are part of; None: they are taken from `room` while it is read."""
+    room: Account = field(default_factory=unbounded)
+    redact: Callable[[str], str] = str
+    """For each text that the other side may have had a part in."""
 
     async def send(self, session: aiohttp.ClientSession, host: str, wire: Wire) -> Any:
         """Return the answer's JSON. Raises NotSent, Unanswered, or what `classify` makes of the answer.
@@ -55,48 +68,73 @@ class Request:
             if _refuses_certificate(e):
                 text = f"{self.doing}: {host} refuses the connection for want of a client certificate that it trusts"
                 raise NotSent(Untrusted(text)) from e
-            raise Cut(f"{self.doing}: {str(e) or type(e).__name__}") from e
+            raise Cut(f"{self.doing}: {self.redact(str(e)) or type(e).__name__}") from e
 
     async def _exchange(self, session: aiohttp.ClientSession, host: str) -> Any:
-        async with session.request(
-            self.method,
-            URL(host + self.target, encoded=True),
-            data=self.data,
-            headers=self.headers,
-            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=CONNECT_SECONDS),
-            allow_redirects=False,
-        ) as answer:
-            return self._understand(answer, await self._read(answer))
+        async with (
+            session.request(
+                self.method,
+                URL(host + self.target, encoded=True),
+                data=self.data,
+                headers=self.headers,
+                timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=CONNECT_SECONDS),
+                allow_redirects=False,
+            ) as answer,
+            self._place(answer) as fits,
+        ):
+            return self._understand(answer, await self._read(answer, fits))
 
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
-        if (answer.content_length or 0) > self.longest_answer:
-            raise self._too_long()
+    @asynccontextmanager
+    async def _place(self, answer: aiohttp.ClientResponse) -> AsyncIterator[Callable[[int], bool]]:
+        """Hold room for the answer; gives what tells whether that is enough for so many bytes."""
+        failed = answer.status >= 400
+        longest = answers.ERROR if failed else self.longest
+        if (page := self.page) is not None and not failed:
+            # Its parts are copied once while they are put together; later the documents take up that much.
+            yield lambda size: size <= longest and (2 * size <= page.amount or page.resize(2 * size))
+            return
+        # What is compressed, though nobody asked for that, is longer than it says.
+        told = None if "Content-Encoding" in answer.headers else answer.content_length
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                held = await self.room.take(longest if told is None else min(told, longest))
+        except TimeoutError as e:
+            text = f"{self.doing}: other answers of this namespace's clusters take all the room there is for them"
+            raise Unanswered(text, sent=True) from e
+        try:
+            yield lambda size: size <= longest
+        finally:
+            held.end()
+
+    async def _read(self, answer: aiohttp.ClientResponse, fits: Callable[[int], bool]) -> bytes | None:
+        """Return the body, or None where there is no room for it."""
         parts, size = [], 0
+        if not fits(answer.content_length or 0):
+            return None
         async for part in answer.content.iter_any():
             size += len(part)
-            if size > self.longest_answer:
-                raise self._too_long()
+            if not fits(size):
+                return None
             parts.append(part)
         return b"".join(parts)
 
-    def _too_long(self) -> Overloaded:
-        text = f"{self.doing}: the answer is longer than {self.longest_answer} bytes"
-        return Overloaded(text, status=413, kind="answer_too_long")
-
-    def _understand(self, answer: aiohttp.ClientResponse, raw: bytes) -> Any:
+    def _understand(self, answer: aiohttp.ClientResponse, raw: bytes | None) -> Any:
         if 300 <= answer.status < 400:
-            where = str(answer.headers.get("Location", "nowhere"))[:200]
+            where = self.redact(str(answer.headers.get("Location", "nowhere")))[:200]
             raise StoreUnavailable(f"{self.doing}: redirected to {where}; name the host itself in spec")
-        try:
-            parse = self.parse if answer.status < 400 else orjson.loads
-            data = parse(raw) if raw else None
-        except orjson.JSONDecodeError as e:
-            if answer.status < 400:
-                raise StoreUnavailable(f"{self.doing}: the answer is no JSON; does the host lead to a cluster?") from e
-            data = None
         if answer.status >= 400:
-            raise classify(answer.status, data, self.doing)
-        return data
+            raise classify(answer.status, _error(raw), self.doing, self.redact)
+        if raw is None:
+            raise self._too_much(f"the answer is longer than {self.longest} bytes, or than there is room for")
+        try:
+            return self.parse(raw)
+        except orjson.JSONDecodeError as e:
+            raise Odd(f"{self.doing}: the answer is no JSON; does the host lead to a cluster?") from e
+        except answers.TooRich as e:
+            raise self._too_much(f"the answer {e}") from e
+
+    def _too_much(self, what: str) -> Overloaded:
+        return Overloaded(f"{self.doing}: {what}", status=413, kind=TOO_LONG)
 
     def _not_sent(self, error: Exception, host: str) -> StoreError:
         for e in _chain(error):
@@ -116,6 +154,14 @@ class Request:
             text = f"{self.doing}: {host} cannot be connected to within {CONNECT_SECONDS:g} s{tls}"
             return Unanswered(text, sent=False)
         return Unanswered(f"{self.doing}: {host} cannot be connected to: {_cause(error)}", sent=False)
+
+
+def _error(raw: bytes | None) -> Any:
+    """Return the JSON of an error; None where it has none."""
+    try:
+        return answers.whole(raw) if raw else None
+    except ValueError:
+        return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

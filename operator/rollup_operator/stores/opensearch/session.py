@@ -7,16 +7,16 @@ released.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
+from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
 from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import bulk, claims, late, sources, writing
-from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
+from rollup_operator.stores.opensearch import bulk, claims, codec, late, seen, sources, writing
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.errors import may_go_on
@@ -57,6 +57,10 @@ class ClusterSession:
     _begun: bool = False
     _unseen: bool = False
     """Something was written that searches may not see yet."""
+    _notes: list[str] = field(default_factory=list)
+
+    async def open(self) -> None:
+        """Wait for nothing."""
 
     async def claim(self) -> Claim:
         """Take the job's claim, and wait until nothing of an earlier holder can write any more.
@@ -74,13 +78,37 @@ class ClusterSession:
         return self._record.claim
 
     async def describe(self, claim: Claim, span: Span) -> Source:
-        """Check the fields and measure what is due. Raises SourceNotFound, SourceInvalid."""
-        opaque_id, start = self._ours().opaque_id, max(span.start_ms, self._start(claim))
-        self._fields = await self._watched(sources.check(self.cluster, self.config, opaque_id=opaque_id))
-        self._source = await self._watched(
-            sources.measure(self.cluster, self.config, start_ms=start, bound_ms=span.end_ms, opaque_id=opaque_id)
-        )
+        """Check the fields and measure what is due, and is seen. Raises SourceNotFound, SourceInvalid."""
+        self._source = await self._watched(self._describe(claim, span, self._ours().opaque_id))
+        if self._source.first_ms is not None and self._ours().target is None and codec.asked_for(self.config):
+            await self._prepare()  # a cluster that lacks the codec is to say so before pages are read
         return self._source
+
+    async def _describe(self, claim: Claim, span: Span, opaque_id: str) -> Source:
+        cluster, config, spec = self.cluster, self.config, self.config.spec
+        self._fields = await sources.check(cluster, config, opaque_id=opaque_id)
+        sources.must_go_on(spec, claim.position, self._fields)
+        unseen = await seen.refresh(cluster, config, opaque_id=opaque_id)
+        closed = await seen.closed(cluster, spec.index_pattern, opaque_id=opaque_id)
+        late = await seen.grown(cluster, config, self._ours(), opaque_id=opaque_id) if spec.lookback is None else None
+        start = max(span.start_ms, self._start(claim))
+        source = await sources.measure(
+            cluster, config, start_ms=start, bound_ms=span.end_ms, opaque_id=opaque_id, fields=self._fields
+        )
+        if spec.lookback is not None and claim.position is not None:
+            begin = start - int(parse_time_value(spec.lookback, "lookback").milliseconds)
+            before = await sources.measure(
+                cluster, config, start_ms=begin, bound_ms=start, opaque_id=opaque_id, fields=self._fields
+            )
+            source = replace(source, several=source.several | before.several)
+        notes = [*unseen.notes, closed]
+        date = spec.groups.date_histogram.field
+        if date in source.several:
+            notes.append(
+                f"some documents have several times in {date!r}: each counts once per time, also within one bucket"
+            )
+        self._notes += [note for note in notes if note is not None]
+        return replace(source, hold_ms=unseen.hold_ms, late_ms=late)
 
     async def read(self, claim: Claim, span: Span) -> Page:
         """Return the next page; further ones are read meanwhile."""
@@ -124,14 +152,23 @@ class ClusterSession:
 
     async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
         """Record the watermark and the counters: the run came to its end. Raises Fenced."""
-        self._record = replace(self._ours(), runs_without_page=0)  # there may have been nothing to commit
+        # There may have been nothing to commit.
+        edge = self._start(claim) if claim.position is not None else None
+        self._record = replace(self._ours(), runs_without_page=0, edge_ms=edge)
         return await self._commit(replace(claim, watermark_ms=watermark_ms, stats=stats))
 
-    async def publish(self, claim: Claim) -> None:
+    async def publish(self, claim: Claim) -> Claim:
         """Let searches see what was written."""
         if self._unseen:
             await self._watched(writing.publish(self.cluster, self._ours()))
             self._unseen = False
+        return claim
+
+    def halt(self) -> None:
+        """End the reading ahead: a job that takes over may look for our searches while our last page is written."""
+        for pages in (self._fresh, self._again):
+            if pages is not None:
+                pages.halt()
 
     async def release(self, claim: Claim) -> bool:
         """Give the claim up, once nothing of the run is at work; one that is no longer ours is left alone."""
@@ -163,6 +200,17 @@ class ClusterSession:
         """Say what the cluster does for this run and for how long."""
         return None if self._record is None else self.cluster.in_flight(self._record.opaque_id)
 
+    def notes(self) -> Sequence[str]:
+        """Say what was not seen, and what went while it was read."""
+        fewest = min((p.fewest_shards for p in (self._fresh, self._again) if p and p.fewest_shards), default=None)
+        if self._source is None or fewest is None or fewest >= self._source.shards:
+            return self._notes
+        return [
+            *self._notes,
+            f"the source had {self._source.shards} shards when the run began and {fewest} later: an index was deleted "
+            "or closed meanwhile, and what of it was not read by then is not in the result",
+        ]
+
     def _pages(self, claim: Claim, span: Span, source: Source | None) -> Pages:
         record, size = self._ours(), claim.page_hint
         if record.failed_runs >= _WORN:
@@ -175,6 +223,7 @@ class ClusterSession:
             first=span.start_ms,
             bound_ms=span.end_ms,
             fields=self._fields,
+            several=self._source.several if self._source is not None else frozenset(),
             source=source,
             page_size=size,
         )
@@ -192,7 +241,7 @@ class ClusterSession:
         self._unseen = True
         try:
             landed = await bulk.write(self.cluster, record.gate, batch, opaque_id=record.opaque_id, doing=doing)
-        except (Superseded, GateGone) as e:
+        except writing.EXPLAINED as e:
             self._lost_write = True
             raise await writing.refused(self.cluster, record, e) from e
         except BaseException:

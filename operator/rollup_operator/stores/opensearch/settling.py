@@ -6,28 +6,20 @@ epoch that was taken: a later claim closes it, and a request that arrives after 
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from pydantic import ValidationError
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import JobConfig, Owner, Settled
-from rollup_operator.stores.opensearch import claims, gate, records, target
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import Missing, classify
+from rollup_operator.stores.opensearch import claims, deletion, gate, records, target
+from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
+from rollup_operator.stores.opensearch.errors import Missing
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.retry import Patience
 from rollup_operator.stores.opensearch.target import Target
-
-_DELETE = {
-    "conflicts": "proceed",  # what somebody changes meanwhile is left for the next request
-    "refresh": "true",
-    "max_docs": "50000",  # a request should take seconds
-    "scroll_size": "5000",
-}
 
 
 async def settle(
@@ -98,7 +90,7 @@ async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[
         if found is not None and record.target == found.uuid:
             # The position goes first: if the deletion is cut short and the job created again, no document is missed.
             record = await claims.commit(cluster, record, records.forgotten(record).claim)
-            await _delete(cluster, config, record)
+            await deletion.delete(cluster, config, record)
             await target.unregister(cluster, config, record)
         elif found is not None and record.target is not None:
             kept = target.kept(config.key)
@@ -113,23 +105,3 @@ async def _is_left_over(cluster: Cluster, config: JobConfig, record: Record, fou
     """Whether the entry in `_meta` is that of a first run of this job, which ended before it wrote."""
     is_ours = target.is_registered(found, config)
     return is_ours and not await target.count(cluster, config, opaque_id=record.opaque_id)
-
-
-async def _delete(cluster: Cluster, config: JobConfig, record: Record) -> None:
-    index = config.spec.rollup_index
-    way = await gate.open_gate(cluster, config.key, record.claim.epoch, opaque_id=record.opaque_id)
-    doing = f"deleting the documents of {config.job_id} in {index}"
-    await target.refresh(cluster, index, opaque_id=record.opaque_id)  # what cannot be found is not deleted
-    while True:
-        answer: Mapping[str, Any] = await cluster.call(
-            "POST",
-            f"/{name(way)}/_delete_by_query",
-            doing=doing,
-            params=_DELETE,
-            body={"query": target.documents(config)},
-            opaque_id=record.opaque_id,
-        )
-        if answer["failures"]:
-            raise classify(answer["failures"][0].get("status", 500), answer, doing)
-        if not answer["total"]:
-            return

@@ -1,39 +1,79 @@
 """What the sources of a pattern hold: their fields, how much of them is due, and what is wrong with them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import JobConfig, Source, SourceField
+from rollup_operator.shares import Held
+from rollup_operator.stores.base import JobConfig, Position, Source, SourceField, Span
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
 from rollup_operator.stores.opensearch import buckets
+from rollup_operator.stores.opensearch.answers import LISTING, PAGE, SMALL, Value, whole
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import Missing, Overloaded, Refused, TargetBlocked
+from rollup_operator.stores.opensearch.errors import DiskFull, Missing, Overloaded, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.source_rules import broken_rules, term_kind
 
 _FIELD = "spec.indexPattern"
 _LINE = 2000
 """Clusters refuse requests whose first line is longer than 4096 bytes."""
+_CAPABILITIES = "indices,fields.*.*.aggregatable,fields.*.*.searchable,fields.*.*.metadata_field"
+_WHERE = "fields.*.*.indices,fields.*.*.non_aggregatable_indices"
+_WIDE = frozenset({"long", "unsigned_long"})
+EXACT = 2**53
+"""Whole numbers beyond it are rounded where they are kept as doubles."""
+_NAMED = 3
+"""Indices of one kind that a message names."""
 _PARAMETERS = {"allow_partial_search_results": "false", "request_cache": "false"}
 """An answer without some of the shards is none, and nothing is asked twice."""
+
+_KINDS: Mapping[type, str] = {int: "long", float: "double", str: "keyword"}
+"""What a term's value says of its field."""
 
 
 async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[str, SourceField]:
     """Return the fields that the job names. Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises."""
     spec = config.spec
     found: dict[str, SourceField] = {}
-    for names in _in_lines(named_fields(spec)):
+    wanted = {above for field in named_fields(spec) for above in _with_objects(field)}
+    for names in _in_lines(sorted(wanted)):
         found |= await _capabilities(cluster, spec.index_pattern, spec.rollup_index, names, opaque_id)
+    found = {field: of for field, of in found.items() if field in wanted}  # an asterisk in a name matches others, too
     messages = broken_rules(spec, found) or _mixed(spec, found)
     if messages:
+        messages += [message async for message in _where(cluster, spec, opaque_id)]
         raise SourceInvalid(f"{_FIELD} {spec.index_pattern!r}: {' '.join(messages)}")
     return found
 
 
-async def measure(cluster: Cluster, config: JobConfig, *, start_ms: int, bound_ms: int, opaque_id: str) -> Source:
-    """Measure what lies in [start_ms, bound_ms).
+def must_go_on(spec: RollupJobSpec, position: Position | None, found: Mapping[str, SourceField]) -> None:
+    """Raise SourceInvalid where a term is of another kind now than what is written up to the position."""
+    for field in spec.groups.terms.fields if position is not None and spec.groups.terms else ():
+        assert position is not None
+        was, now = _KINDS.get(type(position.get(f"{field}.terms"))), term_kind(found.get(field))
+        if None not in (was, now) and was != now:
+            types = ", ".join(sorted(found[field].types))
+            raise SourceInvalid(
+                f"{_FIELD} {spec.index_pattern!r}: field [{field}] was of the kind {was} in all that is written so far "
+                f"and is {now} now (mapped as [{types}]), and rollup index {spec.rollup_index!r} can keep one kind "
+                "only: map the field as before and index those documents anew, or go on with a new job whose "
+                "spec.rollupIndex is another and whose spec.start is where this one ends"
+            )
+
+
+async def measure(
+    cluster: Cluster,
+    config: JobConfig,
+    *,
+    start_ms: int,
+    bound_ms: int,
+    opaque_id: str,
+    fields: Mapping[str, SourceField] = MappingProxyType({}),
+) -> Source:
+    """Measure what lies in [start_ms, bound_ms), and find which of the job's fields have several values in a document.
 
     Two short requests. Only the number of documents is exact: the first may be later than `first_ms`, the last
     earlier than `last_ms`, as finding them would mean to read the whole range.
@@ -41,21 +81,83 @@ async def measure(cluster: Cluster, config: JobConfig, *, start_ms: int, bound_m
     Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises.
     """
     pattern, date = config.spec.index_pattern, config.spec.groups.date_histogram.field
+    suspects = [date, *countable(config.spec, fields)]
+    # A document without a value counts as one with one, so that the sum is the number of documents, or more. All that
+    # are counted have a time.
+    values = {
+        f"s{i}": {"value_count": {"field": field, **({"missing": 0} if i else {})}} for i, field in enumerate(suspects)
+    }
     counted = await search(cluster, pattern, {
-        "size": 0, "track_total_hits": True, "query": time_range(date, start_ms, bound_ms)
+        "size": 0, "track_total_hits": True, "query": time_range(date, start_ms, bound_ms), "aggregations": values
     }, doing=f"counting {pattern}", opaque_id=opaque_id)  # fmt: skip
-    shards, rows = counted["_shards"]["total"], counted["hits"]["total"]["value"]
+    shards, rows = counted.at("_shards", "total").whole(), counted.at("hits", "total", "value").whole()
+    several = frozenset(
+        field
+        for i, field in enumerate(suspects)
+        if rows and counted.at("aggregations", f"s{i}", "value").number() > rows
+    )
     if not rows:
+        if date in fields and not fields[date].searchable:
+            await _must_find(cluster, pattern, date, opaque_id)
         return Source(shards, 0)
     # Without a query a cluster knows the ends without looking at documents.
     answer = await search(cluster, pattern, {
         "size": 0, "track_total_hits": False,
         "aggregations": {"first": {"min": {"field": date}}, "last": {"max": {"field": date}}}
     }, doing=f"finding the ends of {pattern}", opaque_id=opaque_id)  # fmt: skip
-    first, last = (answer["aggregations"][end]["value"] for end in ("first", "last"))
-    if first is None or first >= bound_ms or last < start_ms:
+    ends = [answer.at("aggregations", end, "value") for end in ("first", "last")]
+    if not all(end.given for end in ends):
+        return Source(shards, 0)
+    first, last = (end.number() for end in ends)
+    if first >= bound_ms or last < start_ms:
         return Source(shards, 0)  # what was counted has been deleted since
-    return Source(shards, rows, max(0, start_ms, int(first)), min(bound_ms - 1, int(last)))
+    return Source(shards, rows, int(max(0, start_ms, first)), int(min(bound_ms - 1, last)), several=several)
+
+
+async def _must_find(cluster: Cluster, pattern: str, date: str, opaque_id: str) -> None:
+    """Raise SourceInvalid where the cluster finds nothing by a date that is not indexed; newer ones do."""
+    doing = f"finding the ends of {pattern}"
+    body: dict[str, Any] = {"size": 0, "aggregations": {"last": {"max": {"field": date}}}}
+    answer = await search(cluster, pattern, body, doing=doing, opaque_id=opaque_id)
+    last = answer.find("aggregations", "last", "value")
+    if not last.given or (at := int(last.number())) < 0:
+        return
+    body = {"size": 0, "track_total_hits": True, "query": time_range(date, at, at + 1)}
+    answer = await search(cluster, pattern, body, doing=doing, opaque_id=opaque_id)
+    if not answer.at("hits", "total", "value").whole():
+        raise SourceInvalid(
+            f"{_FIELD} {pattern!r}: the field [{date}] has index: false in its mapping, and this cluster finds nothing "
+            "by such a field: index it"
+        )
+
+
+def countable(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[str]:
+    """Return the groups other than time that count a document once for each of its values: those of numbers."""
+    groups = spec.groups
+    terms = [f for f in (groups.terms.fields if groups.terms else ()) if term_kind(fields.get(f)) in ("long", "double")]
+    return [*(groups.histogram.fields if groups.histogram else ()), *terms]
+
+
+async def too_large(cluster: Cluster, config: JobConfig, span: Span, fields: Mapping[str, SourceField]) -> list[str]:
+    """Return the metrics' fields of whole numbers that hold some which a double does not tell from their neighbours."""
+    spec = config.spec
+    wide = sorted({m.field for m in spec.metrics if m.field in fields and fields[m.field].types & _WIDE})
+    if not wide:
+        return []
+    parts = {f"{of}{i}": {of: {"field": field}} for i, field in enumerate(wide) for of in ("min", "max")}
+    date = spec.groups.date_histogram.field
+    body = {
+        "size": 0, "track_total_hits": False, "query": time_range(date, span.start_ms, span.end_ms),
+        "aggregations": parts,
+    }  # fmt: skip
+    pattern = spec.index_pattern
+    answer = await search(cluster, pattern, body, doing=f"finding the ends of {pattern}", opaque_id=OPAQUE_ID)
+    ends = [[answer.find("aggregations", f"{of}{i}", "value") for of in ("min", "max")] for i in range(len(wide))]
+    return [
+        field
+        for field, of in zip(wide, ends, strict=True)
+        if any(end.given and abs(end.number()) >= EXACT for end in of)
+    ]
 
 
 async def fields(cluster: Cluster, pattern: str, rollup_index: str) -> dict[str, SourceField]:
@@ -64,30 +166,31 @@ async def fields(cluster: Cluster, pattern: str, rollup_index: str) -> dict[str,
 
 
 async def search(
-    cluster: Cluster, pattern: str, body: Mapping[str, Any], *, doing: str, opaque_id: str
-) -> Mapping[str, Any]:
-    """Search the sources; the answer covers all shards, and its buckets are Buckets.
+    cluster: Cluster, pattern: str, body: Mapping[str, Any], *, doing: str, opaque_id: str, page: Held | None = None
+) -> Value:
+    """Search the sources; the answer covers all shards. With `page`, which holds room for it, its buckets are Buckets.
 
     Raises SourceNotFound, SourceInvalid, Overloaded, and what else `Cluster.call` raises.
     """
     try:
         answer = await cluster.call(
             "POST",
-            f"/{name(pattern)}/_search",
+            f"/{indices(pattern)}/_search",
             doing=doing,
             params=_PARAMETERS,
             body=body,
             opaque_id=opaque_id,
-            parse=buckets.parse,
+            longest=PAGE if page is not None else SMALL,
+            parse=buckets.parse if page is not None else whole,
+            page=page,
         )
     except StoreError as e:
         raise source_error(pattern, e) from e
-    shards = answer["_shards"]
-    if answer["timed_out"] or shards["failed"]:
-        text = f"{doing}: the answer lacks {shards['failed']} of {shards['total']} shards, or the time was up"
+    failed, total = (answer.at("_shards", part).whole() for part in ("failed", "total"))
+    if answer.at("timed_out").flag() or failed:
+        text = f"{doing}: the answer lacks {failed} of {total} shards, or the time was up"
         raise Overloaded(text, status=200, kind="partial")
-    found: Mapping[str, Any] = answer
-    return found
+    return answer
 
 
 def named_fields(spec: RollupJobSpec) -> list[str]:
@@ -111,10 +214,20 @@ def _mixed(spec: RollupJobSpec, found: Mapping[str, SourceField]) -> list[str]:
     ]
 
 
+def _with_objects(field: str) -> Iterator[str]:
+    """Yield a field and the objects that it lies within: one of them may be nested."""
+    parts = field.split(".")
+    for i in range(1, len(parts) + 1):
+        yield ".".join(parts[:i])
+
+
 def _in_lines(names: Sequence[str]) -> Iterator[str]:
-    """Yield the names, separated by commas, in parts that fit into the first line of a request."""
+    """Yield the names, separated by commas, in parts that fit into the first line of a request.
+
+    A comma in a name cannot be told from one between two: an asterisk stands for it.
+    """
     line: list[str] = []
-    for field in names:
+    for field in (each.replace(",", "*") for each in names):
         if line and len(quote(",".join([*line, field]))) > _LINE:
             yield ",".join(line)
             line = []
@@ -125,10 +238,20 @@ def _in_lines(names: Sequence[str]) -> Iterator[str]:
 def source_error(pattern: str, error: StoreError) -> StoreError:
     """Return what an error of a request to the sources says of them, or the error itself."""
     match error:
+        case Missing() if pattern.startswith("-"):
+            return SourceInvalid(
+                f"{_FIELD} {pattern!r} begins with an exclusion, which is taken for a name there: {error}. Put what is "
+                "left out behind what it is left out of, as in logs-*,-logs-debug, in a new job"
+            )
         case Missing():
             return SourceNotFound(f"{_FIELD} {pattern!r}: {error}: create it, and the job goes on by itself")
-        case TargetBlocked():
+        case TargetBlocked(kind="index_closed_exception"):
             return SourceNotFound(f"{_FIELD} {pattern!r}: {error}: open it, and the job goes on by itself")
+        case TargetBlocked() | DiskFull():
+            return SourceNotFound(
+                f"{_FIELD} {pattern!r}: reading is blocked, {error}: take the block from the source "
+                "(index.blocks.* in its settings), and the job goes on by itself"
+            )
         case Refused():
             return SourceInvalid(f"{_FIELD} {pattern!r}: {error}")
     return error
@@ -137,22 +260,82 @@ def source_error(pattern: str, error: StoreError) -> StoreError:
 async def _capabilities(
     cluster: Cluster, pattern: str, rollup_index: str, names: str, opaque_id: str
 ) -> dict[str, SourceField]:
-    path, doing = f"/{name(pattern)}/_field_caps", f"looking at the fields of {pattern}"
+    path, doing = f"/{indices(pattern)}/_field_caps", f"looking at the fields of {pattern}"
     try:
-        answer = await cluster.call("GET", path, doing=doing, params={"fields": names}, opaque_id=opaque_id)
+        answer = await cluster.call(
+            "GET",
+            path,
+            doing=doing,
+            params={"fields": names, "filter_path": _CAPABILITIES},
+            opaque_id=opaque_id,
+            longest=LISTING,
+        )
     except StoreError as e:
         raise source_error(pattern, e) from e
-    if not answer["indices"]:
+    matched = [index.text() for index in answer.find("indices").items()]
+    if not matched:
+        # What is blocked is left out there, and a search says why.
+        await search(cluster, pattern, {"size": 0}, doing=doing, opaque_id=opaque_id)
         raise SourceNotFound(f"{_FIELD} {pattern!r} matches no index: create one, and the job goes on by itself")
-    if rollup_index in answer["indices"]:
+    if rollup_index in matched:
         raise SourceInvalid(f"{_FIELD} {pattern!r} leads to spec.rollupIndex itself, {rollup_index!r}: leave it out")
-    return {field: _field(types) for field, types in answer["fields"].items() if not _is_meta(types)}
+    members = ((field, dict(types.members())) for field, types in answer.find("fields").members())
+    return {field: _field(types) for field, types in members if not _is_meta(types)}
 
 
-def _field(types: Mapping[str, Mapping[str, Any]]) -> SourceField:
-    return SourceField(frozenset(types), aggregatable=all(of["aggregatable"] for of in types.values()))
+def indices(pattern: str) -> str:
+    """Return a pattern as one part of a path. Raises SourceInvalid for what a server on the way could take for more."""
+    if any("/" in part or part in (".", "..") for part in pattern.split(",")):
+        raise SourceInvalid(f"{_FIELD} {pattern!r} names files, of which a cluster has none: name indices")
+    return name(pattern)
 
 
-def _is_meta(types: Mapping[str, Mapping[str, Any]]) -> bool:
+def _field(types: Mapping[str, Value]) -> SourceField:
+    return SourceField(
+        frozenset(types),
+        searchable=all(of.find("searchable").value is not False for of in types.values()),
+        aggregatable=all(of.at("aggregatable").flag() for of in types.values()),
+    )
+
+
+async def _where(cluster: Cluster, spec: RollupJobSpec, opaque_id: str) -> AsyncIterator[str]:
+    """Yield which indices have a field as what, for each that the job names and that is not the same everywhere."""
+    for names in _in_lines(named_fields(spec)):
+        try:
+            answer = await cluster.call(
+                "GET",
+                f"/{indices(spec.index_pattern)}/_field_caps",
+                doing=f"looking for what differs in {spec.index_pattern}",
+                params={"fields": names, "filter_path": _WHERE},
+                opaque_id=opaque_id,
+                longest=LISTING,
+            )
+        except StoreError:
+            return  # what is wrong was found, and is told without it
+        for field, types in answer.find("fields").members():
+            if field in named_fields(spec) and (parts := _differing(types)):
+                yield f"Field [{field}] is {parts}."
+
+
+def _differing(types: Value) -> str:
+    parts = []
+    for kind, of in types.members():
+        if (named := of.find("indices")).given:
+            parts.append(f"[{kind}] in {_listed(named)}")
+        if (named := of.find("non_aggregatable_indices")).given:
+            parts.append(f"[{kind}] without doc values in {_listed(named)}")
+    return ", ".join(parts)
+
+
+def _listed(named: Value) -> str:
+    return some_of((index.text() for index in named.items()), len(named.entries()))
+
+
+def some_of(names: Iterable[str], count: int) -> str:
+    """Return the first of so many names, and how many more there are."""
+    return ", ".join(islice(names, _NAMED)) + (f" and {count - _NAMED} more" if count > _NAMED else "")
+
+
+def _is_meta(types: Mapping[str, Value]) -> bool:
     """Whether a field is the cluster's own, such as `_id`, whose type is its name or that of something internal."""
-    return any(of.get("metadata_field") or kind.startswith("_") for kind, of in types.items())
+    return any(of.find("metadata_field").value is True or kind.startswith("_") for kind, of in types.items())

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import (
     Checkup,
     ClockReading,
@@ -21,7 +22,9 @@ from rollup_operator.stores.base import (
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, mapping, settling, sources, target
 from rollup_operator.stores.opensearch import preview as previews
+from rollup_operator.stores.opensearch.answers import LATEST_MS, Value
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
+from rollup_operator.stores.opensearch.errors import Redact
 from rollup_operator.stores.opensearch.session import ClusterSession
 
 Kind = Literal["opensearch", "elasticsearch"]
@@ -35,6 +38,10 @@ CHECK_SECONDS = 10.0
 """How long each request of a checkup may take."""
 
 HEALTHS = ("green", "yellow", "red")
+
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:[.+-][0-9A-Za-z.+-]{0,48})?")
+
+_LONGEST_UUID = 64
 
 
 class ClusterStore:
@@ -58,9 +65,10 @@ class ClusterStore:
     async def check(self) -> Checkup:
         """Return version and health. Raises StoreUnsuitable for another product, or for a version too old."""
         told = await self._cluster.call("GET", "/", doing="asking for the version", timeout=CHECK_SECONDS)
-        version = version_of(told, self._kind)
-        uuid = told.get("cluster_uuid") if isinstance(told, Mapping) else None
-        self._uuid = uuid if isinstance(uuid, str) and uuid != "_na_" else None  # a cluster that forms has none yet
+        version = version_of(told, self._kind, self._cluster.redact)
+        uuid = told.find("cluster_uuid")
+        # A cluster that forms has none yet.
+        self._uuid = uuid.text(_LONGEST_UUID) if uuid.value not in (None, "_na_") else None
         # A halt asks for the tasks of a job: what is not allowed to must not come out only then.
         await self._cluster.call(
             "GET",
@@ -76,12 +84,12 @@ class ClusterStore:
             doing="asking for the health",
             timeout=CHECK_SECONDS,
         )
-        status = health.get("status") if isinstance(health, Mapping) else None
-        return Checkup(version, status if status in HEALTHS else None)
+        status = health.find("status").value
+        return Checkup(version, next((known for known in HEALTHS if status == known), None))
 
     async def clock(self) -> ClockReading:
         """Read the clock of the node that answers: the cluster's task list says when its own request began."""
-        answer: Mapping[str, Any] = await self._cluster.call(
+        answer = await self._cluster.call(
             "GET",
             "/_tasks",
             params={
@@ -92,18 +100,23 @@ class ClusterStore:
             doing="asking for the time",
             timeout=CHECK_SECONDS,
         )
-        tasks = [task for node in answer.get("nodes", {}).values() for task in node["tasks"].values()]
-        if not tasks:
+        began = [
+            task.at("start_time_in_millis").whole(most=LATEST_MS)
+            for _, node in answer.find("nodes").members()
+            for _, task in node.at("tasks").members()
+        ]
+        if not began:
             raise StoreUnavailable("asking for the time: the task list does not show its own request")
-        newest = max(task["start_time_in_millis"] for task in tasks)
-        return ClockReading("the cluster's", datetime.fromtimestamp(newest / 1000, UTC))
+        return ClockReading("the cluster's", datetime.fromtimestamp(max(began) / 1000, UTC))
 
     def session(self, config: JobConfig, holder: str) -> Session:
         """Return a session for one run of a job."""
         return ClusterSession(self._cluster, config, holder, self._is_alive)
 
-    async def fields(self, index_pattern: str, rollup_index: str) -> Mapping[str, SourceField]:
-        """Describe the fields of all indices that the pattern matches."""
+    async def fields(
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+    ) -> Mapping[str, SourceField]:
+        """Describe the fields of all indices that the pattern matches: they say themselves what they hold."""
         return await sources.fields(self._cluster, index_pattern, rollup_index)
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
@@ -134,17 +147,17 @@ class ClusterStore:
         await self._cluster.close()
 
 
-def version_of(told: object, kind: Kind) -> str:
-    """Return the version that the answer of `GET /` tells.
+def version_of(told: Value, kind: Kind, redact: Redact = str) -> str:
+    """Return the version that the answer of `GET /` tells, fit to be shown.
 
     Raises StoreUnsuitable for another kind of cluster or one that is too old, StoreUnavailable for no cluster at all.
     """
-    about = told.get("version") if isinstance(told, Mapping) else None
-    number = about.get("number") if isinstance(about, Mapping) else None
-    parts = re.match(r"(\d+)\.(\d+)", number) if isinstance(number, str) else None
-    if not isinstance(about, Mapping) or not isinstance(number, str) or parts is None:
+    number = told.find("version", "number").value
+    parts = _VERSION.fullmatch(number) if isinstance(number, str) else None
+    if parts is None:
         raise StoreUnavailable("the host answers, but tells no version: does it lead to a cluster?")
-    found: Kind = "opensearch" if about.get("distribution") == "opensearch" else "elasticsearch"
+    number = redact(parts[0])
+    found: Kind = "opensearch" if told.find("version", "distribution").value == "opensearch" else "elasticsearch"
     if found != kind:
         raise StoreUnsuitable(
             f"the hosts lead to {NAMES[found]} {number}: delete the RollupStore and create it with spec.{found} in "

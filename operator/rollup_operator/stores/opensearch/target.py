@@ -13,14 +13,19 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import JobConfig, Owner
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
 from rollup_operator.stores.identity import config_changed, is_this_job, made_by, not_a_rollup_index
-from rollup_operator.stores.opensearch import gate, mapping
+from rollup_operator.stores.opensearch import codec, gate, mapping
+from rollup_operator.stores.opensearch.answers import LISTING, Value
 from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Missing, Refused
+from rollup_operator.stores.opensearch.errors import Broken, Missing, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.lock import ABANDONED_SECONDS, locked
 from rollup_operator.stores.opensearch.records import ALIAS, Record
 
 _SETTINGS = ("uuid", "number_of_replicas", "auto_expand_replicas")
 _FILTER = ",".join(["*.aliases", "*.mappings", *(f"*.settings.index.{name}" for name in _SETTINGS)])
+
+
+_DATA_STREAMS = "creates data streams only"
+"""What a cluster says of an index whose name a template keeps for data streams."""
 
 
 class Unfit(StoreError):
@@ -52,7 +57,7 @@ async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id
     if record.target is None:
         return
     try:
-        answer: Mapping[str, Any] = await cluster.call(
+        answer = await cluster.call(
             "GET",
             f"/{name(key[0])}",
             doing=f"looking at {key[0]}",
@@ -61,31 +66,45 @@ async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id
         )
     except Missing:
         raise missing(key, forgets=is_this_job(mine, record.owner, lambda _: False)) from None
-    if answer.get(key[0], {}).get("settings", {}).get("index", {}).get("uuid") != record.target:
+    if answer.find(key[0], "settings", "index", "uuid").value != record.target:
         raise replaced(key, forgets=made_by(mine, record.owner))
+
+
+async def final_pipeline(cluster: Cluster, index: str, *, opaque_id: str) -> str | None:
+    """Return the pipeline that all documents go through that are written to the index. Raises Missing."""
+    answer = await cluster.call(
+        "GET",
+        f"/{name(index)}",
+        doing=f"looking at {index}",
+        params={"filter_path": "*.settings.index.final_pipeline"},
+        opaque_id=opaque_id,
+    )
+    pipeline = answer.find(index, "settings", "index", "final_pipeline")
+    return None if pipeline.value in (None, "_none") else pipeline.text()
 
 
 async def look(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None:
     """Return the rollup index, or None where there is none. Raises Unfit where the name is that of something else."""
-    answer: Mapping[str, Any] = await cluster.call(
+    answer = await cluster.call(
         "GET",
         f"/{name(index)},{ALIAS}",
         doing=f"looking at {index}",
         params={"ignore_unavailable": "true", "filter_path": _FILTER},
         opaque_id=opaque_id,
+        longest=LISTING,
     )
-    claims = [found for found in answer.values() if ALIAS in found.get("aliases", {})]
-    if index not in answer:
-        if len(answer) > len(claims):
+    there = dict(answer.members())
+    claims = [each for each in there.values() if each.find("aliases", ALIAS).given]
+    if (found := there.get(index)) is None:
+        if len(there) > len(claims):
             raise Unfit(f"{index!r} is no index but a name for others: name the index itself in spec.rollupIndex")
         return None
-    found = answer[index]
     return Target(
-        uuid=found["settings"]["index"]["uuid"],
-        aliases=frozenset(found.get("aliases", {})),
-        mappings=found.get("mappings", {}),
-        replicas=_replicas(found["settings"]["index"]),
-        claims_replicas=max((_replicas(c["settings"]["index"]) for c in claims), default=0),
+        uuid=found.at("settings", "index", "uuid").text(),
+        aliases=frozenset(alias for alias, _ in found.find("aliases").members()),
+        mappings=found.find("mappings").kept(),
+        replicas=_replicas(found.at("settings", "index")),
+        claims_replicas=max((_replicas(each.at("settings", "index")) for each in claims), default=0),
     )
 
 
@@ -102,8 +121,20 @@ async def make(cluster: Cluster, config: JobConfig, record: Record, types: Mappi
             "PUT", f"/{name(index)}", doing=f"making rollup index {index}", body=body, opaque_id=record.opaque_id
         )
     except Refused as e:
+        if _DATA_STREAMS in str(e):
+            raise TargetBlocked(
+                f"{e}: an index template makes data streams of names like this one. Take the name out of the "
+                "template's index_patterns, or create the job anew with another spec.rollupIndex",
+                status=e.status,
+                kind=e.kind,
+            ) from e
         if e.kind != "resource_already_exists_exception":
             raise
+        return
+    except Broken as e:
+        await codec.must_work(cluster, config, record, e)
+        raise
+    await codec.must_work(cluster, config, record)
 
 
 def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[str, str]) -> None:
@@ -112,7 +143,7 @@ def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[st
     if record.target not in (None, found.uuid):
         raise replaced(config.key)
     if lacks := mapping.missing_meta(found.mappings):
-        raise Unfit(f"{not_a_rollup_index(index, lacks)}: set another spec.rollupIndex")
+        raise Unfit(f"{not_a_rollup_index(index, lacks)}: {_another(record)}")
     there = (mapping.entries(found.mappings) or {}).get(config.job_id)
     if record.target is None and there is not None and not mapping.same_documents(there, mapping.entry(config)):
         raise config_changed(config.key)
@@ -121,7 +152,7 @@ def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[st
         more = f", and {len(wrong) - 1} more like that" if len(wrong) > 1 else ""
         raise Unfit(
             f"rollup index {index!r} keeps field {field!r} as {kind}, and the job needs {types[field]}{more}: "
-            "set another spec.rollupIndex"
+            f"{_another(record)}"
         )
 
 
@@ -174,7 +205,7 @@ async def refresh(cluster: Cluster, index: str, *, opaque_id: str) -> None:
     await cluster.call("POST", f"/{name(index)}/_refresh", doing=f"refreshing {index}", opaque_id=opaque_id)
 
 
-def documents(config: JobConfig) -> Mapping[str, Any]:
+def documents(config: JobConfig) -> dict[str, Any]:
     """Return the query for a job's documents."""
     date = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
     return {"bool": {"filter": [{"term": {"_rollup.id": config.job_id}}, {"exists": {"field": date}}]}}
@@ -184,14 +215,14 @@ async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> int:
     """Return how many documents of the job's id are in the index. Raises Missing where it is gone."""
     index = config.spec.rollup_index
     await refresh(cluster, index, opaque_id=opaque_id)
-    answer: Mapping[str, Any] = await cluster.call(
+    answer = await cluster.call(
         "POST",
         f"/{name(index)}/_count",
         doing=f"counting the documents of {config.job_id} in {index}",
         body={"query": documents(config)},
         opaque_id=opaque_id,
     )
-    return int(answer["count"])
+    return answer.at("count").whole()
 
 
 def kept(key: tuple[str, str]) -> str:
@@ -230,14 +261,24 @@ async def _put(cluster: Cluster, config: JobConfig, record: Record, body: Mappin
             "PUT", f"/{name(index)}/_mapping", doing=doing, body=body, opaque_id=record.opaque_id, timeout=left
         )
     except Refused as e:
-        raise Unfit(f"{e}: set another spec.rollupIndex") from e
+        raise Unfit(f"{e}: {_another(record)}") from e
 
 
-def _replicas(settings: Mapping[str, Any]) -> int:
-    expands = str(settings.get("auto_expand_replicas", "false"))
-    if expands != "false":
-        return int(expands.partition("-")[0])
-    return int(settings["number_of_replicas"])
+def _another(record: Record) -> str:
+    """Say how another index is chosen: the field is fixed once something is written."""
+    if record.claim.position is None:
+        return "set another spec.rollupIndex"
+    return "go on in a new job with another spec.rollupIndex and a spec.start"
+
+
+def _replicas(settings: Value) -> int:
+    expands = settings.find("auto_expand_replicas")
+    if not expands.given or str(expands.value) == "false":
+        expands = settings.at("number_of_replicas")
+    fewest = str(expands.value)[:8].partition("-")[0]
+    if not (fewest.isascii() and fewest.isdecimal()):
+        raise expands.odd("is no number of copies")
+    return int(fewest)
 
 
 def _cure(key: tuple[str, str], forgets: bool) -> str:
@@ -245,5 +286,5 @@ def _cure(key: tuple[str, str], forgets: bool) -> str:
         return "set another spec.jobId or spec.rollupIndex"
     return (
         f"set spec.deletionPolicy to Delete, then delete the job {key[1]!r} and create it anew, and it begins at the "
-        "beginning; or set another spec.rollupIndex"
+        "beginning; or go on in a new job with another spec.rollupIndex and a spec.start"
     )

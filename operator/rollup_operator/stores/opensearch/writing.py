@@ -6,9 +6,9 @@ from dataclasses import replace
 from rollup_operator.stores.base import JobConfig, SourceField
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, gate, mapping, target
-from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
+from rollup_operator.stores.opensearch.bulk import GateGone, NotStored, Superseded
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Missing
+from rollup_operator.stores.opensearch.errors import Broken, MappingConflict, Missing
 from rollup_operator.stores.opensearch.records import Record
 
 
@@ -42,17 +42,35 @@ async def prepare(cluster: Cluster, config: JobConfig, record: Record, fields: M
     return await claims.commit(cluster, replace(record, target=found.uuid, gate=way), record.claim)
 
 
-async def refused(cluster: Cluster, record: Record, error: Superseded | GateGone) -> StoreError:
-    """Return what the cluster meant when it refused a bulk: Fenced, IdentityConflict, or one that passes."""
+EXPLAINED = (Superseded, GateGone, NotStored, MappingConflict, Broken)
+"""Errors of a bulk that may have another cause than they say."""
+
+
+async def refused(cluster: Cluster, record: Record, error: StoreError) -> StoreError:
+    """Return what the cluster meant when it refused a bulk with an error of the kinds of EXPLAINED.
+
+    That is Fenced or IdentityConflict where this job may not write there, TargetBlocked where a pipeline stands in the
+    way, or the error itself.
+    """
+    index = record.claim.key[0]
     try:
-        if (fenced := await claims.fenced(cluster, record)) is not None:
-            return fenced
-        await target.must_stand(cluster, record, record.owner, opaque_id=record.opaque_id)
+        if isinstance(error, Superseded | GateGone):
+            if (fenced := await claims.fenced(cluster, record)) is not None:
+                return fenced
+            await target.must_stand(cluster, record, record.owner, opaque_id=record.opaque_id)
+        pipeline = await target.final_pipeline(cluster, index, opaque_id=record.opaque_id)
     except StoreError as e:
-        return e
+        return e if isinstance(error, Superseded | GateGone) else error
+    if pipeline is not None and not isinstance(error, Superseded):
+        return NotStored(
+            f"rollup index {index!r} has index.final_pipeline {pipeline!r}, an ingest pipeline that drops, changes or "
+            f"refuses documents: set it to _none in that index, and see which template sets it. {error}"
+        )
     if isinstance(error, Superseded):
         return StoreUnavailable(f"{error}; no later claim is known: has the clock gone back?")
-    return StoreUnavailable(f"{error}; the index stands, so the next run makes the alias anew")
+    if isinstance(error, GateGone):
+        return StoreUnavailable(f"{error}; the index stands, so the next run makes the alias anew")
+    return error
 
 
 async def publish(cluster: Cluster, record: Record) -> None:

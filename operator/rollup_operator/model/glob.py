@@ -1,12 +1,19 @@
-"""Patterns in which only `*` is special: it stands for any number of characters."""
+"""Patterns in which only `*` is special: it stands for any number of characters.
+
+Whoever may create a job writes patterns, and everybody's work waits while one is matched. So there is this one way of
+matching them, which never goes back: its time grows with the lengths of pattern and name.
+"""
 
 from dataclasses import dataclass
 from typing import Self
 
+MOST_STARS = 8
+"""Stars of one pattern in a resource. Nobody needs more, and a cluster may match them less well than this module."""
+
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A pattern, cut at its stars. Matching never goes back, so that its time grows with the pattern's length."""
+    """A pattern, cut at its stars."""
 
     first: str
     """What a name begins with."""

@@ -1,0 +1,125 @@
+"""How many connections there may be, and whose. Input: connections that come, are heard, become known, and go.
+
+```
+  accepted ── in the lobby ──▶ unheard ──▶ heard ──▶ known ──▶ gone
+              └ nothing is     └───── strangers ────┘ └── a share for each caller
+                read of them         a share for each address
+```
+
+Strangers have few places, so that they cannot take those of callers who are known, and what they send takes little of
+the event loop at a time. The places are divided among the addresses that strangers come from: whoever sends thousands
+waits for their own. While others wait, a stranger has to go who came a while ago and is not being answered.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from rollup_operator.shares import Held, Shares, TooManyWait
+
+CROWDED_SECONDS = 2.0
+"""How long a stranger is waited for while others are in the lobby."""
+
+STRANGERS = 256
+"""Places for strangers, half of them for one address; fewer where there are few connections."""
+_FEWEST = 16
+
+GENEROSITY = 5.0
+"""A caller who is alone may have five of six connections: whoever waits for thousands of jobs holds as many."""
+
+
+@dataclass(eq=False, slots=True)
+class Guest:
+    """One connection that has a place."""
+
+    room: "Room"
+    close: Callable[[], None]
+    """Ends it at once."""
+    since: float
+    crowded: bool
+    """It came above the limit."""
+    heard: bool = False
+    """It has asked for something, and whoever asks is to be known, or answered, soon."""
+    _place: Held | None = field(default=None, repr=False)
+    _share: Held | None = field(default=None, repr=False)
+
+    def known(self, caller: Hashable) -> bool:
+        """Note whose it is. False: this caller has so many that no further one is to be answered."""
+        if self._share is not None:
+            if self._share.who == caller:
+                return True
+            self._share.end()
+        self._share = self.room.shares.take_now(caller)
+        if self._share is None:
+            return False
+        self._no_stranger()
+        return True
+
+    def answered(self) -> None:
+        """Note that what was asked has its answer. Who is a stranger still, as a probe is, may be sent away."""
+        self.heard = False
+
+    def leave(self) -> None:
+        """It is over. May be called again."""
+        self.room.guests.discard(self)
+        if self._share is not None:
+            self._share.end()
+            self._share = None
+        self._no_stranger()
+
+    def _no_stranger(self) -> None:
+        self.room.strangers.pop(self, None)
+        if self._place is not None:
+            self._place.end()
+            self._place = None
+
+
+class Room:
+    """The room of one listener."""
+
+    def __init__(self, size: int, *, clock: Callable[[], float] | None = None) -> None:
+        self._size = size
+        self._places = Shares(max(_FEWEST, min(STRANGERS, size // 4)))
+        self._clock = clock or asyncio.get_running_loop().time
+        self.guests: set[Guest] = set()
+        self.strangers: OrderedDict[Guest, None] = OrderedDict()
+        """Those whose caller is not known, in the order in which they came."""
+        self.shares = Shares(size, generosity=GENEROSITY)
+
+    @property
+    def waiting(self) -> int:
+        """How many are in the lobby."""
+        return self._places.waiting
+
+    @property
+    def lobby(self) -> int:
+        """How many may wait in the lobby: what is left of all places, since all may come at once.
+
+        Half of all at least: an answer of 503 is better than none.
+        """
+        return max(_FEWEST, self._size // 2, self._size - len(self.guests))
+
+    async def enter(self, address: Hashable, close: Callable[[], None]) -> Guest:
+        """Wait in the lobby, and take a place. Raises TooManyWait; one address may have five sixths of the lobby."""
+        if self.waiting >= self.lobby or self._places.waiting_of(address) >= self.lobby * 5 // 6:
+            raise TooManyWait
+        place = await self._places.take(address)
+        guest = Guest(self, close, self._clock(), len(self.guests) >= self._size, _place=place)
+        self.guests.add(guest)
+        self.strangers[guest] = None
+        return guest
+
+    def over(self, margin: int) -> bool:
+        """Whether there are more connections than the limit and a margin above it."""
+        return len(self.guests) > self._size + margin
+
+    def make_place(self) -> None:
+        """Let strangers go who came long ago and are not being answered, as many as others wait for places."""
+        latest = self._clock() - CROWDED_SECONDS
+        for guest in list(self.strangers)[: self.waiting]:
+            if guest.since > latest:
+                return
+            if not guest.heard:
+                guest.close()
+                guest.leave()

@@ -1,0 +1,87 @@
+"""How much memory this process may take, and which part of it each kind of work of its users may hold.
+
+    |-- the process and its jobs --|-- embedded stores --|-- connections --|-- pages --|-- answers --|-- bodies --|
+
+What is left over after the parts is for the process itself: 30 KiB for each job, and some 120 MiB.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 2**20
+
+_RUN = 32 * MIB
+"""A run's part of the memory: a page that is read, one that is written, and what is remembered between them."""
+_FEWEST_RUNS = 4
+
+_NO_LIMIT = 2**60
+"""What is above says in control groups of version 1 that there is no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Bytes that each kind of work may hold, all tenants together."""
+
+    memory: int
+    """All that this process may take."""
+    embedded: int
+    """Databases of embedded stores that are open."""
+    pages: int
+    """Pages of clusters' searches, from the request to the documents that were made of them and written."""
+    answers: int
+    """Other answers of clusters, while they are read."""
+    bodies: int
+    """Bodies of calls while they are read, and as much again for what is parsed of them."""
+    runs: int
+    """How many runs may be under way."""
+    connections: int
+    """Connections to the endpoint, with what is read of them before their caller is known."""
+
+    @classmethod
+    def of(cls, memory: int) -> "Budgets":
+        """Divide so many bytes."""
+        return cls(
+            memory,
+            embedded=memory * 3 // 8,
+            pages=memory // 8,
+            answers=memory // 32,
+            bodies=memory // 32,
+            runs=max(_FEWEST_RUNS, memory // _RUN),
+            connections=memory * 3 // 16,
+        )
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Return the bytes that this process may take: the least limit of its control groups, or all of the machine's.
+
+    `root` is where the machine's files are.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_limits(root)])
+
+
+def _limits(root: Path) -> Iterator[int]:
+    """Yield the limit of each control group that this process is in, of both versions."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if number == "0" and not controllers:
+            mount, file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # Within a container the group may be named as outside, and be mounted as the root.
+        for folder in (Path(group.lstrip("/")), *Path(group.lstrip("/")).parents):
+            limit = _text(mount / folder / file).strip()
+            if limit.isdecimal() and 0 < int(limit) < _NO_LIMIT:
+                yield int(limit)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,158 @@
+"""What all open databases of this process may take together, and the share of each.
+
+    |-- 32 MiB for each place --|---------------- the rest, divided ----------------|
+    | a/1 | a/2 | b/1 |  free   |---- a/1 ----|---- a/2 ----|------ b/1 ------| free |
+
+Each open database has a place, and LEAST_MEMORY with it. What is beyond that belongs to the namespaces in equal parts,
+and within a namespace to its databases. But DuckDB gives nothing back that a statement uses. So no namespace has more
+than `_GENEROSITY` times what is still free, and who has more than belongs to it is asked for that again and again.
+"""
+
+import os
+import resource
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rollup_operator.shares import Shares
+
+LEAST_MEMORY = 32 << 20
+"""Bytes with which a database gets on, slowly."""
+
+_AGAIN_S = 0.1
+_GENEROSITY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one database may take: bytes of memory, threads, bytes on disk."""
+
+    memory: int
+    threads: int
+    spill: int
+
+    def settings(self) -> dict[str, str]:
+        """Return it as settings of DuckDB, the one first that it may refuse."""
+        return {
+            "memory_limit": f"{self.memory >> 10}KiB",
+            "max_temp_directory_size": f"{self.spill >> 10}KiB",
+            "threads": str(self.threads),
+        }
+
+
+Use = Callable[[Share], bool]
+"""Makes a database keep to a share. False: it cannot yet, and has what it had. Waits for nobody."""
+
+
+@dataclass
+class _Open:
+    """A database that is open."""
+
+    namespace: str
+    volume: int
+    use: Use
+    share: Share
+
+
+class Budget:
+    """What is shared. But for `places` and `spare`, which the event loop has, all may be called from any thread."""
+
+    def __init__(self, memory: int, threads: int = 0, spill: int = 0) -> None:
+        """In bytes. No `threads`: one for each processor. No `spill`: a quarter of the volume of the data root."""
+        self.memory, self.threads, self.spill = memory, threads or _processors(), spill
+        places = max(2, memory // (2 * LEAST_MEMORY))
+        self.places = Shares(places)
+        """For databases to be open."""
+        self.spare = Shares(max(2, places // 2))
+        """For more of them, each open for a moment: whoever settles a job waits for no run."""
+        self.crowded = 0
+        """How many wait for a place."""
+        self._beyond = max(0, memory - places * LEAST_MEMORY)
+        self._files = Shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+        self._open: dict[Hashable, _Open] = {}
+        self._lock = threading.Lock()
+        self._again: threading.Timer | None = None
+
+    def enter(self, database: Hashable, namespace: str, volume: int, use: Use) -> Share:
+        """Count a database that is about to be opened, on a volume of so many bytes, and return its share.
+
+        `use` is called with each other that follows.
+        """
+        with self._lock:
+            opened = self._open[database] = _Open(namespace, volume, use, Share(LEAST_MEMORY, 1, 0))
+            opened.share = self._grown(opened, *self._fair(opened))
+            self._divide()
+            return opened.share
+
+    def leave(self, database: Hashable) -> None:
+        """Count it no more."""
+        with self._lock:
+            del self._open[database]
+            self._divide()
+
+    def take_file(self, namespace: str) -> bool:
+        """Count a file that is about to stay open. False: too many of the namespace are."""
+        with self._lock:
+            return self._files.take_now(namespace) is not None
+
+    def give_files(self, namespace: str, number: int) -> None:
+        """Count so many no more."""
+        with self._lock:
+            self._files.add(namespace, -number)
+
+    def _fair(self, opened: _Open) -> tuple[int, int]:
+        """Return the memory that belongs to a database, and its threads."""
+        here = Counter(each.namespace for each in self._open.values())
+        part = len(here) * here[opened.namespace]
+        return LEAST_MEMORY + self._beyond // part, max(1, self.threads // part)
+
+    def _grown(self, opened: _Open, memory: int, threads: int) -> Share:
+        taken: Counter[str] = Counter()
+        for each in self._open.values():
+            taken[each.namespace] += each.share.memory - LEAST_MEMORY
+        more = (_GENEROSITY * (self._beyond - taken.total()) - taken[opened.namespace]) // (_GENEROSITY + 1)
+        return self._with(opened, min(memory, opened.share.memory + max(0, more)), threads)
+
+    def _with(self, opened: _Open, memory: int, threads: int) -> Share:
+        return Share(memory, threads, (self.spill or opened.volume // 4) * memory // max(memory, self.memory))
+
+    def _divide(self) -> None:
+        """Take from those who have more than belongs to them, then give to the others."""
+        kept = True
+        for opened in self._open.values():
+            memory, threads = self._fair(opened)
+            if opened.share.memory > memory:
+                kept &= self._give(opened, self._with(opened, memory, threads))
+        for opened in self._open.values():
+            memory, threads = self._fair(opened)
+            if opened.share.memory <= memory:
+                kept &= self._give(opened, self._grown(opened, memory, threads))
+        if not kept and self._again is None:
+            self._again = threading.Timer(_AGAIN_S, self._divide_again)
+            self._again.daemon = True
+            self._again.start()
+
+    @staticmethod
+    def _give(opened: _Open, share: Share) -> bool:
+        if share != opened.share:
+            if not opened.use(share):
+                return False
+            opened.share = share
+        return True
+
+    def _divide_again(self) -> None:
+        with self._lock:
+            self._again = None
+            self._divide()
+
+
+def _processors(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processors this process may use: those it may run on, or fewer by the quota of its group."""
+    here = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+        return max(1, min(here, -(-int(quota) // int(period))))
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return here

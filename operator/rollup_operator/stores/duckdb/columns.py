@@ -1,0 +1,158 @@
+"""What columns of a source give to the columns of the result. Pure.
+
+A column may hold one value per row or a list of them. A list is what Elasticsearch calls several values of a field: the
+row counts once in the bucket of each of its different values, in that of the missing value where it has none; metrics
+take all of its values.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rollup_operator.stores.duckdb import sql
+from rollup_operator.stores.duckdb.sql import TimeKind
+from rollup_operator.stores.errors import SourceInvalid
+
+INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"})
+_WIDE = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT"})
+_FLOATS = frozenset({"FLOAT", "DOUBLE"})
+_SMALL = INTEGERS - {"BIGINT"}
+"""Whole numbers that a DOUBLE holds, and so many sums of which that nobody has more."""
+_NAIVE = frozenset({"TIMESTAMP", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS"})
+_NANOS = frozenset({"TIMESTAMP_NS"})
+_ZONED_NANOS = frozenset({"TIMESTAMPTZ_NS"})
+_ZONED = frozenset({"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"})
+_ONE_VALUE = "make a row of each value"
+
+Of = Callable[[str], str]
+"""What becomes of a value, given the expression that stands for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the result table: its name, what it holds and how a row or a bucket gives it."""
+
+    name: str
+    type: str
+    expression: str
+    source: str
+    """The source's column, quoted."""
+    many: bool = False
+    """The expression gives a list, each value of which is a key: never an empty one."""
+    exact: bool = True
+    """False: the source's numbers may be beyond those that a DOUBLE can tell apart."""
+
+
+def time_kind(type_: str) -> TimeKind | None:
+    """Return how a column of a type tells the time; None: it does not."""
+    if type_ in _NAIVE:
+        return TimeKind.NAIVE
+    if type_ in _NANOS:
+        return TimeKind.NANOS
+    if type_ in _ZONED:
+        return TimeKind.ZONED
+    if type_ in _ZONED_NANOS:
+        return TimeKind.ZONED_NANOS
+    return TimeKind.INTEGER if type_ in INTEGERS else None
+
+
+def element(type_: str) -> str:
+    """Return the type of a list's values, or the type itself where it is no list."""
+    return type_[: type_.rindex("[")] if type_.endswith("]") and "[" in type_ else type_
+
+
+def histogram(field: str, type_: str, interval: int) -> Column:
+    """Return the column of a histogram group. Raises SourceInvalid."""
+    number = _double(element(type_))
+    if number is None:
+        raise SourceInvalid(f"spec.groups.histogram.fields: column {field!r} is {type_}: a histogram takes numbers")
+    # + 0.0 makes of minus zero the zero that it is.
+    return _group(
+        f"{field}.histogram", "DOUBLE", field, type_, lambda x: f"floor({number(x)} / {interval}) * {interval} + 0.0"
+    )
+
+
+def terms(field: str, type_: str) -> Column:
+    """Return the column of a term. Raises SourceInvalid."""
+    key, value = f"{field}.terms", element(type_)
+    if value == "VARCHAR":
+        return _group(key, "VARCHAR", field, type_, lambda x: x)
+    if value == "UUID" or value.startswith("ENUM"):
+        return _group(key, "VARCHAR", field, type_, lambda x: f"{x}::VARCHAR")
+    if value in INTEGERS:
+        return _group(key, "BIGINT", field, type_, lambda x: f"{x}::BIGINT")
+    number = _double(value)
+    if number is None or value in _WIDE:
+        raise SourceInvalid(
+            f"spec.groups.terms.fields: column {field!r} is {type_}: "
+            "terms takes text, an ENUM, or numbers that fit into 64 bits with a sign, and lists of these"
+        )
+    return _group(key, "DOUBLE", field, type_, lambda x: f"{number(x)} + 0.0")
+
+
+def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:
+    """Return the columns that metrics need. Raises SourceInvalid."""
+    value, column = element(type_), sql.name(field)
+    kind = time_kind(type_) if type_ not in INTEGERS else None
+    if kind is not None:
+        if wrong := [m for m in wanted if m in ("sum", "avg")]:
+            raise SourceInvalid(
+                f"spec.metrics: column {field!r} is {type_}, which has min, max and value_count, not {wrong[0]}"
+            )
+        given = f"({sql.milliseconds(column, kind)})"
+        return _parts(field, wanted, [f"min({given})", f"max({given})", "", f"count({given})"])
+    number = _exact(value)
+    if number is None:
+        raise SourceInvalid(
+            f"spec.metrics: column {field!r} is {type_}: metrics are taken of numbers, lists of numbers, and times"
+        )
+    if value == type_:
+        given = number(column)
+        found = [f"min({given})", f"max({given})", f"sum({given})", f"count({given})"]
+    else:
+        given = f"list_filter({_each(field, type_, number)}, lambda x: x IS NOT NULL)"
+        found = [f"{whole}({of}({given}))" for whole, of in (("min", "list_min"), ("max", "list_max"))]
+        found += [f"sum(list_sum({given}))", f"coalesce(sum(len({given})), 0)"]
+    return _parts(field, wanted, found, exact=value in _FLOATS or value in _SMALL)
+
+
+def _parts(field: str, wanted: Sequence[str], found: Sequence[str], *, exact: bool = True) -> list[Column]:
+    """Return the columns for what the metrics need of `found`: least, greatest, sum and number of values."""
+    least, greatest, total, count = found
+    # Whole numbers and decimals are summed up and compared as they are, and become a DOUBLE once.
+    parts = {
+        "min": Column(f"{field}.min", "DOUBLE", f"({least})::DOUBLE", sql.name(field), exact=exact),
+        "max": Column(f"{field}.max", "DOUBLE", f"({greatest})::DOUBLE", sql.name(field), exact=exact),
+        "sum": Column(f"{field}.sum", "DOUBLE", f"coalesce({total}, 0)::DOUBLE", sql.name(field), exact=exact),
+        "count": Column(f"{field}.count", "BIGINT", f"({count})::BIGINT", sql.name(field)),
+    }
+    needed = {"min": {"min"}, "max": {"max"}, "sum": {"sum"}, "avg": {"sum", "count"}, "value_count": {"count"}}
+    names = set().union(*(needed[m] for m in wanted))
+    return [column for part, column in parts.items() if part in names]
+
+
+def _group(key: str, type_: str, field: str, source: str, of: Of) -> Column:
+    if element(source) == source:
+        return Column(key, type_, of(sql.name(field)), sql.name(field))
+    values = f"list_distinct({_each(field, source, of)})"  # which leaves missing values out
+    expression = f"CASE WHEN len({values}) > 0 THEN {values} ELSE [NULL] END"
+    return Column(key, type_, expression, sql.name(field), many=True)
+
+
+def _each(field: str, type_: str, of: Of) -> str:
+    """Return the list of what becomes of a list's values."""
+    values = sql.name(field) if type_.endswith("[]") else f"{sql.name(field)}::{element(type_)}[]"
+    return f"list_transform({values}, lambda x: {of('x')})"
+
+
+def _double(type_: str) -> Of | None:
+    """Return what makes a DOUBLE of a number; None: it is no number. NaN and infinity count as missing."""
+    if type_ in _FLOATS:
+        return lambda x: f"CASE WHEN isfinite({x}) THEN {x}::DOUBLE END"
+    if type_ in INTEGERS or type_ in _WIDE or type_.startswith("DECIMAL"):
+        return lambda x: f"{x}::DOUBLE"
+    return None
+
+
+def _exact(type_: str) -> Of | None:
+    """Likewise, but whole numbers and decimals stay what they are."""
+    return _double(type_) if type_ in _FLOATS or _double(type_) is None else lambda x: x

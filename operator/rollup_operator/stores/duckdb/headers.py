@@ -1,0 +1,225 @@
+"""What the beginning or the end of a source file tells of the rest. Called in a worker.
+
+DuckDB finds out by itself how a CSV file is written and what a Parquet file holds. But it reads a whole file to do so
+where that has no ends of lines, takes any amount of memory for a footer, and cannot be interrupted meanwhile. So the
+footer's length is looked at first, and DuckDB is shown no more of a CSV file than its beginning.
+"""
+
+import csv
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from rollup_operator.model.job import CsvReading, RollupJobSpec
+from rollup_operator.stores.duckdb import csv_errors, sql
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.errors import SourceInvalid, StoreUnavailable
+
+HEAD = 4 << 20
+"""Bytes of a CSV file, inflated, that tell how it is written: about as many rows as DuckDB would look at."""
+MOST_COLUMNS = 10_000
+MOST_FOOTER = 16 << 20
+"""Bytes of a Parquet file's footer: some 100,000 pairs of columns and row groups. It takes several times as much in
+memory."""
+
+_MOST_QUOTES = 10_000
+"""Among the last ones of what is read, before an end of a line is found."""
+_CHUNK = 64 << 10
+_NOTHING = "(empty)"
+_GZIP = zlib.MAX_WBITS | 16
+_TAB = ("tab", "\\t")
+_TEXT = "VARCHAR"
+_NAMES = frozenset({_TEXT, "BOOLEAN"})
+"""What names of columns may be taken for: t is true, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a job says of its CSV files."""
+
+    reading: CsvReading = field(default_factory=CsvReading)
+    texts: frozenset[str] = frozenset()
+    """Columns that hold texts, whatever these look like: of 1.1 and 1.10, or of 1e5 and 100000, a number makes one."""
+
+    @classmethod
+    def of(cls, spec: RollupJobSpec, written: Mapping[str, str]) -> "Wanted":
+        """Return what a job wants; `written` are the types of its result's columns, where there is one.
+
+        Terms are texts, unless their keys are numbers already, or the column is one of numbers elsewhere in the job.
+        """
+        groups = spec.groups
+        numbers = {groups.date_histogram.field, *(metric.field for metric in spec.metrics)}
+        numbers |= set(groups.histogram.fields if groups.histogram else ())
+        terms = [f for f in (groups.terms.fields if groups.terms else ()) if f not in numbers]
+        texts = {f for f in terms if written.get(f"{f}.terms", _TEXT) == _TEXT}
+        return cls(spec.csv or CsvReading(), frozenset(texts))
+
+    @property
+    def delimiter(self) -> str | None:
+        """What stands between two values, if that was given."""
+        given = self.reading.delimiter
+        return "\t" if given is not None and given.lower() in _TAB else given
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """The types that were given, by column."""
+        return {column.name: column.type for column in self.reading.columns}
+
+    def type_of(self, name: str, guess: str) -> str:
+        """Return as what a column is read."""
+        return self.types.get(name) or (_TEXT if name in self.texts else guess)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV file is written, as it is read."""
+
+    options: str
+    """For read_csv."""
+    delimiter: str
+    header: bool
+    types: Mapping[str, str]
+    alike: Mapping[str, str] = field(default_factory=dict)
+    """Columns that DuckDB cannot tell from another one, each with that one: their names differ in case only."""
+
+
+def check_parquet(fd: int, name: str) -> None:
+    """Raise SourceInvalid for a Parquet file with too much in its footer; whatever else is wrong, DuckDB says."""
+    size = os.fstat(fd).st_size
+    if (footer := int.from_bytes(os.pread(fd, 8, max(0, size - 8))[:4], "little")) > MOST_FOOTER:
+        raise _invalid(name, f"has a footer of {footer} bytes, above {MOST_FOOTER}: make fewer row groups or columns")
+
+
+def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool) -> Dialect | None:
+    """Find out how a file is written, as far as the job does not say; None: it has no rows yet.
+
+    Raises SourceInvalid, StoreUnavailable.
+    """
+    try:
+        head = _inflated(fd, lane.go_on) if gzipped else os.pread(fd, HEAD, 0)
+    except zlib.error as e:
+        raise _invalid(name, "cannot be inflated: it is no gzip file") from e
+    if not head.strip():
+        return None
+    whole = len(head) < HEAD
+    found = _sniffed(lane, head if whole else _whole_lines(head, name), name, wanted)
+    if len(columns := found["Columns"]) > MOST_COLUMNS:
+        raise _invalid(name, f"has {len(columns)} columns, above {MOST_COLUMNS}")
+    types = {str(column["name"]): str(column["type"]) for column in columns}
+    header = found["HasHeader"] if wanted.reading.header is None else wanted.reading.header
+    if whole and len(head.strip().splitlines()) == 1:
+        # Of a single line DuckDB makes a row. It is a header, unless it says something else than names.
+        is_header = wanted.reading.header
+        if set(types.values()) <= _NAMES if is_header is None else is_header:
+            return None
+    # What no row of the beginning needs may come later, and then it means what it always does.
+    quoting = ('"', '"') if b'"' not in head else (found["Quote"], found["Escape"])
+    delimiter = wanted.delimiter or str(found["Delimiter"])
+    given = {
+        "delim": delimiter,
+        "quote": quoting[0],
+        "escape": quoting[1],
+        "comment": found["Comment"],
+        "dateformat": found["DateFormat"],
+        "timestampformat": found["TimestampFormat"],
+        "compression": "gzip" if gzipped else "none",
+    }
+    texts = [
+        f"{key} = {sql.text('' if value == _NOTHING else value)}" for key, value in given.items() if value is not None
+    ]
+    if (null := wanted.reading.null_text) is not None:
+        texts.append(f"nullstr = ['', {sql.text(null)}]")
+    skip = int(found["SkipRows"])
+    alike = _alike(head, types, delimiter, quoting[0], skip) if header else {}
+    types = {column: wanted.type_of(column, guess) for column, guess in types.items()}
+    columns_of = ", ".join(f"{sql.text(column)}: {sql.text(type_)}" for column, type_ in types.items())
+    options = f"auto_detect = false, header = {header}, skip = {skip}, {', '.join(texts)}, columns = {{{columns_of}}}"
+    return Dialect(options, delimiter, bool(header), types, alike)
+
+
+def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, Any]:
+    given = []
+    if (delimiter := wanted.delimiter) is not None:
+        given.append(f"delim = {sql.text(delimiter)}")
+    if wanted.reading.header is not None:
+        given.append(f"header = {wanted.reading.header}")
+    if (null := wanted.reading.null_text) is not None:
+        given.append(f"nullstr = ['', {sql.text(null)}]")
+    with _copied(lane, head) as path:
+        try:
+            (names, values) = lane.execute_named(f"FROM sniff_csv({', '.join([sql.text(path), *given])})")
+        except duckdb.InvalidInputException as e:
+            raise _invalid(name, csv_errors.not_readable(str(e), head)) from e
+    return dict(zip(names, values[0], strict=True))
+
+
+def _alike(head: bytes, types: Mapping[str, str], delimiter: str, quote: str, skip: int) -> dict[str, str]:
+    """Return the columns of the header that DuckDB has renamed, since another one's name differs in case only."""
+    lines = head.decode("utf-8", "replace").splitlines()[skip : skip + 1]
+    try:
+        names = next(csv.reader(lines, delimiter=delimiter, quotechar=quote if len(quote) == 1 else '"'), [])
+    except (csv.Error, TypeError):  # a delimiter of several characters: then only the message is less exact
+        return {}
+    first: dict[str, str] = {}
+    alike: dict[str, str] = {}
+    for column in names:
+        other = first.setdefault(column.lower(), column)
+        if other != column:
+            alike |= {column: other, other: column}
+    return {column: other for column, other in alike.items() if column in names and types}
+
+
+@contextmanager
+def _copied(lane: Lane, head: bytes) -> Iterator[str]:
+    """Keep it where DuckDB may read it, and nobody else."""
+    part = lane.part_name()
+    with lane.folders.exports() as folder:
+        try:
+            fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+            with os.fdopen(fd, "wb") as copy:
+                copy.write(head)
+                copy.flush()
+                yield lane.path_of(fd)
+        except OSError as e:
+            raise StoreUnavailable(f"the beginning of a file cannot be copied: {e.strerror}") from e
+        finally:
+            with suppress(OSError):
+                os.unlink(part, dir_fd=folder.fd)
+
+
+def _inflated(fd: int, go_on: Callable[[], None]) -> bytes:
+    parts: list[bytes] = []
+    size = at = 0
+    inflating = zlib.decompressobj(_GZIP)
+    while size < HEAD and (chunk := os.pread(fd, _CHUNK, at)):
+        at += len(chunk)
+        while chunk and size < HEAD:
+            go_on()
+            if inflating.eof:  # another member follows
+                inflating = zlib.decompressobj(_GZIP)
+            parts.append(inflating.decompress(chunk, HEAD - size))
+            size += len(parts[-1])
+            chunk = inflating.unused_data if inflating.eof else inflating.unconsumed_tail
+    return b"".join(parts)
+
+
+def _whole_lines(head: bytes, name: str) -> bytes:
+    """Cut at the last end of a line that is not within quotes."""
+    end, outside = len(head), head.count(b'"') % 2 == 0
+    for _ in range(_MOST_QUOTES):
+        quote = head.rfind(b'"', 0, end)
+        if outside and (cut := max(head.rfind(mark, quote + 1, end) for mark in (b"\n", b"\r"))) >= 0:
+            return head[: cut + 1]
+        if quote < 0:
+            break
+        end, outside = quote, not outside
+    raise _invalid(name, f"has no end of a line in its first {HEAD} bytes")
+
+
+def _invalid(name: str, what: str) -> SourceInvalid:
+    return SourceInvalid(f"spec.indexPattern: {name!r} {what}")

@@ -1,0 +1,63 @@
+"""What is right as statements go, and most likely not what was meant. Called in a worker."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.headers import Dialect
+from rollup_operator.stores.duckdb.plan import Plan
+from rollup_operator.stores.duckdb.sql import TimeKind
+from rollup_operator.stores.errors import SourceInvalid
+
+_SECONDS_FROM, _SECONDS_TO = 315_532_800, 7_258_118_400
+"""1980 and 2200, in seconds since 1970. As milliseconds they lie in the first three months of that year."""
+_UNITS = ((1, "seconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds"))
+
+
+def named(spec: RollupJobSpec) -> list[str]:
+    """Return the columns that a job names, each once."""
+    groups = spec.groups
+    found = [groups.date_histogram.field]
+    found += groups.histogram.fields if groups.histogram else []
+    found += groups.terms.fields if groups.terms else []
+    return list(dict.fromkeys([*found, *(metric.field for metric in spec.metrics)]))
+
+
+def check_names(spec: RollupJobSpec, dialects: Sequence[Dialect]) -> None:
+    """Raise SourceInvalid where a column is meant that no CSV file has, or that DuckDB cannot tell from another one."""
+    there = {name for dialect in dialects for name in dialect.types}
+    if dialects and spec.csv and (lost := [c.name for c in spec.csv.columns if c.name not in there]):
+        raise SourceInvalid(
+            f"spec.csv.columns: no CSV file has a column {lost[0]!r}: "
+            f"they have {', '.join(map(repr, sorted(there)[:20]))}"
+        )
+    spelled: dict[str, str] = {}
+    for dialect in dialects:
+        names = {**{name: name for name in dialect.types}, **dialect.alike}
+        for name in (*names, *dialect.alike.values()):
+            other = spelled.setdefault(name.lower(), name)
+            if other != name and (meant := {other, name} & set(named(spec))):
+                raise SourceInvalid(
+                    f"spec: column {min(meant)!r}: the CSV files have {other!r} and {name!r}, whose names differ in "
+                    "case only, and DuckDB takes them for one column: rename one of them"
+                )
+
+
+def check_unit(lane: Lane, plan: Plan) -> None:
+    """Raise SourceInvalid where whole numbers, read as milliseconds, are all far away, and near in another unit."""
+    if plan.kind is not TimeKind.INTEGER:
+        return
+    ((first, last),) = lane.execute(f"SELECT min({plan.time})::HUGEINT, max({plan.time})::HUGEINT FROM {plan.relation}")
+    if not (isinstance(first, int) and isinstance(last, int)):
+        return
+    for unit, word in _UNITS:
+        if _SECONDS_FROM * unit <= first and last <= _SECONDS_TO * unit:
+            as_read = "1970" if unit == 1 else "a year after 10000"
+            way_out = ". If they are milliseconds, set spec.start to 1970-01-01T00:00:00Z" if unit == 1 else ""
+            meant = datetime.fromtimestamp(first / unit, UTC).strftime("%Y-%m-%d")
+            raise SourceInvalid(
+                f"spec.groups.dateHistogram.field: column {plan.time[1:-1]!r} is read as milliseconds since 1970, and "
+                f"so {first} to {last} lies in {as_read}. They look like {word} (from {meant} on): put milliseconds or "
+                f"timestamps into the source{way_out}"
+            )

@@ -1,0 +1,93 @@
+"""Rows that came after their buckets were rolled up, and that no run will read. Called in a worker.
+
+    rolled up                        | due
+    ---------------------------------+--------->   time of the rows
+          ^ row of a changed file    edge
+
+Tables are the operator's own and do not change. Of files only those are looked at that changed since the run before,
+and of the rest of the source only the time from their first row on: so counting costs about what changed.
+"""
+
+import os
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from rollup_operator.indexer.due import due
+from rollup_operator.model.time_values import parse_instant
+from rollup_operator.stores.base import Claim, JobConfig
+from rollup_operator.stores.duckdb import claims, plan, sql
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.plan import COUNT
+from rollup_operator.stores.duckdb.reading import Reading
+from rollup_operator.stores.duckdb.sources import Sources
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Rows that are in no document. What the job looks back on by itself is left out."""
+
+    rows: int = 0
+    """Of buckets before that of the position: no run will read them."""
+    last_ms: int | None = None
+    """The bucket of the position, where there are some for it: the run is to read it again."""
+
+
+def find(lane: Lane, config: JobConfig, claim: Claim, reading: Reading, edge: int) -> Missed:
+    """Look at the rows before `edge`, where what is due begins. Not within a transaction."""
+    record = claims.look(lane, claim.key)
+    seen = claims.source_seen(lane, claim.key)
+    if record is None or record.target is None or seen is None or claim.position is None:
+        return Missed()
+    again = due(
+        config.spec,
+        datetime.fromtimestamp(edge / 1000, UTC),
+        position=claim.position,
+        watermark_ms=claim.watermark_ms,
+    ).again
+    end = edge if again.empty else min(edge, again.start_ms)
+    start = parse_instant(config.spec.start, "spec.start") if config.spec.start is not None else 0
+    start = reading.bounds.next_edge(start - 1)
+    first = _first(lane, reading, _changed(lane, reading.found, seen), start, end)
+    if first is None:
+        return Missed()
+    start = max(start, reading.bounds.round_down(first))
+    of = reading.plan
+    key = sql.name(of.date_key)
+    if not any(c.many for c in of.groups):
+        of = replace(of, groups=(), aggregates=())
+    there = (
+        f"SELECT {key} AS k, sum({COUNT}) AS n FROM ({of.select(plan.segments(reading.bounds, start, end))}) GROUP BY 1"
+    )
+    written = (
+        f"SELECT {key} AS k, sum({COUNT}) AS n FROM {claims.table(record.target)} "
+        f"WHERE {key} >= {start} AND {key} < {end} GROUP BY 1"
+    )
+    last = claim.position[of.date_key]
+    ((rows, of_last),) = lane.execute(
+        f"SELECT coalesce(sum(n) FILTER (k < {last}), 0)::BIGINT, coalesce(sum(n) FILTER (k >= {last}), 0)::BIGINT "
+        f"FROM (SELECT t.k AS k, greatest(0, t.n - coalesce(w.n, 0)) AS n FROM ({there}) t "
+        f"LEFT JOIN ({written}) w ON t.k = w.k)"
+    )
+    assert isinstance(rows, int)
+    assert isinstance(last, int)
+    return Missed(rows, last if of_last else None)
+
+
+def _changed(lane: Lane, found: Sources, seen: int) -> Sources:
+    """Return the files that changed since, as a source of their own."""
+    paths: Set[str] = {lane.path_of(fd) for fd in found.fds if os.fstat(fd).st_ctime_ns > seen}
+    csv = {options: tuple(p for p in files if p in paths) for options, files in found.csv.items()}
+    return Sources((), tuple(p for p in found.parquet if p in paths), {o: files for o, files in csv.items() if files})
+
+
+def _first(lane: Lane, reading: Reading, changed: Sources, start: int, end: int) -> int | None:
+    """Return the first time in [start, end) of what changed; None: there is none."""
+    if not changed.count or start >= end:
+        return None
+    relation = changed.relation("")
+    columns = {name for name, *_ in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
+    if reading.plan.time not in {sql.name(str(name)) for name in columns}:
+        return None
+    ((_, first, _),) = lane.execute(replace(reading.plan, relation=relation).measure(start, end))
+    return first if isinstance(first, int) else None

@@ -1,0 +1,147 @@
+"""Opening a database file, and what DuckDB's errors mean. Called in a worker.
+
+What a statement may open lies below the users' folder or the results. The configuration that says so is locked.
+"""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import duckdb
+from duckdb import DuckDBPyConnection as Connection
+
+from rollup_operator.stores.duckdb import csv_errors, reserve, sql, takeover
+from rollup_operator.stores.duckdb.folders import Folder, Folders
+from rollup_operator.stores.errors import SourceInvalid, StoreError, StoreUnavailable, TargetBlocked, VolumeFull
+
+SCRATCH = "_scratch"
+"""Catalog in memory for pages that are read and not yet written. No database file can have this name."""
+
+SPILL = ".tmp"
+"""What DuckDB adds to the name of a file for the folder of what does not fit into memory."""
+
+_WAL_LIMIT = "256MB"
+_LONGEST_ERROR = 1000
+_NO_SPACE = "no space left on device"
+
+
+def open_database(folders: Folders, name: str, settings: Mapping[str, str], gone: Callable[[], bool]) -> Connection:
+    """Open a database file, or make it; one that lies in the users' folder is taken over first, until `gone`.
+
+    `settings` are those of DuckDB that may change while it is open.
+
+    Raises StoreUnavailable, TargetBlocked.
+    """
+    *above, file = name.split("/")
+    with folders.databases(*above) as folder:
+        if folder.look(file) is None:
+            takeover.take_over(folders, [*above, file], folder, gone)
+        for end in ("", *takeover.LOGS):
+            _must_be_a_file(folder, file + end)
+        try:
+            root = duckdb.connect(
+                f"{folder.path}/{file}",
+                config={
+                    **settings,
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                    "allow_community_extensions": False,
+                    "allow_persistent_secrets": False,
+                    "wal_autocheckpoint": _WAL_LIMIT,
+                    "async_threads": 0,  # DuckDB 2.0 may wait for ever where a COPY in other threads is interrupted
+                },
+            )
+        except duckdb.Error as e:
+            raise classify(e, folders.hide) from e
+        try:
+            # Nobody else has the file open, so this is what a process left that died.
+            with suppress(FileNotFoundError), folder.enter(file + SPILL) as spill:
+                _remove(spill, "")
+            with folders.exports() as results:
+                _remove(results, part_prefix(name))
+            reserve.keep(folder, file)
+            _lock_in(root, folders, settings)
+        except BaseException as e:
+            root.close()
+            if isinstance(e, OSError):
+                raise StoreUnavailable(f"what is left of database {name} cannot be removed: {e.strerror}") from e
+            raise
+    return root
+
+
+def exists(folders: Folders, name: str) -> bool:
+    """Whether there is a file, or one to take over. Raises ForbiddenSource, StoreUnavailable, TargetBlocked."""
+    *above, file = name.split("/")
+    with folders.databases(*above) as folder:
+        return folder.look(file) is not None or takeover.lies_with_users(folders, [*above, file])
+
+
+def volume_of(folders: Folders) -> int:
+    """Return the size in bytes of the volume on which the databases are. Raises StoreError."""
+    with folders.databases() as folder:
+        found = os.fstatvfs(folder.fd)
+    return found.f_blocks * found.f_frsize
+
+
+def part_prefix(name: str) -> str:
+    """Return what the names begin with of a database's files in the folder of the results that are not complete yet."""
+    return f".{hashlib.sha256(name.encode()).hexdigest()[:16]}."
+
+
+def _must_be_a_file(folder: Folder, name: str) -> None:
+    found = folder.look(name)
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        raise TargetBlocked(f"{folder.shown}/{name} in the data root is a link, or no file: remove it")
+
+
+def _remove(folder: Folder, prefix: str) -> None:
+    for name in [name for name in folder.names() if name.startswith(prefix)]:
+        os.unlink(name, dir_fd=folder.fd)
+
+
+def _lock_in(root: Connection, folders: Folders, settings: Mapping[str, str]) -> None:
+    readable = ", ".join(sql.text(f"{path}/") for path in folders.readable())
+    for statement in (
+        f"ATTACH ':memory:' AS {SCRATCH}",
+        "LOAD parquet",
+        f"SET allowed_directories = [{readable}]",
+        f"SET allowed_configs = [{', '.join(map(sql.text, settings))}]",
+        "SET enable_external_access = false",
+        "SET lock_configuration = true",
+    ):
+        root.execute(statement)
+
+
+def classify(e: duckdb.Error, hide: Callable[[str], str]) -> StoreError:
+    """Return what an error of DuckDB means for a run. `hide` takes the machine's paths out of its text."""
+    whole = str(e).strip()
+    if isinstance(e, duckdb.InvalidInputException | duckdb.ConversionException) and (
+        wrong := csv_errors.explain(whole, hide)
+    ):
+        return SourceInvalid(f"spec.indexPattern: {wrong}")
+    said = hide(whole)[:_LONGEST_ERROR]
+    text = said.splitlines()[0] if said else type(e).__name__
+    if _NO_SPACE in text.lower():
+        return VolumeFull(
+            f"the volume of the data root is full: {text}: make room there, and the job goes on by itself"
+        )
+    if isinstance(e, duckdb.OutOfRangeException):
+        return SourceInvalid(f"a number of the source is too large to be summed up: {text}")
+    if isinstance(e, duckdb.IOException):
+        if "lock" in text.lower():
+            return StoreUnavailable(f"the database file is locked by {_holder(str(e))}: it must be closed there")
+        return StoreUnavailable(text)
+    if isinstance(e, duckdb.ConnectionException | duckdb.FatalException | duckdb.OutOfMemoryException):
+        return StoreUnavailable(text)
+    return StoreError(text)
+
+
+def _holder(text: str) -> str:
+    """Return which process has a lock, as far as DuckDB tells, with the name of its program but not the path."""
+    if (pid := re.search(r"\bPID (\d+)", text)) is None:
+        return "another process"
+    _, _, program = text[: pid.start()].partition("held in ")
+    return f"process {pid[1]}" + (f" ({program.rstrip(' (').rpartition('/')[2]})" if program else "")

@@ -1,0 +1,41 @@
+"""A little room on the volume that is given up where the rest is full. Called in a worker.
+
+A stop and a deletion write a few bytes: that the claim has no holder, that the documents are gone. Where a run has
+filled the volume they could not, and so would wait for the room that they are to make.
+"""
+
+import os
+from contextlib import suppress
+
+from rollup_operator.stores.duckdb.folders import Folder, Folders
+
+RESERVE = ".reserve"
+"""What is added to the name of a database for the file that takes the room."""
+
+_BYTES = 1 << 20
+
+
+def keep(folder: Folder, name: str) -> None:
+    """Take the room for a database, unless it is taken or there is none."""
+    try:
+        fd = os.open(name + RESERVE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+    except OSError:
+        return
+    try:
+        os.posix_fallocate(fd, 0, _BYTES)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(name + RESERVE, dir_fd=folder.fd)
+    finally:
+        os.close(fd)
+
+
+def give_up(folders: Folders, name: str) -> bool:
+    """Give the room back to the volume. Returns False where none was kept."""
+    *above, file = name.split("/")
+    with folders.databases(*above) as folder:
+        try:
+            os.unlink(file + RESERVE, dir_fd=folder.fd)
+        except OSError:
+            return False
+    return True

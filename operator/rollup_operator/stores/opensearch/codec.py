@@ -1,0 +1,80 @@
+"""Whether a cluster can keep documents with the codec that a job asks for, found out before a page is read.
+
+A library of the cluster's machine compresses. Where that is missing the index can be made, and breaks when it is to
+keep its first document: so a new index is given one, which is deleted at once. An index that broke is removed.
+"""
+
+import asyncio
+import contextlib
+
+from rollup_operator.stores.base import JobConfig
+from rollup_operator.stores.errors import StoreUnsuitable
+from rollup_operator.stores.opensearch import gate
+from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch.errors import Broken, MappingConflict, Missing, Refused
+from rollup_operator.stores.opensearch.records import Record
+
+_DOCUMENT = "rollup-operator-codec"
+"""Its id: nothing that a job writes has such a one."""
+_PARAMS = {"require_alias": "true", "refresh": "true", "timeout": "5s"}
+_PAUSE = 1.0
+"""Seconds between two tries."""
+
+
+def asked_for(config: JobConfig) -> str | None:
+    """Return the codec of the rollup index where it is one that a cluster may lack."""
+    settings = config.spec.rollup_index_settings
+    return settings.codec if settings is not None and settings.codec != "default" else None
+
+
+async def must_work(cluster: Cluster, config: JobConfig, record: Record, failed: Broken | None = None) -> None:
+    """Raise StoreUnsuitable where the rollup index, which was made under this claim, breaks for want of its codec.
+
+    `failed` is why it could not be made, if so. Does nothing where the job asks for no codec.
+    """
+    if (wanted := asked_for(config)) is None:
+        return
+    index, way = config.spec.rollup_index, gate.gate_name(config.key, record.claim.epoch)
+    if failed is not None and not await _is_ours(cluster, index, way, record):
+        return
+    try:
+        await _try(cluster, config, way, record)
+    except Broken:
+        await asyncio.sleep(_PAUSE)
+        try:
+            await _try(cluster, config, way, record)  # what has another cause passes
+        except Broken as e:
+            if await _is_ours(cluster, index, way, record):
+                await cluster.call("DELETE", f"/{name(index)}", doing=f"removing {index}", opaque_id=record.opaque_id)
+            raise StoreUnsuitable(
+                f"rollup index {index!r} breaks with the codec {wanted}, which this cluster seems to lack ({e}): "
+                "delete the job and create it without spec.rollupIndexSettings.codec"
+            ) from e
+
+
+async def _try(cluster: Cluster, config: JobConfig, way: str, record: Record) -> None:
+    """Write a document and delete it, each made durable in a segment of its own. Raises Broken where that breaks it."""
+    doing = f"trying the codec of {config.spec.rollup_index}"
+    path = f"/{name(way)}/_doc/{_DOCUMENT}"
+    try:
+        await cluster.call("PUT", path, doing=doing, params=_PARAMS, body={}, opaque_id=record.opaque_id)
+    except (Refused, MappingConflict):
+        return  # a pipeline or a template does not take it: the job's own documents will show
+    delete = {"refresh": "true", "timeout": _PARAMS["timeout"]}
+    with contextlib.suppress(Missing):  # a pipeline dropped it
+        await cluster.call("DELETE", path, doing=doing, params=delete, opaque_id=record.opaque_id)
+
+
+async def _is_ours(cluster: Cluster, index: str, way: str, record: Record) -> bool:
+    """Whether it was made under this claim: its gate says so, and through that nothing has been written yet."""
+    try:
+        answer = await cluster.call(
+            "GET",
+            f"/{name(index)}",
+            doing=f"looking at {index}",
+            params={"filter_path": "*.aliases"},
+            opaque_id=record.opaque_id,
+        )
+    except Missing:
+        return False
+    return answer.find(index, "aliases", way).given

@@ -1,0 +1,190 @@
+"""Strangers on the network: what they send is not kept, and callers who are known have their share of connections."""
+
+import asyncio
+import contextlib
+import gc
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollup_operator.http.access import Caller
+from rollup_operator.http.app import Endpoint
+from support.access_double import Anybody
+from support.http_double import Cluster
+from support.portions import watched
+from support.serving import served
+from support.store_front import Authority
+
+MIB = 2**20
+
+ELSEWHERE = "127.0.0.2"
+"""Where strangers come from: an address that is not that of the others."""
+
+
+class Slow(Anybody):
+    """Knows nobody until `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def identify(self, authorization: str | None, peer: str = "") -> Caller:
+        await self.go.wait()
+        return await super().identify(authorization, peer)
+
+
+class Strangers:
+    """Connections that a test opens and keeps, from outside of any event loop's buffers."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.sockets: list[socket.socket] = []
+
+    async def come(self, count: int, *, saying: bytes = b"") -> None:
+        for number in range(count):
+            one = socket.socket()
+            one.setblocking(False)
+            one.bind((ELSEWHERE, 0))
+            with contextlib.suppress(BlockingIOError):
+                one.connect(("127.0.0.1", self._port))
+            self.sockets.append(one)
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        if saying:
+            await self.say(saying)
+
+    async def say(self, text: bytes) -> None:
+        """Send as much of it as the kernel takes."""
+        for _ in range(20):
+            for one in self.sockets:
+                with contextlib.suppress(OSError):
+                    one.send(text)
+            await asyncio.sleep(0.01)
+
+    def leave(self) -> None:
+        for one in self.sockets:
+            one.close()
+
+
+@asynccontextmanager
+async def strangers(endpoint: Endpoint) -> AsyncIterator[Strangers]:
+    found = Strangers(endpoint.port)
+    try:
+        yield found
+    finally:
+        found.leave()
+
+
+async def ask(port: int, user: str = "ann", tls: ssl.SSLContext | None = None) -> tuple[int, float]:
+    """Connect, ask once, and return status and seconds."""
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    try:
+        return await again(reader, writer, user), time.monotonic() - began
+    finally:
+        writer.close()
+
+
+async def again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: str = "ann") -> int:
+    writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user}\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+    return int(head.split()[1])
+
+
+def resident() -> int:
+    """Bytes that this process takes."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_silent_strangers_keep_nobody_out(cluster: Cluster, tls: bool, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"http_connections": 300}
+    client = None
+    if tls:
+        authority = Authority.make(tmp_path / "ca")
+        pair = authority.issue("endpoint")
+        settings |= {"tls_cert_file": str(pair.certificate), "tls_key_file": str(pair.key)}
+        client = ssl.create_default_context(cafile=str(authority.certificate))
+    async with served(cluster, **settings) as endpoint, strangers(endpoint) as many:
+        reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port, ssl=client)
+        assert await again(reader, writer) == 200
+        await many.come(1_000)
+        async with asyncio.timeout(5):
+            assert await again(reader, writer) == 200
+        async with asyncio.timeout(20):
+            status, seconds = await ask(endpoint.port, "ben", client)
+        assert (status, seconds < 5) == (200, True)
+        writer.close()
+
+
+async def test_bodies_of_strangers_are_not_kept(cluster: Cluster) -> None:
+    access = Slow()
+    head = b"PUT /_rollup/job/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 262144\r\n\r\n"
+    async with served(cluster, access=access) as endpoint, strangers(endpoint) as many:
+        await many.come(300, saying=head + b"x" * 4_096)
+        await asyncio.sleep(0.2)
+        before = resident()
+        await many.say(b"x" * 65_536)
+        await asyncio.sleep(0.2)
+        grown = (resident() - before) / MIB
+        access.go.set()
+    assert grown < 20
+
+
+async def test_a_head_without_end_is_not_listened_to(cluster: Cluster) -> None:
+    async with served(cluster) as endpoint:
+        _, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+        writer.write(b"GET / HTTP/1.1\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                for number in range(60):
+                    line = b"X-%d: %b\r\n" % (number, b"x" * 8_000)
+                    writer.write(line)
+                    await writer.drain()
+                    sent += len(line)
+                    await asyncio.sleep(0.01)
+        assert sent < 200_000
+        writer.close()
+
+
+async def test_thousands_who_come_at_once_hold_nobody_up(cluster: Cluster) -> None:
+    async with served(cluster) as endpoint, strangers(endpoint) as many:
+        reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+        assert await again(reader, writer) == 200
+        slowest = 0.0
+        async with watched() as loop:
+            coming = asyncio.create_task(many.come(3_000, saying=b"\x00\x01nonsense\r\n\r\n"))
+            while not coming.done():
+                began = time.monotonic()
+                assert await again(reader, writer) == 200
+                slowest = max(slowest, time.monotonic() - began)
+            await coming
+        writer.close()
+    assert loop.longest < 0.25
+    assert slowest < 5
+
+
+async def test_one_caller_leaves_connections_to_others(cluster: Cluster) -> None:
+    async with served(cluster, http_connections=60) as endpoint, AsyncExitStack() as stack:
+        statuses = []
+        for _ in range(58):
+            reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+            stack.callback(writer.close)
+            statuses.append(await again(reader, writer, "greedy"))
+        assert statuses.count(200) == 50
+        assert set(statuses[50:]) == {429}
+        assert (await ask(endpoint.port, "ben"))[0] == 200

@@ -1,0 +1,242 @@
+"""Whatever a host answers to whichever request, it is an error in words, soon, and nothing else stands still."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.stores.base import Span
+from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
+from rollup_operator.stores.opensearch.lock import locked
+from rollup_operator.stores.opensearch.records import ALIAS
+from rollup_operator.stores.secrets import SecretContent
+from support.hostile_cluster import HONEST, HOUR, JOB, honest, kind_of, renamed, spoiled
+from support.hostile_host import Answer, HostileHost, Said, bomb, hostile_host, said
+from support.portions import watched
+
+SPAN = Span(0, 6 * HOUR)
+
+Do = Callable[[ClusterStore], Awaitable[object]]
+
+
+async def run(store: ClusterStore) -> None:
+    """A run of the job, which also reads once more what is rolled up."""
+    session = store.session(JOB, "me")
+    try:
+        claim = await session.claim()
+        await session.describe(claim, SPAN)
+        again = await session.read_again(claim, Span(0, 5 * HOUR), None)
+        await session.rewrite(claim, again)
+        while True:
+            page = await session.read(claim, SPAN)
+            if not page.buckets:
+                break
+            claim = await session.write(claim, page)
+        claim = await session.commit_watermark(claim, 6 * HOUR, claim.stats)
+        await session.publish(claim)
+        await session.release(claim)
+    finally:
+        await session.close()
+
+
+async def settle(store: ClusterStore) -> None:
+    await store.settle(JOB, "me", delete_documents=False)
+
+
+async def forget(store: ClusterStore) -> None:
+    await store.settle(JOB, "me", delete_documents=True)
+
+
+async def lock(store: ClusterStore) -> None:
+    async with locked(store._cluster, ALIAS, "out", opaque_id="x", abandoned=0.0):
+        pass
+
+
+async def fields(store: ClusterStore) -> None:
+    await store.fields("rows", "out")
+
+
+async def target(store: ClusterStore) -> None:
+    await store.rollup_index("out")
+
+
+async def preview(store: ClusterStore) -> None:
+    await store.preview(JOB, SPAN, 10)
+
+
+KINDS: dict[str, Do] = {
+    "about": ClusterStore.check,
+    "idle": ClusterStore.check,
+    "health": ClusterStore.check,
+    "time": ClusterStore.clock,
+    "tasks": settle,
+    "claim": run,
+    "lock": lock,
+    "recorded": run,
+    "uuid": run,
+    "look": target,
+    "aliases": run,
+    "changed": run,
+    "fields": fields,
+    "counted": preview,
+    "edge": run,
+    "summed": run,
+    "ends": preview,
+    "page": preview,
+    "bulk": run,
+    "failed bulk": run,
+    "refreshed": ClusterStore.known_jobs,
+    "listed": ClusterStore.known_jobs,
+    "documents": run,
+    "deleted": forget,
+}
+"""What brings each kind of request about."""
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.0)
+
+
+def honest_but(kind: str, odd: Said) -> Answer:
+    """What an honest cluster answers, but for requests of one kind."""
+    return lambda asked: odd if kind_of(asked) == kind.removeprefix("failed ") else honest(asked)
+
+
+@asynccontextmanager
+async def store_at(host: HostileHost, login: dict[str, bytes] | None = None) -> AsyncIterator[ClusterStore]:
+    rules = HostRules.read(["127.0.0.1"])
+    ref = {"credentialsSecretRef": {"name": "login"}} if login else {}
+    spec = Spec.model_validate({"hosts": [host.url], "requestTimeoutSeconds": 10, **ref})
+
+    async def secret(_: str) -> SecretContent:
+        assert login is not None
+        return SecretContent(login)
+
+    store = ClusterStore(
+        "opensearch", Connections("opensearch", spec, read_secret=secret, rules=rules).cluster(), is_alive=bool
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def outcome(do: Do, store: ClusterStore) -> StoreError | None:
+    try:
+        await do(store)
+    except StoreError as e:
+        return e
+    return None
+
+
+@pytest.mark.parametrize("do", sorted(set(KINDS.values()), key=lambda do: do.__qualname__))
+async def test_the_honest_answers_are_good_ones(do: Do) -> None:
+    with hostile_host(honest) as host:
+        async with store_at(host) as store:
+            assert await outcome(do, store) is None
+    asked = {kind_of(request) for request in host.asked}
+    assert {kind for kind, by in KINDS.items() if by is do and kind != "failed bulk"} <= asked
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_value_that_is_not_what_it_should_be_is_said_in_words(kind: str) -> None:
+    worst, examples = 0.0, 0
+    with hostile_host(honest) as host:
+        async with store_at(host) as store:
+            for odd in spoiled(HONEST[kind]):
+                examples += 1
+                host.answer = honest_but(kind, said(odd))
+                began = time.monotonic()
+                error = await outcome(KINDS[kind], store)
+                worst = max(worst, time.monotonic() - began)
+                assert error is None or 0 < len(str(error)) < 3000
+                assert error is None or str(error).isprintable()
+    assert examples > 15
+    assert worst < 5
+
+
+LOGINS = ("hunter2-pass", "YWxpY2U6aHVudGVyMi1wYXNz")
+"""A password, and the header with it and a name."""
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind != "claim"]
+)  # records name jobs, as operators wrote them
+async def test_a_login_is_in_nothing_that_is_said_of_an_answer(kind: str) -> None:
+    odd = [*spoiled(HONEST[kind], LOGINS), *(made for login in LOGINS for made in renamed(HONEST[kind], login))]
+    with hostile_host(honest) as host:
+        async with store_at(host, {"username": b"alice", "password": LOGINS[0].encode()}) as store:
+            await outcome(ClusterStore.check, store)
+            for each in odd:
+                host.answer = honest_but(kind, said(each))
+                shown = str(await outcome(KINDS[kind], store))
+                assert not [login for login in LOGINS if login in shown], each
+            if kind == "about":
+                host.answer = honest_but(
+                    kind, said({"version": {"number": f"2.19.1-{LOGINS[0]}", "distribution": "opensearch"}})
+                )
+                assert (await store.check()).version == "2.19.1-***"
+
+
+REASONS = {
+    "blanks": " " * 60_000 + "z",
+    "many blanks": " " * 10_000_000 + "z",
+    "queues": "rejected execution of " * 20_000,
+    "names": "rejected execution of x on y[name = " + "[name = " * 20_000,
+    "sources": "\n at [Source" * 20_000,
+}
+
+BODIES: dict[str, Said] = {
+    "nothing": Said(b""),
+    "null": Said(b"null"),
+    "a list": Said(b"[]"),
+    "a number": Said(b"7"),
+    "a text": Said(b'"text"'),
+    "html": Said(b"<html><body>Welcome</body></html>", headers=(("Content-Type", "text/html"),)),
+    "cut off": Said(b'{"version": {"num'),
+    "nan": Said(b'{"errors": NaN, "count": Infinity}'),
+    "too large a number": Said(b'{"count": 1e999, "total": ' + b"9" * 5_000 + b"}"),
+    "no utf-8": Said(b'{"status": "\xff\xfe", "acknowledged": true}'),
+    "utf-16": Said('{"status": "green"}'.encode("utf-16")),
+    "half a character": Said(b'{"status": "\\ud800"}'),
+    "deep lists": Said(b"[" * 100_000),
+    "deep objects": Said(b'{"a":' * 1_000 + b"1" + b"}" * 1_000),
+    "less than promised": Said(b'{"acknowledged":', more=100),
+    "a redirect": Said(b"", 302, (("Location", "http://127.0.0.1:1/" + "x" * 9_000),)),
+    "no content": Said(b"", 204),
+    "many lists": Said(b"[" + b"[]," * 300_000 + b"[]]"),
+    "an endless list": Said(b"[]," * 20_000, times=1_000),
+    "endless buckets": Said(b'{"aggregations":{"rollup":{"buckets":[' + b"[]," * 10_000_000 + b"[]]}}}"),
+    "a bomb": bomb(200_000_000),
+    "no gzip": Said(b"{}", headers=(("Content-Encoding", "gzip"),)),
+    "an unknown encoding": Said(b"{}", headers=(("Content-Encoding", "rot13"),)),
+    "an error that is a list": said([1, 2], 400),
+    "an error of odd types": said({"error": {"type": {"a": 1}, "reason": ["x"], "root_cause": [{"type": 7}]}}, 400),
+    "an error without end": said(
+        {"error": {"failed_shards": [{"reason": {"type": "x"}}] * 5_000, "root_cause": 1}}, 500
+    ),
+    "causes of causes": Said(b'{"error":' + b'{"type":"a","caused_by":' * 300 + b"1" + b"}" * 301, 400),
+    "failures": said({"failures": [{"cause": 7, "status": "x"}], "total": -1}, 409),
+    "an error in html": Said(b"<h1>502</h1>" * 1_000, 502, (("Content-Type", "text/html"),)),
+    "an endless error": Said(b"x" * 65_536, 503, times=2_000),
+    **{f"an error of {name}": said({"error": {"type": "x", "reason": text}}, 400) for name, text in REASONS.items()},
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_what_is_no_answer_at_all_is_said_in_words_and_holds_up_nobody(body: str) -> None:
+    worst = 0.0
+    with hostile_host(honest) as host:
+        async with store_at(host) as store, watched() as loop:
+            for kind, do in KINDS.items():
+                host.answer = honest_but(kind, BODIES[body])
+                began = time.monotonic()
+                error = await outcome(do, store)
+                worst = max(worst, time.monotonic() - began)
+                assert error is None or 0 < len(str(error)) < 3000
+    assert worst < 10
+    assert loop.longest < 0.25

@@ -1,0 +1,172 @@
+"""Two tenants of one operator, one of them hostile: the other's runs and stops go on, and its files stay as they are.
+
+The operator is a process of its own, on a real API server; the other tenant's jobs are on a DuckDB store and on a real
+node. Quiet times are measured first: an attack may make a run or a stop slower, but not by much.
+"""
+
+import hashlib
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local_control_plane import ControlPlane
+from local_stores import Node
+from support.api import Api
+from support.bodies import store
+from support.callers import MANAGER, Account, install_roles
+from support.data import exported, rolled_up_small, small_groups, trips_job, write_trips
+from support.hostile_tenant import ATTACKS, Hostile
+from support.operator import Operator
+from support.store_http import StoreHttp
+from support.waiting import NEVER, handled, request_run, run_completed
+
+MIB = 2**20
+CHART = 1024 * MIB
+"""The chart's memory limit."""
+TIMES, MORE = 20.0, 4.0
+"""A run or a stop may take so many times its quiet time and so many seconds more."""
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Victim:
+    """The tenant who wants nothing but to work."""
+
+    operator: Operator
+    api: Api
+    folder: Path
+    token: str
+
+    def run(self, job: str) -> float:
+        """Have a job run, and return how long that took."""
+        value = f"run-{next(_numbers)}"
+        began = time.monotonic()
+        request_run(self.api, job, value)
+        self.api.wait(job, lambda body: handled(value)(body) and run_completed(body) and _at_rest(body), 60)
+        return time.monotonic() - began
+
+    def stop(self, job: str) -> float:
+        """Stop a job by the endpoint and start it again; return how long the stop took."""
+        path = f"/namespaces/{self.api.namespace}/_rollup/job/{job}"
+        began = time.monotonic()
+        answer = self.operator.post(f"{path}/_stop?wait_for_completion=true&timeout=60s", token=self.token, timeout=70)
+        took = time.monotonic() - began
+        assert (answer.status, answer.body) == (200, {"stopped": True})
+        assert self.operator.post(f"{path}/_start", token=self.token, timeout=60).status == 200
+        return took
+
+    def both(self) -> dict[str, float]:
+        """Run and stop each of the jobs, and return how long the longest took."""
+        runs = [self.run(job) for job in ("trips", "searched")]
+        return {"run": max(runs), "stop": max(self.stop(job) for job in ("trips", "searched"))}
+
+    def files(self) -> dict[str, str]:
+        """The tenant's own files."""
+        return {
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+def _at_rest(body: dict[str, object]) -> bool:
+    return body["status"]["state"] == "started"  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    folder = tmp_path_factory.mktemp("tenants")
+    settings = {"memory_bytes": CHART, "denied_cache_seconds": 0.5, "store_check_seconds": 3}
+    # A hostile tenant is worth a warning in the log, but no error of ours.
+    process = Operator(control_plane.kubeconfig, folder, settings=settings, expected=['"level": "warning"'])
+    try:
+        yield process.start()
+        process.stop()
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def tenants(control_plane: ControlPlane, operator: Operator) -> Iterator[Callable[[str], Api]]:
+    with Api(control_plane) as admin:
+        install_roles(admin)
+
+        def tenant(name: str) -> Api:
+            admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            (operator.data_root / name).mkdir(parents=True, exist_ok=True)
+            return admin.within(name)
+
+        yield tenant
+
+
+@pytest.fixture(scope="module")
+def victim(operator: Operator, tenants: Callable[[str], Api], opensearch2_node: Node) -> Victim:
+    node = StoreHttp(opensearch2_node)
+    api = tenants("team-good")
+    folder = operator.data_root / "team-good"
+    write_trips(folder, hours=200, per_hour=60)
+    node.create("two-tenants", {"picked_up": "date", "size": "double", "weight": "double"})
+    node.load("two-tenants", ({"picked_up": n * 60_000, "size": n % 7, "weight": n % 5} for n in range(5_000)))
+    api.create(store())
+    api.create(store("cluster", opensearch={"hosts": [node.url]}))
+    api.create(trips_job(groups=small_groups(), cron=NEVER))
+    searched = trips_job("searched", groups=small_groups(), cron=NEVER, indexPattern="two-tenants")
+    api.create(searched | {"spec": searched["spec"] | {"rollupIndex": "tenant-out", "storeRef": {"name": "cluster"}}})
+    for job in ("trips", "searched"):
+        api.wait_condition(job, reason="Running", timeout=30)
+    account = Account(api, "user").bind(MANAGER).in_force("delete")
+    return Victim(operator, api, folder, account.token)
+
+
+@pytest.fixture(scope="module")
+def hostile(operator: Operator, tenants: Callable[[str], Api]) -> Hostile:
+    api = tenants("team-bad")
+    folder = operator.data_root / "team-bad"
+    write_trips(folder)
+    api.create(store())
+    editor, nobody = Account(api, "editor").bind(MANAGER).in_force("delete"), Account(api, "nobody")
+    return Hostile(operator, api, folder, editor.token, nobody.token, "team-good")
+
+
+@pytest.fixture(scope="module")
+def quiet(victim: Victim) -> dict[str, float]:
+    """How long a run and a stop take while nobody does any harm."""
+    victim.both()
+    took = [victim.both() for _ in range(3)]
+    return {what: statistics.median(one[what] for one in took) for what in ("run", "stop")}
+
+
+def memory(operator: Operator) -> int:
+    """The most bytes that the process has ever had in memory."""
+    status = Path(f"/proc/{operator.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_hostile_tenant_harms_nobody_else(
+    attack: str, victim: Victim, hostile: Hostile, quiet: dict[str, float], say: Callable[[str], None]
+) -> None:
+    before = victim.files()
+    with ATTACKS[attack](hostile):
+        time.sleep(3)  # it is under way
+        took = [victim.both() for _ in range(3)]
+        alive = [victim.operator.request("GET", "/healthz", headers={}, timeout=20).status for _ in range(3)]
+    worst = {what: max(one[what] for one in took) for what in ("run", "stop")}
+    told = ", ".join(f"{what} {quiet[what]:.2f} -> {worst[what]:.2f} s" for what in worst)
+    say(f"{attack}: {told}; {memory(victim.operator) // MIB} MiB at most so far")
+    assert alive == [200] * 3
+    for what, seconds in worst.items():
+        assert seconds < TIMES * quiet[what] + MORE, (
+            f"a {what} took {seconds:.1f} s, {quiet[what]:.2f} s in quiet times"
+        )
+    assert memory(victim.operator) < CHART
+    assert victim.files() == before
+    assert exported(victim.folder) == rolled_up_small(victim.folder)

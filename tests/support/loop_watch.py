@@ -1,0 +1,158 @@
+"""Watches event loops: nothing of the operator may hold one for 50 ms of processor time, or block in it for 250 ms.
+
+Each callback is timed by the processor time of its thread, which other processes do not lengthen; what the garbage
+collector takes is left out. Of those that take long a thread says meanwhile what they do: what a test does itself, in
+the task that it shares with what it calls, is its own affair. Blocked is who sleeps or waits in the kernel: who
+waits for a processor on a busy machine is not.
+
+As a program, it runs the operator and logs what held its loop as errors: `python -m support.loop_watch run …`.
+"""
+
+import asyncio
+import gc
+import inspect
+import json
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+PROCESSOR_SECONDS = 0.050
+BLOCKED_SECONDS = 0.250
+
+_LOOK_EVERY = 0.010
+_OURS = f"{Path('rollup_operator')}/"
+_TESTS = str(Path(__file__).resolve().parents[1])
+
+
+@dataclass
+class _Turn:
+    """A callback that runs."""
+
+    began: float
+    thread: int
+    native: int
+    collected: float = 0.0
+    looks: int = 0
+    ours: int = 0
+    blocked: int = 0
+    stack: list[str] = field(default_factory=list)
+
+
+class LoopWatch:
+    """Times every callback of every event loop of this process, while `watching`."""
+
+    def __init__(self, told: Callable[[str], None]) -> None:
+        """`told` is called with each callback that held its loop, in that loop's thread."""
+        self._told = told
+        self._turns: dict[int, _Turn] = {}
+        self._collecting = 0.0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch while the block runs."""
+        run: Any = asyncio.Handle._run
+        turns = self._turns
+
+        def timed(handle: asyncio.Handle) -> None:
+            thread = threading.get_ident()
+            outer = turns.get(thread)
+            turn = turns[thread] = _Turn(time.monotonic(), thread, threading.get_native_id())
+            processor = time.thread_time()
+            try:
+                run(handle)
+            finally:
+                processor = time.thread_time() - processor - turn.collected
+                if outer is None:
+                    del turns[thread]
+                else:
+                    turns[thread] = outer
+                if processor > PROCESSOR_SECONDS or turn.blocked:
+                    self._judge(turn, processor)
+
+        end = threading.Event()
+        looker = threading.Thread(target=self._look, args=(end,), name="loop watch", daemon=True)
+        asyncio.Handle._run = timed  # type: ignore[method-assign]
+        gc.callbacks.append(self._collects)
+        looker.start()
+        try:
+            yield
+        finally:
+            asyncio.Handle._run = run  # type: ignore[method-assign]
+            gc.callbacks.remove(self._collects)
+            end.set()
+            looker.join()
+
+    def _judge(self, turn: _Turn, processor: float) -> None:
+        # A look needs a processor, too: of what nobody could look at, nobody can say whose it was.
+        if processor > PROCESSOR_SECONDS and turn.looks and turn.ours * 2 >= turn.looks:
+            self._told(f"held for {processor * 1000:.0f} ms of processor time, in\n{''.join(turn.stack)}")
+        elif (blocked := turn.blocked * _LOOK_EVERY) >= BLOCKED_SECONDS:
+            self._told(f"blocked for {blocked * 1000:.0f} ms, in\n{''.join(turn.stack)}")
+
+    def _look(self, end: threading.Event) -> None:
+        while not end.wait(_LOOK_EVERY):
+            now = time.monotonic()
+            for turn in list(self._turns.values()):
+                if now - turn.began < 2 * _LOOK_EVERY:
+                    continue
+                frame = sys._current_frames().get(turn.thread)
+                turn.looks += 1
+                if frame is not None and is_ours(frame):
+                    turn.ours += 1
+                    turn.blocked += _sleeps(turn.native)
+                    turn.stack = traceback.format_stack(frame)[-12:]
+
+    def _collects(self, phase: str, _: dict[str, int]) -> None:
+        if (turn := self._turns.get(threading.get_ident())) is None:
+            return
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            turn.collected += time.thread_time() - self._collecting
+
+
+def is_ours(frame: FrameType) -> bool:
+    """Whether the operator's code runs there, and neither a test that it calls nor since a test called a function."""
+    ours, test = None, False
+    at: FrameType | None = frame
+    while at is not None:  # from the innermost one outwards
+        if _OURS in at.f_code.co_filename:
+            ours = at
+        elif at.f_code.co_filename.startswith(_TESTS):
+            if ours is None:
+                return False
+            test = True
+        at = at.f_back
+    return ours is not None and (
+        not test or bool(ours.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
+    )
+
+
+def _sleeps(native: int) -> bool:
+    try:
+        state = Path(f"/proc/self/task/{native}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state in ("S", "D")
+
+
+def main() -> None:
+    """Run the operator; what holds its loop is an error in its log, which the tests look at."""
+    from rollup_operator.cli import main as operator
+
+    def told(text: str) -> None:
+        print(json.dumps({"level": "error", "event": "event loop held", "what": text}), file=sys.stderr, flush=True)
+
+    with LoopWatch(told).watching():
+        operator()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""How what all open databases may take together is divided among them."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rollup_operator.stores.base import Span
+from rollup_operator.stores.duckdb import Budget
+from rollup_operator.stores.duckdb.budget import LEAST_MEMORY, Share, _processors
+from rollup_operator.stores.duckdb.database import Lane
+from support.embedded import Embedded, agree, config, spec, truth
+from support.rounding import HOUR, ms
+
+BEGIN = ms("2024-03-01T00:00")
+
+
+class Known:
+    """A database that keeps to its share, at once or later."""
+
+    def __init__(self, budget: Budget, namespace: str, volume: int = 4000) -> None:
+        self.can = True
+        self.asked = 0
+        self.share = budget.enter(self, namespace, volume, self.use)
+
+    def use(self, share: Share) -> bool:
+        self.asked += 1
+        if self.can:
+            self.share = share
+        return self.can
+
+    @property
+    def beyond(self) -> int:
+        return self.share.memory - LEAST_MEMORY
+
+
+def settled(budget: Budget, known: Sequence[Known]) -> None:
+    """Let it be divided until nothing changes any more, with all promises kept meanwhile."""
+    for _ in range(100):
+        assert sum(each.share.memory for each in known) <= budget.memory
+        budget._divide_again()
+
+
+MEMORY = 16 * LEAST_MEMORY
+"""Eight places, and as much beyond them."""
+BEYOND = MEMORY // 2
+
+
+def test_what_there_is_is_divided_among_namespaces_and_then_among_their_databases() -> None:
+    budget = Budget(MEMORY, threads=8, spill=1 << 30)
+    a = [Known(budget, "a")]
+    assert (a[0].beyond, a[0].share.threads) == (BEYOND * 3 // 4, 8)
+    b = Known(budget, "b")
+    settled(budget, [*a, b])
+    assert all(BEYOND / 3 < each.beyond <= BEYOND / 2 for each in (*a, b))
+    assert b.share.threads == 4
+    a += [Known(budget, "a") for _ in range(3)]
+    settled(budget, [*a, b])
+    assert BEYOND / 3 < sum(each.beyond for each in a) <= BEYOND / 2
+    assert all(each.beyond <= BEYOND / 8 for each in a)
+    assert BEYOND / 3 < b.beyond <= BEYOND / 2
+    assert sum(each.share.spill for each in (*a, b)) <= 1 << 30
+    for known in a:
+        budget.leave(known)
+    settled(budget, [b])
+    assert b.beyond == BEYOND * 3 // 4
+
+
+def test_a_quarter_of_the_volume_is_for_what_is_spilled() -> None:
+    assert 400 < Known(Budget(MEMORY), "a", 4000).share.spill <= 1000
+
+
+def test_who_can_give_nothing_back_leaves_something_to_each_that_comes() -> None:
+    budget = Budget(MEMORY)
+    known: list[Known] = []
+    for number in range(8):
+        known.append(Known(budget, f"n{number}"))
+        known[-1].can = False
+        assert known[-1].share.memory >= LEAST_MEMORY
+        assert sum(each.share.memory for each in known) <= budget.memory
+    known[0].can = True
+    settled(budget, known)
+    assert known[0].beyond == BEYOND // 8
+
+
+async def test_a_database_that_cannot_give_memory_back_is_asked_again() -> None:
+    budget = Budget(MEMORY)
+    first = Known(budget, "a")
+    first.can = False
+    second = Known(budget, "b")
+    assert second.beyond <= BEYOND // 4
+    asked = first.asked
+    async with asyncio.timeout(5):
+        while first.asked == asked:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+    first.can = True
+    async with asyncio.timeout(5):
+        while budget._again is not None:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+    assert first.beyond == BEYOND // 2
+    assert second.beyond > BEYOND // 4
+    asked = first.asked
+    await asyncio.sleep(0.3)
+    assert first.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "processors"), [("max 100000", None), ("50000 100000", 1), ("150000 100000", 2), ("", None), (None, None)]
+)
+def test_processors_are_no_more_than_the_quota_of_the_pod(
+    tmp_path: Path, text: str | None, processors: int | None
+) -> None:
+    here = _processors(tmp_path)
+    if text is not None:
+        (tmp_path / "cpu.max").write_text(text)
+    assert _processors(tmp_path) == (here if processors is None else min(here, processors))
+
+
+async def test_a_database_keeps_to_its_share_while_it_is_open(tmp_path: Path) -> None:
+    budget = Budget(1 << 30, threads=2, spill=1 << 30)
+    one, two = Embedded(tmp_path, budget=budget), Embedded(tmp_path, budget=budget, database="two.duckdb")
+
+    def limits(lane: Lane) -> tuple[object, ...]:
+        ((memory, threads, spill),) = lane.execute(
+            "SELECT current_setting('memory_limit'), current_setting('threads'), "
+            "current_setting('max_temp_directory_size')"
+        )
+        return memory, threads, spill
+
+    lane = await one.base.lane()
+    assert limits(lane) == ("416.0 MiB", 2, "416.0 MiB")
+    other = await two.base.lane()
+    assert limits(lane) == ("288.0 MiB", 1, "288.0 MiB")
+    assert limits(other)[1] == 1
+    await asyncio.to_thread(one.base.leave, lane)
+    await asyncio.to_thread(one.base.close_if_idle)
+    assert str(limits(other)[0]) > "400"
+    await asyncio.to_thread(two.base.leave, other)
+    await asyncio.to_thread(two.base.close_if_idle)
+    await asyncio.sleep(0)
+    assert (budget.places.taken, budget._open) == (0, {})
+
+
+async def test_who_finds_no_place_waits_until_another_database_is_closed(tmp_path: Path) -> None:
+    budget = Budget(4 * LEAST_MEMORY)
+    stores = [Embedded(tmp_path, budget=budget, database=f"{n}.duckdb") for n in range(4)]
+    first = await stores[0].base.lane()
+    waiting = [asyncio.ensure_future(of.base.lane()) for of in stores[1:]]
+    await asyncio.wait(waiting, timeout=0.3)
+    assert not any(task.done() for task in waiting), "one namespace leaves a place to others"
+    waiting.pop().cancel()
+    await asyncio.to_thread(stores[0].base.leave, first)
+    async with asyncio.timeout(10):
+        for of, task in zip(stores[1:], waiting, strict=False):
+            await asyncio.to_thread(of.base.leave, await task)
+        while budget.places.taken:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+
+
+async def test_a_file_that_cannot_be_opened_takes_no_place(tmp_path: Path) -> None:
+    embedded = Embedded(tmp_path, budget=Budget(4 * LEAST_MEMORY))
+    embedded.file.write_bytes(b"x" * 20_000)
+    for _ in range(3):
+        with pytest.raises(Exception, match=r"rollup\.duckdb"):
+            await embedded.base.lane()
+    assert (embedded.budget.places.taken, embedded.budget._open) == (0, {})
+
+
+async def test_the_least_memory_will_do_for_rows_in_no_order(tmp_path: Path) -> None:
+    embedded = Embedded(tmp_path, budget=Budget(2 * LEAST_MEMORY, threads=2))
+    rows = [
+        (BEGIN + (i * 7919 % 400_000) * HOUR // 100, float(i % 13), f"term {i % 97}", i % 40) for i in range(400_000)
+    ]
+    embedded.write("rows.parquet", rows)
+    job = config(spec("rows.parquet"))
+    await embedded.completed(job)
+    agree(embedded.documents(job), truth(rows, lambda t: t // HOUR * HOUR))
+    assert await embedded.store().preview(job, Span(0, ms("2030-01-01T00:00")), 3)

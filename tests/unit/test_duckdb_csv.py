@@ -1,0 +1,250 @@
+"""CSV files as people have them: what is guessed can be seen and said, and what is wrong is named."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollup_operator.indexer.due import due
+from rollup_operator.indexer.run import RunResult
+from rollup_operator.model.validation import problems
+from rollup_operator.stores.base import JobConfig, Preview
+from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
+from support.embedded import Embedded, config, spec
+
+HEAD = "t,k,v\n"
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Embedded:
+    return Embedded(tmp_path)
+
+
+def job(pattern: str = "d/*.csv", metrics: tuple[str, ...] = ("v",), **changes: Any) -> JobConfig:
+    return config(
+        spec(
+            pattern,
+            groups={"dateHistogram": {"field": "t", "fixedInterval": "1h"}, "terms": {"fields": ["k"]}},
+            metrics=[{"field": name, "metrics": ["sum", "value_count"]} for name in metrics],
+            **changes,
+        )
+    )
+
+
+def write(embedded: Embedded, text: str | bytes, name: str = "d/a.csv") -> None:
+    path = embedded.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def lines(*keys: str, at: str = "2024-01-01 00:10:00") -> str:
+    return HEAD + "".join(f"{at},{key},{2**i}\n" for i, key in enumerate(keys))
+
+
+def sums(embedded: Embedded, of: JobConfig) -> dict[object, float]:
+    return {d["k.terms.value"]: d["v.sum.value"] for d in embedded.documents(of)}
+
+
+async def failed(embedded: Embedded, of: JobConfig) -> RunResult:
+    result = await embedded.run(of)
+    assert result.outcome == "Failed", result
+    assert str(embedded.root) not in result.message
+    assert "/proc" not in result.message
+    return result
+
+
+async def previewed(embedded: Embedded, of: JobConfig) -> Preview:
+    store = embedded.store()
+    try:
+        return await store.preview(of, due(of.spec, embedded.now).fresh, 3)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("1.1", "1.10", "1.2"),
+        ("1e5", "100000", "12e3"),
+        ("nan", "inf", "1"),
+        ("007", "7"),
+        ("true", "TRUE"),
+        ("1", "2"),
+    ],
+)
+async def test_terms_are_the_texts_that_are_written(embedded: Embedded, keys: tuple[str, ...]) -> None:
+    write(embedded, lines(*keys))
+    await embedded.completed(job())
+    assert sums(embedded, job()) == {key: 2**i for i, key in enumerate(keys)}
+
+
+async def test_a_term_that_was_whole_becomes_decimal(embedded: Embedded) -> None:
+    write(embedded, lines("1", "2"))
+    await embedded.completed(job())
+    write(embedded, lines("1.5", "2.5", "2.4", "2", at="2024-01-02 00:10:00"), "d/b.csv")
+    await embedded.completed(job())
+    found = [
+        (d["t.date_histogram.timestamp"] // 86_400_000, d["k.terms.value"], d["v.sum.value"])
+        for d in embedded.documents(job())
+    ]
+    assert sorted(found) == [
+        (19723, "1", 1),
+        (19723, "2", 2),
+        (19724, "1.5", 1),
+        (19724, "2", 8),
+        (19724, "2.4", 4),
+        (19724, "2.5", 2),
+    ]
+
+
+async def test_types_can_be_said(embedded: Embedded) -> None:
+    write(embedded, lines("1.1", "1.10", "007"))
+    of = job(csv={"columns": [{"name": "k", "type": "DOUBLE"}]})
+    await embedded.completed(of)
+    assert sums(embedded, of) == {1.1: 3, 7.0: 4}
+
+
+async def test_a_missing_value_and_a_delimiter_can_be_said(embedded: Embedded) -> None:
+    write(embedded, "2024-01-01 00:10:00;a;1\n2024-01-01 00:20:00;n/a;n/a\n2024-01-01 00:30:00;;4\n")
+    groups = {"dateHistogram": {"field": "column0", "fixedInterval": "1h"}, "terms": {"fields": ["column1"]}}
+    of = config(
+        spec(
+            "d/a.csv",
+            groups=groups,
+            metrics=[{"field": "column2", "metrics": ["sum", "value_count"]}],
+            csv={"delimiter": ";", "header": False, "nullText": "n/a"},
+        )
+    )
+    await embedded.completed(of)
+    found = {
+        d["column1.terms.value"]: (d["column2.sum.value"], d["column2.value_count.value"])
+        for d in embedded.documents(of)
+    }
+    assert found == {"a": (1, 1), None: (4, 1)}
+
+
+async def test_tabs_can_be_said(embedded: Embedded) -> None:
+    write(embedded, lines("a,b").replace("a,b", "a;b").replace(",", "\t"))
+    of = job(csv={"delimiter": "tab"})
+    await embedded.completed(of)
+    assert sums(embedded, of) == {"a;b": 1}
+
+
+async def test_a_preview_shows_what_is_guessed(embedded: Embedded) -> None:
+    write(embedded, "t;k;v;w\n2024-01-01 00:10:00;1e5;1;2024-01-01\n")
+    found = await previewed(embedded, job())
+    assert found.columns == {"t": "TIMESTAMP", "k": "VARCHAR", "v": "BIGINT"}
+    (csv,) = found.csv
+    assert (csv.delimiter, csv.header) == (";", True)
+    assert csv.columns == {"t": "TIMESTAMP", "k": "VARCHAR", "v": "BIGINT", "w": "DATE"}
+
+
+async def test_a_text_among_numbers_is_named(embedded: Embedded) -> None:
+    rows = "".join(f"2024-01-01 00:{i % 60:02}:00,a,{i}\n" for i in range(200_000))
+    write(embedded, lines("a"), "d/0.csv")
+    write(embedded, f"{HEAD}{rows}2024-01-01 00:10:00,a,n/a\n")
+    result = await failed(embedded, job())
+    assert isinstance(result.error, SourceInvalid)
+    assert not result.error.transient
+    for part in ("d/a.csv", "line 200002", "column 'v'", "'n/a'", "BIGINT", "spec.csv"):
+        assert part in result.message
+    of = job(csv={"nullText": "n/a"})
+    await embedded.completed(of)
+    assert embedded.documents(of)[0]["v.value_count.value"] == 200_001
+
+
+@pytest.mark.parametrize(("last", "count"), [("2024-01-01 00:10:00,a\n", "2"), ("2024-01-01 00:10:00,a,1,2\n", "4")])
+async def test_a_line_with_other_columns_is_named(embedded: Embedded, last: str, count: str) -> None:
+    rows = "".join(f"2024-01-01 00:{i % 60:02}:00,a,{i}\n" for i in range(200_000))
+    write(embedded, HEAD + rows + last)
+    result = await failed(embedded, job())
+    assert isinstance(result.error, SourceInvalid)
+    for part in ("d/a.csv", "line 200002", "3 columns are expected", f"there are {count}"):
+        assert part in result.message
+
+
+@pytest.mark.parametrize("before", [0, 200_000])
+async def test_another_encoding_is_named(embedded: Embedded, before: int) -> None:
+    rows = "".join(f"2024-01-01 00:{i % 60:02}:00,a,{i}\n" for i in range(before))
+    write(embedded, (HEAD + rows).encode() + b"2024-01-01 00:10:00,caf\xe9,1\n")
+    result = await failed(embedded, job())
+    assert isinstance(result.error, SourceInvalid)
+    for part in ("d/a.csv", f"line {before + 2}", "UTF-8"):
+        assert part in result.message
+
+
+async def test_columns_that_differ_in_case_are_named(embedded: Embedded) -> None:
+    write(embedded, "t,k,Value,value\n2024-01-01 00:10:00,a,1,10\n")
+    result = await failed(embedded, job(metrics=("Value", "value")))
+    assert isinstance(result.error, SourceInvalid)
+    assert "'Value'" in result.message
+    assert "'value'" in result.message
+    assert "case" in result.message
+    await embedded.completed(job(metrics=()))  # which means none of them
+
+
+async def test_a_type_of_a_column_that_no_file_has_is_named(embedded: Embedded) -> None:
+    write(embedded, lines("a"))
+    result = await failed(embedded, job(csv={"columns": [{"name": "K", "type": "VARCHAR"}]}))
+    assert isinstance(result.error, SourceInvalid)
+    assert "spec.csv.columns" in result.message
+    assert "'K'" in result.message
+    assert "'k'" in result.message
+
+
+async def test_files_whose_columns_differ_in_case_are_named(embedded: Embedded) -> None:
+    write(embedded, "t,k,Value\n2024-01-01 00:10:00,a,1\n")
+    write(embedded, "t,k,value\n2024-01-01 00:10:00,a,1\n", "d/b.csv")
+    result = await failed(embedded, job(metrics=("value",)))
+    assert isinstance(result.error, SourceInvalid)
+    assert "case" in result.message
+
+
+@pytest.mark.parametrize("text", ["t,k,v\n", "t,k,v", "", "\n", "t,k,v\r\n"])
+@pytest.mark.parametrize("zipped", [False, True])
+async def test_files_without_rows_say_so(embedded: Embedded, text: str, zipped: bool) -> None:
+    name = "d/a.csv.gz" if zipped else "d/a.csv"
+    write(embedded, gzip.compress(text.encode()) if zipped else text, name)
+    result = await failed(embedded, job("d/*"[:2] + name[2:]))
+    assert isinstance(result.error, SourceNotFound)
+    assert "no rows yet" in result.message
+    write(embedded, lines("a"), "d/b.csv")
+    of = job(f"{name},d/b.csv")
+    await embedded.completed(of)
+    assert sums(embedded, of) == {"a": 1}
+
+
+async def test_other_endings_are_explained(embedded: Embedded) -> None:
+    write(embedded, "{}", "events.json")
+    result = await failed(embedded, job("events.json"))
+    assert isinstance(result.error, SourceNotFound)
+    assert "names of files end in .parquet, .csv" in result.message
+
+
+async def test_a_cut_file_is_named_as_users_know_it(embedded: Embedded) -> None:
+    rows = "".join(f"2024-01-01 00:10:00,{hash((i, 'a'))},1\n" for i in range(100_000))
+    whole = gzip.compress((HEAD + rows).encode())
+    write(embedded, whole[: len(whole) // 2], "d/a.csv.gz")
+    result = await failed(embedded, job("d/*.csv.gz"))
+    assert "d/a.csv.gz" in result.message
+    write(embedded, b"PAR1" + b"x" * 100, "d/a.parquet")
+    result = await failed(embedded, job("d/*.parquet"))
+    assert "d/a.parquet" in result.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"indexPattern": "rows"}, "spec.csv"),
+        ({"indexPattern": "in/*.parquet"}, "spec.csv"),
+        ({"csv": {"columns": [{"name": "a", "type": "TEXT"}]}}, "spec.csv.columns[0].type"),
+        ({"csv": {"columns": [{"name": "a", "type": "DATE"}] * 2}}, "spec.csv.columns[1].name"),
+        ({"csv": {"delimiter": '"'}}, "spec.csv.delimiter"),
+        ({"csv": {"delimiter": ""}}, "spec.csv.delimiter"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any], field: str) -> None:
+    good = spec("d/*.csv", csv={"nullText": "n/a"}).model_dump(by_alias=True, exclude_none=True, mode="json")
+    assert problems(good) == []
+    assert [p.field for p in problems(good | changes)] == [field]

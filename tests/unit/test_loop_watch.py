@@ -1,0 +1,112 @@
+"""The watch of event loops that all tests have: what it sees, and what is none of its business."""
+
+import asyncio
+import gc
+import sys
+import textwrap
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.loop_watch import LoopWatch
+
+pytestmark = pytest.mark.holds_loop("that is what they are about")
+
+SOURCE = textwrap.dedent(
+    """
+    import time, re, asyncio
+
+    async def computes(seconds):
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    async def sleeps(seconds):
+        time.sleep(seconds)
+
+    async def one_call():
+        re.fullmatch("(a*)*b", "a" * 24)
+
+    def plain(seconds):
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    async def waits(seconds):
+        await asyncio.sleep(seconds)
+    """
+)
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> types.ModuleType:
+    """A module that counts as the operator's."""
+    path = tmp_path / "rollup_operator" / "slow.py"
+    path.parent.mkdir()
+    path.write_text(SOURCE)
+    module = types.ModuleType("slow")
+    exec(compile(SOURCE, str(path), "exec"), module.__dict__)
+    return module
+
+
+async def told(work: Callable[[], object]) -> list[str]:
+    """What the watch tells while something is done in the loop."""
+    found: list[str] = []
+    with LoopWatch(found.append).watching():
+        await asyncio.sleep(0)
+        if asyncio.iscoroutine(coroutine := work()):
+            await coroutine
+        await asyncio.sleep(0)
+    return found
+
+
+async def test_who_computes_is_found(ours: types.ModuleType) -> None:
+    (text,) = await told(lambda: ours.computes(0.2))
+    assert "of processor time" in text
+    assert "in computes" in text
+
+
+async def test_who_blocks_is_found(ours: types.ModuleType) -> None:
+    (text,) = await told(lambda: ours.sleeps(0.6))
+    assert text.startswith("blocked for")
+    assert "in sleeps" in text
+
+
+async def test_a_call_in_which_nobody_could_look_is_found(ours: types.ModuleType) -> None:
+    assert len(await told(ours.one_call)) == 1
+
+
+async def test_a_task_of_its_own_is_found(ours: types.ModuleType) -> None:
+    assert len(await told(lambda: asyncio.create_task(ours.computes(0.2)))) in (0, 1)
+    found: list[str] = []
+    with LoopWatch(found.append).watching():
+        await asyncio.create_task(ours.computes(0.2))
+        await asyncio.sleep(0)
+    assert len(found) == 1
+
+
+async def test_what_a_test_does_itself_is_its_own_affair(ours: types.ModuleType) -> None:
+    assert await told(lambda: time.sleep(0.4)) == []
+    assert await told(lambda: ours.plain(0.2)) == []
+    assert await told(lambda: ours.waits(0.4)) == []
+    assert await told(lambda: ours.computes(0.02)) == []
+
+
+async def test_the_garbage_collector_is_nobodys_fault(ours: types.ModuleType) -> None:
+    async def collects() -> None:
+        ours.gc = gc
+        for _ in range(4):
+            gc.collect()
+
+    assert await told(collects) == []
+
+
+async def test_it_leaves_nothing_behind() -> None:
+    before = asyncio.Handle._run, list(gc.callbacks), threading.active_count()
+    await told(lambda: None)
+    assert (asyncio.Handle._run, list(gc.callbacks), threading.active_count()) == before
+    assert sys.getswitchinterval() == 0.005
