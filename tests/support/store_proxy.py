@@ -35,7 +35,7 @@ class Request:
     sent: float | None = None
     """When all of it was on its way to the node; None: it never was."""
     ended: float | None = None
-    """When its last byte of an answer left, or it was cut, or its client went away."""
+    """When its last byte of an answer was about to leave, or it was cut, or its client went away."""
     status: int | None = None
     """Of the answer that was given, or that the node gave in vain."""
     subject: str = ""
@@ -71,6 +71,7 @@ class Exchange:
         self._client = client
         self._node = node
         self._tell = tell
+        self._left: float | None = None
         self.over = False
         """Whether the client's connection is of no more use."""
 
@@ -89,11 +90,11 @@ class Exchange:
         head = await self._answer_head()
         limit = int(int(head.headers.get("content-length", "1000")) * share) if share < 1 else None
         passed = 0
-        await self._client.write(head.raw)
+        await self._answer(head.raw)
         async for raw, _ in self._node.pieces(head, to_head_request=self.request.method == "HEAD"):
             piece = raw if limit is None else raw[: limit - passed]
             passed += len(piece)
-            await self._client.write(piece)
+            await self._answer(piece)
             if passed == limit:
                 break
         if limit is None:
@@ -114,7 +115,7 @@ class Exchange:
 
     async def pass_on(self, data: bytes) -> None:
         """Give the client these bytes for its whole answer."""
-        await self._client.write(data)
+        await self._answer(data)
         self._end("answered")
 
     def cut(self) -> None:
@@ -135,9 +136,14 @@ class Exchange:
         self.request.status = head.status
         return head
 
+    async def _answer(self, data: bytes) -> None:
+        # The client may act on its answer before this thread runs again, so the moment is taken before.
+        self._left = time.monotonic()
+        await self._client.write(data)
+
     def _end(self, fate: str) -> None:
         if self.request.ended is None:
-            self.request.ended = time.monotonic()
+            self.request.ended = self._left if fate == "answered" and self._left is not None else time.monotonic()
             self.request.fate = fate
             self._tell()
 

@@ -24,6 +24,7 @@ from support.store_faults import (
     filtered,
 )
 from support.store_proxy import ProxyThread, StoreProxy
+from support.store_wire import Wire
 
 BIG = bytes(range(256)) * 4000
 
@@ -136,6 +137,27 @@ async def test_what_passes_is_the_same_and_recorded(
     assert put.ended is not None
     assert before < put.arrived <= put.sent <= put.ended < stream.arrived
     assert [(r.status, r.fate) for r in proxy.requests] == [(200, "answered")] * 4
+
+
+async def test_an_answer_has_ended_when_its_client_can_act_on_it(
+    proxy: StoreProxy, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = Wire.write, list[float]()
+
+    async def write_and_lose_the_processor(wire: Wire, data: bytes) -> None:
+        await write(wire, data)
+        written.append(time.monotonic())
+        time.sleep(0.01)  # noqa: ASYNC251 - as where another thread or process has the processor
+
+    monkeypatch.setattr(Wire, "write", write_and_lose_the_processor)
+    assert await call(client, "GET", "/passed") == (200, {"n": 1})
+    proxy.on("GET", "/made", fault=Answer(503))
+    assert (await call(client, "GET", "/made"))[0] == 503
+    passed, made = proxy.requests
+    assert passed.ended is not None
+    assert made.ended is not None
+    assert passed.ended <= written[-2]
+    assert made.ended <= written[-1]
 
 
 async def _chunks() -> AsyncIterator[bytes]:
