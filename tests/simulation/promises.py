@@ -16,7 +16,7 @@ from rollup_operator.model.time_values import parse_time_value
 from simulation import source
 from simulation.api_server import JOBS, LEASES, Change
 from simulation.endpoint import Asked
-from simulation.search_cluster import DATE
+from simulation.search_cluster import DATE, Task
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -207,7 +207,7 @@ class Promises:
         cluster = self._world.cluster
         for task in cluster.tasks:
             uid, _ = _run(task.opaque_id)
-            if uid is not None and self._may_be_of(job, uid):
+            if uid is not None and self._may_be_of(job, uid) and not task.sender_frozen:
                 self._fail(f"{job.uid} {what} while a {task.doing} of {task.opaque_id} is at work")
         record = cluster.record(job.key)
         if record is not None and record["holder"] and self._may_be_of(job, record["owner"]["uid"]):
@@ -235,23 +235,29 @@ class Promises:
 
     # The cluster
 
-    def works(self, opaque_id: str, doing: str) -> None:
-        """Judge a search, a bulk or a deletion that begins to work."""
-        uid, epoch = _run(opaque_id)
+    def works(self, task: Task) -> None:
+        """Judge a search, a bulk or a deletion that is about to begin.
+
+        A search whose sender froze right after sending it may come as late as the network likes. Nothing can keep it
+        out, and it changes nothing.
+        """
+        uid, epoch = _run(task.opaque_id)
         if uid is None:
             return
-        job = self.jobs[uid]
+        job, doing = self.jobs[uid], task.doing
         if doing == "delete":
-            self._owner_then[opaque_id] = self._owner.get(job.key)
+            self._owner_then[task.opaque_id] = self._owner.get(job.key)
+        if task.sender_frozen:
+            return
         if self._must_rest(job) and doing != "bulk" and self._leader_is_known():
             self._fail(f"{uid}: a {doing} of epoch {epoch} begins, and the job {_what(job)}")
-        for task in self._world.cluster.tasks:
-            other, before = _run(task.opaque_id)
-            if "search" in (task.doing, doing) and not self._leader_is_known():
+        for at_work in self._world.cluster.tasks:
+            other, before = _run(at_work.opaque_id)
+            if at_work.sender_frozen or ("search" in (at_work.doing, doing) and not self._leader_is_known()):
                 continue  # a run reads for a moment until it finds its claim taken
             if other is not None and before != epoch and self.jobs[other].key == job.key:
                 self._fail(
-                    f"{uid}: a {doing} of epoch {epoch} begins while a {task.doing} of epoch {before} is at work"
+                    f"{uid}: a {doing} of epoch {epoch} begins while a {at_work.doing} of epoch {before} is at work"
                 )
         if doing == "search":
             if epoch < self._begun.get(job.key, 0) and self._leader_is_known():

@@ -55,13 +55,15 @@ class Task:
     opaque_id: str
     doing: str
     cancelled: bool = False
+    sender_frozen: bool = False
+    """Whether its sender was frozen when it arrived."""
 
 
 class Witness(Protocol):
     """Sees whatever happens in the cluster."""
 
-    def works(self, opaque_id: str, doing: str) -> None:
-        """A search or a bulk begins."""
+    def works(self, task: Task) -> None:
+        """A search, a bulk or a deletion is about to begin."""
 
     def document(self, opaque_id: str, index: str, id_: str, version: int, source: Mapping[str, Any]) -> None:
         """A document is about to be written."""
@@ -94,7 +96,7 @@ class SearchCluster:
         found = self.records.get(f"claim/{key[0]}/{key[1]}")
         return None if found is None else found[1]
 
-    def receive(self, request: Request, answer: Answer) -> Task | None:
+    def receive(self, request: Request, answer: Answer, *, sender_frozen: bool = False) -> Task | None:
         """Take a request in, and call `answer` when it is done. Returns the task of one that takes a while."""
         path, params = target(request.target)
         opaque_id = request.headers["X-Opaque-Id"]
@@ -102,7 +104,7 @@ class SearchCluster:
         if last == "_bulk":
             return self._bulk(request, path[0], opaque_id, answer)
         if last == "_search" and path[0] != ALIAS:
-            return self._search(request, opaque_id, answer)
+            return self._search(request, opaque_id, answer, sender_frozen=sender_frozen)
         if last == "_delete_by_query":
             return self._delete(request, path[0], opaque_id, answer)
         try:
@@ -129,18 +131,18 @@ class SearchCluster:
 
     # What takes a while
 
-    def _begin(self, opaque_id: str, doing: str) -> Task:
-        self._witness.works(opaque_id, doing)
-        task = Task(opaque_id, doing)
+    def _begin(self, opaque_id: str, doing: str, *, sender_frozen: bool = False) -> Task:
+        task = Task(opaque_id, doing, sender_frozen=sender_frozen)
+        self._witness.works(task)
         self.tasks[task] = None
         return task
 
     def _work(self) -> float:
         return self.way.random.choice(self.way.weather.works)
 
-    def _search(self, request: Request, opaque_id: str, answer: Answer) -> Task:
+    def _search(self, request: Request, opaque_id: str, answer: Answer, *, sender_frozen: bool) -> Task:
         body = orjson.loads(request.data or b"{}")
-        task = self._begin(opaque_id, "search")
+        task = self._begin(opaque_id, "search", sender_frozen=sender_frozen)
 
         def done() -> None:
             if not task.cancelled:

@@ -71,6 +71,11 @@ class Wire:
         self.cut = False
         self.flights: dict[_Flight, None] = {}
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the process stands still, and its connections are open."""
+        return self._loop.frozen
+
     def connections_end(self) -> None:
         """The process is dead, and its connections with it."""
         for flight in tuple(self.flights):
@@ -131,7 +136,7 @@ class _Flight:
         """Reach the cluster; a search whose sender is gone may do so a moment later, or not at all."""
         self._arrived = True
         if not self._ended:
-            self._task = self._wire.cluster.receive(self._request, self.answer)
+            self._task = self._wire.cluster.receive(self._request, self.answer, sender_frozen=self._wire.frozen)
         elif not self._is_search():
             self._wire.cluster.receive(self._request, lambda *_: None)
 
