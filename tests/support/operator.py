@@ -80,7 +80,9 @@ class Operator:
         self._url_file = folder / "url"
         self._authority = authority
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "ROLLUP_STORE_HOSTS": "127.0.0.1"}
-        self._environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # for what watches its event loop
+        # For what watches its event loop; and the operator that the tests themselves import is the one that runs.
+        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+        self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self._environment |= {f"ROLLUP_{name.upper()}": str(value) for name, value in (settings or {}).items()}
         if sweep_seconds is not None:
             self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)
