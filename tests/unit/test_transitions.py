@@ -151,15 +151,6 @@ def test_a_standby_tells_what_was_asked_of_it_and_leaves_the_rest_to_the_leader(
     assert subject.measured("rollup_stop_seconds_count") == 0
 
 
-def test_a_run_is_counted_when_it_ends(subject: Subject):
-    run = {"startTime": "2025-10-09T08:00:00Z", "endTime": "2025-10-09T08:01:30Z", "outcome": "Failed"}
-    subject.sees("started", "started")
-    subject.sees("started", "started", lastRun=run)
-    subject.sees("started", "started", lastRun=run)
-    assert subject.measured("rollup_runs_total", outcome="Failed") == 1
-    assert subject.measured("rollup_run_seconds_sum") == 90
-
-
 def test_a_job_that_goes_is_told_and_forgotten(subject: Subject):
     subject.sees("started", "started")
     meta = {"uid": "u", "namespace": "team", "name": "flights", "generation": 2, "resourceVersion": "9"}
@@ -171,9 +162,7 @@ def test_a_job_that_goes_is_told_and_forgotten(subject: Subject):
     assert subject.sees("started", "indexing") == []
 
 
-@pytest.mark.parametrize(
-    "status", [{"state": 5, "conditions": "x", "lastRun": [1]}, {"conditions": [3], "lastRun": "x"}]
-)
+@pytest.mark.parametrize("status", [{"state": 5, "conditions": "x"}, {"conditions": [3]}])
 def test_nonsense_raises_nothing(subject: Subject, status: dict[str, Any]):
     meta = {"uid": "u", "namespace": "team", "name": "flights", "generation": 2, "resourceVersion": "9"}
     for _ in range(2):

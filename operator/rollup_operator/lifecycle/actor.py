@@ -310,7 +310,10 @@ class Actor:
             report = report.with_claim(end.claim)
         if end.stats is not None:
             report = report.counting(end.stats)
-        self._report = replace(report, last_run=end.last_run) if end.last_run is not None else report
+        self._report = report
+        if end.last_run is not None:
+            self._report = replace(report, last_run=end.last_run)
+            self._env.observer.ran(end.last_run.outcome, asyncio.get_running_loop().time() - run.began)
 
     # Writes
 

@@ -16,6 +16,9 @@ class Observer(Protocol):
     def gone(self, job: JobView) -> None:
         """Take in that a job no longer exists."""
 
+    def ran(self, outcome: str, seconds: float) -> None:
+        """Take in that a run of an actor has ended, once for each, and how long it took."""
+
     def turned(self, result: str, seconds: float) -> None:
         """Take in that an actor had a turn: `success` or `error`."""
 
@@ -37,6 +40,9 @@ class NoObserver:
         """Do nothing."""
 
     def gone(self, job: JobView) -> None:
+        """Do nothing."""
+
+    def ran(self, outcome: str, seconds: float) -> None:
         """Do nothing."""
 
     def turned(self, result: str, seconds: float) -> None:

@@ -128,7 +128,10 @@ class Metrics:
         )
         self._runs = Counter("rollup_runs_total", "Runs that ended, by outcome.", ["outcome"], registry=registry)
         self._run_seconds = Histogram(
-            "rollup_run_seconds", "How long they took, to the second.", buckets=LONG, registry=registry
+            "rollup_run_seconds",
+            "How long they took, the wait for a place at their store included.",
+            buckets=LONG,
+            registry=registry,
         )
 
         self._begin_at_zero()
@@ -185,11 +188,10 @@ class Metrics:
         """A job has come to rest, so many seconds after it was learnt that it shall."""
         self._stop.observe(seconds)
 
-    def ran(self, outcome: str, seconds: float | None) -> None:
+    def ran(self, outcome: str, seconds: float) -> None:
         """A run ended."""
         self._of(self._runs, outcome).inc()
-        if seconds is not None:
-            self._run_seconds.observe(seconds)
+        self._run_seconds.observe(seconds)
 
     def _of(self, metric: M, *labels: str | int) -> M:
         """Return the child with these labels. The library's own look-up takes a lock and several times as long."""

@@ -1,4 +1,4 @@
-"""Notices what becomes of jobs: one line of the log for each change of state, stops and runs measured.
+"""Notices what becomes of jobs: one line of the log for each change of state, stops measured.
 
 Input: each newer view of a job, whoever brought it, in order. Output: log lines, and calls of `Metrics` and of whoever
 traces stops. It keeps a few words of each job, so that it can tell what is new; it never touches the job.
@@ -50,8 +50,6 @@ class _Seen:
 
     state: str | None
     reason: str | None
-    last_run: str | None
-    """When the run that ended last did."""
     stop: int | None
     """The generation that asks for the stop under way."""
     asked_at: float
@@ -105,8 +103,6 @@ class Transitions:
             return  # what was the case when this process began is no news
         if found.state != before.state or found.reason != before.reason:
             self._tell(job, before, found)
-        if found.last_run != before.last_run and self._leading():
-            self._metrics.ran(*_run(Job(job, now)))
         if before.stop is not None and found.stop is None and found.state == "stopped" and self._leading():
             self._stopped(job, before, now, after)
 
@@ -150,7 +146,7 @@ def _look(view: JobView, before: _Seen | None, now: float, after: float) -> _See
     job = Job(view, now)
     state = _word(job.status("state"))
     reason = _word(job.condition(READY).get("reason"))
-    found = _Seen(state, reason, _word(job.status("lastRun", "endTime")), None, now, after)
+    found = _Seen(state, reason, None, now, after)
     if view.desired is not DesiredState.STOPPED or view.deleting:
         return found
     if state == "stopped" and job.status("observedGeneration") == view.generation:
@@ -159,13 +155,6 @@ def _look(view: JobView, before: _Seen | None, now: float, after: float) -> _See
         return replace(found, stop=view.generation)
     steps = before.steps if state == before.state else (*before.steps, (str(state), now))
     return replace(found, stop=before.stop, asked_at=before.asked_at, asked_after=before.asked_after, steps=steps)
-
-
-def _run(job: Job) -> tuple[str, float | None]:
-    """Return the outcome of the run that ended last, and its seconds where they are known."""
-    began, ended = job.time("lastRun", "startTime"), job.time("lastRun", "endTime")
-    seconds = max(0.0, ended - began) if began is not None and ended is not None else None
-    return _word(job.status("lastRun", "outcome")) or "unknown", seconds
 
 
 def _word(value: Any) -> str | None:

@@ -79,6 +79,7 @@ class Watch:
         self._tracing = tracing = _tracing(tracing_endpoint, cluster)
         self._transitions = Transitions(self.metrics, leading=leading, tracer=tracing)
         self.turned = self.metrics.turned
+        self.ran = self.metrics.ran
         self.answered = self.metrics.answered
         self.lagged = self.metrics.lagged
         self.stop_answered = self.metrics.stop_answered
