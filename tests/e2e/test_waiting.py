@@ -63,6 +63,7 @@ def test_a_timeout_says_so_and_undoes_nothing(
         assert answer.reason == (
             "Timed out after [1500ms] while waiting for rollup job [trips] to stop. State was [STOPPING]"
         )
+        assert "with reason [StoreUnavailable], and its message says" in answer.body["error"]["caused_by"]["reason"]
         told = api.wait_event("trips", "StopTimedOut")["message"]
         assert told.startswith("a client has waited 1500ms for the job to stop, it is stopping: ")
         body = api.wait_condition("trips", status="False", reason="StoreUnavailable")

@@ -34,13 +34,17 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
         yield client
 
 
-def refused(state: str, task: int = 1) -> tuple[int, Any]:
+FULL = {"type": "Ready", "status": "False", "reason": "DiskFull", "message": "secret", "lastTransitionTime": "t"}
+HELD_UP = "the job's Ready condition is False with reason [DiskFull], and its message says what it waits for"
+
+
+def refused(state: str, task: int = 1, **more: Any) -> tuple[int, Any]:
     text = f"Could not delete job [sensor] because indexer state is [{state}].  Job must be [STOPPED] before deletion."
     failure = {
         "task_id": task,
         "node_id": "rollup-operator",
         "status": "INTERNAL_SERVER_ERROR",
-        "reason": {"type": "illegal_state_exception", "reason": text},
+        "reason": {"type": "illegal_state_exception", "reason": text, **more},
     }
     return 500, {"task_failures": [failure], "acknowledged": False}
 
@@ -78,6 +82,20 @@ async def test_any_other_state(client: Client, cluster: Cluster, state: str) -> 
     cluster.create("sensor", desiredState="stopped")
     cluster.status("sensor", state=state)
     assert await call(client, "DELETE", PATH) == refused(state.upper())
+
+
+@pytest.mark.parametrize("state", ["stopping", "aborting"])
+async def test_what_holds_up_a_stop_is_told(client: Client, cluster: Cluster, state: str) -> None:
+    cluster.create("sensor", desiredState="stopped")
+    cluster.status("sensor", state=state, conditions=[FULL])
+    why = {"type": "exception", "reason": HELD_UP.replace("the", "The", 1)}
+    assert await call(client, "DELETE", PATH) == refused(state.upper(), caused_by=why)
+
+
+async def test_what_ails_a_job_at_work_holds_up_nothing(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", desiredState="started")
+    cluster.status("sensor", state="started", conditions=[FULL])
+    assert await call(client, "DELETE", PATH) == refused("STARTED")
     assert cluster.deleted == []
 
 
@@ -106,6 +124,25 @@ async def test_still_there_after_the_wait(client: Client, cluster: Cluster, monk
     cluster.create("sensor")
     cluster.drains = True
     assert await call(client, "DELETE", PATH) == (200, {"acknowledged": False})
+
+
+async def test_what_holds_up_a_deletion_is_a_warning(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delete, "GONE_SECONDS", 0.05)
+    cluster.create("sensor")
+    cluster.drains = True
+    begin = cluster.begin_deletion
+
+    def begin_deletion(name: str, namespace: str) -> None:
+        begin(name, namespace)
+        cluster.status(name, namespace, state="aborting", conditions=[FULL])
+
+    cluster.begin_deletion = begin_deletion  # type: ignore[method-assign]
+    async with client.delete(PATH) as answer:
+        assert (answer.status, await answer.json()) == (200, {"acknowledged": False})
+        [warning] = answer.headers.getall("Warning")
+    assert f'"Rollup job [sensor] is being deleted and not gone yet: {HELD_UP}"' in warning
 
 
 # What else can happen

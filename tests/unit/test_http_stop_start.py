@@ -175,6 +175,34 @@ async def test_a_wait_that_takes_too_long_told_with_the_state(client: Client, cl
     assert len(cluster.reads) == 1
 
 
+@pytest.mark.parametrize(
+    ("ready", "told"),
+    [
+        (("False", "DiskFull"), True),
+        (("False", "StoreUnavailable"), True),
+        (("False", "DrainTimeout"), True),
+        (("False", "Stopping"), False),
+        (("False", "Nonsense"), False),
+        (("True", "DiskFull"), False),
+        (None, False),
+    ],
+)
+async def test_what_a_stop_waits_for_is_named_beside_the_text_of_elasticsearch(
+    client: Client, cluster: Cluster, ready: tuple[str, str] | None, told: bool
+) -> None:
+    a_job(cluster, "stopping")
+    shown = (
+        {} if ready is None else {"type": "Ready", "status": ready[0], "reason": ready[1], "lastTransitionTime": "t"}
+    )
+    cluster.status("sensor", state="stopping", conditions=[shown | {"message": "of a store"}] if shown else [])
+    _, answer = await call(client, "POST", f"{WAIT}&timeout=20ms")
+    assert answer["error"]["reason"] == f"{TIMED_OUT}. State was [STOPPING]"
+    word = "" if ready is None else ready[1]
+    cause = "The stop is recorded as generation [2] and stands; the operator has reported on generation [1]"
+    why = f"; the job's Ready condition is False with reason [{word}], and its message says what it waits for"
+    assert answer["error"]["caused_by"]["reason"] == cause + (why if told else "")
+
+
 @speaking(*VERSIONS, stop_timeout_status=429)
 async def test_a_wait_that_takes_too_long_is_answered_429_by_a_setting_only(client: Client, cluster: Cluster) -> None:
     a_job(cluster, "stopping")

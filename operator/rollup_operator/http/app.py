@@ -21,7 +21,7 @@ from rollup_operator.http.capabilities import EVERYTHING, Described, by_index, b
 from rollup_operator.http.config_rules import new_job
 from rollup_operator.http.create import Creations
 from rollup_operator.http.data import RolledUp
-from rollup_operator.http.delete import Deletions
+from rollup_operator.http.delete import Deletions, unfinished
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.health import Pulse, add_probes, liveness, readiness
@@ -279,8 +279,8 @@ class Endpoint:
     async def _delete(self, request: web.Request) -> web.Response:
         form = await self._plain(request)
         namespace, job_id = self._addressed(request)
-        gone = await self._deletions.delete(namespace, job_id, self._permit(request, Deed.DELETE))
-        return await answers.answer({"acknowledged": gone}, form)
+        left = await self._deletions.delete(namespace, job_id, self._permit(request, Deed.DELETE))
+        return await answers.answer({"acknowledged": left is None}, form, headers=answers.warning(unfinished(left)))
 
     async def _capabilities(self, request: web.Request) -> web.Response:
         form = await self._plain(request)

@@ -15,7 +15,7 @@ from rollup_operator.http.errors import ApiError
 from rollup_operator.http.lookup import Lookup
 from rollup_operator.http.newest import Newest
 from rollup_operator.http.ports import Jobs, Kubernetes
-from rollup_operator.http.presentation import job_state
+from rollup_operator.http.presentation import held_up, job_state
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable, may_stand
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job import DesiredState
@@ -32,8 +32,11 @@ class Deletions:
     def __init__(self, lookup: Lookup, newest: Newest, states: DesiredStates, jobs: Jobs, client: Kubernetes) -> None:
         self._lookup, self._newest, self._states, self._jobs, self._client = lookup, newest, states, jobs, client
 
-    async def delete(self, namespace: str, job_id: str, permit: Permit) -> bool:
-        """Delete a job as it is found, if the caller may, and return whether it is gone. Raises ApiError."""
+    async def delete(self, namespace: str, job_id: str, permit: Permit) -> JobView | None:
+        """Delete a job as it is found, if the caller may. Raises ApiError.
+
+        Returns the job while it is still there, as it was seen last; None: it is gone.
+        """
         job = await self._lookup.find(namespace, job_id, permit)
         for _ in range(LOOKS):
             if job is None:
@@ -42,7 +45,8 @@ class Deletions:
             if _state(job) is not State.STOPPED and (job := await self._newest.one(job, permit)) is None:
                 raise job_errors.task_not_found(job_id)
             if (state := _state(job)) is not State.STOPPED:
-                raise job_errors.NotDeleted(job_id, state, job.generation)
+                ending = state in (State.STOPPING, State.ABORTING)
+                raise job_errors.NotDeleted(job_id, state, job.generation, held_up(job) if ending else "")
             gone = asyncio.Event()
             unsubscribe = self._jobs.subscribe(job.uid, partial(_hear, gone))
             try:
@@ -88,14 +92,21 @@ class Deletions:
         except (KubeError, TimeoutError):
             raise _unknown(job, lost) from lost
 
-    async def _wait(self, job: JobView, gone: asyncio.Event) -> bool:
+    async def _wait(self, job: JobView, gone: asyncio.Event) -> JobView | None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GONE_SECONDS):
                 await gone.wait()
-            return True
+            return None
         with contextlib.suppress(KubeError, TimeoutError):
-            return await self._states.now(job) is None
-        return False
+            return await self._states.now(job)
+        return job
+
+
+def unfinished(job: JobView | None) -> str | None:
+    """Return what to warn of where a deletion takes its time; None: there is nothing to say of it."""
+    if job is None or not (why := held_up(job)):
+        return None
+    return f"Rollup job [{job.job_id}] is being deleted and not gone yet: {why}"
 
 
 def _hear(gone: asyncio.Event, news: JobView | None) -> None:

@@ -73,12 +73,14 @@ def task_not_found(job_id: str) -> ApiError:
 class NotDeleted(ApiError):
     """500: the job is not stopped. Its body is not the envelope, but what Elasticsearch's tasks answer."""
 
-    def __init__(self, job_id: str, state: str, task: int) -> None:
+    def __init__(self, job_id: str, state: str, task: int, held_up: str = "") -> None:
+        """`held_up` is a clause that says what the job waits for; empty: nothing is known."""
         text = (
             f"Could not delete job [{job_id}] because indexer state is [{state.upper()}].  "
             "Job must be [STOPPED] before deletion."
         )
-        super().__init__(500, "illegal_state_exception", text)
+        cause = {"type": "exception", "reason": held_up[0].upper() + held_up[1:]} if held_up else None
+        super().__init__(500, "illegal_state_exception", text, caused_by=cause)
         self._task = task
 
     def envelope(self, frames: str | None = None) -> dict[str, Any]:
@@ -87,7 +89,9 @@ class NotDeleted(ApiError):
             "task_id": self._task,
             "node_id": "rollup-operator",
             "status": "INTERNAL_SERVER_ERROR",
-            "reason": traced(self.cause, frames),
+            "reason": traced(
+                self.cause if self.caused_by is None else {**self.cause, "caused_by": self.caused_by}, frames
+            ),
         }
         return {"task_failures": [failure], "acknowledged": False}
 

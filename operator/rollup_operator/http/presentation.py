@@ -3,11 +3,17 @@
 from typing import Any
 
 from rollup_operator.http.versions import DEFAULT, DIALECTS, Dialect
+from rollup_operator.model.conditions import READY, Reason
 from rollup_operator.model.configuration import configuration
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.status import JobStats, State
 
 _NO_STATS = JobStats()
+
+_USUAL = frozenset({Reason.RUNNING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
+"""Reasons that every job shows on its way."""
+
+_TELLING = frozenset(reason.value for reason in Reason) - _USUAL
 
 
 def present(job: JobView, dialect: Dialect = DIALECTS[DEFAULT]) -> dict[str, Any]:
@@ -24,6 +30,17 @@ def present(job: JobView, dialect: Dialect = DIALECTS[DEFAULT]) -> dict[str, Any
 def job_state(job: JobView) -> State:
     """Return the published state; a job that nobody has looked at yet does nothing: it is stopped."""
     return job.status.state or State.STOPPED
+
+
+def held_up(job: JobView) -> str:
+    """Say what keeps a stop or a deletion from its end, as a clause; empty where nothing is known.
+
+    A word from a fixed list: the condition's message may quote the store, and is for those who may read the job.
+    """
+    ready = next((c for c in job.status.conditions if c.type == READY), None)
+    if ready is None or ready.status == "True" or ready.reason not in _TELLING:
+        return ""
+    return f"the job's Ready condition is False with reason [{ready.reason}], and its message says what it waits for"
 
 
 def _status(job: JobView, dialect: Dialect) -> dict[str, Any]:

@@ -59,30 +59,37 @@ def _update_text(job_id: str, state: str) -> str:
 
 
 def stop_timed_out(
-    job_id: str, timeout: str, state: str | None, *, asked: int | None, observed: int, status: int = 500
+    job_id: str,
+    timeout: str,
+    state: str | None,
+    *,
+    asked: int | None,
+    observed: int,
+    held_up: str = "",
+    status: int = 500,
 ) -> ApiError:
     """500 or 429: the wait is over, the stop is not undone.
 
     `state` is what to tell of it, if anything. `asked` and `observed` are generations; `asked` is None while it is not
-    known whether the stop is recorded.
+    known whether the stop is recorded. `held_up` is a clause that says what the job waits for; empty: nothing is known.
     """
     told = "" if state is None else f". State was [{state.upper()}]"
     return ApiError(
         status,
         "timeout_exception",
         f"Timed out after [{timeout}] while waiting for rollup job [{job_id}] to stop{told}",
-        caused_by=_recorded(asked, observed),
+        caused_by=_recorded(asked, observed, held_up),
         in_doubt=True,
     )
 
 
-def shutting_down(job_id: str, state: str, *, asked: int, observed: int) -> ApiError:
+def shutting_down(job_id: str, state: str, *, asked: int, observed: int, held_up: str = "") -> ApiError:
     """500: the wait ends because this process does; the stop is not undone."""
     return ApiError(
         500,
         "timeout_exception",
         f"Shutting down while waiting for rollup job [{job_id}] to stop. State was [{state.upper()}]",
-        caused_by=_recorded(asked, observed),
+        caused_by=_recorded(asked, observed, held_up),
         in_doubt=True,
     )
 
@@ -97,7 +104,7 @@ def waiting_failed(job_id: str, state: str) -> ApiError:
     )
 
 
-def _recorded(asked: int | None, observed: int) -> Cause:
+def _recorded(asked: int | None, observed: int, held_up: str) -> Cause:
     reason = (
         "The API server has not answered yet, so it is not known whether the stop is recorded; the write goes on. "
         "Look at the job before asking again"
@@ -105,7 +112,7 @@ def _recorded(asked: int | None, observed: int) -> Cause:
         else f"The stop is recorded as generation [{asked}] and stands; "
         f"the operator has reported on generation [{observed}]"
     )
-    return {"type": "exception", "reason": reason}
+    return {"type": "exception", "reason": f"{reason}; {held_up}" if held_up and asked is not None else reason}
 
 
 def overtaken(job_id: str, *, asked: int, by: int) -> ApiError:

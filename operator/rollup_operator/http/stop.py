@@ -24,7 +24,7 @@ from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.limits import WaitingRoom
 from rollup_operator.http.notices import Notices
 from rollup_operator.http.ports import NoWatcher, Watcher
-from rollup_operator.http.presentation import job_state
+from rollup_operator.http.presentation import held_up, job_state
 from rollup_operator.http.versions import Dialect
 from rollup_operator.http.waiters import LONGEST_WAIT, Waiter, Waiters
 from rollup_operator.kube.client import KubeError
@@ -184,7 +184,9 @@ class Stops:
             raise state_errors.overtaken(asked.job_id, asked=asked.generation, by=newest.generation)
         if verdict is Verdict.SHUTDOWN:
             observed = newest.status.observed_generation
-            raise state_errors.shutting_down(asked.job_id, job_state(newest), asked=asked.generation, observed=observed)
+            raise state_errors.shutting_down(
+                asked.job_id, job_state(newest), asked=asked.generation, observed=observed, held_up=held_up(newest)
+            )
         raise self._timed_out(newest, wait, asked.generation)
 
     async def _verdict(self, waiter: Waiter, asked: JobView, wait: Wait) -> Verdict:
@@ -206,6 +208,7 @@ class Stops:
             job_state(newest) if self._manner.dialect.timeout_tells_state else None,
             asked=generation,
             observed=newest.status.observed_generation,
+            held_up=held_up(newest),
             status=self._manner.timeout_status,
         )
 
