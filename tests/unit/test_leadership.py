@@ -82,6 +82,19 @@ def test_the_holder_makes_a_lease_anew_that_was_deleted() -> None:
     assert standing(candidacy.decide(101)) == (Role.STANDBY, Do.TAKE)
 
 
+def test_a_holder_of_long_ago_waits_for_whoever_came_after_it_and_was_deleted_too() -> None:
+    candidacy = leading()  # since 100, and cut off from then on
+    candidacy.saw(None, None, 120)
+    assert [candidacy.decide(now).do for now in (120, 134.9, 135)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
+
+
+def test_a_lease_that_was_released_and_is_gone_may_have_been_taken_in_between() -> None:
+    candidacy = Candidacy("me", TERMS)
+    candidacy.saw("", "8", 6)
+    candidacy.saw(None, None, 30)
+    assert [candidacy.decide(now).do for now in (30, 44.9, 45)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
+
+
 def test_the_holder_renews_halts_and_abandons_from_the_start_of_its_last_renewal() -> None:
     candidacy = Candidacy("me", TERMS)
     candidacy.saw(None, None, 99)

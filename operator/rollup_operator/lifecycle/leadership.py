@@ -119,6 +119,10 @@ class Candidacy:
         self._changed_at = -math.inf
         self._try_at = -math.inf
         self._renewed: float | None = None
+        self._ours_until = -math.inf
+        """Until then nobody else takes the lease who has seen that this process holds it."""
+        self._may_be_held = False
+        """Whether the record is gone, and somebody may have held it of whom this process has not heard."""
         self._term = 0
 
     @property
@@ -141,9 +145,10 @@ class Candidacy:
         `lasts` is what the record says of the holder's terms, in seconds: they may be longer than this process's.
         """
         self._expire(now)
+        gone = holder is None and self._looked
         if not self._looked or version != self._version:
             self._changed_at, self._try_at = now, -math.inf
-        gone = holder is None and self._looked
+            self._may_be_held = gone and now >= self._ours_until
         self._looked, self._version = True, version
         if not gone:  # a deleted record releases nobody: the holder may not have heard of it
             self._holder, self._lasts = holder, max(lasts, self._terms.lasts)
@@ -156,6 +161,7 @@ class Candidacy:
         if self._renewed is None:
             self._term += 1
         self._renewed = began
+        self._ours_until = began + self._terms.lasts
         self._expire(now)
 
     def failed(self, now: float) -> None:
@@ -181,7 +187,8 @@ class Candidacy:
     def _may_take_at(self) -> float:
         if not self._looked:
             return math.inf
-        if not self._holder or self._holder == self._me:  # ours: an answer was lost, or the leadership was given up
+        free = not self._holder or self._holder == self._me  # ours: an answer was lost, or the leadership was given up
+        if free and not self._may_be_held:
             return -math.inf
         return self._changed_at + self._lasts
 
