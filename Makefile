@@ -127,9 +127,9 @@ docs: $(STAMP) ## Write the documentation as a site to build/site
 	@echo 'docs: open build/site/index.html'
 
 locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upgrade for the newest)
-	$(LOCK) $(UPGRADE) pyproject.toml -o requirements/run.txt
-	$(LOCK) $(UPGRADE) --extra tracing pyproject.toml -c requirements/run.txt -o requirements/image.txt
-	$(LOCK) $(UPGRADE) --extra tracing pyproject.toml requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) $(UPGRADE) --extra aws --extra tracing pyproject.toml -o requirements/image.txt
+	$(LOCK) $(UPGRADE) pyproject.toml -c requirements/image.txt -o requirements/run.txt
+	$(LOCK) $(UPGRADE) --extra aws --extra tracing pyproject.toml requirements/dev.in -c requirements/image.txt -o requirements/dev.txt
 	$(LOCK) $(UPGRADE) --no-deps requirements/demo-data.in -o requirements/demo-data.txt
 	for each in requirements/clients/*.in; do $(LOCK) $(UPGRADE) $$each -o $${each%.in}.txt || exit 1; done
 

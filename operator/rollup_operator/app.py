@@ -53,7 +53,7 @@ from rollup_operator.shares import Account, Shares
 from rollup_operator.stores.base import ClockReading, Owner, Store
 from rollup_operator.stores.duckdb import Budget, DuckDBStore
 from rollup_operator.stores.errors import StoreUnsuitable
-from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules, Kind, Lookups
+from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules, Identities, Kind, Lookups
 from rollup_operator.stores.secrets import ReadSecret
 
 log = structlog.get_logger(__name__)
@@ -128,7 +128,7 @@ class Operator:
         s = self.settings
         budgets = Budgets.of(s.memory_bytes or memory_limit())
         self._answers, self._pages = Shares(budgets.answers), Shares(budgets.pages)
-        self._lookups, self._contexts = Lookups(), Contexts()
+        self._lookups, self._contexts, self._identities = Lookups(), Contexts(), Identities()
         self._embedded = Budget(s.duckdb_memory_bytes or budgets.embedded, s.duckdb_threads, s.duckdb_spill_bytes)
         self.gate = Gate()
         self.watch = Watch(s.cluster, leading=self._leads, limit=s.metrics_jobs, tracing_endpoint=s.tracing_endpoint)
@@ -248,6 +248,7 @@ class Operator:
             plain_credentials=self.settings.store_plain_credentials,
             lookups=self._lookups,
             contexts=self._contexts,
+            identity=self._identities.of if namespace in self.settings.store_aws_namespaces else None,
             who=namespace,
         )
         client = connections.cluster(

@@ -122,6 +122,8 @@ class Settings:
     Empty: all but this machine, its own network segment and where clouds tell secrets of a machine."""
     store_plain_credentials: bool = False
     """Send logins of stores over plain HTTP too, to others than this machine: anybody on the way can read them."""
+    store_aws_namespaces: tuple[str, ...] = ()
+    """Namespaces whose RollupStores may sign requests with the operator's own AWS identity; empty: none may."""
     clock_skew_seconds: float = 300.0
     """How far the operator's clock may be ahead of a store's before runs are refused, `ClockSkewed`."""
     store_check_seconds: float = 30.0
@@ -173,6 +175,7 @@ class Settings:
             raise SettingsError(f"default_namespace is {self.default_namespace!r}: name a namespace, such as default")
         for name, values in (
             ("namespaces", self.namespaces),
+            ("store_aws_namespaces", self.store_aws_namespaces),
             ("lease_namespace", filter(None, [self.lease_namespace])),
         ):
             if wrong := [value for value in values if not is_namespace(value)]:
@@ -202,6 +205,11 @@ class Settings:
             raise SettingsError(
                 "tracing_endpoint is set and OpenTelemetry is not installed: install rollup-operator[tracing], or "
                 "leave tracing_endpoint empty"
+            )
+        if self.store_aws_namespaces and not _is_installed("botocore"):
+            raise SettingsError(
+                "store_aws_namespaces is set and botocore is not installed: install rollup-operator[aws], or leave "
+                "store_aws_namespaces empty"
             )
         try:
             HostRules.read(self.store_hosts)

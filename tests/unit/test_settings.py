@@ -135,3 +135,10 @@ def test_loopback_needs_neither(host: str):
 def test_half_a_pair_is_refused(given: str, missing: str):
     with pytest.raises(SettingsError, match=f"{missing} is not set"):
         Settings(**{given: "x"})
+
+
+def test_an_aws_identity_needs_what_signs(monkeypatch: pytest.MonkeyPatch):
+    assert Settings(store_aws_namespaces=("team-a",)).store_aws_namespaces == ("team-a",)
+    monkeypatch.setattr("rollup_operator.settings._is_installed", lambda module: module != "botocore")
+    with pytest.raises(SettingsError, match=r"^store_aws_namespaces is set .* install rollup-operator\[aws\]"):
+        Settings(store_aws_namespaces=("team-a",))

@@ -41,8 +41,8 @@ class ClusterStore(Part):
     )
     credentials_secret_ref: SecretRef | None = Field(
         default=None,
-        description="Secret with username and password, or apiKey, or token. Read when a connection is made and when "
-        "the cluster refuses it.",
+        description="Secret with username and password, or apiKey, or token; with aws, accessKeyId and "
+        "secretAccessKey. Read when a connection is made and when the cluster refuses it.",
     )
     ca_secret_ref: SecretRef | None = Field(
         default=None,
@@ -57,6 +57,26 @@ class ClusterStore(Part):
     )
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         default=120, description="How long one search or one write may take."
+    )
+
+
+class AwsSigning(Part):
+    """How requests to Amazon OpenSearch Service are signed."""
+
+    region: Annotated[str, StringConstraints(max_length=32, pattern=r"^[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}$")] = (
+        Field(description="AWS Region of the domain, for instance eu-central-1.")
+    )
+
+
+class OpenSearchStore(ClusterStore):
+    """An OpenSearch cluster, of one's own or of Amazon OpenSearch Service."""
+
+    aws: AwsSigning | None = Field(
+        default=None,
+        description="Sign each request with AWS Signature Version 4, for a domain of Amazon OpenSearch Service. The "
+        "Secret of credentialsSecretRef then has accessKeyId, secretAccessKey and, for a session, sessionToken. "
+        "Without credentialsSecretRef the operator's own AWS identity signs, in namespaces that its setting "
+        "store_aws_namespaces names.",
     )
 
 
@@ -78,14 +98,14 @@ class RollupStoreSpec(Part):
     )
 
     duckdb: DuckDBStore | None = Field(default=None, description="An embedded DuckDB database.")
-    opensearch: ClusterStore | None = Field(default=None, description="An OpenSearch cluster, 1.0 or newer.")
+    opensearch: OpenSearchStore | None = Field(default=None, description="An OpenSearch cluster, 1.0 or newer.")
     elasticsearch: ClusterStore | None = Field(default=None, description="An Elasticsearch cluster, 7.10 or newer.")
     max_concurrent_runs: Annotated[int, Field(ge=1, le=64)] = Field(
         default=4, description="How many runs may use the store at once; the others wait their turn."
     )
 
     @property
-    def place(self) -> tuple[DuckDBStore | None, ClusterStore | None, ClusterStore | None]:
+    def place(self) -> tuple[DuckDBStore | None, OpenSearchStore | None, ClusterStore | None]:
         """Return what a client is made from: the rest may change without another one."""
         return self.duckdb, self.opensearch, self.elasticsearch
 

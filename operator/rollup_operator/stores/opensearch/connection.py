@@ -3,6 +3,9 @@
 Secrets are read when a session is made, and again when the cluster refuses one: they are not watched, and what is in
 them gets into no log, no error and no `repr`, not even where a host repeats it. A login is sent to no host without
 TLS, where anybody on the way could read it, unless that is on this machine or a setting allows it.
+
+Requests to Amazon OpenSearch Service are signed, with the keys of a Secret, or with the operator's own identity where
+an administrator lets the namespace use that.
 """
 
 import asyncio
@@ -16,13 +19,16 @@ from yarl import URL
 from rollup_operator import __version__
 from rollup_operator.client_session import client_session
 from rollup_operator.model.store import ClusterStore as ClusterSpec
-from rollup_operator.model.store import SecretRef
+from rollup_operator.model.store import OpenSearchStore, SecretRef
 from rollup_operator.shares import Account, unbounded
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
+from rollup_operator.stores.opensearch import signing
+from rollup_operator.stores.opensearch.aws_identity import AwsIdentity
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.hosts import FilteringResolver, HostNotAllowed, HostRules, is_this_machine
-from rollup_operator.stores.opensearch.login import Login, Secret, login
+from rollup_operator.stores.opensearch.login import Login, Secret, login, signing_keys
 from rollup_operator.stores.opensearch.lookups import Lookups
+from rollup_operator.stores.opensearch.signing import Keys, Signer
 from rollup_operator.stores.opensearch.tls import Contexts, Trust, UnusableAuthority, UnusablePair
 from rollup_operator.stores.opensearch.wire import WireConnector
 from rollup_operator.stores.redaction import Redactor
@@ -42,7 +48,7 @@ LONGEST_HEADER = 2**16
 class Known:
     """What Secrets said."""
 
-    login: Login | None
+    login: Login | Keys | None
     trust: bytes
     """Digest: what it is of may be as large as a Secret is, and there may be thousands of clients."""
 
@@ -60,16 +66,32 @@ class Connections:
         plain_credentials: bool = False,
         lookups: Lookups | None = None,
         contexts: Contexts | None = None,
+        identity: Callable[[str], AwsIdentity] | None = None,
         who: Hashable = "",
     ) -> None:
         """`kind` is the field of the RollupStore that `spec` stands in, `who` whose it is among those of `lookups`.
 
-        All clients of a process share `lookups` and `contexts`.
+        All clients of a process share `lookups` and `contexts`. `identity`: the operator's own in a Region of AWS;
+        None: this store may not use it.
 
         `plain_credentials`: a login may be sent without TLS. Raises StoreUnsuitable for a host that is no URL, may not
-        be connected to, or may not be sent the login. No I/O.
+        be connected to, or may not be sent the login, and where requests cannot be signed as asked for. No I/O.
         """
-        secret = spec.credentials_secret_ref is not None and not plain_credentials
+        self._aws = spec.aws if isinstance(spec, OpenSearchStore) else None
+        self._identity: AwsIdentity | None = None
+        if self._aws is not None and not signing.is_installed():
+            raise StoreUnsuitable(
+                f"spec.{kind}.aws: requests cannot be signed, as botocore is not installed: install "
+                "rollup-operator[aws]"
+            )
+        if self._aws is not None and spec.credentials_secret_ref is None:
+            if identity is None:
+                raise StoreUnsuitable(
+                    f"spec.{kind}.aws: name the Secret with the keys in credentialsSecretRef; the operator's own AWS "
+                    "identity is for namespaces alone that its setting store_aws_namespaces names"
+                )
+            self._identity = identity(self._aws.region)
+        secret = (spec.credentials_secret_ref or self._aws) is not None and not plain_credentials
         for number, host in enumerate(spec.hosts):
             try:
                 rules.check_url(host)
@@ -77,8 +99,14 @@ class Connections:
                 raise StoreUnsuitable(f"spec.{kind}.hosts[{number}]: {e}") from e
             if secret and URL(host).scheme != "https" and not is_this_machine(host):
                 raise StoreUnsuitable(
-                    f"spec.{kind}.hosts[{number}]: without TLS anybody on the way can read the login of "
-                    "credentialsSecretRef: use https://, or let the operator's setting store_plain_credentials allow it"
+                    f"spec.{kind}.hosts[{number}]: without TLS anybody on the way can read the login"
+                    f"{' of credentialsSecretRef' if spec.credentials_secret_ref else ''}: use https://, or let the "
+                    "operator's setting store_plain_credentials allow it"
+                )
+            if _is_serverless(host):
+                raise StoreUnsuitable(
+                    f"spec.{kind}.hosts[{number}]: it is a collection of OpenSearch Serverless, which has no task "
+                    "list, by which a job is known to be stopped: use a domain of Amazon OpenSearch Service"
                 )
         self._kind, self._spec, self._read_secret, self._rules = kind, spec, read_secret, rules
         self._known: Known | None = None
@@ -114,6 +142,10 @@ class Connections:
 
     def redact(self, text: str) -> str:
         """Take out of a text what the newest session logs in with, or the one before it."""
+        if self._aws is not None:
+            text = signing.without_signature(text)
+        if self._identity is not None:
+            text = self._identity.redact(text)
         return self._redactor(text)
 
     async def open(self) -> aiohttp.ClientSession:
@@ -125,9 +157,10 @@ class Connections:
         self._known = Known(how, trust.digest)
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         headers["User-Agent"] = f"rollup-operator/{__version__}"
-        if how is not None:
+        if isinstance(how, Login):
             headers["Authorization"] = how.header
         return client_session(
+            middlewares=await self._middlewares(how),
             connector=WireConnector(
                 ssl=context,
                 limit=CONNECTIONS,
@@ -146,15 +179,33 @@ class Connections:
         how, trust = await self._read()
         return Known(how, trust.digest) != self._known
 
-    async def _read(self) -> tuple[Login | None, Trust]:
+    async def _middlewares(self, how: Login | Keys | None) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """Return what signs, if anything does."""
+        if self._aws is None:
+            return ()
+        await asyncio.to_thread(signing.load)
+        if self._identity is not None:
+            return (Signer(self._aws.region, self._identity.keys),)
+        assert isinstance(how, Keys)
+        keys = how
+
+        async def of_secret() -> Keys:
+            return keys
+
+        return (Signer(self._aws.region, of_secret),)
+
+    async def _read(self) -> tuple[Login | Keys | None, Trust]:
         spec = self._spec
         how = await self._login(spec.credentials_secret_ref)
         ca = await self._authority(spec.ca_secret_ref)
         certificate = await self._certificate(spec.client_certificate_secret_ref)
         return how, Trust(ca, certificate, verify=not spec.insecure_skip_tls_verify)
 
-    async def _login(self, ref: SecretRef | None) -> Login | None:
-        return None if ref is None else login(await self._secret(ref, "credentialsSecretRef"))
+    async def _login(self, ref: SecretRef | None) -> Login | Keys | None:
+        if ref is None:
+            return None
+        secret = await self._secret(ref, "credentialsSecretRef")
+        return login(secret) if self._aws is None else signing_keys(secret)
 
     async def _authority(self, ref: SecretRef | None) -> str | None:
         if ref is None:
@@ -191,3 +242,7 @@ class Connections:
 
     def _where(self, ref: SecretRef | None, of: str) -> str:
         return f"Secret {ref.name if ref is not None else ''!r} (spec.{self._kind}.{of})"
+
+
+def _is_serverless(url: str) -> bool:
+    return (URL(url).host or "").lower().rstrip(".").endswith(".aoss.amazonaws.com")

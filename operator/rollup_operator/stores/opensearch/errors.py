@@ -27,6 +27,7 @@ from typing import Any
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch.aws_errors import explained, message_of
 
 _TOO_MUCH = frozenset({
     "es_rejected_execution_exception", "rejected_execution_exception", "circuit_breaking_exception",
@@ -52,6 +53,9 @@ _STARTING = "SERVICE_UNAVAILABLE"
 _REJECTED = "rejected execution of "
 _SOURCE = "at [Source:"
 """Where a parser tells what it was given: some versions print the whole request there, credentials included."""
+
+_OF_AWS = (400, 403, 413, 429)
+"""Statuses with which AWS turns a request away before it comes to a cluster, and says why."""
 
 _READ = 16_384
 """Characters of a reason that are read; what is shown of a longer one stands at its beginning."""
@@ -165,6 +169,9 @@ def classify(status: int, body: object, doing: str, redact: Redact) -> StoreErro
     `doing` begins the text, for instance `searching events-*`. `redact` takes credentials out of what is shown.
     """
     kind, text = root_cause(body, redact)
+    if not text and status in _OF_AWS:
+        said = message_of(body)
+        text = explained(said) or _shown(said, redact)
     message = f"{doing}: {text or f'HTTP {status}'}"
     if not kind and status >= 500 and status != 503:
         # A proxy's word. It has given up waiting, and the cluster may be at it still.

@@ -1,4 +1,4 @@
-"""From a Secret to the header that logs in, or to why it may not be used. Pure.
+"""From a Secret to the header that logs in, to the keys that sign, or to why it may not be used. Pure.
 
 A Secret may name the hosts that it is for, in the annotation `rollup-operator.dev/hosts`: whoever may create a
 RollupStore can then send it to those alone. Credentials of the Kubernetes cluster itself are sent to no store.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from rollup_operator.model.base import SECRET_HOSTS
 from rollup_operator.stores.errors import SecretInvalid
 from rollup_operator.stores.opensearch.hosts import HostRules
+from rollup_operator.stores.opensearch.signing import Keys
 from rollup_operator.stores.secrets import SecretContent
 
 _OF_THE_CLUSTER = frozenset(
@@ -75,15 +76,19 @@ class Login:
 LONGEST = 2**14
 """Bytes of the header: clusters take no longer ones, and it is kept, in many forms, for each client."""
 
+_HEADERS = (("username", "password"), ("apiKey",), ("token",))
+_SIGNS = ("accessKeyId", "secretAccessKey", "sessionToken")
+
 
 def login(secret: Secret) -> Login:
     """Return the header that logs in as a Secret says: with a password, an API key or a bearer token.
 
     Raises SecretInvalid unless there is exactly one of these, and not too long.
     """
-    if (size := sum(len(secret.data.get(key, b"")) for key in ("username", "password", "apiKey", "token"))) > LONGEST:
-        raise SecretInvalid(f"{secret.where}: the login has {size} bytes: no cluster takes more than {LONGEST}")
-    kinds = [kind for kind in (("username", "password"), ("apiKey",), ("token",)) if secret.data.keys() & set(kind)]
+    _check_size(secret)
+    kinds = [kind for kind in _HEADERS if secret.data.keys() & set(kind)]
+    if not kinds and secret.data.keys() & set(_SIGNS):
+        raise SecretInvalid(f"{secret.where}: it has keys of AWS, which sign requests: set spec.opensearch.aws.region")
     if len(kinds) != 1:
         found = ", ".join(key for kind in kinds for key in kind if key in secret.data) or "nothing of it"
         raise SecretInvalid(f"{secret.where}: give either username and password, or apiKey, or token; there is {found}")
@@ -102,6 +107,24 @@ def login(secret: Secret) -> Login:
         case _:
             token = _header_text(secret, "token")
             return Login(f"Bearer {token}", (token,))
+
+
+def signing_keys(secret: Secret) -> Keys:
+    """Return the keys that sign requests to AWS. Raises SecretInvalid unless they are there, and nothing else is."""
+    _check_size(secret)
+    if others := [key for kind in _HEADERS for key in kind if key in secret.data]:
+        raise SecretInvalid(
+            f"{secret.where}: there is {', '.join(others)}: with spec.opensearch.aws give accessKeyId and "
+            "secretAccessKey alone, or take aws out of the spec"
+        )
+    token = _header_text(secret, "sessionToken") if "sessionToken" in secret.data else None
+    return Keys(_header_text(secret, "accessKeyId"), secret.text("secretAccessKey").strip(), token)
+
+
+def _check_size(secret: Secret) -> None:
+    keys = (*(key for kind in _HEADERS for key in kind), *_SIGNS)
+    if (size := sum(len(secret.data.get(key, b"")) for key in keys)) > LONGEST:
+        raise SecretInvalid(f"{secret.where}: the login has {size} bytes: no cluster takes more than {LONGEST}")
 
 
 def _inner(key: str) -> Iterator[str]:
