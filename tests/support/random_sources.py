@@ -8,36 +8,19 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from hypothesis import strategies as st
 
+from support.random_columns import DAY_NS, IN_CSV, IN_PARQUET, KINDS, WIDER, Kind, Value, finite
 from support.rounding import DAY, HOUR, MINUTE, ms, round_fixed, round_long_unit, round_short_unit
 
-Value = Any
 Key = tuple[Any, ...]
 
-TEXTS = [
-    "a",
-    "b",
-    "",
-    "1.1",
-    "1.10",
-    "1e5",
-    "100000",
-    "007",
-    "7",
-    "nan",
-    "inf",
-    "true",
-    "NULL",
-    "it's",
-    'q"',
-    "é",
-    "💡",
-    "x,y",
-]
 NAMES = ["k", "K 2", "Amount, EUR", "it's", 'q"', "{b}", "💡", "a.b", "n.terms", "key 0", "_count", "温度", "%s", "$1"]
+TWINS = ("Twin", "tWIN")
+"""Columns whose names differ in case only."""
 ZONES = ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "America/New_York", "Asia/Kathmandu"]
 SPANS = [
     ("2024-03-09T00:00", "2024-04-02T00:00"),
@@ -47,11 +30,19 @@ SPANS = [
 FIXED = {"90m": 90 * MINUTE, "1h": HOUR, "5h": 5 * HOUR, "1d": DAY, "7d": 7 * DAY}
 CALENDAR = ["1h", "1d", "1w", "1M", "1q", "hour", "day"]
 LONG_UNITS = {"1d": "day", "day": "day", "1w": "week", "1M": "month", "1q": "quarter"}
-HISTOGRAM = 10
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+METRICS = ["min", "max", "sum", "avg", "value_count"]
+TIMES = {
+    "TIMESTAMP": 1000,
+    "TIMESTAMP_MS": 1_000_000,
+    "TIMESTAMP_NS": 1,
+    "TIMESTAMPTZ": 1000,
+    "DATE": DAY_NS,
+    "BIGINT": 1_000_000,
+}
+"""Types of times, and to how many nanoseconds they are exact."""
+_WIDEST = 10**38
+SEVERAL = "TIMESTAMP[]"
+"""No job takes its time from this."""
 
 
 def quoted(name: str) -> str:
@@ -59,68 +50,12 @@ def quoted(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A type of column."""
+class File:
+    """One of the files of a source."""
 
-    type: str
-    values: st.SearchStrategy[Value]
-    is_key: bool = False
-    is_number: bool = False
-    is_time: bool = False
-
-    @property
-    def many(self) -> bool:
-        return self.type.endswith("[]")
-
-    def literal(self, value: Value) -> str:
-        if value is None:
-            return f"NULL::{self.type}"
-        if isinstance(value, list):
-            one = KINDS[self.type[:-2]]
-            return f"[{', '.join(map(one.literal, value))}]::{self.type}"
-        if isinstance(value, dict):
-            return f"{{'a': {value['a']}}}"
-        return f"{_text(self.written(value))}::{self.type}"
-
-    @staticmethod
-    def written(value: Value) -> str:
-        """As in a CSV file."""
-        return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-def listed(of: st.SearchStrategy[Value]) -> st.SearchStrategy[Value]:
-    return st.lists(st.none() | of, max_size=4)
-
-
-_SMALL = st.integers(-30, 60)
-_LONG = _SMALL | st.integers(-(2**63), 2**63 - 1)
-_REAL = st.sampled_from([0.0, -0.0, 1.5, -2.25, 10.0, 1e5, 0.1, math.nan, math.inf, -math.inf]) | st.floats(-1e6, 1e6)
-_ALL = [
-    Kind("VARCHAR", st.sampled_from(TEXTS), is_key=True),
-    Kind("INTEGER", _SMALL, is_key=True, is_number=True),
-    Kind("BIGINT", _LONG, is_key=True, is_number=True),
-    Kind("UBIGINT", st.integers(0, 2**64 - 1), is_number=True),
-    Kind("HUGEINT", st.integers(-(2**100), 2**100), is_number=True),
-    Kind("DOUBLE", _REAL, is_key=True, is_number=True),
-    Kind("DECIMAL(12,2)", st.integers(-9999, 9999).map(lambda n: Decimal(n) / 100), is_key=True, is_number=True),
-    Kind("BOOLEAN", st.booleans()),
-    Kind("DATE", st.integers(0, 20_000).map(lambda n: date(1970, 1, 1) + timedelta(days=n)), is_time=True),
-    Kind("VARCHAR[]", listed(st.sampled_from(TEXTS)), is_key=True),
-    Kind("BIGINT[]", listed(_LONG), is_key=True, is_number=True),
-    Kind("DOUBLE[]", listed(_REAL), is_key=True, is_number=True),
-    Kind("STRUCT(a INTEGER)", st.just({"a": 1})),
-]
-KINDS = {kind.type: kind for kind in _ALL}
-
-TIMES = {
-    "TIMESTAMP": 1000,
-    "TIMESTAMP_MS": 1_000_000,
-    "TIMESTAMP_NS": 1,
-    "TIMESTAMPTZ": 1000,
-    "DATE": 86_400_000_000_000,
-    "BIGINT": 1_000_000,
-}
-"""Types of times, and to how many nanoseconds they are exact."""
+    rows: list[dict[str, Value]]
+    columns: dict[str, str]
+    """The types of those that it has."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +68,21 @@ class Example:
     columns: dict[str, Kind]
     rows: list[dict[str, Value]]
     """`t` in nanoseconds since 1970."""
+    files: list[File]
     spec: dict[str, Any]
     runs: int
+    late: bool
+    """The second file comes after the first run."""
 
     @property
     def groups(self) -> dict[str, list[str]]:
         groups = self.spec["groups"]
         return {name: groups.get(name, {}).get("fields", []) for name in ("histogram", "terms")}
+
+    @property
+    def named(self) -> set[str]:
+        """Columns that the job names."""
+        return {*chain(*self.groups.values()), *(m["field"] for m in self.spec["metrics"])}
 
     def refused(self) -> set[str]:
         """Columns that the job cannot use as it says."""
@@ -149,33 +92,44 @@ class Example:
             kind = self.columns[metric["field"]]
             if not (kind.is_number or (kind.is_time and not {"sum", "avg"} & set(metric["metrics"]))):
                 found.add(metric["field"])
-        return found
+        return found | self.alike() | ({"t"} if self.time == SEVERAL else set())
 
-    def select(self, rows: Sequence[dict[str, Value]]) -> str:
-        """Rows as a query."""
-        names = [f"{quoted(name)}" for name in ("t", *self.columns)]
-        if not rows:
-            types = [f"NULL::{type_} AS {name}" for type_, name in zip(self._types(), names, strict=True)]
-            return f"SELECT {', '.join(types)} WHERE false"
+    def overflowing(self) -> set[str]:
+        """Columns of which sums may be beyond what is summed up exactly."""
+        wide = {name for name, kind in self.columns.items() if kind.type in ("HUGEINT", "DECIMAL(38,0)")}
+        summed = {m["field"] for m in self.spec["metrics"] if m["field"] in wide and {"sum", "avg"} & {*m["metrics"]}}
+        return {
+            name
+            for told in (self.truth().values() if summed else ())
+            for name in summed
+            if sum(map(abs, told[name])) >= _WIDEST
+        }
+
+    def alike(self) -> set[str]:
+        """Columns that the job names and that cannot be told from others."""
+        return self.named & set(TWINS) if set(TWINS) <= self.columns.keys() else set()
+
+    def select(self, file: File) -> str:
+        """A file's rows as a query."""
+        kinds = {name: self.columns[name] for name in file.columns}
         values = [
-            f"({', '.join([self._time(row['t']), *(k.literal(row[n]) for n, k in self.columns.items())])})"
-            for row in rows
+            f"({', '.join([self._time(row['t']), *(kind.literal(row[n]) for n, kind in kinds.items())])})"
+            for row in file.rows
         ]
-        return f"SELECT * FROM (VALUES {', '.join(values)}) r({', '.join(names)})"
-
-    def _types(self) -> Iterator[str]:
-        yield self.time
-        for kind in self.columns.values():
-            yield kind.type
+        made = [f"c{i}" for i in range(len(kinds))]
+        of = [f"{c}::{file.columns[name]} AS {quoted(written(name))}" for c, name in zip(made, kinds, strict=True)]
+        return f"SELECT {', '.join(['t', *of])} FROM (VALUES {', '.join(values)}) r({', '.join(['t', *made])})"
 
     def _time(self, at: int | None) -> str:
         if at is None:
             return f"NULL::{self.time}"
+        if self.time == SEVERAL:
+            return f"[make_timestamp_ns({at}), NULL]::{SEVERAL}"
         if self.time == "BIGINT":
             return f"{at // 1_000_000}::BIGINT"
-        return (
-            f"make_timestamp_ns({at})::{self.time}" if self.time != "TIMESTAMPTZ" else f"make_timestamptz({at // 1000})"
-        )
+        if self.time == "TIMESTAMPTZ":
+            return f"make_timestamptz({at // 1000})"
+        return f"make_timestamp_ns({at})::{self.time}"
 
     def text(self) -> str:
         """The rows as a CSV file."""
@@ -190,10 +144,10 @@ class Example:
     def _time_text(self, at: int) -> str:
         if self.time == "BIGINT":
             return str(at // 1_000_000)
-        day = (date(1970, 1, 1) + timedelta(days=at // 86_400_000_000_000)).isoformat()
+        day = (date(1970, 1, 1) + timedelta(days=at // DAY_NS)).isoformat()
         if self.time == "DATE":
             return day
-        seconds, rest = divmod(at % 86_400_000_000_000, 1_000_000_000)
+        seconds, rest = divmod(at % DAY_NS, 1_000_000_000)
         clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         digits = f"{rest:09}"[: 9 if self.time == "TIMESTAMP_NS" else 6]
         return f"{day} {clock}.{digits}{'+00' if self.time == 'TIMESTAMPTZ' else ''}"
@@ -209,9 +163,10 @@ class Example:
         return {key: self._document(rows) for key, rows in found.items()}
 
     def _keys(self, row: dict[str, Value]) -> Iterator[Key]:
-        keys: list[Key] = [(self._bucket(row["t"] // 1_000_000),)]
+        keys: list[Key] = [(bucket(self.spec["groups"]["dateHistogram"], row["t"] // 1_000_000),)]
         for name in self.groups["histogram"]:
-            parts = {_floor(n) for n in _finite(self._values(row, name))}
+            interval = self.spec["groups"]["histogram"]["interval"]
+            parts = {floored(n, interval) for n in finite(self._values(row, name))}
             keys = [(*key, part) for key in keys for part in parts or {None}]
         for name in self.groups["terms"]:
             parts = {_term(v) for v in self._values(row, name)} - {None}
@@ -224,32 +179,30 @@ class Example:
             return []  # no text cannot be told from a missing one
         return [v for v in (value or [] if kind.many else [value]) if v is not None]
 
-    def _bucket(self, at: int) -> int:
-        group = self.spec["groups"]["dateHistogram"]
-        zone = group["timeZone"]
-        if (fixed := group.get("fixedInterval")) is not None:
-            return round_fixed(at, FIXED[fixed], zone)
-        unit = group["calendarInterval"]
-        return round_long_unit(at, LONG_UNITS[unit], zone) if unit in LONG_UNITS else round_short_unit(at, HOUR, zone)
-
     def _document(self, rows: Sequence[dict[str, Value]]) -> dict[str, Any]:
         told: dict[str, Any] = {"count": len(rows)}
-        for metric in self.spec["metrics"]:
-            name = metric["field"]
-            if self.columns[name].is_time:
-                values = [Fraction((v - date(1970, 1, 1)).days * DAY) for row in rows for v in self._values(row, name)]
-            else:
-                values = [Fraction(v) for row in rows for v in _finite(self._values(row, name))]
-            told[name] = values
+        for name in {metric["field"] for metric in self.spec["metrics"]}:
+            values = [v for row in rows for v in finite(self._values(row, name))]
+            told[name] = [Fraction(v // 1_000_000 if self.columns[name].is_time else v) for v in values]
         return told
 
 
-def _finite(values: Sequence[Value]) -> list[Value]:
-    return [v for v in values if not isinstance(v, float) or math.isfinite(v)]
+def written(name: str) -> str:
+    """What stands in a Parquet file for the name of a column, as long: DuckDB writes no two that differ in case."""
+    return TWINS[1][:-1] + "~" if name == TWINS[1] else name
 
 
-def _floor(value: Value) -> float:
-    return float(math.floor(float(value) / HISTOGRAM) * HISTOGRAM)
+def bucket(group: dict[str, Any], at: int) -> int:
+    """Where the bucket of an instant begins, both in milliseconds."""
+    zone = group["timeZone"]
+    if (fixed := group.get("fixedInterval")) is not None:
+        return round_fixed(at, FIXED[fixed], zone)
+    unit = group["calendarInterval"]
+    return round_long_unit(at, LONG_UNITS[unit], zone) if unit in LONG_UNITS else round_short_unit(at, HOUR, zone)
+
+
+def floored(value: Value, interval: int) -> float:
+    return float(math.floor(float(value) / interval) * interval)
 
 
 def _term(value: Value) -> Value:
@@ -275,10 +228,11 @@ def agree(example: Example, documents: Sequence[dict[str, Any]]) -> None:
         for metric in example.spec["metrics"]:
             field, values = metric["field"], told[metric["field"]]
             for name in metric["metrics"]:
-                _agree_on(d, field, name, values, exact=not example.columns[field].type.startswith("DOUBLE"))
+                agree_on(d, field, name, values, exact=example.columns[field].exact)
 
 
-def _agree_on(d: dict[str, Any], field: str, name: str, values: list[Fraction], *, exact: bool) -> None:
+def agree_on(d: dict[str, Any], field: str, name: str, values: list[Fraction], *, exact: bool) -> None:
+    """Assert that a document's metric is that of the values."""
     at = f"{field}.{name}.value"
     if name == "value_count":
         assert d[at] == len(values)
@@ -296,9 +250,10 @@ def _agree_on(d: dict[str, Any], field: str, name: str, values: list[Fraction], 
             assert d[f"{field}.avg._count"] == len(values)
 
 
-def _times(span: tuple[str, str], exact: int) -> st.SearchStrategy[int | None]:
+def times(span: tuple[str, str], exact: int) -> st.SearchStrategy[int | None]:
+    """Instants of a span in nanoseconds, its edges often."""
     first, last = (ms(text) * 1_000_000 for text in span)
-    edges = [first + day * 86_400_000_000_000 - 1 for day in range(1, 4)]
+    edges = [first + day * DAY_NS - 1 for day in range(1, 4)]
     at = st.integers(first, last) | st.sampled_from(edges)
     return st.none() | (st.just(-1) | at).map(lambda t: t // exact * exact)
 
@@ -308,39 +263,77 @@ def examples(draw: Callable[..., Any]) -> Example:
     """Draw one."""
     form = draw(st.sampled_from(["parquet", "files", "csv"]))
     time = draw(st.sampled_from(list(TIMES)))
-    # CSV has no lists, and no decimals can be said; Parquet has no whole numbers of 128 bits.
-    csv_lacks = ("[]", "STRUCT(a INTEGER)", "DECIMAL(12,2)")
-    kinds = [k for k in _ALL if not (k.type.endswith(csv_lacks) if form == "csv" else k.type == "HUGEINT")]
+    if form != "csv" and draw(st.integers(0, 31)) == 0:
+        time = SEVERAL
     names = draw(st.lists(st.sampled_from(NAMES), max_size=4, unique_by=str.lower))
-    columns = {name: draw(st.sampled_from(kinds)) for name in names}
-    times = _times(draw(st.sampled_from(SPANS)), TIMES[time])
-    row = st.fixed_dictionaries({"t": times, **{n: st.none() | k.values for n, k in columns.items()}})
-    rows = draw(st.lists(row, min_size=1, max_size=25))
-    group: dict[str, Any] = {"field": "t", "timeZone": draw(st.sampled_from(ZONES))}
-    if draw(st.booleans()):
-        group["fixedInterval"] = draw(st.sampled_from(list(FIXED)))
-    else:
-        group["calendarInterval"] = draw(st.sampled_from(CALENDAR))
-    groups: dict[str, Any] = {"dateHistogram": group}
-    used = st.lists(st.sampled_from(names), max_size=2, unique=True) if names else st.just([])
-    if fields := draw(used):
-        groups["terms"] = {"fields": fields}
-    if fields := draw(used.map(lambda f: f[:1])):
-        groups["histogram"] = {"fields": fields, "interval": HISTOGRAM}
-    wanted = st.lists(st.sampled_from(["min", "max", "sum", "avg", "value_count"]), min_size=1, unique=True)
-    metrics = [{"field": name, "metrics": draw(wanted)} for name in draw(used)]
+    if draw(st.integers(0, 7)) == 0:
+        names += TWINS
+    types = st.sampled_from(IN_CSV if form == "csv" else IN_PARQUET)
+    columns = {name: KINDS[draw(types)] for name in names}
+    at = times(draw(st.sampled_from(SPANS)), TIMES.get(time, 1000))
+    row = st.fixed_dictionaries({"t": at, **{n: st.none() | k.values for n, k in columns.items()}})
+    rows = draw(st.lists(row, min_size=2, max_size=25))
+    files, late = draw(_files(columns, rows)) if form == "files" else ([_file(columns, rows)], False)
+    groups = draw(all_groups(names))
+    wanted = st.lists(st.sampled_from(METRICS), min_size=1, unique=True)
+    metrics = [{"field": name, "metrics": draw(wanted)} for name in draw(some(names, 2))]
     spec: dict[str, Any] = {"groups": groups, "metrics": metrics}
+    if late:
+        spec["lookback"] = "9000d"
     if form == "csv":
-        spec["csv"] = {"delimiter": ",", "header": True, "columns": _types(time, columns, groups, metrics)}
-    return Example(form, time, columns, rows, spec, runs=draw(st.integers(1, 2)))
+        spec["csv"] = {"delimiter": ",", "header": True, "columns": _said(time, columns, groups, metrics)}
+    return Example(form, time, columns, rows, files, spec, 2 if late else draw(st.integers(1, 2)), late)
 
 
-def _types(time: str, columns: dict[str, Kind], groups: dict[str, Any], metrics: list[Any]) -> list[dict[str, str]]:
+def all_groups(names: list[str], field: str = "t") -> st.SearchStrategy[dict[str, Any]]:
+    """Groups by the time field and some of the other ones."""
+    interval = st.fixed_dictionaries({"fixedInterval": st.sampled_from(list(FIXED))}) | st.fixed_dictionaries(
+        {"calendarInterval": st.sampled_from(CALENDAR)}
+    )
+    date = st.fixed_dictionaries({"field": st.just(field), "timeZone": st.sampled_from(ZONES)})
+    histogram = st.fixed_dictionaries({"fields": some(names, 1), "interval": st.sampled_from([1, 7, 10, 1000])})
+
+    def made(parts: tuple[Any, Any, list[str], Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {"dateHistogram": parts[0] | parts[1]}
+        if parts[2]:
+            found["terms"] = {"fields": parts[2]}
+        return found | ({"histogram": parts[3]} if parts[3]["fields"] else {})
+
+    return st.tuples(date, interval, some(names, 3), histogram).map(made)
+
+
+def some(names: list[str], most: int) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(names), max_size=most, unique=True) if names else st.just([])
+
+
+def _file(columns: dict[str, Kind], rows: list[dict[str, Value]]) -> File:
+    return File(rows, {name: kind.type for name, kind in columns.items()})
+
+
+@st.composite
+def _files(draw: Callable[..., Any], columns: dict[str, Kind], rows: list[dict[str, Value]]) -> tuple[list[File], bool]:
+    """Divide the rows among two files, which need not have the same columns, nor the same types of them."""
+    late = draw(st.booleans())
+    middle = len(rows) // 2
+    files = [_file(columns, rows[middle:]), _file(columns, rows[:middle])]
+    for name, kind in columns.items():
+        if not late and (lacking := draw(st.sampled_from([None, None, *files]))) is not None:
+            del lacking.columns[name]
+            for row in lacking.rows:
+                row[name] = None
+        elif kind.type in WIDER:
+            files[draw(st.integers(0, 1))].columns[name] = draw(st.sampled_from(WIDER[kind.type]))
+    return files, late
+
+
+def _said(time: str, columns: dict[str, Kind], groups: dict[str, Any], metrics: list[Any]) -> list[dict[str, str]]:
     """Say what columns hold, but for texts that are terms: these are texts whatever they look like."""
     terms = set(groups.get("terms", {}).get("fields", ()))
     other = {m["field"] for m in metrics} | set(groups.get("histogram", {}).get("fields", ()))
     said = {"t": "TIMESTAMP" if time == "TIMESTAMP_MS" else time}
     for name, kind in columns.items():
+        if name in TWINS and name not in terms | other:
+            continue
         if kind.type != "VARCHAR" or name not in terms - other:
             said[name] = {"INTEGER": "BIGINT", "UBIGINT": "HUGEINT"}.get(kind.type, kind.type)
     return [{"name": name, "type": type_} for name, type_ in said.items()]

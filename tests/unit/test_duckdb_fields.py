@@ -9,6 +9,7 @@ from rollup_operator.stores.base import Owner, SourceField
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.fields import word
 from rollup_operator.stores.errors import ForbiddenSource, SourceNotFound
+from rollup_operator.stores.source_rules import broken_rules
 from support.embedded import NAMESPACE, Embedded, Row, config, replace, spec
 
 ROWS: list[Row] = [(1_700_000_000_000 + i * 60_000, float(i), "a", i) for i in range(100)]
@@ -50,6 +51,17 @@ async def test_sources_that_differ_are_told_of_together(embedded: Embedded) -> N
     assert found["ts"] == field("date", "long", tells_time=True)
     assert found["term"] == field("keyword", "boolean")
     assert found["value"] == found["other"] == field("double")
+    await store.close()
+
+
+async def test_lists_of_times_are_no_time_of_a_job(embedded: Embedded) -> None:
+    embedded.write("rows", ROWS)
+    with duckdb.connect(str(embedded.file)) as connection:
+        connection.execute("ALTER TABLE rows ALTER ts TYPE TIMESTAMP[] USING [ts]")
+    store = embedded.store()
+    (message,) = broken_rules(spec(), await store.fields("rows", "out"))
+    assert "[ts]" in message
+    assert "lists of times" in message
     await store.close()
 
 

@@ -90,6 +90,17 @@ async def test_nanoseconds_keep_their_month_and_the_clock_of_a_zone(embedded: Em
     assert by_time(embedded, of, "v.sum.value") == {ms("2024-02-29T23:00"): 1}
 
 
+@pytest.mark.parametrize("type_", ["TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMP_NS"])
+async def test_metrics_of_times_before_1970_are_the_millisecond_that_has_begun(embedded: Embedded, type_: str) -> None:
+    times = "('1969-12-31 23:59:59.998999'), ('1969-12-31 23:59:59.999'), ('1969-12-31 23:59:59.999999')"
+    at = "TIMESTAMP '2024-01-01 00:10:00'"
+    write(embedded, f"SELECT {at} AS t, v::TIMESTAMP::{type_} AS v FROM (VALUES {times}) r(v)")
+    of = job(metrics={"v": ["min", "max"]})
+    await embedded.completed(of)
+    (document,) = embedded.documents(of)
+    assert (document["v.min.value"], document["v.max.value"]) == (-2, -1)
+
+
 async def test_nanoseconds_are_read_page_by_page(embedded: Embedded) -> None:
     write(
         embedded,
@@ -192,7 +203,8 @@ async def test_a_preview_names_what_is_rounded(embedded: Embedded) -> None:
 async def test_a_sum_beyond_128_bits_is_named(embedded: Embedded) -> None:
     result = await embedded.run(long_numbers(embedded, [2**127 - 1] * 2, {"v": ["sum"]}))
     assert isinstance(result.error, SourceInvalid), result
-    assert "too large" in result.message
+    assert "the sum of column 'v' is too large" in result.message
+    assert "as DOUBLE" in result.message
 
 
 # Lists: several values of a field
@@ -214,6 +226,20 @@ async def test_a_row_counts_once_in_each_bucket_of_its_values(embedded: Embedded
         for d in embedded.documents(of)
     }
     assert found == {"a": (2, 8.0, 3, 1.5), "b": (2, 14.0, 3, 1.5), None: (2, 0.0, 0, None)}
+
+
+@pytest.mark.parametrize("type_", ["TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMPTZ", "DATE"])
+async def test_metrics_of_lists_of_times(embedded: Embedded, type_: str) -> None:
+    at = "TIMESTAMP '2024-01-01 00:10:00' AS t"
+    times = f"[TIMESTAMP '2024-01-03', NULL, TIMESTAMP '2024-01-02']::{type_}[]"
+    write(embedded, f"SELECT {at}, {times} AS v UNION ALL SELECT {at}, NULL UNION ALL SELECT {at}, []")
+    of = job(metrics={"v": ["min", "max", "value_count"]})
+    await embedded.completed(of)
+    (document,) = embedded.documents(of)
+    found = [document[f"v.{metric}.value"] for metric in ("min", "max", "value_count")]
+    assert found == [ms("2024-01-02T00:00"), ms("2024-01-03T00:00"), 2]
+    wrong = job(metrics={"v": ["sum"]}, rollupIndex="wrong")
+    assert "which has min, max and value_count, not sum" in (await embedded.run(wrong)).message
 
 
 async def test_values_that_fall_into_one_bucket_count_once(embedded: Embedded) -> None:

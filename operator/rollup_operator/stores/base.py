@@ -82,8 +82,8 @@ class SourceField:
     types: frozenset[str]
     """For instance `date`, `long`, `keyword`; several where sources differ."""
     aggregatable: bool = True
-    tells_time: bool = False
-    """Not of the type date, but the store reads it as milliseconds since 1970."""
+    tells_time: bool | None = None
+    """Whether it can be the time of a job: as milliseconds since 1970, too, and not as lists. None: the types say."""
     searchable: bool = True
     """Whether it has an index, without which some stores find nothing by it."""
 

@@ -66,6 +66,8 @@ def term_kind(field: SourceField | None) -> str | None:
 def _of_date(name: str, field: SourceField | None) -> Iterator[str]:
     if field is None:
         yield _missing("one of [date,date_nanos] fields", name)
+    elif field.types <= DATES and field.tells_time is False:
+        yield f"The field [{name}] of a date_histo group must have one time in each row, but it has lists of times."
     elif not (field.types <= DATES or field.tells_time):
         yield (
             "The field referenced by a date_histo group must be one of type [date,date_nanos] across all indices in "

@@ -7,6 +7,7 @@ take all of its values.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.sql import TimeKind
@@ -92,18 +93,19 @@ def terms(field: str, type_: str) -> Column:
 def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:
     """Return the columns that metrics need. Raises SourceInvalid."""
     value, column = element(type_), sql.name(field)
-    kind = time_kind(type_) if type_ not in INTEGERS else None
+    kind = time_kind(value) if value not in INTEGERS else None
+    number: Of | None
     if kind is not None:
         if wrong := [m for m in wanted if m in ("sum", "avg")]:
             raise SourceInvalid(
                 f"spec.metrics: column {field!r} is {type_}, which has min, max and value_count, not {wrong[0]}"
             )
-        given = f"({sql.milliseconds(column, kind)})"
-        return _parts(field, wanted, [f"min({given})", f"max({given})", "", f"count({given})"])
-    number = _exact(value)
+        number = partial(sql.milliseconds, kind=kind)
+    else:
+        number = _exact(value)
     if number is None:
         raise SourceInvalid(
-            f"spec.metrics: column {field!r} is {type_}: metrics are taken of numbers, lists of numbers, and times"
+            f"spec.metrics: column {field!r} is {type_}: metrics are taken of numbers and times, and lists of these"
         )
     if value == type_:
         given = number(column)
@@ -112,7 +114,7 @@ def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:
         given = f"list_filter({_each(field, type_, number)}, lambda x: x IS NOT NULL)"
         found = [f"{whole}({of}({given}))" for whole, of in (("min", "list_min"), ("max", "list_max"))]
         found += [f"sum(list_sum({given}))", f"coalesce(sum(len({given})), 0)"]
-    return _parts(field, wanted, found, exact=value in _FLOATS or value in _SMALL)
+    return _parts(field, wanted, found, exact=kind is not None or value in _FLOATS or value in _SMALL)
 
 
 def _parts(field: str, wanted: Sequence[str], found: Sequence[str], *, exact: bool = True) -> list[Column]:

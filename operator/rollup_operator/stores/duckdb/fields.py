@@ -2,7 +2,7 @@
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import SourceField
-from rollup_operator.stores.duckdb import columns, plan, sources
+from rollup_operator.stores.duckdb import columns, plan, sources, spelling
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.headers import Wanted
 
@@ -42,6 +42,8 @@ def read(lane: Lane, pattern: str, own: str, spec: RollupJobSpec | None) -> dict
     Raises SourceNotFound, ForbiddenSource, SourceInvalid.
     """
     found = sources.find(pattern, own, lane, Wanted.of(spec, {}) if spec is not None else Wanted())
+    if spec is not None:
+        spelling.check(lane, spec, found)
     catalog = str(lane.execute("SELECT current_database()")[0][0])
     types: dict[str, set[str]] = {}
     for part in found.parts(catalog):

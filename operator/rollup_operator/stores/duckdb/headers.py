@@ -8,7 +8,7 @@ footer's length is looked at first, and DuckDB is shown no more of a CSV file th
 import csv
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,8 +84,8 @@ class Dialect:
     delimiter: str
     header: bool
     types: Mapping[str, str]
-    alike: Mapping[str, str] = field(default_factory=dict)
-    """Columns that DuckDB cannot tell from another one, each with that one: their names differ in case only."""
+    names: Sequence[str] = ()
+    """Of the columns, as the file has them: DuckDB renames one that it takes for another one."""
 
 
 def check_parquet(fd: int, name: str) -> None:
@@ -135,11 +135,11 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
     if (null := wanted.reading.null_text) is not None:
         texts.append(f"nullstr = ['', {sql.text(null)}]")
     skip = int(found["SkipRows"])
-    alike = _alike(head, types, delimiter, quoting[0], skip) if header else {}
+    names = _header(head, delimiter, quoting[0], skip) if header else ()
     types = {column: wanted.type_of(column, guess) for column, guess in types.items()}
     columns_of = ", ".join(f"{sql.text(column)}: {sql.text(type_)}" for column, type_ in types.items())
     options = f"auto_detect = false, header = {header}, skip = {skip}, {', '.join(texts)}, columns = {{{columns_of}}}"
-    return Dialect(options, delimiter, bool(header), types, alike)
+    return Dialect(options, delimiter, bool(header), types, names or tuple(types))
 
 
 def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, Any]:
@@ -158,20 +158,13 @@ def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, An
     return dict(zip(names, values[0], strict=True))
 
 
-def _alike(head: bytes, types: Mapping[str, str], delimiter: str, quote: str, skip: int) -> dict[str, str]:
-    """Return the columns of the header that DuckDB has renamed, since another one's name differs in case only."""
+def _header(head: bytes, delimiter: str, quote: str, skip: int) -> Sequence[str]:
+    """Return the names in the first line; none where it cannot be told apart."""
     lines = head.decode("utf-8", "replace").splitlines()[skip : skip + 1]
     try:
-        names = next(csv.reader(lines, delimiter=delimiter, quotechar=quote if len(quote) == 1 else '"'), [])
+        return next(csv.reader(lines, delimiter=delimiter, quotechar=quote if len(quote) == 1 else '"'), [])
     except (csv.Error, TypeError):  # a delimiter of several characters: then only the message is less exact
-        return {}
-    first: dict[str, str] = {}
-    alike: dict[str, str] = {}
-    for column in names:
-        other = first.setdefault(column.lower(), column)
-        if other != column:
-            alike |= {column: other, other: column}
-    return {column: other for column, other in alike.items() if column in names and types}
+        return ()
 
 
 @contextmanager

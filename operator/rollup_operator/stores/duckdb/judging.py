@@ -25,23 +25,13 @@ def named(spec: RollupJobSpec) -> list[str]:
 
 
 def check_names(spec: RollupJobSpec, dialects: Sequence[Dialect]) -> None:
-    """Raise SourceInvalid where a column is meant that no CSV file has, or that DuckDB cannot tell from another one."""
+    """Raise SourceInvalid where spec.csv means a column that no CSV file has."""
     there = {name for dialect in dialects for name in dialect.types}
     if dialects and spec.csv and (lost := [c.name for c in spec.csv.columns if c.name not in there]):
         raise SourceInvalid(
             f"spec.csv.columns: no CSV file has a column {lost[0]!r}: "
             f"they have {', '.join(map(repr, sorted(there)[:20]))}"
         )
-    spelled: dict[str, str] = {}
-    for dialect in dialects:
-        names = {**{name: name for name in dialect.types}, **dialect.alike}
-        for name in (*names, *dialect.alike.values()):
-            other = spelled.setdefault(name.lower(), name)
-            if other != name and (meant := {other, name} & set(named(spec))):
-                raise SourceInvalid(
-                    f"spec: column {min(meant)!r}: the CSV files have {other!r} and {name!r}, whose names differ in "
-                    "case only, and DuckDB takes them for one column: rename one of them"
-                )
 
 
 def check_unit(lane: Lane, plan: Plan) -> None:

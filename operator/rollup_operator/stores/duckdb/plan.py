@@ -39,6 +39,11 @@ class Plan:
             *((c.name, c.type) for c in self.aggregates),
         ]
 
+    @property
+    def summed_exactly(self) -> Sequence[str]:
+        """Names of the source's columns of which sums can be too large for that."""
+        return [c.name.removesuffix(".sum") for c in self.aggregates if c.name.endswith(".sum") and not c.exact]
+
     def select(self, segments: Sequence[Segment]) -> str:
         """Return the buckets of the time that the segments cover."""
         where = sql.within(self.time, self.kind, segments[0].start, segments[-1].end)

@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
+
 from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.pager import Pager
 from rollup_operator.stores.base import JobConfig, Position, Source, Span
-from rollup_operator.stores.duckdb import claims, judging, order, plan, sources, sql
+from rollup_operator.stores.duckdb import claims, judging, order, plan, sources, spelling, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.headers import Wanted
 from rollup_operator.stores.duckdb.opening import SCRATCH
 from rollup_operator.stores.duckdb.plan import Plan
 from rollup_operator.stores.duckdb.sources import Sources
+from rollup_operator.stores.errors import SourceInvalid
 
 _REREADS = 0.3
 """How much of the source may be read again, all pages together, before it is summarised once instead."""
@@ -69,6 +72,7 @@ class Reading:
         spec = config.spec
         written = claims.columns_written(lane, config.key)
         found = sources.find(spec.index_pattern, spec.rollup_index, lane, Wanted.of(spec, written or {}))
+        spelling.check(lane, spec, found)
         judging.check_names(spec, found.dialects)
         catalog = str(lane.execute("SELECT current_database()")[0][0])
         relation = found.relation(catalog)
@@ -151,9 +155,21 @@ class Reading:
         self._tables.clear()
 
     def scratch(self, lane: Lane, select: str) -> str:
-        """Keep what a statement gives as a table of the scratch catalog, until `forget` or `drop_all`."""
+        """Keep what a statement gives as a table of the scratch catalog, until `forget` or `drop_all`.
+
+        Raises SourceInvalid where a sum is too large.
+        """
         table = f"{SCRATCH}.{sql.name(uuid.uuid4().hex)}"
-        lane.execute(f"CREATE TABLE {table} AS {select}")
+        try:
+            lane.execute(f"CREATE TABLE {table} AS {select}")
+        except duckdb.OutOfRangeException as e:
+            if not (summed := self.plan.summed_exactly):
+                raise
+            raise SourceInvalid(
+                f"spec.metrics: the sum of column {' or '.join(map(repr, summed))} is too large: whole numbers and "
+                "decimals are summed up exactly, up to 128 bits. Have the source hold the column as DOUBLE, or create "
+                "the job anew without sum and avg of it"
+            ) from e
         self._tables.add(table)
         return table
 

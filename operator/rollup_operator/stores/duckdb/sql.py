@@ -46,9 +46,16 @@ def instant(ms: int, kind: TimeKind) -> str:
 
 
 def milliseconds(column: str, kind: TimeKind) -> str:
-    """Return a column's time as epoch milliseconds."""
-    ticks, unit = _ticks(column, kind)
-    return ticks if unit == 1 else f"{ticks} // {unit}"
+    """Return a column's time as epoch milliseconds, the ones that have begun: before 1970, too."""
+    match kind:
+        case TimeKind.INTEGER:
+            return f"{column}::BIGINT"
+        case TimeKind.NANOS | TimeKind.ZONED_NANOS:
+            ticks, unit = f"epoch_ns({column})", 1_000_000
+        case _:
+            ticks, unit = f"epoch_us({column})", 1000
+    # Integer division rounds towards zero.
+    return f"({ticks} // {unit} - ({ticks} % {unit} < 0)::BIGINT)"
 
 
 def _ticks(column: str, kind: TimeKind) -> tuple[str, int]:

@@ -1,0 +1,94 @@
+"""Columns whose names differ in case only, which DuckDB takes for one. Called in a worker.
+
+Of two in one file it renames the second, and of two in different files it makes one column:
+
+    a file with V, v        ->  V, v_1
+    files with V and with v ->  V, with the values of both
+
+So a job that means one of them would get values of the other.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.stores.duckdb import judging, sql
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.sources import Sources
+from rollup_operator.stores.errors import SourceInvalid
+
+_NUMBERED = re.compile(rb"_[0-9]{1,9}\Z")
+"""What DuckDB adds to a name that it has seen before."""
+
+
+def check(lane: Lane, spec: RollupJobSpec, found: Sources) -> None:
+    """Raise SourceInvalid where the job means a column that cannot be told from another one."""
+    named = [*judging.named(spec), *(column.name for column in spec.csv.columns)] if spec.csv else judging.named(spec)
+    meant = {begin: name for name in reversed(named) for begin in _begins(_folded(name))}
+    spelled: dict[bytes, dict[str, None]] = defaultdict(dict)
+    twice: dict[bytes, None] = {}
+    for names in _names(lane, found, meant.keys()):
+        here: set[bytes] = set()
+        for name in names:
+            if (key := _folded(name)) in meant:
+                spelled[key][name] = None
+                if key in here:
+                    twice[key] = None
+                here.add(key)
+    for key, name in meant.items():
+        # Another name that begins like it is in the way only where DuckDB has renamed something.
+        if key in twice or (len(spelled[key]) > 1 and key == _folded(name)):
+            raise SourceInvalid(f"spec: column {name!r}: {_told(list(spelled[key]))}")
+
+
+def _told(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"a CSV file has several columns that are named {names[0]!r}: rename all but one"
+    return (
+        f"the source has {names[0]!r} and {names[1]!r}, whose names differ in case only, and DuckDB takes them for one "
+        "column: rename one of them"
+    )
+
+
+def _folded(name: str) -> bytes:
+    """Return what DuckDB compares: only the letters of ASCII have a case for it."""
+    return name.encode("utf-8", "surrogatepass").lower()
+
+
+def _begins(key: bytes) -> Iterator[bytes]:
+    """Yield a name, and those of which DuckDB may have made it."""
+    yield key
+    while (shorter := _NUMBERED.sub(b"", key)) != key:
+        yield shorter
+        key = shorter
+
+
+def _names(lane: Lane, found: Sources, meant: Iterable[bytes]) -> Iterator[Sequence[str]]:
+    """Yield the names of columns as each table or file has them; of Parquet files only where they can matter."""
+    others = [dialect.names for dialect in found.dialects]
+    others += [[str(name) for name, *_ in lane.execute(f"DESCRIBE main.{sql.name(t)}")] for t in found.tables]
+    yield from others
+    if not found.parquet:
+        return
+    rows = lane.execute(f"SELECT DISTINCT name FROM parquet_schema({sql.path_list(found.parquet)}) ORDER BY name")
+    names, wanted = [str(name) for (name,) in rows], set(meant)
+    spellings = {name for each in (*others, names) for name in each if _folded(name) in wanted}
+    if len(set(map(_folded, spellings))) == len(spellings):
+        yield names
+        return
+    for path in found.parquet:  # what looks alike may be part of something else
+        yield _of_file(lane.execute(f"SELECT name, num_children FROM parquet_schema({sql.path_list([path])})"))
+
+
+def _of_file(rows: Sequence[tuple[object, ...]]) -> list[str]:
+    """Return the columns of a schema: the root, then each part of it with its own parts behind it."""
+    names: list[str] = []
+    parts = 0
+    for name, children in rows[1:]:
+        if parts == 0:
+            names.append(str(name))
+        else:
+            parts -= 1
+        parts += children if isinstance(children, int) else 0
+    return names
