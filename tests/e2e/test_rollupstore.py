@@ -215,3 +215,34 @@ def test_a_job_whose_secret_is_gone_can_be_deleted(operator: Operator, api: Api,
     api.delete("hourly")
     api.wait_gone("hourly")
     assert "Secret 'login'" in api.wait_event("hourly", "DrainSkipped")["message"]
+
+
+def test_how_csv_files_are_read_is_refused_where_there_are_none(
+    operator: Operator, api: Api, opensearch: StoreHttp
+) -> None:
+    source = unique("trips") + ".csv"
+    opensearch.create(source, {"ts": "date"})
+    opensearch.load(source, [{"ts": 1_700_000_000_000}])
+    cluster(api, opensearch)
+    wait_reason(api, "Available")
+    body = job(
+        "hourly",
+        indexPattern=source,
+        cron=NEVER,
+        desiredState="started",
+        groups={"dateHistogram": {"field": "ts", "fixedInterval": "1h"}},
+        metrics=None,
+    )
+    body["spec"]["csv"] = {"columns": [{"name": "ts", "type": "TIMESTAMP"}]}
+    answer = operator.request("POST", f"/namespaces/{api.namespace}/_rollup/job/_preview", body)
+    assert answer.status == 400, answer
+    says = "spec.csv says how CSV files are read", "'default' is a cluster", "remove spec.csv"
+    for text in says:
+        assert text in str(answer.body)
+    api.create(body)
+    request_run(api, "hourly", "one")
+    shown = api.wait_condition("hourly", status="False", reason="SourceInvalid", timeout=GENEROUS)
+    for text in says:
+        assert text in message(shown)
+    api.patch("hourly", {"spec": {"csv": None}})
+    api.wait("hourly", run_completed, GENEROUS)

@@ -37,6 +37,7 @@ _KINDS: Mapping[type, str] = {int: "long", float: "double", str: "keyword"}
 async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[str, SourceField]:
     """Return the fields that the job names. Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises."""
     spec = config.spec
+    refuse_csv(spec)
     found: dict[str, SourceField] = {}
     wanted = {above for field in named_fields(spec) for above in _with_objects(field)}
     for names in _in_lines(sorted(wanted)):
@@ -47,6 +48,16 @@ async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[
         messages += [message async for message in _where(cluster, spec, opaque_id)]
         raise SourceInvalid(f"{_FIELD} {spec.index_pattern!r}: {' '.join(messages)}")
     return found
+
+
+def refuse_csv(spec: RollupJobSpec) -> None:
+    """Raise SourceInvalid where the job says how CSV files are read."""
+    if spec.csv is not None:
+        raise SourceInvalid(
+            f"spec.csv says how CSV files are read, and the job's RollupStore {spec.store_ref.name!r} is a cluster, "
+            "whose sources are indices: remove spec.csv, or create the job anew with a store of the kind duckdb in "
+            "spec.storeRef"
+        )
 
 
 def must_go_on(spec: RollupJobSpec, position: Position | None, found: Mapping[str, SourceField]) -> None:

@@ -117,6 +117,8 @@ class ClusterStore:
         self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
     ) -> Mapping[str, SourceField]:
         """Describe the fields of all indices that the pattern matches: they say themselves what they hold."""
+        if spec is not None:
+            sources.refuse_csv(spec)
         return await sources.fields(self._cluster, index_pattern, rollup_index)
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
