@@ -99,9 +99,12 @@ EARLIER = -QUIET
 """Normal events of that time are due at 0."""
 
 
-def event(number: int = 0, reason: Reason = Reason.STOPPED, note: str = "quiet", *, later: float = 0) -> Event:
+def event(
+    number: int = 0, reason: Reason = Reason.STOPPED, note: str = "quiet", *, later: float = 0, namespace: str = "n"
+) -> Event:
     moment = NOW + timedelta(seconds=later)
-    return Event(Regarding("v1", "RollupJob", "n", f"j{number}", f"u{number}"), reason, note, moment, moment)
+    about = Regarding("v1", "RollupJob", namespace, f"j{number}", f"u{namespace}{number}")
+    return Event(about, reason, note, moment, moment)
 
 
 def taken(queue: EventQueue, now: float) -> list[Event]:
@@ -249,6 +252,37 @@ def test_the_namespace_with_the_most_warnings_makes_room_with_its_oldest() -> No
     assert dropped is not None
     assert named([dropped]) == ["busy/j0"]
     assert named(taken(queue, 1.0))[:3] == [f"busy/j{QUEUE - 1}", "calm/j0", f"busy/j{QUEUE - 2}"]
+
+
+def test_a_namespace_with_many_normal_events_holds_up_no_other() -> None:
+    queue = EventQueue()
+    for number in range(3):
+        queue.put(event(number, namespace="busy"), EARLIER)
+    for number in range(2):
+        queue.put(event(number, namespace="calm"), EARLIER)
+    assert named(taken(queue, 0.0)) == ["busy/j0", "calm/j0", "busy/j1", "calm/j1", "busy/j2"]
+
+
+def test_the_namespace_with_the_most_normal_events_makes_room_with_its_newest() -> None:
+    queue = EventQueue()
+    for number in range(QUEUE):
+        assert queue.put(event(number, namespace="busy"), EARLIER) is None
+    for number in range(3):
+        dropped = queue.put(event(number, namespace="calm"), EARLIER)
+        assert dropped is not None
+        assert named([dropped]) == [f"busy/j{QUEUE - 1 - number}"]
+    assert queue.put(one := event(QUEUE, namespace="busy"), EARLIER) is one
+    assert named(taken(queue, 0.0))[:4] == ["busy/j0", "calm/j0", "busy/j1", "calm/j1"]
+
+
+def test_a_namespace_whose_jobs_change_all_the_time_delays_others_for_so_long_and_no_longer() -> None:
+    queue = EventQueue()
+    queue.put(event(0, namespace="calm"), 0.0)
+    due = []
+    for tenth in range(round(LATE * 10) + 1):
+        queue.put(event(tenth, namespace="busy"), tenth / 10)
+        due += [(one, tenth / 10) for one in named(taken(queue, tenth / 10))]
+    assert ("calm/j0", LATE) in due
 
 
 def test_what_has_waited_for_too_long_is_taken_out() -> None:

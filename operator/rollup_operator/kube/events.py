@@ -1,8 +1,9 @@
 """Kubernetes Events, for people: one for each transition or problem, not for every write.
 
-Posted in the background, one after the other, so that a slow API server never holds a job back. Warnings go first and
-at once, namespaces in turn and the newest of each namespace first. Normal events give way to the work that they report:
-they go once no job has changed for QUIET, in order, at a pace at which a thousand of them cost the API server little.
+Posted in the background, one after the other, so that a slow API server never holds a job back. Namespaces take turns.
+Warnings go first and at once, the newest of each namespace first. Normal events give way to the work that they report:
+they go once no job has changed for QUIET, those of a namespace in order, at a pace at which a thousand of them cost the
+API server little.
 Where the API server hangs, a post ends after POST_SECONDS and an event is dropped once it has waited for STALE: a new
 warning does not wait behind old ones, and nothing waits for hours. What waits when the process ends is dropped, too:
 the status says how things are, an event only how they came to be so.
@@ -32,7 +33,8 @@ CONTROLLER = "rollup-operator"
 """Who posts them."""
 
 QUEUE = 1000
-"""So many events of each type may wait. The oldest of the namespace with the most makes room for one more warning."""
+"""So many events of each type may wait. Of the namespace with the most the oldest warning, or the newest Normal event,
+makes room for one more."""
 
 POST_SECONDS = 5.0
 """So long the API server may take for one event."""
@@ -99,13 +101,16 @@ class Event:
 Key = tuple[str, Reason, str]
 
 
+_Queues = OrderedDict[str, OrderedDict[Key, Event]]
+"""By namespace, the one whose turn it is first; each has events, oldest first."""
+
+
 class EventQueue:
     """What waits to be posted. No asyncio and no clock of its own: times are given, in seconds of any clock."""
 
     def __init__(self) -> None:
-        self._warnings: OrderedDict[str, OrderedDict[Key, Event]] = OrderedDict()
-        """By namespace, the one whose turn it is first; each has events, oldest first."""
-        self._normals: OrderedDict[Key, Event] = OrderedDict()
+        self._warnings: _Queues = OrderedDict()
+        self._normals: _Queues = OrderedDict()
         self._resting: OrderedDict[Key, float] = OrderedDict()
         """Normal events taken a short while ago, oldest first, and when."""
         self._paid_until = self._changed_at = -math.inf
@@ -115,7 +120,8 @@ class EventQueue:
         warning = event.type is EventType.WARNING
         if not warning:
             self._changed_at = now
-        queue = self._warnings.setdefault(event.about.namespace, OrderedDict()) if warning else self._normals
+        queues = self._warnings if warning else self._normals
+        queue = queues.setdefault(event.about.namespace, OrderedDict())
         if (same := queue.get(event.key)) is not None:
             same.last = event.last
             same.count += 1
@@ -123,56 +129,66 @@ class EventQueue:
                 same.since = now
                 queue.move_to_end(event.key)
             return None
-        if not warning and len(queue) >= QUEUE:
-            return event
         event.since = now
         queue[event.key] = event
-        if warning and sum(map(len, self._warnings.values())) > QUEUE:
-            return self._pop_warning(max(self._warnings, key=lambda name: len(self._warnings[name])), newest=False)
+        if sum(map(len, queues.values())) > QUEUE:
+            most = max(queues, key=lambda name: len(queues[name]))
+            return _pop(queues, most, next(reversed(queues[most]) if not warning else iter(queues[most])))
         return None
 
     def stale(self, now: float) -> list[Event]:
         """Take out what has waited for too long."""
         found = []
-        for namespace in tuple(self._warnings):
-            while (queue := self._warnings.get(namespace)) and next(iter(queue.values())).since <= now - STALE:
-                found.append(self._pop_warning(namespace, newest=False))
-        while self._normals and next(iter(self._normals.values())).since <= now - STALE:
-            found.append(self._normals.popitem(last=False)[1])
+        for queues in (self._warnings, self._normals):
+            for namespace in tuple(queues):
+                while (queue := queues.get(namespace)) and next(iter(queue.values())).since <= now - STALE:
+                    found.append(_pop(queues, namespace, next(iter(queue))))
         return found
 
     def take(self, now: float) -> tuple[Event | None, float | None]:
         """Return the event to post now; without one, after how many seconds to ask again (None: once one was put)."""
         if self._warnings:
-            return self._pop_warning(next(iter(self._warnings)), newest=True), 0.0
+            namespace, queue = next(iter(self._warnings.items()))
+            return _in_turn(self._warnings, namespace, next(reversed(queue))), 0.0
         if not self._normals:
             return None, None
         if (pause := self._paid_until - (BURST - 1) * PAUSE - now) > 1e-6:  # sums of PAUSE are not exact
             return None, pause
         while self._resting and self._longest_rest() <= now:
             self._resting.popitem(last=False)
-        key = next((key for key in self._normals if key not in self._resting), None)
-        if key is None:
+        awake = [
+            (namespace, key, max(now, min(self._changed_at + QUIET, queue[key].since + LATE)))
+            for namespace, queue in self._normals.items()
+            if (key := next((key for key in queue if key not in self._resting), None)) is not None
+        ]
+        if not awake:
             return None, self._longest_rest() - now
-        if (pause := min(self._changed_at + QUIET, self._normals[key].since + LATE) - now) > 0:
-            return None, pause
+        namespace, key, due = min(awake, key=lambda one: one[2])  # of those that are due the first
+        if due > now:
+            return None, due - now
         self._resting[key] = now
         self._paid_until = max(self._paid_until, now) + PAUSE
-        return self._normals.pop(key), 0.0
-
-    def _pop_warning(self, namespace: str, *, newest: bool) -> Event:
-        """Take a namespace's newest warning, which is its turn, or its oldest."""
-        queue = self._warnings[namespace]
-        event = queue.popitem(last=newest)[1]
-        if not queue:
-            del self._warnings[namespace]
-        elif newest:
-            self._warnings.move_to_end(namespace)
-        return event
+        return _in_turn(self._normals, namespace, key), 0.0
 
     def _longest_rest(self) -> float:
         """Return when the one that rests longest has done so."""
         return next(iter(self._resting.values())) + REST
+
+
+def _pop(queues: _Queues, namespace: str, key: Key) -> Event:
+    """Take out an event."""
+    event = queues[namespace].pop(key)
+    if not queues[namespace]:
+        del queues[namespace]
+    return event
+
+
+def _in_turn(queues: _Queues, namespace: str, key: Key) -> Event:
+    """Take out an event whose namespace's turn it is: the others come next."""
+    event = _pop(queues, namespace, key)
+    if namespace in queues:
+        queues.move_to_end(namespace)
+    return event
 
 
 class EventRecorder:
