@@ -152,7 +152,8 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(authz, "DENIED_AT_ONCE", 10_000)  # what is denied here goes by each call, not by its number
     recorder = Recorder()
     cluster = RecordedCluster(recorder)
     # Nothing is kept of an answer, so that each call asks for its own.

@@ -234,6 +234,68 @@ async def test_names_whose_answers_are_known_hold_the_loop_for_a_portion_at_a_ti
     assert loop.longest < 0.05
 
 
+# Who may nothing and asks for much
+
+
+async def test_who_may_nothing_and_calls_on_all_jobs_has_few_questions_asked(server: Server) -> None:
+    clock = [0.0]
+    access = of(server, clock=lambda: clock[0])
+    names = {f"job-{i}" for i in range(1_000)}
+    for clock[0] in range(0, 120, 3):
+        assert await access.allowed(ANN, Deed.STOP, "team", names) == frozenset()
+    assert len(server.asked) < 3 * 2 * 1_000 + 40 * 2 + 1
+
+
+async def test_a_new_right_to_a_name_is_in_force_soon_whatever_was_denied_before(server: Server) -> None:
+    clock = [0.0]
+    access = of(server, clock=lambda: clock[0])
+    names = {f"job-{i}" for i in range(10_000)}
+    assert await access.allowed(ANN, Deed.GET, "team", names) == frozenset()
+    server.grants = {("get", "rollupjobs", "job-7")}
+    clock[0] = 2.0
+    await access.require(ANN, Deed.GET, "team", "job-7")
+    assert await access.allowed(ANN, Deed.GET, "team", names) == {"job-7"}
+    server.grants.add(("get", "rollupjobs", "job-8"))
+    clock[0] = authz.LONGEST_DENIED
+    assert await access.allowed(ANN, Deed.GET, "team", names) == {"job-7", "job-8"}
+
+
+async def test_who_makes_names_up_is_sent_away_and_nobody_else(server: Server) -> None:
+    clock = [0.0]
+    access = of(server, clock=lambda: clock[0])
+    server.grants = {("get", "rollupjobs", "sensor")}
+    answers = []
+
+    async def ask(of_whom: str, name: str) -> None:
+        try:
+            await access.require(Caller(of_whom), Deed.GET, "team", name)
+            answers.append(200)
+        except ApiError as e:
+            answers.append(e.status)
+
+    for number in range(1_000):
+        await ask(f"system:serviceaccount:team-a:robot-{number}", f"made-up-{number}")
+    assert answers == [403] * authz.DENIED_AT_ONCE + [429] * (1_000 - authz.DENIED_AT_ONCE)
+    assert len(server.asked) == authz.DENIED_AT_ONCE
+    answers.clear()
+    await ask("system:serviceaccount:team-a:robot-0", "made-up-0")  # known
+    await ask("system:serviceaccount:team-b:robot-0", "sensor")
+    await ask("ann", "made-up-0")
+    assert answers == [403, 200, 403]
+    answers.clear()
+    clock[0] = 1.0
+    for number in range(100):
+        await ask("system:serviceaccount:team-a:robot-0", f"another-{number}")
+    assert answers.count(403) == authz.DENIED_A_SECOND
+
+
+async def test_who_has_the_right_by_names_may_ask_for_as_many_as_there_are(server: Server) -> None:
+    access = of(server, clock=lambda: 0.0)
+    server.grants = {("patch", "rollupjobs", f"job-{i}") for i in range(1_000)}
+    for number in range(1_000):
+        await access.require(ANN, Deed.STOP, "team", f"job-{number}")
+
+
 # The API server does not answer
 
 

@@ -153,6 +153,18 @@ async def test_nobody_makes_answers_of_others_go(clock: Clock) -> None:
     assert source.asked == 103
 
 
+async def test_whoever_has_the_most_makes_room_however_many_they_are(clock: Clock) -> None:
+    memory: ShortMemory[bool] = ShortMemory(lambda _: 10.0, size=10, share=5, clock=clock)
+    source = Source()
+    await memory.get(b"ann-1", source.answer(True), lambda _: "ann")
+    for number in range(100):
+        for other in ("bob", "eve", "mallory"):
+            await memory.get(f"{other}-{number}".encode(), source.answer(True), lambda _, who=other: who)
+    assert (source.asked, len(memory)) == (301, 10)
+    await memory.get(b"ann-1", source.answer(True), lambda _: "ann")
+    assert source.asked == 301
+
+
 async def test_what_is_over_makes_room_for_its_owner(clock: Clock) -> None:
     memory: ShortMemory[bool] = ShortMemory(lambda _: 10.0, size=6, share=2, clock=clock)
     source = Source()

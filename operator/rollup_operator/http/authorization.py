@@ -97,7 +97,7 @@ class KubernetesAccess:
         async def ask() -> None:
             with sharing() as pause:
                 for name in left:
-                    if await self.may(caller, deed, namespace, name):
+                    if await self._may(caller, deed, namespace, name, among=len(names)):
                         granted.add(name)
                     await pause()  # answers that are known come without one
 
@@ -114,25 +114,26 @@ class KubernetesAccess:
 
         Raises ApiError 503 where the API server is away.
         """
-        for verb, subresource in _RIGHTS[deed]:
-            if await self._allows(caller, Right(verb, GROUP, "rollupjobs", namespace, subresource, name)):
-                return True
-        return False
+        return await self._may(caller, deed, namespace, name)
+
+    async def _may(self, caller: Caller, deed: Deed, namespace: str, name: str, among: int = 1) -> bool:
+        rights = [Right(verb, GROUP, "rollupjobs", namespace, subresource, name) for verb, subresource in _RIGHTS[deed]]
+        return await self._allows(caller, *rights, among=among)
 
     async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
         """Return whether the caller may get the RollupStores of the namespace. Raises ApiError 503 likewise."""
         return await self._allows(caller, Right("get", GROUP, "rollupstores", namespace))
 
-    async def _allows(self, caller: Caller, right: Right) -> bool:
+    async def _allows(self, caller: Caller, *rights: Right, among: int = 1) -> bool:
         try:
-            return await self._reviews.allows(caller, right)
+            return await self._reviews.allows(caller, *rights, among=among)
         except KubeError as e:
             raise self._unanswered("subjectaccessreviews", e) from e
 
     def _unanswered(self, resource: str, error: KubeError) -> ApiError:
         """Make a 503, or a 429. What is wrong is for the log, once a minute: the caller may be anybody."""
         if isinstance(error, Crowded):
-            return errors.too_many("Too many calls from here, or of this user, wait to be let in")
+            return errors.too_many("Too many calls from here, or of this user, wait to be let in or were denied")
         refused = error.status in (401, 403)
         problem = f"the operator itself may not create {resource}: apply deploy/rbac/" if refused else str(error)
         told, at = self._told

@@ -8,8 +8,11 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -25,7 +28,7 @@ USERS_AT_ONCE = 16
 RIGHTS_AT_ONCE = 24
 """Questions of each kind under way at a time; more wait for their turn. Apart, so that strangers who send made-up
 tokens do not keep those waiting who are known. Those about tokens are divided among the addresses that they come from,
-those about rights among users: one that is alone may have half."""
+those about rights among users, the service accounts of a namespace being one: one that is alone may have half."""
 
 TOKENS_WAITING = 512
 RIGHTS_WAITING = 4_096
@@ -43,8 +46,22 @@ RIGHTS_KEPT = 65_536
 
 TOKENS_OF_ONE = 1_024
 RIGHTS_OF_ONE = 32_768
-"""Of these so many for one user: who asks for more loses answers of their own. Bad tokens are one user's."""
+"""Of these so many for one user: who asks for more loses answers of their own. Bad tokens are one user's, and the
+service accounts of a namespace are one user."""
 
+DENIED_AT_ONCE = 300
+DENIED_A_SECOND = 20.0
+"""So many questions of one user that are denied are asked, one by one, and so many more each second; then none."""
+
+NAMES_FREE = 100
+NAMES_A_SECOND = 20.0
+LONGEST_DENIED = 60.0
+"""Who is denied more than NAMES_FREE names in one call is asked about at this pace on average: the denials are kept the
+longer for such calls, for LONGEST_DENIED at most."""
+
+
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+"""What the name of a service account begins with; its namespace and its own name follow."""
 
 Observe = Callable[[str, str, bool], None]
 """Told of each question: its kind (`token`, `access`), the result (`allowed`, `denied`, `error`), and whether the
@@ -74,7 +91,36 @@ class Right:
 
 
 class Crowded(KubeError):
-    """So many questions of the same one wait that a further one is not asked."""
+    """So many questions of the same one wait, or were denied, that a further one is not asked."""
+
+
+_ROUNDING = 1e-3
+
+
+class Allowance:
+    """How much each of many may have: so much at once, and so much more each second."""
+
+    def __init__(self, at_once: int, a_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._at_once, self._a_second, self._clock = at_once, a_second, clock
+        self._full: OrderedDict[Hashable, float] = OrderedDict()
+        """When each will have it all again, who took something last coming last."""
+
+    def take(self, who: Hashable) -> bool:
+        """Take one. False: there is none now."""
+        now = self._clock()
+        while self._full and (first := next(iter(self._full.items())))[1] <= now:
+            del self._full[first[0]]
+        full = max(now, self._full.get(who, now))
+        if (full - now) * self._a_second > self._at_once - 1 + _ROUNDING:
+            return False
+        self._full[who] = full + 1 / self._a_second
+        self._full.move_to_end(who)
+        return True
+
+    def give_back(self, who: Hashable) -> None:
+        """Give one back."""
+        if who in self._full:
+            self._full[who] -= 1 / self._a_second
 
 
 class Poster(Protocol):
@@ -99,6 +145,7 @@ class Reviews:
         denied_seconds: float,
         audiences: tuple[str, ...] = (),
         observe: Observe = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._observe = observe
@@ -109,11 +156,19 @@ class Reviews:
             ACCESS_REVIEWS: Shares(RIGHTS_AT_ONCE, waiting=RIGHTS_WAITING),
         }
         self._users: ShortMemory[User | None] = ShortMemory(
-            lambda user: denied_seconds if user is None else allowed_seconds, size=USERS_KEPT, share=TOKENS_OF_ONE
+            lambda user: denied_seconds if user is None else allowed_seconds,
+            size=USERS_KEPT,
+            share=TOKENS_OF_ONE,
+            clock=clock,
         )
         self._rights: ShortMemory[bool] = ShortMemory(
-            lambda allowed: allowed_seconds if allowed else denied_seconds, size=RIGHTS_KEPT, share=RIGHTS_OF_ONE
+            lambda allowed: allowed_seconds if allowed else denied_seconds,
+            size=RIGHTS_KEPT,
+            share=RIGHTS_OF_ONE,
+            clock=clock,
         )
+        self._seconds = allowed_seconds, denied_seconds
+        self._denied = Allowance(DENIED_AT_ONCE, DENIED_A_SECOND, clock)
 
     async def user(self, token: str, peer: str = "") -> User | None:
         """Return whose token this is; None where the API server does not know it, or not for our audiences.
@@ -121,28 +176,36 @@ class Reviews:
         `peer` is the address that it came from. Raises Crowded where too many questions of that wait already.
         """
         key = hmac.digest(self._key, token.encode(), "sha256")
-        return await self._answer("token", self._users, key, lambda: self._whose(token, peer), _name)
+        return await self._answer("token", self._users, key, lambda: self._whose(token, peer), _owner)
 
-    async def allows(self, user: User, right: Right) -> bool:
-        """Return whether the user has the right. Raises Crowded where too many questions about them wait already."""
-        spec = {
-            "user": user.name,
-            "uid": user.uid,
-            "groups": user.groups,
-            "extra": user.extra or {},
-            "resourceAttributes": {
-                "verb": right.verb,
-                "group": right.group,
-                "resource": right.resource,
-                "subresource": right.subresource,
-                "namespace": right.namespace,
-                "name": right.name,
-            },
-        }
-        key = hashlib.blake2b(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS), digest_size=32, key=self._key).digest()
-        return await self._answer(
-            "access", self._rights, key, lambda: self._is_allowed(spec, user), lambda _: user.name
-        )
+    async def allows(self, user: User, *rights: Right, among: int = 1) -> bool:
+        """Return whether the user has one of the rights: the first that is there will do.
+
+        `among`: to how many names the call asks for that at once; a denial may be the older then. Raises Crowded where
+        too many questions about the user wait already, or too many were denied one by one.
+        """
+        allowed_seconds, denied_seconds = self._seconds
+        denied_seconds = max(denied_seconds, min(LONGEST_DENIED, (among - NAMES_FREE) / NAMES_A_SECOND))
+
+        def keep(allowed: bool) -> float:
+            return allowed_seconds if allowed else denied_seconds
+
+        party, taken = _party(user), False
+        for right in rights:
+            spec = _spec(user, right)
+            key = hashlib.blake2b(
+                orjson.dumps(spec, option=orjson.OPT_SORT_KEYS), digest_size=32, key=self._key
+            ).digest()
+            if among == 1 and not taken and not self._rights.knows(key, keep):
+                if not self._denied.take(party):
+                    raise Crowded(429, "TooManyRequests", "too many questions about the user were denied")
+                taken = True
+            ask = partial(self._is_allowed, spec, party)
+            if await self._answer("access", self._rights, key, ask, lambda _: party, keep):
+                if taken:
+                    self._denied.give_back(party)
+                return True
+        return False
 
     async def _answer(
         self,
@@ -151,10 +214,11 @@ class Reviews:
         key: bytes,
         ask: Callable[[], Awaitable[T]],
         owner: Callable[[T], Hashable],
+        keep: Callable[[T], float] | None = None,
     ) -> T:
-        known, result = key in memory, "error"
+        known, result = memory.knows(key, keep), "error"
         try:
-            answer = await memory.get(key, ask, owner)
+            answer = await memory.get(key, ask, owner, keep)
             result = "allowed" if answer else "denied"
             return answer
         finally:
@@ -178,8 +242,8 @@ class Reviews:
             extra={key: tuple(values) for key, values in (user.get("extra") or {}).items()},
         )
 
-    async def _is_allowed(self, spec: Mapping[str, Any], user: User) -> bool:
-        status = await self._ask(ACCESS_REVIEWS, "authorization.k8s.io/v1", "SubjectAccessReview", spec, user.name)
+    async def _is_allowed(self, spec: Mapping[str, Any], party: str) -> bool:
+        status = await self._ask(ACCESS_REVIEWS, "authorization.k8s.io/v1", "SubjectAccessReview", spec, party)
         return status.get("allowed") is True and status.get("denied") is not True
 
     async def _ask(
@@ -203,5 +267,27 @@ class Reviews:
         return status
 
 
-def _name(user: User | None) -> str | None:
-    return None if user is None else user.name
+def _spec(user: User, right: Right) -> dict[str, Any]:
+    return {
+        "user": user.name,
+        "uid": user.uid,
+        "groups": user.groups,
+        "extra": user.extra or {},
+        "resourceAttributes": {
+            "verb": right.verb,
+            "group": right.group,
+            "resource": right.resource,
+            "subresource": right.subresource,
+            "namespace": right.namespace,
+            "name": right.name,
+        },
+    }
+
+
+def _owner(user: User | None) -> str | None:
+    return None if user is None else _party(user)
+
+
+def _party(user: User) -> str:
+    """Return who counts as one: who edits a namespace makes as many service accounts there as they like."""
+    return user.name.rpartition(":")[0] if user.name.startswith(_SERVICE_ACCOUNT) else user.name

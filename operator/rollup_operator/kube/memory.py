@@ -11,11 +11,12 @@ T = TypeVar("T")
 
 
 class ShortMemory(Generic[T]):
-    """Holds at most `size` answers; the one that was wanted least recently goes first. Errors are never kept.
+    """Holds at most `size` answers. Errors are never kept.
 
     `keep` tells for how many seconds an answer is good. They count from when it was asked for: what the answer
-    describes is no newer than that. Of one owner's answers no more than `share` are kept, so that nobody makes answers
-    of others go by asking for many.
+    describes is no newer than that. Of one owner's answers no more than `share` are kept, and where there are too many,
+    the owner with the most loses the one that was wanted least recently: so nobody makes answers of others go by asking
+    for many.
     """
 
     def __init__(
@@ -35,38 +36,52 @@ class ShortMemory(Generic[T]):
     def __len__(self) -> int:
         return len(self._known)
 
-    def __contains__(self, key: bytes) -> bool:
-        """Whether an answer is known that is still good."""
-        return (known := self._known.get(key)) is not None and self._clock() < known.until
+    def knows(self, key: bytes, keep: Callable[[T], float] | None = None) -> bool:
+        """Whether an answer is known that is still good, by another `keep` where one is given."""
+        return (known := self._known.get(key)) is not None and self._is_good(known, keep)
 
     async def get(
-        self, key: bytes, ask: Callable[[], Awaitable[T]], owner: Callable[[T], Hashable] = lambda _: None
+        self,
+        key: bytes,
+        ask: Callable[[], Awaitable[T]],
+        owner: Callable[[T], Hashable] = lambda _: None,
+        keep: Callable[[T], float] | None = None,
     ) -> T:
         """Return the answer that is known, or that of `ask`, which all who want the same key meanwhile share.
 
-        `owner` tells whose an answer is. Raises what `ask` raises. A caller that is cancelled leaves the question to
-        the others.
+        `owner` tells whose an answer is; another `keep` tells what is good enough for this caller. Raises what `ask`
+        raises. A caller that is cancelled leaves the question to the others.
         """
         if (known := self._known.get(key)) is not None:
-            if self._clock() < known.until:
+            if self._is_good(known, keep):
                 self._known.move_to_end(key)
                 self._owned[known.owner].move_to_end(key)
                 return known.answer
             self._forget(key)
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = asyncio.create_task(self._ask(key, ask, owner))
+            task = self._asked[key] = asyncio.create_task(self._ask(key, ask, owner, keep))
             task.add_done_callback(_heard)
         return await asyncio.shield(task)
 
-    async def _ask(self, key: bytes, ask: Callable[[], Awaitable[T]], owner: Callable[[T], Hashable]) -> T:
+    def _is_good(self, known: "_Answer[T]", keep: Callable[[T], float] | None) -> bool:
+        return self._clock() < known.asked + (keep or self._keep)(known.answer)
+
+    async def _ask(
+        self,
+        key: bytes,
+        ask: Callable[[], Awaitable[T]],
+        owner: Callable[[T], Hashable],
+        keep: Callable[[T], float] | None,
+    ) -> T:
         began = self._clock()
         try:
             answer = await ask()
         finally:
             del self._asked[key]
-        if (until := began + self._keep(answer)) > self._clock():
-            self._remember(key, _Answer(answer, until, owner(answer)))
+        found = _Answer(answer, began, owner(answer))
+        if self._is_good(found, keep):
+            self._remember(key, found)
         return answer
 
     def _remember(self, key: bytes, known: "_Answer[T]") -> None:
@@ -76,7 +91,8 @@ class ShortMemory(Generic[T]):
         if len(mine) > self._share:
             self._forget(next(iter(mine)))
         if len(self._known) > self._size:
-            self._forget(next(iter(self._known)))
+            most = max(self._owned, key=lambda owner: len(self._owned[owner]))
+            self._forget(next(iter(self._owned[most])))
 
     def _forget(self, key: bytes) -> None:
         owner = self._known.pop(key).owner
@@ -88,7 +104,7 @@ class ShortMemory(Generic[T]):
 @dataclass(frozen=True, slots=True)
 class _Answer(Generic[T]):
     answer: T
-    until: float
+    asked: float
     owner: Hashable
 
 
