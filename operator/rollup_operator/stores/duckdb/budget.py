@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rollup_operator.shares import Shares
+from rollup_operator.stores.duckdb.inspection import Inspections
 
 LEAST_MEMORY = 32 << 20
 """Bytes with which a database gets on, slowly."""
@@ -70,6 +71,8 @@ class Budget:
         self.crowded = 0
         """How many wait for a place."""
         self._beyond = max(0, memory - places * LEAST_MEMORY)
+        self.inspections = Inspections()
+        """Of files that users made: what they take is beside the budget, and one file is opened at a time."""
         self._files = Shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
         self._open: dict[Hashable, _Open] = {}
         self._lock = threading.Lock()

@@ -3,6 +3,7 @@
 A claim outlives its holder, its resource and its documents: epochs only grow.
 """
 
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,11 @@ import duckdb
 import orjson
 
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, Owner
+from rollup_operator.stores.base import Claim, Owner, Position
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
-from rollup_operator.stores.errors import Fenced
-
-SCHEMA = "_rollup"
+from rollup_operator.stores.duckdb.inspection import MOST_TEXT, SCHEMA
+from rollup_operator.stores.errors import Fenced, TargetBlocked
 
 _CREATE = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -93,16 +93,30 @@ def _is_there(lane: Lane, table: str, column: str = "1") -> bool:
 
 
 def look(lane: Lane, key: tuple[str, str]) -> Record | None:
-    """Return a job's record."""
-    rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ?", key)
+    """Return a job's record. Raises TargetBlocked where no operator wrote it."""
+    rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ? LIMIT 2", key)
+    if len(rows) > 1:
+        raise _foreign(key, "there is more than one")
     return _record(rows[0]) if rows else None
 
 
 def known(lane: Lane) -> list[tuple[Record, dict[str, Any] | None]]:
-    """Return all records, each with the spec of its job where that was recorded. Not within a transaction."""
+    """Return all records, each with the spec of its job where that was recorded. Not within a transaction.
+
+    Raises TargetBlocked where there are more than an operator makes, or one that none wrote.
+    """
     spec = "spec" if _is_there(lane, f"{SCHEMA}.claims", "spec") else "NULL"
-    rows = lane.execute(f"SELECT {_COLUMNS}, {spec} FROM {SCHEMA}.claims ORDER BY 1, 2")
-    return [(_record(r[:-1]), orjson.loads(r[-1]) if isinstance(r[-1], str) else None) for r in rows]
+    texts = f"owner, position, stats, {spec}"
+    lengths = " + ".join(f"coalesce(strlen({text}), 0)" for text in texts.split(", "))
+    ((length,),) = lane.execute(f"SELECT coalesce(sum({lengths}), 0) FROM {SCHEMA}.claims")
+    if not isinstance(length, int) or length > MOST_TEXT:
+        raise TargetBlocked(f"the records are {length} characters long, and an operator writes {MOST_TEXT} at most")
+    found = []
+    for *row, spec_text in lane.execute(f"SELECT {_COLUMNS}, {spec} FROM {SCHEMA}.claims ORDER BY 1, 2"):
+        lane.go_on()
+        record = _record(tuple(row))
+        found.append((record, _spec(record.claim.key, spec_text)))
+    return found
 
 
 def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str, spec: str) -> Record:
@@ -246,35 +260,78 @@ def _dump(value: object) -> str | None:
     return orjson.dumps(value).decode() if value is not None else None
 
 
+LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+_LARGEST = 2**62
+_TARGET = re.compile(r"[0-9a-f]{32}")
+
+
 def _record(row: tuple[Any, ...]) -> Record:
-    (
-        rollup_index,
-        job_id,
-        holder,
-        epoch,
-        owner,
-        config_hash,
-        position,
-        watermark,
-        stats,
-        hint,
-        target,
-        revision,
-        exported,
-    ) = row
-    return Record(
-        claim=Claim(
-            key=(rollup_index, job_id),
-            holder=holder or "",
-            epoch=epoch,
-            position=orjson.loads(position) if position is not None else None,
-            watermark_ms=watermark,
-            stats=JobStats.model_validate_json(stats),
-            page_hint=hint,
-        ),
-        owner=Owner(*orjson.loads(owner)),
-        config_hash=config_hash,
-        target=target,
-        revision=revision,
-        exported=exported,
+    """Read a row. Raises TargetBlocked where no operator wrote it: users could write to files of earlier versions."""
+    index, job_id, holder, epoch, owner, config_hash, position, watermark, stats, hint, target, revision, exported = row
+    key = (index, job_id)
+    try:
+        record = Record(
+            claim=Claim(
+                key=key,
+                holder=holder or "",
+                epoch=_whole(epoch, _LARGEST),
+                position=_position(position),
+                watermark_ms=None if watermark is None else _whole(watermark, LAST_MS),
+                stats=JobStats.model_validate_json(stats),
+                page_hint=hint,
+            ),
+            owner=Owner(*_texts(owner)),
+            config_hash=config_hash,
+            target=target,
+            revision=_whole(revision, _LARGEST),
+            exported=exported,
+        )
+    except (ValueError, TypeError) as e:
+        raise _foreign(key, str(e)) from e
+    if target is not None and not _TARGET.fullmatch(target):
+        raise _foreign(key, f"its result is {target[:100]!r}")
+    return record
+
+
+def _whole(value: int, most: int) -> int:
+    if not 0 <= value <= most:
+        raise ValueError(f"{value} is out of bounds")
+    return value
+
+
+def _position(text: str | None) -> Position | None:
+    if text is None:
+        return None
+    position = orjson.loads(text)
+    if not isinstance(position, dict) or any(isinstance(value, dict | list) for value in position.values()):
+        raise TypeError("its position is none")
+    return position
+
+
+def _texts(text: str) -> list[str]:
+    found = orjson.loads(text)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise TypeError("its owner is none")
+    return found
+
+
+def _spec(key: tuple[str, str], text: object) -> dict[str, Any] | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        spec = orjson.loads(text)
+    except ValueError as e:
+        raise _foreign(key, str(e)) from e
+    if not isinstance(spec, dict):
+        raise _foreign(key, "its spec is none")
+    return spec
+
+
+def _foreign(key: tuple[str, str], why: str) -> TargetBlocked:
+    index, job_id = key
+    why = why.splitlines()[0][:200] if why else "it cannot be read"
+    return TargetBlocked(
+        f"no operator wrote the record of job {job_id[:100]!r} in rollup index {index[:100]!r}: {why}. Name another "
+        "database in spec.duckdb.database, or restore this one"
     )

@@ -23,6 +23,7 @@ from rollup_operator.stores.duckdb import reserve
 from rollup_operator.stores.duckdb.budget import Budget, Share
 from rollup_operator.stores.duckdb.folders import Folders
 from rollup_operator.stores.duckdb.opening import classify, exists, open_database, part_prefix, volume_of
+from rollup_operator.stores.duckdb.takeover import Takeover
 from rollup_operator.stores.errors import SourceNotFound, StoreUnavailable, VolumeFull
 
 T = TypeVar("T")
@@ -31,6 +32,9 @@ _LINGER_S = 0.3
 _THREADS = 160
 """Two for each of 64 sessions, and some for the store itself; made when needed."""
 _INTERRUPT_EVERY_S = 0.01
+PATIENCE_S = 10.0
+"""So long work that must not be interrupted goes on once it is to end: it takes far less, if nobody has put a file in
+the place of the operator's. Then it is interrupted, and its transaction rolled back."""
 _DESCRIPTORS = "/proc/self/fd/"
 _DESCRIPTOR = re.compile(re.escape(_DESCRIPTORS) + r"\d+")
 
@@ -111,7 +115,8 @@ class Lane:
     async def run(self, what: str, work: Callable[["Lane"], T], *, interruptible: bool) -> T:
         """Run `work` in a worker thread. Raises StoreError.
 
-        A cancellation reaches the caller when the work has ended: interrupted, or, where it must not be, finished.
+        A cancellation reaches the caller when the work has ended: interrupted, or, where it must not be, finished,
+        if that takes no longer than PATIENCE_S.
         """
         async with self._turn:
             self._interruptible = interruptible
@@ -121,7 +126,7 @@ class Lane:
             try:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
-                await self._end(future, cancelled if interruptible else None)
+                await self._end(future, cancelled, PATIENCE_S * (not interruptible))
                 raise
             finally:
                 self.doing = None
@@ -136,15 +141,16 @@ class Lane:
                 raise
             return await self.run(what, work, interruptible=False)
 
-    async def _end(self, future: "asyncio.Future[T]", cancelled: threading.Event | None) -> None:
-        """Wait until work is over, and interrupt it where it is given what cancels it."""
-        if cancelled is not None:
-            cancelled.set()
+    async def _end(self, future: "asyncio.Future[T]", cancelled: threading.Event, patience: float) -> None:
+        """Wait until work is over; after so many seconds interrupt it."""
+        begun = time.monotonic()
         while not future.done():
-            if self._cancelled is cancelled:
-                self._interrupt()
+            if time.monotonic() >= begun + patience:
+                cancelled.set()
+                if self._cancelled is cancelled:
+                    self._interrupt()
             with suppress(asyncio.CancelledError):
-                await asyncio.wait({future}, timeout=None if cancelled is None else _INTERRUPT_EVERY_S)
+                await asyncio.wait({future}, timeout=_INTERRUPT_EVERY_S)
         if not future.cancelled():
             future.exception()
 
@@ -180,10 +186,11 @@ class Lane:
         return self._database.folders.hide(text)
 
     def close(self, last: Callable[["Lane"], object] | None = None) -> None:
-        """Give the connection back, after `last`. What runs is interrupted, or, where it must not be, awaited."""
+        """Give the connection back, after `last`. What runs is interrupted, at once or after PATIENCE_S."""
         self.closed = True
+        begun = time.monotonic()
         while not self._busy.acquire(timeout=_INTERRUPT_EVERY_S):
-            if self._interruptible:
+            if self._interruptible or time.monotonic() >= begun + PATIENCE_S:
                 self._cancelled.set()
                 self._interrupt()
         self._cancelled = threading.Event()
@@ -246,6 +253,7 @@ class Database:
         self._root: Connection | None = None
         self._lanes: dict[Lane, Lanes] = {}
         self._timer: threading.Timer | None = None
+        self._takeover = Takeover(budget.inspections)
 
     @property
     def is_open(self) -> bool:
@@ -383,7 +391,7 @@ class Database:
     def _open(self, gone: Callable[[], bool]) -> Connection:
         share = self.budget.enter(self, self.folders.namespace, volume_of(self.folders), self._use)
         try:
-            root = self._root = open_database(self.folders, self.name, share.settings(), gone)
+            root = self._root = open_database(self.folders, self.name, share.settings(), self._takeover, gone)
         except BaseException:
             self.budget.leave(self)
             raise

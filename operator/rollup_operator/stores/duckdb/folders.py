@@ -88,6 +88,10 @@ class Folder:
         """Whether a name is that of a link."""
         return (found := self.look(name)) is not None and stat.S_ISLNK(found.st_mode)
 
+    def is_folder(self, name: str) -> bool:
+        """Whether a name is that of a folder."""
+        return (found := self.look(name)) is not None and stat.S_ISDIR(found.st_mode)
+
     def names(self) -> Iterator[str]:
         """Yield the names of all that is in it, in no order."""
         with os.scandir(self.fd) as entries:

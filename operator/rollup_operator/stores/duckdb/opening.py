@@ -13,22 +13,22 @@ from contextlib import suppress
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from rollup_operator.stores.duckdb import csv_errors, reserve, sql, takeover
+from rollup_operator.stores.duckdb import csv_errors, inspection, reserve, sql
 from rollup_operator.stores.duckdb.folders import Folder, Folders
+from rollup_operator.stores.duckdb.inspection import NO_SPACE, SCRATCH, SECURE
+from rollup_operator.stores.duckdb.takeover import LOGS, Takeover, lies_with_users
 from rollup_operator.stores.errors import SourceInvalid, StoreError, StoreUnavailable, TargetBlocked, VolumeFull
-
-SCRATCH = "_scratch"
-"""Catalog in memory for pages that are read and not yet written. No database file can have this name."""
 
 SPILL = ".tmp"
 """What DuckDB adds to the name of a file for the folder of what does not fit into memory."""
 
 _WAL_LIMIT = "256MB"
 _LONGEST_ERROR = 1000
-_NO_SPACE = "no space left on device"
 
 
-def open_database(folders: Folders, name: str, settings: Mapping[str, str], gone: Callable[[], bool]) -> Connection:
+def open_database(
+    folders: Folders, name: str, settings: Mapping[str, str], takeover: Takeover, gone: Callable[[], bool]
+) -> Connection:
     """Open a database file, or make it; one that lies in the users' folder is taken over first, until `gone`.
 
     `settings` are those of DuckDB that may change while it is open.
@@ -38,21 +38,13 @@ def open_database(folders: Folders, name: str, settings: Mapping[str, str], gone
     *above, file = name.split("/")
     with folders.databases(*above) as folder:
         if folder.look(file) is None:
-            takeover.take_over(folders, [*above, file], folder, gone)
-        for end in ("", *takeover.LOGS):
+            takeover.take(folders, [*above, file], folder, gone)
+        for end in ("", *LOGS):
             _must_be_a_file(folder, file + end)
         try:
             root = duckdb.connect(
                 f"{folder.path}/{file}",
-                config={
-                    **settings,
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                    "allow_community_extensions": False,
-                    "allow_persistent_secrets": False,
-                    "wal_autocheckpoint": _WAL_LIMIT,
-                    "async_threads": 0,  # DuckDB 2.0 may wait for ever where a COPY in other threads is interrupted
-                },
+                config={**settings, **SECURE, "wal_autocheckpoint": _WAL_LIMIT},
             )
         except duckdb.Error as e:
             raise classify(e, folders.hide) from e
@@ -64,10 +56,15 @@ def open_database(folders: Folders, name: str, settings: Mapping[str, str], gone
                 _remove(results, part_prefix(name))
             reserve.keep(folder, file)
             _lock_in(root, folders, settings)
+            if not takeover.inspected:
+                inspection.inspect(root, name)
+                takeover.inspected = True
         except BaseException as e:
             root.close()
             if isinstance(e, OSError):
                 raise StoreUnavailable(f"what is left of database {name} cannot be removed: {e.strerror}") from e
+            if isinstance(e, duckdb.Error):
+                raise classify(e, folders.hide) from e
             raise
     return root
 
@@ -76,7 +73,7 @@ def exists(folders: Folders, name: str) -> bool:
     """Whether there is a file, or one to take over. Raises ForbiddenSource, StoreUnavailable, TargetBlocked."""
     *above, file = name.split("/")
     with folders.databases(*above) as folder:
-        return folder.look(file) is not None or takeover.lies_with_users(folders, [*above, file])
+        return folder.look(file) is not None or lies_with_users(folders, [*above, file])
 
 
 def volume_of(folders: Folders) -> int:
@@ -124,7 +121,7 @@ def classify(e: duckdb.Error, hide: Callable[[str], str]) -> StoreError:
         return SourceInvalid(f"spec.indexPattern: {wrong}")
     said = hide(whole)[:_LONGEST_ERROR]
     text = said.splitlines()[0] if said else type(e).__name__
-    if _NO_SPACE in text.lower():
+    if NO_SPACE in text.lower():
         return VolumeFull(
             f"the volume of the data root is full: {text}: make room there, and the job goes on by itself"
         )

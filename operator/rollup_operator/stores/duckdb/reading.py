@@ -17,7 +17,7 @@ from rollup_operator.stores.base import JobConfig, Position, Source, Span
 from rollup_operator.stores.duckdb import claims, judging, order, plan, sources, spelling, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.headers import Wanted
-from rollup_operator.stores.duckdb.opening import SCRATCH
+from rollup_operator.stores.duckdb.inspection import SCRATCH
 from rollup_operator.stores.duckdb.plan import Plan
 from rollup_operator.stores.duckdb.sources import Sources
 from rollup_operator.stores.errors import SourceInvalid

@@ -20,7 +20,7 @@ from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.missed import Missed
 from rollup_operator.stores.duckdb.reading import Range, Reading
-from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
+from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable, TargetBlocked
 from rollup_operator.stores.tasks import dropped, ended
 
 T = TypeVar("T")
@@ -290,8 +290,9 @@ class DuckDBSession:
         if position is None:
             return 0
         date = self._config.spec.groups.date_histogram
-        last = position[f"{date.field}.date_histogram"]
-        assert isinstance(last, int)
+        last = position.get(f"{date.field}.date_histogram")
+        if not isinstance(last, int) or not 0 <= last <= claims.LAST_MS:
+            raise TargetBlocked(f"no operator wrote the position of the job's record: {str(position)[:200]}")
         return Bounds.of(date).next_edge(last)
 
 

@@ -32,6 +32,7 @@ from rollup_operator.stores.duckdb.budget import Budget
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.folders import Folders
+from rollup_operator.stores.duckdb.inspection import Refused
 from rollup_operator.stores.duckdb.opening import SPILL
 from rollup_operator.stores.duckdb.reserve import RESERVE
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
@@ -139,14 +140,20 @@ class DuckDBStore:
             found = claims.known(lane) if claims.exists(lane) else []
             return [KnownJob(r.claim.key, r.owner, spec, r.has_documents) for r, spec in found]
 
-        return await self._with_lane("listing jobs", work, [])
+        return await self._with_lane("listing jobs", work, [], interruptible=True)
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it; with `delete_documents`, delete the result and its export too.
 
         The lock on the file has shown already that no other process is at work on it; a run of this process that
-        goes on is fenced.
+        goes on is fenced. Where the file was refused, no run of any operator is there.
         """
+        try:
+            return await self._settle_there(config, delete_documents=delete_documents)
+        except Refused as e:
+            return Settled(None, str(e) if delete_documents else None)
+
+    async def _settle_there(self, config: JobConfig, *, delete_documents: bool) -> Settled:
         key = config.key
 
         def look(lane: Lane) -> Record | None:

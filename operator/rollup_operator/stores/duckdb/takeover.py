@@ -1,19 +1,23 @@
 """Taking over a database that lies in the users' folder, where earlier versions kept it. Called in a worker.
 
 It is copied, since users' folders are only read, and what a user still has open there must not be the operator's file.
-What is not written stays so in the copy, or a file that takes no room could fill the volume of all. The copy appears
-under its name when all of it is durable; until then, and so after a crash, it is begun anew.
+What is not written stays so in the copy, or a file that takes no room could fill the volume of all. The copy is opened
+and inspected by a process of its own, and appears under its name when all of it is durable; until then, and so after a
+crash, it is begun anew.
 """
 
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 
 import structlog
 
 from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
+from rollup_operator.stores.duckdb.inspection import Inspections, Refused
 from rollup_operator.stores.errors import StoreUnavailable, TargetBlocked
 
 log = structlog.get_logger(__name__)
@@ -33,37 +37,92 @@ def lies_with_users(folders: Folders, steps: list[str]) -> bool:
         return (place := _place(folders, steps, stack)) is not None and place.look(steps[-1]) is not None
 
 
-def take_over(folders: Folders, steps: list[str], target: Folder, gone: Callable[[], bool]) -> None:
-    """Copy the database at `steps` below the users' folder into `target`, if there is one; `gone` ends it.
+@dataclass
+class Takeover:
+    """How one database is taken over, again and again where it is refused."""
 
-    Raises StoreUnavailable, among others where another process has it open; TargetBlocked where it is no database.
-    """
-    name, shown = steps[-1], "/".join(steps)
-    with ExitStack() as stack:
-        if (place := _place(folders, steps, stack)) is None or place.look(name) is None:
-            return
-        try:
-            fcntl.flock(target.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the folder is closed
-            if target.look(name) is not None:
+    inspections: Inspections
+    inspected: bool = False
+    """Whether the file in the operator's tree was inspected by this process."""
+    _refused: tuple[object, str] | None = None
+    """Which files were refused last, and why: they are not copied once more until they change."""
+
+    def take(self, folders: Folders, steps: list[str], target: Folder, gone: Callable[[], bool]) -> None:
+        """Copy the database at `steps` below the users' folder into `target`, if there is one; `gone` ends it.
+
+        Raises StoreUnavailable, among others where another process has it open; Refused where no operator made it.
+        """
+        name, shown = steps[-1], "/".join(steps)
+        with ExitStack() as stack:
+            if (place := _place(folders, steps, stack)) is None or place.look(name) is None:
                 return
-            found = {end: _open(place, name + end, stack) for end in ("", *LOGS) if place.look(name + end) is not None}
-            fcntl.lockf(found[""], fcntl.LOCK_SH | fcntl.LOCK_NB)  # DuckDB locks what it has open in the same way
-            at, magic = _MAGIC
-            if os.pread(found[""], at.stop, 0)[at] != magic:
-                raise TargetBlocked(
-                    f"{shown} is no DuckDB database: name another one in spec.duckdb.database, or move it"
-                )
-            _must_have_room(found.values(), target, shown)
-            log.info("taking over a database", namespace=folders.namespace, database=shown)
-            for end in reversed(found):  # the file itself comes last: it says that all is there
-                _copy(found[end], target, name + end, gone)
-            target.sync()
-        except BlockingIOError as e:
-            raise StoreUnavailable(f"{shown} is locked by another process: it must be closed there") from e
-        except NotItself as e:
-            raise TargetBlocked(f"{shown} {e.strerror}: put the file itself there, or move it away") from e
-        except OSError as e:
-            raise StoreUnavailable(f"{shown} cannot be taken over: {e.strerror}") from e
+            try:
+                fcntl.flock(target.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the folder is closed
+                if target.look(name) is not None:
+                    return
+                ends = [end for end in ("", *LOGS) if place.look(name + end) is not None]
+                found = {end: _open(place, name + end, stack) for end in ends}
+                fcntl.lockf(found[""], fcntl.LOCK_SH | fcntl.LOCK_NB)  # DuckDB locks what it has open in the same way
+                state = [_state(os.fstat(fd)) for fd in found.values()]
+                if self._refused is not None and self._refused[0] == state:
+                    raise Refused(self._refused[1])
+                try:
+                    with _apart(target, name) as part:
+                        self._copy(folders.namespace, found, part, name, shown, gone)
+                        _place_copy(part, target, name)
+                except Refused as e:
+                    self._refused = state, str(e)
+                    raise
+            except BlockingIOError as e:
+                raise StoreUnavailable(f"{shown} is locked by another process: it must be closed there") from e
+            except NotItself as e:
+                raise TargetBlocked(f"{shown} {e.strerror}: put the file itself there, or move it away") from e
+            except OSError as e:
+                raise StoreUnavailable(f"{shown} cannot be taken over: {e.strerror}") from e
+
+    def _copy(
+        self, namespace: str, found: Mapping[str, int], part: Folder, name: str, shown: str, gone: Callable[[], bool]
+    ) -> None:
+        at, magic = _MAGIC
+        if os.pread(found[""], at.stop, 0)[at] != magic:
+            raise Refused(f"{shown} is no DuckDB database: name another one in spec.duckdb.database, or move it")
+        _must_have_room(found.values(), part, shown)
+        log.info("taking over a database", namespace=namespace, database=shown)
+        for end, fd in found.items():
+            _copy(fd, part, name + end, gone)
+        self.inspections.inspect(part, name, shown, namespace, gone)
+
+
+def _place_copy(part: Folder, target: Folder, name: str) -> None:
+    for end in reversed(("", *LOGS)):  # the file itself comes last: it says that all is there
+        if part.look(name + end) is not None:
+            part.sync(name + end)
+            os.rename(name + end, name + end, src_dir_fd=part.fd, dst_dir_fd=target.fd)
+    target.sync()
+
+
+@contextmanager
+def _apart(target: Folder, name: str) -> Iterator[Folder]:
+    """Make an empty folder in `target` for a copy that is not complete yet; afterwards it is gone with what is left."""
+    part = f".{name}.part"  # no database can have this name
+    _remove(target, part)
+    try:
+        with target.enter(part, make=0o700) as folder:
+            yield folder
+    finally:
+        _remove(target, part)
+
+
+def _remove(target: Folder, part: str) -> None:
+    with suppress(FileNotFoundError):
+        if target.is_folder(part):
+            shutil.rmtree(part, dir_fd=target.fd)
+        else:
+            os.unlink(part, dir_fd=target.fd)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _place(folders: Folders, steps: list[str], stack: ExitStack) -> Folder | None:
@@ -98,10 +157,7 @@ def _must_have_room(found: Iterable[int], target: Folder, shown: str) -> None:
 
 
 def _copy(source: int, target: Folder, name: str, gone: Callable[[], bool]) -> None:
-    part = f".{name}.part"  # no database can have this name
-    with suppress(FileNotFoundError):
-        os.unlink(part, dir_fd=target.fd)
-    copy = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target.fd)
+    copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target.fd)
     try:
         for begin, end in _written(source):
             at = os.lseek(copy, begin, os.SEEK_SET)
@@ -110,12 +166,6 @@ def _copy(source: int, target: Folder, name: str, gone: Callable[[], bool]) -> N
                 if gone():
                     raise StoreUnavailable("the store was closed")
         os.truncate(copy, os.fstat(source).st_size)
-        os.fsync(copy)
-        os.rename(part, name, src_dir_fd=target.fd, dst_dir_fd=target.fd)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part, dir_fd=target.fd)
-        raise
     finally:
         os.close(copy)
 

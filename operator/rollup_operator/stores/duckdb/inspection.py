@@ -1,0 +1,239 @@
+"""Whether a database file is one that an operator may work with: nothing in it runs by itself, its records are tables.
+
+Users could write to the files of earlier versions, so a file may hold anything: a view in the place of the records that
+never ends, a macro under the name of a function that the operator's statements call, a column that is computed when it
+is read. DuckDB keeps to no limit of memory there, and some of it cannot be interrupted. A file with a hundred thousand
+tables takes a gigabyte only to be opened.
+
+So a file of the users is first opened in a process of its own, with limits of memory and time, and inspected there. The
+operator inspects each file once more when it first opens it: it may come from a version that did not inspect it.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import duckdb
+from duckdb import DuckDBPyConnection as Connection
+
+from rollup_operator.stores.duckdb import sql
+from rollup_operator.stores.duckdb.folders import Folder
+from rollup_operator.stores.errors import StoreUnavailable, TargetBlocked, VolumeFull
+
+SCRATCH = "_scratch"
+"""Catalog in memory for pages that are read and not yet written. No database file can have this name."""
+
+SECURE = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,
+    "async_threads": 0,  # DuckDB 2.0 may wait for ever where a COPY in other threads is interrupted
+}
+"""How every file is opened."""
+
+NO_SPACE = "no space left on device"
+"""What DuckDB says where the volume is full."""
+
+SCHEMA = "_rollup"
+"""Where the operator's own tables are."""
+
+MOST_RECORDS = 100_000
+"""In one database."""
+MOST_TEXT = 32 << 20
+"""Characters of all its records."""
+
+SECONDS = 60.0
+MEMORY = 512 << 20
+"""What the process may take that opens a file for the first time. The command's own code takes a fifth of it."""
+
+_CLAIMS = {
+    "rollup_index": "VARCHAR",
+    "job_id": "VARCHAR",
+    "holder": "VARCHAR",
+    "epoch": "BIGINT",
+    "owner": "VARCHAR",
+    "config_hash": "VARCHAR",
+    "position": "VARCHAR",
+    "watermark_ms": "BIGINT",
+    "stats": "VARCHAR",
+    "page_hint": "DOUBLE",
+    "target": "VARCHAR",
+    "revision": "BIGINT",
+    "exported": "BIGINT",
+    "updated_ms": "BIGINT",
+    "spec": "VARCHAR",
+    "source_ns": "BIGINT",
+}
+_LATER = {"spec", "source_ns"}
+"""Columns that files of earlier versions lack."""
+_TARGETS = {"target": "VARCHAR", "rollup_index": "VARCHAR", "job_id": "VARCHAR", "created_ms": "BIGINT"}
+_POLL_S = 0.01
+_DUCKDB_MEMORY = "64MiB"
+_BLOCKED, _FULL, _TOO_LARGE = 3, 4, 5
+
+
+class Refused(TargetBlocked):
+    """No operator made what is in a file, so no run of any operator is at work in it."""
+
+
+def inspect(root: Connection, shown: str, *, texts: bool = False) -> None:
+    """Return if the open file holds nothing that an operator did not make, sources apart. Raises Refused.
+
+    The connection has SCRATCH attached; `shown` names the file. `texts`: read how long the records are, too.
+    """
+    with root.cursor() as db:
+        db.execute(f"USE {SCRATCH}")  # what the file calls by the name of a function is not found from here
+        ((catalog,),) = db.execute(
+            f"SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> '{SCRATCH}'"
+        ).fetchall()
+        if (why := _foreign(db, catalog, texts=texts)) is not None:
+            raise Refused(
+                f"the records of database {shown} were made by no operator: {why}. Name another one in "
+                "spec.duckdb.database, or move the file away"
+            )
+
+
+def _foreign(db: Connection, catalog: str, *, texts: bool) -> str | None:
+    """Return what is in the file that no operator made; None: nothing."""
+
+    def first(what: str) -> str | None:
+        found = db.execute(f"SELECT {what} LIMIT 1", [catalog]).fetchone()
+        return None if found is None else str(found[0])[:100]
+
+    here = f"database_name = $1 AND schema_name = '{SCHEMA}'"
+    if name := first("function_name FROM duckdb_functions() WHERE database_name = $1 AND NOT internal"):
+        return f"it holds the macro {name!r}"
+    if name := first("trigger_name FROM duckdb_triggers() WHERE database_name = $1"):
+        return f"it holds the trigger {name!r}"
+    if name := first(f"view_name FROM duckdb_views() WHERE {here}"):
+        return f"{name!r} is a view"
+    if name := first(
+        f"table_name FROM duckdb_tables() WHERE {here} AND (index_count > 0 OR check_constraint_count > 0)"
+    ):
+        return f"table {name!r} has an index, a key or a check"
+    if name := first("table_name FROM duckdb_columns() WHERE database_name = $1 AND is_generated"):
+        return f"table {name!r} has a column that is computed"
+    if name := first(f"table_name FROM duckdb_columns() WHERE {here} AND column_default IS NOT NULL"):
+        return f"table {name!r} has a column with a default"
+    for table, columns in (("claims", _CLAIMS), ("targets", _TARGETS)):
+        found = dict(
+            db.execute(
+                f"SELECT column_name, data_type FROM duckdb_columns() WHERE {here} AND table_name = $2 LIMIT 100",
+                [catalog, table],
+            ).fetchall()
+        )
+        if found and any(found.get(n, "" if n not in _LATER else t) != t for n, t in columns.items()):
+            return f"table {table!r} has other columns"
+        if found:
+            of = f"{sql.name(catalog)}.{SCHEMA}.{table}"
+            ((rows,),) = db.execute(f"SELECT count(*) FROM {of}").fetchall()  # counts without reading
+            if rows > MOST_RECORDS:
+                return f"table {table!r} has {rows} rows, and an operator makes {MOST_RECORDS} at most"
+            if texts:
+                longs = " + ".join(
+                    f"coalesce(strlen({sql.name(n)}), 0)" for n in columns if columns[n] == "VARCHAR" and n in found
+                )
+                ((length,),) = db.execute(f"SELECT coalesce(sum({longs}), 0) FROM {of}").fetchall()
+                if length > MOST_TEXT:
+                    return f"table {table!r} holds {length} characters, and an operator writes {MOST_TEXT} at most"
+    return None
+
+
+class Inspections:
+    """Opens files in processes of their own: one at a time, and one of each namespace in turn. For any thread."""
+
+    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
+        """`seconds` and `memory`, in bytes, are what a process may take."""
+        self._seconds, self._memory = seconds, memory
+        self._one = threading.Lock()
+        self._of: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def inspect(self, folder: Folder, name: str, shown: str, namespace: str, gone: Callable[[], bool]) -> None:
+        """Open a file of an open folder, write its log into it and inspect it; `shown` names it.
+
+        Raises Refused, VolumeFull, and StoreUnavailable once `gone`.
+        """
+        with _held(self._of[namespace], gone), _held(self._one, gone):
+            code, said = self._run([str(folder.fd), name, shown, str(self._memory)], folder.fd, shown, gone)
+        if code == _FULL:
+            raise VolumeFull(said)
+        if code == _BLOCKED:
+            raise Refused(said)
+        if code:
+            raise Refused(f"{shown} cannot be opened with {self._memory >> 20} MiB of memory: {_CURE}")
+
+    def _run(self, arguments: list[str], fd: int, shown: str, gone: Callable[[], bool]) -> tuple[int, str]:
+        ends = time.monotonic() + self._seconds
+        with subprocess.Popen(  # noqa: S603  # this very module; what users name are arguments
+            [sys.executable, "-m", __name__, *arguments],
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=[fd],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                while process.poll() is None:
+                    if gone():
+                        raise _closed()
+                    if time.monotonic() > ends:
+                        raise Refused(f"{shown} cannot be opened within {self._seconds:g} s: {_CURE}")
+                    time.sleep(_POLL_S)
+                assert process.stdout is not None
+                return process.returncode, process.stdout.read().decode(errors="replace")
+            finally:
+                process.kill()
+
+
+@contextmanager
+def _held(lock: threading.Lock, gone: Callable[[], bool]) -> Iterator[None]:
+    while not lock.acquire(timeout=_POLL_S):
+        if gone():
+            raise _closed()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("the store was closed")
+
+
+_CURE = "name another database in spec.duckdb.database, or move the file away"
+
+
+def _apart(folder: str, name: str, shown: str, memory: str) -> int:
+    """Be the process that opens the file. Returns its exit status."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(5)
+    Path("/proc/self/oom_score_adj").write_text("1000")  # to be ended rather than the operator
+    path = f"/proc/self/fd/{folder}/{name}"
+    try:
+        with closing(duckdb.connect(path, config={**SECURE, "memory_limit": _DUCKDB_MEMORY, "threads": 1})) as root:
+            root.execute(f"ATTACH ':memory:' AS {SCRATCH}")
+            root.execute("SET enable_external_access = false")
+            inspect(root, shown, texts=True)
+    except Refused as e:
+        print(e)
+        return _BLOCKED
+    except duckdb.Error as e:
+        said = str(e).replace(path, shown).strip().splitlines()[0][:300]
+        print(f"{shown} cannot be opened: {said}")
+        if isinstance(e, duckdb.OutOfMemoryException):
+            return _TOO_LARGE
+        return _FULL if NO_SPACE in said.lower() else _BLOCKED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_apart(*sys.argv[1:]))
