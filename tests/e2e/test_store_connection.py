@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -16,14 +17,14 @@ from yarl import URL
 
 from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.stores.base import Checkup
-from rollup_operator.stores.errors import SecretInvalid
+from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import Unanswered, Unauthorized, Untrusted
 from rollup_operator.stores.secrets import SecretContent
 from support.store_front import Authority, Pair, Security
 from support.store_http import StoreHttp, unique
-from support.store_proxy import StoreProxy
+from support.store_proxy import Exchange, StoreProxy
 
 GENEROUS = 10.0
 DOCUMENTS = 120
@@ -216,6 +217,27 @@ async def test_the_wrong_scheme_is_said_so(opensearch: StoreHttp, ca: Authority)
     ):
         with pytest.raises(Unanswered):
             await version(cluster, opensearch)
+
+
+class DropsHeader:
+    """Something on the way lets through what it knows, and X-Opaque-Id is nothing that it knows."""
+
+    outlives_client = False
+
+    async def apply(self, exchange: Exchange) -> None:
+        raw = exchange.request.head.raw
+        await exchange.send_raw(re.sub(rb"(?i)x-opaque-id:[^\r]*\r\n", b"", raw) + exchange.request.body)
+        await exchange.relay()
+
+
+@pytest.mark.newest_stores
+async def test_a_way_that_drops_the_header_by_which_work_is_known_is_refused(node: StoreHttp):
+    async with StoreProxy(node.url) as proxy, connected(proxy.url, Secrets()) as cluster:
+        proxy.on(fault=DropsHeader(), times=None)
+        with pytest.raises(StoreUnsuitable, match=r"task list shows no X-Opaque-Id of the operator.*pass that header"):
+            await version(cluster, node)
+        proxy.heal()
+        assert (await version(cluster, node)).version == node.node.kind.release
 
 
 @pytest.mark.parametrize("speaks", ["opensearch", "elasticsearch"])

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from rollup_operator.stores.opensearch import gate, mapping, records
+from rollup_operator.stores.opensearch.client import OPAQUE_ID
 from support.embedded import config, spec
 from support.hostile_host import Asked, Said, said
 
@@ -62,7 +63,7 @@ CLAIMS = {
 
 HONEST: dict[str, Any] = {
     "about": {"version": {"number": "2.19.1", "distribution": "opensearch"}, "cluster_uuid": "c1"},
-    "idle": {"nodes": {}},
+    "idle": {"nodes": {"n": {"tasks": {"n:1": {"headers": {"X-Opaque-Id": OPAQUE_ID}}}}}},
     "health": {"status": "green"},
     "time": {"nodes": TASK},
     "tasks": {"nodes": TASK},
@@ -121,8 +122,9 @@ def kind_of(request: Asked) -> str:
         case "GET", [""]:
             return "about"
         case "GET", ["_tasks"]:
-            actions = params["actions"][0]
-            return "idle" if actions.endswith("none") else "time" if actions.startswith("cluster:") else "tasks"
+            if not params["actions"][0].startswith("cluster:"):
+                return "tasks"
+            return "idle" if "X-Opaque-Id" in params["filter_path"][0] else "time"
         case "GET", ["_cluster", "health"]:
             return "health"
         case "GET", [records.ALIAS, "_doc", id_]:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 
 from rollup_operator.stores.errors import StoreUnavailable
-from rollup_operator.stores.opensearch.answers import LISTING
+from rollup_operator.stores.opensearch.answers import LISTING, Value
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.errors import reason_of
 
@@ -61,9 +61,14 @@ async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
         raise StoreUnavailable(
             f"{doing}: not all nodes could be asked what they do: {reason_of(failed.value, cluster.redact)}"
         )
+    return owners(answer)
+
+
+def owners(tasks: Value) -> list[str]:
+    """Return the `X-Opaque-Id` of each request in an answer of the task list that is cut down to them."""
     return [
         task.at("headers", "X-Opaque-Id").text()
-        for _, node in answer.find("nodes").members()
+        for _, node in tasks.find("nodes").members()
         for _, task in node.at("tasks").members()
     ]
 

@@ -20,7 +20,7 @@ from rollup_operator.stores.base import (
     Span,
 )
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import claims, mapping, settling, sources, target
+from rollup_operator.stores.opensearch import claims, mapping, quiet, settling, sources, target
 from rollup_operator.stores.opensearch import preview as previews
 from rollup_operator.stores.opensearch.answers import LATEST_MS, Value
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
@@ -69,14 +69,7 @@ class ClusterStore:
         uuid = told.find("cluster_uuid")
         # A cluster that forms has none yet.
         self._uuid = uuid.text(_LONGEST_UUID) if uuid.value not in (None, "_na_") else None
-        # A halt asks for the tasks of a job: what is not allowed to must not come out only then.
-        await self._cluster.call(
-            "GET",
-            "/_tasks",
-            params={"nodes": "_local", "actions": "indices:data/none"},
-            doing="asking for the tasks",
-            timeout=CHECK_SECONDS,
-        )
+        await self._check_tasks()
         health = await self._cluster.call(
             "GET",
             "/_cluster/health",
@@ -86,6 +79,29 @@ class ClusterStore:
         )
         status = health.find("status").value
         return Checkup(version, next((known for known in HEALTHS if status == known), None))
+
+    async def _check_tasks(self) -> None:
+        """Look for this very request in the task list, as a halt looks for a job's.
+
+        Where that is not allowed, or something on the way drops the header that says whose a request is, it must not
+        come out only then.
+        """
+        answer = await self._cluster.call(
+            "GET",
+            "/_tasks",
+            params={
+                "nodes": "_local",
+                "actions": "cluster:monitor/tasks/lists*",
+                "filter_path": "nodes.*.tasks.*.headers.X-Opaque-Id",
+            },
+            doing="asking for the tasks",
+            timeout=CHECK_SECONDS,
+        )
+        if OPAQUE_ID not in quiet.owners(answer):
+            raise StoreUnsuitable(
+                "the cluster's task list shows no X-Opaque-Id of the operator, so nobody could tell what a job has "
+                "under way: have whatever is between the operator and the cluster pass that header on"
+            )
 
     async def clock(self) -> ClockReading:
         """Read the clock of the node that answers: the cluster's task list says when its own request began."""
