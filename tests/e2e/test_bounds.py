@@ -139,7 +139,7 @@ def test_the_same_on_a_cluster(operator: Operator, api: Api, opensearch: StoreHt
         )
 
     ride(24, 24)
-    api.create(store(opensearch={"hosts": [opensearch.url]}))
+    api.create(store(**{opensearch.distribution: {"hosts": [opensearch.url]}}))
     api.wait_condition("default", reason="Available", kind="RollupStore")
     manifest = trips_job(
         indexPattern="trips",

@@ -82,11 +82,11 @@ def hour(t: int) -> int:
     return t // HOUR * HOUR
 
 
-async def test_a_job_from_its_first_check_to_its_deletion(opensearch: StoreHttp) -> None:
+async def test_a_job_from_its_first_check_to_its_deletion(opensearch3: StoreHttp) -> None:
     amazon = Amazon()
-    async with amazon.store(opensearch) as (proxy, at):
+    async with amazon.store(opensearch3) as (proxy, at):
         at.write(ROWS)
-        assert (await at.store.check()).version == opensearch.node.kind.release
+        assert (await at.store.check()).version == opensearch3.node.kind.release
         await at.store.clock()
         assert (await at.store.preview(at.job(), due(at.job().spec, at.now).fresh, 10)).documents
         job = at.job(pageSize=20)
@@ -103,11 +103,11 @@ async def test_a_job_from_its_first_check_to_its_deletion(opensearch: StoreHttp)
 
 
 async def test_a_session_that_ends_in_the_middle_of_a_run_and_is_replaced_disturbs_nothing(
-    opensearch: StoreHttp,
+    opensearch3: StoreHttp,
 ) -> None:
     amazon = Amazon()
     amazon.session("ASIAONE", "one", "token/one+==")
-    async with amazon.store(opensearch) as (proxy, at):
+    async with amazon.store(opensearch3) as (proxy, at):
         at.write(ROWS)
 
         def rotate(run: Run) -> bool:
@@ -151,11 +151,11 @@ REFUSALS: Mapping[str, tuple[Callable[[Amazon], None], str]] = {
 
 @pytest.mark.parametrize("what", REFUSALS)
 async def test_a_refusal_says_what_helps_and_the_job_goes_on_once_it_has_helped(
-    opensearch: StoreHttp, what: str
+    opensearch3: StoreHttp, what: str
 ) -> None:
     amazon = Amazon()
     change, words = REFUSALS[what]
-    async with amazon.store(opensearch) as (_, at):
+    async with amazon.store(opensearch3) as (_, at):
         at.write(ROWS[:50])
         change(amazon)
         result = await at.run()
@@ -170,11 +170,11 @@ async def test_a_refusal_says_what_helps_and_the_job_goes_on_once_it_has_helped(
         await at.completed()
 
 
-async def test_keys_that_a_door_repeats_are_hidden(opensearch: StoreHttp) -> None:
+async def test_keys_that_a_door_repeats_are_hidden(opensearch3: StoreHttp) -> None:
     amazon = Amazon()
     amazon.session("ASIAONE", "one/secret", "token/one+==")
     async with StoreProxy(
-        opensearch.url, guard=lambda r: (400, {"message": f"what is {r.head.raw.decode()}?"})
+        opensearch3.url, guard=lambda r: (400, {"message": f"what is {r.head.raw.decode()}?"})
     ) as proxy:
         cluster = amazon.connections(proxy.url).cluster()
         with pytest.raises(Exception, match=r"X-Amz-Security-Token: \*\*\*.*Signature=\*\*\*") as caught:
@@ -227,7 +227,7 @@ def test_what_cannot_be_signed_is_refused_before_anything_is_sent(monkeypatch: p
 
 
 async def test_the_operators_own_identity_signs_where_it_may(
-    opensearch: StoreHttp, monkeypatch: pytest.MonkeyPatch
+    opensearch3: StoreHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aws_identity, "PAUSE_SECONDS", 0.0)
     amazon = Amazon()
@@ -239,7 +239,7 @@ async def test_the_operators_own_identity_signs_where_it_may(
         number = next(given)
         return Lent(Keys(f"ASIAPOD{number}", f"pod {number}", f"t{number}"), lambda _: old and number == 1)
 
-    async with amazon.store(opensearch, identity=Identities(fetch).of) as (_, at):
+    async with amazon.store(opensearch3, identity=Identities(fetch).of) as (_, at):
         at.write(ROWS)
 
         def age(run: Run) -> bool:
@@ -252,23 +252,23 @@ async def test_the_operators_own_identity_signs_where_it_may(
         assert set(amazon.domain.seen) == {"ASIAPOD1", "ASIAPOD2"}
 
 
-async def test_an_operator_without_an_identity_sends_nothing(opensearch: StoreHttp) -> None:
-    async with Amazon().store(opensearch, identity=Identities(lambda _: None).of) as (proxy, at):
+async def test_an_operator_without_an_identity_sends_nothing(opensearch3: StoreHttp) -> None:
+    async with Amazon().store(opensearch3, identity=Identities(lambda _: None).of) as (proxy, at):
         with pytest.raises(NoIdentity, match="the operator has no AWS credentials of its own") as caught:
             await at.store.check()
         assert caught.value.reason == Reason.STORE_UNAUTHORIZED
         assert proxy.requests == []
 
 
-def test_a_rollupstore_of_a_domain(start_operator: StartOperator, api: Api, opensearch: StoreHttp) -> None:
+def test_a_rollupstore_of_a_domain(start_operator: StartOperator, api: Api, opensearch3: StoreHttp) -> None:
     domain = Domain(REGION, {"AKIDFIRST": Key("first/secret")})
     operator = start_operator(settings={"log_level": "debug", "store_check_seconds": 1})
     keys = {"accessKeyId": "AKIDFIRST", "secretAccessKey": "wrong/secret"}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
     api.create({**secret, "stringData": keys})
-    opensearch.create("rows-aws", {"picked_up": "date"})
-    opensearch.load("rows-aws", ({"picked_up": START + i * HOUR} for i in range(5)))
-    with ProxyThread(opensearch.url, guard=domain.judge) as thread:
+    opensearch3.create("rows-aws", {"picked_up": "date"})
+    opensearch3.load("rows-aws", ({"picked_up": START + i * HOUR} for i in range(5)))
+    with ProxyThread(opensearch3.url, guard=domain.judge) as thread:
         its = {"hosts": [thread.proxy.url], "aws": {"region": REGION}, "credentialsSecretRef": {"name": "keys"}}
         api.create(store("cluster", opensearch=its))
         shown = api.wait_condition("cluster", status="False", reason="StoreUnauthorized", kind="RollupStore")
@@ -278,8 +278,8 @@ def test_a_rollupstore_of_a_domain(start_operator: StartOperator, api: Api, open
         on_it = {"storeRef": {"name": "cluster"}, "indexPattern": "rows-aws", "groups": small_groups(), "metrics": []}
         api.create(trips_job("signed", rollupIndex="out-aws", **on_it))
         api.wait("signed", lambda body: body.get("status", {}).get("lastRun", {}).get("outcome") == "Completed", 20)
-        opensearch.refresh("out-aws")
-        assert opensearch.count("out-aws") == 5
+        opensearch3.refresh("out-aws")
+        assert opensearch3.count("out-aws") == 5
         api.stop("signed")
         api.wait_state("signed", "stopped")
         its = {"hosts": [thread.proxy.url], "aws": {"region": REGION}}

@@ -66,7 +66,7 @@ def test_a_run_of_a_frozen_leader_does_not_overlap_those_of_its_successor(
 ) -> None:
     index = opensearch.create(unique("events"), {"ts": "date", "load": "double"})
     opensearch.load(index, [{"ts": n * HOUR, "load": n} for n in range(HOURS)])
-    api.create(store(opensearch={"hosts": [way.proxy.url]}))
+    api.create(store(**{opensearch.distribution: {"hosts": [way.proxy.url]}}))
     replicas = [start_operator(settings=election(api), expected=LOST) for _ in range(2)]
     api.create(
         job(

@@ -39,7 +39,7 @@ def test_a_claim_that_a_frozen_leader_had_sent_does_not_come_after_stopped(
 ) -> None:
     index = opensearch.create(unique("events"), {"ts": "date", "load": "double"})
     opensearch.load(index, [{"ts": n * HOUR, "load": n} for n in range(50)])
-    api.create(store(opensearch={"hosts": [way.proxy.url]}))
+    api.create(store(**{opensearch.distribution: {"hosts": [way.proxy.url]}}))
     replicas = [start_operator(settings=election(api), expected=LOST) for _ in range(2)]
     for name in ("neighbour", "hourly"):  # with the first there is an index of claims
         api.create(

@@ -43,7 +43,7 @@ def source(api: Api, opensearch: StoreHttp, way: ProxyThread) -> str:
     """A source with much to do in small pages, and the stopped job `hourly` over it."""
     index = opensearch.create(unique("events"), {"ts": "date", "host": "keyword", "load": "double"})
     opensearch.load(index, [{"ts": n * HOUR, "host": f"h{n % 3}", "load": n} for n in range(HOURS)])
-    api.create(store(opensearch={"hosts": [way.proxy.url]}))
+    api.create(store(**{opensearch.distribution: {"hosts": [way.proxy.url]}}))
     api.create(
         job(
             "hourly",

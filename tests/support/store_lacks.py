@@ -4,12 +4,21 @@ from collections.abc import Mapping
 
 _SCRIPT = "no Painless, by which the test makes a search slow"
 
+_SCRIPTS = "no Painless, by which a run counts several values of a document once"
+_PROCESSORS = "no processors of pipelines"
+
 _MODULES: Mapping[str, str] = {
     "test_a_node_closes_its_end_when_it_has_read_that_the_client_hangs_up": _SCRIPT,
     "test_a_search_in_the_socket_of_a_frozen_node_is_over_before_the_cluster_counts_as_quiet": _SCRIPT,
     "test_a_search_ends_when_its_client_has_closed": _SCRIPT,
     "test_a_page_that_is_given_up_is_given_up_by_the_cluster": _SCRIPT,
     "test_numbers_are_groups_and_metrics-scaled_float": "no fields of the type scaled_float",
+    "test_a_document_counts_once_in_a_bucket_however_many_of_its_numbers_are_in_it": _SCRIPTS,
+    "test_pages_and_late_rows_of_several_values_count_once_too": _SCRIPTS,
+    "test_a_preview_names_what_it_cannot_see": _SCRIPTS,
+    "test_a_templates_pipelines_do_not_touch_a_rollup_index": _PROCESSORS,
+    "test_a_default_pipeline_of_an_index_that_is_there_is_passed_by": _PROCESSORS,
+    "test_a_final_pipeline_that_loses_documents_fails_the_run_and_is_named": _PROCESSORS,
     "test_a_pattern_may_be_a_list_a_wildcard_an_alias_or_a_data_stream": "no call that deletes a data stream",
 }
 
