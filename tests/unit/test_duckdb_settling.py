@@ -238,8 +238,9 @@ async def test_no_claim_lands_after_its_job_was_settled(embedded: Embedded, monk
 
 async def test_no_file_is_open_once_its_store_is_closed_under_a_call(embedded: Embedded) -> None:
     store = embedded.store()
+    count = "SELECT count(*) FROM range(3000000000)"
     call = asyncio.create_task(
-        store._with_lane("counting", lambda lane: lane.execute("SELECT count(*) FROM range(3000000000)"), [], make=True)
+        store._with_lane("counting", lambda lane: lane.execute(count), [], make=True, interruptible=True)
     )
     async with asyncio.timeout(10):
         while not database(embedded).is_open:  # noqa: ASYNC110 - it announces nothing
