@@ -106,6 +106,24 @@ async def test_texts_and_numbers_of_one_value_are_not_asked_by_a_script(node: St
         assert not any(b"script" in request.body for request in proxy.requests)
 
 
+@pytest.mark.parametrize("date", [{"type": "date"}, {"type": "date", "format": "yyyy-MM-dd HH:mm:ss"}])
+@pytest.mark.parametrize("pages", [1, 2, 3])
+async def test_buckets_of_time_alone_end_with_a_full_page(at: Clustered, date: dict[str, str], pages: int) -> None:
+    texts = [f"2024-01-01{'T' if 'format' not in date else ' '}0{hour}:10:00" for hour in range(6)]
+    put(at, [{"t": text, "v": 1} for text in texts], t=date)
+    of = job(at, metrics=[], pageSize=6 // pages)
+    await at.completed(of)
+    await at.completed(of)
+    assert [d["t.date_histogram._count"] for d in at.documents()] == [1] * 6
+
+
+async def test_several_times_in_a_document_count_once_in_each_page(at: Clustered) -> None:
+    put(at, [{"t": [START + i * HOUR for i in range(6)], "v": 1}, {"t": START + 2 * HOUR, "v": 1}])
+    await at.completed(job(at, metrics=[], pageSize=2))
+    found = {d["t.date_histogram.timestamp"]: d["t.date_histogram._count"] for d in at.documents()}
+    assert found == {ms(f"2024-01-01T0{hour}:00"): 2 if hour == 2 else 1 for hour in range(6)}
+
+
 async def test_several_times_in_a_document_are_told(at: Clustered) -> None:
     put(at, [{"t": [START, START + 60_000], "v": 1}, {"t": START + HOUR, "v": 1}])
     result = await at.run(job(at))

@@ -223,9 +223,16 @@ class Pages:
         """
         buckets = Buckets()
         begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
+        first = None
+        if after is not None and not self._query.others and (edge := self._bounds.next_edge(time_of(after))) > begin:
+            # A bucket is one key, so what follows is other time. OpenSearch fails where it is to go on after the last
+            # bucket there is, and there are no metrics: "Index 0 out of bounds for length 0".
+            begin = first = edge
+            after = None
         while begin < stretch.end:
             found, last, end = await self._search(line, stretch, begin, after, wanted - buckets.count)
-            buckets += found
+            # A document of several times counts under earlier ones, too, which are read.
+            buckets += found if first is None else found.within(first, end)
             if last is not None:
                 return buckets, (max(begin, time_of(last)), last)
             begin, after = end, None
