@@ -1,11 +1,13 @@
 """Every id that a job can have: it is created, shown, started, stopped, deleted under it, and free afterwards."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from yarl import URL
 
+from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.validation import problems
 from support import bodies
 from support.http_calls import Client, call, served
@@ -39,6 +41,14 @@ IDS = [
     "x" * 512,
 ]
 
+CONFIG = {
+    "index_pattern": "sensor-*",
+    "rollup_index": "sensor_rollup",
+    "cron": "0 0 * * * ?",
+    "page_size": 1000,
+    "groups": {"date_histogram": {"field": "timestamp", "fixed_interval": "1h"}},
+}
+
 
 @pytest.fixture
 def cluster() -> Cluster:
@@ -59,12 +69,32 @@ def path(job_id: str, end: str = "") -> URL:
 
 @pytest.mark.parametrize("job_id", IDS)
 async def test_any_id_can_be_used_for_all(client: Client, cluster: Cluster, job_id: str) -> None:
+    async def ask(method: str, end: str = "", body: Any = None) -> Any:
+        status, told = await call(client, method, path(job_id, end), body)  # type: ignore[arg-type]
+        assert status == 200, (method, end, told)
+        return told
+
+    for _ in range(2):  # it is free once the job is gone
+        assert await ask("PUT", body=CONFIG) == {"acknowledged": True}
+        [body] = cluster.objects.values()
+        name = body["metadata"]["name"]
+        cluster.status(name, state="stopped")
+        assert [job["config"]["id"] for job in (await ask("GET"))["jobs"]] == [job_id]
+        assert await ask("POST", "/_start") == {"started": True}
+        assert await ask("POST", "/_stop") == {"stopped": True}
+        cluster.status(name, state="stopped")
+        assert await ask("DELETE") == {"acknowledged": True}
+        assert cluster.objects == {}
+        assert await ask("GET") == {"jobs": []}
+
+
+@pytest.mark.parametrize("job_id", IDS)
+async def test_any_id_that_kubectl_gives_can_be_used_for_all(client: Client, cluster: Cluster, job_id: str) -> None:
     cluster.create("named", jobId=job_id)
-    status, told = await call(client, "GET", path(job_id))  # type: ignore[arg-type]
-    assert status == 200
-    assert [job["config"]["id"] for job in told["jobs"]] == [job_id]
-    assert (await call(client, "POST", path(job_id, "/_start")))[0] == 200  # type: ignore[arg-type]
-    assert (await call(client, "POST", path(job_id, "/_stop")))[0] == 200  # type: ignore[arg-type]
+    for method, end in (("POST", "/_start"), ("POST", "/_stop"), ("DELETE", "")):
+        cluster.status("named", state="stopped")
+        assert (await call(client, method, path(job_id, end)))[0] == 200  # type: ignore[arg-type]
+    assert cluster.deleted == [jobs_path("default", "named")]
 
 
 @pytest.mark.parametrize("job_id", ["_all", "*"])
