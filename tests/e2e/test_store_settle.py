@@ -14,7 +14,7 @@ from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, deletion, records
 from rollup_operator.stores.opensearch.bulk import GateGone
 from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Overloaded, TargetBlocked
+from rollup_operator.stores.opensearch.errors import DiskFull, Overloaded, TargetBlocked
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.settling import settle
 from rollup_operator.stores.opensearch.writing import publish, refused
@@ -41,6 +41,45 @@ async def written(cluster: Cluster, of: records.JobConfig, count: int = 20) -> R
 
 async def settled(cluster: Cluster, of: records.JobConfig, *, delete: bool = False) -> Claim | None:
     return (await settle(cluster, of, "settler", nobody, delete_documents=delete)).claim
+
+
+FULL = "index.blocks.read_only_allow_delete"
+"""What a cluster sets on all indices of a node whose disk is nearly full."""
+
+
+@pytest.mark.parametrize("delete", [False, True])
+async def test_a_full_disk_holds_up_neither_a_stop_nor_a_deletion_that_makes_room(
+    cluster: Cluster, opensearch: StoreHttp, delete: bool
+) -> None:
+    await written(cluster, of := job())
+    index, other = of.spec.rollup_index, opensearch.create(unique("other"))
+    for each in (records.INDEX, index, other):
+        opensearch.set_settings(each, **{FULL: True})
+    claim = await settled(cluster, of, delete=delete)
+    assert claim is not None
+    assert (claim.holder, claim.position is None) == ("", delete)
+    assert opensearch.count(index) == (0 if delete else 20)
+    assert opensearch.settings(other)[FULL] == "true"
+
+
+async def test_a_full_disk_is_named_where_the_block_may_not_be_lifted(cluster: Cluster, opensearch: StoreHttp) -> None:
+    await written(cluster, of := job())
+    opensearch.set_settings(records.INDEX, **{FULL: True})
+    async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as watched:
+        proxy.on("PUT", "_settings", fault=Answer(403))
+        with pytest.raises(DiskFull, match="recording the claim"):
+            await settled(watched, of)
+
+
+async def test_a_full_disk_unblocks_no_index_that_is_not_the_jobs(cluster: Cluster, opensearch: StoreHttp) -> None:
+    await written(cluster, of := job())
+    index = of.spec.rollup_index
+    opensearch.delete(index)
+    opensearch.create(index)
+    for each in (records.INDEX, index):
+        opensearch.set_settings(each, **{FULL: True})
+    assert await settled(cluster, of, delete=True) is not None
+    assert opensearch.settings(index)[FULL] == "true"
 
 
 async def test_a_dead_holder_is_shut_out_and_the_position_stays(cluster: Cluster, opensearch: StoreHttp) -> None:

@@ -2,6 +2,10 @@
 
 What is done is done to the record as it was read, by compare-and-set. Documents are deleted through a gate of the
 epoch that was taken: a later claim closes it, and a request that arrives after that deletes nothing.
+
+A cluster whose disk is nearly full allows no writes to its indices, not even those that end a job or make room. Where
+that is in the way, the block is lifted from the claims and from the job's rollup index, and from no other. The cluster
+sets it again at its next look at the disk, about every 30 s: time enough for a record of a kilobyte.
 """
 
 import contextlib
@@ -9,17 +13,21 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
 from pydantic import ValidationError
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores import identity
 from rollup_operator.stores.base import JobConfig, Owner, Settled
+from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import claims, deletion, gate, records, target
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
-from rollup_operator.stores.opensearch.errors import Missing
-from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
+from rollup_operator.stores.opensearch.errors import DiskFull, Missing
+from rollup_operator.stores.opensearch.records import ALIAS, Record
 from rollup_operator.stores.opensearch.retry import Patience
 from rollup_operator.stores.opensearch.target import Target
+
+log = structlog.get_logger(__name__)
 
 
 async def settle(
@@ -37,6 +45,22 @@ async def settle(
     only grow. A record that is another job's is left as it is. Raises Fenced where somebody else claims the job before
     its documents are deleted.
     """
+    try:
+        return await _settle(cluster, config, holder, is_alive, delete_documents=delete_documents, now=now)
+    except DiskFull as e:
+        await _lift_block(cluster, config, e)
+    return await _settle(cluster, config, holder, is_alive, delete_documents=delete_documents, now=now)
+
+
+async def _settle(
+    cluster: Cluster,
+    config: JobConfig,
+    holder: str,
+    is_alive: Callable[[Owner], bool],
+    *,
+    delete_documents: bool,
+    now: Callable[[], float],
+) -> Settled:
     patience = Patience()
     while True:
         seen = await claims.look(cluster, config.key, opaque_id=OPAQUE_ID)
@@ -58,6 +82,25 @@ async def settle(
         if (settled := await claims.release(cluster, record)) is not None:
             return Settled(settled.claim, kept)
         await patience.pause(claims.contended(config.key), carried_out=False)
+
+
+async def _lift_block(cluster: Cluster, config: JobConfig, error: DiskFull) -> None:
+    """Let the claims and the job's rollup index be written to. Raises `error` where that cannot be."""
+    try:
+        seen = await claims.look(cluster, config.key, opaque_id=OPAQUE_ID)
+        found = None if seen is None or seen.target is None else await _found(cluster, config, OPAQUE_ID)
+        is_the_jobs = found is not None and seen is not None and found.uuid == seen.target
+        indices = [ALIAS, *([config.spec.rollup_index] if is_the_jobs else [])]
+        await cluster.call(
+            "PUT",
+            f"/{','.join(map(name, indices))}/_settings",
+            doing="lifting the block of a full disk",
+            body={"index.blocks.read_only_allow_delete": None},
+            opaque_id=OPAQUE_ID,
+        )
+    except StoreError:
+        raise error from None
+    log.info("lifted the block of a full disk", indices=indices, job=config.job_id, why=str(error))
 
 
 def _as_claimed(config: JobConfig, record: Record) -> JobConfig:
