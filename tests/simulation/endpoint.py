@@ -82,9 +82,9 @@ class Endpoint:
     def __init__(self, registry: Registry, kube: Any, events: Any, loop: ProcessLoop) -> None:
         self._loop = loop
         dialect = DIALECTS[DEFAULT]
-        self.states = DesiredStates(registry, kube, kube)
         acceptances = Acceptances(registry)
         self.waiters = Waiters(registry, acceptances)
+        self.states = DesiredStates(registry, kube, kube, found=self.waiters.hear)
         notices = Notices(registry, events)
         watcher = _Watcher()
         asks = Asks(

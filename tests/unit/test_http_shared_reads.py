@@ -153,3 +153,36 @@ async def test_a_stop_that_the_watch_shows_during_the_last_look_has_been_seen() 
         cluster.status("sensor", state="stopped")
         assert await stop == (200, {"stopped": True})
         reading.read_gate.set()
+
+
+@pytest.mark.parametrize(("state", "answer"), [("stopped", (200, {"stopped": True})), (None, 404)])
+async def test_what_one_who_waits_has_read_is_news_for_all_who_wait(state: str | None, answer: Any) -> None:
+    """Also for those whose own look is lost, or who had looked before."""
+    cluster, reading = Cluster(), LosesTheFirst()
+    reading.objects = cluster.objects
+    cluster.create("sensor", desiredState="started")
+    cluster.status("sensor", state="indexing")
+    path = "/_rollup/job/sensor/_stop?wait_for_completion=true&timeout={}"
+    async with served(cluster, reads=reading) as endpoint, calling(endpoint) as client:
+        timeouts = ("20ms", "600ms", "30s")
+        stops = [asyncio.create_task(call(client, "POST", path.format(timeout))) for timeout in timeouts]
+        async with asyncio.timeout(20):
+            while not reading.reads:
+                await turns()
+            if state is None:
+                cluster.remove("sensor", tell=False)
+            else:
+                cluster.status("sensor", state=state, tell=False)
+            for status, told in await asyncio.gather(*stops):
+                assert answer in (status, (status, told))
+    assert len(reading.reads) == 2
+
+
+class LosesTheFirst(Cluster):
+    """An API server that never answers the first read."""
+
+    async def get(self, path: str) -> dict[str, Any]:
+        found = await super().get(path)
+        if len(self.reads) == 1:
+            await asyncio.Event().wait()
+        return found

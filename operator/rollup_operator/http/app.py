@@ -92,10 +92,12 @@ class Endpoint:
         self._dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
         self._access = access
-        self._states = DesiredStates(jobs, client, reads or client, namespaces=settings.namespaces)
-        self._newest = Newest(jobs, self._states, alone=not settings.leader_election)
         acceptances = Acceptances(jobs, accept_seconds, answering=answering)
         self._waiters = Waiters(jobs, acceptances)
+        self._states = DesiredStates(
+            jobs, client, reads or client, namespaces=settings.namespaces, found=self._waiters.hear
+        )
+        self._newest = Newest(jobs, self._states, alone=not settings.leader_election)
         self._pulse = Pulse(watcher.lagged)
         notices = Notices(jobs, events or NoEvents())
         self._lookup = Lookup(jobs, self._states)

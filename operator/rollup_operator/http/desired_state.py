@@ -6,7 +6,7 @@ because a start by somebody else could have followed.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from rollup_operator.http import errors, state_errors
@@ -60,9 +60,17 @@ class Listed(NamedTuple):
 class DesiredStates:
     """The jobs of the namespaces that are watched (all, where `namespaces` is empty), to look up and to write."""
 
-    def __init__(self, jobs: Jobs, client: Kubernetes, reads: Reads, *, namespaces: tuple[str, ...] = ()) -> None:
-        """`client` writes, and `reads` reads."""
-        self._jobs = jobs
+    def __init__(
+        self,
+        jobs: Jobs,
+        client: Kubernetes,
+        reads: Reads,
+        *,
+        namespaces: tuple[str, ...] = (),
+        found: Callable[[str, JobView | None], None] = lambda *_: None,
+    ) -> None:
+        """`client` writes, and `reads` reads. `found` hears, with its uid, of each job that was read for `now`."""
+        self._jobs, self._found = jobs, found
         self._client, self._reads = client, reads
         self._shared_reads = SharedReads(self._read, lambda job: job.uid)
         self._shared_lists = SharedReads(self._list, lambda namespace: namespace)
@@ -147,10 +155,12 @@ class DesiredStates:
     async def _read(self, job: JobView) -> JobView | None:
         try:
             async with asyncio.timeout(READ_SECONDS):
-                body = JobView.of(await self._reads.get(jobs_path(job.namespace, job.name)))
+                body: JobView | None = JobView.of(await self._reads.get(jobs_path(job.namespace, job.name)))
         except NotFound:
-            return None
-        return body if body.uid == job.uid else None
+            body = None
+        found = body if body is not None and body.uid == job.uid else None
+        self._found(job.uid, found)
+        return found
 
     async def _list(self, namespace: str) -> Mapping[str, Listed]:
         """Return the jobs of the namespace by uid."""

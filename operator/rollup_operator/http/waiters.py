@@ -34,7 +34,7 @@ class Waiter:
 
     def __enter__(self) -> Self:
         # Before the write, so that nothing falls between its answer and the first event.
-        self._unsubscribe = self._home.enter(self, self._hear)
+        self._unsubscribe = self._home.enter(self, self.hear)
         return self
 
     def __exit__(
@@ -73,7 +73,8 @@ class Waiter:
         if not self._done.done():
             self._done.set_result(verdict)
 
-    def _hear(self, body: JobView | None) -> None:
+    def hear(self, body: JobView | None) -> None:
+        """Take in a body, whoever brought it; None: the job is gone."""
         verdict = self.progress.hear(body)
         if verdict is not Verdict.WAIT or (self._late and self.progress.accepted):
             self._home.acceptances.noted()
@@ -84,13 +85,23 @@ def _nothing() -> None:
     """Nothing is subscribed."""
 
 
+@dataclass(slots=True)
+class _OfJob:
+    """Those who wait for one job."""
+
+    waiters: set[Waiter] = field(default_factory=set)
+    told: int = -1
+    """The version that was read last: many waits that end one after the other read the same."""
+
+
 class Waiters:
     """All clients that wait in this process."""
 
     def __init__(self, jobs: Jobs, acceptances: Acceptances | None = None) -> None:
         self._jobs = jobs
         self.acceptances = acceptances or Acceptances(jobs)
-        self._waiting: set[Waiter] = set()
+        self._waiting: dict[str, _OfJob] = {}
+        """By the job's uid."""
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
@@ -99,7 +110,7 @@ class Waiters:
         """Whether whoever still waits is answered at once."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(len(of_job.waiters) for of_job in self._waiting.values())
 
     def waiter(self, uid: str) -> Waiter:
         """Prepare to wait for a stop of this job, which is written within the waiter's `with`."""
@@ -107,13 +118,24 @@ class Waiters:
 
     def enter(self, waiter: Waiter, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
         """Note that a waiter has come, and subscribe it."""
-        self._waiting.add(waiter)
+        self._waiting.setdefault(waiter.progress.uid, _OfJob()).waiters.add(waiter)
         self._empty.clear()
         return self._jobs.subscribe(waiter.progress.uid, listener)
 
+    def hear(self, uid: str, body: JobView | None) -> None:
+        """Take in a job as one of its waiters, or any other call, has just read it: that is news for all of them."""
+        if (of_job := self._waiting.get(uid)) is None or (body is not None and body.version <= of_job.told):
+            return
+        of_job.told = of_job.told if body is None else body.version
+        for waiter in tuple(of_job.waiters):
+            waiter.hear(body)
+
     def leave(self, waiter: Waiter) -> None:
         """Note that a waiter has gone."""
-        self._waiting.discard(waiter)
+        of_job = self._waiting[waiter.progress.uid]
+        of_job.waiters.discard(waiter)
+        if not of_job.waiters:
+            del self._waiting[waiter.progress.uid]
         if not self._waiting:
             self._empty.set()
 
@@ -129,7 +151,7 @@ class Waiters:
         except TimeoutError:
             pass
         self.closed = True
-        left = list(self._waiting)
+        left = [waiter for of_job in self._waiting.values() for waiter in of_job.waiters]
         for waiter in left:
             waiter.end(Verdict.SHUTDOWN)
         return len(left)
