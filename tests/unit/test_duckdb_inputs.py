@@ -260,6 +260,79 @@ async def test_values_that_fall_into_one_bucket_count_once(embedded: Embedded) -
     }
 
 
+# Keys and types
+
+
+async def test_keys_that_look_alike_when_they_are_joined_are_buckets_of_their_own(embedded: Embedded) -> None:
+    write(
+        embedded,
+        "SELECT TIMESTAMP '2024-01-01' AS t, a, b, v FROM (VALUES ('Outer$Inner', 'run', 1), "
+        "('Outer', 'Inner$run', 2), ('Outer', 'run', 4), (NULL, 'run', 8)) r(a, b, v)",
+    )
+    of = job(terms=("a", "b"))
+    await embedded.completed(of)
+    found = {(d["a.terms.value"], d["b.terms.value"]): d["v.sum.value"] for d in embedded.documents(of)}
+    assert found == {("Outer$Inner", "run"): 1, ("Outer", "Inner$run"): 2, ("Outer", "run"): 4, (None, "run"): 8}
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "says"),
+    [
+        ("{'name': 'x'}", {"terms": ("k",)}, "column 'k' is STRUCT"),
+        ("[{'name': 'x'}]", {"terms": ("k",)}, "column 'k' is STRUCT"),
+        ("{'name': 'x'}", {"terms": ("k.name",)}, "no column 'k.name'"),
+        ("[{'n': 1}]", {"metrics": {"k.n": ["sum"]}}, "no column 'k.n'"),
+        ("MAP {'a': 1}", {"metrics": {"k": ["sum"]}}, "column 'k' is MAP"),
+        ("'{\"a\": 1}'::JSON", {"terms": ("k",)}, "column 'k' is JSON"),
+        ("true", {"terms": ("k",)}, "column 'k' is BOOLEAN"),
+        ("true", {"metrics": {"k": ["sum"]}}, "column 'k' is BOOLEAN"),
+        ("DATE '2024-01-01'", {"terms": ("k",)}, "column 'k' is DATE"),
+        ("'x'::BLOB", {"terms": ("k",)}, "column 'k' is BLOB"),
+        ("INTERVAL 1 DAY", {"histogram": ("k",)}, "column 'k' is INTERVAL"),
+    ],
+)
+async def test_what_is_no_group_or_number_is_refused_with_its_type(
+    embedded: Embedded, value: str, fields: dict[str, Any], says: str
+) -> None:
+    write(embedded, f"SELECT TIMESTAMP '2024-01-01' AS t, {value} AS k, 1 AS v")
+    result = await embedded.run(job(**fields))
+    assert isinstance(result.error, SourceInvalid), result
+    assert says in result.message
+
+
+async def test_a_file_without_rows_says_nothing_of_the_others(embedded: Embedded) -> None:
+    write(embedded, "SELECT TIMESTAMP '2024-01-01' AS t, 'a' AS k, 1 AS v LIMIT 0")
+    of = job(terms=("k",))
+    assert (await embedded.completed(of)).stats.documents_processed == 0
+    write(embedded, "SELECT TIMESTAMP '2024-01-01' AS t, 'a' AS k, 3 AS v", "d/b.parquet")
+    await embedded.completed(of)
+    assert by_time(embedded, of, "v.sum.value") == {DAY_1: 3}
+
+
+@pytest.mark.parametrize(
+    "name", ["it's", 'a"b', "[1]", "b*", "c?", "a b", "a\nb", "%20", "💡", "e\u0301", "{a}", "a;b", "$1", "~"]
+)
+async def test_files_of_any_name(embedded: Embedded, name: str) -> None:
+    write(embedded, "SELECT TIMESTAMP '2024-01-01' AS t, 1 AS v", "other/a.parquet")
+    (embedded.folder / "d").mkdir()
+    (embedded.folder / "other/a.parquet").rename(embedded.folder / f"d/{name}.parquet")
+    write(embedded, "SELECT TIMESTAMP '2024-01-01' AS t, 2 AS v", "d/1.parquet")
+    of = job()
+    await embedded.completed(of)
+    assert by_time(embedded, of, "v.sum.value") == {DAY_1: 3}
+
+
+@pytest.mark.parametrize("name", ["events.json", "events.ndjson", "events.json.gz", "d/events.jsonl"])
+async def test_json_is_no_source_and_says_so(embedded: Embedded, name: str) -> None:
+    path = embedded.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"t": "2024-01-01T00:00:00Z", "v": 1}\n')
+    result = await embedded.run(job(name))
+    assert isinstance(result.error, SourceNotFound | SourceInvalid), result
+    assert repr(name) in result.message
+    assert "end in .parquet, .csv" in result.message
+
+
 # Change
 
 
