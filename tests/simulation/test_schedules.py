@@ -50,7 +50,7 @@ def test_a_seed_tells_the_same_story_in_every_process(seed: int) -> None:
     for hash_seed in ("1", "2"):
         there = subprocess.run(
             [sys.executable, "-m", "simulation", "--seed", str(seed)],
-            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
             check=False,
