@@ -340,6 +340,7 @@ async def test_jobs_have_any_id(at: Clustered, job_id: str) -> None:
     assert at.documents() == []
 
 
+@pytest.mark.newest_stores
 async def test_an_exclusion_that_stands_first_is_told(at: Clustered) -> None:
     put(at, [{"t": START, "v": 1}])
     pattern = f"-{at.source}-debug,{at.source}*"

@@ -249,11 +249,6 @@ def _in_lines(names: Sequence[str]) -> Iterator[str]:
 def source_error(pattern: str, error: StoreError) -> StoreError:
     """Return what an error of a request to the sources says of them, or the error itself."""
     match error:
-        case Missing() if pattern.startswith("-"):
-            return SourceInvalid(
-                f"{_FIELD} {pattern!r} begins with an exclusion, which is taken for a name there: {error}. Put what is "
-                "left out behind what it is left out of, as in logs-*,-logs-debug, in a new job"
-            )
         case Missing():
             return SourceNotFound(f"{_FIELD} {pattern!r}: {error}: create it, and the job goes on by itself")
         case TargetBlocked(kind="index_closed_exception"):
@@ -271,6 +266,12 @@ def source_error(pattern: str, error: StoreError) -> StoreError:
 async def _capabilities(
     cluster: Cluster, pattern: str, rollup_index: str, names: str, opaque_id: str
 ) -> dict[str, SourceField]:
+    if pattern.startswith("-"):
+        # No name begins so. Some versions take it for one all the same, others pass it by and read what it leaves out.
+        raise SourceInvalid(
+            f"{_FIELD} {pattern!r} begins with an exclusion, which leaves nothing out there. Put what is left out "
+            "behind what it is left out of, as in logs-*,-logs-debug, in a new job"
+        )
     path, doing = f"/{indices(pattern)}/_field_caps", f"looking at the fields of {pattern}"
     try:
         answer = await cluster.call(
