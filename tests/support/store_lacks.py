@@ -5,6 +5,7 @@ from collections.abc import Mapping
 _SCRIPT = "no Painless, by which the test makes a search slow"
 
 _SCRIPTS = "no Painless, by which a run counts several values of a document once"
+_RANDOM = "test_documents_of_random_indices_are_what_the_rows_come_to"
 _PROCESSORS = "no processors of pipelines"
 
 _MODULES: Mapping[str, str] = {
@@ -14,6 +15,7 @@ _MODULES: Mapping[str, str] = {
     "test_a_page_that_is_given_up_is_given_up_by_the_cluster": _SCRIPT,
     "test_numbers_are_groups_and_metrics-scaled_float": "no fields of the type scaled_float",
     "test_a_document_counts_once_in_a_bucket_however_many_of_its_numbers_are_in_it": _SCRIPTS,
+    _RANDOM: _SCRIPTS,
     "test_pages_and_late_rows_of_several_values_count_once_too": _SCRIPTS,
     "test_a_preview_names_what_it_cannot_see": _SCRIPTS,
     "test_a_templates_pipelines_do_not_touch_a_rollup_index": _PROCESSORS,
@@ -25,6 +27,7 @@ _MODULES: Mapping[str, str] = {
 _CODEC = "the codec best_compression breaks the index, as the library is missing that it needs"
 
 LACKS: Mapping[str, Mapping[str, str]] = {
+    "elasticsearch7": {_RANDOM: "no fields of the type unsigned_long, and no times without an index"},
     "elasticsearch8": _MODULES,
     "elasticsearch9": {**_MODULES, "test_a_failure_that_the_codec_is_not_to_blame_for_passes": _CODEC},
 }
