@@ -21,7 +21,7 @@ _PAUSE = 1.0
 """Seconds between two tries."""
 
 
-def asked_for(config: JobConfig) -> str | None:
+def _asked_for(config: JobConfig) -> str | None:
     """Return the codec of the rollup index where it is one that a cluster may lack."""
     settings = config.spec.rollup_index_settings
     return settings.codec if settings is not None and settings.codec != "default" else None
@@ -32,7 +32,7 @@ async def must_work(cluster: Cluster, config: JobConfig, record: Record, failed:
 
     `failed` is why it could not be made, if so. Does nothing where the job asks for no codec.
     """
-    if (wanted := asked_for(config)) is None:
+    if (wanted := _asked_for(config)) is None:
         return
     index, way = config.spec.rollup_index, gate.gate_name(config.key, record.claim.epoch)
     if failed is not None and not await _is_ours(cluster, index, way, record):

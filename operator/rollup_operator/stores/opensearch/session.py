@@ -16,7 +16,7 @@ from rollup_operator.model.status import JobStats
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
 from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import bulk, claims, codec, late, seen, sources, writing
+from rollup_operator.stores.opensearch import bulk, claims, late, seen, sources, writing
 from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.errors import may_go_on
@@ -80,8 +80,9 @@ class ClusterSession:
     async def describe(self, claim: Claim, span: Span) -> Source:
         """Check the fields and measure what is due, and is seen. Raises SourceNotFound, SourceInvalid."""
         self._source = await self._watched(self._describe(claim, span, self._ours().opaque_id))
-        if self._source.first_ms is not None and self._ours().target is None and codec.asked_for(self.config):
-            await self._prepare()  # a cluster that lacks the codec is to say so before pages are read
+        if self._source.first_ms is not None and self._ours().target is None:
+            # A name that a template keeps for others, or a codec that the cluster lacks, is told before pages are read.
+            await self._prepare()
         return self._source
 
     async def _describe(self, claim: Claim, span: Span, opaque_id: str) -> Source:
