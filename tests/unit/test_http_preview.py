@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from rollup_operator.http import preview
 from rollup_operator.http.access import Deed
@@ -20,6 +23,9 @@ from support.http_double import Cluster, Shelf
 from support.rounding import ms
 
 PATH = "/_rollup/job/_preview"
+DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
+KNOWN = Draft202012Validator({"$ref": "#/components/schemas/Preview", "components": DOCUMENT["components"]})
+"""What the API's document says of an answer."""
 ARGUMENT = "illegal_argument_exception"
 
 
@@ -64,6 +70,7 @@ async def test_a_configuration_is_previewed(client: Client, cluster: Cluster, ba
 
 async def test_how_the_source_is_read_is_told(client: Client, cluster: Cluster) -> None:
     _, told = await call(client, "POST", PATH, sensor())
+    KNOWN.validate(told)
     assert told["source"] == {"columns": {}, "csv": []}
     assert told["notes"] == []
     csv = CsvFound(",", header=True, columns={"a": "VARCHAR"})
@@ -74,6 +81,16 @@ async def test_how_the_source_is_read_is_told(client: Client, cluster: Cluster) 
         "csv": [{"delimiter": ",", "header": True, "columns": {"a": "VARCHAR"}}],
     }
     assert told["notes"] == ["n"]
+    KNOWN.validate(told)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"notes": [""]}, {"notes": "n"}, {"notes": [None]}, {"notes": None}, {"hints": []}, {"source": {}}]
+)
+async def test_the_document_takes_no_other_answer(client: Client, wrong: dict[str, Any]) -> None:
+    _, told = await call(client, "POST", PATH, sensor())
+    assert not KNOWN.is_valid(told | wrong)
+    assert not KNOWN.is_valid({part: told[part] for part in told if part != "notes"})
 
 
 async def test_the_id_of_the_body_counts(client: Client, cluster: Cluster) -> None:
