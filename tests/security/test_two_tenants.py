@@ -1,7 +1,7 @@
 """Two tenants of one operator, one of them hostile: the other's runs and stops go on, and its files stay as they are.
 
 The operator is a process of its own, on a real API server; the other tenant's jobs are on a DuckDB store and on a real
-node. Quiet times are measured first: an attack may make a run or a stop slower, but not by much.
+node. Quiet times are measured right before each attack: it may make a run or a stop slower, but not by much.
 """
 
 import hashlib
@@ -28,8 +28,16 @@ from support.waiting import NEVER, handled, request_run, run_completed
 MIB = 2**20
 CHART = 1024 * MIB
 """The chart's memory limit."""
-TIMES, MORE = 20.0, 4.0
-"""A run or a stop may take so many times its quiet time and so many seconds more."""
+ROUNDS = 5
+TIMES, MORE = 2.0, 1.0
+"""A run or a stop may take so many times its quiet time, in the median of all rounds, and so many seconds more: the
+attackers, the node and the API server share the machine's processors with the operator, and quiet times are a tenth of
+a second. Seen on two processors at a load of 4 to 5: 0.4 s more at most, but for what is named below."""
+MUCH_MORE = {"connections": 4.0, "bodies": 6.0}
+"""Where the operator does much for the attacker in its event loop: it takes connections and turns them away, and judges
+configurations of thousands of metrics. Seen: 2.2 and 2.5 s at a load of 5 to 10."""
+WORST = 12.0
+"""Seconds more of the slowest one."""
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 
@@ -63,10 +71,13 @@ class Victim:
         assert self.operator.post(f"{path}/_start", token=self.token, timeout=60).status == 200
         return took
 
-    def both(self) -> dict[str, float]:
-        """Run and stop each of the jobs, and return how long the longest took."""
-        runs = [self.run(job) for job in ("trips", "searched")]
-        return {"run": max(runs), "stop": max(self.stop(job) for job in ("trips", "searched"))}
+    def rounds(self) -> dict[str, list[float]]:
+        """Run and stop each of the jobs several times, and return how long each round took."""
+        took: dict[str, list[float]] = {"run": [], "stop": []}
+        for _ in range(ROUNDS):
+            took["run"].append(max(self.run(job) for job in ("trips", "searched")))
+            took["stop"].append(max(self.stop(job) for job in ("trips", "searched")))
+        return took
 
     def files(self) -> dict[str, str]:
         """The tenant's own files."""
@@ -136,14 +147,6 @@ def hostile(operator: Operator, tenants: Callable[[str], Api]) -> Hostile:
     return Hostile(operator, api, folder, editor.token, nobody.token, "team-good")
 
 
-@pytest.fixture(scope="module")
-def quiet(victim: Victim) -> dict[str, float]:
-    """How long a run and a stop take while nobody does any harm."""
-    victim.both()
-    took = [victim.both() for _ in range(3)]
-    return {what: statistics.median(one[what] for one in took) for what in ("run", "stop")}
-
-
 def memory(operator: Operator) -> int:
     """The most bytes that the process has ever had in memory."""
     status = Path(f"/proc/{operator.pid}/status").read_text()
@@ -152,21 +155,23 @@ def memory(operator: Operator) -> int:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_hostile_tenant_harms_nobody_else(
-    attack: str, victim: Victim, hostile: Hostile, quiet: dict[str, float], say: Callable[[str], None]
+    attack: str, victim: Victim, hostile: Hostile, say: Callable[[str], None]
 ) -> None:
     before = victim.files()
+    quiet = victim.rounds()
     with ATTACKS[attack](hostile):
         time.sleep(3)  # it is under way
-        took = [victim.both() for _ in range(3)]
+        took = victim.rounds()
         alive = [victim.operator.request("GET", "/healthz", headers={}, timeout=20).status for _ in range(3)]
-    worst = {what: max(one[what] for one in took) for what in ("run", "stop")}
-    told = ", ".join(f"{what} {quiet[what]:.2f} -> {worst[what]:.2f} s" for what in worst)
+    median = {what: (statistics.median(quiet[what]), statistics.median(took[what])) for what in took}
+    told = ", ".join(f"{w} {q:.3f} -> {t:.3f} (worst {max(took[w]):.2f}) s" for w, (q, t) in median.items())
     say(f"{attack}: {told}; {memory(victim.operator) // MIB} MiB at most so far")
     assert alive == [200] * 3
-    for what, seconds in worst.items():
-        assert seconds < TIMES * quiet[what] + MORE, (
-            f"a {what} took {seconds:.1f} s, {quiet[what]:.2f} s in quiet times"
+    for what, (usual, now) in median.items():
+        assert now < TIMES * usual + MUCH_MORE.get(attack, MORE), (
+            f"a {what} took {now:.2f} s, {usual:.2f} s in quiet times"
         )
+        assert max(took[what]) < TIMES * max(quiet[what]) + WORST
     assert memory(victim.operator) < CHART
     assert victim.files() == before
     assert exported(victim.folder) == rolled_up_small(victim.folder)
