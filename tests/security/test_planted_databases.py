@@ -281,6 +281,17 @@ async def test_a_store_that_closes_waits_for_no_inspection(embedded: Embedded) -
         await checking
 
 
+async def test_databases_of_a_namespace_are_taken_over_one_after_the_other(embedded: Embedded) -> None:
+    others = [Embedded(embedded.root, database=f"{n}.duckdb", budget=embedded.budget) for n in range(3)]
+    for other in others:
+        plant(other.folder / other.database, record())
+    stores = [other.store() for other in others]
+    await asyncio.gather(*(store.check() for store in stores))
+    for store in stores:
+        assert len(await store.known_jobs()) == 1
+        await store.close()
+
+
 async def test_what_was_refused_is_copied_again_once_it_has_changed(embedded: Embedded, store: DuckDBStore) -> None:
     plant(with_users(embedded), REFUSED["a macro"])
     for _ in range(2):

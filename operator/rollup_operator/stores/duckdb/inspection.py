@@ -17,7 +17,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -156,12 +156,16 @@ class Inspections:
         self._one = threading.Lock()
         self._of: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def inspect(self, folder: Folder, name: str, shown: str, namespace: str, gone: Callable[[], bool]) -> None:
+    def turn_of(self, namespace: str, gone: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Wait until no other file of the namespace is being taken over. Raises StoreUnavailable once `gone`."""
+        return _held(self._of[namespace], gone)
+
+    def inspect(self, folder: Folder, name: str, shown: str, gone: Callable[[], bool]) -> None:
         """Open a file of an open folder, write its log into it and inspect it; `shown` names it.
 
         Raises Refused, VolumeFull, and StoreUnavailable once `gone`.
         """
-        with _held(self._of[namespace], gone), _held(self._one, gone):
+        with _held(self._one, gone):
             code, said = self._run([str(folder.fd), name, shown, str(self._memory)], folder.fd, shown, gone)
         if code == _FULL:
             raise VolumeFull(said)

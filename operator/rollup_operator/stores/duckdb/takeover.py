@@ -57,15 +57,16 @@ class Takeover:
             if (place := _place(folders, steps, stack)) is None or place.look(name) is None:
                 return
             try:
-                fcntl.flock(target.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the folder is closed
-                if target.look(name) is not None:
-                    return
                 ends = [end for end in ("", *LOGS) if place.look(name + end) is not None]
                 found = {end: _open(place, name + end, stack) for end in ends}
                 fcntl.lockf(found[""], fcntl.LOCK_SH | fcntl.LOCK_NB)  # DuckDB locks what it has open in the same way
                 state = [_state(os.fstat(fd)) for fd in found.values()]
                 if self._refused is not None and self._refused[0] == state:
                     raise Refused(self._refused[1])
+                stack.enter_context(self.inspections.turn_of(folders.namespace, gone))
+                fcntl.flock(target.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the folder is closed
+                if target.look(name) is not None:
+                    return
                 try:
                     with _apart(target, name) as part:
                         self._copy(folders.namespace, found, part, name, shown, gone)
@@ -73,6 +74,8 @@ class Takeover:
                 except Refused as e:
                     self._refused = state, str(e)
                     raise
+                finally:
+                    fcntl.flock(target.fd, fcntl.LOCK_UN)
             except BlockingIOError as e:
                 raise StoreUnavailable(f"{shown} is locked by another process: it must be closed there") from e
             except NotItself as e:
@@ -90,7 +93,7 @@ class Takeover:
         log.info("taking over a database", namespace=namespace, database=shown)
         for end, fd in found.items():
             _copy(fd, part, name + end, gone)
-        self.inspections.inspect(part, name, shown, namespace, gone)
+        self.inspections.inspect(part, name, shown, gone)
 
 
 def _place_copy(part: Folder, target: Folder, name: str) -> None:
