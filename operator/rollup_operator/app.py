@@ -11,7 +11,7 @@ import random
 import resource
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -39,10 +39,11 @@ from rollup_operator.kube.missing import Missing
 from rollup_operator.kube.paths import ApiPath, jobs_path, stores_path
 from rollup_operator.kube.server_clock import ServerClock
 from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.actors import Actors
 from rollup_operator.lifecycle.election import Election, Followers
+from rollup_operator.lifecycle.index import Index
 from rollup_operator.lifecycle.leadership import Gate, Terms
-from rollup_operator.lifecycle.registry import Registry
-from rollup_operator.lifecycle.store_watch import StoreKey
+from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.memory import Budgets, memory_limit
@@ -50,7 +51,7 @@ from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.watch import Watch
 from rollup_operator.settings import Settings
 from rollup_operator.shares import Account, Shares
-from rollup_operator.stores.base import ClockReading, Owner, Store
+from rollup_operator.stores.base import ClockReading, Store
 from rollup_operator.stores.duckdb import Budget, DuckDBStore
 from rollup_operator.stores.errors import StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules, Identities, Kind, Lookups
@@ -87,7 +88,7 @@ class Operator:
         self._certificate = _certificate(self.settings)
         self._make()
         watches = kopf.OperatorRegistry()
-        handlers.register(watches, registry=self.registry, books=self.books, watches=self._watches)
+        handlers.register(watches, actors=self.actors, books=self.books, watches=self._watches)
         kopf.on.startup(registry=watches)(self._begin)
         kopf.on.cleanup(registry=watches)(self._end)
         kopf.on.login(registry=watches)(self._login)
@@ -144,11 +145,11 @@ class Operator:
         self.events = EventRecorder(
             self.kube, instance=instance, now=_now, leading=self._leads, normal=s.events == "all", observe=metrics.event
         )
+        self.index = Index(gate=self.gate, cluster=s.cluster, namespaces=s.namespaces, observer=self.watch)
         self.books = StoreBook(
             kube=self.kube,
             make=self._store,
             now=_now,
-            changed=self._store_changed,
             gate=self.gate,
             check_seconds=s.store_check_seconds,
             namespaces=s.namespaces,
@@ -156,16 +157,24 @@ class Operator:
         identity = f"{instance}-{uuid.uuid4().hex[:8]}"
         skew = timedelta(seconds=s.clock_skew_seconds)
         worker = Worker(self.books, identity, s.cluster, _now, self.gate, clock_skew=skew, places=Shares(budgets.runs))
-        self.registry = Registry(
+        self.actors = Actors(
+            self.index,
             kube=self.kube,
             books=self.books,
             events=self.events,
             worker=worker,
             gate=self.gate,
-            watches=self._watches,
             now=_now,
-            namespaces=s.namespaces,
             observer=self.watch,
+            went_back=self._ending.begin_again,
+        )
+        self.relisting = Relisting(
+            self.index,
+            self.actors,
+            kube=self.kube,
+            books=self.books,
+            gate=self.gate,
+            namespaces=s.namespaces,
             went_back=self._ending.begin_again,
         )
         self._election = self._candidacy(electing, identity) if s.leader_election else None
@@ -177,7 +186,7 @@ class Operator:
             observe=metrics.reviewed,
         )
         self.endpoint = Endpoint(
-            jobs=self.registry,
+            jobs=self.index,
             client=self.kube,
             reads=asking,
             stores=self.books,
@@ -189,9 +198,10 @@ class Operator:
             scrape=self.watch.scrape,
             failure=lambda: self._ending.failure,
             budgets=budgets,
-            answering=lambda: self.registry.leads or (self._election is not None and self._election.is_led),
+            health=self._health,
+            answering=lambda: self.index.leads or (self._election is not None and self._election.is_led),
         )
-        self.watch.show(self.registry, self.books, worker, self.endpoint, self._certificate)
+        self.watch.show(self.index, self.books, worker, self.endpoint, self._certificate)
         self._chores: list[asyncio.Task[None]] = []
         self._cannot_begin: str | None = None
         self._handed_over = self._ended = False
@@ -208,7 +218,7 @@ class Operator:
     def _candidacy(self, client: KubeClient, identity: str) -> Election:
         s = self.settings
         lease = LeaseClient(client, s.lease_namespace or self.connection.namespace, s.lease_name, _now)
-        followers = Followers(self._lead, self.registry.look_again, self._stand_down, self._ending.begin_again)
+        followers = Followers(self._lead, self.actors.look_again, self._stand_down, self._ending.begin_again)
         return Election(lease, identity, self.gate, followers, Terms.of(s.lease_seconds))
 
     def _leads(self) -> bool:
@@ -216,11 +226,17 @@ class Operator:
 
     def _lead(self, *, listed: bool = False) -> None:
         self.books.lead()
-        self.registry.lead(listed=listed)
+        if not listed:
+            self.relisting.catch_up()
+        self.actors.lead()
 
     def _stand_down(self) -> None:
-        self.registry.stand_down()
+        self.relisting.stand_down()
+        self.actors.stand_down()
         self.books.stand_down()
+
+    def _health(self) -> Mapping[str, bool | str]:
+        return {"api_server": self.relisting.problem or True, "watch": self._watches.problem() or True}
 
     def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: ReadSecret) -> Store:
         store: Store
@@ -231,7 +247,7 @@ class Operator:
                 spec.duckdb,
                 page_seconds=self.settings.page_seconds,
                 budget=self._embedded,
-                is_alive=self._is_alive,
+                is_alive=self.index.is_alive,
                 other_clock=self._api_server_clock,
                 may_run=self._leads,
             )
@@ -254,18 +270,12 @@ class Operator:
         client = connections.cluster(
             self._leads, answers=Account(self._answers, namespace), pages=Account(self._pages, namespace)
         )
-        store = ClusterStore(kind, client, is_alive=self._is_alive)
+        store = ClusterStore(kind, client, is_alive=self.index.is_alive)
         return store
 
     def _api_server_clock(self) -> ClockReading | None:
         at = self._server_clock.now()
         return ClockReading("the API server's", at) if at is not None else None
-
-    def _is_alive(self, owner: Owner) -> bool:
-        return self.registry.is_alive(owner)
-
-    def _store_changed(self, key: StoreKey) -> None:
-        self.registry.store_changed(key)
 
     # kopf's hooks
 
@@ -301,19 +311,19 @@ class Operator:
         for namespace in self.settings.namespaces or (None,):
             await self._list(stores_path(namespace), "RollupStore", self.books.observe)
         for namespace in self.settings.namespaces or (None,):
-            await self._list(jobs_path(namespace), "RollupJob", self.registry.observe)
-        self.registry.synced = True
+            await self._list(jobs_path(namespace), "RollupJob", self.actors.observe)
+        self.index.synced = True
         if self._election is None:
             self.gate.lead()
             self._lead(listed=True)
         else:
             self._ending.need(self._election.start())
         self._chores = [
-            keep_running("sweep", lambda: self.registry.keep_sweeping(self.settings.sweep_seconds)),
+            keep_running("sweep", lambda: self.relisting.keep_sweeping(self.settings.sweep_seconds)),
             keep_running("events", self.events.run),
             keep_running("garbage collection", self._collector.keep_short),
         ]
-        log.info("ready", jobs=self.registry.size, url=self.endpoint.url)
+        log.info("ready", jobs=self.index.size, url=self.endpoint.url)
         self.announce(self.endpoint.url)
 
     async def _list(self, path: ApiPath, kind: str, observe: Callable[[Body], None]) -> None:
@@ -342,7 +352,7 @@ class Operator:
             await self._hand_over()
         await in_order(
             ("the endpoint is closed", self.endpoint.close),
-            ("actors end", self.registry.close),
+            ("actors end", self._end_actors),
             ("background tasks end", self._end_chores),
             ("stores are closed", self.books.close),
             ("telemetry is closed", self.watch.close),
@@ -377,12 +387,19 @@ class Operator:
         The lease is released whatever fails before: nothing of this process acts any more.
         """
         self._handed_over = True
+        self.gate.end()
         await in_order(
-            ("runs end", partial(self.registry.drain, self.settings.grace_seconds)),
-            ("actors end", self.registry.close),
+            ("runs end", partial(self.actors.drain, self.settings.grace_seconds)),
+            ("actors end", self._end_actors),
             ("files of stores are closed", self.books.stand_down),
             ("the lease is released", self._release),
         )
+
+    def _end_actors(self) -> None:
+        """End every actor at once, for good."""
+        self.gate.close()
+        self.relisting.stand_down()
+        self.actors.stand_down()
 
     async def _release(self) -> None:
         if self._election is not None:

@@ -11,21 +11,21 @@ from typing import Any
 import kopf
 
 from rollup_operator.kube.watching import Watches
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.actors import Actors
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.model.base import GROUP, VERSION
 
 
-def register(handlers: kopf.OperatorRegistry, *, registry: Registry, books: StoreBook, watches: Watches) -> None:
+def register(handlers: kopf.OperatorRegistry, *, actors: Actors, books: StoreBook, watches: Watches) -> None:
     """Attach the watches of both resources to `handlers`."""
 
     @kopf.on.event(GROUP, VERSION, "rollupjobs", registry=handlers)
     async def job(event: kopf.RawEvent, **_: Any) -> None:
         watches.brought("rollupjobs", event["object"]["metadata"]["namespace"])
         if event["type"] == "DELETED":
-            registry.gone(event["object"]["metadata"]["uid"])
+            actors.gone(event["object"]["metadata"]["uid"])
         else:
-            registry.observe(event["object"])
+            actors.observe(event["object"])
 
     @kopf.on.event(GROUP, VERSION, "rollupstores", registry=handlers)
     async def store(event: kopf.RawEvent, **_: Any) -> None:

@@ -1,6 +1,6 @@
 """How long each call, and each change that all jobs hear of, holds the event loop at ten thousand jobs.
 
-The endpoint and the registry are real; API server and stores are the unit tests' doubles, so that what is measured is
+The endpoint and the actors are real; API server and stores are the unit tests' doubles, so that what is measured is
 the operator's own work. A client in a process of its own calls. Meanwhile a task that does nothing but give way says
 how long the loop was kept from it: by the clock, and by the processor's time of this thread, which other processes on
 the machine do not lengthen. The aim is 50 ms.
@@ -30,9 +30,10 @@ from local_tools.ports import free_ports
 from rollup_operator.collector import RUNNING
 from rollup_operator.http.authorization import KubernetesAccess
 from rollup_operator.kube.authz import Reviews
-from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.actors import Actors
+from rollup_operator.lifecycle.index import Index
 from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.observability.metrics import Metrics
 from support import serving
 from support.http_double import Cluster
@@ -201,28 +202,26 @@ class Kube:
             await asyncio.sleep(0)
 
 
-async def registry_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
+async def job_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
     """Measure what all jobs hear of."""
     kube, gate = Kube(count), Gate()
 
     async def nothing() -> None:
         pass
 
-    books: Any = SimpleNamespace(trouble=lambda _: None, sweep=nothing)
+    changed = list[Callable[[tuple[str, str]], None]]()
+    books: Any = SimpleNamespace(trouble=lambda _: None, sweep=nothing, subscribe=changed.append)
     events: Any = SimpleNamespace(record=lambda *_: None)
-    worker: Any = SimpleNamespace(cluster="here")
-    registry = Registry(
-        kube=kube,  # type: ignore[arg-type]  # the part of it that is used
-        books=books,
-        events=events,
-        worker=worker,
-        gate=gate,
-        watches=Watches(),
-        now=lambda: datetime.now(UTC),
+    worker: Any = SimpleNamespace()
+    index = Index(gate=gate, cluster="here")
+    api: Any = kube
+    actors = Actors(
+        index, kube=api, books=books, events=events, worker=worker, gate=gate, now=lambda: datetime.now(UTC)
     )
+    relisting = Relisting(index, actors, kube=api, books=books, gate=gate)
     for body in kube.bodies.values():
-        registry.observe(body)
-    registry.synced = True
+        actors.observe(body)
+    index.synced = True
 
     async def measured(what: str, do: Callable[[], object]) -> None:
         began, writes = time.perf_counter(), kube.writes
@@ -230,30 +229,31 @@ async def registry_holds(count: int, add: Callable[[str, Hold, str], None]) -> N
             if isinstance(done := do(), Awaitable):
                 await done
             for _ in range(3):
-                while registry.busy:  # noqa: ASYNC110  # the registry tells nobody when it is not any more
+                while index.busy:  # noqa: ASYNC110  # nobody tells nobody when it is not any more
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.05)
         add(what, hold, f"{time.perf_counter() - began:.1f} s, {kube.writes - writes} writes")
 
     gate.lead()
-    await measured("lead, first time: each job's status is written", lambda: registry.lead(listed=True))
-    await measured("lead again", lambda: registry.lead(listed=True))
-    await measured("lead, jobs not listed before", registry.lead)
-    await measured("look again (drain)", registry.look_again)
-    await measured("store changed", lambda: registry.store_changed(("team", "default")))
-    await measured("in_namespace", lambda: list(registry.in_namespace("team")))
-    await measured("views", registry.views)
-    await measured("sweep", registry.sweep)
+    await measured("lead, first time: each job's status is written", actors.lead)
+    await measured("lead again", actors.lead)
+    await measured("lead, jobs not listed before", lambda: (relisting.catch_up(), actors.lead()))
+    await measured("look again (drain)", actors.look_again)
+    await measured("store changed", lambda: changed[0](("team", "default")))
+    await measured("in_namespace", lambda: list(index.in_namespace("team")))
+    await measured("views", index.views)
+    await measured("sweep", relisting.sweep)
     for body in list(kube.bodies.values()):
         kube._put(body["metadata"]["name"], {})
-    await measured("sweep that finds each job changed", registry.sweep)
-    await measured("sweep, whole bodies", lambda: registry.sweep(whole=True))
-    await measured("stand down", registry.stand_down)
+    await measured("sweep that finds each job changed", relisting.sweep)
+    await measured("sweep, whole bodies", lambda: relisting.sweep(whole=True))
+    await measured("stand down", actors.stand_down)
     gate.lead()
-    registry.lead(listed=True)
+    actors.lead()
     kube.bodies.clear()
-    await measured("sweep that finds each job gone", registry.sweep)
-    registry.close()
+    await measured("sweep that finds each job gone", relisting.sweep)
+    gate.close()
+    actors.stand_down()
 
 
 async def measure(count: int) -> Table:
@@ -266,7 +266,7 @@ async def measure(count: int) -> Table:
 
     await endpoint_holds(count, add)
     table.add_section()
-    await registry_holds(count, add)
+    await job_holds(count, add)
     return table
 
 

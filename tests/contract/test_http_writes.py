@@ -1,7 +1,7 @@
 """What the real API server does with the endpoint's one write."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import aiohttp
 import pytest
@@ -22,7 +22,7 @@ from support.http_double import Cluster
 
 
 class Seen:
-    """A registry that is told by the test what the watch has shown."""
+    """An index that is told by the test what the watch has shown."""
 
     synced = True
     leads = False
@@ -47,9 +47,6 @@ class Seen:
 
     def explain(self, uid: str) -> str:
         return ""
-
-    def is_healthy(self) -> Mapping[str, bool | str]:
-        return {}
 
 
 class Posted:
@@ -117,7 +114,7 @@ async def test_the_endpoint_on_a_real_api_server(api: Api, kube: KubeClient) -> 
     try:
         url = f"http://127.0.0.1:{endpoint.port}"
         async with aiohttp.ClientSession(url, headers=AUTHORIZATION) as client:
-            # The registry has not heard of it: the API server is asked.
+            # The index has not heard of it: the API server is asked.
             await asyncio.to_thread(api.create, job("flights", desiredState="started"))
             async with client.post("/_rollup/job/flights/_stop?wait_for_completion=true&timeout=100ms") as answer:
                 assert answer.status == 500

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -10,9 +11,10 @@ from rollup_operator.kube import client
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.connection import from_kubeconfig
 from rollup_operator.kube.events import EventRecorder, Regarding
-from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.actors import Actors
+from rollup_operator.lifecycle.index import Index
 from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.conditions import Reason
@@ -40,74 +42,77 @@ async def kube(api: Api) -> AsyncIterator[KubeClient]:
 @pytest.fixture
 def books(api: Api, kube: KubeClient) -> StoreBook:
     """The stores of a process that does not lead."""
-    return StoreBook(kube=kube, make=no_store, now=now, changed=lambda _: None, gate=Gate(), namespaces=[api.namespace])
+    return StoreBook(kube=kube, make=no_store, now=now, gate=Gate(), namespaces=[api.namespace])
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a process that leads knows of the jobs."""
+
+    index: Index
+    actors: Actors
+    relisting: Relisting
 
 
 @pytest.fixture
-async def registry(api: Api, kube: KubeClient, books: StoreBook) -> AsyncIterator[Registry]:
+async def known(api: Api, kube: KubeClient, books: StoreBook) -> AsyncIterator[Known]:
     gate = Gate()
     gate.lead()
     events = EventRecorder(kube, instance="test", now=now, leading=lambda: True)
     worker = Worker(books, "test", "test", now, gate)
-    registry = Registry(
-        kube=kube,
-        books=books,
-        events=events,
-        worker=worker,
-        gate=gate,
-        watches=Watches(),
-        now=now,
-        namespaces=[api.namespace],
-    )
-    yield registry
-    await registry.drain(5)
-    registry.close()
+    index = Index(gate=gate, cluster="test", namespaces=[api.namespace])
+    actors = Actors(index, kube=kube, books=books, events=events, worker=worker, gate=gate, now=now)
+    yield Known(index, actors, Relisting(index, actors, kube=kube, books=books, gate=gate, namespaces=[api.namespace]))
+    gate.end()
+    await actors.drain(5)
+    gate.close()
+    actors.stand_down()
 
 
 @pytest.mark.parametrize("page", [2, 500])
 async def test_jobs_deleted_behind_the_watch_are_forgotten(
-    registry: Registry, api: Api, monkeypatch: pytest.MonkeyPatch, page: int
+    known: Known, api: Api, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     monkeypatch.setattr(client, "PAGE", page)
     names = [f"job-{i}" for i in range(5)]
     for name in names:
-        registry.observe(api.create(job(name)))
+        known.actors.observe(api.create(job(name)))
     told: list[object] = []
     gone = asyncio.Event()
-    for view in registry.in_namespace(api.namespace):
-        registry.subscribe(view.uid, lambda body: (told.append(body), gone.set()) if body is None else None)
-    await registry.sweep()
-    assert [view.name for view in registry.in_namespace(api.namespace)] == names
+    for view in known.index.in_namespace(api.namespace):
+        known.index.subscribe(view.uid, lambda body: (told.append(body), gone.set()) if body is None else None)
+    await known.relisting.sweep()
+    assert [view.name for view in known.index.in_namespace(api.namespace)] == names
 
     await asyncio.to_thread(api.delete, "job-3")
-    await registry.sweep()
+    await known.relisting.sweep()
     async with asyncio.timeout(5):
         await gone.wait()
-    assert [view.name for view in registry.in_namespace(api.namespace)] == [n for n in names if n != "job-3"]
+    assert [view.name for view in known.index.in_namespace(api.namespace)] == [n for n in names if n != "job-3"]
     assert told == [None]
-    assert registry.find(api.namespace, "job-3") is None
+    assert known.index.find(api.namespace, "job-3") is None
 
 
-async def test_a_job_made_anew_under_its_old_name_is_another_job(registry: Registry, api: Api) -> None:
+async def test_a_job_made_anew_under_its_old_name_is_another_job(known: Known, api: Api) -> None:
     first = api.create(job("flights"))
-    registry.observe(first)
+    known.actors.observe(first)
     await asyncio.to_thread(api.delete, "flights")
     second = await asyncio.to_thread(api.create, job("flights"))
-    registry.observe(second)
-    await registry.sweep()
-    found = registry.find(api.namespace, "flights")
+    known.actors.observe(second)
+    await known.relisting.sweep()
+    found = known.index.find(api.namespace, "flights")
     assert found is not None
     assert found.uid == second["metadata"]["uid"]
     assert found.uid != first["metadata"]["uid"]
 
 
-async def test_a_job_that_no_event_announced_is_taken_in(registry: Registry, api: Api) -> None:
-    known = await asyncio.to_thread(api.create, job("flights"))
-    registry.observe(known)
+async def test_a_job_that_no_event_announced_is_taken_in(known: Known, api: Api) -> None:
+    body = await asyncio.to_thread(api.create, job("flights"))
+    known.actors.observe(body)
     await asyncio.to_thread(api.create, job("trips"))
     await asyncio.to_thread(api.start, "flights")
-    await registry.sweep()
-    views = {view.name: view for view in registry.in_namespace(api.namespace)}
+    await known.relisting.sweep()
+    views = {view.name: view for view in known.index.in_namespace(api.namespace)}
     assert set(views) == {"flights", "trips"}
     assert views["flights"].desired == "started"
 
@@ -138,37 +143,35 @@ async def test_a_deleted_store_does_not_take_the_place_of_its_successor(books: S
     assert set(books.versions(None)) == {second["metadata"]["uid"]}
 
 
-async def test_the_last_job_is_missed_too(registry: Registry, api: Api) -> None:
+async def test_the_last_job_is_missed_too(known: Known, api: Api) -> None:
     body = api.create(job("flights"))
-    registry.observe(body)
+    known.actors.observe(body)
     gone = asyncio.Event()
-    registry.subscribe(body["metadata"]["uid"], lambda view: gone.set() if view is None else None)
+    known.index.subscribe(body["metadata"]["uid"], lambda view: gone.set() if view is None else None)
     await asyncio.to_thread(api.delete, "flights")
-    await registry.sweep()
+    await known.relisting.sweep()
     async with asyncio.timeout(5):
         await gone.wait()
-    assert list(registry.in_namespace(api.namespace)) == []
+    assert list(known.index.in_namespace(api.namespace)) == []
 
 
-async def test_sweeping_goes_on_whatever_went_wrong_with_it(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    health: list[bool | str] = []
+async def test_sweeping_goes_on_whatever_went_wrong_with_it(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    health: list[str | None] = []
     went_on = asyncio.Event()
 
     async def sweep() -> None:
-        health.append(registry.is_healthy()["api_server"])
+        health.append(known.relisting.problem)
         if len(health) == 1:
             raise ValueError("what nobody foresaw")
         if len(health) == 3:
             went_on.set()
 
-    monkeypatch.setattr(registry, "sweep", sweep)
-    task = asyncio.create_task(registry.keep_sweeping(0.01))
+    monkeypatch.setattr(known.relisting, "sweep", sweep)
+    task = asyncio.create_task(known.relisting.keep_sweeping(0.01))
     async with asyncio.timeout(5):
         await went_on.wait()
     task.cancel()
-    assert health[:3] == [True, "the last list could not be taken in: ValueError: what nobody foresaw", True]
+    assert health[:3] == [None, "the last list could not be taken in: ValueError: what nobody foresaw", None]
 
 
 async def test_an_event_that_cannot_be_posted_does_not_hold_back_the_next(api: Api) -> None:

@@ -11,12 +11,12 @@ from support.replicas import election, wait_leads
 from support.waiting import run_completed, status
 
 WITHOUT_LEADING = """
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.actors import Actors
 
 def lead(*_, **__):
     raise RuntimeError("nobody told the jobs")
 
-Registry.lead = lead
+Actors.lead = lead
 
 from rollup_operator.cli import main
 

@@ -89,7 +89,7 @@ class RecordedShelf(Shelf):
 
 
 class RecordedCluster(Cluster):
-    """`mine` and `theirs` are known to the registry, `unseen` and the one with an odd id to the API server alone."""
+    """`mine` and `theirs` are known to the index, `unseen` and the one with an odd id to the API server alone."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()

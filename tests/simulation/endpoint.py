@@ -22,7 +22,7 @@ from rollup_operator.http.stop import Manner, Stops, Wait
 from rollup_operator.http.versions import DEFAULT, DIALECTS
 from rollup_operator.http.waiters import Waiters
 from rollup_operator.kube.authz import User
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.index import Index
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.time_values import parse_time_value
 from simulation.api_server import NAMESPACE
@@ -79,16 +79,16 @@ class _Watcher(NoWatcher):
 class Endpoint:
     """The part of the endpoint that stops and starts jobs."""
 
-    def __init__(self, registry: Registry, kube: Any, events: Any, loop: ProcessLoop) -> None:
+    def __init__(self, index: Index, kube: Any, events: Any, loop: ProcessLoop) -> None:
         self._loop = loop
         dialect = DIALECTS[DEFAULT]
-        acceptances = Acceptances(registry)
-        self.waiters = Waiters(registry, acceptances)
-        self.states = DesiredStates(registry, kube, kube, found=self.waiters.hear)
-        notices = Notices(registry, events)
+        acceptances = Acceptances(index)
+        self.waiters = Waiters(index, acceptances)
+        self.states = DesiredStates(index, kube, kube, found=self.waiters.hear)
+        notices = Notices(index, events)
         watcher = _Watcher()
         asks = Asks(
-            Lookup(registry, self.states),
+            Lookup(index, self.states),
             self.states,
             notices,
             Repeats(loop.time),
@@ -98,7 +98,7 @@ class Endpoint:
         )
         room = WaitingRoom(most=1000)
         self._stops = Stops(asks, self.states, self.waiters, room, notices, Manner(dialect), watcher)
-        self._starts = Starts(asks, Newest(registry, self.states, alone=False), dialect)
+        self._starts = Starts(asks, Newest(index, self.states, alone=False), dialect)
 
     async def ask(self, call: Asked) -> None:
         """Carry a call out and take down its answer."""

@@ -36,8 +36,9 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
 from rollup_operator.lifecycle import actor, states
 from rollup_operator.lifecycle.actor import Actor
+from rollup_operator.lifecycle.index import Index
 from rollup_operator.lifecycle.leadership import Candidacy, Gate
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.states import Act, State
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.model import stopping
@@ -127,7 +128,7 @@ def an_answer_is_the_newest() -> AbstractContextManager[Any]:
 
 @mutation("let the later of two uids with one name live")
 def the_last_uid_heard_of_lives() -> AbstractContextManager[Any]:
-    return patch.object(Registry, "_is_gone", lambda self, view: view.uid in self._gone)
+    return patch.object(Index, "is_gone", lambda self, view: view.uid in self._gone)
 
 
 @mutation("remember which uids are gone")
@@ -168,7 +169,7 @@ def not_found_is_no_end() -> AbstractContextManager[Any]:
 
 @mutation("list all jobs before a new leader begins anything")
 def a_new_leader_is_not_behind() -> AbstractContextManager[Any]:
-    return instead(Registry, "lead", lambda original, self, **_: original(self, listed=True))
+    return patch.object(Relisting, "catch_up", lambda self: None)
 
 
 @mutation("notice that etcd was restored")

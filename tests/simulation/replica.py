@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 from rollup_operator.kube.client import Body, KubeError
 from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.kube.paths import jobs_path, stores_path
-from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.actors import Actors
 from rollup_operator.lifecycle.election import Election, Followers
+from rollup_operator.lifecycle.index import Index
 from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Work, Worker
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.stores.base import Owner, Store
+from rollup_operator.stores.base import Store
 from simulation.api_server import JOBS, STORES
 from simulation.clock import ProcessLoop
 from simulation.endpoint import Endpoint
@@ -72,22 +73,26 @@ class Replica:
         kube: Any = KubeDouble(self.link, self._about_to_write, world.promises.applied)
         events: Any = self
         self.gate = Gate(self.loop.time)
-        self.books = StoreBook(kube=kube, make=self._store, now=self._now, changed=self._store_changed, gate=self.gate)
+        self.index = Index(gate=self.gate, cluster="cluster")
+        self.books = StoreBook(kube=kube, make=self._store, now=self._now, gate=self.gate)
         self.worker = _Worker(self.books, self.name, "cluster", self._now, self.gate, clock_skew=CLOCK_SKEW)
-        self.registry = Registry(
+        self.actors = Actors(
+            self.index,
             kube=kube,
             books=self.books,
             events=events,
             worker=self.worker,
             gate=self.gate,
-            watches=Watches(clock=self.loop.time),
             now=self._now,
             went_back=self._begin_again,
         )
+        self.relisting = Relisting(
+            self.index, self.actors, kube=kube, books=self.books, gate=self.gate, went_back=self._begin_again
+        )
         lease = LeaseClient(kube, LEASE_NAMESPACE, LEASE_NAME, self._now)
-        followers = Followers(self._lead, self.registry.look_again, self._stand_down, self._begin_again)
+        followers = Followers(self._lead, self.actors.look_again, self._stand_down, self._begin_again)
         self.election = Election(lease, self.name, self.gate, followers)
-        self.endpoint = Endpoint(self.registry, kube, events, self.loop)
+        self.endpoint = Endpoint(self.index, kube, events, self.loop)
         self.worker.begins = partial(world.promises.begins, self.name)
         self._kube = kube
 
@@ -124,10 +129,10 @@ class Replica:
 
     async def _begin(self) -> None:
         await self._list(stores_path(), self.books.observe)
-        await self._list(jobs_path(), self.registry.observe)
-        self.registry.synced = True
+        await self._list(jobs_path(), self.actors.observe)
+        self.index.synced = True
         self.election.start()
-        self.spawn(self.registry.keep_sweeping(SWEEP_SECONDS))
+        self.spawn(self.relisting.keep_sweeping(SWEEP_SECONDS))
         Watch(self.link, STORES, self._store_event).begin()
         Watch(self.link, JOBS, self._job_event).begin()
 
@@ -148,8 +153,11 @@ class Replica:
 
     async def _hand_over(self) -> None:
         self.world.promises.ends(self.name)
-        await self.registry.drain(GRACE_SECONDS)
-        self.registry.close()
+        self.gate.end()
+        await self.actors.drain(GRACE_SECONDS)
+        self.gate.close()
+        self.relisting.stand_down()
+        self.actors.stand_down()
         await self.books.stand_down()
         await self.election.release()
 
@@ -161,13 +169,15 @@ class Replica:
     def _lead(self) -> None:
         self.world.story(self.name, "leads")
         self.books.lead()
-        self.registry.lead()
+        self.relisting.catch_up()
+        self.actors.lead()
 
     def _stand_down(self) -> None:
         self.world.story(self.name, "stands by")
         if not self.ending:
             self.world.promises.stands_by(self.name)
-        self.registry.stand_down()
+        self.relisting.stand_down()
+        self.actors.stand_down()
         self.books.stand_down()
 
     def _begin_again(self, why: str) -> None:
@@ -176,18 +186,12 @@ class Replica:
             self.world.restart(self)
 
     def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: object) -> Store:
-        return StoreDouble(self.wire, self.loop, lambda: self.gate.open, self._is_alive, self._session)
+        return StoreDouble(self.wire, self.loop, lambda: self.gate.open, self.index.is_alive, self._session)
 
     def _session(self, opened: int) -> None:
         self.sessions += opened
         if opened > 0:
             self.world.promises.opened(self.name, self.sessions)
-
-    def _is_alive(self, owner: Owner) -> bool:
-        return self.registry.is_alive(owner)
-
-    def _store_changed(self, key: tuple[str, str]) -> None:
-        self.registry.store_changed(key)
 
     def record(self, about: Any, reason: Any, note: str) -> None:
         """Take an Event. Nobody posts it."""
@@ -200,9 +204,9 @@ class Replica:
 
     def _job_event(self, type_: str, body: Body) -> None:
         if type_ == "DELETED":
-            self.registry.gone(body["metadata"]["uid"])
+            self.actors.gone(body["metadata"]["uid"])
         else:
-            self.registry.observe(body)
+            self.actors.observe(body)
 
     def _store_event(self, type_: str, body: Body) -> None:
         if type_ == "DELETED":

@@ -370,7 +370,7 @@ class World:
         missing = []
         jobs = {body["metadata"]["uid"]: JobView.of(body) for body in self.api.all(JOBS)}
         for replica in self.replicas:
-            known = {view.uid for view in replica.registry.views()}
+            known = {view.uid for view in replica.index.views()}
             if known != jobs.keys():
                 missing.append(f"{replica.name} knows {sorted(known)}, and {sorted(jobs)} exist")
         waiting = [c for c in self.calls if c.ended is None and any(r.name == c.replica for r in self.replicas)]
@@ -452,7 +452,7 @@ class World:
 
     def _call(self, verb: str, number: str, job_id: str, timeout: str | None) -> None:
         replica = self._replica(number)
-        if replica is None or not replica.registry.synced:
+        if replica is None or not replica.index.synced:
             return
         if timeout == ALL:
             job_id, timeout = "_all", "1s"

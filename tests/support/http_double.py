@@ -1,4 +1,4 @@
-"""An API server and a registry in memory, as far as the endpoint's routing and decisions need them.
+"""An API server and an index of jobs in memory, as far as the endpoint's routing and decisions need them.
 
 What a real API server does with the endpoint's writes is tested on a real one.
 """
@@ -78,7 +78,7 @@ class Shelf:
 
 
 class Cluster:
-    """All seams of the endpoint. `tell` passes what the API server holds on to the registry and its listeners.
+    """All seams of the endpoint. `tell` passes what the API server holds on to the index and its listeners.
 
     `shelves` holds the stores by namespace and name.
     """
@@ -188,7 +188,7 @@ class Cluster:
             await self._subscribed.wait()
             self._subscribed.clear()
 
-    # The registry
+    # The index of jobs
 
     leads = False
 
@@ -213,7 +213,7 @@ class Cluster:
     def explain(self, uid: str) -> str:
         return f"the phase of {uid}"
 
-    def is_healthy(self) -> Mapping[str, bool | str]:
+    def health(self) -> Mapping[str, bool | str]:
         return self.healthy
 
     # Events
@@ -240,7 +240,7 @@ class Cluster:
     async def post(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> Body:
         """Create a job. Of `fail_post` each call takes one: it fails so, after the job was made if it is a lost answer.
 
-        `lags`: the registry does not hear of it.
+        `lags`: the index does not hear of it.
         """
         self.posted.append({**body, "manager": manager})
         failure = self.fail_post.pop(0) if self.fail_post else None

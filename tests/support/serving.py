@@ -51,6 +51,7 @@ async def served(
         budgets=budgets,
         accept_seconds=accept_seconds,
         answering=answering,
+        health=cluster.health,
     )
     await endpoint.start()
     try:

@@ -1,7 +1,7 @@
 """The judgement of a stop, whatever order its news comes in; and the futures around it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -170,7 +170,7 @@ def test_no_order_of_news_makes_a_stop_look_done_that_is_not(
         assert None not in news
 
 
-class Registry:
+class Index:
     """Subscriptions alone."""
 
     synced = True
@@ -183,9 +183,6 @@ class Registry:
 
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         return ()
-
-    def is_healthy(self) -> Mapping[str, bool | str]:
-        return {}
 
     def subscribe(self, uid: str, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
         self.listeners.setdefault(uid, []).append(listener)
@@ -201,8 +198,8 @@ def in_a_minute() -> float:
 
 
 async def test_ten_thousand_waiters_are_woken_by_one_body_and_leave_nothing_behind() -> None:
-    registry = Registry()
-    waiters = Waiters(registry)
+    index = Index()
+    waiters = Waiters(index)
 
     async def one() -> Verdict:
         with waiters.waiter(UID) as waiter:
@@ -212,15 +209,15 @@ async def test_ten_thousand_waiters_are_woken_by_one_body_and_leave_nothing_behi
     await asyncio.sleep(0)
     assert len(waiters) == 10_000
     assert len(asyncio.all_tasks()) == 10_001
-    registry.tell(body(4, state="stopped", observed=4, version=2))
+    index.tell(body(4, state="stopped", observed=4, version=2))
     assert set(await asyncio.gather(*tasks)) == {Verdict.STOPPED}
     assert len(waiters) == 0
-    assert registry.listeners[UID] == []
+    assert index.listeners[UID] == []
 
 
 async def test_a_cancelled_wait_frees_its_waiter() -> None:
-    registry = Registry()
-    waiters = Waiters(registry)
+    index = Index()
+    waiters = Waiters(index)
 
     async def one() -> None:
         with waiters.waiter(UID) as waiter:
@@ -232,27 +229,27 @@ async def test_a_cancelled_wait_frees_its_waiter() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(waiters) == 0
-    assert registry.listeners[UID] == []
+    assert index.listeners[UID] == []
 
 
 @pytest.mark.parametrize("timeout", [0.0, -0.001, 0.001])
 async def test_the_deadline_ends_the_wait(timeout: float) -> None:
-    waiters = Waiters(Registry())
+    waiters = Waiters(Index())
     with waiters.waiter(UID) as waiter:
         assert await waiter.settled(body(4), asyncio.get_running_loop().time() + timeout) is Verdict.WAIT
 
 
 async def test_the_longest_time_value_is_a_deadline_too() -> None:
-    registry = Registry()
-    waiters = Waiters(registry)
+    index = Index()
+    waiters = Waiters(index)
     with waiters.waiter(UID) as waiter:
-        asyncio.get_running_loop().call_soon(registry.tell, None)
+        asyncio.get_running_loop().call_soon(index.tell, None)
         assert await waiter.settled(body(4), (2.0**63) * 86_400) is Verdict.GONE
 
 
 async def test_a_drain_lets_stops_finish_and_answers_the_rest() -> None:
-    registry = Registry()
-    waiters = Waiters(registry)
+    index = Index()
+    waiters = Waiters(index)
 
     async def one(uid: str) -> Verdict:
         with waiters.waiter(uid) as waiter:
@@ -263,7 +260,7 @@ async def test_a_drain_lets_stops_finish_and_answers_the_rest() -> None:
     drain = asyncio.create_task(waiters.drain(0.05))
     await asyncio.sleep(0)
     assert waiters.draining
-    registry.tell(body(4, state="stopped", observed=4, version=2))
+    index.tell(body(4, state="stopped", observed=4, version=2))
     assert await quick is Verdict.STOPPED
     assert await drain == 1
     assert await slow is Verdict.SHUTDOWN
@@ -272,11 +269,11 @@ async def test_a_drain_lets_stops_finish_and_answers_the_rest() -> None:
 
 async def test_a_drain_without_waiters_takes_no_time() -> None:
     async with asyncio.timeout(1):
-        assert await Waiters(Registry()).drain(60) == 0
+        assert await Waiters(Index()).drain(60) == 0
 
 
 async def test_a_write_that_ends_within_a_drain_still_tells_what_its_answer_shows() -> None:
-    waiters = Waiters(Registry())
+    waiters = Waiters(Index())
     with waiters.waiter(UID) as waiter:
         assert await waiters.drain(0) == 1
         assert await waiter.settled(body(4, state="stopped", observed=4), in_a_minute()) is Verdict.STOPPED

@@ -61,7 +61,7 @@ async def test_a_status_is_written_on_the_version_that_it_was_decided_on(monkeyp
     gate, server = Gate(), ServerOfOneObject()
     kube: Any = server
     made: Any = Unsuitable()
-    book = StoreBook(kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), changed=lambda _: None, gate=gate)
+    book = StoreBook(kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), gate=gate)
     gate.lead()
     spec = {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}
     metadata = {"namespace": "team", "name": "cluster", "uid": "1", "resourceVersion": "1", "generation": 1}
@@ -78,9 +78,7 @@ async def test_who_leads_no_more_forgets_what_was_wrong_with_a_store() -> None:
     gate, store = Gate(), Unsuitable()
     unused: Any = NoServer()
     made: Any = store
-    book = StoreBook(
-        kube=unused, make=lambda *_: made, now=lambda: datetime.now(UTC), changed=lambda _: None, gate=gate
-    )
+    book = StoreBook(kube=unused, make=lambda *_: made, now=lambda: datetime.now(UTC), gate=gate)
     gate.lead()
     spec = {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}
     metadata = {"namespace": "team", "name": "cluster", "uid": "1", "resourceVersion": "1", "generation": 1}
@@ -117,9 +115,7 @@ class Stores:
         self.gate, self.version = Gate(), 0
         kube: Any = NoServer()
         made: Any = Idle()
-        self.book = StoreBook(
-            kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), changed=lambda _: None, gate=self.gate
-        )
+        self.book = StoreBook(kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), gate=self.gate)
         self.lead()
 
     def lead(self) -> None:
@@ -269,7 +265,7 @@ def book_of(store: object, server: object = None, **spec: Any) -> StoreBook:
     kube: Any = server or NoServer()
     made: Any = store
     gate = Gate()
-    book = StoreBook(kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), changed=lambda _: None, gate=gate)
+    book = StoreBook(kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), gate=gate)
     gate.lead()
     metadata = {"namespace": "team", "name": "cluster", "uid": "1", "resourceVersion": "2", "generation": 1}
     body = {"metadata": metadata, "spec": {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}}

@@ -1,7 +1,7 @@
 """The endpoint's routes and its server. Every answer, errors too, has Elasticsearch's form."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -64,7 +64,8 @@ class Endpoint:
 
     `client` writes, and `reads` reads: a storm of reads must not hold up the writes. `events` is where to post Events;
     `scrape` makes what the second listener shows, where settings.metrics_port is set;
-    `failure` tells which part of this process has failed, so that it lives no more. `budgets`: what calls may take;
+    `failure` tells which part of this process has failed, so that it lives no more, and `health` of each part
+    that must work whether it does (True), or what is wrong with it. `budgets`: what calls may take;
     `accept_seconds`: how long a call waits for the operator to take in what it has recorded, and longer while
     `answering` tells that one is there.
     """
@@ -83,11 +84,12 @@ class Endpoint:
         watcher: Watcher | None = None,
         scrape: Scrape | None = None,
         failure: Callable[[], str | None] = lambda: None,
+        health: Callable[[], Mapping[str, bool | str]] = dict,
         budgets: Budgets | None = None,
         accept_seconds: float = ACCEPT_SECONDS,
         answering: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._settings, self._failure = settings, failure
+        self._settings, self._failure, self._health = settings, failure, health
         watcher, budgets = watcher or NoWatcher(), budgets or Budgets.of(memory_limit())
         self._dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
@@ -167,7 +169,7 @@ class Endpoint:
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether this process should be given work, and what to tell."""
-        return readiness(self._jobs, self._waiters)
+        return readiness(self._jobs, self._waiters, self._health())
 
     async def drain(self, seconds: float) -> int:
         """Become unready, refuse new waits, give those that wait `seconds`, then answer the rest with their state.

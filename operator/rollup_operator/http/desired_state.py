@@ -44,7 +44,7 @@ LIST_SECONDS = 15.0
 """How long a list of one namespace's jobs at the API server may take."""
 
 READS_AT_ONCE = 8
-"""Reads at a time, by one call on all jobs, of those that a list has shown and the registry has not."""
+"""Reads at a time, by one call on all jobs, of those that a list has shown and the index has not."""
 
 LOOKS = 4
 """How often to look again when the job is deleted and created anew under our hands."""

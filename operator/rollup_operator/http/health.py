@@ -5,7 +5,7 @@ The event loop answers both, so one that is blocked answers neither: a prober's 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -68,10 +68,10 @@ def liveness(failure: str | None) -> Found:
     return True, {"status": "ok"}
 
 
-def readiness(jobs: Jobs, waiters: Waiters) -> Found:
-    """Return whether this process is ready, and of each part `true` or what is wrong with it."""
+def readiness(jobs: Jobs, waiters: Waiters, health: Mapping[str, bool | str]) -> Found:
+    """Return whether this process is ready, and of each part `true` or what is wrong with it. `health`: other parts."""
     parts: dict[str, bool | str] = {
-        **jobs.is_healthy(),
+        **health,
         "synced": jobs.synced or "the first list of jobs is not complete",
         "serving": not waiters.draining or "this process shuts down",
     }

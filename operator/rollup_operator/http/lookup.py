@@ -1,7 +1,7 @@
 """Finds the job that a call names, in an order that tells nobody more than they may know: the right, then a look.
 
 ```
-  the registry knows the job ──────────────▶ right to its name? ──▶ the job
+  the index knows the job ─────────────────▶ right to its name? ──▶ the job
   it does not ──▶ right to a name that       ──▶ GET ──▶ is it the job? ──▶ the job
                   such a job would have?
               ──▶ right to the id as given? ──▶ there is none
@@ -25,7 +25,7 @@ class Lookup:
     async def find(self, namespace: str, job_id: str, permit: Permit) -> JobView | None:
         """Return the job with this id, to which the caller may do what the permit is for; None: there is none.
 
-        Where the registry may lag, the API server is asked, but for no name that the caller has no right to.
+        Where the index may lag, the API server is asked, but for no name that the caller has no right to.
         Raises ApiError 403; 503 when neither can tell.
         """
         job = self._jobs.find(namespace, job_id) or await self._unseen(namespace, job_id, permit)

@@ -15,7 +15,7 @@ Listener = Callable[[JobView | None], None]
 
 
 class Jobs(Protocol):
-    """The registry: the newest body of every job that is watched."""
+    """The index: the newest body of every job that is watched."""
 
     @property
     def synced(self) -> bool:
@@ -42,9 +42,6 @@ class Jobs(Protocol):
 
     def explain(self, uid: str) -> str:
         """Tell in a few words what the job does in this process now, and for how long."""
-
-    def is_healthy(self) -> Mapping[str, bool | str]:
-        """Tell of each part that must work: True, or what is wrong with it (False or a text)."""
 
 
 class Stores(Protocol):

@@ -1,4 +1,4 @@
-"""Waiting for a stop: the futures that the registry's news resolve.
+"""Waiting for a stop: the futures that newer views of the jobs resolve.
 
 A waiter costs one future, one timer and one subscription: no thread, no polling. Its time is never over before the
 operator has taken the stop in, or does not seem to: `timeout=0` on an idle job sees it stopped.

@@ -1,1 +1,1 @@
-"""From what is asked to what is: the state table, one actor per job, and the registry of all of them."""
+"""From what is asked to what is: the state table, one actor per job, and the index of all of them."""

@@ -60,19 +60,19 @@ class StoreBook:
         kube: KubeClient,
         make: MakeStore,
         now: Callable[[], datetime],
-        changed: Callable[[StoreKey], None],
         gate: Gate,
         check_seconds: float = 30.0,
         namespaces: Sequence[str] = (),
     ) -> None:
-        """`changed` is called with each store whose jobs should look again. No namespaces: the stores of all.
+        """No namespaces: the stores of all.
 
         A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
         """
-        self._kube, self._make, self._changed, self._gate = kube, make, changed, gate
-        self._watch = StoreWatch(kube=kube, now=now, changed=changed, gate=gate, check_seconds=check_seconds)
+        self._kube, self._make, self._gate = kube, make, gate
+        self._watch = StoreWatch(kube=kube, now=now, changed=self._changed, gate=gate, check_seconds=check_seconds)
         self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces)
         self._entries: dict[StoreKey, Entry] = {}
+        self._listeners: list[Callable[[StoreKey], None]] = []
         self._gone = Gone()
         self._slots: WeakValueDictionary[StoreKey, RunSlots] = WeakValueDictionary()
         """One for each name, as long as a store or a run has it. Runs that began before an edit, before a store was
@@ -81,6 +81,10 @@ class StoreBook:
         """Clients that were replaced, as long as some run uses them."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading = Shares(SECRETS_AT_ONCE)
+
+    def subscribe(self, listener: Callable[[StoreKey], None]) -> None:
+        """Call `listener` with each store whose jobs should look again."""
+        self._listeners.append(listener)
 
     def trouble(self, key: StoreKey) -> Trouble | None:
         """Say what is wrong when no usable store of that name is known; None: it is there."""
@@ -214,6 +218,10 @@ class StoreBook:
         generation = meta.get("generation", 0)
         version, shown = int(meta["resourceVersion"]), body.get("status") or {}
         return Entry(meta["uid"], version, generation, spec, store, problem, shown, slots)
+
+    def _changed(self, key: StoreKey) -> None:
+        for listener in self._listeners:
+            listener(key)
 
     def _retire(self, key: StoreKey, entry: Entry) -> None:
         if entry.store is not None:

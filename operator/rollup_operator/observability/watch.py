@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs(Protocol):
-    """The part of the registry that is shown."""
+    """The part of the index of jobs that is shown."""
 
     @property
     def busy(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube import sweep as sweep_module
 from rollup_operator.kube.client import Body, KubeError, NotFound
-from rollup_operator.kube.watching import Watches
+from rollup_operator.lifecycle.actors import Actors
+from rollup_operator.lifecycle.index import Index
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import NoObserver
-from rollup_operator.lifecycle.registry import Registry
+from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
@@ -73,36 +75,74 @@ def body(uid: str, version: int, name: str = "flights") -> Body:
     return whole
 
 
-def registry(
+@dataclass(frozen=True)
+class Known:
+    """What one process knows of the jobs."""
+
+    index: Index
+    actors: Actors
+    relisting: Relisting
+    gate: Gate
+
+    def lead(self, *, listed: bool = False) -> None:
+        """Let all hear that the gate is open."""
+        if not listed:
+            self.relisting.catch_up()
+        self.actors.lead()
+
+    def close(self) -> None:
+        """End all of it."""
+        self.gate.close()
+        self.relisting.stand_down()
+        self.actors.stand_down()
+
+
+def known_by(
     *namespaces: str,
     lists: Lists | None = None,
+    kube: Any = None,
     gate: Gate | None = None,
     jobs: "Settling | None" = None,
-    went_back: Callable[[str], None] | None = None,
-) -> Registry:
-    """A registry that knows no job. Its process does not lead, unless `gate` says so."""
-    unused: Any = SimpleNamespace(cluster="here", sweep=no_stores, trouble=lambda _: None, record=lambda *_: None)
-    kube: Any = lists
-    return Registry(
+    others: Any = None,
+    went_back: Callable[[str], None] = lambda _: None,
+) -> Known:
+    """What a process knows that has seen no job. It does not lead, unless `gate` says so."""
+    unused: Any = others or Others()
+    gate, kube = gate or Gate(), kube or lists
+    index = Index(gate=gate, cluster="here", namespaces=namespaces, observer=jobs)
+    worker: Any = jobs or unused
+    actors = Actors(
+        index,
         kube=kube,
         books=unused,
         events=unused,
-        worker=jobs or unused,  # type: ignore[arg-type]  # the part of it that is used
-        observer=jobs,
-        gate=gate or Gate(),
-        watches=Watches(),
+        worker=worker,
+        gate=gate,
         now=lambda: datetime.now(UTC),
-        namespaces=namespaces,
-        **({"went_back": went_back} if went_back is not None else {}),
+        observer=jobs,
+        went_back=went_back,
     )
+    relisting = Relisting(index, actors, kube=kube, books=unused, gate=gate, namespaces=namespaces, went_back=went_back)
+    return Known(index, actors, relisting, gate)
+
+
+class Others:
+    """The rest of the process, none of which does anything. `changed` tells that a store has."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.sweep, self.trouble, self.record = no_stores, lambda _: None, lambda *_: None
+        self.__dict__.update(parts)
+
+    def subscribe(self, listener: Callable[[tuple[str, str]], None]) -> None:
+        self.changed = listener
 
 
 async def no_stores() -> None:
     """No store exists."""
 
 
-def uids(known: Registry) -> list[str]:
-    return [view.uid for view in known.views()]
+def uids(known: Known) -> list[str]:
+    return [view.uid for view in known.index.views()]
 
 
 def owner(cluster: str = "here", namespace: str = "team") -> Owner:
@@ -110,68 +150,68 @@ def owner(cluster: str = "here", namespace: str = "team") -> Owner:
 
 
 def test_a_job_that_was_not_listed_is_dead_once_all_are() -> None:
-    known = registry()
+    known = known_by()
     with pytest.raises(StoreUnavailable, match="team/job"):
-        known.is_alive(owner())
-    known.synced = True
-    assert not known.is_alive(owner())
+        known.index.is_alive(owner())
+    known.index.synced = True
+    assert not known.index.is_alive(owner())
 
 
 @pytest.mark.parametrize("synced", [False, True])
 def test_a_job_that_nobody_here_can_know_lives(synced: bool) -> None:
-    known = registry("team", "other")
-    known.synced = synced
-    assert known.is_alive(owner(cluster="there"))
-    assert known.is_alive(owner(namespace="elsewhere"))
+    known = known_by("team", "other")
+    known.index.synced = synced
+    assert known.index.is_alive(owner(cluster="there"))
+    assert known.index.is_alive(owner(namespace="elsewhere"))
 
 
 def test_a_job_of_a_watched_namespace_is_known() -> None:
-    known = registry("team", "other")
-    known.synced = True
-    assert not known.is_alive(owner())
+    known = known_by("team", "other")
+    known.index.synced = True
+    assert not known.index.is_alive(owner())
 
 
 async def test_a_list_that_is_late_brings_no_dead_job_back_over_the_living_one() -> None:
     lists = Lists()
-    known = registry(lists=lists)
-    known.observe(lists.put("first", 100))
+    known = known_by(lists=lists)
+    known.actors.observe(lists.put("first", 100))
     lists.go_on.clear()
-    late = asyncio.create_task(known.sweep(whole=True))
+    late = asyncio.create_task(known.relisting.sweep(whole=True))
     await lists.begun.wait()
-    known.gone(lists.delete(120))
-    known.observe(lists.put("second", 121))
+    known.actors.gone(lists.delete(120))
+    known.actors.observe(lists.put("second", 121))
     heard: list[JobView | None] = []
-    known.subscribe("second", heard.append)
+    known.index.subscribe("second", heard.append)
     lists.go_on.set()
     await late
     assert uids(known) == ["second"]
     assert heard == []
-    await known.sweep()
+    await known.relisting.sweep()
     assert uids(known) == ["second"]
 
 
 @pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
 async def test_of_two_jobs_with_one_name_the_later_one_lives(order: tuple[str, str]) -> None:
-    known = registry(lists=Lists())
+    known = known_by(lists=Lists())
     bodies: Mapping[str, Body] = {"first": body("first", 100), "second": body("second", 121)}
     for uid in order:
-        known.observe(bodies[uid])
+        known.actors.observe(bodies[uid])
     assert uids(known) == ["second"]
-    found = known.find("team", "flights")
+    found = known.index.find("team", "flights")
     assert found is not None
     assert found.uid == "second"
-    known.observe(body("first", 110))
+    known.actors.observe(body("first", 110))
     assert uids(known) == ["second"]
 
 
 async def test_a_job_that_went_stays_gone_though_a_late_list_shows_it() -> None:
     lists = Lists()
-    known = registry(lists=lists)
-    known.observe(lists.put("first", 100))
+    known = known_by(lists=lists)
+    known.actors.observe(lists.put("first", 100))
     lists.go_on.clear()
-    late = asyncio.create_task(known.sweep(whole=True))
+    late = asyncio.create_task(known.relisting.sweep(whole=True))
     await lists.begun.wait()
-    known.gone(lists.delete(120))
+    known.actors.gone(lists.delete(120))
     lists.go_on.set()
     await late
     assert uids(known) == []
@@ -179,35 +219,35 @@ async def test_a_job_that_went_stays_gone_though_a_late_list_shows_it() -> None:
 
 async def test_no_more_uids_of_dead_jobs_are_remembered_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_module, "GONE_REMEMBERED", 2)
-    known = registry(lists=Lists())
+    known = known_by(lists=Lists())
     for n in range(4):
-        known.observe(body(f"u{n}", 10 + n, f"job-{n}"))
-        known.gone(f"u{n}")
+        known.actors.observe(body(f"u{n}", 10 + n, f"job-{n}"))
+        known.actors.gone(f"u{n}")
     for n in range(4):
-        known.observe(body(f"u{n}", 10 + n, f"job-{n}"))
+        known.actors.observe(body(f"u{n}", 10 + n, f"job-{n}"))
     assert uids(known) == ["u0", "u1"]
 
 
 async def test_a_sweep_takes_in_what_the_watch_has_not_brought() -> None:
     lists = Lists()
-    known = registry(lists=lists)
-    known.observe(lists.put("first", 100))
-    known.observe(lists.put("other", 101, "other"))
+    known = known_by(lists=lists)
+    known.actors.observe(lists.put("first", 100))
+    known.actors.observe(lists.put("other", 101, "other"))
     lists.put("first", 110)
     lists.put("new", 111, "new")
-    await known.sweep()
-    assert {view.uid: view.version for view in known.views()} == {"first": 110, "other": 101, "new": 111}
+    await known.relisting.sweep()
+    assert {view.uid: view.version for view in known.index.views()} == {"first": 110, "other": 101, "new": 111}
     assert sorted(lists.read) == ["flights", "new"]
-    await known.sweep()
+    await known.relisting.sweep()
     assert sorted(lists.read) == ["flights", "new"]
 
 
 async def test_a_job_that_goes_between_the_list_and_its_reading_is_not_there() -> None:
     lists = Lists()
-    known = registry(lists=lists)
+    known = known_by(lists=lists)
     lists.put("first", 100)
     lists.go_on.clear()
-    late = asyncio.create_task(known.sweep())
+    late = asyncio.create_task(known.relisting.sweep())
     await lists.begun.wait()
     lists.delete(110)
     lists.go_on.set()
@@ -218,12 +258,12 @@ async def test_a_job_that_goes_between_the_list_and_its_reading_is_not_there() -
 @pytest.mark.parametrize("whole", [False, True])
 async def test_a_list_that_is_older_than_what_was_seen_before_it_tells_of_a_restore(whole: bool) -> None:
     lists, found = Lists(), list[str]()
-    known = registry(lists=lists, went_back=found.append)
-    known.observe(lists.put("first", 100))
-    await known.sweep()
+    known = known_by(lists=lists, went_back=found.append)
+    known.actors.observe(lists.put("first", 100))
+    await known.relisting.sweep()
     assert found == []
     lists.revision = 90
-    await known.sweep(whole=whole)
+    await known.relisting.sweep(whole=whole)
     assert found == [
         "a list of /apis/rollup-operator.dev/v1alpha1/rollupjobs is of revision 90, and 100 was seen before"
     ]
@@ -232,12 +272,12 @@ async def test_a_list_that_is_older_than_what_was_seen_before_it_tells_of_a_rest
 
 async def test_a_list_that_the_watch_overtakes_tells_of_no_restore() -> None:
     lists, found = Lists(), list[str]()
-    known = registry(lists=lists, went_back=found.append)
-    known.observe(lists.put("first", 100))
+    known = known_by(lists=lists, went_back=found.append)
+    known.actors.observe(lists.put("first", 100))
     lists.go_on.clear()
-    late = asyncio.create_task(known.sweep())
+    late = asyncio.create_task(known.relisting.sweep())
     await lists.begun.wait()
-    known.observe(lists.put("first", 130))
+    known.actors.observe(lists.put("first", 130))
     lists.go_on.set()
     await late
     assert found == []
@@ -245,12 +285,12 @@ async def test_a_list_that_the_watch_overtakes_tells_of_no_restore() -> None:
 
 async def test_an_idle_cluster_that_goes_back_is_noticed_by_the_list_alone() -> None:
     lists, found = Lists(), list[str]()
-    known = registry(lists=lists, went_back=found.append)
-    known.observe(lists.put("first", 100))
+    known = known_by(lists=lists, went_back=found.append)
+    known.actors.observe(lists.put("first", 100))
     lists.revision = 200  # other objects changed
-    await known.sweep()
+    await known.relisting.sweep()
     lists.revision = 150
-    await known.sweep()
+    await known.relisting.sweep()
     assert found == [
         "a list of /apis/rollup-operator.dev/v1alpha1/rollupjobs is of revision 150, and 200 was seen before"
     ]
@@ -259,34 +299,34 @@ async def test_an_idle_cluster_that_goes_back_is_noticed_by_the_list_alone() -> 
 @pytest.mark.parametrize("whole", [False, True])
 async def test_a_restore_is_noticed_by_an_object_when_the_revisions_have_caught_up(whole: bool) -> None:
     lists, found = Lists(), list[str]()
-    known = registry(lists=lists, went_back=found.append)
-    known.observe(lists.put("first", 100))
+    known = known_by(lists=lists, went_back=found.append)
+    known.actors.observe(lists.put("first", 100))
     lists.put("first", 90)
     lists.revision = 120  # others have written since
-    await known.sweep(whole=whole)
+    await known.relisting.sweep(whole=whole)
     assert found == ["team/flights is of resourceVersion 90 in a list, and 100 was seen before"]
 
 
 @pytest.mark.parametrize("whole", [False, True])
 async def test_a_restore_is_noticed_by_an_object_that_was_gone(whole: bool) -> None:
     lists, found = Lists(), list[str]()
-    known = registry(lists=lists, went_back=found.append)
-    known.observe(lists.put("first", 100))
-    known.gone(lists.delete(110))
+    known = known_by(lists=lists, went_back=found.append)
+    known.actors.observe(lists.put("first", 100))
+    known.actors.gone(lists.delete(110))
     lists.put("first", 90)
     lists.revision = 120  # others have written since
-    await known.sweep(whole=whole)
+    await known.relisting.sweep(whole=whole)
     assert found == ["team/flights is in a list, and its uid, first, was gone before"]
 
 
 async def test_an_object_that_goes_while_it_is_listed_tells_of_no_restore() -> None:
     lists, found = Lists(), list[str]()
-    known = registry(lists=lists, went_back=found.append)
-    known.observe(lists.put("first", 100))
+    known = known_by(lists=lists, went_back=found.append)
+    known.actors.observe(lists.put("first", 100))
     lists.go_on.clear()
-    late = asyncio.create_task(known.sweep())
+    late = asyncio.create_task(known.relisting.sweep())
     await lists.begun.wait()
-    known.gone(lists.delete(110))
+    known.actors.gone(lists.delete(110))
     lists.go_on.set()
     await late
     assert found == []
@@ -294,43 +334,31 @@ async def test_an_object_that_goes_while_it_is_listed_tells_of_no_restore() -> N
 
 
 async def test_a_listener_that_fails_hides_nothing_from_the_others() -> None:
-    known = registry(lists=Lists())
-    known.observe(body("first", 100))
+    known = known_by(lists=Lists())
+    known.actors.observe(body("first", 100))
     heard: list[int | None] = []
 
     def fail(_: JobView | None) -> None:
         raise ValueError("a mistake of its own")
 
     for listener in (fail, lambda view: heard.append(view and view.version), fail):
-        known.subscribe("first", listener)
-    known.observe(body("first", 110))
-    known.gone("first")
+        known.index.subscribe("first", listener)
+    known.actors.observe(body("first", 110))
+    known.actors.gone("first")
     assert heard == [110, None]
 
 
-def leading(lists: Lists, **parts: Any) -> tuple[Registry, Gate]:
-    """A registry of a process that leads, and what it begins, unless `parts` say otherwise, is nothing."""
+def leading(lists: Lists, *, went_back: Callable[[str], None] = lambda _: None, **parts: Any) -> tuple[Known, Gate]:
+    """What a process knows that leads. What it begins, unless `parts` say otherwise, is nothing."""
 
     async def hang(*_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
 
-    kube: Any = SimpleNamespace(pages=lists.pages, get=lists.get, put=hang)
-    seams = {"sweep": no_stores, "trouble": lambda _: None, "record": lambda *_: None} | parts
-    others: Any = SimpleNamespace(cluster="here", **seams)
-    gate = Gate()
-    known = Registry(
-        kube=kube,
-        books=others,
-        events=others,
-        worker=others,
-        gate=gate,
-        watches=Watches(),
-        now=lambda: datetime.now(UTC),
-        went_back=seams.get("went_back", lambda _: None),
-    )
-    known.synced = True
-    gate.lead()
-    return known, gate
+    kube = SimpleNamespace(pages=lists.pages, get=lists.get, put=hang)
+    known = known_by(kube=kube, others=Others(**parts), went_back=went_back)
+    known.index.synced = True
+    known.gate.lead()
+    return known, known.gate
 
 
 def running(uid: str, version: int) -> Body:
@@ -367,7 +395,7 @@ async def test_nothing_begins_after_a_list_that_tells_of_a_restore() -> None:
     lists, worker, found = Lists(), Worker(), asyncio.Queue[str]()
     known, gate = leading(lists, begin=worker.begin, went_back=found.put_nowait)
     gate.shut()
-    known.observe(running("u", 100))
+    known.actors.observe(running("u", 100))
     lists.bodies["flights"] = running("u", 90)
     lists.revision = 90
     gate.lead()
@@ -389,16 +417,16 @@ async def test_a_leader_that_cannot_list_stores_begins_all_the_same() -> None:
     known, gate = leading(lists, begin=worker.begin, sweep=forbidden)
     gate.shut()
     lists.bodies["flights"], lists.revision = running("u", 10), 10
-    known.observe(lists.bodies["flights"])
+    known.actors.observe(lists.bodies["flights"])
     gate.lead()
     known.lead()
     async with asyncio.timeout(10):
         assert await worker.begun.get() is RunKind.INDEX
-    known.observe(lists.put("v", 20, "trips"))
+    known.actors.observe(lists.put("v", 20, "trips"))
     lists.delete(30, "trips")
     with pytest.raises(KubeError):
-        await known.sweep()
-    assert [view.uid for view in known.in_namespace("team")] == ["u"]
+        await known.relisting.sweep()
+    assert [view.uid for view in known.index.in_namespace("team")] == ["u"]
     worker.over.set()
     known.close()
 
@@ -406,16 +434,16 @@ async def test_a_leader_that_cannot_list_stores_begins_all_the_same() -> None:
 async def test_a_job_that_is_gone_is_found_no_more_though_its_run_goes_on() -> None:
     worker = Worker()
     known, _ = leading(Lists(), begin=worker.begin)
-    known.observe(running("first", 100))
+    known.actors.observe(running("first", 100))
     async with asyncio.timeout(10):
         await worker.begun.get()
-    known.gone("first")
-    known.observe(body("second", 200))
-    found = known.find("team", "flights")
+    known.actors.gone("first")
+    known.actors.observe(body("second", 200))
+    found = known.index.find("team", "flights")
     assert found is not None
     assert found.uid == "second"
-    assert [view.uid for view in known.meant("team", "flights")] == ["second"]
-    assert [view.uid for view in known.in_namespace("team")] == ["second"]
+    assert [view.uid for view in known.index.meant("team", "flights")] == ["second"]
+    assert [view.uid for view in known.index.in_namespace("team")] == ["second"]
     worker.over.set()
     known.close()
 
@@ -463,53 +491,56 @@ def shown(name: str, version: int, status: Body) -> Body:
 
 async def test_what_all_jobs_hear_of_holds_the_loop_for_few_of_them() -> None:
     lists, gate, jobs = Accepting(), Gate(), Settling()
-    known = registry(lists=lists, gate=gate, jobs=jobs)
+    others = Others()
+    known = known_by(lists=lists, gate=gate, jobs=jobs, others=others)
     count = 1_000
     for n in range(count):
-        known.observe(lists.put_body(f"job-{n}", {"state": "stopped", "observedGeneration": 1}))
-    known.synced = True
+        known.actors.observe(lists.put_body(f"job-{n}", {"state": "stopped", "observedGeneration": 1}))
+    known.index.synced = True
     gate.lead()
 
     def store_changed() -> None:
-        known.store_changed(("team", "default"))
+        others.changed(("team", "default"))
 
-    for tell in (lambda: known.lead(listed=True), lambda: known.lead(listed=True), known.look_again, store_changed):
+    for tell in (known.actors.lead, known.actors.lead, known.actors.look_again, store_changed):
         before = jobs.turns
         async with watched() as loop:
             tell()
-            while jobs.turns < before + count or known.busy:  # noqa: ASYNC110  # nobody tells when all is done
+            while jobs.turns < before + count or known.index.busy:  # noqa: ASYNC110  # nobody tells when all is done
                 await asyncio.sleep(0)
         assert loop.longest < 0.05
-    assert await known.drain(10.0)
+    gate.end()
+    assert await known.actors.drain(10.0)
     known.close()
 
 
 async def test_no_job_has_a_turn_with_what_was_known_before_its_process_led() -> None:
     """Jobs hear one after the other that this process leads; an event may come before."""
     lists, gate, jobs = Accepting(), Gate(), Settling()
-    known = registry(lists=lists, gate=gate, jobs=jobs)
+    known = known_by(lists=lists, gate=gate, jobs=jobs)
     names = [f"job-{n}" for n in range(100)]
 
     async def quiet() -> None:
         def is_quiet() -> bool:
-            return not known.busy and {item["status"]["state"] for item in lists.bodies.values()} == {"stopped"}
+            return not known.index.busy and {item["status"]["state"] for item in lists.bodies.values()} == {"stopped"}
 
         while not is_quiet():  # noqa: ASYNC110  # nobody tells when all is done
             await asyncio.sleep(0)
 
     async with asyncio.timeout(10):
         for name in names:
-            known.observe(lists.put_body(name, {"state": "stopping", "observedGeneration": 1}))
+            known.actors.observe(lists.put_body(name, {"state": "stopping", "observedGeneration": 1}))
         gate.lead()
         known.lead(listed=True)
         await quiet()
         gate.shut()
-        known.stand_down()
+        known.relisting.stand_down()
+        known.actors.stand_down()
         for name in names:  # another process led, and went
-            known.observe(lists.put_body(name, {"state": "stopping", "observedGeneration": 1}))
+            known.actors.observe(lists.put_body(name, {"state": "stopping", "observedGeneration": 1}))
         gate.lead()
         known.lead(listed=True)
-        known.observe(lists.put_body(names[-1], {"state": "stopping", "observedGeneration": 1}))
+        known.actors.observe(lists.put_body(names[-1], {"state": "stopping", "observedGeneration": 1}))
         await quiet()
     assert jobs.settled == dict.fromkeys(names, 2)
     known.close()

@@ -1,0 +1,135 @@
+"""The birth and the end of actors, and what concerns all of them at once.
+
+Watches: RollupJob, through `observe` and `gone`, in any order, from any source. Two rules keep a dead job from
+replacing a living one: of two uids with one name, the one with the higher resourceVersion lives; and a uid that is gone
+never comes back. Both hold as long as the API server's revisions only grow. They go back when etcd is restored from a
+backup; then everything known here is worthless, and `went_back` is called.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from rollup_operator.background import spawn
+from rollup_operator.kube.client import KubeClient
+from rollup_operator.kube.events import EventRecorder
+from rollup_operator.lifecycle.actor import Actor
+from rollup_operator.lifecycle.environment import Environment
+from rollup_operator.lifecycle.index import Index
+from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.observer import NoObserver, Observer
+from rollup_operator.lifecycle.store_watch import StoreKey
+from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.work import Worker
+from rollup_operator.model.reader import JobView
+from rollup_operator.portions import Spreader, chosen_of, in_portions
+
+log = structlog.get_logger(__name__)
+
+
+class Actors:
+    """One actor for each job of the index. All methods belong to one event loop."""
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        kube: KubeClient,
+        books: StoreBook,
+        events: EventRecorder,
+        worker: Worker,
+        gate: Gate,
+        now: Callable[[], datetime],
+        observer: Observer | None = None,
+        went_back: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
+        self._index, self._gate = index, gate
+        self._environment = Environment(
+            kube=kube,
+            books=books,
+            events=events,
+            worker=worker,
+            gate=gate,
+            now=now,
+            published=index.show,
+            forget=index.forget,
+            observer=observer or NoObserver(),
+            went_back=went_back,
+        )
+        self._spreader = Spreader()
+        self._telling: set[asyncio.Task[None]] = set()
+        books.subscribe(self._store_changed)
+
+    def observe(self, body: Mapping[str, Any]) -> None:
+        """Take in a RollupJob as an event, a list or an answer shows it. One that is known to be gone stays gone."""
+        view = JobView.of(body)
+        actor = self._index.actor(view.uid)
+        if actor is not None:
+            if actor.observe(view):
+                self._index.show(view)
+        elif not self._index.is_gone(view):
+            self._enter(view)
+
+    def gone(self, uid: str) -> None:
+        """Take in that the object of that uid no longer exists."""
+        if (actor := self._index.actor(uid)) is not None:
+            actor.vanish()
+
+    def _store_changed(self, key: StoreKey) -> None:
+        """Wake the jobs of a store, soon."""
+
+        async def wake() -> None:
+            of_store = chosen_of(
+                self._index.actors(), lambda actor: (actor.view.namespace, actor.view.store_name) == key
+            )
+            await self._spreader.spread(Actor.store_changed, await in_portions(of_store))
+
+        self._soon("waking the jobs of a store", wake())
+
+    def lead(self) -> None:
+        """The gate has opened: every job is decided anew."""
+        actors = self._index.actors()
+        for actor in actors:
+            actor.lead()  # before any of them has a turn
+        self._soon("waking all jobs", self._spreader.spread(Actor.wake, actors))
+
+    def look_again(self) -> None:
+        """The gate has begun to drain, or has ceased to: let every job have a turn, soon."""
+        self._soon("waking all jobs", self._look_again())
+
+    def stand_down(self) -> None:
+        """The gate is shut: end every run and write at once."""
+        for actor in self._index.actors():
+            actor.stand_down()
+
+    async def drain(self, grace: float) -> bool:
+        """Let every run finish its page and release: the gate drains. Returns whether all ended in time (seconds)."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        await self._look_again()
+        while self._gate.open and (busy := self._index.busy):
+            if loop.time() >= end:
+                log.warning("runs abandoned at shutdown", busy=busy)
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    async def _look_again(self) -> None:
+        first_busy = sorted(self._index.actors(), key=lambda actor: not actor.busy)  # a run may have to halt
+        await self._spreader.spread(Actor.look_again, first_busy)
+
+    def _soon(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = spawn(name, work, follows="jobs that have not heard of it hear of it with their next change")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    def _enter(self, view: JobView) -> None:
+        if (old := self._index.namesake(view)) is not None:
+            old.vanish()  # deleted and created again, and no event has said so yet
+        actor = Actor(view, self._environment)
+        self._index.enter(actor)
+        actor.wake()

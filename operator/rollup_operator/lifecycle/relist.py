@@ -1,0 +1,119 @@
+"""Lists of all jobs and stores: what the watches missed, and what a process must know before it leads.
+
+After an expired watch the list that follows shows what exists, never what went; and a watch that begins too late misses
+what came.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from rollup_operator.background import keep_running
+from rollup_operator.kube.client import KubeClient, KubeError
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.kube.sweep import Sweep
+from rollup_operator.lifecycle.actors import Actors
+from rollup_operator.lifecycle.index import Index
+from rollup_operator.lifecycle.leadership import Gate
+from rollup_operator.lifecycle.stores import StoreBook
+
+log = structlog.get_logger(__name__)
+
+
+class Relisting:
+    """Lists jobs and stores from time to time, and all jobs whenever this process comes to lead."""
+
+    def __init__(
+        self,
+        index: Index,
+        actors: Actors,
+        *,
+        kube: KubeClient,
+        books: StoreBook,
+        gate: Gate,
+        namespaces: Sequence[str] = (),
+        went_back: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
+        self._sweep = Sweep(kube, jobs_path, _Known(index, actors), namespaces=namespaces, went_back=went_back)
+        self._actors, self._books, self._gate = actors, books, gate
+        self._catching_up: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+        """What was wrong with the last list; None: nothing."""
+
+    async def sweep(self, *, whole: bool = False) -> None:
+        """List the jobs and stores that exist. Drop the others, and read those that the watch has not brought.
+
+        `whole`: list whole bodies of jobs, and take them in. Raises KubeError, after both were tried.
+        """
+        try:
+            await self._sweep.run(whole=whole)
+        finally:
+            await self._books.sweep()
+
+    async def keep_sweeping(self, every: float) -> None:
+        """Sweep for as long as the process lives."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.sweep()
+                self.problem = None
+            except KubeError as e:
+                self.problem = f"the last list failed: {e}"
+                log.warning("sweep failed", error=str(e))
+            except Exception as e:  # nor may what nobody foresaw end it in silence
+                self.problem = f"the last list could not be taken in: {type(e).__name__}: {e}"
+                log.exception("sweep failed")
+
+    def catch_up(self) -> None:
+        """Let nothing begin before all jobs are listed.
+
+        The watch may lag, and a run that an older body asks for could be of a job that the leader before has shown as
+        stopped.
+        """
+        self._gate.behind = True
+        self._catching_up = keep_running("catching up with the jobs", self._catch_up)
+
+    def stand_down(self) -> None:
+        """The gate is shut: nobody waits for the list."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+
+    async def _catch_up(self) -> None:
+        while True:
+            try:
+                if not await self._sweep.run(whole=True):
+                    return  # another operator takes this one's place: nothing begins here any more
+                break
+            except KubeError as e:
+                log.warning("nothing begins yet: the jobs cannot be listed", error=str(e))
+            except Exception:  # nor may what nobody foresaw keep all jobs from running for good
+                log.exception("nothing begins yet: the jobs cannot be listed")
+            await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+        self._gate.behind = False
+        self._actors.look_again()
+
+
+class _Known:
+    """The jobs as a sweep compares them with a list."""
+
+    def __init__(self, index: Index, actors: Actors) -> None:
+        self._index, self._actors = index, actors
+
+    def versions(self, namespace: str | None) -> Mapping[str, int]:
+        return self._index.versions(namespace)
+
+    def version(self, uid: str) -> int | None:
+        return self._index.version(uid)
+
+    def dead(self) -> Collection[str]:
+        return self._index.dead()
+
+    def observe(self, body: Mapping[str, Any]) -> None:
+        self._actors.observe(body)
+
+    def gone(self, uid: str) -> None:
+        self._actors.gone(uid)
