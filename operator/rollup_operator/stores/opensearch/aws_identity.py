@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from rollup_operator.background import spawn
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch import signing
@@ -91,7 +92,7 @@ class AwsIdentity:
             return self._renewal
         if self._clock() < self._next:
             return None
-        self._renewal = asyncio.get_running_loop().create_task(self._renewed(), name="AWS credentials")
+        self._renewal = spawn("renewal of AWS credentials", self._renewed(), follows="the next request tries again")
         return self._renewal
 
     async def _renewed(self) -> None:
