@@ -1,4 +1,4 @@
-"""The wiring of one operator process: what is made, in which order it begins, and in which order it ends.
+"""One operator process: in which order its parts begin, and in which order they end.
 
 kopf runs the watches; everything else begins in its startup and ends in its cleanup, since kopf waits for every
 task of its loop. SIGTERM is ours: runs drain, the lease is given back and waiters are answered while the watch still
@@ -6,16 +6,11 @@ lives, then kopf is told to stop.
 """
 
 import asyncio
-import os
 import random
 import resource
-import socket
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import kopf
@@ -25,37 +20,13 @@ from rollup_operator import ending, handlers
 from rollup_operator.background import in_order, keep_running, spawn
 from rollup_operator.collector import Collector
 from rollup_operator.ending import Ending, PartFailed
-from rollup_operator.http.app import Endpoint
-from rollup_operator.http.authorization import KubernetesAccess
 from rollup_operator.http.server import CannotListen
-from rollup_operator.http.tls import Certificate, CertificateError
-from rollup_operator.kube import authz
-from rollup_operator.kube.authz import Reviews
-from rollup_operator.kube.client import Body, KubeClient, KubeError
+from rollup_operator.http.tls import CertificateError
+from rollup_operator.kube.client import Body, KubeError
 from rollup_operator.kube.connection import Connection
-from rollup_operator.kube.events import EventRecorder
-from rollup_operator.kube.lease import LeaseClient
-from rollup_operator.kube.missing import Missing
 from rollup_operator.kube.paths import ApiPath, jobs_path, stores_path
-from rollup_operator.kube.server_clock import ServerClock
-from rollup_operator.kube.watching import Watches
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.election import Election, Followers
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate, Terms
-from rollup_operator.lifecycle.relist import Relisting
-from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Worker
-from rollup_operator.memory import Budgets, memory_limit
-from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.observability.watch import Watch
 from rollup_operator.settings import Settings
-from rollup_operator.shares import Account, Shares
-from rollup_operator.stores.base import ClockReading, Store
-from rollup_operator.stores.duckdb import Budget, DuckDBStore
-from rollup_operator.stores.errors import StoreUnsuitable
-from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules, Identities, Kind, Lookups
-from rollup_operator.stores.secrets import ReadSecret
+from rollup_operator.wiring import build
 
 log = structlog.get_logger(__name__)
 
@@ -85,10 +56,15 @@ class Operator:
         self._collector = Collector()
         self._collector.begin()
         self._ending = Ending()
-        self._certificate = _certificate(self.settings)
-        self._make()
+        try:
+            self.parts = parts = build(self.settings, self.connection, self._ending)
+        except CertificateError as e:
+            raise StartupFailed(str(e)) from e
+        self._chores: list[asyncio.Task[None]] = []
+        self._cannot_begin: str | None = None
+        self._handed_over = self._ended = False
         watches = kopf.OperatorRegistry()
-        handlers.register(watches, actors=self.actors, books=self.books, watches=self._watches)
+        handlers.register(watches, actors=parts.actors, books=parts.books, watches=parts.watches)
         kopf.on.startup(registry=watches)(self._begin)
         kopf.on.cleanup(registry=watches)(self._end)
         kopf.on.login(registry=watches)(self._login)
@@ -117,7 +93,7 @@ class Operator:
         finally:
             signals.cancel()
             await self._end()
-            await in_order(*(("connections are closed", client.close) for client in self._clients))
+            await in_order(*(("connections are closed", client.close) for client in self.parts.clients))
             # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
             await asyncio.sleep(GOODBYE)
         self._ending.over()
@@ -125,164 +101,12 @@ class Operator:
             raise PartFailed(self._ending.failure)
         return self._ending.restart is not None
 
-    def _make(self) -> None:
-        s = self.settings
-        budgets = Budgets.of(s.memory_bytes or memory_limit())
-        self._answers, self._pages = Shares(budgets.answers), Shares(budgets.pages)
-        self._lookups, self._contexts, self._identities = Lookups(), Contexts(), Identities()
-        self._embedded = Budget(s.duckdb_memory_bytes or budgets.embedded, s.duckdb_threads, s.duckdb_spill_bytes)
-        self.gate = Gate()
-        self.watch = Watch(s.cluster, leading=self._leads, limit=s.metrics_jobs, tracing_endpoint=s.tracing_endpoint)
-        metrics = self.watch.metrics
-        self._missing, self._server_clock = Missing(), ServerClock()
-        self.kube = self._client()
-        # Clients of their own: a storm of questions must not hold up what the jobs' actors have to write, and neither
-        # the renewal of the lease.
-        asking, electing = self._client(authz.CONNECTIONS), self._client(4)
-        self._clients = self.kube, asking, electing
-        self._watches = Watches(s.namespaces)
-        instance = f"{socket.gethostname()}-{os.getpid()}"
-        self.events = EventRecorder(
-            self.kube, instance=instance, now=_now, leading=self._leads, normal=s.events == "all", observe=metrics.event
-        )
-        self.index = Index(gate=self.gate, cluster=s.cluster, namespaces=s.namespaces, observer=self.watch)
-        self.books = StoreBook(
-            kube=self.kube,
-            make=self._store,
-            now=_now,
-            gate=self.gate,
-            check_seconds=s.store_check_seconds,
-            namespaces=s.namespaces,
-        )
-        identity = f"{instance}-{uuid.uuid4().hex[:8]}"
-        skew = timedelta(seconds=s.clock_skew_seconds)
-        worker = Worker(self.books, identity, s.cluster, _now, self.gate, clock_skew=skew, places=Shares(budgets.runs))
-        self.actors = Actors(
-            self.index,
-            kube=self.kube,
-            books=self.books,
-            events=self.events,
-            worker=worker,
-            gate=self.gate,
-            now=_now,
-            observer=self.watch,
-            went_back=self._ending.begin_again,
-        )
-        self.relisting = Relisting(
-            self.index,
-            self.actors,
-            kube=self.kube,
-            books=self.books,
-            gate=self.gate,
-            namespaces=s.namespaces,
-            went_back=self._ending.begin_again,
-        )
-        self._election = self._candidacy(electing, identity) if s.leader_election else None
-        reviews = Reviews(
-            asking,
-            audiences=s.token_audiences,
-            allowed_seconds=s.allowed_cache_seconds,
-            denied_seconds=s.denied_cache_seconds,
-            observe=metrics.reviewed,
-        )
-        self.endpoint = Endpoint(
-            jobs=self.index,
-            client=self.kube,
-            reads=asking,
-            stores=self.books,
-            access=KubernetesAccess(reviews),
-            settings=s,
-            events=self.events,
-            certificate=self._certificate,
-            watcher=self.watch,
-            scrape=self.watch.scrape,
-            failure=lambda: self._ending.failure,
-            budgets=budgets,
-            health=self._health,
-            answering=lambda: self.index.leads or (self._election is not None and self._election.is_led),
-        )
-        self.watch.show(self.index, self.books, worker, self.endpoint, self._certificate)
-        self._chores: list[asyncio.Task[None]] = []
-        self._cannot_begin: str | None = None
-        self._handed_over = self._ended = False
-
-    def _client(self, connections: int = 32) -> KubeClient:
-        return KubeClient(
-            self.connection,
-            connections=connections,
-            forbidden=self._missing.tell,
-            observe=self.watch.metrics.api_request,
-            date=self._server_clock.saw,
-        )
-
-    def _candidacy(self, client: KubeClient, identity: str) -> Election:
-        s = self.settings
-        lease = LeaseClient(client, s.lease_namespace or self.connection.namespace, s.lease_name, _now)
-        followers = Followers(self._lead, self.actors.look_again, self._stand_down, self._ending.begin_again)
-        return Election(lease, identity, self.gate, followers, Terms.of(s.lease_seconds))
-
-    def _leads(self) -> bool:
-        return self.gate.open
-
-    def _lead(self, *, listed: bool = False) -> None:
-        self.books.lead()
-        if not listed:
-            self.relisting.catch_up()
-        self.actors.lead()
-
-    def _stand_down(self) -> None:
-        self.relisting.stand_down()
-        self.actors.stand_down()
-        self.books.stand_down()
-
-    def _health(self) -> Mapping[str, bool | str]:
-        return {"api_server": self.relisting.problem or True, "watch": self._watches.problem() or True}
-
-    def _store(self, namespace: str, spec: RollupStoreSpec, read_secret: ReadSecret) -> Store:
-        store: Store
-        if spec.duckdb is not None:
-            store = DuckDBStore(
-                self.settings.data_root,
-                namespace,
-                spec.duckdb,
-                page_seconds=self.settings.page_seconds,
-                budget=self._embedded,
-                is_alive=self.index.is_alive,
-                other_clock=self._api_server_clock,
-                may_run=self._leads,
-            )
-            return store
-        kind: Kind = "opensearch" if spec.opensearch is not None else "elasticsearch"
-        if (cluster := spec.opensearch or spec.elasticsearch) is None:
-            raise StoreUnsuitable("spec: exactly one kind of store must be set: duckdb, opensearch or elasticsearch")
-        rules = HostRules.read(self.settings.store_hosts)
-        connections = Connections(
-            kind,
-            cluster,
-            read_secret=read_secret,
-            rules=rules,
-            plain_credentials=self.settings.store_plain_credentials,
-            lookups=self._lookups,
-            contexts=self._contexts,
-            identity=self._identities.of if namespace in self.settings.store_aws_namespaces else None,
-            who=namespace,
-        )
-        client = connections.cluster(
-            self._leads, answers=Account(self._answers, namespace), pages=Account(self._pages, namespace)
-        )
-        store = ClusterStore(kind, client, is_alive=self.index.is_alive)
-        return store
-
-    def _api_server_clock(self) -> ClockReading | None:
-        at = self._server_clock.now()
-        return ClockReading("the API server's", at) if at is not None else None
-
     # kopf's hooks
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        connection = replace(self.connection, middlewares=(self._missing.slow_down, *self.connection.middlewares))
+        connection = replace(self.connection, middlewares=(self.parts.missing.slow_down, *self.connection.middlewares))
         return kopf.AiohttpSession(
-            aiohttp_session=connection.session(connections=8, traces=[self._watches.tracing()]),
+            aiohttp_session=connection.session(connections=8, traces=[self.parts.watches.tracing()]),
             server=self.connection.server,
             default_namespace=self.connection.namespace,
         )
@@ -306,32 +130,33 @@ class Operator:
         So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet. Until
         then calls are answered 503 and /healthz tells that this process lives, however long the API server lacks a CRD.
         """
-        await self.endpoint.start()
-        log.info("serving", url=self.endpoint.url)
+        await self.parts.metrics.start()
+        await self.parts.endpoint.start()
+        log.info("serving", url=self.parts.endpoint.url)
         for namespace in self.settings.namespaces or (None,):
-            await self._list(stores_path(namespace), "RollupStore", self.books.observe)
+            await self._list(stores_path(namespace), "RollupStore", self.parts.books.observe)
         for namespace in self.settings.namespaces or (None,):
-            await self._list(jobs_path(namespace), "RollupJob", self.actors.observe)
-        self.index.synced = True
-        if self._election is None:
-            self.gate.lead()
-            self._lead(listed=True)
+            await self._list(jobs_path(namespace), "RollupJob", self.parts.actors.observe)
+        self.parts.index.synced = True
+        if self.parts.election is None:
+            self.parts.gate.lead()
+            self.parts.followers.lead(listed=True)
         else:
-            self._ending.need(self._election.start())
+            self._ending.need(self.parts.election.start())
         self._chores = [
-            keep_running("sweep", lambda: self.relisting.keep_sweeping(self.settings.sweep_seconds)),
-            keep_running("events", self.events.run),
+            keep_running("sweep", lambda: self.parts.relisting.keep_sweeping(self.settings.sweep_seconds)),
+            keep_running("events", self.parts.events.run),
             keep_running("garbage collection", self._collector.keep_short),
         ]
-        log.info("ready", jobs=self.index.size, url=self.endpoint.url)
-        self.announce(self.endpoint.url)
+        log.info("ready", jobs=self.parts.index.size, url=self.parts.endpoint.url)
+        self.announce(self.parts.endpoint.url)
 
     async def _list(self, path: ApiPath, kind: str, observe: Callable[[Body], None]) -> None:
         """Take in all objects of a resource, however long it takes until the API server has it."""
         told = ""
         while True:
             try:
-                async for page in self.kube.pages(path):
+                async for page in self.parts.kube.pages(path):
                     for body in page["items"]:
                         observe(body)
                 return
@@ -351,11 +176,12 @@ class Operator:
             self._ending.end_within(self.settings.grace_seconds + ending.MARGIN)
             await self._hand_over()
         await in_order(
-            ("the endpoint is closed", self.endpoint.close),
+            ("the second listener is closed", self.parts.metrics.close),
+            ("the endpoint is closed", self.parts.endpoint.close),
             ("actors end", self._end_actors),
             ("background tasks end", self._end_chores),
-            ("stores are closed", self.books.close),
-            ("telemetry is closed", self.watch.close),
+            ("stores are closed", self.parts.books.close),
+            ("telemetry is closed", self.parts.watch.close),
         )
         self._collector.end()
         log.info("ended")
@@ -377,7 +203,7 @@ class Operator:
         # After a restore of etcd nobody can see the stop that a client waits for, which may be lost with the rest.
         waiting = grace if self._ending.restart is None else 0.0
         await asyncio.gather(
-            in_order(("waiters are answered", partial(self.endpoint.drain, waiting))), self._hand_over()
+            in_order(("waiters are answered", partial(self.parts.endpoint.drain, waiting))), self._hand_over()
         )
         stop.set()
 
@@ -387,37 +213,26 @@ class Operator:
         The lease is released whatever fails before: nothing of this process acts any more.
         """
         self._handed_over = True
-        self.gate.end()
+        self.parts.gate.end()
         await in_order(
-            ("runs end", partial(self.actors.drain, self.settings.grace_seconds)),
+            ("runs end", partial(self.parts.actors.drain, self.settings.grace_seconds)),
             ("actors end", self._end_actors),
-            ("files of stores are closed", self.books.stand_down),
+            ("files of stores are closed", self.parts.books.stand_down),
             ("the lease is released", self._release),
         )
 
     def _end_actors(self) -> None:
         """End every actor at once, for good."""
-        self.gate.close()
-        self.relisting.stand_down()
-        self.actors.stand_down()
+        self.parts.gate.close()
+        self.parts.relisting.stand_down()
+        self.parts.actors.stand_down()
 
     async def _release(self) -> None:
-        if self._election is not None:
-            await self._election.release()
-
-
-def _certificate(settings: Settings) -> Certificate | None:
-    try:
-        return Certificate(Path(settings.tls_cert_file), Path(settings.tls_key_file)) if settings.tls else None
-    except CertificateError as e:
-        raise StartupFailed(str(e)) from e
+        if self.parts.election is not None:
+            await self.parts.election.release()
 
 
 def _allow_many_connections() -> None:
     """Raise the limit of open files as far as allowed: every waiting client holds a connection."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

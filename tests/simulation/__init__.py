@@ -3,7 +3,7 @@
     schedule   a seed becomes a list of steps: users, clients, crashes, freezes, broken connections
     world      carries the steps out, and at the end demands that everything asked for has come true
     promises   sees every change in the API server and in the cluster, and judges each
-    replica    one process: the product's index, actors, worker, election, stores and endpoint, wired as in app.py
+    replica    one process: the product's index, actors, worker, election, stores and endpoint, wired as in wiring.py
 
     clock      virtual time, and an event loop for each process that can crash and freeze
     network    what becomes of a request on its way

@@ -1,4 +1,4 @@
-"""One process of the operator: the product's own parts, wired as `app.py` does, on a simulated world.
+"""One process of the operator: the product's own parts, wired as `wiring.py` does, on a simulated world.
 
 Not here are kopf (see `kube.Watch`), HTTP itself (see `endpoint`), metrics and the recorder of Events.
 """

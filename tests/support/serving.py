@@ -10,7 +10,7 @@ import aiohttp
 
 from rollup_operator.http.access import Access
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.metrics import Scrape
+from rollup_operator.http.metrics import MetricsListener, Scrape
 from rollup_operator.http.tls import Certificate
 from rollup_operator.memory import Budgets
 from rollup_operator.settings import Settings
@@ -47,17 +47,23 @@ async def served(
         events=cluster,
         settings=of,
         certificate=Certificate(Path(of.tls_cert_file), Path(of.tls_key_file)) if of.tls else None,
-        scrape=scrape,
         budgets=budgets,
         accept_seconds=accept_seconds,
         answering=answering,
         health=cluster.health,
     )
-    await endpoint.start()
+    beside = MetricsListener(of, scrape or _nothing, endpoint.liveness, endpoint.readiness)
     try:
+        await beside.start()
+        await endpoint.start()
         yield endpoint
     finally:
+        await beside.close()
         await endpoint.close()
+
+
+async def _nothing() -> bytes:
+    return b""
 
 
 @asynccontextmanager

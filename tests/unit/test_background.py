@@ -24,7 +24,7 @@ AWAITED = {
     "kube/memory.py": "questions, which their callers await",
     "lifecycle/actor.py": "turns, which log what they raise and are tried again",
     "lifecycle/work.py": "runs, whose end the actor takes in",
-    "observability/watch.py": "a scrape, which its callers await",
+    "observability/figures.py": "a scrape, which its callers await",
     "stores/duckdb/session.py": "the page read ahead, which the run awaits",
     "stores/opensearch/pages.py": "pages, which the run awaits",
     "stores/opensearch/session.py": "bulks, which the run awaits",

@@ -9,13 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from local_tools.ports import free_ports
-from rollup_operator.http import connections, room, server
-from rollup_operator.http.server import CannotListen, Server
-from rollup_operator.settings import Settings
+from rollup_operator.http import connections, metrics, room
+from rollup_operator.http.server import CannotListen
 from support.client_wire import GENEROUS, Wire
 from support.http_double import Cluster
 from support.serving import served
@@ -55,7 +53,7 @@ async def serve(cluster: Cluster) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def scraping(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
     """Open connections to a second listener that has room for one, and for another that is still heard."""
-    monkeypatch.setattr(server, "BESIDE", replace(server.BESIDE, connections=1, head_seconds=1.0))
+    monkeypatch.setattr(metrics, "LIMITS", replace(metrics.LIMITS, connections=1, head_seconds=1.0))
     monkeypatch.setattr(connections, "MARGIN", 1)
     [port] = free_ports(1)
 
@@ -194,13 +192,13 @@ async def test_every_address_is_listened_on_whichever_kinds_there_are(cluster: C
 
 
 @pytest.mark.parametrize("busy", ["http", "metrics"])
-async def test_a_listener_that_cannot_listen_leaves_no_other_open(busy: str) -> None:
+async def test_a_listener_that_cannot_listen_leaves_no_other_open(cluster: Cluster, busy: str) -> None:
     [free] = free_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = {"http_port": free, "metrics_port": free} | {f"{busy}_port": taken.getsockname()[1]}
-        listening = Server(web.Application(), Settings(**ports), None, beside=web.Application())
         with pytest.raises(CannotListen, match=f"choose another {busy}_port"):
-            await listening.start()
+            async with served(cluster, **ports):
+                pass
     socket.create_server(("127.0.0.1", free)).close()
 
 

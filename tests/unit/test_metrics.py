@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rollup_operator.model.reader import JobView
+from rollup_operator.observability.figures import Figures
 from rollup_operator.observability.metrics import Metrics
 from rollup_operator.observability.watch import Watch
 from support.portions import watched
@@ -98,10 +99,24 @@ class Parts:
         return [(("team", "default"), True)]
 
 
-def shown(watch: Watch) -> Watch:
-    parts = Parts()
-    watch.show(parts, parts, parts, parts, parts)
-    return watch
+def figures(
+    metrics: Metrics | None = None,
+    parts: Parts | None = None,
+    *,
+    leading: Callable[[], bool] = lambda: True,
+    limit: int = 100,
+) -> Figures:
+    of = parts or Parts()
+    return Figures(
+        metrics or Metrics(),
+        jobs=of,
+        stores=of,
+        worker=of,
+        endpoint=of,
+        certificate=of,
+        leading=leading,
+        limit=limit,
+    )
 
 
 def documented() -> dict[str, tuple[str, list[str]]]:
@@ -112,8 +127,8 @@ def documented() -> dict[str, tuple[str, list[str]]]:
 
 async def exposed() -> dict[str, tuple[str, list[str]]]:
     """Type and labels of each metric, as a process shows them that has been through everything once."""
-    watch = shown(Watch("test", leading=lambda: True))
-    metrics = watch.metrics
+    metrics = Metrics()
+    shown = figures(metrics)
     metrics.turned("success", 0.1)
     metrics.api_request("GET", 200, 0.1)
     metrics.event("Normal", "posted")
@@ -123,7 +138,7 @@ async def exposed() -> dict[str, tuple[str, list[str]]]:
     metrics.stopped(0.1)
     metrics.ran("Completed", 1.0)
     found: dict[str, tuple[str, list[str]]] = {}
-    text = await watch.scrape()
+    text = await shown.scrape()
     for family in text_string_to_metric_families(text.decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         if not name.startswith(LIBRARY):
@@ -152,9 +167,9 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
 
     leads, now = True, NOW
     monkeypatch.setattr(time, "time", lambda: now)
-    watch, parts = Watch("test", leading=lambda: leads, limit=1), Moving()
-    watch.show(parts, parts, parts, parts, parts)
-    before = read(await watch.scrape())
+    watch, parts = Watch("test", leading=lambda: leads), Moving()
+    shown = figures(watch.metrics, parts, leading=lambda: leads, limit=1)
+    before = read(await shown.scrape())
     body = running()
     stats = {name: count + 1 for name, count in body.raw_status["stats"].items()}
     ended = {"startTime": "2025-10-09T09:00:00Z", "endTime": "2025-10-09T09:01:00Z", "outcome": "Completed"}
@@ -185,9 +200,9 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics.ran("Failed", 1.0)
     metrics.lagged(0.1)
     tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
-    after = read(await watch.scrape())
+    after = read(await shown.scrape())
     leads = False
-    led = read(await watch.scrape())
+    led = read(await shown.scrape())
     for task in tasks:
         task.cancel()
 
@@ -295,12 +310,12 @@ async def test_scrapes_at_a_time_are_made_once() -> None:
             self.asked += 1
             return [running(f"job-{n}") for n in range(75)]
 
-    watch, parts = Watch("test", leading=lambda: True), Many()
-    watch.show(parts, parts, parts, parts, parts)
-    texts = await asyncio.gather(*(watch.scrape() for _ in range(50)))
+    parts = Many()
+    shown = figures(parts=parts)
+    texts = await asyncio.gather(*(shown.scrape() for _ in range(50)))
     assert parts.asked == 1
     assert len(set(texts)) == 1
-    await watch.scrape()
+    await shown.scrape()
     assert parts.asked == 2
 
 
@@ -313,11 +328,11 @@ async def test_a_large_scrape_holds_the_loop_for_a_portion_at_a_time():
 
 async def test_a_replica_that_does_not_lead_shows_no_jobs():
     leads = False
-    watch = shown(Watch("test", leading=lambda: leads))
-    samples = read(await watch.scrape())
+    shown = figures(leading=lambda: leads)
+    samples = read(await shown.scrape())
     assert samples["rollup_operator_leader", ()] == 0
     assert not any("namespace" in dict(labels) for _, labels in samples)
     leads = True
-    samples = read(await watch.scrape())
+    samples = read(await shown.scrape())
     assert samples["rollup_operator_leader", ()] == 1
     assert of_job(samples)["rollup_job_ready"] == 1

@@ -28,7 +28,6 @@ from rollup_operator.http.health import Pulse, add_probes, liveness, readiness
 from rollup_operator.http.limits import WaitingRoom
 from rollup_operator.http.lookup import Lookup
 from rollup_operator.http.media_types import header
-from rollup_operator.http.metrics import Scrape, metrics_app
 from rollup_operator.http.middleware import Handler, admission, authentication
 from rollup_operator.http.newest import Newest
 from rollup_operator.http.notices import Notices
@@ -63,7 +62,6 @@ class Endpoint:
     """The HTTP server of this process. Life: `start`, `drain`, `close`.
 
     `client` writes, and `reads` reads: a storm of reads must not hold up the writes. `events` is where to post Events;
-    `scrape` makes what the second listener shows, where settings.metrics_port is set;
     `failure` tells which part of this process has failed, so that it lives no more, and `health` of each part
     that must work whether it does (True), or what is wrong with it. `budgets`: what calls may take;
     `accept_seconds`: how long a call waits for the operator to take in what it has recorded, and longer while
@@ -82,7 +80,6 @@ class Endpoint:
         events: Events | None = None,
         certificate: Certificate | None = None,
         watcher: Watcher | None = None,
-        scrape: Scrape | None = None,
         failure: Callable[[], str | None] = lambda: None,
         health: Callable[[], Mapping[str, bool | str]] = dict,
         budgets: Budgets | None = None,
@@ -140,8 +137,7 @@ class Endpoint:
         )
         self._bodies = Bodies(most=settings.http_body_bytes, seconds=settings.http_body_seconds, memory=budgets.bodies)
         self._add_routes(self.app.router)
-        beside = metrics_app(scrape, self.liveness, self.readiness) if scrape is not None else None
-        self._server = Server(self.app, settings, certificate, beside, budgets.connections)
+        self._server = Server(self.app, settings, certificate, budgets.connections)
 
     @property
     def waiting(self) -> int:
@@ -149,7 +145,7 @@ class Endpoint:
         return len(self._waiters)
 
     async def start(self) -> None:
-        """Listen for calls, and for scrapes where there is a port for them. Raises CannotListen."""
+        """Listen for calls. Raises CannotListen."""
         self._pulse.start()
         await self._server.start()
 

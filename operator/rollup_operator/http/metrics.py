@@ -8,13 +8,47 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from rollup_operator.http.connections import Limits
 from rollup_operator.http.health import Found, add_probes
 from rollup_operator.http.middleware import Handler, has_room
+from rollup_operator.http.server import GOODBYE_SECONDS, CannotListen, Site, listening
+from rollup_operator.settings import Settings
 
 Scrape = Callable[[], Awaitable[bytes]]
 """Makes the text of all metrics, in Prometheus' format."""
 
+LIMITS = Limits(connections=256, line=8_192, header=16_384, head_seconds=10.0, idle_seconds=20.0)
+"""Whoever connects says what he wants at once: a kubelet, a Prometheus."""
+
 HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+
+
+class MetricsListener:
+    """Serves on settings.metrics_port, where that is set. Life: `start`, then `close`."""
+
+    def __init__(
+        self, settings: Settings, scrape: Scrape, live: Callable[[], Found], ready: Callable[[], Found]
+    ) -> None:
+        self._settings = settings
+        app = metrics_app(scrape, live, ready)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=GOODBYE_SECONDS)
+
+    async def start(self) -> None:
+        """Listen. Raises CannotListen, with nothing left open."""
+        host, port = self._settings.metrics_host, self._settings.metrics_port
+        if not port:
+            return
+        try:
+            with listening("metrics", host, port):
+                await self._runner.setup()
+                await Site(self._runner, host, port, LIMITS).start()
+        except CannotListen:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop listening, let answers under way go out."""
+        await self._runner.cleanup()
 
 
 def metrics_app(scrape: Scrape, live: Callable[[], Found], ready: Callable[[], Found]) -> web.Application:

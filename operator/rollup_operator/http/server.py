@@ -23,10 +23,7 @@ log = structlog.get_logger(__name__)
 BACKLOG = 4096
 """Connections that may wait to be accepted: thousands of clients can stop their jobs in one second."""
 
-BESIDE = Limits(connections=256, line=8_192, header=16_384, head_seconds=10.0, idle_seconds=20.0)
-"""Of the second listener, where whoever connects says what he wants at once: a kubelet, a Prometheus."""
-
-FILES_FOR_OTHERS = 512 + BESIDE.connections + MARGIN
+FILES_FOR_OTHERS = 512 + 256 + MARGIN
 """Open files that connections leave to the rest of the operator: stores, its own connections, the second listener."""
 
 CONNECTION_BYTES = 2**15
@@ -53,18 +50,11 @@ class Server:
         app: web.Application,
         settings: Settings,
         certificate: Certificate | None,
-        beside: web.Application | None = None,
         memory: int | None = None,
     ) -> None:
-        """`beside` is served without TLS on settings.metrics_port, where that is set.
-
-        `memory`: bytes that all connections together may take; None: any number.
-        """
+        """`memory`: bytes that all connections together may take; None: any number."""
         self._settings, self._memory = settings, memory
         self._certificate = certificate
-        self._beside: web.AppRunner | None = None
-        if beside is not None and settings.metrics_port:
-            self._beside = web.AppRunner(beside, access_log=None, shutdown_timeout=GOODBYE_SECONDS)
         # A client that hangs up must free its waiter at once.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=GOODBYE_SECONDS)
         self._refreshing: asyncio.Task[None] | None = None
@@ -82,11 +72,7 @@ class Server:
 
     async def _listen(self) -> None:
         s = self._settings
-        if self._beside is not None:
-            with _told("metrics", s.metrics_host, s.metrics_port):
-                await self._beside.setup()
-                await _Site(self._beside, s.metrics_host, s.metrics_port, BESIDE).start()
-        with _told("http", s.http_host, s.http_port):
+        with listening("http", s.http_host, s.http_port):
             await self._runner.setup()
             limits = Limits(
                 connections=_room_for(s.http_connections, self._memory),
@@ -95,7 +81,7 @@ class Server:
                 head_seconds=s.http_head_seconds,
                 idle_seconds=s.http_idle_seconds,
             )
-            await _Site(self._runner, s.http_host, s.http_port, limits, self._certificate).start()
+            await Site(self._runner, s.http_host, s.http_port, limits, self._certificate).start()
 
     async def close(self) -> None:
         """Stop listening, let answers under way go out."""
@@ -103,8 +89,6 @@ class Server:
             self._refreshing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refreshing
-        if self._beside is not None:
-            await self._beside.cleanup()
         await self._runner.cleanup()
 
     @property
@@ -121,7 +105,7 @@ class Server:
         return f"http{'s' * self._settings.tls}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
-class _Site(web.BaseSite):
+class Site(web.BaseSite):
     """One address, whose connections have limits."""
 
     def __init__(
@@ -132,9 +116,11 @@ class _Site(web.BaseSite):
 
     @property
     def name(self) -> str:
+        """The address."""
         return f"{self._host}:{self._port}"
 
     async def start(self) -> None:
+        """Listen. Raises OSError."""
         await super().start()
         server = self._runner.server
         assert server is not None
@@ -166,7 +152,8 @@ async def _bound(host: str | None, port: int) -> list[socket.socket]:
 
 
 @contextlib.contextmanager
-def _told(setting: str, host: str, port: int) -> Iterator[None]:
+def listening(setting: str, host: str, port: int) -> Iterator[None]:
+    """Surround the beginning of a listener, whose settings begin with that word. Raises CannotListen."""
     try:
         yield
     except OSError as e:

@@ -8,6 +8,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -22,11 +23,18 @@ RELEASE_SECONDS = 6.0
 """How long giving the lease back may take, half of it for a write under way."""
 
 
+class Lead(Protocol):
+    """Takes in that this process leads now. `listed`: it has listed all jobs just now."""
+
+    def __call__(self, *, listed: bool = False) -> None:
+        """Take it in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Followers:
     """Who is told. Called in the event loop, with the gate set already; must not block."""
 
-    lead: Callable[[], None]
+    lead: Lead
     """This process leads now."""
     look_again: Callable[[], None]
     """The gate's `draining` has changed."""

@@ -1,0 +1,108 @@
+"""What a scrape shows beside counters: figures that other parts know, each asked when somebody scrapes."""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from rollup_operator.model.reader import JobView
+from rollup_operator.observability.metrics import Metrics
+
+
+class Jobs(Protocol):
+    """The part of the index of jobs that is shown."""
+
+    @property
+    def busy(self) -> int:
+        """How many jobs have a turn or a run under way."""
+
+    def views(self) -> Sequence[JobView]:
+        """Return the newest view of every job."""
+
+
+class Stores(Protocol):
+    """The part of the book of stores that is shown."""
+
+    def readiness(self) -> Sequence[tuple[tuple[str, str], bool]]:
+        """Return every store, and whether it can be used."""
+
+
+class Worker(Protocol):
+    """The part of the lifecycle's worker that is shown."""
+
+    @property
+    def runs(self) -> int:
+        """How many run tasks exist."""
+
+
+class Endpoint(Protocol):
+    """The part of the endpoint that is shown."""
+
+    @property
+    def waiting(self) -> int:
+        """How many clients wait for a stop."""
+
+
+class Certificate(Protocol):
+    """The part of the endpoint's certificate that is shown."""
+
+    @property
+    def ends(self) -> float:
+        """When it ends, in seconds since the epoch."""
+
+
+class Figures:
+    """All that a scrape shows."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        jobs: Jobs,
+        stores: Stores,
+        worker: Worker,
+        endpoint: Endpoint,
+        certificate: Certificate | None,
+        leading: Callable[[], bool],
+        limit: int = 1_000,
+    ) -> None:
+        """`leading` tells whether this process acts on the jobs.
+
+        `limit` bounds the jobs, and the stores, that have series of their own.
+        """
+        self._metrics, self._jobs, self._stores = metrics, jobs, stores
+        self._leading, self._limit = leading, limit
+        self._scraping: asyncio.Future[bytes] | None = None
+        gauge = metrics.gauge
+        gauge("rollup_operator_leader", "1 while this process acts on the jobs.", leading)
+        gauge("rollup_operator_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
+        gauge(
+            "rollup_operator_queue_depth",
+            "Jobs that wait for their actor, or are at a write of its.",
+            lambda: max(0, jobs.busy - worker.runs),
+        )
+        gauge(
+            "rollup_runs_active",
+            "Runs under way, those that wait for a place at their store included.",
+            lambda: worker.runs,
+        )
+        gauge("rollup_stop_waiters", "Clients that wait for a stop.", lambda: endpoint.waiting)
+        gauge(
+            "rollup_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate of the HTTP API ends; NaN without TLS.",
+            lambda: certificate.ends if certificate is not None else math.nan,
+        )
+
+    async def scrape(self) -> bytes:
+        """Return the text of all metrics, made once for all who ask while it is made: nobody says who may ask.
+
+        Jobs and stores are shown by the process that acts on them alone.
+        """
+        if self._scraping is None or self._scraping.done():
+            self._scraping = asyncio.ensure_future(self._scrape())
+        return await asyncio.shield(self._scraping)
+
+    async def _scrape(self) -> bytes:
+        if not self._leading():
+            return await self._metrics.scrape((), (), limit=self._limit)
+        return await self._metrics.scrape(self._jobs.views(), self._stores.readiness(), limit=self._limit)
