@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from local_tools.ports import free_ports
-from rollup_operator.http import connections, metrics, room
+from rollup_operator.http import connections, room
+from rollup_operator.http import metrics as second
 from rollup_operator.http.server import CannotListen
 from support.client_wire import GENEROUS, Wire
 from support.http_double import Cluster
@@ -53,7 +54,7 @@ async def serve(cluster: Cluster) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def scraping(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
     """Open connections to a second listener that has room for one, and for another that is still heard."""
-    monkeypatch.setattr(metrics, "LIMITS", replace(metrics.LIMITS, connections=1, head_seconds=1.0))
+    monkeypatch.setattr(second, "LIMITS", replace(second.LIMITS, connections=1, head_seconds=1.0))
     monkeypatch.setattr(connections, "MARGIN", 1)
     [port] = free_ports(1)
 

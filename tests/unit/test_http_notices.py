@@ -8,7 +8,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http.answers import warning_value
-from rollup_operator.http.call import Call
 from rollup_operator.lifecycle.report import explain
 from rollup_operator.lifecycle.states import Facts, RunFacts, RunKind, Trouble
 from rollup_operator.model.conditions import Reason
@@ -170,8 +169,8 @@ def test_a_warning_is_one_quoted_line_of_ascii() -> None:
     assert warning_value('a "b" \\ ü\r\n%') == '299 rollup-operator "a \\"b\\" \\\\ %C3%BC%0D%0A%25"'
 
 
-def test_a_call_without_jobs_of_others_warns_of_nothing() -> None:
-    assert Call("anna", "stop sensor").warnings() == []
+async def test_a_call_without_jobs_of_others_warns_of_nothing(client: Client) -> None:
+    assert await warnings(client, STOP) == (200, [])
 
 
 # Waits in vain

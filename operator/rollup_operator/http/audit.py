@@ -6,15 +6,12 @@ resources it was found to mean), from where, and the result. It never holds a to
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from rollup_operator.http.access import CALLER, PERMIT, Deed
-from rollup_operator.http.middleware import Handler
+from rollup_operator.http.middleware import Handler, namespace_of, route_of
 
 log = structlog.get_logger("rollup_operator.audit")
 
@@ -31,43 +28,39 @@ MOST_RESOURCES = 100
 """Names in a line about all jobs."""
 
 
-def audit(deeds: Mapping[Callable[..., Any], Deed], default_namespace: str) -> Middleware:
-    """Return the middleware that writes the log; `deeds` tells which handlers do what."""
-
-    @web.middleware
-    async def write(request: web.Request, handler: Handler) -> web.StreamResponse:
-        deed = deeds.get(request.match_info.handler)
-        if deed is None or deed is Deed.GET:
-            return await handler(request)
-        began, identity, status = time.monotonic(), secrets.token_hex(8), GONE
-        try:
-            with structlog.contextvars.bound_contextvars(request_id=identity):
-                response = await handler(request)
-            status = response.status
-            response.headers[REQUEST_ID] = identity
-            return response
-        except Exception:
-            status = 500  # a mistake of ours in making the answer
-            raise
-        finally:
-            caller, permit = request.get(CALLER), request.get(PERMIT)
-            granted = permit.granted if permit is not None else []
-            log.info(
-                "audit",
-                request_id=identity,
-                user=None if caller is None else caller.name,
-                deed=deed.value,
-                namespace=_clean(request.match_info.get("namespace", default_namespace)),
-                job=_clean(request.match_info.get("id", "")),
-                resources=granted[:MOST_RESOURCES],
-                resources_count=len(granted),
-                peer=request.remote,
-                opaque_id=_clean(request.headers.get("X-Opaque-Id", "")),
-                status=status,
-                seconds=round(time.monotonic() - began, 3),
-            )
-
-    return write
+@web.middleware
+async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Write the log."""
+    route = route_of(request)
+    if route is None or route.deed is Deed.GET:
+        return await handler(request)
+    began, identity, status = time.monotonic(), secrets.token_hex(8), GONE
+    try:
+        with structlog.contextvars.bound_contextvars(request_id=identity):
+            response = await handler(request)
+        status = response.status
+        response.headers[REQUEST_ID] = identity
+        return response
+    except Exception:
+        status = 500  # a mistake of ours in making the answer
+        raise
+    finally:
+        caller, permit = request.get(CALLER), request.get(PERMIT)
+        granted = permit.granted if permit is not None else []
+        log.info(
+            "audit",
+            request_id=identity,
+            user=None if caller is None else caller.name,
+            deed=route.deed.value,
+            namespace=_clean(namespace_of(request)),
+            job=_clean(request.match_info.get("id", "")),
+            resources=granted[:MOST_RESOURCES],
+            resources_count=len(granted),
+            peer=request.remote,
+            opaque_id=_clean(request.headers.get("X-Opaque-Id", "")),
+            status=status,
+            seconds=round(time.monotonic() - began, 3),
+        )
 
 
 def _clean(text: str) -> str:

@@ -1,7 +1,7 @@
 """One call to stop or to start: who asks, since when, and what its answer is to warn of."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -27,22 +27,9 @@ class Call:
     owned: dict[str, list[str]] = field(default_factory=dict)
     """Ids of jobs whose desired state was changed although others own it, by owner."""
 
-    @classmethod
-    def of(cls, request: web.Request, text: str, permit: Permit) -> "Call":
-        """Begin a call; its warnings will be on the request's answer, whatever that is."""
-        call = request[CALL] = cls(text, permit)
-        return call
 
-    def warnings(self) -> list[str]:
-        """Return what to warn of, in one sentence for each owner."""
-        return [
-            f"spec.desiredState of {_named(ids)} is owned by [{owner}], which may undo this at its next sync: "
-            "leave desiredState out of Git to let this API decide"
-            for owner, ids in self.owned.items()
-        ]
-
-
-CALL: web.RequestKey[Call] = web.RequestKey("call", Call)
+OWNED: web.RequestKey[dict[str, list[str]]] = web.RequestKey("owned", dict[str, list[str]])
+"""`Call.owned` of the request's call: its answer, whatever that is, warns of it."""
 
 
 @web.middleware
@@ -50,12 +37,21 @@ async def noted(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Note when a request arrived, and put on its answer what its call warns of. The outermost middleware."""
-    request[ARRIVED] = asyncio.get_running_loop().time()
+    request[ARRIVED], request[OWNED] = asyncio.get_running_loop().time(), {}
     response = await handler(request)
-    if (call := request.get(CALL)) is not None:
-        for text in call.warnings():
-            response.headers.add("Warning", warning_value(text))
+    owned: dict[str, list[str]] = request[OWNED]
+    for text in warnings(owned):
+        response.headers.add("Warning", warning_value(text))
     return response
+
+
+def warnings(owned: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what to warn of, in one sentence for each owner."""
+    return [
+        f"spec.desiredState of {_named(ids)} is owned by [{owner}], which may undo this at its next sync: "
+        "leave desiredState out of Git to let this API decide"
+        for owner, ids in owned.items()
+    ]
 
 
 def _named(ids: Sequence[str]) -> str:

@@ -1,15 +1,48 @@
-"""What happens to every request before its call: there is room for it, and its caller is known."""
+"""What happens to every request before its call: there is room for it, its caller is known, and what it may do."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from rollup_operator.http import errors
-from rollup_operator.http.access import CALLER, Access
+from rollup_operator.http.access import CALLER, PERMIT, Access, Deed, Permit
 from rollup_operator.http.connections import Connection
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table of routes."""
+
+    method: str
+    path: str
+    """Without the namespace before it and without a slash at its end."""
+    deed: Deed
+    """What the call does to jobs."""
+    handler: Handler
+    right: Deed | None = None
+    """The deed that its caller needs the right to; None: the same."""
+
+
+ROUTES: web.AppKey[Mapping[web.AbstractRoute, Route]] = web.AppKey("routes", Mapping[web.AbstractRoute, Route])
+"""All rows, by what aiohttp finds for a request. Probes are not among them."""
+
+DEFAULT_NAMESPACE: web.AppKey[str] = web.AppKey("default namespace", str)
+"""The namespace of paths that name none."""
+
+
+def route_of(request: web.Request) -> Route | None:
+    """Return the row of a request; None: it is a probe, or there is none."""
+    return request.app[ROUTES].get(request.match_info.route)
+
+
+def namespace_of(request: web.Request) -> str:
+    """Return the namespace that a request is about."""
+    return request.match_info.get("namespace", request.app[DEFAULT_NAMESPACE])
+
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that answer anybody, at any time: a kubelet has no token."""
@@ -33,7 +66,7 @@ def has_room(request: web.Request) -> bool:
 
 
 def authentication(access: Access) -> Middleware:
-    """Return the middleware that lets in only requests whose caller is known, and notes the caller."""
+    """Return the middleware that lets in only requests whose caller is known, and notes who it is and what they may."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -46,6 +79,8 @@ def authentication(access: Access) -> Middleware:
             caller = request[CALLER] = await access.identify(given[0], request.remote or "")
             if isinstance(request.protocol, Connection) and not request.protocol.known(caller.name):
                 raise errors.too_many("This user has as many connections as one may have", closes=True)
+            if (route := route_of(request)) is not None:
+                request[PERMIT] = Permit(access, caller, route.right or route.deed, namespace_of(request))
         return await handler(request)
 
     return authenticate

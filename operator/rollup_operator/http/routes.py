@@ -1,0 +1,225 @@
+"""The table of all routes, and what each call reads of its request.
+
+A call is known by its route before anything is read of it: the table says what it does to jobs, so that the caller's
+rights, the audit log and telemetry need not ask.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+
+from rollup_operator.http import answers, job_errors
+from rollup_operator.http.access import ALL_JOBS, PERMIT, Deed
+from rollup_operator.http.answers import Form
+from rollup_operator.http.bodies import Bodies
+from rollup_operator.http.call import ARRIVED, OWNED, Call
+from rollup_operator.http.capabilities import EVERYTHING, Described, by_index, by_pattern
+from rollup_operator.http.config_rules import new_job
+from rollup_operator.http.create import Creations
+from rollup_operator.http.data import RolledUp
+from rollup_operator.http.delete import Deletions, unfinished
+from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.lookup import Lookup
+from rollup_operator.http.middleware import ROUTES, Route, namespace_of
+from rollup_operator.http.newest import Newest
+from rollup_operator.http.parameters import Parameters
+from rollup_operator.http.presentation import present
+from rollup_operator.http.preview import Previews, proposal
+from rollup_operator.http.start import Starts
+from rollup_operator.http.stop import Stops, Wait
+from rollup_operator.http.store_errors import discreet
+from rollup_operator.http.usage import usage
+from rollup_operator.http.version import version_information
+from rollup_operator.http.versions import Dialect
+from rollup_operator.portions import in_portions
+
+DEFAULT_TIMEOUT = "30s"
+"""Of a stop that waits."""
+
+SPACES = ("", "/namespaces/{namespace}")
+"""Where all paths begin: the default namespace's, and any other's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Each call reads its request, has its work done by one of these, and answers. All raise ApiError."""
+
+    dialect: Dialect
+    cluster: str
+    """What this cluster is called."""
+    bodies: Bodies
+    lookup: Lookup
+    newest: Newest
+    states: DesiredStates
+    stops: Stops
+    starts: Starts
+    creations: Creations
+    previews: Previews
+    deletions: Deletions
+    rolled_up: RolledUp
+
+    def routes(self) -> Iterator[Route]:
+        """Return the table."""
+        # A part of a path may be anything but a slash; aiohttp's own pattern leaves out braces.
+        job_id, index = "{id:[^/]+}", "{index:[^/]+}"
+        yield Route("GET", "", Deed.GET, self.version)
+        yield Route("GET", "/_xpack/usage", Deed.GET, self.usage)
+        for base in ("/_rollup", "/_xpack/rollup"):
+            jobs, data = f"{base}/job", f"{base}/data"
+            yield Route("GET", jobs, Deed.GET, self.get)
+            yield Route("GET", f"{jobs}/{job_id}", Deed.GET, self.get)
+            yield Route("PUT", f"{jobs}/{job_id}", Deed.CREATE, self.create)
+            yield Route("DELETE", f"{jobs}/{job_id}", Deed.DELETE, self.delete)
+            # Whoever may create a job can have the source's data rolled up for him, so he may see a part of that.
+            yield Route("POST", f"{jobs}/_preview", Deed.GET, self.preview, right=Deed.CREATE)
+            yield Route("POST", f"{jobs}/{job_id}/_stop", Deed.STOP, self.stop)
+            yield Route("POST", f"{jobs}/{job_id}/_start", Deed.START, self.start)
+            yield Route("GET", data, Deed.GET, self.capabilities)
+            yield Route("GET", f"{data}/{job_id}", Deed.GET, self.capabilities)
+            yield Route("GET", f"/{index}{data}", Deed.GET, self.index_capabilities)
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """Stop a job, or all; wait for it where asked to."""
+        parameters = Parameters(request, self.dialect)
+        waits = parameters.boolean("wait_for_completion", False)
+        timeout = parameters.time("timeout", DEFAULT_TIMEOUT)
+        form = Form.wanted(request, parameters)
+        parameters.finish()
+        await self.bodies.refuse(request)
+        wait = Wait.of(timeout, request[ARRIVED]) if waits else None
+        namespace, job_id = _addressed(request)
+        whom = "_all" if job_id in EVERYTHING else job_id
+        text = f"stop {whom}" + (f" within {timeout.text}" if waits else "")
+        call = Call(text, request[PERMIT], request[OWNED])
+        if job_id in EVERYTHING:
+            await self.stops.stop_all(namespace, wait, call)
+        else:
+            await self.stops.stop(namespace, job_id, wait, call)
+        return await answers.answer({"stopped": True}, form)
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Start a job, or all."""
+        form = await self._plain(request)
+        namespace, job_id = _addressed(request)
+        text = f"start {'_all' if job_id in EVERYTHING else job_id}"
+        call = Call(text, request[PERMIT], request[OWNED])
+        if job_id in EVERYTHING:
+            await self.starts.start_all(namespace, call)
+        else:
+            await self.starts.start(namespace, job_id, call)
+        return await answers.answer({"started": True}, form)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Show a job, or all."""
+        form = await self._plain(request)
+        namespace, job_id = _addressed(request)
+        permit = request[PERMIT]
+        if job_id in EVERYTHING:
+            found = await self.newest.all(namespace, permit)
+        else:
+            job = await self.lookup.find(namespace, job_id, permit)
+            if job is not None:
+                job = await self.newest.one(job, permit)
+            found = [] if job is None else [job]
+        return await answers.answer({"jobs": map(partial(present, dialect=self.dialect), found)}, form)
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Create a job."""
+        form = await self._plain(request, body=True)
+        namespace, path_id = _addressed(request)
+        permit = request[PERMIT]
+        known = await self.lookup.find(namespace, path_id, permit)
+        new = await self.bodies.make(request, self.dialect, partial(new_job, path_id=path_id, dialect=self.dialect))
+        if new.job_id != path_id:
+            known = await self.lookup.find(namespace, new.job_id, permit)
+        if not self.states.covers(namespace):
+            raise job_errors.no_such_namespace(namespace)
+        if known is not None:
+            known = await self.newest.one(known, permit)
+        async with discreet(permit):
+            await self.creations.create(namespace, new, known)
+        return await answers.answer({"acknowledged": True}, form, headers=answers.warning(new.warning))
+
+    async def preview(self, request: web.Request) -> web.Response:
+        """Show what a job would do."""
+        form = await self._plain(request, body=True)
+        namespace, _ = _addressed(request)
+        permit = request[PERMIT]
+        await permit.require(ALL_JOBS, None)
+        if not self.states.covers(namespace):
+            raise job_errors.no_such_namespace(namespace)
+        job = await self.bodies.make(request, self.dialect, partial(proposal, dialect=self.dialect))
+        async with discreet(permit):
+            found = await self.previews.preview(namespace, job)
+        return await answers.answer(found, form)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Delete a stopped job."""
+        form = await self._plain(request)
+        namespace, job_id = _addressed(request)
+        left = await self.deletions.delete(namespace, job_id, request[PERMIT])
+        return await answers.answer({"acknowledged": left is None}, form, headers=answers.warning(unfinished(left)))
+
+    async def capabilities(self, request: web.Request) -> web.Response:
+        """Show what can be asked of rolled-up data, by index pattern."""
+        form = await self._plain(request)
+        namespace, pattern = _addressed(request)
+        jobs = await self._capable(namespace, request)
+        return await answers.answer(await in_portions(by_pattern(jobs, pattern, self.dialect)), form)
+
+    async def index_capabilities(self, request: web.Request) -> web.Response:
+        """Show the same by rollup index."""
+        parameters = Parameters(request, self.dialect)
+        options = parameters.index_options()
+        form = Form.wanted(request, parameters)
+        parameters.finish()
+        await self.bodies.refuse(request)
+        namespace, _ = _addressed(request)
+        jobs = await self._capable(namespace, request)
+        found = by_index(jobs, request.match_info["index"], options, self.dialect)
+        return await answers.answer(await in_portions(found), form)
+
+    async def usage(self, request: web.Request) -> web.Response:
+        """Show how many jobs there are."""
+        form = await self._plain(request)
+        namespace, _ = _addressed(request)
+        mine = await self.newest.all(namespace, request[PERMIT])
+        return await answers.answer(usage(len(mine), self.dialect), form)
+
+    async def version(self, request: web.Request) -> web.Response:
+        """Show which Elasticsearch this endpoint speaks like."""
+        form = await self._plain(request)
+        return await answers.answer(version_information(self.cluster, self.dialect), form)
+
+    async def _plain(self, request: web.Request, *, body: bool = False) -> Form:
+        """Read a call that has no parameters of its own. `body`: it takes one."""
+        parameters = Parameters(request, self.dialect)
+        form = Form.wanted(request, parameters)
+        parameters.finish()
+        if not body:
+            await self.bodies.refuse(request)
+        return form
+
+    async def _capable(self, namespace: str, request: web.Request) -> list[Described]:
+        permit = request[PERMIT]
+        async with discreet(permit):
+            return await self.rolled_up.jobs(namespace, permit)
+
+
+def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
+    """Add all routes to an application, below each of SPACES, with and without a slash at the end."""
+    table: dict[web.AbstractRoute, Route] = {}
+    for route in routes:
+        for path in (f"{space}{route.path}{end}" for space in SPACES for end in ("", "/")):
+            if path:
+                resource = app.router.add_resource(path)
+                for method in ("HEAD", "GET") if route.method == "GET" else (route.method,):
+                    table[resource.add_route(method, route.handler)] = route
+    app[ROUTES] = table
+
+
+def _addressed(request: web.Request) -> tuple[str, str]:
+    """Return namespace and job id."""
+    return namespace_of(request), request.match_info.get("id", "")
