@@ -8,7 +8,7 @@ lives, then kopf is told to stop.
 import asyncio
 import random
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,9 +22,8 @@ from rollup_operator.collector import Collector
 from rollup_operator.ending import Ending, PartFailed
 from rollup_operator.http.server import CannotListen
 from rollup_operator.http.tls import CertificateError
-from rollup_operator.kube.client import Body, KubeError
+from rollup_operator.kube.client import KubeError
 from rollup_operator.kube.connection import Connection
-from rollup_operator.kube.paths import ApiPath, jobs_path, stores_path
 from rollup_operator.settings import Settings
 from rollup_operator.wiring import build
 
@@ -133,10 +132,8 @@ class Operator:
         await self.parts.metrics.start()
         await self.parts.endpoint.start()
         log.info("serving", url=self.parts.endpoint.url)
-        for namespace in self.settings.namespaces or (None,):
-            await self._list(stores_path(namespace), "RollupStore", self.parts.books.observe)
-        for namespace in self.settings.namespaces or (None,):
-            await self._list(jobs_path(namespace), "RollupJob", self.parts.actors.observe)
+        await _until_listed("RollupStore", partial(self.parts.books.sweep, whole=True))
+        await _until_listed("RollupJob", self.parts.relisting.list_jobs)
         self.parts.index.synced = True
         if self.parts.election is None:
             self.parts.gate.lead()
@@ -150,22 +147,6 @@ class Operator:
         ]
         log.info("ready", jobs=self.parts.index.size, url=self.parts.endpoint.url)
         self.announce(self.parts.endpoint.url)
-
-    async def _list(self, path: ApiPath, kind: str, observe: Callable[[Body], None]) -> None:
-        """Take in all objects of a resource, however long it takes until the API server has it."""
-        told = ""
-        while True:
-            try:
-                async for page in self.parts.kube.pages(path):
-                    for body in page["items"]:
-                        observe(body)
-                return
-            except KubeError as e:
-                missing = f"the {kind} resource is not installed: apply crds/"
-                if (problem := missing if e.status == 404 else str(e)) != told:
-                    log.warning("waiting for the API server", problem=problem)
-                    told = problem
-            await asyncio.sleep(random.uniform(0.2, 0.5))  # noqa: S311  # jitter
 
     async def _end(self, **_: Any) -> None:
         """Close whatever is open, once: in kopf's cleanup, or where that does not come since startup or kopf failed."""
@@ -230,6 +211,21 @@ class Operator:
     async def _release(self) -> None:
         if self.parts.election is not None:
             await self.parts.election.release()
+
+
+async def _until_listed(kind: str, take_in: Callable[[], Awaitable[object]]) -> None:
+    """Take in all objects of a resource, however long it takes until the API server has it."""
+    told = ""
+    while True:
+        try:
+            await take_in()
+            return
+        except KubeError as e:
+            missing = f"the {kind} resource is not installed: apply crds/"
+            if (problem := missing if e.status == 404 else str(e)) != told:
+                log.warning("waiting for the API server", problem=problem)
+                told = problem
+        await asyncio.sleep(random.uniform(0.2, 0.5))  # noqa: S311  # jitter
 
 
 def _allow_many_connections() -> None:

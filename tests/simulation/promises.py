@@ -112,6 +112,8 @@ class Promises:
         self.leaders_unknown_until = 0.0
         """The lease was deleted, so for as long as its holder may not know that nobody can say who leads."""
         self.two_leaders_until = 0.0
+        self._of_two_leaders: set[int] = set()
+        """Epochs of claims that were taken while two led, one of which may have shown the job as stopped."""
         """A process that began after somebody had deleted the lease has not seen who held it."""
 
     # The API server
@@ -210,7 +212,8 @@ class Promises:
             if uid is not None and self._may_be_of(job, uid) and not task.sender_frozen:
                 self._fail(f"{job.uid} {what} while a {task.doing} of {task.opaque_id} is at work")
         record = cluster.record(job.key)
-        if record is not None and record["holder"] and self._may_be_of(job, record["owner"]["uid"]):
+        in_doubt = record is not None and record["epoch"] in self._of_two_leaders
+        if record is not None and record["holder"] and not in_doubt and self._may_be_of(job, record["owner"]["uid"]):
             self._fail(f"{job.uid} {what} while {record['holder']} holds its claim, epoch {record['epoch']}")
 
     def _documents_are_deleted(self, job: Job) -> None:
@@ -299,6 +302,8 @@ class Promises:
             self._fail(f"{job.uid} takes the record of {owner.uid}, which lives")
         if after["runs_without_page"] > (0 if before is None else before["runs_without_page"]):
             self._owner[key] = job.uid
+        if after["holder"] and changed_hands and not known:
+            self._of_two_leaders.add(epoch)
         if after["holder"] and changed_hands and self._must_rest(job):
             self._fail(f"{job.uid}: {after['holder']} takes its claim, epoch {epoch}, and the job {_what(job)}")
         self._position(key, None if before is None else _time(before["position"]), _time(after["position"]))

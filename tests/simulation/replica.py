@@ -4,7 +4,7 @@ Not here are kopf (see `kube.Watch`), HTTP itself (see `endpoint`), metrics and 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from rollup_operator.kube.client import Body, KubeError
 from rollup_operator.kube.lease import LeaseClient
-from rollup_operator.kube.paths import jobs_path, stores_path
 from rollup_operator.lifecycle.actors import Actors
 from rollup_operator.lifecycle.election import Election, Followers
 from rollup_operator.lifecycle.index import Index
@@ -128,23 +127,13 @@ class Replica:
         self.wire.connections_end()
 
     async def _begin(self) -> None:
-        await self._list(stores_path(), self.books.observe)
-        await self._list(jobs_path(), self.actors.observe)
+        await _until_listed(partial(self.books.sweep, whole=True))
+        await _until_listed(self.relisting.list_jobs)
         self.index.synced = True
         self.election.start()
         self.spawn(self.relisting.keep_sweeping(SWEEP_SECONDS))
         Watch(self.link, STORES, self._store_event).begin()
         Watch(self.link, JOBS, self._job_event).begin()
-
-    async def _list(self, path: str, observe: Callable[[Body], None]) -> None:
-        while True:
-            try:
-                async for page in self._kube.pages(path):
-                    for body in page["items"]:
-                        observe(body)
-                return
-            except KubeError:
-                await asyncio.sleep(0.3)
 
     async def _end(self) -> None:
         await asyncio.gather(self.endpoint.drain(GRACE_SECONDS), self._hand_over())
@@ -213,3 +202,12 @@ class Replica:
             self.books.gone(body["metadata"]["uid"])
         else:
             self.books.observe(body)
+
+
+async def _until_listed(take_in: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        try:
+            await take_in()
+            return
+        except KubeError:
+            await asyncio.sleep(0.3)

@@ -13,6 +13,7 @@ import pytest
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube import sweep as sweep_module
 from rollup_operator.kube.client import Body, KubeError, NotFound
+from rollup_operator.lifecycle import relist
 from rollup_operator.lifecycle.actors import Actors
 from rollup_operator.lifecycle.index import Index
 from rollup_operator.lifecycle.leadership import Gate
@@ -176,7 +177,7 @@ async def test_a_list_that_is_late_brings_no_dead_job_back_over_the_living_one()
     known = known_by(lists=lists)
     known.actors.observe(lists.put("first", 100))
     lists.go_on.clear()
-    late = asyncio.create_task(known.relisting.sweep(whole=True))
+    late = asyncio.create_task(known.relisting.list_jobs())
     await lists.begun.wait()
     known.actors.gone(lists.delete(120))
     known.actors.observe(lists.put("second", 121))
@@ -209,7 +210,7 @@ async def test_a_job_that_went_stays_gone_though_a_late_list_shows_it() -> None:
     known = known_by(lists=lists)
     known.actors.observe(lists.put("first", 100))
     lists.go_on.clear()
-    late = asyncio.create_task(known.relisting.sweep(whole=True))
+    late = asyncio.create_task(known.relisting.list_jobs())
     await lists.begun.wait()
     known.actors.gone(lists.delete(120))
     lists.go_on.set()
@@ -242,6 +243,51 @@ async def test_a_sweep_takes_in_what_the_watch_has_not_brought() -> None:
     assert sorted(lists.read) == ["flights", "new"]
 
 
+async def test_a_job_that_goes_before_the_watch_begins_is_found_gone_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relist, "FIRST_SWEEP", 0.01)
+    lists = Lists()
+    known = known_by(lists=lists)
+    lists.put("first", 100)
+    await known.relisting.list_jobs()
+    gone = asyncio.Event()
+    known.index.subscribe("first", lambda view: gone.set() if view is None else None)
+    lists.delete(110)  # no watch tells of it
+    sweeping = asyncio.create_task(known.relisting.keep_sweeping(600))
+    async with asyncio.timeout(10):
+        await gone.wait()
+    assert uids(known) == []
+    sweeping.cancel()
+
+
+async def test_a_list_that_failed_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relist, "FIRST_SWEEP", 0.01)
+    failures = [KubeError(500, "InternalError", "etcd has no leader")] * 3
+
+    async def listed() -> None:
+        if failures:
+            raise failures.pop()
+
+    known = known_by(lists=Lists(), others=Others(sweep=listed))
+    sweeping = asyncio.create_task(known.relisting.keep_sweeping(600))
+    async with asyncio.timeout(10):
+        while known.relisting.problem is None:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
+        assert known.relisting.problem == "the last list failed: 500 InternalError: etcd has no leader"
+        while known.relisting.problem is not None:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.001)
+    sweeping.cancel()
+
+
+async def test_a_first_list_that_is_tried_again_leaves_none_of_the_try_before() -> None:
+    lists = Lists()
+    known = known_by(lists=lists)
+    lists.put("first", 100)
+    await known.relisting.list_jobs()
+    lists.delete(110)
+    await known.relisting.list_jobs()
+    assert uids(known) == []
+
+
 async def test_a_job_that_goes_between_the_list_and_its_reading_is_not_there() -> None:
     lists = Lists()
     known = known_by(lists=lists)
@@ -263,7 +309,7 @@ async def test_a_list_that_is_older_than_what_was_seen_before_it_tells_of_a_rest
     await known.relisting.sweep()
     assert found == []
     lists.revision = 90
-    await known.relisting.sweep(whole=whole)
+    await (known.relisting.list_jobs() if whole else known.relisting.sweep())
     assert found == [
         "a list of /apis/rollup-operator.dev/v1alpha1/rollupjobs is of revision 90, and 100 was seen before"
     ]
@@ -303,7 +349,7 @@ async def test_a_restore_is_noticed_by_an_object_when_the_revisions_have_caught_
     known.actors.observe(lists.put("first", 100))
     lists.put("first", 90)
     lists.revision = 120  # others have written since
-    await known.relisting.sweep(whole=whole)
+    await (known.relisting.list_jobs() if whole else known.relisting.sweep())
     assert found == ["team/flights is of resourceVersion 90 in a list, and 100 was seen before"]
 
 
@@ -315,7 +361,7 @@ async def test_a_restore_is_noticed_by_an_object_that_was_gone(whole: bool) -> N
     known.actors.gone(lists.delete(110))
     lists.put("first", 90)
     lists.revision = 120  # others have written since
-    await known.relisting.sweep(whole=whole)
+    await (known.relisting.list_jobs() if whole else known.relisting.sweep())
     assert found == ["team/flights is in a list, and its uid, first, was gone before"]
 
 

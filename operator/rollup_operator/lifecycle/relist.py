@@ -22,6 +22,9 @@ from rollup_operator.lifecycle.stores import StoreBook
 
 log = structlog.get_logger(__name__)
 
+FIRST_SWEEP = 5.0
+"""Seconds from the first list to the first sweep."""
+
 
 class Relisting:
     """Lists jobs and stores from time to time, and all jobs whenever this process comes to lead."""
@@ -44,29 +47,42 @@ class Relisting:
         self.problem: str | None = None
         """What was wrong with the last list; None: nothing."""
 
-    async def sweep(self, *, whole: bool = False) -> None:
+    async def list_jobs(self) -> bool:
+        """List all jobs, take them in, and drop the others, such as those that an earlier try has shown.
+
+        Returns whether what is known is up to date; False: etcd was restored. Raises KubeError.
+        """
+        return await self._sweep.run(whole=True)
+
+    async def sweep(self) -> None:
         """List the jobs and stores that exist. Drop the others, and read those that the watch has not brought.
 
-        `whole`: list whole bodies of jobs, and take them in. Raises KubeError, after both were tried.
+        Raises KubeError, after both were tried.
         """
         try:
-            await self._sweep.run(whole=whole)
+            await self._sweep.run()
         finally:
             await self._books.sweep()
 
     async def keep_sweeping(self, every: float) -> None:
-        """Sweep for as long as the process lives."""
+        """Sweep for as long as the process lives, first when the watches have had time to begin.
+
+        A job that goes between this process's first list and the watch's is in the one, and no event tells of it.
+        """
+        pause = min(every, FIRST_SWEEP)
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(pause)
             try:
                 await self.sweep()
-                self.problem = None
             except KubeError as e:
                 self.problem = f"the last list failed: {e}"
                 log.warning("sweep failed", error=str(e))
             except Exception as e:  # nor may what nobody foresaw end it in silence
                 self.problem = f"the last list could not be taken in: {type(e).__name__}: {e}"
                 log.exception("sweep failed")
+            else:
+                self.problem = None
+            pause = every if self.problem is None else min(every, 2 * pause)
 
     def catch_up(self) -> None:
         """Let nothing begin before all jobs are listed.
@@ -85,7 +101,7 @@ class Relisting:
     async def _catch_up(self) -> None:
         while True:
             try:
-                if not await self._sweep.run(whole=True):
+                if not await self.list_jobs():
                     return  # another operator takes this one's place: nothing begins here any more
                 break
             except KubeError as e:

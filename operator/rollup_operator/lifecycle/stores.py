@@ -151,9 +151,12 @@ class StoreBook:
                 self._changed(key)
                 return
 
-    async def sweep(self) -> None:
-        """List the stores, drop those that are gone, read those that the watch has not brought. Raises KubeError."""
-        await self._sweep.run()
+    async def sweep(self, *, whole: bool = False) -> None:
+        """List the stores, drop those that are gone, read those that the watch has not brought. Raises KubeError.
+
+        `whole`: list whole bodies, and take them in.
+        """
+        await self._sweep.run(whole=whole)
 
     def versions(self, namespace: str | None) -> Mapping[str, int]:
         """Return uid and resourceVersion of each store in a namespace; None: in all."""
