@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.indexer.due import due
 from rollup_operator.indexer.run import Run
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.store import OpenSearchStore as Spec
+from rollup_operator.rollup.due import due
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
 from rollup_operator.stores.opensearch import Connections, HostRules, Identities, aws_identity, signing
 from rollup_operator.stores.opensearch.aws_identity import AwsIdentity, Lent, NoIdentity

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollup_operator.indexer.due import due
 from rollup_operator.indexer.run import Run
+from rollup_operator.rollup.due import due
 from rollup_operator.stores.base import JobConfig, Preview, Span
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.clustered import Clustered, clustered

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from rollup_operator.rollup.source_rules import broken_rules
 from rollup_operator.stores.errors import SourceInvalid
-from rollup_operator.stores.source_rules import broken_rules
 from support.clustered import Clustered, clustered
 from support.random_indices import JOBS, Source, agree, sources
 from support.store_http import StoreHttp, unique

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollup_operator.indexer.bounds import Bounds, periods
-from rollup_operator.indexer.documents import document_id
+from rollup_operator.rollup.bounds import Bounds, periods
+from rollup_operator.rollup.documents import document_id
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.duckdb.export import documents_of as exported
 from rollup_operator.stores.opensearch import sources

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from local_stores import Node
-from rollup_operator.indexer.due import due
 from rollup_operator.indexer.run import Run
 from rollup_operator.model.conditions import Reason
+from rollup_operator.rollup.due import due
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.errors import Unauthorized
 from support.clustered import Clustered

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from rollup_operator.indexer.documents import document_id
+from rollup_operator.rollup.documents import document_id
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.duckdb.export import documents_of
 from support.clustered import FIELDS, Clustered, clustered

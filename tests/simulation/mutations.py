@@ -45,7 +45,7 @@ from rollup_operator.model import stopping
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.stopping import Verdict
-from rollup_operator.stores import identity
+from rollup_operator.rollup import identity
 from rollup_operator.stores.opensearch import bulk, claims, encoder, gate, quiet, records, settling
 from rollup_operator.stores.opensearch.client import Cluster, name
 from rollup_operator.stores.opensearch.records import ALIAS

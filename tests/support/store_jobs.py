@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from rollup_operator.indexer.documents import document, layout_of
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.documents import document, layout_of
 from rollup_operator.stores.base import JobConfig, Owner, SourceField
 from rollup_operator.stores.opensearch import bulk, claims
 from rollup_operator.stores.opensearch.bulk import Landed

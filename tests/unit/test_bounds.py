@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollup_operator.indexer.bounds import Bounds, Segment
 from rollup_operator.model.job import DateHistogramGroup
+from rollup_operator.rollup.bounds import Bounds, Segment
 from support.rounding import DAY, HOUR, MINUTE, changes, ms, round_fixed, round_long_unit, round_short_unit
 
 UNITS = ["1m", "1h", "1d", "1w", "1M", "1q", "1y"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.indexer.documents import Layout, document, document_id
+from rollup_operator.rollup.documents import Layout, document, document_id
 
 LAYOUT = Layout(
     job_id="sensor",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.indexer.due import due
 from rollup_operator.indexer.run import RunResult
 from rollup_operator.model.validation import problems
+from rollup_operator.rollup.due import due
 from rollup_operator.stores.base import JobConfig, Preview
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.embedded import Embedded, config, spec

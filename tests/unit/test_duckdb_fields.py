@@ -5,11 +5,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from rollup_operator.rollup.source_rules import broken_rules
 from rollup_operator.stores.base import Owner, SourceField
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.fields import word
 from rollup_operator.stores.errors import ForbiddenSource, SourceNotFound
-from rollup_operator.stores.source_rules import broken_rules
 from support.embedded import NAMESPACE, Embedded, Row, config, replace, spec
 
 ROWS: list[Row] = [(1_700_000_000_000 + i * 60_000, float(i), "a", i) for i in range(100)]

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from rollup_operator.indexer.due import due
+from rollup_operator.rollup.due import due
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.duckdb import sources
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound

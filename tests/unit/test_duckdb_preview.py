@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rollup_operator.indexer.due import due
+from rollup_operator.rollup.due import due
 from rollup_operator.stores.base import JobConfig, Preview, Span
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.embedded import Embedded, Row, config, spec

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.source_rules import broken_rules
 from rollup_operator.stores.duckdb import Budget, DuckDBStore, export
 from rollup_operator.stores.errors import SourceInvalid
-from rollup_operator.stores.source_rules import broken_rules
 from support.embedded import Embedded, config, spec
 from support.random_sources import TWINS, Example, agree, examples, written
 from support.rounding import ms

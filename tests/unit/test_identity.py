@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from rollup_operator.rollup.identity import judge
 from rollup_operator.stores.errors import IdentityConflict
-from rollup_operator.stores.identity import judge
 from support.embedded import config
 
 HERE = config()

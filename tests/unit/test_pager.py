@@ -1,9 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.indexer.bounds import DAY, HOUR, Bounds
-from rollup_operator.indexer.pager import Pager
 from rollup_operator.model.job import DateHistogramGroup
+from rollup_operator.rollup.bounds import DAY, HOUR, Bounds
+from rollup_operator.rollup.page_size import Pager
 
 HOURS = Bounds.of(DateHistogramGroup(field="t", fixed_interval="1h"))
 

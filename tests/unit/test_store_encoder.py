@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rollup_operator.indexer.documents import document
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.documents import document
 from rollup_operator.stores.opensearch import encoder
 from rollup_operator.stores.opensearch.encoder import Batch, Encoder
 from rollup_operator.stores.opensearch.query import Query

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from rollup_operator.indexer.documents import Layout
+from rollup_operator.rollup.documents import Layout
 from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.encoder import Batch
 from rollup_operator.stores.opensearch.late import Compared, compare, differs

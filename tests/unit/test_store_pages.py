@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollup_operator.indexer.bounds import Bounds
-from rollup_operator.indexer.pager import PAGE_BYTES, PageSize
 from rollup_operator.model.time_values import parse_time_value
+from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.page_size import PAGE_BYTES, PageSize
 from rollup_operator.stores.base import JobConfig, Source
 from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.client import Cluster

@@ -31,7 +31,7 @@ from rollup_operator.model.names import EVERY
 from rollup_operator.model.schedule import Schedule, ScheduleError
 from rollup_operator.model.time_values import parse_time_value, parse_time_zone
 from rollup_operator.model.validation import Problem, problems
-from rollup_operator.stores.source_rules import date_metrics_message
+from rollup_operator.rollup.source_rules import date_metrics_message
 
 METRICS = ("min", "max", "sum", "avg", "value_count")
 

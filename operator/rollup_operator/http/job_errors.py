@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rollup_operator.http.errors import ApiError, traced
-from rollup_operator.stores import identity
+from rollup_operator.rollup import identity
 
 
 def validation_failed(messages: Sequence[str]) -> ApiError:

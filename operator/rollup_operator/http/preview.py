@@ -17,10 +17,10 @@ from rollup_operator.http.ports import Kubernetes, Stores
 from rollup_operator.http.sources import Sources, looking, told
 from rollup_operator.http.turns import Turns
 from rollup_operator.http.versions import Dialect
-from rollup_operator.indexer.due import due
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import problems
+from rollup_operator.rollup.due import due
 from rollup_operator.shares import Shares
 from rollup_operator.stores.base import JobConfig, Owner, Preview, Span
 

@@ -11,6 +11,7 @@ from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.source_rules import NO_FIELDS, broken_rules
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
     ForbiddenSource,
@@ -20,7 +21,6 @@ from rollup_operator.stores.errors import (
     StoreNotFound,
     StoreUnavailable,
 )
-from rollup_operator.stores.source_rules import NO_FIELDS, broken_rules
 
 LOOK_SECONDS = 30.0
 """How long looking at the store may take."""

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import structlog
 
-from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.indexer.clocks import Moment, moment
-from rollup_operator.indexer.due import Due, due
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import JobStats, Outcome
+from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.due import Due, due
 from rollup_operator.shares import Account, Held, unbounded
 from rollup_operator.stores.base import Claim, JobConfig, Page, Session, Span, Store
 from rollup_operator.stores.errors import Fenced, StoreError

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import duckdb
 import orjson
 
-from rollup_operator.indexer.documents import Layout, document
+from rollup_operator.rollup.documents import Layout, document
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.claims import Record

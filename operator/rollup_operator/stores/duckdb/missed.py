@@ -13,8 +13,8 @@ from collections.abc import Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from rollup_operator.indexer.due import due
 from rollup_operator.model.time_values import parse_instant
+from rollup_operator.rollup.due import due
 from rollup_operator.stores.base import Claim, JobConfig
 from rollup_operator.stores.duckdb import claims, plan, sql
 from rollup_operator.stores.duckdb.database import Lane

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rollup_operator.indexer.bounds import Bounds, Segment
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.bounds import Bounds, Segment
 from rollup_operator.stores.duckdb import columns, sql
 from rollup_operator.stores.duckdb.columns import Column
 from rollup_operator.stores.duckdb.sql import TimeKind

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from rollup_operator.indexer.documents import Layout, layout_of
+from rollup_operator.rollup.documents import Layout, layout_of
 from rollup_operator.stores.base import CsvFound, JobConfig, Preview, Source, Span
 from rollup_operator.stores.duckdb import judging, sql
 from rollup_operator.stores.duckdb.database import Lane

@@ -11,8 +11,8 @@ from typing import Any
 
 import duckdb
 
-from rollup_operator.indexer.bounds import Bounds
-from rollup_operator.indexer.pager import Pager
+from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.page_size import Pager
 from rollup_operator.stores.base import JobConfig, Position, Source, Span
 from rollup_operator.stores.duckdb import claims, judging, order, plan, sources, spelling, sql
 from rollup_operator.stores.duckdb.database import Lane

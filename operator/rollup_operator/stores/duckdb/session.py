@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from rollup_operator.indexer.bounds import Bounds
-from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores import identity
+from rollup_operator.rollup import identity
+from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.documents import layout_of
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, Span
 from rollup_operator.stores.duckdb import claims, export, missed, writing
 from rollup_operator.stores.duckdb.ahead import Ahead, finished

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from rollup_operator.indexer.bounds import Segment
+from rollup_operator.rollup.bounds import Segment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_NANOS = (2**63 - 1) // 1_000_000

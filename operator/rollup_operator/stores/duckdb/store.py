@@ -14,7 +14,7 @@ import structlog
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
-from rollup_operator.stores import identity
+from rollup_operator.rollup import identity
 from rollup_operator.stores.base import (
     Checkup,
     ClockReading,

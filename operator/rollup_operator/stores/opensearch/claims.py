@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from rollup_operator.portions import sharing
-from rollup_operator.stores import identity
+from rollup_operator.rollup import identity
 from rollup_operator.stores.base import Claim, JobConfig, KnownJob, Owner
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import gate, records, target

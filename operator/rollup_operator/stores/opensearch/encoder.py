@@ -15,7 +15,7 @@ from typing import Any
 import mmh3
 import orjson
 
-from rollup_operator.indexer.documents import SEED, VERSION, KeyValue, is_ambiguous, key_bytes, unambiguous
+from rollup_operator.rollup.documents import SEED, VERSION, KeyValue, is_ambiguous, key_bytes, unambiguous
 from rollup_operator.stores.opensearch.query import Query
 
 _GAP = b"\0\0"

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from rollup_operator.indexer.documents import Layout, is_ambiguous, scheme_2_id
 from rollup_operator.portions import each, in_portions
+from rollup_operator.rollup.documents import Layout, is_ambiguous, scheme_2_id
 from rollup_operator.stores.opensearch import target
 from rollup_operator.stores.opensearch.answers import LISTING
 from rollup_operator.stores.opensearch.client import Cluster, name

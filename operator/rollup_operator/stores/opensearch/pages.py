@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
 
-from rollup_operator.indexer.bounds import Bounds
-from rollup_operator.indexer.pager import PageSize
+from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.page_size import PageSize
 from rollup_operator.shares import Held
 from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
 from rollup_operator.stores.errors import StoreError, StoreUnavailable

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
+from rollup_operator.rollup.documents import layout_of
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Position
 from rollup_operator.stores.opensearch.answers import LATEST_MS, Value
 from rollup_operator.stores.opensearch.errors import Odd

@@ -14,8 +14,8 @@ the rows of the last bucket once more.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rollup_operator.indexer.bounds import Bounds
 from rollup_operator.model.time_values import parse_time_value
+from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import target

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from rollup_operator.indexer.documents import layout_of
 from rollup_operator.model.status import JobStats
 from rollup_operator.model.time_values import parse_time_value
+from rollup_operator.rollup.documents import layout_of
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
 from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import bulk, claims, late, seen, sources, writing

@@ -17,7 +17,7 @@ import structlog
 from pydantic import ValidationError
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores import identity
+from rollup_operator.rollup import identity
 from rollup_operator.stores.base import JobConfig, Owner, Settled
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import claims, deletion, gate, records, target

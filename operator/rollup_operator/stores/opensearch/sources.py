@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.source_rules import broken_rules, term_kind
 from rollup_operator.shares import Held
 from rollup_operator.stores.base import JobConfig, Position, Source, SourceField, Span
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
@@ -15,7 +16,6 @@ from rollup_operator.stores.opensearch.answers import LISTING, PAGE, SMALL, Valu
 from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.errors import DiskFull, Missing, Overloaded, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.query import time_range
-from rollup_operator.stores.source_rules import broken_rules, term_kind
 
 _FIELD = "spec.indexPattern"
 _LINE = 2000

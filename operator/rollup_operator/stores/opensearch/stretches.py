@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rollup_operator.indexer.bounds import Bounds
+from rollup_operator.rollup.bounds import Bounds
 
 Key = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
+from rollup_operator.rollup.identity import config_changed, is_this_job, made_by, not_a_rollup_index
 from rollup_operator.stores.base import JobConfig, Owner
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
-from rollup_operator.stores.identity import config_changed, is_this_job, made_by, not_a_rollup_index
 from rollup_operator.stores.opensearch import codec, gate, mapping
 from rollup_operator.stores.opensearch.answers import LISTING, Value
 from rollup_operator.stores.opensearch.client import Cluster, name

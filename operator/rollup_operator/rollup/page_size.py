@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from rollup_operator.indexer.bounds import Bounds
+from rollup_operator.rollup.bounds import Bounds
 
 ROWS_PER_SECOND = 20_000_000
 """Assumed before anything was measured: slow, so that the first page is not the longest."""
