@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rollup_operator.model.base import GITOPS_MANAGERS
 from rollup_operator.model.names import is_name, is_namespace
-from rollup_operator.stores.opensearch.hosts import HostRules
+from rollup_operator.stores.host_rules import HostRules
 
 _CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeout_status", "lease_seconds"})
 """Numbers that have checks of their own."""

@@ -31,8 +31,8 @@ from rollup_operator.indexer.run import Run
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import Outcome
 from rollup_operator.stores.base import JobConfig, Owner
-from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.store import ClusterStore
+from rollup_operator.stores.opensearch.transport.client import Cluster
 
 BEGIN = "2020-01-01"
 GOALS = {"hourly": 1.7, "minutely": 1.9}

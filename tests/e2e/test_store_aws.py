@@ -14,10 +14,11 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.store import OpenSearchStore as Spec
 from rollup_operator.rollup.due import due
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
-from rollup_operator.stores.opensearch import Connections, HostRules, Identities, aws_identity, signing
-from rollup_operator.stores.opensearch.aws_identity import AwsIdentity, Lent, NoIdentity
-from rollup_operator.stores.opensearch.errors import Unauthorized
-from rollup_operator.stores.opensearch.signing import Keys
+from rollup_operator.stores.opensearch import Connections, HostRules, Identities
+from rollup_operator.stores.opensearch.transport import aws_identity, signing
+from rollup_operator.stores.opensearch.transport.aws_identity import AwsIdentity, Lent, NoIdentity
+from rollup_operator.stores.opensearch.transport.errors import Unauthorized
+from rollup_operator.stores.opensearch.transport.signing import Keys
 from rollup_operator.stores.secrets import SecretContent
 from support.api import Api
 from support.aws import Domain, Key

@@ -9,11 +9,11 @@ import pytest
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims
-from rollup_operator.stores.opensearch.bulk import GateGone, Superseded
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import DiskFull, MappingConflict, TargetBlocked
+from rollup_operator.stores.opensearch.preparing import refused
 from rollup_operator.stores.opensearch.records import Record
-from rollup_operator.stores.opensearch.writing import refused
+from rollup_operator.stores.opensearch.target.bulk import GateGone, Superseded
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, MappingConflict, TargetBlocked
 from support.store_faults import Answer, CutAfter, CutBefore, CutSent, HalfBulk, Hold
 from support.store_http import StoreHttp
 from support.store_jobs import batch, connected, ids_of, job, ready, slow_down, taken, write
@@ -151,7 +151,7 @@ async def test_a_storm_that_passes_delays_the_page(
 async def test_a_storm_that_goes_on_is_told(
     cluster: Cluster, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.5)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.5)
     record = await ready(cluster, job())
     proxy.on("POST", "/_bulk", fault=HalfBulk(status=429, type_="es_rejected_execution_exception"), times=None)
     with pytest.raises(StoreError) as caught:
@@ -274,7 +274,7 @@ async def test_a_bulk_that_was_cut_off_is_waited_for(
     cluster: Cluster, proxy: StoreProxy, opensearch: StoreHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cluster goes on with it: the claim is released when it has ended."""
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.0)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.0)
     record = await ready(cluster, of := job())
     slow_down(opensearch, of.spec.rollup_index)
     proxy.on("POST", "/_bulk", fault=CutSent())
@@ -291,7 +291,7 @@ async def test_a_bulk_that_was_cut_off_is_waited_for(
 async def test_a_take_over_waits_for_what_a_dead_holder_left_at_work(
     cluster: Cluster, straight: Cluster, proxy: StoreProxy, opensearch: StoreHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.0)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.0)
     dead = await ready(cluster, of := job())
     slow_down(opensearch, of.spec.rollup_index)
     proxy.on("POST", "/_bulk", fault=CutSent())

@@ -11,9 +11,9 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, records
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Unanswered
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import Unanswered
 from support.store_http import StoreHttp
 from support.store_jobs import connected, held, job, nobody, taken
 

@@ -19,8 +19,8 @@ from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Unanswered, Unauthorized, Untrusted
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import Unanswered, Unauthorized, Untrusted
 from rollup_operator.stores.secrets import SecretContent
 from support.store_front import Authority, Pair, Security
 from support.store_http import StoreHttp, unique

@@ -7,8 +7,8 @@ import pytest
 
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
-from rollup_operator.stores.opensearch import deletion
-from rollup_operator.stores.opensearch.errors import Overloaded, Refused
+from rollup_operator.stores.opensearch.target import deletion
+from rollup_operator.stores.opensearch.transport.errors import Overloaded, Refused
 from support.clustered import Clustered, clustered
 from support.embedded import Row
 from support.rounding import HOUR

@@ -10,7 +10,8 @@ import pytest
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import JobConfig, Settled
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
-from rollup_operator.stores.opensearch import claims, gate, records
+from rollup_operator.stores.opensearch import claims, records
+from rollup_operator.stores.opensearch.target import gate
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, truth
 from support.rounding import HOUR
@@ -262,7 +263,7 @@ async def test_a_deletion_that_arrives_after_another_claim_deletes_nothing(at: C
 async def test_a_claim_that_others_keep_changing_is_not_asked_for_without_a_pause(
     at: Clustered, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 1.0)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 1.0)
     await taken(at.cluster, job := at.job(), "dead")
     async with StoreProxy(at.node.url) as proxy, clustered(at.node, proxy.url, target=at.target) as busy:
         proxy.on("PUT", "/_doc/claim", fault=Answer(409), times=None)

@@ -73,7 +73,7 @@ async def test_a_default_pipeline_of_an_index_that_is_there_is_passed_by(at: Clu
 async def test_a_final_pipeline_that_loses_documents_fails_the_run_and_is_named(
     at: Clustered, processor: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.5)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.5)
     with pipeline(at.node, processor) as name:
         before = await at.completed(at.job(end="2024-01-01T02:00:00Z"))
         at.node.set_settings(at.target, **{"index.final_pipeline": name})
@@ -97,7 +97,9 @@ async def test_a_name_that_a_template_keeps_for_data_streams_says_so(
 ) -> None:
     if at.node.kind == "elasticsearch7":
         pytest.skip("this node is built without data streams")
-    monkeypatch.setattr("rollup_operator.stores.opensearch.pages.search", None)  # it is told before a page is read
+    monkeypatch.setattr(
+        "rollup_operator.stores.opensearch.source.pages.search", None
+    )  # it is told before a page is read
     with template(at.node, f"{at.target}*", data_stream={}):
         result = await at.run()
         assert result.outcome == "Failed"
@@ -133,7 +135,7 @@ async def test_a_document_that_an_earlier_version_wrote_under_elasticsearchs_id_
         at.write([(START, 1.0, "a$b", 1), (START, 1.0, "c", 1)])
         job = at.job(lookback="9000d")
         with monkeypatch.context() as before:
-            before.setattr("rollup_operator.stores.opensearch.encoder.is_ambiguous", lambda _: False)
+            before.setattr("rollup_operator.stores.opensearch.target.encoder.is_ambiguous", lambda _: False)
             await at.completed(job)
         ids = at.node.documents(at.target).keys()
         assert (await at.run(job)).rewritten == 0

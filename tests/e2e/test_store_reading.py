@@ -16,8 +16,8 @@ from rollup_operator.rollup.bounds import Bounds, periods
 from rollup_operator.rollup.documents import document_id
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.duckdb.export import documents_of as exported
-from rollup_operator.stores.opensearch import sources
-from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.source import sources
+from rollup_operator.stores.opensearch.transport.client import Cluster
 from support.embedded import Embedded, Row, config, spec
 from support.rounding import DAY, HOUR, MINUTE, ms
 from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent

@@ -9,7 +9,7 @@ from rollup_operator.indexer.run import Run
 from rollup_operator.model.conditions import Reason
 from rollup_operator.rollup.due import due
 from rollup_operator.stores.errors import StoreError
-from rollup_operator.stores.opensearch.errors import Unauthorized
+from rollup_operator.stores.opensearch.transport.errors import Unauthorized
 from support.clustered import Clustered
 from support.embedded import Row
 from support.rounding import HOUR, ms

@@ -11,13 +11,14 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import claims, deletion, records
-from rollup_operator.stores.opensearch.bulk import GateGone
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import DiskFull, Overloaded, TargetBlocked
+from rollup_operator.stores.opensearch import claims, records
+from rollup_operator.stores.opensearch.preparing import publish, refused
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.settling import settle
-from rollup_operator.stores.opensearch.writing import publish, refused
+from rollup_operator.stores.opensearch.target import deletion
+from rollup_operator.stores.opensearch.target.bulk import GateGone
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, Overloaded, TargetBlocked
 from support.store_faults import Answer, CutSent, Hold
 from support.store_http import StoreHttp, unique
 from support.store_jobs import batch, connected, held, job, nobody, ready, slow_down, taken, write
@@ -210,7 +211,7 @@ async def test_settling_that_failed_midway_is_done_by_the_next(cluster: Cluster,
 async def test_a_cluster_that_never_has_room_for_a_claim_is_not_asked_for_ever(
     opensearch: StoreHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.5)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.5)
     async with StoreProxy(opensearch.url) as proxy, connected(proxy.url) as faulty:
         await written(faulty, of := job())
         proxy.on("PUT", "/_doc/claim", fault=Answer(429), times=None)

@@ -10,8 +10,8 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.base import JobConfig, Source
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
-from rollup_operator.stores.opensearch import sources
-from rollup_operator.stores.opensearch.client import Cluster
+from rollup_operator.stores.opensearch.source import sources
+from rollup_operator.stores.opensearch.transport.client import Cluster
 from support.embedded import config, spec
 from support.rounding import DAY, HOUR, ms
 from support.store_faults import Hold

@@ -9,11 +9,13 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import IdentityConflict, StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import claims, mapping, records, target
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.lock import locked
-from rollup_operator.stores.opensearch.target import Unfit
-from rollup_operator.stores.opensearch.writing import prepare
+from rollup_operator.stores.opensearch import claims, records
+from rollup_operator.stores.opensearch.preparing import prepare
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.target import mapping
+from rollup_operator.stores.opensearch.target.index import Unfit
+from rollup_operator.stores.opensearch.target.lock import locked
+from rollup_operator.stores.opensearch.transport.client import Cluster
 from support.clustered import clustered
 from support.rounding import HOUR
 from support.store_faults import Answer

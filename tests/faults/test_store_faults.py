@@ -40,7 +40,7 @@ ONCE_OR_ON = (
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again for ten seconds is given up sooner."""
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.4)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.4)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ STORMS = {
 
 @pytest.mark.parametrize("storm", STORMS)
 async def test_pages_shrink_in_a_storm_and_grow_back(drill: Drill, storm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 5.0)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 5.0)
     drill.grow(12)
     job = drill.at.job(pageSize=8)
     wrong = on_step(drill.proxy, "page", fault=STORMS[storm], nth=2, times=2)

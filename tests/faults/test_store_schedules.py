@@ -18,8 +18,8 @@ import pytest
 from rollup_operator.indexer.run import RunResult
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.errors import StoreError
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Unanswered
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import Unanswered
 from support.clustered import Clustered
 from support.store_drill import Drill
 from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent, HalfBulk, Hold, HoldAnswer
@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.3)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.3)
 
 
 class Mortal(Cluster):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rollup_operator.stores.opensearch.errors import classify
+from rollup_operator.stores.opensearch.transport.errors import classify
 from rollup_operator.stores.redaction import Redactor
 
 SECONDS = 0.5

@@ -10,8 +10,8 @@ from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.stores.base import Span
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
-from rollup_operator.stores.opensearch.lock import locked
 from rollup_operator.stores.opensearch.records import ALIAS
+from rollup_operator.stores.opensearch.target.lock import locked
 from rollup_operator.stores.secrets import SecretContent
 from support.hostile_cluster import HONEST, HOUR, JOB, honest, kind_of, renamed, spoiled
 from support.hostile_host import Answer, HostileHost, Said, bomb, hostile_host, said
@@ -98,7 +98,7 @@ KINDS: dict[str, Do] = {
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.retry.SECONDS", 0.0)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.0)
 
 
 def honest_but(kind: str, odd: Said) -> Answer:

@@ -12,7 +12,7 @@ from yarl import URL
 from rollup_operator.kube import paths
 from rollup_operator.model.names import is_name, is_namespace
 from rollup_operator.stores.errors import SourceInvalid
-from rollup_operator.stores.opensearch import sources
+from rollup_operator.stores.opensearch.source import sources
 from support import bodies
 from support.http_calls import call, served
 from support.http_double import Cluster

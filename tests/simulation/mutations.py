@@ -46,10 +46,11 @@ from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.reader import JobView
 from rollup_operator.model.stopping import Verdict
 from rollup_operator.rollup import identity
-from rollup_operator.stores.opensearch import bulk, claims, encoder, gate, quiet, records, settling
-from rollup_operator.stores.opensearch.client import Cluster, name
+from rollup_operator.stores.opensearch import claims, quiet, records, settling
 from rollup_operator.stores.opensearch.records import ALIAS
 from rollup_operator.stores.opensearch.session import ClusterSession
+from rollup_operator.stores.opensearch.target import bulk, encoder, gate
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from simulation import runner
 from simulation.replica import Replica
 from simulation.store import StoreDouble

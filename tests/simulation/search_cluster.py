@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from rollup_operator.stores.errors import StoreError
-from rollup_operator.stores.opensearch.buckets import Buckets
-from rollup_operator.stores.opensearch.errors import Broken, Overloaded, classify
 from rollup_operator.stores.opensearch.records import ALIAS, INDEX
-from rollup_operator.stores.opensearch.request import Request
+from rollup_operator.stores.opensearch.source.buckets import Buckets
+from rollup_operator.stores.opensearch.transport.errors import Broken, Overloaded, classify
+from rollup_operator.stores.opensearch.transport.request import Request
 from simulation import source
 from simulation.clock import BEGIN, Clock
 from simulation.network import Way

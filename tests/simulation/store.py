@@ -15,13 +15,13 @@ from unittest.mock import patch
 from rollup_operator.stores.base import Checkup, Claim, JobConfig, Session, Source, SourceField, Span
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import ClusterStore, claims, settling
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
-from rollup_operator.stores.opensearch.errors import Cut, Unanswered
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.opensearch.records import Record
-from rollup_operator.stores.opensearch.request import NotSent, Request
 from rollup_operator.stores.opensearch.session import ClusterSession
-from rollup_operator.stores.opensearch.wire import Wire as Exchange
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster
+from rollup_operator.stores.opensearch.transport.errors import Cut, Unanswered
+from rollup_operator.stores.opensearch.transport.request import NotSent, Request
+from rollup_operator.stores.opensearch.transport.wire import Wire as Exchange
 from simulation.clock import ProcessLoop
 from simulation.network import Fate
 from simulation.search_cluster import CANCEL_SECONDS, DATE, SearchCluster, Task, failure

@@ -10,8 +10,8 @@ from typing import Any
 from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.stores.base import Claim, JobConfig
-from rollup_operator.stores.opensearch.client import Cluster
 from rollup_operator.stores.opensearch.store import ClusterStore
+from rollup_operator.stores.opensearch.transport.client import Cluster
 from support.embedded import Row, config, spec
 from support.store_http import StoreHttp, unique
 from support.store_jobs import connected

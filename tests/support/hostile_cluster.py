@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from rollup_operator.stores.opensearch import gate, mapping, records
-from rollup_operator.stores.opensearch.client import OPAQUE_ID
+from rollup_operator.stores.opensearch import records
+from rollup_operator.stores.opensearch.target import gate, mapping
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID
 from support.embedded import config, spec
 from support.hostile_host import Asked, Said, said
 

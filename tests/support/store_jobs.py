@@ -13,13 +13,14 @@ import orjson
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.documents import document, layout_of
 from rollup_operator.stores.base import JobConfig, Owner, SourceField
-from rollup_operator.stores.opensearch import bulk, claims
-from rollup_operator.stores.opensearch.bulk import Landed
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.encoder import Batch
+from rollup_operator.stores.opensearch import claims
+from rollup_operator.stores.opensearch.preparing import prepare
 from rollup_operator.stores.opensearch.records import Record
-from rollup_operator.stores.opensearch.wire import WireConnector
-from rollup_operator.stores.opensearch.writing import prepare
+from rollup_operator.stores.opensearch.target import bulk
+from rollup_operator.stores.opensearch.target.bulk import Landed
+from rollup_operator.stores.opensearch.target.encoder import Batch
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.wire import WireConnector
 from support.embedded import config, spec
 from support.rounding import HOUR
 from support.store_http import StoreError as StoreHttpError

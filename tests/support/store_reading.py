@@ -7,10 +7,10 @@ from typing import Any
 
 from rollup_operator.stores.base import JobConfig, Page, Source
 from rollup_operator.stores.errors import StoreError
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.pages import Pages
-from rollup_operator.stores.opensearch.retry import Patience
+from rollup_operator.stores.opensearch.source.pages import Pages
+from rollup_operator.stores.opensearch.target.encoder import Batch
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.retry import Patience
 from support.embedded import Row
 from support.store_http import StoreHttp
 

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from rollup_operator.stores.opensearch.aws_identity import AwsIdentity, Identities, Lent, NoIdentity, fetched
-from rollup_operator.stores.opensearch.signing import Keys
+from rollup_operator.stores.opensearch.transport.aws_identity import AwsIdentity, Identities, Lent, NoIdentity, fetched
+from rollup_operator.stores.opensearch.transport.signing import Keys
 
 REGION = "eu-central-1"
 

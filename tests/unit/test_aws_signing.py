@@ -8,11 +8,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from rollup_operator.stores.opensearch import signing
-from rollup_operator.stores.opensearch.aws_errors import explained
-from rollup_operator.stores.opensearch.client import name
-from rollup_operator.stores.opensearch.errors import Unauthorized, classify
-from rollup_operator.stores.opensearch.signing import Keys, Signer, signed
+from rollup_operator.stores.opensearch.transport import signing
+from rollup_operator.stores.opensearch.transport.aws_errors import explained
+from rollup_operator.stores.opensearch.transport.client import name
+from rollup_operator.stores.opensearch.transport.errors import Unauthorized, classify
+from rollup_operator.stores.opensearch.transport.signing import Keys, Signer, signed
 from support.aws import Domain, Key, canonical_request, signature
 from support.store_proxy import Request
 from support.store_wire import Head

@@ -26,9 +26,9 @@ AWAITED = {
     "lifecycle/work.py": "runs, whose end the actor takes in",
     "observability/figures.py": "a scrape, which its callers await",
     "stores/duckdb/session.py": "the page read ahead, which the run awaits",
-    "stores/opensearch/pages.py": "pages, which the run awaits",
+    "stores/opensearch/source/pages.py": "pages, which the run awaits",
     "stores/opensearch/session.py": "bulks, which the run awaits",
-    "stores/opensearch/wire.py": "an exchange, which its caller awaits",
+    "stores/opensearch/transport/wire.py": "an exchange, which its caller awaits",
 }
 """Modules that start tasks of their own, and who takes their errors."""
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.stores.opensearch import buckets
-from rollup_operator.stores.opensearch.buckets import Buckets
+from rollup_operator.stores.opensearch.source import buckets
+from rollup_operator.stores.opensearch.source.buckets import Buckets
 
 texts = st.text(max_size=8) | st.sampled_from(
     ['},{"key":{', '"buckets":[', '"buckets":[{"key":{', "]}}}", "]", "[", "\\", '"', '\\"},{"key":{', "\u2028ü"]

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.stores.errors import SecretInvalid, StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.connection import Connections
-from rollup_operator.stores.opensearch.errors import Overloaded, Unanswered, Unauthorized
-from rollup_operator.stores.opensearch.hosts import HostRules
-from rollup_operator.stores.opensearch.login import Secret, login
+from rollup_operator.stores.host_rules import HostRules
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Overloaded, Unanswered, Unauthorized
+from rollup_operator.stores.opensearch.transport.login import Secret, login
+from rollup_operator.stores.opensearch.transport.sessions import Connections
 from rollup_operator.stores.secrets import SecretContent
 
 HERE = HostRules.read(["127.0.0.1"])

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.documents import document
-from rollup_operator.stores.opensearch import encoder
-from rollup_operator.stores.opensearch.encoder import Batch, Encoder
 from rollup_operator.stores.opensearch.query import Query
+from rollup_operator.stores.opensearch.target import encoder
+from rollup_operator.stores.opensearch.target.encoder import Batch, Encoder
 
 EPOCH = 1764020000
 METRICS = [

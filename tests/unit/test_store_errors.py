@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.errors import (
+from rollup_operator.stores.opensearch.transport.errors import (
     Broken,
     Conflict,
     DiskFull,

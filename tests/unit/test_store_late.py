@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from rollup_operator.rollup.documents import Layout
-from rollup_operator.stores.opensearch.answers import Value
-from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.late import Compared, compare, differs
+from rollup_operator.stores.opensearch.target.encoder import Batch
+from rollup_operator.stores.opensearch.target.late import Compared, compare, differs
+from rollup_operator.stores.opensearch.transport.answers import Value
 from support.portions import watched
 
 COUNT = "ts.date_histogram._count"

@@ -16,10 +16,10 @@ from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.page_size import PAGE_BYTES, PageSize
 from rollup_operator.stores.base import JobConfig, Source
-from rollup_operator.stores.opensearch.answers import Value
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Odd, Overloaded, Unanswered, classify
-from rollup_operator.stores.opensearch.pages import Pages
+from rollup_operator.stores.opensearch.source.pages import Pages
+from rollup_operator.stores.opensearch.transport.answers import Value
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import Odd, Overloaded, Unanswered, classify
 from support.embedded import config, spec
 from support.rounding import DAY, HOUR, ms
 from support.store_reading import AtOnce, documents_of, each, pages_of

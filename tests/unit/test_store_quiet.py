@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.quiet import opaque_id, quiet
+from rollup_operator.stores.opensearch.transport.answers import Value
 
 ARRIVES_AFTER = 0.04
 """Seconds that a search needs to the node, less than what `quiet` reckons with."""

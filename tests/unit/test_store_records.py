@@ -6,9 +6,10 @@ import pytest
 
 from rollup_operator.model.job import RollupIndexSettings
 from rollup_operator.stores.base import SourceField
-from rollup_operator.stores.opensearch import gate, mapping, records
-from rollup_operator.stores.opensearch.answers import Value
+from rollup_operator.stores.opensearch import records
 from rollup_operator.stores.opensearch.quiet import is_of, opaque_id
+from rollup_operator.stores.opensearch.target import gate, mapping
+from rollup_operator.stores.opensearch.transport.answers import Value
 from support.embedded import config, spec
 
 JOB = config(spec())

@@ -9,8 +9,8 @@ from rollup_operator.lifecycle.store_status import store_status, trouble_of
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import SecretInvalid, StoreError, StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch.answers import Value
 from rollup_operator.stores.opensearch.store import version_of
+from rollup_operator.stores.opensearch.transport.answers import Value
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

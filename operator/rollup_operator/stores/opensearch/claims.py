@@ -12,13 +12,22 @@ from rollup_operator.portions import sharing
 from rollup_operator.rollup import identity
 from rollup_operator.stores.base import Claim, JobConfig, KnownJob, Owner
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import gate, records, target
-from rollup_operator.stores.opensearch.answers import LISTING, Value
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import TOO_LONG, Conflict, Missing, Overloaded, Refused, Unanswered
+from rollup_operator.stores.opensearch import records
 from rollup_operator.stores.opensearch.quiet import quiet
 from rollup_operator.stores.opensearch.records import ALIAS, INDEX, Record
-from rollup_operator.stores.opensearch.retry import Patience
+from rollup_operator.stores.opensearch.target import gate
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import (
+    TOO_LONG,
+    Conflict,
+    Missing,
+    Overloaded,
+    Refused,
+    Unanswered,
+)
+from rollup_operator.stores.opensearch.transport.retry import Patience
 
 _SHARD_SECONDS = 10
 """How long a change waits for the claims' shard where that is not there."""

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rollup_operator.stores.base import JobConfig, Page, Preview, Source, SourceField, Span
-from rollup_operator.stores.opensearch import seen, sources
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
-from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.pages import Pages
-from rollup_operator.stores.opensearch.sources import EXACT
+from rollup_operator.stores.opensearch.source import seen, sources
+from rollup_operator.stores.opensearch.source.pages import Pages
+from rollup_operator.stores.opensearch.source.sources import EXACT
+from rollup_operator.stores.opensearch.target.encoder import Batch
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster
 
 _WRITING = 0.9
 """What writing takes on top of reading, as a part of it: what runs show."""

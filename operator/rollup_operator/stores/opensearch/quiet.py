@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Collection, Iterable
 
 from rollup_operator.stores.errors import StoreUnavailable
-from rollup_operator.stores.opensearch.answers import LISTING, Value
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import reason_of
+from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import reason_of
 
 _FIRST, _LONGEST = 0.010, 0.250
 """Seconds between two looks at the task list, growing from the first to the longest."""

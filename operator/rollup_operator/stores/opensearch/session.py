@@ -16,13 +16,15 @@ from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.documents import layout_of
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
 from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import bulk, claims, late, seen, sources, writing
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.errors import may_go_on
-from rollup_operator.stores.opensearch.late import Compared
-from rollup_operator.stores.opensearch.pages import Pages
+from rollup_operator.stores.opensearch import claims, preparing
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.source import seen, sources
+from rollup_operator.stores.opensearch.source.pages import Pages
+from rollup_operator.stores.opensearch.target import bulk, late
+from rollup_operator.stores.opensearch.target.encoder import Batch
+from rollup_operator.stores.opensearch.target.late import Compared
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import may_go_on
 
 T = TypeVar("T")
 
@@ -161,7 +163,7 @@ class ClusterSession:
     async def publish(self, claim: Claim) -> Claim:
         """Let searches see what was written."""
         if self._unseen:
-            await self._watched(writing.publish(self.cluster, self._ours()))
+            await self._watched(preparing.publish(self.cluster, self._ours()))
             self._unseen = False
         return claim
 
@@ -232,7 +234,7 @@ class ClusterSession:
     async def _prepare(self) -> Record:
         """Make the rollup index ready, once in a run and only if there is something to write."""
         if not self._prepared:
-            self._record = await self._watched(writing.prepare(self.cluster, self.config, self._ours(), self._fields))
+            self._record = await self._watched(preparing.prepare(self.cluster, self.config, self._ours(), self._fields))
             self._prepared = True
         return self._ours()
 
@@ -242,9 +244,9 @@ class ClusterSession:
         self._unseen = True
         try:
             landed = await bulk.write(self.cluster, record.gate, batch, opaque_id=record.opaque_id, doing=doing)
-        except writing.EXPLAINED as e:
+        except preparing.EXPLAINED as e:
             self._lost_write = True
-            raise await writing.refused(self.cluster, record, e) from e
+            raise await preparing.refused(self.cluster, record, e) from e
         except BaseException:
             self._lost_write = True  # a part of it may be on its way still
             raise

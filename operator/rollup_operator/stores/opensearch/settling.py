@@ -20,12 +20,14 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup import identity
 from rollup_operator.stores.base import JobConfig, Owner, Settled
 from rollup_operator.stores.errors import StoreError
-from rollup_operator.stores.opensearch import claims, deletion, gate, records, target
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import DiskFull, Missing
+from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.records import ALIAS, Record
-from rollup_operator.stores.opensearch.retry import Patience
-from rollup_operator.stores.opensearch.target import Target
+from rollup_operator.stores.opensearch.target import deletion, gate
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.target.index import Target
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, Missing
+from rollup_operator.stores.opensearch.transport.retry import Patience
 
 log = structlog.get_logger(__name__)
 

@@ -20,12 +20,15 @@ from rollup_operator.stores.base import (
     Span,
 )
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import claims, mapping, quiet, settling, sources, target
+from rollup_operator.stores.opensearch import claims, quiet, settling
 from rollup_operator.stores.opensearch import preview as previews
-from rollup_operator.stores.opensearch.answers import LATEST_MS, Value
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster
-from rollup_operator.stores.opensearch.errors import Redact
 from rollup_operator.stores.opensearch.session import ClusterSession
+from rollup_operator.stores.opensearch.source import sources
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.target import mapping
+from rollup_operator.stores.opensearch.transport.answers import LATEST_MS, Value
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster
+from rollup_operator.stores.opensearch.transport.errors import Redact
 
 Kind = Literal["opensearch", "elasticsearch"]
 

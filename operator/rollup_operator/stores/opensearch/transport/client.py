@@ -19,10 +19,10 @@ import orjson
 
 from rollup_operator.shares import Account, Held, unbounded
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.answers import SMALL, Value, whole
-from rollup_operator.stores.opensearch.errors import Cut, Unauthorized, Untrusted
-from rollup_operator.stores.opensearch.request import NotSent, Request
-from rollup_operator.stores.opensearch.wire import Wire
+from rollup_operator.stores.opensearch.transport.answers import SMALL, Value, whole
+from rollup_operator.stores.opensearch.transport.errors import Cut, Unauthorized, Untrusted
+from rollup_operator.stores.opensearch.transport.request import NotSent, Request
+from rollup_operator.stores.opensearch.transport.wire import Wire
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

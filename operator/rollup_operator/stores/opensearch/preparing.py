@@ -5,11 +5,13 @@ from dataclasses import replace
 
 from rollup_operator.stores.base import JobConfig, SourceField
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import claims, gate, mapping, target
-from rollup_operator.stores.opensearch.bulk import GateGone, NotStored, Superseded
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.errors import Broken, MappingConflict, Missing
+from rollup_operator.stores.opensearch import claims
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.target import gate, mapping
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.target.bulk import GateGone, NotStored, Superseded
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import Broken, MappingConflict, Missing
 
 
 async def prepare(cluster: Cluster, config: JobConfig, record: Record, fields: Mapping[str, SourceField]) -> Record:

@@ -9,10 +9,10 @@ import contextlib
 
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.errors import StoreUnsuitable
-from rollup_operator.stores.opensearch import gate
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Broken, MappingConflict, Missing, Refused
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.target import gate
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Broken, MappingConflict, Missing, Refused
 
 _DOCUMENT = "rollup-operator-codec"
 """Its id: nothing that a job writes has such a one."""

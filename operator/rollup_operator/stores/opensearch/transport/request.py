@@ -14,10 +14,18 @@ from yarl import URL
 
 from rollup_operator.shares import Account, Held, unbounded
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import answers
-from rollup_operator.stores.opensearch.errors import TOO_LONG, Cut, Odd, Overloaded, Unanswered, Untrusted, classify
-from rollup_operator.stores.opensearch.hosts import HostNotAllowed
-from rollup_operator.stores.opensearch.wire import Wire
+from rollup_operator.stores.host_rules import HostNotAllowed
+from rollup_operator.stores.opensearch.transport import answers
+from rollup_operator.stores.opensearch.transport.errors import (
+    TOO_LONG,
+    Cut,
+    Odd,
+    Overloaded,
+    Unanswered,
+    Untrusted,
+    classify,
+)
+from rollup_operator.stores.opensearch.transport.wire import Wire
 
 CONNECT_SECONDS = 5.0
 

@@ -22,15 +22,15 @@ from rollup_operator.model.store import ClusterStore as ClusterSpec
 from rollup_operator.model.store import OpenSearchStore, SecretRef
 from rollup_operator.shares import Account, unbounded
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
-from rollup_operator.stores.opensearch import signing
-from rollup_operator.stores.opensearch.aws_identity import AwsIdentity
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.hosts import FilteringResolver, HostNotAllowed, HostRules, is_this_machine
-from rollup_operator.stores.opensearch.login import Login, Secret, login, signing_keys
-from rollup_operator.stores.opensearch.lookups import Lookups
-from rollup_operator.stores.opensearch.signing import Keys, Signer
-from rollup_operator.stores.opensearch.tls import Contexts, Trust, UnusableAuthority, UnusablePair
-from rollup_operator.stores.opensearch.wire import WireConnector
+from rollup_operator.stores.host_rules import FilteringResolver, HostNotAllowed, HostRules, is_this_machine
+from rollup_operator.stores.opensearch.transport import signing
+from rollup_operator.stores.opensearch.transport.aws_identity import AwsIdentity
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.login import Login, Secret, login, signing_keys
+from rollup_operator.stores.opensearch.transport.lookups import Lookups
+from rollup_operator.stores.opensearch.transport.signing import Keys, Signer
+from rollup_operator.stores.opensearch.transport.tls import Contexts, Trust, UnusableAuthority, UnusablePair
+from rollup_operator.stores.opensearch.transport.wire import WireConnector
 from rollup_operator.stores.redaction import Redactor
 from rollup_operator.stores.secrets import ReadSecret
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from rollup_operator.stores.opensearch.answers import TooRich, whole
-from rollup_operator.stores.opensearch.encoder import Bucket
 from rollup_operator.stores.opensearch.query import ROLLUP, time_of
+from rollup_operator.stores.opensearch.target.encoder import Bucket
+from rollup_operator.stores.opensearch.transport.answers import TooRich, whole
 
 PIECE = 2**16
 """Bytes of an answer that are parsed at once."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from rollup_operator.stores.opensearch.lookups import Lookups
+from rollup_operator.stores.opensearch.transport.lookups import Lookups
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -18,13 +18,13 @@ from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import target
-from rollup_operator.stores.opensearch.answers import LISTING
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Answered, Overloaded
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.opensearch.records import Record
-from rollup_operator.stores.opensearch.sources import indices, search, some_of
+from rollup_operator.stores.opensearch.source.sources import indices, search, some_of
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.transport.answers import LISTING
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Answered, Overloaded
 
 _DEFAULT_MS = 1_000
 """How often an index is refreshed that does not say so."""

@@ -11,11 +11,11 @@ from rollup_operator.rollup.source_rules import broken_rules, term_kind
 from rollup_operator.shares import Held
 from rollup_operator.stores.base import JobConfig, Position, Source, SourceField, Span
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
-from rollup_operator.stores.opensearch import buckets
-from rollup_operator.stores.opensearch.answers import LISTING, PAGE, SMALL, Value, whole
-from rollup_operator.stores.opensearch.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.errors import DiskFull, Missing, Overloaded, Refused, TargetBlocked
 from rollup_operator.stores.opensearch.query import time_range
+from rollup_operator.stores.opensearch.source import buckets
+from rollup_operator.stores.opensearch.transport.answers import LISTING, PAGE, SMALL, Value, whole
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, Missing, Overloaded, Refused, TargetBlocked
 
 _FIELD = "spec.indexPattern"
 _LINE = 2000

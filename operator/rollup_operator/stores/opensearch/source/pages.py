@@ -21,15 +21,15 @@ from rollup_operator.rollup.page_size import PageSize
 from rollup_operator.shares import Held
 from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.answers import Value, readable
-from rollup_operator.stores.opensearch.buckets import Buckets
-from rollup_operator.stores.opensearch.client import Cluster
-from rollup_operator.stores.opensearch.encoder import Batch, Encoder
-from rollup_operator.stores.opensearch.errors import Odd, Overloaded, Unanswered, may_go_on
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
-from rollup_operator.stores.opensearch.retry import Patience
-from rollup_operator.stores.opensearch.sources import countable, search
-from rollup_operator.stores.opensearch.stretches import Key, Line, Stretch
+from rollup_operator.stores.opensearch.source.buckets import Buckets
+from rollup_operator.stores.opensearch.source.sources import countable, search
+from rollup_operator.stores.opensearch.source.stretches import Key, Line, Stretch
+from rollup_operator.stores.opensearch.target.encoder import Batch, Encoder
+from rollup_operator.stores.opensearch.transport.answers import Value, readable
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import Odd, Overloaded, Unanswered, may_go_on
+from rollup_operator.stores.opensearch.transport.retry import Patience
 from rollup_operator.stores.tasks import dropped, ended
 
 _LOST = 5

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from rollup_operator.stores.opensearch.errors import Odd
+from rollup_operator.stores.opensearch.transport.errors import Odd
 
 SMALL: Final = 2**16
 """Bytes that an answer may have by default: acknowledgements, one number, one name."""

@@ -13,12 +13,12 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.rollup.identity import config_changed, is_this_job, made_by, not_a_rollup_index
 from rollup_operator.stores.base import JobConfig, Owner
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import codec, gate, mapping
-from rollup_operator.stores.opensearch.answers import LISTING, Value
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Broken, Missing, Refused, TargetBlocked
-from rollup_operator.stores.opensearch.lock import ABANDONED_SECONDS, locked
 from rollup_operator.stores.opensearch.records import ALIAS, Record
+from rollup_operator.stores.opensearch.target import codec, gate, mapping
+from rollup_operator.stores.opensearch.target.lock import ABANDONED_SECONDS, locked
+from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Broken, Missing, Refused, TargetBlocked
 
 _SETTINGS = ("uuid", "number_of_replicas", "auto_expand_replicas")
 _FILTER = ",".join(["*.aliases", "*.mappings", *(f"*.settings.index.{name}" for name in _SETTINGS)])

@@ -5,7 +5,7 @@ import random
 import time
 
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.errors import Overloaded
+from rollup_operator.stores.opensearch.transport.errors import Overloaded
 
 SECONDS = 10.0
 """How long one step is tried again; after that the run ends, and its own backoff says when the next begins."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from rollup_operator.model.base import SECRET_HOSTS
 from rollup_operator.stores.errors import SecretInvalid
-from rollup_operator.stores.opensearch.hosts import HostRules
-from rollup_operator.stores.opensearch.signing import Keys
+from rollup_operator.stores.host_rules import HostRules
+from rollup_operator.stores.opensearch.transport.signing import Keys
 from rollup_operator.stores.secrets import SecretContent
 
 _OF_THE_CLUSTER = frozenset(

@@ -25,8 +25,8 @@ import structlog
 from rollup_operator.background import spawn
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import StoreUnavailable
-from rollup_operator.stores.opensearch import signing
-from rollup_operator.stores.opensearch.signing import Keys
+from rollup_operator.stores.opensearch.transport import signing
+from rollup_operator.stores.opensearch.transport.signing import Keys
 from rollup_operator.stores.redaction import Redactor
 
 log = structlog.get_logger(__name__)

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from rollup_operator.stores.errors import StoreError
-from rollup_operator.stores.opensearch.answers import Value
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Conflict, Missing
-from rollup_operator.stores.opensearch.retry import Patience
+from rollup_operator.stores.opensearch.transport.answers import Value
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Conflict, Missing
+from rollup_operator.stores.opensearch.transport.retry import Patience
 
 ABANDONED_SECONDS = 10.0
 """A lock that has not changed for so long has no living holder."""

@@ -11,12 +11,13 @@ import orjson
 
 from rollup_operator.stores.base import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch import gate, target
-from rollup_operator.stores.opensearch.answers import LISTING, Value
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Conflict, Refused, classify
 from rollup_operator.stores.opensearch.records import Record
-from rollup_operator.stores.opensearch.retry import Patience
+from rollup_operator.stores.opensearch.target import gate
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Conflict, Refused, classify
+from rollup_operator.stores.opensearch.transport.retry import Patience
 
 _BY_QUERY = {
     "conflicts": "proceed",  # what somebody changes meanwhile is left for the next request

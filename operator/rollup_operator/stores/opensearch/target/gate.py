@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from rollup_operator.stores.errors import StoreUnavailable
-from rollup_operator.stores.opensearch.answers import LISTING
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.errors import Missing
 from rollup_operator.stores.opensearch.quiet import is_epoch
+from rollup_operator.stores.opensearch.transport.answers import LISTING
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Missing
 
 _ACK_SECONDS = 60
 """How long all nodes may take to apply a change of aliases. One that takes longer is about to be thrown out."""

@@ -27,7 +27,7 @@ from typing import Any
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.aws_errors import explained, message_of
+from rollup_operator.stores.opensearch.transport.aws_errors import explained, message_of
 
 _TOO_MUCH = frozenset({
     "es_rejected_execution_exception", "rejected_execution_exception", "circuit_breaking_exception",

@@ -8,12 +8,12 @@ import orjson
 
 from rollup_operator.portions import each, in_portions
 from rollup_operator.rollup.documents import Layout, is_ambiguous, scheme_2_id
-from rollup_operator.stores.opensearch import target
-from rollup_operator.stores.opensearch.answers import LISTING
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.errors import Missing, classify
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.target import index as target
+from rollup_operator.stores.opensearch.target.encoder import Batch
+from rollup_operator.stores.opensearch.transport.answers import LISTING
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Missing, classify
 
 _AT_ONCE = 1000
 """Documents asked for in one request, at most."""

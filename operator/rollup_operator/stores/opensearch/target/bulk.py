@@ -12,10 +12,10 @@ from typing import Any
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
-from rollup_operator.stores.opensearch.answers import LISTING, Value, readable
-from rollup_operator.stores.opensearch.client import Cluster, name
-from rollup_operator.stores.opensearch.encoder import Batch
-from rollup_operator.stores.opensearch.errors import (
+from rollup_operator.stores.opensearch.target.encoder import Batch
+from rollup_operator.stores.opensearch.transport.answers import LISTING, Value, readable
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import (
     Conflict,
     MappingConflict,
     Missing,
@@ -25,7 +25,7 @@ from rollup_operator.stores.opensearch.errors import (
     Unanswered,
     classify,
 )
-from rollup_operator.stores.opensearch.retry import Patience
+from rollup_operator.stores.opensearch.transport.retry import Patience
 
 SIDE_BY_SIDE = 2
 """How many requests carry a page at a time: within one request, a shard takes one document after the other."""

@@ -1,0 +1,1 @@
+"""Requests to a cluster: which host, which connection, what its answer or error means."""
