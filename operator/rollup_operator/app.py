@@ -16,15 +16,15 @@ from typing import Any
 import kopf
 import structlog
 
-from rollup_operator import ending, handlers
+from rollup_operator import handlers, shutdown
 from rollup_operator.background import in_order, keep_running, spawn
 from rollup_operator.collector import Collector
-from rollup_operator.ending import Ending, PartFailed
 from rollup_operator.http.server import CannotListen
 from rollup_operator.http.tls import CertificateError
 from rollup_operator.kube.client import KubeError
 from rollup_operator.kube.connection import Connection
 from rollup_operator.settings import Settings
+from rollup_operator.shutdown import Ending, PartFailed
 from rollup_operator.wiring import build
 
 log = structlog.get_logger(__name__)
@@ -154,7 +154,7 @@ class Operator:
             return
         self._ended = True
         if not self._handed_over:
-            self._ending.end_within(self.settings.grace_seconds + ending.MARGIN)
+            self._ending.end_within(self.settings.grace_seconds + shutdown.MARGIN)
             await self._hand_over()
         await in_order(
             ("the second listener is closed", self.parts.metrics.close),
@@ -180,7 +180,7 @@ class Operator:
         await self._ending.asked()
         grace = self.settings.grace_seconds
         log.info("draining", grace_seconds=grace)
-        self._ending.end_within(grace + ending.MARGIN)
+        self._ending.end_within(grace + shutdown.MARGIN)
         # After a restore of etcd nobody can see the stop that a client waits for, which may be lost with the rest.
         waiting = grace if self._ending.restart is None else 0.0
         await asyncio.gather(

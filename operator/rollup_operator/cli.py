@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from rollup_operator import __version__
 from rollup_operator.app import Operator, StartupFailed
-from rollup_operator.ending import PartFailed
 from rollup_operator.escaping import escaped
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection, NoConnection
@@ -22,6 +21,7 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.observability import logging
 from rollup_operator.settings import Settings, SettingsError
+from rollup_operator.shutdown import PartFailed
 from rollup_operator.stores.duckdb.export import documents_of
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rollup_operator.ending import Ending
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.authorization import KubernetesAccess
 from rollup_operator.http.metrics import MetricsListener
@@ -21,10 +20,10 @@ from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
+from rollup_operator.kube.forbidden import Missing
 from rollup_operator.kube.lease import LeaseClient
-from rollup_operator.kube.missing import Missing
 from rollup_operator.kube.server_clock import ServerClock
-from rollup_operator.kube.watching import Watches
+from rollup_operator.kube.watch_liveness import Watches
 from rollup_operator.lifecycle.actors import Actors
 from rollup_operator.lifecycle.election import Election, Followers
 from rollup_operator.lifecycle.index import Index
@@ -35,9 +34,10 @@ from rollup_operator.lifecycle.work import Worker
 from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.figures import Figures
-from rollup_operator.observability.watch import Watch
+from rollup_operator.observability.telemetry import Watch
 from rollup_operator.settings import Settings
 from rollup_operator.shares import Account, Shares
+from rollup_operator.shutdown import Ending
 from rollup_operator.stores.base import ClockReading, Store
 from rollup_operator.stores.duckdb import Budget, DuckDBStore
 from rollup_operator.stores.errors import StoreUnsuitable

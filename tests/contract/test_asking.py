@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from rollup_operator.kube.asking import ask, request_run
 from rollup_operator.kube.client import Body, Conflict, KubeClient
 from rollup_operator.kube.connection import Connection
+from rollup_operator.kube.job_writes import ask, request_run
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.api import Api
 from support.bodies import job
 

@@ -13,7 +13,7 @@ from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import Regarding
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.settings import Settings
 from support.access_double import AUTHORIZATION, Anybody
 from support.api import Api

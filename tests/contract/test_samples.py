@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.validation import InvalidSpec, check
 from support.api import Api
 

@@ -18,7 +18,7 @@ from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import StoreUnavailable
 from support.api import Api

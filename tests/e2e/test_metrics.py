@@ -324,7 +324,7 @@ def test_the_end_of_a_certificate_is_read_as_a_client_sees_it(control_plane: Con
 
 def test_without_an_endpoint_nothing_of_tracing_is_imported() -> None:
     code = (
-        "import sys; from rollup_operator.observability.watch import Watch; import rollup_operator.app;"
+        "import sys; from rollup_operator.observability.telemetry import Watch; import rollup_operator.app;"
         "Watch('x', leading=lambda: True); sys.exit('opentelemetry.sdk' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ import pytest
 
 from rollup_operator.http.access import Deed
 from rollup_operator.model.job_ids import candidates, meant
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.access_double import Anybody
 from support.http_calls import Client, call, served
 from support.http_double import Cluster

@@ -41,10 +41,10 @@ from rollup_operator.lifecycle.leadership import Candidacy, Gate
 from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.states import Act, State
 from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.model import stopping
+from rollup_operator.model import stop_verdict
 from rollup_operator.model.base import API_VERSION
-from rollup_operator.model.reader import JobView
-from rollup_operator.model.stopping import Verdict
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.stop_verdict import Verdict
 from rollup_operator.rollup import identity
 from rollup_operator.stores.opensearch import claims, quiet, records, settling
 from rollup_operator.stores.opensearch.records import ALIAS
@@ -497,7 +497,7 @@ def any_stopped_will_do() -> AbstractContextManager[Any]:
         found: Verdict = original(body, uid, generation)
         return found
 
-    return instead(stopping, "judge", judge)
+    return instead(stop_verdict, "judge", judge)
 
 
 @mutation("read the job once more at the deadline")

@@ -21,7 +21,7 @@ from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Work, Worker
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.stores.base import Store
 from simulation.api_server import JOBS, STORES

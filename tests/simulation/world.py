@@ -9,7 +9,7 @@ from typing import Any
 
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.base import API_VERSION, RUN_REQUESTED_AT
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from simulation import source
 from simulation.api_server import JOBS, LEASES, STORES, ApiServer, Change
 from simulation.clock import Clock, Spins, virtual_time

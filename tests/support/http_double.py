@@ -16,7 +16,7 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_ids import meant
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import JobConfig, KnownJob, Owner, Preview, RollupIndex, SourceField, Span
 from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
 

@@ -21,7 +21,7 @@ from rollup_operator.lifecycle.states import RunKind, Trouble
 from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim
 from support.bodies import job

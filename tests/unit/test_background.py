@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from rollup_operator import background
 from rollup_operator.background import in_order, keep_running, spawn
-from rollup_operator.ending import Ending
+from rollup_operator.shutdown import Ending
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 PACKAGE = Path(background.__file__).parent
@@ -21,7 +21,7 @@ AWAITED = {
     "http/desired_state.py": "writes, which their callers await",
     "http/shared_reads.py": "reads, which their callers await",
     "indexer/run.py": "a step of the run, which awaits it",
-    "kube/memory.py": "questions, which their callers await",
+    "kube/answer_cache.py": "questions, which their callers await",
     "lifecycle/actor.py": "turns, which log what they raise and are tried again",
     "lifecycle/work.py": "runs, whose end the actor takes in",
     "observability/figures.py": "a scrape, which its callers await",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.bodies import job
 
 WHOLE: dict[str, Any] = job(rollupIndex="hourly")["spec"]

@@ -15,7 +15,7 @@ from rollup_operator.lifecycle.observer import NoObserver
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.base import DRAIN_FINALIZER
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.bodies import job
 from support.turned_clock import turned
 

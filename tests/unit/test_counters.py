@@ -9,7 +9,7 @@ from rollup_operator.http.presentation import present
 from rollup_operator.lifecycle.report import Report, status_of
 from rollup_operator.lifecycle.states import Decision
 from rollup_operator.lifecycle.work import Worker
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats, Outcome, State
 from rollup_operator.observability.metrics import Metrics
 from rollup_operator.stores.base import Claim

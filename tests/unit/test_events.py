@@ -25,7 +25,7 @@ from rollup_operator.kube.events import (
 )
 from rollup_operator.lifecycle.news import news
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.told import NOW, at, conditions, told
 
 STORE_AWAY = conditions("StoreUnavailable", "it is away")

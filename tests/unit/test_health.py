@@ -7,7 +7,7 @@ import pytest
 
 from rollup_operator.http import health
 from rollup_operator.http.health import Pulse, liveness
-from rollup_operator.kube.watching import AWAY, SILENCE, Watches
+from rollup_operator.kube.watch_liveness import AWAY, SILENCE, Watches
 
 JOBS = "/apis/rollup-operator.dev/v1alpha1/rollupjobs"
 STORES = "/apis/rollup-operator.dev/v1alpha1/rollupstores"

@@ -11,7 +11,7 @@ from rollup_operator.http.answers import warning_value
 from rollup_operator.lifecycle.report import explain
 from rollup_operator.lifecycle.states import Facts, RunFacts, RunKind, Trouble
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster
 from support.serving import Client, call, calling, served
 

@@ -1,7 +1,7 @@
 from typing import Any
 
 from rollup_operator.http.presentation import present
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 SPEC: dict[str, Any] = {
     "jobId": "Sensor",

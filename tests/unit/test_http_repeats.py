@@ -11,7 +11,7 @@ from rollup_operator.http import repeats as repeats_module
 from rollup_operator.http.repeats import GRACE, Asked, Doubt, Repeats, expected_generation, overtaken
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster
 from support.serving import Client, call, calling, served, when_waiting
 

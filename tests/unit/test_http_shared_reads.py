@@ -7,7 +7,7 @@ import pytest
 
 from rollup_operator.http.shared_reads import SharedReads
 from rollup_operator.kube.client import Unreachable
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster
 from support.serving import call, calling, served
 

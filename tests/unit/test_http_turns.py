@@ -10,7 +10,7 @@ from rollup_operator.http import desired_state
 from rollup_operator.http.desired_state import WRITES_AT_ONCE, DesiredStates
 from rollup_operator.kube.client import Conflict
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from support.http_double import Body, Cluster
 from support.serving import call, calling, served
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollup_operator.http.waiters import Waiters
-from rollup_operator.model.reader import JobView
-from rollup_operator.model.stopping import Progress, Verdict, judge
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.stop_verdict import Progress, Verdict, judge
 
 UID = "uid-1"
 

@@ -22,7 +22,7 @@ from rollup_operator.lifecycle.relist import Relisting
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Owner
 from rollup_operator.stores.errors import StoreUnavailable
 from support.bodies import job

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from rollup_operator.kube.memory import ShortMemory
+from rollup_operator.kube.answer_cache import ShortMemory
 
 
 class Clock:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.figures import Figures
 from rollup_operator.observability.metrics import Metrics
-from rollup_operator.observability.watch import Watch
+from rollup_operator.observability.telemetry import Watch
 from support.portions import watched
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.kube.missing import TELL_EVERY, Missing
+from rollup_operator.kube.forbidden import TELL_EVERY, Missing
 
 ONE = (
     'rollupjobs.rollup-operator.dev "{name}" is forbidden: User "system:serviceaccount:ops:operator" cannot update '

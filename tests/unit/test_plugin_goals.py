@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
 from support.told import conditions, run_ended, told
 

@@ -5,7 +5,7 @@ import pytest
 from rollup_operator.lifecycle.recovery import FIRST_RETRY, LAST_RETRY, Recovery, backoff
 from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 AWAY = Trouble(Reason.STORE_UNAVAILABLE, "locked", transient=True)
 TAKEN = Trouble(Reason.JOB_ID_TAKEN, "by n/other", transient=False)

@@ -12,7 +12,7 @@ from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Worker
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome
 from rollup_operator.stores.base import Claim, JobConfig, Page, Settled
 from rollup_operator.stores.errors import Fenced, StoreUnavailable

@@ -13,7 +13,7 @@ from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.states import RunKind
 from rollup_operator.lifecycle.work import Ended, Worker
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Claim, Settled
 from rollup_operator.stores.errors import StoreError, StoreNotFound, StoreUnavailable
 from unit.test_actor import Outside, environment, raw

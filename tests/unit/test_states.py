@@ -23,7 +23,7 @@ from rollup_operator.lifecycle.states import (
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
-from rollup_operator.model.reader import Ask, JobView
+from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.status import State
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollup_operator.model.conditions import Reason, verdict
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.validation import InvalidSpec, Problem, check, problems
 from support import bodies

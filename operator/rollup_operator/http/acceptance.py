@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Self
 
 from rollup_operator.http.ports import Jobs
-from rollup_operator.model.reader import JobView
-from rollup_operator.model.stopping import Progress
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.stop_verdict import Progress
 
 ACCEPT_SECONDS = 1.0
 """How long to wait where no operator is there to answer."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from aiohttp import web
 
 from rollup_operator.kube.authz import User
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.portions import chosen_of, in_portions
 
 Caller = User

@@ -21,7 +21,7 @@ from rollup_operator.http.ports import NoWatcher, Watcher
 from rollup_operator.http.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
 from rollup_operator.kube.client import Conflict, KubeError
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 from rollup_operator.portions import Spreader, in_portions, sorted_by
 

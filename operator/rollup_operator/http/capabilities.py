@@ -11,7 +11,7 @@ from typing import Any
 
 from rollup_operator.http import errors, job_errors
 from rollup_operator.http.versions import Dialect
-from rollup_operator.model.configuration import configuration
+from rollup_operator.model.elasticsearch_config import configuration
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.names import EVERY
 from rollup_operator.portions import Work, chosen_of, each, sorted_by

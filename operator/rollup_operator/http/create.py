@@ -21,7 +21,7 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.base import API_VERSION, CREATION_ID, CREATION_TIMEOUT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
 from rollup_operator.model.job_ids import candidates
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.time_values import parse_time_value
 
 STORE = "default"

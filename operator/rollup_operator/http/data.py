@@ -8,7 +8,7 @@ from rollup_operator.http.access import ALL_JOBS, Permit
 from rollup_operator.http.capabilities import Described
 from rollup_operator.http.newest import Newest
 from rollup_operator.http.ports import Stores
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.portions import Work, in_portions
 from rollup_operator.stores.base import KnownJob
 from rollup_operator.stores.errors import StoreError, StoreNotFound

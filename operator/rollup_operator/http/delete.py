@@ -19,7 +19,7 @@ from rollup_operator.http.presentation import held_up, job_state
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable, may_stand
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 
 GONE_SECONDS = 8.0

@@ -13,12 +13,12 @@ from rollup_operator.http import errors, state_errors
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs, Kubernetes, Reads
 from rollup_operator.http.shared_reads import SharedReads
-from rollup_operator.kube.asking import ask
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, Unreachable
+from rollup_operator.kube.job_writes import ask
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job import DesiredState
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import is_namespace
-from rollup_operator.model.reader import JobView
 from rollup_operator.portions import in_portions, sorted_by
 
 FIELD_MANAGER = "rollup-api"

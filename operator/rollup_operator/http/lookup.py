@@ -13,7 +13,7 @@ from rollup_operator.http.access import Permit
 from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.ports import Jobs
 from rollup_operator.model.job_ids import candidates
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 
 class Lookup:

@@ -20,7 +20,7 @@ from rollup_operator.http.desired_state import DesiredStates
 from rollup_operator.http.errors import ApiError
 from rollup_operator.http.ports import Jobs
 from rollup_operator.kube.client import KubeError
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.portions import each, in_portions, sorted_by
 
 READ_SECONDS = 3.0

@@ -12,7 +12,7 @@ from rollup_operator.http.presentation import job_state
 from rollup_operator.kube.events import Regarding
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import ApiPath
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Store
 
 Listener = Callable[[JobView | None], None]

@@ -4,8 +4,8 @@ from typing import Any
 
 from rollup_operator.http.versions import DEFAULT, DIALECTS, Dialect
 from rollup_operator.model.conditions import READY, Reason
-from rollup_operator.model.configuration import configuration
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.elasticsearch_config import configuration
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats, State
 
 _NO_STATS = JobStats()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 GRACE = 5.0
 """Seconds that a repeat may come later than the end of the call that it repeats."""

@@ -9,7 +9,7 @@ from rollup_operator.http.newest import Newest
 from rollup_operator.http.presentation import job_state
 from rollup_operator.http.versions import Dialect
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 
 RUNNING = (State.STARTED, State.INDEXING)

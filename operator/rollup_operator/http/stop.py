@@ -29,8 +29,8 @@ from rollup_operator.http.versions import Dialect
 from rollup_operator.http.waiters import LONGEST_WAIT, Waiter, Waiters
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
-from rollup_operator.model.stopping import Verdict
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.stop_verdict import Verdict
 from rollup_operator.model.time_values import TimeValue
 
 log = structlog.get_logger(__name__)

@@ -12,8 +12,8 @@ from typing import Self
 
 from rollup_operator.http.acceptance import Acceptances
 from rollup_operator.http.ports import Jobs
-from rollup_operator.model.reader import JobView
-from rollup_operator.model.stopping import Progress, Verdict
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.stop_verdict import Progress, Verdict
 
 LONGEST_WAIT = 10 * 365 * 86_400.0
 """Seconds. Timers of an event loop do not take Elasticsearch's longest time values."""

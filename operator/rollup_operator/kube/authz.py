@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from rollup_operator.kube.answer_cache import ShortMemory
 from rollup_operator.kube.client import KubeError, Unreachable
-from rollup_operator.kube.memory import ShortMemory
 from rollup_operator.kube.paths import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiPath
 from rollup_operator.shares import Shares, TooManyWait
 

@@ -6,7 +6,7 @@ from typing import Any
 from rollup_operator.kube.client import Body, KubeClient
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.base import API_VERSION, DRAIN_FINALIZER
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 
 async def write_status(kube: KubeClient, job: JobView, status: Mapping[str, Any]) -> Body:

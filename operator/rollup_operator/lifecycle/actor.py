@@ -30,7 +30,7 @@ from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, deci
 from rollup_operator.lifecycle.work import Ended, Work
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 from rollup_operator.stores.base import Store, closes_with_leadership
 

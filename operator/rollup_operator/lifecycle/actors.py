@@ -24,7 +24,7 @@ from rollup_operator.lifecycle.observer import NoObserver, Observer
 from rollup_operator.lifecycle.store_watch import StoreKey
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.portions import Spreader, chosen_of, in_portions
 
 log = structlog.get_logger(__name__)

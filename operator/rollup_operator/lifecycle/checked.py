@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollup_operator.model.job import DeletionPolicy
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.validation import InvalidSpec, check
 

@@ -10,7 +10,7 @@ from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import Observer
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.lifecycle.work import Worker
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 
 @dataclass(frozen=True)

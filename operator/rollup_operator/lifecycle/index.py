@@ -12,7 +12,7 @@ from rollup_operator.lifecycle.actor import Actor
 from rollup_operator.lifecycle.leadership import Gate
 from rollup_operator.lifecycle.observer import NoObserver, Observer
 from rollup_operator.model.job_ids import meant
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Owner
 from rollup_operator.stores.errors import StoreUnavailable
 

@@ -5,7 +5,7 @@ for a transition, however many replicas watch it, and none at a restart or while
 """
 
 from rollup_operator.model.conditions import READY, Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Condition, State
 
 _ON = (State.STARTED, State.INDEXING)

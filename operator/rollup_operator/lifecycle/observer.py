@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable
 from typing import Protocol
 
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 
 class Observer(Protocol):

@@ -4,7 +4,7 @@ import random
 
 from rollup_operator.lifecycle.states import Trouble
 from rollup_operator.model.conditions import READY, STALLED, Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0

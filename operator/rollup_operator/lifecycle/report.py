@@ -7,7 +7,7 @@ from typing import Any
 
 from rollup_operator.lifecycle.states import Decision, Facts
 from rollup_operator.model.conditions import verdict
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import (
     LONGEST_VALUE,
     JobStats,

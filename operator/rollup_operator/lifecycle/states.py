@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
-from rollup_operator.model.reader import Ask, JobView
+from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.status import State
 

@@ -18,7 +18,7 @@ from rollup_operator.lifecycle.states import RunFacts, RunKind, Trouble
 from rollup_operator.lifecycle.stores import StoreBook
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LONGEST_MESSAGE, JobStats, LastRun, Outcome, shortened
 from rollup_operator.shares import Account, Shares
 from rollup_operator.stores.base import Claim, JobConfig, Owner, Store

@@ -11,8 +11,8 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import is_name
-from rollup_operator.model.reader import JobView
 
 _OTHER = re.compile(r"[^a-z0-9]+")
 _READABLE = 40

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.metrics import Metrics
 
 

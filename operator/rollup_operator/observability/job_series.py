@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rollup_operator.model.conditions import READY, STALLED, Reason
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 from rollup_operator.model.time_values import parse_time_value
 

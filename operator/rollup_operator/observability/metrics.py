@@ -22,7 +22,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from rollup_operator import __version__
 from rollup_operator.model.event_reasons import EventType
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.job_series import Page
 from rollup_operator.portions import each, in_portions
 

@@ -13,7 +13,7 @@ import structlog
 
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.job_series import Job
 from rollup_operator.observability.metrics import Metrics
 

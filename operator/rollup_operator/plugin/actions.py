@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from rollup_operator.kube.client import Body
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.cluster import Cluster, each
 from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
 from rollup_operator.plugin.outcome import Code, Failure

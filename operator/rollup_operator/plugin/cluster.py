@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rollup_operator.kube.asking import ask, request_run
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError, NotFound, Unreachable
 from rollup_operator.kube.connection import Connection, NoConnection
+from rollup_operator.kube.job_writes import ask, request_run
 from rollup_operator.kube.paths import NAMESPACES, events_about_path, jobs_path, stores_path
 from rollup_operator.model.job import DesiredState
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import is_name, is_namespace
-from rollup_operator.model.reader import JobView
 from rollup_operator.plugin.outcome import Code, Failure
 
 MANAGER = "kubectl-rollup"

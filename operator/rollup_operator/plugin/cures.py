@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 CURES: Mapping[Reason, str] = {
     Reason.DRAIN_TIMEOUT: (

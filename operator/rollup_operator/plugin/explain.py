@@ -9,7 +9,7 @@ from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.conditions import READY, RECONCILING, STALLED, Reason
 from rollup_operator.model.durations import duration
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome, State
 from rollup_operator.plugin.cures import cure_of
 from rollup_operator.plugin.goals import condition

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from rollup_operator.model.conditions import READY, STALLED, Reason
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Condition, Outcome, State
-from rollup_operator.model.stopping import Verdict, judge
+from rollup_operator.model.stop_verdict import Verdict, judge
 
 
 class End(Enum):

@@ -7,7 +7,7 @@ from typing import Any
 
 from rollup_operator.kube.client import Body
 from rollup_operator.model.base import GROUP
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin import explain as explaining
 from rollup_operator.plugin import views
 from rollup_operator.plugin.cluster import Cluster, Where, name_of

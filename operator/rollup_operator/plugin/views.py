@@ -6,7 +6,7 @@ from typing import Any
 
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.durations import duration
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.goals import condition
 from rollup_operator.plugin.owners import Owner, owners
 from rollup_operator.plugin.text import ago, ahead, instant, moment, table

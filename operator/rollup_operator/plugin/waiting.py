@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import jobs_path
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.cluster import Cluster, failure
 from rollup_operator.plugin.goals import End, Goal
 

@@ -6,7 +6,7 @@ Left to the dynamic templates alone, numbers of metrics would become 32-bit floa
 from collections.abc import Mapping
 from typing import Any
 
-from rollup_operator.model.configuration import configuration
+from rollup_operator.model.elasticsearch_config import configuration
 from rollup_operator.model.job import RollupIndexSettings
 from rollup_operator.rollup.source_rules import term_kind
 from rollup_operator.stores.base import JobConfig, SourceField

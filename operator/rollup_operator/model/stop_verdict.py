@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 
 

@@ -10,7 +10,7 @@ from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError
 from rollup_operator.kube.paths import ApiPath, jobs_path
 from rollup_operator.model.base import API_VERSION, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 
 
 class Applies(Protocol):

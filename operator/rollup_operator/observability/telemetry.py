@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rollup_operator.model.reader import JobView
+from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.metrics import Metrics
 from rollup_operator.observability.transitions import Transitions
 
