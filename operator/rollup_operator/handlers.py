@@ -11,8 +11,8 @@ from typing import Any
 import kopf
 
 from rollup_operator.kube.watch_liveness import Watches
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.jobs.actors import Actors
+from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.model.base import GROUP, VERSION
 
 

@@ -24,13 +24,13 @@ from rollup_operator.kube.forbidden import Missing
 from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.kube.server_clock import ServerClock
 from rollup_operator.kube.watch_liveness import Watches
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.election import Election, Followers
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate, Terms
-from rollup_operator.lifecycle.relist import Relisting
-from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Worker
+from rollup_operator.lifecycle.jobs.actors import Actors
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.leader.election import Election, Followers
+from rollup_operator.lifecycle.leader.gate import Gate, Terms
+from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.figures import Figures

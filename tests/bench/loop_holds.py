@@ -30,10 +30,10 @@ from local_tools.ports import free_ports
 from rollup_operator.collector import RUNNING
 from rollup_operator.http.authorization import KubernetesAccess
 from rollup_operator.kube.authz import Reviews
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.relist import Relisting
+from rollup_operator.lifecycle.jobs.actors import Actors
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.observability.metrics import Metrics
 from support import serving
 from support.http_double import Cluster

@@ -11,12 +11,12 @@ from rollup_operator.kube import client
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.connection import from_kubeconfig
 from rollup_operator.kube.events import EventRecorder, Regarding
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.relist import Relisting
-from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Worker
+from rollup_operator.lifecycle.jobs.actors import Actors
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Store

@@ -11,7 +11,7 @@ from support.replicas import election, wait_leads
 from support.waiting import run_completed, status
 
 WITHOUT_LEADING = """
-from rollup_operator.lifecycle.actors import Actors
+from rollup_operator.lifecycle.jobs.actors import Actors
 
 def lead(*_, **__):
     raise RuntimeError("nobody told the jobs")
@@ -41,7 +41,7 @@ main()
 """A write that never ends, as on a disk that does not answer."""
 
 WITHOUT_STORES = """
-from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.stores.book import StoreBook
 
 def observe(*_, **__):
     raise RuntimeError("a store that nobody foresaw")

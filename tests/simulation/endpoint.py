@@ -22,7 +22,7 @@ from rollup_operator.http.stop import Manner, Stops, Wait
 from rollup_operator.http.versions import DEFAULT, DIALECTS
 from rollup_operator.http.waiters import Waiters
 from rollup_operator.kube.authz import User
-from rollup_operator.lifecycle.index import Index
+from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.time_values import parse_time_value
 from simulation.api_server import NAMESPACE

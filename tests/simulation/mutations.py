@@ -34,13 +34,13 @@ from rollup_operator.kube import sweep
 from rollup_operator.kube.client import Body
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
-from rollup_operator.lifecycle import actor, states
-from rollup_operator.lifecycle.actor import Actor
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Candidacy, Gate
-from rollup_operator.lifecycle.relist import Relisting
-from rollup_operator.lifecycle.states import Act, State
-from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.jobs import actor, states
+from rollup_operator.lifecycle.jobs.actor import Actor
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.jobs.states import Act, State
+from rollup_operator.lifecycle.leader.gate import Candidacy, Gate
+from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.model import stop_verdict
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job_view import JobView

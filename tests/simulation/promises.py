@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollup_operator.http.acceptance import ACCEPT_SECONDS
 from rollup_operator.kube.client import Body
-from rollup_operator.lifecycle.states import RunKind
+from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.time_values import parse_time_value
 from simulation import source

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from rollup_operator.kube.client import Body, KubeError
 from rollup_operator.kube.lease import LeaseClient
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.election import Election, Followers
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.relist import Relisting
-from rollup_operator.lifecycle.states import RunKind
-from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Work, Worker
+from rollup_operator.lifecycle.jobs.actors import Actors
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.jobs.run_task import Work, Worker
+from rollup_operator.lifecycle.jobs.states import RunKind
+from rollup_operator.lifecycle.leader.election import Election, Followers
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.store import RollupStoreSpec

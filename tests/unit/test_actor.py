@@ -12,13 +12,13 @@ import pytest
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube.client import Conflict, Unreachable
-from rollup_operator.lifecycle import actor as actor_module
-from rollup_operator.lifecycle.actor import Actor
-from rollup_operator.lifecycle.environment import Environment
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.observer import NoObserver
-from rollup_operator.lifecycle.states import RunKind, Trouble
-from rollup_operator.lifecycle.work import Ended, Work
+from rollup_operator.lifecycle.jobs import actor as actor_module
+from rollup_operator.lifecycle.jobs.actor import Actor
+from rollup_operator.lifecycle.jobs.context import Environment
+from rollup_operator.lifecycle.jobs.run_task import Ended, Work
+from rollup_operator.lifecycle.jobs.states import RunKind, Trouble
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.telemetry import NoObserver
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView

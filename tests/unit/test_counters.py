@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from rollup_operator.http.presentation import present
-from rollup_operator.lifecycle.report import Report, status_of
-from rollup_operator.lifecycle.states import Decision
-from rollup_operator.lifecycle.work import Worker
+from rollup_operator.lifecycle.jobs.job_status import Report, status_of
+from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.jobs.states import Decision
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats, Outcome, State
 from rollup_operator.observability.metrics import Metrics

@@ -23,7 +23,7 @@ from rollup_operator.kube.events import (
     EventRecorder,
     Regarding,
 )
-from rollup_operator.lifecycle.news import news
+from rollup_operator.lifecycle.jobs.transition_events import news
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView
 from support.told import NOW, at, conditions, told

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http.answers import warning_value
-from rollup_operator.lifecycle.report import explain
-from rollup_operator.lifecycle.states import Facts, RunFacts, RunKind, Trouble
+from rollup_operator.lifecycle.jobs.job_status import explain
+from rollup_operator.lifecycle.jobs.states import Facts, RunFacts, RunKind, Trouble
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster

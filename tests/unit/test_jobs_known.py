@@ -13,14 +13,14 @@ import pytest
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube import sweep as sweep_module
 from rollup_operator.kube.client import Body, KubeError, NotFound
-from rollup_operator.lifecycle import relist
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.observer import NoObserver
-from rollup_operator.lifecycle.relist import Relisting
-from rollup_operator.lifecycle.states import RunKind
-from rollup_operator.lifecycle.work import Ended, Work
+from rollup_operator.lifecycle.jobs import relist
+from rollup_operator.lifecycle.jobs.actors import Actors
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.jobs.run_task import Ended, Work
+from rollup_operator.lifecycle.jobs.states import RunKind
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.telemetry import NoObserver
 from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Owner

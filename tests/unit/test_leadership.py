@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rollup_operator.lifecycle.leadership import Candidacy, Do, Gate, Role, Step, Terms
+from rollup_operator.lifecycle.leader.gate import Candidacy, Do, Gate, Role, Step, Terms
 
 TERMS = Terms()
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from rollup_operator.kube.client import Body, Conflict, NotFound
 from rollup_operator.kube.lease import LeaseClient
-from rollup_operator.lifecycle.election import Election, Followers
-from rollup_operator.lifecycle.leadership import Gate, Terms
+from rollup_operator.lifecycle.leader.election import Election, Followers
+from rollup_operator.lifecycle.leader.gate import Gate, Terms
 from support.turned_clock import TurnedLoop, turned
 
 YEARS = timedelta(days=4 * 365)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollup_operator.lifecycle.recovery import FIRST_RETRY, LAST_RETRY, Recovery, backoff
-from rollup_operator.lifecycle.states import Trouble
+from rollup_operator.lifecycle.jobs.retry import FIRST_RETRY, LAST_RETRY, Recovery, backoff
+from rollup_operator.lifecycle.jobs.states import Trouble
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView
 

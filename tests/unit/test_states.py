@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.lifecycle.report import Report, difference, status_of
-from rollup_operator.lifecycle.states import (
+from rollup_operator.lifecycle.jobs.job_status import Report, difference, status_of
+from rollup_operator.lifecycle.jobs.states import (
     PATIENCE,
     REFRESH,
     TABLE,

@@ -9,9 +9,9 @@ import pytest
 
 from rollup_operator import background
 from rollup_operator.kube.client import Conflict, Unreachable
-from rollup_operator.lifecycle import store_watch
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores import checks
+from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 
@@ -57,7 +57,7 @@ class ServerOfOneObject:
 
 
 async def test_a_status_is_written_on_the_version_that_it_was_decided_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_watch, "CONFLICT_SECONDS", 0.01)
+    monkeypatch.setattr(checks, "CONFLICT_SECONDS", 0.01)
     gate, server = Gate(), ServerOfOneObject()
     kube: Any = server
     made: Any = Unsuitable()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.lifecycle.store_status import store_status, trouble_of
+from rollup_operator.lifecycle.stores.status import store_status, trouble_of
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import SecretInvalid, StoreError, StoreUnavailable, StoreUnsuitable

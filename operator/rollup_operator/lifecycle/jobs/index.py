@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import structlog
 
 from rollup_operator.kube.sweep import Gone
-from rollup_operator.lifecycle.actor import Actor
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.observer import NoObserver, Observer
+from rollup_operator.lifecycle.jobs.actor import Actor
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.telemetry import NoObserver, Observer
 from rollup_operator.model.job_ids import meant
 from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import Owner

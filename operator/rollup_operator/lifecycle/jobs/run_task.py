@@ -12,10 +12,10 @@ import structlog
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run import Run, RunResult
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.report import rfc3339
-from rollup_operator.lifecycle.states import RunFacts, RunKind, Trouble
-from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.jobs.job_status import rfc3339
+from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind, Trouble
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView

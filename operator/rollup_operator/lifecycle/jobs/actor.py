@@ -20,14 +20,14 @@ from rollup_operator.kube import status as kube_status
 from rollup_operator.kube.client import Body, Conflict, KubeError, NotFound
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
-from rollup_operator.lifecycle.checked import Checked
-from rollup_operator.lifecycle.environment import Environment
-from rollup_operator.lifecycle.news import news
-from rollup_operator.lifecycle.observer import timed
-from rollup_operator.lifecycle.recovery import Recovery, backoff
-from rollup_operator.lifecycle.report import Report, explain, status_of
-from rollup_operator.lifecycle.states import Act, Decision, Facts, RunKind, decide
-from rollup_operator.lifecycle.work import Ended, Work
+from rollup_operator.lifecycle.jobs.checked_spec import Checked
+from rollup_operator.lifecycle.jobs.context import Environment
+from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
+from rollup_operator.lifecycle.jobs.retry import Recovery, backoff
+from rollup_operator.lifecycle.jobs.run_task import Ended, Work
+from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
+from rollup_operator.lifecycle.jobs.transition_events import news
+from rollup_operator.lifecycle.telemetry import timed
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import JobView

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.events import EventRecorder
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.observer import Observer
-from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Worker
+from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.lifecycle.telemetry import Observer
 from rollup_operator.model.job_view import JobView
 
 

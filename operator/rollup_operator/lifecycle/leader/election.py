@@ -15,7 +15,7 @@ import structlog
 from rollup_operator.background import keep_running, spawn
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.lease import Lease, LeaseClient
-from rollup_operator.lifecycle.leadership import Candidacy, Do, Gate, Role, Step, Terms
+from rollup_operator.lifecycle.leader.gate import Candidacy, Do, Gate, Role, Step, Terms
 
 log = structlog.get_logger(__name__)
 

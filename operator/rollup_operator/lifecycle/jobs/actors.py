@@ -16,14 +16,14 @@ import structlog
 from rollup_operator.background import spawn
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.events import EventRecorder
-from rollup_operator.lifecycle.actor import Actor
-from rollup_operator.lifecycle.environment import Environment
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.observer import NoObserver, Observer
-from rollup_operator.lifecycle.store_watch import StoreKey
-from rollup_operator.lifecycle.stores import StoreBook
-from rollup_operator.lifecycle.work import Worker
+from rollup_operator.lifecycle.jobs.actor import Actor
+from rollup_operator.lifecycle.jobs.context import Environment
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.lifecycle.stores.checks import StoreKey
+from rollup_operator.lifecycle.telemetry import NoObserver, Observer
 from rollup_operator.model.job_view import JobView
 from rollup_operator.portions import Spreader, chosen_of, in_portions
 

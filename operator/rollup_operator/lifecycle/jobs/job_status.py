@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from rollup_operator.lifecycle.states import Decision, Facts
+from rollup_operator.lifecycle.jobs.states import Decision, Facts
 from rollup_operator.model.conditions import verdict
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import (

@@ -15,10 +15,10 @@ from rollup_operator.background import keep_running
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
-from rollup_operator.lifecycle.actors import Actors
-from rollup_operator.lifecycle.index import Index
-from rollup_operator.lifecycle.leadership import Gate
-from rollup_operator.lifecycle.stores import StoreBook
+from rollup_operator.lifecycle.jobs.actors import Actors
+from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores.book import StoreBook
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""Which replica acts, and for how long it may."""

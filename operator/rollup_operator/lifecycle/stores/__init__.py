@@ -1,0 +1,1 @@
+"""RollupStores: their clients, their health, their status."""
