@@ -19,8 +19,8 @@ import structlog
 from rollup_operator import handlers, shutdown
 from rollup_operator.background import in_order, keep_running, spawn
 from rollup_operator.collector import Collector
-from rollup_operator.http.server import CannotListen
-from rollup_operator.http.tls import CertificateError
+from rollup_operator.http.listener.server import CannotListen
+from rollup_operator.http.listener.tls import CertificateError
 from rollup_operator.kube.client import KubeError
 from rollup_operator.kube.connection import Connection
 from rollup_operator.settings import Settings

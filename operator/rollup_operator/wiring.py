@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from rollup_operator.http.access.kubernetes import KubernetesAccess
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.authorization import KubernetesAccess
-from rollup_operator.http.metrics import MetricsListener
-from rollup_operator.http.tls import Certificate
+from rollup_operator.http.listener.tls import Certificate
+from rollup_operator.http.scrape import MetricsListener
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import KubeClient

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from local_tools.ports import free_ports
 from rollup_operator.collector import RUNNING
-from rollup_operator.http.authorization import KubernetesAccess
+from rollup_operator.http.access.kubernetes import KubernetesAccess
 from rollup_operator.kube.authz import Reviews
 from rollup_operator.lifecycle.jobs.actors import Actors
 from rollup_operator.lifecycle.jobs.index import Index

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.kube.client import Conflict, KubeClient
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import Regarding

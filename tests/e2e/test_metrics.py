@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 
 from local_control_plane import ControlPlane
-from rollup_operator.http.tls import expiry_of
+from rollup_operator.http.listener.tls import expiry_of
 from support.api import Api
 from support.backfill import HOURS, PAGE_SECONDS, PER_HOUR, begin, begun
 from support.bodies import store

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.access import Caller
+from rollup_operator.http.access.permits import Caller
 from rollup_operator.http.app import Endpoint
 from support.access_double import Anybody
 from support.http_double import Cluster

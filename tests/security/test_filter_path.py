@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from rollup_operator.http.errors import ApiError
-from rollup_operator.http.filter_path import Filter
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol.filter_path import Filter
 from support.portions import result
 
 JOBS = 1000

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rollup_operator.http.errors import ApiError
-from rollup_operator.http.filter_path import Filter
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol.filter_path import Filter
 from rollup_operator.model.schedule import Schedule, ScheduleError
 from support import bodies
 from support.http_calls import call, served

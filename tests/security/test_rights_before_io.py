@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from rollup_operator.http.access.kubernetes import KubernetesAccess
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.authorization import KubernetesAccess
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import ACCESS_REVIEWS, TOKEN_REVIEWS, Reviews, Right
 from rollup_operator.kube.client import KubeError

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rollup_operator.http.access import Deed
+from rollup_operator.http.access.permits import Deed
 from rollup_operator.model.job_ids import candidates, meant
 from rollup_operator.model.job_view import JobView
 from support.access_double import Anybody

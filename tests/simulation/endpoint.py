@@ -5,22 +5,22 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from rollup_operator.http.acceptance import Acceptances
-from rollup_operator.http.access import Deed, Permit
-from rollup_operator.http.asks import Asks
-from rollup_operator.http.call import Call
-from rollup_operator.http.desired_state import DesiredStates
-from rollup_operator.http.errors import ApiError
-from rollup_operator.http.limits import WaitingRoom
-from rollup_operator.http.lookup import Lookup
-from rollup_operator.http.newest import Newest
-from rollup_operator.http.notices import Notices
+from rollup_operator.http.access.permits import Deed, Permit
+from rollup_operator.http.access.waiting_room import WaitingRoom
+from rollup_operator.http.api.start import Starts
+from rollup_operator.http.api.stop import Manner, Stops, Wait
+from rollup_operator.http.jobs.acceptance import Acceptances
+from rollup_operator.http.jobs.attempt import Asks
+from rollup_operator.http.jobs.desired_state import DesiredStates
+from rollup_operator.http.jobs.lookup import Lookup
+from rollup_operator.http.jobs.newest import Newest
+from rollup_operator.http.jobs.notices import Notices
+from rollup_operator.http.jobs.repeats import Repeats
+from rollup_operator.http.jobs.request_context import Call
+from rollup_operator.http.jobs.waiters import Waiters
 from rollup_operator.http.ports import NoWatcher
-from rollup_operator.http.repeats import Repeats
-from rollup_operator.http.start import Starts
-from rollup_operator.http.stop import Manner, Stops, Wait
-from rollup_operator.http.versions import DEFAULT, DIALECTS
-from rollup_operator.http.waiters import Waiters
+from rollup_operator.http.protocol.dialects import DEFAULT, DIALECTS
+from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube.authz import User
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.model.job_view import JobView

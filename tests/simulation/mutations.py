@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from rollup_operator.http import desired_state, errors, state_errors
-from rollup_operator.http.acceptance import Acceptance
-from rollup_operator.http.asks import Asks
-from rollup_operator.http.stop import Stops
+from rollup_operator.http.api.stop import Stops
+from rollup_operator.http.jobs import desired_state
+from rollup_operator.http.jobs.acceptance import Acceptance
+from rollup_operator.http.jobs.attempt import Asks
+from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.indexer import clocks, run
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube import status as kube_status

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rollup_operator.http.acceptance import ACCEPT_SECONDS
+from rollup_operator.http.jobs.acceptance import ACCEPT_SECONDS
 from rollup_operator.kube.client import Body
 from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.model.job_view import JobView

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from rollup_operator.http import errors
-from rollup_operator.http.access import Caller, Deed
+from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.protocol import errors
 
 AUTHORIZATION = {"Authorization": "Bearer anybody"}
 """What a test's client sends."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from rollup_operator.http.access import Access
+from rollup_operator.http.access.permits import Access
 from support import serving
 from support.http_double import Cluster
 from support.serving import Client, error

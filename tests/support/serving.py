@@ -8,10 +8,10 @@ from typing import Any
 
 import aiohttp
 
-from rollup_operator.http.access import Access
+from rollup_operator.http.access.permits import Access
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.metrics import MetricsListener, Scrape
-from rollup_operator.http.tls import Certificate
+from rollup_operator.http.listener.tls import Certificate
+from rollup_operator.http.scrape import MetricsListener, Scrape
 from rollup_operator.memory import Budgets
 from rollup_operator.settings import Settings
 from support.access_double import AUTHORIZATION, Anybody

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.http.access import Caller, Deed
-from rollup_operator.http.authorization import KubernetesAccess
-from rollup_operator.http.errors import ApiError
+from rollup_operator.http.access.kubernetes import KubernetesAccess
+from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import ACCESS_REVIEWS, TOKEN_REVIEWS, Reviews
 from rollup_operator.kube.client import KubeError, Unreachable

@@ -18,8 +18,8 @@ PACKAGE = Path(background.__file__).parent
 
 AWAITED = {
     "app.py": "kopf's own task, which `run` awaits",
-    "http/desired_state.py": "writes, which their callers await",
-    "http/shared_reads.py": "reads, which their callers await",
+    "http/jobs/desired_state.py": "writes, which their callers await",
+    "http/jobs/shared_reads.py": "reads, which their callers await",
     "indexer/run.py": "a step of the run, which awaits it",
     "kube/answer_cache.py": "questions, which their callers await",
     "lifecycle/jobs/actor.py": "turns, which log what they raise and are tried again",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from rollup_operator.http.tls import Certificate
+from rollup_operator.http.listener.tls import Certificate
 from support.store_front import Authority, Pair
 
 USED = "new certificate in use"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.presentation import present
+from rollup_operator.http.jobs.presentation import present
 from rollup_operator.lifecycle.jobs.job_status import Report, status_of
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.jobs.states import Decision

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rollup_operator.http.versions import DIALECTS
+from rollup_operator.http.protocol.dialects import DIALECTS
 from support.bodies import sensor
 from support.http_calls import Client, call, served
 from support.http_double import Cluster

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from rollup_operator.http import health
-from rollup_operator.http.health import Pulse, liveness
+from rollup_operator.http import probes
+from rollup_operator.http.probes import Pulse, liveness
 from rollup_operator.kube.watch_liveness import AWAY, SILENCE, Watches
 
 JOBS = "/apis/rollup-operator.dev/v1alpha1/rollupjobs"
@@ -67,7 +67,7 @@ def test_each_namespace_has_watches_of_its_own(clock: Clock) -> None:
 
 
 async def test_a_loop_that_was_blocked_shows_by_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "BEAT", 0.01)
+    monkeypatch.setattr(probes, "BEAT", 0.01)
     late: asyncio.Queue[float] = asyncio.Queue()
     pulse = Pulse(late.put_nowait)
     pulse.start()

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from rollup_operator.http.access import Deed
+from rollup_operator.http.access.permits import Deed
 from rollup_operator.http.app import Endpoint
 from rollup_operator.kube.paths import jobs_path
 from support.access_double import AUTHORIZATION, Anybody

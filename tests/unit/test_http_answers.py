@@ -8,7 +8,7 @@ from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, Payload
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.http.answers import CHUNK, Form, answer
+from rollup_operator.http.protocol.answers import CHUNK, Form, answer
 from support import serving
 from support.http_double import Cluster
 from support.portions import watched

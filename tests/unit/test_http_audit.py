@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.http.access import Deed
-from rollup_operator.http.answers import Form
+from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.protocol.answers import Form
 from support.access_double import Anybody
 from support.http_double import Cluster
 from support.serving import served

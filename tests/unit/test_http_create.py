@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from rollup_operator.http import create, sources
-from rollup_operator.http.access import Deed
+from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.api import create
+from rollup_operator.http.job_config import source_check
 from rollup_operator.kube.client import KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path, stores_path
 from rollup_operator.stores.base import RollupIndex, SourceField
@@ -663,7 +664,7 @@ async def test_a_store_that_does_not_answer(client: Client, cluster: Cluster, mo
     async def never(*_: str) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(sources, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(source_check, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(cluster.shelf, "fields", never)
     assert (await call(client, "PUT", PATH, sensor()))[0] == 503
     assert cluster.posted == []

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http import delete
-from rollup_operator.http.access import Deed
+from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.api import delete
 from rollup_operator.kube.client import KubeClient, KubeError, Unreachable
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.paths import jobs_path

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.desired_state import DesiredStates
+from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.kube.paths import jobs_path
 from support.access_double import Anybody

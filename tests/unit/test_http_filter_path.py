@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.errors import ApiError
-from rollup_operator.http.filter_path import Filter
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol.filter_path import Filter
 from rollup_operator.portions import in_portions
 from support.portions import result, watched
 

@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from local_tools.ports import free_ports
-from rollup_operator.http import connections, room
-from rollup_operator.http import metrics as second
-from rollup_operator.http.server import CannotListen
+from rollup_operator.http import scrape as second
+from rollup_operator.http.listener import admission, connections
+from rollup_operator.http.listener.server import CannotListen
 from support.client_wire import GENEROUS, Wire
 from support.http_double import Cluster
 from support.serving import served
@@ -86,7 +86,7 @@ async def when_waiting(connect: Callable[[], Awaitable[Wire]], count: int) -> No
 async def test_probes_that_stay_connected_keep_nobody_out(
     serve: Serve, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "CROWDED_SECONDS", 0.1)
+    monkeypatch.setattr(admission, "CROWDED_SECONDS", 0.1)
     connect = await serve(http_connections=64)  # sixteen places for strangers
     for address in range(2, 18):
         wire = await connect(f"127.0.0.{address}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.http.answers import warning_value
+from rollup_operator.http.protocol.answers import warning_value
 from rollup_operator.lifecycle.jobs.job_status import explain
 from rollup_operator.lifecycle.jobs.states import Facts, RunFacts, RunKind, Trouble
 from rollup_operator.model.conditions import Reason

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.access import Caller, Deed
-from rollup_operator.http.newest import LIST_UP_TO
+from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.jobs.newest import LIST_UP_TO
 from rollup_operator.kube.client import Unreachable
 from rollup_operator.kube.paths import jobs_path
 from support.access_double import Anybody

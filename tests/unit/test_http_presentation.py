@@ -1,6 +1,6 @@
 from typing import Any
 
-from rollup_operator.http.presentation import present
+from rollup_operator.http.jobs.presentation import present
 from rollup_operator.model.job_view import JobView
 
 SPEC: dict[str, Any] = {

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rollup_operator.http import preview
-from rollup_operator.http.access import Deed
+from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.api import preview
 from rollup_operator.stores.base import CsvFound, Preview
 from rollup_operator.stores.errors import StoreUnavailable
 from support import bodies

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rollup_operator.http import asks as asks_module
-from rollup_operator.http import repeats as repeats_module
-from rollup_operator.http.repeats import GRACE, Asked, Doubt, Repeats, expected_generation, overtaken
+from rollup_operator.http.jobs import attempt as asks_module
+from rollup_operator.http.jobs import repeats as repeats_module
+from rollup_operator.http.jobs.repeats import GRACE, Asked, Doubt, Repeats, expected_generation, overtaken
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView

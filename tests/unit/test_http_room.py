@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rollup_operator.http.room import CROWDED_SECONDS, Guest, Room
+from rollup_operator.http.listener.admission import CROWDED_SECONDS, Guest, Room
 from rollup_operator.shares import TooManyWait
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.shared_reads import SharedReads
+from rollup_operator.http.jobs.shared_reads import SharedReads
 from rollup_operator.kube.client import Unreachable
 from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.http.access import Caller, Deed
+from rollup_operator.http.access.permits import Caller, Deed
 from rollup_operator.kube.client import KubeError
 from support.access_double import Anybody
 from support.http_double import Cluster

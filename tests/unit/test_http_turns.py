@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http import desired_state
-from rollup_operator.http.desired_state import WRITES_AT_ONCE, DesiredStates
+from rollup_operator.http.jobs import desired_state
+from rollup_operator.http.jobs.desired_state import WRITES_AT_ONCE, DesiredStates
 from rollup_operator.kube.client import Conflict
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.http.waiters import Waiters
+from rollup_operator.http.jobs.waiters import Waiters
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.stop_verdict import Progress, Verdict, judge
 

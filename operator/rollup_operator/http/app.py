@@ -8,38 +8,38 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from rollup_operator.http import answers, errors
-from rollup_operator.http.acceptance import ACCEPT_SECONDS, Acceptances
-from rollup_operator.http.access import Access
-from rollup_operator.http.answers import Form
-from rollup_operator.http.asks import Asks
-from rollup_operator.http.audit import audit
-from rollup_operator.http.bodies import Bodies
-from rollup_operator.http.call import noted
-from rollup_operator.http.create import Creations
-from rollup_operator.http.data import RolledUp
-from rollup_operator.http.delete import Deletions
-from rollup_operator.http.desired_state import DesiredStates
-from rollup_operator.http.errors import ApiError
-from rollup_operator.http.health import Pulse, add_probes, liveness, readiness
-from rollup_operator.http.limits import WaitingRoom
-from rollup_operator.http.lookup import Lookup
-from rollup_operator.http.media_types import header
-from rollup_operator.http.middleware import DEFAULT_NAMESPACE, Handler, admission, authentication
-from rollup_operator.http.newest import Newest
-from rollup_operator.http.notices import Notices
+from rollup_operator.http.access.audit import audit
+from rollup_operator.http.access.authentication import DEFAULT_NAMESPACE, Handler, admission, authentication
+from rollup_operator.http.access.bodies import Bodies
+from rollup_operator.http.access.permits import Access
+from rollup_operator.http.access.waiting_room import WaitingRoom
+from rollup_operator.http.api.create import Creations
+from rollup_operator.http.api.delete import Deletions
+from rollup_operator.http.api.preview import Previews
+from rollup_operator.http.api.rolled_up import RolledUp
+from rollup_operator.http.api.start import Starts
+from rollup_operator.http.api.stop import Manner, Stops
+from rollup_operator.http.jobs.acceptance import ACCEPT_SECONDS, Acceptances
+from rollup_operator.http.jobs.attempt import Asks
+from rollup_operator.http.jobs.desired_state import DesiredStates
+from rollup_operator.http.jobs.lookup import Lookup
+from rollup_operator.http.jobs.newest import Newest
+from rollup_operator.http.jobs.notices import Notices
+from rollup_operator.http.jobs.repeats import Repeats
+from rollup_operator.http.jobs.request_context import noted
+from rollup_operator.http.jobs.waiters import Waiters
+from rollup_operator.http.listener.server import Server
+from rollup_operator.http.listener.tls import Certificate
 from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, NoWatcher, Reads, Stores, Watcher
-from rollup_operator.http.preview import Previews
-from rollup_operator.http.repeats import Repeats
+from rollup_operator.http.probes import Pulse, add_probes, liveness, readiness
+from rollup_operator.http.protocol import answers, errors
+from rollup_operator.http.protocol.answers import Form
+from rollup_operator.http.protocol.dialects import DIALECTS
+from rollup_operator.http.protocol.encoding import wire
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
-from rollup_operator.http.server import Server
-from rollup_operator.http.start import Starts
-from rollup_operator.http.stop import Manner, Stops
-from rollup_operator.http.tls import Certificate
-from rollup_operator.http.versions import DIALECTS
-from rollup_operator.http.waiters import Waiters
-from rollup_operator.http.watched import watched
-from rollup_operator.http.wire import wire
+from rollup_operator.http.telemetry import watched
 from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.settings import Settings
 

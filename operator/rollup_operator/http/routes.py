@@ -10,29 +10,29 @@ from functools import partial
 
 from aiohttp import web
 
-from rollup_operator.http import answers, job_errors
-from rollup_operator.http.access import ALL_JOBS, PERMIT, Deed
-from rollup_operator.http.answers import Form
-from rollup_operator.http.bodies import Bodies
-from rollup_operator.http.call import ARRIVED, OWNED, Call
-from rollup_operator.http.capabilities import EVERYTHING, Described, by_index, by_pattern
-from rollup_operator.http.config_rules import new_job
-from rollup_operator.http.create import Creations
-from rollup_operator.http.data import RolledUp
-from rollup_operator.http.delete import Deletions, unfinished
-from rollup_operator.http.desired_state import DesiredStates
-from rollup_operator.http.lookup import Lookup
-from rollup_operator.http.middleware import ROUTES, Route, namespace_of
-from rollup_operator.http.newest import Newest
-from rollup_operator.http.parameters import Parameters
-from rollup_operator.http.presentation import present
-from rollup_operator.http.preview import Previews, proposal
-from rollup_operator.http.start import Starts
-from rollup_operator.http.stop import Stops, Wait
-from rollup_operator.http.store_errors import discreet
-from rollup_operator.http.usage import usage
-from rollup_operator.http.version import version_information
-from rollup_operator.http.versions import Dialect
+from rollup_operator.http.access.authentication import ROUTES, Route, namespace_of
+from rollup_operator.http.access.bodies import Bodies
+from rollup_operator.http.access.permits import ALL_JOBS, PERMIT, Deed
+from rollup_operator.http.access.store_errors import discreet
+from rollup_operator.http.api.capabilities import EVERYTHING, Described, by_index, by_pattern
+from rollup_operator.http.api.create import Creations
+from rollup_operator.http.api.delete import Deletions, unfinished
+from rollup_operator.http.api.preview import Previews, proposal
+from rollup_operator.http.api.rolled_up import RolledUp
+from rollup_operator.http.api.start import Starts
+from rollup_operator.http.api.stop import Stops, Wait
+from rollup_operator.http.api.usage import usage
+from rollup_operator.http.api.version import version_information
+from rollup_operator.http.job_config.rules import new_job
+from rollup_operator.http.jobs.desired_state import DesiredStates
+from rollup_operator.http.jobs.lookup import Lookup
+from rollup_operator.http.jobs.newest import Newest
+from rollup_operator.http.jobs.presentation import present
+from rollup_operator.http.jobs.request_context import ARRIVED, OWNED, Call
+from rollup_operator.http.protocol import answers, job_errors
+from rollup_operator.http.protocol.answers import Form
+from rollup_operator.http.protocol.dialects import Dialect
+from rollup_operator.http.protocol.parameters import Parameters
 from rollup_operator.portions import in_portions
 
 DEFAULT_TIMEOUT = "30s"

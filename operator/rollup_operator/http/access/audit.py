@@ -1,0 +1,69 @@
+"""The audit log: one line for each call that starts, stops, creates or deletes a job, whatever came of it.
+
+It tells who (the user, and the id of the request), what (the deed, the namespace, the id as it was given and the
+resources it was found to mean), from where, and the result. It never holds a token or a body.
+"""
+
+import secrets
+import time
+
+import structlog
+from aiohttp import web
+
+from rollup_operator.http.access.authentication import Handler, namespace_of, route_of
+from rollup_operator.http.access.permits import CALLER, PERMIT, Deed
+
+log = structlog.get_logger("rollup_operator.audit")
+
+REQUEST_ID = "X-Request-Id"
+"""Header of the answer: where its line is to be found."""
+
+GONE = 499
+"""Status in the log for a client that hung up. What it asked for may stand."""
+
+LONGEST = 256
+"""Characters of a text that a client has chosen."""
+
+MOST_RESOURCES = 100
+"""Names in a line about all jobs."""
+
+
+@web.middleware
+async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Write the log."""
+    route = route_of(request)
+    if route is None or route.deed is Deed.GET:
+        return await handler(request)
+    began, identity, status = time.monotonic(), secrets.token_hex(8), GONE
+    try:
+        with structlog.contextvars.bound_contextvars(request_id=identity):
+            response = await handler(request)
+        status = response.status
+        response.headers[REQUEST_ID] = identity
+        return response
+    except Exception:
+        status = 500  # a mistake of ours in making the answer
+        raise
+    finally:
+        caller, permit = request.get(CALLER), request.get(PERMIT)
+        granted = permit.granted if permit is not None else []
+        log.info(
+            "audit",
+            request_id=identity,
+            user=None if caller is None else caller.name,
+            deed=route.deed.value,
+            namespace=_clean(namespace_of(request)),
+            job=_clean(request.match_info.get("id", "")),
+            resources=granted[:MOST_RESOURCES],
+            resources_count=len(granted),
+            peer=request.remote,
+            opaque_id=_clean(request.headers.get("X-Opaque-Id", "")),
+            status=status,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+
+def _clean(text: str) -> str:
+    """Return what may stand in a log: a client's text could steer a terminal."""
+    text = text[:LONGEST]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,86 @@
+"""What happens to every request before its call: there is room for it, its caller is known, and what it may do."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from rollup_operator.http.access.permits import CALLER, PERMIT, Access, Deed, Permit
+from rollup_operator.http.listener.connections import Connection
+from rollup_operator.http.protocol import errors
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table of routes."""
+
+    method: str
+    path: str
+    """Without the namespace before it and without a slash at its end."""
+    deed: Deed
+    """What the call does to jobs."""
+    handler: Handler
+    right: Deed | None = None
+    """The deed that its caller needs the right to; None: the same."""
+
+
+ROUTES: web.AppKey[Mapping[web.AbstractRoute, Route]] = web.AppKey("routes", Mapping[web.AbstractRoute, Route])
+"""All rows, by what aiohttp finds for a request. Probes are not among them."""
+
+DEFAULT_NAMESPACE: web.AppKey[str] = web.AppKey("default namespace", str)
+"""The namespace of paths that name none."""
+
+
+def route_of(request: web.Request) -> Route | None:
+    """Return the row of a request; None: it is a probe, or there is none."""
+    return request.app[ROUTES].get(request.match_info.route)
+
+
+def namespace_of(request: web.Request) -> str:
+    """Return the namespace that a request is about."""
+    return request.match_info.get("namespace", request.app[DEFAULT_NAMESPACE])
+
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Paths that answer anybody, at any time: a kubelet has no token."""
+
+
+@web.middleware
+async def admission(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Send away requests on connections above the limit. Raises ApiError 503."""
+    if not has_room(request):
+        raise errors.unavailable("Too many connections; nothing was changed", closes=True)
+    return await handler(request)
+
+
+def has_room(request: web.Request) -> bool:
+    """Take in that a request has come on its connection, and return whether it is to be answered."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        return True
+    connection.heard()
+    return not connection.crowded or request.path in OPEN
+
+
+def authentication(access: Access) -> Middleware:
+    """Return the middleware that lets in only requests whose caller is known, and notes who it is and what they may."""
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in OPEN:
+            given = request.headers.getall("Authorization", [])
+            if not given:
+                raise errors.missing_credentials(request.path_qs)
+            if len(given) > 1:  # who judges another one than we do would let in somebody else
+                raise errors.ambiguous_credentials()
+            caller = request[CALLER] = await access.identify(given[0], request.remote or "")
+            if isinstance(request.protocol, Connection) and not request.protocol.known(caller.name):
+                raise errors.too_many("This user has as many connections as one may have", closes=True)
+            if (route := route_of(request)) is not None:
+                request[PERMIT] = Permit(access, caller, route.right or route.deed, namespace_of(request))
+        return await handler(request)
+
+    return authenticate

@@ -1,0 +1,88 @@
+"""Bodies of calls: read once the caller has the right to what they ask for, within limits, and parsed as JSON.
+
+All bodies under way share a budget, of which each caller has a part. Parsed, JSON takes up to sixty times its bytes:
+that counts apart, and only until the call has made of it what it needs.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+
+from rollup_operator.http.access.permits import CALLER
+from rollup_operator.http.listener.connections import ask_for_body
+from rollup_operator.http.protocol import errors
+from rollup_operator.http.protocol.dialects import Dialect
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol.media_types import check_body, check_encoding
+from rollup_operator.http.protocol.positioned_json import Node, NotJson, read_json
+from rollup_operator.http.protocol.turns import Turns
+from rollup_operator.shares import Shares
+
+T = TypeVar("T")
+
+LARGE = 8 * 1024
+"""Bytes from which on a body is parsed in a thread: others are not to wait for it."""
+
+PARSED = 64
+"""Bytes that one of JSON may take once it is parsed."""
+
+
+class Bodies:
+    """Reads bodies of at most `most` bytes, once inflated, that come within `seconds`."""
+
+    def __init__(self, *, most: int, seconds: float, memory: int) -> None:
+        """`memory`: bytes that all of them may take, and as much again what is parsed of them."""
+        self._most, self._seconds = most, seconds
+        what = "Bodies of this user take all the memory that there is for them"
+        self._reading = Turns(what, Shares(memory), seconds=seconds)
+        self._parsing = Turns(what, Shares(memory), seconds=seconds)
+
+    async def make(self, request: web.Request, dialect: Dialect, make: Callable[[Node], T]) -> T:
+        """Read the JSON of a request that must have some, and return what `make` makes of it.
+
+        Raises ApiError: 415 for a compression that is not known, 413 for too many bytes, 408 for too slow ones, 429 for
+        more than the caller's share, 400 for what is no JSON; and what `make` raises.
+        """
+        caller = request[CALLER].name
+        told = None if "Content-Encoding" in request.headers else request.content_length
+        check_encoding(request)
+        if (told or 0) > self._most:
+            raise errors.too_large(self._most)
+        async with self._reading.turn(caller, self._most if told is None else told):
+            data = await self._read(request)
+            if not data.strip():
+                raise ApiError(400, "parse_exception", "request body is required")
+            check_body(request)
+            async with self._parsing.turn(caller, PARSED * len(data)):
+                try:
+                    root = read_json(data) if len(data) < LARGE else await asyncio.to_thread(read_json, data)
+                except NotJson as e:
+                    raise ApiError(400, dialect.malformed_json_error, f"[{e.at}] {e}") from e
+                return make(root)
+
+    async def refuse(self, request: web.Request) -> None:
+        """Return if there is no body, or an empty one. Raises ApiError 400 as soon as there is a byte of it, 408."""
+        if not request.body_exists:
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                if (request.content_length or 0) > 0 or await request.content.read(1):
+                    raise errors.needless_body(request.method, request.path)
+        except TimeoutError:
+            raise errors.too_slow(self._seconds) from None
+
+    async def _read(self, request: web.Request) -> bytes:
+        """Return the body. The request itself would keep it until its end."""
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._seconds):
+                await ask_for_body(request)
+                async for part in request.content.iter_any():
+                    if (size := size + len(part)) > self._most:
+                        raise errors.too_large(self._most)
+                    parts.append(part)
+        except TimeoutError:
+            raise errors.too_slow(self._seconds) from None
+        return b"".join(parts)

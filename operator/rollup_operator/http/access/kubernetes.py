@@ -1,0 +1,149 @@
+"""Access by Kubernetes' own rules: a bearer token is a user of the API server, a deed is a right to RollupJobs.
+
+| deed | one of these rights |
+| --- | --- |
+| get, create, delete | that verb on `rollupjobs` |
+| start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
+| stop | `update` of `rollupjobs/stop`, or `patch` of `rollupjobs` |
+
+Who may patch a job can start and stop it with kubectl, so the endpoint lets them, too; who may only stop it need not be
+able to change anything else. The service account's own rights never reach the caller.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Collection, Mapping
+
+import structlog
+
+from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.protocol import errors
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.kube.authz import Crowded, Reviews, Right
+from rollup_operator.kube.client import KubeError
+from rollup_operator.model.base import GROUP
+from rollup_operator.portions import sharing
+
+log = structlog.get_logger(__name__)
+
+ACTIONS: Mapping[Deed, str] = {
+    Deed.GET: "cluster:monitor/xpack/rollup/get",
+    Deed.CREATE: "cluster:admin/xpack/rollup/put",
+    Deed.DELETE: "cluster:admin/xpack/rollup/delete",
+    Deed.START: "cluster:admin/xpack/rollup/start",
+    Deed.STOP: "cluster:admin/xpack/rollup/stop",
+}
+"""What Elasticsearch calls each deed."""
+
+_RIGHTS: Mapping[Deed, tuple[tuple[str, str], ...]] = {
+    Deed.GET: (("get", ""),),
+    Deed.CREATE: (("create", ""),),
+    Deed.DELETE: (("delete", ""),),
+    Deed.START: (("update", "start"), ("patch", "")),
+    Deed.STOP: (("update", "stop"), ("patch", "")),
+}
+"""Verb and subresource; the first that is granted will do."""
+
+NAMES_AT_ONCE = 4
+"""Names asked for at a time by one call on all jobs, so that others get their turn between them."""
+
+TELL_EVERY = 60.0
+"""Seconds between two lines of the log about the same problem: it shuts everybody out, at every call."""
+
+_BEARER = re.compile(r"bearer +([a-z0-9._~+/-]+=*)", re.IGNORECASE)
+
+
+class KubernetesAccess:
+    """`http.access.Access` by the API server's reviews."""
+
+    def __init__(self, reviews: Reviews) -> None:
+        self._reviews = reviews
+        self._told = "", float("-inf")
+
+    async def identify(self, authorization: str | None, peer: str = "") -> Caller:
+        """Return who sent this `Authorization` header from the address `peer`.
+
+        Raises ApiError 401, 429 where too many of the same address wait, or 503 where the API server is away.
+        """
+        bearer = _BEARER.fullmatch(authorization.strip()) if authorization is not None else None
+        if bearer is None:
+            raise errors.bad_credentials()
+        try:
+            user = await self._reviews.user(bearer[1], peer)
+        except KubeError as e:
+            raise self._unanswered("tokenreviews", e) from e
+        if user is None:
+            raise errors.bad_credentials()
+        return user
+
+    async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+        """Return if the caller may do the deed to the job of that name; `` means to all jobs of the namespace.
+
+        Raises ApiError 403, or 503 where the API server is away.
+        """
+        if not await self.may(caller, deed, namespace, name):
+            raise errors.unauthorized(ACTIONS[deed], caller.name, _described(deed), namespace)
+
+    async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
+        """Return those names that the caller may do the deed to. Who may to all of a namespace costs one question.
+
+        Raises ApiError 503 where the API server is away.
+        """
+        if await self.may(caller, deed, namespace, ""):
+            return frozenset(names)
+        left, granted = iter(names), set()
+
+        async def ask() -> None:
+            with sharing() as pause:
+                for name in left:
+                    if await self._may(caller, deed, namespace, name, among=len(names)):
+                        granted.add(name)
+                    await pause()  # answers that are known come without one
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(NAMES_AT_ONCE):
+                    group.create_task(ask())
+        except ExceptionGroup as e:
+            raise e.exceptions[0] from None
+        return frozenset(granted)
+
+    async def may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
+        """Return whether the caller may do the deed to the job of that name; `` means to all jobs of the namespace.
+
+        Raises ApiError 503 where the API server is away.
+        """
+        return await self._may(caller, deed, namespace, name)
+
+    async def _may(self, caller: Caller, deed: Deed, namespace: str, name: str, among: int = 1) -> bool:
+        rights = [Right(verb, GROUP, "rollupjobs", namespace, subresource, name) for verb, subresource in _RIGHTS[deed]]
+        return await self._allows(caller, *rights, among=among)
+
+    async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
+        """Return whether the caller may get the RollupStores of the namespace. Raises ApiError 503 likewise."""
+        return await self._allows(caller, Right("get", GROUP, "rollupstores", namespace))
+
+    async def _allows(self, caller: Caller, *rights: Right, among: int = 1) -> bool:
+        try:
+            return await self._reviews.allows(caller, *rights, among=among)
+        except KubeError as e:
+            raise self._unanswered("subjectaccessreviews", e) from e
+
+    def _unanswered(self, resource: str, error: KubeError) -> ApiError:
+        """Make a 503, or a 429. What is wrong is for the log, once a minute: the caller may be anybody."""
+        if isinstance(error, Crowded):
+            return errors.too_many("Too many calls from here, or of this user, wait to be let in or were denied")
+        refused = error.status in (401, 403)
+        problem = f"the operator itself may not create {resource}: apply deploy/rbac/" if refused else str(error)
+        told, at = self._told
+        if problem != told or time.monotonic() - at > TELL_EVERY:
+            self._told = problem, time.monotonic()
+            log.warning("cannot ask the API server who may do what", problem=problem)
+        return errors.unavailable("The API server cannot be asked who may do what; nothing was changed")
+
+
+def _described(deed: Deed) -> str:
+    return " or ".join(
+        f"[{verb}] of [{'/'.join(filter(None, ('rollupjobs', subresource)))}]" for verb, subresource in _RIGHTS[deed]
+    )

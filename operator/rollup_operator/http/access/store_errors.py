@@ -1,0 +1,40 @@
+"""What is wrong with a store, as callers are told: all of it only to those who may read the RollupStore.
+
+The text of such an error names hosts, files and users, and is made of what the store's server said.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from rollup_operator.http.access.permits import Permit
+from rollup_operator.http.protocol import errors, job_errors
+from rollup_operator.http.protocol.errors import ApiError
+
+_PLAIN = "A RollupStore of the namespace cannot be used; who may get rollupstores there is told why"
+
+
+class StoreTrouble(Exception):
+    """Something is wrong with a store. Becomes an ApiError at the end of `discreet`."""
+
+    def __init__(self, whole: ApiError, plain: ApiError) -> None:
+        super().__init__(whole.reason)
+        self.whole, self.plain = whole, plain
+
+
+def unavailable(why: str) -> StoreTrouble:
+    """503: nothing was changed, and asking again is safe."""
+    return StoreTrouble(errors.unavailable(why), errors.unavailable(f"{_PLAIN}; nothing was changed"))
+
+
+def unsuitable(why: str) -> StoreTrouble:
+    """400: the store cannot serve such a job."""
+    return StoreTrouble(job_errors.validation_failed([why]), job_errors.validation_failed([_PLAIN]))
+
+
+@contextlib.asynccontextmanager
+async def discreet(permit: Permit) -> AsyncIterator[None]:
+    """Tell the caller as much of StoreTrouble as they may hear. Raises ApiError."""
+    try:
+        yield
+    except StoreTrouble as e:
+        raise (e.whole if await permit.may_read_stores() else e.plain) from e

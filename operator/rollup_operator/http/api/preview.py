@@ -1,0 +1,115 @@
+"""The preview call: what a job would do, found out from its first page. Nothing is created, claimed or written.
+
+The body is a configuration as the creation call takes it, or a whole RollupJob, as `kubectl apply` takes it: only there
+can a store, a start and an end be given.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rollup_operator.http.api.create import STORE
+from rollup_operator.http.job_config.rules import new_job
+from rollup_operator.http.job_config.source_check import Sources, looking, told
+from rollup_operator.http.ports import Kubernetes, Stores
+from rollup_operator.http.protocol import errors
+from rollup_operator.http.protocol.dialects import Dialect
+from rollup_operator.http.protocol.positioned_json import Node
+from rollup_operator.http.protocol.turns import Turns
+from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.validation import problems
+from rollup_operator.rollup.due import due
+from rollup_operator.shares import Shares
+from rollup_operator.stores.base import JobConfig, Owner, Preview, Span
+
+DOCUMENTS = 10
+"""How many documents are shown."""
+
+AT_ONCE = 8
+"""Previews under way in this process, half of them of one namespace. Each reads a page, which is work for the store."""
+
+WAITING = 16
+"""Of one namespace, for their turn."""
+
+TURN_SECONDS = 30.0
+"""How long one waits for its turn. What its store takes from then on is counted apart."""
+
+ID = "preview"
+"""Of a job whose body names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A job that may be created some day."""
+
+    job_id: str
+    store: str
+    spec: RollupJobSpec
+
+
+def proposal(root: Node, dialect: Dialect) -> Proposal:
+    """Read a body. Raises ApiError 400 that names the field."""
+    body = root.plain()
+    if isinstance(body, dict) and "kind" in body:
+        return _of_resource(body)
+    new = new_job(root, ID, dialect)
+    return Proposal(new.job_id, STORE, RollupJobSpec.model_validate(new.spec))
+
+
+def _of_resource(body: Mapping[str, Any]) -> Proposal:
+    if body["kind"] != "RollupJob" or body.get("apiVersion", API_VERSION) != API_VERSION:
+        raise errors.illegal_argument(
+            f"kind and apiVersion must be [RollupJob] and [{API_VERSION}]; leave out kind for a job configuration"
+        )
+    meta = body.get("metadata", {})
+    name = meta.get("name", ID) if isinstance(meta, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise errors.illegal_argument("metadata.name must be a non-empty string, where it is given")
+    if found := problems(body.get("spec")):
+        raise errors.illegal_argument("; ".join(map(str, found)))
+    spec = RollupJobSpec.model_validate(body["spec"])
+    return Proposal(spec.job_id or name, spec.store_ref.name, spec)
+
+
+class Previews:
+    """Previews jobs."""
+
+    def __init__(self, client: Kubernetes, stores: Stores, now: Callable[[], datetime]) -> None:
+        self._sources, self._now = Sources(client, stores), now
+        what = "Previews of the namespace take all turns that there are for it"
+        self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
+
+    async def preview(self, namespace: str, job: Proposal) -> dict[str, Any]:
+        """Return the answer. Raises ApiError."""
+        span = due(job.spec, self._now()).fresh
+        config = JobConfig(job.job_id, job.spec, Owner("", namespace, job.job_id, ""), "")
+        async with self._turns.turn(namespace), looking(job.store):
+            store = await self._sources.open(namespace, job.store)
+            await self._sources.check(store, job.store, job.spec)
+            with told(job.store, job.spec):
+                found = await store.preview(config, span, DOCUMENTS)
+        return _answer(found, span)
+
+
+def _answer(found: Preview, span: Span) -> dict[str, Any]:
+    return {
+        "preview": [{"_id": id_, "_source": source} for id_, source in found.documents],
+        "estimate": {
+            "source_documents": found.rows,
+            "buckets": found.buckets,
+            "pages": found.pages,
+            "time_in_ms": round(found.seconds * 1000),
+        },
+        "source": {
+            "columns": dict(found.columns),
+            "csv": [{"delimiter": c.delimiter, "header": c.header, "columns": dict(c.columns)} for c in found.csv],
+        },
+        "notes": list(found.notes),
+        "range": {"gte": _time(span.start_ms) if span.start_ms else None, "lt": _time(span.end_ms)},
+    }
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,72 @@
+"""Gathers the jobs whose data can be asked for: from the index, and from every store of the namespace."""
+
+import asyncio
+from collections.abc import Iterable
+
+from rollup_operator.http.access import store_errors
+from rollup_operator.http.access.permits import ALL_JOBS, Permit
+from rollup_operator.http.api.capabilities import Described
+from rollup_operator.http.jobs.newest import Newest
+from rollup_operator.http.ports import Stores
+from rollup_operator.model.job_view import JobView
+from rollup_operator.portions import Work, in_portions
+from rollup_operator.stores.base import KnownJob
+from rollup_operator.stores.errors import StoreError, StoreNotFound
+
+LOOK_SECONDS = 30.0
+"""How long the stores may take."""
+
+
+class RolledUp:
+    """The jobs of a namespace, deleted ones included as long as their documents are there.
+
+    A store may be shared with other namespaces and with other clusters: `cluster` is this one's name.
+    """
+
+    def __init__(self, newest: Newest, stores: Stores, cluster: str) -> None:
+        self._newest, self._stores, self._cluster = newest, stores, cluster
+
+    async def jobs(self, namespace: str, permit: Permit) -> list[Described]:
+        """Return the jobs that the caller may read.
+
+        The stores are asked for deleted jobs only where the caller may read all of the namespace's: nobody else's
+        call reaches them. Raises StoreTrouble while they do not answer.
+        """
+        living = await self._newest.all(namespace, permit)
+        if not await permit.may(ALL_JOBS):
+            return await in_portions(_known(living, ()))
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                stores = self._stores.usable(namespace)
+                remembered = [known for name in stores for known in await self._remembered(namespace, name)]
+        except TimeoutError as e:
+            raise store_errors.unavailable(f"The stores have not answered within {LOOK_SECONDS:g}s") from e
+        ours = [known for known in remembered if self._is_of(known, namespace)]
+        return await in_portions(_known(living, ours))
+
+    def _is_of(self, known: KnownJob, namespace: str) -> bool:
+        return (known.owner.cluster, known.owner.namespace) == (self._cluster, namespace)
+
+    async def _remembered(self, namespace: str, name: str) -> list[KnownJob]:
+        try:
+            store = await self._stores.open((namespace, name))
+            return list(await store.known_jobs())
+        except StoreNotFound:
+            return []  # deleted just now
+        except StoreError as e:
+            raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e
+
+
+def _known(living: Iterable[JobView], remembered: Iterable[KnownJob]) -> Work[list[Described]]:
+    """Describe the jobs."""
+    found: dict[tuple[str, str], Described] = {}
+    for known in remembered:
+        if known.spec is not None and known.has_documents:
+            found[known.key] = Described(known.key[1], known.spec)
+        yield
+    for job in living:
+        described = Described(job.job_id, job.raw_spec)
+        found.pop((described.rollup_index, job.job_id), None)  # what the resource says is newer
+        found[described.rollup_index, job.job_id] = described
+        yield
+    return list(found.values())

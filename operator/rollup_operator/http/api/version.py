@@ -1,0 +1,25 @@
+"""What `GET /` tells: clients look there for whom they speak to."""
+
+from importlib.metadata import version
+from typing import Any
+
+from rollup_operator.http.protocol.dialects import Dialect
+
+
+def version_information(cluster: str, dialect: Dialect) -> dict[str, Any]:
+    """Return the answer; `cluster` is the name of this cluster."""
+    return {
+        "name": "rollup-operator",
+        "cluster_name": cluster,
+        "cluster_uuid": "_na_",
+        "version": {
+            "number": dialect.number,
+            "build_flavor": "default",
+            "build_type": "rollup-operator",
+            "build_hash": version("rollup-operator"),
+            "build_snapshot": False,
+            "minimum_wire_compatibility_version": dialect.minimum_wire,
+            "minimum_index_compatibility_version": dialect.minimum_index,
+        },
+        "tagline": "You Know, for Search",
+    }

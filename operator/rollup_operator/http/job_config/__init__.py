@@ -1,0 +1,1 @@
+"""A job's configuration as Elasticsearch takes it."""

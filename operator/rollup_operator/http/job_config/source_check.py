@@ -1,0 +1,92 @@
+"""Looks at the source of a job that is to be created or previewed, with Elasticsearch's errors. Changes nothing."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+from rollup_operator.http.access import store_errors
+from rollup_operator.http.jobs.desired_state import READ_SECONDS
+from rollup_operator.http.ports import Kubernetes, Stores
+from rollup_operator.http.protocol import errors, job_errors
+from rollup_operator.kube.client import KubeError, NotFound
+from rollup_operator.kube.paths import stores_path
+from rollup_operator.model.conditions import Reason
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.source_rules import NO_FIELDS, broken_rules
+from rollup_operator.stores.base import Store
+from rollup_operator.stores.errors import (
+    ForbiddenSource,
+    SourceInvalid,
+    SourceNotFound,
+    StoreError,
+    StoreNotFound,
+    StoreUnavailable,
+)
+
+LOOK_SECONDS = 30.0
+"""How long looking at the store may take."""
+
+
+class Sources:
+    """The stores of the namespaces, as far as their sources are concerned."""
+
+    def __init__(self, client: Kubernetes, stores: Stores) -> None:
+        self._client, self._stores = client, stores
+
+    async def open(self, namespace: str, name: str) -> Store:
+        """Return a store. Raises ApiError, StoreTrouble."""
+        try:
+            return await self._stores.open((namespace, name))
+        except StoreNotFound as e:
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    await self._client.get(stores_path(namespace, name))
+            except NotFound:
+                text = f"No RollupStore named [{name}] is in namespace [{namespace}]: create it, then the job"
+                raise errors.illegal_argument(text) from e
+            except (KubeError, TimeoutError) as silent:
+                why = errors.said(silent)
+                text = f"RollupStore [{name}] is not known here, and whether there is one cannot be asked"
+                raise errors.unavailable(f"{text}; nothing was changed: {why}") from silent
+            why = f"RollupStore [{name}] was created just now and is not known here yet; nothing was changed"
+            raise errors.unavailable(why) from e
+        except StoreUnavailable as e:
+            raise store_errors.unavailable(f"{e}; nothing was changed") from e
+
+    async def check(self, store: Store, name: str, spec: RollupJobSpec) -> None:
+        """Return if the sources have the fields that a job names, as Elasticsearch asks of them.
+
+        Raises ApiError, StoreTrouble.
+        """
+        with told(name, spec):
+            fields = await store.fields(spec.index_pattern, spec.rollup_index, spec)
+        if messages := broken_rules(spec, fields):
+            raise job_errors.validation_failed(messages)
+
+
+@contextlib.contextmanager
+def told(name: str, spec: RollupJobSpec) -> Iterator[None]:
+    """Answer what a store raises. Raises ApiError for what the job asks of its source, else StoreTrouble."""
+    try:
+        yield
+    except SourceNotFound as e:
+        concrete = [part for part in spec.index_pattern.split(",") if "*" not in part]
+        no_source = job_errors.no_such_index(concrete[0]) if concrete else job_errors.validation_failed([NO_FIELDS])
+        raise no_source from e
+    except (SourceInvalid, ForbiddenSource) as e:
+        raise job_errors.validation_failed([str(e)]) from e
+    except StoreError as e:
+        if e.transient and e.reason is not Reason.RUN_FAILED:
+            raise store_errors.unavailable(f"RollupStore [{name}]: {e}; nothing was changed") from e
+        raise store_errors.unsuitable(str(e)) from e
+
+
+@contextlib.asynccontextmanager
+async def looking(name: str) -> AsyncIterator[None]:
+    """Give a look at a store its time. Raises StoreTrouble when that is over."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            yield
+    except TimeoutError as e:
+        why = f"RollupStore [{name}] has not answered within {LOOK_SECONDS:g}s; nothing was changed"
+        raise store_errors.unavailable(why) from e

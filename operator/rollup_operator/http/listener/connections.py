@@ -1,0 +1,202 @@
+"""The connections of a listener: how long each may take to say what it wants, and how much of it is read meanwhile.
+
+Connections above the limit are answered 503 for want of room, except by the probes; a margin above that is closed
+unheard. A connection that brings no request in time is closed. Of a body some KiB are read until somebody wants it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
+
+from rollup_operator.http.listener.admission import Guest
+from rollup_operator.http.protocol import answers, errors
+from rollup_operator.http.protocol.answers import Form
+from rollup_operator.http.protocol.media_types import header
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
+
+MARGIN = 256
+"""Connections above the limit that are still heard, so that probes are answered and others told why they are not."""
+
+MAX_HEADERS = 64
+"""Header lines of a request."""
+
+READ_AT_ONCE = 2**14
+"""Bytes that are taken from a connection at a time, and about what is kept of a body that nobody reads yet."""
+
+LINGER_SECONDS = 5.0
+"""How long an answered connection may go on to send a body that nobody wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of connections and of what each may send. Sizes in bytes, times in seconds."""
+
+    connections: int
+    line: int
+    header: int
+    head_seconds: float
+    idle_seconds: float
+
+    @property
+    def head(self) -> int:
+        """Of a request line and all headers together."""
+        return self.line + 2 * self.header
+
+
+class Connection(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_body", "_guest", "_limits", "_patience", "_unheard")
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, limits: Limits, guest: Guest) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.idle_seconds,
+            access_log=None,  # type: ignore[arg-type]  # what aiohttp takes for "none", but does not say
+            max_line_size=limits.line,
+            max_field_size=limits.header,
+            max_headers=MAX_HEADERS,
+            lingering_time=LINGER_SECONDS,
+            read_bufsize=READ_AT_ONCE // 4,  # it takes twice as much before it reads no further
+        )
+        self._limits, self._guest = limits, guest
+        self._patience: asyncio.TimerHandle | None = None
+        self._body: StreamReader | None = None
+        """Of the last request whose head has come."""
+        self._unheard = 0
+        """Bytes of a head that has not come to its end."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it came above the limit."""
+        return self._guest.crowded
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection in, or close it where there is no room at all."""
+        super().connection_made(transport)
+        self._guest.close = self._drop
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_AT_ONCE
+        if self._guest.room.over(MARGIN):
+            self.force_close()
+        else:
+            self._patience = asyncio.get_running_loop().call_later(self._limits.head_seconds, self.force_close)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room."""
+        self.heard()
+        self._guest.leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in, and no head that goes on and on: the limit of aiohttp is for each of many lines."""
+        super().data_received(data)
+        if self._messages:
+            self._body = self._messages[-1][1]
+        elif self._body is None or self._body.is_eof():
+            self._unheard += len(data)
+            if self._unheard > self._limits.head:
+                self._drop()
+            return
+        self._unheard = 0
+
+    def heard(self) -> None:
+        """Note that the head of a request has come. From the second on, the limit of idleness is the limit."""
+        self._guest.heard = True
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def answered(self) -> None:
+        """Note that the answer to the last request is made."""
+        self._guest.answered()
+
+    def known(self, caller: Hashable) -> bool:
+        """Note whose it is. False: this caller has too many connections for another one to be answered."""
+        return self._guest.known(caller)
+
+    def _drop(self) -> None:
+        """End it without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+        self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request, and what went wrong outside of the routes, in the envelope too."""
+        self.heard()
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has been sent already")
+        if status >= 500:
+            log.error("request failed", exc_info=exc)
+            error = errors.internal()
+        elif isinstance(exc, LineTooLong):
+            error = errors.too_long(self._limits.line, self._limits.header)
+        elif isinstance(exc, ContentEncodingError):  # one that the server has heard of, but cannot inflate
+            error = errors.unsupported_encoding()
+        else:
+            error = errors.illegal_argument(f"this is no HTTP request: {(message or '').strip().partition(chr(10))[0]}")
+        response = answers.failure(error, Form())
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """Log what went wrong outside of the routes, but for a body that cannot be read and that nobody wants."""
+        if not isinstance(more.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **more)
+
+
+def connection_factory(server: web.Server, limits: Limits) -> Callable[[Guest], Connection]:
+    """Return what makes the connections of a server."""
+    loop = asyncio.get_running_loop()
+    server.request_handler = _expecting(server.request_handler)
+    return lambda guest: Connection(server, loop, limits, guest)
+
+
+def _expecting(handler: Handler) -> Handler:
+    """Take `Expect` from aiohttp, which would look at it before anybody knows the caller, and has a form of its own.
+
+    What nobody can meet is refused; whether a client waits until it may send its body is noted for `ask_for_body`.
+    """
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if expected := header(request, "Expect"):
+            if expected.lower() != "100-continue":
+                response = answers.failure(errors.not_expected(expected), Form())
+                response.force_close()
+                return response
+            headers = request.headers.copy()
+            del headers["Expect"]
+            request = request.clone(headers=headers)
+            request[_WAITS] = True
+        try:
+            return await handler(request)
+        finally:
+            if isinstance(request.protocol, Connection):
+                request.protocol.answered()
+
+    return handle
+
+
+_WAITS: web.RequestKey[bool] = web.RequestKey("waits_to_send_body", bool)
+
+
+async def ask_for_body(request: web.Request) -> None:
+    """Tell a client that waits for it that it may send its body now."""
+    if request.pop(_WAITS, False) and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun

@@ -1,0 +1,1 @@
+"""Elasticsearch's HTTP dialect: parameters, bodies, answers and errors."""

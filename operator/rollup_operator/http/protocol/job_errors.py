@@ -1,0 +1,119 @@
+"""The errors of creating and deleting jobs, and of asking about their data, with Elasticsearch's texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rollup_operator.http.protocol.errors import ApiError, traced
+from rollup_operator.rollup import identity
+
+
+def validation_failed(messages: Sequence[str]) -> ApiError:
+    """400: the fields of the source do not allow what the job asks for."""
+    told = "".join(f"{i}: {message};" for i, message in enumerate(messages, 1))
+    return ApiError(400, "rollup_action_request_validation_exception", f"Validation Failed: {told}")
+
+
+def no_such_index(name: str) -> ApiError:
+    """404: nothing is named so."""
+    return ApiError(404, "index_not_found_exception", f"no such index [{name}]")
+
+
+def already_created(job_id: str) -> ApiError:
+    """409: a job has the id."""
+    reason = f"Cannot create job [{job_id}] because it has already been created (task exists)"
+    return ApiError(409, "status_exception", reason)
+
+
+def previously_created(job_id: str) -> ApiError:
+    """409: the rollup index holds documents of a job that had the id."""
+    reason = f"Cannot create rollup job [{job_id}] because job was previously created (existing metadata)."
+    return ApiError(409, "status_exception", reason)
+
+
+def not_a_rollup_index(index: str, lacks: str) -> ApiError:
+    """500: the rollup index is there, and is none."""
+    reason = f"{identity.not_a_rollup_index(index, lacks)}."
+    return ApiError(500, "runtime_exception", reason)
+
+
+def creation_refused(job_id: str, why: str) -> ApiError:
+    """500: the API server refused to create the job. Nothing was changed."""
+    return ApiError(
+        500,
+        "exception",
+        f"Could not create rollup job [{job_id}]",
+        caused_by={"type": "status_exception", "reason": why},
+    )
+
+
+def creation_unknown(job_id: str, timeout: str, why: str) -> ApiError:
+    """500: whether the job was created is not known."""
+    return ApiError(
+        500,
+        "exception",
+        f"Creation of task for Rollup Job ID [{job_id}] timed out after [{timeout}]",
+        caused_by={
+            "type": "timeout_exception",
+            "reason": f"It is not known whether the job was created: {why}. Look for it before asking again",
+        },
+    )
+
+
+def no_such_namespace(namespace: str) -> ApiError:
+    """404: there is no such namespace, or its jobs are not this operator's."""
+    reason = f"Namespace [{namespace}] does not exist, or is not watched by this operator"
+    return ApiError(404, "resource_not_found_exception", reason)
+
+
+def task_not_found(job_id: str) -> ApiError:
+    """404 of delete."""
+    return ApiError(404, "resource_not_found_exception", f"the task with id [{job_id}] doesn't exist")
+
+
+class NotDeleted(ApiError):
+    """500: the job is not stopped. Its body is not the envelope, but what Elasticsearch's tasks answer."""
+
+    def __init__(self, job_id: str, state: str, task: int, held_up: str = "") -> None:
+        """`held_up` is a clause that says what the job waits for; empty: nothing is known."""
+        text = (
+            f"Could not delete job [{job_id}] because indexer state is [{state.upper()}].  "
+            "Job must be [STOPPED] before deletion."
+        )
+        cause = {"type": "exception", "reason": held_up[0].upper() + held_up[1:]} if held_up else None
+        super().__init__(500, "illegal_state_exception", text, caused_by=cause)
+        self._task = task
+
+    def envelope(self, frames: str | None = None) -> dict[str, Any]:
+        """Return the body of the answer."""
+        failure = {
+            "task_id": self._task,
+            "node_id": "rollup-operator",
+            "status": "INTERNAL_SERVER_ERROR",
+            "reason": traced(
+                self.cause if self.caused_by is None else {**self.cause, "caused_by": self.caused_by}, frames
+            ),
+        }
+        return {"task_failures": [failure], "acknowledged": False}
+
+
+def deletion_refused(job_id: str, why: str) -> ApiError:
+    """500: the API server refused to delete the job. Nothing was changed."""
+    return ApiError(
+        500,
+        "exception",
+        f"Could not delete rollup job [{job_id}]",
+        caused_by={"type": "status_exception", "reason": why},
+    )
+
+
+def deletion_unknown(job_id: str, why: str) -> ApiError:
+    """500: whether the job is being deleted is not known."""
+    return ApiError(
+        500,
+        "exception",
+        f"Could not delete rollup job [{job_id}]",
+        caused_by={
+            "type": "timeout_exception",
+            "reason": f"It is not known whether the job is being deleted: {why}. Look for it before asking again",
+        },
+    )

@@ -1,0 +1,29 @@
+"""Work that few calls may do at a time: who has a turn, who waits for one, and who is sent away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+from rollup_operator.http.protocol import errors
+from rollup_operator.shares import Shares, TooManyWait
+
+
+class Turns:
+    """Turns at one kind of work, divided among namespaces or callers."""
+
+    def __init__(self, what: str, shares: Shares, *, seconds: float) -> None:
+        """`what` names the work in an answer. A call waits for so many seconds at most."""
+        self._what, self._shares, self._seconds = what, shares, seconds
+
+    @asynccontextmanager
+    async def turn(self, who: Hashable, amount: int = 1) -> AsyncIterator[None]:
+        """Hold a turn for the time of a block. Raises ApiError 429 where others of the same have all of them."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                held = await self._shares.take(who, amount)
+        except (TooManyWait, TimeoutError) as e:
+            raise errors.too_many(self._what) from e
+        try:
+            yield
+        finally:
+            held.end()
