@@ -30,7 +30,7 @@ from rollup_operator import collector
 from rollup_operator.indexer.run import Run
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import Outcome
-from rollup_operator.stores.base import JobConfig, Owner
+from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.opensearch.store import ClusterStore
 from rollup_operator.stores.opensearch.transport.client import Cluster
 

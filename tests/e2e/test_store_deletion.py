@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from rollup_operator.stores.opensearch.target import deletion
 from rollup_operator.stores.opensearch.transport.errors import Overloaded, Refused

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.conditions import Reason
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.source_rules import broken_rules
-from rollup_operator.stores.base import JobConfig, Span
 from rollup_operator.stores.errors import SourceInvalid
 from support.clustered import Clustered, clustered
 from support.rounding import DAY, HOUR, ms

@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 
 from rollup_operator.indexer.run import Run
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.due import due
-from rollup_operator.stores.base import JobConfig, Preview, Span
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Preview
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, config, spec, truth

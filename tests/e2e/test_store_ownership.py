@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import JobConfig, Settled
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Settled
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.target import gate

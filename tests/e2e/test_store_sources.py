@@ -8,7 +8,8 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import JobConfig, Source
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Source
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from rollup_operator.stores.opensearch.source import sources
 from rollup_operator.stores.opensearch.transport.client import Cluster

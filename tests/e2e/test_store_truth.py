@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from rollup_operator.rollup.documents import document_id
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.duckdb.export import documents_of
 from support.clustered import FIELDS, Clustered, clustered
 from support.embedded import Embedded, Row, config

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.indexer.run import RunResult
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from rollup_operator.stores.opensearch.transport.errors import Unanswered

@@ -17,7 +17,7 @@ import asyncio, resource, sys
 sys.path.insert(0, sys.argv[1])
 from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.shares import Account, Shares
-from rollup_operator.stores.base import Span
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
 from support.hostile_cluster import HOUR, JOB

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from rollup_operator.model.store import ClusterStore as Spec
-from rollup_operator.stores.base import Span
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.errors import SecretInvalid, StoreError, StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules
 from rollup_operator.stores.secrets import SecretContent

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rollup_operator.indexer.run import Run
-from rollup_operator.stores.base import Span
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.duckdb import DuckDBStore, headers, sources
 from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreError
 from support.embedded import Embedded, config, spec

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from rollup_operator.stores.base import Span
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.errors import (
     ForbiddenSource,

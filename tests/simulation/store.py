@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from rollup_operator.stores.base import Checkup, Claim, JobConfig, Session, Source, SourceField, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import Checkup, Claim, Session, Source
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import ClusterStore, claims, settling
 from rollup_operator.stores.opensearch.query import time_range

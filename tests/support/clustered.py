@@ -9,7 +9,8 @@ from typing import Any
 
 from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
-from rollup_operator.stores.base import Claim, JobConfig
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Claim
 from rollup_operator.stores.opensearch.store import ClusterStore
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from support.embedded import Row, config, spec

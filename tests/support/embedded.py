@@ -15,7 +15,8 @@ from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as StoreSpec
-from rollup_operator.stores.base import Claim, ClockReading, JobConfig, Owner
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.stores.base import Claim, ClockReading
 from rollup_operator.stores.duckdb import Budget, DuckDBStore, claims
 from rollup_operator.stores.duckdb.claims import Record
 from rollup_operator.stores.duckdb.database import Database

@@ -17,7 +17,10 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_ids import meant
 from rollup_operator.model.job_view import JobView
-from rollup_operator.stores.base import JobConfig, KnownJob, Owner, Preview, RollupIndex, SourceField, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import KnownJob, Preview, RollupIndex
 from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
 
 Body = dict[str, Any]

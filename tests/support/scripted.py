@@ -9,7 +9,8 @@ from typing import Any
 from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, Page, Source, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.stores.base import Claim, Page, Source
 from support.embedded import config
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

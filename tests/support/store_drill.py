@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.indexer.run import RunResult
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import records
 from support.clustered import Clustered

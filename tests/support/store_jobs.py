@@ -12,7 +12,8 @@ import orjson
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.documents import document, layout_of
-from rollup_operator.stores.base import JobConfig, Owner, SourceField
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.opensearch import claims
 from rollup_operator.stores.opensearch.preparing import prepare
 from rollup_operator.stores.opensearch.records import Record

@@ -5,7 +5,8 @@ import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-from rollup_operator.stores.base import JobConfig, Page, Source
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Page, Source
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.source.pages import Pages
 from rollup_operator.stores.opensearch.target.encoder import Batch

@@ -16,11 +16,11 @@ from rollup_operator.lifecycle.jobs import actor as actor_module
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.context import Environment
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
-from rollup_operator.lifecycle.jobs.states import RunKind, Trouble
+from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver
 from rollup_operator.model.base import DRAIN_FINALIZER
-from rollup_operator.model.conditions import Reason
+from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim

@@ -8,8 +8,9 @@ import pytest
 from rollup_operator.indexer.clocks import moment
 from rollup_operator.kube.server_clock import ServerClock
 from rollup_operator.model.conditions import Reason
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.due import due
-from rollup_operator.stores.base import ClockReading, Span
+from rollup_operator.stores.base import ClockReading
 from rollup_operator.stores.errors import ClockSkewed
 from support.embedded import Embedded, Row, agree, spec, truth, with_groups
 from support.rounding import HOUR, ms

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rollup_operator.stores.base import Span
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.duckdb import Budget
 from rollup_operator.stores.duckdb.budget import LEAST_MEMORY, Share, _processors
 from rollup_operator.stores.duckdb.database import Lane

@@ -15,7 +15,9 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, JobConfig, Settled, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Claim, Settled
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import export_path

@@ -9,7 +9,8 @@ import pytest
 from rollup_operator.indexer.run import RunResult
 from rollup_operator.model.validation import problems
 from rollup_operator.rollup.due import due
-from rollup_operator.stores.base import JobConfig, Preview
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Preview
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.embedded import Embedded, config, spec
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from rollup_operator.rollup.source_rules import broken_rules
-from rollup_operator.stores.base import Owner, SourceField
+from rollup_operator.rollup.identity import Owner
+from rollup_operator.rollup.source_rules import SourceField, broken_rules
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.fields import word
 from rollup_operator.stores.errors import ForbiddenSource, SourceNotFound

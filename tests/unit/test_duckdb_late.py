@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rollup_operator.indexer.run import Run
-from rollup_operator.stores.base import Rewritten, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.stores.base import Rewritten
 from rollup_operator.stores.errors import Fenced
 from support.embedded import Embedded, Row, agree, config, spec, truth
 from support.rounding import HOUR, ms

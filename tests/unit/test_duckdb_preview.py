@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.due import due
-from rollup_operator.stores.base import JobConfig, Preview, Span
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Preview
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.embedded import Embedded, Row, config, spec
 from support.rounding import HOUR, ms

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import Claim, JobConfig, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import DuckDBStore, claims
 from rollup_operator.stores.duckdb.ahead import Ahead
 from rollup_operator.stores.duckdb.claims import Record

@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import SourceInvalid
 from support.embedded import Embedded, config, spec
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.due import due
-from rollup_operator.stores.base import Span
 from support.embedded import spec, with_groups
 from support.rounding import DAY, ms
 

@@ -12,7 +12,8 @@ from rollup_operator.http.api import create
 from rollup_operator.http.job_config import source_check
 from rollup_operator.kube.client import KubeError, NotFound, Unreachable
 from rollup_operator.kube.paths import jobs_path, stores_path
-from rollup_operator.stores.base import RollupIndex, SourceField
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import RollupIndex
 from rollup_operator.stores.errors import ForbiddenSource, StoreError, StoreUnavailable
 from support.access_double import Anybody
 from support.bodies import hourly, sensor

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.stores.base import RollupIndex, SourceField
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import RollupIndex
 from support.bodies import hourly, sensor
 from support.http_calls import Client, call, deepest, served
 from support.http_double import Cluster

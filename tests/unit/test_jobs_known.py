@@ -23,7 +23,7 @@ from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver
 from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job_view import JobView
-from rollup_operator.stores.base import Owner
+from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.errors import StoreUnavailable
 from support.bodies import job
 from support.portions import watched

@@ -1,7 +1,8 @@
 """How far a run has come, and what is said of that."""
 
 from rollup_operator.indexer.progress import Progress
-from rollup_operator.stores.base import Page, Rewritten, Source, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.stores.base import Page, Rewritten, Source
 
 
 class Clock:

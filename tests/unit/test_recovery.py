@@ -3,8 +3,7 @@
 import pytest
 
 from rollup_operator.lifecycle.jobs.retry import FIRST_RETRY, LAST_RETRY, Recovery, backoff
-from rollup_operator.lifecycle.jobs.states import Trouble
-from rollup_operator.model.conditions import Reason
+from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import JobView
 
 AWAY = Trouble(Reason.STORE_UNAVAILABLE, "locked", transient=True)

@@ -7,9 +7,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.lifecycle.jobs.job_status import Report, difference, rfc3339_ms, status_of
+from rollup_operator.kube.status import difference
+from rollup_operator.lifecycle.jobs.job_status import Report, status_of
 from rollup_operator.lifecycle.jobs.states import Decision
 from rollup_operator.model.base import RUN_REQUESTED_AT
+from rollup_operator.model.instants import rfc3339_ms
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LONGEST_MESSAGE, Progress, State
 

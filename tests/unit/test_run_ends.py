@@ -14,7 +14,8 @@ from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome
-from rollup_operator.stores.base import Claim, JobConfig, Page, Settled
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Claim, Page, Settled
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.bodies import job
 from support.scripted import NOW, Scripted, at_once, beginning, ended

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.rollup.source_rules import broken_rules
-from rollup_operator.stores.base import SourceField
+from rollup_operator.rollup.source_rules import SourceField, broken_rules
 
 GOOD = {"ts": {"date"}, "size": {"long"}, "host": {"keyword"}, "load": {"double"}, "seen": {"date"}}
 

@@ -7,21 +7,11 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.lifecycle.jobs.job_status import Report, difference, status_of
-from rollup_operator.lifecycle.jobs.states import (
-    PATIENCE,
-    REFRESH,
-    TABLE,
-    Act,
-    Facts,
-    RunFacts,
-    RunKind,
-    Trouble,
-    decide,
-    where,
-)
+from rollup_operator.kube.status import difference
+from rollup_operator.lifecycle.jobs.job_status import Report, status_of
+from rollup_operator.lifecycle.jobs.states import PATIENCE, REFRESH, TABLE, Act, Facts, RunFacts, RunKind, decide, where
 from rollup_operator.model.base import DRAIN_FINALIZER
-from rollup_operator.model.conditions import Reason
+from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule

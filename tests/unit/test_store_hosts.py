@@ -8,8 +8,9 @@ import threading
 import aiohttp
 import pytest
 
-from rollup_operator.stores.host_rules import FilteringResolver, HostNotAllowed, HostRules
+from rollup_operator.stores.host_rules import HostNotAllowed, HostRules
 from rollup_operator.stores.opensearch.transport.lookups import Found, Lookups
+from rollup_operator.stores.opensearch.transport.resolver import FilteringResolver
 
 
 def allowed(rules: list[str], url: str, *leads_to: str) -> bool:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import PAGE_BYTES, PageSize
-from rollup_operator.stores.base import JobConfig, Source
+from rollup_operator.stores.base import Source
 from rollup_operator.stores.opensearch.source.pages import Pages
 from rollup_operator.stores.opensearch.transport.answers import Value
 from rollup_operator.stores.opensearch.transport.client import Cluster

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rollup_operator.model.job import RollupIndexSettings
-from rollup_operator.stores.base import SourceField
+from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.opensearch import records
 from rollup_operator.stores.opensearch.quiet import is_of, opaque_id
 from rollup_operator.stores.opensearch.target import gate, mapping

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from rollup_operator.model import status
 from rollup_operator.model.durations import duration
-from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Session, Source, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Session, Source
 
 _PACE_S = 60.0
 """The pace is that of the last minute: the beginning of a long run says little about its end."""

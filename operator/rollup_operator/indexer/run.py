@@ -18,10 +18,11 @@ from rollup_operator.indexer.clocks import Moment, moment
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.status import JobStats, Outcome
-from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.due import Due, due
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.shares import Account, Held, unbounded
-from rollup_operator.stores.base import Claim, JobConfig, Page, Session, Span, Store
+from rollup_operator.stores.base import Claim, Page, Session, Store
 from rollup_operator.stores.errors import Fenced, StoreError
 from rollup_operator.stores.tasks import dropped
 

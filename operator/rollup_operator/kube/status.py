@@ -9,6 +9,19 @@ from rollup_operator.model.base import API_VERSION, DRAIN_FINALIZER
 from rollup_operator.model.job_view import JobView
 
 
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that turns `old` into `new`; empty when nothing differs. Maps are merged by key."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            if inner := difference(before, value):
+                patch[key] = inner
+        elif before != value:
+            patch[key] = value
+    return patch
+
+
 async def write_status(kube: KubeClient, job: JobView, status: Mapping[str, Any]) -> Body:
     """Replace the status and return the object as it is then. Raises Conflict on any other version.
 

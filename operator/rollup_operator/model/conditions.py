@@ -11,6 +11,7 @@ True.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from rollup_operator.model.status import LONGEST_MESSAGE, Condition, shortened
@@ -132,3 +133,12 @@ def verdict(
     if ready:
         return [make(READY, True)]
     return [make(READY, False), make(STALLED if stalled else RECONCILING, True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the last run failed, until a good run mends it."""
+
+    reason: Reason
+    message: str
+    transient: bool

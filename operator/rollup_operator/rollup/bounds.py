@@ -53,6 +53,19 @@ _MONDAY = -3 * DAY
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time between two edges of buckets, [start_ms, end_ms), in epoch milliseconds."""
+
+    start_ms: int
+    end_ms: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether no bucket lies in it."""
+        return self.start_ms >= self.end_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Period:
     """A stretch of time with one offset from UTC: [start, end)."""
 

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import PositionValue
 from rollup_operator.model.time_values import parse_instant, parse_time_value
-from rollup_operator.rollup.bounds import Bounds
-from rollup_operator.stores.base import Span
+from rollup_operator.rollup.bounds import Bounds, Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,37 @@ nothing: its predecessor's documents were promised to stay.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.stores.base import JobConfig, Owner
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.errors import IdentityConflict
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The resource behind a claim."""
+
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobConfig:
+    """What a store needs to know of a job."""
+
+    job_id: str
+    spec: RollupJobSpec
+    owner: Owner
+    config_hash: str
+    """Hash of groups and metrics: another one may not continue the same documents."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identity in the store: (rollup index, job id)."""
+        return self.spec.rollup_index, self.job_id
 
 
 def judge(

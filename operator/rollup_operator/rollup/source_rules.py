@@ -1,9 +1,9 @@
 """Elasticsearch's rules for the fields of a job's source, and its texts for each. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import SourceField
 
 DATES = frozenset({"date", "date_nanos"})
 WHOLE = frozenset({"long", "integer", "short", "byte"})
@@ -21,6 +21,19 @@ _NESTED = "nested"
 
 _UNSIGNED = frozenset({"unsigned_long"})
 """Elasticsearch has no such groups; here they would not fit into a term's 64 bits with a sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceField:
+    """What the sources of a pattern have under one name, in Elasticsearch's words."""
+
+    types: frozenset[str]
+    """For instance `date`, `long`, `keyword`; several where sources differ."""
+    aggregatable: bool = True
+    tells_time: bool | None = None
+    """Whether it can be the time of a job: as milliseconds since 1970, too, and not as lists. None: the types say."""
+    searchable: bool = True
+    """Whether it has an index, without which some stores find nothing by it."""
 
 
 def broken_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[str]:

@@ -16,35 +16,12 @@ from typing import Any, Protocol
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import JobStats, PositionValue
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.rollup.source_rules import SourceField
 
 Position = Mapping[str, PositionValue]
 """The key of the last written bucket: `{"ts.date_histogram": epoch ms, "f.histogram": number, "f.terms": value}`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The resource behind a claim."""
-
-    cluster: str
-    namespace: str
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobConfig:
-    """What a store needs to know of a job."""
-
-    job_id: str
-    spec: RollupJobSpec
-    owner: Owner
-    config_hash: str
-    """Hash of groups and metrics: another one may not continue the same documents."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Identity in the store: (rollup index, job id)."""
-        return self.spec.rollup_index, self.job_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +53,6 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceField:
-    """What the sources of a pattern have under one name, in Elasticsearch's words."""
-
-    types: frozenset[str]
-    """For instance `date`, `long`, `keyword`; several where sources differ."""
-    aggregatable: bool = True
-    tells_time: bool | None = None
-    """Whether it can be the time of a job: as milliseconds since 1970, too, and not as lists. None: the types say."""
-    searchable: bool = True
-    """Whether it has an index, without which some stores find nothing by it."""
-
-
-@dataclass(frozen=True, slots=True)
 class KnownJob:
     """A job as its store remembers it, the resource being there or not."""
 
@@ -99,19 +63,6 @@ class KnownJob:
     """As in the resource, in camelCase; None: written by a version that did not record it."""
     has_documents: bool
     """Whether the rollup index holds any of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of time between two edges of buckets, [start_ms, end_ms), in epoch milliseconds."""
-
-    start_ms: int
-    end_ms: int
-
-    @property
-    def empty(self) -> bool:
-        """Whether no bucket lies in it."""
-        return self.start_ms >= self.end_ms
 
 
 @dataclass(frozen=True, slots=True)

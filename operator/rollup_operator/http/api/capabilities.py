@@ -11,6 +11,7 @@ from typing import Any
 
 from rollup_operator.http.protocol import errors, job_errors
 from rollup_operator.http.protocol.dialects import Dialect
+from rollup_operator.http.protocol.parameters import IndexOptions
 from rollup_operator.model.elasticsearch_config import configuration
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.names import EVERY
@@ -39,16 +40,6 @@ class Described:
     def index_pattern(self) -> str:
         """Where they came from."""
         return str(self.spec.get("indexPattern", ""))
-
-
-@dataclass(frozen=True, slots=True)
-class IndexOptions:
-    """How names of indices are resolved."""
-
-    ignore_unavailable: bool = False
-    allow_no_indices: bool = True
-    expands: bool = True
-    """Whether wildcards match open indices; all of ours are open."""
 
 
 def by_pattern(jobs: Iterable[Described], pattern: str, dialect: Dialect) -> Work[dict[str, Any]]:

@@ -20,9 +20,11 @@ from rollup_operator.http.protocol.turns import Turns
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import problems
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.due import due
+from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.shares import Shares
-from rollup_operator.stores.base import JobConfig, Owner, Preview, Span
+from rollup_operator.stores.base import Preview
 
 DOCUMENTS = 10
 """How many documents are shown."""

@@ -1,10 +1,10 @@
 """Query parameters as Elasticsearch reads them: the last one wins, and a name that nobody knows is refused."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from rollup_operator.http.api.capabilities import IndexOptions
 from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.errors import ApiError
@@ -24,6 +24,16 @@ _SUGGESTED, _NAMED = 5, 20
 
 _LONGEST_NAME = 64
 """Longer names are not worth comparing."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How names of indices are resolved."""
+
+    ignore_unavailable: bool = False
+    allow_no_indices: bool = True
+    expands: bool = True
+    """Whether wildcards match open indices; all of ours are open."""
 
 
 class Parameters:

@@ -13,7 +13,7 @@ from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver, Observer
 from rollup_operator.model.job_ids import meant
 from rollup_operator.model.job_view import JobView
-from rollup_operator.stores.base import Owner
+from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)

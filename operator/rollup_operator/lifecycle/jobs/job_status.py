@@ -1,12 +1,12 @@
 """From a decision to a status: what `kubectl get` and the endpoint read. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rollup_operator.lifecycle.jobs.states import Decision, Facts
 from rollup_operator.model.conditions import verdict
+from rollup_operator.model.instants import rfc3339, rfc3339_ms
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import (
     LONGEST_VALUE,
@@ -46,18 +46,6 @@ class Report:
     def counting(self, stats: JobStats) -> "Report":
         """Return the same with these counters. None ever goes back: the store's may lack runs that have failed."""
         return replace(self, stats=stats if self.stats is None else stats.at_least(self.stats))
-
-
-def rfc3339(moment: datetime) -> str:
-    """Write a time as Kubernetes does: UTC, whole seconds."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-
-
-def rfc3339_ms(epoch_ms: int) -> str:
-    """Write an instant; milliseconds only where there are some."""
-    seconds, ms = divmod(epoch_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
 
 
 def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -> dict[str, Any]:
@@ -124,16 +112,3 @@ def _message(job: JobView, decision: Decision, state: State) -> str:
         if old is not None and old.reason == decision.reason and decision.ready:
             return old.message
     return decision.message
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the merge patch that turns `old` into `new`; empty when nothing differs. Maps are merged by key."""
-    patch: dict[str, Any] = {key: None for key in old if key not in new}
-    for key, value in new.items():
-        before = old.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if inner := difference(before, value):
-                patch[key] = inner
-        elif before != value:
-            patch[key] = value
-    return patch

@@ -2,8 +2,7 @@
 
 import random
 
-from rollup_operator.lifecycle.jobs.states import Trouble
-from rollup_operator.model.conditions import READY, STALLED, Reason
+from rollup_operator.model.conditions import READY, STALLED, Reason, Trouble
 from rollup_operator.model.job_view import JobView
 
 FIRST_RETRY = 1.0

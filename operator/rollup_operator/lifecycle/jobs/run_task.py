@@ -12,16 +12,17 @@ import structlog
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run import Run, RunResult
-from rollup_operator.lifecycle.jobs.job_status import rfc3339
-from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind, Trouble
+from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
-from rollup_operator.model.conditions import Reason
+from rollup_operator.model.conditions import Reason, Trouble
+from rollup_operator.model.instants import rfc3339
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LONGEST_MESSAGE, JobStats, LastRun, Outcome, shortened
+from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.shares import Account, Shares
-from rollup_operator.stores.base import Claim, JobConfig, Owner, Store
+from rollup_operator.stores.base import Claim, Store
 from rollup_operator.stores.errors import SecretGone, StoreError, StoreNotFound
 
 log = structlog.get_logger(__name__)

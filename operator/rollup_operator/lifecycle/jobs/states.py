@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
-from rollup_operator.model.conditions import Reason
+from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
@@ -45,15 +45,6 @@ class RunFacts:
     """Seconds since it was told to halt; None: it was not."""
     doing: str
     """What it does, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why the last run failed, until a good run mends it."""
-
-    reason: Reason
-    message: str
-    transient: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,10 @@ from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
 from rollup_operator.kube.sweep import Gone, Sweep
-from rollup_operator.lifecycle.jobs.states import Trouble
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.checks import Entry, StoreKey, StoreWatch
 from rollup_operator.lifecycle.stores.status import trouble_of
-from rollup_operator.model.conditions import Reason
+from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.shares import Shares
 from rollup_operator.stores.base import Store, closes_with_leadership

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from rollup_operator.lifecycle.jobs.job_status import rfc3339
-from rollup_operator.lifecycle.jobs.states import Trouble
-from rollup_operator.model.conditions import READY, Reason, verdict
+from rollup_operator.model.conditions import READY, Reason, Trouble, verdict
+from rollup_operator.model.instants import rfc3339
 from rollup_operator.model.status import Condition
 from rollup_operator.model.store import RollupStoreStatus
 from rollup_operator.stores.base import Checkup

@@ -12,7 +12,8 @@ import duckdb
 import orjson
 
 from rollup_operator.model.status import JobStats
-from rollup_operator.stores.base import Claim, Owner, Position
+from rollup_operator.rollup.identity import Owner
+from rollup_operator.stores.base import Claim, Position
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.inspection import MOST_TEXT, SCHEMA

@@ -1,7 +1,7 @@
 """The columns of a job's sources as fields in Elasticsearch's words. Called in a worker."""
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import SourceField
+from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.duckdb import columns, plan, sources, spelling
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.headers import Wanted

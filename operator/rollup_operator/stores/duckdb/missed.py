@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 from rollup_operator.model.time_values import parse_instant
 from rollup_operator.rollup.due import due
-from rollup_operator.stores.base import Claim, JobConfig
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import claims, plan, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.plan import COUNT

@@ -5,8 +5,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.documents import Layout, layout_of
-from rollup_operator.stores.base import CsvFound, JobConfig, Preview, Source, Span
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.base import CsvFound, Preview, Source
 from rollup_operator.stores.duckdb import judging, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.export import columns_of, document_of

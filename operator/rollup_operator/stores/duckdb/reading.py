@@ -11,9 +11,10 @@ from typing import Any
 
 import duckdb
 
-from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.bounds import Bounds, Span
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import Pager
-from rollup_operator.stores.base import JobConfig, Position, Source, Span
+from rollup_operator.stores.base import Position, Source
 from rollup_operator.stores.duckdb import claims, judging, order, plan, sources, spelling, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.headers import Wanted

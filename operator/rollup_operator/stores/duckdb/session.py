@@ -11,9 +11,10 @@ from typing import TypeVar
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats
 from rollup_operator.rollup import identity
-from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.documents import layout_of
-from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, Span
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Source
 from rollup_operator.stores.duckdb import claims, export, missed, writing
 from rollup_operator.stores.duckdb.ahead import Ahead, finished
 from rollup_operator.stores.duckdb.claims import Record

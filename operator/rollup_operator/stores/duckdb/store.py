@@ -15,17 +15,10 @@ import structlog
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
 from rollup_operator.rollup import identity
-from rollup_operator.stores.base import (
-    Checkup,
-    ClockReading,
-    JobConfig,
-    KnownJob,
-    Owner,
-    Preview,
-    Settled,
-    SourceField,
-    Span,
-)
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, Settled
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb.budget import Budget

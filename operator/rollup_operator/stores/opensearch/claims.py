@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from rollup_operator.portions import sharing
 from rollup_operator.rollup import identity
-from rollup_operator.stores.base import Claim, JobConfig, KnownJob, Owner
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.stores.base import Claim, KnownJob
 from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import records
 from rollup_operator.stores.opensearch.quiet import quiet

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rollup_operator.stores.base import JobConfig, SourceField
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import claims
 from rollup_operator.stores.opensearch.records import Record

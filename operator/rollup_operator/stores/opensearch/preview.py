@@ -4,7 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rollup_operator.stores.base import JobConfig, Page, Preview, Source, SourceField, Span
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import Page, Preview, Source
 from rollup_operator.stores.opensearch.source import seen, sources
 from rollup_operator.stores.opensearch.source.pages import Pages
 from rollup_operator.stores.opensearch.source.sources import EXACT

@@ -13,8 +13,8 @@ from typing import Any
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Steady
 from rollup_operator.rollup.documents import Layout, layout_of
-from rollup_operator.rollup.source_rules import term_kind
-from rollup_operator.stores.base import Position, SourceField
+from rollup_operator.rollup.source_rules import SourceField, term_kind
+from rollup_operator.stores.base import Position
 
 ROLLUP = "rollup"
 """Name of the aggregation in the answer."""

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from rollup_operator.model.status import JobStats
 from rollup_operator.rollup.documents import layout_of
-from rollup_operator.stores.base import Claim, JobConfig, Owner, Position
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.stores.base import Claim, Position
 from rollup_operator.stores.opensearch.quiet import opaque_id
 from rollup_operator.stores.opensearch.transport.answers import LATEST_MS, Value
 from rollup_operator.stores.opensearch.transport.errors import Odd

@@ -13,8 +13,11 @@ from typing import TypeVar
 
 from rollup_operator.model.status import JobStats
 from rollup_operator.model.time_values import parse_time_value
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.documents import layout_of
-from rollup_operator.stores.base import Claim, JobConfig, Owner, Page, Position, Rewritten, Source, SourceField, Span
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Source
 from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, preparing
 from rollup_operator.stores.opensearch.records import Record

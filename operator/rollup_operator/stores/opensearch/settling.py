@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup import identity
-from rollup_operator.stores.base import JobConfig, Owner, Settled
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.stores.base import Settled
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.records import ALIAS, Record

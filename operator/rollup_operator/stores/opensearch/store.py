@@ -6,19 +6,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.base import (
-    Checkup,
-    ClockReading,
-    JobConfig,
-    KnownJob,
-    Owner,
-    Preview,
-    RollupIndex,
-    Session,
-    Settled,
-    SourceField,
-    Span,
-)
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, RollupIndex, Session, Settled
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, quiet, settling
 from rollup_operator.stores.opensearch import preview as previews

@@ -17,9 +17,11 @@ from operator import itemgetter
 from typing import Any
 
 from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import PageSize
+from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.shares import Held
-from rollup_operator.stores.base import JobConfig, Page, Position, Source, SourceField
+from rollup_operator.stores.base import Page, Position, Source
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
 from rollup_operator.stores.opensearch.source.buckets import Buckets

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.bounds import Bounds
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.opensearch.records import Record

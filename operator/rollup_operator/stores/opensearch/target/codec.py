@@ -7,7 +7,7 @@ keep its first document: so a new index is given one, which is deleted at once. 
 import asyncio
 import contextlib
 
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreUnsuitable
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.target import gate

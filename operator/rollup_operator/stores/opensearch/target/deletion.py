@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from rollup_operator.stores.base import JobConfig
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.target import gate

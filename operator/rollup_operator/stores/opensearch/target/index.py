@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
-from rollup_operator.rollup.identity import config_changed, is_this_job, made_by, not_a_rollup_index
-from rollup_operator.stores.base import JobConfig, Owner
+from rollup_operator.rollup.identity import JobConfig, Owner, config_changed, is_this_job, made_by, not_a_rollup_index
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.records import ALIAS, Record
 from rollup_operator.stores.opensearch.target import codec, gate, mapping

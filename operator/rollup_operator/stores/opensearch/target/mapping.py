@@ -8,8 +8,8 @@ from typing import Any
 
 from rollup_operator.model.elasticsearch_config import configuration
 from rollup_operator.model.job import RollupIndexSettings
-from rollup_operator.rollup.source_rules import term_kind
-from rollup_operator.stores.base import JobConfig, SourceField
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.rollup.source_rules import SourceField, term_kind
 
 Mappings = Mapping[str, Any]
 

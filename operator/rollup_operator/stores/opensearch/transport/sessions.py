@@ -22,12 +22,13 @@ from rollup_operator.model.store import ClusterStore as ClusterSpec
 from rollup_operator.model.store import OpenSearchStore, SecretRef
 from rollup_operator.shares import Account, unbounded
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
-from rollup_operator.stores.host_rules import FilteringResolver, HostNotAllowed, HostRules, is_this_machine
+from rollup_operator.stores.host_rules import HostNotAllowed, HostRules, is_this_machine
 from rollup_operator.stores.opensearch.transport import signing
 from rollup_operator.stores.opensearch.transport.aws_identity import AwsIdentity
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from rollup_operator.stores.opensearch.transport.login import Login, Secret, login, signing_keys
 from rollup_operator.stores.opensearch.transport.lookups import Lookups
+from rollup_operator.stores.opensearch.transport.resolver import FilteringResolver
 from rollup_operator.stores.opensearch.transport.signing import Keys, Signer
 from rollup_operator.stores.opensearch.transport.tls import Contexts, Trust, UnusableAuthority, UnusablePair
 from rollup_operator.stores.opensearch.transport.wire import WireConnector
