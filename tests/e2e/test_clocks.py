@@ -13,10 +13,10 @@ from support.waiting import run_completed, runs, status
 WITH_A_CLOCK_SET_BY = """
 from datetime import timedelta
 from pathlib import Path
-from rollup_operator import app
+from rollup_operator import wiring
 
-right = app._now
-app._now = lambda: right() + timedelta(days=float(Path({path!r}).read_text()))
+right = wiring.now
+wiring.now = lambda: right() + timedelta(days=float(Path({path!r}).read_text()))
 
 from rollup_operator.cli import main
 

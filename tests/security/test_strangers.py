@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from local_control_plane import ControlPlane
+from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID
 from support.api import Api
 from support.bodies import job, store
 from support.callers import Account
@@ -68,6 +69,8 @@ def host() -> Iterator[HostileHost]:
     def answer(asked: Asked) -> Said:
         if asked.target == "/":
             return said({"version": {"number": "2.19.0", "distribution": "opensearch"}})
+        if asked.target.startswith("/_tasks"):
+            return said({"nodes": {"n": {"tasks": {"n:1": {"headers": {"X-Opaque-Id": OPAQUE_ID}}}}}})
         if "claims" in asked.target:
             return said({"error": {"type": "x", "reason": f"{WORD} asked {asked.target}"}, "status": 401}, 401)
         return said({"status": "green"})

@@ -8,7 +8,6 @@ Of two in one file it renames the second, and of two in different files it makes
 So a job that means one of them would get values of the other.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -18,8 +17,8 @@ from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.sources import Sources
 from rollup_operator.stores.errors import SourceInvalid
 
-_NUMBERED = re.compile(rb"_[0-9]{1,9}\Z")
-"""What DuckDB adds to a name that it has seen before."""
+_MOST_DIGITS = 9
+"""Of the number that DuckDB adds, behind `_`, to a name that it has seen before."""
 
 
 def check(lane: Lane, spec: RollupJobSpec, found: Sources) -> None:
@@ -59,9 +58,10 @@ def _folded(name: str) -> bytes:
 def _begins(key: bytes) -> Iterator[bytes]:
     """Yield a name, and those of which DuckDB may have made it."""
     yield key
-    while (shorter := _NUMBERED.sub(b"", key)) != key:
-        yield shorter
-        key = shorter
+    end = len(key)
+    while (at := key.rfind(b"_", 0, end)) >= 0 and key[at + 1 : end].isdigit() and end - at - 1 <= _MOST_DIGITS:
+        yield key[:at]
+        end = at
 
 
 def _names(lane: Lane, found: Sources, meant: Iterable[bytes]) -> Iterator[Sequence[str]]:
