@@ -32,6 +32,10 @@ CONNECT_SECONDS = 5.0
 ROOM_SECONDS = 10.0
 """How long an answer that has begun waits until there is room to read it."""
 
+_AT_ONCE = 2**18
+"""Bytes of an answer that are taken before it is asked whether more of them fit: what is compressed may grow a
+thousandfold as it is read."""
+
 
 class NotSent(Exception):
     """No connection came about, so that another host may be asked. `error` is what to tell if there is none."""
@@ -119,7 +123,7 @@ class Request:
         parts, size = [], 0
         if not fits(answer.content_length or 0):
             return None
-        async for part in answer.content.iter_any():
+        async for part in answer.content.iter_chunked(_AT_ONCE):
             size += len(part)
             if not fits(size):
                 return None
