@@ -17,7 +17,7 @@ from simulation.endpoint import Asked
 from simulation.kube import Look
 from simulation.network import BREEZE, CALM, ROUGH, STORM, Way, Weather
 from simulation.promises import Job, Promises
-from simulation.replica import LEASE_NAME, Replica
+from simulation.replica import LEASE_NAME, SWEEP_SECONDS, Replica
 from simulation.schedule import ALL, Schedule, Step
 from simulation.search_cluster import DATE, SOURCE_INDEX, SearchCluster
 from simulation.store import epochs_in_virtual_time, evictions_are_judged
@@ -80,6 +80,7 @@ class World:
         self._store_gone_at = -1e9
         self._calm_since = math.inf
         self._lease_deleted_at = -math.inf
+        self._is_restored = False
         self._backup = self.api.backup()
         self.limits: list[tuple[float, int]] = []
         """From when on how many runs a store allowed."""
@@ -197,6 +198,7 @@ class World:
             for watch in replica.link.watches:
                 watch.broken()
                 self.clock.after(self._watch_delay(), watch.resume)
+        self._is_restored = True
         self.api.restore(self._backup)
         self._note_limit(self.api.find(STORES, "default"))
         self.promises.restored()
@@ -327,10 +329,13 @@ class World:
         self._check()
 
     def _let_requests_end(self) -> None:
-        """Wait until no request from the time of the faults is on its way, and for what follows from the last."""
+        """Wait until no request from the time of the faults is on its way, and for what follows from the last.
+
+        Of jobs that an answer shows which is older than a restore, a replica hears with its next sweep.
+        """
         while any(self._is_old(replica) for replica in self.replicas):
             self._advance(self.clock.now + 1)
-        self._advance(self.clock.now + PROMPT)
+        self._advance(self.clock.now + PROMPT + (SWEEP_SECONDS if self._is_restored else 0.0))
 
     def _is_old(self, replica: Replica) -> bool:
         sent = [*replica.link.sent.values(), *(flight.sent for flight in replica.wire.flights)]
