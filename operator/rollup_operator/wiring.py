@@ -106,6 +106,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         gate=gate,
         check_seconds=settings.store_check_seconds,
         namespaces=settings.namespaces,
+        went_back=ending.begin_again,
     )
     skew = timedelta(seconds=settings.clock_skew_seconds)
     worker = Worker(books, identity, settings.cluster, now, gate, clock_skew=skew, places=Shares(budgets.runs))

@@ -62,14 +62,15 @@ class StoreBook:
         gate: Gate,
         check_seconds: float = 30.0,
         namespaces: Sequence[str] = (),
+        went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """No namespaces: the stores of all.
+        """No namespaces: the stores of all. `went_back` is called, with what showed it, when etcd was restored.
 
         A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
         """
         self._kube, self._make, self._gate = kube, make, gate
         self._watch = StoreWatch(kube=kube, now=now, changed=self._changed, gate=gate, check_seconds=check_seconds)
-        self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces)
+        self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces, went_back=went_back)
         self._entries: dict[StoreKey, Entry] = {}
         self._listeners: list[Callable[[StoreKey], None]] = []
         self._gone = Gone()
