@@ -259,22 +259,27 @@ async def test_a_job_that_goes_before_the_watch_begins_is_found_gone_soon(monkey
     sweeping.cancel()
 
 
-async def test_a_list_that_failed_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("well", [0, 1])
+async def test_a_list_that_failed_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch, well: int) -> None:
     monkeypatch.setattr(relist, "FIRST_SWEEP", 0.01)
-    failures = [KubeError(500, "InternalError", "etcd has no leader")] * 3
+    failure = KubeError(500, "InternalError", "etcd has no leader")
+    lists = [None] * well + [failure] * 3 + [None]
+    problems: list[str | None] = []
+    done = asyncio.Event()
 
     async def listed() -> None:
-        if failures:
-            raise failures.pop()
+        problems.append(known.relisting.problem)
+        if (raised := lists.pop(0)) is not None:
+            raise raised
+        if not lists:
+            done.set()
 
     known = known_by(lists=Lists(), others=Others(sweep=listed))
-    sweeping = asyncio.create_task(known.relisting.keep_sweeping(600))
-    async with asyncio.timeout(10):
-        while known.relisting.problem is None:  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(0)
-        assert known.relisting.problem == "the last list failed: 500 InternalError: etcd has no leader"
-        while known.relisting.problem is not None:  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(0.001)
+    sweeping = asyncio.create_task(known.relisting.keep_sweeping(1.0))
+    async with asyncio.timeout(3):  # far less than three more sweeps would take, were they as far apart as ever
+        await done.wait()
+    failed = "the last list failed: 500 InternalError: etcd has no leader"
+    assert problems == [None] * (well + 1) + [failed] * 3
     sweeping.cancel()
 
 

@@ -319,3 +319,25 @@ async def test_a_deleted_store_does_not_come_back_by_a_body_that_is_late(stores:
     late = body["metadata"] | {"resourceVersion": "99"}
     stores.book.observe(body | {"metadata": late})
     assert stores.book.usable("team") == []
+
+
+async def test_a_list_that_shows_a_store_that_was_gone_tells_of_a_restore() -> None:
+    metadata = {"namespace": "team", "name": "cluster", "uid": "1", "resourceVersion": "2", "generation": 1}
+
+    class Listed(NoServer):
+        async def pages(self, _: str, *, metadata_only: bool = False) -> AsyncIterator[dict[str, Any]]:
+            yield {"items": [{"metadata": metadata}], "metadata": {"resourceVersion": "9"}}
+
+    kube: Any = Listed()
+    made: Any = Idle()
+    found: list[str] = []
+    book = StoreBook(
+        kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), gate=Gate(), went_back=found.append
+    )
+    book.observe({"metadata": metadata, "spec": {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}})
+    await book.sweep()
+    assert found == []
+    book.gone("1")
+    await book.sweep()
+    assert found == ["team/cluster is in a list, and its uid, 1, was gone before"]
+    await book.close()

@@ -65,13 +65,13 @@ class Relisting:
             await self._books.sweep()
 
     async def keep_sweeping(self, every: float) -> None:
-        """Sweep for as long as the process lives, first when the watches have had time to begin.
+        """Sweep for as long as the process lives: first when the watches have begun, and soon again after a failure.
 
         A job that goes between this process's first list and the watch's is in the one, and no event tells of it.
         """
-        pause = min(every, FIRST_SWEEP)
+        pause = again = FIRST_SWEEP
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(every, pause))
             try:
                 await self.sweep()
             except KubeError as e:
@@ -82,7 +82,8 @@ class Relisting:
                 log.exception("sweep failed")
             else:
                 self.problem = None
-            pause = every if self.problem is None else min(every, 2 * pause)
+            again = FIRST_SWEEP if self.problem is None else 2 * again
+            pause = every if self.problem is None else again
 
     def catch_up(self) -> None:
         """Let nothing begin before all jobs are listed.
