@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,7 @@ from aiohttp import web
 from rollup_operator.model.store import ClusterStore as Spec
 from rollup_operator.stores.errors import SecretInvalid, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.host_rules import HostRules
+from rollup_operator.stores.opensearch.transport.answers import PAGE
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import Overloaded, Unanswered, Unauthorized
 from rollup_operator.stores.opensearch.transport.login import Secret, login
@@ -122,6 +124,29 @@ async def test_what_is_sent():
         assert bulk.headers["X-Opaque-Id"] == "rollup-operator"
         assert bulk.headers["Content-Type"] == "application/x-ndjson"
         assert search.headers["Content-Type"] == "application/json"
+
+
+async def test_while_an_answer_is_inflated_others_have_their_turns():
+    small = gzip.compress(bytes(PAGE))
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=small, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += seen.done()
+            await asyncio.sleep(0)
+
+    turns, seen = 0, asyncio.get_running_loop().create_future()
+    async with serving(answer) as server, calling(server.url) as cluster:
+        read = asyncio.create_task(ask(cluster, longest=PAGE, parse=len))
+        other = asyncio.create_task(others())
+        await until(lambda: bool(server.asked))
+        seen.set_result(None)
+        assert await read == PAGE
+        other.cancel()
+    assert turns > PAGE // 2**18
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ class Request:
             if not fits(size):
                 return None
             parts.append(part)
+            await asyncio.sleep(0)  # what has come already is inflated without a wait
         return b"".join(parts)
 
     def _understand(self, answer: aiohttp.ClientResponse, raw: bytes | None) -> Any:
