@@ -217,6 +217,28 @@ def test_a_job_whose_secret_is_gone_can_be_deleted(operator: Operator, api: Api,
     assert "Secret 'login'" in api.wait_event("hourly", "DrainSkipped")["message"]
 
 
+def test_a_job_whose_cluster_is_gone_says_how_its_deletion_ends(
+    operator: Operator, api: Api, opensearch: StoreHttp
+) -> None:
+    source = load(opensearch)
+    with ProxyThread(opensearch.url) as way:
+        cluster(api, opensearch, way.proxy.url)
+        api.create(hourly(source, deletionPolicy="Delete"))
+        request_run(api, "hourly", "1")
+        api.wait("hourly", run_completed, GENEROUS)
+        way.run(way.proxy.go_away())
+        api.delete("hourly")
+        body = api.wait_condition("hourly", status="False", reason="StoreUnavailable")
+        assert body["status"]["state"] == "aborting"
+        assert "Connection refused" in message(body)
+        assert "gone for good, delete RollupStore 'default'" in message(body)
+        api.delete("default", kind="RollupStore")
+        api.wait_gone("hourly")
+        event = api.wait_event("hourly", "DrainSkipped")["message"]
+        assert "RollupStore 'default' is gone: its documents and its record, although" in event
+    assert opensearch.count(f"{source}-rolled") == 4
+
+
 def test_how_csv_files_are_read_is_refused_where_there_are_none(
     operator: Operator, api: Api, opensearch: StoreHttp
 ) -> None:

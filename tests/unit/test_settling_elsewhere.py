@@ -78,8 +78,11 @@ def view(asked: str = "started", **meta: Any) -> JobView:
     return JobView.of(body)
 
 
-async def run(of: Worker, kind: RunKind, *held: Any, job: JobView | None = None) -> Ended:
-    return await of.begin(kind, job or view(), delete=False, held=held).task
+DELETED = view(deletionTimestamp="2030-01-01T00:00:00Z")
+
+
+async def run(of: Worker, kind: RunKind, *held: Any, job: JobView | None = None, delete: bool = False) -> Ended:
+    return await of.begin(kind, job or view(), delete=delete, held=held).task
 
 
 def lost() -> Cluster:
@@ -146,8 +149,34 @@ async def test_a_deletion_is_let_go_with_its_store() -> None:
     a = Cluster("a", {"settle": AWAY})
     work, books = worker(a)
     books.named = StoreNotFound("gone")
-    deleted = view(deletionTimestamp="2030-01-01T00:00:00Z")
-    assert (await run(work, RunKind.SETTLE, a, job=deleted)).skipped
+    assert (await run(work, RunKind.SETTLE, a, job=DELETED)).skipped
+
+
+@pytest.mark.parametrize("delete", [False, True], ids=["Retain", "Delete"])
+async def test_a_deletion_that_is_let_go_says_what_it_leaves(delete: bool) -> None:
+    work, books = worker(Cluster("a"))
+    books.named = StoreNotFound("no RollupStore named 'default': create it, and the job goes on by itself")
+    skipped = (await run(work, RunKind.SETTLE, job=DELETED, delete=delete)).skipped
+    assert skipped is not None
+    assert "its documents and its record" in skipped
+    assert ("although spec.deletionPolicy is Delete" in skipped) == delete
+    assert "goes on by itself" not in skipped
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["the store named now", "the one named before"])
+@pytest.mark.parametrize("delete", [False, True], ids=["Retain", "Delete"])
+async def test_a_deletion_that_waits_for_a_store_names_the_way_out(held: bool, delete: bool) -> None:
+    away = Cluster("a", {"settle": AWAY})
+    work, _ = worker(Cluster("b") if held else away)
+    before = (away,) if held else ()
+    waiting = (await run(work, RunKind.SETTLE, *before, job=DELETED, delete=delete)).trouble
+    assert waiting is not None
+    assert "no answer" in waiting.message
+    assert "delete RollupStore 'default'" in waiting.message
+    assert "documents" in waiting.message
+    stopping = (await run(work, RunKind.SETTLE, *before)).trouble  # which a RollupStore's end does not let go
+    assert stopping is not None
+    assert "delete RollupStore" not in stopping.message
 
 
 async def test_a_job_reads_stopped_once_no_place_has_its_claim() -> None:

@@ -180,7 +180,7 @@ class Worker:
                 try:
                     await store.settle(config, self.holder, delete_documents=False)
                 except StoreError as e:
-                    quiet, trouble = False, trouble or Trouble(e.reason, _waits(job, e), transient=True)
+                    quiet, trouble = False, trouble or _unsettled(job, e, _waits(job, e))
             if not quiet:
                 left.append(store)
         if end.skipped is not None or not left:
@@ -207,7 +207,7 @@ class Worker:
             reason = Reason.STORE_UNAVAILABLE if isinstance(e, StoreNotFound) else e.reason
             return store, Ended(settled=False, trouble=Trouble(reason, str(e), transient=True))
         except StoreError as e:
-            return store, Ended(settled=False, trouble=Trouble(e.reason, str(e), transient=True))
+            return store, Ended(settled=False, trouble=_unsettled(job, e, str(e)))
         return store, Ended(settled=True, claim=settled.claim, mended=True, kept=settled.kept)
 
 
@@ -227,8 +227,21 @@ def _is_same(one: Store, other: Store) -> bool:
 
 def _let_go(job: JobView, error: StoreError, *, documents_asked: bool) -> str:
     gone = f"RollupStore {job.store_name!r} is gone" if isinstance(error, StoreNotFound) else str(error)
-    left = "its documents and its record, although spec.deletionPolicy is Delete" if documents_asked else "its record"
-    return f"the job is deleted, and the store was not looked at, since {gone}: {left} stay there as they are"
+    although = ", although spec.deletionPolicy is Delete," if documents_asked else ""
+    return (
+        f"the job is deleted, and the store was not looked at, since {gone}: its documents and its record{although} "
+        "stay there as they are"
+    )
+
+
+def _unsettled(job: JobView, error: StoreError, message: str) -> Trouble:
+    """Return the trouble of a job whose store cannot be settled now. `message`: why not."""
+    if job.deleting and error.reason is Reason.STORE_UNAVAILABLE:
+        message += (
+            f". If that store is gone for good, delete RollupStore {job.store_name!r}: the job's deletion then ends, "
+            "and its documents and its record stay where they are"
+        )
+    return Trouble(error.reason, message, transient=True)
 
 
 def _waits(job: JobView, error: StoreError) -> str:
