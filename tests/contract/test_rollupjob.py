@@ -73,7 +73,7 @@ ACCEPTED = {
     "no-metrics": {"metrics": None},
     "no-terms": {"groups": date()},
     "longest-names": {"jobId": "x" * 512, "storeRef": {"name": "x" * 253}, "rollupIndex": "x" * 200},
-    "longest-pattern": {"indexPattern": "x" * 1024},
+    "longest-pattern": {"indexPattern": "ü" * 1024},
     "pattern-beside-target": {"indexPattern": "logs-*", "rollupIndex": "hourly-logs"},
     "pattern-with-signs": {"indexPattern": "a.b+c(d)[e]{f}$^|*", "rollupIndex": "axb"},
     "dot-is-a-dot": {"indexPattern": "a.b*", "rollupIndex": "axbc"},

@@ -220,6 +220,38 @@ async def test_a_field_that_is_different_in_one_index_is_refused_and_the_index_n
     )
 
 
+ODD: dict[str, dict[str, Any]] = {
+    "flat_object": {"type": "flat_object"},
+    "wildcard": {"type": "wildcard"},
+    "constant_keyword": {"type": "constant_keyword", "value": "x"},
+    "match_only_text": {"type": "match_only_text"},
+    "long_range": {"type": "long_range"},
+    "token_count": {"type": "text", "fields": {"length": {"type": "token_count", "analyzer": "standard"}}},
+}
+"""A field of each type, named like it."""
+DERIVED = {"derived": {"derived": {"type": "keyword", "script": {"source": "emit('x')"}}}}
+
+
+async def test_a_term_of_an_odd_type_is_right_or_refused_by_name(opensearch: StoreHttp) -> None:
+    async with clustered(opensearch) as at:
+        put(at, [{"t": START, "v": 1, "token_count": "one two three"}], **ODD)
+        at.node.call("PUT", f"/{at.source}/_mapping", DERIVED)
+        for name in (
+            "flat_object",
+            "flat_object.deep",
+            "wildcard",
+            "constant_keyword",
+            "match_only_text",
+            "long_range",
+            "derived",
+        ):
+            says = f"found [{name.partition('.')[0]}] for field [{name}]"
+            await failed(at, job(at, groups={"terms": {"fields": [name]}}), Reason.SOURCE_INVALID, says)
+        await failed(at, job(at, groups={"terms": {"fields": ["_index"]}}), Reason.SOURCE_INVALID, "name [_index]")
+        await at.completed(job(at, groups={"terms": {"fields": ["token_count.length"]}}))
+        assert by(at, "token_count.length.terms") == {3: (1, 1.0)}
+
+
 async def test_a_date_that_is_not_indexed_is_used_or_refused(at: Clustered) -> None:
     at.node.create(at.source, {"t": {"type": "date", "index": False}, "v": "long"})
     at.node.load(at.source, [{"t": START, "v": 1}])

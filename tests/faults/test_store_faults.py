@@ -172,19 +172,30 @@ async def test_a_bulk_with_one_document_that_does_not_fit_fails_the_page(drill: 
 
 @pytest.mark.parametrize(
     ("block", "reason", "transient"),
-    [("read_only_allow_delete", Reason.DISK_FULL, True), ("write", Reason.TARGET_BLOCKED, False)],
+    [
+        ("read_only_allow_delete", Reason.DISK_FULL, True),
+        ("write", Reason.TARGET_BLOCKED, False),
+        ("closed", Reason.TARGET_BLOCKED, False),
+    ],
 )
 async def test_an_index_that_is_blocked_in_the_middle(
     drill: Drill, block: str, reason: Reason, transient: bool
 ) -> None:
     job = drill.at.job(pageSize=8)
     node, index = drill.at.node, job.spec.rollup_index
-    during(drill.proxy, "bulk", 2, lambda: node.set_settings(index, **{f"index.blocks.{block}": True}))
+
+    def blocked(on: bool) -> None:
+        if block == "closed":
+            node.call("POST", f"/{index}/{'_close' if on else '_open'}", wait_for_active_shards=1)
+        else:
+            node.set_settings(index, **{f"index.blocks.{block}": on or None})
+
+    during(drill.proxy, "bulk", 2, lambda: blocked(True))
     result = await drill.run(job)
     assert isinstance(result.error, StoreError)
     assert (result.error.reason, result.error.transient) == (reason, transient)
     assert (await drill.run(job)).outcome == "Failed"
-    node.set_settings(index, **{f"index.blocks.{block}": None})
+    blocked(False)
     await drill.recover(job, result)
 
 
@@ -207,6 +218,8 @@ async def test_a_target_that_is_deleted_in_the_middle_is_never_made_anew(drill: 
         result = await drill.run(job)
         assert isinstance(result.error, StoreError)
         assert (result.error.reason, result.error.transient) == (Reason.TARGET_MISSING, False)
+        assert "set spec.deletionPolicy to Delete, then delete the job" in result.message  # as is done below
+        assert "set another spec.rollupIndex" not in result.message  # which is fixed by then
         if result.released is False:
             await drill.at.store.settle(job, "me", delete_documents=False)
         assert not drill.held(job)

@@ -438,6 +438,12 @@ ROWS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "Fields must have at least one value",
         "groups",
     ),
+    "index_pattern too long": (
+        {"index_pattern": ",".join(f"logs-2024.01.{i:02}-{'x' * 15}" for i in range(40))},
+        ARGUMENT,
+        "Index pattern has [1279] characters, but must have at most [1024]: name many by a *, or by an alias",
+        "index_pattern",
+    ),
     "metrics.field empty": (
         {"metrics": [{"field": "", "metrics": ["min"]}]},
         ARGUMENT,

@@ -101,6 +101,9 @@ def _of_ours(given: JobConfiguration, job_id: str, date: DateHistogram) -> Itera
         yield ("cron",), ARGUMENT, f"invalid cron expression [{given.cron[:LONGEST_CRON]}]: {e}"
     if given.page_size > LARGEST_PAGE:
         yield ("page_size",), ARGUMENT, f"Page size is [{given.page_size}], but must be at most [{LARGEST_PAGE}]"
+    if (length := len(given.index_pattern)) > LONGEST_PATTERN:
+        reason = f"Index pattern has [{length}] characters, but must have at most [{LONGEST_PATTERN}]"
+        yield ("index_pattern",), ARGUMENT, f"{reason}: name many by a *, or by an alias"
     for metric in given.metrics:
         if metric.field == date.field and (message := date_metrics_message(metric.field, metric.metrics, "date")):
             raise validation_failed([message])
@@ -113,7 +116,7 @@ def _of_indices(given: JobConfiguration) -> Iterator[Broken]:
     if not target:
         yield ("rollup_index",), ARGUMENT, "Rollup index must be a non-null, non-empty string"
     if len(pattern) > LONGEST_PATTERN:
-        return  # the resource does not take it, and to compare thousands of parts would take seconds
+        return  # refused below; to compare thousands of parts would take seconds
     for part in pattern.split(","):
         if part == "_all" or (part and not part.strip("*")):
             # Elasticsearch's text lacks the closing parenthesis.
