@@ -1,9 +1,10 @@
 """Settling a job in a real cluster: whoever held it is shut out, and its documents go with it where that is asked."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -100,6 +101,24 @@ async def test_a_dead_holder_is_shut_out_and_the_position_stays(cluster: Cluster
     again = await ready(cluster, of)
     await write(cluster, again, batch(again, 5, begin=20))
     assert opensearch.count(of.spec.rollup_index) == 25
+
+
+@pytest.mark.parametrize("spoilt", [{"epoch": "soon"}, {"owner": "me"}, {"job_id": "another"}])
+async def test_a_record_that_no_operator_wrote_is_named_and_keeps_the_job_from_reading_stopped(
+    cluster: Cluster, opensearch: StoreHttp, spoilt: dict[str, object]
+) -> None:
+    """Who holds the claim stood in it, and may still be at work."""
+    dead = await written(cluster, of := job())
+    path = f"/{records.ALIAS}/_doc/{quote(id_ := records.document_id(of.key), safe='')}"
+    opensearch.call("PUT", path, {**records.to_document(dead), **spoilt}, refresh=True)
+    for delete in (False, True):
+        with pytest.raises(
+            StoreUnavailable, match=f"^no operator wrote document '{re.escape(id_)}' of {records.ALIAS}: "
+        ):
+            await settled(cluster, of, delete=delete)
+    assert opensearch.count(of.spec.rollup_index) == 20
+    opensearch.call("DELETE", path, refresh=True)  # as the message says
+    assert await settled(cluster, of) is None
 
 
 async def test_what_is_not_there_or_another_living_jobs_is_left_alone(cluster: Cluster) -> None:

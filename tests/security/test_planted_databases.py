@@ -200,13 +200,19 @@ async def test_a_record_that_no_operator_wrote_is_an_error_in_words(
     plant(with_operator(embedded), GARBAGE[what])
     with bounded():
         found = await each_call(embedded, store)
-    listed = found["list"]
-    for error in (listed,) if what == "a spec" else (listed, found["settle"], found["delete"], found["run"]):
+    listed, deleted = found["list"], found["delete"]
+    assert found["settle"].startswith("Settled("), found
+    for error in (listed,) if what == "a spec" else (listed, found["run"]):
         if what == "one record twice" and error is listed:
             continue
         assert isinstance(error, TargetBlocked), found
         assert "no operator wrote the record of job 'job' in rollup index 'out'" in str(error)
         assert error.reason is Reason.TARGET_BLOCKED
+    # Nobody can have claimed it, so the job rests, and can be deleted; what stays is told.
+    if what != "a spec":
+        assert found["settle"] == "Settled(claim=None, kept=None)"
+        assert "Settled(claim=None, kept=" in (told := str(deleted))
+        assert "no operator wrote the record" in told
 
 
 async def test_a_record_of_another_job_is_neither_continued_nor_deleted(embedded: Embedded, store: DuckDBStore) -> None:
@@ -243,6 +249,17 @@ async def test_noise_is_an_error_in_words(embedded: Embedded, store: DuckDBStore
         else:
             with pytest.raises(TargetBlocked, match=r"^rollup\.duckdb cannot be opened"):
                 await store.check()
+
+
+async def test_an_own_file_that_was_damaged_says_what_to_do(embedded: Embedded, store: DuckDBStore) -> None:
+    await embedded.completed(JOB)
+    await asyncio.to_thread(embedded.base.close_if_idle)
+    whole = embedded.file.read_bytes()
+    for kept in (0, 12_288, len(whole) // 2):
+        embedded.file.write_bytes(whole[:kept] + os.urandom(len(whole) - kept))
+        with pytest.raises(StoreUnavailable, match="restore the database from a backup; or stop the operator"):
+            await store.settle(JOB, "me", delete_documents=False)
+        await asyncio.to_thread(embedded.base.close_if_idle)
 
 
 async def test_a_file_that_takes_much_memory_to_open_is_refused(

@@ -1,5 +1,6 @@
 """The parts of a cluster's claims, gates and rollup indices that need no cluster."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,27 @@ def test_a_record_is_read_as_it_was_written() -> None:
     record = replace(record, claim=claim)
     hit = {"_source": records.to_document(record), "_seq_no": 5, "_primary_term": 2}
     assert records.from_document(Value(hit, "looking")) == record
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [
+        ({"epoch": "7"}, "_source.epoch is no whole number"),
+        ({"owner": {"cluster": "c"}}, "_source.owner has no namespace"),
+        ({"position": {"ts.date_histogram": [1]}}, r"_source.position.\* is no part of a bucket's key"),
+        ({"spec": []}, "_source.spec is no object"),
+    ],
+)
+def test_a_record_that_no_operator_wrote_says_which_document_and_what_to_do(
+    spoilt: dict[str, object], why: str
+) -> None:
+    source = records.to_document(records.first(JOB, 1)) | spoilt
+    with pytest.raises(records.ForeignRecord) as told:
+        records.from_document(Value({"_id": records.document_id(JOB.key), "_source": source}, "looking"))
+    assert re.search(
+        rf"^no operator wrote document 'claim/out/job' of {records.ALIAS}: {why}: restore it; or ", str(told.value)
+    )
+    assert "delete it" in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,10 @@ _COLUMNS = (
 _NOW = "epoch_ms(now())"
 
 
+class ForeignRecord(TargetBlocked):
+    """No operator wrote a job's record, so no run of any operator has claimed it, and none can."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A row of the claims."""
@@ -94,7 +98,7 @@ def _is_there(lane: Lane, table: str, column: str = "1") -> bool:
 
 
 def look(lane: Lane, key: tuple[str, str]) -> Record | None:
-    """Return a job's record. Raises TargetBlocked where no operator wrote it."""
+    """Return a job's record. Raises ForeignRecord where no operator wrote it."""
     rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ? LIMIT 2", key)
     if len(rows) > 1:
         raise _foreign(key, "there is more than one")
@@ -268,7 +272,7 @@ _TARGET = re.compile(r"[0-9a-f]{32}")
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    """Read a row. Raises TargetBlocked where no operator wrote it: users could write to files of earlier versions."""
+    """Read a row. Raises ForeignRecord where no operator wrote it: users could write to files of earlier versions."""
     index, job_id, holder, epoch, owner, config_hash, position, watermark, stats, hint, target, revision, exported = row
     key = (index, job_id)
     try:
@@ -329,10 +333,10 @@ def _spec(key: tuple[str, str], text: object) -> dict[str, Any] | None:
     return spec
 
 
-def _foreign(key: tuple[str, str], why: str) -> TargetBlocked:
+def _foreign(key: tuple[str, str], why: str) -> ForeignRecord:
     index, job_id = key
     why = why.splitlines()[0][:200] if why else "it cannot be read"
-    return TargetBlocked(
+    return ForeignRecord(
         f"no operator wrote the record of job {job_id[:100]!r} in rollup index {index[:100]!r}: {why}. Name another "
         "database in spec.duckdb.database, or restore this one"
     )

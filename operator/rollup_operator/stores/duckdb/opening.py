@@ -25,6 +25,9 @@ SPILL = ".tmp"
 _WAL_LIMIT = "256MB"
 _LONGEST_ERROR = 1000
 
+_DAMAGED = "Corrupt database file", "not a valid DuckDB database file"
+"""What DuckDB says of a file that something else has written to, or that the disk has lost parts of."""
+
 
 def open_database(
     folders: Folders, name: str, settings: Mapping[str, str], takeover: Takeover, gone: Callable[[], bool]
@@ -127,6 +130,11 @@ def classify(e: duckdb.Error, hide: Callable[[str], str]) -> StoreError:
         )
     if isinstance(e, duckdb.OutOfRangeException):
         return SourceInvalid(f"a number of the source is too large to be summed up: {text}")
+    if any(said in text for said in _DAMAGED):
+        return StoreUnavailable(
+            f"{text}: restore the database from a backup; or stop the operator and move it away with its log, and jobs "
+            "begin from the start"
+        )
     if isinstance(e, duckdb.IOException):
         if "lock" in text.lower():
             return StoreUnavailable(f"the database file is locked by {_holder(str(e))}: it must be closed there")

@@ -22,7 +22,7 @@ from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb.budget import Budget
-from rollup_operator.stores.duckdb.claims import Record
+from rollup_operator.stores.duckdb.claims import ForeignRecord, Record
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.folders import Folders
 from rollup_operator.stores.duckdb.inspection import Refused
@@ -139,11 +139,12 @@ class DuckDBStore:
         """Take the claim from whoever has it; with `delete_documents`, delete the result and its export too.
 
         The lock on the file has shown already that no other process is at work on it; a run of this process that
-        goes on is fenced. Where the file was refused, no run of any operator is there.
+        goes on is fenced. Where the file was refused, no run of any operator is there; and no run has claimed, or
+        can claim, a record that no operator wrote.
         """
         try:
             return await self._settle_there(config, delete_documents=delete_documents)
-        except Refused as e:
+        except (Refused, ForeignRecord) as e:
             return Settled(None, str(e) if delete_documents else None)
 
     async def _settle_there(self, config: JobConfig, *, delete_documents: bool) -> Settled:

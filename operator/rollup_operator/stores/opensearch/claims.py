@@ -53,7 +53,10 @@ async def look(
     while True:
         try:
             found = await cluster.call("GET", path, doing=doing, opaque_id=opaque_id, longest=LISTING)
-            return records.from_document(found)
+            record = records.from_document(found)
+            if record.claim.key != key:
+                raise records.foreign(found, f"it is that of {record.claim.key[1]!r} in {record.claim.key[0]!r}")
+            return record
         except Missing:
             return None
         except StoreError as e:

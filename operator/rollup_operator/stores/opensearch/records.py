@@ -111,9 +111,31 @@ def to_document(record: Record) -> dict[str, Any]:
     }
 
 
+class ForeignRecord(Odd):
+    """No operator wrote a record. Who has the claim is not known, so nobody may be taken to have none."""
+
+
 def from_document(hit: Value) -> Record:
-    """Read a record from a hit or an answer that has `_source`. Raises Odd for one that no operator wrote."""
+    """Read a record from a hit or an answer that has `_source`. Raises ForeignRecord for one that no operator wrote."""
     source = hit.at("_source")
+    source.mapping()
+    try:
+        return _read(hit, source)
+    except Odd as e:
+        raise foreign(hit, str(e).rpartition(": ")[2]) from e
+
+
+def foreign(hit: Value, why: str) -> ForeignRecord:
+    """Return the error for a document that stands where a record must be."""
+    at = hit.find("_id").value
+    which = at[:200] if isinstance(at, str) else ""
+    return ForeignRecord(
+        f"no operator wrote document {which!r} of {ALIAS}: {why}: restore it; or end all operators that may work with "
+        "this cluster but this one, and delete it: its job then begins from the start"
+    )
+
+
+def _read(hit: Value, source: Value) -> Record:
     return Record(
         claim=Claim(
             key=(source.at("rollup_index").text(), source.at("job_id").text()),
