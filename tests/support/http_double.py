@@ -149,6 +149,14 @@ class Cluster:
         if tell:
             self.tell(path)
 
+    def edit(self, name: str, namespace: str = "default", **spec: Any) -> None:
+        """Change other fields of a spec than the state that is asked for."""
+        path = jobs_path(namespace, name)
+        self.objects[path]["spec"] |= spec
+        self.objects[path]["metadata"]["generation"] += 1
+        self._touch(path)
+        self.tell(path)
+
     def own(self, name: str, *managers: str, namespace: str = "default") -> None:
         """Let field managers own what is asked, as after an apply of theirs."""
         path = jobs_path(namespace, name)

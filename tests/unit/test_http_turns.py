@@ -78,3 +78,28 @@ async def test_a_write_whose_turn_comes_late_overrules_nobody(cluster: Slow, mon
     assert (other.name, other.desired) == (same, "stopped")
     again = await states.write(view(cluster, started), DesiredState.STOPPED)
     assert again.desired == "stopped"
+
+
+@pytest.mark.parametrize(("verb", "asked"), [("_stop", "stopped"), ("_start", "started")])
+async def test_of_a_call_on_all_jobs_no_late_write_is_left_out(
+    cluster: Slow, monkeypatch: pytest.MonkeyPatch, verb: str, asked: str
+) -> None:
+    """Somebody edits a job, or asks it for the opposite, while its write waits: what the call answers comes true."""
+    monkeypatch.setattr(desired_state, "LATE_SECONDS", 0.0)
+    opposite = "started" if asked == "stopped" else "stopped"
+    for number in range(JOBS):
+        cluster.ask(f"job-{number:02}", opposite)
+    cluster.go_on.set()
+    cluster.write_gate = asyncio.Event()
+    async with served(cluster) as endpoint, calling(endpoint) as client:
+        answer = asyncio.create_task(call(client, "POST", f"/_rollup/job/_all/{verb}"))
+        await cluster.writes(WRITES_AT_ONCE)
+        cluster.edit("job-40", cron="0 30 * * * ?")
+        for state in (asked, opposite):
+            cluster.ask("job-50", state)
+        cluster.write_gate.set()
+        assert (await answer)[0] == 200
+    assert {view.desired for view in cluster.known.values()} == {opposite}
+    for at in cluster.objects:
+        cluster.tell(at)
+    assert {view.name for view in cluster.known.values() if view.desired != asked} == set()

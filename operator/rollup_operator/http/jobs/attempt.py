@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.jobs.acceptance import Acceptances
-from rollup_operator.http.jobs.desired_state import LOOKS, DesiredStates
+from rollup_operator.http.jobs.desired_state import LOOKS, DesiredStates, TurnTooLate
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
@@ -192,13 +192,25 @@ def aborting(job: JobView) -> bool:
 
 async def _tried(job: JobView, deal: Deal) -> ApiError | None:
     try:
-        await deal(job)
+        await _dealt_with(job, deal)
     except Conflict:
         return None  # gone: quiet, and not to be started
     except ApiError as e:
         # Without where it was raised, a frame of ours goes with its task, and not all of them at once.
         return None if e.status == 404 else e.with_traceback(None)
     return None
+
+
+async def _dealt_with(job: JobView, deal: Deal) -> None:
+    """Deal with a job as it is by the time that its turn comes."""
+    for _ in range(LOOKS):
+        try:
+            await deal(job)
+        except TurnTooLate as e:
+            job = e.newest
+        else:
+            return
+    raise errors.unavailable(f"Rollup job [{job.job_id}] keeps changing; nothing was changed")
 
 
 async def in_time(by: float | None, look: Awaitable[T]) -> T:

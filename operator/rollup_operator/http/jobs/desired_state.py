@@ -57,6 +57,14 @@ class Listed(NamedTuple):
     version: int
 
 
+class TurnTooLate(Conflict):
+    """A write was not made, as its turn came late and the job, which is there still, has changed meanwhile."""
+
+    def __init__(self, newest: JobView) -> None:
+        super().__init__(409, "Conflict", f"generation {newest.generation} asks for {newest.desired} meanwhile")
+        self.newest = newest
+
+
 class DesiredStates:
     """The jobs of the namespaces that are watched (all, where `namespaces` is empty), to look up and to write."""
 
@@ -174,9 +182,10 @@ class DesiredStates:
     async def write(self, job: JobView, state: DesiredState) -> JobView:
         """Ask this very job (its uid) for `state`; durable once this returns.
 
-        Raises Conflict when the job has been replaced, ApiError for all else that prevents it. The write goes on when
-        the caller is cancelled: what a client asked for is not lost because it hung up. Callers that ask the same of
-        the same job while its write waits for its turn share that write.
+        Raises Conflict when the job has been replaced, TurnTooLate when it must be looked at anew, ApiError for all
+        else that prevents it. The write goes on when the caller is cancelled: what a client asked for is not lost
+        because it hung up. Callers that ask the same of the same job while its write waits for its turn share that
+        write.
         """
         asked, task = self._unsent.get(job.uid, (None, None))
         if task is None or asked is not state:
@@ -224,7 +233,7 @@ class DesiredStates:
         """Write once there is a turn, and after `before`, the job's previous write.
 
         So the writes of one job keep their order. Those that come while one is under way, or soon after, have turns of
-        their own and need not queue behind all other jobs. Raises Conflict where the turn came so late that somebody
+        their own and need not queue behind all other jobs. Raises TurnTooLate where the turn came so late that somebody
         else has asked for something else meanwhile: whoever waits still looks again, and nobody is overruled.
         """
         asked = asyncio.get_running_loop().time()
@@ -243,7 +252,7 @@ class DesiredStates:
             if self._unsent.get(job.uid, (state, None))[1] is asyncio.current_task():
                 del self._unsent[job.uid]
             self._forget(job.uid, asyncio.current_task())
-            raise Conflict(409, "Conflict", f"generation {known.generation} asks for {known.desired} meanwhile")
+            raise TurnTooLate(known)
 
     async def _send(self, job: JobView, state: DesiredState) -> JobView:
         # Who asks from here on may have seen what this write changes, and needs one that comes later.
