@@ -143,3 +143,32 @@ def test_an_operator_that_is_killed_in_the_middle_of_pages_loses_no_stop_and_no_
     way.run(way.proxy.ended(late[0]))
     assert late[0].status == 200
     assert values(opensearch, source) == {n * HOUR: (f"h{n % 3}", float(n)) for n in range(HOURS)}
+
+
+def test_what_died_at_work_is_released_though_a_restore_took_the_job_back_to_before_its_first_run(
+    way: ProxyThread, start_operator: StartOperator, api: Api, opensearch: StoreHttp, source: str
+) -> None:
+    operator: Operator = start_operator()
+    never_ran = status(api.wait_state("hourly", "stopped", 30))
+    api.start("hourly")
+    further(way, 10)
+    operator.kill()
+    api.stop("hourly")
+    api.patch("hourly", {"metadata": {"finalizers": []}})
+    lost = dict.fromkeys(status(api.get("hourly")))
+    generation = api.get("hourly")["metadata"]["generation"]
+    api.patch_status("hourly", lost | never_ran | {"observedGeneration": generation})
+
+    record = f"claim/{source}-rolled/hourly"
+
+    def holder(node: StoreHttp) -> str | None:
+        found = node.get("rollup-operator-claims", record)
+        assert found is not None
+        name: str | None = found["_source"]["holder"]
+        return name
+
+    assert holder(opensearch) is not None
+    operator.start()
+    opensearch.wait(lambda node: holder(node) is None, seconds=30)
+    api.wait_state("hourly", "stopped", 30)
+    assert_quiet(way, opensearch, time.monotonic())

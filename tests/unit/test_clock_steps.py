@@ -41,6 +41,10 @@ class Outside:
     def trouble(self, _: object) -> None:
         """All stores can be used."""
 
+    def held(self, _: object) -> bool:
+        """No store tells of a claim."""
+        return False
+
     def record(self, *_: object) -> None:
         """Nobody reads events."""
 

@@ -64,6 +64,10 @@ class Books:
     def trouble(self, _: object) -> None:
         """It can be used."""
 
+    def held(self, *_: object) -> bool:
+        """It tells of no claim."""
+        return False
+
 
 def worker(named: Cluster) -> tuple[Worker, Any]:
     gate = Gate()

@@ -1,7 +1,8 @@
 """What the book of stores knows, and forgets."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores import checks
 from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
 
@@ -100,6 +102,9 @@ class Idle:
 
     async def check(self) -> Checkup:
         return Checkup("3.0.0")
+
+    async def held(self) -> Sequence[Owner]:
+        return ()
 
     async def retire(self) -> None:
         """Nothing is open."""
@@ -254,6 +259,9 @@ class Asked:
     async def check(self) -> Checkup:
         return Checkup("3.0.0")
 
+    async def held(self) -> Sequence[Owner]:
+        return ()
+
     async def close(self) -> None:
         self.asked += 1
         if isinstance(answer := self.answers.pop(0), Exception):
@@ -340,4 +348,56 @@ async def test_a_list_that_shows_a_store_that_was_gone_tells_of_a_restore() -> N
     book.gone("1")
     await book.sweep()
     assert found == ["team/cluster is in a list, and its uid, 1, was gone before"]
+    await book.close()
+
+
+class Telling(Idle):
+    """A cluster whose answers about claims a test gives."""
+
+    def __init__(self) -> None:
+        self.listings: asyncio.Queue[Sequence[Owner] | Exception] = asyncio.Queue()
+
+    async def held(self) -> Sequence[Owner]:
+        answer = await self.listings.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("red"), KeyError("hits")])
+async def test_whoever_begins_to_lead_lists_claims_and_wakes_the_jobs_of_a_store_that_has_any(
+    failure: Exception,
+) -> None:
+    mine, other = Owner("here", "team", "job", "1"), Owner("here", "team", "other", "2")
+    gate, woken, store = Gate(), asyncio.Event(), Telling()
+    made: Any = store
+    kube: Any = NoServer()
+    book = StoreBook(kube=kube, make=lambda *_: made, now=lambda: datetime.now(UTC), gate=gate, check_seconds=0.03)
+    gate.lead()
+    body = {"metadata": {"namespace": "team", "name": "cluster", "uid": "1", "resourceVersion": "2", "generation": 1}}
+    book.observe(body | {"spec": {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}})
+    book.subscribe(lambda _: woken.set())
+    try:
+        async with asyncio.timeout(5):
+            assert book.held(KEY, mine) is None
+            store.listings.put_nowait(failure)
+            store.listings.put_nowait([replace(mine, uid="of an earlier one")])
+            await woken.wait()
+            assert book.held(KEY, mine)
+            assert book.held(KEY, other) is False
+            assert book.held(("team", "unknown"), mine) is False
+            gate.shut()
+            await book.stand_down()
+            gate.lead()
+            book.lead()
+            assert book.held(KEY, mine) is None
+    finally:
+        await book.close()
+
+
+async def test_a_store_that_cannot_be_used_tells_of_no_claim() -> None:
+    book = book_of(store := Unsuitable())
+    await store.looked.wait()
+    await asyncio.sleep(0)
+    assert book.held(KEY, Owner("here", "team", "job", "1")) is False
     await book.close()

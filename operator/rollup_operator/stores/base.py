@@ -9,7 +9,7 @@ epoch must still be ours. Every implementation keeps these promises:
 - `release` leaves the record with its epoch and position and without a holder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -297,6 +297,10 @@ class Store(Protocol):
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List all jobs that ever claimed something here, in order of their keys. Raises StoreUnavailable."""
+        ...
+
+    async def held(self) -> Collection[Owner]:
+        """List the owners of all claims that have a holder who may be at work still. Raises StoreUnavailable."""
         ...
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:

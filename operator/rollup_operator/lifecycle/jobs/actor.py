@@ -220,6 +220,7 @@ class Actor:
             deletion_policy=checked.deletion_policy,
             drain_timeout=checked.drain_timeout,
             run=run.facts(now) if run is not None else None,
+            held=self._env.worker.held(view),
             settled=self._settled,
             cleaned=self._cleaned and (self._with_documents or checked.deletion_policy is DeletionPolicy.RETAIN),
             trouble=self._recovery.trouble,

@@ -139,9 +139,15 @@ class Worker:
             may_go_on=lambda: self.gate.open,
         )
 
+    def held(self, job: JobView) -> bool | None:
+        """Whether a process of before may have left a claim of this job; None: its store has not told yet."""
+        return self.books.held((job.namespace, job.store_name), self._owner(job))
+
+    def _owner(self, job: JobView) -> Owner:
+        return Owner(self.cluster, job.namespace, job.name, job.uid)
+
     def _config(self, job: JobView, spec: RollupJobSpec) -> JobConfig:
-        owner = Owner(self.cluster, job.namespace, job.name, job.uid)
-        return JobConfig(job.job_id, spec, owner, config_hash(spec))
+        return JobConfig(job.job_id, spec, self._owner(job), config_hash(spec))
 
     async def _index(self, run: Run, held: tuple[Store, ...] = ()) -> Ended:
         result = await run.index()

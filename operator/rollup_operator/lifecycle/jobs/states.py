@@ -58,6 +58,8 @@ class Facts:
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     drain_timeout: float = 30.0
     run: RunFacts | None = None
+    held: bool | None = False
+    """Whether the store told of a claim of this job when this process began to lead; None: it has not told yet."""
     settled: bool = False
     """This process has seen the store hold no claim for the job since its last run."""
     cleaned: bool = False
@@ -149,9 +151,12 @@ def where(job: JobView, facts: Facts) -> State:
     halted is `stopping`, and `aborting` from the moment that the deletion is asked for.
 
     A job with the finalizer and without a state has lost its status, as after a restore. It may have been claimed, so
-    it counts as started: a stop then settles it first.
+    it counts as started: a stop then settles it first. So does one that reads `stopped` while the store tells of a
+    claim, as after a restore to before its run.
     """
     if facts.run is None:
+        if facts.held and not facts.settled:
+            return State.STARTED
         if job.status.state is None:
             return State.STARTED if job.has_drain_finalizer else State.STOPPED
         return State.STOPPED if job.status.state is State.STOPPED else State.STARTED
@@ -167,7 +172,7 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
     at, ask = where(job, facts), job.ask
     show, do = TABLE[at, ask]
     tick, next_tick = _tick(job, facts, now)
-    act = _act(do, job, facts, tick)
+    act = _act(do, at, job, facts, tick)
     if act is Act.HOLD:
         return Decision(act=act, next_tick=facts.next_tick)  # the tick stays due until the finalizer is there
     if act is Act.LET_GO or (do is Do.CLEAN_UP and not job.has_drain_finalizer):
@@ -219,7 +224,7 @@ def _tick(job: JobView, facts: Facts, now: datetime) -> tuple[bool, datetime | N
     return False, min(facts.next_tick or following, following)
 
 
-def _act(do: Do, job: JobView, facts: Facts, tick: bool) -> Act:
+def _act(do: Do, at: State, job: JobView, facts: Facts, tick: bool) -> Act:
     match do:
         case Do.HALT:
             return Act.HALT
@@ -228,7 +233,7 @@ def _act(do: Do, job: JobView, facts: Facts, tick: bool) -> Act:
         case Do.SETTLE_FIRST if _unsettled(job, facts) and _may_retry(facts):
             return Act.SETTLE
         case Do.CLEAN_UP:
-            return _clean_up(job, facts)
+            return _clean_up(at, job, facts)
         case _:
             return Act.NOTHING
 
@@ -236,11 +241,12 @@ def _act(do: Do, job: JobView, facts: Facts, tick: bool) -> Act:
 def _unsettled(job: JobView, facts: Facts) -> bool:
     """Whether the store may hold a claim of this job that nobody here knows.
 
-    The finalizer is there before the first claim. Where somebody took it away, the status still tells of a run.
+    The finalizer is there before the first claim. Where somebody took it away, the status still tells of a run, and
+    where that was lost, too, the store does: unless it has told that there is none, it is asked about this job.
     """
     status = job.status
     ran = status.state in (State.INDEXING, State.STOPPING) or status.position is not None
-    return (job.has_drain_finalizer or ran) and not facts.settled
+    return (job.has_drain_finalizer or ran or facts.held is not False) and not facts.settled
 
 
 def _due(job: JobView, facts: Facts, tick: bool) -> bool:
@@ -258,12 +264,12 @@ def _accepted(job: JobView) -> bool:
     return status.observed_generation == job.generation and status.state in (State.STARTED, State.INDEXING)
 
 
-def _clean_up(job: JobView, facts: Facts) -> Act:
+def _clean_up(at: State, job: JobView, facts: Facts) -> Act:
     if not job.has_drain_finalizer:
         return Act.NOTHING  # never claimed: there is nothing of ours to wait for
     if facts.cleaned:
         return Act.LET_GO
-    quiet = facts.settled or job.status.state is State.STOPPED
+    quiet = facts.settled or at is State.STOPPED
     if quiet and facts.deletion_policy is DeletionPolicy.RETAIN:
         return Act.LET_GO
     if job.status.state is State.STOPPED:

@@ -26,6 +26,7 @@ from rollup_operator.lifecycle.stores.checks import Entry, StoreKey, StoreWatch
 from rollup_operator.lifecycle.stores.status import trouble_of
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.rollup.identity import Owner
 from rollup_operator.shares import Shares
 from rollup_operator.stores.base import Store, closes_with_leadership
 from rollup_operator.stores.errors import (
@@ -92,6 +93,16 @@ class StoreBook:
         if entry is None:
             return Trouble(Reason.STORE_NOT_FOUND, str(_not_found(key)), transient=True)
         return None if entry.problem is None else trouble_of(key[1], entry.problem)
+
+    def held(self, key: StoreKey, owner: Owner) -> bool | None:
+        """Whether a process of before may have left a claim of this job in the store.
+
+        None: the store can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.store is None or (entry.held is None and entry.problem is not None):
+            return False
+        return entry.held.one_of(owner) if entry.held is not None else None
 
     def usable(self, namespace: str) -> Sequence[str]:
         """Return the names of the namespace's stores that have a client, in order."""
@@ -173,6 +184,7 @@ class StoreBook:
     def lead(self) -> None:
         """The gate has opened: look at every store anew."""
         for key, entry in self._entries.items():
+            entry.held = None
             self._watch.begin(key, entry)
 
     def stand_down(self) -> asyncio.Task[None]:

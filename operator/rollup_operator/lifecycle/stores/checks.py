@@ -1,10 +1,11 @@
-"""Looking at the stores that this process knows: can each be used? Writes: the status of a RollupStore.
+"""Looking at the stores that this process knows: can each be used, which claims are held? Writes: RollupStore status.
 
-One task a store, while this process leads. A store that can be used again wakes the jobs that name it.
+One task a store, while this process leads. A store that can be used again wakes the jobs that name it, and so does one
+in which a process of before left claims.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -20,6 +21,7 @@ from rollup_operator.kube.status import difference
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.status import store_status
 from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.base import Checkup, Store
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 
@@ -30,6 +32,23 @@ CONFLICT_SECONDS = 1.0
 
 StoreKey = tuple[str, str]
 """Namespace and name of a RollupStore."""
+
+
+class HeldClaims:
+    """Whose claims had a holder in a store when this process began to look at it."""
+
+    def __init__(self, owners: Iterable[Owner]) -> None:
+        self._uids, self._names = set[str](), set[tuple[str, str, str]]()
+        for owner in owners:
+            self._uids.add(owner.uid)
+            self._names.add((owner.cluster, owner.namespace, owner.name))
+
+    def __bool__(self) -> bool:
+        return bool(self._uids)
+
+    def one_of(self, owner: Owner) -> bool:
+        """Whether one of them may be this job's, or an earlier job's of its name."""
+        return owner.uid in self._uids or (owner.cluster, owner.namespace, owner.name) in self._names
 
 
 @dataclass
@@ -45,6 +64,8 @@ class Entry:
     shown: Mapping[str, Any]
     """The status as last seen or written."""
     slots: RunSlots
+    held: HeldClaims | None = None
+    """None: this leadership has not listed them yet."""
 
     @property
     def embedded(self) -> bool:
@@ -94,6 +115,8 @@ class StoreWatch:
                 if before is not None and problem is None:
                     log.info("store can be used again", namespace=key[0], store=key[1])
                     self._changed(key)
+                if problem is None and entry.held is None:
+                    await self._list_claims(key, entry, entry.store)
             try:
                 stands = await self._write(key, entry, found)
             except Conflict:
@@ -103,6 +126,16 @@ class StoreWatch:
             if wait is None:
                 return
             await asyncio.sleep(wait)
+
+    async def _list_claims(self, key: StoreKey, entry: Entry, store: Store) -> None:
+        try:
+            entry.held = HeldClaims(await store.held())
+        except StoreError as e:
+            log.warning("claims not listed: tried again", namespace=key[0], store=key[1], error=str(e))
+        except Exception:
+            log.exception("claims cannot be listed: tried again", namespace=key[0], store=key[1])
+        if entry.held:
+            self._changed(key)
 
     async def _write(self, key: StoreKey, entry: Entry, found: Checkup | None) -> bool:
         """Return whether the status says it now, or nobody needs it any more. Raises Conflict.

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -134,6 +134,10 @@ class DuckDBStore:
             return [KnownJob(r.claim.key, r.owner, spec, r.has_documents) for r, spec in found]
 
         return await self._with_lane("listing jobs", work, [], interruptible=True)
+
+    async def held(self) -> Collection[Owner]:
+        """Return nothing: who has the file open has its lock, so no other process is at work on any claim in it."""
+        return ()
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it; with `delete_documents`, delete the result and its export too.

@@ -219,6 +219,11 @@ async def known(cluster: Cluster) -> list[KnownJob]:
     return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) for r in await _all(cluster)]
 
 
+async def held(cluster: Cluster) -> list[Owner]:
+    """Return the owners of all records that have a holder."""
+    return [record.owner for record in await _all(cluster, "holder")]
+
+
 async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
     """Return the error that says who has the claim now; None: it is still ours."""
     now = await look(cluster, record.claim.key, opaque_id=record.opaque_id)
@@ -313,7 +318,8 @@ async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
     )
 
 
-async def _all(cluster: Cluster) -> list[Record]:
+async def _all(cluster: Cluster, field: str = "job_id") -> list[Record]:
+    """Return the records that have the field: all by default."""
     doing, found = "listing claims", list[Record]()
     try:
         refreshed = await cluster.call("POST", f"/{ALIAS}/_refresh", doing=doing)
@@ -322,7 +328,7 @@ async def _all(cluster: Cluster) -> list[Record]:
         after, size, weight = ("", ""), _LISTED_AT_ONCE, 0
         while True:
             try:
-                hits = await _list(cluster, doing, after, size)
+                hits = await _list(cluster, doing, field, after, size)
             except Overloaded as e:
                 if e.kind != TOO_LONG or size == 1:
                     raise
@@ -344,10 +350,10 @@ async def _all(cluster: Cluster) -> list[Record]:
         return found  # nobody has ever claimed anything here
 
 
-async def _list(cluster: Cluster, doing: str, after: tuple[str, str], size: int) -> list[Value]:
+async def _list(cluster: Cluster, doing: str, field: str, after: tuple[str, str], size: int) -> list[Value]:
     body = {
         "size": size,
-        "query": {"exists": {"field": "job_id"}},
+        "query": {"exists": {"field": field}},
         "sort": [{"rollup_index": "asc"}, {"job_id": "asc"}],
         **({"search_after": after} if any(after) else {}),
     }

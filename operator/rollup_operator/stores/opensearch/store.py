@@ -1,7 +1,7 @@
 """A RollupStore of the kinds opensearch and elasticsearch: sources, rollup indices and claims in one cluster."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -145,6 +145,10 @@ class ClusterStore:
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""
         return await claims.known(self._cluster)
+
+    async def held(self) -> Collection[Owner]:
+        """List the records that have a holder."""
+        return await claims.held(self._cluster)
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it, and wait until nothing of it is under way."""
