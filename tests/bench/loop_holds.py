@@ -206,7 +206,7 @@ async def job_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
     """Measure what all jobs hear of."""
     kube, gate = Kube(count), Gate()
 
-    async def nothing() -> None:
+    async def nothing(*, whole: bool = False) -> None:
         pass
 
     changed = list[Callable[[tuple[str, str]], None]]()

@@ -138,7 +138,7 @@ class Others:
         self.changed = listener
 
 
-async def no_stores() -> None:
+async def no_stores(*, whole: bool = False) -> None:
     """No store exists."""
 
 
@@ -461,7 +461,7 @@ async def test_nothing_begins_after_a_list_that_tells_of_a_restore() -> None:
 
 
 async def test_a_leader_that_cannot_list_stores_begins_all_the_same() -> None:
-    async def forbidden() -> None:
+    async def forbidden(*, whole: bool = False) -> None:
         raise KubeError(403, "Forbidden", "cannot list rollupstores")
 
     lists, worker = Lists(), Worker()

@@ -27,7 +27,7 @@ FIRST_SWEEP = 5.0
 
 
 class Relisting:
-    """Lists jobs and stores from time to time, and all jobs whenever this process comes to lead."""
+    """Lists jobs and stores from time to time, and all of both whenever this process comes to lead."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ class Relisting:
             pause = every if self.problem is None else again
 
     def catch_up(self) -> None:
-        """Let nothing begin before all jobs are listed.
+        """Let nothing begin before all stores and jobs are listed.
 
-        The watch may lag, and a run that an older body asks for could be of a job that the leader before has shown as
-        stopped.
+        The watches may lag. A run that an older body asks for could be of a job that the leader before has shown as
+        stopped; and where a store led before, nothing is to be settled that a run has left where it leads now.
         """
         self._gate.behind = True
         self._catching_up = keep_running("catching up with the jobs", self._catch_up)
@@ -102,16 +102,31 @@ class Relisting:
     async def _catch_up(self) -> None:
         while True:
             try:
+                await self._list_stores()
                 if not await self.list_jobs():
                     return  # another operator takes this one's place: nothing begins here any more
                 break
             except KubeError as e:
-                log.warning("nothing begins yet: the jobs cannot be listed", error=str(e))
+                log.warning("nothing begins yet: stores and jobs cannot be listed", error=str(e))
             except Exception:  # nor may what nobody foresaw keep all jobs from running for good
-                log.exception("nothing begins yet: the jobs cannot be listed")
+                log.exception("nothing begins yet: stores and jobs cannot be listed")
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311  # jitter
         self._gate.behind = False
         self._actors.look_again()
+
+    async def _list_stores(self) -> None:
+        """List all stores, and take them in. Raises KubeError where a list can be had later.
+
+        Where none can, jobs go on with what is known of the stores: their watch cannot be had either.
+        """
+        try:
+            await self._books.sweep(whole=True)
+        except KubeError as e:
+            if e.status not in (403, 404):
+                raise
+            log.warning("the stores cannot be listed", error=str(e))
+        except Exception:  # one store that nobody foresaw holds up no jobs of others
+            log.exception("the stores cannot be listed")
 
 
 class _Known:
