@@ -9,8 +9,8 @@ import pytest
 
 from rollup_operator.kube import client
 from rollup_operator.kube.client import KubeClient
-from rollup_operator.kube.connection import from_kubeconfig
 from rollup_operator.kube.events import EventRecorder, Regarding
+from rollup_operator.kube.kubeconfig import from_kubeconfig
 from rollup_operator.lifecycle.jobs.actors import Actors
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.relist import Relisting

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,10 +16,10 @@ import pytest
 from aiohttp import web
 
 from rollup_operator.kube.client import KubeClient, KubeError, Unreachable
-from rollup_operator.kube.connection import Connection, NoConnection, from_kubeconfig
-from rollup_operator.kube.exec_plugin import VERSIONS
+from rollup_operator.kube.connection import Connection, NoConnection
+from rollup_operator.kube.kubeconfig import EXEC_VERSIONS, from_kubeconfig
 
-V1, V1BETA1 = VERSIONS
+V1, V1BETA1 = EXEC_VERSIONS
 
 
 @dataclass
@@ -86,7 +87,7 @@ def calls(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EXEC_VERSIONS)
 async def test_the_command_is_run_once_and_told_what_it_needs(
     server: Server, connect: Connect, tmp_path: Path, version: str
 ) -> None:
@@ -105,7 +106,8 @@ async def test_the_command_is_run_once_and_told_what_it_needs(
     assert server.seen == ["Bearer token-1"] * 3
     (told,) = calls(tmp_path)
     assert (told["apiVersion"], told["kind"]) == (version, "ExecCredential")
-    assert told["spec"]["cluster"] == {"server": server.url, "config": {"audience": "x"}}
+    cluster = told["spec"]["cluster"]
+    assert (cluster["server"], cluster["config"]) == (server.url, {"audience": "x"})
     assert told["spec"]["interactive"] is False
 
 
@@ -155,13 +157,39 @@ async def test_a_token_that_is_refused_is_renewed_once(server: Server, connect: 
     assert len(calls(tmp_path)) == 3
 
 
+async def test_a_token_file_that_has_rotated_is_read_again_once_its_token_is_refused(
+    server: Server, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("token-1\n")
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "me"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+        "users": [{"name": "me", "user": {"tokenFile": "token", "token": "of before"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    async with KubeClient(from_kubeconfig(tmp_path / "config")) as kube:
+        await kube.get("/apis/x")
+        server.token = "token-2"
+        token.write_text("token-2\n")
+        assert (await kube.post("/apis/x", {}))["path"].endswith("/apis/x")
+        server.token = "token-3"
+        with pytest.raises(KubeError, match="Unauthorized"):
+            await kube.get("/apis/x")
+        token.unlink()
+        with pytest.raises(Unreachable, match="the token cannot be read"):
+            await kube.get("/apis/x")
+    assert server.seen == [f"Bearer token-{n}" for n in (1, 1, 2, 2, 2)]
+
+
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("sys.exit(7)", "failed with exit code 7"),
-        ("print('hello')", "printed no ExecCredential"),
-        ("print('{}')", "printed no ExecCredential"),
-        ("info['apiVersion'] = 'other/v2'; give(token='x')", "printed a ExecCredential of other/v2"),
+        ("sys.exit(7)", "process returned 7"),
+        ("print('hello')", "failed to decode process output"),
+        ("print('{}')", "malformed response. missing key"),
+        ("info['apiVersion'] = 'other/v2'; give(token='x')", "other/v2 does not match"),
         ("give()", "neither a token nor a client certificate"),
         ("give(clientCertificateData='x')", "neither a token nor a client certificate"),
         ("give(clientCertificateData='x', clientKeyData='y')", "client certificate that cannot be used"),
@@ -180,17 +208,21 @@ async def test_a_command_that_fails_is_named_and_nothing_is_sent(
     assert server.seen == []
 
 
-async def test_a_command_that_hangs_ends_with_the_request(connect: Connect, tmp_path: Path) -> None:
+async def test_a_command_that_hangs_holds_no_request_that_is_given_up(connect: Connect, tmp_path: Path) -> None:
+    """Nor the end of the process: the thread that waits for it is a daemon."""
     pipe = tmp_path / "pid"
     os.mkfifo(pipe)
     connection = connect("import time; open(folder + '/pid', 'w').write(str(os.getpid())); time.sleep(600)")
     async with KubeClient(connection) as kube:
         request = asyncio.create_task(kube.get("/apis/x"))
-        pid = int(await asyncio.to_thread(pipe.read_text))
+        command = psutil.Process(int(await asyncio.to_thread(pipe.read_text)))
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-    assert not psutil.pid_exists(pid)
+    (waiting,) = (thread for thread in threading.enumerate() if thread.name == "login")
+    assert waiting.daemon
+    command.kill()
+    await asyncio.to_thread(waiting.join)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.kube.connection import Connection, NoConnection, from_kubeconfig
-from rollup_operator.kube.credentials import BearerToken
-from rollup_operator.kube.kubeconfig import choose, files_named
+from rollup_operator.kube.connection import Connection, NoConnection
+from rollup_operator.kube.kubeconfig import from_kubeconfig, from_service_account
+from support.store_front import Authority
 
 
 def entry(kind: str, name: str, **fields: Any) -> dict[str, Any]:
@@ -38,13 +38,29 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-def one_token(connection: Connection) -> str:
-    (middleware,) = connection.middlewares
-    assert isinstance(middleware, BearerToken)
-    return middleware.current()
+async def sent_headers(connection: Connection) -> "dict[str, list[str]]":
+    """What the connection's middlewares make of a request."""
+    sent: dict[str, list[str]] = {}
+
+    async def handler(request: Any) -> Any:
+        for name, value in request.headers.items():
+            sent.setdefault(name, []).append(value)
+        sent["server name"] = [request.server_hostname]
+
+    async with connection.session(connections=1) as session:
+        session._middlewares = (*connection.middlewares, lambda request, _: handler(request))
+        with pytest.raises(AttributeError):  # the answer is None
+            await session.get("api")
+    return sent
 
 
-def test_the_current_context_is_meant_unless_one_is_named(tmp_path: Path) -> None:
+async def one_token(connection: Connection) -> str:
+    (sent,) = (await sent_headers(connection))["Authorization"]
+    assert sent.startswith("Bearer ")
+    return sent.removeprefix("Bearer ")
+
+
+async def test_the_current_context_is_meant_unless_one_is_named(tmp_path: Path) -> None:
     file = kubeconfig(
         tmp_path / "config",
         clusters=[
@@ -59,10 +75,10 @@ def test_the_current_context_is_meant_unless_one_is_named(tmp_path: Path) -> Non
     here, there = from_kubeconfig(file), from_kubeconfig(file, context="there")
     assert (here.server, here.namespace) == ("https://a.example:1", "default")
     assert (there.server, there.namespace) == ("https://b.example:2/k8s/clusters/b", "team")
-    assert one_token(there) == "secret"
+    assert await one_token(there) == "secret"
 
 
-def test_of_several_files_the_first_to_name_something_wins_and_paths_are_the_files_own(
+async def test_of_several_files_the_first_to_name_something_wins_and_paths_are_the_files_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = kubeconfig(tmp_path / "one" / "config", current=None, users=[entry("user", "me", tokenFile="token")])
@@ -77,42 +93,42 @@ def test_of_several_files_the_first_to_name_something_wins_and_paths_are_the_fil
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(["", str(missing), str(first), str(second)]))
     found = Connection.find()
     assert found.server == "https://127.0.0.1:6443"
-    assert one_token(found) == "from a file"
+    assert await one_token(found) == "from a file"
     assert Connection.find(context="here").server == found.server
     alone = Connection.find(str(second))
-    assert (alone.server, one_token(alone)) == ("https://second.example", "secret")
+    assert (alone.server, await one_token(alone)) == ("https://second.example", "secret")
 
 
-def test_without_a_word_the_home_folder_is_looked_at(tmp_path: Path) -> None:
+async def test_without_a_word_the_home_folder_is_looked_at(tmp_path: Path) -> None:
     with pytest.raises(NoConnection, match="set KUBECONFIG or --kubeconfig"):
         Connection.find()
     kubeconfig(tmp_path / "home" / ".kube" / "config")
-    assert one_token(Connection.find()) == "secret"
+    assert await one_token(Connection.find()) == "secret"
 
 
 @pytest.mark.parametrize(
     ("parts", "context", "told"),
     [
         ({"current": None}, None, ["no current-context", "--context", "there is here"]),
-        ({}, "elsewhere", ["no context named 'elsewhere'", "there is here"]),
-        ({"clusters": []}, None, ["no cluster named 'local'"]),
-        ({"users": []}, None, ["no user named 'me'"]),
-        ({"users": [{"user": {}}]}, None, ["each of its users needs a name"]),
-        ({"clusters": [entry("cluster", "local")]}, None, ["cluster 'local' has no server"]),
+        ({}, "elsewhere", ["name elsewhere in", "contexts", "there is context here"]),
+        ({"clusters": []}, None, ["name local in", "clusters"]),
+        ({"users": []}, None, ["name me in", "users"]),
+        ({"users": [{"user": {}}]}, None, ["users list to have 'name' key"]),
+        ({"clusters": [entry("cluster", "local")]}, None, ["cluster 'local' is no https:// URL"]),
         ({"clusters": [entry("cluster", "local", server="127.0.0.1:6443")]}, None, ["no https:// URL"]),
-        ({"contexts": [entry("context", "here", user="me")]}, None, ["context 'here' names no cluster"]),
+        ({"contexts": [entry("context", "here", user="me")]}, None, ["Expected key cluster"]),
         ({"users": [entry("user", "me", auth_provider={"name": "gcp"})]}, None, ["'me'", "auth-provider", "exec"]),
         (
             {"clusters": [entry("cluster", "local", server="https://x", certificate_authority_data="bm9uZQ==")]},
             None,
-            ["context 'here'", "certificate cannot be used"],
+            ["cannot be used", "no certificate"],
         ),
         (
             {"clusters": [entry("cluster", "local", server="https://x", certificate_authority="gone.crt")]},
             None,
-            ["certificate cannot be used"],
+            ["cannot be used", "gone.crt"],
         ),
-        ({"users": [entry("user", "me", client_certificate_data="bm9uZQ==")]}, None, ["certificate cannot be used"]),
+        ({"users": [entry("user", "me", client_certificate_data="bm9uZQ==")]}, None, ["cannot be used", "PEM"]),
         (
             {"clusters": [entry("cluster", "local", server="https://x", proxy_url="socks5://proxy:1080")]},
             None,
@@ -130,36 +146,17 @@ def test_what_cannot_be_used_is_named(
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "told"), [("{a: [", "is no YAML"), ("- 1\n", "holds no mapping")])
+@pytest.mark.parametrize(
+    ("text", "told"), [("{a: [", "cannot be used"), ("- 1\n", "is no kubeconfig"), ("", "file is empty")]
+)
 def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "config"
     file.write_text(text)
     with pytest.raises(NoConnection, match=told) as caught:
-        choose([file])
+        from_kubeconfig(file)
     assert str(file) in str(caught.value)
     with pytest.raises(NoConnection, match="there is no file"):
-        choose([tmp_path / "missing"])
-
-
-def test_a_list_of_files_has_no_empty_parts() -> None:
-    assert files_named(os.pathsep.join(["a", "", "b"])) == [Path("a"), Path("b")]
-    assert files_named("") == []
-
-
-async def sent_headers(connection: Connection) -> "dict[str, list[str]]":
-    """What the connection's middlewares make of a request."""
-    sent: dict[str, list[str]] = {}
-
-    async def handler(request: Any) -> Any:
-        for name, value in request.headers.items():
-            sent.setdefault(name, []).append(value)
-        sent["server name"] = [request.server_hostname]
-
-    async with connection.session(connections=1) as session:
-        session._middlewares = (*connection.middlewares, lambda request, _: handler(request))
-        with pytest.raises(AttributeError):  # the answer is None
-            await session.get("api")
-    return sent
+        from_kubeconfig(tmp_path / "missing")
 
 
 async def test_a_password_impersonation_and_another_server_name_are_heeded(tmp_path: Path) -> None:
@@ -222,3 +219,40 @@ def test_the_proxy_is_the_clusters_or_the_environments(
     assert (
         from_kubeconfig(kubeconfig(tmp_path / "config", clusters=[entry("cluster", "local", **cluster)])).proxy == proxy
     )
+
+
+async def test_a_certificate_lies_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    """Even where another file names the cluster."""
+    kept = Authority.make(tmp_path / "users").issue("client")
+    users = kubeconfig(
+        tmp_path / "users" / "config",
+        clusters=[],
+        contexts=[],
+        current=None,
+        users=[
+            entry("user", "me", client_certificate=kept.certificate.name, client_key=kept.key.name),
+        ],
+    )
+    clusters = kubeconfig(tmp_path / "clusters" / "config", users=[])
+    assert from_kubeconfig(clusters, users).login is None
+
+
+def test_of_several_files_the_first_current_context_counts(tmp_path: Path) -> None:
+    clusters = [entry("cluster", "local", server="https://second.example")]
+    first, second = kubeconfig(tmp_path / "1"), kubeconfig(tmp_path / "2", current="other", clusters=clusters)
+    assert from_kubeconfig(first, second).server == "https://127.0.0.1:6443"
+
+
+async def test_a_pod_connects_as_its_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = tmp_path / "pod"
+    Authority.make(pod)
+    (pod / "token").write_text("projected\n")
+    (pod / "namespace").write_text("rollups\n")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(NoConnection, match="service account cannot be used"):
+        from_service_account(pod)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    found = from_service_account(pod)
+    assert (found.server, found.namespace) == ("https://[fd00::1]:443", "rollups")
+    assert await one_token(found) == "projected"

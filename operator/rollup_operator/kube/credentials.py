@@ -1,16 +1,18 @@
 """How a client says who it is: middlewares of its session that add headers to each request."""
 
+import asyncio
 import base64
+import math
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-
-TOKEN_LIFE = 60.0
-"""Seconds until a token file is read again: projected tokens rotate."""
 
 
 class NoConnection(ValueError):
@@ -19,29 +21,6 @@ class NoConnection(ValueError):
 
 class CredentialError(aiohttp.ClientError):
     """Logging in failed, so the request was not sent. It may succeed later."""
-
-
-class BearerToken:
-    """Sends a token, read again from its file now and then."""
-
-    def __init__(self, token: str | None = None, file: Path | None = None) -> None:
-        self._token, self._file, self._read_at = token, file, float("-inf")
-
-    def current(self) -> str:
-        """Return the token to send now. Raises CredentialError when its file cannot be read."""
-        if self._file is not None and time.monotonic() - self._read_at > TOKEN_LIFE:
-            try:
-                self._token, self._read_at = self._file.read_text().strip(), time.monotonic()
-            except (OSError, ValueError) as e:
-                raise CredentialError(f"the token cannot be read: {e}") from e
-        return self._token or ""
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Add the header, then go on."""
-        request.headers["Authorization"] = f"Bearer {self.current()}"
-        return await handler(request)
 
 
 class FixedHeaders:
@@ -58,6 +37,76 @@ class FixedHeaders:
         return await handler(request)
 
 
+@dataclass(frozen=True)
+class Credential:
+    """What a login gave."""
+
+    authorization: str | None
+    """The header; None: the login gave a client certificate, which the session's TLS context has."""
+    until: float = math.inf
+    """When to log in anew, by the monotonic clock."""
+
+
+class Login:
+    """Logs in before the first request, again when the credential has had its time, and once more after a 401."""
+
+    def __init__(self, log_in: Callable[[], Credential]) -> None:
+        """`log_in` may block: it runs in a thread. It raises CredentialError."""
+        self._log_in = log_in
+        self._known: Credential | None = None
+        self._turn = asyncio.Lock()
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Log in if need be, then go on. Raises CredentialError."""
+        used = await self._current()
+        _add(used, request)
+        answer = await handler(request)
+        if answer.status != 401:
+            return answer
+        renewed = await self._current(instead_of=used)
+        if renewed.authorization is not None and renewed.authorization == used.authorization:
+            return answer
+        answer.release()
+        _add(renewed, request)
+        return await handler(request)
+
+    async def _current(self, instead_of: Credential | None = None) -> Credential:
+        """Return a credential that still has time, and is not the one that was refused."""
+        async with self._turn:
+            known = self._known
+            if known is None or known is instead_of or time.monotonic() >= known.until:
+                known = self._known = await _in_daemon(self._log_in)
+            return known
+
+
+def _add(credential: Credential, request: aiohttp.ClientRequest) -> None:
+    if credential.authorization is not None:
+        request.headers["Authorization"] = credential.authorization
+
+
+async def _in_daemon(log_in: Callable[[], Credential]) -> Credential:
+    """Run it in a thread that neither a request that is given up nor the end of the process waits for."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Credential] = loop.create_future()
+
+    def settle(set_: Callable[[Any], None], value: object) -> None:
+        if not answer.done():
+            set_(value)
+
+    def run() -> None:
+        try:
+            outcome = partial(settle, answer.set_result, log_in())
+        except Exception as e:
+            outcome = partial(settle, answer.set_exception, e)
+        with suppress(RuntimeError):  # the event loop has ended meanwhile
+            loop.call_soon_threadsafe(outcome)
+
+    threading.Thread(target=run, daemon=True, name="login").start()
+    return await answer
+
+
 class ServerName:
     """Expects another name in the server's certificate than the one in its URL."""
 
@@ -70,6 +119,11 @@ class ServerName:
         """Set the name, then go on."""
         request.server_hostname = self._name
         return await handler(request)
+
+
+def bearer(token: str) -> FixedHeaders:
+    """Log in with a token."""
+    return FixedHeaders([("Authorization", f"Bearer {token}")])
 
 
 def basic(user: str, password: str) -> FixedHeaders:

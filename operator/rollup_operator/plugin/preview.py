@@ -13,7 +13,7 @@ import orjson
 import yaml
 
 from rollup_operator.kube.connection import Connection, NoConnection, is_loopback, proxy_of, verifying
-from rollup_operator.kube.credentials import BearerToken
+from rollup_operator.kube.credentials import bearer
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.durations import duration
 from rollup_operator.plugin.cluster import Cluster, Where, name_of
@@ -137,7 +137,7 @@ def _read(status: int, data: bytes, url: str) -> dict[str, Any]:
 
 def _login(where: Where) -> aiohttp.ClientMiddlewareType | None:
     if token := os.environ.get(TOKEN):
-        return BearerToken(token)
+        return bearer(token)
     try:
         return Connection.find(*where[:2]).login
     except NoConnection:
