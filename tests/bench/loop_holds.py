@@ -212,7 +212,7 @@ async def job_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
     changed = list[Callable[[tuple[str, str]], None]]()
     books: Any = SimpleNamespace(trouble=lambda _: None, sweep=nothing, subscribe=changed.append)
     events: Any = SimpleNamespace(record=lambda *_: None)
-    worker: Any = SimpleNamespace()
+    worker: Any = SimpleNamespace(held=lambda _: False)
     index = Index(gate=gate, cluster="here")
     api: Any = kube
     actors = Actors(

@@ -132,6 +132,7 @@ class Others:
 
     def __init__(self, **parts: Any) -> None:
         self.sweep, self.trouble, self.record = no_stores, lambda _: None, lambda *_: None
+        self.held = lambda *_: False
         self.__dict__.update(parts)
 
     def subscribe(self, listener: Callable[[tuple[str, str]], None]) -> None:
@@ -524,6 +525,9 @@ class Settling(NoObserver):
 
     def turned(self, result: str, seconds: float) -> None:
         self.turns += 1
+
+    def held(self, _: JobView) -> bool:
+        return False
 
     def begin(self, kind: RunKind, view: JobView, **_: object) -> Work:
         async def settled() -> Ended:
