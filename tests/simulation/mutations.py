@@ -479,9 +479,10 @@ def documents_go_before_the_position() -> AbstractContextManager[Any]:
 @mutation("count the runs of an earlier edit of a store against its limit")
 def each_edit_has_slots_of_its_own() -> AbstractContextManager[Any]:
     def observe(original: Any, self: StoreBook, body: Any) -> None:
-        self._slots.clear()
-        for entry in self._entries.values():
-            entry.slots = RunSlots(entry.spec.max_concurrent_runs if entry.spec is not None else 1)
+        for key, known in self._stores.items():
+            known._slots = self._slots[key] = RunSlots(
+                known._spec.max_concurrent_runs if known._spec is not None else 1
+            )
         original(self, body)
 
     return instead(StoreBook, "observe", observe)

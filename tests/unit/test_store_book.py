@@ -11,7 +11,7 @@ import pytest
 from rollup_operator import background
 from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle.leader.gate import Gate
-from rollup_operator.lifecycle.stores import checks
+from rollup_operator.lifecycle.stores import known_store
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.base import Checkup
@@ -59,7 +59,7 @@ class ServerOfOneObject:
 
 
 async def test_a_status_is_written_on_the_version_that_it_was_decided_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "CONFLICT_SECONDS", 0.01)
+    monkeypatch.setattr(known_store, "CONFLICT_SECONDS", 0.01)
     gate, server = Gate(), ServerOfOneObject()
     kube: Any = server
     made: Any = Unsuitable()

@@ -22,7 +22,7 @@ from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
-from rollup_operator.lifecycle.stores.checks import StoreKey
+from rollup_operator.lifecycle.stores.known_store import StoreKey
 from rollup_operator.lifecycle.telemetry import NoObserver, Observer
 from rollup_operator.model.job_view import JobView
 from rollup_operator.portions import Spreader, chosen_of, in_portions

@@ -1,7 +1,6 @@
 """The RollupStores of the cluster: which exist, the client of each, and whether it can be used.
 
-Watches: RollupStore. A change of a store wakes the jobs that name it, and so does a store that can be used again, which
-store_watch finds out.
+Watches: RollupStore. A change of a store wakes the jobs that name it.
 
 Only the process that leads looks at stores and writes their status, and it alone opens the files of embedded ones.
 """
@@ -13,7 +12,6 @@ from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 import structlog
-from pydantic import ValidationError
 
 from rollup_operator.background import in_order, spawn
 from rollup_operator.indexer.run_slots import RunSlots
@@ -22,7 +20,7 @@ from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
 from rollup_operator.kube.sweep import Gone, Sweep
 from rollup_operator.lifecycle.leader.gate import Gate
-from rollup_operator.lifecycle.stores.checks import Entry, StoreKey, StoreWatch
+from rollup_operator.lifecycle.stores.known_store import Environment, KnownStore, StoreKey
 from rollup_operator.lifecycle.stores.status import trouble_of
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.store import RollupStoreSpec
@@ -32,10 +30,8 @@ from rollup_operator.stores.base import Store, closes_with_leadership
 from rollup_operator.stores.errors import (
     SecretGone,
     SecretInvalid,
-    StoreError,
     StoreNotFound,
     StoreUnavailable,
-    StoreUnsuitable,
 )
 from rollup_operator.stores.secrets import ReadSecret, SecretContent
 
@@ -70,9 +66,17 @@ class StoreBook:
         A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
         """
         self._kube, self._make, self._gate = kube, make, gate
-        self._watch = StoreWatch(kube=kube, now=now, changed=self._changed, gate=gate, check_seconds=check_seconds)
+        self._environment = Environment(
+            kube=kube,
+            make=self._client,
+            retire=self._retire,
+            changed=self._changed,
+            now=now,
+            gate=gate,
+            check_seconds=check_seconds,
+        )
         self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces, went_back=went_back)
-        self._entries: dict[StoreKey, Entry] = {}
+        self._stores: dict[StoreKey, KnownStore] = {}
         self._listeners: list[Callable[[StoreKey], None]] = []
         self._gone = Gone()
         self._slots: WeakValueDictionary[StoreKey, RunSlots] = WeakValueDictionary()
@@ -89,41 +93,39 @@ class StoreBook:
 
     def trouble(self, key: StoreKey) -> Trouble | None:
         """Say what is wrong when no usable store of that name is known; None: it is there."""
-        entry = self._entries.get(key)
-        if entry is None:
+        known = self._stores.get(key)
+        if known is None:
             return Trouble(Reason.STORE_NOT_FOUND, str(_not_found(key)), transient=True)
-        return None if entry.problem is None else trouble_of(key[1], entry.problem)
+        return None if known.problem is None else trouble_of(key[1], known.problem)
 
     def held(self, key: StoreKey, owner: Owner) -> bool | None:
         """Whether a process of before may have left a claim of this job in the store.
 
         None: the store can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
         """
-        entry = self._entries.get(key)
-        if entry is None or entry.store is None or (entry.held is None and entry.problem is not None):
-            return False
-        return entry.held.one_of(owner) if entry.held is not None else None
+        known = self._stores.get(key)
+        return False if known is None else known.held(owner)
 
     def usable(self, namespace: str) -> Sequence[str]:
         """Return the names of the namespace's stores that have a client, in order."""
-        return sorted(name for (of, name), entry in self._entries.items() if of == namespace and entry.store)
+        return sorted(name for (of, name), known in self._stores.items() if of == namespace and known.client)
 
     def readiness(self) -> Sequence[tuple[StoreKey, bool]]:
         """Return every store, and whether it can be used."""
-        return [(key, entry.problem is None) for key, entry in self._entries.items()]
+        return [(key, known.problem is None) for key, known in self._stores.items()]
 
     async def open(self, key: StoreKey) -> Store:
         """Return the client. Raises StoreNotFound, or StoreUnavailable for a store that cannot be used as it is."""
-        entry = self._entries.get(key)
-        if entry is None:
+        known = self._stores.get(key)
+        if known is None:
             raise _not_found(key)
-        if entry.embedded and not self._gate.open:
+        if known.embedded and not self._gate.open:
             raise StoreUnavailable(
                 f"RollupStore {key[1]!r} is embedded, and another replica, the one that leads, has it: ask again"
             )
-        if entry.store is None or (entry.problem is not None and not entry.problem.transient):
-            raise StoreUnavailable(f"RollupStore {key[1]!r}: {entry.problem}")
-        return entry.store
+        if known.client is None or (known.problem is not None and not known.problem.transient):
+            raise StoreUnavailable(f"RollupStore {key[1]!r}: {known.problem}")
+        return known.client
 
     def slots(self, key: StoreKey) -> RunSlots:
         """Return the slots for runs; there is one until the store is known, since a run finds out that it is not."""
@@ -134,31 +136,28 @@ class StoreBook:
     def observe(self, body: Mapping[str, Any]) -> None:
         """Take in a RollupStore as an event or a list shows it."""
         meta = body["metadata"]
-        key, version = (meta["namespace"], meta["name"]), int(meta["resourceVersion"])
-        old = self._entries.get(key)
-        if meta["uid"] in self._gone:
+        key, uid = (meta["namespace"], meta["name"]), meta["uid"]
+        known = self._stores.get(key)
+        if uid in self._gone:
             return  # read or listed before it was deleted
-        if old is not None and old.version >= version:
-            return  # older, or of a store that was deleted before this one took its name
-        if old is not None and old.uid == meta["uid"] and old.generation == meta.get("generation", 0):
-            old.version, old.shown = version, body.get("status") or {}
+        if known is not None and known.uid == uid:
+            if known.observe(body):
+                self._changed(key)
             return
-        if old is not None and old.uid != meta["uid"]:  # deleted and created again, and no event has said so yet
-            self._retire(key, old)
-            old = None
-        self._entries[key] = self._enter(key, body, old)
-        if self._gate.open:
-            self._watch.begin(key, self._entries[key])
+        if known is not None:
+            if known.version >= int(meta["resourceVersion"]):
+                return  # of a store that was deleted before this one took its name
+            self._drop(known)  # deleted and created again, and no event has said so yet
+        self._stores[key] = KnownStore(key, body, self.slots(key), self._environment)
         self._changed(key)
 
     def gone(self, uid: str) -> None:
         """Take in that a RollupStore was deleted. Runs under way keep their client."""
         self._gone.add(uid)
-        for key, entry in self._entries.items():
-            if entry.uid == uid:
-                del self._entries[key]
-                self._watch.end(key)
-                self._retire(key, entry)
+        for key, known in self._stores.items():
+            if known.uid == uid:
+                del self._stores[key]
+                self._drop(known)
                 self._changed(key)
                 return
 
@@ -171,7 +170,7 @@ class StoreBook:
 
     def versions(self, namespace: str | None) -> Mapping[str, int]:
         """Return uid and resourceVersion of each store in a namespace; None: in all."""
-        return {e.uid: e.version for (of, _), e in self._entries.items() if namespace in (None, of)}
+        return {known.uid: known.version for (of, _), known in self._stores.items() if namespace in (None, of)}
 
     def dead(self) -> Collection[str]:
         """Return the uids of deleted stores, as far as they are remembered."""
@@ -179,69 +178,45 @@ class StoreBook:
 
     def version(self, uid: str) -> int | None:
         """Return the resourceVersion of a store; None: it is unknown."""
-        return next((entry.version for entry in self._entries.values() if entry.uid == uid), None)
+        return next((known.version for known in self._stores.values() if known.uid == uid), None)
 
     def lead(self) -> None:
         """The gate has opened: look at every store anew."""
-        for key, entry in self._entries.items():
-            entry.held = None
-            self._watch.begin(key, entry)
+        for known in self._stores.values():
+            known.lead()
 
     def stand_down(self) -> asyncio.Task[None]:
         """This process leads no more: look at nothing and write nothing.
 
         Returns what ends once no file of an embedded store is open. New clients of them are made at once.
         """
-        self._watch.close()
         left = [store for store in self._retired if closes_with_leadership(store)]
-        for key, entry in self._entries.items():
-            if entry.store is not None:
-                entry.problem = None  # nobody here would see it mended, and calls that read the store go on
-            if entry.embedded and entry.store is not None and entry.spec is not None:
-                left.append(entry.store)
-                entry.store = self._make(key[0], entry.spec, self._secrets_of(key[0]))
+        left += [store for known in self._stores.values() if (store := known.stand_down()) is not None]
         return self._spawn("closing embedded stores", _close(left))
 
     async def close(self) -> None:
         """Close every store."""
-        tasks = [*self._watch.close(), *self._tasks]
+        looking = [task for known in self._stores.values() if (task := known.end()) is not None]
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await _close([*self._retired, *(entry.store for entry in self._entries.values())])
+        await asyncio.gather(*looking, *self._tasks, return_exceptions=True)
+        await _close([*self._retired, *(known.client for known in self._stores.values())])
 
-    def _enter(self, key: StoreKey, body: Mapping[str, Any], old: Entry | None) -> Entry:
-        meta = body["metadata"]
-        store: Store | None = None
-        spec: RollupStoreSpec | None = None
-        problem: StoreError | None = None
-        try:
-            spec = RollupStoreSpec.model_validate(body.get("spec") or {})
-            same = old is not None and old.spec is not None and old.spec.place == spec.place
-            store = old.store if same and old is not None else None
-            store = store or self._make(key[0], spec, self._secrets_of(key[0]))
-        except ValidationError as e:
-            first = e.errors()[0]
-            problem = StoreUnsuitable(f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        except StoreError as e:
-            problem = e
-        if old is not None and old.store is not store:
-            self._retire(key, old)
-        slots = self.slots(key)
-        if spec is not None:  # else the limit stays, also for the runs that go on
-            slots.resize(spec.max_concurrent_runs)
-        generation = meta.get("generation", 0)
-        version, shown = int(meta["resourceVersion"]), body.get("status") or {}
-        return Entry(meta["uid"], version, generation, spec, store, problem, shown, slots)
+    def _client(self, namespace: str, spec: RollupStoreSpec) -> Store:
+        return self._make(namespace, spec, self._secrets_of(namespace))
 
     def _changed(self, key: StoreKey) -> None:
         for listener in self._listeners:
             listener(key)
 
-    def _retire(self, key: StoreKey, entry: Entry) -> None:
-        if entry.store is not None:
-            self._retired.add(entry.store)
-            self._spawn(f"retiring a client of store {key[1]}", entry.store.retire())
+    def _drop(self, known: KnownStore) -> None:
+        known.end()
+        if known.client is not None:
+            self._retire(known.key, known.client)
+
+    def _retire(self, key: StoreKey, client: Store) -> None:
+        self._retired.add(client)
+        self._spawn(f"retiring a client of store {key[1]}", client.retire())
 
     def _secrets_of(self, namespace: str) -> ReadSecret:
         async def read(name: str) -> SecretContent:

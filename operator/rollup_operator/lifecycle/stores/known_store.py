@@ -1,0 +1,253 @@
+"""One RollupStore as this process knows it: its client, whether it can be used, who holds claims there.
+
+Writes: the status of the RollupStore. While this process leads, one task looks at the store. One that can be used again
+wakes the jobs that name it, and so does one in which a process of before left claims.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from rollup_operator.background import keep_running
+from rollup_operator.indexer.run_slots import RunSlots
+from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
+from rollup_operator.kube.paths import stores_path
+from rollup_operator.kube.status import difference
+from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.stores.status import store_status
+from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.rollup.identity import Owner
+from rollup_operator.stores.base import Checkup, Store
+from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
+
+log = structlog.get_logger(__name__)
+
+CONFLICT_SECONDS = 1.0
+"""From a status that was refused, since somebody else had written, to the next look: the watch is quicker."""
+
+StoreKey = tuple[str, str]
+"""Namespace and name of a RollupStore."""
+
+
+class HeldClaims:
+    """Whose claims had a holder in a store when this process began to look at it."""
+
+    def __init__(self, owners: Iterable[Owner]) -> None:
+        self._uids, self._names = set[str](), set[tuple[str, str, str]]()
+        for owner in owners:
+            self._uids.add(owner.uid)
+            self._names.add((owner.cluster, owner.namespace, owner.name))
+
+    def __bool__(self) -> bool:
+        return bool(self._uids)
+
+    def one_of(self, owner: Owner) -> bool:
+        """Whether one of them may be this job's, or an earlier job's of its name."""
+        return owner.uid in self._uids or (owner.cluster, owner.namespace, owner.name) in self._names
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What all stores share: the seams through which one acts on the world."""
+
+    kube: KubeClient
+    make: Callable[[str, RollupStoreSpec], Store]
+    """Makes the client of a store in a namespace. Raises StoreError when the spec cannot be used. No I/O."""
+    retire: Callable[[StoreKey, Store], None]
+    """Called with a client that another one replaces. Runs under way keep it."""
+    changed: Callable[[StoreKey], None]
+    """Called when the jobs of a store should look again."""
+    now: Callable[[], datetime]
+    gate: Gate
+    check_seconds: float
+
+
+class KnownStore:
+    """One RollupStore, from its first body to its last. Nothing else writes what is known of it."""
+
+    def __init__(self, key: StoreKey, body: Mapping[str, Any], slots: RunSlots, env: Environment) -> None:
+        self.key, self.uid = key, str(body["metadata"]["uid"])
+        self.client: Store | None = None
+        """None: the spec cannot be used."""
+        self.problem: StoreError | None = None
+        """Why the store cannot be used, as last found."""
+        self._slots, self._env = slots, env
+        self._spec: RollupStoreSpec | None = None
+        self._held: HeldClaims | None = None
+        """None: this leadership has not listed them yet."""
+        self._shown: Mapping[str, Any] = {}
+        self.version = self._generation = -1
+        self._task: asyncio.Task[None] | None = None
+        self._take_in(body)
+
+    # What is known of it
+
+    @property
+    def embedded(self) -> bool:
+        """Whether one process at a time can open it."""
+        return self._spec is not None and self._spec.duckdb is not None
+
+    def held(self, owner: Owner) -> bool | None:
+        """Whether a process of before may have left a claim of this job here.
+
+        None: the store can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
+        """
+        if self._held is None:
+            return None if self.client is not None and self.problem is None else False
+        return self._held.one_of(owner)
+
+    # What happens to it
+
+    def observe(self, body: Mapping[str, Any]) -> bool:
+        """Take in a body of this uid; an older one is dropped. Returns whether the spec is another one."""
+        meta = body["metadata"]
+        if int(meta["resourceVersion"]) <= self.version:
+            return False
+        if meta.get("generation", 0) == self._generation:
+            self.version, self._shown = int(meta["resourceVersion"]), body.get("status") or {}
+            return False
+        self._take_in(body)
+        return True
+
+    def lead(self) -> None:
+        """Look at the store from now on: the gate is open."""
+        self._held = None
+        self._look_anew()
+
+    def stand_down(self) -> Store | None:
+        """Look no more. Returns the client of an embedded store, whose file the next leader opens; it has a new one."""
+        self._end_looking()
+        if self.client is None or self._spec is None:
+            return None
+        self.problem = None  # nobody here would see it mended, and calls that read the store go on
+        if not self.embedded:
+            return None
+        old, self.client = self.client, self._env.make(self.key[0], self._spec)
+        return old
+
+    def end(self) -> asyncio.Task[None] | None:
+        """Look no more, for good. Returns the task that ends."""
+        task = self._task
+        self._end_looking()
+        return task
+
+    def _end_looking(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _take_in(self, body: Mapping[str, Any]) -> None:
+        meta, env = body["metadata"], self._env
+        self.version = int(meta["resourceVersion"])
+        self._generation = meta.get("generation", 0)
+        self._shown = body.get("status") or {}
+        before, client = self._spec, self.client
+        self._spec = self.client = self.problem = self._held = None
+        try:
+            self._spec = RollupStoreSpec.model_validate(body.get("spec") or {})
+            same = before is not None and before.place == self._spec.place
+            self.client = (client if same else None) or env.make(self.key[0], self._spec)
+        except ValidationError as e:
+            first = e.errors()[0]
+            self.problem = StoreUnsuitable(f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        except StoreError as e:
+            self.problem = e
+        if client is not None and client is not self.client:
+            env.retire(self.key, client)
+        if self._spec is not None:  # else the limit stays, also for the runs that go on
+            self._slots.resize(self._spec.max_concurrent_runs)
+        if env.gate.open:
+            self._look_anew()
+
+    # Looking at it
+
+    def _look_anew(self) -> None:
+        self._end_looking()
+        self._task = keep_running(f"checks of store {self.key[0]}/{self.key[1]}", self._keep_looking)
+
+    async def _keep_looking(self) -> None:
+        """Look again and again, and write the status whenever it says anything else."""
+        while self._env.gate.open:
+            found: Checkup | None = None
+            if (client := self.client) is not None:
+                before = self.problem
+                found, self.problem = await _look(client)
+                if before is not None and self.problem is None:
+                    log.info("store can be used again", namespace=self.key[0], store=self.key[1])
+                    self._env.changed(self.key)
+                if self.problem is None and self._held is None:
+                    await self._list_claims(client)
+            try:
+                stands = await self._write(found)
+            except Conflict:
+                await asyncio.sleep(CONFLICT_SECONDS)
+                continue
+            wait = self._next_look() if stands else self._env.check_seconds / 3
+            if wait is None:
+                return
+            await asyncio.sleep(wait)
+
+    async def _list_claims(self, client: Store) -> None:
+        try:
+            self._held = HeldClaims(await client.held())
+        except StoreError as e:
+            log.warning("claims not listed: tried again", namespace=self.key[0], store=self.key[1], error=str(e))
+        except Exception:
+            log.exception("claims cannot be listed: tried again", namespace=self.key[0], store=self.key[1])
+        if self._held:
+            self._env.changed(self.key)
+
+    async def _write(self, found: Checkup | None) -> bool:
+        """Return whether the status says it now, or nobody needs it any more. Raises Conflict.
+
+        It names the version that it was decided on: who leads no more must not overwrite what the next leader found.
+        """
+        status = store_status(
+            self._shown,
+            generation=self._generation,
+            distribution=self.client.distribution if self.client is not None else None,
+            found=found,
+            problem=self.problem,
+            now=self._env.now(),
+        )
+        if not (patch := difference(self._shown, status)) or not self._env.gate.open:
+            return True
+        try:
+            meta = {"uid": self.uid, "resourceVersion": str(self.version)}
+            answer = await self._env.kube.patch(stores_path(*self.key, "status"), {"metadata": meta, "status": patch})
+        except NotFound:
+            pass  # deleted; the watch will tell
+        except KubeError as e:
+            if isinstance(e, Conflict):
+                raise
+            level = log.info if e.transient else log.warning
+            level("status of a store not written", namespace=self.key[0], store=self.key[1], error=str(e))
+            return False
+        else:
+            if (version := int(answer["metadata"]["resourceVersion"])) > self.version:
+                self.version, self._shown = version, answer.get("status") or {}
+        return True
+
+    def _next_look(self) -> float | None:
+        """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
+        if self.client is None:
+            return None
+        if self.problem is not None:
+            return self._env.check_seconds / 3
+        # What an embedded store finds stays so.
+        return None if self.embedded else self._env.check_seconds
+
+
+async def _look(store: Store) -> tuple[Checkup | None, StoreError | None]:
+    try:
+        return await store.check(), None
+    except StoreError as e:
+        return None, e
+    except Exception as e:
+        log.exception("store cannot be looked at")
+        return None, StoreUnavailable(f"{type(e).__name__}: {e}")
