@@ -1,7 +1,7 @@
 """Finds or builds the binaries: etcd, kube-apiserver and, when asked for, kubectl, helm and kustomize.
 
-They come from the folder that KUBEBUILDER_ASSETS names, else from the cache, else from Go modules whose every byte
-go.sum verifies. A build needs Go alone: no C compiler, no shell tools.
+They come from the folder that KUBEBUILDER_ASSETS names, else from the cache, else from the index of setup-envtest, else
+from Go modules whose every byte go.sum verifies. A build needs Go alone: no C compiler, no shell tools.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_control_plane.envtest import Envtest
 from local_control_plane.errors import ControlPlaneError
 from local_tools.folder import HEARTBEAT_SECONDS, cache_root, one_builder
 
@@ -57,7 +58,7 @@ COMPONENTS: Mapping[str, Component] = {
 
 
 def binaries(components: Sequence[str] = REQUIRED) -> dict[str, Path]:
-    """Return the path of each component, built first if need be (minutes, with progress on stderr).
+    """Return the path of each component, fetched or built first if need be (minutes, with progress on stderr).
 
     Raises ControlPlaneError when a component is unknown, KUBEBUILDER_ASSETS lacks a required one, Go is missing or
     too old, or the build fails. A component that KUBEBUILDER_ASSETS does not hold, but need not, is built.
@@ -73,7 +74,7 @@ def binaries(components: Sequence[str] = REQUIRED) -> dict[str, Path]:
 
 def built(components: Sequence[str]) -> bool:
     """Whether the cache holds all of these components, so that `binaries` need not build any."""
-    return all((cache_folder(COMPONENTS[name].module) / name).exists() for name in components)
+    return all(_built(name).exists() or _envtest().kept([name]) for name in components)
 
 
 def cache_folder(module: str) -> Path:
@@ -96,8 +97,36 @@ def _from_assets(folder: Path, components: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def _built(name: str) -> Path:
+    return cache_folder(COMPONENTS[name].module) / name
+
+
+def _envtest() -> Envtest:
+    version, source = _pinned("kubernetes", "k8s.io/kubernetes"), _SOURCES / "envtest"
+    folder = cache_root() / "control-plane" / f"envtest-{'-'.join(target())}-{version}"
+    return Envtest(folder, version, target(), source, _go_environment(), _say)
+
+
 def _from_cache(components: Sequence[str]) -> dict[str, Path]:
-    wanted = {name: cache_folder(COMPONENTS[name].module) / name for name in components}
+    wanted = {name: path for name in components if (path := _built(name)).exists()}
+    wanted |= _fetched([name for name in components if name not in wanted])
+    return wanted | _from_source([name for name in components if name not in wanted])
+
+
+def _fetched(components: Sequence[str]) -> dict[str, Path]:
+    envtest = _envtest()
+    known = envtest.kept(components)
+    missing = [name for name in components if name not in known]
+    if not missing:
+        return known
+    envtest.folder.mkdir(parents=True, exist_ok=True)
+    with one_builder(envtest.folder, _say):
+        known |= envtest.kept(missing)  # another process may have fetched it by now
+        return known | envtest.fetch([name for name in missing if name not in known])
+
+
+def _from_source(components: Sequence[str]) -> dict[str, Path]:
+    wanted = {name: _built(name) for name in components}
     missing = {name: path for name, path in wanted.items() if not path.exists()}
     go = _go() if missing else ""
     for name, path in missing.items():
