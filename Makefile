@@ -4,7 +4,8 @@
 # STORE_JAVA_HOME names the JDK that store nodes run on, if the one on PATH is too old.
 # STORES names the kinds of nodes for test-stores, with blanks between: make test-stores STORES='elasticsearch8 elasticsearch9'
 # WORKERS is how many tests run side by side, each worker with an API server and store nodes of its own (0: none, in order).
-# KUBEBUILDER_ASSETS, if set, names a folder of etcd and kube-apiserver that is used instead of building them.
+# KUBEBUILDER_ASSETS, if set, names a folder of etcd and kube-apiserver that is used instead of fetching or building them.
+# ENVTEST_INDEX names the index of prebuilt ones, if not Kubernetes' own; off: build them from source.
 
 PYTHON ?= python3
 UV ?= uv
@@ -101,7 +102,7 @@ bench-stores: $(STAMP) stores ## Measure runs and stops on a real node; ARGS='--
 api-server: $(STAMP)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build etcd kube-apiserver >/dev/null
 
-control-plane: $(STAMP) ## Build etcd, kube-apiserver, helm and kustomize from source, once (6 to 12 minutes on 2 cores; cached in ~/.cache)
+control-plane: $(STAMP) ## Fetch or build etcd, kube-apiserver, helm and kustomize, once (at most 12 minutes on 2 cores; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build etcd kube-apiserver helm kustomize >/dev/null
 
 stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7, 8 and 9 for the tests, once (2 minutes; cached in ~/.cache)

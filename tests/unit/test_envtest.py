@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import tarfile
 import threading
@@ -56,7 +57,7 @@ def said() -> list[str]:
 def envtest(tmp_path: Path, index: str, tool: Path, said: list[str]) -> Envtest:
     folder = tmp_path / "kept"
     folder.mkdir()
-    os.link(tool, folder / tool.name)
+    shutil.copy2(tool, folder)
     environment = os.environ | {"ENVTEST_INDEX": f"{index}/index.yaml", "NO_PROXY": "127.0.0.1"}
     return Envtest(folder, VERSION, build.target(), build._SOURCES / "envtest", environment, said.append)
 
@@ -146,7 +147,7 @@ def test_what_the_cache_lacks_is_fetched_before_it_is_built(
     assert not build.built(NAMES)
     folder = build._envtest().folder
     folder.mkdir(parents=True)
-    os.link(tool, folder / tool.name)
+    shutil.copy2(tool, folder)
     found = build.binaries([*NAMES, "helm"])
     assert {name: path.parent for name, path in found.items()} == dict.fromkeys(NAMES, folder) | {"helm": Path()}
     assert build.built(NAMES)
