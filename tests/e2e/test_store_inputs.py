@@ -163,6 +163,16 @@ async def test_buckets_are_held_back_where_the_source_may_not_be_refreshed(node:
         assert f"{at.source} has index.refresh_interval -1" in (await at.run(job(at))).message
 
 
+async def test_a_run_says_that_it_cannot_know_which_replicas_are_late(node: StoreHttp) -> None:
+    async with StoreProxy(node.url) as proxy, clustered(node, proxy.url) as at:
+        put(at, [{"t": START, "v": 1}])
+        body = {"error": {"type": "security_exception", "reason": "no permissions for [indices:monitor/settings/get]"}}
+        proxy.on("GET", f"/{at.source}/_settings", fault=Answer(403, body=body), times=None)
+        result = await at.run(job(at))
+        assert result.outcome == "Completed"
+        assert ("index.replication.type SEGMENT" in result.message) == (node.distribution == "opensearch")
+
+
 async def test_rows_that_come_behind_the_edge_are_found_by_the_next_run(at: Clustered) -> None:
     put(at, [{"t": START, "k": "a", "v": 1}, {"t": START, "k": "c", "v": 1}], k="keyword")
     of = job(at, groups={"terms": {"fields": ["k"]}})

@@ -19,8 +19,9 @@ from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Source
 from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import claims, preparing
+from rollup_operator.stores.opensearch import claims, preparing, replication
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.replication import Copies
 from rollup_operator.stores.opensearch.source import seen, sources
 from rollup_operator.stores.opensearch.source.pages import Pages
 from rollup_operator.stores.opensearch.target import bulk, late
@@ -48,9 +49,13 @@ class ClusterSession:
     config: JobConfig
     holder: str
     is_alive: Callable[[Owner], bool]
+    may_copy_segments: bool = True
+    """The cluster knows `index.replication.type`."""
     _record: Record | None = None
     _fields: Mapping[str, SourceField] = field(default_factory=dict)
     _source: Source | None = None
+    _copies: Copies = replication.ANY
+    """Those of the sources that show all of it."""
     _fresh: Pages | None = None
     _again: Pages | None = None
     _prepared: bool = False
@@ -96,18 +101,36 @@ class ClusterSession:
         sources.must_go_on(spec, claim.position, self._fields)
         unseen = await seen.refresh(cluster, config, opaque_id=opaque_id)
         closed = await seen.closed(cluster, spec.index_pattern, opaque_id=opaque_id)
-        late = await seen.grown(cluster, config, self._ours(), opaque_id=opaque_id) if spec.lookback is None else None
+        copies, unknown = replication.ANY, None
+        if self.may_copy_segments:
+            copies, unknown = await replication.of(cluster, spec.index_pattern, opaque_id=opaque_id)
+        self._copies = copies
+        late = None
+        if spec.lookback is None:
+            late = await seen.grown(cluster, config, self._ours(), opaque_id=opaque_id, copies=copies)
         start = max(span.start_ms, self._start(claim))
         source = await sources.measure(
-            cluster, config, start_ms=start, bound_ms=span.end_ms, opaque_id=opaque_id, fields=self._fields
+            cluster,
+            config,
+            start_ms=start,
+            bound_ms=span.end_ms,
+            opaque_id=opaque_id,
+            fields=self._fields,
+            copies=copies,
         )
         if spec.lookback is not None and claim.position is not None:
             begin = start - int(parse_time_value(spec.lookback, "lookback").milliseconds)
             before = await sources.measure(
-                cluster, config, start_ms=begin, bound_ms=start, opaque_id=opaque_id, fields=self._fields
+                cluster,
+                config,
+                start_ms=begin,
+                bound_ms=start,
+                opaque_id=opaque_id,
+                fields=self._fields,
+                copies=copies,
             )
             source = replace(source, several=source.several | before.several)
-        notes = [*unseen.notes, closed]
+        notes = [*unseen.notes, closed, unknown]
         date = spec.groups.date_histogram.field
         if date in source.several:
             notes.append(
@@ -231,6 +254,7 @@ class ClusterSession:
             fields=self._fields,
             several=self._source.several if self._source is not None else frozenset(),
             source=source,
+            copies=self._copies,
             page_size=size,
         )
 

@@ -136,7 +136,7 @@ async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[
         if found is not None and record.target == found.uuid:
             # The position goes first: if the deletion is cut short and the job created again, no document is missed.
             record = await claims.commit(cluster, record, records.forgotten(record).claim)
-            await deletion.delete(cluster, config, record)
+            await deletion.delete(cluster, config, record, copies=found.copies)
             await target.unregister(cluster, config, record)
         elif found is not None and record.target is not None:
             kept = target.kept(config.key)
@@ -150,4 +150,4 @@ async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[
 async def _is_left_over(cluster: Cluster, config: JobConfig, record: Record, found: Target) -> bool:
     """Whether the entry in `_meta` is that of a first run of this job, which ended before it wrote."""
     is_ours = target.is_registered(found, config)
-    return is_ours and not await target.count(cluster, config, opaque_id=record.opaque_id)
+    return is_ours and not await target.count(cluster, config, opaque_id=record.opaque_id, copies=found.copies)

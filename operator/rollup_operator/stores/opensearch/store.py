@@ -121,7 +121,9 @@ class ClusterStore:
 
     def session(self, config: JobConfig, holder: str) -> Session:
         """Return a session for one run of a job."""
-        return ClusterSession(self._cluster, config, holder, self._is_alive)
+        return ClusterSession(
+            self._cluster, config, holder, self._is_alive, may_copy_segments=self._kind == "opensearch"
+        )
 
     async def fields(
         self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None

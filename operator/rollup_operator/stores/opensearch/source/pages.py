@@ -24,6 +24,7 @@ from rollup_operator.shares import Held
 from rollup_operator.stores.base import Page, Position, Source
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
+from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source.buckets import Buckets
 from rollup_operator.stores.opensearch.source.sources import countable, search
 from rollup_operator.stores.opensearch.source.stretches import Key, Line, Stretch
@@ -55,6 +56,7 @@ class Pages:
         fields: Mapping[str, SourceField],
         several: frozenset[str] = frozenset(),
         source: Source | None = None,
+        copies: Copies = ANY,
         page_size: float | None = None,
         patience: Callable[[], Patience] = Patience,
         clock: Callable[[], float] = time.perf_counter,
@@ -62,10 +64,11 @@ class Pages:
         """Make no request yet.
 
         `first`: where to begin while there is no position. `fields`: what the sources have. `several`: those of
-        which a document may have several values. `page_size`: what was learned last time, in buckets.
+        which a document may have several values. `copies`: those of the sources to read. `page_size`: what was learned
+        last time, in buckets.
         """
         self._cluster, self._config, self._opaque_id = cluster, config, opaque_id
-        self._first, self._bound = first, bound_ms
+        self._first, self._bound, self._copies = first, bound_ms, copies
         self._ends = (source.first_ms, source.last_ms) if source is not None else (None, None)
         self._patience, self._clock = patience, clock
         self._bounds = Bounds.of(config.spec.groups.date_histogram)
@@ -280,7 +283,9 @@ class Pages:
     async def _call(self, body: Mapping[str, Any], doing: str, room: Held) -> Value:
         try:
             pattern = self._config.spec.index_pattern
-            answer = await search(self._cluster, pattern, body, doing=doing, opaque_id=self._opaque_id, page=room)
+            answer = await search(
+                self._cluster, pattern, body, doing=doing, opaque_id=self._opaque_id, page=room, copies=self._copies
+            )
         except StoreError as e:
             self.unclean |= may_go_on(e)
             raise

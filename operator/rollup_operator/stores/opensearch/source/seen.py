@@ -20,6 +20,7 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source.sources import indices, search, some_of
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.transport.answers import LISTING
@@ -135,7 +136,9 @@ async def closed(cluster: Cluster, pattern: str, *, opaque_id: str) -> str | Non
     )
 
 
-async def grown(cluster: Cluster, config: JobConfig, record: Record, *, opaque_id: str) -> int | None:
+async def grown(
+    cluster: Cluster, config: JobConfig, record: Record, *, opaque_id: str, copies: Copies = ANY
+) -> int | None:
     """Return the bucket of the position where its source holds more rows than were rolled up; None: it does not.
 
     Only a bucket that a run has read to its end is looked at: of any other, the next run reads the rest.
@@ -148,7 +151,7 @@ async def grown(cluster: Cluster, config: JobConfig, record: Record, *, opaque_i
     end = Bounds.of(config.spec.groups.date_histogram).next_edge(begin)
     doing = f"counting the last bucket of {config.spec.index_pattern}"
     body = {"size": 0, "track_total_hits": True, "query": time_range(date, begin, end)}
-    found = await search(cluster, config.spec.index_pattern, body, doing=doing, opaque_id=opaque_id)
+    found = await search(cluster, config.spec.index_pattern, body, doing=doing, opaque_id=opaque_id, copies=copies)
     rows = found.at("hits", "total", "value").whole()
     query = target.documents(config)
     query["bool"]["filter"].append(

@@ -14,6 +14,7 @@ from rollup_operator.shares import Held
 from rollup_operator.stores.base import Position, Source
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
 from rollup_operator.stores.opensearch.query import time_range
+from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source import buckets
 from rollup_operator.stores.opensearch.transport.answers import LISTING, PAGE, SMALL, Value, whole
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster, name
@@ -85,6 +86,7 @@ async def measure(
     bound_ms: int,
     opaque_id: str,
     fields: Mapping[str, SourceField] = MappingProxyType({}),
+    copies: Copies = ANY,
 ) -> Source:
     """Measure what lies in [start_ms, bound_ms), and find which of the job's fields have several values in a document.
 
@@ -102,7 +104,7 @@ async def measure(
     }
     counted = await search(cluster, pattern, {
         "size": 0, "track_total_hits": True, "query": time_range(date, start_ms, bound_ms), "aggregations": values
-    }, doing=f"counting {pattern}", opaque_id=opaque_id)  # fmt: skip
+    }, doing=f"counting {pattern}", opaque_id=opaque_id, copies=copies)  # fmt: skip
     shards, rows = counted.at("_shards", "total").whole(), counted.at("hits", "total", "value").whole()
     several = frozenset(
         field
@@ -117,7 +119,7 @@ async def measure(
     answer = await search(cluster, pattern, {
         "size": 0, "track_total_hits": False,
         "aggregations": {"first": {"min": {"field": date}}, "last": {"max": {"field": date}}}
-    }, doing=f"finding the ends of {pattern}", opaque_id=opaque_id)  # fmt: skip
+    }, doing=f"finding the ends of {pattern}", opaque_id=opaque_id, copies=copies)  # fmt: skip
     ends = [answer.at("aggregations", end, "value") for end in ("first", "last")]
     if not all(end.given for end in ends):
         return Source(shards, 0)
@@ -179,7 +181,14 @@ async def fields(cluster: Cluster, pattern: str, rollup_index: str) -> dict[str,
 
 
 async def search(
-    cluster: Cluster, pattern: str, body: Mapping[str, Any], *, doing: str, opaque_id: str, page: Held | None = None
+    cluster: Cluster,
+    pattern: str,
+    body: Mapping[str, Any],
+    *,
+    doing: str,
+    opaque_id: str,
+    page: Held | None = None,
+    copies: Copies = ANY,
 ) -> Value:
     """Search the sources; the answer covers all shards. With `page`, which holds room for it, its buckets are Buckets.
 
@@ -190,7 +199,7 @@ async def search(
             "POST",
             f"/{indices(pattern)}/_search",
             doing=doing,
-            params=_PARAMETERS,
+            params={**_PARAMETERS, **copies.parameters},
             body=body,
             opaque_id=opaque_id,
             longest=PAGE if page is not None else SMALL,

@@ -12,6 +12,7 @@ import orjson
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.records import Record
+from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.target import gate
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
@@ -36,11 +37,14 @@ _MOST_REQUESTS = 10_000
 _NO_SUCH_CALL = ("no handler found for uri", "Incorrect HTTP method for uri")
 
 
-async def delete(cluster: Cluster, config: JobConfig, record: Record) -> None:
-    """Delete all documents of the job in its rollup index. Raises Missing where a later claim has closed the gate."""
+async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies: Copies = ANY) -> None:
+    """Delete all documents of the job in its rollup index. Raises Missing where a later claim has closed the gate.
+
+    `copies`: those of the index that show all of them.
+    """
     index = config.spec.rollup_index
     way = await gate.open_gate(cluster, config.key, record.claim.epoch, opaque_id=record.opaque_id)
-    deletion = _Deletion(cluster, config, record, way, f"deleting the documents of {config.job_id} in {index}")
+    deletion = _Deletion(cluster, config, record, way, copies, f"deleting the documents of {config.job_id} in {index}")
     await target.refresh(cluster, index, opaque_id=record.opaque_id)  # what cannot be found is not deleted
     step = deletion.by_query
     patience = Patience()
@@ -68,8 +72,10 @@ def _is_unknown(error: Refused) -> bool:
 class _Deletion:
     """The two ways to delete some of the documents. Each returns how many were found and how many of them are gone."""
 
-    def __init__(self, cluster: Cluster, config: JobConfig, record: Record, way: str, doing: str) -> None:
-        self._cluster, self._opaque_id = cluster, record.opaque_id
+    def __init__(
+        self, cluster: Cluster, config: JobConfig, record: Record, way: str, copies: Copies, doing: str
+    ) -> None:
+        self._cluster, self._opaque_id, self._copies = cluster, record.opaque_id, copies
         self._query = target.documents(config)
         self._time = f"{config.spec.groups.date_histogram.field}.date_histogram.timestamp"
         self._way = way
@@ -77,7 +83,7 @@ class _Deletion:
 
     async def by_query(self) -> tuple[int, int]:
         """Let the cluster find and delete them."""
-        answer = await self._call("_delete_by_query", _BY_QUERY, {"query": self._query})
+        answer = await self._call("_delete_by_query", {**_BY_QUERY, **self._copies.parameters}, {"query": self._query})
         for failure in answer.at("failures").items():
             status = failure.find("status")
             raise self._judged(status.whole(400, 599) if status.given else 500, answer)
@@ -109,7 +115,7 @@ class _Deletion:
         }
         if after is not None:
             body["search_after"] = after
-        params = {"allow_partial_search_results": "false", "filter_path": _HITS}
+        params = {"allow_partial_search_results": "false", "filter_path": _HITS, **self._copies.parameters}
         return list((await self._call("_search", params, body)).find("hits", "hits").items())
 
     async def _delete(self, hits: Sequence[Value]) -> int:

@@ -12,14 +12,16 @@ from typing import Any
 from rollup_operator.model.conditions import Reason
 from rollup_operator.rollup.identity import JobConfig, Owner, config_changed, is_this_job, made_by, not_a_rollup_index
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch import replication
 from rollup_operator.stores.opensearch.records import ALIAS, Record
+from rollup_operator.stores.opensearch.replication import Copies
 from rollup_operator.stores.opensearch.target import codec, gate, mapping
 from rollup_operator.stores.opensearch.target.lock import ABANDONED_SECONDS, locked
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import Broken, Missing, Refused, TargetBlocked
 
-_SETTINGS = ("uuid", "number_of_replicas", "auto_expand_replicas")
+_SETTINGS = ("uuid", "number_of_replicas", "auto_expand_replicas", replication.SETTING)
 _FILTER = ",".join(["*.aliases", "*.mappings", *(f"*.settings.index.{name}" for name in _SETTINGS)])
 
 
@@ -45,6 +47,8 @@ class Target:
     """The fewest copies of a shard that the cluster keeps of it."""
     claims_replicas: int
     """Those of the index of claims."""
+    copies: Copies = replication.ANY
+    """Those that show all that was refreshed."""
 
 
 async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id: str) -> None:
@@ -104,6 +108,7 @@ async def look(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None
         mappings=found.find("mappings").kept(),
         replicas=_replicas(found.at("settings", "index")),
         claims_replicas=max((_replicas(each.at("settings", "index")) for each in claims), default=0),
+        copies=replication.complete(found.at("settings", "index")),
     )
 
 
@@ -210,7 +215,7 @@ def documents(config: JobConfig) -> dict[str, Any]:
     return {"bool": {"filter": [{"term": {"_rollup.id": config.job_id}}, {"exists": {"field": date}}]}}
 
 
-async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> int:
+async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str, copies: Copies = replication.ANY) -> int:
     """Return how many documents of the job's id are in the index. Raises Missing where it is gone."""
     index = config.spec.rollup_index
     await refresh(cluster, index, opaque_id=opaque_id)
@@ -218,6 +223,7 @@ async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> int:
         "POST",
         f"/{name(index)}/_count",
         doing=f"counting the documents of {config.job_id} in {index}",
+        params=copies.parameters,
         body={"query": documents(config)},
         opaque_id=opaque_id,
     )

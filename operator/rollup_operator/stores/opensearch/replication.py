@@ -1,0 +1,62 @@
+"""Which copies of an index show all that was refreshed.
+
+An index of OpenSearch may send segments to its replicas in place of documents (`index.replication.type: SEGMENT`). A
+replica then shows what a refresh has made visible only after it has received the segments:
+
+    primary  ──x──x──x──refresh──▶ all of it is visible
+    replica  ──────────────────────── segments ──▶ visible here, later
+
+Searches that must see everything go to the primaries there. Other indices refresh all copies before they answer.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
+from rollup_operator.stores.opensearch.transport.client import Cluster, name
+from rollup_operator.stores.opensearch.transport.errors import Answered, Overloaded
+
+
+class Copies(Enum):
+    """Copies of an index that may answer a request."""
+
+    ANY = "any"
+    PRIMARY = "primary"
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The request's parameters that choose them."""
+        return {"preference": "_primary"} if self is Copies.PRIMARY else {}
+
+
+ANY, PRIMARY = Copies.ANY, Copies.PRIMARY
+
+SETTING = "replication.type"
+"""Below `settings.index` of an index of OpenSearch."""
+
+
+def complete(settings: Value) -> Copies:
+    """Return the copies that show everything, by what stands below `settings.index` of an index."""
+    return PRIMARY if settings.find(*SETTING.split(".")).value == "SEGMENT" else ANY
+
+
+async def of(cluster: Cluster, pattern: str, *, opaque_id: str) -> tuple[Copies, str | None]:
+    """Return the copies that show everything of all indices of a pattern, and what to report where that is unknown."""
+    try:
+        answer = await cluster.call(
+            "GET",
+            f"/{name(pattern)}/_settings",
+            doing=f"reading the settings of {pattern}",
+            params={"filter_path": f"*.settings.index.{SETTING}"},
+            opaque_id=opaque_id,
+            longest=LISTING,
+        )
+    except Overloaded:
+        raise
+    except Answered as e:
+        return ANY, (
+            f"replicas of an index with index.replication.type SEGMENT show rows late, and the operator cannot read "
+            f"whether {pattern} has such, since {e}: let the store's user read settings (indices:monitor/settings/get)"
+        )
+    found = {complete(index.find("settings", "index")) for _, index in answer.members()}
+    return PRIMARY if PRIMARY in found else ANY, None
