@@ -99,6 +99,23 @@ def environment(outside: Outside, gate: Gate, **seams: Any) -> Environment:
     )
 
 
+async def test_a_request_begins_one_run_however_often_its_status_cannot_be_written() -> None:
+    outside, gate = Outside(), Gate()
+    outside.end.set()
+    gate.lead()
+    actor = Actor(body(1, "started", request="now"), environment(outside, gate))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        assert await outside.begun.get() is RunKind.INDEX
+        for _ in range(3):
+            outside.tried.clear()
+            await outside.tried.wait()
+    assert outside.begun.empty()
+    gate.shut()
+    actor.stand_down()
+
+
 async def test_how_a_run_ends_that_outlives_its_leadership_settles_nothing() -> None:
     outside, gate = Outside(), Gate()
     actor = Actor(body(1, "stopped"), environment(outside, gate))

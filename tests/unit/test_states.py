@@ -185,6 +185,14 @@ def test_a_request_already_handled_runs_nothing() -> None:
     assert decide(view, ARMED, NOW).act is Act.NOTHING
 
 
+def test_a_request_begins_one_run_although_no_status_can_say_that_it_is_handled() -> None:
+    view, begun = job(Ask.STARTED, State.STARTED, request="now"), replace(ARMED, begun_request="now")
+    decision = decide(view, begun, NOW)
+    assert (decision.act, decision.handled_request) == (Act.NOTHING, "now")
+    assert decide(view, replace(begun, next_tick=NOW), NOW).act is Act.RUN
+    assert decide(view, replace(begun, begun_request="before"), NOW).act is Act.RUN
+
+
 def test_nothing_runs_before_started_was_accepted() -> None:
     for published, observed in ((State.STOPPED, 1), (State.STARTED, 0), (State.STOPPING, 1), (None, -1)):
         view = job(Ask.STARTED, published, observed=observed, request="now")

@@ -44,8 +44,9 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_lost_writes", "_next_tick",
-         "_read_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer", "_with_documents", "view",
+        "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_lost_writes",
+        "_next_tick", "_read_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer",
+        "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: Environment) -> None:
@@ -68,6 +69,7 @@ class Actor:
         self._settled = self._cleaned = self._with_documents = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
+        self._begun_request: str | None = None
 
     @property
     def _recovery(self) -> Recovery:
@@ -201,6 +203,7 @@ class Actor:
             case Act.HALT:
                 self._halt()
             case Act.RUN:
+                self._begun_request = view.run_request
                 self._start(RunKind.INDEX)
             case Act.SETTLE:
                 self._start(RunKind.SETTLE)
@@ -227,6 +230,7 @@ class Actor:
             retry_in=self._recovery.retry_in(now),
             store_trouble=self._env.books.trouble((view.namespace, view.store_name)),
             next_tick=self._next_tick,
+            begun_request=self._begun_request,
             report_age=now - self._reported_at,
             draining=self._env.gate.draining,
             gone=self._gone,

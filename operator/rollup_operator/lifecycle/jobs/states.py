@@ -70,6 +70,9 @@ class Facts:
     store_trouble: Trouble | None = None
     """Set when the job's store does not exist or cannot be used: what to tell the user."""
     next_tick: datetime | None = None
+    begun_request: str | None = None
+    """The request to run that a run of this process was begun for last; the status may not say yet that it is handled.
+    """
     report_age: float = 0.0
     """Seconds since progress was last reported."""
     draining: bool = False
@@ -252,7 +255,7 @@ def _unsettled(job: JobView, facts: Facts) -> bool:
 def _due(job: JobView, facts: Facts, tick: bool) -> bool:
     if not _accepted(job) or facts.schedule is None:
         return False
-    if _requested(job):
+    if _requested(job) and job.run_request != facts.begun_request:
         return True
     # A tick tries a permanent trouble again, too: the other job may be gone, the source may have the field by now.
     return tick or (facts.trouble is not None and facts.retry_in == 0.0)
