@@ -47,9 +47,9 @@ class _Worker(Worker):
 
     begins: Callable[[RunKind, JobView], None] = lambda kind, job: None
 
-    def begin(self, kind: RunKind, job: JobView, *, delete: bool, held: tuple[Store, ...] = ()) -> Work:
+    def begin(self, kind: RunKind, job: JobView, **known: Any) -> Work:
         self.begins(kind, job)
-        return super().begin(kind, job, delete=delete, held=held)
+        return super().begin(kind, job, **known)
 
 
 class Replica:

@@ -1,11 +1,14 @@
 """Counters count: a run from its trigger on, a failure also where the store never hears of it, none ever back."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rollup_operator.http.jobs.presentation import present
+from rollup_operator.kube.client import Unreachable
+from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.job_status import Report, status_of
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.jobs.states import Decision
@@ -15,6 +18,8 @@ from rollup_operator.observability.metrics import Metrics
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.scripted import NOW, Scripted, at_once, beginning, ended
+from unit.test_actor import Outside, environment, raw
+from unit.test_settling_elsewhere import Cluster, worker
 
 AWAY = StoreUnavailable("away")
 MISTAKE = KeyError("a mistake of ours")
@@ -130,6 +135,38 @@ async def test_a_run_tells_its_counters_when_it_has_ended() -> None:
         beginning(Scripted({"claim": AWAY}), JobStats(trigger_count=1))
     )
     assert end.stats == JobStats(trigger_count=2, search_failures=1)
+
+
+async def test_runs_count_whose_ends_could_not_be_published() -> None:
+    """The API server takes no status while runs fail one after the other, since the store comes and goes."""
+    away = Cluster("a", {"claim": AWAY})
+    work, books = worker(away)
+    body = raw(1, "started", request="now")
+    published = asyncio.Queue[dict[str, Any]]()
+    begun = 0
+
+    class Kube(Outside):
+        async def put(self, _: str, sent: dict[str, Any]) -> Any:  # type: ignore[override]  # answers, unlike Outside
+            if begun < 3:
+                raise Unreachable("away", sent=False)
+            published.put_nowait(sent["status"])
+            return {**body, "status": sent["status"], "metadata": body["metadata"] | {"resourceVersion": "2"}}
+
+    outside: Any = Kube()
+    actor = Actor(JobView.of(body), replace(environment(outside, work.gate), books=books, worker=work))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        while begun < 3:
+            while away.events.count("claim") == begun or actor._run is not None:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            begun = away.events.count("claim")
+            if begun < 3:
+                actor.store_changed()
+        stats = (await published.get())["stats"]
+    assert (stats["triggerCount"], stats["searchFailures"]) == (3, 3)
+    work.gate.shut()
+    actor.stand_down()
 
 
 def test_no_counter_goes_back_by_what_a_store_says() -> None:

@@ -74,7 +74,7 @@ class Run:
     """The process's, of which its namespace has a share: a run waits for one of these, too."""
     progress: Progress = field(default_factory=Progress)
     known: JobStats = field(default_factory=JobStats)
-    """The counters that the job has shown. The store's may lack what has failed."""
+    """The job's counters before this run. The store's may lack what has failed."""
     clock_skew: timedelta | None = None
     """How far this process's clock may be ahead of the store's; None: they are not compared."""
     may_go_on: Callable[[], bool] = lambda: True

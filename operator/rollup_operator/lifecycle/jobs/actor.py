@@ -276,7 +276,8 @@ class Actor:
         self._recovery.begun()
         delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
         self._with_documents = delete
-        self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held)
+        known = None if self._report is None else self._report.stats
+        self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held, known=known)
         self._run.task.add_done_callback(partial(self._ended, self._settled))
         self._settled = False
 

@@ -104,15 +104,24 @@ class Worker:
         """How many run tasks exist, those that wait for a place included."""
         return len(self._tasks)
 
-    def begin(self, kind: RunKind, job: JobView, *, delete: bool, held: tuple[Store, ...] = ()) -> Work:
+    def begin(
+        self,
+        kind: RunKind,
+        job: JobView,
+        *,
+        delete: bool,
+        held: tuple[Store, ...] = (),
+        known: JobStats | None = None,
+    ) -> Work:
         """Start a run task. `delete`: where it settles, remove the documents, too.
 
         `held`: the stores in which earlier runs may have left their claims; the RollupStore may lead elsewhere by now.
+        `known`: the job's counters, which its status may not show yet.
         """
         loop = asyncio.get_running_loop()
         progress, run = Progress(clock=loop.time), None
         if kind is RunKind.INDEX:
-            run = self._run(job, progress)
+            run = self._run(job, progress, known or job.status.stats or JobStats())
             work = partial(self._index, run, held)
         else:
             progress.doing = "releasing what an earlier run left in the store"
@@ -124,7 +133,7 @@ class Worker:
         halt = run.halt if run is not None else task.cancel
         return Work(kind, loop.time(), job.deleting, progress, task, halt, run)
 
-    def _run(self, job: JobView, progress: Progress) -> Run:
+    def _run(self, job: JobView, progress: Progress, known: JobStats) -> Run:
         key = (job.namespace, job.store_name)
         return Run(
             config=self._config(job, job.spec()),
@@ -134,7 +143,7 @@ class Worker:
             places=Account(self.places, job.namespace),
             now=self.now,
             progress=progress,
-            known=job.status.stats or JobStats(),
+            known=known,
             clock_skew=self.clock_skew,
             may_go_on=lambda: self.gate.open,
         )
