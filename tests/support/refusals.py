@@ -63,6 +63,8 @@ BY_BOTH = [
     Refusal("desired-state-other-word", {"desiredState": "paused"}, "spec.desiredState"),
     Refusal("desired-state-capital", {"desiredState": "Stopped"}, "spec.desiredState"),
     Refusal("job-id-empty", {"jobId": ""}, "spec.jobId"),
+    Refusal("job-id-of-all", {"jobId": "_all"}, "spec.jobId"),
+    Refusal("job-id-a-star", {"jobId": "*"}, "spec.jobId"),
     Refusal("job-id-long", {"jobId": "x" * 513}, "spec.jobId"),
     *(
         Refusal(f"{field}-{what}", _with(field, f"a{character}b"), place)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 REFUSED: dict[str, dict[str, Any]] = {
     "control-character": {"jobId": "a\x1b[31mb"},
+    "means-all": {"jobId": "_all"},
     "stars": {"indexPattern": f"trips/{'*' * 20}a.parquet"},
     "no-name": {"storeRef": {"name": "../../secrets/x"}},
 }

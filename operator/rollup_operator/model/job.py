@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from rollup_operator.model.base import CONTROL, LONGEST_CRON, PLAIN, Part, at_creation, fixed, stays
 from rollup_operator.model.glob import MOST_STARS
-from rollup_operator.model.names import ObjectName
+from rollup_operator.model.names import EVERY, ObjectName
 
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=PLAIN)]
 Interval = Annotated[str, StringConstraints(min_length=2, max_length=32)]
@@ -227,6 +227,11 @@ class RollupJobSpec(Part):
                     "message": "end must be after start",
                     "fieldPath": ".end",
                 },
+                at_creation(
+                    f"!has(self.jobId) || !(self.jobId in {sorted(EVERY)})",
+                    "jobId means every job, so nobody could name this one: choose another id",
+                    "jobId",
+                ),
                 at_creation(
                     "self.indexPattern != self.rollupIndex",
                     "rollupIndex may not be the same as indexPattern",
