@@ -8,6 +8,7 @@ lives, then kopf is told to stop.
 import asyncio
 import random
 import resource
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +29,10 @@ from rollup_operator.shutdown import Ending, PartFailed
 from rollup_operator.wiring import build
 
 log = structlog.get_logger(__name__)
+
+SWITCH_SECONDS = 0.001
+"""How long a thread that computes may keep the event loop from going on, at each of its reads and writes. Python's own
+5 ms add up to a tenth of a second and more for a call, once bodies or pages are parsed meanwhile."""
 
 GOODBYE = 0.25
 """Seconds that connections have to close in before the loop does."""
@@ -52,6 +57,7 @@ class Operator:
         Returns whether another operator is to begin in this one's place.
         """
         _allow_many_connections()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._collector = Collector()
         self._collector.begin()
         self._ending = Ending()

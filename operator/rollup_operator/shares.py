@@ -57,11 +57,8 @@ class Shares:
         self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
         self.taken = 0
         """How much is held in all; more than `size` where it was forced."""
-
-    @property
-    def waiting(self) -> int:
+        self.waiting = 0
         """How many wait."""
-        return sum(map(len, self._lines.values()))
 
     def waiting_of(self, who: Hashable) -> int:
         """Return how many of this one wait."""
@@ -95,6 +92,7 @@ class Shares:
             raise TooManyWait
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(who, OrderedDict())[turn] = amount
+        self.waiting += 1
         try:
             await turn
         except asyncio.CancelledError:
@@ -137,6 +135,7 @@ class Shares:
                 passed_over += 1
                 continue
             del line[turn]
+            self.waiting -= 1
             if not turn.cancelled():
                 self.add(who, amount)
                 turn.set_result(None)
@@ -148,7 +147,8 @@ class Shares:
 
     def _leave(self, who: Hashable, turn: "asyncio.Future[None]") -> None:
         if (line := self._lines.get(who)) is not None:
-            line.pop(turn, None)
+            if line.pop(turn, None) is not None:
+                self.waiting -= 1
             if not line:
                 del self._lines[who]
         self._hand_out()

@@ -94,3 +94,26 @@ async def test_all_the_room_comes_back(cluster: Cluster) -> None:
         last.begin(len(body), body)
         assert await last.status() == 200
         last.leave()
+
+
+async def test_bodies_that_take_long_to_parse_are_taken_in_turn_by_callers(cluster: Cluster) -> None:
+    """One at a time: in Python more threads than one are no quicker, and each keeps the event loop waiting."""
+    large = json.dumps({"groups": [[]] * 40_000}).encode()
+    async with served(cluster) as endpoint:
+        greedy = [await Caller.connect(endpoint.port, "greedy") for _ in range(8)]
+        ben = await Caller.connect(endpoint.port, "ben")
+        over: list[str] = []
+
+        async def ask(one: Caller, name: str) -> None:
+            one.begin(len(large), large)
+            assert await one.status() == 400
+            over.append(name)
+
+        async with asyncio.TaskGroup() as group:
+            for each in greedy:
+                group.create_task(ask(each, "greedy"))
+            await asyncio.sleep(0.1)
+            group.create_task(ask(ben, "ben"))
+        assert over.index("ben") < 5
+        for each in (*greedy, ben):
+            each.leave()

@@ -47,17 +47,21 @@ class Strangers:
         self.sockets: list[socket.socket] = []
 
     async def come(self, count: int, *, saying: bytes = b"") -> None:
-        for number in range(count):
+        for begun in range(0, count, 50):
+            self.come_at_once(min(50, count - begun))
+            await asyncio.sleep(0)
+        if saying:
+            await self.say(saying)
+
+    def come_at_once(self, count: int, *, address: str = ELSEWHERE) -> None:
+        """Connect before the event loop has another turn."""
+        for _ in range(count):
             one = socket.socket()
             one.setblocking(False)
-            one.bind((ELSEWHERE, 0))
+            one.bind((address, 0))
             with contextlib.suppress(BlockingIOError):
                 one.connect(("127.0.0.1", self._port))
             self.sockets.append(one)
-            if number % 50 == 0:
-                await asyncio.sleep(0)
-        if saying:
-            await self.say(saying)
 
     async def say(self, text: bytes) -> None:
         """Send as much of it as the kernel takes."""
@@ -176,6 +180,19 @@ async def test_thousands_who_come_at_once_hold_nobody_up(cluster: Cluster) -> No
         writer.close()
     assert loop.longest < 0.25
     assert slowest < 5
+
+
+async def test_whoever_comes_behind_a_flood_has_to_wait_for_few_turns_of_the_loop(cluster: Cluster) -> None:
+    """Those for whom there is no room are turned away quickly, or all others would wait behind them."""
+    async with served(cluster, http_connections=300) as endpoint, strangers(endpoint) as many:
+        many.come_at_once(3_000)
+        asking = asyncio.create_task(ask(endpoint.port, "ben"))
+        turns = 0
+        while not asking.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert (await asking)[0] == 200
+    assert turns < 60
 
 
 async def test_one_caller_leaves_connections_to_others(cluster: Cluster) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rollup_operator.http.listener.admission import CROWDED_SECONDS, Guest, Room
+from rollup_operator.http.listener.admission import CROWDED_SECONDS, UNKNOWN_AT_ONCE, Guest, Room
 from rollup_operator.shares import TooManyWait
 
 
@@ -67,6 +67,28 @@ async def test_all_that_there_are_places_for_may_come_at_once_most_of_them_from_
     await lobby.come(300, "b")
     assert lobby.room.waiting + len(lobby.room.guests) == 1200
     await lobby.end()
+
+
+async def leaving(lobby: Lobby, known: bool) -> int:
+    """Have a thousand come from one address, each leave as soon as it has a place; return how many had one at once."""
+    await lobby.come(1000)
+    gone = 0
+    while here := list(lobby.room.guests):
+        for guest in here:
+            assert not known or guest.known("ann")
+            guest.leave()
+        gone += len(here)
+        await lobby.turns()
+    return gone
+
+
+async def test_strangers_who_are_never_known_come_at_a_pace_and_hold_up_no_other_address() -> None:
+    lobby = Lobby(2400)
+    assert UNKNOWN_AT_ONCE <= await leaving(lobby, known=False) < UNKNOWN_AT_ONCE + 100
+    assert len(await lobby.come(10, "b")) == 10
+    await lobby.end()
+    lobby = Lobby(2400)
+    assert await leaving(lobby, known=True) == 1000
 
 
 async def test_who_is_known_makes_place_for_the_next_of_the_address() -> None:

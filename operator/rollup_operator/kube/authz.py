@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from rollup_operator.allowance import Allowance
 from rollup_operator.kube.answer_cache import ShortMemory
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.kube.paths import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiPath
@@ -92,35 +92,6 @@ class Right:
 
 class Crowded(KubeError):
     """So many questions of the same one wait, or were denied, that a further one is not asked."""
-
-
-_ROUNDING = 1e-3
-
-
-class Allowance:
-    """How much each of many may have: so much at once, and so much more each second."""
-
-    def __init__(self, at_once: int, a_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._at_once, self._a_second, self._clock = at_once, a_second, clock
-        self._full: OrderedDict[Hashable, float] = OrderedDict()
-        """When each will have it all again, who took something last coming last."""
-
-    def take(self, who: Hashable) -> bool:
-        """Take one. False: there is none now."""
-        now = self._clock()
-        while self._full and (first := next(iter(self._full.items())))[1] <= now:
-            del self._full[first[0]]
-        full = max(now, self._full.get(who, now))
-        if (full - now) * self._a_second > self._at_once - 1 + _ROUNDING:
-            return False
-        self._full[who] = full + 1 / self._a_second
-        self._full.move_to_end(who)
-        return True
-
-    def give_back(self, who: Hashable) -> None:
-        """Give one back."""
-        if who in self._full:
-            self._full[who] -= 1 / self._a_second
 
 
 class Poster(Protocol):

@@ -6,6 +6,7 @@ that counts apart, and only until the call has made of it what it needs.
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from rollup_operator.shares import Shares
 T = TypeVar("T")
 
 LARGE = 8 * 1024
-"""Bytes from which on a body is parsed in a thread: others are not to wait for it."""
+"""Bytes from which on a body is parsed and judged in the thread: others are not to wait for it."""
 
 PARSED = 64
 """Bytes that one of JSON may take once it is parsed."""
@@ -38,6 +39,9 @@ class Bodies:
         what = "Bodies of this user take all the memory that there is for them"
         self._reading = Turns(what, Shares(memory), seconds=seconds)
         self._parsing = Turns(what, Shares(memory), seconds=seconds)
+        # More threads than one are no quicker in Python, and each takes turns away from the event loop.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
+        self._turns = Turns("Bodies of this user take all the time that there is for them", Shares(1), seconds=seconds)
 
     async def make(self, request: web.Request, dialect: Dialect, make: Callable[[Node], T]) -> T:
         """Read the JSON of a request that must have some, and return what `make` makes of it.
@@ -55,12 +59,19 @@ class Bodies:
             if not data.strip():
                 raise ApiError(400, "parse_exception", "request body is required")
             check_body(request)
-            async with self._parsing.turn(caller, PARSED * len(data)):
+
+            def made() -> T:
                 try:
-                    root = read_json(data) if len(data) < LARGE else await asyncio.to_thread(read_json, data)
+                    root = read_json(data)
                 except NotJson as e:
                     raise ApiError(400, dialect.malformed_json_error, f"[{e.at}] {e}") from e
                 return make(root)
+
+            async with self._parsing.turn(caller, PARSED * len(data)):
+                if len(data) < LARGE:
+                    return made()
+                async with self._turns.turn(caller):
+                    return await asyncio.get_running_loop().run_in_executor(self._thread, made)
 
     async def refuse(self, request: web.Request) -> None:
         """Return if there is no body, or an empty one. Raises ApiError 400 as soon as there is a byte of it, 408."""

@@ -8,7 +8,8 @@
 
 Strangers have few places, so that they cannot take those of callers who are known, and what they send takes little of
 the event loop at a time. The places are divided among the addresses that strangers come from: whoever sends thousands
-waits for their own. While others wait, a stranger has to go who came a while ago and is not being answered.
+waits for their own, and those who are never known come at a pace. While others wait, a stranger has to go who came a
+while ago and is not being answered.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from rollup_operator.allowance import Allowance
 from rollup_operator.shares import Held, Shares, TooManyWait
 
 CROWDED_SECONDS = 2.0
@@ -24,6 +26,11 @@ CROWDED_SECONDS = 2.0
 STRANGERS = 256
 """Places for strangers, half of them for one address; fewer where there are few connections."""
 _FEWEST = 16
+
+UNKNOWN_AT_ONCE = 512
+UNKNOWN_A_SECOND = 64.0
+"""Of the strangers of one address that never become known: each takes a millisecond or two of the event loop, and a
+question to the API server. Those that become known do not count."""
 
 GENEROSITY = 5.0
 """A caller who is alone may have five of six connections: whoever waits for thousands of jobs holds as many."""
@@ -53,6 +60,8 @@ class Guest:
         self._share = self.room.shares.take_now(caller)
         if self._share is None:
             return False
+        if self._place is not None:
+            self.room.unknown.give_back(self._place.who)
         self._no_stranger()
         return True
 
@@ -82,6 +91,7 @@ class Room:
         self._size = size
         self._places = Shares(max(_FEWEST, min(STRANGERS, size // 4)))
         self._clock = clock or asyncio.get_running_loop().time
+        self.unknown = Allowance(UNKNOWN_AT_ONCE, UNKNOWN_A_SECOND, self._clock)
         self.guests: set[Guest] = set()
         self.strangers: OrderedDict[Guest, None] = OrderedDict()
         """Those whose caller is not known, in the order in which they came."""
@@ -100,11 +110,23 @@ class Room:
         """
         return max(_FEWEST, self._size // 2, self._size - len(self.guests))
 
+    def may_enter(self, address: Hashable) -> bool:
+        """Whether the lobby has room for one more of an address, which may have five sixths of it."""
+        lobby = self.lobby
+        return self.waiting < lobby and self._places.waiting_of(address) < lobby * 5 // 6
+
     async def enter(self, address: Hashable, close: Callable[[], None]) -> Guest:
-        """Wait in the lobby, and take a place. Raises TooManyWait; one address may have five sixths of the lobby."""
-        if self.waiting >= self.lobby or self._places.waiting_of(address) >= self.lobby * 5 // 6:
+        """Wait in the lobby, and take a place. Raises TooManyWait."""
+        if not self.may_enter(address):
             raise TooManyWait
         place = await self._places.take(address)
+        if wait := self.unknown.take_ahead(address):
+            try:
+                await asyncio.sleep(wait)
+            except BaseException:
+                self.unknown.give_back(address)
+                place.end()
+                raise
         guest = Guest(self, close, self._clock(), len(self.guests) >= self._size, _place=place)
         self.guests.add(guest)
         self.strangers[guest] = None
