@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from local_tools.ports import free_ports
 from rollup_operator.http.access.permits import Caller
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.protocol import errors
 from support.access_double import Anybody
 from support.http_double import Cluster
 from support.portions import watched
@@ -39,11 +41,21 @@ class Slow(Anybody):
         return await super().identify(authorization, peer)
 
 
+class OnlyAnn(Anybody):
+    """Knows one user."""
+
+    async def identify(self, authorization: str | None, peer: str = "") -> Caller:
+        if authorization != "Bearer ann":
+            await asyncio.sleep(0.01)
+            raise errors.bad_credentials()
+        return await super().identify(authorization, peer)
+
+
 class Strangers:
     """Connections that a test opens and keeps, from outside of any event loop's buffers."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, address: str = ELSEWHERE) -> None:
+        self._port, self._address = port, address
         self.sockets: list[socket.socket] = []
 
     async def come(self, count: int, *, saying: bytes = b"") -> None:
@@ -53,12 +65,12 @@ class Strangers:
         if saying:
             await self.say(saying)
 
-    def come_at_once(self, count: int, *, address: str = ELSEWHERE) -> None:
+    def come_at_once(self, count: int) -> None:
         """Connect before the event loop has another turn."""
         for _ in range(count):
             one = socket.socket()
             one.setblocking(False)
-            one.bind((address, 0))
+            one.bind((self._address, 0))
             with contextlib.suppress(BlockingIOError):
                 one.connect(("127.0.0.1", self._port))
             self.sockets.append(one)
@@ -77,8 +89,8 @@ class Strangers:
 
 
 @asynccontextmanager
-async def strangers(endpoint: Endpoint) -> AsyncIterator[Strangers]:
-    found = Strangers(endpoint.port)
+async def strangers(endpoint: Endpoint | int, address: str = ELSEWHERE) -> AsyncIterator[Strangers]:
+    found = Strangers(endpoint if isinstance(endpoint, int) else endpoint.port, address)
     try:
         yield found
     finally:
@@ -193,6 +205,39 @@ async def test_whoever_comes_behind_a_flood_has_to_wait_for_few_turns_of_the_loo
             turns += 1
         assert (await asking)[0] == 200
     assert turns < 60
+
+
+async def probed(port: int, path: str) -> float:
+    """Ask as a kubelet does, on a new connection; return how long the answer took."""
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert (await reader.readuntil(b"\r\n")).split()[1] == b"200", path
+        return time.monotonic() - began
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("flooded", ["the endpoint, from the prober's own address", "the probes, from another one"])
+async def test_probes_and_metrics_are_answered_during_a_flood(cluster: Cluster, flooded: str) -> None:
+    (metrics_port,), own = free_ports(1), flooded.startswith("the endpoint")
+    head = b"PUT /_rollup/job/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %d\r\nContent-Length: 262144\r\n\r\n"
+    async with (
+        served(cluster, access=OnlyAnn(), metrics_port=metrics_port) as endpoint,
+        strangers(endpoint.port if own else metrics_port, "127.0.0.1" if own else ELSEWHERE) as silent,
+        strangers(endpoint.port if own else metrics_port, "127.0.0.1" if own else ELSEWHERE) as loud,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+        assert await again(reader, writer) == 200
+        took = []
+        for number in range(8):
+            silent.come_at_once(100)
+            await loud.come(100, saying=head % number + b"x" * 10_000)
+            took += [await probed(metrics_port, path) for path in ("/healthz", "/readyz", "/metrics")]
+            assert await again(reader, writer) == 200  # nor is who is connected held up
+        writer.close()
+    assert max(took) < 2.5  # half of a probe's time
 
 
 async def test_one_caller_leaves_connections_to_others(cluster: Cluster) -> None:
