@@ -102,11 +102,14 @@ async def test_a_released_claim_keeps_its_gate_and_a_run_changes_nothing_that_fi
     assert after == before
 
 
-async def test_the_settings_of_the_job_are_those_of_the_index(cluster: Cluster, opensearch: StoreHttp) -> None:
+@pytest.mark.parametrize("codec", ["default", "best_compression"])
+async def test_the_settings_of_the_job_are_those_of_the_index(
+    cluster: Cluster, opensearch: StoreHttp, codec: str
+) -> None:
     settings = {
         "numberOfShards": 2,
         "numberOfReplicas": 0,
-        "codec": "best_compression",
+        "codec": codec,
         "refreshInterval": "30s",
         "sortByTime": True,
     }
@@ -116,7 +119,7 @@ async def test_the_settings_of_the_job_are_those_of_the_index(cluster: Cluster, 
     assert {k: v for k, v in found.items() if k.partition(".")[2] in _GIVEN} == {
         "index.number_of_shards": "2",
         "index.number_of_replicas": "0",
-        "index.codec": "best_compression",
+        "index.codec": codec,
         "index.refresh_interval": "30s",
         "index.sort.field": "ts.date_histogram.timestamp",
     }

@@ -26,10 +26,14 @@ _MODULES: Mapping[str, str] = {
 
 _ODD = {"test_a_term_of_an_odd_type_is_right_or_refused_by_name": "types of fields that only OpenSearch has"}
 _CODEC = "the codec best_compression breaks the index, as the library is missing that it needs"
+_CODECS = {
+    "test_a_failure_that_the_codec_is_not_to_blame_for_passes": _CODEC,
+    "test_the_settings_of_the_job_are_those_of_the_index-best_compression": _CODEC,
+}
 
 LACKS: Mapping[str, Mapping[str, str]] = {
     "elasticsearch7": {_RANDOM: "no fields of the type unsigned_long, and no times without an index", **_ODD},
     "elasticsearch8": {**_MODULES, **_ODD},
-    "elasticsearch9": {**_MODULES, **_ODD, "test_a_failure_that_the_codec_is_not_to_blame_for_passes": _CODEC},
+    "elasticsearch9": {**_MODULES, **_ODD, **_CODECS},
 }
 """Reasons by the name of a test function, or of it and its last parameter, by kind."""
