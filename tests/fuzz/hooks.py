@@ -33,6 +33,8 @@ def in_the_envelope(ctx, response, case):
         assert response.content == b""
         return
     body = read(response)
+    if response.status_code == 200 and body.get("notes"):
+        SEEN["notes of a preview"] += 1
     if response.status_code >= 400 and "task_failures" not in body:
         assert body["status"] == response.status_code
         assert all(body["error"][part] for part in ("type", "reason", "root_cause"))
