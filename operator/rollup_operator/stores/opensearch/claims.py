@@ -6,6 +6,7 @@ next claim, never by a commit that comes too late.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from rollup_operator.portions import sharing
@@ -220,8 +221,8 @@ async def known(cluster: Cluster) -> list[KnownJob]:
 
 
 async def held(cluster: Cluster) -> list[Owner]:
-    """Return the owners of all records that have a holder."""
-    return [record.owner for record in await _all(cluster, "holder")]
+    """Return the owners of all records that have a holder. What no operator wrote is left out, and hides no other."""
+    return [record.owner for record in await _all(cluster, "holder", left_out=(records.ForeignRecord,))]
 
 
 async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
@@ -318,14 +319,15 @@ async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
     )
 
 
-async def _all(cluster: Cluster, field: str = "job_id") -> list[Record]:
-    """Return the records that have the field: all by default."""
+async def _all(cluster: Cluster, field: str = "job_id", *, left_out: tuple[type[StoreError], ...] = ()) -> list[Record]:
+    """Return the records that have the field: all by default. `left_out`: the error of those to leave out."""
     doing, found = "listing claims", list[Record]()
     try:
         refreshed = await cluster.call("POST", f"/{ALIAS}/_refresh", doing=doing)
         if refreshed.at("_shards", "failed").whole():
             raise StoreUnavailable(f"{doing}: not all of them can be seen now")
-        after, size, weight = ("", ""), _LISTED_AT_ONCE, 0
+        size, weight = _LISTED_AT_ONCE, 0
+        after: tuple[str, ...] = ()
         while True:
             try:
                 hits = await _list(cluster, doing, field, after, size)
@@ -337,25 +339,27 @@ async def _all(cluster: Cluster, field: str = "job_id") -> list[Record]:
             with sharing() as pause:
                 for hit in hits:
                     await pause()
-                    record = records.from_document(hit)
-                    if record.claim.key <= after:
+                    place = tuple(part.text() for part in hit.at("sort").items())
+                    if place <= after:
                         raise hit.odd("does not come after the one before it")
-                    after, weight = record.claim.key, weight + hit.weight()
+                    after, weight = place, weight + hit.weight()
                     if weight > _MOST_VALUES:
                         raise StoreUnavailable(f"{doing}: there are more than this process can hold")
-                    found.append(record)
+                    with suppress(*left_out):
+                        found.append(records.from_document(hit))
             if len(hits) < size:
                 return found
     except Missing:
         return found  # nobody has ever claimed anything here
 
 
-async def _list(cluster: Cluster, doing: str, field: str, after: tuple[str, str], size: int) -> list[Value]:
+async def _list(cluster: Cluster, doing: str, field: str, after: tuple[str, ...], size: int) -> list[Value]:
+    fields = dict.fromkeys(("rollup_index", "job_id", field))
     body = {
         "size": size,
-        "query": {"exists": {"field": field}},
+        "query": {"bool": {"filter": [{"exists": {"field": each}} for each in fields]}},
         "sort": [{"rollup_index": "asc"}, {"job_id": "asc"}],
-        **({"search_after": after} if any(after) else {}),
+        **({"search_after": after} if after else {}),
     }
     answer = await cluster.call(
         "POST",

@@ -1,0 +1,65 @@
+"""Listing whose claims are held in a cluster, whatever else lies beside them."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from rollup_operator.rollup.identity import Owner
+from rollup_operator.stores.opensearch import claims, records
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import Odd
+from rollup_operator.stores.opensearch.transport.request import Request
+from support.embedded import config
+
+Document = dict[str, Any]
+
+
+def held(job_id: str) -> Document:
+    """The record of a job that a process has claimed."""
+    record = records.next_epoch(records.first(config(), 1), "somebody", 1)
+    key = (record.claim.key[0], job_id)
+    return records.to_document(replace(record, claim=replace(record.claim, key=key), owner=owner(job_id)))
+
+
+def owner(job_id: str) -> Owner:
+    return Owner("here", "team", job_id, f"uid-of-{job_id}")
+
+
+def garbage(job_id: str) -> Document:
+    """What no operator wrote."""
+    return {"rollup_index": held("any")["rollup_index"], "job_id": job_id, "holder": "anybody", "epoch": "newest"}
+
+
+def cluster(*documents: Document) -> Cluster:
+    """A cluster whose index of claims has these documents, in the order in which it lists them."""
+
+    def sort(document: Document) -> list[str]:
+        return [document["rollup_index"], document["job_id"]]
+
+    async def send(request: Request, *_: object) -> Document:
+        if "_refresh" in request.target:
+            return {"_shards": {"failed": 0}}
+        assert request.data is not None
+        body = orjson.loads(request.data)
+        found = [d for d in documents if sort(d) > body.get("search_after", [])]
+        return {"hits": {"hits": [{"_id": "any", "_source": d, "sort": sort(d)} for d in found[: body["size"]]]}}
+
+    async def close() -> None:
+        """Nothing is open."""
+
+    async def session() -> Any:
+        return SimpleNamespace(close=close)
+
+    return Cluster(("http://here:9200",), session, send=send)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 500])
+async def test_a_record_that_no_operator_wrote_hides_no_claim(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(claims, "_LISTED_AT_ONCE", size)
+    found = await claims.held(cluster(garbage("a"), held("b"), garbage("c"), held("d"), garbage("e")))
+    assert found == [owner("b"), owner("d")]
+    with pytest.raises(Odd):
+        await claims.known(cluster(garbage("a"), held("b")))
