@@ -42,6 +42,7 @@ from rollup_operator.lifecycle.jobs.relist import Relisting
 from rollup_operator.lifecycle.jobs.states import Act, State
 from rollup_operator.lifecycle.leader.gate import Candidacy, Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.lifecycle.stores.known_store import KnownStore
 from rollup_operator.model import stop_verdict
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job_view import JobView
@@ -177,6 +178,11 @@ def a_new_leader_is_not_behind() -> AbstractContextManager[Any]:
 @mutation("notice that etcd was restored")
 def a_restore_is_not_noticed() -> AbstractContextManager[Any]:
     return patch.object(Replica, "_begin_again", lambda *_: None)
+
+
+@mutation("list the claims that are held when a process comes to lead")
+def no_claims_are_listed() -> AbstractContextManager[Any]:
+    return answers(KnownStore, "held", False)
 
 
 # Rule 2: runs and leaderships

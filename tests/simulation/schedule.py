@@ -162,7 +162,10 @@ class _Draw:
                 self._step(job, kind, ())
         if random.random() < RESTORES:
             self._at += random.choice(pauses)
-            self._steps.append(Step(round(self._at, 3), "restore"))
+            if random.random() < 0.5:  # in the middle of runs
+                self._steps.append(Step(round(self._at, 3), "run_now_all"))
+                self._at += random.choice(SHORT)
+            self._steps.append(Step(round(self._at, 3), "restore", value=random.choice((None, "cold"))))
         weathers = (CALM, BREEZE, BREEZE, ROUGH, STORM)
         api, store = random.choice(weathers), random.choice(weathers)
         return Schedule(seed, self._jobs, tuple(self._steps), api, store, flips=random.random() < 0.3)

@@ -192,8 +192,15 @@ class World:
     def do_backup(self, _: Step) -> None:
         self._backup = self.api.backup()
 
-    def do_restore(self, _: Step) -> None:
-        """Put etcd back to what the last backup holds. Every watch breaks off."""
+    def do_restore(self, step: Step) -> None:
+        """Put etcd back to what the last backup holds. Every watch breaks off.
+
+        `cold`: all replicas die first, and what comes in their place knows of no restore.
+        """
+        if step.value == "cold":
+            for replica in tuple(self.replicas):
+                self._bury(replica)
+                self.clock.after(1.0, self._add_replica)
         for replica in self.replicas:
             for watch in replica.link.watches:
                 watch.broken()
@@ -300,6 +307,7 @@ class World:
         self.api.create(STORES, _store(), "kubectl")
         for name in self.schedule.jobs:
             self.api.create(JOBS, self.manifest(name), "kubectl")
+        self._backup = self.api.backup()
         for _ in range(2):
             self._add_replica()
         self._advance(WARM_UP)

@@ -223,6 +223,8 @@ def test_a_stop_waits_until_the_store_has_told_of_claims_but_a_stopped_job_stays
     assert decide(job(Ask.STOPPED, State.STARTED, held=False), unlisted, NOW).act is Act.SETTLE
     assert decide(job(Ask.STOPPED, State.STARTED, held=False), replace(unlisted, held=False), NOW).show is State.STOPPED
     assert decide(job(Ask.STOPPED, State.STOPPED, held=False), unlisted, NOW).act is Act.NOTHING
+    assert decide(job(Ask.STOPPED, None, held=False), unlisted, NOW).act is Act.SETTLE
+    assert decide(job(Ask.STOPPED, None, held=False), replace(unlisted, held=False), NOW).show is State.STOPPED
 
 
 def test_the_finalizer_comes_before_the_first_claim_and_the_tick_waits_for_it() -> None:

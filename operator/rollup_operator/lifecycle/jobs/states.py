@@ -155,12 +155,13 @@ def where(job: JobView, facts: Facts) -> State:
 
     A job with the finalizer and without a state has lost its status, as after a restore. It may have been claimed, so
     it counts as started: a stop then settles it first. So does one that reads `stopped` while the store tells of a
-    claim, as after a restore to before its run.
+    claim, as after a restore to before its run, and one without a state until the store has told.
     """
     if facts.run is None:
-        if facts.held and not facts.settled:
+        never_seen = job.status.state is None
+        if not facts.settled and (facts.held or (never_seen and facts.held is None)):
             return State.STARTED
-        if job.status.state is None:
+        if never_seen:
             return State.STARTED if job.has_drain_finalizer else State.STOPPED
         return State.STOPPED if job.status.state is State.STOPPED else State.STARTED
     if facts.run.kind is RunKind.INDEX and facts.run.halted is None:

@@ -95,10 +95,11 @@ class KnownStore:
     def held(self, owner: Owner) -> bool | None:
         """Whether a process of before may have left a claim of this job here.
 
-        None: the store can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
+        None: the cluster can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
         """
         if self._held is None:
-            return None if self.client is not None and self.problem is None else False
+            may_tell = self.client is not None and self.problem is None and not self.embedded
+            return None if may_tell else False
         return self._held.one_of(owner)
 
     # What happens to it
