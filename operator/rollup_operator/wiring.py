@@ -20,7 +20,7 @@ from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import EventRecorder
-from rollup_operator.kube.forbidden import Missing
+from rollup_operator.kube.forbidden import MissingRights
 from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.kube.server_clock import ServerClock
 from rollup_operator.kube.watch_liveness import Watches
@@ -54,7 +54,7 @@ class Parts:
     kube: KubeClient
     clients: tuple[KubeClient, ...]
     """All of them, to be closed at the end."""
-    missing: Missing
+    missing: MissingRights
     watches: Watches
     events: EventRecorder
     index: Index
@@ -78,7 +78,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         return gate.open
 
     watch = Watch(settings.cluster, leading=leads, tracing_endpoint=settings.tracing_endpoint)
-    missing, server_clock = Missing(), ServerClock()
+    missing, server_clock = MissingRights(), ServerClock()
 
     def client(connections: int = 32) -> KubeClient:
         return KubeClient(

@@ -25,7 +25,7 @@ from rollup_operator.indexer.run import Run
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import Outcome
-from rollup_operator.model.store import DuckDBStore as StoreSpec
+from rollup_operator.model.store import DuckDBStoreSpec as StoreSpec
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.duckdb import Budget, DuckDBStore
 

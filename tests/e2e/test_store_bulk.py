@@ -13,7 +13,7 @@ from rollup_operator.stores.opensearch.preparing import refused
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.target.bulk import GateGone, Superseded
 from rollup_operator.stores.opensearch.transport.client import Cluster
-from rollup_operator.stores.opensearch.transport.errors import DiskFull, MappingConflict, TargetBlocked
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, IndexBlocked, MappingConflict
 from support.store_faults import Answer, CutAfter, CutBefore, CutSent, HalfBulk, Hold
 from support.store_http import StoreHttp
 from support.store_jobs import batch, connected, ids_of, job, ready, slow_down, taken, write
@@ -186,12 +186,12 @@ async def test_a_block_says_whether_it_passes_by_itself(cluster: Cluster, opense
     assert (full.value.reason, full.value.transient) == (Reason.DISK_FULL, True)
     opensearch.set_settings(index, **{"index.blocks.read_only_allow_delete": None})
     opensearch.set_settings(index, **{"index.blocks.write": True})
-    with pytest.raises(TargetBlocked) as blocked:
+    with pytest.raises(IndexBlocked) as blocked:
         await write(cluster, record, page)
     assert (blocked.value.reason, blocked.value.transient) == (Reason.TARGET_BLOCKED, False)
     opensearch.set_settings(index, **{"index.blocks.write": None})
     opensearch.call("POST", f"/{index}/_close")
-    with pytest.raises(TargetBlocked):
+    with pytest.raises(IndexBlocked):
         await write(cluster, record, page)
     opensearch.call("POST", f"/{index}/_open", wait_for_active_shards=1)
     await write(cluster, record, page)

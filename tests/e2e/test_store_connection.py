@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules

@@ -19,7 +19,7 @@ from rollup_operator.stores.opensearch.settling import settle
 from rollup_operator.stores.opensearch.target import deletion
 from rollup_operator.stores.opensearch.target.bulk import GateGone
 from rollup_operator.stores.opensearch.transport.client import Cluster
-from rollup_operator.stores.opensearch.transport.errors import DiskFull, Overloaded, TargetBlocked
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, IndexBlocked, Overloaded
 from support.store_faults import Answer, CutSent, Hold
 from support.store_http import StoreHttp, unique
 from support.store_jobs import batch, connected, held, job, nobody, ready, slow_down, taken, write
@@ -196,7 +196,7 @@ async def test_an_index_that_is_gone_or_something_else_has_nothing_to_delete(
 async def test_deleting_goes_on_where_it_could_not(cluster: Cluster, opensearch: StoreHttp) -> None:
     record = await written(cluster, of := job())
     opensearch.set_settings(of.spec.rollup_index, **{"index.blocks.write": True})
-    with pytest.raises(TargetBlocked):
+    with pytest.raises(IndexBlocked):
         await settled(cluster, of, delete=True)
     now = await claims.look(cluster, of.key)
     assert now is not None

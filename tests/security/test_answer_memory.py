@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CLIENT = """
 import asyncio, resource, sys
 sys.path.insert(0, sys.argv[1])
-from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.shares import Account, Shares
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.errors import StoreError

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.errors import SecretInvalid, StoreError, StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules

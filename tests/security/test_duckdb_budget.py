@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from rollup_operator.model.store import DuckDBStore as StoreSpec
+from rollup_operator.model.store import DuckDBStoreSpec as StoreSpec
 from rollup_operator.stores.duckdb import Budget, DuckDBStore, sources
 from rollup_operator.stores.errors import StoreUnavailable
 from support.embedded import Embedded

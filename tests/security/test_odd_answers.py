@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules

@@ -14,11 +14,11 @@ import duckdb
 from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.model.store import DuckDBStore as StoreSpec
+from rollup_operator.model.store import DuckDBStoreSpec as StoreSpec
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Claim, ClockReading
 from rollup_operator.stores.duckdb import Budget, DuckDBStore, claims
-from rollup_operator.stores.duckdb.claims import Record
+from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import documents_of, export_path
 from rollup_operator.stores.duckdb.folders import Folders
@@ -102,7 +102,7 @@ class Embedded:
             **seams,
         )
 
-    async def held(self) -> list[Record]:
+    async def held(self) -> list[ClaimRow]:
         """The records whose claim somebody holds."""
         database = self.base
         lane = await database.lane()

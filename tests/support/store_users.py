@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.stores.errors import SecretInvalid
 from rollup_operator.stores.opensearch import Connections, HostRules
 from rollup_operator.stores.secrets import SecretContent

@@ -15,7 +15,7 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import DuckDBStore, claims
 from rollup_operator.stores.duckdb.ahead import Ahead
-from rollup_operator.stores.duckdb.claims import Record
+from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
@@ -42,7 +42,7 @@ def database(embedded: Embedded) -> Database:
     return embedded.base
 
 
-async def record(embedded: Embedded) -> Record | None:
+async def record(embedded: Embedded) -> ClaimRow | None:
     """The job's record."""
     lane = await database(embedded).lane()
     try:
@@ -51,7 +51,7 @@ async def record(embedded: Embedded) -> Record | None:
         await asyncio.to_thread(database(embedded).leave, lane)
 
 
-async def left(embedded: Embedded) -> tuple[Record | None, list[dict[str, object]]]:
+async def left(embedded: Embedded) -> tuple[ClaimRow | None, list[dict[str, object]]]:
     """All that a deletion could take: the record, whatever its epoch, and the documents as they were exported."""
     found = await record(embedded)
     if found is not None:

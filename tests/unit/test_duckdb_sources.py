@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from rollup_operator.model.store import DuckDBStore as StoreSpec
+from rollup_operator.model.store import DuckDBStoreSpec as StoreSpec
 from rollup_operator.stores.duckdb import Budget, DuckDBStore
 from rollup_operator.stores.duckdb.folders import Folders
 from rollup_operator.stores.duckdb.sources import Search

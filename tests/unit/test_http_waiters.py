@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollup_operator.http.jobs.waiters import Waiters
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.stop_verdict import Progress, Verdict, judge
+from rollup_operator.model.stop_verdict import StopProgress, Verdict, judge
 
 UID = "uid-1"
 
@@ -71,13 +71,13 @@ def test_one_body_is_judged_by_itself(seen: JobView, verdict: Verdict) -> None:
 
 
 def test_an_answer_that_shows_the_job_stopped_needs_no_further_news() -> None:
-    progress = Progress(UID)
+    progress = StopProgress(UID)
     progress.hear(body(3, state="stopped", observed=3, version=10))
     assert progress.written(body(3, state="stopped", observed=3, version=10)) is Verdict.STOPPED
 
 
 def test_news_before_the_write_is_not_judged_but_kept() -> None:
-    progress = Progress(UID)
+    progress = StopProgress(UID)
     assert progress.hear(body(3, state="stopped", observed=3, version=10)) is Verdict.WAIT
     # The event of the write and of the actor's answer can both come before the write's own answer.
     assert progress.hear(body(4, state="stopped", observed=4, version=12)) is Verdict.WAIT
@@ -85,13 +85,13 @@ def test_news_before_the_write_is_not_judged_but_kept() -> None:
 
 
 def test_a_job_that_went_before_the_answer_came_is_gone() -> None:
-    progress = Progress(UID)
+    progress = StopProgress(UID)
     progress.hear(None)
     assert progress.written(body(4, state="stopping", observed=4)) is Verdict.GONE
 
 
 def test_an_older_body_changes_nothing() -> None:
-    progress = Progress(UID)
+    progress = StopProgress(UID)
     progress.written(body(4, state="stopping", observed=4, version=20))
     assert progress.hear(body(4, state="stopped", observed=4, version=19)) is Verdict.WAIT
     assert progress.newest is not None
@@ -99,7 +99,7 @@ def test_an_older_body_changes_nothing() -> None:
 
 
 def test_the_first_verdict_stands() -> None:
-    progress = Progress(UID)
+    progress = StopProgress(UID)
     progress.written(body(4, version=1))
     assert progress.hear(body(4, state="stopped", observed=4, version=2)) is Verdict.STOPPED
     assert progress.hear(body(5, asks="started", version=3)) is Verdict.STOPPED
@@ -139,7 +139,7 @@ def test_no_order_of_news_makes_a_stop_look_done_that_is_not(
     news: list[JobView | None] = data.draw(st.lists(st.sampled_from([*shown, None]), max_size=20))
     early = data.draw(st.integers(0, len(news)))
 
-    progress = Progress(UID)
+    progress = StopProgress(UID)
     for item in news[:early]:
         assert progress.hear(item) is Verdict.WAIT
     verdict = progress.written(answer)

@@ -1,5 +1,6 @@
 """The source root is named operator, as a module of the standard library is."""
 
+import ast
 import operator
 import sysconfig
 from pathlib import Path
@@ -20,3 +21,13 @@ def test_modules_can_be_read_in_one_sitting() -> None:
         if (lines := len(path.read_text().splitlines())) > 500
     }
     assert long == {}
+
+
+def test_a_class_name_means_one_class() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "operator").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name for name, found in places.items() if len(found) > 1}
+    assert twice <= {"Environment"}  # what the actors share, and what the stores share

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rollup_operator.lifecycle.leader.gate import Candidacy, Do, Gate, Role, Step, Terms
+from rollup_operator.lifecycle.leader.gate import Candidacy, Gate, LeaseWrite, Role, Step, Terms
 
 TERMS = Terms()
 
@@ -19,20 +19,20 @@ def leading(now: float = 100.0, *, renewed: float = 100.0) -> Candidacy:
     return candidacy
 
 
-def standing(step: Step) -> tuple[Role, Do]:
+def standing(step: Step) -> tuple[Role, LeaseWrite]:
     return step.role, step.do
 
 
 def test_nothing_is_written_before_the_record_was_seen() -> None:
     step = Candidacy("me", TERMS).decide(5)
-    assert (standing(step), step.wait) == ((Role.STANDBY, Do.NOTHING), math.inf)
+    assert (standing(step), step.wait) == ((Role.STANDBY, LeaseWrite.NOTHING), math.inf)
 
 
 @pytest.mark.parametrize("holder", [None, "", "me"])
 def test_a_lease_that_is_nobodys_or_ones_own_is_taken_at_once(holder: str | None) -> None:
     candidacy = Candidacy("me", TERMS)
     candidacy.saw(holder, None if holder is None else "7", 5)
-    assert standing(candidacy.decide(5)) == (Role.STANDBY, Do.TAKE)
+    assert standing(candidacy.decide(5)) == (Role.STANDBY, LeaseWrite.TAKE)
 
 
 def test_a_candidate_counts_from_when_it_saw_the_record_change() -> None:
@@ -41,8 +41,8 @@ def test_a_candidate_counts_from_when_it_saw_the_record_change() -> None:
     assert candidacy.decide(5).wait == 15
     candidacy.saw("other", "8", 12)
     candidacy.saw("other", "8", 20)  # seen again: no change
-    assert standing(candidacy.decide(26.9)) == (Role.STANDBY, Do.NOTHING)
-    assert standing(candidacy.decide(27)) == (Role.STANDBY, Do.TAKE)
+    assert standing(candidacy.decide(26.9)) == (Role.STANDBY, LeaseWrite.NOTHING)
+    assert standing(candidacy.decide(27)) == (Role.STANDBY, LeaseWrite.TAKE)
 
 
 def test_a_candidate_waits_for_as_long_as_the_holder_may_believe_in_its_lease() -> None:
@@ -65,7 +65,7 @@ def test_a_released_lease_is_taken_at_once() -> None:
     candidacy = Candidacy("me", TERMS)
     candidacy.saw("other", "7", 5)
     candidacy.saw("", "8", 6)
-    assert candidacy.decide(6).do is Do.TAKE
+    assert candidacy.decide(6).do is LeaseWrite.TAKE
 
 
 def test_a_lease_that_was_deleted_is_its_holders_for_as_long_as_that_may_not_know() -> None:
@@ -73,26 +73,38 @@ def test_a_lease_that_was_deleted_is_its_holders_for_as_long_as_that_may_not_kno
     candidacy.saw("other", "7", 5)
     candidacy.saw(None, None, 6)
     candidacy.saw(None, None, 12)
-    assert [candidacy.decide(now).do for now in (6, 20.9, 21)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
+    assert [candidacy.decide(now).do for now in (6, 20.9, 21)] == [
+        LeaseWrite.NOTHING,
+        LeaseWrite.NOTHING,
+        LeaseWrite.TAKE,
+    ]
 
 
 def test_the_holder_makes_a_lease_anew_that_was_deleted() -> None:
     candidacy = leading()
     candidacy.saw(None, None, 101)
-    assert standing(candidacy.decide(101)) == (Role.STANDBY, Do.TAKE)
+    assert standing(candidacy.decide(101)) == (Role.STANDBY, LeaseWrite.TAKE)
 
 
 def test_a_holder_of_long_ago_waits_for_whoever_came_after_it_and_was_deleted_too() -> None:
     candidacy = leading()  # since 100, and cut off from then on
     candidacy.saw(None, None, 120)
-    assert [candidacy.decide(now).do for now in (120, 134.9, 135)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
+    assert [candidacy.decide(now).do for now in (120, 134.9, 135)] == [
+        LeaseWrite.NOTHING,
+        LeaseWrite.NOTHING,
+        LeaseWrite.TAKE,
+    ]
 
 
 def test_a_lease_that_was_released_and_is_gone_may_have_been_taken_in_between() -> None:
     candidacy = Candidacy("me", TERMS)
     candidacy.saw("", "8", 6)
     candidacy.saw(None, None, 30)
-    assert [candidacy.decide(now).do for now in (30, 44.9, 45)] == [Do.NOTHING, Do.NOTHING, Do.TAKE]
+    assert [candidacy.decide(now).do for now in (30, 44.9, 45)] == [
+        LeaseWrite.NOTHING,
+        LeaseWrite.NOTHING,
+        LeaseWrite.TAKE,
+    ]
 
 
 def test_the_holder_renews_halts_and_abandons_from_the_start_of_its_last_renewal() -> None:
@@ -101,12 +113,12 @@ def test_the_holder_renews_halts_and_abandons_from_the_start_of_its_last_renewal
     candidacy.wrote("1", began=100, now=101.5)
     steps = [candidacy.decide(now) for now in (101.5, 102, 110.9, 111, 112.9, 113)]
     assert [standing(step) for step in steps] == [
-        (Role.LEADING, Do.NOTHING),
-        (Role.LEADING, Do.RENEW),
-        (Role.LEADING, Do.RENEW),
-        (Role.HALTING, Do.RENEW),
-        (Role.HALTING, Do.RENEW),
-        (Role.STANDBY, Do.TAKE),
+        (Role.LEADING, LeaseWrite.NOTHING),
+        (Role.LEADING, LeaseWrite.RENEW),
+        (Role.LEADING, LeaseWrite.RENEW),
+        (Role.HALTING, LeaseWrite.RENEW),
+        (Role.HALTING, LeaseWrite.RENEW),
+        (Role.STANDBY, LeaseWrite.TAKE),
     ]
     assert steps[0].wait == pytest.approx(0.5)
     assert steps[1].wait == pytest.approx(9)
@@ -137,7 +149,7 @@ def test_a_renewal_whose_answer_slept_proves_nothing() -> None:
 def test_who_was_overtaken_stands_by_at_once() -> None:
     candidacy = leading()
     candidacy.saw("other", "2", 101)
-    assert standing(candidacy.decide(101)) == (Role.STANDBY, Do.NOTHING)
+    assert standing(candidacy.decide(101)) == (Role.STANDBY, LeaseWrite.NOTHING)
     assert candidacy.holder == "other"
 
 
@@ -145,17 +157,17 @@ def test_a_failed_write_is_tried_again_after_a_moment() -> None:
     candidacy = leading()
     candidacy.failed(103)
     step = candidacy.decide(103)
-    assert standing(step) == (Role.LEADING, Do.NOTHING)
+    assert standing(step) == (Role.LEADING, LeaseWrite.NOTHING)
     assert step.wait == pytest.approx(TERMS.retry)
-    assert candidacy.decide(103 + TERMS.retry).do is Do.RENEW
+    assert candidacy.decide(103 + TERMS.retry).do is LeaseWrite.RENEW
 
 
 def test_a_candidate_that_may_not_write_asks_seldom() -> None:
     candidacy = Candidacy("me", TERMS)
     candidacy.saw(None, None, 5)
     candidacy.failed(5)
-    assert candidacy.decide(6.9).do is Do.NOTHING
-    assert candidacy.decide(7).do is Do.TAKE
+    assert candidacy.decide(6.9).do is LeaseWrite.NOTHING
+    assert candidacy.decide(7).do is LeaseWrite.TAKE
 
 
 def test_a_lease_released_after_a_failed_try_is_taken_at_once() -> None:
@@ -163,7 +175,7 @@ def test_a_lease_released_after_a_failed_try_is_taken_at_once() -> None:
     candidacy.saw("other", "7", 5)
     candidacy.failed(15)
     candidacy.saw("", "8", 15.1)
-    assert candidacy.decide(15.1).do is Do.TAKE
+    assert candidacy.decide(15.1).do is LeaseWrite.TAKE
 
 
 def test_the_gate_shuts_by_the_clock_alone() -> None:
@@ -271,7 +283,7 @@ class Process:
         if connected and not self.waiting and chance.random() < 0.7:
             self.seen = server.shown
             self.candidacy.saw(server.holder, self.seen, mine)
-        if self.candidacy.decide(mine).do is Do.NOTHING or self.waiting:
+        if self.candidacy.decide(mine).do is LeaseWrite.NOTHING or self.waiting:
             return
         arrives = connected or chance.random() < 0.1
         took = chance.uniform(0, self.slowest)
@@ -312,7 +324,7 @@ def test_an_api_server_that_takes_a_third_of_the_lease_for_a_write_has_a_leader_
     candidacy.saw(None, None, now)
     for _ in range(50):
         step = candidacy.decide(now)
-        if step.do is Do.NOTHING:
+        if step.do is LeaseWrite.NOTHING:
             now += step.wait
             continue
         assert lasts / 3 <= terms.attempt

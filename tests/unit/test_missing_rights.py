@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.kube.forbidden import TELL_EVERY, Missing
+from rollup_operator.kube.forbidden import TELL_EVERY, MissingRights
 
 ONE = (
     'rollupjobs.rollup-operator.dev "{name}" is forbidden: User "system:serviceaccount:ops:operator" cannot update '
@@ -35,7 +35,7 @@ class Clock:
 )
 def test_a_missing_right_is_named(message: str, told: dict[str, str]) -> None:
     with capture_logs() as logs:
-        Missing().tell(message)
+        MissingRights().tell(message)
     [line] = logs
     assert line["event"] == "a right is missing"
     assert "docs/rights.md" in line["cure"]
@@ -44,13 +44,13 @@ def test_a_missing_right_is_named(message: str, told: dict[str, str]) -> None:
 
 def test_what_is_forbidden_for_another_reason_is_told_as_the_server_says_it() -> None:
     with capture_logs() as logs:
-        Missing().tell(QUOTA)
+        MissingRights().tell(QUOTA)
     assert [(line["event"], line["problem"]) for line in logs] == [("the API server forbids it", QUOTA)]
 
 
 def test_a_right_missing_for_many_objects_is_told_once_a_minute() -> None:
     clock = Clock()
-    missing = Missing(clock)
+    missing = MissingRights(clock)
     with capture_logs() as logs:
         for number in range(100):
             missing.tell(ONE.format(name=number))

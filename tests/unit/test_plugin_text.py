@@ -12,7 +12,7 @@ from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.plugin.preview import lines, manifest
-from rollup_operator.plugin.results import Outcome, Result, code_of
+from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.text import ahead, instant, moment, seconds_of, table
 from rollup_operator.plugin.views import listing, page, position
 from support.told import NOW, at, conditions, run_ended, told
@@ -113,7 +113,7 @@ def test_an_annotation_that_cannot_be_read_says_nothing(text: str) -> None:
     ],
 )
 def test_several_jobs_share_an_exit_code_or_fail(codes: list[Code], code: Code) -> None:
-    assert code_of(Result("team", "x", Outcome.DONE, "", each) for each in codes) is code
+    assert code_of(Result("team", "x", JobOutcome.DONE, "", each) for each in codes) is code
 
 
 def test_a_listing_shows_the_main_things() -> None:

@@ -13,7 +13,7 @@ from rollup_operator.lifecycle.jobs.states import Decision
 from rollup_operator.model.base import RUN_REQUESTED_AT
 from rollup_operator.model.instants import rfc3339_ms
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import LONGEST_MESSAGE, Progress, State
+from rollup_operator.model.status import LONGEST_MESSAGE, RunProgress, State
 
 keys = st.sampled_from("abcd")
 values = st.recursive(st.integers(0, 3) | st.text("xy", max_size=2), lambda inner: st.lists(inner, max_size=2))
@@ -63,7 +63,7 @@ def view(**status: Any) -> JobView:
 
 def test_progress_is_shown_while_a_run_is_under_way_and_gone_with_it() -> None:
     now = datetime(2024, 3, 1, tzinfo=UTC)
-    report = Report(None, None, None, None, Progress(percent=45, remaining_seconds=300))
+    report = Report(None, None, None, None, RunProgress(percent=45, remaining_seconds=300))
     shown = {
         state: status_of(view(), Decision(show=state, refresh=True), report, now).get("progress") for state in State
     }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from rollup_operator.model.store import ClusterStore as Spec
+from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.stores.errors import SecretInvalid, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.host_rules import HostRules
 from rollup_operator.stores.opensearch.transport.answers import PAGE

@@ -7,13 +7,13 @@ import pytest
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.transport.errors import (
     Broken,
-    Conflict,
     DiskFull,
+    DocumentConflict,
+    IndexBlocked,
     MappingConflict,
-    Missing,
+    NotThere,
     Overloaded,
     Refused,
-    TargetBlocked,
     Unanswered,
     Unauthorized,
     classify,
@@ -144,21 +144,21 @@ ANSWERS: dict[str, tuple[int, Any, type[StoreError], str]] = {
     "write block, item": (
         403,
         item("cluster_block_exception", "index [ro] blocked by: [FORBIDDEN/8/index write (api)];"),
-        TargetBlocked,
+        IndexBlocked,
         "index write (api)",
     ),
     "read-only, document": (
         403,
         whole("cluster_block_exception", "index [ro] blocked by: [FORBIDDEN/5/index read-only (api)];"),
-        TargetBlocked,
+        IndexBlocked,
         "index read-only (api)",
     ),
-    "closed, item": (400, item("index_closed_exception", "closed", index="closed"), TargetBlocked, "closed"),
-    "closed, search": (400, whole("index_closed_exception", "closed"), TargetBlocked, "closed"),
+    "closed, item": (400, item("index_closed_exception", "closed", index="closed"), IndexBlocked, "closed"),
+    "closed, search": (400, whole("index_closed_exception", "closed"), IndexBlocked, "closed"),
     "no index": (
         404,
         whole("index_not_found_exception", "no such index [nothere]"),
-        Missing,
+        NotThere,
         "no such index [nothere]",
     ),
     "no alias, item": (
@@ -166,14 +166,14 @@ ANSWERS: dict[str, tuple[int, Any, type[StoreError], str]] = {
         item(
             "index_not_found_exception", "no such index [a] and [require_alias] request flag is [true] and [a] is ..."
         ),
-        Missing,
+        NotThere,
         "no such index [a] and [require_alias]",
     ),
-    "no document": (404, {"_index": "big", "_id": "x", "found": False}, Missing, "HTTP 404"),
+    "no document": (404, {"_index": "big", "_id": "x", "found": False}, NotThere, "HTTP 404"),
     "version, item": (
         409,
         item("version_conflict_engine_exception", "[9]: version conflict, current version [5] is higher than ..."),
-        Conflict,
+        DocumentConflict,
         "[9]: version conflict",
     ),
     "value of another type": (
@@ -241,7 +241,7 @@ ANSWERS: dict[str, tuple[int, Any, type[StoreError], str]] = {
     "not allowed, item": (403, item("security_exception", "action [x] is unauthorized"), Unauthorized, "action [x]"),
     "a text for an error": (400, {"error": "Incorrect HTTP method for uri", "status": 405}, Refused, "Incorrect HTTP"),
     "its own fault": (500, whole("null_pointer_exception", "oops"), Broken, "oops"),
-    "no document to delete": (404, {"_id": "x", "result": "not_found", "_seq_no": 0}, Missing, "HTTP 404"),
+    "no document to delete": (404, {"_id": "x", "result": "not_found", "_seq_no": 0}, NotThere, "HTTP 404"),
     "a proxy's dead end": (404, None, StoreUnavailable, "HTTP 404: no cluster answers so"),
     "a gateway's dead end": (404, {"message": "no Route matched"}, StoreUnavailable, "HTTP 404: no cluster answers so"),
     "a proxy's fault": (502, None, Unanswered, "HTTP 502"),
@@ -261,7 +261,7 @@ def test_an_answer_is_classified_and_told(name: str):
 
 def test_what_only_a_person_can_mend_is_not_tried_again():
     transient = {kind: classify(status, body, "", str).transient for status, body, kind, _ in ANSWERS.values()}
-    assert {kind for kind, again in transient.items() if not again} == {TargetBlocked, MappingConflict, Refused}
+    assert {kind for kind, again in transient.items() if not again} == {IndexBlocked, MappingConflict, Refused}
 
 
 def test_a_request_that_a_parser_prints_is_not_told():
@@ -286,5 +286,5 @@ def test_what_befell_single_documents_of_a_change_by_query_is_told():
     cause = {"type": "cluster_block_exception", "reason": "index [x] blocked by: [FORBIDDEN/8/index write (api)];"}
     body = {"took": 1, "deleted": 0, "failures": [{"index": "x", "id": "1", "cause": cause, "status": 403}]}
     error = classify(403, body, "deleting", str)
-    assert isinstance(error, TargetBlocked)
+    assert isinstance(error, IndexBlocked)
     assert str(error) == "deleting: index [x] blocked by: [FORBIDDEN/8/index write (api)];"

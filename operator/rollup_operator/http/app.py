@@ -28,7 +28,7 @@ from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.repeats import Repeats
 from rollup_operator.http.jobs.request_context import noted
 from rollup_operator.http.jobs.waiters import Waiters
-from rollup_operator.http.listener.server import Server
+from rollup_operator.http.listener.server import EndpointServer
 from rollup_operator.http.listener.tls import Certificate
 from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, NoWatcher, Reads, Stores, Watcher
 from rollup_operator.http.probes import Pulse, add_probes, liveness, readiness
@@ -120,7 +120,7 @@ class Endpoint:
         self.app[DEFAULT_NAMESPACE] = settings.default_namespace
         add_probes(self.app.router, self.liveness, self.readiness)
         add_routes(self.app, calls.routes())
-        self._server = Server(self.app, settings, certificate, budgets.connections)
+        self._server = EndpointServer(self.app, settings, certificate, budgets.connections)
 
     @property
     def waiting(self) -> int:

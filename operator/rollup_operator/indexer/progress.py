@@ -74,10 +74,12 @@ class Progress:
             return None
         return (1 - share) * took / (share - before)
 
-    def report(self) -> status.Progress:
+    def report(self) -> status.RunProgress:
         """Return it as the status shows it."""
         remaining = self.remaining_s
-        return status.Progress(percent=self.percent, remaining_seconds=None if remaining is None else round(remaining))
+        return status.RunProgress(
+            percent=self.percent, remaining_seconds=None if remaining is None else round(remaining)
+        )
 
     def describe(self) -> str:
         """Say in a few words what goes on now."""

@@ -47,7 +47,7 @@ class Credential:
     """When to log in anew, by the monotonic clock."""
 
 
-class Login:
+class RenewedLogin:
     """Logs in before the first request, again when the credential has had its time, and once more after a 401."""
 
     def __init__(self, log_in: Callable[[], Credential]) -> None:

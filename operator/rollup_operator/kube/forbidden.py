@@ -36,7 +36,7 @@ class NotServed(aiohttp.ClientConnectionError):
     """The API server does not serve a resource now. kopf retries it, as it does any connection that failed."""
 
 
-class Missing:
+class MissingRights:
     """Logs what the API server forbids or does not serve. `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -30,8 +30,8 @@ from rollup_operator.kube.credentials import (
     Credential,
     CredentialError,
     FixedHeaders,
-    Login,
     NoConnection,
+    RenewedLogin,
     ServerName,
     basic,
     impersonation,
@@ -57,7 +57,7 @@ def from_service_account(folder: Path) -> Connection:
         tls = verifying(cafile=configuration.ssl_ca_cert)
     except (ConfigException, OSError, ValueError) as e:
         raise NoConnection(f"the pod's service account cannot be used: {e}") from e
-    login = Login(partial(_read_token, loader, configuration))
+    login = RenewedLogin(partial(_read_token, loader, configuration))
     return Connection(str(configuration.host), tls, middlewares=(login,), namespace=namespace, login=login)
 
 
@@ -123,11 +123,11 @@ def _connection(where: str, whole: ConfigNode, name: str | None) -> Connection:
     if configuration.cert_file:
         tls.load_cert_chain(configuration.cert_file, configuration.key_file)
     if log_in is None and said.get("tokenFile"):
-        log_in = Login(partial(_read_token, loader, configuration))
+        log_in = RenewedLogin(partial(_read_token, loader, configuration))
     elif log_in is None and configuration.api_key:
         log_in = FixedHeaders([("Authorization", configuration.api_key["BearerToken"])])
     elif log_in is None and by_command:
-        log_in = Login(_Command(str(context["user"]), by_command, _folder(user), cluster, tls))
+        log_in = RenewedLogin(_Command(str(context["user"]), by_command, _folder(user), cluster, tls))
     other, expected = impersonation(said), configuration.tls_server_name
     # Who logs in comes last: it may send the request twice.
     middlewares = (ServerName(expected) if expected else None, other, log_in)
@@ -145,7 +145,7 @@ def _folder(node: ConfigNode) -> str:
     return os.path.dirname(os.path.abspath(str(node.path)))
 
 
-def _own_ways(user: dict[str, Any], name: str | None) -> Login | FixedHeaders | None:
+def _own_ways(user: dict[str, Any], name: str | None) -> RenewedLogin | FixedHeaders | None:
     """Take out of `user` what the package does otherwise than kubectl does."""
     if "auth-provider" in user:
         raise NoConnection(

@@ -22,7 +22,7 @@ from rollup_operator.kube.paths import ApiPath
 log = structlog.get_logger(__name__)
 
 
-class Known(Protocol):
+class KnownObjects(Protocol):
     """The objects of one resource as this process knows them."""
 
     def versions(self, namespace: str | None) -> Mapping[str, int]:
@@ -79,7 +79,7 @@ class Sweep:
         self,
         kube: KubeClient,
         path: Callable[[str | None, str | None], ApiPath],
-        known: Known,
+        known: KnownObjects,
         *,
         namespaces: Sequence[str] = (),
         went_back: Callable[[str], None] = lambda _: None,

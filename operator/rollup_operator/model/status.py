@@ -103,7 +103,7 @@ class LastRun(Part):
 PositionValue = str | int | float | bool | None
 
 
-class Progress(Part):
+class RunProgress(Part):
     """How far a long run has come."""
 
     percent: Annotated[int, Field(ge=0, le=100)] = Field(description="Share of the run's source that is rolled up.")
@@ -145,7 +145,7 @@ class RollupJobStatus(Part):
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256},
     )
     stats: JobStats | None = Field(default=None, description="Counters over the life of the job.")
-    progress: Progress | None = Field(
+    progress: RunProgress | None = Field(
         default=None, description="How far the run under way has come. Absent while none is."
     )
     last_run: LastRun | None = Field(default=None, description="The run that ended last.")

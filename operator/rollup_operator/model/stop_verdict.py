@@ -32,7 +32,7 @@ def judge(body: JobView, uid: str, generation: int) -> Verdict:
 
 
 @dataclass(slots=True)
-class Progress:
+class StopProgress:
     """The news of one stop, in whatever order it comes. The first verdict other than WAIT is final.
 
     Of a start, `accepted` alone has a meaning.

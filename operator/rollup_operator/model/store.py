@@ -12,7 +12,7 @@ from rollup_operator.model.status import Condition
 HostUrl = Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=rf"^https?://[^\s/?#@{CONTROL}]+$")]
 
 
-class DuckDBStore(Part):
+class DuckDBStoreSpec(Part):
     """An embedded DuckDB database: no server, one machine."""
 
     database: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
@@ -31,7 +31,7 @@ class SecretRef(Part):
     name: ObjectName = Field(description="Name of the Secret.")
 
 
-class ClusterStore(Part):
+class ClusterStoreSpec(Part):
     """An OpenSearch or Elasticsearch cluster: its indices are sources and hold the results."""
 
     hosts: Annotated[list[HostUrl], Field(min_length=1, max_length=16)] = Field(
@@ -68,7 +68,7 @@ class AwsSigning(Part):
     )
 
 
-class OpenSearchStore(ClusterStore):
+class OpenSearchStore(ClusterStoreSpec):
     """An OpenSearch cluster, of one's own or of Amazon OpenSearch Service."""
 
     aws: AwsSigning | None = Field(
@@ -97,15 +97,15 @@ class RollupStoreSpec(Part):
         }
     )
 
-    duckdb: DuckDBStore | None = Field(default=None, description="An embedded DuckDB database.")
+    duckdb: DuckDBStoreSpec | None = Field(default=None, description="An embedded DuckDB database.")
     opensearch: OpenSearchStore | None = Field(default=None, description="An OpenSearch cluster, 1.0 or newer.")
-    elasticsearch: ClusterStore | None = Field(default=None, description="An Elasticsearch cluster, 7.10 or newer.")
+    elasticsearch: ClusterStoreSpec | None = Field(default=None, description="An Elasticsearch cluster, 7.10 or newer.")
     max_concurrent_runs: Annotated[int, Field(ge=1, le=64)] = Field(
         default=4, description="How many runs may use the store at once; the others wait their turn."
     )
 
     @property
-    def place(self) -> tuple[DuckDBStore | None, OpenSearchStore | None, ClusterStore | None]:
+    def place(self) -> tuple[DuckDBStoreSpec | None, OpenSearchStore | None, ClusterStoreSpec | None]:
         """Return what a client is made from: the rest may change without another one."""
         return self.duckdb, self.opensearch, self.elasticsearch
 

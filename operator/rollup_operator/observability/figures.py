@@ -9,7 +9,7 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.metrics import Metrics
 
 
-class Jobs(Protocol):
+class JobFigures(Protocol):
     """The part of the index of jobs that is shown."""
 
     @property
@@ -20,14 +20,14 @@ class Jobs(Protocol):
         """Return the newest view of every job."""
 
 
-class Stores(Protocol):
+class StoreFigures(Protocol):
     """The part of the book of stores that is shown."""
 
     def readiness(self) -> Sequence[tuple[tuple[str, str], bool]]:
         """Return every store, and whether it can be used."""
 
 
-class Worker(Protocol):
+class RunFigures(Protocol):
     """The part of the lifecycle's worker that is shown."""
 
     @property
@@ -35,7 +35,7 @@ class Worker(Protocol):
         """How many run tasks exist."""
 
 
-class Endpoint(Protocol):
+class EndpointFigures(Protocol):
     """The part of the endpoint that is shown."""
 
     @property
@@ -43,7 +43,7 @@ class Endpoint(Protocol):
         """How many clients wait for a stop."""
 
 
-class Certificate(Protocol):
+class CertificateFigures(Protocol):
     """The part of the endpoint's certificate that is shown."""
 
     @property
@@ -58,11 +58,11 @@ class Figures:
         self,
         metrics: Metrics,
         *,
-        jobs: Jobs,
-        stores: Stores,
-        worker: Worker,
-        endpoint: Endpoint,
-        certificate: Certificate | None,
+        jobs: JobFigures,
+        stores: StoreFigures,
+        worker: RunFigures,
+        endpoint: EndpointFigures,
+        certificate: CertificateFigures | None,
         leading: Callable[[], bool],
         limit: int = 1_000,
     ) -> None:

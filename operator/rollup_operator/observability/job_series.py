@@ -218,7 +218,7 @@ _REASONS = frozenset(reason.value for reason in Reason)
 
 
 @dataclass
-class Page:
+class ScrapePage:
     """The text of a scrape, in the making. Nothing of a job but its text is kept."""
 
     limit: int

@@ -23,7 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from rollup_operator import __version__
 from rollup_operator.model.event_reasons import EventType
 from rollup_operator.model.job_view import JobView
-from rollup_operator.observability.job_series import Page
+from rollup_operator.observability.job_series import ScrapePage
 from rollup_operator.portions import each, in_portions
 
 M = TypeVar("M", Counter, Histogram)
@@ -214,7 +214,7 @@ class Metrics:
         self, jobs: Sequence[JobView], stores: Iterable[tuple[tuple[str, str], bool]], *, limit: int
     ) -> bytes:
         """Return the text of all metrics, with series of their own for at most `limit` jobs and as many stores."""
-        page = Page(limit, time.time())
+        page = ScrapePage(limit, time.time())
         page.add_stores(stores)
         await in_portions(each(page.add, jobs))
         parts = [generate_latest(self.registry)]

@@ -11,31 +11,31 @@ from datetime import UTC, datetime
 from rollup_operator.kube.client import Body
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
-from rollup_operator.plugin.cluster import Cluster, each
+from rollup_operator.plugin.cluster import NamespaceClient, each
 from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import gitops_owner, owners
-from rollup_operator.plugin.results import Outcome, Result, failed
+from rollup_operator.plugin.results import JobOutcome, Result, failed
 from rollup_operator.plugin.text import command
 from rollup_operator.plugin.waiting import settle
 
-Begin = Callable[[Cluster, JobView], Awaitable[Goal]]
+Begin = Callable[[NamespaceClient, JobView], Awaitable[Goal]]
 """Writes what is asked of a job, and returns what to wait for. Raises Failure."""
 
 
-async def stop(cluster: Cluster, job: JobView) -> Goal:
+async def stop(cluster: NamespaceClient, job: JobView) -> Goal:
     """Ask for a stop. A job that is being deleted stops by itself."""
     return Stopped(job if job.deleting else await cluster.ask(job, DesiredState.STOPPED))
 
 
-async def start(cluster: Cluster, job: JobView) -> Goal:
+async def start(cluster: NamespaceClient, job: JobView) -> Goal:
     """Ask for a start."""
     if job.deleting:
         raise Failure(Code.FAILED, "Deleting", "it is being deleted: create it anew once it is gone")
     return Started(await cluster.ask(job, DesiredState.STARTED))
 
 
-async def run(cluster: Cluster, job: JobView) -> Goal:
+async def run(cluster: NamespaceClient, job: JobView) -> Goal:
     """Ask for a run now, which only a started job can do."""
     if job.deleting:
         raise Failure(Code.FAILED, "Deleting", "it is being deleted")
@@ -75,7 +75,7 @@ class Action:
         """Return what is still waited for."""
         return [goal for goal in self.goals.values() if goal.end is End.PENDING]
 
-    async def carry_out(self, cluster: Cluster) -> list[Result]:
+    async def carry_out(self, cluster: NamespaceClient) -> list[Result]:
         """Do it. Returns one result for each job, in the order of the names. Raises Failure when nothing was done."""
         deadline = asyncio.get_running_loop().time() + (self.wait or 0.0)
         bodies: Sequence[Body | Failure]
@@ -92,7 +92,7 @@ class Action:
             await settle(cluster, list(self.goals.values()), deadline, lambda: self.heard(self))
         return self.results(cluster.namespace)
 
-    async def _begin(self, cluster: Cluster, name: str, body: Body | Failure) -> None:
+    async def _begin(self, cluster: NamespaceClient, name: str, body: Body | Failure) -> None:
         try:
             if isinstance(body, Failure):
                 raise body
@@ -115,10 +115,12 @@ class Action:
         goal = self.goals.get(name)
         if goal is None:
             message = f"interrupted: it is not known whether the {self.verb} was asked"
-            return Result(namespace, name, Outcome.FAILED, message, Code.INTERRUPTED, "Interrupted")
-        result = Result(namespace, name, Outcome.DONE, goal.done, job=goal.newest, warning=self._warnings.get(name, ""))
+            return Result(namespace, name, JobOutcome.FAILED, message, Code.INTERRUPTED, "Interrupted")
+        result = Result(
+            namespace, name, JobOutcome.DONE, goal.done, job=goal.newest, warning=self._warnings.get(name, "")
+        )
 
-        def ended(outcome: Outcome, code: Code, message: str) -> Result:
+        def ended(outcome: JobOutcome, code: Code, message: str) -> Result:
             reason = outcome.value if code is not Code.DONE else ""
             return replace(result, outcome=outcome, code=code, reason=reason, message=message)
 
@@ -128,21 +130,21 @@ class Action:
             case End.DONE:
                 return replace(result, warning="; ".join(filter(None, (result.warning, goal.why))))
             case End.OVERTAKEN:
-                return ended(Outcome.OVERTAKEN, Code.OVERTAKEN, goal.why)
+                return ended(JobOutcome.OVERTAKEN, Code.OVERTAKEN, goal.why)
             case End.FAILED:
-                return ended(Outcome.FAILED, Code.FAILED, goal.why)
+                return ended(JobOutcome.FAILED, Code.FAILED, goal.why)
             case End.GONE if isinstance(goal, Stopped) and (self.names is None or goal.newest.deleting):
-                return ended(Outcome.DELETED, Code.DONE, "deleted: nothing of it runs any more")
+                return ended(JobOutcome.DELETED, Code.DONE, "deleted: nothing of it runs any more")
             case End.GONE:
-                return ended(Outcome.DELETED, Code.NOT_FOUND, "it was deleted meanwhile")
+                return ended(JobOutcome.DELETED, Code.NOT_FOUND, "it was deleted meanwhile")
             case _ if interrupted:
-                return ended(Outcome.RECORDED, Code.INTERRUPTED, f"interrupted; the {self.verb} stands")
+                return ended(JobOutcome.RECORDED, Code.INTERRUPTED, f"interrupted; the {self.verb} stands")
             case _ if self.wait is not None:
-                return ended(Outcome.TIMED_OUT, Code.TIMED_OUT, _timed_out(goal, self.verb, self.wait))
+                return ended(JobOutcome.TIMED_OUT, Code.TIMED_OUT, _timed_out(goal, self.verb, self.wait))
             case _ if goal.newest.deleting:
-                return ended(Outcome.RECORDED, Code.DONE, "is being deleted, which stops it")
+                return ended(JobOutcome.RECORDED, Code.DONE, "is being deleted, which stops it")
             case _:
-                return ended(Outcome.RECORDED, Code.DONE, goal.recorded)
+                return ended(JobOutcome.RECORDED, Code.DONE, goal.recorded)
 
 
 def _timed_out(goal: Goal, verb: str, wait: float) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from rollup_operator.plugin.actions import Action
-from rollup_operator.plugin.cluster import Cluster, Where, name_of
+from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
 from rollup_operator.plugin.outcome import Code
 from rollup_operator.plugin.output import Output, progress, say
 from rollup_operator.plugin.results import Result, code_of
@@ -15,7 +15,7 @@ async def act(where: Where, output: Output, verb: str, words: Sequence[str] | No
     names = [name_of(word) for word in words] if words is not None else None
     with progress() as tell:
         action = Action(verb, names, wait, heard=lambda action: tell(_waiting(action)))
-        async with Cluster.open(where) as cluster:
+        async with NamespaceClient.open(where) as cluster:
             try:
                 results = await action.carry_out(cluster)
             except asyncio.CancelledError:

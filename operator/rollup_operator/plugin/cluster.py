@@ -33,7 +33,7 @@ Where = tuple[str | None, str | None, str | None]
 
 
 @dataclass
-class Cluster:
+class NamespaceClient:
     """One namespace of a cluster. Every method may raise Failure."""
 
     kube: KubeClient
@@ -41,7 +41,7 @@ class Cluster:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, where: Where, *, timeout: float = 15.0) -> "AsyncIterator[Cluster]":
+    async def open(cls, where: Where, *, timeout: float = 15.0) -> "AsyncIterator[NamespaceClient]":
         """Connect as the caller's kubeconfig says. Nothing is sent yet."""
         kubeconfig, context, namespace = where
         try:

@@ -42,13 +42,13 @@ def namespace_names(context: typer.Context, incomplete: str) -> list[str]:
 
 def _ask(context: typer.Context, question: Callable[[Any], Awaitable[list[str]]]) -> list[str]:
     """Ask the cluster. Whatever goes wrong, nothing is offered: there is no place for an error at a prompt."""
-    from rollup_operator.plugin.cluster import Cluster  # noqa: PLC0415  # only names need a client
+    from rollup_operator.plugin.cluster import NamespaceClient  # noqa: PLC0415  # only names need a client
 
     given = context.params
 
     async def names() -> list[str]:
         where = (given.get("kubeconfig"), given.get("context"), given.get("namespace"))
-        async with asyncio.timeout(PATIENCE), Cluster.open(where, timeout=PATIENCE) as cluster:
+        async with asyncio.timeout(PATIENCE), NamespaceClient.open(where, timeout=PATIENCE) as cluster:
             return await question(cluster)
 
     with contextlib.suppress(Exception):

@@ -196,7 +196,7 @@ def preview(
     from rollup_operator.plugin import preview as previewing  # noqa: PLC0415
 
     where, written = (kubeconfig, context, namespace), Output("preview", output)
-    return _run(previewing.preview(where, written, previewing.Server(url, ca), name, file))
+    return _run(previewing.preview(where, written, previewing.EndpointAddress(url, ca), name, file))
 
 
 @app.command()

@@ -13,7 +13,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True)
-class Owner:
+class FieldOwner:
     """A field manager, and when it last changed something that it owns."""
 
     manager: str
@@ -25,10 +25,10 @@ class Owner:
         return self.manager in GITOPS_MANAGERS
 
 
-def owners(body: Mapping[str, Any]) -> list[Owner]:
+def owners(body: Mapping[str, Any]) -> list[FieldOwner]:
     """Return who owns spec.desiredState, the newest first."""
     found = [
-        Owner(str(entry.get("manager", "")), moment(entry.get("time")))
+        FieldOwner(str(entry.get("manager", "")), moment(entry.get("time")))
         for entry in body["metadata"].get("managedFields") or ()
         if not entry.get("subresource") and "f:desiredState" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
     ]
@@ -45,7 +45,7 @@ def changed_at(body: Mapping[str, Any], *, status: bool = False) -> datetime | N
     return max((time for time in times if time is not None), default=None)
 
 
-def gitops_owner(found: Sequence[Owner]) -> str | None:
+def gitops_owner(found: Sequence[FieldOwner]) -> str | None:
     """Return the GitOps controller among the owners."""
     return next((owner.manager for owner in found if owner.is_gitops), None)
 

@@ -16,7 +16,7 @@ from rollup_operator.kube.connection import Connection, NoConnection, is_loopbac
 from rollup_operator.kube.credentials import bearer
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.durations import duration
-from rollup_operator.plugin.cluster import Cluster, Where, name_of
+from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import Output
 
@@ -26,7 +26,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Server:
+class EndpointAddress:
     """The operator's endpoint as the command line has it."""
 
     url: str | None
@@ -34,14 +34,14 @@ class Server:
     """File of the certificate by which to know it; None: as the system does."""
 
 
-async def preview(where: Where, output: Output, server: Server, word: str | None, file: str | None) -> Code:
+async def preview(where: Where, output: Output, server: EndpointAddress, word: str | None, file: str | None) -> Code:
     """Write what the job of that name, or of that manifest, would do. Raises Failure."""
     if (word is None) == (file is None):
         raise Failure(Code.USAGE, "Usage", "name one job, or give a manifest with -f FILE")
     if not server.url:
         raise Failure(Code.USAGE, "Usage", "say where the operator's endpoint is, with --url or ROLLUP_URL")
     if word is not None:
-        async with Cluster.open(where) as cluster:
+        async with NamespaceClient.open(where) as cluster:
             job, namespace = await cluster.find(name_of(word)), cluster.namespace
         body = {key: job[key] for key in ("apiVersion", "kind", "spec")} | {
             "metadata": {"name": job["metadata"]["name"]}
@@ -95,7 +95,7 @@ def lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 async def _ask(
-    server: Server, login: aiohttp.ClientMiddlewareType | None, path: str, body: Mapping[str, Any]
+    server: EndpointAddress, login: aiohttp.ClientMiddlewareType | None, path: str, body: Mapping[str, Any]
 ) -> dict[str, Any]:
     url = (server.url or "").rstrip("/")
     parts = urlsplit(url)

@@ -10,7 +10,7 @@ from rollup_operator.model.base import GROUP
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin import explain as explaining
 from rollup_operator.plugin import views
-from rollup_operator.plugin.cluster import Cluster, Where, name_of
+from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import Output, say, styled
 
@@ -19,7 +19,7 @@ async def get(where: Where, output: Output, words: Sequence[str], *, everywhere:
     """Write a list of jobs: those named, else all."""
     names = [name_of(word) for word in words]
     failures: dict[str, Failure] = {}
-    async with Cluster.open(where) as cluster:
+    async with NamespaceClient.open(where) as cluster:
         if names:
             found = dict(zip(names, await cluster.find_each(names), strict=True))
             bodies = [body for body in found.values() if not isinstance(body, Failure)]
@@ -60,7 +60,7 @@ def _write(
 async def status(where: Where, output: Output, word: str) -> Code:
     """Write the page of a job."""
     name = name_of(word)
-    async with Cluster.open(where) as cluster:
+    async with NamespaceClient.open(where) as cluster:
         body = await _find(cluster, name)
         if output.for_programs:
             seen = await _around(cluster, body)
@@ -74,7 +74,7 @@ async def status(where: Where, output: Output, word: str) -> Code:
 async def explain(where: Where, output: Output, word: str) -> Code:
     """Write why a job is as it is."""
     name = name_of(word)
-    async with Cluster.open(where) as cluster:
+    async with NamespaceClient.open(where) as cluster:
         seen = await _around(cluster, await _find(cluster, name))
     said = explaining.explain(seen, datetime.now(UTC))
     if output.for_programs:
@@ -90,14 +90,14 @@ async def explain(where: Where, output: Output, word: str) -> Code:
     return Code.DONE
 
 
-async def _find(cluster: Cluster, name: str) -> Body:
+async def _find(cluster: NamespaceClient, name: str) -> Body:
     try:
         return await cluster.find(name)
     except Failure as e:
         raise Failure(e.code, e.reason, f"rollupjob/{name}: {e.message}") from e
 
 
-async def _around(cluster: Cluster, body: Body) -> explaining.Seen:
+async def _around(cluster: NamespaceClient, body: Body) -> explaining.Seen:
     """Read what else tells of a job. What the caller may not read is left out."""
     job = JobView.of(body)
     (store, known), events = await asyncio.gather(cluster.store(job.store_name), cluster.events(job.uid))

@@ -9,7 +9,7 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.outcome import Code, Failure
 
 
-class Outcome(StrEnum):
+class JobOutcome(StrEnum):
     """What became of one job, for programs."""
 
     RECORDED = "Recorded"
@@ -29,7 +29,7 @@ class Result:
 
     namespace: str
     name: str
-    outcome: Outcome
+    outcome: JobOutcome
     message: str
     code: Code = Code.DONE
     reason: str = ""
@@ -52,7 +52,7 @@ class Result:
 
 def failed(namespace: str, name: str, failure: Failure) -> Result:
     """Return the result of a job for which `failure` stood in the way."""
-    outcome = Outcome.NOT_FOUND if failure.code is Code.NOT_FOUND else Outcome.FAILED
+    outcome = JobOutcome.NOT_FOUND if failure.code is Code.NOT_FOUND else JobOutcome.FAILED
     return Result(namespace, name, outcome, failure.message, failure.code, failure.reason)
 
 

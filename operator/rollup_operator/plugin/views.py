@@ -8,7 +8,7 @@ from rollup_operator.model.conditions import READY
 from rollup_operator.model.durations import duration
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.goals import condition
-from rollup_operator.plugin.owners import Owner, owners
+from rollup_operator.plugin.owners import FieldOwner, owners
 from rollup_operator.plugin.text import ago, ahead, instant, moment, table
 
 HEADS = ("NAME", "ASKED", "STATE", "READY", "WATERMARK", "LAST RUN", "NEXT RUN", "AGE")
@@ -139,7 +139,7 @@ def _unseen(job: JobView) -> str:
     return f", as of generation {job.status.observed_generation}: the newest, {job.generation}, has not been looked at"
 
 
-def _by(found: Sequence[Owner], now: datetime) -> str:
+def _by(found: Sequence[FieldOwner], now: datetime) -> str:
     named = [
         f"{owner.manager}{' (Git)' if owner.is_gitops else ''}{f' {ago(owner.time, now)}' if owner.time else ''}"
         for owner in found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job_view import JobView
-from rollup_operator.plugin.cluster import Cluster, failure
+from rollup_operator.plugin.cluster import NamespaceClient, failure
 from rollup_operator.plugin.goals import End, Goal
 
 ALONE = 16
@@ -36,7 +36,7 @@ class _Scope:
 
 
 async def settle(
-    cluster: Cluster, goals: Sequence[Goal], deadline: float, heard: Callable[[], None] = lambda: None
+    cluster: NamespaceClient, goals: Sequence[Goal], deadline: float, heard: Callable[[], None] = lambda: None
 ) -> None:
     """Return when every goal has ended, or at `deadline` by the event loop's clock: what is PENDING then timed out.
 
@@ -59,7 +59,7 @@ async def settle(
                 await asyncio.gather(*(_look(cluster, scope) for scope in scopes if scope.open))
 
 
-async def _follow(cluster: Cluster, scope: _Scope, heard: Callable[[], None]) -> None:
+async def _follow(cluster: NamespaceClient, scope: _Scope, heard: Callable[[], None]) -> None:
     since = str(min(goal.newest.version for goal in scope.open))
     troubles = 0
     while True:
@@ -85,7 +85,7 @@ async def _follow(cluster: Cluster, scope: _Scope, heard: Callable[[], None]) ->
         troubles += 1
 
 
-async def _look(cluster: Cluster, scope: _Scope) -> str:
+async def _look(cluster: NamespaceClient, scope: _Scope) -> str:
     """Look at the open jobs once. Returns the version from which to watch on. Raises KubeError."""
     if scope.name is not None:
         try:

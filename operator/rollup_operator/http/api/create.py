@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollup_operator.http.job_config.rules import NewJob
-from rollup_operator.http.job_config.source_check import Sources, looking, told
+from rollup_operator.http.job_config.source_check import SourceChecks, looking, told
 from rollup_operator.http.jobs.desired_state import FIELD_MANAGER, READ_SECONDS, WRITE_SECONDS
 from rollup_operator.http.ports import Jobs, Kubernetes, Stores
 from rollup_operator.http.protocol import errors, job_errors
@@ -40,7 +40,7 @@ class Creations:
     """Creates jobs."""
 
     def __init__(self, jobs: Jobs, client: Kubernetes, stores: Stores) -> None:
-        self._jobs, self._client, self._sources = jobs, client, Sources(client, stores)
+        self._jobs, self._client, self._sources = jobs, client, SourceChecks(client, stores)
 
     async def create(self, namespace: str, job: NewJob, known: JobView | None) -> None:
         """Return when the job exists. `known` has its id already. Raises ApiError."""

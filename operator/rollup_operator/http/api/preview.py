@@ -11,7 +11,7 @@ from typing import Any
 
 from rollup_operator.http.api.create import STORE
 from rollup_operator.http.job_config.rules import new_job
-from rollup_operator.http.job_config.source_check import Sources, looking, told
+from rollup_operator.http.job_config.source_check import SourceChecks, looking, told
 from rollup_operator.http.ports import Kubernetes, Stores
 from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.dialects import Dialect
@@ -79,7 +79,7 @@ class Previews:
     """Previews jobs."""
 
     def __init__(self, client: Kubernetes, stores: Stores, now: Callable[[], datetime]) -> None:
-        self._sources, self._now = Sources(client, stores), now
+        self._sources, self._now = SourceChecks(client, stores), now
         what = "Previews of the namespace take all turns that there are for it"
         self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
 

@@ -15,9 +15,9 @@ from rollup_operator.http.job_config.shape import (
     Broken,
     DateHistogram,
     Fault,
+    FieldMetrics,
     Histogram,
     JobConfiguration,
-    Metric,
     Path,
     check,
     read_configuration,
@@ -177,7 +177,7 @@ class _Rules:
         if not fields:
             yield ("groups", "terms", "fields"), ARGUMENT, "Fields must have at least one value"
 
-    def of_metric(self, metric: Metric) -> Iterator[Broken]:
+    def of_metric(self, metric: FieldMetrics) -> Iterator[Broken]:
         if not metric.field:
             yield ("metrics", "field"), ARGUMENT, "Field must be a non-null, non-empty string"
         if not metric.metrics:

@@ -97,7 +97,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class FieldMetrics:
     """The metrics of one field, as given."""
 
     field: str
@@ -119,7 +119,7 @@ class JobConfiguration:
     """None: there are no groups."""
     histogram: Histogram | None
     terms: Sequence[str] | None
-    metrics: Sequence[Metric]
+    metrics: Sequence[FieldMetrics]
 
 
 class Rules(Protocol):
@@ -137,7 +137,7 @@ class Rules(Protocol):
     def of_terms(self, fields: Sequence[str]) -> Iterable[Broken]:
         """Return what is wrong with the group by terms."""
 
-    def of_metric(self, metric: Metric) -> Iterable[Broken]:
+    def of_metric(self, metric: FieldMetrics) -> Iterable[Broken]:
         """Return what is wrong with the metrics of one field."""
 
 
@@ -169,7 +169,7 @@ class _Configurations:
         self._root, self._rules, self._dialect = root, rules, dialect
 
     def read(self) -> JobConfiguration:
-        whole = _Reader(self._root, (), self._dialect)
+        whole = _ShapeReader(self._root, (), self._dialect)
         fields = {
             "id": whole.nullable,
             "index_pattern": whole.text,
@@ -187,7 +187,7 @@ class _Configurations:
             check(self._root, self._rules.of_timeout(text))
         return text
 
-    def _groups(self, reader: "_Reader") -> Mapping[str, Any]:
+    def _groups(self, reader: "_ShapeReader") -> Mapping[str, Any]:
         fields = {
             "date_histogram": lambda name: self._date_histogram(reader.object(name)),
             "histogram": lambda name: self._histogram(reader.object(name)),
@@ -195,7 +195,7 @@ class _Configurations:
         }
         return reader.read(fields, ("date_histogram",), lambda given: given)
 
-    def _date_histogram(self, reader: "_Reader") -> DateHistogram:
+    def _date_histogram(self, reader: "_ShapeReader") -> DateHistogram:
         def build(given: Mapping[str, Any]) -> DateHistogram:
             values: dict[str, Any] = {name: given.get(name) for name in fields}
             group = DateHistogram(**values)
@@ -212,7 +212,7 @@ class _Configurations:
         }
         return reader.read(fields, ("field",), build)
 
-    def _histogram(self, reader: "_Reader") -> Histogram:
+    def _histogram(self, reader: "_ShapeReader") -> Histogram:
         def build(given: Mapping[str, Any]) -> Histogram:
             group = Histogram(**given)
             check(self._root, self._rules.of_histogram(group))
@@ -220,7 +220,7 @@ class _Configurations:
 
         return reader.read({"fields": reader.strings, "interval": reader.integer}, ("interval", "fields"), build)
 
-    def _terms(self, reader: "_Reader") -> Sequence[str]:
+    def _terms(self, reader: "_ShapeReader") -> Sequence[str]:
         def build(given: Mapping[str, Any]) -> Sequence[str]:
             fields: Sequence[str] = given["fields"]
             check(self._root, self._rules.of_terms(fields))
@@ -228,9 +228,9 @@ class _Configurations:
 
         return reader.read({"fields": reader.strings}, ("fields",), build)
 
-    def _metric(self, reader: "_Reader") -> Metric:
-        def build(given: Mapping[str, Any]) -> Metric:
-            metric = Metric(**given)
+    def _metric(self, reader: "_ShapeReader") -> FieldMetrics:
+        def build(given: Mapping[str, Any]) -> FieldMetrics:
+            metric = FieldMetrics(**given)
             check(self._root, self._rules.of_metric(metric))
             return metric
 
@@ -253,7 +253,7 @@ def _configuration(given: Mapping[str, Any]) -> JobConfiguration:
     )
 
 
-class _Reader:
+class _ShapeReader:
     """One object. Raises Fault for anything but an object."""
 
     def __init__(self, node: Node, path: Path, dialect: Dialect) -> None:
@@ -323,20 +323,20 @@ class _Reader:
             found.append(item.value)
         return found
 
-    def object(self, name: str) -> "_Reader":
+    def object(self, name: str) -> "_ShapeReader":
         """Return the reader of an object within."""
         node = self._members[name].node
         if not isinstance(node.value, dict):
             raise self._unsupported(name, node)
-        return _Reader(node, (*self._path, name), self._dialect)
+        return _ShapeReader(node, (*self._path, name), self._dialect)
 
-    def objects(self, name: str) -> "Iterable[_Reader]":
+    def objects(self, name: str) -> "Iterable[_ShapeReader]":
         """Return the readers of the objects of a list, one by one; a single one counts as a list."""
         node = self._members[name].node
         for item in node.value if isinstance(node.value, list) else [node]:
             if not isinstance(item.value, dict):
                 raise self._unsupported(name, item)
-            yield _Reader(item, (*self._path, name), self._dialect)
+            yield _ShapeReader(item, (*self._path, name), self._dialect)
 
     def _unsupported(self, name: str, node: Node) -> Fault:
         return Fault(self._path, node.at, f"{name} doesn't support values of type: {node.token}")

@@ -27,7 +27,7 @@ LOOK_SECONDS = 30.0
 """How long looking at the store may take."""
 
 
-class Sources:
+class SourceChecks:
     """The stores of the namespaces, as far as their sources are concerned."""
 
     def __init__(self, client: Kubernetes, stores: Stores) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 
 from rollup_operator.http.ports import Jobs
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.stop_verdict import Progress
+from rollup_operator.model.stop_verdict import StopProgress
 
 ACCEPT_SECONDS = 1.0
 """How long to wait where no operator is there to answer."""
@@ -54,7 +54,7 @@ class Acceptance:
 
     def __init__(self, uid: str, home: Acceptances, jobs: Jobs) -> None:
         self._home, self._jobs = home, jobs
-        self._progress = Progress(uid)
+        self._progress = StopProgress(uid)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ from typing import Self
 from rollup_operator.http.jobs.acceptance import Acceptances
 from rollup_operator.http.ports import Jobs
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.stop_verdict import Progress, Verdict
+from rollup_operator.model.stop_verdict import StopProgress, Verdict
 
 LONGEST_WAIT = 10 * 365 * 86_400.0
 """Seconds. Timers of an event loop do not take Elasticsearch's longest time values."""
@@ -23,7 +23,7 @@ LONGEST_WAIT = 10 * 365 * 86_400.0
 class Waiter:
     """One client that waits. Use within `with`: leaving it ends the subscription and the timer."""
 
-    progress: Progress
+    progress: StopProgress
     _home: "Waiters"
     _done: asyncio.Future[Verdict] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _unsubscribe: Callable[[], None] = field(default_factory=lambda: _nothing)
@@ -114,7 +114,7 @@ class Waiters:
 
     def waiter(self, uid: str) -> Waiter:
         """Prepare to wait for a stop of this job, which is written within the waiter's `with`."""
-        return Waiter(Progress(uid), self)
+        return Waiter(StopProgress(uid), self)
 
     def enter(self, waiter: Waiter, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
         """Note that a waiter has come, and subscribe it."""

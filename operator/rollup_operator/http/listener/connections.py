@@ -51,7 +51,7 @@ class Limits:
         return self.line + 2 * self.header
 
 
-class Connection(web.RequestHandler):
+class ClientConnection(web.RequestHandler):
     """One connection."""
 
     __slots__ = ("_body", "_guest", "_limits", "_patience", "_unheard")
@@ -160,11 +160,11 @@ class Connection(web.RequestHandler):
             super().log_exception(*args, **more)
 
 
-def connection_factory(server: web.Server, limits: Limits) -> Callable[[Guest], Connection]:
+def connection_factory(server: web.Server, limits: Limits) -> Callable[[Guest], ClientConnection]:
     """Return what makes the connections of a server."""
     loop = asyncio.get_running_loop()
     server.request_handler = _expecting(server.request_handler)
-    return lambda guest: Connection(server, loop, limits, guest)
+    return lambda guest: ClientConnection(server, loop, limits, guest)
 
 
 def _expecting(handler: Handler) -> Handler:
@@ -186,7 +186,7 @@ def _expecting(handler: Handler) -> Handler:
         try:
             return await handler(request)
         finally:
-            if isinstance(request.protocol, Connection):
+            if isinstance(request.protocol, ClientConnection):
                 request.protocol.answered()
 
     return handle

@@ -42,7 +42,7 @@ class CannotListen(Exception):
     """An address cannot be listened on; the text names it, and the setting to change."""
 
 
-class Server:
+class EndpointServer:
     """Serves an application. Life: `start`, then `close`."""
 
     def __init__(

@@ -82,15 +82,15 @@ def read_json(data: bytes) -> Node:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         before = data[: e.start].decode("utf-8-sig", errors="replace")
-        raise NotJson(_Reader(before).position(len(before)), "Invalid UTF-8") from e
-    reader = _Reader(text)
+        raise NotJson(_JsonReader(before).position(len(before)), "Invalid UTF-8") from e
+    reader = _JsonReader(text)
     node, end = reader.value(reader.skip(0), 0)
     if (end := reader.skip(end)) < len(text):
         raise reader.wrong(end, "expected end of content")
     return node
 
 
-class _Reader:
+class _JsonReader:
     """A recursive descent over one text. Each method takes an offset, and returns what it read and where that ends."""
 
     def __init__(self, text: str) -> None:

@@ -13,8 +13,8 @@ from rollup_operator.model.status import (
     JobStats,
     LastRun,
     PositionValue,
-    Progress,
     RollupJobStatus,
+    RunProgress,
     State,
     shortened,
 )
@@ -29,7 +29,7 @@ class Report:
     position: Position | None
     stats: JobStats | None
     last_run: LastRun | None
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     result: str | None = None
 
     @classmethod

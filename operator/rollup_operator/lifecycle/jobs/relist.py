@@ -41,7 +41,7 @@ class Relisting:
         went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
-        self._sweep = Sweep(kube, jobs_path, _Known(index, actors), namespaces=namespaces, went_back=went_back)
+        self._sweep = Sweep(kube, jobs_path, _KnownJobs(index, actors), namespaces=namespaces, went_back=went_back)
         self._actors, self._books, self._gate = actors, books, gate
         self._catching_up: asyncio.Task[None] | None = None
         self.problem: str | None = None
@@ -129,7 +129,7 @@ class Relisting:
             log.exception("the stores cannot be listed")
 
 
-class _Known:
+class _KnownJobs:
     """The jobs as a sweep compares them with a list."""
 
     def __init__(self, index: Index, actors: Actors) -> None:

@@ -15,7 +15,7 @@ import structlog
 from rollup_operator.background import keep_running, spawn
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.lease import Lease, LeaseClient
-from rollup_operator.lifecycle.leader.gate import Candidacy, Do, Gate, Role, Step, Terms
+from rollup_operator.lifecycle.leader.gate import Candidacy, Gate, LeaseWrite, Role, Step, Terms
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class Election:
                 self._news.clear()
                 step = self._candidacy.decide(_now())
                 self._follow(step)
-                if step.do is not Do.NOTHING and self._writing is None:
+                if step.do is not LeaseWrite.NOTHING and self._writing is None:
                     self._writing = spawn("write of the lease", self._write(), follows="it is tried again")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if step.wait == float("inf") else max(step.wait, 0.0)):

@@ -86,7 +86,7 @@ class Role(Enum):
     """Leads still, but the renewals fail: runs end, in case that they go on failing."""
 
 
-class Do(Enum):
+class LeaseWrite(Enum):
     """What is to be written."""
 
     NOTHING = auto()
@@ -101,7 +101,7 @@ class Step:
     role: Role
     term: int
     """Counts the times that this process came to lead: another number is another leadership."""
-    do: Do
+    do: LeaseWrite
     wait: float
     """Seconds until time alone changes the step."""
 
@@ -174,15 +174,15 @@ class Candidacy:
         terms = self._terms
         if self._renewed is None:
             due = self._may_take_at()
-            do, at = Do.TAKE, max(due, self._try_at)
+            do, at = LeaseWrite.TAKE, max(due, self._try_at)
             role, change = Role.STANDBY, math.inf
         else:
-            do, at = Do.RENEW, max(self._renewed + terms.renew, self._try_at)
+            do, at = LeaseWrite.RENEW, max(self._renewed + terms.renew, self._try_at)
             late = now >= self._renewed + terms.halt
             role = Role.HALTING if late else Role.LEADING
             change = self._renewed + (terms.abandon if late else terms.halt)
         wait = min(at if now < at else math.inf, change) - now
-        return Step(role, self._term, do if now >= at else Do.NOTHING, wait)
+        return Step(role, self._term, do if now >= at else LeaseWrite.NOTHING, wait)
 
     def _may_take_at(self) -> float:
         if not self._looked:

@@ -40,12 +40,12 @@ _COLUMNS = (
 _NOW = "epoch_ms(now())"
 
 
-class ForeignRecord(TargetBlocked):
+class ForeignClaim(TargetBlocked):
     """No operator wrote a job's record, so no run of any operator has claimed it, and none can."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ClaimRow:
     """A row of the claims."""
 
     claim: Claim
@@ -97,15 +97,15 @@ def _is_there(lane: Lane, table: str, column: str = "1") -> bool:
     return True
 
 
-def look(lane: Lane, key: tuple[str, str]) -> Record | None:
-    """Return a job's record. Raises ForeignRecord where no operator wrote it."""
+def look(lane: Lane, key: tuple[str, str]) -> ClaimRow | None:
+    """Return a job's record. Raises ForeignClaim where no operator wrote it."""
     rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ? LIMIT 2", key)
     if len(rows) > 1:
         raise _foreign(key, "there is more than one")
     return _record(rows[0]) if rows else None
 
 
-def known(lane: Lane) -> list[tuple[Record, dict[str, Any] | None]]:
+def known(lane: Lane) -> list[tuple[ClaimRow, dict[str, Any] | None]]:
     """Return all records, each with the spec of its job where that was recorded. Not within a transaction.
 
     Raises TargetBlocked where there are more than an operator makes, or one that none wrote.
@@ -124,7 +124,7 @@ def known(lane: Lane) -> list[tuple[Record, dict[str, Any] | None]]:
     return found
 
 
-def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str, spec: str) -> Record:
+def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str, spec: str) -> ClaimRow:
     """Make the record ours under the next epoch. The caller holds a transaction, and has judged the record."""
     owner_text = orjson.dumps([owner.cluster, owner.namespace, owner.name, owner.uid]).decode()
     if look(lane, key) is None:
@@ -144,7 +144,7 @@ def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_has
     return record
 
 
-def check(lane: Lane, claim: Claim) -> Record:
+def check(lane: Lane, claim: Claim) -> ClaimRow:
     """Return the record, if it is still as the claim says. Raises Fenced."""
     record = look(lane, claim.key)
     if record is None or not record.is_held_as(claim):
@@ -271,12 +271,12 @@ _LARGEST = 2**62
 _TARGET = re.compile(r"[0-9a-f]{32}")
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    """Read a row. Raises ForeignRecord where no operator wrote it: users could write to files of earlier versions."""
+def _record(row: tuple[Any, ...]) -> ClaimRow:
+    """Read a row. Raises ForeignClaim where no operator wrote it: users could write to files of earlier versions."""
     index, job_id, holder, epoch, owner, config_hash, position, watermark, stats, hint, target, revision, exported = row
     key = (index, job_id)
     try:
-        record = Record(
+        record = ClaimRow(
             claim=Claim(
                 key=key,
                 holder=holder or "",
@@ -333,10 +333,10 @@ def _spec(key: tuple[str, str], text: object) -> dict[str, Any] | None:
     return spec
 
 
-def _foreign(key: tuple[str, str], why: str) -> ForeignRecord:
+def _foreign(key: tuple[str, str], why: str) -> ForeignClaim:
     index, job_id = key
     why = why.splitlines()[0][:200] if why else "it cannot be read"
-    return ForeignRecord(
+    return ForeignClaim(
         f"no operator wrote the record of job {job_id[:100]!r} in rollup index {index[:100]!r}: {why}. Name another "
         "database in spec.duckdb.database, or restore this one"
     )

@@ -21,7 +21,7 @@ import orjson
 from rollup_operator.rollup.documents import Layout, document
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import sql
-from rollup_operator.stores.duckdb.claims import Record
+from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
 from rollup_operator.stores.duckdb.plan import COUNT
@@ -51,7 +51,7 @@ def _file(job_id: str) -> str:
     return f"{name}.parquet"
 
 
-def told(record: Record, folders: Folders) -> Claim:
+def told(record: ClaimRow, folders: Folders) -> Claim:
     """Return the claim of a record, with where its result is, if it was ever exported."""
     exported = record.exported is not None
     return replace(record.claim, result=f"{folders.results}/{export_path(*record.claim.key)}" if exported else None)

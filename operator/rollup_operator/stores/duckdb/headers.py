@@ -76,7 +76,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class CsvDialect:
     """How a CSV file is written, as it is read."""
 
     options: str
@@ -95,7 +95,7 @@ def check_parquet(fd: int, name: str) -> None:
         raise _invalid(name, f"has a footer of {footer} bytes, above {MOST_FOOTER}: make fewer row groups or columns")
 
 
-def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool) -> Dialect | None:
+def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool) -> CsvDialect | None:
     """Find out how a file is written, as far as the job does not say; None: it has no rows yet.
 
     Raises SourceInvalid, StoreUnavailable.
@@ -139,7 +139,7 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
     types = {column: wanted.type_of(column, guess) for column, guess in types.items()}
     columns_of = ", ".join(f"{sql.text(column)}: {sql.text(type_)}" for column, type_ in types.items())
     options = f"auto_detect = false, header = {header}, skip = {skip}, {', '.join(texts)}, columns = {{{columns_of}}}"
-    return Dialect(options, delimiter, bool(header), types, names or tuple(types))
+    return CsvDialect(options, delimiter, bool(header), types, names or tuple(types))
 
 
 def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, Any]:

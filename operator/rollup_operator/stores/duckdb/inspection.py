@@ -80,12 +80,12 @@ _DUCKDB_MEMORY = "64MiB"
 _BLOCKED, _FULL, _TOO_LARGE = 3, 4, 5
 
 
-class Refused(TargetBlocked):
+class NotOurs(TargetBlocked):
     """No operator made what is in a file, so no run of any operator is at work in it."""
 
 
 def inspect(root: Connection, shown: str, *, texts: bool = False) -> None:
-    """Return if the open file holds nothing that an operator did not make, sources apart. Raises Refused.
+    """Return if the open file holds nothing that an operator did not make, sources apart. Raises NotOurs.
 
     The connection has SCRATCH attached; `shown` names the file. `texts`: read how long the records are, too.
     """
@@ -95,7 +95,7 @@ def inspect(root: Connection, shown: str, *, texts: bool = False) -> None:
             f"SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> '{SCRATCH}'"
         ).fetchall()
         if (why := _foreign(db, catalog, texts=texts)) is not None:
-            raise Refused(
+            raise NotOurs(
                 f"the records of database {shown} were made by no operator: {why}. Name another one in "
                 "spec.duckdb.database, or move the file away"
             )
@@ -163,16 +163,16 @@ class Inspections:
     def inspect(self, folder: Folder, name: str, shown: str, gone: Callable[[], bool]) -> None:
         """Open a file of an open folder, write its log into it and inspect it; `shown` names it.
 
-        Raises Refused, VolumeFull, and StoreUnavailable once `gone`.
+        Raises NotOurs, VolumeFull, and StoreUnavailable once `gone`.
         """
         with _held(self._one, gone):
             code, said = self._run([str(folder.fd), name, shown, str(self._memory)], folder.fd, shown, gone)
         if code == _FULL:
             raise VolumeFull(said)
         if code == _BLOCKED:
-            raise Refused(said)
+            raise NotOurs(said)
         if code:
-            raise Refused(f"{shown} cannot be opened with {self._memory >> 20} MiB of memory: {_CURE}")
+            raise NotOurs(f"{shown} cannot be opened with {self._memory >> 20} MiB of memory: {_CURE}")
 
     def _run(self, arguments: list[str], fd: int, shown: str, gone: Callable[[], bool]) -> tuple[int, str]:
         ends = time.monotonic() + self._seconds
@@ -189,7 +189,7 @@ class Inspections:
                     if gone():
                         raise _closed()
                     if time.monotonic() > ends:
-                        raise Refused(f"{shown} cannot be opened within {self._seconds:g} s: {_CURE}")
+                        raise NotOurs(f"{shown} cannot be opened within {self._seconds:g} s: {_CURE}")
                     time.sleep(_POLL_S)
                 assert process.stdout is not None
                 return process.returncode, process.stdout.read().decode(errors="replace")
@@ -227,7 +227,7 @@ def _apart(folder: str, name: str, shown: str, memory: str) -> int:
             root.execute(f"ATTACH ':memory:' AS {SCRATCH}")
             root.execute("SET enable_external_access = false")
             inspect(root, shown, texts=True)
-    except Refused as e:
+    except NotOurs as e:
         print(e)
         return _BLOCKED
     except duckdb.Error as e:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.duckdb.database import Lane
-from rollup_operator.stores.duckdb.headers import Dialect
+from rollup_operator.stores.duckdb.headers import CsvDialect
 from rollup_operator.stores.duckdb.plan import Plan
 from rollup_operator.stores.duckdb.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid
@@ -24,7 +24,7 @@ def named(spec: RollupJobSpec) -> list[str]:
     return list(dict.fromkeys([*found, *(metric.field for metric in spec.metrics)]))
 
 
-def check_names(spec: RollupJobSpec, dialects: Sequence[Dialect]) -> None:
+def check_names(spec: RollupJobSpec, dialects: Sequence[CsvDialect]) -> None:
     """Raise SourceInvalid where spec.csv means a column that no CSV file has."""
     there = {name for dialect in dialects for name in dialect.types}
     if dialects and spec.csv and (lost := [c.name for c in spec.csv.columns if c.name not in there]):

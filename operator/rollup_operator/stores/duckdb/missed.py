@@ -21,7 +21,7 @@ from rollup_operator.stores.duckdb import claims, plan, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.plan import COUNT
 from rollup_operator.stores.duckdb.reading import Reading
-from rollup_operator.stores.duckdb.sources import Sources
+from rollup_operator.stores.duckdb.sources import SourceFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,16 @@ def find(lane: Lane, config: JobConfig, claim: Claim, reading: Reading, edge: in
     return Missed(rows, last if of_last else None)
 
 
-def _changed(lane: Lane, found: Sources, seen: int) -> Sources:
+def _changed(lane: Lane, found: SourceFiles, seen: int) -> SourceFiles:
     """Return the files that changed since, as a source of their own."""
     paths: Set[str] = {lane.path_of(fd) for fd in found.fds if os.fstat(fd).st_ctime_ns > seen}
     csv = {options: tuple(p for p in files if p in paths) for options, files in found.csv.items()}
-    return Sources((), tuple(p for p in found.parquet if p in paths), {o: files for o, files in csv.items() if files})
+    return SourceFiles(
+        (), tuple(p for p in found.parquet if p in paths), {o: files for o, files in csv.items() if files}
+    )
 
 
-def _first(lane: Lane, reading: Reading, changed: Sources, start: int, end: int) -> int | None:
+def _first(lane: Lane, reading: Reading, changed: SourceFiles, start: int, end: int) -> int | None:
     """Return the first time in [start, end) of what changed; None: there is none."""
     if not changed.count or start >= end:
         return None

@@ -6,14 +6,14 @@ from rollup_operator.stores.base import Source
 from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.plan import Plan
-from rollup_operator.stores.duckdb.sources import Sources
+from rollup_operator.stores.duckdb.sources import SourceFiles
 
 _BLOCK = 122_880
 """Rows of a table that share one entry with their least and greatest time."""
 _PROBES, _PROBE_ROWS = 8, 2048
 
 
-def spread(lane: Lane, sources: Sources, catalog: str, plan: Plan, due: Source) -> float:
+def spread(lane: Lane, sources: SourceFiles, catalog: str, plan: Plan, due: Source) -> float:
     """Return the part of the due time that one block of rows covers on average: near 0 in order, 1 without any order.
 
     CSV has no blocks that could be skipped: infinite.

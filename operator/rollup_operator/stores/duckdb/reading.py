@@ -20,7 +20,7 @@ from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.headers import Wanted
 from rollup_operator.stores.duckdb.inspection import SCRATCH
 from rollup_operator.stores.duckdb.plan import Plan
-from rollup_operator.stores.duckdb.sources import Sources
+from rollup_operator.stores.duckdb.sources import SourceFiles
 from rollup_operator.stores.errors import SourceInvalid
 
 _REREADS = 0.3
@@ -62,7 +62,7 @@ class Reading:
     span: Span
     types: Mapping[str, str] = field(default_factory=dict)
     """Those of the source's columns, by name."""
-    found: Sources = field(default_factory=lambda: Sources(()))
+    found: SourceFiles = field(default_factory=lambda: SourceFiles(()))
     pager: Pager = field(default_factory=lambda: Pager(1.0, 1.0))
     _stage: str | None = None
     _tables: set[str] = field(default_factory=set)

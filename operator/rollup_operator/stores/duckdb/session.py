@@ -17,7 +17,7 @@ from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Source
 from rollup_operator.stores.duckdb import claims, export, missed, writing
 from rollup_operator.stores.duckdb.ahead import Ahead, finished
-from rollup_operator.stores.duckdb.claims import Record
+from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.missed import Missed
 from rollup_operator.stores.duckdb.reading import Range, Reading
@@ -63,7 +63,7 @@ class DuckDBSession:
         key, config = self._config.key, self._config
         await self.open()
 
-        def look(lane: Lane) -> tuple[Record | None, bool]:
+        def look(lane: Lane) -> tuple[ClaimRow | None, bool]:
             if not claims.is_current(lane):
                 lane.transaction(claims.prepare)
             record = claims.look(lane, key)
@@ -86,7 +86,7 @@ class DuckDBSession:
                     f"the claim of epoch {seen.claim.epoch} was taken or settled as this run was about to claim"
                 )
 
-    def _take(self, seen: Record | None, lane: Lane) -> Record | None:
+    def _take(self, seen: ClaimRow | None, lane: Lane) -> ClaimRow | None:
         """Take the claim, unless the record is no longer the one that was judged."""
         key, config = self._config.key, self._config
         if claims.look(lane, key) != seen:
@@ -304,7 +304,7 @@ def _handle(page: Page) -> tuple[Range, Reading]:
     return found, reading
 
 
-def judge(config: JobConfig, record: Record, target_stands: bool, is_alive: Callable[[Owner], bool]) -> None:
+def judge(config: JobConfig, record: ClaimRow, target_stands: bool, is_alive: Callable[[Owner], bool]) -> None:
     """Raise IdentityConflict where the record is not this job's to continue."""
     identity.judge(
         config,

@@ -15,7 +15,7 @@ from rollup_operator.model.job import CSV_ENDINGS
 from rollup_operator.stores.duckdb import headers, sql
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
-from rollup_operator.stores.duckdb.headers import Dialect, Wanted
+from rollup_operator.stores.duckdb.headers import CsvDialect, Wanted
 from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreUnavailable
 
 MOST_FILES = 10_000
@@ -33,7 +33,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class SourceFiles:
     """What a pattern matched."""
 
     tables: tuple[str, ...]
@@ -41,7 +41,7 @@ class Sources:
     """Paths of open files, for DuckDB alone."""
     csv: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Likewise, by the options with which DuckDB reads them."""
-    dialects: tuple[Dialect, ...] = ()
+    dialects: tuple[CsvDialect, ...] = ()
     """How the CSV files are written, one for each of those options."""
     fds: tuple[int, ...] = ()
     """All files, open."""
@@ -69,7 +69,7 @@ class Sources:
 _ANY = Wanted()
 
 
-def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> Sources:
+def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFiles:
     """Resolve a pattern; `own` is the job's rollup index: a folder of that name is no source of it. In the worker.
 
     `wanted` says how CSV files are read. What is found stays open as long as the lane. Raises SourceNotFound, also
@@ -96,10 +96,10 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> Sources:
     return found
 
 
-def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> Sources:
+def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> SourceFiles:
     parquet: list[str] = []
     csv: dict[str, list[str]] = {}
-    dialects: dict[str, Dialect] = {}
+    dialects: dict[str, CsvDialect] = {}
     for name, fd in files.items():
         lane.go_on()
         path, ending = lane.path_of(fd), _ending(name)
@@ -110,7 +110,7 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
             csv.setdefault(dialect.options, []).append(path)
             dialects.setdefault(dialect.options, dialect)
     paths = {options: tuple(found) for options, found in csv.items()}
-    return Sources(
+    return SourceFiles(
         tuple(tables), tuple(parquet), paths, tuple(dialects.values()), tuple(files.values()), _seen_ns(files.values())
     )
 

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.duckdb import judging, sql
 from rollup_operator.stores.duckdb.database import Lane
-from rollup_operator.stores.duckdb.sources import Sources
+from rollup_operator.stores.duckdb.sources import SourceFiles
 from rollup_operator.stores.errors import SourceInvalid
 
 _MOST_DIGITS = 9
 """Of the number that DuckDB adds, behind `_`, to a name that it has seen before."""
 
 
-def check(lane: Lane, spec: RollupJobSpec, found: Sources) -> None:
+def check(lane: Lane, spec: RollupJobSpec, found: SourceFiles) -> None:
     """Raise SourceInvalid where the job means a column that cannot be told from another one."""
     named = [*judging.named(spec), *(column.name for column in spec.csv.columns)] if spec.csv else judging.named(spec)
     meant = {begin: name for name in reversed(named) for begin in _begins(_folded(name))}
@@ -64,7 +64,7 @@ def _begins(key: bytes) -> Iterator[bytes]:
         end = at
 
 
-def _names(lane: Lane, found: Sources, meant: Iterable[bytes]) -> Iterator[Sequence[str]]:
+def _names(lane: Lane, found: SourceFiles, meant: Iterable[bytes]) -> Iterator[Sequence[str]]:
     """Yield the names of columns as each table or file has them; of Parquet files only where they can matter."""
     others = [dialect.names for dialect in found.dialects]
     others += [[str(name) for name, *_ in lane.execute(f"DESCRIBE main.{sql.name(t)}")] for t in found.tables]

@@ -13,7 +13,7 @@ import duckdb
 import structlog
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.model.store import DuckDBStore as DuckDBStoreSpec
+from rollup_operator.model.store import DuckDBStoreSpec
 from rollup_operator.rollup import identity
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
@@ -22,10 +22,10 @@ from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb.budget import Budget
-from rollup_operator.stores.duckdb.claims import ForeignRecord, Record
+from rollup_operator.stores.duckdb.claims import ClaimRow, ForeignClaim
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.folders import Folders
-from rollup_operator.stores.duckdb.inspection import Refused
+from rollup_operator.stores.duckdb.inspection import NotOurs
 from rollup_operator.stores.duckdb.opening import SPILL
 from rollup_operator.stores.duckdb.reserve import RESERVE
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
@@ -148,13 +148,13 @@ class DuckDBStore:
         """
         try:
             return await self._settle_there(config, delete_documents=delete_documents)
-        except (Refused, ForeignRecord) as e:
+        except (NotOurs, ForeignClaim) as e:
             return Settled(None, str(e) if delete_documents else None)
 
     async def _settle_there(self, config: JobConfig, *, delete_documents: bool) -> Settled:
         key = config.key
 
-        def look(lane: Lane) -> Record | None:
+        def look(lane: Lane) -> ClaimRow | None:
             return claims.look(lane, key) if claims.exists(lane) else None
 
         while True:
@@ -170,11 +170,11 @@ class DuckDBStore:
             if settled is not None:
                 return Settled(export.told(settled, self._folders), kept)
 
-    def _settle(self, seen: Record, delete: bool, lane: Lane) -> Record | None:
+    def _settle(self, seen: ClaimRow, delete: bool, lane: Lane) -> ClaimRow | None:
         """Take the claim and delete the documents, unless somebody has claimed the job since the record was `seen`."""
         key = seen.claim.key
 
-        def work(lane: Lane) -> Record | None:
+        def work(lane: Lane) -> ClaimRow | None:
             record = claims.look(lane, key)
             if record is None or not record.is_held_as(seen.claim):
                 return None

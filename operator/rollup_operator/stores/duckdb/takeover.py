@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
-from rollup_operator.stores.duckdb.inspection import Inspections, Refused
+from rollup_operator.stores.duckdb.inspection import Inspections, NotOurs
 from rollup_operator.stores.errors import StoreUnavailable, TargetBlocked
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class Takeover:
     def take(self, folders: Folders, steps: list[str], target: Folder, gone: Callable[[], bool]) -> None:
         """Copy the database at `steps` below the users' folder into `target`, if there is one; `gone` ends it.
 
-        Raises StoreUnavailable, among others where another process has it open; Refused where no operator made it.
+        Raises StoreUnavailable, among others where another process has it open; NotOurs where no operator made it.
         """
         name, shown = steps[-1], "/".join(steps)
         with ExitStack() as stack:
@@ -62,7 +62,7 @@ class Takeover:
                 fcntl.lockf(found[""], fcntl.LOCK_SH | fcntl.LOCK_NB)  # DuckDB locks what it has open in the same way
                 state = [_state(os.fstat(fd)) for fd in found.values()]
                 if self._refused is not None and self._refused[0] == state:
-                    raise Refused(self._refused[1])
+                    raise NotOurs(self._refused[1])
                 stack.enter_context(self.inspections.turn_of(folders.namespace, gone))
                 fcntl.flock(target.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the folder is closed
                 if target.look(name) is not None:
@@ -71,7 +71,7 @@ class Takeover:
                     with _apart(target, name) as part:
                         self._copy(folders.namespace, found, part, name, shown, gone)
                         _place_copy(part, target, name)
-                except Refused as e:
+                except NotOurs as e:
                     self._refused = state, str(e)
                     raise
                 finally:
@@ -88,7 +88,7 @@ class Takeover:
     ) -> None:
         at, magic = _MAGIC
         if os.pread(found[""], at.stop, 0)[at] != magic:
-            raise Refused(f"{shown} is no DuckDB database: name another one in spec.duckdb.database, or move it")
+            raise NotOurs(f"{shown} is no DuckDB database: name another one in spec.duckdb.database, or move it")
         _must_have_room(found.values(), part, shown)
         log.info("taking over a database", namespace=namespace, database=shown)
         for end, fd in found.items():

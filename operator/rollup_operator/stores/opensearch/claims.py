@@ -23,8 +23,8 @@ from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import (
     TOO_LONG,
-    Conflict,
-    Missing,
+    DocumentConflict,
+    NotThere,
     Overloaded,
     Refused,
     Unanswered,
@@ -58,7 +58,7 @@ async def look(
             if record.claim.key != key:
                 raise records.foreign(found, f"it is that of {record.claim.key[1]!r} in {record.claim.key[0]!r}")
             return record
-        except Missing:
+        except NotThere:
             return None
         except StoreError as e:
             if patience is None:
@@ -146,11 +146,11 @@ async def _try(
     try:
         try:
             return await _put(cluster, wanted, opaque_id=opaque_id)
-        except Missing:
+        except NotThere:
             if wanted.seq_no < 0:  # else the claims have been removed since
                 await _make_index(cluster, config, wanted.opaque_id)
             return None
-    except Conflict:
+    except DocumentConflict:
         # Two that take it from each other do not do so as fast as the cluster answers.
         await patience.pause(contended(config.key), carried_out=False)
         return None
@@ -241,10 +241,10 @@ async def _change(cluster: Cluster, record: Record, change: Callable[[Record], R
     while True:
         try:
             return await _put(cluster, wanted)
-        except Missing as e:
+        except NotThere as e:
             raise _fenced(record, None) from e
         except StoreError as e:
-            if not isinstance(e, Conflict):
+            if not isinstance(e, DocumentConflict):
                 await patience.pause(e)
             now = await look(cluster, record.claim.key, opaque_id=record.opaque_id, patience=patience)
             if now is not None and records.to_document(now) == records.to_document(wanted):
@@ -269,7 +269,7 @@ def _fenced(record: Record, now: Record | None) -> Fenced:
 
 
 async def _put(cluster: Cluster, record: Record, *, opaque_id: str = "") -> Record:
-    """Store a record where the one that it was made from still stands. Raises Conflict, Missing, Unanswered.
+    """Store a record where the one that it was made from still stands. Raises DocumentConflict, NotThere, Unanswered.
 
     `opaque_id`: whose request it is; by default that of the record's epoch.
     """
@@ -349,7 +349,7 @@ async def _all(cluster: Cluster, field: str = "job_id", *, left_out: tuple[type[
                         found.append(records.from_document(hit))
             if len(hits) < size:
                 return found
-    except Missing:
+    except NotThere:
         return found  # nobody has ever claimed anything here
 
 

@@ -12,7 +12,7 @@ from rollup_operator.stores.opensearch.target import gate, mapping
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.target.bulk import GateGone, NotStored, Superseded
 from rollup_operator.stores.opensearch.transport.client import Cluster
-from rollup_operator.stores.opensearch.transport.errors import Broken, MappingConflict, Missing
+from rollup_operator.stores.opensearch.transport.errors import Broken, MappingConflict, NotThere
 
 
 async def prepare(cluster: Cluster, config: JobConfig, record: Record, fields: Mapping[str, SourceField]) -> Record:
@@ -82,5 +82,5 @@ async def publish(cluster: Cluster, record: Record) -> None:
         return
     try:
         await target.refresh(cluster, record.claim.key[0], opaque_id=record.opaque_id)
-    except Missing:
+    except NotThere:
         raise target.missing(record.claim.key) from None

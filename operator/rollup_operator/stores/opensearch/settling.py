@@ -27,7 +27,7 @@ from rollup_operator.stores.opensearch.target import deletion, gate
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.target.index import Target
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import DiskFull, Missing
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, NotThere
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 log = structlog.get_logger(__name__)
@@ -132,7 +132,7 @@ async def _found(cluster: Cluster, config: JobConfig, opaque_id: str) -> Target 
 async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[Record, str | None]:
     """Delete what was written under the record; return it without documents, and what stays of the index, if any."""
     found, kept = await _found(cluster, config, record.opaque_id), None
-    with contextlib.suppress(Missing):  # the index is gone; or a later claim closed the gate, and the commit says so
+    with contextlib.suppress(NotThere):  # the index is gone; or a later claim closed the gate, and the commit says so
         if found is not None and record.target == found.uuid:
             # The position goes first: if the deletion is cut short and the job created again, no document is missed.
             record = await claims.commit(cluster, record, records.forgotten(record).claim)

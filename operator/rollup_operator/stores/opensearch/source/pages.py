@@ -27,7 +27,7 @@ from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
 from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source.buckets import Buckets
 from rollup_operator.stores.opensearch.source.sources import countable, search
-from rollup_operator.stores.opensearch.source.stretches import Key, Line, Stretch
+from rollup_operator.stores.opensearch.source.stretches import Key, Stretch, StretchQueue
 from rollup_operator.stores.opensearch.target.encoder import Batch, Encoder
 from rollup_operator.stores.opensearch.transport.answers import Value, readable
 from rollup_operator.stores.opensearch.transport.client import Cluster
@@ -79,7 +79,7 @@ class Pages:
         self._tasks: dict[Stretch, asyncio.Task[Page | None]] = {}
         self._rooms: dict[Stretch | None, Held] = {}
         """What the pages take up that are being read, or read; the one handed out last under None."""
-        self._line: Line | None = None
+        self._line: StretchQueue | None = None
         self._handed: Position | None = None
         self._halted = False
         self.fewest_shards: int | None = None
@@ -103,7 +103,7 @@ class Pages:
             key = self._query.key(position) if position is not None else None
             begin = time_of(key) if key is not None else self._first
             parallelism = self._config.spec.parallelism
-            self._line = Line(self._bounds, begin, key, self._bound, *self._ends, parallelism)
+            self._line = StretchQueue(self._bounds, begin, key, self._bound, *self._ends, parallelism)
             self._handed = position
         self._give_back(None)
         line, began = self._line, self._clock()
@@ -161,7 +161,7 @@ class Pages:
             raise
         return task.result()
 
-    def _fill(self, line: Line) -> None:
+    def _fill(self, line: StretchQueue) -> None:
         """Start as many searches as may be held pages of, and as there is room for."""
         while not self._halted and sum(s.started for s in line.stretches) < self._config.spec.parallelism:
             comes_next = not any(s.started for s in line.stretches[:1])
@@ -183,7 +183,7 @@ class Pages:
         if (room := self._rooms.pop(of, None)) is not None:
             room.end()
 
-    async def _read(self, line: Line, stretch: Stretch) -> Page | None:
+    async def _read(self, line: StretchQueue, stretch: Stretch) -> Page | None:
         """Read a page of a stretch; None: there is no bucket in it."""
         if stretch not in self._rooms:
             self._rooms[stretch] = await self._cluster.pages.take(self._page_bytes())
@@ -221,7 +221,7 @@ class Pages:
             doing += f" (by a script, since documents have several values in {names} and count once per bucket)"
         return doing
 
-    async def _gather(self, line: Line, stretch: Stretch) -> tuple[Buckets, tuple[int, Key] | None]:
+    async def _gather(self, line: StretchQueue, stretch: Stretch) -> tuple[Buckets, tuple[int, Key] | None]:
         """Return the first buckets of a stretch, and time and key of the last where more of it may follow.
 
         Where the clock is changed in between, that takes several searches.
@@ -244,7 +244,7 @@ class Pages:
         return buckets, None
 
     async def _search(
-        self, line: Line, stretch: Stretch, begin: int, after: Key | None, wanted: int
+        self, line: StretchQueue, stretch: Stretch, begin: int, after: Key | None, wanted: int
     ) -> tuple[Buckets, Key | None, int]:
         """Return the first buckets of a stretch from `begin` on, and up to where it was searched.
 

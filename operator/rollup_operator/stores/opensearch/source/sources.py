@@ -18,7 +18,7 @@ from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source import buckets
 from rollup_operator.stores.opensearch.transport.answers import LISTING, PAGE, SMALL, Value, whole
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import DiskFull, Missing, Overloaded, Refused, TargetBlocked
+from rollup_operator.stores.opensearch.transport.errors import DiskFull, IndexBlocked, NotThere, Overloaded, Refused
 
 _FIELD = "spec.indexPattern"
 _LINE = 2000
@@ -260,11 +260,11 @@ def _in_lines(names: Sequence[str]) -> Iterator[str]:
 def source_error(pattern: str, error: StoreError) -> StoreError:
     """Return what an error of a request to the sources says of them, or the error itself."""
     match error:
-        case Missing():
+        case NotThere():
             return SourceNotFound(f"{_FIELD} {pattern!r}: {error}: create it, and the job goes on by itself")
-        case TargetBlocked(kind="index_closed_exception"):
+        case IndexBlocked(kind="index_closed_exception"):
             return SourceNotFound(f"{_FIELD} {pattern!r}: {error}: open it, and the job goes on by itself")
-        case TargetBlocked() | DiskFull():
+        case IndexBlocked() | DiskFull():
             return SourceNotFound(
                 f"{_FIELD} {pattern!r}: reading is blocked, {error}: take the block from the source "
                 "(index.blocks.* in its settings), and the job goes on by itself"

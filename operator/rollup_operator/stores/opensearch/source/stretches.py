@@ -33,7 +33,7 @@ class Stretch:
 
 
 @dataclass
-class Line:
+class StretchQueue:
     """The stretches of a run that are begun and not handed on yet, in order, and behind them what is not cut yet."""
 
     bounds: Bounds

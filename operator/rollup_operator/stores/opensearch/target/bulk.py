@@ -16,9 +16,9 @@ from rollup_operator.stores.opensearch.target.encoder import Batch
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value, readable
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import (
-    Conflict,
+    DocumentConflict,
     MappingConflict,
-    Missing,
+    NotThere,
     Overloaded,
     Redact,
     Refused,
@@ -200,9 +200,9 @@ def _may_go_on(error: StoreError) -> bool:
 
 def _judge(status: int, item: object, doing: str, redact: Redact) -> StoreError:
     match classify(status, item, doing, redact):
-        case Conflict() as judged:
+        case DocumentConflict() as judged:
             return Superseded(str(judged))
-        case Missing() as judged:
+        case NotThere() as judged:
             return GateGone(str(judged))
         case Refused() as judged:  # whatever it does not like about a document
             return MappingConflict(str(judged), status=status, kind=judged.kind)

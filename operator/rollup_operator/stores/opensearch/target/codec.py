@@ -12,7 +12,7 @@ from rollup_operator.stores.errors import StoreUnsuitable
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.target import gate
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import Broken, MappingConflict, Missing, Refused
+from rollup_operator.stores.opensearch.transport.errors import Broken, MappingConflict, NotThere, Refused
 
 _DOCUMENT = "rollup-operator-codec"
 """Its id: nothing that a job writes has such a one."""
@@ -61,7 +61,7 @@ async def _try(cluster: Cluster, config: JobConfig, way: str, record: Record) ->
     except (Refused, MappingConflict):
         return  # a pipeline or a template does not take it: the job's own documents will show
     delete = {"refresh": "true", "timeout": _PARAMS["timeout"]}
-    with contextlib.suppress(Missing):  # a pipeline dropped it
+    with contextlib.suppress(NotThere):  # a pipeline dropped it
         await cluster.call("DELETE", path, doing=doing, params=delete, opaque_id=record.opaque_id)
 
 
@@ -75,6 +75,6 @@ async def _is_ours(cluster: Cluster, index: str, way: str, record: Record) -> bo
             params={"filter_path": "*.aliases"},
             opaque_id=record.opaque_id,
         )
-    except Missing:
+    except NotThere:
         return False
     return answer.find(index, "aliases", way).given

@@ -17,7 +17,7 @@ from rollup_operator.stores.opensearch.target import gate
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import Conflict, Refused, classify
+from rollup_operator.stores.opensearch.transport.errors import DocumentConflict, Refused, classify
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 _BY_QUERY = {
@@ -130,7 +130,7 @@ class _Deletion:
             status = item.at("status").whole(100, 599)
             if status < 300 or (status == 404 and not item.find("error").given):  # somebody else deleted it
                 gone += 1
-            elif not isinstance(error := self._judged(status, item), Conflict):
+            elif not isinstance(error := self._judged(status, item), DocumentConflict):
                 raise error
         return gone
 

@@ -63,7 +63,7 @@ class Batch:
         return found
 
 
-class _Known(dict[KeyValue, tuple[bytes, bytes]]):
+class _KnownValues(dict[KeyValue, tuple[bytes, bytes]]):
     """Group values as written before."""
 
     size = 0
@@ -98,7 +98,7 @@ class Encoder:
         """Where an item has its id's hash."""
         self.bucket_bytes = len(self._template) + _ID + _FILLED * len(self._columns)
         """About what a document comes to, before any was made."""
-        self._known = _Known()
+        self._known = _KnownValues()
 
     def encode(self, buckets: Sequence[Bucket]) -> list[bytes]:
         """Return the items of these buckets, one or more. It takes a microsecond or two for each.

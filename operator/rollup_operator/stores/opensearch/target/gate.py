@@ -13,7 +13,7 @@ from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch.quiet import is_epoch
 from rollup_operator.stores.opensearch.transport.answers import LISTING
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import Missing
+from rollup_operator.stores.opensearch.transport.errors import NotThere
 
 _ACK_SECONDS = 60
 """How long all nodes may take to apply a change of aliases. One that takes longer is about to be thrown out."""
@@ -32,7 +32,7 @@ def earlier(key: tuple[str, str], aliases: Iterable[str], epoch: int) -> list[st
 
 
 async def open_gate(cluster: Cluster, key: tuple[str, str], epoch: int, *, opaque_id: str) -> str:
-    """Make the gate of this epoch the job's only one and return its name. Raises Missing where the index is gone."""
+    """Make the gate of this epoch the job's only one and return its name. Raises NotThere where the index is gone."""
     gate = gate_name(key, epoch)
     add = {"add": {"index": key[0], "alias": gate, "is_hidden": True}}
     await _replace(cluster, key, epoch, [add], opaque_id)
@@ -43,7 +43,7 @@ async def close_gates(cluster: Cluster, key: tuple[str, str], epoch: int, *, opa
     """Close the job's gates from before `epoch`, so that nothing on its way through them arrives any more."""
     try:
         await _replace(cluster, key, epoch, [], opaque_id)
-    except Missing:
+    except NotThere:
         return  # no index, no gates
 
 
@@ -66,7 +66,7 @@ async def _replace(
                 opaque_id=opaque_id,
                 timeout=2 * _ACK_SECONDS,
             )
-        except Missing as e:
+        except NotThere as e:
             if e.kind == "aliases_not_found_exception":
                 continue  # somebody else closed it meanwhile
             raise

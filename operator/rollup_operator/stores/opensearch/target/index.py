@@ -19,7 +19,7 @@ from rollup_operator.stores.opensearch.target import codec, gate, mapping
 from rollup_operator.stores.opensearch.target.lock import ABANDONED_SECONDS, locked
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import Broken, Missing, Refused, TargetBlocked
+from rollup_operator.stores.opensearch.transport.errors import Broken, IndexBlocked, NotThere, Refused
 
 _SETTINGS = ("uuid", "number_of_replicas", "auto_expand_replicas", replication.SETTING)
 _FILTER = ",".join(["*.aliases", "*.mappings", *(f"*.settings.index.{name}" for name in _SETTINGS)])
@@ -67,14 +67,14 @@ async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id
             params={"filter_path": "*.settings.index.uuid"},
             opaque_id=opaque_id,
         )
-    except Missing:
+    except NotThere:
         raise missing(key, forgets=is_this_job(mine, record.owner, lambda _: False)) from None
     if answer.find(key[0], "settings", "index", "uuid").value != record.target:
         raise replaced(key, forgets=made_by(mine, record.owner))
 
 
 async def final_pipeline(cluster: Cluster, index: str, *, opaque_id: str) -> str | None:
-    """Return the pipeline that all documents go through that are written to the index. Raises Missing."""
+    """Return the pipeline that all documents go through that are written to the index. Raises NotThere."""
     answer = await cluster.call(
         "GET",
         f"/{name(index)}",
@@ -126,7 +126,7 @@ async def make(cluster: Cluster, config: JobConfig, record: Record, types: Mappi
         )
     except Refused as e:
         if _DATA_STREAMS in str(e):
-            raise TargetBlocked(
+            raise IndexBlocked(
                 f"{e}: an index template makes data streams of names like this one. Take the name out of the "
                 "template's index_patterns, or create the job anew with another spec.rollupIndex",
                 status=e.status,
@@ -205,7 +205,7 @@ async def lower_claims(cluster: Cluster, found: Target, *, opaque_id: str) -> No
 
 
 async def refresh(cluster: Cluster, index: str, *, opaque_id: str) -> None:
-    """Let searches see all that was written into the index. Raises Missing where it is gone."""
+    """Let searches see all that was written into the index. Raises NotThere where it is gone."""
     await cluster.call("POST", f"/{name(index)}/_refresh", doing=f"refreshing {index}", opaque_id=opaque_id)
 
 
@@ -216,7 +216,7 @@ def documents(config: JobConfig) -> dict[str, Any]:
 
 
 async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str, copies: Copies = replication.ANY) -> int:
-    """Return how many documents of the job's id are in the index. Raises Missing where it is gone."""
+    """Return how many documents of the job's id are in the index. Raises NotThere where it is gone."""
     index = config.spec.rollup_index
     await refresh(cluster, index, opaque_id=opaque_id)
     answer = await cluster.call(

@@ -13,7 +13,7 @@ from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.target.encoder import Batch
 from rollup_operator.stores.opensearch.transport.answers import LISTING
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import Missing, classify
+from rollup_operator.stores.opensearch.transport.errors import NotThere, classify
 
 _AT_ONCE = 1000
 """Documents asked for in one request, at most."""
@@ -146,7 +146,7 @@ async def _stored(cluster: Cluster, record: Record, ids: Sequence[str]) -> Itera
             if doc.find("error").given:
                 status = 404 if doc.find("error", "type").value == "index_not_found_exception" else 400
                 raise classify(status, doc.value, doing, cluster.redact)
-    except Missing:
+    except NotThere:
         raise target.missing(record.claim.key) from None
     if [doc.at("_id").value for doc in docs] != list(ids):
         raise answer.odd("holds other documents than were asked for")

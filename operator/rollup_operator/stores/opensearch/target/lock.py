@@ -15,7 +15,7 @@ from typing import Any
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.transport.answers import Value
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import Conflict, Missing
+from rollup_operator.stores.opensearch.transport.errors import DocumentConflict, NotThere
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 ABANDONED_SECONDS = 10.0
@@ -49,7 +49,7 @@ async def _acquire(cluster: Cluster, path: str, doing: str, opaque_id: str, aban
     while True:
         try:
             there: Value | None = await cluster.call("GET", path, doing=doing, opaque_id=opaque_id)
-        except Missing as e:
+        except NotThere as e:
             if e.kind:  # not the document, but the index of claims
                 raise
             there = None
@@ -63,7 +63,7 @@ async def _acquire(cluster: Cluster, path: str, doing: str, opaque_id: str, aban
                 seen, since = place, time.monotonic()
             elif time.monotonic() - since >= abandoned:
                 return await _put(cluster, path, doing, _at(place), mine, opaque_id)
-        except Conflict:
+        except DocumentConflict:
             continue  # somebody was quicker
         except StoreError as e:
             await patience.pause(e)
@@ -86,7 +86,7 @@ async def _release(cluster: Cluster, path: str, doing: str, opaque_id: str, ours
     while True:
         try:
             await cluster.call("DELETE", path, doing=doing, params=_at(ours), opaque_id=opaque_id)
-        except (Conflict, Missing):
+        except (DocumentConflict, NotThere):
             return  # an answer was lost, or we were taken for dead
         except StoreError as e:
             try:

@@ -46,7 +46,7 @@ RENEW_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class Call:
+class CallUnderWay:
     """A request under way."""
 
     doing: str
@@ -73,7 +73,7 @@ class Host:
 
 
 @dataclass(eq=False, slots=True)
-class Line:
+class UsedSession:
     """A session and how many calls use it."""
 
     session: aiohttp.ClientSession
@@ -105,11 +105,11 @@ class Cluster:
     clock: Callable[[], float] = time.monotonic
     send: Callable[[Request, aiohttp.ClientSession, str, Wire], Awaitable[Any]] = Request.send
     """Sends a request to the host with this base URL, and tells the Wire what becomes of it."""
-    _under_way: dict[int, Call] = field(default_factory=dict, repr=False)
+    _under_way: dict[int, CallUnderWay] = field(default_factory=dict, repr=False)
     _unread: dict[str, None] = field(default_factory=dict, repr=False)
     _count: int = 0
-    _lines: set[Line] = field(default_factory=set, repr=False)
-    _line: Line | None = field(default=None, repr=False)
+    _lines: set[UsedSession] = field(default_factory=set, repr=False)
+    _line: UsedSession | None = field(default=None, repr=False)
     """The newest. Others go with the last call that uses them."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _renewed_at: float = float("-inf")
@@ -165,7 +165,7 @@ class Cluster:
         )
         self._count += 1
         number = self._count
-        self._under_way[number] = Call(doing, opaque_id, self.clock())
+        self._under_way[number] = CallUnderWay(doing, opaque_id, self.clock())
         try:
             return Value(await self._renewing(request), doing)
         finally:
@@ -222,7 +222,7 @@ class Cluster:
             raise
         return await self._over(await self._current(), request)
 
-    async def _over(self, line: Line, request: Request) -> Any:
+    async def _over(self, line: UsedSession, request: Request) -> Any:
         line.calls += 1
         try:
             return await self._ask_hosts(line.session, request)
@@ -230,16 +230,16 @@ class Cluster:
             line.calls -= 1
             await self._tidy(line)
 
-    async def _current(self) -> Line:
+    async def _current(self) -> UsedSession:
         async with self._lock:
             if self._closed:
                 raise StoreUnavailable("the store was closed")
             if self._line is None:
-                self._line = Line(await self.make_session())
+                self._line = UsedSession(await self.make_session())
                 self._lines.add(self._line)
             return self._line
 
-    async def _renew(self, line: Line) -> bool:
+    async def _renew(self, line: UsedSession) -> bool:
         """Return whether calls go over another session than `line` now. Raises SecretInvalid."""
         async with self._lock:
             if self._line is not line:
@@ -253,7 +253,7 @@ class Cluster:
         await self._tidy(line)
         return True
 
-    async def _tidy(self, line: Line) -> None:
+    async def _tidy(self, line: UsedSession) -> None:
         """Close a session that no call uses or will."""
         if line.calls:
             return

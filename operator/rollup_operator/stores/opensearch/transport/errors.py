@@ -8,10 +8,10 @@
 | 429, 503, 408, a circuit breaker, too many buckets, a cancelled task | Overloaded | smaller and later |
 | 503 for want of a shard, a node or a master | Broken | later |
 | 401, 403 | Unauthorized | tried again with the Secrets read anew, then later |
-| 409 version conflict | Conflict | whoever asked decides |
-| 404 | Missing | whoever asked decides |
+| 409 version conflict | DocumentConflict | whoever asked decides |
+| 404 | NotThere | whoever asked decides |
 | 404 that does not say what is missing | StoreUnavailable | later: something in between lost its way |
-| a block on an index, or on making one | DiskFull, TargetBlocked | that passes by itself, this needs a person |
+| a block on an index, or on making one | DiskFull, IndexBlocked | that passes by itself, this needs a person |
 | a document that does not fit | MappingConflict | needs a person |
 | any other 4xx | Refused | needs a person |
 | any other 5xx of the cluster's own | Broken | tried again later |
@@ -120,11 +120,11 @@ class Unauthorized(Answered):
     reason = Reason.STORE_UNAUTHORIZED
 
 
-class Conflict(Answered):
+class DocumentConflict(Answered):
     """A document is not as it was when it was read."""
 
 
-class Missing(Answered):
+class NotThere(Answered):
     """No such index, alias or document."""
 
 
@@ -134,7 +134,7 @@ class DiskFull(Answered):
     reason = Reason.DISK_FULL
 
 
-class TargetBlocked(Answered):
+class IndexBlocked(Answered):
     """Somebody blocked writing to an index, or closed it."""
 
     reason = Reason.TARGET_BLOCKED
@@ -189,7 +189,7 @@ def judge(status: int, kind: str, message: str) -> StoreError:
             return DiskFull(message, status=status, kind=kind)
         if status == 503 or _STARTING in message:
             return Broken(message)
-        return TargetBlocked(message, status=status, kind=kind)
+        return IndexBlocked(message, status=status, kind=kind)
     if kind in _TOO_MUCH or status in (408, 429) or (status == 503 and kind not in _DOWN):
         return Overloaded(message, status=status, kind=kind)
     if kind in _UNFIT or (kind == "illegal_argument_exception" and _UNFIT_TEXT.search(message)):
@@ -198,9 +198,9 @@ def judge(status: int, kind: str, message: str) -> StoreError:
         case 401 | 403:
             return Unauthorized(message, status=status, kind=kind)
         case 404:
-            return Missing(message, status=status, kind=kind)
+            return NotThere(message, status=status, kind=kind)
         case 409:
-            return Conflict(message, status=status, kind=kind)
+            return DocumentConflict(message, status=status, kind=kind)
     if status < 500:
         return Refused(message, status=status, kind=kind)
     return Broken(message)

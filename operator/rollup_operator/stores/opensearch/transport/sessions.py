@@ -18,7 +18,7 @@ from yarl import URL
 
 from rollup_operator import __version__
 from rollup_operator.client_session import client_session
-from rollup_operator.model.store import ClusterStore as ClusterSpec
+from rollup_operator.model.store import ClusterStoreSpec as ClusterSpec
 from rollup_operator.model.store import OpenSearchStore, SecretRef
 from rollup_operator.shares import Account, unbounded
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
@@ -46,7 +46,7 @@ LONGEST_HEADER = 2**16
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownLogin:
     """What Secrets said."""
 
     login: Login | Keys | None
@@ -110,7 +110,7 @@ class Connections:
                     "list, by which a job is known to be stopped: use a domain of Amazon OpenSearch Service"
                 )
         self._kind, self._spec, self._read_secret, self._rules = kind, spec, read_secret, rules
-        self._known: Known | None = None
+        self._known: KnownLogin | None = None
         self._redactor = Redactor()
         self._lookups, self._contexts, self._who = lookups or Lookups(), contexts or Contexts(), who
 
@@ -155,7 +155,7 @@ class Connections:
         context = await asyncio.to_thread(self._context, trust)  # reads the system's authorities
         before = None if self._known is None else self._known.login
         self._redactor = Redactor.of(secret for each in (how, before) if each is not None for secret in each.secrets)
-        self._known = Known(how, trust.digest)
+        self._known = KnownLogin(how, trust.digest)
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         headers["User-Agent"] = f"rollup-operator/{__version__}"
         if isinstance(how, Login):
@@ -178,7 +178,7 @@ class Connections:
     async def is_stale(self) -> bool:
         """Whether the Secrets say something else than when the newest session was made. Raises SecretInvalid."""
         how, trust = await self._read()
-        return Known(how, trust.digest) != self._known
+        return KnownLogin(how, trust.digest) != self._known
 
     async def _middlewares(self, how: Login | Keys | None) -> tuple[aiohttp.ClientMiddlewareType, ...]:
         """Return what signs, if anything does."""
