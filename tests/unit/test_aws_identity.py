@@ -208,3 +208,21 @@ async def test_a_failure_leaves_the_old_ones_in_use_to_their_end_and_is_not_repe
         await identity.keys()
     source.now = 3620
     assert (await identity.keys()).access_key_id == "key 2"
+
+
+async def test_regions_that_do_not_answer_hold_up_nothing_else_in_the_process() -> None:
+    """Whoever may use the identity may name any Region, and a request to one that is none takes minutes."""
+    over = threading.Event()
+
+    def never(_: str) -> None:
+        over.wait(20)
+
+    identities = Identities(never)
+    asking = [(identity := identities.of(f"eu-nowhere-{n}"), asyncio.create_task(identity.keys())) for n in range(60)]
+    await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(2):
+            await asyncio.to_thread(int)
+    finally:
+        over.set()
+        await asyncio.gather(*(task for _, task in asking), return_exceptions=True)

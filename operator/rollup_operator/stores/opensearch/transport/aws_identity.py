@@ -10,13 +10,15 @@ the instance's role, which belongs to the node and not to the operator, are not 
     ├── used ───────────────┼── used, and renewed beside ──┼── renewal is waited for ──┤
 ```
 
-One renewal runs at a time, in a thread, and the next begins PAUSE_SECONDS later at the earliest.
+One renewal of a Region runs at a time, and the next begins PAUSE_SECONDS later at the earliest. All have threads of
+their own: whoever names a Region that does not answer holds up nobody but other users of this identity.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -34,6 +36,9 @@ log = structlog.get_logger(__name__)
 RENEW_SECONDS = 300.0
 URGENT_SECONDS = 60.0
 PAUSE_SECONDS = 10.0
+
+THREADS = 8
+"""Renewals that run at a time. One that is not answered takes minutes."""
 
 SOURCES = ("env", "assume-role-with-web-identity", "container-role")
 """By botocore's names for them."""
@@ -61,8 +66,10 @@ Fetch = Callable[[str], Lent | None]
 class AwsIdentity:
     """The operator's own credentials, kept fresh."""
 
-    def __init__(self, region: str, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
-        self._region, self._fetch, self._clock = region, fetch, clock
+    def __init__(
+        self, region: str, fetch: Fetch, clock: Callable[[], float] = time.monotonic, threads: Executor | None = None
+    ) -> None:
+        self._region, self._fetch, self._clock, self._threads = region, fetch, clock, threads
         self._lent: Lent | None = None
         self._redactor = Redactor()
         self._renewal: asyncio.Task[None] | None = None
@@ -97,7 +104,7 @@ class AwsIdentity:
 
     async def _renewed(self) -> None:
         try:
-            found = await asyncio.to_thread(self._fetch, self._region)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, self._region)
         except Exception as e:
             self._failure = self.redact(f"{type(e).__name__}: {e}")
             log.warning("AWS credentials cannot be renewed", error=self._failure)
@@ -120,12 +127,13 @@ class Identities:
 
     def __init__(self, fetch: Fetch | None = None) -> None:
         self._fetch = fetch or fetched
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="aws")
         self._known: WeakValueDictionary[str, AwsIdentity] = WeakValueDictionary()
 
     def of(self, region: str) -> AwsIdentity:
         """Return the identity for stores of a Region; clients share it. No I/O."""
         if (known := self._known.get(region)) is None:
-            known = self._known[region] = AwsIdentity(region, self._fetch)
+            known = self._known[region] = AwsIdentity(region, self._fetch, threads=self._threads)
         return known
 
 
