@@ -386,9 +386,11 @@ async def test_a_database_that_would_take_all_room_is_not_taken_over(
     (embedded.folder / "rollup.duckdb").write_bytes(b"x" * 8 + b"DUCK" + b"x" * (8 << 20))
     with monkeypatch.context() as patch:
         room = os.statvfs(embedded.root)
-        little = os.statvfs_result((*room[:4], (15 << 20) // room.f_frsize, *room[5:]))
+        little = os.statvfs_result((*room[:4], (31 << 20) // room.f_frsize, *room[5:]))
         patch.setattr(os, "fstatvfs", lambda _: little)
-        with pytest.raises(StoreUnavailable, match=r"takes 8 MiB, and half of what is free on the volume is 7 MiB"):
+        with pytest.raises(
+            StoreUnavailable, match=r"takes 8 MiB, and a quarter of what is free on the volume is 7 MiB"
+        ):
             await embedded.store().check()
     assert list(embedded.file.parent.iterdir()) == []
 

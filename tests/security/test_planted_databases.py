@@ -298,6 +298,19 @@ async def test_a_store_that_closes_waits_for_no_inspection(embedded: Embedded) -
         await checking
 
 
+async def test_the_process_that_opens_a_file_runs_nothing_that_lies_in_the_data_root(
+    embedded: Embedded, store: DuckDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the operator may stand in the data root; a namespace may be called as a module is."""
+    plant(with_users(embedded), record())
+    told = embedded.root / "told"
+    (embedded.root / "duckdb").mkdir()
+    (embedded.root / "duckdb" / "__init__.py").write_text(f"open({str(told)!r}, 'w').close()")
+    monkeypatch.chdir(embedded.root)
+    await store.check()
+    assert not told.exists()
+
+
 async def test_databases_of_a_namespace_are_taken_over_one_after_the_other(embedded: Embedded) -> None:
     others = [Embedded(embedded.root, database=f"{n}.duckdb", budget=embedded.budget) for n in range(3)]
     for other in others:

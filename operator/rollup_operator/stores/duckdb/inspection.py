@@ -77,6 +77,7 @@ _LATER = {"spec", "source_ns"}
 _TARGETS = {"target": "VARCHAR", "rollup_index": "VARCHAR", "job_id": "VARCHAR", "created_ms": "BIGINT"}
 _POLL_S = 0.01
 _DUCKDB_MEMORY = "64MiB"
+_SPILL, _BLOCK = 64 << 20, 512
 _BLOCKED, _FULL, _TOO_LARGE = 3, 4, 5
 
 
@@ -177,7 +178,7 @@ class Inspections:
     def _run(self, arguments: list[str], fd: int, shown: str, gone: Callable[[], bool]) -> tuple[int, str]:
         ends = time.monotonic() + self._seconds
         with subprocess.Popen(  # noqa: S603  # this very module; what users name are arguments
-            [sys.executable, "-m", __name__, *arguments],
+            [sys.executable, "-P", "-m", __name__, *arguments],  # -P: nothing is run that lies in the working directory
             env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             pass_fds=[fd],
             stdin=subprocess.DEVNULL,
@@ -215,6 +216,12 @@ def _closed() -> StoreUnavailable:
 _CURE = "name another database in spec.duckdb.database, or move the file away"
 
 
+def _spill(path: str) -> int:
+    """Return how many bytes may be spilled while a file's log is written into it: the log of an operator takes less."""
+    there = [Path(path + end) for end in ("", ".wal") if Path(path + end).exists()]
+    return 2 * sum(each.stat().st_blocks * _BLOCK for each in there) + _SPILL
+
+
 def _apart(folder: str, name: str, shown: str, memory: str) -> int:
     """Be the process that opens the file. Returns its exit status."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
@@ -222,8 +229,9 @@ def _apart(folder: str, name: str, shown: str, memory: str) -> int:
     os.nice(5)
     Path("/proc/self/oom_score_adj").write_text("1000")  # to be ended rather than the operator
     path = f"/proc/self/fd/{folder}/{name}"
+    config = {**SECURE, "memory_limit": _DUCKDB_MEMORY, "threads": 1, "max_temp_directory_size": f"{_spill(path)}B"}
     try:
-        with closing(duckdb.connect(path, config={**SECURE, "memory_limit": _DUCKDB_MEMORY, "threads": 1})) as root:
+        with closing(duckdb.connect(path, config=config)) as root:
             root.execute(f"ATTACH ':memory:' AS {SCRATCH}")
             root.execute("SET enable_external_access = false")
             inspect(root, shown, texts=True)

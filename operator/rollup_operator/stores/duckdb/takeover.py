@@ -152,10 +152,11 @@ def _open(place: Folder, name: str, stack: ExitStack) -> int:
 
 def _must_have_room(found: Iterable[int], target: Folder, shown: str) -> None:
     volume = os.fstatvfs(target.fd)
-    size, room = sum(os.fstat(fd).st_blocks * _BLOCK for fd in found), volume.f_bavail * volume.f_frsize // 2
+    size, room = sum(os.fstat(fd).st_blocks * _BLOCK for fd in found), volume.f_bavail * volume.f_frsize // 4
     if size > room:
         raise StoreUnavailable(
-            f"{shown} takes {size >> 20} MiB, and half of what is free on the volume is {room >> 20} MiB: make room"
+            f"{shown} takes {size >> 20} MiB, and a quarter of what is free on the volume is {room >> 20} MiB, since "
+            "its log takes as much again when it is written into the file, and more on its way: make room"
         )
 
 
