@@ -229,9 +229,9 @@ def _apart(folder: str, name: str, shown: str, memory: str) -> int:
     os.nice(5)
     Path("/proc/self/oom_score_adj").write_text("1000")  # to be ended rather than the operator
     path = f"/proc/self/fd/{folder}/{name}"
-    config = {**SECURE, "memory_limit": _DUCKDB_MEMORY, "threads": 1, "max_temp_directory_size": f"{_spill(path)}B"}
+    limits = {"memory_limit": _DUCKDB_MEMORY, "max_temp_directory_size": f"{_spill(path)}B"}
     try:
-        with closing(duckdb.connect(path, config=config)) as root:
+        with closing(duckdb.connect(path, config={**SECURE, **limits, "threads": 1})) as root:
             root.execute(f"ATTACH ':memory:' AS {SCRATCH}")
             root.execute("SET enable_external_access = false")
             inspect(root, shown, texts=True)
