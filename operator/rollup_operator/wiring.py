@@ -104,6 +104,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         make=StoreMaker(settings, budgets, index, server_clock, leads),
         now=now,
         gate=gate,
+        holder=identity,
         check_seconds=settings.store_check_seconds,
         namespaces=settings.namespaces,
         went_back=ending.begin_again,

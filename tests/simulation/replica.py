@@ -73,7 +73,14 @@ class Replica:
         events: Any = self
         self.gate = Gate(self.loop.time)
         self.index = Index(gate=self.gate, cluster="cluster")
-        self.books = StoreBook(kube=kube, make=self._store, now=self._now, gate=self.gate, went_back=self._begin_again)
+        self.books = StoreBook(
+            kube=kube,
+            make=self._store,
+            now=self._now,
+            gate=self.gate,
+            holder=self.name,
+            went_back=self._begin_again,
+        )
         self.worker = _Worker(self.books, self.name, "cluster", self._now, self.gate, clock_skew=CLOCK_SKEW)
         self.actors = Actors(
             self.index,

@@ -103,7 +103,7 @@ class Idle:
     async def check(self) -> Checkup:
         return Checkup("3.0.0")
 
-    async def held(self) -> Sequence[Owner]:
+    async def held(self, _: str) -> Sequence[Owner]:
         return ()
 
     async def retire(self) -> None:
@@ -259,7 +259,7 @@ class Asked:
     async def check(self) -> Checkup:
         return Checkup("3.0.0")
 
-    async def held(self) -> Sequence[Owner]:
+    async def held(self, _: str) -> Sequence[Owner]:
         return ()
 
     async def close(self) -> None:
@@ -357,7 +357,7 @@ class Telling(Idle):
     def __init__(self) -> None:
         self.listings: asyncio.Queue[Sequence[Owner] | Exception] = asyncio.Queue()
 
-    async def held(self) -> Sequence[Owner]:
+    async def held(self, _: str) -> Sequence[Owner]:
         answer = await self.listings.get()
         if isinstance(answer, Exception):
             raise answer
@@ -381,11 +381,16 @@ async def test_whoever_begins_to_lead_lists_claims_and_wakes_the_jobs_of_a_store
         async with asyncio.timeout(5):
             assert book.held(KEY, mine) is None
             store.listings.put_nowait(failure)
-            store.listings.put_nowait([replace(mine, uid="of an earlier one")])
+            store.listings.put_nowait([earlier := replace(mine, uid="of an earlier one")])
             await woken.wait()
             assert book.held(KEY, mine)
             assert book.held(KEY, other) is False
             assert book.held(("team", "unknown"), mine) is False
+            woken.clear()
+            store.listings.put_nowait([earlier])
+            store.listings.put_nowait([earlier, other])
+            await woken.wait()
+            assert book.held(KEY, other)
             gate.shut()
             await book.stand_down()
             gate.lead()

@@ -59,7 +59,11 @@ def cluster(*documents: Document) -> Cluster:
 @pytest.mark.parametrize("size", [1, 2, 3, 500])
 async def test_a_record_that_no_operator_wrote_hides_no_claim(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(claims, "_LISTED_AT_ONCE", size)
-    found = await claims.held(cluster(garbage("a"), held("b"), garbage("c"), held("d"), garbage("e")))
+    found = await claims.held(cluster(garbage("a"), held("b"), garbage("c"), held("d"), garbage("e")), "me")
     assert found == [owner("b"), owner("d")]
     with pytest.raises(Odd):
         await claims.known(cluster(garbage("a"), held("b")))
+
+
+async def test_a_claim_of_ones_own_is_not_listed() -> None:
+    assert await claims.held(cluster(held("a"), held("b")), "somebody") == []

@@ -299,8 +299,11 @@ class Store(Protocol):
         """List all jobs that ever claimed something here, in order of their keys. Raises StoreUnavailable."""
         ...
 
-    async def held(self) -> Collection[Owner]:
-        """List the owners of all claims that have a holder who may be at work still. Raises StoreUnavailable."""
+    async def held(self, holder: str) -> Collection[Owner]:
+        """List the owners of all claims that another than `holder` has and may be at work under.
+
+        Raises StoreUnavailable.
+        """
         ...
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:

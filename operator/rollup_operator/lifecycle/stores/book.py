@@ -57,6 +57,7 @@ class StoreBook:
         make: MakeStore,
         now: Callable[[], datetime],
         gate: Gate,
+        holder: str = "",
         check_seconds: float = 30.0,
         namespaces: Sequence[str] = (),
         went_back: Callable[[str], None] = lambda _: None,
@@ -73,6 +74,7 @@ class StoreBook:
             changed=self._changed,
             now=now,
             gate=gate,
+            holder=holder,
             check_seconds=check_seconds,
         )
         self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces, went_back=went_back)

@@ -35,16 +35,17 @@ StoreKey = tuple[str, str]
 
 
 class HeldClaims:
-    """Whose claims had a holder in a store when this process began to look at it."""
+    """Whose claims in a store another process holds, or died holding, as last listed."""
 
-    def __init__(self, owners: Iterable[Owner]) -> None:
+    def __init__(self, owners: Iterable[Owner] = ()) -> None:
         self._uids, self._names = set[str](), set[tuple[str, str, str]]()
         for owner in owners:
             self._uids.add(owner.uid)
             self._names.add((owner.cluster, owner.namespace, owner.name))
 
-    def __bool__(self) -> bool:
-        return bool(self._uids)
+    def has_more_than(self, before: "HeldClaims") -> bool:
+        """Whether one of them was not held before."""
+        return not self._uids <= before._uids
 
     def one_of(self, owner: Owner) -> bool:
         """Whether one of them may be this job's, or an earlier job's of its name."""
@@ -64,6 +65,8 @@ class Environment:
     """Called when the jobs of a store should look again."""
     now: Callable[[], datetime]
     gate: Gate
+    holder: str
+    """This process, as claims name it."""
     check_seconds: float
 
 
@@ -181,7 +184,7 @@ class KnownStore:
                 if before is not None and self.problem is None:
                     log.info("store can be used again", namespace=self.key[0], store=self.key[1])
                     self._env.changed(self.key)
-                if self.problem is None and self._held is None:
+                if self.problem is None:
                     await self._list_claims(client)
             try:
                 stands = await self._write(found)
@@ -194,13 +197,15 @@ class KnownStore:
             await asyncio.sleep(wait)
 
     async def _list_claims(self, client: Store) -> None:
+        """List what others hold, each time: a claim that a dead process has sent may land late."""
+        before = self._held or HeldClaims()
         try:
-            self._held = HeldClaims(await client.held())
+            self._held = HeldClaims(await client.held(self._env.holder))
         except StoreError as e:
-            log.warning("claims not listed: tried again", namespace=self.key[0], store=self.key[1], error=str(e))
+            log.warning("claims not listed", namespace=self.key[0], store=self.key[1], error=str(e))
         except Exception:
-            log.exception("claims cannot be listed: tried again", namespace=self.key[0], store=self.key[1])
-        if self._held:
+            log.exception("claims not listed", namespace=self.key[0], store=self.key[1])
+        if self._held is not None and self._held.has_more_than(before):
             self._env.changed(self.key)
 
     async def _write(self, found: Checkup | None) -> bool:

@@ -135,7 +135,7 @@ class DuckDBStore:
 
         return await self._with_lane("listing jobs", work, [], interruptible=True)
 
-    async def held(self) -> Collection[Owner]:
+    async def held(self, _holder: str) -> Collection[Owner]:
         """Return nothing: who has the file open has its lock, so no other process is at work on any claim in it."""
         return ()
 

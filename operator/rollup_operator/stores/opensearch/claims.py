@@ -220,9 +220,10 @@ async def known(cluster: Cluster) -> list[KnownJob]:
     return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) for r in await _all(cluster)]
 
 
-async def held(cluster: Cluster) -> list[Owner]:
-    """Return the owners of all records that have a holder. What no operator wrote is left out, and hides no other."""
-    return [record.owner for record in await _all(cluster, "holder", left_out=(records.ForeignRecord,))]
+async def held(cluster: Cluster, holder: str) -> list[Owner]:
+    """Return the owners of all records that have another holder. What no operator wrote is left out, and hides none."""
+    found = await _all(cluster, "holder", left_out=(records.ForeignRecord,))
+    return [record.owner for record in found if record.claim.holder != holder]
 
 
 async def fenced(cluster: Cluster, record: Record) -> Fenced | None:

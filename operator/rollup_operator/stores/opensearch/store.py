@@ -148,9 +148,9 @@ class ClusterStore:
         """List the records."""
         return await claims.known(self._cluster)
 
-    async def held(self) -> Collection[Owner]:
-        """List the records that have a holder."""
-        return await claims.held(self._cluster)
+    async def held(self, holder: str) -> Collection[Owner]:
+        """List the records that have another holder."""
+        return await claims.held(self._cluster, holder)
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it, and wait until nothing of it is under way."""
