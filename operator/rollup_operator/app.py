@@ -168,7 +168,7 @@ class Operator:
             ("actors end", self._end_actors),
             ("background tasks end", self._end_chores),
             ("stores are closed", self.parts.books.close),
-            ("telemetry is closed", self.parts.watch.close),
+            ("telemetry is closed", self.parts.telemetry.close),
         )
         self._collector.end()
         log.info("ended")

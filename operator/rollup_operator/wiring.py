@@ -34,7 +34,7 @@ from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.figures import Figures
-from rollup_operator.observability.telemetry import Watch
+from rollup_operator.observability.telemetry import Telemetry
 from rollup_operator.settings import Settings
 from rollup_operator.shares import Account, Shares
 from rollup_operator.shutdown import Ending
@@ -50,7 +50,7 @@ class Parts:
     """One process."""
 
     gate: Gate
-    watch: Watch
+    telemetry: Telemetry
     kube: KubeClient
     clients: tuple[KubeClient, ...]
     """All of them, to be closed at the end."""
@@ -77,7 +77,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
     def leads() -> bool:
         return gate.open
 
-    watch = Watch(settings.cluster, leading=leads, tracing_endpoint=settings.tracing_endpoint)
+    telemetry = Telemetry(settings.cluster, leading=leads, tracing_endpoint=settings.tracing_endpoint)
     missing, server_clock = MissingRights(), ServerClock()
 
     def client(connections: int = 32) -> KubeClient:
@@ -85,7 +85,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
             connection,
             connections=connections,
             forbidden=missing.tell,
-            observe=watch.metrics.api_request,
+            observe=telemetry.metrics.api_request,
             date=server_clock.saw,
         )
 
@@ -96,9 +96,14 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
     instance = f"{socket.gethostname()}-{os.getpid()}"
     identity = f"{instance}-{uuid.uuid4().hex[:8]}"
     events = EventRecorder(
-        kube, instance=instance, now=now, leading=leads, normal=settings.events == "all", observe=watch.metrics.event
+        kube,
+        instance=instance,
+        now=now,
+        leading=leads,
+        normal=settings.events == "all",
+        observe=telemetry.metrics.event,
     )
-    index = Index(gate=gate, cluster=settings.cluster, namespaces=settings.namespaces, observer=watch)
+    index = Index(gate=gate, cluster=settings.cluster, namespaces=settings.namespaces, observer=telemetry)
     books = StoreBook(
         kube=kube,
         make=StoreMaker(settings, budgets, index, server_clock, leads),
@@ -119,7 +124,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         worker=worker,
         gate=gate,
         now=now,
-        observer=watch,
+        observer=telemetry,
         went_back=ending.begin_again,
     )
     relisting = Relisting(
@@ -153,7 +158,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         audiences=settings.token_audiences,
         allowed_seconds=settings.allowed_cache_seconds,
         denied_seconds=settings.denied_cache_seconds,
-        observe=watch.metrics.reviewed,
+        observe=telemetry.metrics.reviewed,
     )
 
     def health() -> Mapping[str, bool | str]:
@@ -168,14 +173,14 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         settings=settings,
         events=events,
         certificate=certificate,
-        watcher=watch,
+        telemetry=telemetry,
         failure=lambda: ending.failure,
         health=health,
         budgets=budgets,
         answering=lambda: index.leads or (election is not None and election.is_led),
     )
     figures = Figures(
-        watch.metrics,
+        telemetry.metrics,
         jobs=index,
         stores=books,
         worker=worker,
@@ -186,7 +191,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
     )
     return Parts(
         gate=gate,
-        watch=watch,
+        telemetry=telemetry,
         kube=kube,
         clients=(kube, asking, electing),
         missing=missing,

@@ -117,7 +117,7 @@ def test_a_manager_runs_a_job_with_an_operator_of_few_rights(operator: Operator,
     api.wait("trips", run_completed)
     assert operator.post(f"{job}/_stop?{WAIT}", token=manager.token).body == {"stopped": True}
     assert operator.post(f"{job[:-5]}/missing/_stop", token=manager.token).status == 404
-    [line] = [r for r in operator.records("audit") if r["user"] == manager.user and r["deed"] == "start"]
+    [line] = [r for r in operator.records("audit") if r["user"] == manager.user and r["action"] == "start"]
     assert (line["namespace"], line["job"], line["resources"], line["status"]) == (
         api.namespace,
         "trips",

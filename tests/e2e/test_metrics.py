@@ -165,11 +165,11 @@ def test_a_job_can_be_followed_from_its_run_to_its_end(
     found = when(port, lambda s: s.get("rollup_stop_seconds_count", 0) == 1)
     assert found["rollup_stop_requests_total{result=stopped}"] == found["rollup_stop_wait_seconds_count"] == 1
     assert found[f"rollup_job_state{{{job},state=stopped}}"] == found["rollup_jobs{state=stopped}"] == 1
-    assert found["rollup_http_requests_total{code=200,deed=stop}"] == 1
+    assert found["rollup_http_requests_total{action=stop,code=200}"] == 1
     assert found["rollup_auth_reviews_total{cached=false,kind=token,result=allowed}"] == 1
     assert operator.post(path, token="nonsense").status == 401
     found = scraped(port)
-    assert found["rollup_http_requests_total{code=401,deed=stop}"] == 1
+    assert found["rollup_http_requests_total{action=stop,code=401}"] == 1
     assert found["rollup_auth_reviews_total{cached=false,kind=token,result=denied}"] == 1
 
     api.delete("trips")
@@ -324,7 +324,7 @@ def test_the_end_of_a_certificate_is_read_as_a_client_sees_it(control_plane: Con
 
 def test_without_an_endpoint_nothing_of_tracing_is_imported() -> None:
     code = (
-        "import sys; from rollup_operator.observability.telemetry import Watch; import rollup_operator.app;"
-        "Watch('x', leading=lambda: True); sys.exit('opentelemetry.sdk' in sys.modules)"
+        "import sys; from rollup_operator.observability.telemetry import Telemetry; import rollup_operator.app;"
+        "Telemetry('x', leading=lambda: True); sys.exit('opentelemetry.sdk' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.model.job_ids import candidates, meant
 from rollup_operator.model.job_view import JobView
 from support.access_double import Anybody
@@ -67,7 +67,7 @@ async def test_the_right_is_asked_for_on_it_alone(
     client: Client, cluster: Cluster, access: Anybody, name: str, job_id: str
 ) -> None:
     squat(cluster, name, job_id)
-    access.denied = {(Deed.STOP, name), (Deed.STOP, "")}
+    access.denied = {(EndpointAction.STOP, name), (EndpointAction.STOP, "")}
     assert (await call(client, "POST", f"/_rollup/job/{job_id.replace('/', '%2F')}/_stop"))[0] == 403
     assert cluster.applied == []
 

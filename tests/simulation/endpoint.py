@@ -5,12 +5,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from rollup_operator.http.access.permits import Deed, Permit
+from rollup_operator.http.access.permits import EndpointAction, Permit
 from rollup_operator.http.access.waiting_room import WaitingRoom
 from rollup_operator.http.api.start import Starts
-from rollup_operator.http.api.stop import Manner, Stops, Wait
+from rollup_operator.http.api.stop import Stops, StopTimeoutAnswer, Wait
 from rollup_operator.http.jobs.acceptance import Acceptances
-from rollup_operator.http.jobs.attempt import Asks
+from rollup_operator.http.jobs.attempt import Attempts
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.jobs.newest import Newest
@@ -18,7 +18,7 @@ from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.repeats import Repeats
 from rollup_operator.http.jobs.request_context import Call
 from rollup_operator.http.jobs.waiters import Waiters
-from rollup_operator.http.ports import NoWatcher
+from rollup_operator.http.ports import NoTelemetry
 from rollup_operator.http.protocol.dialects import DEFAULT, DIALECTS
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube.authz import User
@@ -68,7 +68,7 @@ CALLER: ContextVar[Asked | None] = ContextVar("CALLER", default=None)
 """The call under way in this task."""
 
 
-class _Watcher(NoWatcher):
+class _Telemetry(NoTelemetry):
     """Takes down what calls have written."""
 
     def asked(self, job: JobView) -> None:
@@ -86,28 +86,28 @@ class Endpoint:
         self.waiters = Waiters(index, acceptances)
         self.states = DesiredStates(index, kube, kube, found=self.waiters.hear)
         notices = Notices(index, events)
-        watcher = _Watcher()
-        asks = Asks(
+        telemetry = _Telemetry()
+        attempts = Attempts(
             Lookup(index, self.states),
             self.states,
             notices,
             Repeats(loop.time),
             acceptances=acceptances,
             managers=(),
-            watcher=watcher,
+            telemetry=telemetry,
         )
         room = WaitingRoom(most=1000)
-        self._stops = Stops(asks, self.states, self.waiters, room, notices, Manner(dialect), watcher)
-        self._starts = Starts(asks, Newest(index, self.states, alone=False), dialect)
+        self._stops = Stops(attempts, self.states, self.waiters, room, notices, StopTimeoutAnswer(dialect), telemetry)
+        self._starts = Starts(attempts, Newest(index, self.states, alone=False), dialect)
 
     async def ask(self, call: Asked) -> None:
         """Carry a call out and take down its answer."""
         CALLER.set(call)
         try:
             if call.verb == "stop":
-                await self._stops.stop(NAMESPACE, call.job_id, self._wait(call), self._call(call, Deed.STOP))
+                await self._stops.stop(NAMESPACE, call.job_id, self._wait(call), self._call(call, EndpointAction.STOP))
             else:
-                await self._starts.start(NAMESPACE, call.job_id, self._call(call, Deed.START))
+                await self._starts.start(NAMESPACE, call.job_id, self._call(call, EndpointAction.START))
             call.status = 200
         except ApiError as e:
             call.status, call.reason = e.status, e.reason
@@ -126,7 +126,7 @@ class Endpoint:
             return None
         return Wait.of(parse_time_value(call.timeout, "timeout"), call.began)
 
-    def _call(self, call: Asked, deed: Deed) -> Call:
+    def _call(self, call: Asked, action: EndpointAction) -> Call:
         access: Any = _Everybody()
         text = f"{call.verb} {call.job_id}" + (f" within {call.timeout}" if call.timeout else "")
-        return Call(text, Permit(access, User("ann"), deed, NAMESPACE))
+        return Call(text, Permit(access, User("ann"), action, NAMESPACE))

@@ -26,7 +26,7 @@ from unittest.mock import patch
 from rollup_operator.http.api.stop import Stops
 from rollup_operator.http.jobs import desired_state
 from rollup_operator.http.jobs.acceptance import Acceptance
-from rollup_operator.http.jobs.attempt import Asks
+from rollup_operator.http.jobs.attempt import Attempts
 from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.indexer import clocks, run
 from rollup_operator.indexer.run_slots import RunSlots
@@ -540,7 +540,7 @@ def an_unknown_outcome_is_unavailable() -> AbstractContextManager[Any]:
 
 @mutation("refuse a call that repeats one which the opposite has followed")
 def repeats_are_obeyed() -> AbstractContextManager[Any]:
-    return answers(Asks, "_refuse_repeat", None)
+    return answers(Attempts, "_refuse_repeat", None)
 
 
 def first_missed(title: str, seeds: range) -> tuple[str, int | None, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.access.permits import Caller, EndpointAction
 from rollup_operator.http.protocol import errors
 
 AUTHORIZATION = {"Authorization": "Bearer anybody"}
@@ -13,10 +13,10 @@ class Anybody:
     """Lets in `Bearer <name>` as the user of that name. `denied` holds deeds, each with a name or with `` for all."""
 
     def __init__(self) -> None:
-        self.denied: set[tuple[Deed, str]] = set()
+        self.denied: set[tuple[EndpointAction, str]] = set()
         self.reads_stores = True
-        self.asked: list[tuple[Deed, str, str]] = []
-        """Deed, namespace and name of each right that was required."""
+        self.asked: list[tuple[EndpointAction, str, str]] = []
+        """Action, namespace and name of each right that was required."""
 
     async def identify(self, authorization: str | None, peer: str = "") -> Caller:
         scheme, _, name = (authorization or "").partition(" ")
@@ -24,16 +24,18 @@ class Anybody:
             raise errors.bad_credentials()
         return Caller(name)
 
-    async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
-        self.asked.append((deed, namespace, name))
-        if (deed, name) in self.denied:
+    async def require(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> None:
+        self.asked.append((action, namespace, name))
+        if (action, name) in self.denied:
             raise errors.unauthorized("action", caller.name, "[right]", namespace)
 
-    async def may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
-        return (deed, name) not in self.denied
+    async def may(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> bool:
+        return (action, name) not in self.denied
 
     async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
         return self.reads_stores
 
-    async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
-        return frozenset(name for name in names if (deed, name) not in self.denied)
+    async def allowed(
+        self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
+    ) -> frozenset[str]:
+        return frozenset(name for name in names if (action, name) not in self.denied)

@@ -14,7 +14,7 @@ from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle.jobs import actor as actor_module
 from rollup_operator.lifecycle.jobs.actor import Actor
-from rollup_operator.lifecycle.jobs.context import Environment
+from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
 from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
@@ -81,9 +81,9 @@ def raw(generation: int, asked: str, *, request: str = "") -> dict[str, Any]:
     return whole | {"status": {"state": "started", "observedGeneration": generation}}
 
 
-def environment(outside: Outside, gate: Gate, **seams: Any) -> Environment:
+def environment(outside: Outside, gate: Gate, **seams: Any) -> JobContext:
     parts: Any = outside
-    return Environment(
+    return JobContext(
         kube=parts,
         books=parts,
         events=parts,

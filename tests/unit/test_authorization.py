@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.http.access.kubernetes import KubernetesAccess
-from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.access.permits import Caller, EndpointAction
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import ACCESS_REVIEWS, TOKEN_REVIEWS, Reviews
@@ -143,33 +143,38 @@ async def test_no_token_stays_in_memory(server: Server) -> None:
 # What
 
 RIGHTS = [
-    (Deed.GET, [("get", "rollupjobs")]),
-    (Deed.CREATE, [("create", "rollupjobs")]),
-    (Deed.DELETE, [("delete", "rollupjobs")]),
-    (Deed.START, [("update", "rollupjobs/start"), ("patch", "rollupjobs")]),
-    (Deed.STOP, [("update", "rollupjobs/stop"), ("patch", "rollupjobs")]),
+    (EndpointAction.GET, [("get", "rollupjobs")]),
+    (EndpointAction.CREATE, [("create", "rollupjobs")]),
+    (EndpointAction.DELETE, [("delete", "rollupjobs")]),
+    (EndpointAction.START, [("update", "rollupjobs/start"), ("patch", "rollupjobs")]),
+    (EndpointAction.STOP, [("update", "rollupjobs/stop"), ("patch", "rollupjobs")]),
 ]
 EVERY = sorted({right for _, rights in RIGHTS for right in rights} | {("update", "rollupjobs"), ("list", "rollupjobs")})
 
 
-@pytest.mark.parametrize(("deed", "rights"), RIGHTS)
+@pytest.mark.parametrize(("action", "rights"), RIGHTS)
 @pytest.mark.parametrize("granted", EVERY, ids=":".join)
 @pytest.mark.parametrize("name", ["sensor", ""], ids=["on-the-name", "on-all"])
 async def test_a_deed_takes_one_of_its_rights_and_no_other(
-    server: Server, access: KubernetesAccess, deed: Deed, rights: list[Any], granted: tuple[str, str], name: str
+    server: Server,
+    access: KubernetesAccess,
+    action: EndpointAction,
+    rights: list[Any],
+    granted: tuple[str, str],
+    name: str,
 ) -> None:
     server.grants = {(*granted, name)}
     if granted in rights:
-        await access.require(ANN, deed, "team", "sensor")
+        await access.require(ANN, action, "team", "sensor")
     else:
         with pytest.raises(ApiError) as caught:
-            await access.require(ANN, deed, "team", "sensor")
+            await access.require(ANN, action, "team", "sensor")
         assert (caught.value.status, caught.value.type) == (403, "security_exception")
 
 
 async def test_everything_about_the_user_goes_into_the_question(server: Server, access: KubernetesAccess) -> None:
     server.grants = {("get", "rollupjobs", "")}
-    await access.require(ANN, Deed.GET, "team", "sensor")
+    await access.require(ANN, EndpointAction.GET, "team", "sensor")
     [spec] = server.asked
     assert (spec["user"], spec["uid"], spec["groups"], spec["extra"]) == (ANN.name, ANN.uid, ANN.groups, ANN.extra)
     assert spec["resourceAttributes"]["name"] == "sensor"
@@ -186,16 +191,16 @@ async def test_everything_about_the_user_goes_into_the_question(server: Server, 
 )
 async def test_what_one_may_is_not_what_another_may(server: Server, access: KubernetesAccess, other: Caller) -> None:
     server.grants = {("get", "rollupjobs", "")}
-    await access.require(ANN, Deed.GET, "team", "sensor")
-    await access.require(ANN, Deed.GET, "team", "sensor")
+    await access.require(ANN, EndpointAction.GET, "team", "sensor")
+    await access.require(ANN, EndpointAction.GET, "team", "sensor")
     assert len(server.asked) == 1
-    await access.require(other, Deed.GET, "team", "sensor")
+    await access.require(other, EndpointAction.GET, "team", "sensor")
     assert len(server.asked) == 2
 
 
 async def test_a_refusal_names_what_is_missing_and_not_the_job(access: KubernetesAccess) -> None:
     with pytest.raises(ApiError) as caught:
-        await access.require(ANN, Deed.STOP, "team", "sensor")
+        await access.require(ANN, EndpointAction.STOP, "team", "sensor")
     assert caught.value.reason == (
         "action [cluster:admin/xpack/rollup/stop] is unauthorized for user [ann], this action is granted by the "
         "Kubernetes right to [update] of [rollupjobs/stop] or [patch] of [rollupjobs] in API group "
@@ -206,7 +211,7 @@ async def test_a_refusal_names_what_is_missing_and_not_the_job(access: Kubernete
 async def test_who_may_do_it_to_all_costs_one_question(server: Server, access: KubernetesAccess) -> None:
     server.grants = {("update", "rollupjobs/stop", "")}
     names = {f"job-{i}" for i in range(50)}
-    assert await access.allowed(ANN, Deed.STOP, "team", names) == names
+    assert await access.allowed(ANN, EndpointAction.STOP, "team", names) == names
     assert len(server.asked) == 1
 
 
@@ -217,7 +222,7 @@ async def test_else_each_name_is_asked_for_a_few_at_a_time(server: Server, acces
         ("patch", "rollupjobs", "job-2"),
         ("get", "rollupjobs", ""),
     }
-    assert await access.allowed(ANN, Deed.STOP, "team", names) == {"job-1", "job-2"}
+    assert await access.allowed(ANN, EndpointAction.STOP, "team", names) == {"job-1", "job-2"}
     assert server.most_at_once == 4
 
 
@@ -226,10 +231,10 @@ async def test_names_whose_answers_are_known_hold_the_loop_for_a_portion_at_a_ti
 ) -> None:
     names = {f"job-{i}" for i in range(8_000)}
     server.grants = {("get", "rollupjobs", name) for name in names}
-    assert await access.allowed(ANN, Deed.GET, "team", names) == names
+    assert await access.allowed(ANN, EndpointAction.GET, "team", names) == names
     asked = len(server.asked)
     async with watched() as loop:
-        assert await access.allowed(ANN, Deed.GET, "team", names) == names
+        assert await access.allowed(ANN, EndpointAction.GET, "team", names) == names
     assert len(server.asked) <= asked + 1  # whether all are allowed
     assert loop.longest < 0.05
 
@@ -242,7 +247,7 @@ async def test_who_may_nothing_and_calls_on_all_jobs_has_few_questions_asked(ser
     access = of(server, clock=lambda: clock[0])
     names = {f"job-{i}" for i in range(1_000)}
     for clock[0] in range(0, 120, 3):
-        assert await access.allowed(ANN, Deed.STOP, "team", names) == frozenset()
+        assert await access.allowed(ANN, EndpointAction.STOP, "team", names) == frozenset()
     assert len(server.asked) < 3 * 2 * 1_000 + 40 * 2 + 1
 
 
@@ -250,14 +255,14 @@ async def test_a_new_right_to_a_name_is_in_force_soon_whatever_was_denied_before
     clock = [0.0]
     access = of(server, clock=lambda: clock[0])
     names = {f"job-{i}" for i in range(10_000)}
-    assert await access.allowed(ANN, Deed.GET, "team", names) == frozenset()
+    assert await access.allowed(ANN, EndpointAction.GET, "team", names) == frozenset()
     server.grants = {("get", "rollupjobs", "job-7")}
     clock[0] = 2.0
-    await access.require(ANN, Deed.GET, "team", "job-7")
-    assert await access.allowed(ANN, Deed.GET, "team", names) == {"job-7"}
+    await access.require(ANN, EndpointAction.GET, "team", "job-7")
+    assert await access.allowed(ANN, EndpointAction.GET, "team", names) == {"job-7"}
     server.grants.add(("get", "rollupjobs", "job-8"))
     clock[0] = authz.LONGEST_DENIED
-    assert await access.allowed(ANN, Deed.GET, "team", names) == {"job-7", "job-8"}
+    assert await access.allowed(ANN, EndpointAction.GET, "team", names) == {"job-7", "job-8"}
 
 
 async def test_who_makes_names_up_is_sent_away_and_nobody_else(server: Server) -> None:
@@ -268,7 +273,7 @@ async def test_who_makes_names_up_is_sent_away_and_nobody_else(server: Server) -
 
     async def ask(of_whom: str, name: str) -> None:
         try:
-            await access.require(Caller(of_whom), Deed.GET, "team", name)
+            await access.require(Caller(of_whom), EndpointAction.GET, "team", name)
             answers.append(200)
         except ApiError as e:
             answers.append(e.status)
@@ -293,7 +298,7 @@ async def test_who_has_the_right_by_names_may_ask_for_as_many_as_there_are(serve
     access = of(server, clock=lambda: 0.0)
     server.grants = {("patch", "rollupjobs", f"job-{i}") for i in range(1_000)}
     for number in range(1_000):
-        await access.require(ANN, Deed.STOP, "team", f"job-{number}")
+        await access.require(ANN, EndpointAction.STOP, "team", f"job-{number}")
 
 
 # The API server does not answer
@@ -316,8 +321,8 @@ async def test_who_cannot_be_asked_about_is_not_let_in_and_not_remembered(
     with capture_logs() as logs:
         for question in (
             lambda: access.identify("Bearer abc"),
-            lambda: access.require(ANN, Deed.GET, "team", "sensor"),
-            lambda: access.allowed(ANN, Deed.GET, "team", {"sensor"}),
+            lambda: access.require(ANN, EndpointAction.GET, "team", "sensor"),
+            lambda: access.allowed(ANN, EndpointAction.GET, "team", {"sensor"}),
         ):
             server.fails = [failure]
             with pytest.raises(ApiError) as caught:
@@ -327,15 +332,15 @@ async def test_who_cannot_be_asked_about_is_not_let_in_and_not_remembered(
     assert len(logs) <= 2
     assert {entry["log_level"] for entry in logs} == {"warning"}
     assert await access.identify("Bearer abc")
-    await access.require(ANN, Deed.GET, "team", "sensor")
+    await access.require(ANN, EndpointAction.GET, "team", "sensor")
 
 
 async def test_the_failure_of_one_name_of_many_is_the_failure_of_all(server: Server, access: KubernetesAccess) -> None:
     with pytest.raises(ApiError):
-        await access.require(ANN, Deed.GET, "team", "")
+        await access.require(ANN, EndpointAction.GET, "team", "")
     server.fails = [KubeError(500, "InternalError", "etcd")]
     with capture_logs(), pytest.raises(ApiError) as caught:
-        await access.allowed(ANN, Deed.GET, "team", {f"job-{i}" for i in range(20)})
+        await access.allowed(ANN, EndpointAction.GET, "team", {f"job-{i}" for i in range(20)})
     assert caught.value.status == 503
 
 
@@ -369,12 +374,14 @@ async def test_questions_of_one_hold_up_nobody_elses(server: Server, access: Kub
     server.grants = {("get", "rollupjobs", "")}
     server.gate.clear()
     flood = [asyncio.create_task(access.identify(f"Bearer t{i}", "10.0.0.1")) for i in range(50)]
-    flood += [asyncio.create_task(access.require(Caller("ben"), Deed.GET, "team", f"job-{i}")) for i in range(50)]
+    flood += [
+        asyncio.create_task(access.require(Caller("ben"), EndpointAction.GET, "team", f"job-{i}")) for i in range(50)
+    ]
     await asyncio.sleep(0)
     server.awaited = authz.USERS_AT_ONCE // 2 + authz.RIGHTS_AT_ONCE // 2 + 2
     mine = [
         asyncio.create_task(access.identify("Bearer abc", "10.0.0.2")),
-        asyncio.create_task(access.require(ANN, Deed.GET, "team", "sensor")),
+        asyncio.create_task(access.require(ANN, EndpointAction.GET, "team", "sensor")),
     ]
     async with asyncio.timeout(5):
         await server.busy.wait()  # both are asked beside those that are under way
@@ -402,7 +409,7 @@ async def test_made_up_tokens_do_not_keep_those_waiting_who_are_known(server: Se
     server.gate.clear()
     server.awaited = authz.USERS_AT_ONCE // 2 + 1
     flood = [asyncio.create_task(access.identify(f"Bearer t{i}")) for i in range(50)]
-    question = asyncio.create_task(access.require(ANN, Deed.GET, "team", "sensor"))
+    question = asyncio.create_task(access.require(ANN, EndpointAction.GET, "team", "sensor"))
     async with asyncio.timeout(5):
         await server.busy.wait()
     server.gate.set()

@@ -9,7 +9,7 @@ import pytest
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.lifecycle.jobs.actor import Actor
-from rollup_operator.lifecycle.jobs.context import Environment
+from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
 from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
@@ -72,7 +72,7 @@ class Outside:
         self.gate.lead()
         return Actor(
             JobView.of(self.body),
-            Environment(
+            JobContext(
                 kube=parts,
                 books=parts,
                 events=parts,

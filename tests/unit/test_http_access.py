@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
 from rollup_operator.kube.paths import jobs_path
 from support.access_double import AUTHORIZATION, Anybody
@@ -90,32 +90,34 @@ async def test_what_is_no_good_token_is_told_what_would_be(stranger: Client, clu
 
 
 CALLS = [
-    pytest.param(Deed.STOP, "POST", "/_rollup/job/{}/_stop", id="stop"),
-    pytest.param(Deed.STOP, "POST", "/_xpack/rollup/job/{}/_stop?wait_for_completion=true", id="waiting-stop"),
-    pytest.param(Deed.START, "POST", "/_rollup/job/{}/_start", id="start"),
-    pytest.param(Deed.GET, "GET", "/_rollup/job/{}", id="get"),
+    pytest.param(EndpointAction.STOP, "POST", "/_rollup/job/{}/_stop", id="stop"),
+    pytest.param(
+        EndpointAction.STOP, "POST", "/_xpack/rollup/job/{}/_stop?wait_for_completion=true", id="waiting-stop"
+    ),
+    pytest.param(EndpointAction.START, "POST", "/_rollup/job/{}/_start", id="start"),
+    pytest.param(EndpointAction.GET, "GET", "/_rollup/job/{}", id="get"),
 ]
 
 
-@pytest.mark.parametrize(("deed", "method", "path"), CALLS)
+@pytest.mark.parametrize(("action", "method", "path"), CALLS)
 async def test_who_may_not_learns_neither_that_a_job_exists_nor_that_it_does_not(
-    client: Client, cluster: Cluster, access: Anybody, deed: Deed, method: str, path: str
+    client: Client, cluster: Cluster, access: Anybody, action: EndpointAction, method: str, path: str
 ) -> None:
     cluster.create("sensor-1f3a", jobId="sensor")
-    access.denied = {(deed, "sensor-1f3a"), (deed, "nobody")}
+    access.denied = {(action, "sensor-1f3a"), (action, "nobody")}
     there, missing = [await call(client, method, path.format(job)) for job in ("sensor", "nobody")]
     assert there == missing
     assert there[0] == 403
     assert cluster.applied == []
 
 
-@pytest.mark.parametrize(("deed", "method", "path"), CALLS)
+@pytest.mark.parametrize(("action", "method", "path"), CALLS)
 async def test_the_right_counts_on_the_name_of_the_resource(
-    client: Client, cluster: Cluster, access: Anybody, deed: Deed, method: str, path: str
+    client: Client, cluster: Cluster, access: Anybody, action: EndpointAction, method: str, path: str
 ) -> None:
     cluster.create("sensor-1f3a", jobId="sensor", desiredState="stopped")
     cluster.status("sensor-1f3a", state="stopped")
-    access.denied = {(deed, "sensor")}
+    access.denied = {(action, "sensor")}
     assert (await call(client, method, path.format("sensor")))[0] == 200
 
 
@@ -132,7 +134,7 @@ async def test_the_right_is_asked_for_again_where_the_job_turns_out_to_be_anothe
         cluster.known = newest
 
     cluster.before_write = hear
-    access.denied = {(Deed.STOP, "theirs")}
+    access.denied = {(EndpointAction.STOP, "theirs")}
     assert (await call(client, "POST", "/_rollup/job/sensor/_stop"))[0] == 403
     assert [body["metadata"]["name"] for _, body in cluster.applied] == ["mine"]
 
@@ -140,13 +142,13 @@ async def test_the_right_is_asked_for_again_where_the_job_turns_out_to_be_anothe
 # All jobs
 
 
-@pytest.mark.parametrize(("deed", "method", "path"), CALLS[2:])
+@pytest.mark.parametrize(("action", "method", "path"), CALLS[2:])
 async def test_a_call_on_all_means_those_that_the_caller_may(
-    client: Client, cluster: Cluster, access: Anybody, deed: Deed, method: str, path: str
+    client: Client, cluster: Cluster, access: Anybody, action: EndpointAction, method: str, path: str
 ) -> None:
     for name in ("a", "b", "c"):
         cluster.create(name)
-    access.denied = {(deed, "b"), (deed, "")}
+    access.denied = {(action, "b"), (action, "")}
     status, told = await call(client, method, path.format("_all"))
     assert status == 200
     seen = [body["metadata"]["name"] for _, body in cluster.applied] or [job["config"]["id"] for job in told["jobs"]]
@@ -154,46 +156,46 @@ async def test_a_call_on_all_means_those_that_the_caller_may(
 
 
 @pytest.mark.parametrize("jobs", [[], ["a"]], ids=["none-there", "one-there"])
-@pytest.mark.parametrize(("deed", "path"), [(Deed.STOP, "_stop"), (Deed.START, "_start")])
+@pytest.mark.parametrize(("action", "path"), [(EndpointAction.STOP, "_stop"), (EndpointAction.START, "_start")])
 async def test_who_may_do_it_to_none_is_told_so(
-    client: Client, cluster: Cluster, access: Anybody, jobs: list[str], deed: Deed, path: str
+    client: Client, cluster: Cluster, access: Anybody, jobs: list[str], action: EndpointAction, path: str
 ) -> None:
     for name in jobs:
         cluster.create(name)
-    access.denied = {(deed, ""), (deed, "a")}
+    access.denied = {(action, ""), (action, "a")}
     assert (await call(client, "POST", f"/_rollup/job/_all/{path}"))[0] == 403
     assert cluster.applied == []
 
 
-@pytest.mark.parametrize(("deed", "path"), [(Deed.STOP, "_stop"), (Deed.START, "_start")])
+@pytest.mark.parametrize(("action", "path"), [(EndpointAction.STOP, "_stop"), (EndpointAction.START, "_start")])
 async def test_a_call_on_all_spares_a_job_that_the_watch_has_not_brought_and_the_caller_may_not(
-    client: Client, cluster: Cluster, access: Anybody, deed: Deed, path: str
+    client: Client, cluster: Cluster, access: Anybody, action: EndpointAction, path: str
 ) -> None:
     for name in ("a", "b", "c"):
         cluster.create(name)
     for name in ("b", "c"):
         del cluster.known[jobs_path("default", name)]
-    access.denied = {(deed, "b"), (deed, "")}
+    access.denied = {(action, "b"), (action, "")}
     assert (await call(client, "POST", f"/_rollup/job/_all/{path}"))[0] == 200
     assert [body["metadata"]["name"] for _, body in cluster.applied] == ["a", "c"]
 
 
-@pytest.mark.parametrize(("deed", "path"), [(Deed.STOP, "_stop"), (Deed.START, "_start")])
+@pytest.mark.parametrize(("action", "path"), [(EndpointAction.STOP, "_stop"), (EndpointAction.START, "_start")])
 async def test_who_may_do_it_to_none_causes_no_list(
-    client: Client, cluster: Cluster, access: Anybody, deed: Deed, path: str
+    client: Client, cluster: Cluster, access: Anybody, action: EndpointAction, path: str
 ) -> None:
     cluster.create("a")
-    access.denied = {(deed, ""), (deed, "a")}
+    access.denied = {(action, ""), (action, "a")}
     assert (await call(client, "POST", f"/_rollup/job/_all/{path}"))[0] == 403
     assert (cluster.lists, cluster.reads) == ([], [])
 
 
 async def test_who_may_see_none_sees_none(client: Client, cluster: Cluster, access: Anybody) -> None:
     cluster.create("a")
-    access.denied = {(Deed.GET, ""), (Deed.GET, "a")}
+    access.denied = {(EndpointAction.GET, ""), (EndpointAction.GET, "a")}
     assert await call(client, "GET", "/_rollup/job/_all") == (200, {"jobs": []})
 
 
 async def test_no_right_is_needed_to_learn_who_is_there(client: Client, access: Anybody) -> None:
-    access.denied = {(deed, "") for deed in Deed}
+    access.denied = {(action, "") for action in EndpointAction}
     assert (await call(client, "GET", "/"))[0] == 200

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.protocol.answers import Form
 from support.access_double import Anybody
 from support.http_double import Cluster
@@ -55,7 +55,7 @@ async def test_a_line_tells_who_what_where_and_the_result(client: aiohttp.Client
     assert line.pop("seconds") >= 0
     assert line == {
         "user": "ann",
-        "deed": "stop",
+        "action": "stop",
         "namespace": "team",
         "job": "sensor",
         "resources": ["sensor-1f3a"],
@@ -71,9 +71,9 @@ async def test_a_line_about_all_names_those_it_meant(
 ) -> None:
     for name in ("a", "b", "c"):
         cluster.create(name)
-    access.denied = {(Deed.START, "b")}
+    access.denied = {(EndpointAction.START, "b")}
     [line] = await lines(client, "POST", "/_xpack/rollup/job/_all/_start/")
-    assert (line["deed"], line["job"], line["resources"]) == ("start", "_all", ["a", "c"])
+    assert (line["action"], line["job"], line["resources"]) == ("start", "_all", ["a", "c"])
     assert line["namespace"] == "default"
 
 
@@ -97,7 +97,7 @@ async def test_what_is_refused_is_told_too(
     user: str | None,
 ) -> None:
     cluster.create("sensor")
-    access.denied = {(Deed.STOP, "sensor")}
+    access.denied = {(EndpointAction.STOP, "sensor")}
     [line] = await lines(client, "POST", path, **headers)
     assert (line["status"], line["user"], line["resources"]) == (status, user, [])
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api.capabilities import Described, by_index, by_pattern
 from rollup_operator.http.protocol.dialects import DIALECTS
 from rollup_operator.http.protocol.errors import ApiError
@@ -242,7 +242,7 @@ async def test_a_store_that_is_down_is_told_instead_of_half_an_answer(client: Cl
 
 async def test_only_what_may_be_read_is_told(cluster: Cluster) -> None:
     access = Anybody()
-    access.denied = {(Deed.GET, ""), (Deed.GET, "a")}
+    access.denied = {(EndpointAction.GET, ""), (EndpointAction.GET, "a")}
     cluster.create("a", **SPEC | {"rollupIndex": "secret"})
     cluster.create("b", **SPEC)
     cluster.shelf.remember("gone", SPEC, index="sensor_rollup")

@@ -115,7 +115,7 @@ async def test_a_stack_trace_is_shown_where_one_is_asked_for(client: Client, que
     assert told["error"].keys() == {"root_cause", "type", "reason", "stack_trace"}
     of_error, of_root_cause = traces(told)
     assert of_error == of_root_cause
-    assert "\n\tat rollup_operator.http.jobs.attempt.Asks.one(line " in of_error
+    assert "\n\tat rollup_operator.http.jobs.attempt.Attempts.one(line " in of_error
 
 
 async def test_a_stack_trace_of_each_cause(client: Client, cluster: Cluster) -> None:
@@ -149,7 +149,7 @@ async def test_a_stack_trace_names_no_value_no_token_and_no_path(client: Client,
         status, told = await call(client, "POST", f"{PATH}/_start?error_trace=true", headers={"X-Opaque-Id": "secret"})
     assert status == 500
     text = "".join(traces(told))
-    assert "Asks.write(line " in text
+    assert "Attempts.write(line " in text
     for hidden in ("secret", "token", "/", "site-packages", ".py"):
         assert hidden not in text
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api import create
 from rollup_operator.http.job_config import source_check
 from rollup_operator.kube.client import KubeError, NotFound, Unreachable
@@ -850,13 +850,13 @@ async def test_a_namespace_that_is_not_watched(cluster: Cluster, namespace: str)
 
 async def test_who_may_not_create_learns_nothing(cluster: Cluster) -> None:
     access = Anybody()
-    access.denied = {(Deed.CREATE, "sensor"), (Deed.CREATE, "Sensor Data")}
+    access.denied = {(EndpointAction.CREATE, "sensor"), (EndpointAction.CREATE, "Sensor Data")}
     cluster.create("sensor")
     async with served(cluster, access) as client:
         for path in (PATH, "/_rollup/job/Sensor%20Data"):
             assert (await call(client, "PUT", path, sensor()))[0] == 403
         assert await call(client, "PUT", "/_rollup/job/free", sensor()) == DONE
-    assert (Deed.CREATE, "default", "free") in access.asked
+    assert (EndpointAction.CREATE, "default", "free") in access.asked
 
 
 async def test_the_right_is_asked_on_the_resource_that_has_the_id(cluster: Cluster) -> None:
@@ -864,7 +864,7 @@ async def test_the_right_is_asked_on_the_resource_that_has_the_id(cluster: Clust
     cluster.create("another-name", jobId="sensor")
     async with served(cluster, access) as client:
         assert (await call(client, "PUT", PATH, sensor()))[0] == 409
-    assert access.asked == [(Deed.CREATE, "default", "another-name")]
+    assert access.asked == [(EndpointAction.CREATE, "default", "another-name")]
 
 
 # There and back

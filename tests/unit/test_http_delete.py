@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api import delete
 from rollup_operator.kube.client import KubeClient, KubeError, Unreachable
 from rollup_operator.kube.connection import Connection
@@ -240,7 +240,7 @@ async def test_a_body_is_refused(client: Client, cluster: Cluster) -> None:
 
 async def test_the_right_is_asked_for_again_where_another_resource_has_the_id_by_now(cluster: Cluster) -> None:
     access = Anybody()
-    access.denied = {(Deed.DELETE, "other")}
+    access.denied = {(EndpointAction.DELETE, "other")}
     cluster.create("sensor", jobId="twin", desiredState="stopped")
 
     def swap() -> None:
@@ -251,7 +251,7 @@ async def test_the_right_is_asked_for_again_where_another_resource_has_the_id_by
     cluster.before_delete = swap
     async with served(cluster, access) as client:
         assert (await call(client, "DELETE", "/_rollup/job/twin"))[0] == 403
-    assert access.asked == [(Deed.DELETE, "default", "sensor"), (Deed.DELETE, "default", "other")]
+    assert access.asked == [(EndpointAction.DELETE, "default", "sensor"), (EndpointAction.DELETE, "default", "other")]
     assert cluster.deleted == []
 
 
@@ -265,7 +265,7 @@ async def test_two_live_jobs_with_the_same_id(client: Client, cluster: Cluster) 
 
 async def test_who_may_not_delete_learns_nothing(cluster: Cluster) -> None:
     access = Anybody()
-    access.denied = {(Deed.DELETE, "sensor"), (Deed.DELETE, "missing")}
+    access.denied = {(EndpointAction.DELETE, "sensor"), (EndpointAction.DELETE, "missing")}
     cluster.create("sensor")
     async with served(cluster, access) as client:
         for name in ("sensor", "missing"):

@@ -482,10 +482,10 @@ async def test_all_reaches_the_job_that_took_the_name_of_one_that_is_known(clien
     assert [body["spec"]["desiredState"] for body in cluster.objects.values()] == ["stopped"]
 
 
-@pytest.mark.parametrize("deed", ["_stop", "_stop?wait_for_completion=true", "_start"])
+@pytest.mark.parametrize("action", ["_stop", "_stop?wait_for_completion=true", "_start"])
 @pytest.mark.parametrize("failing", ["list", "read"])
 async def test_all_changes_nothing_where_the_api_server_cannot_tell_which_jobs_there_are(
-    client: Client, cluster: Cluster, failing: str, deed: str
+    client: Client, cluster: Cluster, failing: str, action: str
 ) -> None:
     cluster.create("known")
     cluster.create("new")
@@ -495,7 +495,7 @@ async def test_all_changes_nothing_where_the_api_server_cannot_tell_which_jobs_t
         cluster.fail_list = away
     else:
         cluster.fail_read = away
-    status, told = await call(client, "POST", f"/_rollup/job/_all/{deed}")
+    status, told = await call(client, "POST", f"/_rollup/job/_all/{action}")
     assert (status, cluster.applied) == (503, [])
     assert "nothing was changed" in told["error"]["reason"]
 

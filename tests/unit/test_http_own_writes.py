@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.access.permits import Caller, EndpointAction
 from rollup_operator.http.jobs.newest import LIST_UP_TO
 from rollup_operator.kube.client import Unreachable
 from rollup_operator.kube.paths import jobs_path
@@ -208,10 +208,12 @@ async def test_what_the_leader_writes_is_what_it_shows(standby: Client, cluster:
 
 async def test_a_write_that_ends_while_the_right_is_asked_for_is_shown(cluster: Cluster) -> None:
     class Slow(Anybody):
-        async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+        async def require(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> None:
             written()
 
-        async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
+        async def allowed(
+            self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
+        ) -> frozenset[str]:
             written()
             return frozenset(names)
 
@@ -277,7 +279,7 @@ async def test_a_long_list_is_shown_as_the_watch_has_brought_it(standby: Client,
 
 async def test_nothing_is_read_for_who_may_see_nothing(cluster: Cluster) -> None:
     access = Anybody()
-    access.denied = {(Deed.GET, "sensor"), (Deed.GET, "")}
+    access.denied = {(EndpointAction.GET, "sensor"), (EndpointAction.GET, "")}
     a_job(cluster, "started")
     async with served(cluster, access=access, leader_election=True) as endpoint, calling(endpoint) as client:
         assert (await call(client, "GET", JOB))[0] == 403
@@ -285,7 +287,7 @@ async def test_nothing_is_read_for_who_may_see_nothing(cluster: Cluster) -> None
         assert await call(client, "GET", "/_rollup/data") == (200, {})
         assert (cluster.reads, cluster.lists) == ([], [])
         # Of jobs that the watch has not brought those are shown that the caller may see.
-        access.denied = {(Deed.GET, "secret"), (Deed.GET, "")}
+        access.denied = {(EndpointAction.GET, "secret"), (EndpointAction.GET, "")}
         for name in ("secret", "created"):
             a_job(cluster, "started", name)
             del cluster.known[jobs_path("default", name)]

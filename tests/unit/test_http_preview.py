@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rollup_operator.http.access.permits import Deed
+from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api import preview
 from rollup_operator.stores.base import CsvFound, Preview
 from rollup_operator.stores.errors import StoreUnavailable
@@ -151,12 +151,12 @@ async def test_a_configuration_is_checked_as_when_it_is_created(client: Client, 
 
 
 async def test_it_takes_the_right_to_create_jobs(client: Client, cluster: Cluster, access: Anybody) -> None:
-    access.denied.add((Deed.CREATE, ""))
+    access.denied.add((EndpointAction.CREATE, ""))
     assert (await call(client, "POST", PATH, manifest()))[0] == 403
     assert cluster.shelf.previewed == []
-    access.denied = {(Deed.CREATE, "sensor")}
+    access.denied = {(EndpointAction.CREATE, "sensor")}
     assert (await call(client, "POST", PATH, manifest()))[0] == 200
-    assert access.asked == [(Deed.CREATE, "default", "")] * 2
+    assert access.asked == [(EndpointAction.CREATE, "default", "")] * 2
 
 
 async def test_a_namespace_that_is_not_watched_has_no_previews(cluster: Cluster) -> None:

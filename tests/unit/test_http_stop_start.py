@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.access.permits import Caller, EndpointAction
 from rollup_operator.kube.client import KubeError
 from support.access_double import Anybody
 from support.http_double import Cluster
@@ -297,10 +297,12 @@ async def test_the_deadline_covers_the_lookup_and_then_nothing_is_written(client
 @pytest.mark.parametrize("whom", ["sensor", "_all"])
 async def test_the_deadline_covers_the_question_who_may(cluster: Cluster, whom: str) -> None:
     class Silent(Anybody):
-        async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
+        async def require(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> None:
             await asyncio.Event().wait()
 
-        async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
+        async def allowed(
+            self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
+        ) -> frozenset[str]:
             await asyncio.Event().wait()
             return frozenset()
 

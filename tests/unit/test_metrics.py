@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.figures import Figures
 from rollup_operator.observability.metrics import Metrics
-from rollup_operator.observability.telemetry import Watch
+from rollup_operator.observability.telemetry import Telemetry
 from support.portions import watched
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
@@ -167,7 +167,7 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
 
     leads, now = True, NOW
     monkeypatch.setattr(time, "time", lambda: now)
-    watch, parts = Watch("test", leading=lambda: leads), Moving()
+    watch, parts = Telemetry("test", leading=lambda: leads), Moving()
     shown = figures(watch.metrics, parts, leading=lambda: leads, limit=1)
     before = read(await shown.scrape())
     body = running()

@@ -18,9 +18,9 @@ from rollup_operator.http.api.delete import Deletions
 from rollup_operator.http.api.preview import Previews
 from rollup_operator.http.api.rolled_up import RolledUp
 from rollup_operator.http.api.start import Starts
-from rollup_operator.http.api.stop import Manner, Stops
+from rollup_operator.http.api.stop import Stops, StopTimeoutAnswer
 from rollup_operator.http.jobs.acceptance import ACCEPT_SECONDS, Acceptances
-from rollup_operator.http.jobs.attempt import Asks
+from rollup_operator.http.jobs.attempt import Attempts
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.jobs.newest import Newest
@@ -30,7 +30,7 @@ from rollup_operator.http.jobs.request_context import noted
 from rollup_operator.http.jobs.waiters import Waiters
 from rollup_operator.http.listener.server import EndpointServer
 from rollup_operator.http.listener.tls import Certificate
-from rollup_operator.http.ports import Events, Jobs, Kubernetes, NoEvents, NoWatcher, Reads, Stores, Watcher
+from rollup_operator.http.ports import EndpointTelemetry, Events, Jobs, Kubernetes, NoEvents, NoTelemetry, Reads, Stores
 from rollup_operator.http.probes import Pulse, add_probes, liveness, readiness
 from rollup_operator.http.protocol import answers, errors
 from rollup_operator.http.protocol.answers import Form
@@ -39,7 +39,7 @@ from rollup_operator.http.protocol.encoding import wire
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
-from rollup_operator.http.telemetry import watched
+from rollup_operator.http.telemetry import with_telemetry
 from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.settings import Settings
 
@@ -67,7 +67,7 @@ class Endpoint:
         settings: Settings,
         events: Events | None = None,
         certificate: Certificate | None = None,
-        watcher: Watcher | None = None,
+        telemetry: EndpointTelemetry | None = None,
         failure: Callable[[], str | None] = lambda: None,
         health: Callable[[], Mapping[str, bool | str]] = dict,
         budgets: Budgets | None = None,
@@ -75,7 +75,7 @@ class Endpoint:
         answering: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._failure, self._health = settings, failure, health
-        watcher, budgets = watcher or NoWatcher(), budgets or Budgets.of(memory_limit())
+        telemetry, budgets = telemetry or NoTelemetry(), budgets or Budgets.of(memory_limit())
         dialect = DIALECTS[settings.compat_version]
         self._jobs = jobs
         acceptances = Acceptances(jobs, accept_seconds, answering=answering)
@@ -84,19 +84,19 @@ class Endpoint:
             jobs, client, reads or client, namespaces=settings.namespaces, found=self._waiters.hear
         )
         newest = Newest(jobs, self._states, alone=not settings.leader_election)
-        self._pulse = Pulse(watcher.lagged)
+        self._pulse = Pulse(telemetry.lagged)
         notices = Notices(jobs, events or NoEvents())
         lookup = Lookup(jobs, self._states)
-        asks = Asks(
+        attempts = Attempts(
             lookup,
             self._states,
             notices,
             Repeats(_clock),
             acceptances=acceptances,
             managers=settings.gitops_managers,
-            watcher=watcher,
+            telemetry=telemetry,
         )
-        manner = Manner(dialect, settings.stop_timeout_status)
+        timeout_answer = StopTimeoutAnswer(dialect, settings.stop_timeout_status)
         room = WaitingRoom(settings.http_waiters_per_caller)
         bodies = Bodies(most=settings.http_body_bytes, seconds=settings.http_body_seconds, memory=budgets.bodies)
         calls = Calls(
@@ -106,15 +106,15 @@ class Endpoint:
             lookup=lookup,
             newest=newest,
             states=self._states,
-            stops=Stops(asks, self._states, self._waiters, room, notices, manner, watcher),
-            starts=Starts(asks, newest, dialect),
+            stops=Stops(attempts, self._states, self._waiters, room, notices, timeout_answer, telemetry),
+            starts=Starts(attempts, newest, dialect),
             creations=Creations(jobs, client, stores),
             previews=Previews(client, stores, _now),
             deletions=Deletions(lookup, newest, self._states, jobs, client),
             rolled_up=RolledUp(newest, stores, settings.cluster),
         )
         self.app = web.Application(
-            middlewares=[noted, wire, watched(watcher), audit, envelope, admission, authentication(access)],
+            middlewares=[noted, wire, with_telemetry(telemetry), audit, envelope, admission, authentication(access)],
             client_max_size=settings.http_body_bytes,
         )
         self.app[DEFAULT_NAMESPACE] = settings.default_namespace

@@ -86,10 +86,10 @@ class Events(Protocol):
         """Queue an event. Never blocks and never raises."""
 
 
-class Watcher(Protocol):
+class EndpointTelemetry(Protocol):
     """Watches what the endpoint does, without a part in it. Must not raise."""
 
-    def request(self, deed: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+    def request(self, action: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
         """Surround a call; its headers may name a trace."""
 
     def step(self, name: str) -> AbstractContextManager[None]:
@@ -98,7 +98,7 @@ class Watcher(Protocol):
     def asked(self, job: JobView) -> None:
         """Take in the answer of a write of the call under way: its generation asks for what was written."""
 
-    def answered(self, deed: str, code: int, seconds: float) -> None:
+    def answered(self, action: str, code: int, seconds: float) -> None:
         """Take in how a call ended; 499: the client hung up."""
 
     def stop_answered(self, result: str, waited: float | None) -> None:
@@ -108,10 +108,10 @@ class Watcher(Protocol):
         """Take in how much later than asked the event loop came back."""
 
 
-class NoWatcher:
+class NoTelemetry:
     """Watches nothing."""
 
-    def request(self, deed: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+    def request(self, action: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
         """Surround with nothing."""
         return nullcontext()
 
@@ -122,7 +122,7 @@ class NoWatcher:
     def asked(self, job: JobView) -> None:
         """Do nothing."""
 
-    def answered(self, deed: str, code: int, seconds: float) -> None:
+    def answered(self, action: str, code: int, seconds: float) -> None:
         """Do nothing."""
 
     def stop_answered(self, result: str, waited: float | None) -> None:

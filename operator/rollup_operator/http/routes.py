@@ -12,7 +12,7 @@ from aiohttp import web
 
 from rollup_operator.http.access.authentication import ROUTES, Route, namespace_of
 from rollup_operator.http.access.bodies import Bodies
-from rollup_operator.http.access.permits import ALL_JOBS, PERMIT, Deed
+from rollup_operator.http.access.permits import ALL_JOBS, PERMIT, EndpointAction
 from rollup_operator.http.access.store_errors import discreet
 from rollup_operator.http.api.capabilities import EVERYTHING, Described, by_index, by_pattern
 from rollup_operator.http.api.create import Creations
@@ -64,21 +64,21 @@ class Calls:
         """Return the table."""
         # A part of a path may be anything but a slash; aiohttp's own pattern leaves out braces.
         job_id, index = "{id:[^/]+}", "{index:[^/]+}"
-        yield Route("GET", "", Deed.GET, self.version)
-        yield Route("GET", "/_xpack/usage", Deed.GET, self.usage)
+        yield Route("GET", "", EndpointAction.GET, self.version)
+        yield Route("GET", "/_xpack/usage", EndpointAction.GET, self.usage)
         for base in ("/_rollup", "/_xpack/rollup"):
             jobs, data = f"{base}/job", f"{base}/data"
-            yield Route("GET", jobs, Deed.GET, self.get)
-            yield Route("GET", f"{jobs}/{job_id}", Deed.GET, self.get)
-            yield Route("PUT", f"{jobs}/{job_id}", Deed.CREATE, self.create)
-            yield Route("DELETE", f"{jobs}/{job_id}", Deed.DELETE, self.delete)
+            yield Route("GET", jobs, EndpointAction.GET, self.get)
+            yield Route("GET", f"{jobs}/{job_id}", EndpointAction.GET, self.get)
+            yield Route("PUT", f"{jobs}/{job_id}", EndpointAction.CREATE, self.create)
+            yield Route("DELETE", f"{jobs}/{job_id}", EndpointAction.DELETE, self.delete)
             # Whoever may create a job can have the source's data rolled up for him, so he may see a part of that.
-            yield Route("POST", f"{jobs}/_preview", Deed.GET, self.preview, right=Deed.CREATE)
-            yield Route("POST", f"{jobs}/{job_id}/_stop", Deed.STOP, self.stop)
-            yield Route("POST", f"{jobs}/{job_id}/_start", Deed.START, self.start)
-            yield Route("GET", data, Deed.GET, self.capabilities)
-            yield Route("GET", f"{data}/{job_id}", Deed.GET, self.capabilities)
-            yield Route("GET", f"/{index}{data}", Deed.GET, self.index_capabilities)
+            yield Route("POST", f"{jobs}/_preview", EndpointAction.GET, self.preview, right=EndpointAction.CREATE)
+            yield Route("POST", f"{jobs}/{job_id}/_stop", EndpointAction.STOP, self.stop)
+            yield Route("POST", f"{jobs}/{job_id}/_start", EndpointAction.START, self.start)
+            yield Route("GET", data, EndpointAction.GET, self.capabilities)
+            yield Route("GET", f"{data}/{job_id}", EndpointAction.GET, self.capabilities)
+            yield Route("GET", f"/{index}{data}", EndpointAction.GET, self.index_capabilities)
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop a job, or all; wait for it where asked to."""

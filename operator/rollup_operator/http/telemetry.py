@@ -1,4 +1,4 @@
-"""Tells a watcher of every call, probes apart: which deed, how it ended, how long it took."""
+"""Reports every call to telemetry, probes apart: which action, how it ended, how long it took."""
 
 import time
 
@@ -7,22 +7,22 @@ from aiohttp.typedefs import Middleware
 
 from rollup_operator.http.access.audit import GONE
 from rollup_operator.http.access.authentication import OPEN, Handler, route_of
-from rollup_operator.http.access.permits import Deed
-from rollup_operator.http.ports import Watcher
+from rollup_operator.http.access.permits import EndpointAction
+from rollup_operator.http.ports import EndpointTelemetry
 
 
-def watched(watcher: Watcher) -> Middleware:
+def with_telemetry(telemetry: EndpointTelemetry) -> Middleware:
     """Return the middleware. Paths that do not exist count as `get`."""
 
     @web.middleware
-    async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in OPEN:
             return await handler(request)
         route = route_of(request)
-        deed = (Deed.GET if route is None else route.deed).value
+        action = (EndpointAction.GET if route is None else route.action).value
         began, code = time.monotonic(), GONE
         try:
-            with watcher.request(deed, request.headers):
+            with telemetry.request(action, request.headers):
                 response = await handler(request)
             code = response.status
             return response
@@ -30,6 +30,6 @@ def watched(watcher: Watcher) -> Middleware:
             code = 500  # a mistake of ours in making the answer
             raise
         finally:
-            watcher.answered(deed, code, time.monotonic() - began)
+            telemetry.answered(action, code, time.monotonic() - began)
 
-    return watch
+    return measure

@@ -95,15 +95,15 @@ class Metrics:
         )
         self._calls = Counter(
             "rollup_http_requests_total",
-            "Calls of the HTTP API that start, stop, create or delete, and all others as deed get. Code 499: the "
+            "Calls of the HTTP API that start, stop, create or delete, and all others as action get. Code 499: the "
             "client hung up.",
-            ["deed", "code"],
+            ["action", "code"],
             registry=registry,
         )
         self._call_seconds = Histogram(
             "rollup_http_request_seconds",
             "How long they took, the wait for a stop included.",
-            ["deed"],
+            ["action"],
             buckets=LONG,
             registry=registry,
         )
@@ -173,10 +173,10 @@ class Metrics:
         """A token or a right was looked at."""
         self._of(self._reviews, kind, result, "true" if cached else "false").inc()
 
-    def answered(self, deed: str, code: int, seconds: float) -> None:
+    def answered(self, action: str, code: int, seconds: float) -> None:
         """A call of the HTTP API was answered."""
-        self._of(self._calls, deed, code).inc()
-        self._of(self._call_seconds, deed).observe(seconds)
+        self._of(self._calls, action, code).inc()
+        self._of(self._call_seconds, action).observe(seconds)
 
     def stop_answered(self, result: str, waited: float | None) -> None:
         """A stop of one job was answered; `waited` where the client waited for it, in seconds."""

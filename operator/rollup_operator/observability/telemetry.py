@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class Watch:
-    """Watches the jobs (`lifecycle.observer.Observer`) and the endpoint (`http.ports.Watcher`).
+class Telemetry:
+    """Watches the jobs (`lifecycle.telemetry.Observer`) and the endpoint (`http.ports.EndpointTelemetry`).
 
     `leading` tells whether this process acts on the jobs. `tracing_endpoint` is empty where there are no traces.
     """
@@ -53,9 +53,9 @@ class Watch:
         if self._tracing is not None:
             self._tracing.asked(job.uid, job.generation)
 
-    def request(self, deed: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+    def request(self, action: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
         """Surround a call of the endpoint."""
-        return nullcontext() if self._tracing is None else self._tracing.request(deed, headers)
+        return nullcontext() if self._tracing is None else self._tracing.request(action, headers)
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Surround a part of it."""

@@ -49,15 +49,15 @@ class Tracing:
         return cls(OTLPSpanExporter(endpoint, timeout=EXPORT_SECONDS), cluster=cluster)
 
     @contextlib.contextmanager
-    def request(self, deed: str, headers: Mapping[str, str]) -> Iterator[None]:
+    def request(self, action: str, headers: Mapping[str, str]) -> Iterator[None]:
         """Surround a call of the endpoint. Reads are not traced."""
-        if deed == "get":
+        if action == "get":
             yield
             return
         carrier = {name.lower(): value for name, value in headers.items() if name.lower() in _HEADERS}
         parent = TraceContextTextMapPropagator().extract(carrier)
         with self._tracer.start_as_current_span(
-            f"{deed} job", context=parent, kind=trace.SpanKind.SERVER, attributes={"rollup.deed": deed}
+            f"{action} job", context=parent, kind=trace.SpanKind.SERVER, attributes={"rollup.action": action}
         ):
             yield
 

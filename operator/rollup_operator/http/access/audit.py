@@ -1,6 +1,6 @@
 """The audit log: one line for each call that starts, stops, creates or deletes a job, whatever came of it.
 
-It tells who (the user, and the id of the request), what (the deed, the namespace, the id as it was given and the
+It tells who (the user, and the id of the request), what (the action, the namespace, the id as it was given and the
 resources it was found to mean), from where, and the result. It never holds a token or a body.
 """
 
@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from rollup_operator.http.access.authentication import Handler, namespace_of, route_of
-from rollup_operator.http.access.permits import CALLER, PERMIT, Deed
+from rollup_operator.http.access.permits import CALLER, PERMIT, EndpointAction
 
 log = structlog.get_logger("rollup_operator.audit")
 
@@ -32,7 +32,7 @@ MOST_RESOURCES = 100
 async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Write the log."""
     route = route_of(request)
-    if route is None or route.deed is Deed.GET:
+    if route is None or route.action is EndpointAction.GET:
         return await handler(request)
     began, identity, status = time.monotonic(), secrets.token_hex(8), GONE
     try:
@@ -51,7 +51,7 @@ async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
             "audit",
             request_id=identity,
             user=None if caller is None else caller.name,
-            deed=route.deed.value,
+            action=route.action.value,
             namespace=_clean(namespace_of(request)),
             job=_clean(request.match_info.get("id", "")),
             resources=granted[:MOST_RESOURCES],

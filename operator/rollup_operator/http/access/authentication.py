@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from rollup_operator.http.access.permits import CALLER, PERMIT, Access, Deed, Permit
+from rollup_operator.http.access.permits import CALLER, PERMIT, Access, EndpointAction, Permit
 from rollup_operator.http.listener.connections import ClientConnection
 from rollup_operator.http.protocol import errors
 
@@ -20,11 +20,11 @@ class Route:
     method: str
     path: str
     """Without the namespace before it and without a slash at its end."""
-    deed: Deed
+    action: EndpointAction
     """What the call does to jobs."""
     handler: Handler
-    right: Deed | None = None
-    """The deed that its caller needs the right to; None: the same."""
+    right: EndpointAction | None = None
+    """The action that its caller needs the right to; None: the same."""
 
 
 ROUTES: web.AppKey[Mapping[web.AbstractRoute, Route]] = web.AppKey("routes", Mapping[web.AbstractRoute, Route])
@@ -80,7 +80,7 @@ def authentication(access: Access) -> Middleware:
             if isinstance(request.protocol, ClientConnection) and not request.protocol.known(caller.name):
                 raise errors.too_many("This user has as many connections as one may have", closes=True)
             if (route := route_of(request)) is not None:
-                request[PERMIT] = Permit(access, caller, route.right or route.deed, namespace_of(request))
+                request[PERMIT] = Permit(access, caller, route.right or route.action, namespace_of(request))
         return await handler(request)
 
     return authenticate

@@ -1,6 +1,6 @@
-"""Access by Kubernetes' own rules: a bearer token is a user of the API server, a deed is a right to RollupJobs.
+"""Access by Kubernetes' own rules: a bearer token is a user of the API server, an action is a right to RollupJobs.
 
-| deed | one of these rights |
+| action | one of these rights |
 | --- | --- |
 | get, create, delete | that verb on `rollupjobs` |
 | start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
-from rollup_operator.http.access.permits import Caller, Deed
+from rollup_operator.http.access.permits import Caller, EndpointAction
 from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube.authz import Crowded, Reviews, Right
@@ -27,21 +27,21 @@ from rollup_operator.portions import sharing
 
 log = structlog.get_logger(__name__)
 
-ACTIONS: Mapping[Deed, str] = {
-    Deed.GET: "cluster:monitor/xpack/rollup/get",
-    Deed.CREATE: "cluster:admin/xpack/rollup/put",
-    Deed.DELETE: "cluster:admin/xpack/rollup/delete",
-    Deed.START: "cluster:admin/xpack/rollup/start",
-    Deed.STOP: "cluster:admin/xpack/rollup/stop",
+ACTIONS: Mapping[EndpointAction, str] = {
+    EndpointAction.GET: "cluster:monitor/xpack/rollup/get",
+    EndpointAction.CREATE: "cluster:admin/xpack/rollup/put",
+    EndpointAction.DELETE: "cluster:admin/xpack/rollup/delete",
+    EndpointAction.START: "cluster:admin/xpack/rollup/start",
+    EndpointAction.STOP: "cluster:admin/xpack/rollup/stop",
 }
-"""What Elasticsearch calls each deed."""
+"""What Elasticsearch calls each action."""
 
-_RIGHTS: Mapping[Deed, tuple[tuple[str, str], ...]] = {
-    Deed.GET: (("get", ""),),
-    Deed.CREATE: (("create", ""),),
-    Deed.DELETE: (("delete", ""),),
-    Deed.START: (("update", "start"), ("patch", "")),
-    Deed.STOP: (("update", "stop"), ("patch", "")),
+_RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
+    EndpointAction.GET: (("get", ""),),
+    EndpointAction.CREATE: (("create", ""),),
+    EndpointAction.DELETE: (("delete", ""),),
+    EndpointAction.START: (("update", "start"), ("patch", "")),
+    EndpointAction.STOP: (("update", "stop"), ("patch", "")),
 }
 """Verb and subresource; the first that is granted will do."""
 
@@ -77,27 +77,29 @@ class KubernetesAccess:
             raise errors.bad_credentials()
         return user
 
-    async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
-        """Return if the caller may do the deed to the job of that name; `` means to all jobs of the namespace.
+    async def require(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> None:
+        """Return if the caller may do the action to the job of that name; `` means to all jobs of the namespace.
 
         Raises ApiError 403, or 503 where the API server is away.
         """
-        if not await self.may(caller, deed, namespace, name):
-            raise errors.unauthorized(ACTIONS[deed], caller.name, _described(deed), namespace)
+        if not await self.may(caller, action, namespace, name):
+            raise errors.unauthorized(ACTIONS[action], caller.name, _described(action), namespace)
 
-    async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
-        """Return those names that the caller may do the deed to. Who may to all of a namespace costs one question.
+    async def allowed(
+        self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
+    ) -> frozenset[str]:
+        """Return those names that the caller may do the action to. Who may to all of a namespace costs one question.
 
         Raises ApiError 503 where the API server is away.
         """
-        if await self.may(caller, deed, namespace, ""):
+        if await self.may(caller, action, namespace, ""):
             return frozenset(names)
         left, granted = iter(names), set()
 
         async def ask() -> None:
             with sharing() as pause:
                 for name in left:
-                    if await self._may(caller, deed, namespace, name, among=len(names)):
+                    if await self._may(caller, action, namespace, name, among=len(names)):
                         granted.add(name)
                     await pause()  # answers that are known come without one
 
@@ -109,15 +111,17 @@ class KubernetesAccess:
             raise e.exceptions[0] from None
         return frozenset(granted)
 
-    async def may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
-        """Return whether the caller may do the deed to the job of that name; `` means to all jobs of the namespace.
+    async def may(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> bool:
+        """Return whether the caller may do the action to the job of that name; `` means to all jobs of the namespace.
 
         Raises ApiError 503 where the API server is away.
         """
-        return await self._may(caller, deed, namespace, name)
+        return await self._may(caller, action, namespace, name)
 
-    async def _may(self, caller: Caller, deed: Deed, namespace: str, name: str, among: int = 1) -> bool:
-        rights = [Right(verb, GROUP, "rollupjobs", namespace, subresource, name) for verb, subresource in _RIGHTS[deed]]
+    async def _may(self, caller: Caller, action: EndpointAction, namespace: str, name: str, among: int = 1) -> bool:
+        rights = [
+            Right(verb, GROUP, "rollupjobs", namespace, subresource, name) for verb, subresource in _RIGHTS[action]
+        ]
         return await self._allows(caller, *rights, among=among)
 
     async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
@@ -143,7 +147,7 @@ class KubernetesAccess:
         return errors.unavailable("The API server cannot be asked who may do what; nothing was changed")
 
 
-def _described(deed: Deed) -> str:
+def _described(action: EndpointAction) -> str:
     return " or ".join(
-        f"[{verb}] of [{'/'.join(filter(None, ('rollupjobs', subresource)))}]" for verb, subresource in _RIGHTS[deed]
+        f"[{verb}] of [{'/'.join(filter(None, ('rollupjobs', subresource)))}]" for verb, subresource in _RIGHTS[action]
     )

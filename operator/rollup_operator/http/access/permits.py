@@ -22,7 +22,7 @@ ALL_JOBS = ""
 """The name by which a right is one to all jobs of a namespace, those to come and deleted ones included."""
 
 
-class Deed(Enum):
+class EndpointAction(Enum):
     """What a call does to a job."""
 
     GET = "get"
@@ -42,20 +42,22 @@ class Access(Protocol):
     async def identify(self, authorization: str | None, peer: str = "") -> Caller:
         """Return who sent this `Authorization` header, from the address `peer`. Raises ApiError 401, 429."""
 
-    async def require(self, caller: Caller, deed: Deed, namespace: str, name: str) -> None:
-        """Return if the caller may do the deed to the job of that resource name. Raises ApiError 403, with why.
+    async def require(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> None:
+        """Return if the caller may do the action to the job of that resource name. Raises ApiError 403, with why.
 
         An empty name means all jobs of the namespace, those to come included.
         """
 
-    async def may(self, caller: Caller, deed: Deed, namespace: str, name: str) -> bool:
-        """Return whether the caller may do the deed to the job of that resource name; empty: to all jobs."""
+    async def may(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> bool:
+        """Return whether the caller may do the action to the job of that resource name; empty: to all jobs."""
 
     async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
         """Return whether the caller may get the RollupStores of the namespace, and so hear what is wrong with them."""
 
-    async def allowed(self, caller: Caller, deed: Deed, namespace: str, names: Collection[str]) -> frozenset[str]:
-        """Return those of the resource names that the caller may do the deed to, for calls on all jobs."""
+    async def allowed(
+        self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
+    ) -> frozenset[str]:
+        """Return those of the resource names that the caller may do the action to, for calls on all jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +66,32 @@ class Permit:
 
     access: Access
     caller: Caller
-    deed: Deed
+    action: EndpointAction
     namespace: str
     granted: list[str] = field(default_factory=list)
-    """The resources that the deed was allowed on, for the audit log."""
+    """The resources that the action was allowed on, for the audit log."""
 
     async def may(self, name: str) -> bool:
-        """Return whether the caller may do the deed to the job of that resource name; empty: to all jobs."""
-        return await self.access.may(self.caller, self.deed, self.namespace, name)
+        """Return whether the caller may do the action to the job of that resource name; empty: to all jobs."""
+        return await self.access.may(self.caller, self.action, self.namespace, name)
 
     async def may_read_stores(self) -> bool:
         """Return whether the caller may hear what is wrong with a store."""
         return await self.access.may_read_stores(self.caller, self.namespace)
 
     async def require(self, job_id: str, job: JobView | None) -> None:
-        """Return if the caller may do the deed to this job, or, where no job has the id, to one of that name.
+        """Return if the caller may do the action to this job, or, where no job has the id, to one of that name.
 
         Raises ApiError 403.
         """
-        await self.access.require(self.caller, self.deed, self.namespace, job_id if job is None else job.name)
+        await self.access.require(self.caller, self.action, self.namespace, job_id if job is None else job.name)
         if job is not None:
             self.granted.append(job.name)
 
     async def among(self, jobs: Iterable[JobView]) -> list[JobView]:
-        """Return those of the jobs that the caller may do the deed to."""
+        """Return those of the jobs that the caller may do the action to."""
         of_all = list(jobs)
-        names = await self.access.allowed(self.caller, self.deed, self.namespace, {job.name for job in of_all})
+        names = await self.access.allowed(self.caller, self.action, self.namespace, {job.name for job in of_all})
         mine = await in_portions(chosen_of(of_all, lambda job: job.name in names))
         self.granted.extend(job.name for job in mine)
         return mine
@@ -98,7 +100,7 @@ class Permit:
         """Return those likewise. Where there are none, the caller must have the right to all: raises ApiError 403."""
         mine = await self.among(jobs)
         if not mine:
-            await self.access.require(self.caller, self.deed, self.namespace, "")
+            await self.access.require(self.caller, self.action, self.namespace, "")
         return mine
 
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rollup_operator.http.jobs.attempt import Asks, aborting
+from rollup_operator.http.jobs.attempt import Attempts, aborting
 from rollup_operator.http.jobs.newest import Newest
 from rollup_operator.http.jobs.presentation import job_state
 from rollup_operator.http.jobs.request_context import Call
@@ -18,21 +18,21 @@ RUNNING = (State.STARTED, State.INDEXING)
 class Starts:
     """Starts one job, or all jobs of a namespace."""
 
-    def __init__(self, asks: Asks, newest: Newest, dialect: Dialect) -> None:
-        self._asks, self._newest, self._dialect = asks, newest, dialect
+    def __init__(self, attempts: Attempts, newest: Newest, dialect: Dialect) -> None:
+        self._attempts, self._newest, self._dialect = attempts, newest, dialect
 
     async def start(self, namespace: str, job_id: str, call: Call) -> None:
         """Return when the start is durable and taken in. Raises ApiError."""
-        await self._asks.one(namespace, job_id, partial(self._start_one, call=call), call.permit)
+        await self._attempts.one(namespace, job_id, partial(self._start_one, call=call), call.permit)
 
     async def start_all(self, namespace: str, call: Call) -> None:
         """Start every job of the namespace that the caller may start, but those being deleted.
 
         Raises ApiError once every job has been tried.
         """
-        allowed = await self._asks.all(namespace, call.permit)
+        allowed = await self._attempts.all(namespace, call.permit)
         jobs = [job for job in allowed if not aborting(job)]
-        await self._asks.each(jobs, partial(self._start, call=call))
+        await self._attempts.each(jobs, partial(self._start, call=call))
 
     async def _start_one(self, job: JobView, call: Call) -> None:
         # A job that was asked to stop is not running any more in this sense: it starts again once it is quiet.
@@ -45,8 +45,8 @@ class Starts:
     async def _start(self, job: JobView, call: Call) -> None:
         if aborting(job):
             raise state_errors.cannot("start", job.job_id, "ABORTING")
-        async with self._asks.attempt(job, DesiredState.STARTED, call):
-            written = await self._asks.record(job, DesiredState.STARTED, call)
+        async with self._attempts.attempt(job, DesiredState.STARTED, call):
+            written = await self._attempts.record(job, DesiredState.STARTED, call)
         if aborting(written):
             # Its deletion came first: the field says started, but nothing will run.
             raise state_errors.cannot("start", job.job_id, "ABORTING", new=not self._dialect.start_needs_stopped)

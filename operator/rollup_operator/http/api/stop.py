@@ -18,13 +18,13 @@ from typing import Self
 import structlog
 
 from rollup_operator.http.access.waiting_room import WaitingRoom
-from rollup_operator.http.jobs.attempt import Asks, aborting
+from rollup_operator.http.jobs.attempt import Attempts, aborting
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.presentation import held_up, job_state
 from rollup_operator.http.jobs.request_context import Call
 from rollup_operator.http.jobs.waiters import LONGEST_WAIT, Waiter, Waiters
-from rollup_operator.http.ports import NoWatcher, Watcher
+from rollup_operator.http.ports import EndpointTelemetry, NoTelemetry
 from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.kube.client import KubeError
@@ -82,7 +82,7 @@ RESULTS: Mapping[Verdict, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class StopTimeoutAnswer:
     """How a stop that is not seen in time is told."""
 
     dialect: Dialect
@@ -94,16 +94,22 @@ class Stops:
 
     def __init__(
         self,
-        asks: Asks,
+        attempts: Attempts,
         states: DesiredStates,
         waiters: Waiters,
         room: WaitingRoom,
         notices: Notices,
-        manner: Manner,
-        watcher: Watcher | None = None,
+        timeout_answer: StopTimeoutAnswer,
+        telemetry: EndpointTelemetry | None = None,
     ) -> None:
-        self._watcher = watcher or NoWatcher()
-        self._asks, self._states, self._waiters, self._notices, self._manner = asks, states, waiters, notices, manner
+        self._telemetry = telemetry or NoTelemetry()
+        self._attempts, self._states, self._waiters, self._notices, self._timeout_answer = (
+            attempts,
+            states,
+            waiters,
+            notices,
+            timeout_answer,
+        )
         self._room = room
 
     async def stop(self, namespace: str, job_id: str, wait: Wait | None, call: Call) -> None:
@@ -111,7 +117,7 @@ class Stops:
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
         with self._places(wait, call, 1):
-            await self._asks.one(namespace, job_id, partial(self._stop, wait=wait, call=call), call.permit, by=by)
+            await self._attempts.one(namespace, job_id, partial(self._stop, wait=wait, call=call), call.permit, by=by)
 
     async def stop_all(self, namespace: str, wait: Wait | None, call: Call) -> None:
         """Stop every job of the namespace that the caller may stop.
@@ -122,7 +128,7 @@ class Stops:
         """
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
-        jobs = await self._asks.all(namespace, call.permit, by=by)
+        jobs = await self._attempts.all(namespace, call.permit, by=by)
         with self._places(wait, call, len(jobs)):
             number = count()
 
@@ -130,7 +136,7 @@ class Stops:
                 own = None if wait is None else wait.later(next(number) * SPREAD_SECONDS)
                 await self._stop_too(job, own, call)
 
-            await self._asks.each(jobs, stop)
+            await self._attempts.each(jobs, stop)
 
     def _places(self, wait: Wait | None, call: Call, number: int) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if wait is None else self._room.places(call.permit.caller, number)
@@ -145,17 +151,17 @@ class Stops:
         if aborting(job):
             raise state_errors.cannot("stop", job.job_id, "ABORTING")
         if wait is None:
-            async with self._asks.attempt(job, DesiredState.STOPPED, call):
-                await self._asks.record(job, DesiredState.STOPPED, call)
-            self._watcher.stop_answered("recorded", None)
+            async with self._attempts.attempt(job, DesiredState.STOPPED, call):
+                await self._attempts.record(job, DesiredState.STOPPED, call)
+            self._telemetry.stop_answered("recorded", None)
             return
-        async with self._asks.attempt(job, DesiredState.STOPPED, call, until=wait.deadline, by=wait.write_by):
+        async with self._attempts.attempt(job, DesiredState.STOPPED, call, until=wait.deadline, by=wait.write_by):
             with self._waiters.waiter(job.uid) as waiter:
                 try:
                     async with asyncio.timeout_at(wait.write_by):
-                        asked = await self._asks.write(job, DesiredState.STOPPED, call)
+                        asked = await self._attempts.write(job, DesiredState.STOPPED, call)
                 except TimeoutError:
-                    self._watcher.stop_answered(RESULTS[Verdict.WAIT], wait.waited())
+                    self._telemetry.stop_answered(RESULTS[Verdict.WAIT], wait.waited())
                     raise self._timed_out(waiter.progress.newest or job, wait, None) from None
                 await self._see_stopped(waiter, asked, wait)
 
@@ -169,12 +175,12 @@ class Stops:
     async def _see_stopped(self, waiter: Waiter, asked: JobView, wait: Wait) -> None:
         """Return once the job is stopped as of the generation of `asked`. Raises ApiError."""
         try:
-            with self._watcher.step("wait for stopped"):
+            with self._telemetry.step("wait for stopped"):
                 verdict = await self._verdict(waiter, asked, wait)
         except Exception as e:
             log.exception("waiting failed", namespace=asked.namespace, job=asked.name)
             raise state_errors.waiting_failed(asked.job_id, job_state(waiter.progress.newest or asked)) from e
-        self._watcher.stop_answered(RESULTS[verdict], wait.waited())
+        self._telemetry.stop_answered(RESULTS[verdict], wait.waited())
         newest = waiter.progress.newest or asked
         if verdict is Verdict.STOPPED:
             return
@@ -205,11 +211,11 @@ class Stops:
         return state_errors.stop_timed_out(
             newest.job_id,
             wait.text,
-            job_state(newest) if self._manner.dialect.timeout_tells_state else None,
+            job_state(newest) if self._timeout_answer.dialect.timeout_tells_state else None,
             asked=generation,
             observed=newest.status.observed_generation,
             held_up=held_up(newest),
-            status=self._manner.timeout_status,
+            status=self._timeout_answer.timeout_status,
         )
 
     def _refuse_new_waits(self, wait: Wait | None) -> None:

@@ -16,7 +16,7 @@ from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
 from rollup_operator.http.jobs.request_context import Call
-from rollup_operator.http.ports import NoWatcher, Watcher
+from rollup_operator.http.ports import EndpointTelemetry, NoTelemetry
 from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube.client import Conflict, KubeError
@@ -35,7 +35,7 @@ Deal = Callable[[JobView], Awaitable[None]]
 """What to do with one job. Raises ApiError, or Conflict when another job has taken its name."""
 
 
-class Asks:
+class Attempts:
     """Asks for a state of one job, or of all jobs of a namespace. `managers` are the GitOps field managers."""
 
     def __init__(
@@ -47,9 +47,9 @@ class Asks:
         *,
         acceptances: Acceptances,
         managers: Collection[str],
-        watcher: Watcher | None = None,
+        telemetry: EndpointTelemetry | None = None,
     ) -> None:
-        self._watcher = watcher or NoWatcher()
+        self._telemetry = telemetry or NoTelemetry()
         self._lookup, self._states, self._notices, self._repeats = lookup, states, notices, repeats
         self._acceptances = acceptances
         self._spreader = Spreader()
@@ -141,9 +141,9 @@ class Asks:
 
     async def write(self, job: JobView, state: DesiredState, call: Call) -> JobView:
         """Write the state; durable once this returns. Raises Conflict too. Warns where GitOps may set it back."""
-        with self._watcher.step("apply spec.desiredState"):
+        with self._telemetry.step("apply spec.desiredState"):
             answer = await self._states.write(job, state)
-        self._watcher.asked(answer)
+        self._telemetry.asked(answer)
         owner = ", ".join(name for name in job.owners if name in self._managers)
         if owner and job.desired is not state:
             call.owned.setdefault(owner, []).append(job.job_id)
@@ -155,7 +155,7 @@ class Asks:
         with self._acceptances.of(job.uid) as acceptance:
             written = await self.write(job, state, call)
             if not aborting(written):
-                with self._watcher.step("wait for acceptance"):
+                with self._telemetry.step("wait for acceptance"):
                     await acceptance.wait(written)
             return written
 

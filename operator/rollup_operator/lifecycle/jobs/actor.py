@@ -21,7 +21,7 @@ from rollup_operator.kube.client import Body, Conflict, KubeError, NotFound
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.lifecycle.jobs.checked_spec import Checked
-from rollup_operator.lifecycle.jobs.context import Environment
+from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
 from rollup_operator.lifecycle.jobs.retry import Recovery, backoff
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
@@ -49,7 +49,7 @@ class Actor:
         "_with_documents", "view",
     )  # fmt: skip
 
-    def __init__(self, view: JobView, env: Environment) -> None:
+    def __init__(self, view: JobView, env: JobContext) -> None:
         self.view = view
         self._env = env
         self._checked: Checked | None = None

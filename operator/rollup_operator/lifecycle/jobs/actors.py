@@ -17,7 +17,7 @@ from rollup_operator.background import spawn
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.lifecycle.jobs.actor import Actor
-from rollup_operator.lifecycle.jobs.context import Environment
+from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.gate import Gate
@@ -48,7 +48,7 @@ class Actors:
     ) -> None:
         """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
         self._index, self._gate = index, gate
-        self._environment = Environment(
+        self._environment = JobContext(
             kube=kube,
             books=books,
             events=events,

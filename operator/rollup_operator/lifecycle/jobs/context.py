@@ -14,7 +14,7 @@ from rollup_operator.model.job_view import JobView
 
 
 @dataclass(frozen=True)
-class Environment:
+class JobContext:
     """One instance a process."""
 
     kube: KubeClient

@@ -20,7 +20,7 @@ from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
 from rollup_operator.kube.sweep import Gone, Sweep
 from rollup_operator.lifecycle.leader.gate import Gate
-from rollup_operator.lifecycle.stores.known_store import Environment, KnownStore, StoreKey
+from rollup_operator.lifecycle.stores.known_store import KnownStore, StoreContext, StoreKey
 from rollup_operator.lifecycle.stores.status import trouble_of
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.store import RollupStoreSpec
@@ -67,7 +67,7 @@ class StoreBook:
         A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
         """
         self._kube, self._make, self._gate = kube, make, gate
-        self._environment = Environment(
+        self._environment = StoreContext(
             kube=kube,
             make=self._client,
             retire=self._retire,

@@ -53,7 +53,7 @@ class HeldClaims:
 
 
 @dataclass(frozen=True)
-class Environment:
+class StoreContext:
     """What all stores share: the seams through which one acts on the world."""
 
     kube: KubeClient
@@ -73,7 +73,7 @@ class Environment:
 class KnownStore:
     """One RollupStore, from its first body to its last. Nothing else writes what is known of it."""
 
-    def __init__(self, key: StoreKey, body: Mapping[str, Any], slots: RunSlots, env: Environment) -> None:
+    def __init__(self, key: StoreKey, body: Mapping[str, Any], slots: RunSlots, env: StoreContext) -> None:
         self.key, self.uid = key, str(body["metadata"]["uid"])
         self.client: Store | None = None
         """None: the spec cannot be used."""

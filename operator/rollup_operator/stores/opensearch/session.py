@@ -89,7 +89,7 @@ class ClusterSession:
 
     async def describe(self, claim: Claim, span: Span) -> Source:
         """Check the fields and measure what is due, and is seen. Raises SourceNotFound, SourceInvalid."""
-        self._source = await self._watched(self._describe(claim, span, self._ours().opaque_id))
+        self._source = await self._or_halted(self._describe(claim, span, self._ours().opaque_id))
         if self._source.first_ms is not None and self._ours().target is None:
             # A name that a template keeps for others, or a codec that the cluster lacks, is told before pages are read.
             await self._prepare()
@@ -143,7 +143,7 @@ class ClusterSession:
         """Return the next page; further ones are read meanwhile."""
         if self._fresh is None:
             self._fresh = self._pages(claim, span, self._source)
-        return await self._watched(self._fresh.next(claim.position))
+        return await self._or_halted(self._fresh.next(claim.position))
 
     async def write(self, claim: Claim, page: Page) -> Claim:
         """Write a page, begin to write those behind it that are read, and commit the position. Raises Fenced."""
@@ -163,11 +163,11 @@ class ClusterSession:
         """Return the next page of buckets that were written before, compared with their documents."""
         if self._again is None:
             self._again = self._pages(claim, span, None)
-        page = await self._watched(self._again.next(after))
+        page = await self._or_halted(self._again.next(after))
         if not isinstance(page.handle, Batch):
             return page
         layout = layout_of(self.config.job_id, self.config.spec)
-        compared = await self._watched(late.compare(self.cluster, self._ours(), layout, page.handle))
+        compared = await self._or_halted(late.compare(self.cluster, self._ours(), layout, page.handle))
         return replace(page, handle=compared)
 
     async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
@@ -189,7 +189,7 @@ class ClusterSession:
     async def publish(self, claim: Claim) -> Claim:
         """Let searches see what was written."""
         if self._unseen:
-            await self._watched(preparing.publish(self.cluster, self._ours()))
+            await self._or_halted(preparing.publish(self.cluster, self._ours()))
             self._unseen = False
         return claim
 
@@ -261,7 +261,9 @@ class ClusterSession:
     async def _prepare(self) -> Record:
         """Make the rollup index ready, once in a run and only if there is something to write."""
         if not self._prepared:
-            self._record = await self._watched(preparing.prepare(self.cluster, self.config, self._ours(), self._fields))
+            self._record = await self._or_halted(
+                preparing.prepare(self.cluster, self.config, self._ours(), self._fields)
+            )
             self._prepared = True
         return self._ours()
 
@@ -280,10 +282,10 @@ class ClusterSession:
         self._lost_write |= landed.unclean
 
     async def _commit(self, claim: Claim) -> Claim:
-        self._record = await self._watched(claims.commit(self.cluster, self._ours(), claim))
+        self._record = await self._or_halted(claims.commit(self.cluster, self._ours(), claim))
         return self._record.claim
 
-    async def _watched(self, work: Awaitable[T]) -> T:
+    async def _or_halted(self, work: Awaitable[T]) -> T:
         """Await anything but a bulk, and note whether something of it may go on."""
         try:
             return await work
