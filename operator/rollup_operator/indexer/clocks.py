@@ -15,6 +15,7 @@ makes a run late and does no harm.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from rollup_operator.model.instants import rfc3339
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.time_values import epoch_ms
 from rollup_operator.rollup.due import due
@@ -47,12 +48,8 @@ def moment(spec: RollupJobSpec, now: datetime, other: ClockReading | None, allow
     bound, limit = due(spec, now).fresh.end_ms, due(spec, other.at + allowed).fresh.end_ms
     if bound > limit:
         raise ClockSkewed(
-            f"the operator's clock reads {_text(now)} and {other.whose} {_text(other.at)}: a run now would roll up "
+            f"the operator's clock reads {rfc3339(now)} and {other.whose} {rfc3339(other.at)}: a run now would roll up "
             "buckets that are not over yet. Set the clock that is wrong, and the job goes on by itself; "
             f"clock_skew_seconds ({allowed.total_seconds():g}) says how far ahead the operator's may be"
         )
     return Moment(now, epoch_ms(max(now, other.at) + allowed))
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

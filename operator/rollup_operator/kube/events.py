@@ -15,7 +15,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -25,6 +25,7 @@ from rollup_operator.kube.paths import events_path
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.event_reasons import EVENTS, EventType
+from rollup_operator.model.instants import micro_time
 from rollup_operator.model.job_view import JobView
 
 log = structlog.get_logger(__name__)
@@ -274,7 +275,7 @@ class EventRecorder:
                 "name": f"{about.name[:200]}.{int(event.first.timestamp() * 1e6):x}.{self._count:x}",
                 "namespace": about.namespace,
             },
-            "eventTime": _micro(event.first),
+            "eventTime": micro_time(event.first),
             "type": event.type,
             "reason": event.reason,
             "note": event.note,
@@ -290,10 +291,5 @@ class EventRecorder:
             },
         }
         if event.count > 1:
-            body["series"] = {"count": event.count, "lastObservedTime": _micro(event.last)}
+            body["series"] = {"count": event.count, "lastObservedTime": micro_time(event.last)}
         return body
-
-
-def _micro(moment: datetime) -> str:
-    """Write a time as events.k8s.io does."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

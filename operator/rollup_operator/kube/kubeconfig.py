@@ -9,7 +9,6 @@ import os
 import shutil
 import ssl
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from kubernetes.config.exec_provider import ExecProvider
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import ConfigNode, KubeConfigLoader, KubeConfigMerger
 
+from rollup_operator.key_pair import load_pair
 from rollup_operator.kube.connection import Connection, proxy_of, verifying
 from rollup_operator.kube.credentials import (
     Credential,
@@ -200,7 +200,7 @@ class _Command:
                 raise CredentialError(f"{self._at} printed neither a token nor a client certificate with its key")
             until = _until(status.get("expirationTimestamp"))
             if certificate:
-                _load_pair(self._tls, f"{certificate}\n{key}\n".encode())
+                load_pair(self._tls, f"{certificate}\n{key}\n".encode())
         except ssl.SSLError as e:
             raise CredentialError(f"{self._at} gave a client certificate that cannot be used: {e}") from e
         except ConfigException as e:
@@ -215,11 +215,3 @@ def _until(expiry: str | None) -> float:
     lasts = (parse_rfc3339(expiry) - datetime.now(tz=UTC)).total_seconds() if expiry else 0
     # In the past: this machine's clock is ahead, and only the API server, by a 401, can say when it has expired.
     return time.monotonic() + lasts - LEEWAY if lasts > 0 else float("inf")
-
-
-def _load_pair(context: ssl.SSLContext, pem: bytes) -> None:
-    # The ssl module reads key pairs from files only.
-    with tempfile.NamedTemporaryFile() as pair:
-        pair.write(pem)
-        pair.flush()
-        context.load_cert_chain(pair.name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rollup_operator.kube.client import Body, KubeClient, NotFound
 from rollup_operator.kube.paths import leases_path
+from rollup_operator.model.instants import micro_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class LeaseClient:
         is no longer as seen.
         """
         spec: dict[str, Any] = dict(seen.body.get("spec") or {}) if seen is not None else {}
-        now = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = micro_time(self._now())
         if seen is None or seen.holder != holder:
             spec["acquireTime"] = now
             spec["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if holder else 0)

@@ -27,6 +27,9 @@ _END = b"$"
 _SCHEME_3 = b"3"
 VERSION = 2
 
+SAME_SUM = 1e-12
+"""Two sums of the same numbers in another order differ by less than this part of them."""
+
 KeyValue = str | int | float | None
 
 

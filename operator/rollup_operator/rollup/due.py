@@ -10,8 +10,9 @@ reads what is new; a halt between two steps leaves both for the next run.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from rollup_operator.model.instants import rfc3339_ms
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import PositionValue
 from rollup_operator.model.time_values import parse_instant, parse_time_value
@@ -118,15 +119,15 @@ def _doubt(record: _Record, again: Span) -> str | None:
     """Say what is wrong with the record, and what follows."""
     parts = []
     if record.watermark_is_ahead:
-        reread = "" if again.empty else f", and the buckets from {_text(again.start_ms)} on are read again"
+        reread = "" if again.empty else f", and the buckets from {rfc3339_ms(again.start_ms)} on are read again"
         parts.append(
-            f"the recorded watermark {_text(record.watermark_ms or 0)} lies in the future, so it was written by a "
+            f"the recorded watermark {rfc3339_ms(record.watermark_ms or 0)} lies in the future, so it was written by a "
             f"clock that was ahead: it is replaced{reread}"
         )
     if record.position_is_ahead:
         parts.append(
-            f"the recorded position {_text(record.last_ms or 0)} lies in the future: until then runs read what is new "
-            "by looking back"
+            f"the recorded position {rfc3339_ms(record.last_ms or 0)} lies in the future: until then runs read what is "
+            "new by looking back"
         )
     return "; ".join(parts) or None
 
@@ -138,13 +139,9 @@ def _edge(bounds: Bounds, text: str, field: str) -> int:
 
 def _nothing(fresh: Span, again: Span, until: int | None, *, complete: bool) -> str | None:
     if complete:
-        return f"all before {_text(until or 0)} is rolled up, as spec.end says"
+        return f"all before {rfc3339_ms(until or 0)} is rolled up, as spec.end says"
     if not (fresh.empty and again.empty):
         return None
     if until is not None and fresh.start_ms >= until:
         return "no bucket begins between spec.start and spec.end"
-    return f"nothing is due before the bucket of {_text(fresh.start_ms)} is over, as spec.start says"
-
-
-def _text(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"nothing is due before the bucket of {rfc3339_ms(fresh.start_ms)} is over, as spec.start says"

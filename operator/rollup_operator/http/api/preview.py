@@ -6,7 +6,7 @@ can a store, a start and an end be given.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rollup_operator.http.api.create import STORE
@@ -18,6 +18,7 @@ from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.positioned_json import Node
 from rollup_operator.http.protocol.turns import Turns
 from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.instants import rfc3339_ms
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import problems
 from rollup_operator.rollup.bounds import Span
@@ -109,9 +110,5 @@ def _answer(found: Preview, span: Span) -> dict[str, Any]:
             "csv": [{"delimiter": c.delimiter, "header": c.header, "columns": dict(c.columns)} for c in found.csv],
         },
         "notes": list(found.notes),
-        "range": {"gte": _time(span.start_ms) if span.start_ms else None, "lt": _time(span.end_ms)},
+        "range": {"gte": rfc3339_ms(span.start_ms) if span.start_ms else None, "lt": rfc3339_ms(span.end_ms)},
     }
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

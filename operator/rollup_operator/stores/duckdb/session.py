@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 from rollup_operator.model.conditions import Reason
+from rollup_operator.model.instants import minute
 from rollup_operator.model.status import JobStats
 from rollup_operator.rollup import identity
 from rollup_operator.rollup.bounds import Bounds, Span
@@ -135,7 +135,7 @@ class DuckDBSession:
             lane.transaction(lambda lane: writing.replace_range(lane, after, found, reading.plan))
             reading.drop(lane, found)
 
-        await self._write(f"writing {page.buckets} documents up to {_minute(found.end)}", work)
+        await self._write(f"writing {page.buckets} documents up to {minute(found.end)}", work)
         if (took := self._served.clock() - begun) > self._served.page_seconds:
             reading.learn(reading.covered(found), took)
         return after
@@ -157,7 +157,7 @@ class DuckDBSession:
             reading.drop(lane, found)
             return rewritten
 
-        return await self._write(f"comparing {page.buckets} documents up to {_minute(found.end)}", work)
+        return await self._write(f"comparing {page.buckets} documents up to {minute(found.end)}", work)
 
     async def _begin(self, span: Span, hint: float | None) -> Reading:
         reading = await self._read("looking at the source", lambda lane: Reading.begin(lane, self._config, span))
@@ -284,7 +284,7 @@ class DuckDBSession:
     def _say(self, start: int, end: int) -> None:
         lane = self._lane(0)
         if (doing := lane.doing) is not None:
-            lane.doing = (f"reading {_minute(start)}..{_minute(end)}", doing[1])
+            lane.doing = (f"reading {minute(start)}..{minute(end)}", doing[1])
 
     def _after(self, position: Position | None) -> int:
         """Return where the first bucket after a position begins; 0 where there is none."""
@@ -320,7 +320,3 @@ def judge(config: JobConfig, record: ClaimRow, target_stands: bool, is_alive: Ca
             f"the documents of job {job_id!r} in rollup index {index!r} were removed or replaced behind its record: "
             "set another spec.jobId or spec.rollupIndex, or restore the database",
         )
-
-
-def _minute(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")

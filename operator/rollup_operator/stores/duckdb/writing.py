@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rollup_operator.rollup.documents import SAME_SUM
 from rollup_operator.stores.base import Claim, Rewritten
 from rollup_operator.stores.duckdb import claims, sql
 from rollup_operator.stores.duckdb.database import Lane
@@ -11,8 +12,6 @@ from rollup_operator.stores.errors import SourceInvalid
 
 _EXACT = 2**53
 """Up to here a DOUBLE holds every whole number."""
-_SAME_SUM = 1e-12
-"""Two sums of the same numbers in another order differ by less than this part of them."""
 
 
 def widen(lane: Lane, claim: Claim, plan: Plan) -> None:
@@ -88,7 +87,7 @@ def _different(target: str, found: Range, plan: Plan, keys: Sequence[str]) -> st
         name = sql.name(column.name)
         old, new = f"r.{name}", f"b.{name}"
         if column.name.endswith(".sum"):
-            differs.append(f"abs({new} - {old}) > {_SAME_SUM} * greatest(abs({new}), abs({old}))")
+            differs.append(f"abs({new} - {old}) > {SAME_SUM} * greatest(abs({new}), abs({old}))")
         else:
             differs.append(f"{new} IS DISTINCT FROM {old}")
     return (

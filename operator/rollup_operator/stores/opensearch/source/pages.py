@@ -12,10 +12,10 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
 
+from rollup_operator.model.instants import minute
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import PageSize
@@ -215,7 +215,7 @@ class Pages:
         return Page(len(items), rows, last, exhausted=False, took_s=took, handle=batch)
 
     def _doing(self, begin: int) -> str:
-        doing = f"reading {self._config.spec.index_pattern} from {_minute(begin)}"
+        doing = f"reading {self._config.spec.index_pattern} from {minute(begin)}"
         if self._scripted:
             names = ", ".join(self._scripted)
             doing += f" (by a script, since documents have several values in {names} and count once per bucket)"
@@ -308,7 +308,3 @@ def _page(answer: Value, after: Key | None, asked: int) -> tuple[Buckets, Key | 
     if last is not None and last == after:
         raise ValueError("they do not go on where the last ones ended")
     return found, last
-
-
-def _minute(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")

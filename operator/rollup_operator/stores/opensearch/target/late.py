@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from rollup_operator.portions import each, in_portions
-from rollup_operator.rollup.documents import Layout, is_ambiguous, scheme_2_id
+from rollup_operator.rollup.documents import SAME_SUM, Layout, is_ambiguous, scheme_2_id
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.target.encoder import Batch
@@ -20,9 +20,6 @@ _AT_ONCE = 1000
 
 _BYTES_AT_ONCE = 1_000_000
 """Bytes of documents asked for in one request, or a little more: its answer is parsed in one piece, in some 10 ms."""
-
-_SAME_SUM = 1e-12
-"""Two sums of the same numbers in another order differ by less than this part of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +114,7 @@ def differs(before: Mapping[str, Any], now: Mapping[str, Any], sums: frozenset[s
         old = before[key]
         if old == new:
             continue
-        if key not in sums or not _is_number(old) or abs(new - old) > _SAME_SUM * max(abs(new), abs(old)):
+        if key not in sums or not _is_number(old) or abs(new - old) > SAME_SUM * max(abs(new), abs(old)):
             return True
     return False
 

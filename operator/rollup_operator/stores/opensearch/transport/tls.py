@@ -2,10 +2,11 @@
 
 import hashlib
 import ssl
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
+
+from rollup_operator.key_pair import load_pair
 
 
 class UnusableAuthority(Exception):
@@ -68,19 +69,10 @@ def _made(trust: Trust) -> ssl.SSLContext:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if trust.certificate is not None:
         try:
-            _load_pair(context, trust.certificate)
+            load_pair(context, trust.certificate)
         except (ssl.SSLError, ValueError) as e:
             raise UnusablePair(_why(e)) from e
     return context
-
-
-def _load_pair(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load a certificate with its key. OpenSSL takes them from files only."""
-    with tempfile.NamedTemporaryFile() as pair:
-        pair.write(pem)
-        pair.flush()
-        # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
-        context.load_cert_chain(pair.name, password="")
 
 
 def _why(error: Exception) -> str:
