@@ -246,7 +246,7 @@ class SessionDouble(ClusterSession):
         record = self._ours()
         start = max(span.start_ms, self._start(claim))
         self._fields = FIELDS
-        answer = await self._watched(
+        answer = await self._or_halted(
             self.cluster.call(
                 "POST",
                 f"/{self.config.spec.index_pattern}/_search",
