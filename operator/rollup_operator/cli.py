@@ -46,14 +46,16 @@ def run(
     http_host: Annotated[str | None, typer.Option(help="Address of the endpoint. [ROLLUP_HTTP_HOST]")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one. [ROLLUP_HTTP_PORT]")] = None,
     tls_cert_file: Annotated[
-        Path | None, typer.Option(help="Certificate of the endpoint, with its chain, in PEM. [ROLLUP_TLS_CERT_FILE]")
+        Path | None, typer.Option(help="Certificate of the endpoint with its chain, in PEM. [ROLLUP_TLS_CERT_FILE]")
     ] = None,
-    tls_key_file: Annotated[Path | None, typer.Option(help="Its key, in PEM. [ROLLUP_TLS_KEY_FILE]")] = None,
+    tls_key_file: Annotated[
+        Path | None, typer.Option(help="Unencrypted key of the certificate, in PEM. [ROLLUP_TLS_KEY_FILE]")
+    ] = None,
     allow_plain_http: Annotated[
-        bool, typer.Option("--allow-plain-http", help="Serve others without TLS. [ROLLUP_ALLOW_PLAIN_HTTP]")
+        bool, typer.Option("--allow-plain-http", help="Serve other machines without TLS. [ROLLUP_ALLOW_PLAIN_HTTP]")
     ] = False,
     default_namespace: Annotated[
-        str | None, typer.Option(help="Namespace of the paths without one. [ROLLUP_DEFAULT_NAMESPACE]")
+        str | None, typer.Option(help="Namespace of paths without one. [ROLLUP_DEFAULT_NAMESPACE]")
     ] = None,
     namespace: Annotated[
         list[str] | None, typer.Option(help="Namespace to watch; may be repeated. Default: all. [ROLLUP_NAMESPACES]")
@@ -65,13 +67,13 @@ def run(
         float | None, typer.Option(help="How long a page of an embedded store should take. [ROLLUP_PAGE_SECONDS]")
     ] = None,
     compat_version: Annotated[
-        int | None, typer.Option(help="Elasticsearch's version to speak as: 6, 7, 8 or 9. [ROLLUP_COMPAT_VERSION]")
+        int | None, typer.Option(help="Version of Elasticsearch to follow: 6, 7, 8 or 9. [ROLLUP_COMPAT_VERSION]")
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or console. [ROLLUP_LOG_FORMAT]")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [ROLLUP_LOG_LEVEL]")] = None,
     url_file: Annotated[Path | None, typer.Option(help="Write the endpoint's URL to this file once it serves.")] = None,
 ) -> None:
-    """Run the operator: watch RollupJobs, run them, serve the Elasticsearch rollup API. Ends on SIGTERM."""
+    """Run the operator: watch RollupJobs, run them, and serve the Elasticsearch rollup API. SIGTERM ends it."""
     try:
         settings = Settings.from_environment(
             data_root=data_root,
@@ -112,7 +114,7 @@ def run(
 def export(
     file: Annotated[
         Path,
-        typer.Argument(help="Parquet file of a job: below status.results of its store: <rollup index>/<id>.parquet"),
+        typer.Argument(help="Parquet file of a job: <rollup index>/<id>.parquet below status.results of its store."),
     ],
 ) -> None:
     """Print a job's result as Elasticsearch documents, one JSON line each: {"_id": ..., "_source": {...}}."""
@@ -130,16 +132,18 @@ def export(
 @app.command()
 def release(
     kubeconfig: Kubeconfig = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this the jobs are only listed.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove the finalizers. Without --yes the jobs are only listed.")
+    ] = False,
 ) -> None:
-    """Remove the operator's finalizer from every job, for an uninstall. End the operator first."""
+    """Remove the operator's finalizer from every job before an uninstall. Stop the operator first."""
     try:
         connection = Connection.find(kubeconfig)
         left = asyncio.run(_release(connection, really=yes))
     except (NoConnection, KubeError) as e:
         _fail(str(e))
     if left and not yes:
-        console.print(f"{left} jobs carry {DRAIN_FINALIZER}; end the operator, then repeat with --yes")
+        console.print(f"{left} jobs carry {DRAIN_FINALIZER}; stop the operator, then repeat with --yes")
 
 
 async def _release(connection: Connection, *, really: bool) -> int:
@@ -169,7 +173,7 @@ async def _strip(kube: KubeClient, meta: dict[str, str], index: int) -> None:
     except NotFound:
         pass
     except Conflict as e:
-        _print(f"{meta['namespace']}/{meta['name']} changed meanwhile, call this again: {e}")
+        _print(f"{meta['namespace']}/{meta['name']} changed meanwhile, run this command again: {e}")
 
 
 @app.command()

@@ -32,7 +32,7 @@ _LONGEST_SKEW = 1e9
 
 
 class SettingsError(ValueError):
-    """A setting cannot be used; the text names it and says what would do."""
+    """A setting cannot be used. The text names the setting and the values that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,97 +43,104 @@ class Settings:
     """Folder of the embedded stores: each namespace has a folder below it for its users, and the operator keeps its own
     files in `.rollup-operator`."""
     http_host: str = "127.0.0.1"
-    """Address of the HTTP endpoint; `*`: all, IPv4 and IPv6. One that others can reach needs TLS."""
+    """Address that the HTTP endpoint listens on; `*`: all, IPv4 and IPv6. An address that others can reach needs
+    TLS."""
     http_port: int = 9400
     """Port of the HTTP endpoint; 0 picks a free one."""
     tls_cert_file: str = ""
-    """Certificate of the endpoint with its chain, in PEM; with `tls_key_file` it makes the endpoint speak TLS."""
+    """Certificate of the endpoint with its chain, in PEM. Set it together with `tls_key_file` to serve TLS."""
     tls_key_file: str = ""
-    """Its unencrypted key, in PEM. Both are read again when they change."""
+    """Unencrypted key of that certificate, in PEM. Both files are read again when they change."""
     tls_check_seconds: float = 5.0
-    """How often to look whether they have."""
+    """How often to check both files for changes."""
     allow_plain_http: bool = False
-    """Serve without TLS on an address that others can reach, where something before the endpoint does it."""
+    """Serve without TLS on an address that others can reach: for an endpoint behind a proxy that terminates TLS."""
     http_connections: int = 12_000
-    """Connections at a time, fewer where open files or memory are limited; those above are answered 503."""
+    """Maximum number of concurrent connections, lower where open files or memory are limited. Connections above it are
+    answered 503."""
     http_waiters_per_caller: int = 10_000
-    """Jobs that the calls of one user may wait for at a time, each job of an _all/_stop included. Calls above that are
-    answered 429."""
+    """Maximum number of jobs that the calls of one user may wait for at a time; each job of an _all/_stop counts. Calls
+    above it are answered 429."""
     http_line_bytes: int = 8_192
-    """The longest request line."""
+    """Maximum length of the request line."""
     http_header_bytes: int = 16_384
-    """The longest header line."""
+    """Maximum length of a header line."""
     http_body_bytes: int = 262_144
-    """The largest body, once inflated. The largest configuration of a job that the API server takes is below."""
+    """Maximum size of a request body after decompression. The API server accepts only job configurations that are
+    smaller."""
     http_head_seconds: float = 30.0
-    """How long a new connection may take to bring its first request, its TLS handshake before that likewise."""
+    """How long a new connection may take to send its first request, and before that for its TLS handshake."""
     http_body_seconds: float = 30.0
-    """How long a body may take."""
+    """How long a request body may take to arrive."""
     http_idle_seconds: float = 75.0
-    """How long a connection may stay without a further request."""
+    """How long a connection may stay idle between requests."""
     token_audiences: tuple[str, ...] = ()
-    """Audiences of which a caller's token must be for one; empty: those of the API server."""
+    """Accepted audiences: a caller's token must be for one of them. Empty: those of the API server."""
     allowed_cache_seconds: float = 10.0
-    """How long a token that was good, or a right that was there, is believed in without asking again."""
+    """How long a valid token, or a right that was granted, is cached."""
     denied_cache_seconds: float = 2.0
-    """How long a bad token or a missing right is."""
+    """How long an invalid token, or a right that was denied, is cached."""
     default_namespace: str = "default"
-    """Namespace that the paths without /namespaces/{ns} mean."""
+    """Namespace of the paths without /namespaces/{ns}."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to watch; empty: all."""
     stop_timeout_status: int = 500
-    """HTTP status of a stop that is not seen in time: 500, or 429 as Elasticsearch 9 has it. Official clients repeat a
-    call that is answered 429, so that a wait lasts up to four times its timeout."""
+    """HTTP status of a stop that times out: 500, or 429 as in Elasticsearch 9. Official clients retry a call that is
+    answered 429, so a wait lasts up to four times its timeout."""
     gitops_managers: tuple[str, ...] = GITOPS_MANAGERS
-    """Field managers that set a job's desiredState back to what Git says. Who changes it by the API is warned."""
+    """Field managers that set a job's desiredState back to the value in Git. Callers that change it through the API get
+    a warning."""
     metrics_host: str = "127.0.0.1"
-    """Address of the second listener, for metrics and probes, or `*`: without TLS and without tokens."""
+    """Address of the second listener, which serves metrics and probes without TLS and without tokens; `*`: all."""
     metrics_port: int = 0
-    """Its port; 0: there is none."""
+    """Port of the second listener; 0: no second listener."""
     metrics_jobs: int = 1_000
-    """How many jobs, and how many stores, have series of their own; the totals count all."""
+    """How many jobs, and how many stores, have time series of their own. The totals count all."""
     tracing_endpoint: str = ""
-    """URL of an OTLP collector to send traces to, over HTTP: http://collector:4318/v1/traces. Empty: none."""
+    """URL of an OTLP collector that receives traces over HTTP, such as http://collector:4318/v1/traces. Empty: no
+    traces."""
     cluster: str = "local"
-    """Name of this cluster in claims: another name is another owner."""
+    """Name of this cluster in claims. Claims under another name belong to another owner."""
     leader_election: bool = False
-    """Several processes may run: a Lease decides which of them leads, and the others serve the endpoint and wait."""
+    """Elect a leader among several processes by a Lease. The others serve the endpoint and stand by."""
     lease_namespace: str = ""
-    """Namespace of the Lease; empty: that of the pod, or of the kubeconfig's context."""
+    """Namespace of the Lease. Empty: that of the pod, or of the kubeconfig's context."""
     lease_name: str = "rollup-operator"
     """Name of the Lease. Processes that watch the same jobs share it."""
     lease_seconds: float = 15.0
-    """After so long without a renewal another process leads. More bears a slower API server: it may take a third of it
-    for a write."""
+    """Without a renewal for this long, another process takes the lead. Raise it for a slow API server: one write may
+    take up to a third of it."""
     grace_seconds: float = 25.0
-    """How long a shutdown waits for runs to drain. Below the pod's grace period."""
+    """How long a shutdown waits for runs to drain. Keep it below the pod's grace period."""
     page_seconds: float = 0.5
     """How long a page of an embedded store should take."""
     duckdb_memory_bytes: int = 0
-    """Memory that all open databases of embedded stores may take together; 0: three eighths of what the process may."""
+    """Memory that all open databases of embedded stores may use together; 0: three eighths of what the process may
+    use."""
     duckdb_threads: int = 0
-    """Threads that they work with in all, each with one at least; 0: as many as there are processors."""
+    """Threads of all open databases together, at least one for each; 0: as many as there are processors."""
     duckdb_spill_bytes: int = 0
-    """What they may write to the volume beyond their memory; 0: a quarter of the volume."""
+    """How much all open databases together may spill to the volume; 0: a quarter of the volume."""
     memory_bytes: int = 0
-    """Memory that this process may take, by which it divides what its users' work may hold; 0: the limit of the pod."""
+    """Memory that this process may use. The shares of its users' work follow from it. 0: the limit of the pod."""
     store_hosts: tuple[str, ...] = ()
-    """Hosts of clusters that a RollupStore may name: names, `*.name`, addresses, networks, each perhaps with `:port`.
-    Empty: all but this machine, its own network segment and where clouds tell secrets of a machine."""
+    """Hosts of clusters that a RollupStore may name: names, `*.name`, addresses, networks, each with or without
+    `:port`. Empty: all except this machine, its own network segment and the metadata services of clouds."""
     store_plain_credentials: bool = False
-    """Send logins of stores over plain HTTP too, to others than this machine: anybody on the way can read them."""
+    """Allow logins of stores over plain HTTP to other machines. Anybody on the network path can read them."""
     store_aws_namespaces: tuple[str, ...] = ()
     """Namespaces whose RollupStores may sign requests with the operator's own AWS identity; empty: none may."""
     clock_skew_seconds: float = 300.0
-    """How far the operator's clock may be ahead of a store's before runs are refused, `ClockSkewed`."""
+    """How far the operator's clock may be ahead of a store's. Beyond that runs are refused with reason
+    `ClockSkewed`."""
     store_check_seconds: float = 30.0
-    """How often to look at each cluster; three times as often while a store cannot be used."""
+    """How often to check each cluster; three times as often while a store cannot be used."""
     sweep_seconds: float = 60.0
-    """How often to list jobs and stores, to find changes and deletions that no event announced."""
+    """How often to list jobs and stores, to find changes and deletions that the watch missed."""
     compat_version: int = 8
     """Major version of Elasticsearch whose differences apply in the HTTP API: 6, 7, 8 or 9."""
     events: str = "all"
-    """Which Kubernetes Events are posted: all, or warnings alone."""
+    """Which Kubernetes Events to post: all, or warnings only."""
     log_format: str = "auto"
     """json, console, or auto: console on a terminal."""
     log_level: str = "info"
@@ -165,8 +172,8 @@ class Settings:
             raise SettingsError(f"{missing} is not set: TLS needs tls_cert_file and tls_key_file")
         if not (self.tls or self.allow_plain_http or _is_loopback(self.http_host)):
             raise SettingsError(
-                f"http_host is {self.http_host!r}, where others could read tokens on their way: set tls_cert_file and "
-                "tls_key_file, or use 127.0.0.1; if something before the endpoint speaks TLS for it, set "
+                f"http_host is {self.http_host!r}, where others can read tokens in transit: set tls_cert_file and "
+                "tls_key_file, or use 127.0.0.1; if a proxy before the endpoint terminates TLS, set "
                 "allow_plain_http=true"
             )
         if self.compat_version not in {6, 7, 8, 9}:
@@ -179,7 +186,9 @@ class Settings:
             ("lease_namespace", filter(None, [self.lease_namespace])),
         ):
             if wrong := [value for value in values if not is_namespace(value)]:
-                raise SettingsError(f"{name} has {wrong[0]!r}, which no namespace can be named")
+                raise SettingsError(
+                    f"{name} has {wrong[0]!r}, which is not a namespace: use lower case letters, digits and '-'"
+                )
         if not is_name(self.lease_name):
             raise SettingsError(f"lease_name is {self.lease_name!r}: name a Lease, such as rollup-operator")
         if not self.lease_seconds >= 5:
@@ -191,24 +200,22 @@ class Settings:
                 raise SettingsError(f"{name} is {port}: use 0 to 65535")
         if self.http_host == "*" and not self.http_port:
             raise SettingsError(
-                "http_port is 0, which picks a free port, and http_host is '*': name a port or an address"
+                "http_port is 0, which picks a free port, and http_host is '*': set a port, or one address"
             )
         if self.metrics_port and self.metrics_port == self.http_port:
-            raise SettingsError(
-                f"metrics_port is {self.metrics_port}, as http_port is: metrics need a port of their own"
-            )
+            raise SettingsError(f"metrics_port is {self.metrics_port}, the same as http_port: use another port")
         if self.tracing_endpoint and not self.tracing_endpoint.startswith(("http://", "https://")):
             raise SettingsError(
-                f"tracing_endpoint is {self.tracing_endpoint!r}: it takes a URL such as http://collector:4318/v1/traces"
+                f"tracing_endpoint is {self.tracing_endpoint!r}: use a URL such as http://collector:4318/v1/traces"
             )
         if self.tracing_endpoint and not _is_installed("opentelemetry.exporter.otlp.proto.http"):
             raise SettingsError(
-                "tracing_endpoint is set and OpenTelemetry is not installed: install rollup-operator[tracing], or "
+                "tracing_endpoint is set, but OpenTelemetry is not installed: install rollup-operator[tracing], or "
                 "leave tracing_endpoint empty"
             )
         if self.store_aws_namespaces and not _is_installed("botocore"):
             raise SettingsError(
-                "store_aws_namespaces is set and botocore is not installed: install rollup-operator[aws], or leave "
+                "store_aws_namespaces is set, but botocore is not installed: install rollup-operator[aws], or leave "
                 "store_aws_namespaces empty"
             )
         try:
@@ -221,9 +228,9 @@ class Settings:
                 continue
             # Asked so that nan is refused, too.
             if f.name in _MAY_BE_ZERO and not value >= 0:
-                raise SettingsError(f"{f.name} is {value}: it must be 0 or greater")
+                raise SettingsError(f"{f.name} is {value}: use 0 or more")
             if f.name not in _MAY_BE_ZERO and not value > 0:
-                raise SettingsError(f"{f.name} is {value}: it must be greater than 0")
+                raise SettingsError(f"{f.name} is {value}: use more than 0")
         if self.stop_timeout_status not in {500, 429}:
             raise SettingsError(f"stop_timeout_status is {self.stop_timeout_status}: use 500 or 429")
         if self.events not in {"all", "warnings"}:
@@ -245,9 +252,9 @@ def _read(name: str, default: object, text: str) -> object:
         if isinstance(default, int | float):
             return type(default)(text)
     except KeyError:
-        raise SettingsError(f"{name} is {text!r}: it takes true or false") from None
+        raise SettingsError(f"{name} is {text!r}: use true or false") from None
     except ValueError:
-        raise SettingsError(f"{name} is {text!r}: it takes a number such as {default}") from None
+        raise SettingsError(f"{name} is {text!r}: use a number such as {default}") from None
     return text
 
 

@@ -49,22 +49,30 @@ def test_an_override_wins_unless_it_is_none():
 @pytest.mark.parametrize(
     ("name", "value", "cure"),
     [
-        ("HTTP_PORT", "many", "ROLLUP_HTTP_PORT is 'many': it takes a number such as 9400"),
+        ("HTTP_PORT", "many", "ROLLUP_HTTP_PORT is 'many': use a number such as 9400"),
         ("GRACE_SECONDS", "", "ROLLUP_GRACE_SECONDS is ''"),
-        ("HTTP_CONNECTIONS", "0", "http_connections is 0: it must be greater than 0"),
-        ("ALLOW_PLAIN_HTTP", "yes", "ROLLUP_ALLOW_PLAIN_HTTP is 'yes': it takes true or false"),
+        ("HTTP_CONNECTIONS", "0", "http_connections is 0: use more than 0"),
+        ("ALLOW_PLAIN_HTTP", "yes", "ROLLUP_ALLOW_PLAIN_HTTP is 'yes': use true or false"),
         ("STOP_TIMEOUT_STATUS", "503", "stop_timeout_status is 503: use 500 or 429"),
         ("HTTP_PORT", "65536", "http_port is 65536: use 0 to 65535"),
         ("LEASE_SECONDS", "1", "lease_seconds is 1.0: use 5 or more"),
         ("LEASE_SECONDS", "nan", "lease_seconds is nan: use 5 or more"),
         ("CLOCK_SKEW_SECONDS", "1e10", "clock_skew_seconds is 10000000000.0: use at most 1000000000"),
-        ("SWEEP_SECONDS", "0", "sweep_seconds is 0.0: it must be greater than 0"),
-        ("GRACE_SECONDS", "nan", "grace_seconds is nan: it must be 0 or greater"),
-        ("ALLOWED_CACHE_SECONDS", "-1", "allowed_cache_seconds is -1.0: it must be 0 or greater"),
+        ("SWEEP_SECONDS", "0", "sweep_seconds is 0.0: use more than 0"),
+        ("GRACE_SECONDS", "nan", "grace_seconds is nan: use 0 or more"),
+        ("ALLOWED_CACHE_SECONDS", "-1", "allowed_cache_seconds is -1.0: use 0 or more"),
         ("DEFAULT_NAMESPACE", "", "default_namespace is '': name a namespace"),
         ("DEFAULT_NAMESPACE", "../x", "default_namespace is '../x': name a namespace"),
-        ("NAMESPACES", "a,b/c", "namespaces has 'b/c', which no namespace can be named"),
-        ("LEASE_NAMESPACE", "A", "lease_namespace has 'A', which no namespace can be named"),
+        (
+            "NAMESPACES",
+            "a,b/c",
+            "namespaces has 'b/c', which is not a namespace: use lower case letters, digits and '-'",
+        ),
+        (
+            "LEASE_NAMESPACE",
+            "A",
+            "lease_namespace has 'A', which is not a namespace: use lower case letters, digits and '-'",
+        ),
         ("LEASE_NAME", "", "lease_name is '': name a Lease"),
         ("LEASE_NAME", "a/b", "lease_name is 'a/b': name a Lease"),
         ("COMPAT_VERSION", "5", "compat_version is 5: use 6, 7, 8 or 9"),
@@ -122,7 +130,7 @@ def test_an_address_that_others_can_reach_needs_tls_or_a_word(host: str):
 
 
 def test_a_free_port_needs_one_address():
-    with pytest.raises(SettingsError, match=r"http_port is 0.*name a port or an address"):
+    with pytest.raises(SettingsError, match=r"http_port is 0.*set a port, or one address"):
         Settings(http_host="*", http_port=0, allow_plain_http=True)
 
 
@@ -140,5 +148,5 @@ def test_half_a_pair_is_refused(given: str, missing: str):
 def test_an_aws_identity_needs_what_signs(monkeypatch: pytest.MonkeyPatch):
     assert Settings(store_aws_namespaces=("team-a",)).store_aws_namespaces == ("team-a",)
     monkeypatch.setattr("rollup_operator.settings._is_installed", lambda module: module != "botocore")
-    with pytest.raises(SettingsError, match=r"^store_aws_namespaces is set .* install rollup-operator\[aws\]"):
+    with pytest.raises(SettingsError, match=r"^store_aws_namespaces is set, .* install rollup-operator\[aws\]"):
         Settings(store_aws_namespaces=("team-a",))
