@@ -325,7 +325,7 @@ def test_an_explanation_names_the_trouble_and_the_cure(operator: Operator, api: 
     text = plugin.of("explain", "trips").out
     assert "InvalidSpec" in text
     assert "spec.cron" in text
-    assert "-> Mend the fields" in text
+    assert "-> Fix the fields" in text
     assert "-> Create the RollupStore 'default'" in text
     document = plugin.of("explain", "trips", "-o", "json").document
     assert next(said["text"] for said in document["explanation"] if said["cure"]).startswith("Mend")
@@ -403,7 +403,7 @@ def test_who_may_not_watch_is_told_that_the_stop_stands(
     allow(api, "editor", "get", "patch")
     told = Plugin(control_plane.user_kubeconfig("editor"), api.namespace).of("stop", "trips", "--wait")
     assert told.code == 1
-    assert "what was asked stands, but it cannot be waited for" in told.err
+    assert "the request stands, but the plugin cannot wait for it" in told.err
     assert asked(api) == "stopped"
 
 

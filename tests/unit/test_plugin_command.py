@@ -20,12 +20,12 @@ def _nobody_is_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 USAGE = [
-    (["stop"], ["name at least one job, or say --all"]),
+    (["stop"], ["name at least one job, or use --all"]),
     (["start", "a", "--all"], ["not both"]),
     (["stop", "a", "--timeout", "5s"], ["--timeout needs --wait"]),
     (["stop", "a", "--wait", "--timeout", "5"], ["--timeout", "'5' is no duration", "30s"]),
     (["stop", "a", "--wait", "--timeout", "-1"], ["'-1' is no duration"]),
-    (["get", "a", "-A"], ["leave out -A"]),
+    (["get", "a", "-A"], ["-A cannot be combined"]),
     (["get", "-o", "xml"], ["'xml'", "json"]),
     (["get", "../secrets"], ["cannot be the name of a job"]),
     (["get", "-n", "a/b"], ["cannot be the name of a namespace"]),

@@ -41,7 +41,7 @@ CASES = [
     Case(
         "just created",
         told(state=None, generation=1, observed=-1, created=-3),
-        ["created 3s ago, and the operator has not looked at that yet"],
+        ["created 3s ago, and the operator has not seen that yet"],
     ),
     Case(
         "created, and no operator",
@@ -52,13 +52,13 @@ CASES = [
     Case(
         "just changed",
         told(asks="stopped", state="started", generation=4, observed=3, changed=-4, conditions=WAITING),
-        ["changed 4s ago, and the operator has not looked at that yet"],
+        ["changed 4s ago, and the operator has not seen that yet"],
     ),
     Case(
         "changed, and no operator",
         told(asks="stopped", state="indexing", generation=4, observed=3, changed=-90, conditions=WAITING),
-        ["changed 90s ago, and no operator seems to run", "state, indexing, is what was true before"],
-        ["What is asked stands"],
+        ["changed 90s ago, and no operator seems to run", "state, indexing, dates from before that"],
+        ["The request stands"],
     ),
     Case(
         "never started",
@@ -84,8 +84,8 @@ CASES = [
     Case(
         "its tick has passed",
         told(nextRunTime=at(-600), conditions=WAITING),
-        ["(overdue for 10m) has passed and nothing has come of it: no operator seems to run"],
-        ["See whether the operator runs"],
+        ["(overdue for 10m) has passed without a run: no operator seems to run"],
+        ["Check whether the operator runs"],
     ),
     Case("no tick comes", told(conditions=WAITING), ["its schedule never comes again"], ["Change spec.cron"]),
     Case(
@@ -97,7 +97,7 @@ CASES = [
         "a run that reports no more",
         told(state="indexing", reported=-700, conditions=conditions("Running", "reading", ready=True)),
         ["A run is under way, as reported 11m ago", "this one has not for 11m"],
-        ["See whether the operator runs"],
+        ["Check whether the operator runs"],
     ),
     Case(
         "stopping",
@@ -107,7 +107,7 @@ CASES = [
     Case(
         "stopping, then started",
         told(asks="started", state="stopping", conditions=conditions("Stopping", "x", since=-4)),
-        ["A stop has been going on for 4s; a start was asked since, and follows it"],
+        ["A stop has been in progress for 4s; a start was requested since, and follows it"],
     ),
     Case(
         "stopping for too long",
@@ -119,13 +119,13 @@ CASES = [
             ),
         ),
         ["It has been stopping for 75s", "DrainTimeout for 75s", "it still waits for: writing 4 rows."],
-        ["Look at what it waits for in store 'default'. The halt goes on"],
+        ["Check what it waits for in store 'default'. The halt goes on"],
     ),
     Case(
         "an invalid spec, started",
         told(state="stopped", conditions=conditions("InvalidSpec", "spec.cron: has 5 fields", stalled=True)),
-        ["A start is asked for, and it cannot begin", "InvalidSpec", "needs a change", "spec.cron: has 5 fields."],
-        ["Mend the fields that are named"],
+        ["A start is requested, but the job cannot begin", "InvalidSpec", "needs a change", "spec.cron: has 5 fields."],
+        ["Fix the fields that the message names"],
     ),
     Case(
         "an invalid spec, stopped",
@@ -147,19 +147,19 @@ CASES = [
             conditions=conditions("InvalidSpec", "spec.cron: has 5 fields", stalled=True, generation=3),
         ),
         ["changed 1s ago", "as of an earlier version of the spec"],
-        ["Mend the fields"],
+        ["Fix the fields"],
     ),
     Case(
         "no store",
         told(nextRunTime=at(5), conditions=conditions("StoreNotFound", "no RollupStore 'default' in team")),
-        ["StoreNotFound for 2m; it is tried again by itself. no RollupStore 'default' in team."],
+        ["StoreNotFound for 2m; the operator retries it. no RollupStore 'default' in team."],
         ["Create the RollupStore 'default' in namespace team"],
         store=None,
     ),
     Case(
         "the store has come",
         told(nextRunTime=at(5), conditions=conditions("StoreNotFound", "no RollupStore 'default' in team")),
-        ["StoreNotFound", "RollupStore 'default' exists by now"],
+        ["StoreNotFound", "RollupStore 'default' exists now"],
         ["Create the RollupStore"],
     ),
     Case(
@@ -184,7 +184,7 @@ CASES = [
             "the file is locked by process 7.",
             "RollupStore 'default' is not ready: StoreUnavailable: locked.",
         ],
-        ["who holds its file"],
+        ["which process holds its file"],
         store={
             "status": {
                 "conditions": [{"type": "Ready", "status": "False", "reason": "StoreUnavailable", "message": "locked"}]
@@ -200,7 +200,7 @@ CASES = [
     Case(
         "the manifest says otherwise",
         told(asks="stopped", state="stopped", annotations=last_applied("started"), conditions=QUIET),
-        ["It is stopped", "The manifest that was applied last says desiredState: started"],
+        ["It is stopped", "The manifest that was applied last has desiredState: started"],
         ["leave desiredState out of the manifest"],
     ),
     Case(
@@ -217,7 +217,11 @@ CASES = [
             finalizers=(DRAIN,),
             conditions=conditions("Deleting", "the job is being deleted"),
         ),
-        ["being deleted, asked 20s ago", f"The finalizer {DRAIN} holds it", "It waits: the job is being deleted"],
+        [
+            "being deleted, as requested 20s ago",
+            f"The finalizer {DRAIN} holds it",
+            "It waits: the job is being deleted",
+        ],
     ),
     Case(
         "being deleted, and no operator",
@@ -229,7 +233,7 @@ CASES = [
         "being deleted, held by another",
         told(state="stopped", deleting=-200, finalizers=("example.com/audit",), conditions=QUIET),
         ["being deleted", "The finalizer example.com/audit holds it too, which is not ours"],
-        ["See who set that finalizer"],
+        ["Find out who set that finalizer"],
     ),
     Case(
         "the last run failed, and all is well since",
@@ -244,7 +248,7 @@ CASES = [
             annotations={"rollup-operator.dev/run-requested-at": "now"},
             lastHandledRunRequest="before",
         ),
-        ["A run was requested (now), and that has not been handled yet"],
+        ["A run was requested (now) and has not been handled yet"],
     ),
     Case(
         "warnings are told once, and old ones not",

@@ -160,7 +160,7 @@ def test_a_page_shows_everything() -> None:
     ):
         assert words in text
     lagging = dict(page(told(generation=4, observed=3), NOW))
-    assert "the newest, 4, has not been looked at" in lagging["State"]
+    assert "the operator has not seen 4 yet" in lagging["State"]
     assert position(None).startswith("none")
 
 

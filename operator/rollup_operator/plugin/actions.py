@@ -31,7 +31,7 @@ async def stop(cluster: NamespaceClient, job: JobView) -> Goal:
 async def start(cluster: NamespaceClient, job: JobView) -> Goal:
     """Ask for a start."""
     if job.deleting:
-        raise Failure(Code.FAILED, "Deleting", "it is being deleted: create it anew once it is gone")
+        raise Failure(Code.FAILED, "Deleting", "it is being deleted: create it again once it is gone")
     return Started(await cluster.ask(job, DesiredState.STARTED))
 
 

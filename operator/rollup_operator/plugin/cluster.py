@@ -126,9 +126,9 @@ class NamespaceClient:
                 raise Failure(
                     Code.FAILED,
                     "OutcomeUnknown",
-                    f"it is not known whether the write was carried out: look: {e.message}",
+                    f"it is not known whether the write was carried out: check the job: {e.message}",
                 ) from e
-        raise Failure(Code.FAILED, "Replaced", "it keeps being deleted and created anew; nothing was changed")
+        raise Failure(Code.FAILED, "Replaced", "it keeps being deleted and created again; nothing was changed")
 
     async def events(self, uid: str) -> list[Body] | None:
         """Return the events about an object, oldest first; None where the caller may not read them."""
@@ -192,7 +192,7 @@ def failure(error: KubeError, verb: str, name: str = "", namespace: str = "") ->
         cure = f"ask for the verb {verb} on rollupjobs.rollup-operator.dev"
         return Failure(Code.FAILED, "Forbidden", f"{error.message}: {cure}")
     if error.status == 401:
-        return Failure(Code.FAILED, "Unauthorized", "the API server does not know you: log in anew (401 Unauthorized)")
+        return Failure(Code.FAILED, "Unauthorized", "the API server does not know you: log in again (401 Unauthorized)")
     if isinstance(error, Unreachable):
         return Failure(Code.FAILED, "Unreachable", error.message)
     return Failure(Code.FAILED, error.reason, error.message)

@@ -7,50 +7,51 @@ from rollup_operator.model.job_view import JobView
 
 CURES: Mapping[Reason, str] = {
     Reason.DRAIN_TIMEOUT: (
-        "Look at what it waits for in store {store!r}. The halt goes on by itself and is never given up."
+        "Check what it waits for in store {store!r}. The halt goes on by itself and is never given up."
     ),
     Reason.INVALID_SPEC: (
-        "Mend the fields that are named; it then goes on by itself. An immutable field needs a new job: delete this "
-        "one and create it anew. A stop works whatever the spec says."
+        "Fix the fields that the message names; the job then goes on by itself. An immutable field needs a new job: "
+        "delete this one and create it again. A stop works whatever the spec says."
     ),
     Reason.STORE_NOT_FOUND: ("Create the RollupStore {store!r} in namespace {namespace}: the job goes on by itself."),
     Reason.STORE_UNAVAILABLE: (
-        "See whether the store answers, or who holds its file: kubectl get rollupstore {store} -n {namespace} -o yaml"
+        "Check whether the store answers, or which process holds its file: kubectl get rollupstore {store} -n "
+        "{namespace} -o yaml"
     ),
     Reason.STORE_OVERLOADED: (
-        "It goes on by itself, with smaller pages and later. If that lasts: give the cluster more room, lower "
-        "spec.parallelism, or spec.maxConcurrentRuns of RollupStore {store!r}."
+        "The job goes on by itself, later and with smaller pages. If this lasts: give the cluster more room, or lower "
+        "spec.parallelism or spec.maxConcurrentRuns of RollupStore {store!r}."
     ),
     Reason.STORE_UNAUTHORIZED: (
-        "Mend the credentials in the Secret that RollupStore {store!r} names, or give their user the right that is "
-        "named; it then goes on by itself."
+        "Fix the credentials in the Secret that RollupStore {store!r} names, or give their user the right that the "
+        "message names; the job then goes on by itself."
     ),
     Reason.SECRET_INVALID: (
-        "Create or mend the Secret that RollupStore {store!r} names, in namespace {namespace}; the job then goes on by "
+        "Create or fix the Secret that RollupStore {store!r} names, in namespace {namespace}; the job then goes on by "
         "itself."
     ),
     Reason.DISK_FULL: (
         "Make room on the cluster's disks, or on the volume of the operator's data: the job then goes on by itself. "
-        "A cluster's block that was set by hand stays until somebody removes it."
+        "A block that was set on the cluster by hand stays until you remove it."
     ),
     Reason.TARGET_MISSING: (
-        "To begin anew: set spec.deletionPolicy to Delete, delete the job, which forgets its position, and create it "
+        "To start over: set spec.deletionPolicy to Delete, delete the job, which forgets its position, and create it "
         "again. What the source no longer has cannot be rolled up again."
     ),
     Reason.TARGET_BLOCKED: (
-        "Open the rollup index, or remove the block on it; for a run at once: kubectl rollup run {name} -n {namespace}"
+        "Open the rollup index, or remove the block on it; to run at once: kubectl rollup run {name} -n {namespace}"
     ),
     Reason.MAPPING_CONFLICT: (
-        "The rollup index maps a field as something else than the job writes: delete the job and create it with "
+        "The rollup index maps a field to another type than the job writes: delete the job and create it with "
         "another rollupIndex."
     ),
     Reason.SOURCE_NOT_FOUND: (
-        "Bring the table, files or index that spec.indexPattern {pattern!r} means; for a run at once: "
+        "Create the table, files or index that spec.indexPattern {pattern!r} names; to run at once: "
         "kubectl rollup run {name} -n {namespace}"
     ),
     Reason.SOURCE_INVALID: (
-        "Mend the source so that it has the fields that the spec names, or delete the job and create it with other "
-        "fields; for a run at once: kubectl rollup run {name} -n {namespace}"
+        "Fix the source so that it has the fields that the spec names, or delete the job and create it with other "
+        "fields; to run at once: kubectl rollup run {name} -n {namespace}"
     ),
     Reason.FORBIDDEN_SOURCE: (
         "spec.indexPattern {pattern!r} must stay within the namespace's data folder: delete the job and create it with "
@@ -62,14 +63,14 @@ CURES: Mapping[Reason, str] = {
         "documents there were made with."
     ),
     Reason.TARGET_REPLACED: (
-        "Delete the job and create it with another rollupIndex, or bring back the index that its position belongs to."
+        "Delete the job and create it with another rollupIndex, or restore the index that its position belongs to."
     ),
     Reason.CLOCK_SKEWED: (
-        "Set the clock that is wrong, that of the operator's node or that of store {store!r}: the message has both "
+        "Correct the clock that is wrong, that of the operator's node or that of store {store!r}: the message has both "
         "times. The job then goes on by itself."
     ),
-    Reason.FENCED: "See whether two operators run on this store. The next run takes the claim back.",
-    Reason.RUN_FAILED: "The operator's log has more. For a run at once: kubectl rollup run {name} -n {namespace}",
+    Reason.FENCED: "Check whether two operators use this store. The next run takes the claim back.",
+    Reason.RUN_FAILED: "The operator's log has the details. To run at once: kubectl rollup run {name} -n {namespace}",
 }
 
 

@@ -27,7 +27,7 @@ SILENCE = 90.0
 
 RECENT = timedelta(hours=1)
 NO_OPERATOR = (
-    "See whether the operator runs, whether it watches this namespace (ROLLUP_NAMESPACES), and what its log says"
+    "Check whether the operator runs, whether it watches this namespace (ROLLUP_NAMESPACES), and what its log says"
 )
 
 
@@ -85,7 +85,7 @@ class _Explanation:
 
     def _deletion(self) -> Iterator[Sentence]:
         when = moment(self.body["metadata"].get("deletionTimestamp"))
-        yield Sentence(f"It is being deleted, asked {ago(when, self.now)}.")
+        yield Sentence(f"It is being deleted, as requested {ago(when, self.now)}.")
         if self.job.has_drain_finalizer:
             yield Sentence(
                 f"The finalizer {DRAIN_FINALIZER} holds it until nothing of it runs, its claim is released and, with "
@@ -94,11 +94,11 @@ class _Explanation:
         others = [name for name in self.job.finalizers if name != DRAIN_FINALIZER]
         if others:
             yield Sentence(f"{_listed(others)} {'holds' if len(others) == 1 else 'hold'} it too, which is not ours.")
-            yield Sentence("See who set that finalizer: the operator neither sets nor removes it.", cure=True)
+            yield Sentence("Find out who set that finalizer: the operator neither sets nor removes it.", cure=True)
         if not self.job.has_drain_finalizer:
             return
         if self.behind and when is not None and self._is_long(when, PATIENCE):
-            yield Sentence("No operator seems to run: nobody has looked at the deletion yet.")
+            yield Sentence("No operator seems to run: none has seen the deletion yet.")
             yield Sentence(f"{NO_OPERATOR}. For an uninstall without one: rollup-operator release --yes", cure=True)
         elif self.status.state is State.ABORTING and self.ready is not None:
             yield Sentence(f"It waits: {self.ready.message}.")
@@ -110,20 +110,20 @@ class _Explanation:
         if when is None:
             what = "It was changed"
         if when is not None and not self._is_long(when, PATIENCE):
-            yield Sentence(f"{what}, and the operator has not looked at that yet.")
+            yield Sentence(f"{what}, and the operator has not seen that yet.")
             return
         generations = f"generation {self.job.generation}, observed {self.status.observed_generation}"
-        yield Sentence(f"{what}, and no operator seems to run: nobody has looked at that yet ({generations}).")
+        yield Sentence(f"{what}, and no operator seems to run: none has seen that yet ({generations}).")
         if not never:
-            yield Sentence(f"So its state, {self.status.state}, is what was true before.")
-        asked = "What is asked stands, and happens once an operator runs."
+            yield Sentence(f"Its state, {self.status.state}, dates from before that.")
+        asked = "The request stands, and takes effect once an operator runs."
         yield Sentence(f"{asked} {NO_OPERATOR}.", cure=True)
 
     def _state(self) -> Iterator[Sentence]:
         asked = self.job.desired
         match self.status.state:
             case State.STOPPED if asked is DesiredState.STARTED:
-                yield Sentence("A start is asked for, and it cannot begin.")
+                yield Sentence("A start is requested, but the job cannot begin.")
             case State.STOPPED if not self.job.ever_asked:
                 yield Sentence("It was never started: spec.desiredState has never been set, and a new job is stopped.")
                 yield Sentence(f"Start it: {command('start', *self.job.key)}", cure=True)
@@ -136,7 +136,7 @@ class _Explanation:
             case State.STOPPING:
                 yield from self._stopping()
             case state:
-                yield Sentence(f"It is {state}, while {asked} is asked: the operator is about to change that.")
+                yield Sentence(f"It is {state}, while {asked} is requested: the operator is about to change that.")
 
     def _waits_for_tick(self) -> Iterator[Sentence]:
         tick = moment(self.status.next_run_time)
@@ -146,9 +146,7 @@ class _Explanation:
             return
         when = f"the tick of spec.cron at {self.status.next_run_time} ({ahead(tick, self.now)})"
         if self._is_long(tick, OVERDUE):
-            yield Sentence(
-                f"It is started, but {when} has passed and nothing has come of it: no operator seems to run."
-            )
+            yield Sentence(f"It is started, but {when} has passed without a run: no operator seems to run.")
             yield Sentence(f"{NO_OPERATOR}.", cure=True)
         else:
             yield Sentence(f"It is started, and waits for {when}.")
@@ -166,7 +164,7 @@ class _Explanation:
         since = moment(self.ready.last_transition_time) if self.ready is not None else None
         began = "" if since is None else f" for {self._for(since)}"
         if self.job.desired is DesiredState.STARTED:
-            yield Sentence(f"A stop has been going on{began}; a start was asked since, and follows it.")
+            yield Sentence(f"A stop has been in progress{began}; a start was requested since, and follows it.")
         else:
             yield Sentence(f"It has been stopping{began}, as {self._who()} asked.")
         if self.ready is None or self.ready.reason == Reason.STOPPING:
@@ -186,7 +184,7 @@ class _Explanation:
         if stuck is None or (stuck.reason in (Reason.STOPPING, Reason.DELETING)):
             return
         since = moment(stuck.last_transition_time)
-        retried = "it needs a change" if stuck.type == STALLED else "it is tried again by itself"
+        retried = "it needs a change" if stuck.type == STALLED else "the operator retries it"
         old = ", as of an earlier version of the spec" if stuck.observed_generation < self.job.generation else ""
         yield Sentence(f"{stuck.reason} for {self._for(since)}{old}; {retried}. {_sentence(stuck.message)}")
         if cure := cure_of(stuck.reason, self.job):
@@ -203,7 +201,7 @@ class _Explanation:
                 yield Sentence(cure_of(Reason.STORE_NOT_FOUND, self.job), cure=True)
             return
         if missing:
-            yield Sentence(f"RollupStore {name!r} exists by now: the job is looked at again soon.")
+            yield Sentence(f"RollupStore {name!r} exists now: the operator checks the job again soon.")
         conditions = (self.seen.store.get("status") or {}).get("conditions") or ()
         bad = next((c for c in conditions if c.get("type") == READY and c.get("status") == "False"), None)
         if bad is not None:
@@ -223,7 +221,7 @@ class _Explanation:
         request = self.job.run_request
         if request is None or request == self.status.last_handled_run_request:
             return
-        yield Sentence(f"A run was requested ({request}), and that has not been handled yet.")
+        yield Sentence(f"A run was requested ({request}) and has not been handled yet.")
         if self.job.desired is DesiredState.STOPPED:
             yield Sentence(f"A stopped job does not run: {command('start', *self.job.key)}", cure=True)
 
@@ -239,8 +237,8 @@ class _Explanation:
         applied = applied_state(self.body)
         if asked is not None and applied is not None and applied != asked:
             yield Sentence(
-                f"The manifest that was applied last says desiredState: {applied}, so applying it again undoes the "
-                f"{asked} of now (annotation {LAST_APPLIED})."
+                f"The manifest that was applied last has desiredState: {applied}, so applying it again undoes the "
+                f"current {asked} (annotation {LAST_APPLIED})."
             )
             yield Sentence(cure, cure=True)
 

@@ -16,10 +16,10 @@ from rollup_operator.plugin.text import seconds_of
 
 HELP = """Stop, start, run and understand rollup jobs, with the rights of your kubeconfig.
 
-`stopped` means quiet: nothing of the job is in flight any more. A stop is durable once the API server has taken it, \
-whoever waits for it and for how long.
+`stopped` means quiet: nothing of the job is in flight any more. A stop is durable once the API server has accepted \
+it, whether or not a client waits for it.
 
-Exit codes, of several jobs the one that all failures share, else 1:
+Exit codes (with several jobs the one that all failures share, else 1):
 
 0  done
 
@@ -27,11 +27,11 @@ Exit codes, of several jobs the one that all failures share, else 1:
 
 2  the command line or the kubeconfig cannot be used; nothing was done
 
-3  timed out; what was asked stands
+3  timed out; the request stands
 
-4  overtaken: somebody has asked for the opposite since
+4  overtaken by a newer request for the opposite
 
-5  not found, or deleted meanwhile
+5  not found, or deleted in the meantime
 """
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ class Listing(StrEnum):
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", autocompletion=job_names, help="Names of jobs.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=job_names, help="Name of the job.")]
 Kubeconfig = Annotated[
-    str | None, typer.Option(help="Kubeconfig file. Default: as kubectl: $KUBECONFIG, ~/.kube/config.")
+    str | None, typer.Option(help="Kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config, as kubectl.")
 ]
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig. Default: the current one.")]
 Namespace = Annotated[
@@ -72,10 +72,10 @@ Namespace = Annotated[
 ]
 Form = Annotated[Format, typer.Option("--output", "-o", help="How to write the result.")]
 All = Annotated[bool, typer.Option("--all", help="All jobs of the namespace.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when it is so, or when the time is over.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when it is done, or at the timeout.")]
 Timeout = Annotated[
     str | None,
-    typer.Option(help="How long --wait waits: 90s, 1m30s; 0: one look. A timeout undoes nothing. [default: 30s]"),
+    typer.Option(help="How long --wait waits: 90s, 1m30s; 0: one check. A timeout undoes nothing. [default: 30s]"),
 ]
 
 
@@ -90,7 +90,7 @@ def stop(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Stop jobs: what is being written is finished, nothing more begins. With --wait, return when they are quiet."""
+    """Stop jobs: a write in progress finishes, and nothing new begins. With --wait, return when they are quiet."""
     seconds = _seconds(wait, timeout)
     return _act("stop", _chosen(names, everything), seconds, (kubeconfig, context, namespace), output)
 
@@ -121,7 +121,7 @@ def run(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Run started jobs now, not only at the next tick. With --wait, return when that run has ended."""
+    """Run started jobs now, without waiting for the next tick. With --wait, return when that run has ended."""
     return _act("run", names, _seconds(wait, timeout), (kubeconfig, context, namespace), output)
 
 
@@ -138,7 +138,7 @@ def get(
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
     if names and all_namespaces:
-        raise Failure(Code.USAGE, "Usage", "a name means one namespace: leave out -A, or the names")
+        raise Failure(Code.USAGE, "Usage", "-A cannot be combined with names: leave out one of the two")
     where, written = (kubeconfig, context, namespace), Output("get", output.value)
     return _run(reading.get(where, written, names or (), everywhere=all_namespaces))
 
@@ -151,7 +151,7 @@ def status(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Show all that is known of one job: state, conditions, position, runs, and who asked for what."""
+    """Show the whole status of a job: state, conditions, position, runs, and who set its desired state."""
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
     return _run(reading.status((kubeconfig, context, namespace), Output("status", output), name))
@@ -165,7 +165,7 @@ def explain(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Say why a job is as it is, what it waits for, and what helps."""
+    """Explain why a job is in its state, what it waits for, and what helps."""
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
     return _run(reading.explain((kubeconfig, context, namespace), Output("explain", output), name))
@@ -179,9 +179,9 @@ def preview(
     file: Annotated[
         str | None, typer.Option("--filename", "-f", help="Manifest of a RollupJob; - reads stdin.")
     ] = None,
-    url: Annotated[str | None, typer.Option(envvar="ROLLUP_URL", help="The operator's endpoint.")] = None,
+    url: Annotated[str | None, typer.Option(envvar="ROLLUP_URL", help="URL of the operator's endpoint.")] = None,
     ca: Annotated[
-        str | None, typer.Option(envvar="ROLLUP_CA", help="File of the certificate authority of the endpoint.")
+        str | None, typer.Option(envvar="ROLLUP_CA", help="File with the certificate authority of the endpoint.")
     ] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
@@ -190,8 +190,8 @@ def preview(
 ) -> int:
     """Show what a job would do, with a few of its documents. Nothing is written.
 
-    The operator's endpoint finds it out. It takes the token of ROLLUP_TOKEN, else that of your kubeconfig, and you need
-    the right to create the job.
+    The operator's endpoint computes the preview. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You
+    need the right to create the job.
     """
     from rollup_operator.plugin import preview as previewing  # noqa: PLC0415
 
@@ -203,7 +203,7 @@ def preview(
 def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
     """Print the script that completes kubectl-rollup in your shell: source <(kubectl-rollup completion bash).
 
-    kubectl itself (1.26 or newer) completes `kubectl rollup` by the command kubectl_complete-rollup, installed beside.
+    kubectl 1.26 or newer completes `kubectl rollup` with the command kubectl_complete-rollup, installed alongside.
     """
     script(shell.value)
 
@@ -222,7 +222,7 @@ def _act(
 
 def _chosen(names: Sequence[str] | None, everything: bool) -> Sequence[str] | None:
     if bool(names) == everything:
-        what = "name jobs, or say --all: not both" if everything else "name at least one job, or say --all"
+        what = "use names or --all, not both" if everything else "name at least one job, or use --all"
         raise Failure(Code.USAGE, "Usage", what)
     return names or None
 
@@ -230,7 +230,7 @@ def _chosen(names: Sequence[str] | None, everything: bool) -> Sequence[str] | No
 def _seconds(wait: bool, timeout: str | None) -> float | None:
     if not wait:
         if timeout is not None:
-            raise Failure(Code.USAGE, "Usage", "--timeout needs --wait: without it nothing is waited for")
+            raise Failure(Code.USAGE, "Usage", "--timeout needs --wait: add --wait")
         return None
     try:
         return seconds_of(timeout or "30s")

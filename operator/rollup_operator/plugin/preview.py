@@ -39,7 +39,7 @@ async def preview(where: Where, output: Output, server: EndpointAddress, word: s
     if (word is None) == (file is None):
         raise Failure(Code.USAGE, "Usage", "name one job, or give a manifest with -f FILE")
     if not server.url:
-        raise Failure(Code.USAGE, "Usage", "say where the operator's endpoint is, with --url or ROLLUP_URL")
+        raise Failure(Code.USAGE, "Usage", "name the operator's endpoint with --url or ROLLUP_URL")
     if word is not None:
         async with NamespaceClient.open(where) as cluster:
             job, namespace = await cluster.find(name_of(word)), cluster.namespace
@@ -102,7 +102,7 @@ async def _ask(
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Failure(Code.USAGE, "Usage", f"--url {url!r} is no URL: write https://HOST:PORT")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise Failure(Code.USAGE, "Usage", f"--url {url!r} would send your token for all to read: use https://")
+        raise Failure(Code.USAGE, "Usage", f"--url {url!r} would send your token unencrypted: use https://")
     try:
         tls, proxy = verifying(cafile=server.authority), proxy_of(url)
     except (OSError, NoConnection) as e:

@@ -21,7 +21,7 @@ def seconds_of(text: str) -> float:
         at = part.end()
     if at and at == len(text):
         return seconds
-    raise ValueError(f"'{text}' is no duration: write 30s, 1m30s or 500ms, or 0 for one look without waiting")
+    raise ValueError(f"'{text}' is no duration: write 30s, 1m30s or 500ms, or 0 for one check without waiting")
 
 
 def moment(text: str | None) -> datetime | None:

@@ -136,7 +136,7 @@ def _is_ready(job: JobView) -> str:
 
 
 def _unseen(job: JobView) -> str:
-    return f", as of generation {job.status.observed_generation}: the newest, {job.generation}, has not been looked at"
+    return f", as of generation {job.status.observed_generation}: the operator has not seen {job.generation} yet"
 
 
 def _by(found: Sequence[FieldOwner], now: datetime) -> str:

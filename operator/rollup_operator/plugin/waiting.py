@@ -80,7 +80,7 @@ async def _follow(cluster: NamespaceClient, scope: _Scope, heard: Callable[[], N
         except KubeError as e:
             if e.status in (401, 403):
                 for goal in scope.open:
-                    goal.fail(f"what was asked stands, but it cannot be waited for: {failure(e, 'watch').message}")
+                    goal.fail(f"the request stands, but the plugin cannot wait for it: {failure(e, 'watch').message}")
                 return
         troubles += 1
 
