@@ -238,7 +238,7 @@ def test_a_wrong_store_is_refused_by_name(api: Api, name: str):
 def test_the_database_of_a_store_is_immutable(api: Api):
     api.create(bodies.store(duckdb={"database": "a.duckdb"}))
     for database in ("b.duckdb", None):
-        with pytest.raises(ApiError, match="database is immutable: delete the store and create it anew"):
+        with pytest.raises(ApiError, match="database is immutable: delete the store and create it again"):
             api.patch("default", {"spec": {"duckdb": {"database": database}}}, kind="RollupStore")
     with pytest.raises(ApiError, match="exactly one kind of store must be set"):
         api.patch("default", {"spec": {"duckdb": None}}, kind="RollupStore")
@@ -250,7 +250,7 @@ def test_the_kind_of_a_store_is_immutable_and_the_rest_is_not(api: Api, kind: st
     other = {"opensearch": "elasticsearch", "elasticsearch": "opensearch"}[kind]
     api.create(bodies.store(**{kind: HOST}))
     for change in ({kind: None, other: HOST}, {kind: None, "duckdb": {}}):
-        with pytest.raises(ApiError, match=f"{kind} is immutable: delete the store and create it anew"):
+        with pytest.raises(ApiError, match=f"{kind} is immutable: delete the store and create it again"):
             api.patch("default", {"spec": change}, kind="RollupStore")
     for change in ({kind: None}, {"duckdb": {}}):
         with pytest.raises(ApiError, match="exactly one kind of store must be set"):

@@ -180,7 +180,7 @@ def test_an_immutable_field_cannot_be_changed(api: Api, path: tuple[str, ...]):
     made = api.create(body_of("job", path, first))
     again = made | {"spec": with_value(path, first)}
     again = api.replace(again)  # the same once more is no change
-    with pytest.raises(ApiError, match="immutable: delete the job and create it anew") as error:
+    with pytest.raises(ApiError, match="immutable: delete the job and create it again") as error:
         api.replace(again | {"spec": with_value(path, second)})
     assert any(
         place.startswith("spec." + names(path)) or names(path).startswith(place[5:]) for place, _ in error.value.causes
@@ -199,7 +199,7 @@ def test_an_immutable_field_cannot_be_removed(api: Api, path: tuple[str, ...]):
 @pytest.mark.parametrize("path", [path for path in OPTIONAL if path[-1] not in INTERVALS], ids=names)
 def test_an_immutable_field_cannot_be_added(api: Api, path: tuple[str, ...]):
     made = api.create(body_of("job", path, None))
-    with pytest.raises(ApiError, match="immutable: delete the job and create it anew"):
+    with pytest.raises(ApiError, match="immutable: delete the job and create it again"):
         api.replace(made | {"spec": with_value(path, IMMUTABLE[path][0])})
 
 

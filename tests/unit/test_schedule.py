@@ -269,7 +269,7 @@ WRONG = {
     "0 */0 * * * ?": ("minutes", "'*/0'", "use 1 to 60"),
     "0 *-5 * * * ?": ("minutes", "'*-5' cannot be read", ""),
     "0 -5 * * * ?": ("minutes", "'-5' cannot be read", ""),
-    "0 ? * * * ?": ("minutes", "'?' holds a sign that has no meaning here", ""),
+    "0 ? * * * ?": ("minutes", "'?' has a character that has no meaning here", ""),
     "0 0 24 * * ?": ("hours", "'24'", "use 0 to 23"),
     "0 0 */25 * * ?": ("hours", "'*/25'", "use 1 to 24"),
     "0 0 0 0 * ?": ("day of month", "'0'", "use 1 to 31"),
@@ -286,12 +286,12 @@ WRONG = {
     "0 0 0 ? * MON#6": ("day of week", "'MON#6'", "#1 to #5"),
     "0 0 0 ? * MON#1,TUE#2": ("day of week", "'MON#1,TUE#2'", "stand alone"),
     "0 0 0 ? * FRIL,MON": ("day of week", "'FRIL,MON'", "stand alone"),
-    "0 0 0 ? * ?": ("day of week", "'?' stands in day of month too", "put *"),
+    "0 0 0 ? * ?": ("day of week", "'?' is in day of month, too", "put *"),
     "0 0 0 1 * 2": ("day of week", "'2' cannot be combined", "put ?"),
     "0 0 0 1 * *": ("day of week", "'*' cannot be combined", "put ?"),
     "0 0 0 1 1 ? 1969": ("year", "'1969'", "1970 to 2099"),
     "0 0 0 1 1 ? 2100": ("year", "'2100'", "1970 to 2099"),
-    "0 0 0 1 1 ? 2030-2020": ("year", "'2030-2020'", "turn it round"),
+    "0 0 0 1 1 ? 2030-2020": ("year", "'2030-2020'", "swap its ends"),
     "0 \u0661 * * * ?": ("minutes", "'\u0661' cannot be read", ""),
 }
 

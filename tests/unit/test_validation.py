@@ -38,7 +38,7 @@ ONLY_HERE = {
     "week": ({"groups": date(fixedInterval="1w")}, "spec.groups.dateHistogram.fixedInterval", "set calendarInterval"),
     "interval": ({"groups": date(fixedInterval="40000d")}, "spec.groups.dateHistogram.fixedInterval", "at most 36500d"),
     "delay": ({"groups": date(delay="99999999h")}, "spec.groups.dateHistogram.delay", "at most 36500d"),
-    "start-before-1970": ({"start": "1969-12-31T23:59:59Z"}, "spec.start", "nothing so old is rolled up"),
+    "start-before-1970": ({"start": "1969-12-31T23:59:59Z"}, "spec.start", "use 1970-01-01T00:00:00Z or later"),
     "end-late": ({"end": "3000-01-01T00:00:00Z"}, "spec.end", "use a year up to 2999"),
     "lookback": ({"lookback": "40000d"}, "spec.lookback", "at most 36500d"),
     "capital": ({"rollupIndex": "tÄglich"}, "spec.rollupIndex", "'täglich' would do"),

@@ -85,4 +85,4 @@ def at_creation(rule: str, message: str, field: str) -> dict[str, JsonValue]:
 
 
 def _immutable(field: str, of: str) -> str:
-    return f"{field} is immutable: delete the {of} and create it anew"
+    return f"{field} is immutable: delete the {of} and create it again"

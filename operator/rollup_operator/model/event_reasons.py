@@ -30,23 +30,24 @@ class Posted:
 _FAILED = Posted(EventType.WARNING, "a run failed for this reason, or what it left could not be released")
 
 EVENTS: Mapping[Reason, Posted] = {
-    Reason.STARTED: Posted(EventType.NORMAL, "status left `stopped` or `stopping` for `started`"),
+    Reason.STARTED: Posted(EventType.NORMAL, "status went from `stopped` or `stopping` to `started`"),
     Reason.STOPPING: Posted(EventType.NORMAL, "a halt has begun and was not over after 100 ms"),
-    Reason.STOPPED: Posted(EventType.NORMAL, "status came to `stopped`: the job is quiet"),
+    Reason.STOPPED: Posted(EventType.NORMAL, "status became `stopped`: the job is quiet"),
     Reason.DELETING: Posted(EventType.NORMAL, "a deletion waits for the job, for more than 100 ms"),
     Reason.RECOVERED: Posted(EventType.NORMAL, "what kept the job from being Ready is over, and its state is the same"),
     Reason.DRAIN_TIMEOUT: Posted(EventType.WARNING, "a halt takes longer than `spec.drainTimeoutSeconds`"),
     Reason.INVALID_SPEC: Posted(EventType.WARNING, "a field of the spec cannot be used"),
     Reason.DRAIN_SKIPPED: Posted(
         EventType.WARNING,
-        "the job was deleted while its store, or a Secret of it, was gone, so it was let go without looking there",
+        "the job was deleted while its store, or a Secret of it, was gone: the finalizer was removed without a check "
+        "of the store",
     ),
     Reason.DOCUMENTS_KEPT: Posted(
         EventType.WARNING,
         "the job was deleted with `deletionPolicy: Delete`, and documents of its id that it did not make were left",
     ),
     Reason.STOP_TIMED_OUT: Posted(
-        EventType.WARNING, "a client of the HTTP API waited for a stop and did not see it in its time"
+        EventType.WARNING, "a client of the HTTP API waited for a stop, and its timeout passed before the stop was done"
     ),
     Reason.GITOPS_OWNED: Posted(
         EventType.WARNING,
@@ -54,7 +55,7 @@ EVENTS: Mapping[Reason, Posted] = {
     ),
     Reason.SOURCE_SHRUNK: Posted(
         EventType.WARNING,
-        "looking back, a run found fewer rows than documents were made of, and left those as they were",
+        "a run with `lookback` found fewer rows than documents were made of, and left those documents as they were",
     ),
     Reason.STORE_NOT_FOUND: _FAILED,
     Reason.STORE_UNAVAILABLE: _FAILED,

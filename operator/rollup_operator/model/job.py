@@ -87,7 +87,7 @@ class DateHistogramGroup(Part):
     )
     delay: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
         default=None,
-        description="How long to wait for late documents before a bucket is rolled up, for instance 1h. Default 0.",
+        description="How long to wait for late documents before a bucket is rolled up, for instance 1h. Default: 0.",
         json_schema_extra={"pattern": r"^(0|[0-9]+(nanos|micros|ms|s|m|h|d))$"},
     )
     time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)] = Field(
@@ -143,8 +143,8 @@ class RollupIndexSettings(Part):
     )
     refresh_interval: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
         default=None,
-        description="How soon what is written can be searched, for instance 1s; -1: only when asked for. Default: 30s. "
-        "Each run makes what it wrote visible at its end, whatever is set here.",
+        description="How soon new documents can be searched, for instance 1s; -1: only on an explicit refresh. "
+        "Default: 30s. Each run refreshes the index at its end, whatever is set here.",
         json_schema_extra={"pattern": r"^(-1|[1-9][0-9]*(ms|s|m|h|d))$"},
     )
     sort_by_time: bool = Field(
@@ -178,24 +178,24 @@ class CsvColumn(Part):
         "TIMESTAMP",
         "TIMESTAMP_NS",
         "TIMESTAMPTZ",
-    ] = Field(description="Its type in DuckDB's words: VARCHAR keeps every text as it is written, such as 1.10 or 1e5.")
+    ] = Field(description="DuckDB type of the column. VARCHAR keeps every text as it is written, such as 1.10 or 1e5.")
 
 
 class CsvReading(Part):
-    """How CSV files are written, as far as that is not to be found out from their beginning."""
+    """How CSV files are written, where that cannot be detected from their beginning."""
 
     columns: Annotated[list[CsvColumn], Field(max_length=256)] = Field(
         default=[],
-        description="Types of columns. Those that are not named here are found out; columns of groups.terms are then "
-        "taken as texts.",
+        description="Types of columns. Types of other columns are detected, except that columns of groups.terms are "
+        "read as texts.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=4, pattern=PLAIN)] | None = Field(
-        default=None, description="What stands between two values, for instance ';', or tab."
+        default=None, description="Separator between two values, for instance ';', or tab."
     )
-    header: bool | None = Field(default=None, description="Whether the first line has the names of the columns.")
+    header: bool | None = Field(default=None, description="Whether the first line holds the column names.")
     null_text: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)] | None = Field(
-        default=None, description="A text that stands for a missing value, for instance n/a, besides the empty one."
+        default=None, description="A text that, like the empty one, stands for a missing value, for instance n/a."
     )
 
 
@@ -229,7 +229,7 @@ class RollupJobSpec(Part):
                 },
                 at_creation(
                     f"!has(self.jobId) || !(self.jobId in {sorted(EVERY)})",
-                    "jobId means every job, so nobody could name this one: choose another id",
+                    "jobId means every job: choose another id",
                     "jobId",
                 ),
                 at_creation(
@@ -258,7 +258,7 @@ class RollupJobSpec(Part):
 
     desired_state: DesiredState | None = Field(
         default=None,
-        description="started or stopped. Absent: the state last asked for is kept, and a new job is stopped; so a "
+        description="started or stopped. Absent: the state last requested is kept, and a new job is stopped, so a "
         "manifest in Git can leave the field to the HTTP API. It can be removed only once status.desiredState has "
         "recorded it. Lower case, as Elasticsearch writes its states.",
     )
@@ -291,8 +291,8 @@ class RollupJobSpec(Part):
     )
     drain_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         default=30,
-        description="After so many seconds a halt that still waits reports itself: state stopping, reason "
-        "DrainTimeout. It is never given up.",
+        description="A halt that takes longer than this reports state stopping, reason DrainTimeout. It is never given "
+        "up.",
     )
     groups: Groups = Field(description="The dimensions of the result.")
     metrics: Annotated[list[Metric], Field(max_length=256)] = Field(
@@ -318,23 +318,23 @@ class RollupJobSpec(Part):
     )
     lookback: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
         default=None,
-        description="How late rows may come: each run reads the buckets of so long before the end of the last one once "
-        "more, and rewrites those that changed, for instance 6h. Default: none, a bucket is read once.",
+        description="How late rows may come, for instance 6h: each run reads the buckets of this time before the end "
+        "of the last one again, and rewrites those that changed. Default: none, a bucket is read once.",
         json_schema_extra={"pattern": r"^[1-9][0-9]*(ms|s|m|h|d)$"},
     )
     parallelism: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,
-        description="How many stretches of time to read from the store side by side. Embedded stores use all cores for "
-        "each page and ignore it.",
+        description="How many stretches of time to read from the store in parallel. Embedded stores ignore it: they "
+        "use all cores for each page.",
     )
     csv: CsvReading | None = Field(
         default=None,
-        description="How to read CSV files, where that is not to be guessed. For files of embedded stores only.",
+        description="How to read CSV files, where that cannot be detected. For files of embedded stores only.",
     )
     rollup_index_settings: RollupIndexSettings | None = Field(
         default=None,
-        description="Settings of the rollup index, used when the job creates it. Embedded stores have no use for "
-        "them. Immutable.",
+        description="Settings of the rollup index, used when the job creates it. Embedded stores ignore them. "
+        "Immutable.",
         json_schema_extra=fixed("rollupIndexSettings"),
     )
     deletion_policy: DeletionPolicy = Field(

@@ -147,7 +147,7 @@ class _Field:
         if stop >= start:
             return range(start, stop + 1, by)
         if not self.wraps:
-            raise ScheduleError(self.name, part, "is a range that ends before it begins: turn it round")
+            raise ScheduleError(self.name, part, "is a range that ends before it begins: swap its ends")
         return [self.low + (value - self.low) % size for value in range(start, stop + size + 1, by)]
 
     def write(self, values: Iterable[int], base: int = 0) -> str:
@@ -185,7 +185,7 @@ def _parse(text: str) -> Schedule:
     months = _MONTH.values(words[4])
     picked: _PickedDay | None = None
     if days == of_week == "?":
-        raise ScheduleError("day of week", "?", "stands in day of month too: put * or a day in one of the two")
+        raise ScheduleError("day of week", "?", "is in day of month, too: put * or a day in one of the two")
     if days not in ("?", "*") and of_week != "?":
         raise ScheduleError("day of week", words[5], "cannot be combined with a day of month: put ? in one of the two")
     if days == "*" and of_week not in ("?", "*"):
@@ -243,7 +243,7 @@ def _special_cure(field: _Field, part: str) -> str:
         return "cannot be read: L, LW, L-3 and 15W each stand alone in this field"
     if field is _DAY_OF_WEEK and not re.search("[?W]", part):
         return "cannot be read: 6L and 6#3 each stand alone in this field"
-    return f"holds a sign that has no meaning here: use *, a value ({field.takes}), a range or a step, as in */5"
+    return f"has a character that has no meaning here: use *, a value ({field.takes}), a range or a step, as in */5"
 
 
 def _count_cure(words: list[str]) -> str:

@@ -91,7 +91,7 @@ class LastRun(Part):
         default="", description="What it did, or why it failed."
     )
     rewritten: Count | None = Field(
-        default=None, description="Documents written anew since rows came late, with spec.lookback. Absent: none."
+        default=None, description="Documents rewritten because rows came late, with spec.lookback. Absent: none."
     )
     kept: Count | None = Field(
         default=None,
@@ -126,11 +126,12 @@ class RollupJobStatus(Part):
     )
     desired_state: DesiredState | None = Field(
         default=None,
-        description="The state in effect: spec.desiredState, or the one last asked for where spec is silent.",
+        description="The state in effect: spec.desiredState, or the one last requested where spec.desiredState is "
+        "absent.",
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default=[],
-        description="Ready: the job is in the state that is asked for. Reconciling: it is on its way there. Stalled: "
+        description="Ready: the job is in the requested state. Reconciling: it is on its way there. Stalled: "
         "it needs a change by a person.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

@@ -46,14 +46,14 @@ class ClusterStoreSpec(Part):
     )
     ca_secret_ref: SecretRef | None = Field(
         default=None,
-        description="Secret with ca.crt: who must have signed the cluster's certificate. Default: the "
+        description="Secret with ca.crt, the authority that signed the cluster's certificate. Default: the "
         "certificate authorities of the system.",
     )
     client_certificate_secret_ref: SecretRef | None = Field(
-        default=None, description="Secret with tls.crt and tls.key: the certificate to show to the cluster."
+        default=None, description="Secret with tls.crt and tls.key: the client certificate for the cluster."
     )
     insecure_skip_tls_verify: bool = Field(
-        default=False, description="Do not check the cluster's certificate. For trials only."
+        default=False, description="Do not verify the cluster's certificate. For trials only."
     )
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         default=120, description="How long one search or one write may take."
@@ -131,16 +131,16 @@ class RollupStoreStatus(Part):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     distribution: Annotated[str, StringConstraints(max_length=64)] | None = Field(
-        default=None, description="What the store turned out to be, for instance duckdb."
+        default=None, description="What kind of store was found, for instance duckdb."
     )
     version: Annotated[str, StringConstraints(max_length=64)] | None = Field(
-        default=None, description="Its version, as it says itself."
+        default=None, description="Version that the store reports."
     )
     health: Literal["green", "yellow", "red"] | None = Field(
-        default=None, description="The cluster's health, as it says itself. Absent: not a cluster."
+        default=None, description="Health that the cluster reports. Absent: not a cluster."
     )
     results: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         default=None,
-        description="Folder below the operator's data root in which the results are: "
-        "<rollupIndex>/<job id>.parquet. Absent: they are in the rollup indices of a cluster.",
+        description="Folder of the results, below the operator's data root: <rollupIndex>/<job id>.parquet. Absent: "
+        "they are in the rollup indices of a cluster.",
     )

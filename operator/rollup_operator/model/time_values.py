@@ -125,7 +125,7 @@ def parse_instant(text: str, field: str) -> int:
         raise ValueError(f"{field}: '{text}' is no instant: there is no such date or time") from e
     ms = -(-since // timedelta(milliseconds=1))
     if ms < 0:
-        raise ValueError(f"{field}: '{text}' lies before 1970: nothing so old is rolled up")
+        raise ValueError(f"{field}: '{text}' is before 1970: use 1970-01-01T00:00:00Z or later")
     if at.year > _LAST_YEAR:
         raise ValueError(f"{field}: '{text}' is too late: use a year up to {_LAST_YEAR}")
     return ms

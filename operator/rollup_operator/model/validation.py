@@ -120,9 +120,7 @@ def _of_cron(cron: str) -> Iterator[Problem]:
 
 def _of_id(spec: RollupJobSpec) -> Iterator[Problem]:
     if spec.job_id in EVERY:
-        yield Problem(
-            "spec.jobId", f"'{spec.job_id}' means every job, so nobody could name this one: choose another id"
-        )
+        yield Problem("spec.jobId", f"'{spec.job_id}' means every job: choose another id")
 
 
 def _of_indices(spec: RollupJobSpec) -> Iterator[Problem]:
@@ -173,7 +171,7 @@ def _of_fixed_interval(at: str, date: DateHistogramGroup) -> Iterator[Problem]:
     if _CALENDAR_UNIT.fullmatch(text):
         yield Problem(at, f"'{text}' is a unit of the calendar: set calendarInterval instead")
     elif not _FIXED_INTERVAL.fullmatch(text):
-        yield Problem(at, f"'{text}' is no length of a bucket: use a whole number and ms, s, m, h or d, as in 90m")
+        yield Problem(at, f"'{text}' is not a bucket length: use a whole number and ms, s, m, h or d, as in 90m")
     else:
         yield from _of_duration(at, text, "date_histogram.FixedInterval")
 
@@ -214,14 +212,14 @@ def _of_times(spec: RollupJobSpec) -> Iterator[Problem]:
         yield Problem("spec.end", f"'{spec.end}' is not after start, '{spec.start}'")
     if spec.lookback is not None:
         if not _FIXED_INTERVAL.fullmatch(spec.lookback):
-            yield Problem("spec.lookback", f"'{spec.lookback}' is no duration of more than 0: use one as in 6h")
+            yield Problem("spec.lookback", f"'{spec.lookback}' is not a duration above 0: use one such as 6h")
         else:
             yield from _of_duration("spec.lookback", spec.lookback, "lookback")
     settings = spec.rollup_index_settings
     refresh = settings.refresh_interval if settings is not None else None
     if refresh is not None and refresh != "-1" and not _FIXED_INTERVAL.fullmatch(refresh):
         yield Problem(
-            "spec.rollupIndexSettings.refreshInterval", f"'{refresh}' is no duration: use one as in 30s, or -1"
+            "spec.rollupIndexSettings.refreshInterval", f"'{refresh}' is not a duration: use one such as 30s, or -1"
         )
 
 
@@ -239,5 +237,5 @@ def _duplicates(at: str, values: Iterable[str], of: str = "") -> Iterator[Proble
     seen: set[str] = set()
     for index, value in enumerate(values):
         if value in seen:
-            yield Problem(f"{at}[{index}]{of}", f"'{value}' is there twice: remove one")
+            yield Problem(f"{at}[{index}]{of}", f"'{value}' occurs twice: remove one")
         seen.add(value)
