@@ -40,7 +40,7 @@ def test_a_backfill_begins_and_ends_where_it_is_told_to(operator: Operator, api:
 
     # It has nothing to do from then on, and says so; a job that starts there leaves no gap.
     body = api.wait("trips", run_after(body))
-    assert status(body)["lastRun"]["message"] == f"all before {text(end)} is rolled up, as spec.end says"
+    assert status(body)["lastRun"]["message"] == f"everything before {text(end)}, which is spec.end, is rolled up"
     api.create(trips_job("rest", groups=small_groups(), start=text(end)))
     api.wait("rest", finished(end_of(47)), 20)
     assert exported(folder, "rest")[1:] == [row for row in whole[1:] if row[0].replace(tzinfo=UTC) >= end]
@@ -64,7 +64,7 @@ def test_bounds_that_cannot_be_are_told(operator: Operator, api: Api) -> None:
     api.create(store())
     api.create(trips_job(start="1960-01-01T00:00:00Z"))
     body = api.wait_condition("trips", status="False", reason="InvalidSpec")
-    assert "spec.start: '1960-01-01T00:00:00Z' lies before 1970" in body["status"]["conditions"][0]["message"]
+    assert "spec.start: '1960-01-01T00:00:00Z' is before 1970" in body["status"]["conditions"][0]["message"]
 
 
 def test_a_long_run_says_how_far_it_is(operator: Operator, api: Api, folder: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_bound_that_the_other_clock_does_not_bear_out_is_refused_and_both_time
     assert (refused.value.reason, refused.value.transient) == (Reason.CLOCK_SKEWED, True)
     text = str(refused.value)
     assert "the operator's clock reads 2030-01-01T00:00:00Z and the cluster's 2026-01-01T09:30:00Z" in text
-    assert "Set the clock that is wrong" in text
+    assert "Correct the clock that is wrong" in text
     assert "clock_skew_seconds (300)" in text
 
 

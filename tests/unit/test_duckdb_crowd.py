@@ -47,7 +47,7 @@ async def test_a_run_that_waits_for_a_place_stops_at_once(crowded: Embedded) -> 
     async with asyncio.timeout(SECONDS):
         result = await task
     assert (result.outcome, result.released, result.claim) == (Outcome.HALTED, None, None)
-    assert "before it had claimed" in result.message
+    assert "before it claimed" in result.message
 
 
 async def test_settling_waits_for_no_place(crowded: Embedded) -> None:

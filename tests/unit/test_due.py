@@ -63,7 +63,7 @@ def test_nothing_is_left_once_all_before_the_end_is_rolled_up() -> None:
     of = spec(end="2024-03-02T00:00:00Z")
     assert due(of, NOW, position=at("2024-03-01T10:00"), watermark_ms=ms("2024-03-01T11:00")).nothing is None
     done = due(of, NOW, position=at("2024-03-01T10:00"), watermark_ms=ms("2024-03-02T00:00"))
-    assert done.nothing == "all before 2024-03-02T00:00:00Z is rolled up, as spec.end says"
+    assert done.nothing == "everything before 2024-03-02T00:00:00Z, which is spec.end, is rolled up"
     # Rows may still come late.
     assert due(changed(of, lookback="1d"), NOW, position=at("2024-03-01T10:00"), watermark_ms=BOUND).nothing is None
 

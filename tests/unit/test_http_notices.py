@@ -216,7 +216,7 @@ LOCKED = Trouble(Reason.STORE_UNAVAILABLE, "locked by 42", transient=True)
         (Facts(), "nothing of it runs in this process"),
         (
             Facts(trouble=LOCKED, retry_in=2.0),
-            "nothing of it runs in this process; StoreUnavailable: locked by 42, tried again in 2.0 s",
+            "nothing of it runs in this process; StoreUnavailable: locked by 42, retried in 2.0 s",
         ),
         (Facts(trouble=LOCKED), "nothing of it runs in this process; StoreUnavailable: locked by 42"),
     ],

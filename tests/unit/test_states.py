@@ -113,7 +113,7 @@ def test_a_schedule_that_never_comes_says_so(cron: str) -> None:
     facts = replace(ARMED, schedule=Schedule.parse(cron), next_tick=None)
     decision = decide(job(Ask.STARTED, State.STARTED), facts, NOW)
     assert decision.ready
-    assert "no tick any more" in decision.message
+    assert "no further tick" in decision.message
     assert "waiting" not in decision.message
 
 

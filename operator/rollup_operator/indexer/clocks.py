@@ -1,4 +1,4 @@
-"""What time a run goes by: this process's clock, compared with another one. Pure.
+"""The clock of a run: this process's clock, compared with the store's. Pure.
 
 ```
                        another clock        + allowed           this process's clock
@@ -49,7 +49,7 @@ def moment(spec: RollupJobSpec, now: datetime, other: ClockReading | None, allow
     if bound > limit:
         raise ClockSkewed(
             f"the operator's clock reads {rfc3339(now)} and {other.whose} {rfc3339(other.at)}: a run now would roll up "
-            "buckets that are not over yet. Set the clock that is wrong, and the job goes on by itself; "
-            f"clock_skew_seconds ({allowed.total_seconds():g}) says how far ahead the operator's may be"
+            "buckets that are not over yet. Correct the clock that is wrong, and the job goes on by itself; "
+            f"clock_skew_seconds ({allowed.total_seconds():g}) is how far ahead the operator's may be"
         )
     return Moment(now, epoch_ms(max(now, other.at) + allowed))

@@ -1,4 +1,4 @@
-"""How far a run has come, and how long the rest should take. Written by the run, read by the actor."""
+"""Progress of a run: how much is done, and how long the rest should take. The run writes it, the actor reads it."""
 
 import time
 from collections import deque

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_UNCLAIMED = "halted before it had claimed the job"
+_UNCLAIMED = "halted before it claimed the job"
 
 TRIGGERED = JobStats(trigger_count=1)
 READ_FAILED = JobStats(search_failures=1)
@@ -114,7 +114,7 @@ class Run:
         try:
             await self._until_halted(self._take_place())
             if self._place is None or self._halted.is_set():
-                return self._result(began, Outcome.HALTED, "halted while it waited for its turn", None, released=None)
+                return self._result(began, Outcome.HALTED, "halted while waiting for its turn", None, released=None)
             return await self._with_store(began)
         finally:
             if self._place is not None:
@@ -181,7 +181,7 @@ class Run:
         self._nothing, self._doubt = todo.nothing, todo.doubt
         watermark, stats = claim.watermark_ms, self._stats
         if todo.nothing is None:
-            self.progress.doing = "looking at the source"
+            self.progress.doing = "inspecting the source"
             source = await self._until_halted(session.describe(claim, todo.fresh))
             if source is None:
                 return False

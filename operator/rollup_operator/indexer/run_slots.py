@@ -1,4 +1,4 @@
-"""The runs that may use one store at a time. Input: the size, runs that come and go. Pure asyncio, no I/O."""
+"""Limits how many runs use one store at a time: a resizable semaphore. Pure asyncio, no I/O."""
 
 import asyncio
 from collections import OrderedDict

@@ -1,1 +1,1 @@
-"""From what is asked to what is: the state table, one actor per job, and the index of all of them."""
+"""Brings jobs to their desired state: the state table, one actor per job, and the index of all jobs."""

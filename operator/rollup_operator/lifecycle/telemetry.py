@@ -1,4 +1,4 @@
-"""Who watches the jobs' lives without a part in them. The lifecycle calls, and needs no answer."""
+"""Telemetry of the lifecycle: callbacks for transitions of jobs, whose result nothing depends on."""
 
 import time
 from collections.abc import Awaitable

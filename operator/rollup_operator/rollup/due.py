@@ -139,7 +139,7 @@ def _edge(bounds: Bounds, text: str, field: str) -> int:
 
 def _nothing(fresh: Span, again: Span, until: int | None, *, complete: bool) -> str | None:
     if complete:
-        return f"all before {rfc3339_ms(until or 0)} is rolled up, as spec.end says"
+        return f"everything before {rfc3339_ms(until or 0)}, which is spec.end, is rolled up"
     if not (fresh.empty and again.empty):
         return None
     if until is not None and fresh.start_ms >= until:

@@ -1,4 +1,4 @@
-"""The birth and the end of actors, and what concerns all of them at once.
+"""Creates and ends the actors of jobs, and acts on all of them at once.
 
 Watches: RollupJob, through `observe` and `gone`, in any order, from any source. Two rules keep a dead job from
 replacing a living one: of two uids with one name, the one with the higher resourceVersion lives; and a uid that is gone

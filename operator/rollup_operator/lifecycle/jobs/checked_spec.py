@@ -1,4 +1,4 @@
-"""What deciding needs of a spec, read once for each change of it."""
+"""The parts of a spec that `decide` needs, parsed once for each change of the spec."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

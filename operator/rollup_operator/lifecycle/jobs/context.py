@@ -1,4 +1,4 @@
-"""What the actors of all jobs share: the seams through which one acts on the world."""
+"""The dependencies that the actors of all jobs share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

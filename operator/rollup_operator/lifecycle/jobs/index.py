@@ -1,6 +1,6 @@
-"""What this process knows of all jobs: the newest view of each, by uid, name and id, and who listens for newer ones.
+"""The index of all jobs: the newest view of each, by uid, name and id, and the listeners for newer ones.
 
-`Actors` alone changes it. Whoever looks a job up, or waits for one, asks here.
+Only `Actors` changes it. Code that looks a job up, or waits for one, reads it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

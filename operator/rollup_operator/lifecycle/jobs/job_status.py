@@ -1,4 +1,4 @@
-"""From a decision to a status: what `kubectl get` and the endpoint read. Pure."""
+"""Turns a decision into the job's status, which `kubectl get` and the endpoint read. Pure."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -101,7 +101,7 @@ def explain(facts: Facts) -> str:
         return f"at work for {run.age:.1f} s: {run.doing}"
     if trouble is None:
         return "nothing of it runs in this process"
-    again = "" if facts.retry_in is None else f", tried again in {facts.retry_in:.1f} s"
+    again = "" if facts.retry_in is None else f", retried in {facts.retry_in:.1f} s"
     return f"nothing of it runs in this process; {trouble.reason}: {trouble.message}{again}"
 
 

@@ -1,4 +1,4 @@
-"""After a run that failed: what is told, how often, and when it is tried again."""
+"""Retries of failed runs: what is reported, how often, and when the next try begins."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Begins the one run task of a job, and says in the lifecycle's words how it ended."""
+"""Starts the one run task of a job, and reports how it ended."""
 
 import asyncio
 import hashlib
@@ -33,8 +33,8 @@ class Ended:
     """How a run task ended."""
 
     settled: bool | None
-    """The store holds nothing of this job: no claim, no request. None: it never came to a claim, so what was known
-    before still holds; a dead process may have left one."""
+    """True: the store was seen to hold no claim and no request of this job. False: it may. None: the run came to
+    no claim, so the previous answer holds."""
     claim: Claim | None = None
     stats: JobStats | None = None
     """The job's counters, those of runs that came to no claim included."""
@@ -244,8 +244,8 @@ def _let_go(job: JobView, error: StoreError, *, documents_asked: bool) -> str:
     gone = f"RollupStore {job.store_name!r} is gone" if isinstance(error, StoreNotFound) else str(error)
     although = ", although spec.deletionPolicy is Delete," if documents_asked else ""
     return (
-        f"the job is deleted, and the store was not looked at, since {gone}: its documents and its record{although} "
-        "stay there as they are"
+        f"the job is deleted without a check of its store, since {gone}: its documents and its record{although} stay "
+        "there as they are"
     )
 
 
@@ -261,8 +261,8 @@ def _unsettled(job: JobView, error: StoreError, message: str) -> Trouble:
 
 def _waits(job: JobView, error: StoreError) -> str:
     return (
-        f"a run could not release its claim in the place that RollupStore {job.store_name!r} named before, "
-        f"and that must be released, too: {error}"
+        f"a run could not release its claim in the place that RollupStore {job.store_name!r} named before, and the job "
+        f"waits for that release: {error}"
     )
 
 

@@ -144,7 +144,7 @@ class Decision:
     """Seconds until time alone can change the decision; None: never."""
 
 
-_NEVER = "has no tick any more, such as a day that no month has or a year that is over"
+_NEVER = "has no further tick: it names a day that no month has, or a year that is over"
 
 
 def where(job: JobView, facts: Facts) -> State:
@@ -333,7 +333,7 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
         case State.ABORTING:
             return False, False, *_halting(Reason.DELETING, "the job is being deleted", facts)
         case State.STOPPING:
-            again = "; it starts again once that is over" if job.ask is Ask.STARTED else ""
+            again = "; it starts again after that" if job.ask is Ask.STARTED else ""
             return False, False, *_halting(Reason.STOPPING, f"the job is being stopped{again}", facts)
         case _ if facts.invalid is not None:
             return False, True, Reason.INVALID_SPEC, facts.invalid
@@ -347,7 +347,7 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
         case State.INDEXING:
             return True, False, Reason.RUNNING, doing
         case _ if next_tick is None and facts.schedule is not None:
-            return True, False, Reason.RUNNING, f"spec.cron {_NEVER}: a run begins only when one is asked for"
+            return True, False, Reason.RUNNING, f"spec.cron {_NEVER}: a run begins only on request"
         case _:
             return True, False, Reason.RUNNING, "waiting for the next tick of spec.cron"
 

@@ -1,1 +1,1 @@
-"""Which replica acts, and for how long it may."""
+"""Leader election: which replica leads, and for how long."""

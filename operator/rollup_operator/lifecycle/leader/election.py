@@ -1,6 +1,6 @@
-"""Carries out what `leadership` decides: reads, watches and writes the lease, opens and shuts the gate.
+"""Leader election: reads, watches and writes the Lease, and opens and shuts the gate as `gate` decides.
 
-Watches and writes one Lease. Tells when this process comes to lead, when it must halt, and when it leads no more.
+Watches: one Lease. Writes: the same. Reports when this process begins to lead, must halt, and no longer leads.
 """
 
 import asyncio

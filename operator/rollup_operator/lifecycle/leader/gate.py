@@ -1,8 +1,8 @@
-"""Which replica acts: what one process may conclude from the lease and its own clock. No asyncio, no I/O.
+"""Which replica leads: what a process may conclude from the Lease and its own clock. No asyncio, no I/O.
 
-A holder believes in its lease for less time than a candidate waits: it halts its runs, and then abandons what is left,
-counted from the start of its last successful renewal, while a candidate counts from when it saw the record change. No
-moment that is written in the record is ever read, so clocks need not agree; how long the holder's terms are is.
+A holder trusts its lease for less time than a candidate waits. The holder counts from the start of its last successful
+renewal: it halts its runs, then abandons the rest. A candidate counts from when it saw the record change. Timestamps in
+the Lease are never read, so clocks need not agree; only `leaseDurationSeconds` is.
 """
 
 import math

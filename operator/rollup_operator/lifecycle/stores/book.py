@@ -2,7 +2,7 @@
 
 Watches: RollupStore. A change of a store wakes the jobs that name it.
 
-Only the process that leads looks at stores and writes their status, and it alone opens the files of embedded ones.
+Only the leader checks stores, writes their status and opens the files of embedded stores.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ class StoreBook:
             raise _not_found(key)
         if known.embedded and not self._gate.open:
             raise StoreUnavailable(
-                f"RollupStore {key[1]!r} is embedded, and another replica, the one that leads, has it: ask again"
+                f"RollupStore {key[1]!r} is embedded and open in another replica, the leader: send the request again"
             )
         if known.client is None or (known.problem is not None and not known.problem.transient):
             raise StoreUnavailable(f"RollupStore {key[1]!r}: {known.problem}")
@@ -228,7 +228,7 @@ class StoreBook:
                 annotations = found.get("metadata", {}).get("annotations") or {}
                 return SecretContent(found["data"], found.get("type", ""), annotations)
             except NotFound as e:
-                raise SecretGone(f"there is none in namespace {namespace!r}: create it") from e
+                raise SecretGone(f"it does not exist in namespace {namespace!r}: create it") from e
             except KubeError as e:
                 raise SecretInvalid(f"cannot be read: {e}") from e
 

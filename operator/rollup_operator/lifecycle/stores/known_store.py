@@ -1,7 +1,7 @@
-"""One RollupStore as this process knows it: its client, whether it can be used, who holds claims there.
+"""One RollupStore: its client, its health checks, and the holders of claims in it.
 
-Writes: the status of the RollupStore. While this process leads, one task looks at the store. One that can be used again
-wakes the jobs that name it, and so does one in which a process of before left claims.
+Writes: the status of the RollupStore. While this process leads, one task checks the store. A store that is usable again
+wakes the jobs that name it, and so does one in which an earlier process left claims.
 """
 
 import asyncio

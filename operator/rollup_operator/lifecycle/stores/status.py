@@ -1,4 +1,4 @@
-"""From a look at a store to its status: what `kubectl get rst` shows. Pure."""
+"""Turns the result of a health check into the store's status, which `kubectl get rst` shows. Pure."""
 
 import re
 from collections.abc import Mapping
