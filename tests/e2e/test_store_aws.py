@@ -218,7 +218,9 @@ def test_what_cannot_be_signed_is_refused_before_anything_is_sent(monkeypatch: p
             Connections("opensearch", read, read_secret=amazon.read, rules=rules)
 
     ref: dict[str, Any] = {"credentialsSecretRef": {"name": "keys"}}
-    refused("http://search.example.org", r"hosts\[0\]: without TLS anybody on the way can read the login of", **ref)
+    refused(
+        "http://search.example.org", r"hosts\[0\]: without TLS anybody on the network path can read the login of", **ref
+    )
     refused(
         "https://x1.eu-central-1.aoss.amazonaws.com", r"hosts\[0\]: it is a collection of OpenSearch Serverless", **ref
     )

@@ -177,7 +177,7 @@ async def test_a_refused_certificate_was_certainly_no_request(ca: Authority, oth
             asyncio.to_thread(refuse_handshakes, server, ca.serving(clients=ca, required=True))
         )
         async with connected(f"https://127.0.0.1:{server.getsockname()[1]}", secrets) as cluster:
-            with pytest.raises(Untrusted, match="refuses the connection for want of a client certificate") as error:
+            with pytest.raises(Untrusted, match="refuses the connection without a client certificate") as error:
                 await cluster.call("POST", "/x/_bulk", doing="writing", body=b"{}")
             assert not error.value.sent
             secrets.pair(ca.issue("rollup"))
@@ -201,7 +201,7 @@ async def test_a_certificate_for_another_host_is_not_trusted(opensearch: StoreHt
     elsewhere = ca.issue("elsewhere", hosts="DNS:search.example.org")
     tls.load_cert_chain(elsewhere.certificate, elsewhere.key)
     async with StoreProxy(opensearch.url, tls=tls) as proxy, connected(proxy.url, secrets) as cluster:
-        with pytest.raises(Untrusted, match=r"IP address mismatch.*or the host as in its certificate"):
+        with pytest.raises(Untrusted, match=r"IP address mismatch.*or use the host name of the certificate"):
             await version(cluster, opensearch)
 
 

@@ -122,7 +122,7 @@ async def test_an_index_that_was_put_in_the_place_of_the_jobs_is_left_alone(at: 
     assert getattr((await at.run(job)).error, "reason", None) is Reason.TARGET_REPLACED
     settled = await at.store.settle(job, "me", delete_documents=True)
     assert (at.documents(), entries(at), aliases(at)) == before
-    assert "another index than the job wrote to" in (settled.kept or "")
+    assert "it is not the index that the job wrote to" in (settled.kept or "")
     # What the condition says to do: the position is gone, and the job begins at the beginning.
     assert settled.claim is not None
     assert settled.claim.position is None

@@ -65,7 +65,7 @@ async def test_one_namespace_leaves_open_files_to_others(tmp_path: Path, monkeyp
         for number in range(files):
             (tmp_path / namespace / f"{number}.csv").write_text("ts,a\n2024-01-01,1\n")
     greedy, team = store_of(tmp_path, budget, "greedy"), store_of(tmp_path, budget, "team")
-    with pytest.raises(StoreUnavailable, match=r"10 files are open, and the namespace may have no more now"):
+    with pytest.raises(StoreUnavailable, match=r"10 files are open, which is the limit of the namespace now"):
         await greedy.fields("*.csv", "out")
     lane = await greedy._database.lane()
     await lane.run("searching", lambda lane: sources.find("1*.csv", "out", lane), interruptible=True)

@@ -89,7 +89,7 @@ ROW = b"2024-01-01 00:00:00,1.0,a,1\n"
 async def test_a_run_that_reads_a_file_that_inflates_to_much_is_stopped_at_once(embedded: Embedded) -> None:
     bomb(embedded.folder / "in" / "a.csv.gz", b"ts,value,term,size\n", ROW, times=300)
     run = embedded.make_run(config(spec("in/*.csv.gz")))
-    assert await stopped(run, "looking at the source") < SOON
+    assert await stopped(run, "inspecting the source") < SOON
 
 
 async def test_a_preview_of_it_is_cut_off_at_once(embedded: Embedded, store: DuckDBStore) -> None:
@@ -124,7 +124,7 @@ async def test_a_huge_folder_is_searched_up_to_a_limit(
 ) -> None:
     monkeypatch.setattr(sources, "MOST_ENTRIES", 1000)
     many(embedded.folder / "in", 1001)
-    with pytest.raises(SourceInvalid, match="more than 1000 files and folders where it leads"):
+    with pytest.raises(SourceInvalid, match="more than 1000 files and folders"):
         await store.fields("in/*.parquet", "out")
     with pytest.raises(SourceInvalid, match="more than 1000"):
         await store.fields("i*/a*.parquet,in/b*.parquet", "out")
@@ -147,7 +147,7 @@ async def test_whoever_searches_a_huge_folder_is_stopped_at_once(
     pattern = ",".join(["in/*.parquet"] * 75)
     job = config(spec(pattern))
     if call == "run":
-        assert await stopped(embedded.make_run(job), "looking at the source") < SOON
+        assert await stopped(embedded.make_run(job), "inspecting the source") < SOON
         return
     work = store.fields(pattern, "out") if call == "fields" else store.preview(job, SPAN, 3)
     task = asyncio.ensure_future(work)

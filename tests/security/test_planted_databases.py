@@ -73,7 +73,7 @@ REFUSED = {
     "one record a million times": record(more=" FROM range(1000000)"),
     "records without end": record(owner="repeat('x', 100000)", more=" FROM range(1000)"),
 }
-WHY = "made by no operator|cannot be opened with 512 MiB of memory"
+WHY = "no operator wrote the records|cannot be opened with 512 MiB of memory"
 GARBAGE = {
     "an owner": record(owner="'no JSON'"),
     "an owner of another shape": record(owner="""'[1, 2, {}, ["x"]]'"""),

@@ -116,7 +116,7 @@ def test_an_entry_that_cannot_be_read_is_named(text: str):
     ["https://", "ftp://example.org", "https://example.org:99999", "https://[::1", "http://2130706433", "http://127.1"],
 )
 def test_what_is_no_url_is_said_so(url: str):
-    with pytest.raises(ValueError, match=r"no URL of a host|Port out of range|Invalid|no address"):
+    with pytest.raises(ValueError, match=r"not the URL of a host|Port out of range|Invalid|no address"):
         HostRules().check_url(url)
 
 

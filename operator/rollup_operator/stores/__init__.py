@@ -1,1 +1,1 @@
-"""Where the data is: the protocol that a run needs, and its implementations."""
+"""Stores hold the data: the protocol that a run uses, and its implementations."""

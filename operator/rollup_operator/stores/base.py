@@ -1,4 +1,4 @@
-"""What a run needs of a store. Nothing here knows a product. What a store may raise is in `errors`.
+"""The store protocol that a run uses, independent of any product. `errors` has what a store may raise.
 
 Order of a page: read, write, verify, commit. A position is committed with compare-and-set on the claim: holder and
 epoch must still be ours. Every implementation keeps these promises:

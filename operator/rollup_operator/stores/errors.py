@@ -1,4 +1,4 @@
-"""What a store may raise, classified where it was seen. Nothing here knows a product."""
+"""The errors that a store may raise, classified where they occur, independent of any product."""
 
 from rollup_operator.escaping import escaped
 from rollup_operator.model.conditions import Reason

@@ -92,7 +92,7 @@ class HostRules:
         parsed = URL(url)
         name, port = _plain(parsed.host or ""), parsed.port or 0
         if parsed.scheme not in ("http", "https") or not name or not port:
-            raise ValueError(f"{url!r} is no URL of a host: write it as in https://search.example.org:9200")
+            raise ValueError(f"{url!r} is not the URL of a host: use one such as https://search.example.org:9200")
         if (address := _address(name)) is not None:
             self.check_address(name, address, port)
         elif name.replace(".", "").isdigit():  # an old way to write an address, which nothing would look up
@@ -141,7 +141,7 @@ def _refused(name: str, port: int, address: Address | None = None) -> HostNotAll
         cure = f"add {address}" if _is_special(address) else f"add {name} or {address}"
     return HostNotAllowed(
         f"the operator may not connect to {where}: its setting store_hosts does not allow it; {cure} there if users "
-        "have business with it"
+        "need it"
     )
 
 

@@ -1,4 +1,4 @@
-"""Takes credentials out of what a peer says: some repeat a request, or a part of it, in their error.
+"""Removes credentials from the error texts of peers, since some repeat a request or a part of it.
 
 A secret is found as it is, as base64 of it alone or of a text around it, and as it stands in a URL, in JSON and in
 HTML. A text from which it shows only once that is decoded is not shown at all.

@@ -1,4 +1,4 @@
-"""What a store is given of a Secret that its RollupStore names. Nothing here knows a product, or the API server."""
+"""The content of a Secret as a store gets it. Independent of any product and of the API server."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Ending tasks that nobody waits for any more."""
+"""Cancels tasks and waits for their end."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""A page that is read before it is asked for, while the one before it is written."""
+"""Reads the next page ahead while the current one is written."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What all open databases of this process may take together, and the share of each.
+"""Memory and disk budget of all open databases of this process, and the share of each.
 
     |-- 32 MiB for each place --|---------------- the rest, divided ----------------|
     | a/1 | a/2 | b/1 |  free   |---- a/1 ----|---- a/2 ----|------ b/1 ------| free |

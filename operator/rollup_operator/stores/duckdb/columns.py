@@ -1,4 +1,4 @@
-"""What columns of a source give to the columns of the result. Pure.
+"""Maps columns of a source to columns of the result. Pure.
 
 A column may hold one value per row or a list of them. A list is what Elasticsearch calls several values of a field: the
 row counts once in the bucket of each of its different values, in that of the missing value where it has none; metrics

@@ -1,4 +1,4 @@
-"""What DuckDB says of CSV files, in a sentence: file, line, column, value, and what helps. Pure.
+"""Turns DuckDB's errors about CSV files into one sentence: file, line, column, value and cure. Pure.
 
 Its own messages have many lines, of which the first says next to nothing, and parts of them are the file's. They are
 searched for fixed words, in time linear in their length.

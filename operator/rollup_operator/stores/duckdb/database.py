@@ -75,8 +75,8 @@ class Lane:
         if not self._database.budget.take_file(self.folders.namespace):
             os.close(fd)
             raise StoreUnavailable(
-                f"{name} cannot be opened: {len(self._files)} files are open, and the namespace may have no more now; "
-                "put files together, or raise the operator's limit of open files"
+                f"{name} cannot be opened: {len(self._files)} files are open, which is the limit of the namespace now; "
+                "combine files, or raise the operator's limit of open files"
             )
         self._files[self.path_of(fd)] = name
 
@@ -168,8 +168,8 @@ class Lane:
                     raise StoreUnavailable("the store was closed") from e
                 if gone := self._gone():
                     raise SourceNotFound(
-                        f"{gone} was deleted or replaced while it was read: the next try reads what is there then, and "
-                        "rows of it that were not rolled up yet are in no document"
+                        f"{gone} was deleted or replaced while it was read: the next try reads the files that exist "
+                        "then, and rows that were not rolled up yet are in no document"
                     ) from e
                 raise classify(e, self._hide) from e
 

@@ -106,7 +106,7 @@ class Export:
         index, name = self.key[0], _file(self.key[1])
         with self.folders.exports(index) as folder:
             if not _same(folder.look(name), seen):
-                raise self._blocked("was changed by somebody else just now")
+                raise self._blocked("was changed by another process just now")
             move = os.rename if seen is not None else os.link  # a link replaces nothing
             move(part, name, src_dir_fd=results.fd, dst_dir_fd=folder.fd)
             folder.sync()
@@ -144,17 +144,17 @@ class Export:
         try:
             with closing(_reader()) as connection:
                 if _metadata(connection, f"/proc/self/fd/{fd}", _DATABASE) != self.database.encode():
-                    raise self._blocked("is there, and did not come from this store")
+                    raise self._blocked("exists, and did not come from this store")
             return os.fstat(fd)
         except duckdb.Error as e:
-            raise self._blocked("is there, and is no result") from e
+            raise self._blocked("exists, and is no result") from e
         finally:
             os.close(fd)
 
     def _blocked(self, why: str) -> TargetBlocked:
         return TargetBlocked(
-            f"{self.shown} in the data root {why}: it is left alone. Move it away, or choose another spec.rollupIndex "
-            "or spec.jobId"
+            f"{self.shown} in the data root {why}: the operator does not touch it. Move it away, or choose another "
+            "spec.rollupIndex or spec.jobId"
         )
 
 

@@ -1,8 +1,8 @@
-"""What the beginning or the end of a source file tells of the rest. Called in a worker.
+"""Reads the head of CSV files and the footer of Parquet files, with limits. Called in a worker.
 
 DuckDB finds out by itself how a CSV file is written and what a Parquet file holds. But it reads a whole file to do so
 where that has no ends of lines, takes any amount of memory for a footer, and cannot be interrupted meanwhile. So the
-footer's length is looked at first, and DuckDB is shown no more of a CSV file than its beginning.
+footer's length is checked first, and DuckDB gets only the beginning of a CSV file.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""What is right as statements go, and most likely not what was meant. Called in a worker."""
+"""Checks for valid jobs that most likely do not mean what they say. Called in a worker."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

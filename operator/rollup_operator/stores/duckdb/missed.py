@@ -1,4 +1,4 @@
-"""Rows that came after their buckets were rolled up, and that no run will read. Called in a worker.
+"""Counts rows that came after their buckets were rolled up and that no run will read. Called in a worker.
 
     rolled up                        | due
     ---------------------------------+--------->   time of the rows

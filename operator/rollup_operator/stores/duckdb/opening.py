@@ -129,7 +129,7 @@ def classify(e: duckdb.Error, hide: Callable[[str], str]) -> StoreError:
             f"the volume of the data root is full: {text}: make room there, and the job goes on by itself"
         )
     if isinstance(e, duckdb.OutOfRangeException):
-        return SourceInvalid(f"a number of the source is too large to be summed up: {text}")
+        return SourceInvalid(f"a number of the source is too large for a sum: {text}")
     if any(said in text for said in _DAMAGED):
         return StoreUnavailable(
             f"{text}: restore the database from a backup; or stop the operator and move it away with its log, and jobs "

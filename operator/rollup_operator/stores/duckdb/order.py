@@ -1,4 +1,4 @@
-"""How far a source lies in the order of its time, found out without reading it."""
+"""Estimates how far a source is sorted by time, without reading it."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""From a job and the types of its source's columns to the statements of its pages. Pure."""
+"""Builds the statements of a job's pages from the job and the types of its source columns. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

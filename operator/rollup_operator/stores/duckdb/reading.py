@@ -169,7 +169,7 @@ class Reading:
             raise SourceInvalid(
                 f"spec.metrics: the sum of column {' or '.join(map(repr, summed))} is too large: whole numbers and "
                 "decimals are summed up exactly, up to 128 bits. Have the source hold the column as DOUBLE, or create "
-                "the job anew without sum and avg of it"
+                "the job again without sum and avg of it"
             ) from e
         self._tables.add(table)
         return table

@@ -1,4 +1,4 @@
-"""A little room on the volume that is given up where the rest is full. Called in a worker.
+"""A reserve file on the volume, deleted when the rest of the volume is full. Called in a worker.
 
 A stop and a deletion write a few bytes: that the claim has no holder, that the documents are gone. Where a run has
 filled the volume they could not, and so would wait for the room that they are to make.

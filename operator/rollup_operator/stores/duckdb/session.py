@@ -160,7 +160,7 @@ class DuckDBSession:
         return await self._write(f"comparing {page.buckets} documents up to {minute(found.end)}", work)
 
     async def _begin(self, span: Span, hint: float | None) -> Reading:
-        reading = await self._read("looking at the source", lambda lane: Reading.begin(lane, self._config, span))
+        reading = await self._read("inspecting the source", lambda lane: Reading.begin(lane, self._config, span))
         reading.pace(self._served.page_seconds, hint)
         self._readings.append(reading)
         return reading

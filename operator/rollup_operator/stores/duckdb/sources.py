@@ -1,4 +1,4 @@
-"""What an index pattern means in an embedded store: tables of the database, or files below the users' folder.
+"""Resolves an index pattern in an embedded store: tables of the database, or files below the users' folder.
 
 A part of the pattern that holds a `/`, or ends like a file, names files; any other names tables of the schema `main`.
 `*` stands for any characters within one name. Files are found and opened folder by folder, never through a link, and
@@ -90,7 +90,7 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
     found = _sources(tables, dict(sorted(files.items())), lane, wanted)
     if not found.count:
         raise SourceNotFound(
-            f"{_FIELD} {pattern!r} matches nothing but files that have no rows yet, such as {min(files)!r}: once there "
+            f"{_FIELD} {pattern!r} matches only files that have no rows yet, such as {min(files)!r}: once there "
             "are some, the job goes on by itself"
         )
     return found
@@ -171,7 +171,7 @@ class Search:
                 self._files += 1
                 if self._files > MOST_FILES:
                     os.close(fd)
-                    raise SourceInvalid(f"{_FIELD} {part!r} matches more than {MOST_FILES} files: put them together")
+                    raise SourceInvalid(f"{_FIELD} {part!r} matches more than {MOST_FILES} files: combine them")
                 yield fd, name
 
     def _walk(self, folder: Folder, steps: list[str], above: str) -> Iterator[tuple[int, str]]:
@@ -184,7 +184,7 @@ class Search:
             except NotItself as e:
                 if folder.is_link(name):
                     raise ForbiddenSource(
-                        f"{_FIELD}: {path!r} is a link, and links are not followed: put the file itself there"
+                        f"{_FIELD}: {path!r} is a link, and links are not followed: replace it with the file itself"
                     ) from e
             except FileNotFoundError:
                 pass
@@ -205,8 +205,8 @@ class Search:
                 self._entries += 1
                 if self._entries > MOST_ENTRIES:
                     raise SourceInvalid(
-                        f"{_FIELD}: there are more than {MOST_ENTRIES} files and folders where it leads: put them "
-                        "together, or name folders without '*'"
+                        f"{_FIELD}: it covers more than {MOST_ENTRIES} files and folders: combine files, or name "
+                        "folders without '*'"
                     )
                 if glob.matches(name) and not name.startswith("."):
                     names.append(name)

@@ -45,7 +45,7 @@ def _told(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"a CSV file has several columns that are named {names[0]!r}: rename all but one"
     return (
-        f"the source has {names[0]!r} and {names[1]!r}, whose names differ in case only, and DuckDB takes them for one "
+        f"the source has {names[0]!r} and {names[1]!r}, whose names differ only in case, and DuckDB treats them as one "
         "column: rename one of them"
     )
 

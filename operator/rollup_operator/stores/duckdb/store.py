@@ -112,7 +112,7 @@ class DuckDBStore:
     ) -> Mapping[str, SourceField]:
         """Describe the sources. Reading files needs the database, which is made where it is missing."""
         return await self._look_at(
-            index_pattern, lambda lane: fields.read(lane, index_pattern, rollup_index, spec), "looking at the source"
+            index_pattern, lambda lane: fields.read(lane, index_pattern, rollup_index, spec), "inspecting the source"
         )
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:

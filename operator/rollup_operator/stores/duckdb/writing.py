@@ -31,8 +31,8 @@ def widen(lane: Lane, claim: Claim, plan: Plan) -> None:
             if lane.execute(f"SELECT 1 FROM {target} WHERE abs({key}) > {_EXACT} LIMIT 1"):
                 raise SourceInvalid(
                     f"spec.groups.terms.fields: column {column.removesuffix('.terms')!r} holds decimals now, and what "
-                    f"is written has whole numbers above {_EXACT} for it, which decimals cannot tell apart: go on with "
-                    "a new job of another spec.rollupIndex or jobId"
+                    f"is written has whole numbers above {_EXACT} for it, which decimals cannot tell apart: continue "
+                    "with a new job of another spec.rollupIndex or jobId"
                 )
             lane.execute(f"ALTER TABLE {target} ALTER {key} TYPE DOUBLE")
 

@@ -50,7 +50,7 @@ async def look(
 
     `patience`: how long to ask a cluster that does not answer; by default only one that answers is asked again.
     """
-    path, doing = f"/{ALIAS}/_doc/{name(records.document_id(key))}", f"looking at the claim of {key[1]}"
+    path, doing = f"/{ALIAS}/_doc/{name(records.document_id(key))}", f"reading the claim of {key[1]}"
     while True:
         try:
             found = await cluster.call("GET", path, doing=doing, opaque_id=opaque_id, longest=LISTING)
@@ -258,7 +258,7 @@ async def _change(cluster: Cluster, record: Record, change: Callable[[Record], R
 def contended(key: tuple[str, str]) -> StoreUnavailable:
     """Return the error for a claim that another process takes whenever this one does."""
     return StoreUnavailable(
-        f"another process keeps taking the claim of {key[1]!r} in rollup index {key[0]!r}: end all operators but one"
+        f"another process keeps taking the claim of {key[1]!r} in rollup index {key[0]!r}: stop all operators but one"
     )
 
 

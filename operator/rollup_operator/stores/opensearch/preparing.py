@@ -1,4 +1,4 @@
-"""What a run does around its bulks: the rollup index made ready before the first, the reason when one is refused."""
+"""Prepares the rollup index before the first bulk of a run, and explains a refused bulk."""
 
 from collections.abc import Mapping
 from dataclasses import replace

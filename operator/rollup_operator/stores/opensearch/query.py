@@ -1,7 +1,7 @@
-"""What to ask a cluster for, and where an answer's buckets hold what was asked for. Pure.
+"""Builds the searches of a job, and finds its groups and metrics in the buckets of an answer. Pure.
 
 One composite aggregation, time first, over one range of the date field and nothing else: so Lucene can walk the field's
-own order and stop when the page is full. Where buckets begin is for `indexer/bounds` to say: a cluster only ever rounds
+own order and stop when the page is full. `rollup/bounds` decides where buckets begin: a cluster only ever rounds
 by a fixed offset from UTC, as it may know other changes of clocks than we, and gets some of them wrong. Groups and
 metrics go by short names there, which makes answers a third shorter; a position has Elasticsearch's names.
 """

@@ -1,4 +1,4 @@
-"""Whether requests of earlier epochs are still at work in the cluster.
+"""Checks whether requests of earlier epochs still run in the cluster.
 
 Closing a connection ends a search, but not a bulk. What a request is part of stands in its `X-Opaque-Id`, and the
 cluster's task list shows that of every request, on all nodes, as long as any part of it runs.
@@ -58,9 +58,7 @@ async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: 
 async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
     answer = await cluster.call("GET", "/_tasks", doing=doing, params=_TASKS, longest=LISTING)
     for failed in (*answer.find("node_failures").items(), *answer.find("task_failures").items()):
-        raise StoreUnavailable(
-            f"{doing}: not all nodes could be asked what they do: {reason_of(failed.value, cluster.redact)}"
-        )
+        raise StoreUnavailable(f"{doing}: not all nodes listed their tasks: {reason_of(failed.value, cluster.redact)}")
     return owners(answer)
 
 

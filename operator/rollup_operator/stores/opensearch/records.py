@@ -130,8 +130,8 @@ def foreign(hit: Value, why: str) -> ForeignRecord:
     at = hit.find("_id").value
     which = at[:200] if isinstance(at, str) else ""
     return ForeignRecord(
-        f"no operator wrote document {which!r} of {ALIAS}: {why}: restore it; or end all operators that may work with "
-        "this cluster but this one, and delete it: its job then begins from the start"
+        f"no operator wrote document {which!r} of {ALIAS}: {why}: restore it; or stop all other operators that use "
+        "this cluster, and delete it: its job then begins from the start"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which copies of an index show all that was refreshed.
+"""Which copies of an index show every refreshed document.
 
 An index of OpenSearch may send segments to its replicas in place of documents (`index.replication.type: SEGMENT`). A
 replica then shows what a refresh has made visible only after it has received the segments:

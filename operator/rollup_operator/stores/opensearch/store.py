@@ -93,8 +93,8 @@ class ClusterStore:
         )
         if OPAQUE_ID not in quiet.owners(answer):
             raise StoreUnsuitable(
-                "the cluster's task list shows no X-Opaque-Id of the operator, so nobody could tell what a job has "
-                "under way: have whatever is between the operator and the cluster pass that header on"
+                "the cluster's task list shows no X-Opaque-Id of the operator, so the operator cannot see what a job "
+                "has under way: let every proxy between the operator and the cluster pass that header on"
             )
 
     async def clock(self) -> ClockReading:
@@ -173,7 +173,7 @@ def version_of(told: Value, kind: Kind, redact: Redact = str) -> str:
     number = told.find("version", "number").value
     parts = _VERSION.fullmatch(number) if isinstance(number, str) else None
     if parts is None:
-        raise StoreUnavailable("the host answers, but tells no version: does it lead to a cluster?")
+        raise StoreUnavailable("the host answers, but reports no version: does it lead to a cluster?")
     number = redact(parts[0])
     found: Kind = "opensearch" if told.find("version", "distribution").value == "opensearch" else "elasticsearch"
     if found != kind:

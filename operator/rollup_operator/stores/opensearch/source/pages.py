@@ -1,4 +1,4 @@
-"""Reads a job's pages in the order of their keys, some of them before they are asked for.
+"""Reads a job's pages in the order of their keys, some of them ahead.
 
 While a page is written the next ones are read: as many as the job's parallelism says, so that no more than that and the
 one being written are held, and as many as there is room for. The page that has to come next is read in any case, once

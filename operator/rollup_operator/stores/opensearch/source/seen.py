@@ -1,4 +1,4 @@
-"""What of a job's sources its searches cannot see, and what is done about it.
+"""Handles documents that searches cannot see yet: refreshes the sources, or holds buckets back.
 
 A search sees what was refreshed. What a cluster has acknowledged and not refreshed would be missing in buckets that are
 read as soon as they are over, for good:
@@ -88,7 +88,7 @@ async def _intervals(cluster: Cluster, pattern: str, opaque_id: str) -> tuple[in
         answer = await cluster.call(
             "GET",
             f"/{indices(pattern)}/_settings",
-            doing=f"looking at the settings of {pattern}",
+            doing=f"reading the settings of {pattern}",
             params={"filter_path": "*.settings.index.refresh_interval"},
             opaque_id=opaque_id,
             longest=LISTING,
@@ -116,7 +116,7 @@ async def closed(cluster: Cluster, pattern: str, *, opaque_id: str) -> str | Non
         answer = await cluster.call(
             "GET",
             f"/_resolve/index/{indices(pattern)}",
-            doing=f"looking for closed indices of {pattern}",
+            doing=f"checking for closed indices of {pattern}",
             params={"expand_wildcards": "closed", "filter_path": "indices.name,indices.attributes"},
             opaque_id=opaque_id,
             longest=LISTING,

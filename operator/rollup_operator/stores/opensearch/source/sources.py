@@ -1,4 +1,4 @@
-"""What the sources of a pattern hold: their fields, how much of them is due, and what is wrong with them."""
+"""Inspects the sources of a pattern: their fields, how much is due, and their problems."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -58,7 +58,7 @@ def refuse_csv(spec: RollupJobSpec) -> None:
     if spec.csv is not None:
         raise SourceInvalid(
             f"spec.csv says how CSV files are read, and the job's RollupStore {spec.store_ref.name!r} is a cluster, "
-            "whose sources are indices: remove spec.csv, or create the job anew with a store of the kind duckdb in "
+            "whose sources are indices: remove spec.csv, or create the job again with a store of the kind duckdb in "
             "spec.storeRef"
         )
 
@@ -283,7 +283,7 @@ async def _capabilities(
             f"{_FIELD} {pattern!r} begins with an exclusion, which leaves nothing out there. Put what is left out "
             "behind what it is left out of, as in logs-*,-logs-debug, in a new job"
         )
-    path, doing = f"/{indices(pattern)}/_field_caps", f"looking at the fields of {pattern}"
+    path, doing = f"/{indices(pattern)}/_field_caps", f"reading the fields of {pattern}"
     try:
         answer = await cluster.call(
             "GET",
@@ -328,7 +328,7 @@ async def _where(cluster: Cluster, spec: RollupJobSpec, opaque_id: str) -> Async
             answer = await cluster.call(
                 "GET",
                 f"/{indices(spec.index_pattern)}/_field_caps",
-                doing=f"looking for what differs in {spec.index_pattern}",
+                doing=f"comparing the fields of {spec.index_pattern}",
                 params={"fields": names, "filter_path": _WHERE},
                 opaque_id=opaque_id,
                 longest=LISTING,

@@ -1,4 +1,4 @@
-"""Whether a cluster can keep documents with the codec that a job asks for, found out before a page is read.
+"""Tests whether a cluster supports the codec that a job requests, before a page is read.
 
 A library of the cluster's machine compresses. Where that is missing the index can be made, and breaks when it is to
 keep its first document: so a new index is given one, which is deleted at once. An index that broke is removed.

@@ -59,7 +59,7 @@ async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies:
         if not found:
             return
         if not gone:
-            changed = f"{deletion.doing}: all of them are changed by somebody else just now"
+            changed = f"{deletion.doing}: another client changes all of them just now"
             await patience.pause(StoreUnavailable(changed))
     raise StoreUnavailable(f"{deletion.doing}: there is no end of them")
 

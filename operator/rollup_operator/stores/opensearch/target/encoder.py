@@ -1,6 +1,6 @@
-"""From the buckets of an answer to the lines of a bulk, quickly. Pure.
+"""Turns the buckets of an answer into the lines of a bulk, quickly. Pure.
 
-What a document is stands in `indexer/documents`; here the same documents are made as text, column by column: one
+`rollup/documents` defines a document; here the same documents are made as text, column by column: one
 template per job, and for each page the numbers of one kind are turned into text at once. That takes a quarter of the
 time of making documents one by one.
 """

@@ -1,4 +1,4 @@
-"""The way by which documents reach a rollup index: an alias that belongs to one job and one epoch.
+"""The gate through which documents reach a rollup index: an alias of one job and one epoch.
 
 Bulks go to the gate, never to the index itself, with `require_alias`. Whoever takes a job over closes the gates of
 earlier epochs first. A bulk of an earlier holder that is still on its way, held up wherever it may be, then finds no

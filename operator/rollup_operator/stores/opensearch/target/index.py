@@ -1,4 +1,4 @@
-"""The rollup index of a job: whether it stands, whether it fits, and the job's entry in it.
+"""The rollup index of a job: whether it exists, whether it fits, and the job's entry in it.
 
 It is made when the job has its first documents to write. An index that is there already is used if it is a rollup
 index and its fields fit; what others wrote into it stays.
@@ -233,8 +233,8 @@ async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str, copies: 
 def kept(key: tuple[str, str]) -> str:
     """Say that documents stay in an index that is not the one that the job wrote to."""
     return (
-        f"the documents of {key[1]!r} in rollup index {key[0]!r} are kept: it is another index than the job wrote to, "
-        "restored or made by somebody else"
+        f"the documents of {key[1]!r} in rollup index {key[0]!r} are kept: it is not the index that the job wrote to, "
+        "but one that was restored or made by somebody else"
     )
 
 
@@ -249,7 +249,7 @@ def missing(key: tuple[str, str], *, forgets: bool = True) -> IdentityConflict:
 def replaced(key: tuple[str, str], *, forgets: bool = True) -> IdentityConflict:
     """Return the error for a rollup index that is another one than the job wrote to."""
     return IdentityConflict(
-        Reason.TARGET_REPLACED, f"rollup index {key[0]!r} is another one than the job wrote to: {_cure(key, forgets)}"
+        Reason.TARGET_REPLACED, f"rollup index {key[0]!r} is not the one that the job wrote to: {_cure(key, forgets)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which documents of buckets that are read once more have to be written again."""
+"""Decides which documents must be rewritten when buckets are read again."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

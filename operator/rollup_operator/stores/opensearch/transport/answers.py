@@ -1,4 +1,4 @@
-"""The one way to read what a cluster answered: nothing of it has a shape until that was looked at.
+"""Reads answers of a cluster with every type checked: nothing about their shape is trusted.
 
 Whatever is behind a host may answer anything. A value that is not what the API promises is an error that says where in
 the answer that was, in our words: no text of the answer is part of it.

@@ -1,4 +1,4 @@
-"""What Amazon OpenSearch Service says when it lets a request through to no cluster. Pure.
+"""Errors of Amazon OpenSearch Service for requests that reach no cluster. Pure.
 
 Such answers have a `message` alone. Some repeat the whole request, a session token included, so what is known is said
 in words of our own.
@@ -38,6 +38,6 @@ def explained(message: str) -> str | None:
         told = f" (signed at {times[0]}, AWS has {times[-1]})" if len(times) >= 2 else ""
         return (
             f"the signature is of another time than AWS's{told}: the clock of the operator's machine is more than five "
-            "minutes off; set it"
+            "minutes off; correct it"
         )
     return next((words for part, words in _KNOWN.items() if part in message), None)

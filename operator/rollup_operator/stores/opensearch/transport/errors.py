@@ -1,4 +1,4 @@
-"""What a cluster answers when it does not do what was asked, classified once. Pure.
+"""Classifies the error answers of a cluster. Pure.
 
 | what is seen | error | what becomes of it |
 | --- | --- | --- |
@@ -178,7 +178,7 @@ def classify(status: int, body: object, doing: str, redact: Redact) -> StoreErro
         return Unanswered(message, sent=True)
     if status == 404 and not kind and not _names_document(body):
         # A cluster says what is missing. Who does not has never asked it, and nothing is known to be gone.
-        return StoreUnavailable(f"{message}: no cluster answers so; does the host lead to one?")
+        return StoreUnavailable(f"{message}: this is not the answer of a cluster; does the host lead to one?")
     return judge(status, kind, message)
 
 

@@ -36,8 +36,8 @@ class Secret:
         """Return the data of one that may be shown to all of these hosts, given as URLs. Raises SecretInvalid."""
         if content.kind in _OF_THE_CLUSTER:
             raise SecretInvalid(
-                f"{where}: it is of the type {content.kind}, which is sent to no store: put what the store's own "
-                "administrator gave you into a Secret of type Opaque"
+                f"{where}: it is of the type {content.kind}, which is sent to no store: put the credentials of the "
+                "store into a Secret of type Opaque"
             )
         if (names := content.annotations.get(SECRET_HOSTS)) is not None:
             if len(names) > LONGEST_HOSTS:

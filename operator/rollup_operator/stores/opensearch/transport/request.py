@@ -78,7 +78,7 @@ class Request:
             raise Unanswered(f"{self.doing}: no answer within {self.timeout:g} s", sent=True) from e
         except (aiohttp.ClientError, OSError) as e:
             if _refuses_certificate(e):
-                text = f"{self.doing}: {host} refuses the connection for want of a client certificate that it trusts"
+                text = f"{self.doing}: {host} refuses the connection without a client certificate that it trusts"
                 raise NotSent(Untrusted(text)) from e
             raise Cut(f"{self.doing}: {self.redact(str(e)) or type(e).__name__}") from e
 
@@ -111,7 +111,7 @@ class Request:
             async with asyncio.timeout(ROOM_SECONDS):
                 held = await self.room.take(longest if told is None else min(told, longest))
         except TimeoutError as e:
-            text = f"{self.doing}: other answers of this namespace's clusters take all the room there is for them"
+            text = f"{self.doing}: other answers of this namespace's clusters take all the memory for answers"
             raise Unanswered(text, sent=True) from e
         try:
             yield lambda size: size <= longest
@@ -138,7 +138,7 @@ class Request:
         if answer.status >= 400:
             raise classify(answer.status, _error(raw), self.doing, self.redact)
         if raw is None:
-            raise self._too_much(f"the answer is longer than {self.longest} bytes, or than there is room for")
+            raise self._too_much(f"the answer is longer than {self.longest} bytes, or than the memory left for answers")
         try:
             return self.parse(raw)
         except orjson.JSONDecodeError as e:
@@ -158,7 +158,7 @@ class Request:
             if isinstance(e, ssl.SSLCertVerificationError):
                 return Untrusted(
                     f"{self.doing}: the certificate of {host} is not trusted: {e.verify_message}; name the Secret with "
-                    "its authority in caSecretRef, or the host as in its certificate"
+                    "its authority in caSecretRef, or use the host name of the certificate"
                 )
             if isinstance(e, ssl.SSLError):
                 return Untrusted(f"{self.doing}: no TLS with {host}: {_words(e)}")

@@ -28,7 +28,7 @@ class FilteringResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of a host. Raises HostNotAllowed where none may be connected to."""
         allowed: list[ResolveResult] = []
-        refusal = HostNotAllowed(f"{host} leads nowhere")
+        refusal = HostNotAllowed(f"{host} resolves to no address")
         for of, _, protocol, _, (address, _, *rest) in await self._lookups.find(self._who, host, port, family):
             try:
                 self._rules.check_address(host, ipaddress.ip_address(address.partition("%")[0]), port)

@@ -89,7 +89,7 @@ class Connections:
             if identity is None:
                 raise StoreUnsuitable(
                     f"spec.{kind}.aws: name the Secret with the keys in credentialsSecretRef; the operator's own AWS "
-                    "identity is for namespaces alone that its setting store_aws_namespaces names"
+                    "identity is only for namespaces that its setting store_aws_namespaces names"
                 )
             self._identity = identity(self._aws.region)
         secret = (spec.credentials_secret_ref or self._aws) is not None and not plain_credentials
@@ -100,14 +100,14 @@ class Connections:
                 raise StoreUnsuitable(f"spec.{kind}.hosts[{number}]: {e}") from e
             if secret and URL(host).scheme != "https" and not is_this_machine(host):
                 raise StoreUnsuitable(
-                    f"spec.{kind}.hosts[{number}]: without TLS anybody on the way can read the login"
+                    f"spec.{kind}.hosts[{number}]: without TLS anybody on the network path can read the login"
                     f"{' of credentialsSecretRef' if spec.credentials_secret_ref else ''}: use https://, or let the "
                     "operator's setting store_plain_credentials allow it"
                 )
             if _is_serverless(host):
                 raise StoreUnsuitable(
                     f"spec.{kind}.hosts[{number}]: it is a collection of OpenSearch Serverless, which has no task "
-                    "list, by which a job is known to be stopped: use a domain of Amazon OpenSearch Service"
+                    "list, and only a task list shows that a job is stopped: use a domain of Amazon OpenSearch Service"
                 )
         self._kind, self._spec, self._read_secret, self._rules = kind, spec, read_secret, rules
         self._known: KnownLogin | None = None
