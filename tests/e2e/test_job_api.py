@@ -189,5 +189,5 @@ def test_a_namespace_without_a_store(operator: Operator) -> None:
     answer = operator.request("PUT", "/namespaces/nowhere/_rollup/job/trips", trips())
     assert (answer.status, answer.reason) == (
         400,
-        "No RollupStore named [default] is in namespace [nowhere]: create it, then the job",
+        "No RollupStore named [default] exists in namespace [nowhere]: create it, then the job",
     )

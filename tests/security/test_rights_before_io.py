@@ -320,7 +320,7 @@ async def test_what_a_store_says_is_for_who_may_read_it(world: World, method: st
     world.recorder.rights = rights
     status, told = await world.call(method, path, who="some", body=body)
     assert status == 503
-    assert "who may get rollupstores there is told why" in told["error"]["reason"]
+    assert "callers with the right to get rollupstores see why" in told["error"]["reason"]
     assert "hunter2" not in json.dumps(told)
     assert "default]" not in told["error"]["reason"]
     world.recorder.rights = rights | {("get", "rollupstores", "")}

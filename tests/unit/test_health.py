@@ -51,7 +51,7 @@ def test_a_watch_that_cannot_begin_anew_is_dead_after_a_while(watches: Watches, 
     watches.answered(JOBS, well=False)
     assert watches.problem() is None
     clock.now += 1
-    assert watches.problem() == "the watch of rollupjobs cannot be begun anew for 11 s"
+    assert watches.problem() == "the watch of rollupjobs has been down for 11 s"
     watches.answered(JOBS, well=True)
     assert watches.problem() is None
 

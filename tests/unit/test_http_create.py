@@ -465,7 +465,7 @@ ROWS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "metrics twice": (
         {"metrics": [{"field": "load", "metrics": ["min"]}, {"field": "load", "metrics": ["max"]}]},
         ARGUMENT,
-        "'load' is there twice: remove one",
+        "'load' occurs twice: remove one",
         "metrics",
     ),
 }
@@ -647,7 +647,7 @@ async def test_a_source_that_cannot_be_read(client: Client, cluster: Cluster, fa
 async def test_a_missing_store(client: Client, cluster: Cluster) -> None:
     cluster.shelves.clear()
     assert await call(client, "PUT", PATH, sensor()) == error(
-        400, ARGUMENT, "No RollupStore named [default] is in namespace [default]: create it, then the job"
+        400, ARGUMENT, "No RollupStore named [default] exists in namespace [default]: create it, then the job"
     )
 
 

@@ -167,7 +167,7 @@ async def test_a_namespace_that_is_not_watched_has_no_previews(cluster: Cluster)
 
 async def test_a_missing_store_is_named(client: Client) -> None:
     assert await call(client, "POST", PATH, manifest(storeRef={"name": "none"})) == error(
-        400, ARGUMENT, "No RollupStore named [none] is in namespace [default]: create it, then the job"
+        400, ARGUMENT, "No RollupStore named [none] exists in namespace [default]: create it, then the job"
     )
 
 

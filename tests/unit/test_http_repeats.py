@@ -180,7 +180,7 @@ async def refused(client: Client, path: str, text: str) -> None:
     status, told = await call(client, "POST", path)
     assert (status, told["error"]["type"]) == (409, "status_exception")
     assert told["error"]["reason"] == (
-        f"{text}; nothing was changed. If it is meant for the job as it is now, send it once more"
+        f"{text}; nothing was changed. If it is meant for the job as it is now, send it again"
     )
 
 

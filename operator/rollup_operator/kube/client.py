@@ -239,7 +239,7 @@ class KubeClient:
     def _error(self, answer: aiohttp.ClientResponse, text: bytes) -> KubeError:
         if answer.status < 400:
             where = answer.headers.get("Location", "nowhere")[:200]
-            return KubeError(answer.status, "Redirect", f"the API server redirects to {where}: name that URL itself")
+            return KubeError(answer.status, "Redirect", f"the API server redirects to {where}: use that URL")
         try:
             told = orjson.loads(text)
         except orjson.JSONDecodeError:

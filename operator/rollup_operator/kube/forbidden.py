@@ -55,7 +55,7 @@ class MissingRights:
         log.warning(
             "a right is missing",
             **{name: value for name, value in lacks.groupdict().items() if value is not None},
-            cure="give it back to the operator's service account: docs/rights.md lists what each is for",
+            cure="grant it to the operator's service account; docs/rights.md lists what each right is for",
         )
 
     def _is_new(self, what: str) -> bool:

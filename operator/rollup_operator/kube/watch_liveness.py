@@ -54,7 +54,7 @@ class Watches:
             if life.heard is None:
                 return f"the watch of {name} has not begun"
             if life.failing_since is not None and (away := now - life.failing_since) > AWAY:
-                return f"the watch of {name} cannot be begun anew for {away:.0f} s"
+                return f"the watch of {name} has been down for {away:.0f} s"
             if (silent := now - life.heard) > SILENCE:
                 return f"the watch of {name} is silent for {silent:.0f} s"
         return None

@@ -78,7 +78,7 @@ class Figures:
         gauge("rollup_operator_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
         gauge(
             "rollup_operator_queue_depth",
-            "Jobs that wait for their actor, or are at a write of its.",
+            "Jobs that wait for their actor, or for a write of it.",
             lambda: max(0, jobs.busy - worker.runs),
         )
         gauge(

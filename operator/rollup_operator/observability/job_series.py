@@ -122,13 +122,13 @@ OF_JOB: tuple[OfJob, ...] = (
     OfJob(
         "rollup_job_desired_started",
         "gauge",
-        "1 while the job is asked to be started, 0 while stopped.",
+        "1 while the desired state of the job is started, 0 while stopped.",
         read=lambda j: j.view.desired is DesiredState.STARTED,
     ),
     OfJob(
         "rollup_job_ready",
         "gauge",
-        "1 while the job is in the state that its newest generation asks for.",
+        "1 while the job is in the state that its newest generation requests.",
         read=lambda j: j.ready,
     ),
     OfJob(

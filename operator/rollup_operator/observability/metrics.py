@@ -45,7 +45,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
         build = Gauge(
-            "rollup_operator_build_info", "Always 1; the labels tell what runs.", ["version", "python"],
+            "rollup_operator_build_info", "Always 1; the labels name what runs.", ["version", "python"],
             registry=registry,
         )  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
@@ -116,7 +116,7 @@ class Metrics:
         )
         self._stop_wait = Histogram(
             "rollup_stop_wait_seconds",
-            "How long clients waited that saw their stop or waited in vain.",
+            "How long clients waited for a stop, whether or not they saw it done.",
             buckets=LONG,
             registry=registry,
         )

@@ -36,12 +36,12 @@ class Bodies:
     def __init__(self, *, most: int, seconds: float, memory: int) -> None:
         """`memory`: bytes that all of them may take, and as much again what is parsed of them."""
         self._most, self._seconds = most, seconds
-        what = "Bodies of this user take all the memory that there is for them"
+        what = "Request bodies of this user take all the memory of their share"
         self._reading = Turns(what, Shares(memory), seconds=seconds)
         self._parsing = Turns(what, Shares(memory), seconds=seconds)
         # More threads than one are no quicker in Python, and each takes turns away from the event loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
-        self._turns = Turns("Bodies of this user take all the time that there is for them", Shares(1), seconds=seconds)
+        self._turns = Turns("Request bodies of this user take all the time of their share", Shares(1), seconds=seconds)
 
     async def make(self, request: web.Request, dialect: Dialect, make: Callable[[Node], T]) -> T:
         """Read the JSON of a request that must have some, and return what `make` makes of it.

@@ -137,14 +137,14 @@ class KubernetesAccess:
     def _unanswered(self, resource: str, error: KubeError) -> ApiError:
         """Make a 503, or a 429. What is wrong is for the log, once a minute: the caller may be anybody."""
         if isinstance(error, Crowded):
-            return errors.too_many("Too many calls from here, or of this user, wait to be let in or were denied")
+            return errors.too_many("Too many calls of this address or user wait for authorization or were denied")
         refused = error.status in (401, 403)
         problem = f"the operator itself may not create {resource}: apply deploy/rbac/" if refused else str(error)
         told, at = self._told
         if problem != told or time.monotonic() - at > TELL_EVERY:
             self._told = problem, time.monotonic()
             log.warning("cannot ask the API server who may do what", problem=problem)
-        return errors.unavailable("The API server cannot be asked who may do what; nothing was changed")
+        return errors.unavailable("The API server does not answer access reviews; nothing was changed")
 
 
 def _described(action: EndpointAction) -> str:

@@ -10,7 +10,7 @@ from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.protocol import errors, job_errors
 from rollup_operator.http.protocol.errors import ApiError
 
-_PLAIN = "A RollupStore of the namespace cannot be used; who may get rollupstores there is told why"
+_PLAIN = "A RollupStore of the namespace cannot be used; callers with the right to get rollupstores see why"
 
 
 class StoreTrouble(Exception):

@@ -42,11 +42,11 @@ class SourceChecks:
                 async with asyncio.timeout(READ_SECONDS):
                     await self._client.get(stores_path(namespace, name))
             except NotFound:
-                text = f"No RollupStore named [{name}] is in namespace [{namespace}]: create it, then the job"
+                text = f"No RollupStore named [{name}] exists in namespace [{namespace}]: create it, then the job"
                 raise errors.illegal_argument(text) from e
             except (KubeError, TimeoutError) as silent:
                 why = errors.said(silent)
-                text = f"RollupStore [{name}] is not known here, and whether there is one cannot be asked"
+                text = f"RollupStore [{name}] is not known here, and the API server does not answer whether it exists"
                 raise errors.unavailable(f"{text}; nothing was changed: {why}") from silent
             why = f"RollupStore [{name}] was created just now and is not known here yet; nothing was changed"
             raise errors.unavailable(why) from e

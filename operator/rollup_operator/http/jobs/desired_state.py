@@ -296,5 +296,5 @@ class DesiredStates:
 
 def _silent(error: KubeError | TimeoutError) -> ApiError:
     refused = isinstance(error, KubeError) and error.status == 403
-    what = "The API server does not let the operator look" if refused else "The API server does not answer"
+    what = "The API server does not let the operator read it" if refused else "The API server does not answer"
     return errors.unavailable(f"{what}; nothing was changed: {errors.said(error)}")

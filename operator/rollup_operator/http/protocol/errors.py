@@ -223,4 +223,4 @@ def too_long(line: int, header: int) -> ApiError:
 
 def internal() -> ApiError:
     """500: a mistake of ours. What went wrong is in the log, not in the answer."""
-    return ApiError(500, "exception", "Internal error; the log of rollup-operator tells what happened")
+    return ApiError(500, "exception", "Internal error; see the log of rollup-operator")

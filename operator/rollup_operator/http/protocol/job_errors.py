@@ -54,7 +54,7 @@ def creation_unknown(job_id: str, timeout: str, why: str) -> ApiError:
         f"Creation of task for Rollup Job ID [{job_id}] timed out after [{timeout}]",
         caused_by={
             "type": "timeout_exception",
-            "reason": f"It is not known whether the job was created: {why}. Look for it before asking again",
+            "reason": f"It is not known whether the job was created: {why}. Check that before you retry",
         },
     )
 
@@ -114,6 +114,6 @@ def deletion_unknown(job_id: str, why: str) -> ApiError:
         f"Could not delete rollup job [{job_id}]",
         caused_by={
             "type": "timeout_exception",
-            "reason": f"It is not known whether the job is being deleted: {why}. Look for it before asking again",
+            "reason": f"It is not known whether the job is being deleted: {why}. Check that before you retry",
         },
     )

@@ -48,7 +48,7 @@ def outcome_unknown(job_id: str, state: str, why: str) -> ApiError:
         _update_text(job_id, state),
         caused_by={
             "type": "timeout_exception",
-            "reason": f"It is not known whether the state was recorded: {why}. Look at the job before asking again",
+            "reason": f"It is not known whether the state was recorded: {why}. Check the job before you retry",
         },
         in_doubt=True,
     )
@@ -107,7 +107,7 @@ def waiting_failed(job_id: str, state: str) -> ApiError:
 def _recorded(asked: int | None, observed: int, held_up: str) -> Cause:
     reason = (
         "The API server has not answered yet, so it is not known whether the stop is recorded; the write goes on. "
-        "Look at the job before asking again"
+        "Check the job before you retry"
         if asked is None
         else f"The stop is recorded as generation [{asked}] and stands; "
         f"the operator has reported on generation [{observed}]"
@@ -131,7 +131,7 @@ def repeated(job_id: str, state: str, *, by: int) -> ApiError:
         409,
         "status_exception",
         f"{verb} of rollup job [{job_id}] arrived again after a newer {newer} (generation [{by}]); "
-        "nothing was changed. If it is meant for the job as it is now, send it once more",
+        "nothing was changed. If it is meant for the job as it is now, send it again",
     )
 
 
