@@ -242,8 +242,13 @@ ANSWERS: dict[str, tuple[int, Any, type[StoreError], str]] = {
     "a text for an error": (400, {"error": "Incorrect HTTP method for uri", "status": 405}, Refused, "Incorrect HTTP"),
     "its own fault": (500, whole("null_pointer_exception", "oops"), Broken, "oops"),
     "no document to delete": (404, {"_id": "x", "result": "not_found", "_seq_no": 0}, NotThere, "HTTP 404"),
-    "a proxy's dead end": (404, None, StoreUnavailable, "HTTP 404: no cluster answers so"),
-    "a gateway's dead end": (404, {"message": "no Route matched"}, StoreUnavailable, "HTTP 404: no cluster answers so"),
+    "a proxy's dead end": (404, None, StoreUnavailable, "HTTP 404: this is not the answer of a cluster"),
+    "a gateway's dead end": (
+        404,
+        {"message": "no Route matched"},
+        StoreUnavailable,
+        "HTTP 404: this is not the answer of a cluster",
+    ),
     "a proxy's fault": (502, None, Unanswered, "HTTP 502"),
     "a proxy's patience": (504, {"message": "Endpoint request timed out"}, Unanswered, "HTTP 504"),
 }

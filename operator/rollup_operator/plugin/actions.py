@@ -114,7 +114,7 @@ class Action:
             return self._failures[name]
         goal = self.goals.get(name)
         if goal is None:
-            message = f"interrupted: it is not known whether the {self.verb} was asked"
+            message = f"interrupted: it is not known whether the {self.verb} was recorded"
             return Result(namespace, name, JobOutcome.FAILED, message, Code.INTERRUPTED, "Interrupted")
         result = Result(
             namespace, name, JobOutcome.DONE, goal.done, job=goal.newest, warning=self._warnings.get(name, "")

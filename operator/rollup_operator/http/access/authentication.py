@@ -78,7 +78,7 @@ def authentication(access: Access) -> Middleware:
                 raise errors.ambiguous_credentials()
             caller = request[CALLER] = await access.identify(given[0], request.remote or "")
             if isinstance(request.protocol, ClientConnection) and not request.protocol.known(caller.name):
-                raise errors.too_many("This user has as many connections as one may have", closes=True)
+                raise errors.too_many("This user has reached the limit of connections per user", closes=True)
             if (route := route_of(request)) is not None:
                 request[PERMIT] = Permit(access, caller, route.right or route.action, namespace_of(request))
         return await handler(request)

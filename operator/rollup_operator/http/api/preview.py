@@ -81,7 +81,7 @@ class Previews:
 
     def __init__(self, client: Kubernetes, stores: Stores, now: Callable[[], datetime]) -> None:
         self._sources, self._now = SourceChecks(client, stores), now
-        what = "Previews of the namespace take all turns that there are for it"
+        what = "Previews of this namespace take all of its turns"
         self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
 
     async def preview(self, namespace: str, job: Proposal) -> dict[str, Any]:

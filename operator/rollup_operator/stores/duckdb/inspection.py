@@ -97,7 +97,7 @@ def inspect(root: Connection, shown: str, *, texts: bool = False) -> None:
         ).fetchall()
         if (why := _foreign(db, catalog, texts=texts)) is not None:
             raise NotOurs(
-                f"the records of database {shown} were made by no operator: {why}. Name another one in "
+                f"no operator wrote the records of database {shown}: {why}. Name another one in "
                 "spec.duckdb.database, or move the file away"
             )
 
