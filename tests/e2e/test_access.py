@@ -191,7 +191,7 @@ def test_nobody_is_let_in_while_the_api_server_is_away(
         answer = operator.get(f"{jobs}/a", token=unknown.token)
         assert answer.status == 503
         assert answer.headers["Retry-After"]
-        assert answer.reason == "The API server does not answer access reviews; nothing was changed"
+        assert answer.reason == "Access reviews by the API server fail; nothing was changed"
         _until(lambda: operator.get(f"{jobs}/a", token=known.token), 503)
         assert operator.request("GET", "/healthz", headers={}).status == 200
     finally:

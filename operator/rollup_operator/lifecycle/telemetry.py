@@ -1,4 +1,4 @@
-"""Telemetry of the lifecycle: callbacks for transitions of jobs, whose result nothing depends on."""
+"""Telemetry of the lifecycle: callbacks about jobs and their runs, which change nothing in the lifecycle."""
 
 import time
 from collections.abc import Awaitable

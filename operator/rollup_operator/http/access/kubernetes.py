@@ -144,7 +144,7 @@ class KubernetesAccess:
         if problem != told or time.monotonic() - at > TELL_EVERY:
             self._told = problem, time.monotonic()
             log.warning("cannot ask the API server who may do what", problem=problem)
-        return errors.unavailable("The API server does not answer access reviews; nothing was changed")
+        return errors.unavailable("Access reviews by the API server fail; nothing was changed")
 
 
 def _described(action: EndpointAction) -> str:

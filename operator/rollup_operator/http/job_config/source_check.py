@@ -46,7 +46,7 @@ class SourceChecks:
                 raise errors.illegal_argument(text) from e
             except (KubeError, TimeoutError) as silent:
                 why = errors.said(silent)
-                text = f"RollupStore [{name}] is not known here, and the API server does not answer whether it exists"
+                text = f"RollupStore [{name}] is not known here, and the operator cannot check whether it exists"
                 raise errors.unavailable(f"{text}; nothing was changed: {why}") from silent
             why = f"RollupStore [{name}] was created just now and is not known here yet; nothing was changed"
             raise errors.unavailable(why) from e

@@ -144,7 +144,7 @@ class Decision:
     """Seconds until time alone can change the decision; None: never."""
 
 
-_NEVER = "has no further tick: it names a day that no month has, or a year that is over"
+_NEVER = "has no further tick, for instance because of a day that no month has or a year that is over"
 
 
 def where(job: JobView, facts: Facts) -> State:
