@@ -27,7 +27,7 @@ class Posted:
     """As the documentation says it."""
 
 
-_FAILED = Posted(EventType.WARNING, "a run failed for this reason, or what it left could not be released")
+_FAILED = Posted(EventType.WARNING, "a run failed for this reason, or its claim could not be released")
 
 EVENTS: Mapping[Reason, Posted] = {
     Reason.STARTED: Posted(EventType.NORMAL, "status left `stopped` or `stopping` for `started`"),
