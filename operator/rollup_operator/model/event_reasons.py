@@ -27,33 +27,34 @@ class Posted:
     """As the documentation says it."""
 
 
-_FAILED = Posted(EventType.WARNING, "a run failed for this reason, or its claim could not be released")
+_FAILED = Posted(EventType.WARNING, "a run failed for this reason, or what it left could not be released")
 
 EVENTS: Mapping[Reason, Posted] = {
     Reason.STARTED: Posted(EventType.NORMAL, "status left `stopped` or `stopping` for `started`"),
     Reason.STOPPING: Posted(EventType.NORMAL, "a halt has begun and was not over after 100 ms"),
-    Reason.STOPPED: Posted(EventType.NORMAL, "status became `stopped`: the job is quiet"),
+    Reason.STOPPED: Posted(EventType.NORMAL, "status came to `stopped`: the job is quiet"),
     Reason.DELETING: Posted(EventType.NORMAL, "a deletion waits for the job, for more than 100 ms"),
-    Reason.RECOVERED: Posted(EventType.NORMAL, "the job is Ready again, and its state is the same"),
+    Reason.RECOVERED: Posted(EventType.NORMAL, "what kept the job from being Ready is over, and its state is the same"),
     Reason.DRAIN_TIMEOUT: Posted(EventType.WARNING, "a halt takes longer than `spec.drainTimeoutSeconds`"),
     Reason.INVALID_SPEC: Posted(EventType.WARNING, "a field of the spec cannot be used"),
     Reason.DRAIN_SKIPPED: Posted(
         EventType.WARNING,
-        "the job was deleted while its store, or a Secret of the store, was gone, so the operator released the job "
-        "without checking the store",
+        "the job was deleted while its store, or a Secret of it, was gone, so it was let go without looking there",
     ),
     Reason.DOCUMENTS_KEPT: Posted(
         EventType.WARNING,
-        "the job was deleted with `deletionPolicy: Delete`, and documents of its id that it did not make stay",
+        "the job was deleted with `deletionPolicy: Delete`, and documents of its id that it did not make were left",
     ),
-    Reason.STOP_TIMED_OUT: Posted(EventType.WARNING, "a client of the HTTP API timed out waiting for a stop"),
+    Reason.STOP_TIMED_OUT: Posted(
+        EventType.WARNING, "a client of the HTTP API waited for a stop and did not see it in its time"
+    ),
     Reason.GITOPS_OWNED: Posted(
         EventType.WARNING,
-        "the API changed `desiredState` but a GitOps controller owns the field and may revert it",
+        "the API changed `desiredState` where a GitOps controller owns the field and may set it back",
     ),
     Reason.SOURCE_SHRUNK: Posted(
         EventType.WARNING,
-        "looking back, a run found fewer rows than before, and left the documents as they were",
+        "looking back, a run found fewer rows than documents were made of, and left those as they were",
     ),
     Reason.STORE_NOT_FOUND: _FAILED,
     Reason.STORE_UNAVAILABLE: _FAILED,
