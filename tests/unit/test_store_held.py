@@ -1,4 +1,4 @@
-"""Listing whose claims are held in a cluster, whatever else lies beside them."""
+"""Whose claims are held in a cluster: listing them whatever lies beside them, and being the last to hold one."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from rollup_operator.rollup.identity import Owner
+from rollup_operator.stores.errors import Fenced
 from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from rollup_operator.stores.opensearch.transport.errors import Odd
@@ -47,6 +48,12 @@ def cluster(*documents: Document) -> Cluster:
         found = [d for d in documents if sort(d) > body.get("search_after", [])]
         return {"hits": {"hits": [{"_id": "any", "_source": d, "sort": sort(d)} for d in found[: body["size"]]]}}
 
+    return speaking(send)
+
+
+def speaking(send: Any) -> Cluster:
+    """A cluster whose answers `send` gives."""
+
     async def close() -> None:
         """Nothing is open."""
 
@@ -67,3 +74,32 @@ async def test_a_record_that_no_operator_wrote_hides_no_claim(monkeypatch: pytes
 
 async def test_a_claim_of_ones_own_is_not_listed() -> None:
     assert await claims.held(cluster(held("a"), held("b")), "somebody") == []
+
+
+async def test_a_claim_that_is_taken_while_it_waits_for_earlier_requests_begins_no_run() -> None:
+    mine = config()
+    record, version = held(mine.job_id), 1
+    looks = 0
+
+    async def send(request: Request, *_: object) -> Any:
+        nonlocal record, version, looks
+        if "/_tasks" in request.target:
+            looks += 1
+            if looks == 1:  # another leader takes the job while what is at work is waited for
+                record, version = record | {"holder": "another", "epoch": record["epoch"] + 1}, version + 1
+                earlier = {"headers": {"X-Opaque-Id": f"rollup/{record['owner']['uid']}/1"}}
+                return {"nodes": {"node": {"tasks": {"1": earlier}}}}
+            return {"nodes": {}}
+        if "/_doc/" in request.target and request.method == "PUT":
+            assert request.data is not None
+            record, version = orjson.loads(request.data), version + 1
+            return {"_seq_no": version, "_primary_term": 1}
+        if "/_doc/" in request.target:
+            return {"_seq_no": version, "_primary_term": 1, "_source": record}
+        return {}
+
+    record |= {"owner": {"cluster": "here", "namespace": "team", "name": mine.job_id, "uid": "of-an-earlier-one"}}
+    record |= {"config_hash": mine.config_hash}
+    with pytest.raises(Fenced, match="another") as raised:
+        await claims.take(speaking(send), mine, "me", lambda _: False)
+    assert raised.value.uncertain

@@ -79,8 +79,8 @@ async def take(
     """Take the job's claim under the next epoch.
 
     Where somebody held it, this one returns when nothing of an earlier epoch can write any more or is at work.
-    Raises IdentityConflict where the record is not this job's to continue. An error is `uncertain` where the claim may
-    be ours all the same.
+    Raises IdentityConflict where the record is not this job's to continue, Fenced where somebody else has claimed it by
+    then. An error is `uncertain` where the claim may be ours all the same, or another's.
     """
     patience = Patience()
     try:
@@ -107,7 +107,11 @@ async def take(
         e.uncertain = patience.tried
         raise
     try:
-        return await shut_out(cluster, taken)
+        shut = await shut_out(cluster, taken)
+        # That may have taken long, and where two lead, the other one may have claimed the job meanwhile.
+        if taken.awaited and (lost := await fenced(cluster, taken)) is not None:
+            raise lost
+        return shut
     except StoreError as e:
         e.uncertain = True
         raise
