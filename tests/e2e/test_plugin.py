@@ -328,7 +328,7 @@ def test_an_explanation_names_the_trouble_and_the_cure(operator: Operator, api: 
     assert "-> Fix the fields" in text
     assert "-> Create the RollupStore 'default'" in text
     document = plugin.of("explain", "trips", "-o", "json").document
-    assert next(said["text"] for said in document["explanation"] if said["cure"]).startswith("Mend")
+    assert next(said["text"] for said in document["explanation"] if said["cure"]).startswith("Fix")
     assert plugin.of("explain", "missing", "-o", "json").document["exitCode"] == 5
 
 

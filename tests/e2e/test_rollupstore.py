@@ -103,7 +103,7 @@ def test_secrets_come_and_change_without_a_restart(
         cluster(
             api, opensearch, way.proxy.url, credentialsSecretRef={"name": "login"}, caSecretRef={"name": "authority"}
         )
-        assert "Secret 'login' (spec.opensearch.credentialsSecretRef): there is none" in message(
+        assert "Secret 'login' (spec.opensearch.credentialsSecretRef): it does not exist in namespace" in message(
             wait_reason(api, "SecretInvalid")
         )
         secret(api, "login", username="rollup")
@@ -211,7 +211,7 @@ def test_a_job_whose_secret_is_gone_can_be_deleted(operator: Operator, api: Api,
     request_run(api, "hourly", "1")
     body = api.wait("hourly", lambda body: body["status"].get("lastRun", {}).get("outcome") == "Failed")
     assert (condition(body) or {})["reason"] == "SecretInvalid"
-    assert "Secret 'login' (spec.opensearch.credentialsSecretRef): there is none" in message(body)
+    assert "Secret 'login' (spec.opensearch.credentialsSecretRef): it does not exist in namespace" in message(body)
     api.delete("hourly")
     api.wait_gone("hourly")
     assert "Secret 'login'" in api.wait_event("hourly", "DrainSkipped")["message"]

@@ -316,7 +316,7 @@ async def test_a_target_that_was_deleted_or_replaced_is_not_made_anew(cluster: C
     assert caught.value.reason is Reason.TARGET_MISSING
     assert not opensearch.exists(of.spec.rollup_index)
     opensearch.call("PUT", f"/{of.spec.rollup_index}", {"mappings": {"_meta": {"_rollup": {}}}})
-    with pytest.raises(IdentityConflict, match="another one") as caught:
+    with pytest.raises(IdentityConflict, match="not the one that the job wrote to") as caught:
         await prepare(cluster, of, record, FIELDS)
     assert caught.value.reason is Reason.TARGET_REPLACED
     found = await target.look(cluster, of.spec.rollup_index, opaque_id="test")

@@ -76,6 +76,7 @@ KINDS: dict[str, Do] = {
     "claim": run,
     "lock": lock,
     "recorded": run,
+    "settings": run,
     "uuid": run,
     "look": target,
     "aliases": run,

@@ -71,6 +71,7 @@ HONEST: dict[str, Any] = {
     "claim": {"_seq_no": 7, "_primary_term": 1, "found": True, "_source": _source()},
     "lock": {"_seq_no": 3, "_primary_term": 1, "found": True, "_source": {"locked_by": "me"}},
     "recorded": {"_seq_no": 8, "_primary_term": 1, "result": "updated", "_shards": SHARDS},
+    "settings": {"rows": {"settings": {"index": {"replication": {"type": "DOCUMENT"}}}}},
     "uuid": {"out": {"settings": {"index": {"uuid": "u1"}}}},
     "look": {"out": INDEX, records.INDEX: CLAIMS},
     "aliases": {"out": {"aliases": {GATE: {}}}},
@@ -142,6 +143,8 @@ def kind_of(request: Asked) -> str:
             return "changed"
         case _, [_, "_field_caps"]:
             return "fields"
+        case "GET", [_, "_settings"]:
+            return "settings"
         case _, [records.ALIAS, "_search"]:
             return "listed"
         case _, [_, "_search"]:
@@ -160,9 +163,17 @@ def kind_of(request: Asked) -> str:
     raise AssertionError(f"{request.method} {request.target}")
 
 
+_claimed: list[Any] = []
+"""The job's record while a run holds the claim."""
+
+
 def honest(request: Asked) -> Said:
     """Return what the cluster answers to it."""
     kind = kind_of(request)
+    if kind == "recorded" and request.body is not None and "holder" in request.body:
+        _claimed[:] = [request.body] if request.body["holder"] else []
+    if kind == "claim" and _claimed:
+        return said({**HONEST["claim"], "_source": _claimed[0]})
     if kind == "lock":
         return said({"found": False}, 404)
     if kind == "documents":

@@ -202,7 +202,7 @@ class KnownStore:
         try:
             self._held = HeldClaims(await client.held(self._env.holder))
         except StoreError as e:
-            log.warning("claims not listed", namespace=self.key[0], store=self.key[1], error=str(e))
+            log.info("claims not listed", namespace=self.key[0], store=self.key[1], error=str(e))
         except Exception:
             log.exception("claims not listed", namespace=self.key[0], store=self.key[1])
         if self._held is not None and self._held.has_more_than(before):
