@@ -163,17 +163,21 @@ def kind_of(request: Asked) -> str:
     raise AssertionError(f"{request.method} {request.target}")
 
 
-_claimed: list[Any] = []
-"""The job's record while a run holds the claim."""
+_claimed: dict[str, Any] = {}
+"""The records of jobs, by their documents, while a run holds the claim."""
+
+
+def _document(request: Asked) -> str:
+    return urlsplit(request.target).path.rpartition("/")[2]
 
 
 def honest(request: Asked) -> Said:
     """Return what the cluster answers to it."""
     kind = kind_of(request)
     if kind == "recorded" and request.body is not None and "holder" in request.body:
-        _claimed[:] = [request.body] if request.body["holder"] else []
-    if kind == "claim" and _claimed:
-        return said({**HONEST["claim"], "_source": _claimed[0]})
+        _claimed[_document(request)] = request.body if request.body["holder"] else None
+    if kind == "claim" and (held := _claimed.get(_document(request))):
+        return said({**HONEST["claim"], "_source": held})
     if kind == "lock":
         return said({"found": False}, 404)
     if kind == "documents":
