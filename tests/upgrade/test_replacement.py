@@ -25,7 +25,7 @@ def test_a_hundred_running_jobs_go_on_under_the_next_operator(
     start_operator: StartOperator, api: Api, folder: Path
 ) -> None:
     write_trips(folder)
-    api.create(store(duckdb={}, maxConcurrentRuns=16))
+    api.create(store(duckdb={}, maxConcurrentRuns=1))
     names = [f"trips-{number:03}" for number in range(JOBS)]
     asked = {name: "started" if number % 10 else "stopped" for number, name in enumerate(names)}
     for name in names:
