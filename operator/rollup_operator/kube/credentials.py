@@ -44,7 +44,7 @@ class Credential:
     authorization: str | None
     """The header; None: the login gave a client certificate, which the session's TLS context has."""
     until: float = math.inf
-    """When to log in anew, by the monotonic clock."""
+    """When to log in again, by the monotonic clock."""
 
 
 class RenewedLogin:

@@ -2,7 +2,7 @@
 
 That package takes 0.13 s to import and needs only this module. It reads and merges files, chooses a context, reads
 certificates and tokens, and runs the commands of exec plugins (client.authentication.k8s.io/v1 and v1beta1). Here is
-what it leaves to its caller: when to log in anew, impersonation, and errors that say what to mend.
+what it leaves to its caller: when to log in again, impersonation, and errors that say what to fix.
 """
 
 import os
@@ -111,10 +111,8 @@ def _connection(where: str, whole: ConfigNode, name: str | None) -> Connection:
     for key in ("client-certificate", "client-key", "tokenFile"):
         if said.get(key):  # the package takes the folder of the cluster's file
             said[key] = os.path.join(_folder(user), said[key])
-    log_in, by_command = (
-        _own_ways(said, context.get("user")),
-        said.pop("exec", None),
-    )  # else the package would run the command here
+    log_in = _own_ways(said, context.get("user"))
+    by_command = said.pop("exec", None)  # else the package would run the command here
     configuration = Configuration()
     loader.load_and_set(configuration)
     tls = verifying(cafile=configuration.ssl_ca_cert)

@@ -103,13 +103,8 @@ class Stops:
         telemetry: EndpointTelemetry | None = None,
     ) -> None:
         self._telemetry = telemetry or NoTelemetry()
-        self._attempts, self._states, self._waiters, self._notices, self._timeout_answer = (
-            attempts,
-            states,
-            waiters,
-            notices,
-            timeout_answer,
-        )
+        self._attempts, self._states, self._waiters = attempts, states, waiters
+        self._notices, self._timeout_answer = notices, timeout_answer
         self._room = room
 
     async def stop(self, namespace: str, job_id: str, wait: Wait | None, call: Call) -> None:

@@ -182,7 +182,7 @@ class DesiredStates:
     async def write(self, job: JobView, state: DesiredState) -> JobView:
         """Ask this very job (its uid) for `state`; durable once this returns.
 
-        Raises Conflict when the job has been replaced, TurnTooLate when it must be looked at anew, ApiError for all
+        Raises Conflict when the job has been replaced, TurnTooLate when it must be read again, ApiError for all
         else that prevents it. The write goes on when the caller is cancelled: what a client asked for is not lost
         because it hung up. Callers that ask the same of the same job while its write waits for its turn share that
         write.

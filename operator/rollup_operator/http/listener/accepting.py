@@ -26,7 +26,7 @@ AT_ONCE = 64
 
 LOOKED_AT = 512
 """Connections that are accepted in one turn, those included for which the lobby has no room: such a one costs some ten
-microseconds. Whoever is behind a flood in the kernel's queue would wait for as long as that takes."""
+microseconds. A client behind a flood in the kernel's queue waits for as long as that takes."""
 
 PAUSE_SECONDS = 0.05
 """How long nothing is accepted where there is no file left to open; and between two looks who may have to go."""

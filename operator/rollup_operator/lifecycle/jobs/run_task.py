@@ -149,7 +149,7 @@ class Worker:
         )
 
     def held(self, job: JobView) -> bool | None:
-        """Whether a process of before may have left a claim of this job; None: its store has not told yet."""
+        """Whether another process holds a claim of this job, alive or dead; None: its store is not listed yet."""
         return self.books.held((job.namespace, job.store_name), self._owner(job))
 
     def _owner(self, job: JobView) -> Owner:

@@ -59,7 +59,7 @@ class Facts:
     drain_timeout: float = 30.0
     run: RunFacts | None = None
     held: bool | None = False
-    """Whether the store told of a claim of this job when this process began to lead; None: it has not told yet."""
+    """Whether another process holds a claim of this job, as its store was last listed; None: not listed yet."""
     settled: bool = False
     """This process has seen the store hold no claim for the job since its last run."""
     cleaned: bool = False

@@ -101,7 +101,7 @@ class StoreBook:
         return None if known.problem is None else trouble_of(key[1], known.problem)
 
     def held(self, key: StoreKey, owner: Owner) -> bool | None:
-        """Whether a process of before may have left a claim of this job in the store.
+        """Whether another process, alive or dead, holds a claim of this job in the store.
 
         None: the store can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
         """

@@ -96,7 +96,7 @@ class KnownStore:
         return self._spec is not None and self._spec.duckdb is not None
 
     def held(self, owner: Owner) -> bool | None:
-        """Whether a process of before may have left a claim of this job here.
+        """Whether another process, alive or dead, holds a claim of this job here.
 
         None: the cluster can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
         """

@@ -38,7 +38,7 @@ _NO_SUCH_CALL = ("no handler found for uri", "Incorrect HTTP method for uri")
 
 
 async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies: Copies = ANY) -> None:
-    """Delete all documents of the job in its rollup index. Raises Missing where a later claim has closed the gate.
+    """Delete all documents of the job in its rollup index. Raises NotThere where a later claim has closed the gate.
 
     `copies`: those of the index that show all of them.
     """

@@ -11,7 +11,7 @@ the instance's role, which belongs to the node and not to the operator, are not 
 ```
 
 One renewal of a Region runs at a time, and the next begins PAUSE_SECONDS later at the earliest. All have threads of
-their own: whoever names a Region that does not answer holds up nobody but other users of this identity.
+their own: a store that names a Region that does not answer delays only other users of this identity.
 """
 
 import asyncio
