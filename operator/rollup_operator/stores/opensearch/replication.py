@@ -1,4 +1,4 @@
-"""Which copies of an index show every refreshed document.
+"""Which copies of an index show every refreshed document. Pure.
 
 An index of OpenSearch may send segments to its replicas in place of documents (`index.replication.type: SEGMENT`). A
 replica then shows what a refresh has made visible only after it has received the segments:
@@ -12,9 +12,7 @@ Searches that must see everything go to the primaries there. Other indices refre
 from collections.abc import Mapping
 from enum import Enum
 
-from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
-from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from rollup_operator.stores.opensearch.transport.errors import Answered, Overloaded
+from rollup_operator.stores.opensearch.transport.answers import Value
 
 
 class Copies(Enum):
@@ -38,25 +36,3 @@ SETTING = "replication.type"
 def complete(settings: Value) -> Copies:
     """Return the copies that show everything, by what stands below `settings.index` of an index."""
     return PRIMARY if settings.find(*SETTING.split(".")).value == "SEGMENT" else ANY
-
-
-async def of(cluster: Cluster, pattern: str, *, opaque_id: str) -> tuple[Copies, str | None]:
-    """Return the copies that show everything of all indices of a pattern, and what to report where that is unknown."""
-    try:
-        answer = await cluster.call(
-            "GET",
-            f"/{name(pattern)}/_settings",
-            doing=f"reading the settings of {pattern}",
-            params={"filter_path": f"*.settings.index.{SETTING}"},
-            opaque_id=opaque_id,
-            longest=LISTING,
-        )
-    except Overloaded:
-        raise
-    except Answered as e:
-        return ANY, (
-            f"replicas of an index with index.replication.type SEGMENT show rows late, and the operator cannot read "
-            f"whether {pattern} has such, since {e}: let the store's user read settings (indices:monitor/settings/get)"
-        )
-    found = {complete(index.find("settings", "index")) for _, index in answer.members()}
-    return PRIMARY if PRIMARY in found else ANY, None

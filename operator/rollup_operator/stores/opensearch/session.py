@@ -103,7 +103,7 @@ class ClusterSession:
         closed = await seen.closed(cluster, spec.index_pattern, opaque_id=opaque_id)
         copies, unknown = replication.ANY, None
         if self.may_copy_segments:
-            copies, unknown = await replication.of(cluster, spec.index_pattern, opaque_id=opaque_id)
+            copies, unknown = await seen.complete_copies(cluster, spec.index_pattern, opaque_id=opaque_id)
         self._copies = copies
         late = None
         if spec.lookback is None:

@@ -18,12 +18,13 @@ from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
+from rollup_operator.stores.opensearch import replication
 from rollup_operator.stores.opensearch.query import time_range
 from rollup_operator.stores.opensearch.records import Record
-from rollup_operator.stores.opensearch.replication import ANY, Copies
+from rollup_operator.stores.opensearch.replication import ANY, PRIMARY, Copies
 from rollup_operator.stores.opensearch.source.sources import indices, search, some_of
 from rollup_operator.stores.opensearch.target import index as target
-from rollup_operator.stores.opensearch.transport.answers import LISTING
+from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import Answered, Overloaded
 
@@ -85,14 +86,7 @@ async def _held(cluster: Cluster, config: JobConfig, why: str, opaque_id: str) -
 async def _intervals(cluster: Cluster, pattern: str, opaque_id: str) -> tuple[int, list[str]]:
     """Return how long it takes until all is seen, and which indices are never refreshed."""
     try:
-        answer = await cluster.call(
-            "GET",
-            f"/{indices(pattern)}/_settings",
-            doing=f"reading the settings of {pattern}",
-            params={"filter_path": "*.settings.index.refresh_interval"},
-            opaque_id=opaque_id,
-            longest=LISTING,
-        )
+        answer = await _settings(cluster, pattern, "refresh_interval", opaque_id)
     except Answered:
         return _DEFAULT_MS + _MARGIN_MS, []
     longest, never = _DEFAULT_MS, []
@@ -106,6 +100,33 @@ async def _intervals(cluster: Cluster, pattern: str, opaque_id: str) -> tuple[in
         if milliseconds < 0:
             never.append(index)
     return longest + _MARGIN_MS, never
+
+
+async def complete_copies(cluster: Cluster, pattern: str, *, opaque_id: str) -> tuple[Copies, str | None]:
+    """Return the copies that show everything of all indices of a pattern, and what to report where that is unknown."""
+    try:
+        answer = await _settings(cluster, pattern, replication.SETTING, opaque_id)
+    except Overloaded:
+        raise
+    except Answered as e:
+        return ANY, (
+            f"replicas of an index with index.replication.type SEGMENT show rows late, and the operator cannot read "
+            f"whether {pattern} has such, since {e}: let the store's user read settings (indices:monitor/settings/get)"
+        )
+    found = {replication.complete(index.find("settings", "index")) for _, index in answer.members()}
+    return PRIMARY if PRIMARY in found else ANY, None
+
+
+async def _settings(cluster: Cluster, pattern: str, setting: str, opaque_id: str) -> Value:
+    """Return one setting of each index that the pattern matches, where it is set."""
+    return await cluster.call(
+        "GET",
+        f"/{indices(pattern)}/_settings",
+        doing=f"reading the settings of {pattern}",
+        params={"filter_path": f"*.settings.index.{setting}"},
+        opaque_id=opaque_id,
+        longest=LISTING,
+    )
 
 
 async def closed(cluster: Cluster, pattern: str, *, opaque_id: str) -> str | None:
