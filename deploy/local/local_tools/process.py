@@ -27,7 +27,7 @@ class ProcessId:
         return cls(pid, _started(pid) or "ended")
 
     def alive(self) -> bool:
-        """Whether this very process runs (a zombie does not)."""
+        """Whether this very process runs: any thread of it. A zombie does not."""
         return _started(self.pid) == self.started
 
     def kill(self) -> None:
@@ -80,7 +80,9 @@ def _started(pid: int) -> str | None:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+        # The first thread may be over while others hold the process's files still: that is no zombie yet.
+        over = fields[0] in "ZX" and not any(map(_exists, Path(f"/proc/{pid}/task").glob("*/stat")))
+        return None if over else f"{boot}/{fields[19]}"
     else:
         command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
         plain = os.environ | {"LC_ALL": "C", "TZ": "UTC"}
@@ -89,8 +91,16 @@ def _started(pid: int) -> str | None:
         return None if not started or state.startswith("Z") else started.strip()
 
 
+def _exists(thread: Path) -> bool:
+    return _state(thread) not in "ZX"
+
+
 def _runs(thread: Path) -> bool:
+    return _state(thread) not in "TtZX"
+
+
+def _state(thread: Path) -> str:
     try:
-        return thread.read_text().rpartition(")")[2].split()[0] not in "TtZX"
+        return thread.read_text().rpartition(")")[2].split()[0]
     except OSError:  # it has ended
-        return False
+        return "X"
