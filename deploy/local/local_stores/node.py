@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import secrets
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from local_stores.kinds import Kind, kind_named
 from local_stores.state import NODE, SUPERVISOR, NodeFolder
 from local_tools.folder import locked, remove_abandoned
 from local_tools.lifeline import NotReady, Supervised
+from local_tools.ports import free_ports, is_free
 from local_tools.process import ProcessId
 
 Settings = Mapping[str, str | int | float | bool | Sequence[str]]
@@ -254,14 +253,14 @@ class _Command:
         """Start it on a port that is free, and try others when somebody was quicker to take that."""
         for _ in range(_PORT_ATTEMPTS - 1):
             try:
-                return self.launch(_free_port())
+                return self.launch(free_ports(1)[0])
             except _PortTaken:
                 continue
-        return self.launch(_free_port())
+        return self.launch(free_ports(1)[0])
 
     def launch(self, port: int) -> Supervised:
         """Start it on one port. Raises StoreNodeError when that is taken or it does not become ready."""
-        if not _is_free(port):
+        if not is_free(port):
             raise _PortTaken(f"port {port} is taken; choose another, or end what listens there")
         kind, folder = self._installed.kind, self._folder
         own = f"{kind.name}-{hashlib.sha256(str(folder.path).encode()).hexdigest()[:8]}"
@@ -298,23 +297,3 @@ def _text(value: str | float | bool | Sequence[str]) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else ",".join(value)
-
-
-def _free_port() -> int:
-    """Return a port that is free now, and that no client's own end of a connection will get while the node is down."""
-    try:
-        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except OSError:
-        lowest = 32768
-    while True:
-        port = min(20000, lowest - 5000) + secrets.randbelow(5000)
-        if _is_free(port):
-            return port
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
