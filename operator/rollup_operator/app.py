@@ -18,8 +18,8 @@ import kopf
 import structlog
 
 from rollup_operator import handlers, shutdown
-from rollup_operator.background import in_order, keep_running, spawn
 from rollup_operator.collector import Collector
+from rollup_operator.concurrency.background import in_order, keep_running, spawn
 from rollup_operator.http.listener.server import CannotListen
 from rollup_operator.http.listener.tls import CertificateError
 from rollup_operator.kube.client import KubeError

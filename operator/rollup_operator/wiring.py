@@ -31,12 +31,12 @@ from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.election import Election, Followers
 from rollup_operator.lifecycle.leader.gate import Gate, Terms
 from rollup_operator.lifecycle.stores.book import StoreBook
-from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.figures import Figures
 from rollup_operator.observability.telemetry import Telemetry
 from rollup_operator.settings import Settings
-from rollup_operator.shares import Account, Shares
+from rollup_operator.sharing.memory import Budgets, memory_limit
+from rollup_operator.sharing.shares import Account, Shares
 from rollup_operator.shutdown import Ending
 from rollup_operator.stores.base import ClockReading, Store
 from rollup_operator.stores.duckdb import Budget, DuckDBStore

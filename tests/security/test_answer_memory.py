@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rollup_operator.memory import MIB
+from rollup_operator.sharing.memory import MIB
 from support.hostile_cluster import honest, kind_of
 from support.hostile_host import Asked, Said, bomb, hostile_host
 
@@ -16,7 +16,7 @@ CLIENT = """
 import asyncio, resource, sys
 sys.path.insert(0, sys.argv[1])
 from rollup_operator.model.store import ClusterStoreSpec as Spec
-from rollup_operator.shares import Account, Shares
+from rollup_operator.sharing.shares import Account, Shares
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rollup_operator.memory import MIB, Budgets
+from rollup_operator.sharing.memory import MIB, Budgets
 from support.bodies import sensor
 from support.http_double import Cluster
 from support.serving import served

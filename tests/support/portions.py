@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rollup_operator.portions import Work
+from rollup_operator.concurrency.portions import Work
 
 R = TypeVar("R")
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator import background
-from rollup_operator.background import in_order, keep_running, spawn
+from rollup_operator.concurrency import background
+from rollup_operator.concurrency.background import in_order, keep_running, spawn
 from rollup_operator.shutdown import Ending
 
 Work = Callable[[], Coroutine[Any, Any, None]]
-PACKAGE = Path(background.__file__).parent
+PACKAGE = Path(background.__file__).parents[1]
 
 AWAITED = {
     "app.py": "kopf's own task, which `run` awaits",
@@ -45,7 +45,9 @@ async def ended(task: asyncio.Task[Any]) -> None:
 def test_no_module_starts_a_task_that_could_fail_in_silence() -> None:
     start = re.compile(r"(asyncio|loop|get_running_loop\(\))\.(create_task|ensure_future)\(")
     found = {str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if start.search(p.read_text())}
-    assert found - {"background.py"} == AWAITED.keys(), "start it with background.spawn, or name who takes its errors"
+    assert found - {"concurrency/background.py"} == AWAITED.keys(), (
+        "start it with background.spawn, or name who takes its errors"
+    )
 
 
 async def test_a_failure_is_logged_with_what_follows() -> None:

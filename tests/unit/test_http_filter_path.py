@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.filter_path import Filter
-from rollup_operator.portions import in_portions
 from support.portions import result, watched
 
 

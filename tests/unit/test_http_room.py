@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from rollup_operator.http.listener.admission import CROWDED_SECONDS, UNKNOWN_AT_ONCE, Guest, Room
-from rollup_operator.shares import TooManyWait
+from rollup_operator.sharing.shares import TooManyWait
 
 
 class Clock:

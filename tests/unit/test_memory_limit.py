@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rollup_operator.memory import MIB, Budgets, memory_limit
+from rollup_operator.sharing.memory import MIB, Budgets, memory_limit
 
 
 def machine(root: Path, group: str, **limits: str) -> Path:

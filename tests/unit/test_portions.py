@@ -5,7 +5,16 @@ import random
 
 import pytest
 
-from rollup_operator.portions import AT_ONCE, PORTION_SECONDS, Spreader, Work, chosen_of, each, in_portions, sorted_by
+from rollup_operator.concurrency.portions import (
+    AT_ONCE,
+    PORTION_SECONDS,
+    Spreader,
+    Work,
+    chosen_of,
+    each,
+    in_portions,
+    sorted_by,
+)
 from support.portions import result
 
 

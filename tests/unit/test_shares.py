@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollup_operator.shares import Held, Shares, TooManyWait
+from rollup_operator.sharing.shares import Held, Shares, TooManyWait
 
 
 def full(shares: Shares, who: str, amount: int = 1) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator import background
+from rollup_operator.concurrency import background
 from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores import known_store

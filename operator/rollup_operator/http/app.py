@@ -40,8 +40,8 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
 from rollup_operator.http.telemetry import with_telemetry
-from rollup_operator.memory import Budgets, memory_limit
 from rollup_operator.settings import Settings
+from rollup_operator.sharing.memory import Budgets, memory_limit
 
 log = structlog.get_logger(__name__)
 

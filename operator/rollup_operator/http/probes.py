@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from rollup_operator.background import keep_running
+from rollup_operator.concurrency.background import keep_running
 from rollup_operator.http.jobs.waiters import Waiters
 from rollup_operator.http.ports import Jobs
 from rollup_operator.http.protocol import answers

@@ -10,6 +10,7 @@ from functools import partial
 
 from aiohttp import web
 
+from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access.authentication import ROUTES, Route, namespace_of
 from rollup_operator.http.access.bodies import Bodies
 from rollup_operator.http.access.permits import ALL_JOBS, PERMIT, EndpointAction
@@ -33,7 +34,6 @@ from rollup_operator.http.protocol import answers, job_errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.parameters import Parameters
-from rollup_operator.portions import in_portions
 
 DEFAULT_TIMEOUT = "30s"
 """Of a stop that waits."""

@@ -21,7 +21,7 @@ from rollup_operator.model.status import JobStats, Outcome
 from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.due import Due, due
 from rollup_operator.rollup.identity import JobConfig
-from rollup_operator.shares import Account, Held, unbounded
+from rollup_operator.sharing.shares import Account, Held, unbounded
 from rollup_operator.stores.base import Claim, Page, Session, Store
 from rollup_operator.stores.errors import Fenced, StoreError
 from rollup_operator.stores.tasks import dropped

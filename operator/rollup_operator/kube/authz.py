@@ -16,11 +16,11 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from rollup_operator.allowance import Allowance
 from rollup_operator.kube.answer_cache import ShortMemory
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.kube.paths import ACCESS_REVIEWS, TOKEN_REVIEWS, ApiPath
-from rollup_operator.shares import Shares, TooManyWait
+from rollup_operator.sharing.allowance import Allowance
+from rollup_operator.sharing.shares import Shares, TooManyWait
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from rollup_operator.client_session import client_session, repeat_read
 from rollup_operator.kube.credentials import NoConnection
+from rollup_operator.net.client_session import client_session, repeat_read
 
 __all__ = ["Connection", "NoConnection"]
 

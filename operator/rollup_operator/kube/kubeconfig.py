@@ -24,7 +24,6 @@ from kubernetes.config.exec_provider import ExecProvider
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import ConfigNode, KubeConfigLoader, KubeConfigMerger
 
-from rollup_operator.key_pair import load_pair
 from rollup_operator.kube.connection import Connection, proxy_of, verifying
 from rollup_operator.kube.credentials import (
     Credential,
@@ -36,6 +35,7 @@ from rollup_operator.kube.credentials import (
     basic,
     impersonation,
 )
+from rollup_operator.net.key_pair import load_pair
 
 TOKEN_LIFE = 60.0
 """Seconds until a token file is read again: projected tokens rotate."""

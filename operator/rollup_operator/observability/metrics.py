@@ -21,10 +21,10 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from rollup_operator import __version__
+from rollup_operator.concurrency.portions import each, in_portions
 from rollup_operator.model.event_reasons import EventType
 from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.job_series import ScrapePage
-from rollup_operator.portions import each, in_portions
 
 M = TypeVar("M", Counter, Histogram)
 

@@ -19,7 +19,7 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import check_body, check_encoding
 from rollup_operator.http.protocol.positioned_json import Node, NotJson, read_json
 from rollup_operator.http.protocol.turns import Turns
-from rollup_operator.shares import Shares
+from rollup_operator.sharing.shares import Shares
 
 T = TypeVar("T")
 

@@ -17,13 +17,13 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
+from rollup_operator.concurrency.portions import sharing
 from rollup_operator.http.access.permits import Caller, EndpointAction
 from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube.authz import Crowded, Reviews, Right
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.base import GROUP
-from rollup_operator.portions import sharing
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from aiohttp import web
 
+from rollup_operator.concurrency.portions import chosen_of, in_portions
 from rollup_operator.kube.authz import User
 from rollup_operator.model.job_view import JobView
-from rollup_operator.portions import chosen_of, in_portions
 
 Caller = User
 """An authenticated user."""

@@ -24,7 +24,7 @@ from rollup_operator.model.validation import problems
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.due import due
 from rollup_operator.rollup.identity import JobConfig, Owner
-from rollup_operator.shares import Shares
+from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Preview
 
 DOCUMENTS = 10

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Iterable
 
+from rollup_operator.concurrency.portions import Work, in_portions
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import ALL_JOBS, Permit
 from rollup_operator.http.api.capabilities import Described
 from rollup_operator.http.jobs.newest import Newest
 from rollup_operator.http.ports import Stores
 from rollup_operator.model.job_view import JobView
-from rollup_operator.portions import Work, in_portions
 from rollup_operator.stores.base import KnownJob
 from rollup_operator.stores.errors import StoreError, StoreNotFound
 

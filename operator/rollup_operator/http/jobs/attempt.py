@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import TypeVar
 
+from rollup_operator.concurrency.portions import Spreader, in_portions, sorted_by
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.jobs.acceptance import Acceptances
 from rollup_operator.http.jobs.desired_state import LOOKS, DesiredStates, TurnTooLate
@@ -23,7 +24,6 @@ from rollup_operator.kube.client import Conflict, KubeError
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
-from rollup_operator.portions import Spreader, in_portions, sorted_by
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from rollup_operator.concurrency.portions import in_portions, sorted_by
 from rollup_operator.http.jobs.shared_reads import SharedReads
 from rollup_operator.http.ports import Jobs, Kubernetes, Reads
 from rollup_operator.http.protocol import errors, state_errors
@@ -19,7 +20,6 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import is_namespace
-from rollup_operator.portions import in_portions, sorted_by
 
 FIELD_MANAGER = "rollup-api"
 """Owner of spec.desiredState in metadata.managedFields after a write of the endpoint."""

@@ -15,13 +15,13 @@ Where the API server does not answer, what the watch has brought is shown.
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from rollup_operator.concurrency.portions import each, in_portions, sorted_by
 from rollup_operator.http.access.permits import ALL_JOBS, Permit
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.ports import Jobs
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.job_view import JobView
-from rollup_operator.portions import each, in_portions, sorted_by
 
 READ_SECONDS = 3.0
 """How long a call that shows jobs waits for the API server."""

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 import structlog
 
-from rollup_operator.background import keep_running, spawn
+from rollup_operator.concurrency.background import keep_running, spawn
 from rollup_operator.http.listener.admission import Guest, Room
-from rollup_operator.shares import TooManyWait
+from rollup_operator.sharing.shares import TooManyWait
 
 log = structlog.get_logger(__name__)
 

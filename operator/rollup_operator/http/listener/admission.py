@@ -17,8 +17,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from rollup_operator.allowance import Allowance
-from rollup_operator.shares import Held, Shares, TooManyWait
+from rollup_operator.sharing.allowance import Allowance
+from rollup_operator.sharing.shares import Held, Shares, TooManyWait
 
 CROWDED_SECONDS = 2.0
 """How long a stranger is waited for while others are in the lobby."""

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
-from rollup_operator.background import keep_running
+from rollup_operator.concurrency.background import keep_running
 from rollup_operator.http.listener.accepting import Listener
 from rollup_operator.http.listener.admission import Room
 from rollup_operator.http.listener.connections import MARGIN, Limits, connection_factory

@@ -10,12 +10,12 @@ import orjson
 from aiohttp import Payload, web
 from aiohttp.abc import AbstractStreamWriter
 
+from rollup_operator.concurrency.portions import Work, in_portions
 from rollup_operator.http.protocol import errors, stack_trace
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.filter_path import Filter
 from rollup_operator.http.protocol.media_types import JSON, answer_type
 from rollup_operator.http.protocol.parameters import Parameters
-from rollup_operator.portions import Work, in_portions
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 """Elasticsearch's clients refuse a server that does not send it."""

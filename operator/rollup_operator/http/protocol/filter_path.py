@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from rollup_operator.concurrency.portions import Work
 from rollup_operator.http.protocol import errors
 from rollup_operator.model.glob import Glob
-from rollup_operator.portions import Work
 
 Path = tuple[Glob | None, ...]
 """One path; None stands for `**`."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
 from rollup_operator.http.protocol import errors
-from rollup_operator.shares import Shares, TooManyWait
+from rollup_operator.sharing.shares import Shares, TooManyWait
 
 
 class Turns:

@@ -13,7 +13,8 @@ from typing import Any
 
 import structlog
 
-from rollup_operator.background import spawn
+from rollup_operator.concurrency.background import spawn
+from rollup_operator.concurrency.portions import Spreader, chosen_of, in_portions
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.lifecycle.jobs.actor import Actor
@@ -25,7 +26,6 @@ from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.lifecycle.stores.known_store import StoreKey
 from rollup_operator.lifecycle.telemetry import NoObserver, Observer
 from rollup_operator.model.job_view import JobView
-from rollup_operator.portions import Spreader, chosen_of, in_portions
 
 log = structlog.get_logger(__name__)
 

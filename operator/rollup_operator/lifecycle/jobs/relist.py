@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from rollup_operator.background import keep_running
+from rollup_operator.concurrency.background import keep_running
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep

@@ -21,7 +21,7 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LONGEST_MESSAGE, JobStats, LastRun, Outcome, shortened
 from rollup_operator.rollup.identity import JobConfig, Owner
-from rollup_operator.shares import Account, Shares
+from rollup_operator.sharing.shares import Account, Shares
 from rollup_operator.stores.base import Claim, Store
 from rollup_operator.stores.errors import SecretGone, StoreError, StoreNotFound
 

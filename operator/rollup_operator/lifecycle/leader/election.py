@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from rollup_operator.background import keep_running, spawn
+from rollup_operator.concurrency.background import keep_running, spawn
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.lease import Lease, LeaseClient
 from rollup_operator.lifecycle.leader.gate import Candidacy, Gate, LeaseWrite, Role, Step, Terms

@@ -13,7 +13,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import structlog
 
-from rollup_operator.background import in_order, spawn
+from rollup_operator.concurrency.background import in_order, spawn
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
@@ -25,7 +25,7 @@ from rollup_operator.lifecycle.stores.status import trouble_of
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.rollup.identity import Owner
-from rollup_operator.shares import Shares
+from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store, closes_with_leadership
 from rollup_operator.stores.errors import (
     SecretGone,

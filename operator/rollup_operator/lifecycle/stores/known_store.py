@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from rollup_operator.background import keep_running
+from rollup_operator.concurrency.background import keep_running
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.paths import stores_path

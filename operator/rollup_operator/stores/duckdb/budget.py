@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollup_operator.shares import Shares
+from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.duckdb.inspection import Inspections
 
 LEAST_MEMORY = 32 << 20

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from rollup_operator.shares import Held
+from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.duckdb import reserve
 from rollup_operator.stores.duckdb.budget import Budget, Share
 from rollup_operator.stores.duckdb.folders import Folders

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from rollup_operator.portions import sharing
+from rollup_operator.concurrency.portions import sharing
 from rollup_operator.rollup import identity
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Claim, KnownJob

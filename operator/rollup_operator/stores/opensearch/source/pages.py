@@ -20,7 +20,7 @@ from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import PageSize
 from rollup_operator.rollup.source_rules import SourceField
-from rollup_operator.shares import Held
+from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.base import Page, Position, Source
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of

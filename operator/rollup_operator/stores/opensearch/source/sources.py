@@ -10,7 +10,7 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.source_rules import SourceField, broken_rules, term_kind
-from rollup_operator.shares import Held
+from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.base import Position, Source
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
 from rollup_operator.stores.opensearch.query import time_range

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from rollup_operator.portions import each, in_portions
+from rollup_operator.concurrency.portions import each, in_portions
 from rollup_operator.rollup.documents import SAME_SUM, Layout, is_ambiguous, scheme_2_id
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.target import index as target

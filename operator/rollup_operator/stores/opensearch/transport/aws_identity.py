@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from rollup_operator.background import spawn
+from rollup_operator.concurrency.background import spawn
 from rollup_operator.model.conditions import Reason
 from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch.transport import signing

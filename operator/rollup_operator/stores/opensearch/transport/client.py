@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import orjson
 
-from rollup_operator.shares import Account, Held, unbounded
+from rollup_operator.sharing.shares import Account, Held, unbounded
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.transport.answers import SMALL, Value, whole
 from rollup_operator.stores.opensearch.transport.errors import Cut, Unauthorized, Untrusted

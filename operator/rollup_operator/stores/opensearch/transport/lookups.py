@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from rollup_operator.shares import Held, Shares
+from rollup_operator.sharing.shares import Held, Shares
 
 AT_ONCE = 16
 """Threads, for all namespaces together."""

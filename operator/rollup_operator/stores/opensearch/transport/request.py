@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from rollup_operator.shares import Account, Held, unbounded
+from rollup_operator.sharing.shares import Account, Held, unbounded
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.host_rules import HostNotAllowed
 from rollup_operator.stores.opensearch.transport import answers

@@ -17,10 +17,10 @@ import aiohttp
 from yarl import URL
 
 from rollup_operator import __version__
-from rollup_operator.client_session import client_session
 from rollup_operator.model.store import ClusterStoreSpec as ClusterSpec
 from rollup_operator.model.store import OpenSearchStore, SecretRef
-from rollup_operator.shares import Account, unbounded
+from rollup_operator.net.client_session import client_session
+from rollup_operator.sharing.shares import Account, unbounded
 from rollup_operator.stores.errors import SecretInvalid, StoreUnsuitable
 from rollup_operator.stores.host_rules import HostNotAllowed, HostRules, is_this_machine
 from rollup_operator.stores.opensearch.transport import signing

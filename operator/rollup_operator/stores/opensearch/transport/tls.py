@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from rollup_operator.key_pair import load_pair
+from rollup_operator.net.key_pair import load_pair
 
 
 class UnusableAuthority(Exception):

@@ -1,0 +1,1 @@
+"""Work in the event loop: background tasks, and long work in portions."""

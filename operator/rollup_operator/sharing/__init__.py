@@ -1,0 +1,1 @@
+"""What all tenants share, and how it is divided: memory, places, and how often."""
