@@ -221,16 +221,16 @@ class Operator:
 
 async def _until_listed(kind: str, take_in: Callable[[], Awaitable[object]]) -> None:
     """Take in all objects of a resource, however long it takes until the API server has it."""
-    told = ""
+    logged = ""
     while True:
         try:
             await take_in()
             return
         except KubeError as e:
             missing = f"the {kind} resource is not installed: apply crds/"
-            if (problem := missing if e.status == 404 else str(e)) != told:
+            if (problem := missing if e.status == 404 else str(e)) != logged:
                 log.warning("waiting for the API server", problem=problem)
-                told = problem
+                logged = problem
         await asyncio.sleep(random.uniform(0.2, 0.5))  # noqa: S311  # jitter
 
 

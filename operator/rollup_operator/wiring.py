@@ -84,7 +84,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         return KubeClient(
             connection,
             connections=connections,
-            forbidden=missing.tell,
+            forbidden=missing.log_refusal,
             observe=telemetry.metrics.api_request,
             date=server_clock.saw,
         )

@@ -96,7 +96,7 @@ class Server:
                 count += Writes(0, number) if of_events else Writes(number, 0)
         return count
 
-    async def told(self, group: str, seconds: float = 2.0, limit: float = 150.0) -> None:
+    async def await_events(self, group: str, seconds: float = 2.0, limit: float = 150.0) -> None:
         """Return once no event has been posted for a while: they come at a pace, long after what they tell of."""
         end = now() + limit
         before = await self.writes(group)

@@ -113,9 +113,9 @@ async def stops(subject: Subject, names: Sequence[str]) -> Block:
                 else:
                     sent = now()
                     async with session.post(_stop_path(name, "30s")) as answer:
-                        told = await answer.read()
+                        text = await answer.read()
                     if answer.status != 200:
-                        raise RuntimeError(f"stop of {name}: {answer.status} {told!r}")
+                        raise RuntimeError(f"stop of {name}: {answer.status} {text!r}")
                     block.samples["endpoint"].append(now() - sent)
                 await asyncio.sleep(GAP)
     await jobs.quiet()
@@ -155,8 +155,8 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     failures: dict[str, int] = {}
     for number, (name, reply) in enumerate(zip(targets, replies, strict=True)):
         if isinstance(reply, BaseException) or reply.status != 200:
-            told = repr(reply) if isinstance(reply, BaseException) else str(reply.status)
-            failures[told] = failures.get(told, 0) + 1
+            outcome = repr(reply) if isinstance(reply, BaseException) else str(reply.status)
+            failures[outcome] = failures.get(outcome, 0) + 1
             continue
         sent = clients[number].sent
         waited += sent < stopped[name]

@@ -80,15 +80,15 @@ class Machine:
         """Return once strangers leave the machine alone for a second, or the patience is used up."""
         if self._patience <= 0:
             return
-        calm, told = 0, False
+        calm, warned = 0, False
         while calm < _CALM_STEPS and self._patience > 0:
             with self.measured() as usage:
                 await asyncio.sleep(_STEP)
             calm = calm + 1 if usage.noise < NOISY else 0
             if not calm:
                 self._patience -= _STEP
-                if not told:
-                    told = True
+                if not warned:
+                    warned = True
                     self._say(f"others use {usage.noise:.1f} of {os.cpu_count()} cores: waiting for a calm moment")
         if calm < _CALM_STEPS:
             self._say("the machine does not get calm: going on without waiting for it again")
@@ -113,14 +113,14 @@ def _busy() -> float:
 
 def memory(pid: int) -> dict[str, float]:
     """Return a process's resident memory in MiB, and its peak where the system tells (Linux)."""
-    told = {"rss_mib": round(psutil.Process(pid).memory_info().rss / 2**20, 1)}
+    figures = {"rss_mib": round(psutil.Process(pid).memory_info().rss / 2**20, 1)}
     try:
         with open(f"/proc/{pid}/status", encoding="ascii") as lines:
             fields = dict(line.split(":", 1) for line in lines)
-        told["peak_mib"] = round(int(fields["VmHWM"].split()[0]) / 1024, 1)
+        figures["peak_mib"] = round(int(fields["VmHWM"].split()[0]) / 1024, 1)
     except (OSError, KeyError):
         pass
-    return told
+    return figures
 
 
 def forget_peak(pid: int) -> None:

@@ -131,7 +131,7 @@ async def storm(subject: Subject, width: int) -> Block:
 async def idle(subject: Subject, seconds: float) -> dict[str, Any]:
     """Let it be. Tells its writes, CPU time and memory."""
     await subject.jobs.quiet(3)
-    await subject.jobs.server.told(subject.jobs.group)
+    await subject.jobs.server.await_events(subject.jobs.group)
     writes = WriteCount(subject.jobs)
     await writes.begin()
     with subject.machine.measured() as usage:
@@ -162,7 +162,7 @@ async def restart(subject: Subject, chance: random.Random) -> dict[str, Any]:
     shown = await seen
     await jobs.quiet(2)
     written = await writes.end()
-    told = {
+    figures = {
         "ended_s": round(ending, 2),
         "first_s": round(min(shown) - began, 3),
         "all_s": round(max(shown) - began, 3),
@@ -170,7 +170,7 @@ async def restart(subject: Subject, chance: random.Random) -> dict[str, Any]:
         "events_beyond": max(0, written.events - len(canaries)),
         **machine.memory(subject.pid),
     }
-    return told | ({"serving_s": round(serving - began, 3)} if serving is not None else {})
+    return figures | ({"serving_s": round(serving - began, 3)} if serving is not None else {})
 
 
 def storms(block: Block) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def table(result: Result) -> Table:
 def notes(result: Result) -> Iterator[str]:
     """Say which figures deserve no trust."""
     for name, phases in result["subjects"].items():
-        for phase, told in phases.items():
-            noise = told.get("noise_of_rounds") or [told.get("usage", {}).get("noise_cores", 0.0)]
+        for phase, measurement in phases.items():
+            noise = measurement.get("noise_of_rounds") or [measurement.get("usage", {}).get("noise_cores", 0.0)]
             loud = [cores for cores in noise if cores >= NOISY]
             if loud:
                 yield (
@@ -120,10 +120,10 @@ def find(subject: Result, path: str) -> Any:
 
 
 def _duckdb(measured: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str, str]]:
-    for order, told in (measured or {}).items():
-        yield f"DuckDB run, {told['rows']:,} rows {order}", _text(told["run_s"]), "s", ""
-        yield "  over one direct statement", _text(told["ratio"]), "x", f"≤ {told['goal']}"
-        yield "  pages", _text(told["pages"]), "", "≥ 10"
+    for order, run in (measured or {}).items():
+        yield f"DuckDB run, {run['rows']:,} rows {order}", _text(run["run_s"]), "s", ""
+        yield "  over one direct statement", _text(run["ratio"]), "x", f"≤ {run['goal']}"
+        yield "  pages", _text(run["pages"]), "", "≥ 10"
 
 
 def _ratio(ours: float | None, peers: float | None) -> str:

@@ -107,12 +107,12 @@ class Bench:
         block = Block()
         for part in self._parts(one, 2 * self._options.stops, self._options.rounds):
             block.add(await endpoint.stops(one, part))
-        told = block.as_json()
-        told["over"] = {
+        figures = block.as_json()
+        figures["over"] = {
             name: round(1000 * (percentile(block.samples["endpoint"], at) - percentile(block.samples["bare"], at)), 2)
             for name, at in (("p50", 0.5), ("p99", 0.99))
         }
-        self.result[one.name]["endpoint"] = told
+        self.result[one.name]["endpoint"] = figures
 
     async def _waiters(self) -> None:
         one = self._subjects[0]
@@ -180,9 +180,9 @@ def prepare(plane: ControlPlane, others: Sequence[Path]) -> None:
 
 def duckdb(folder: Path) -> dict[str, Any]:
     """Compare a run of the embedded store with one direct statement, in a process of its own."""
-    told = folder / "duckdb.json"
-    subprocess.run([sys.executable, str(Path(__file__).with_name("duckdb_run.py")), "--json", str(told)], check=True)
-    answer: dict[str, Any] = json.loads(told.read_text())
+    output = folder / "duckdb.json"
+    subprocess.run([sys.executable, str(Path(__file__).with_name("duckdb_run.py")), "--json", str(output)], check=True)
+    answer: dict[str, Any] = json.loads(output.read_text())
     return answer
 
 

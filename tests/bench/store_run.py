@@ -228,8 +228,8 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
                     runs.append(ran)
                     cpus.append(cpu)
                     holds.append(hold)
-                told = f"scan {took:.2f} s, floor {least:.2f} s, run {ran:.2f} s, ours {cpu:.2f} s of it"
-                print(f"bench: {shape}: {told}", flush=True)
+                figures = f"scan {took:.2f} s, floor {least:.2f} s, run {ran:.2f} s, ours {cpu:.2f} s of it"
+                print(f"bench: {shape}: {figures}", flush=True)
             if scanned[1] != written[1]:
                 raise SystemExit(f"{scanned[1]} buckets scanned, {written[1]} documents written")
             table[shape] = {

@@ -109,9 +109,9 @@ def outcome(client, name, arguments):
         warnings.simplefilter("always")
         try:
             answer = client.call(name, arguments)
-            told = {"answer": getattr(answer, "body", answer)}
+            result = {"answer": getattr(answer, "body", answer)}
         except Exception as e:
-            told = {
+            result = {
                 "raised": [kind.__name__ for kind in type(e).__mro__],
                 "status": getattr(e, "status_code", None),
                 "error": str(getattr(e, "error", "")),
@@ -119,10 +119,10 @@ def outcome(client, name, arguments):
                 "text": str(e),
             }
     root.removeHandler(sent)
-    told["seconds"] = time.monotonic() - begun
-    told["sent"] = sent.requests
-    told["warnings"] = [[w.category.__name__, str(w.message)] for w in warned]
-    return told
+    result["seconds"] = time.monotonic() - begun
+    result["sent"] = sent.requests
+    result["warnings"] = [[w.category.__name__, str(w.message)] for w in warned]
+    return result
 
 
 def main():
@@ -134,8 +134,8 @@ def main():
         wanted = (order["url"], order["token"], order["patience"])
         if wanted not in clients:
             clients[wanted] = kind(*wanted)
-        told = outcome(clients[wanted], order["name"], order["arguments"])
-        print(json.dumps(told, default=repr), flush=True)
+        result = outcome(clients[wanted], order["name"], order["arguments"])
+        print(json.dumps(result, default=repr), flush=True)
 
 
 if __name__ == "__main__":

@@ -167,17 +167,17 @@ def test_who_is_there_and_how_much_it_has(client: Client, folder: Path) -> None:
 
 def test_a_job_is_previewed_before_it_is_created(client: Client, api: Api, folder: Path) -> None:
     write_trips(folder)
-    told = client("preview", body=configuration(id="trips")).ok
-    assert 1 <= len(told["preview"]) <= 10
-    assert told["estimate"]["source_documents"] == 48 * 40
-    assert told["estimate"]["buckets"] == pytest.approx(48, rel=0.2)
+    answer = client("preview", body=configuration(id="trips")).ok
+    assert 1 <= len(answer["preview"]) <= 10
+    assert answer["estimate"]["source_documents"] == 48 * 40
+    assert answer["estimate"]["buckets"] == pytest.approx(48, rel=0.2)
     assert api.list() == []
     assert client("get_rollup_caps", id="_all").ok == {}
     created(client)
     client("start_job", id="trips")
     api.wait("trips", run_completed, 20)
     first, *_ = sorted(exported(folder)[1:])
-    source = told["preview"][0]["_source"]
+    source = answer["preview"][0]["_source"]
     assert source["size.sum.value"] == first[exported(folder)[0].index("size.sum.value")]
     wrong = client("preview", body=configuration(cron="*/5 * * * *"))
     assert wrong.status == 400
@@ -364,7 +364,7 @@ def test_whatever_version_is_spoken(speaker: Speaker, speaking: dict[int, Operat
     )
 
 
-def test_the_owner_in_git_is_told_of(client: Client, api: Api, folder: Path) -> None:
+def test_the_owner_in_git_is_named(client: Client, api: Api, folder: Path) -> None:
     write_trips(folder)
     api.apply(trips_job(cron=NEVER), manager="argocd-controller")
     api.wait_state("trips", "started")

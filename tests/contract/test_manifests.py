@@ -143,7 +143,7 @@ def test_helm_and_kustomize_render_the_same(
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         (DUCKDB | {"replicas": 2}, "the files of a DuckDB store belong to one process. Set replicas to 1"),
         ({"watch": {"namespaces": ["team-a"]}}, "set watch.allNamespaces to false"),
@@ -153,10 +153,10 @@ def test_helm_and_kustomize_render_the_same(
         ({"tls": {"source": "none"}}, "'/tls/source'"),
     ],
 )
-def test_values_that_cannot_be_used_are_refused(values: dict[str, Any], told: str) -> None:
+def test_values_that_cannot_be_used_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(RenderError) as refused:
         render.chart(values)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_settings_become_variables() -> None:
@@ -424,8 +424,8 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def test_every_value_is_documented_and_has_a_rule_in_the_schema() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     rows = [line.split("|")[1] for line in (DEPLOY.parent / "docs/install.md").read_text().splitlines() if "|" in line]
-    told = {name for row in rows for name in row.split("`")[1::2]}
-    assert set(leaves(values)) - told == set()
+    listed = {name for row in rows for name in row.split("`")[1::2]}
+    assert set(leaves(values)) - listed == set()
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     for name in leaves(values):
         at = schema

@@ -173,8 +173,8 @@ class Scene:
 
     def log_names(self, verb: str, resource: str) -> bool:
         """Whether the log says that this right is missing."""
-        told = self.operator.records("a right is missing")
-        return any((record["verb"], record["resource"]) == (verb, resource) for record in told)
+        lines = self.operator.records("a right is missing")
+        return any((record["verb"], record["resource"]) == (verb, resource) for record in lines)
 
     def call(self, method: str, path: str, body: Any = None) -> Answer:
         return self.operator.request(method, path, body, token=self.api.plane.token())
@@ -182,15 +182,15 @@ class Scene:
     def put(self, job: str, **spec: Any) -> Answer:
         return self.call("PUT", f"/_rollup/job/{job}", rollup_config(**spec))
 
-    def told(self, right: Right) -> list[dict[str, Any]]:
+    def logged(self, right: Right) -> list[dict[str, Any]]:
         """What the log says of the missing right."""
         found = [r for r in self.operator.records("a right is missing") if r["verb"] == right.verb]
         return [r for r in found if (r["group"], r["resource"]) == (right.group, right.resource)]
 
-    def wait_told(self, right: Right) -> None:
+    def wait_logged(self, right: Right) -> None:
         """Return once the log names the right; the process lives."""
         deadline = time.monotonic() + 60  # several processes may begin at once
-        while not self.told(right):
+        while not self.logged(right):
             assert self.operator.running, self.operator.log.read_text()
             assert time.monotonic() < deadline, f"{right}: the log does not name it:\n{self.operator.log.read_text()}"
             time.sleep(0.02)  # nobody tells of lines in a file
@@ -371,11 +371,11 @@ def test_there_is_a_test_of_every_right() -> None:
 
 
 @pytest.mark.parametrize("right", WHILE_IT_RUNS, ids=str)
-def test_a_missing_right_is_told_and_all_goes_on_once_it_is_back(scene: Scene, right: Right) -> None:
+def test_a_missing_right_is_reported_and_all_goes_on_once_it_is_back(scene: Scene, right: Right) -> None:
     pid, probe = scene.operator.pid, WHILE_IT_RUNS[right](scene)
     with scene.rights.without(right):
         next(probe)
-        scene.wait_told(right)
+        scene.wait_logged(right)
     assert next(probe, "done") == "done"
     assert scene.operator.running
     assert scene.operator.pid == pid
@@ -396,7 +396,7 @@ def test_an_operator_that_lacks_a_right_from_the_start_waits_for_it(
             scene.operator.launch()
             stack.callback(scene.operator.kill)
         for right, scene in scenes.items():
-            scene.wait_told(right)
+            scene.wait_logged(right)
             scene.operator.url = scene.operator.records("serving")[0]["url"]
             assert scene.operator.get("/healthz").status == 200, "the kubelet has no reason to end it"
             if (right.group, right.verb) == (OURS, "list"):
@@ -419,5 +419,5 @@ def test_every_right_is_justified() -> None:
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
     ]
     assert all(len(row) == 4 and all(row) for row in rows)
-    told = sorted((row[0].split("`")[1], row[1].strip("`")) for row in rows)
-    assert told == sorted((right.resource, right.verb) for right in declared())
+    documented = sorted((row[0].split("`")[1], row[1].strip("`")) for row in rows)
+    assert documented == sorted((right.resource, right.verb) for right in declared())

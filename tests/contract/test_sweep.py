@@ -77,10 +77,10 @@ async def test_jobs_deleted_behind_the_watch_are_forgotten(
     names = [f"job-{i}" for i in range(5)]
     for name in names:
         known.actors.observe(api.create(job(name)))
-    told: list[object] = []
+    received: list[object] = []
     gone = asyncio.Event()
     for view in known.index.in_namespace(api.namespace):
-        known.index.subscribe(view.uid, lambda body: (told.append(body), gone.set()) if body is None else None)
+        known.index.subscribe(view.uid, lambda body: (received.append(body), gone.set()) if body is None else None)
     await known.relisting.sweep()
     assert [view.name for view in known.index.in_namespace(api.namespace)] == names
 
@@ -89,7 +89,7 @@ async def test_jobs_deleted_behind_the_watch_are_forgotten(
     async with asyncio.timeout(5):
         await gone.wait()
     assert [view.name for view in known.index.in_namespace(api.namespace)] == [n for n in names if n != "job-3"]
-    assert told == [None]
+    assert received == [None]
     assert known.index.find(api.namespace, "job-3") is None
 
 
@@ -175,12 +175,12 @@ async def test_sweeping_goes_on_whatever_went_wrong_with_it(known: Known, monkey
 
 
 async def test_an_event_that_cannot_be_posted_does_not_hold_back_the_next(api: Api) -> None:
-    told: list[str] = []
+    outcomes: list[str] = []
     both = asyncio.Event()
 
     def observe(_: str, outcome: str) -> None:
-        told.append(outcome)
-        if len(told) == 2:
+        outcomes.append(outcome)
+        if len(outcomes) == 2:
             both.set()
 
     async with KubeClient(from_kubeconfig(api.plane.kubeconfig)) as kube:
@@ -192,4 +192,4 @@ async def test_an_event_that_cannot_be_posted_does_not_hold_back_the_next(api: A
         async with asyncio.timeout(5):
             await both.wait()
         task.cancel()
-    assert told == ["failed", "posted"]
+    assert outcomes == ["failed", "posted"]

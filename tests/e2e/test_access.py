@@ -81,7 +81,7 @@ def test_who_is_not_known_learns_nothing(operator: Operator, jobs: str) -> None:
     assert operator.request("GET", "/readyz", headers={}).status == 200
 
 
-def test_who_may_nothing_is_told_what_is_missing(operator: Operator, api: Api, jobs: str) -> None:
+def test_who_may_nothing_reads_what_is_missing(operator: Operator, api: Api, jobs: str) -> None:
     nobody = Account(api)
     answer = operator.post(f"{jobs}/a/_stop", token=nobody.token)
     assert (answer.status, answer.body["error"]["type"]) == (403, "security_exception")

@@ -26,7 +26,7 @@ def run_after(before: Body) -> Callable[[Body], bool]:
     return lambda body: runs(body) > runs(before) and run_completed(body) and status(body)["state"] != "indexing"
 
 
-def test_a_backfill_begins_and_ends_where_it_is_told_to(operator: Operator, api: Api, folder: Path) -> None:
+def test_a_backfill_keeps_to_its_bounds(operator: Operator, api: Api, folder: Path) -> None:
     write_trips(folder, hours=48)
     api.create(store())
     start, end = end_of(10), end_of(30)
@@ -55,12 +55,12 @@ def test_a_start_to_come_is_waited_for(operator: Operator, api: Api, folder: Pat
     write_trips(folder)
     api.create(store())
     api.create(trips_job(start="2999-01-01T00:00:00Z", groups=small_groups()))
-    told = status(api.wait("trips", run_completed))
-    assert told["lastRun"]["message"].startswith("nothing is due before the bucket of 2999-01-01T00:00:00Z is over")
-    assert "watermark" not in told
+    found = status(api.wait("trips", run_completed))
+    assert found["lastRun"]["message"].startswith("nothing is due before the bucket of 2999-01-01T00:00:00Z is over")
+    assert "watermark" not in found
 
 
-def test_bounds_that_cannot_be_are_told(operator: Operator, api: Api) -> None:
+def test_bounds_that_cannot_be_are_reported(operator: Operator, api: Api) -> None:
     api.create(store())
     api.create(trips_job(start="1960-01-01T00:00:00Z"))
     body = api.wait_condition("trips", status="False", reason="InvalidSpec")
@@ -69,8 +69,8 @@ def test_bounds_that_cannot_be_are_told(operator: Operator, api: Api) -> None:
 
 def test_a_long_run_says_how_far_it_is(operator: Operator, api: Api, folder: Path) -> None:
     begin(api, folder, hours=3000)
-    told = status(api.wait_state("trips", "indexing"))
-    assert 0 <= told["progress"]["percent"] < 100
+    found = status(api.wait_state("trips", "indexing"))
+    assert 0 <= found["progress"]["percent"] < 100
     api.stop("trips")
     stopped = api.wait_state("trips", "stopped")
     assert "progress" not in status(stopped)
@@ -117,10 +117,10 @@ def test_a_preview_shows_what_the_job_then_makes(operator: Operator, api: Api, f
     manifest = trips_job(groups=small_groups(), start=text(end_of(10)))
     answer = operator.request("POST", f"/namespaces/{api.namespace}/_rollup/job/_preview", manifest)
     assert answer.status == 200, answer
-    told = answer.body
-    assert told["range"]["gte"] == text(end_of(10))
-    assert told["estimate"]["source_documents"] == 38 * 40
-    assert told["preview"][0]["_source"]["picked_up.date_histogram.timestamp"] == end_of(10).timestamp() * 1000
+    preview = answer.body
+    assert preview["range"]["gte"] == text(end_of(10))
+    assert preview["estimate"]["source_documents"] == 38 * 40
+    assert preview["preview"][0]["_source"]["picked_up.date_histogram.timestamp"] == end_of(10).timestamp() * 1000
     assert api.list() == []
     assert not (results_of(folder) / "hourly").exists()
     api.create(manifest)

@@ -32,14 +32,14 @@ def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
 
 
 def test_help_names_every_command() -> None:
-    told = command("--help")
-    assert told.returncode == 0
+    result = command("--help")
+    assert result.returncode == 0
     for word in ("run", "export", "release", "version"):
-        assert word in told.stdout
+        assert word in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "told"),
+    ("arguments", "environment", "words"),
     [
         (["--http-host", "0.0.0.0"], {}, ["http_host", "'0.0.0.0'", "tls_cert_file", "127.0.0.1", "allow_plain_http"]),
         ([], {"ROLLUP_HTTP_HOST": "192.0.2.1"}, ["http_host", "'192.0.2.1'", "tls_cert_file"]),
@@ -52,23 +52,23 @@ def test_help_names_every_command() -> None:
     ],
 )
 def test_a_setting_that_cannot_be_used_ends_the_start_with_its_name_and_the_cure(
-    control_plane: ControlPlane, arguments: list[str], environment: dict[str, str], told: list[str]
+    control_plane: ControlPlane, arguments: list[str], environment: dict[str, str], words: list[str]
 ) -> None:
     ended = command("run", *arguments, **({"KUBECONFIG": str(control_plane.kubeconfig)} | environment))
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     text = " ".join(ended.stderr.split())
-    for word in told:
+    for word in words:
         assert word in text
 
 
-def test_no_kubeconfig_at_all_is_told(tmp_path: Path) -> None:
+def test_no_kubeconfig_at_all_is_reported(tmp_path: Path) -> None:
     ended = command("run", HOME=str(tmp_path))
     assert ended.returncode == 2
     assert "KUBECONFIG" in ended.stderr
 
 
-def test_a_port_that_is_taken_is_told(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(control_plane: ControlPlane, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = command(
@@ -88,9 +88,9 @@ def test_export_gives_elasticsearch_documents(start_operator: StartOperator, api
     api.patch("trips", {"metadata": {"annotations": {"rollup-operator.dev/run-requested-at": "1"}}})
     api.wait("trips", run_completed, 20)
     file = export_of(folder, "Trips%20by%20hour")
-    told = command("export", str(file))
-    assert told.returncode == 0, told.stderr
-    documents = [json.loads(line) for line in told.stdout.splitlines()]
+    result = command("export", str(file))
+    assert result.returncode == 0, result.stderr
+    documents = [json.loads(line) for line in result.stdout.splitlines()]
     rows = exported(folder, "Trips%20by%20hour")
     assert len(documents) == len(rows) - 1
     assert len({document["_id"] for document in documents}) == len(documents)
@@ -109,7 +109,7 @@ def test_export_gives_elasticsearch_documents(start_operator: StartOperator, api
     assert command("export", str(folder / "missing.parquet")).returncode == 2
 
 
-def test_release_strips_finalizers_when_told_so(start_operator: StartOperator, api: Api, folder: Path) -> None:
+def test_release_strips_finalizers_with_the_flag(start_operator: StartOperator, api: Api, folder: Path) -> None:
     operator: Operator = start_operator()
     write_trips(folder)
     api.create(store())

@@ -20,13 +20,13 @@ def reasons(api: Api, name: str = "trips") -> list[str]:
     return [event["reason"] for event in api.events(name)]
 
 
-def last_told(api: Api, name: str = "canary") -> None:
+def wait_for_last_event(api: Api, name: str = "canary") -> None:
     """Wait until all events recorded until now are there: a warning that comes after them would overtake those."""
     api.create(trips_job(name, cron=NEVER, rollupIndex=name, desiredState="started"))
     api.wait_event(name, "Started")
 
 
-def test_a_start_and_a_stop_are_told_once_and_the_runs_between_are_not(
+def test_a_start_and_a_stop_get_one_event_each_and_the_runs_between_get_none(
     start_operator: StartOperator, api: Api, folder: Path
 ) -> None:
     write_trips(folder)
@@ -38,7 +38,7 @@ def test_a_start_and_a_stop_are_told_once_and_the_runs_between_are_not(
     api.stop("trips")
     stopped = api.wait_state("trips", "stopped")
     event = api.wait_event("trips", "Stopped")
-    last_told(api)
+    wait_for_last_event(api)
     assert reasons(api) == ["Started", "Stopped"]
     first, last = api.events("trips")
     assert {e["involvedObject"]["uid"] for e in (first, last)} == {uid}
@@ -49,7 +49,7 @@ def test_a_start_and_a_stop_are_told_once_and_the_runs_between_are_not(
     assert first["eventTime"] < last["eventTime"]
 
 
-def test_a_problem_is_told_when_it_comes_and_when_it_is_over(
+def test_a_problem_is_reported_when_it_comes_and_when_it_is_over(
     start_operator: StartOperator, api: Api, folder: Path
 ) -> None:
     start_operator()
@@ -70,7 +70,7 @@ def test_a_job_that_flaps_does_not_flood_the_cluster(start_operator: StartOperat
         api.wait_state("trips", "stopped")
         api.start("trips")
         api.wait_state("trips", "started")
-    last_told(api)
+    wait_for_last_event(api)
     counts = Counter(reasons(api))
     assert set(counts) == {"Started", "Stopped"}
     # The first of each at once; what follows within ten seconds of it is one more, with a series.
@@ -88,7 +88,7 @@ def test_a_restart_over_unchanged_jobs_tells_nothing(start_operator: StartOperat
     operator.stop()
     before = api.list(kind="Event")
     operator.start()
-    last_told(api)
+    wait_for_last_event(api)
     assert [e for e in api.list(kind="Event") if e["involvedObject"]["name"] != "canary"] == before
 
 

@@ -50,8 +50,8 @@ class Rollup:
     def ok(self, method: str, path: str, body: Body | None = None) -> Body:
         answer = self(method, path, body)
         assert answer.status == 200, answer
-        told: Body = answer.body
-        return told
+        answered: Body = answer.body
+        return answered
 
     def jobs(self, job_id: str = "_all") -> list[Body]:
         found: list[Body] = self.ok("GET", f"_rollup/job/{job_id}")["jobs"]
@@ -90,10 +90,10 @@ def test_the_life_of_a_job(rollup: Rollup, api: Api, folder: Path) -> None:
 
     assert rollup.ok("POST", "_rollup/job/trips/_stop?wait_for_completion=true") == {"stopped": True}
     assert rollup.jobs("trips")[0]["stats"]["documents_processed"] == 48 * 40
-    told = rollup.ok("GET", f"_rollup/data/{PATTERN.replace('/', '%2F')}")
-    assert told == rollup.ok("GET", "_rollup/data")
-    assert rollup.ok("GET", "hourly/_rollup/data") == {"hourly": told[PATTERN]}
-    [capabilities] = told[PATTERN]["rollup_jobs"]
+    answered = rollup.ok("GET", f"_rollup/data/{PATTERN.replace('/', '%2F')}")
+    assert answered == rollup.ok("GET", "_rollup/data")
+    assert rollup.ok("GET", "hourly/_rollup/data") == {"hourly": answered[PATTERN]}
+    [capabilities] = answered[PATTERN]["rollup_jobs"]
     assert capabilities["fields"]["picked_up"] == [
         {"agg": "date_histogram", "fixed_interval": "1h", "time_zone": "UTC"}
     ]
@@ -106,8 +106,8 @@ def test_the_life_of_a_job(rollup: Rollup, api: Api, folder: Path) -> None:
     assert rollup("POST", "_rollup/job/trips/_stop").reason == "Task for Rollup Job [trips] not found"
     # Its documents stay, and it stays known.
     assert exported(folder) == rolled_up_small(folder)
-    assert rollup.ok("GET", "_rollup/data/_all") == told
-    assert rollup.ok("GET", "*/_rollup/data") == {"hourly": told[PATTERN]}
+    assert rollup.ok("GET", "_rollup/data/_all") == answered
+    assert rollup.ok("GET", "*/_rollup/data") == {"hourly": answered[PATTERN]}
     again = rollup("PUT", "_rollup/job/trips", trips())
     assert (again.status, again.reason) == (
         409,

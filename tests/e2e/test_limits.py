@@ -18,7 +18,7 @@ def address(operator: Operator) -> tuple[str, int]:
     return host, int(port)
 
 
-def test_one_connection_too_many_is_told_and_the_probes_go_on(operator: Operator) -> None:
+def test_one_connection_too_many_is_reported_and_the_probes_go_on(operator: Operator) -> None:
     kept = [operator.connect() for _ in range(2)]  # of three, the last of which is for other callers
     for connection in kept:
         assert _get(connection, "/", operator.token) == 200

@@ -19,7 +19,7 @@ from support.backfill import PAGE_SECONDS, begun
 from support.bodies import job, store
 from support.data import trips_job, write_trips
 from support.operator import Operator
-from support.plugin import Plugin, Told, ended, interrupt
+from support.plugin import CommandResult, Plugin, ended, interrupt
 from support.proxy import Fault, FaultyProxy
 from support.waiting import NEVER, run_completed, status
 
@@ -55,10 +55,10 @@ def asked(api: Api, name: str = "trips") -> str:
     return str(api.get(name)["spec"].get("desiredState"))
 
 
-def one(told: Told) -> Any:
+def one(ended_with: CommandResult) -> Any:
     """The result of the only job."""
-    (result,) = told.document["jobs"]
-    assert told.document["exitCode"] == told.code
+    (result,) = ended_with.document["jobs"]
+    assert ended_with.document["exitCode"] == ended_with.code
     return result
 
 
@@ -68,8 +68,8 @@ def one(told: Told) -> Any:
 def test_a_stop_is_recorded_under_the_plugins_name(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "trips")
     api.wait_state("trips", "started")
-    told = plugin.of("stop", "rj/trips")
-    assert (told.code, told.out, told.err) == (0, "rollupjob/trips asked to stop\n", "")
+    ended_with = plugin.of("stop", "rj/trips")
+    assert (ended_with.code, ended_with.out, ended_with.err) == (0, "rollupjob/trips asked to stop\n", "")
     body = api.wait_state("trips", "stopped")
     (owner,) = (
         entry
@@ -82,10 +82,10 @@ def test_a_stop_is_recorded_under_the_plugins_name(operator: Operator, api: Api,
 
 def test_a_stop_waits_until_nothing_is_in_flight(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
     begun(api, folder)
-    told = plugin.of("stop", "trips", "--wait", "-o", "json")
-    result = one(told)
+    ended_with = plugin.of("stop", "trips", "--wait", "-o", "json")
+    result = one(ended_with)
     body = api.get("trips")
-    assert (told.code, result["outcome"], result["state"]) == (0, "Done", "stopped")
+    assert (ended_with.code, result["outcome"], result["state"]) == (0, "Done", "stopped")
     assert result["uid"] == body["metadata"]["uid"]
     assert result["observedGeneration"] == result["generation"] == body["metadata"]["generation"]
     assert status(body)["state"] == "stopped"
@@ -97,50 +97,50 @@ def test_a_stop_waits_until_nothing_is_in_flight(operator: Operator, api: Api, p
 def test_a_start_waits_until_the_operator_has_accepted_it(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "trips", desiredState=None)
     api.wait_state("trips", "stopped")
-    told = plugin.of("start", "trips", "--wait")
-    assert (told.code, told.out) == (0, "rollupjob/trips started\n")
+    ended_with = plugin.of("start", "trips", "--wait")
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips started\n")
     assert status(api.get("trips"))["state"] == "started"
 
 
-def test_a_start_that_cannot_be_is_told_why(operator: Operator, api: Api, plugin: Plugin) -> None:
+def test_a_start_that_cannot_be_is_refused_with_the_reason(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "other")
     api.create(trips_job(desiredState="stopped", cron=UNIX_CRON))
     api.wait_state("trips", "stopped")
-    told = plugin.of("start", "trips", "--wait")
-    assert told.code == 1
-    assert "rollupjob/trips: InvalidSpec: spec.cron" in told.err
+    ended_with = plugin.of("start", "trips", "--wait")
+    assert ended_with.code == 1
+    assert "rollupjob/trips: InvalidSpec: spec.cron" in ended_with.err
     assert asked(api) == "started"
 
 
 def test_a_start_without_a_store_is_a_start_with_a_warning(operator: Operator, api: Api, plugin: Plugin) -> None:
     api.create(trips_job(desiredState="stopped", cron=NEVER))
     api.wait_state("trips", "stopped")
-    told = plugin.of("start", "trips", "--wait", "-o", "json")
-    assert told.code == 0
-    assert "StoreNotFound" in one(told)["warning"]
+    ended_with = plugin.of("start", "trips", "--wait", "-o", "json")
+    assert ended_with.code == 0
+    assert "StoreNotFound" in one(ended_with)["warning"]
 
 
 def test_several_jobs_each_get_their_answer(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "a", "b")
-    told = plugin.of("stop", "b", "missing", "a", "b", "--wait")
-    assert told.code == 5
-    assert told.out == "rollupjob/b stopped\nrollupjob/a stopped\n"
-    assert f"error: rollupjob/missing: there is no such job in namespace {api.namespace}" in told.err
+    ended_with = plugin.of("stop", "b", "missing", "a", "b", "--wait")
+    assert ended_with.code == 5
+    assert ended_with.out == "rollupjob/b stopped\nrollupjob/a stopped\n"
+    assert f"error: rollupjob/missing: there is no such job in namespace {api.namespace}" in ended_with.err
 
 
 def test_all_jobs_of_the_namespace_are_meant_by_all(operator: Operator, api: Api, plugin: Plugin) -> None:
-    told = plugin.of("stop", "--all", "--wait")
-    assert (told.code, told.out) == (0, "")
-    assert f"no rollup jobs in namespace {api.namespace}" in told.err
+    ended_with = plugin.of("stop", "--all", "--wait")
+    assert (ended_with.code, ended_with.out) == (0, "")
+    assert f"no rollup jobs in namespace {api.namespace}" in ended_with.err
     names = [f"trips-{i:02}" for i in range(20)]  # more than are watched each by itself
     idle(api, *names)
     api.wait_state(names[-1], "started")
-    told = plugin.of("stop", "--all", "--wait", "-o", "json")
-    assert told.code == 0
-    assert [(r["name"], r["outcome"]) for r in told.document["jobs"]] == [(name, "Done") for name in names]
+    ended_with = plugin.of("stop", "--all", "--wait", "-o", "json")
+    assert ended_with.code == 0
+    assert [(r["name"], r["outcome"]) for r in ended_with.document["jobs"]] == [(name, "Done") for name in names]
     assert {status(body)["state"] for body in api.list()} == {"stopped"}
-    told = plugin.of("start", "--all", "--wait")
-    assert told.out.splitlines() == [f"rollupjob/{name} started" for name in names]
+    ended_with = plugin.of("start", "--all", "--wait")
+    assert ended_with.out.splitlines() == [f"rollupjob/{name} started" for name in names]
 
 
 # -- waits that end otherwise ----------------------------------------------------------------------------------------
@@ -148,16 +148,16 @@ def test_all_jobs_of_the_namespace_are_meant_by_all(operator: Operator, api: Api
 
 def test_a_timeout_undoes_nothing(frozen: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "trips")
-    told = plugin.of("stop", "trips", "--wait", "--timeout", "300ms")
-    assert told.code == 3
-    assert told.out == ""
-    assert "not stopped within 0.3s" in told.err
-    assert "The stop stands" in told.err
-    assert "no operator has seen it yet" in told.err
+    ended_with = plugin.of("stop", "trips", "--wait", "--timeout", "300ms")
+    assert ended_with.code == 3
+    assert ended_with.out == ""
+    assert "not stopped within 0.3s" in ended_with.err
+    assert "The stop stands" in ended_with.err
+    assert "no operator has seen it yet" in ended_with.err
     assert asked(api) == "stopped"
-    told = plugin.of("start", "trips", "--wait", "--timeout", "0", "-o", "json")
-    assert told.code == 3
-    assert one(told)["outcome"] == one(told)["reason"] == "TimedOut"
+    ended_with = plugin.of("start", "trips", "--wait", "--timeout", "0", "-o", "json")
+    assert ended_with.code == 3
+    assert one(ended_with)["outcome"] == one(ended_with)["reason"] == "TimedOut"
     frozen.thaw()
     api.wait_state("trips", "started")
 
@@ -166,26 +166,26 @@ def test_a_stop_that_a_start_overtakes_says_so_at_once(frozen: Operator, api: Ap
     idle(api, "trips")
     with plugin.waiting("stop", "trips", "--timeout", "1h") as process:
         api.start("trips")
-        told = ended(process)
-    assert told.code == 4
-    assert "a newer start (generation 3) has overtaken this stop (generation 2)" in told.err
+        ended_with = ended(process)
+    assert ended_with.code == 4
+    assert "a newer start (generation 3) has overtaken this stop (generation 2)" in ended_with.err
     with plugin.waiting("start", "trips", "--timeout", "1h", "-o", "json") as process:
         api.stop("trips")
-        told = ended(process)
-    assert (told.code, one(told)["outcome"]) == (4, "Overtaken")
+        ended_with = ended(process)
+    assert (ended_with.code, one(ended_with)["outcome"]) == (4, "Overtaken")
 
 
 def test_a_job_that_is_deleted_meanwhile_is_not_found(frozen: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "trips", "other")
     with plugin.waiting("stop", "trips", "--timeout", "1h") as process:
         api.delete("trips")
-        told = ended(process)
-    assert told.code == 5
-    assert "rollupjob/trips: it was deleted meanwhile" in told.err
+        ended_with = ended(process)
+    assert ended_with.code == 5
+    assert "rollupjob/trips: it was deleted meanwhile" in ended_with.err
     with plugin.waiting("stop", "--all", "--timeout", "1h") as process:
         api.delete("other")
-        told = ended(process)
-    assert (told.code, told.out) == (0, "rollupjob/other deleted: nothing of it runs any more\n")
+        ended_with = ended(process)
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/other deleted: nothing of it runs any more\n")
 
 
 def test_a_job_that_is_being_deleted_stops_by_itself_and_starts_no_more(
@@ -195,17 +195,17 @@ def test_a_job_that_is_being_deleted_stops_by_itself_and_starts_no_more(
     operator.freeze()
     try:
         api.delete("trips")
-        told = plugin.of("stop", "trips")
-        assert (told.code, told.out) == (0, "rollupjob/trips is being deleted, which stops it\n")
-        told = plugin.of("start", "trips")
-        assert told.code == 1
-        assert "it is being deleted" in told.err
+        ended_with = plugin.of("stop", "trips")
+        assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips is being deleted, which stops it\n")
+        ended_with = plugin.of("start", "trips")
+        assert ended_with.code == 1
+        assert "it is being deleted" in ended_with.err
         with plugin.waiting("stop", "trips") as process:
             operator.thaw()
-            told = ended(process)
+            ended_with = ended(process)
     finally:
         operator.thaw()
-    assert told.code == 0
+    assert ended_with.code == 0
 
 
 def test_an_interrupted_wait_leaves_the_stop_standing(frozen: Operator, api: Api, plugin: Plugin) -> None:
@@ -214,10 +214,10 @@ def test_an_interrupted_wait_leaves_the_stop_standing(frozen: Operator, api: Api
     warnings = "error,ignore::ResourceWarning"
     with plugin.waiting("stop", "trips", "--timeout", "1h", PYTHONWARNINGS=warnings) as process:
         interrupt(process)
-        told = ended(process)
-    assert told.code == 130
-    assert "rollupjob/trips: interrupted; the stop stands" in told.err
-    assert "Traceback" not in told.err
+        ended_with = ended(process)
+    assert ended_with.code == 130
+    assert "rollupjob/trips: interrupted; the stop stands" in ended_with.err
+    assert "Traceback" not in ended_with.err
     assert asked(api) == "stopped"
 
 
@@ -228,41 +228,41 @@ def test_a_run_is_over_when_it_has_ended(operator: Operator, api: Api, plugin: P
     write_trips(folder)
     idle(api, "trips")
     api.wait_state("trips", "started")
-    told = plugin.of("run", "trips", "--wait", "-o", "json")
+    ended_with = plugin.of("run", "trips", "--wait", "-o", "json")
     body = api.get("trips")
-    result = one(told)
-    assert (told.code, result["outcome"]) == (0, "Done")
+    result = one(ended_with)
+    assert (ended_with.code, result["outcome"]) == (0, "Done")
     assert run_completed(body)
     assert status(body)["lastRun"]["message"] in result["message"]
     request = body["metadata"]["annotations"]["rollup-operator.dev/run-requested-at"]
     assert status(body)["lastHandledRunRequest"] == request
-    told = plugin.of("run", "trips")
-    assert (told.code, told.out) == (0, "rollupjob/trips asked to run\n")
+    ended_with = plugin.of("run", "trips")
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips asked to run\n")
     api.wait("trips", lambda body: status(body).get("lastHandledRunRequest", request) != request)
 
 
-def test_a_run_that_fails_is_told_why(operator: Operator, api: Api, plugin: Plugin) -> None:
+def test_a_run_that_fails_is_reported_with_the_reason(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "trips")
     api.wait_state("trips", "started")
-    told = plugin.of("run", "trips", "--wait")
-    assert told.code == 1
-    assert "trips/*.parquet" in told.err
+    ended_with = plugin.of("run", "trips", "--wait")
+    assert ended_with.code == 1
+    assert "trips/*.parquet" in ended_with.err
 
 
 def test_a_long_run_that_is_stopped_is_overtaken(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
     begun(api, folder)
     with plugin.waiting("run", "trips", "--timeout", "1m") as process:
         api.stop("trips")
-        told = ended(process)
-    assert told.code == 4
-    assert "stop" in told.err
+        ended_with = ended(process)
+    assert ended_with.code == 4
+    assert "stop" in ended_with.err
 
 
 def test_a_stopped_job_is_not_asked_to_run(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "trips", desiredState="stopped")
-    told = plugin.of("run", "trips", "--wait")
-    assert told.code == 1
-    assert "kubectl rollup start trips" in told.err
+    ended_with = plugin.of("run", "trips", "--wait")
+    assert ended_with.code == 1
+    assert "kubectl rollup start trips" in ended_with.err
     assert "annotations" not in api.get("trips")["metadata"]
 
 
@@ -337,9 +337,9 @@ def test_git_that_owns_the_state_is_warned_of(operator: Operator, api: Api, plug
     api.apply(trips_job(cron=NEVER), manager="argocd-controller")
     api.wait_state("trips", "started")
     assert "Git owns spec.desiredState, by argocd-controller" in plugin.of("explain", "trips").out
-    told = plugin.of("stop", "trips", "--wait")
-    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
-    assert "warning: rollupjob/trips: argocd-controller sets spec.desiredState from Git" in told.err
+    ended_with = plugin.of("stop", "trips", "--wait")
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips stopped\n")
+    assert "warning: rollupjob/trips: argocd-controller sets spec.desiredState from Git" in ended_with.err
     assert plugin.of("stop", "trips").err == ""
 
 
@@ -364,23 +364,23 @@ def allow(api: Api, user: str, *verbs: str, names: list[str] | None = None) -> N
     )
 
 
-def test_who_may_not_is_told_which_verb_is_missing(operator: Operator, api: Api, control_plane: ControlPlane) -> None:
+def test_who_may_not_reads_which_verb_is_missing(operator: Operator, api: Api, control_plane: ControlPlane) -> None:
     idle(api, "trips")
     api.wait_state("trips", "started")
     nobody = Plugin(control_plane.user_kubeconfig("nobody"), api.namespace)
-    told = nobody.of("stop", "trips")
-    assert told.code == 1
-    assert 'User "nobody" cannot get resource "rollupjobs"' in told.err
-    assert "ask for the verb get" in told.err
-    told = nobody.of("stop", "--all", "-o", "json")
-    assert (told.code, told.document["error"]["reason"]) == (1, "Forbidden")
+    ended_with = nobody.of("stop", "trips")
+    assert ended_with.code == 1
+    assert 'User "nobody" cannot get resource "rollupjobs"' in ended_with.err
+    assert "ask for the verb get" in ended_with.err
+    ended_with = nobody.of("stop", "--all", "-o", "json")
+    assert (ended_with.code, ended_with.document["error"]["reason"]) == (1, "Forbidden")
     allow(api, "viewer", "get")
     viewer = Plugin(control_plane.user_kubeconfig("viewer"), api.namespace)
     assert viewer.of("status", "trips").code == 0
     assert "Forbidden" not in viewer.of("explain", "trips").out
-    told = viewer.of("stop", "trips", "-o", "json")
-    assert one(told)["reason"] == "Forbidden"
-    assert "ask for the verb patch" in one(told)["message"]
+    ended_with = viewer.of("stop", "trips", "-o", "json")
+    assert one(ended_with)["reason"] == "Forbidden"
+    assert "ask for the verb patch" in one(ended_with)["message"]
     assert asked(api) == "started"
 
 
@@ -390,20 +390,18 @@ def test_rights_on_one_name_are_enough_to_stop_it_and_wait(
     idle(api, "trips", "other")
     allow(api, "editor", "get", "patch", "watch", names=["trips"])
     editor = Plugin(control_plane.user_kubeconfig("editor"), api.namespace)
-    told = editor.of("stop", "trips", "other", "--wait")
-    assert told.out == "rollupjob/trips stopped\n"
-    assert told.code == 1
+    ended_with = editor.of("stop", "trips", "other", "--wait")
+    assert ended_with.out == "rollupjob/trips stopped\n"
+    assert ended_with.code == 1
     assert asked(api, "other") == "started"
 
 
-def test_who_may_not_watch_is_told_that_the_stop_stands(
-    frozen: Operator, api: Api, control_plane: ControlPlane
-) -> None:
+def test_who_may_not_watch_reads_that_the_stop_stands(frozen: Operator, api: Api, control_plane: ControlPlane) -> None:
     idle(api, "trips")
     allow(api, "editor", "get", "patch")
-    told = Plugin(control_plane.user_kubeconfig("editor"), api.namespace).of("stop", "trips", "--wait")
-    assert told.code == 1
-    assert "the request stands, but the plugin cannot wait for it" in told.err
+    ended_with = Plugin(control_plane.user_kubeconfig("editor"), api.namespace).of("stop", "trips", "--wait")
+    assert ended_with.code == 1
+    assert "the request stands, but the plugin cannot wait for it" in ended_with.err
     assert asked(api) == "stopped"
 
 
@@ -411,18 +409,18 @@ def test_a_cluster_without_the_resources_says_what_to_install(tmp_path: Path, pl
     config = yaml.safe_load(plugin.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] += "/api/v1/namespaces/default"
     (tmp_path / "config").write_text(json.dumps(config))
-    told = Plugin(tmp_path / "config", "default").of("get")
-    assert told.code == 1
-    assert "install rollup-operator's CRDs" in told.err
+    ended_with = Plugin(tmp_path / "config", "default").of("get")
+    assert ended_with.code == 1
+    assert "install rollup-operator's CRDs" in ended_with.err
 
 
-def test_an_api_server_that_is_not_there_is_told(tmp_path: Path, plugin: Plugin) -> None:
+def test_an_api_server_that_is_not_there_is_reported(tmp_path: Path, plugin: Plugin) -> None:
     config = yaml.safe_load(plugin.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     (tmp_path / "config").write_text(json.dumps(config))
-    told = Plugin(tmp_path / "config", "default").of("stop", "trips", "-o", "json")
-    assert told.code == 1
-    assert one(told)["reason"] == "Unreachable"
+    ended_with = Plugin(tmp_path / "config", "default").of("stop", "trips", "-o", "json")
+    assert ended_with.code == 1
+    assert one(ended_with)["reason"] == "Unreachable"
 
 
 @pytest.mark.parametrize("certificate", [False, True])
@@ -454,13 +452,13 @@ def test_who_logs_in_with_a_command_gets_in(
     ]
     config["clusters"][0]["cluster"]["tls-server-name"] = "kubernetes.default.svc"
     (tmp_path / "config").write_text(json.dumps(config))
-    told = Plugin(tmp_path / "config", api.namespace).of("stop", "trips", "--wait")
-    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+    ended_with = Plugin(tmp_path / "config", api.namespace).of("stop", "trips", "--wait")
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips stopped\n")
     config["clusters"][0]["cluster"]["tls-server-name"] = "elsewhere.example"
     (tmp_path / "config").write_text(json.dumps(config))
-    told = Plugin(tmp_path / "config", api.namespace).of("get")
-    assert told.code == 1
-    assert "elsewhere.example" in told.err
+    ended_with = Plugin(tmp_path / "config", api.namespace).of("get")
+    assert ended_with.code == 1
+    assert "elsewhere.example" in ended_with.err
 
 
 # -- a bad network ---------------------------------------------------------------------------------------------------
@@ -478,8 +476,8 @@ def test_a_wait_outlives_broken_watches(frozen: Operator, api: Api, proxy: Fault
         proxy.cut_watches()
         proxy.fail("GET .*watch=true", Fault.CUT, times=2)
         frozen.thaw()
-        told = ended(process)
-    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+        ended_with = ended(process)
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips stopped\n")
 
 
 def test_what_happened_between_two_watches_is_seen(frozen: Operator, api: Api, proxy: FaultyProxy) -> None:
@@ -489,9 +487,9 @@ def test_what_happened_between_two_watches_is_seen(frozen: Operator, api: Api, p
         frozen.thaw()
         api.wait_state("trips", "stopped")
         proxy.heal()
-        told = ended(process)
+        ended_with = ended(process)
     assert rule.hits
-    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips stopped\n")
 
 
 def test_at_the_deadline_one_look_decides(operator: Operator, api: Api, proxy: FaultyProxy) -> None:
@@ -499,9 +497,9 @@ def test_at_the_deadline_one_look_decides(operator: Operator, api: Api, proxy: F
     api.wait_state("trips", "started")
     proxy.silence_watches(new_too=True)
     began = time.monotonic()
-    told = Plugin(proxy.kubeconfig, api.namespace).of("stop", "trips", "--wait", "--timeout", "2s")
+    ended_with = Plugin(proxy.kubeconfig, api.namespace).of("stop", "trips", "--wait", "--timeout", "2s")
     assert time.monotonic() - began >= 2
-    assert (told.code, told.out) == (0, "rollupjob/trips stopped\n")
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips stopped\n")
 
 
 @pytest.mark.parametrize(("fault", "stands"), [(Fault.SWALLOW, True), (Fault.CUT, False)])
@@ -511,11 +509,11 @@ def test_a_lost_answer_is_looked_up(
     idle(api, "trips")
     api.wait_state("trips", "started")
     proxy.fail("PATCH ", fault)
-    told = Plugin(proxy.kubeconfig, api.namespace).of("stop", "trips", "--wait", "-o", "json")
+    ended_with = Plugin(proxy.kubeconfig, api.namespace).of("stop", "trips", "--wait", "-o", "json")
     assert asked(api) == ("stopped" if stands else "started")
-    assert one(told)["outcome"] == ("Done" if stands else "Failed")
+    assert one(ended_with)["outcome"] == ("Done" if stands else "Failed")
     if not stands:
-        assert one(told)["reason"] == "OutcomeUnknown"
+        assert one(ended_with)["reason"] == "OutcomeUnknown"
 
 
 # -- kubectl ---------------------------------------------------------------------------------------------------------
@@ -560,8 +558,8 @@ def test_kubectl_finds_the_plugin_and_completes_names(operator: Operator, api: A
 
 def test_a_manifest_of_other_things_is_no_job(operator: Operator, api: Api, plugin: Plugin) -> None:
     api.create(job("flights"))
-    told = plugin.of("stop", "pod/flights")
-    assert told.code == 2
+    ended_with = plugin.of("stop", "pod/flights")
+    assert ended_with.code == 2
     assert asked(api, "flights") == "None"
 
 
@@ -576,21 +574,21 @@ def test_a_manifest_and_a_job_are_previewed(
     api.wait_condition("default", reason="Available", kind="RollupStore")
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(trips_job(end="2024-03-02T00:00:00Z")))
     reach = {"ROLLUP_URL": operator.url, "ROLLUP_TOKEN": operator.token}
-    told = plugin("preview", "-f", str(tmp_path / "job.yaml"), "-n", api.namespace, **reach)
-    assert (told.code, told.err) == (0, "")
-    assert "the beginning to 2024-03-02T00:00:00Z" in told.out
-    assert "960 documents" in told.out
-    assert '"picked_up.date_histogram.timestamp": 1709251200000' in told.out
+    ended_with = plugin("preview", "-f", str(tmp_path / "job.yaml"), "-n", api.namespace, **reach)
+    assert (ended_with.code, ended_with.err) == (0, "")
+    assert "the beginning to 2024-03-02T00:00:00Z" in ended_with.out
+    assert "960 documents" in ended_with.out
+    assert '"picked_up.date_histogram.timestamp": 1709251200000' in ended_with.out
     assert api.list() == []
 
     idle(api, "trips", desiredState="stopped")
-    told = plugin("preview", "trips", "-n", api.namespace, "-o", "json", **reach)
-    assert told.code == 0
-    assert told.document["estimate"]["source_documents"] == 48 * 40
-    assert len(told.document["preview"]) == 10
+    ended_with = plugin("preview", "trips", "-n", api.namespace, "-o", "json", **reach)
+    assert ended_with.code == 0
+    assert ended_with.document["estimate"]["source_documents"] == 48 * 40
+    assert len(ended_with.document["preview"]) == 10
 
 
-def test_a_preview_that_cannot_be_is_told_why(
+def test_a_preview_that_cannot_be_is_refused_with_the_reason(
     operator: Operator, api: Api, plugin: Plugin, folder: Path, tmp_path: Path
 ) -> None:
     api.create(store())
@@ -599,8 +597,8 @@ def test_a_preview_that_cannot_be_is_told_why(
     reach = {"ROLLUP_URL": operator.url, "ROLLUP_TOKEN": operator.token}
 
     def refused(*arguments: str, **environment: str) -> tuple[int, str]:
-        told = plugin("preview", "-n", api.namespace, *arguments, **(reach | environment))
-        return told.code, told.err
+        ended_with = plugin("preview", "-n", api.namespace, *arguments, **(reach | environment))
+        return ended_with.code, ended_with.err
 
     code, err = refused("trips")
     assert (code, "no such index" in err or "Could not find any fields" in err) == (1, True), err

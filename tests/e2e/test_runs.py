@@ -27,22 +27,22 @@ def test_a_run_makes_what_a_direct_query_makes(operator: Operator, api: Api, fol
     api.create(store())
     before = datetime.now(UTC) - timedelta(seconds=1)
     api.create(trips_job())
-    told = status(api.wait("trips", run_completed, 20))
+    found = status(api.wait("trips", run_completed, 20))
     truth = rolled_up(folder)
     assert exported(folder) == truth
-    assert (told["state"], told["desiredState"]) == ("started", "started")
+    assert (found["state"], found["desiredState"]) == ("started", "started")
     last = max(truth[1:], key=lambda row: (row[0], *((value is not None, value or 0) for value in row[1:4])))
     keys = ("weight.histogram", "site.terms", "gate.terms")
     begun = {"picked_up.date_histogram": epoch_ms(end_of(199))}
-    assert told["position"] == begun | dict(zip(keys, last[1:4], strict=True))
-    assert folder.parent / told["result"] == export_of(folder)
+    assert found["position"] == begun | dict(zip(keys, last[1:4], strict=True))
+    assert folder.parent / found["result"] == export_of(folder)
     assert folder.parent / status(api.get("default", kind="RollupStore"))["results"] == results_of(folder)
     hour = before.replace(minute=0, second=0, microsecond=0)
-    assert hour <= datetime.fromisoformat(told["watermark"]) <= datetime.now(UTC)
-    start, end = (datetime.fromisoformat(told["lastRun"][key]) for key in ("startTime", "endTime"))
+    assert hour <= datetime.fromisoformat(found["watermark"]) <= datetime.now(UTC)
+    start, end = (datetime.fromisoformat(found["lastRun"][key]) for key in ("startTime", "endTime"))
     assert before <= start <= end <= datetime.now(UTC)
-    assert start < datetime.fromisoformat(told["nextRunTime"]) <= datetime.now(UTC) + timedelta(seconds=1)
-    stats = told["stats"]
+    assert start < datetime.fromisoformat(found["nextRunTime"]) <= datetime.now(UTC) + timedelta(seconds=1)
+    stats = found["stats"]
     assert stats["documentsProcessed"] == 200 * 60
     assert stats["rollupsIndexed"] == len(truth) - 1
     assert stats["triggerCount"] == 1
@@ -75,13 +75,13 @@ def test_the_hours_that_are_not_over_are_left_for_later(operator: Operator, api:
     delayed["dateHistogram"]["delay"] = "2h"
     api.create(trips_job("now", groups=small_groups()))
     api.create(trips_job("later", groups=delayed))
-    told = {name: status(api.wait(name, run_completed, 20)) for name in ("now", "later")}
+    found = {name: status(api.wait(name, run_completed, 20)) for name in ("now", "later")}
     assert [row[0].hour for row in exported(folder, "now")[1:]] == [
         (hour - timedelta(hours=h)).hour for h in (5, 4, 3, 2, 1)
     ]
     assert len(exported(folder, "later")[1:]) == 3
-    assert datetime.fromisoformat(told["now"]["watermark"]) == hour
-    assert datetime.fromisoformat(told["later"]["watermark"]) == hour - timedelta(hours=2)
+    assert datetime.fromisoformat(found["now"]["watermark"]) == hour
+    assert datetime.fromisoformat(found["later"]["watermark"]) == hour - timedelta(hours=2)
 
 
 def test_a_run_can_be_asked_for(operator: Operator, api: Api, folder: Path) -> None:

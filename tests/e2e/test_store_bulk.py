@@ -148,7 +148,7 @@ async def test_a_storm_that_passes_delays_the_page(
     }
 
 
-async def test_a_storm_that_goes_on_is_told(
+async def test_a_storm_that_goes_on_is_reported(
     cluster: Cluster, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 0.5)
@@ -265,9 +265,9 @@ async def test_documents_of_a_later_epoch_stay(cluster: Cluster, straight: Clust
         await write(cluster, replace(old, gate=new.gate), batch(old, 20))
     assert isinstance(await why(cluster, old, superseded.value), Fenced)
     assert list(values(opensearch, new).values()).count(-1.0) == 10
-    told = await why(straight, new, superseded.value)  # nobody else has a claim
-    assert isinstance(told, StoreUnavailable)
-    assert "clock" in str(told)
+    answered = await why(straight, new, superseded.value)  # nobody else has a claim
+    assert isinstance(answered, StoreUnavailable)
+    assert "clock" in str(answered)
 
 
 async def test_a_bulk_that_was_cut_off_is_waited_for(

@@ -117,7 +117,7 @@ async def test_a_deletion_that_is_half_done_is_done_by_the_next(at: Clustered, p
     ],
     ids=["of a type", "in other words"],
 )
-async def test_another_refusal_is_told_as_what_it_is(at: Clustered, body: object) -> None:
+async def test_another_refusal_is_reported_as_what_it_is(at: Clustered, body: object) -> None:
     async with StoreProxy(at.node.url) as proxy, clustered(at.node, proxy.url, target=at.target) as other:
         proxy.on("POST", "/_delete_by_query", fault=Answer(400, body=body), times=None)
         before = of_job(at, "job")

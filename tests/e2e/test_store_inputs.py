@@ -125,7 +125,7 @@ async def test_several_times_in_a_document_count_once_in_each_page(at: Clustered
     assert found == {ms(f"2024-01-01T0{hour}:00"): 2 if hour == 2 else 1 for hour in range(6)}
 
 
-async def test_several_times_in_a_document_are_told(at: Clustered) -> None:
+async def test_several_times_in_a_document_are_reported(at: Clustered) -> None:
     put(at, [{"t": [START, START + 60_000], "v": 1}, {"t": START + HOUR, "v": 1}])
     result = await at.run(job(at))
     assert result.outcome == "Completed"
@@ -313,7 +313,7 @@ async def test_kinds_that_differ_between_indices_are_named_with_them(at: Cluster
     await failed(at, of, Reason.SOURCE_INVALID, *says)
 
 
-async def test_a_closed_index_behind_a_wildcard_is_told(at: Clustered) -> None:
+async def test_a_closed_index_behind_a_wildcard_is_reported(at: Clustered) -> None:
     for day in (2, 3):
         put(at, [{"t": ms(f"2024-01-0{day}T00:00"), "v": day}], f"{at.source}-{day}")
     at.node.call("POST", f"/{at.source}-2/_close")
@@ -326,7 +326,7 @@ async def test_a_closed_index_behind_a_wildcard_is_told(at: Clustered) -> None:
     assert "closed" not in (await at.run(of)).message
 
 
-async def test_an_index_that_goes_while_it_is_read_is_told(node: StoreHttp) -> None:
+async def test_an_index_that_goes_while_it_is_read_is_reported(node: StoreHttp) -> None:
     async with StoreProxy(node.url) as proxy, clustered(node, proxy.url) as at:
         for i in range(2):
             rows = [{"t": START + h * HOUR, "v": 1} for h in range(i * 40, i * 40 + 40)]
@@ -384,7 +384,7 @@ async def test_jobs_have_any_id(at: Clustered, job_id: str) -> None:
 
 
 @pytest.mark.newest_stores
-async def test_an_exclusion_that_stands_first_is_told(at: Clustered) -> None:
+async def test_an_exclusion_that_stands_first_is_reported(at: Clustered) -> None:
     put(at, [{"t": START, "v": 1}])
     pattern = f"-{at.source}-debug,{at.source}*"
     await failed(

@@ -112,7 +112,7 @@ async def test_a_halt_while_looking_back_is_made_up_for_by_the_next_run(at: Clus
     agree(at.documents(), truth(data + late + newest, hourly))
 
 
-async def test_an_index_that_is_gone_is_told_and_not_made_anew(at: Clustered) -> None:
+async def test_an_index_that_is_gone_is_reported_and_not_made_anew(at: Clustered) -> None:
     job = at.job(lookback="90h")
     at.write(rows(200, START, 100))
     await at.completed(job)
@@ -168,7 +168,7 @@ async def test_a_previews_bounds_count(at: Clustered) -> None:
     assert await previewed(at, job, Span(START - 10 * HOUR, START)) == Preview((), 0, 0, 0, 0.0)
 
 
-async def test_what_cannot_be_previewed_is_told_why(at: Clustered) -> None:
+async def test_what_cannot_be_previewed_is_refused_with_the_reason(at: Clustered) -> None:
     with pytest.raises(SourceNotFound):
         await previewed(at, at.job())
     at.write(rows(10, START, 10))

@@ -184,7 +184,7 @@ async def test_a_field_that_cannot_be_used_is_refused_in_elasticsearchs_words(
     assert (e.value.reason, e.value.transient) == (Reason.SOURCE_INVALID, False)
 
 
-async def test_fields_are_told_in_elasticsearchs_words(opensearch: StoreHttp, cluster: Cluster) -> None:
+async def test_fields_are_reported_in_elasticsearchs_words(opensearch: StoreHttp, cluster: Cluster) -> None:
     word = unique("events")
     opensearch.create(f"{word}-1", PROPERTIES)
     opensearch.create(f"{word}-2", {"ts": "date_nanos"})

@@ -130,7 +130,7 @@ BROKEN = Answer(500, "no_class_def_found_error", NO_LIBRARY)
 
 
 @pytest.mark.newest_stores
-async def test_a_codec_that_the_cluster_lacks_is_told_before_a_page_is_read(opensearch: StoreHttp) -> None:
+async def test_a_codec_that_the_cluster_lacks_is_reported_before_a_page_is_read(opensearch: StoreHttp) -> None:
     """An Elasticsearch 9 as it is here lacks it; others are made to seem so."""
     async with StoreProxy(opensearch.url) as proxy, clustered(opensearch, proxy.url) as at:
         at.write([(HOUR * i, float(i), "a", i) for i in range(50)])

@@ -179,8 +179,8 @@ async def test_every_document_is_the_sum_of_its_rows(
         embedded.write("rows", rows)
         same = config(job.spec.model_copy(update={"index_pattern": "rows"}), job.job_id)
         await embedded.completed(same)
-        told = dict(documents_of(embedded.export(same)))
-        check(told, rows, job, clock)
+        embedded_documents = dict(documents_of(embedded.export(same)))
+        check(embedded_documents, rows, job, clock)
 
 
 @pytest.mark.newest_stores

@@ -158,7 +158,7 @@ def test_a_new_certificate_is_used_and_who_waits_is_not_dropped(
     assert waiting.result(30).body == {"stopped": True}
 
 
-def test_a_broken_certificate_is_told_and_not_used(
+def test_a_broken_certificate_is_reported_and_not_used(
     served: Operator, mounted: Mounted, pairs: tuple[Pair, Pair], tmp_path: Path
 ) -> None:
     mixed = tmp_path / "mixed"
@@ -172,8 +172,8 @@ def test_a_broken_certificate_is_told_and_not_used(
     assert presented(served, pairs[0])
     mounted.show(pairs[1])
     until_presented(served, pairs[1])
-    [told] = served.records("new certificate cannot be used, the one before stays")
-    assert "tls.key cannot be used" in told["problem"]
+    [answer] = served.records("new certificate cannot be used, the one before stays")
+    assert "tls.key cannot be used" in answer["problem"]
 
 
 def _address(operator: Operator) -> tuple[str, int]:

@@ -64,8 +64,8 @@ def test_a_timeout_says_so_and_undoes_nothing(
             "Timed out after [1500ms] while waiting for rollup job [trips] to stop. State was [STOPPING]"
         )
         assert "with reason [StoreUnavailable], and its message says" in answer.body["error"]["caused_by"]["reason"]
-        told = api.wait_event("trips", "StopTimedOut")["message"]
-        assert told.startswith("a client has waited 1500ms for the job to stop, it is stopping: ")
+        message = api.wait_event("trips", "StopTimedOut")["message"]
+        assert message.startswith("a client has waited 1500ms for the job to stop, it is stopping: ")
         body = api.wait_condition("trips", status="False", reason="StoreUnavailable")
         assert status(body)["state"] == "stopping"
         assert (condition(body, "Reconciling") or {})["status"] == "True"
@@ -75,7 +75,7 @@ def test_a_timeout_says_so_and_undoes_nothing(
     assert_silent(api, api.get("trips"), 0.5)
 
 
-def test_a_stop_that_a_start_overtakes_is_told_so_at_once(
+def test_a_stop_that_a_start_overtakes_is_answered_so_at_once(
     served: Operator, api: Api, folder: Path, callers: ThreadPoolExecutor
 ) -> None:
     blocked(served, api, folder)
@@ -93,7 +93,7 @@ def test_a_stop_that_a_start_overtakes_is_told_so_at_once(
     api.wait_state("trips", "indexing", 20)
 
 
-def test_who_waits_for_a_job_that_is_deleted_is_told_so(
+def test_who_waits_for_a_job_that_is_deleted_is_answered_so(
     served: Operator, api: Api, folder: Path, callers: ThreadPoolExecutor
 ) -> None:
     blocked(served, api, folder)
@@ -189,5 +189,5 @@ def test_sigterm_lets_a_stop_under_way_end_and_answers_it(
     served.terminate()
     answer = first.result(10)
     served.stop()
-    told = status(api.get("trips"))["state"]
-    assert (answer.status, told) == (200, "stopped"), answer.body
+    state = status(api.get("trips"))["state"]
+    assert (answer.status, state) == (200, "stopped"), answer.body

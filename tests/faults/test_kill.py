@@ -63,7 +63,7 @@ def test_twenty_kills_with_stops_and_starts_in_between(start_operator: StartOper
 
 
 @pytest.mark.parametrize("asked", ["started", "stopped"])
-def test_a_frozen_operator_that_thaws_finishes_what_it_was_told(
+def test_a_frozen_operator_that_thaws_finishes_what_was_asked_of_it(
     start_operator: StartOperator, api: Api, folder: Path, asked: str
 ) -> None:
     operator = start_operator(page_seconds=PAGE_SECONDS)

@@ -55,9 +55,9 @@ def test_resources_that_are_not_served_for_a_while_are_waited_for(
     serve(False)
     until(lambda: not operator.running or len(operator.records("a resource is not served")) >= len(CRDS))
     assert operator.running
-    told = operator.records("a resource is not served")
-    assert {record["resource"] for record in told} == {"rollupjobs", "rollupstores"}
-    assert all("crds/" in record["cure"] for record in told)
+    lines = operator.records("a resource is not served")
+    assert {record["resource"] for record in lines} == {"rollupjobs", "rollupstores"}
+    assert all("crds/" in record["cure"] for record in lines)
     until(lambda: operator.get("/readyz").status == 503)
     serve(True)
     api.stop("idle")

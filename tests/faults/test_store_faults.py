@@ -51,7 +51,7 @@ async def drill(opensearch: StoreHttp) -> AsyncIterator[Drill]:
         yield made
 
 
-def told(result: RunResult, name: str) -> None:
+def reports_failure(result: RunResult, name: str) -> None:
     """Assert that a run that failed says why, and that it passes."""
     assert isinstance(result.error, StoreError)
     reason = Reason.STORE_OVERLOADED if name == "429" else Reason.STORE_UNAVAILABLE
@@ -87,7 +87,7 @@ async def test_a_fault_at_any_step(drill: Drill, step: str) -> None:
         result = await drill.run(job)
         assert wrong, (name, times)
         if result.outcome != "Completed":
-            told(result, name)
+            reports_failure(result, name)
         elif step == "unlock":
             pass  # whoever needs the lock next finds that nobody keeps it
         elif step in AT_THE_END:
@@ -152,7 +152,7 @@ async def test_a_bulk_that_is_half_refused_for_want_of_room(drill: Drill, times:
     result = await drill.run(job)
     assert result.outcome == ("Completed" if times else "Failed")
     if times is None:
-        told(result, "429")
+        reports_failure(result, "429")
         assert result.claim is not None
         assert result.claim.stats.rollups_indexed < len(drill.at.documents())  # half a page is there, and not counted
     await drill.recover(job, result)
@@ -311,7 +311,7 @@ async def test_a_node_that_is_killed_in_the_middle_of_a_page_and_comes_back(
     await asyncio.to_thread(opensearch.wait, lambda node: node.tasks("rollup/", actions="*bulk*"))
     opensearch.node.stop_now()
     result = await under_way
-    told(result, "cut after")
+    reports_failure(result, "cut after")
     assert result.released is False
     with pytest.raises(StoreError):
         await drill.at.store.settle(job, "me", delete_documents=False)
@@ -326,7 +326,7 @@ async def test_a_node_that_hangs_in_the_middle_of_a_page_and_goes_on_later(drill
     drill.at.cluster.timeout = 0.3
     during(drill.proxy, "bulk", 2, opensearch.node.freeze)
     result = await drill.at.run(job)
-    told(result, "cut after")
+    reports_failure(result, "cut after")
     assert result.released is False
     with pytest.raises(StoreError):
         await drill.at.store.settle(job, "me", delete_documents=False)

@@ -58,8 +58,8 @@ def grown(do: str, url: str) -> tuple[float, list[str]]:
     command = [sys.executable, "-c", CLIENT, str(ROOT / "tests"), do, url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    kib, *told = done.stdout.splitlines()
-    return int(kib) / 1024, told
+    kib, *outcomes = done.stdout.splitlines()
+    return int(kib) / 1024, outcomes
 
 
 def lists(size: int) -> Said:
@@ -85,12 +85,12 @@ def test_memory_stays_within_what_there_is_for_answers(kind: str, body: str) -> 
         return ODD[kind][body] if kind_of(asked) == kind else honest(asked)
 
     with hostile_host(answer) as host:
-        mib, told = grown("check" if kind == "about" else "preview", host.url)
-    assert "good" not in told
+        mib, outcomes = grown("check" if kind == "about" else "preview", host.url)
+    assert "good" not in outcomes
     assert mib < (64 if kind == "about" else 180)
 
 
 def test_pages_of_many_stores_are_all_read() -> None:
     with hostile_host(honest) as host:
-        _, told = grown("preview", host.url)
-    assert told == ["good"]
+        _, outcomes = grown("preview", host.url)
+    assert outcomes == ["good"]

@@ -62,7 +62,7 @@ async def test_slow_bodies_of_one_caller_hold_up_no_other(cluster: Cluster) -> N
             each.leave()
 
 
-async def test_who_has_no_more_room_for_bodies_is_told_so(cluster: Cluster) -> None:
+async def test_who_has_no_more_room_for_bodies_is_answered_so(cluster: Cluster) -> None:
     body = json.dumps(sensor()).encode()
     async with served(cluster, budgets=SMALL, http_body_seconds=0.2) as endpoint:
         slow, more = await Caller.connect(endpoint.port, "greedy"), await Caller.connect(endpoint.port, "greedy")

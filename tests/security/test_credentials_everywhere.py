@@ -84,10 +84,10 @@ def test_a_login_that_a_host_repeats_is_nowhere(start_operator: StartOperator, a
     events = json.dumps([event for name in ("failing", "cluster") for event in api.events(name)])
     assert "***" in events
     objects = json.dumps([api.list(), api.list(kind="RollupStore")])
-    told = {"answers": json.dumps(answers), "events": events, "objects": objects, "metrics": metrics}
-    told["log"] = operator.log.read_text()
-    assert "***" in told["answers"]
-    assert {(where, part) for where, text in told.items() for part in PARTS if part in text} == set()
+    texts = {"answers": json.dumps(answers), "events": events, "objects": objects, "metrics": metrics}
+    texts["log"] = operator.log.read_text()
+    assert "***" in texts["answers"]
+    assert {(where, part) for where, text in texts.items() for part in PARTS if part in text} == set()
 
 
 def call(operator: Operator, token: str, method: str, path: str, body: object) -> list[object]:

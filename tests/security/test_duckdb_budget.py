@@ -126,8 +126,8 @@ def test_twenty_greedy_stores_of_one_tenant_leave_memory_and_a_share_to_another(
         [sys.executable, "-c", script, str(tmp_path), json.dumps(paths)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["fields"] == ["a", "ts"]
-    assert float(told["limit"].removesuffix(" MiB")) >= 32
-    assert told["seconds"] < 5, told
-    assert told["rss"] < 600, told
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["fields"] == ["a", "ts"]
+    assert float(report["limit"].removesuffix(" MiB")) >= 32
+    assert report["seconds"] < 5, report
+    assert report["rss"] < 600, report

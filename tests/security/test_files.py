@@ -158,12 +158,12 @@ async def test_no_file_of_another_namespace_is_read_while_folders_change(
         while time.monotonic() < end or not all(answers.values()):
             assert time.monotonic() < end + 30, answers
             try:
-                told = str(await store.fields("in/rows.parquet", "out"))
+                answer = str(await store.fields("in/rows.parquet", "out"))
                 answers["mine"] += 1
             except StoreError as e:
-                told = str(e)
+                answer = str(e)
                 answers["refused"] += 1
-            assert "salary" not in told
+            assert "salary" not in answer
 
 
 @pytest.mark.parametrize("where", ["users", "results"])

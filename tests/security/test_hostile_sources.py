@@ -51,8 +51,8 @@ def test_a_job_whose_folders_are_links_to_themselves_is_refused(operator: Operat
     for number in range(6):
         (folder / f"l{number}").symlink_to(".")
     api.create(trips_job("hostile", indexPattern="l*/" * 8 + "zz.parquet", rollupIndex="nothing"))
-    told = api.wait_condition("hostile", status="False", reason="ForbiddenSource")
-    assert "'l0' is a link" in json.dumps(told["status"])
+    condition = api.wait_condition("hostile", status="False", reason="ForbiddenSource")
+    assert "'l0' is a link" in json.dumps(condition["status"])
     assert stopped(operator, api, "hostile") < SOON
 
 

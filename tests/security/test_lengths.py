@@ -46,7 +46,7 @@ def test_little_is_kept(read: Callable[[int], object]) -> None:
 
 async def test_a_long_cron_expression_is_not_sent_back() -> None:
     async with served(Cluster()) as client:
-        status, told = await call(client, "PUT", "/_rollup/job/x", bodies.sensor(cron=f"0 0 0 1{',1' * 30_000} 1 ?"))
+        status, answer = await call(client, "PUT", "/_rollup/job/x", bodies.sensor(cron=f"0 0 0 1{',1' * 30_000} 1 ?"))
     assert status == 400
-    assert "is longer than 256 characters: shorten it" in told["error"]["reason"]
-    assert len(str(told)) < 4000
+    assert "is longer than 256 characters: shorten it" in answer["error"]["reason"]
+    assert len(str(answer)) < 4000

@@ -101,7 +101,7 @@ async def test_a_preview_names_no_store_outside(name: str) -> None:
     groups = {"dateHistogram": {"field": "timestamp", "fixedInterval": "1h"}}
     body = bodies.job("p", storeRef={"name": name}, indexPattern="sensor-*", groups=groups, metrics=None)
     async with served(cluster) as client:
-        status, told = await call(client, "POST", "/_rollup/job/_preview", body)
+        status, answer = await call(client, "POST", "/_rollup/job/_preview", body)
     assert status == 400
-    assert "spec.storeRef.name: cannot be the name of an object" in told["error"]["reason"]
+    assert "spec.storeRef.name: cannot be the name of an object" in answer["error"]["reason"]
     assert not [path for path in cluster.reads if "rollupstores" in path or ".." in path]

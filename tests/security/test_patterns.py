@@ -59,8 +59,8 @@ async def test_more_stars_than_anybody_needs_are_refused(
     method: str, path: str, body: dict[str, object], field: str
 ) -> None:
     async with served(Cluster()) as client:
-        status, told = await call(client, method, path, body)
+        status, answer = await call(client, method, path, body)
     assert status == 400
-    reason = told["error"]["reason"]
+    reason = answer["error"]["reason"]
     assert field in reason
     assert "has 20 stars: use at most 8 in one pattern" in reason

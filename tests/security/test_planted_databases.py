@@ -211,8 +211,8 @@ async def test_a_record_that_no_operator_wrote_is_an_error_in_words(
     # Nobody can have claimed it, so the job rests, and can be deleted; what stays is told.
     if what != "a spec":
         assert found["settle"] == "Settled(claim=None, kept=None)"
-        assert "Settled(claim=None, kept=" in (told := str(deleted))
-        assert "no operator wrote the record" in told
+        assert "Settled(claim=None, kept=" in (text := str(deleted))
+        assert "no operator wrote the record" in text
 
 
 async def test_a_record_of_another_job_is_neither_continued_nor_deleted(embedded: Embedded, store: DuckDBStore) -> None:
@@ -303,12 +303,12 @@ async def test_the_process_that_opens_a_file_runs_nothing_that_lies_in_the_data_
 ) -> None:
     """Whoever runs the operator may stand in the data root; a namespace may be called as a module is."""
     plant(with_users(embedded), record())
-    told = embedded.root / "told"
+    trace = embedded.root / "told"
     (embedded.root / "duckdb").mkdir()
-    (embedded.root / "duckdb" / "__init__.py").write_text(f"open({str(told)!r}, 'w').close()")
+    (embedded.root / "duckdb" / "__init__.py").write_text(f"open({str(trace)!r}, 'w').close()")
     monkeypatch.chdir(embedded.root)
     await store.check()
-    assert not told.exists()
+    assert not trace.exists()
 
 
 async def test_databases_of_a_namespace_are_taken_over_one_after_the_other(embedded: Embedded) -> None:

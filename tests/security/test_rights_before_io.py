@@ -200,7 +200,7 @@ def requests(endpoint: Endpoint) -> Sequence[tuple[str, str, Any]]:
     return found
 
 
-def deed(method: str, path: str) -> str:
+def action_of(method: str, path: str) -> str:
     for word in ("_stop", "_start", "_preview"):
         if path.rstrip("/").endswith(word):
             return word
@@ -220,7 +220,7 @@ RIGHTS: Mapping[str, tuple[str, str]] = {
 
 async def test_the_table_is_whole(world: World) -> None:
     calls = requests(world.endpoint)
-    assert {deed(method, path) for method, path, _ in calls} == set(RIGHTS)
+    assert {action_of(method, path) for method, path, _ in calls} == set(RIGHTS)
     assert len(calls) > 200
 
 
@@ -234,13 +234,13 @@ async def test_strangers_cause_no_more_than_a_question_who_they_are(world: World
 
 async def test_who_has_no_right_causes_no_more_than_questions(world: World) -> None:
     for method, path, body in requests(world.endpoint):
-        status, told = await world.call(method, path, who="nobody", body=body)
+        status, reply = await world.call(method, path, who="nobody", body=body)
         assert world.recorder.left == [], (method, path)
-        if deed(method, path) != "GET" or "/job/" in path.rstrip("/").replace("/job/_all", ""):
-            assert status == 403, (method, path, told)
+        if action_of(method, path) != "GET" or "/job/" in path.rstrip("/").replace("/job/_all", ""):
+            assert status == 403, (method, path, reply)
         else:
             assert status in (200, 404), (method, path)
-            assert "sensor" not in json.dumps(told).replace(path, "").replace("[sensor_rollup]", "")
+            assert "sensor" not in json.dumps(reply).replace(path, "").replace("[sensor_rollup]", "")
 
 
 async def test_who_has_no_right_cannot_tell_what_exists(world: World) -> None:
@@ -257,16 +257,16 @@ async def test_who_has_no_right_cannot_tell_what_exists(world: World) -> None:
 @pytest.mark.parametrize("name", ["", "mine", "unseen", "odd-id-6b25267795"])
 async def test_nothing_leaves_before_the_right_is_there(world: World, name: str) -> None:
     for method, path, body in requests(world.endpoint):
-        world.recorder.rights = {(*RIGHTS[deed(method, path)], name)}
+        world.recorder.rights = {(*RIGHTS[action_of(method, path)], name)}
         await world.call(method, path, who="some", body=body)
         assert world.recorder.before_a_right == [], (method, path)
 
 
 @pytest.mark.parametrize("name", ["mine", "unseen", "odd-id-6b25267795"])
 async def test_a_right_to_one_job_causes_reads_of_that_job_alone(world: World, name: str) -> None:
-    calls = [call for call in requests(world.endpoint) if "_all" not in call[1] and deed(*call[:2]) != "PUT"]
+    calls = [call for call in requests(world.endpoint) if "_all" not in call[1] and action_of(*call[:2]) != "PUT"]
     for method, path, body in calls:
-        world.recorder.rights = {(*RIGHTS[deed(method, path)], name)}
+        world.recorder.rights = {(*RIGHTS[action_of(method, path)], name)}
         await world.call(method, path, who="some", body=body)
         others = [what for what in world.recorder.left if not what.endswith(jobs_path("default", name))]
         assert others == [], (method, path)
@@ -276,18 +276,18 @@ async def test_a_right_to_one_job_causes_reads_of_that_job_alone(world: World, n
 async def test_a_job_that_the_watch_has_not_brought_is_found_by_who_may(world: World, job: str, name: str) -> None:
     assert name in candidates(job.replace("%20", " "))
     world.recorder.rights = {("get", "rollupjobs", name)}
-    status, told = await world.call("GET", f"/_rollup/job/{job}", who="some")
-    assert (status, [found["config"]["id"] for found in told["jobs"]]) == (200, [job.replace("%20", " ")])
+    status, reply = await world.call("GET", f"/_rollup/job/{job}", who="some")
+    assert (status, [found["config"]["id"] for found in reply["jobs"]]) == (200, [job.replace("%20", " ")])
 
 
 async def test_deleted_jobs_are_asked_of_stores_only_for_who_may_see_all(world: World) -> None:
     world.recorder.rights = {("get", "rollupjobs", "mine")}
-    _, told = await world.call("GET", "/_rollup/data/_all", who="some")
-    assert [job["job_id"] for job in told["sensor-*"]["rollup_jobs"]] == ["mine"]
+    _, reply = await world.call("GET", "/_rollup/data/_all", who="some")
+    assert [job["job_id"] for job in reply["sensor-*"]["rollup_jobs"]] == ["mine"]
     assert world.recorder.left == []
     world.recorder.rights = {("get", "rollupjobs", "")}
-    _, told = await world.call("GET", "/_rollup/data/_all", who="some")
-    assert [job["job_id"] for job in told["sensor-*"]["rollup_jobs"]] == ["gone", "mine", "theirs"]
+    _, reply = await world.call("GET", "/_rollup/data/_all", who="some")
+    assert [job["job_id"] for job in reply["sensor-*"]["rollup_jobs"]] == ["gone", "mine", "theirs"]
 
 
 async def test_what_others_roll_up_on_a_shared_store_is_not_shown(world: World) -> None:
@@ -297,8 +297,8 @@ async def test_what_others_roll_up_on_a_shared_store_is_not_shown(world: World) 
         shelf.remember(job, spec, index="payroll", cluster=cluster, namespace=namespace)
     world.recorder.rights = {("get", "rollupjobs", "")}
     for path in ("/_rollup/data/_all", "/_rollup/data/payroll-*", "/_all/_rollup/data"):
-        status, told = await world.call("GET", path, who="some")
-        assert (status, "payroll" in json.dumps(told)) == (200, False), path
+        status, reply = await world.call("GET", path, who="some")
+        assert (status, "payroll" in json.dumps(reply)) == (200, False), path
     assert (await world.call("GET", "/payroll/_rollup/data", who="some"))[0] == 404
 
 
@@ -316,31 +316,31 @@ async def test_what_others_roll_up_on_a_shared_store_is_not_shown(world: World) 
 )
 async def test_what_a_store_says_is_for_who_may_read_it(world: World, method: str, path: str, body: Any) -> None:
     world.cluster.shelf.fail = StoreUnavailable(TEXT)
-    rights = {(*RIGHTS[deed(method, path)], "")}
+    rights = {(*RIGHTS[action_of(method, path)], "")}
     world.recorder.rights = rights
-    status, told = await world.call(method, path, who="some", body=body)
+    status, reply = await world.call(method, path, who="some", body=body)
     assert status == 503
-    assert "callers with the right to get rollupstores see why" in told["error"]["reason"]
-    assert "hunter2" not in json.dumps(told)
-    assert "default]" not in told["error"]["reason"]
+    assert "callers with the right to get rollupstores see why" in reply["error"]["reason"]
+    assert "hunter2" not in json.dumps(reply)
+    assert "default]" not in reply["error"]["reason"]
     world.recorder.rights = rights | {("get", "rollupstores", "")}
-    status, told = await world.call(method, path, who="some", body=body)
-    assert (status, TEXT in told["error"]["reason"]) == (503, True)
+    status, reply = await world.call(method, path, who="some", body=body)
+    assert (status, TEXT in reply["error"]["reason"]) == (503, True)
 
 
 FORBIDDEN = KubeError(403, "Forbidden", 'rollupjobs is forbidden: User "system:serviceaccount:ops:op" cannot get it')
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_the_operators_own_rights_are_not_told(world: World, method: str) -> None:
+async def test_the_operators_own_rights_are_not_shown(world: World, method: str) -> None:
     world.recorder.rights = {(*RIGHTS[method], "")}
     world.cluster.fail_read, world.cluster.fail_post = FORBIDDEN, [FORBIDDEN]
-    status, told = await world.call(
+    status, reply = await world.call(
         method, "/_rollup/job/unseen", who="some", body=sensor() if method == "PUT" else None
     )
     assert status == 503
-    assert "the operator itself lacks a right, which its log names" in told["error"]["reason"]
-    assert "system:serviceaccount" not in json.dumps(told)
+    assert "the operator itself lacks a right, which its log names" in reply["error"]["reason"]
+    assert "system:serviceaccount" not in json.dumps(reply)
 
 
 # Bodies
@@ -358,7 +358,7 @@ async def test_a_body_is_read_for_who_may_send_it(
     assert answered == (status if user == "nobody" else 401)
 
 
-async def test_who_waits_to_send_a_body_is_told_to(world: World) -> None:
+async def test_who_waits_to_send_a_body_is_asked_for_it(world: World) -> None:
     world.recorder.rights = {("create", "rollupjobs", "")}
     wire = await world.wire()
     body = json.dumps(sensor())
@@ -373,9 +373,9 @@ async def test_who_waits_to_send_a_body_is_told_to(world: World) -> None:
 @pytest.mark.parametrize("line", ["POST /_rollup/job/mine/_stop", "GET /", "DELETE /_rollup/job/mine"])
 async def test_a_body_that_nobody_wants_is_not_read(world: World, line: str) -> None:
     wire = await world.wire()
-    answered, _, told = await wire.ask(line, "Content-Length: 200000", "Expect: 100-continue")
+    answered, _, reply = await wire.ask(line, "Content-Length: 200000", "Expect: 100-continue")
     assert answered == 400
-    assert "does not support having a body" in told["error"]["reason"]
+    assert "does not support having a body" in reply["error"]["reason"]
 
 
 @pytest.mark.parametrize("tokens", [("ann", "bad"), ("bad", "ann"), ("ann", "ann")])

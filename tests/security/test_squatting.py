@@ -47,8 +47,8 @@ async def test_a_call_means_the_job_that_is_named_so(
     client: Client, cluster: Cluster, name: str, job_id: str, verb: str
 ) -> None:
     squat(cluster, name, job_id)
-    status, told = await call(client, "POST", f"/_rollup/job/{job_id.replace('/', '%2F')}/{verb}")
-    assert status == 200, told
+    status, answer = await call(client, "POST", f"/_rollup/job/{job_id.replace('/', '%2F')}/{verb}")
+    assert status == 200, answer
     assert [body["metadata"]["name"] for _, body in cluster.applied] == [name]
 
 
@@ -57,8 +57,8 @@ async def test_so_does_a_deletion(client: Client, cluster: Cluster, name: str, j
     squat(cluster, name, job_id)
     cluster.ask(name, "stopped")
     cluster.status(name, state="stopped", observedGeneration=2)
-    status, told = await call(client, "DELETE", f"/_rollup/job/{job_id.replace('/', '%2F')}")
-    assert status == 200, told
+    status, answer = await call(client, "DELETE", f"/_rollup/job/{job_id.replace('/', '%2F')}")
+    assert status == 200, answer
     assert [path.rsplit("/", 1)[-1] for path in cluster.deleted] == [name]
 
 

@@ -51,12 +51,12 @@ def test_a_preview_reads_nothing_of_others_with_the_operators_rights(
     creator = Account(api, "creator").allow("create", "rollupjobs").in_force("create")
     out = counted(proxy, r"/secrets/|healthz|rollupstores/|rollupjobs\?watch=true$|%2[eEfF]|\.\.")
     up = "../" * 6
-    told = {
+    answers = {
         name: preview(operator, api, name.format(api=f"{up}api/v1/namespaces/kube-system"), creator.token)
         for name in ("{api}/secrets/b-login", "{api}/secrets/nothing", f"{up}healthz", f"{up}apis?watch", "a%2f..%2fb")
     }
-    assert {answer.status for answer in told.values()} == {400}
-    assert all("spec.storeRef.name: cannot be the name of an object" in answer.reason for answer in told.values())
+    assert {answer.status for answer in answers.values()} == {400}
+    assert all("spec.storeRef.name: cannot be the name of an object" in answer.reason for answer in answers.values())
     assert out.hits == 0
     assert preview(operator, api, "missing", creator.token).reason.startswith("No RollupStore named [missing]")
     assert out.hits == 1

@@ -103,13 +103,13 @@ def evil(api: Api) -> Plugin:
     ids=" ".join,
 )
 def test_the_plugin_shows_it_harmless(evil: Plugin, command: tuple[str, ...]) -> None:
-    told = evil.of(*command)
-    assert told.code == 0, told.err
-    assert harmless(told.out), told.out
-    assert harmless(told.err), told.err
-    assert "RED" in told.out
+    result = evil.of(*command)
+    assert result.code == 0, result.err
+    assert harmless(result.out), result.out
+    assert harmless(result.err), result.err
+    assert "RED" in result.out
     if command[-1] in ("json", "yaml"):
-        texts = walk(yaml.safe_load(told.out))
+        texts = walk(yaml.safe_load(result.out))
         assert any(EVIL in text for text in texts), "a program reads what is there"
 
 

@@ -168,8 +168,8 @@ def test_a_hostile_tenant_harms_nobody_else(
         load = busy()
         alive = [victim.operator.request("GET", "/healthz", headers={}, timeout=20).status for _ in range(3)]
     median = {what: (statistics.median(quiet[what]), statistics.median(took[what])) for what in took}
-    told = ", ".join(f"{w} {q:.3f} -> {t:.3f} (worst {max(took[w]):.2f}) s" for w, (q, t) in median.items())
-    say(f"{attack}: {told}; {memory(victim.operator) // MIB} MiB at most so far, load {load:.1f}")
+    figures = ", ".join(f"{w} {q:.3f} -> {t:.3f} (worst {max(took[w]):.2f}) s" for w, (q, t) in median.items())
+    say(f"{attack}: {figures}; {memory(victim.operator) // MIB} MiB at most so far, load {load:.1f}")
     assert alive == [200] * 3
     for what, (usual, now) in median.items():
         assert now < TIMES * usual + MORE * load, f"a {what} took {now:.2f} s, {usual:.2f} s in quiet times"

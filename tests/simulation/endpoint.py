@@ -38,7 +38,7 @@ class _Everybody:
     async def may(self, *_: object) -> bool:
         return True
 
-    async def allowed(self, _caller: object, _deed: object, _namespace: str, names: Any) -> frozenset[str]:
+    async def allowed(self, _caller: object, _action: object, _namespace: str, names: Any) -> frozenset[str]:
         return frozenset(names)
 
 

@@ -32,7 +32,7 @@ HALT_SECONDS = 11.0
 REPEAT_SECONDS = 5.0
 """So long after it was answered a call that comes again is a repeat."""
 
-LONGEST_NEWS = 30.0
+LONGEST_DELIVERY = 30.0
 """Seconds after which each replica has heard of a change, watch gaps included."""
 
 
@@ -146,7 +146,7 @@ class Promises:
     def restored(self) -> None:
         """Take in that etcd was restored: what anybody knows may be of another history."""
         self._restored_at = self._world.clock.now
-        self.leaders_unknown_until = self._world.clock.now + LONGEST_NEWS
+        self.leaders_unknown_until = self._world.clock.now + LONGEST_DELIVERY
         exist = {body["metadata"]["uid"]: body for body in self._world.api.all(JOBS)}
         for uid, job in self.jobs.items():
             job.gone, job.torn = uid not in exist, True
@@ -154,7 +154,7 @@ class Promises:
                 self._take_in(job, exist[uid], self._world.api.revision)
 
     def _just_restored(self) -> bool:
-        return self._world.clock.now < self._restored_at + LONGEST_NEWS
+        return self._world.clock.now < self._restored_at + LONGEST_DELIVERY
 
     def _take_in(self, job: Job, body: Body, revision: int) -> None:
         """Note a version of a job."""
@@ -189,9 +189,9 @@ class Promises:
                 self._fail(f"{job.uid}: reads stopped, and is asked to start since generation {now.generation}")
             self._must_be_quiet(job, "reads stopped")
             self._position_is_shown(job, status)
-        self._must_be_news(job, before.get("status") or {}, status)
+        self._must_differ(job, before.get("status") or {}, status)
 
-    def _must_be_news(self, job: Job, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def _must_differ(self, job: Job, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         old, new = _visible(before), _visible(after)
         if old == new and after["state"] != "indexing":
             self._fail(f"{job.uid}: a status was written that nobody can tell from the one before")
@@ -379,14 +379,14 @@ class Promises:
     def opened(self, replica: str, sessions: int) -> None:
         """Judge that a replica has so many runs at work in the store."""
         limits = self._world.limits
-        since = self._world.clock.now - LONGEST_NEWS
+        since = self._world.clock.now - LONGEST_DELIVERY
         first = max((i for i, (at, _) in enumerate(limits) if at <= since), default=0)
         if sessions > (most := max(limit for _, limit in limits[first:])):
             self._fail(f"{replica} has {sessions} runs at work, and {most} are allowed")
 
     def skipped(self, uid: str) -> None:
         """Judge that a job is let go without a word with its store."""
-        if self._world.clock.now - self._world.store_gone_at > LONGEST_NEWS and not self._just_restored():
+        if self._world.clock.now - self._world.store_gone_at > LONGEST_DELIVERY and not self._just_restored():
             self._fail(f"{uid} is let go unsettled, and its store is there")
         self.jobs[uid].skipped = True
 
@@ -429,7 +429,7 @@ class Promises:
     def answered(self, call: Asked) -> None:
         """Judge the answer of a call."""
         self._calls.append(call)
-        if call.began < self._restored_at + LONGEST_NEWS or call.job_id == "_all":
+        if call.began < self._restored_at + LONGEST_DELIVERY or call.job_id == "_all":
             return
         job = self.jobs.get(call.uid)
         what = f"{call.replica} answers {call.status} {call.reason!r} to {call.verb} {call.job_id}"

@@ -87,7 +87,7 @@ def _logs_of(world: World) -> AbstractContextManager[None]:
             world.story(who, f"log: {text}")
         raise structlog.DropEvent
 
-    return _logs(take, logging.INFO if world.is_told else logging.ERROR)
+    return _logs(take, logging.INFO if world.is_logged else logging.ERROR)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ FLIPS, PROMPT = 4, 6.0
 """How often jobs are asked for another state once all is calm, and within how many seconds that comes true. A sweep
 comes much later: it must not be needed."""
 
-NEWS = 6.0
+DELIVERY = 6.0
 """Seconds by which a watch event may be late."""
 
 PERIOD = 4
@@ -110,7 +110,7 @@ class World:
     # What others tell the world
 
     @property
-    def is_told(self) -> bool:
+    def is_logged(self) -> bool:
         """Whether somebody reads the story."""
         return self._tell is not None
 
@@ -369,7 +369,7 @@ class World:
         before = {job.uid: job.writes for job in jobs}
         self._advance(self.clock.now + IDLE)
         for job in jobs:
-            if job.writes != before[job.uid] and job.asked_at < self.clock.now - IDLE - NEWS:
+            if job.writes != before[job.uid] and job.asked_at < self.clock.now - IDLE - DELIVERY:
                 raise Broken(f"{job.uid}: a stopped job of which nothing is asked got a new status")
         for call in self.calls:
             if call.ended is None and any(r.name == call.replica for r in self.replicas):
@@ -540,18 +540,18 @@ def _store() -> dict[str, Any]:
 
 def _described(change: Change) -> str:
     meta, before = change.body["metadata"], change.before or {}
-    told = [f"{change.type.lower()} {change.plural[:-1]} {meta['uid']}, revision {change.revision}"]
-    told.append(f"generation {meta['generation']}")
+    parts = [f"{change.type.lower()} {change.plural[:-1]} {meta['uid']}, revision {change.revision}"]
+    parts.append(f"generation {meta['generation']}")
     if change.plural == JOBS:
-        told += [f"{part}: {change.body.get(part)}" for part in ("spec",) if change.body.get(part) != before.get(part)]
+        parts += [f"{part}: {change.body.get(part)}" for part in ("spec",) if change.body.get(part) != before.get(part)]
         if (meta.get("finalizers") or []) != (before.get("metadata", {}).get("finalizers") or []):
-            told.append(f"finalizers: {meta.get('finalizers')}")
+            parts.append(f"finalizers: {meta.get('finalizers')}")
         if change.body.get("status") != before.get("status"):
             status = change.body.get("status") or {}
             ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
             position = (status.get("position") or {}).get(f"{DATE}.date_histogram")
-            told.append(f"status: {status.get('state')}, observed {status.get('observedGeneration')}")
-            told.append(f"position {position}, {ready.get('reason')}: {ready.get('message')}")
+            parts.append(f"status: {status.get('state')}, observed {status.get('observedGeneration')}")
+            parts.append(f"position {position}, {ready.get('reason')}: {ready.get('message')}")
     elif change.plural == LEASES:
-        told.append(f"holder: {change.body['spec'].get('holderIdentity')}")
-    return ", ".join(told)
+        parts.append(f"holder: {change.body['spec'].get('holderIdentity')}")
+    return ", ".join(parts)

@@ -28,9 +28,9 @@ async def call(client: Client, method: str, path: str, body: Any = None, **more:
     return await serving.call(client, method, path, **more)
 
 
-def deepest(told: Any) -> dict[str, Any]:
+def deepest(answer: Any) -> dict[str, Any]:
     """The innermost cause of an error."""
-    cause = told["error"]
+    cause = answer["error"]
     while "caused_by" in cause:
         cause = cause["caused_by"]
     return {"type": cause["type"], "reason": cause["reason"]}

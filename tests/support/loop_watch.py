@@ -48,9 +48,9 @@ class _Turn:
 class LoopWatch:
     """Times every callback of every event loop of this process, while `watching`."""
 
-    def __init__(self, told: Callable[[str], None]) -> None:
-        """`told` is called with each callback that held its loop, in that loop's thread."""
-        self._told = told
+    def __init__(self, report: Callable[[str], None]) -> None:
+        """`report` is called with each callback that held its loop, in that loop's thread."""
+        self._report = report
         self._turns: dict[int, _Turn] = {}
         self._collecting = 0.0
 
@@ -92,9 +92,9 @@ class LoopWatch:
     def _judge(self, turn: _Turn, processor: float) -> None:
         # A look needs a processor, too: of what nobody could look at, nobody can say whose it was.
         if processor > PROCESSOR_SECONDS and turn.looks and turn.ours * 2 >= turn.looks:
-            self._told(f"held for {processor * 1000:.0f} ms of processor time, in\n{''.join(turn.stack)}")
+            self._report(f"held for {processor * 1000:.0f} ms of processor time, in\n{''.join(turn.stack)}")
         elif (blocked := turn.blocked * _LOOK_EVERY) >= BLOCKED_SECONDS:
-            self._told(f"blocked for {blocked * 1000:.0f} ms, in\n{''.join(turn.stack)}")
+            self._report(f"blocked for {blocked * 1000:.0f} ms, in\n{''.join(turn.stack)}")
 
     def _look(self, end: threading.Event) -> None:
         while not end.wait(_LOOK_EVERY):
@@ -147,10 +147,10 @@ def main() -> None:
     """Run the operator; what holds its loop is an error in its log, which the tests look at."""
     from rollup_operator.cli import main as operator
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         print(json.dumps({"level": "error", "event": "event loop held", "what": text}), file=sys.stderr, flush=True)
 
-    with LoopWatch(told).watching():
+    with LoopWatch(report).watching():
         operator()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Told:
+class CommandResult:
     """What a command wrote, and its exit code."""
 
     code: int
@@ -32,7 +32,7 @@ class Plugin:
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         self.kubeconfig, self.namespace = kubeconfig, namespace
 
-    def __call__(self, command: str, *arguments: str, **environment: str) -> Told:
+    def __call__(self, command: str, *arguments: str, **environment: str) -> CommandResult:
         """Run a command to its end."""
         with self.begun(command, *arguments, **environment) as process:
             return ended(process)
@@ -56,7 +56,7 @@ class Plugin:
             process.kill()
             process.communicate()
 
-    def of(self, command: str, *arguments: str) -> Told:
+    def of(self, command: str, *arguments: str) -> CommandResult:
         """Run a command in the namespace."""
         return self(command, *arguments, "-n", self.namespace)
 
@@ -70,7 +70,7 @@ class Plugin:
             yield process
 
 
-def ended(process: "subprocess.Popen[str]", timeout: float = 60.0) -> Told:
+def ended(process: "subprocess.Popen[str]", timeout: float = 60.0) -> CommandResult:
     """Wait for the end of a command."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -78,7 +78,7 @@ def ended(process: "subprocess.Popen[str]", timeout: float = 60.0) -> Told:
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"it has not ended after {timeout} s:\n{out}{err}") from None
-    return Told(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
 def interrupt(process: "subprocess.Popen[str]") -> None:

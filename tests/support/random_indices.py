@@ -283,12 +283,12 @@ def agree(source: Source, job: Mapping[str, Any], documents: Sequence[Mapping[st
     expected = source.truth(job)
     assert len(found) == len(documents), sorted(map(str, documents))
     assert found.keys() == expected.keys()
-    for key, told in expected.items():
+    for key, truth_of in expected.items():
         d = found[key]
-        assert d["t.date_histogram._count"] == told["count"], key
+        assert d["t.date_histogram._count"] == truth_of["count"], key
         for metric in job["metrics"]:
             for name in metric["metrics"]:
-                agree_on(d, metric["field"], name, told[metric["field"]], exact=False)
+                agree_on(d, metric["field"], name, truth_of[metric["field"]], exact=False)
 
 
 @st.composite

@@ -100,9 +100,9 @@ class Example:
         summed = {m["field"] for m in self.spec["metrics"] if m["field"] in wide and {"sum", "avg"} & {*m["metrics"]}}
         return {
             name
-            for told in (self.truth().values() if summed else ())
+            for values_of in (self.truth().values() if summed else ())
             for name in summed
-            if sum(map(abs, told[name])) >= _WIDEST
+            if sum(map(abs, values_of[name])) >= _WIDEST
         }
 
     def alike(self) -> set[str]:
@@ -180,11 +180,11 @@ class Example:
         return [v for v in (value or [] if kind.many else [value]) if v is not None]
 
     def _document(self, rows: Sequence[dict[str, Value]]) -> dict[str, Any]:
-        told: dict[str, Any] = {"count": len(rows)}
+        document: dict[str, Any] = {"count": len(rows)}
         for name in {metric["field"] for metric in self.spec["metrics"]}:
             values = [v for row in rows for v in finite(self._values(row, name))]
-            told[name] = [Fraction(v // 1_000_000 if self.columns[name].is_time else v) for v in values]
-        return told
+            document[name] = [Fraction(v // 1_000_000 if self.columns[name].is_time else v) for v in values]
+        return document
 
 
 def written(name: str) -> str:
@@ -222,11 +222,11 @@ def agree(example: Example, documents: Sequence[dict[str, Any]]) -> None:
     expected = example.truth()
     assert len(found) == len(documents)
     assert found.keys() == expected.keys()
-    for key, told in expected.items():
+    for key, truth_of in expected.items():
         d = found[key]
-        assert d["t.date_histogram._count"] == told["count"], key
+        assert d["t.date_histogram._count"] == truth_of["count"], key
         for metric in example.spec["metrics"]:
-            field, values = metric["field"], told[metric["field"]]
+            field, values = metric["field"], truth_of[metric["field"]]
             for name in metric["metrics"]:
                 agree_on(d, field, name, values, exact=example.columns[field].exact)
 

@@ -10,7 +10,17 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parents[1] / "gitops" / "snapshots"
 
-_TOLD = {"kind", "apiVersion", "type", "status", "reason", "state", "desiredState", "generation", "observedGeneration"}
+_SHOWN = {
+    "kind",
+    "apiVersion",
+    "type",
+    "status",
+    "reason",
+    "state",
+    "desiredState",
+    "generation",
+    "observedGeneration",
+}
 """Fields whose values say what a moment is; of the others it is only known which there are, and of which type."""
 
 _HOW_FAR = {"lastRun", "stats", "progress", "position", "watermark", "nextRunTime"}
@@ -82,4 +92,4 @@ def _shape(value: Any, path: str = "", key: str = "") -> Iterator[tuple[str, str
             label = each.get("type", number) if isinstance(each, Mapping) else number
             yield from _shape(each, f"{path}[{label}]", key)
     else:
-        yield path, repr(value) if key in _TOLD else type(value).__name__
+        yield path, repr(value) if key in _SHOWN else type(value).__name__

@@ -155,7 +155,7 @@ EVERY = sorted({right for _, rights in RIGHTS for right in rights} | {("update",
 @pytest.mark.parametrize(("action", "rights"), RIGHTS)
 @pytest.mark.parametrize("granted", EVERY, ids=":".join)
 @pytest.mark.parametrize("name", ["sensor", ""], ids=["on-the-name", "on-all"])
-async def test_a_deed_takes_one_of_its_rights_and_no_other(
+async def test_an_action_takes_one_of_its_rights_and_no_other(
     server: Server,
     access: KubernetesAccess,
     action: EndpointAction,

@@ -75,14 +75,14 @@ BREAKING: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("change", BREAKING)
-def test_what_breaks_is_told_with_its_path(change: str) -> None:
+def test_what_breaks_is_named_with_its_path(change: str) -> None:
     new = released()
-    alter, told = BREAKING[change]
+    alter, message = BREAKING[change]
     alter(new)
     found = breaks(released(), new)
     assert len(found) == 1
     assert found[0].startswith("rollupjobs.rollup-operator.dev: ")
-    assert told in found[0]
+    assert message in found[0]
 
 
 WIDENING: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -110,7 +110,7 @@ def test_what_widens_is_accepted(change: str) -> None:
     assert breaks(released(), new) == []
 
 
-def test_a_crd_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_crd_that_is_gone_is_reported(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text((BASELINE / "rollupjobs.yaml").read_text())
     assert compare(BASELINE, tmp_path) == ["rollupstores.rollup-operator.dev: the CRD is gone"]
 

@@ -72,8 +72,8 @@ async def test_a_list_of_patterns_is_taken_in_every_version(cluster: Cluster, ve
 
 async def test_a_job_that_no_operator_has_looked_at_is_shown(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", desiredState="started")
-    _, told = await call(client, "GET", PATH)
-    assert [job["status"] for job in told["jobs"]] == [{"job_state": "stopped"}]
+    _, answered = await call(client, "GET", PATH)
+    assert [job["status"] for job in answered["jobs"]] == [{"job_state": "stopped"}]
 
 
 @pytest.mark.parametrize("header", ["Accept", "Content-Type"])

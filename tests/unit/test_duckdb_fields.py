@@ -40,7 +40,7 @@ async def test_tables_and_files_are_described(embedded: Embedded, name: str, pat
     await store.close()
 
 
-async def test_sources_that_differ_are_told_of_together(embedded: Embedded) -> None:
+async def test_sources_that_differ_are_reported_together(embedded: Embedded) -> None:
     embedded.write("a", ROWS)
     embedded.write("b", ROWS, time="BIGINT")
     with duckdb.connect(str(embedded.file)) as connection:

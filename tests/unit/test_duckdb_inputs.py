@@ -420,7 +420,7 @@ async def test_rows_that_come_as_their_bucket_is_read_are_taken_in_by_the_next_r
     assert by_time(embedded, job(), "v.sum.value")[DAY_1 + 4 * HOUR] == 67
 
 
-async def test_late_rows_that_a_lookback_takes_in_are_not_told_of(embedded: Embedded) -> None:
+async def test_late_rows_that_a_lookback_takes_in_are_not_reported(embedded: Embedded) -> None:
     write(embedded, "SELECT TIMESTAMP '2024-01-01' + INTERVAL (i) MINUTE AS t, 1 AS v FROM range(300) r(i)")
     of = job(lookback="3h")
     embedded.now = embedded.now.replace(year=2024, month=1, day=1, hour=5)

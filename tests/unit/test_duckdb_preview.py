@@ -87,7 +87,7 @@ async def test_a_source_without_rows_gives_nothing(embedded: Embedded) -> None:
     assert found == Preview((), 0, 0, 0, 0.0, columns=types, csv=[], notes=[])
 
 
-async def test_a_source_that_cannot_be_used_is_told(embedded: Embedded) -> None:
+async def test_a_source_that_cannot_be_used_is_reported(embedded: Embedded) -> None:
     with pytest.raises(SourceNotFound):
         await previewed(embedded, config(spec("nothing")))
     embedded.write("rows", ROWS[:1])

@@ -110,7 +110,7 @@ async def test_a_refused_job_whose_documents_are_gone_leaves_the_record(embedded
     await store.close()
 
 
-async def test_who_deletes_nothing_is_not_told_that_something_was_kept(embedded: Embedded) -> None:
+async def test_who_deletes_nothing_gets_no_report_that_something_was_kept(embedded: Embedded) -> None:
     store = embedded.store()
     await hold(store, JOB)
     assert (await store.settle(renamed(JOB, "other", "2"), "me", delete_documents=True)).kept is None

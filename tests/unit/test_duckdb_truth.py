@@ -134,8 +134,8 @@ def test_documents_are_what_the_rows_come_to(world: World) -> None:
         )
         @given(examples())
         def one(example: Example) -> None:
-            told = asyncio.run_coroutine_threadsafe(check(world, example), loop).result()
-            seen[told] = seen.get(told, 0) + 1
+            verdict = asyncio.run_coroutine_threadsafe(check(world, example), loop).result()
+            seen[verdict] = seen.get(verdict, 0) + 1
 
         one()
 

@@ -68,7 +68,7 @@ def test_nothing_is_left_once_all_before_the_end_is_rolled_up() -> None:
     assert due(changed(of, lookback="1d"), NOW, position=at("2024-03-01T10:00"), watermark_ms=BOUND).nothing is None
 
 
-def test_a_start_to_come_is_told() -> None:
+def test_a_start_to_come_is_reported() -> None:
     todo = due(spec(start="2024-03-10T12:00:00Z"), NOW)
     assert todo.nothing == "nothing is due before the bucket of 2024-03-10T12:00:00Z is over, as spec.start says"
     assert due(spec(start="2024-03-10T11:00:00Z"), NOW).nothing is None

@@ -23,38 +23,38 @@ from rollup_operator.kube.events import (
     EventRecorder,
     Regarding,
 )
-from rollup_operator.lifecycle.jobs.transition_events import news
+from rollup_operator.lifecycle.jobs.transition_events import transition_event
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView
-from support.told import NOW, at, conditions, told
+from support.observed_job import NOW, at, conditions, observed_job
 
 STORE_AWAY = conditions("StoreUnavailable", "it is away")
 WELL = conditions("Running", "waiting for the next tick of spec.cron", ready=True)
 
 
 def view(state: str | None, **more: Any) -> JobView:
-    return JobView.of(told(state=state, **{"conditions": WELL, **more}))
+    return JobView.of(observed_job(state=state, **{"conditions": WELL, **more}))
 
 
 @pytest.mark.parametrize("before", [None, "stopped", "stopping"])
 @pytest.mark.parametrize("after", ["started", "indexing"])
-def test_a_job_that_begins_to_be_started_is_told_with_its_next_run(before: str | None, after: str) -> None:
-    event = news(view(before), view(after, nextRunTime=at(60)))
+def test_a_job_that_begins_to_be_started_gets_an_event_with_its_next_run(before: str | None, after: str) -> None:
+    event = transition_event(view(before), view(after, nextRunTime=at(60)))
     assert event == (Reason.STARTED, f"the job is started and runs next at {at(60)}")
 
 
-def test_a_job_that_is_started_in_vain_is_told_with_what_is_wrong() -> None:
-    event = news(view("stopped"), view("started", conditions=STORE_AWAY))
+def test_a_job_that_is_started_in_vain_gets_an_event_with_what_is_wrong() -> None:
+    event = transition_event(view("stopped"), view("started", conditions=STORE_AWAY))
     assert event == (Reason.STARTED, "the job is started, but StoreUnavailable: it is away")
 
 
 @pytest.mark.parametrize("before", ["started", "indexing", "stopping"])
-def test_a_job_that_comes_to_rest_is_told_with_how_far_it_has_come(before: str) -> None:
+def test_a_job_that_comes_to_rest_gets_an_event_with_how_far_it_has_come(before: str) -> None:
     rest = "nothing of the job is in flight; "
-    assert news(view(before), view("stopped")) == (Reason.STOPPED, rest + "nothing is rolled up yet")
-    part = news(view(before), view("stopped", position={"time.date_histogram": 1}))
+    assert transition_event(view(before), view("stopped")) == (Reason.STOPPED, rest + "nothing is rolled up yet")
+    part = transition_event(view(before), view("stopped", position={"time.date_histogram": 1}))
     assert part == (Reason.STOPPED, rest + "its position is kept, and the next run goes on from there")
-    whole = news(view(before), view("stopped", watermark=at(0), position={"time.date_histogram": 1}))
+    whole = transition_event(view(before), view("stopped", watermark=at(0), position={"time.date_histogram": 1}))
     assert whole == (
         Reason.STOPPED,
         rest + f"everything before {at(0)} is rolled up, and the next run goes on from there",
@@ -62,19 +62,19 @@ def test_a_job_that_comes_to_rest_is_told_with_how_far_it_has_come(before: str) 
 
 
 @pytest.mark.parametrize(("state", "reason"), [("stopping", Reason.STOPPING), ("aborting", Reason.DELETING)])
-def test_what_takes_a_while_to_end_is_told_once(state: str, reason: Reason) -> None:
+def test_what_takes_a_while_to_end_is_reported_once(state: str, reason: Reason) -> None:
     halting = view(state, conditions=conditions(reason, "it is being ended"))
-    assert news(view("indexing"), halting) == (reason, "it is being ended")
+    assert transition_event(view("indexing"), halting) == (reason, "it is being ended")
     late = view(state, conditions=conditions("DrainTimeout", "it is being ended; it still waits"))
-    assert news(halting, late) is None
+    assert transition_event(halting, late) is None
 
 
-def test_a_problem_that_is_over_is_told() -> None:
-    event = news(view("started", conditions=STORE_AWAY), view("started"))
+def test_a_problem_that_is_over_is_reported() -> None:
+    event = transition_event(view("started", conditions=STORE_AWAY), view("started"))
     assert event == (Reason.RECOVERED, "StoreUnavailable is over: waiting for the next tick of spec.cron")
     invalid = view("stopped", conditions=conditions("InvalidSpec", "no cron", stalled=True))
     stopped = view("stopped", conditions=conditions("Stopped", "nothing is in flight", ready=True))
-    assert news(invalid, stopped) == (Reason.RECOVERED, "InvalidSpec is over: nothing is in flight")
+    assert transition_event(invalid, stopped) == (Reason.RECOVERED, "InvalidSpec is over: nothing is in flight")
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_problem_that_is_over_is_told() -> None:
         (view("stopped", generation=3), view("stopped", generation=4)),
     ],
 )
-def test_a_scheduled_run_and_what_changes_nothing_for_a_person_are_no_news(before: JobView, after: JobView) -> None:
-    assert news(before, after) is None
+def test_a_scheduled_run_and_what_changes_nothing_for_a_person_get_no_event(before: JobView, after: JobView) -> None:
+    assert transition_event(before, after) is None
 
 
 # When it is posted
@@ -161,7 +161,7 @@ def test_what_is_said_again_while_it_waits_becomes_one_event() -> None:
     assert [(e.about.name, e.note, e.count) for e in others] == [("j1", "quiet elsewhere", 1), ("j2", "quiet", 1)]
 
 
-def test_a_job_that_flaps_is_told_of_once_in_a_while_and_holds_no_other_back() -> None:
+def test_a_job_that_flaps_gets_an_event_once_in_a_while_and_holds_no_other_back() -> None:
     queue, posted = EventQueue(), 0
     for tenth in range(1000):
         queue.put(event(1, Reason.STARTED if tenth % 2 else Reason.STOPPED), tenth / 10)
@@ -330,7 +330,7 @@ class Posting:
     """A recorder at work, and what it tells of each event."""
 
     def __init__(self, *, normal: bool = True) -> None:
-        self.server, self.leads, self.told = Server(), True, asyncio.Queue[tuple[str, str]]()
+        self.server, self.leads, self.seen = Server(), True, asyncio.Queue[tuple[str, str]]()
         self.time = datetime(2030, 1, 1, tzinfo=UTC)
         self.seconds = 0.0
         kube: Any = self.server
@@ -340,7 +340,7 @@ class Posting:
             now=lambda: self.time,
             leading=lambda: self.leads,
             normal=normal,
-            observe=lambda *what: self.told.put_nowait(what),
+            observe=lambda *what: self.seen.put_nowait(what),
             clock=lambda: self.seconds,
         )
 
@@ -377,7 +377,7 @@ async def test_an_event_bears_the_time_of_what_happened(posting: Post) -> None:
     body = await post.server.taken.get()
     assert (body["type"], body["reason"], body["eventTime"]) == ("Normal", "Stopped", "2030-01-01T00:00:00.000000Z")
     assert body["series"] == {"count": 2, "lastObservedTime": "2030-01-01T00:00:02.000000Z"}
-    assert await post.told.get() == ("Normal", "posted")
+    assert await post.seen.get() == ("Normal", "posted")
 
 
 async def test_where_warnings_alone_are_wanted_no_other_event_is_posted(posting: Post) -> None:
@@ -385,15 +385,15 @@ async def test_where_warnings_alone_are_wanted_no_other_event_is_posted(posting:
     post.record(Reason.STOPPED)
     post.record(Reason.RUN_FAILED)
     assert (await post.server.taken.get())["reason"] == "RunFailed"
-    assert await post.told.get() == ("Warning", "posted")
-    assert post.told.empty()
+    assert await post.seen.get() == ("Warning", "posted")
+    assert post.seen.empty()
 
 
 async def test_a_replica_that_leads_no_more_tells_no_more_what_it_did(posting: Post) -> None:
     post = posting()
     post.leads = False
     post.record(Reason.STOPPED)
-    assert await post.told.get() == ("Normal", "dropped")
+    assert await post.seen.get() == ("Normal", "dropped")
     post.record(Reason.STOP_TIMED_OUT)  # what its own clients met is its to tell
     assert (await post.server.taken.get())["reason"] == "StopTimedOut"
 
@@ -402,7 +402,7 @@ async def test_an_event_that_is_not_taken_is_counted_and_the_next_one_posted(pos
     post = posting()
     post.server.away = True
     post.record(Reason.STOPPED)
-    assert await post.told.get() == ("Normal", "failed")
+    assert await post.seen.get() == ("Normal", "failed")
     post.server.away = False
     post.record(Reason.STARTED)
     assert (await post.server.taken.get())["reason"] == "Started"
@@ -412,7 +412,7 @@ async def test_what_does_not_fit_is_counted(posting: Post) -> None:
     post = posting()
     for number in range(QUEUE + 1):
         post.record(Reason.STOPPED, str(number))
-    assert await post.told.get() == ("Normal", "dropped")
+    assert await post.seen.get() == ("Normal", "dropped")
 
 
 async def test_an_api_server_that_hangs_holds_up_neither_new_warnings_nor_old_ones_for_long(
@@ -427,7 +427,7 @@ async def test_an_api_server_that_hangs_holds_up_neither_new_warnings_nor_old_on
     post.record(Reason.RUN_FAILED, "new")
     assert (await post.server.asked.get())["note"] == "new"
     post.seconds = STALE + 1  # by the end of this post at the latest
-    while (became := await asyncio.wait_for(post.told.get(), 5))[1] == "failed":
+    while (became := await asyncio.wait_for(post.seen.get(), 5))[1] == "failed":
         pass
     assert became == ("Warning", "dropped")
     post.server.hangs = False

@@ -88,7 +88,7 @@ def calls(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", EXEC_VERSIONS)
-async def test_the_command_is_run_once_and_told_what_it_needs(
+async def test_the_command_is_run_once_and_given_what_it_needs(
     server: Server, connect: Connect, tmp_path: Path, version: str
 ) -> None:
     connection = connect(
@@ -104,14 +104,14 @@ async def test_the_command_is_run_once_and_told_what_it_needs(
         for _ in range(3):
             assert await kube.get("/apis/x") == {"path": "/k8s/clusters/c-1/apis/x"}
     assert server.seen == ["Bearer token-1"] * 3
-    (told,) = calls(tmp_path)
-    assert (told["apiVersion"], told["kind"]) == (version, "ExecCredential")
-    cluster = told["spec"]["cluster"]
+    (info,) = calls(tmp_path)
+    assert (info["apiVersion"], info["kind"]) == (version, "ExecCredential")
+    cluster = info["spec"]["cluster"]
     assert (cluster["server"], cluster["config"]) == (server.url, {"audience": "x"})
-    assert told["spec"]["interactive"] is False
+    assert info["spec"]["interactive"] is False
 
 
-async def test_the_cluster_is_told_only_when_asked_for(connect: Connect, tmp_path: Path) -> None:
+async def test_the_cluster_is_passed_only_when_asked_for(connect: Connect, tmp_path: Path) -> None:
     async with KubeClient(connect("give(token='token-1')")) as kube:
         await kube.get("/apis/x")
     assert "cluster" not in calls(tmp_path)[0]["spec"]
@@ -184,7 +184,7 @@ async def test_a_token_file_that_has_rotated_is_read_again_once_its_token_is_ref
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("sys.exit(7)", "process returned 7"),
         ("print('hello')", "failed to decode process output"),
@@ -197,10 +197,10 @@ async def test_a_token_file_that_has_rotated_is_read_again_once_its_token_is_ref
     ],
 )
 async def test_a_command_that_fails_is_named_and_nothing_is_sent(
-    server: Server, connect: Connect, code: str, told: str
+    server: Server, connect: Connect, code: str, message: str
 ) -> None:
     async with KubeClient(connect(code)) as kube:
-        with pytest.raises(Unreachable, match=told) as caught:
+        with pytest.raises(Unreachable, match=message) as caught:
             await kube.get("/apis/x")
     assert not caught.value.sent
     assert "user 'me'" in str(caught.value)
@@ -226,7 +226,7 @@ async def test_a_command_that_hangs_holds_no_request_that_is_given_up(connect: C
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "words"),
     [
         ({"command": None}, ["exec.command is missing"]),
         (
@@ -239,11 +239,11 @@ async def test_a_command_that_hangs_holds_no_request_that_is_given_up(connect: C
         ({"interactiveMode": "Always"}, ["terminal"]),
     ],
 )
-def test_what_cannot_work_is_told_before_anything_is_tried(
-    connect: Connect, said: dict[str, Any], told: list[str]
+def test_what_cannot_work_is_reported_before_anything_is_tried(
+    connect: Connect, said: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(NoConnection) as caught:
         connect("", **said)
     assert "user 'me'" in str(caught.value)
-    for word in told:
+    for word in words:
         assert word in str(caught.value)

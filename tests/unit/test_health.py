@@ -77,7 +77,7 @@ async def test_a_loop_that_was_blocked_shows_by_how_long(monkeypatch: pytest.Mon
     pulse.stop()
 
 
-def test_a_part_that_has_failed_is_told() -> None:
-    good, told = liveness("leader election: KeyError: 'x'")
-    assert (good, told["status"]) == (False, "failed")
-    assert "leader election" in told["checks"]["parts"]
+def test_a_part_that_has_failed_is_reported() -> None:
+    good, document = liveness("leader election: KeyError: 'x'")
+    assert (good, document["status"]) == (False, "failed")
+    assert "leader election" in document["checks"]["parts"]

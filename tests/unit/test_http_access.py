@@ -76,11 +76,11 @@ async def test_a_stranger_learns_nothing_of_paths(stranger: Client, path: str) -
     assert await call(stranger, "DELETE", path) == (401, {"error": {"root_cause": [cause], **cause}, "status": 401})
 
 
-async def test_what_is_no_good_token_is_told_what_would_be(stranger: Client, cluster: Cluster) -> None:
+async def test_what_is_no_good_token_is_refused_with_what_would_be(stranger: Client, cluster: Cluster) -> None:
     cluster.create("sensor")
-    status, told = await call(stranger, "POST", "/_rollup/job/sensor/_stop", headers={"Authorization": "Basic YTpi"})
-    assert (status, told["error"]["type"]) == (401, "security_exception")
-    assert told["error"]["reason"] == (
+    status, reply = await call(stranger, "POST", "/_rollup/job/sensor/_stop", headers={"Authorization": "Basic YTpi"})
+    assert (status, reply["error"]["type"]) == (401, "security_exception")
+    assert reply["error"]["reason"] == (
         f"unable to authenticate with provided credentials and anonymous access is not allowed for this request; {HOW}"
     )
     assert cluster.applied == []
@@ -149,15 +149,15 @@ async def test_a_call_on_all_means_those_that_the_caller_may(
     for name in ("a", "b", "c"):
         cluster.create(name)
     access.denied = {(action, "b"), (action, "")}
-    status, told = await call(client, method, path.format("_all"))
+    status, reply = await call(client, method, path.format("_all"))
     assert status == 200
-    seen = [body["metadata"]["name"] for _, body in cluster.applied] or [job["config"]["id"] for job in told["jobs"]]
+    seen = [body["metadata"]["name"] for _, body in cluster.applied] or [job["config"]["id"] for job in reply["jobs"]]
     assert sorted(seen) == ["a", "c"]
 
 
 @pytest.mark.parametrize("jobs", [[], ["a"]], ids=["none-there", "one-there"])
 @pytest.mark.parametrize(("action", "path"), [(EndpointAction.STOP, "_stop"), (EndpointAction.START, "_start")])
-async def test_who_may_do_it_to_none_is_told_so(
+async def test_who_may_do_it_to_none_is_answered_so(
     client: Client, cluster: Cluster, access: Anybody, jobs: list[str], action: EndpointAction, path: str
 ) -> None:
     for name in jobs:

@@ -48,9 +48,9 @@ async def test_a_long_answer_arrives_whole(headers: dict[str, str], version: Htt
     for n in range(1_000):
         cluster.create(f"job-{n:04}", metrics=[{"field": "load", "metrics": ["min", "max"]}] * 10)
     async with serving.served(cluster) as endpoint, serving.calling(endpoint, version=version) as client:
-        status, told = await serving.call(client, "GET", "/_rollup/job", headers=headers)
-        assert (status, len(told["jobs"]), len(orjson.dumps(told)) > CHUNK) == (200, 1_000, True)
-        status, told = await serving.call(client, "GET", "/_rollup/job?filter_path=**.id", headers=headers)
-        assert told == {"jobs": [{"config": {"id": f"job-{n:04}"}} for n in range(1_000)]}
+        status, answered = await serving.call(client, "GET", "/_rollup/job", headers=headers)
+        assert (status, len(answered["jobs"]), len(orjson.dumps(answered)) > CHUNK) == (200, 1_000, True)
+        status, answered = await serving.call(client, "GET", "/_rollup/job?filter_path=**.id", headers=headers)
+        assert answered == {"jobs": [{"config": {"id": f"job-{n:04}"}} for n in range(1_000)]}
         async with client.head("/_rollup/job", headers=headers) as answer:
             assert (answer.status, await answer.read()) == (200, b"")

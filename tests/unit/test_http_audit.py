@@ -87,7 +87,7 @@ async def test_a_line_about_all_names_those_it_meant(
         ({}, f"{STOP}?timeout=x", 400, "ann"),
     ],
 )
-async def test_what_is_refused_is_told_too(
+async def test_what_is_refused_is_reported_too(
     client: aiohttp.ClientSession,
     cluster: Cluster,
     access: Anybody,
@@ -125,7 +125,7 @@ async def test_a_mistake_of_ours_is_not_taken_for_a_client_that_hung_up(
     assert [entry["status"] for entry in logs if entry["event"] == "audit"] == [500]
 
 
-async def test_who_hangs_up_is_told_with_the_time_it_waited(client: aiohttp.ClientSession, cluster: Cluster) -> None:
+async def test_who_hangs_up_is_logged_with_the_time_it_waited(client: aiohttp.ClientSession, cluster: Cluster) -> None:
     cluster.create("sensor", desiredState="started")
     with capture_logs() as logs:
         headers = {"Authorization": "Bearer ann"}

@@ -37,7 +37,7 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
         yield client
 
 
-def told(job_id: str = "sensor", index: str = "sensor_rollup", pattern: str = "sensor-*") -> dict[str, Any]:
+def entry(job_id: str = "sensor", index: str = "sensor_rollup", pattern: str = "sensor-*") -> dict[str, Any]:
     """What is told of a job with SPEC."""
     return {
         "job_id": job_id,
@@ -68,7 +68,7 @@ async def ids(client: Client, path: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("path", ["/_rollup/data/sensor-*", "/_xpack/rollup/data/sensor-%2A/", "/_rollup/data/_all"])
 async def test_a_job_of_a_pattern(client: Client, cluster: Cluster, path: str) -> None:
     cluster.create("sensor", **SPEC)
-    assert await call(client, "GET", path) == (200, {"sensor-*": {"rollup_jobs": [told()]}})
+    assert await call(client, "GET", path) == (200, {"sensor-*": {"rollup_jobs": [entry()]}})
 
 
 @pytest.mark.parametrize("path", ["/_rollup/data", "/_rollup/data/", "/_xpack/rollup/data", "/_rollup/data/*"])
@@ -104,7 +104,7 @@ async def test_version_6_tells_the_interval_in_its_words(cluster: Cluster) -> No
     assert shown == {"agg": "date_histogram", "interval": "1h", "delay": "7d", "time_zone": "Europe/Berlin"}
 
 
-async def test_defaults_are_told(client: Client, cluster: Cluster) -> None:
+async def test_defaults_are_answered(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", groups={"dateHistogram": {"field": "t", "calendarInterval": "1d"}})
     _, answer = await call(client, "GET", "/_rollup/data/_all")
     [job] = answer["sensor-*"]["rollup_jobs"]
@@ -206,7 +206,10 @@ async def test_deleted_jobs_stay_known_as_long_as_their_documents(client: Client
     cluster.shelf.remember("kept", SPEC, index="sensor_rollup")
     cluster.shelf.remember("emptied", SPEC, index="sensor_rollup", documents=False)
     cluster.shelf.remember("of an early version", None, index="sensor_rollup")
-    assert await call(client, "GET", "/_rollup/data/sensor-*") == (200, {"sensor-*": {"rollup_jobs": [told("kept")]}})
+    assert await call(client, "GET", "/_rollup/data/sensor-*") == (
+        200,
+        {"sensor-*": {"rollup_jobs": [entry("kept")]}},
+    )
 
 
 async def test_of_a_job_that_exists_the_resource_tells(client: Client, cluster: Cluster) -> None:
@@ -215,7 +218,7 @@ async def test_of_a_job_that_exists_the_resource_tells(client: Client, cluster: 
     cluster.shelf.remember("sensor", SPEC | {"rollupIndex": "before"}, index="before")
     assert await call(client, "GET", "/sensor_rollup/_rollup/data") == (
         200,
-        {"sensor_rollup": {"rollup_jobs": [told()]}},
+        {"sensor_rollup": {"rollup_jobs": [entry()]}},
     )
     assert await ids(client, "/_all/_rollup/data") == {"sensor_rollup": ["sensor"], "before": ["sensor"]}
 
@@ -228,7 +231,7 @@ async def test_every_store_of_the_namespace_is_asked(client: Client, cluster: Cl
     assert await ids(client, "/_all/_rollup/data") == {"one": ["job"], "two": ["job"]}
 
 
-async def test_a_store_that_is_down_is_told_instead_of_half_an_answer(client: Client, cluster: Cluster) -> None:
+async def test_a_store_that_is_down_is_reported_instead_of_half_an_answer(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", **SPEC)
     cluster.shelf.fail = StoreUnavailable("locked by process 7")
     status, answer = await call(client, "GET", "/_rollup/data/_all")
@@ -240,7 +243,7 @@ async def test_a_store_that_is_down_is_told_instead_of_half_an_answer(client: Cl
 # Who may
 
 
-async def test_only_what_may_be_read_is_told(cluster: Cluster) -> None:
+async def test_only_what_may_be_read_is_answered(cluster: Cluster) -> None:
     access = Anybody()
     access.denied = {(EndpointAction.GET, ""), (EndpointAction.GET, "a")}
     cluster.create("a", **SPEC | {"rollupIndex": "secret"})

@@ -88,15 +88,15 @@ UNTRACED = ["", "error_trace=false", "pretty"]
 
 @pytest.mark.parametrize("query", UNTRACED)
 async def test_no_stack_trace_is_shown_unasked(client: Client, query: str) -> None:
-    status, told = await call(client, "POST", f"{PATH}/_start?{query}")
+    status, reply = await call(client, "POST", f"{PATH}/_start?{query}")
     assert status == 404
-    assert told["error"].keys() == {"root_cause", "type", "reason"}
-    assert told["error"]["root_cause"][0].keys() == {"type", "reason"}
+    assert reply["error"].keys() == {"root_cause", "type", "reason"}
+    assert reply["error"]["root_cause"][0].keys() == {"type", "reason"}
 
 
-def traces(told: Any) -> list[str]:
+def traces(reply: Any) -> list[str]:
     """The stack traces of an error, which has one in itself, in each root cause and in each cause."""
-    error = told["error"]
+    error = reply["error"]
     causes = [error, *error["root_cause"]]
     while "caused_by" in error:
         causes.append(error := error["caused_by"])
@@ -110,10 +110,10 @@ def traces(told: Any) -> list[str]:
 
 @pytest.mark.parametrize("query", TRACED)
 async def test_a_stack_trace_is_shown_where_one_is_asked_for(client: Client, query: str) -> None:
-    status, told = await call(client, "POST", f"{PATH}/_start?{query}")
+    status, reply = await call(client, "POST", f"{PATH}/_start?{query}")
     assert status == 404
-    assert told["error"].keys() == {"root_cause", "type", "reason", "stack_trace"}
-    of_error, of_root_cause = traces(told)
+    assert reply["error"].keys() == {"root_cause", "type", "reason", "stack_trace"}
+    of_error, of_root_cause = traces(reply)
     assert of_error == of_root_cause
     assert "\n\tat rollup_operator.http.jobs.attempt.Attempts.one(line " in of_error
 
@@ -121,34 +121,34 @@ async def test_a_stack_trace_is_shown_where_one_is_asked_for(client: Client, que
 async def test_a_stack_trace_of_each_cause(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", desiredState="started")
     cluster.fail_write = KubeError(403, "Forbidden", "no patch")
-    status, told = await call(client, "POST", f"{PATH}/_start?error_trace=true")
+    status, reply = await call(client, "POST", f"{PATH}/_start?error_trace=true")
     assert status == 500
-    assert len(traces(told)) == 3
+    assert len(traces(reply)) == 3
     cluster.fail_write = None
     cluster.create("other", desiredState="started")
     cluster.fail_write = KubeError(422, "Invalid", "no")
-    _, told = await call(client, "POST", "/_rollup/job/_all/_start?error_trace")
-    assert len(told["error"]["root_cause"]) == 2
-    assert len(traces(told)) == 4
+    _, reply = await call(client, "POST", "/_rollup/job/_all/_start?error_trace")
+    assert len(reply["error"]["root_cause"]) == 2
+    assert len(traces(reply)) == 4
 
 
 async def test_a_stack_trace_of_a_deletion_that_is_refused(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", desiredState="started")
     cluster.status("sensor", state="started")
-    _, told = await call(client, "DELETE", f"{PATH}?error_trace=true")
-    [failure] = told["task_failures"]
+    _, reply = await call(client, "DELETE", f"{PATH}?error_trace=true")
+    [failure] = reply["task_failures"]
     assert failure["reason"]["stack_trace"].startswith("illegal_state_exception: Could not delete job [sensor]")
-    _, told = await call(client, "DELETE", PATH)
-    assert "stack_trace" not in told["task_failures"][0]["reason"]
+    _, reply = await call(client, "DELETE", PATH)
+    assert "stack_trace" not in reply["task_failures"][0]["reason"]
 
 
 async def test_a_stack_trace_names_no_value_no_token_and_no_path(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor")
     cluster.fail_write = ZeroDivisionError("secret-of-a-value")
     with capture_logs():
-        status, told = await call(client, "POST", f"{PATH}/_start?error_trace=true", headers={"X-Opaque-Id": "secret"})
+        status, reply = await call(client, "POST", f"{PATH}/_start?error_trace=true", headers={"X-Opaque-Id": "secret"})
     assert status == 500
-    text = "".join(traces(told))
+    text = "".join(traces(reply))
     assert "Attempts.write(line " in text
     for hidden in ("secret", "token", "/", "site-packages", ".py"):
         assert hidden not in text
@@ -156,9 +156,9 @@ async def test_a_stack_trace_names_no_value_no_token_and_no_path(client: Client,
 
 @pytest.mark.parametrize("path", ["/nowhere", f"{PATH}/_stop/more"])
 async def test_a_stack_trace_of_a_path_that_is_not_there(client: Client, path: str) -> None:
-    status, told = await call(client, "GET", f"{path}?error_trace=true")
+    status, reply = await call(client, "GET", f"{path}?error_trace=true")
     assert status == 404
-    assert traces(told)
+    assert traces(reply)
 
 
 # Methods
@@ -187,7 +187,7 @@ async def test_a_head_is_a_get_without_a_body(client: Client, cluster: Cluster, 
         ("/namespaces/x/_xpack/usage", "GET, HEAD"),
     ],
 )
-async def test_other_methods_are_told_which_there_are(client: Client, path: str, methods: str) -> None:
+async def test_other_methods_are_answered_with_those_there_are(client: Client, path: str, methods: str) -> None:
     async with client.options(path) as answer:
         assert (answer.status, answer.headers["Allow"], await answer.read()) == (200, methods, b"")
     for method in {"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "TRACE"} - set(methods.split(", ")):
@@ -204,9 +204,9 @@ async def test_other_methods_are_told_which_there_are(client: Client, path: str,
 )
 async def test_paths_that_are_no_call(client: Client, path: str) -> None:
     async with client.get(path) as answer:
-        told = await answer.json()
-        assert (answer.status, told["status"]) == (404, 404)
-        assert told["error"]["reason"].startswith("no handler found for uri [/")
+        reply = await answer.json()
+        assert (answer.status, reply["status"]) == (404, 404)
+        assert reply["error"]["reason"].startswith("no handler found for uri [/")
 
 
 @pytest.mark.parametrize(
@@ -253,9 +253,9 @@ async def test_a_body_that_says_it_is_no_json(client: Client, cluster: Cluster, 
 
 async def test_a_body_of_another_version(client: Client) -> None:
     given = "application/vnd.elasticsearch+json;compatible-with=6"
-    status, told = await call(client, "PUT", PATH, data="{}", headers={"Content-Type": given})
-    assert (status, told["error"]["reason"]) == (400, "Invalid media-type value on headers [Content-Type]")
-    assert deepest(told) == {
+    status, reply = await call(client, "PUT", PATH, data="{}", headers={"Content-Type": given})
+    assert (status, reply["error"]["reason"]) == (400, "Invalid media-type value on headers [Content-Type]")
+    assert deepest(reply) == {
         "type": "status_exception",
         "reason": f"Content-Type version must be one of [7, 8, 9], but found [6]. Content-Type={given}",
     }
@@ -271,9 +271,9 @@ async def test_a_compressed_body(client: Client, encoding: str, compress: Any) -
 
 
 async def test_a_body_that_is_compressed_otherwise(client: Client) -> None:
-    status, told = await call(client, "PUT", PATH, data=b"x", headers=JSON | {"Content-Encoding": "compress"})
+    status, reply = await call(client, "PUT", PATH, data=b"x", headers=JSON | {"Content-Encoding": "compress"})
     reason = "Content-Encoding header [compress] is not supported; use gzip"
-    assert (status, told["error"]["reason"]) == (415, reason)
+    assert (status, reply["error"]["reason"]) == (415, reason)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -282,8 +282,8 @@ async def test_a_body_that_is_too_large(client: Client, cluster: Cluster, compre
     headers = JSON
     if compressed:
         data, headers = gzip.compress(data), JSON | {"Content-Encoding": "gzip"}
-    status, told = await call(client, "PUT", PATH, data=data, headers=headers)
-    assert (status, told["error"]["type"]) == (413, "content_too_long_exception")
+    status, reply = await call(client, "PUT", PATH, data=data, headers=headers)
+    assert (status, reply["error"]["type"]) == (413, "content_too_long_exception")
     assert cluster.posted == []
 
 
@@ -340,9 +340,9 @@ async def test_a_caller_that_takes_no_json(client: Client) -> None:
 
 async def test_a_caller_that_takes_another_version(client: Client) -> None:
     accept = "application/vnd.elasticsearch+json; compatible-with=10"
-    status, told = await call(client, "GET", PATH, headers={"Accept": accept})
-    assert (status, told["error"]["reason"]) == (400, "Invalid media-type value on headers [Accept]")
-    assert deepest(told)["reason"] == f"Accept version must be one of [7, 8, 9], but found [10]. Accept={accept}"
+    status, reply = await call(client, "GET", PATH, headers={"Accept": accept})
+    assert (status, reply["error"]["reason"]) == (400, "Invalid media-type value on headers [Accept]")
+    assert deepest(reply)["reason"] == f"Accept version must be one of [7, 8, 9], but found [10]. Accept={accept}"
 
 
 @pytest.mark.parametrize("path", ["/_rollup/job", "/nothing", "/healthz", f"{PATH}/_stop"])
@@ -377,12 +377,12 @@ async def test_large_answers_are_compressed(cluster: Cluster, accepted: str, com
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", PATH), ("GET", "/_rollup/data"), ("GET", "/*/_rollup/data")])
-async def test_a_crash_is_told_without_details(client: Client, cluster: Cluster, method: str, path: str) -> None:
+async def test_a_crash_is_answered_without_details(client: Client, cluster: Cluster, method: str, path: str) -> None:
     cluster.shelf.fail = ZeroDivisionError("secret")
     with capture_logs() as logs:
-        status, told = await call(client, method, path, body_of(method))
-    assert (status, told["error"]["type"]) == (500, "exception")
-    assert "secret" not in str(told)
+        status, reply = await call(client, method, path, body_of(method))
+    assert (status, reply["error"]["type"]) == (500, "exception")
+    assert "secret" not in str(reply)
     assert [entry["log_level"] for entry in logs if entry["event"] != "audit"] == ["error"]
 
 
@@ -412,12 +412,12 @@ async def test_what_a_job_shows(cluster: Cluster, version: int) -> None:
 @pytest.mark.parametrize("version", [6, 7, 8, 9])
 async def test_types_of_errors(cluster: Cluster, version: int) -> None:
     async with served(cluster, compat_version=version) as client:
-        _, told = await call(client, "PUT", PATH, sensor(headers={}))
-        assert told["error"]["type"] == (ARGUMENT if version == 6 else "x_content_parse_exception")
-        _, told = await call(client, "PUT", PATH, sensor(groups=hourly(delay="7")))
-        assert deepest(told)["type"] == ("parse_exception" if version == 6 else ARGUMENT)
-        _, told = await call(client, "PUT", PATH, data="{", headers=JSON)
-        assert told["error"]["type"] == ("json_parse_exception" if version < 8 else "x_content_parse_exception")
+        _, reply = await call(client, "PUT", PATH, sensor(headers={}))
+        assert reply["error"]["type"] == (ARGUMENT if version == 6 else "x_content_parse_exception")
+        _, reply = await call(client, "PUT", PATH, sensor(groups=hourly(delay="7")))
+        assert deepest(reply)["type"] == ("parse_exception" if version == 6 else ARGUMENT)
+        _, reply = await call(client, "PUT", PATH, data="{", headers=JSON)
+        assert reply["error"]["type"] == ("json_parse_exception" if version < 8 else "x_content_parse_exception")
 
 
 @pytest.mark.parametrize("version", [6, 7, 8, 9])
@@ -425,8 +425,8 @@ async def test_the_usage(cluster: Cluster, version: int) -> None:
     cluster.create("a")
     cluster.create("b")
     cluster.create("c", "other")
-    told = {"available": True, "enabled": True}
+    reply = {"available": True, "enabled": True}
     async with served(cluster, compat_version=version) as client:
         for space, count in (("", 2), ("/namespaces/other", 1), ("/namespaces/none", 0)):
             counted = {"number_of_rollup_jobs": count} if version >= 8 else {}
-            assert await call(client, "GET", f"{space}/_xpack/usage") == (200, {"rollup": told | counted})
+            assert await call(client, "GET", f"{space}/_xpack/usage") == (200, {"rollup": reply | counted})

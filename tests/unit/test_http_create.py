@@ -473,9 +473,9 @@ ROWS: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 @pytest.mark.parametrize("job_id", ["a\r\nSet-Cookie: b", "a\x00", "\x1b[31m", "a\x85"])
 async def test_an_id_with_control_characters(client: Client, cluster: Cluster, job_id: str) -> None:
-    status, told = await call(client, "PUT", PATH, sensor(id=job_id))
-    assert (status, deepest(told)["type"]) == (400, ARGUMENT)
-    assert "Id must not hold the control character [U+" in told["error"]["reason"]
+    status, answered = await call(client, "PUT", PATH, sensor(id=job_id))
+    assert (status, deepest(answered)["type"]) == (400, ARGUMENT)
+    assert "Id must not hold the control character [U+" in answered["error"]["reason"]
     assert cluster.posted == []
 
 
@@ -483,8 +483,8 @@ async def test_an_id_with_control_characters(client: Client, cluster: Cluster, j
 async def test_a_configuration_that_cannot_be_used(
     client: Client, cluster: Cluster, fields: dict[str, Any], type_: str, reason: str, way: str
 ) -> None:
-    status, told = await call(client, "PUT", PATH, sensor(**fields))
-    cause, top = deepest(told), told["error"]["reason"]
+    status, answered = await call(client, "PUT", PATH, sensor(**fields))
+    cause, top = deepest(answered), answered["error"]["reason"]
     assert (status, cause["type"]) == (400, type_)
     assert reason in cause["reason"]
     # The outermost reason tells position and way, and ends with what helps.
@@ -495,18 +495,18 @@ async def test_a_configuration_that_cannot_be_used(
         assert "Failed to build [xpack/rollup/jobconfig] after last required field arrived" in top
     elif way:
         assert f"failed to parse field [{way}]" in top
-    assert told["error"]["root_cause"] == [{"type": told["error"]["type"], "reason": top}]
+    assert answered["error"]["root_cause"] == [{"type": answered["error"]["type"], "reason": top}]
     assert cluster.posted == []
 
 
-async def test_the_way_to_a_fault_is_told_parser_by_parser(client: Client) -> None:
+async def test_the_way_to_a_fault_is_reported_parser_by_parser(client: Client) -> None:
     text = '{\n  "groups": {"date_histogram": {\n    "field": "t", "fixed_interval": "1h", "delay": "x"}},\n' + (
         '  "index_pattern": "a", "rollup_index": "b", "cron": "0 0 * * * ?", "page_size": 1\n}'
     )
-    status, told = await call(client, "PUT", PATH, data=text, headers={"Content-Type": "application/json"})
+    status, answered = await call(client, "PUT", PATH, data=text, headers={"Content-Type": "application/json"})
     cause = "failed to parse setting [delay] with value [x] as a time value: unit is missing or unrecognized"
     assert status == 400
-    assert told["error"] | {"root_cause": []} == {
+    assert answered["error"] | {"root_cause": []} == {
         "root_cause": [],
         "type": PARSE,
         "reason": f"[3:52] [xpack/rollup/jobconfig] failed to parse field [groups]: {cause}",
@@ -555,8 +555,8 @@ async def test_time_values_that_are_taken(client: Client, cluster: Cluster, time
     ],
 )
 async def test_time_values_that_are_not(client: Client, timeout: str, text: str) -> None:
-    _, told = await call(client, "PUT", PATH, sensor(timeout=timeout))
-    assert deepest(told) == {"type": ARGUMENT, "reason": text.format(timeout)}
+    _, answered = await call(client, "PUT", PATH, sensor(timeout=timeout))
+    assert deepest(answered) == {"type": ARGUMENT, "reason": text.format(timeout)}
 
 
 @pytest.mark.parametrize("data", [b"", b"  \n"])
@@ -577,9 +577,9 @@ async def test_no_body_or_an_empty_one(client: Client, data: bytes) -> None:
     ],
 )
 async def test_malformed_json(client: Client, data: bytes, reason: str) -> None:
-    status, told = await call(client, "PUT", PATH, data=data, headers={"Content-Type": "application/json"})
-    assert (status, told["error"]["type"]) == (400, PARSE)
-    assert told["error"]["reason"].startswith(reason)
+    status, answered = await call(client, "PUT", PATH, data=data, headers={"Content-Type": "application/json"})
+    assert (status, answered["error"]["type"]) == (400, PARSE)
+    assert answered["error"]["reason"].startswith(reason)
 
 
 async def test_parameters_are_refused(client: Client) -> None:
@@ -612,9 +612,9 @@ async def test_no_configured_field_anywhere(client: Client, cluster: Cluster) ->
 
 async def test_mapping_rules_are_joined(client: Client, cluster: Cluster) -> None:
     cluster.shelf.has = {"timestamp": SourceField(frozenset({"keyword"}))}
-    status, told = await call(client, "PUT", PATH, sensor())
+    status, answered = await call(client, "PUT", PATH, sensor())
     assert status == 400
-    assert told["error"]["reason"] == (
+    assert answered["error"]["reason"] == (
         "Validation Failed: "
         "1: The field referenced by a date_histo group must be one of type [date,date_nanos] across all indices in the "
         "index pattern.  Found: [keyword] for field [timestamp];"
@@ -654,16 +654,16 @@ async def test_a_missing_store(client: Client, cluster: Cluster) -> None:
 async def test_a_store_that_is_not_known_here_yet(client: Client, cluster: Cluster) -> None:
     cluster.shelves.clear()
     cluster.objects[stores_path("default", "default")] = {}
-    status, told = await call(client, "PUT", PATH, sensor())
+    status, answered = await call(client, "PUT", PATH, sensor())
     assert status == 503
-    assert "nothing was changed" in told["error"]["reason"]
+    assert "nothing was changed" in answered["error"]["reason"]
 
 
 async def test_a_store_that_is_down(client: Client, cluster: Cluster) -> None:
     cluster.shelf.fail = StoreUnavailable("locked by process 7")
-    status, told = await call(client, "PUT", PATH, sensor())
+    status, answered = await call(client, "PUT", PATH, sensor())
     assert status == 503
-    assert told["error"]["reason"] == "RollupStore [default]: locked by process 7; nothing was changed"
+    assert answered["error"]["reason"] == "RollupStore [default]: locked by process 7; nothing was changed"
     assert cluster.posted == []
 
 
@@ -671,7 +671,7 @@ async def test_a_store_that_does_not_answer(client: Client, cluster: Cluster, mo
     async def never(*_: str) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(source_check, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(source_check, "STORE_SECONDS", 0.05)
     monkeypatch.setattr(cluster.shelf, "fields", never)
     assert (await call(client, "PUT", PATH, sensor()))[0] == 503
     assert cluster.posted == []
@@ -773,8 +773,8 @@ async def test_a_creation_that_is_refused(
     client: Client, cluster: Cluster, failure: Exception, status: int, text: str
 ) -> None:
     cluster.fail_post = [failure]
-    got, told = await call(client, "PUT", PATH, sensor())
-    assert (got, text in told["error"]["reason"]) == (status, True)
+    got, answered = await call(client, "PUT", PATH, sensor())
+    assert (got, text in answered["error"]["reason"]) == (status, True)
     assert cluster.objects == {}
 
 
@@ -825,10 +825,10 @@ async def test_an_outcome_that_stays_unknown_until_the_timeout(
         raise Unreachable("no answer", sent=True)
 
     monkeypatch.setattr(cluster, "post", silent)
-    status, told = await call(client, "PUT", PATH, sensor(timeout="50ms"))
+    status, answered = await call(client, "PUT", PATH, sensor(timeout="50ms"))
     reason = "Creation of task for Rollup Job ID [sensor] timed out after [50ms]"
-    assert (status, told["error"]["type"], told["error"]["reason"]) == (500, "exception", reason)
-    assert "It is not known whether the job was created" in told["error"]["caused_by"]["reason"]
+    assert (status, answered["error"]["type"], answered["error"]["reason"]) == (500, "exception", reason)
+    assert "It is not known whether the job was created" in answered["error"]["caused_by"]["reason"]
 
 
 async def test_nothing_is_created_before_all_jobs_are_known(client: Client, cluster: Cluster) -> None:
@@ -840,8 +840,8 @@ async def test_nothing_is_created_before_all_jobs_are_known(client: Client, clus
 @pytest.mark.parametrize("namespace", ["elsewhere", "..%2Fdefault"])
 async def test_a_namespace_that_is_not_watched(cluster: Cluster, namespace: str) -> None:
     async with served(cluster, namespaces=("default",)) as client:
-        status, told = await call(client, "PUT", f"/namespaces/{namespace}{PATH}", sensor())
-    assert (status, told["error"]["type"]) == (404, "resource_not_found_exception")
+        status, answered = await call(client, "PUT", f"/namespaces/{namespace}{PATH}", sensor())
+    assert (status, answered["error"]["type"]) == (404, "resource_not_found_exception")
     assert cluster.posted == []
 
 

@@ -36,8 +36,8 @@ def written(*fields: str, **values: Any) -> dict[str, Any]:
 
 
 async def reason(client: Client, body: dict[str, Any]) -> tuple[int, str]:
-    status, told = await call(client, "PUT", PATH, body)
-    return status, deepest(told)["reason"]
+    status, answer = await call(client, "PUT", PATH, body)
+    return status, deepest(answer)["reason"]
 
 
 # While the text is read, the first place counts
@@ -74,8 +74,8 @@ READING: dict[str, tuple[str, Any, str]] = {
 )
 async def test_of_what_is_wrong_in_the_text_the_first_place_counts(client: Client, first: str, second: str) -> None:
     (name, value, text), (other, beside, _) = READING[first], READING[second]
-    status, told = await reason(client, written(name, other, **{name: value, other: beside}))
-    assert (status, told.count(text)) == (400, 1), told
+    status, answer = await reason(client, written(name, other, **{name: value, other: beside}))
+    assert (status, answer.count(text)) == (400, 1), answer
 
 
 # Then what is missing, then the rules for the whole, then ours, then the source, then the target, then the id
@@ -119,13 +119,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("first", "second"), list(combinations(WRONG, 2)))
-async def test_of_two_mistakes_the_first_is_told(client: Client, cluster: Cluster, first: str, second: str) -> None:
+async def test_of_two_mistakes_the_first_is_reported(client: Client, cluster: Cluster, first: str, second: str) -> None:
     (one, text), (other, _) = WRONG[first], WRONG[second]
     if one.keys() & other.keys():
         pytest.skip("both cannot be made in one body")
     cluster.create("sensor")  # its id is looked at last of all
-    status, told = await reason(client, sensor(**other | one))
-    assert (status, text in told) == (404 if first == "source" else 400, True), told
+    status, answer = await reason(client, sensor(**other | one))
+    assert (status, text in answer) == (404 if first == "source" else 400, True), answer
     assert cluster.posted == []
 
 
@@ -174,7 +174,7 @@ OUTSIDE: list[tuple[Callable[[Cluster], None], int, str]] = [
     list(combinations(OUTSIDE, 2)),
     ids=lambda case: case[0].__name__ if isinstance(case, tuple) else "",
 )
-async def test_of_two_things_outside_the_first_is_told(
+async def test_of_two_things_outside_the_first_is_reported(
     client: Client,
     cluster: Cluster,
     first: tuple[Callable[[Cluster], None], int, str],
@@ -182,15 +182,15 @@ async def test_of_two_things_outside_the_first_is_told(
 ) -> None:
     for change in (second[0], first[0]) if first[0] is no_store else (first[0], second[0]):
         change(cluster)
-    status, told = await reason(client, sensor())
-    assert (status, first[2] in told) == (first[1], True), told
+    status, answer = await reason(client, sensor())
+    assert (status, first[2] in answer) == (first[1], True), answer
     assert cluster.posted == []
 
 
-async def test_the_rules_for_fields_are_told_together(client: Client, cluster: Cluster) -> None:
+async def test_the_rules_for_fields_are_reported_together(client: Client, cluster: Cluster) -> None:
     no_field(cluster)
     del cluster.shelf.has["node"]
-    status, told = await reason(client, sensor())
+    status, answer = await reason(client, sensor())
     assert status == 400
-    assert "1: Could not find a [numeric] or [keyword/text] field with name [node]" in told
-    assert "2: The field referenced by a metric group must be a [numeric] or [date,date_nanos] type" in told
+    assert "1: Could not find a [numeric] or [keyword/text] field with name [node]" in answer
+    assert "2: The field referenced by a metric group must be a [numeric] or [date,date_nanos] type" in answer

@@ -85,7 +85,7 @@ async def test_any_other_state(client: Client, cluster: Cluster, state: str) -> 
 
 
 @pytest.mark.parametrize("state", ["stopping", "aborting"])
-async def test_what_holds_up_a_stop_is_told(client: Client, cluster: Cluster, state: str) -> None:
+async def test_what_holds_up_a_stop_is_reported(client: Client, cluster: Cluster, state: str) -> None:
     cluster.create("sensor", desiredState="stopped")
     cluster.status("sensor", state=state, conditions=[FULL])
     why = {"type": "exception", "reason": HELD_UP.replace("the", "The", 1)}
@@ -209,8 +209,8 @@ async def test_a_deletion_that_is_refused(
 ) -> None:
     cluster.create("sensor")
     cluster.fail_delete = failure
-    got, told = await call(client, "DELETE", PATH)
-    assert (got, text in told["error"]["reason"]) == (status, True)
+    got, answered = await call(client, "DELETE", PATH)
+    assert (got, text in answered["error"]["reason"]) == (status, True)
     assert AT in cluster.objects
 
 
@@ -227,9 +227,9 @@ async def test_an_outcome_that_is_not_known(client: Client, cluster: Cluster, mo
 
     cluster.create("sensor")
     monkeypatch.setattr(cluster, "delete", lost)
-    status, told = await call(client, "DELETE", PATH)
+    status, answered = await call(client, "DELETE", PATH)
     assert status == 500
-    assert "It is not known whether the job is being deleted" in told["error"]["caused_by"]["reason"]
+    assert "It is not known whether the job is being deleted" in answered["error"]["caused_by"]["reason"]
 
 
 async def test_a_body_is_refused(client: Client, cluster: Cluster) -> None:
@@ -258,8 +258,8 @@ async def test_the_right_is_asked_for_again_where_another_resource_has_the_id_by
 async def test_two_live_jobs_with_the_same_id(client: Client, cluster: Cluster) -> None:
     for name in ("one", "two"):
         cluster.create(name, jobId="twin", desiredState="stopped")
-    status, told = await call(client, "DELETE", "/_rollup/job/twin")
-    assert (status, told["error"]["type"]) == (500, "failed_node_exception")
+    status, answered = await call(client, "DELETE", "/_rollup/job/twin")
+    assert (status, answered["error"]["type"]) == (500, "failed_node_exception")
     assert cluster.deleted == []
 
 

@@ -96,10 +96,10 @@ async def test_unknown_paths_and_methods(client: Client) -> None:
 
 async def test_clients_recognise_elasticsearch(client: Client) -> None:
     for path in ("/", "/namespaces/other", "/namespaces/other/"):
-        status, told = await call(client, "GET", path)
+        status, answered = await call(client, "GET", path)
         assert status == 200
-        assert told["tagline"] == "You Know, for Search"
-        assert told["version"]["number"].startswith("8.")
+        assert answered["tagline"] == "You Know, for Search"
+        assert answered["version"]["number"].startswith("8.")
     async with client.head("/") as answer:
         assert answer.status == 200
 
@@ -110,8 +110,8 @@ async def test_a_version_asked_for_is_echoed(client: Client, version: str) -> No
     async with client.get("/_rollup/job", headers={"Accept": kind.replace(";", "; ")}) as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"] == kind
-    status, told = await call(client, "GET", "/", headers={"Accept": kind.replace(version, "6")})
-    assert (status, told["error"]["type"]) == (400, "media_type_header_exception")
+    status, answered = await call(client, "GET", "/", headers={"Accept": kind.replace(version, "6")})
+    assert (status, answered["error"]["type"]) == (400, "media_type_header_exception")
 
 
 # Parameters
@@ -186,8 +186,8 @@ async def test_pretty_and_filter_path(client: Client, cluster: Cluster) -> None:
             '{\n  "jobs": [\n    {\n      "status": {\n        "job_state": "stopped"\n      }\n    }\n  ]\n}\n'
         )
     # Errors are not filtered.
-    status, told = await call(client, "POST", "/_rollup/job/nobody/_stop?filter_path=status")
-    assert (status, set(told)) == (404, {"error", "status"})
+    status, answered = await call(client, "POST", "/_rollup/job/nobody/_stop?filter_path=status")
+    assert (status, set(answered)) == (404, {"error", "status"})
 
 
 # Stop
@@ -234,7 +234,7 @@ async def test_a_job_that_is_stopped_already_needs_no_event(client: Client, clus
     assert await call(client, "POST", WAIT) == (200, {"stopped": True})
 
 
-async def test_news_that_overtakes_the_answer_of_the_write_counts(client: Client, cluster: Cluster) -> None:
+async def test_a_watch_event_that_overtakes_the_answer_of_the_write_counts(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", desiredState="started")
     cluster.status("sensor", state="started")
     cluster.after_write = lambda _: cluster.status("sensor", state="stopped")
@@ -251,9 +251,9 @@ async def test_at_the_deadline_a_silent_api_server_leaves_what_is_known(client: 
     cluster.create("sensor", desiredState="started")
     cluster.status("sensor", state="indexing")
     cluster.fail_read = Unreachable("refused", sent=False)
-    status, told = await call(client, "POST", f"{WAIT}&timeout=20ms")
-    assert (status, told["error"]["type"]) == (500, "timeout_exception")
-    assert told["error"]["reason"].endswith("State was [INDEXING]")
+    status, answered = await call(client, "POST", f"{WAIT}&timeout=20ms")
+    assert (status, answered["error"]["type"]) == (500, "timeout_exception")
+    assert answered["error"]["reason"].endswith("State was [INDEXING]")
 
 
 async def test_a_newer_start_ends_the_wait_at_once(client: Client, cluster: Cluster) -> None:
@@ -342,15 +342,15 @@ async def test_a_write_that_fails(
     cluster.create("sensor")
     cluster.fail_write = failure
     path = f"/_rollup/job/sensor/_{verb}" + ("?wait_for_completion=true" if verb == "stop" else "")
-    got, told = await call(client, "POST", path)
+    got, answered = await call(client, "POST", path)
     assert got == status
     assert len(cluster.applied) == 1
     if cause is None:
-        assert "nothing was changed" in told["error"]["reason"]
+        assert "nothing was changed" in answered["error"]["reason"]
     else:
         state = "STARTED" if verb == "start" else "STOPPED"
-        assert told["error"]["reason"] == f"Error while updating state for rollup job [sensor] to [{state}]."
-        assert cause in told["error"]["caused_by"]["reason"]
+        assert answered["error"]["reason"] == f"Error while updating state for rollup job [sensor] to [{state}]."
+        assert cause in answered["error"]["caused_by"]["reason"]
 
 
 async def test_unavailable_tells_when_to_come_back(client: Client, cluster: Cluster) -> None:
@@ -373,13 +373,13 @@ async def test_a_job_is_not_denied_before_all_jobs_are_known(client: Client, clu
     assert (await call(client, "POST", STOP))[0] == 200
 
 
-async def test_a_mistake_of_ours_is_logged_and_told_without_details(client: Client, cluster: Cluster) -> None:
+async def test_a_mistake_of_ours_is_logged_and_answered_without_details(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor")
     cluster.fail_write = ZeroDivisionError("secret")
     with capture_logs() as logs:
-        status, told = await call(client, "POST", STOP)
-    assert (status, told["error"]["type"]) == (500, "exception")
-    assert "secret" not in str(told)
+        status, answered = await call(client, "POST", STOP)
+    assert (status, answered["error"]["type"]) == (500, "exception")
+    assert "secret" not in str(answered)
     assert [entry["log_level"] for entry in logs if entry["event"] != "audit"] == ["error"]
 
 
@@ -423,12 +423,12 @@ async def test_a_stop_of_all_tells_who_did_not_stop(client: Client, cluster: Clu
     for name in ("a", "b", "c"):
         cluster.create(name, desiredState="stopped" if name == "a" else "started")
         cluster.status(name, state="stopped" if name == "a" else "stopping")
-    status, told = await call(client, "POST", "/_rollup/job/_all/_stop?wait_for_completion=true&timeout=20ms")
+    status, answered = await call(client, "POST", "/_rollup/job/_all/_stop?wait_for_completion=true&timeout=20ms")
     text = "Timed out after [20ms] while waiting for rollup job [{}] to stop. State was [STOPPING]"
     assert status == 500
-    assert told["error"]["type"] == "timeout_exception"
-    assert told["error"]["reason"] == f"2 of 3 rollup jobs failed, the first with: {text.format('b')}"
-    assert [cause["reason"] for cause in told["error"]["root_cause"]] == [text.format("b"), text.format("c")]
+    assert answered["error"]["type"] == "timeout_exception"
+    assert answered["error"]["reason"] == f"2 of 3 rollup jobs failed, the first with: {text.format('b')}"
+    assert [cause["reason"] for cause in answered["error"]["root_cause"]] == [text.format("b"), text.format("c")]
 
 
 @pytest.mark.parametrize(("reached", "status"), [(0, 503), (1, 500)])
@@ -495,9 +495,9 @@ async def test_all_changes_nothing_where_the_api_server_cannot_tell_which_jobs_t
         cluster.fail_list = away
     else:
         cluster.fail_read = away
-    status, told = await call(client, "POST", f"/_rollup/job/_all/{action}")
+    status, answered = await call(client, "POST", f"/_rollup/job/_all/{action}")
     assert (status, cluster.applied) == (503, [])
-    assert "nothing was changed" in told["error"]["reason"]
+    assert "nothing was changed" in answered["error"]["reason"]
 
 
 async def test_calls_on_all_jobs_at_once_share_a_list(cluster: Cluster) -> None:
@@ -520,8 +520,8 @@ async def test_all_jobs_of_a_namespace_that_is_not_watched_are_none_and_are_not_
 
 async def test_probes(client: Client, cluster: Cluster, endpoint: Endpoint) -> None:
     async def ready() -> tuple[int, Any]:
-        status, told = await call(client, "GET", "/readyz")
-        return status, {name: part for name, part in told["checks"].items() if part is not True}
+        status, answered = await call(client, "GET", "/readyz")
+        return status, {name: part for name, part in answered["checks"].items() if part is not True}
 
     assert await call(client, "GET", "/healthz?verbose") == (200, {"status": "ok"})
     assert await ready() == (200, {})
@@ -545,9 +545,9 @@ async def test_a_shutdown_answers_waiters_and_refuses_new_ones_before_writing(
     stop = asyncio.create_task(call(client, "POST", WAIT))
     await when_waiting(client)
     assert await endpoint.drain(0.01) == 1
-    status, told = await stop
-    assert (status, told["error"]["type"]) == (500, "timeout_exception")
-    assert told["error"]["reason"] == (
+    status, answered = await stop
+    assert (status, answered["error"]["type"]) == (500, "timeout_exception")
+    assert answered["error"]["reason"] == (
         "Shutting down while waiting for rollup job [sensor] to stop. State was [INDEXING]"
     )
     cluster.applied.clear()

@@ -25,9 +25,9 @@ async def client() -> AsyncIterator[Client]:
 
 
 async def ids(client: Client, path: str) -> list[str]:
-    status, told = await call(client, "GET", path)
+    status, answered = await call(client, "GET", path)
     assert status == 200
-    return [job["config"]["id"] for job in told["jobs"]]
+    return [job["config"]["id"] for job in answered["jobs"]]
 
 
 async def test_exact_id(client: Client) -> None:

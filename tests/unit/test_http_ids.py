@@ -74,9 +74,9 @@ def path(job_id: str, end: str = "") -> URL:
 @pytest.mark.parametrize("job_id", IDS)
 async def test_any_id_can_be_used_for_all(client: Client, cluster: Cluster, job_id: str) -> None:
     async def ask(method: str, end: str = "", body: Any = None) -> Any:
-        status, told = await call(client, method, path(job_id, end), body)  # type: ignore[arg-type]
-        assert status == 200, (method, end, told)
-        return told
+        status, answer = await call(client, method, path(job_id, end), body)  # type: ignore[arg-type]
+        assert status == 200, (method, end, answer)
+        return answer
 
     for _ in range(2):  # it is free once the job is gone
         assert await ask("PUT", body=CONFIG) == {"acknowledged": True}

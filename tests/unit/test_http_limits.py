@@ -95,7 +95,7 @@ async def test_probes_that_stay_connected_keep_nobody_out(
         assert (await (await connect()).ask("GET /_rollup/job/sensor"))[0] == 200
 
 
-async def test_connections_above_the_limit_are_told_and_closed_but_probes_are_answered(
+async def test_connections_above_the_limit_are_reported_and_closed_but_probes_are_answered(
     serve: Serve, cluster: Cluster
 ) -> None:
     connect = await serve(http_connections=2)
@@ -103,9 +103,9 @@ async def test_connections_above_the_limit_are_told_and_closed_but_probes_are_an
     for wire, user in ((first, "ann"), (second, "ben")):
         assert (await wire.ask("GET /", user=user))[0] == 200
     third, probe = await connect(), await connect()
-    status, headers, told = await third.ask("POST /_rollup/job/sensor/_stop")
+    status, headers, answer = await third.ask("POST /_rollup/job/sensor/_stop")
     assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
-    assert "nothing was changed" in told["error"]["reason"]
+    assert "nothing was changed" in answer["error"]["reason"]
     assert await third.closed()
     for _ in range(2):
         assert (await probe.ask("GET /healthz"))[0] == 200
@@ -247,9 +247,9 @@ async def test_who_waits_is_not_idle(serve: Serve, cluster: Cluster) -> None:
 async def test_a_body_that_does_not_come_is_408(serve: Serve, cluster: Cluster) -> None:
     connect = await serve(http_body_seconds=0.1)
     wire = await connect()
-    status, headers, told = await wire.ask("PUT /_rollup/job/sensor", "Content-Length: 10", body='{"a":')
+    status, headers, answer = await wire.ask("PUT /_rollup/job/sensor", "Content-Length: 10", body='{"a":')
     assert (status, headers["connection"]) == (408, "close")
-    assert told["error"]["reason"] == "the body has not arrived within [0.1s]"
+    assert answer["error"]["reason"] == "the body has not arrived within [0.1s]"
     assert cluster.applied == []
 
 
@@ -265,15 +265,15 @@ async def test_the_body_of_a_stranger_is_not_waited_for(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("headers", "body"),
     [(["Content-Length: 101"], ""), (["Transfer-Encoding: chunked"], "65\r\n" + "x" * 101 + "\r\n0\r\n\r\n")],
-    ids=["told", "chunked"],
+    ids=["declared", "chunked"],
 )
 async def test_a_body_that_is_too_large_is_413(serve: Serve, cluster: Cluster, headers: list[str], body: str) -> None:
     connect = await serve(http_body_bytes=100)
     wire = await connect()
-    status, answered, told = await wire.ask("PUT /_rollup/job/sensor", *headers, body=body)
-    assert (status, answered["connection"], told["status"]) == (413, "close", 413)
-    assert told["error"]["type"] == "content_too_long_exception"
-    assert told["error"]["reason"] == "the body is larger than the limit of [100] bytes"
+    status, answered, answer = await wire.ask("PUT /_rollup/job/sensor", *headers, body=body)
+    assert (status, answered["connection"], answer["status"]) == (413, "close", 413)
+    assert answer["error"]["type"] == "content_too_long_exception"
+    assert answer["error"]["reason"] == "the body is larger than the limit of [100] bytes"
     assert cluster.applied == []
 
 
@@ -292,8 +292,8 @@ async def test_what_is_no_request_is_400_in_the_envelope(
 ) -> None:
     connect = await serve(http_line_bytes=200, http_header_bytes=200)
     wire = await connect()
-    status, answered, told = await wire.ask(line, *headers)
-    assert (status, told["status"], told["error"]["type"]) == (400, 400, type_)
+    status, answered, answer = await wire.ask(line, *headers)
+    assert (status, answer["status"], answer["error"]["type"]) == (400, 400, type_)
     assert answered["x-elastic-product"] == "Elasticsearch"
     assert await wire.closed()
 
@@ -318,8 +318,8 @@ async def test_headers_that_cannot_be_met_are_quoted_in_the_envelope(
 ) -> None:
     wire = await (await serve())()
     with capture_logs() as logs:
-        got, answered, told = await wire.ask("PUT /_rollup/job/new", header, "Content-Length: 2", body="{}")
-    assert (got, told["error"]["reason"]) == (status, reason)
+        got, answered, answer = await wire.ask("PUT /_rollup/job/new", header, "Content-Length: 2", body="{}")
+    assert (got, answer["error"]["reason"]) == (status, reason)
     assert answered["x-elastic-product"] == "Elasticsearch"
     assert [entry for entry in logs if entry["log_level"] == "error"] == []
 
@@ -355,9 +355,9 @@ async def test_nobody_takes_all_places_to_wait_in(serve: Serve, cluster: Cluster
     await when_waiting(connect, 3)
     cluster.applied.clear()
     wire = await connect()
-    status, _, told = await wire.ask(f"POST {WAIT}")
-    assert (status, told["error"]["type"]) == (429, "es_rejected_execution_exception")
-    assert "user [ann] may wait for [2] jobs at a time, waits for [2] already" in told["error"]["reason"]
+    status, _, answer = await wire.ask(f"POST {WAIT}")
+    assert (status, answer["error"]["type"]) == (429, "es_rejected_execution_exception")
+    assert "user [ann] may wait for [2] jobs at a time, waits for [2] already" in answer["error"]["reason"]
     assert cluster.applied == []
     assert (await wire.ask("POST /_rollup/job/sensor/_stop"))[0] == 200
 
@@ -380,9 +380,9 @@ async def test_a_stop_of_all_jobs_takes_a_place_for_each(serve: Serve, cluster: 
     stops = [asyncio.create_task(first.ask(every))]
     await when_waiting(connect, 3)
     cluster.applied.clear()
-    status, _, told = await second.ask(every)
+    status, _, answer = await second.ask(every)
     assert status == 429
-    assert "waits for [3] already, and this call is about [3]" in told["error"]["reason"]
+    assert "waits for [3] already, and this call is about [3]" in answer["error"]["reason"]
     assert cluster.applied == []
     stops += [asyncio.create_task(second.ask(f"POST {WAIT}")), asyncio.create_task(third.ask(every, user="bob"))]
     await when_waiting(connect, 7)

@@ -155,9 +155,9 @@ async def test_a_stop_of_all_warns_once_for_each_owner(client: Client, cluster: 
     for i in range(7):
         cluster.create(f"job-{i}", desiredState="started")
         cluster.own(f"job-{i}", "helm-controller")
-    status, told = await warnings(client, "/_rollup/job/_all/_stop")
+    status, answered = await warnings(client, "/_rollup/job/_all/_stop")
     assert status == 200
-    assert sorted(told) == sorted(
+    assert sorted(answered) == sorted(
         [
             warned("rollup job [sensor]"),
             warned("7 rollup jobs ([job-0], [job-1], [job-2], [job-3], [job-4] and 2 more)", "helm-controller"),
@@ -221,5 +221,5 @@ LOCKED = Trouble(Reason.STORE_UNAVAILABLE, "locked by 42", transient=True)
         (Facts(trouble=LOCKED), "nothing of it runs in this process; StoreUnavailable: locked by 42"),
     ],
 )
-def test_the_phase_is_told_with_its_age(facts: Facts, text: str) -> None:
+def test_the_phase_is_named_with_its_age(facts: Facts, text: str) -> None:
     assert explain(facts) == text

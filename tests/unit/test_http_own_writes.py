@@ -47,15 +47,15 @@ async def recorded(cluster: Cluster, calls: int = 1) -> None:
         await cluster.listened(calls)
 
 
-def a_job(cluster: Cluster, asks: str, name: str = "sensor") -> None:
-    cluster.create(name, desiredState=asks)
-    cluster.status(name, state=asks)
+def a_job(cluster: Cluster, desired: str, name: str = "sensor") -> None:
+    cluster.create(name, desiredState=desired)
+    cluster.status(name, state=desired)
 
 
 async def state(client: Client) -> str:
-    status, told = await call(client, "GET", JOB)
+    status, answered = await call(client, "GET", JOB)
     assert status == 200
-    found: str = told["jobs"][0]["status"]["job_state"]
+    found: str = answered["jobs"][0]["status"]["job_state"]
     return found
 
 
@@ -63,7 +63,7 @@ async def state(client: Client) -> str:
 
 
 @pytest.mark.parametrize(
-    ("path", "asks", "shows", "answer"),
+    ("path", "desired", "shows", "answer"),
     [
         (START, "stopped", "started", STARTED),
         (STOP, "started", "stopped", STOPPED),
@@ -73,12 +73,12 @@ async def state(client: Client) -> str:
     ],
 )
 async def test_a_call_is_answered_once_the_operator_has_taken_it_in(
-    patient: Client, cluster: Cluster, path: str, asks: str, shows: str, answer: Answer
+    patient: Client, cluster: Cluster, path: str, desired: str, shows: str, answer: Answer
 ) -> None:
-    a_job(cluster, asks)
+    a_job(cluster, desired)
     asked = asyncio.create_task(call(patient, "POST", path))
     await recorded(cluster)
-    assert await state(patient) == asks
+    assert await state(patient) == desired
     assert not asked.done()
     cluster.status("sensor", state=shows)
     assert await asked == answer
@@ -86,11 +86,11 @@ async def test_a_call_is_answered_once_the_operator_has_taken_it_in(
     assert not any(cluster.listeners.values())
 
 
-@pytest.mark.parametrize(("path", "asks", "answer"), [(START, "started", STARTED), (STOP, "stopped", STOPPED)])
+@pytest.mark.parametrize(("path", "desired", "answer"), [(START, "started", STARTED), (STOP, "stopped", STOPPED)])
 async def test_a_call_that_changes_nothing_is_answered_at_once(
-    patient: Client, cluster: Cluster, path: str, asks: str, answer: Answer
+    patient: Client, cluster: Cluster, path: str, desired: str, answer: Answer
 ) -> None:
-    a_job(cluster, asks)
+    a_job(cluster, desired)
     assert await call(patient, "POST", path) == answer
 
 
@@ -163,9 +163,9 @@ async def test_no_time_is_over_once_the_stop_is_taken_in(patient: Client, cluste
     await recorded(cluster)
     assert not stop.done()
     cluster.status("sensor", state="stopping")
-    status, told = await stop
-    assert (status, told["error"]["type"]) == (500, "timeout_exception")
-    assert told["error"]["reason"].endswith("to stop. State was [STOPPING]")
+    status, answered = await stop
+    assert (status, answered["error"]["type"]) == (500, "timeout_exception")
+    assert answered["error"]["reason"].endswith("to stop. State was [STOPPING]")
 
 
 # Of several replicas, each shows what calls to the others have done
@@ -176,8 +176,8 @@ async def test_a_replica_whose_watch_lags_shows_what_another_one_has_done(standb
     cluster.ask("sensor", "stopped", tell=False)
     cluster.status("sensor", state="stopped", tell=False)
     assert await state(standby) == "stopped"
-    _, told = await call(standby, "GET", "/_rollup/job")
-    assert [job["status"]["job_state"] for job in told["jobs"]] == ["stopped"]
+    _, answered = await call(standby, "GET", "/_rollup/job")
+    assert [job["status"]["job_state"] for job in answered["jobs"]] == ["stopped"]
 
 
 async def test_what_the_watch_has_brought_is_newer_than_a_read_that_was_sent_before(
@@ -201,8 +201,8 @@ async def test_what_the_leader_writes_is_what_it_shows(standby: Client, cluster:
     cluster.writing.add(cluster.known[jobs_path("default", "sensor")].uid)
     cluster.status("sensor", state="indexing", tell=False)
     assert await state(standby) == "indexing"
-    _, told = await call(standby, "GET", "/_rollup/job")
-    assert [job["status"]["job_state"] for job in told["jobs"]] == ["indexing"]
+    _, answered = await call(standby, "GET", "/_rollup/job")
+    assert [job["status"]["job_state"] for job in answered["jobs"]] == ["indexing"]
     assert cluster.lists == []
 
 
@@ -227,8 +227,8 @@ async def test_a_write_that_ends_while_the_right_is_asked_for_is_shown(cluster: 
             cluster.objects.clear()
             a_job(cluster, "started")
             cluster.writing.add(cluster.known[jobs_path("default", "sensor")].uid)
-            _, told = await call(client, "GET", path)
-            assert [job["status"]["job_state"] for job in told["jobs"]] == ["indexing"]
+            _, answered = await call(client, "GET", path)
+            assert [job["status"]["job_state"] for job in answered["jobs"]] == ["indexing"]
 
 
 async def test_the_only_process_reads_nothing_that_its_watch_has_brought(cluster: Cluster) -> None:
@@ -249,8 +249,8 @@ async def test_without_the_api_server_a_replica_shows_what_it_knows(
     else:
         cluster.read_gate = asyncio.Event()
     assert await state(standby) == "started"
-    _, told = await call(standby, "GET", "/_rollup/job")
-    assert [job["config"]["id"] for job in told["jobs"]] == ["sensor"]
+    _, answered = await call(standby, "GET", "/_rollup/job")
+    assert [job["config"]["id"] for job in answered["jobs"]] == ["sensor"]
 
 
 async def test_a_job_that_another_replica_has_deleted_or_created(standby: Client, cluster: Cluster) -> None:
@@ -264,10 +264,10 @@ async def test_a_job_that_another_replica_has_deleted_or_created(standby: Client
     a_job(cluster, "started")
     cluster.known[path] = old
     assert await state(standby) == "started"
-    _, told = await call(standby, "GET", "/_rollup/job")
-    assert [(job["config"]["id"], job["status"]["job_state"]) for job in told["jobs"]] == [("sensor", "started")]
-    _, told = await call(standby, "GET", "/_xpack/usage")
-    assert told["rollup"]["number_of_rollup_jobs"] == 1
+    _, answered = await call(standby, "GET", "/_rollup/job")
+    assert [(job["config"]["id"], job["status"]["job_state"]) for job in answered["jobs"]] == [("sensor", "started")]
+    _, answered = await call(standby, "GET", "/_xpack/usage")
+    assert answered["rollup"]["number_of_rollup_jobs"] == 1
 
 
 async def test_a_long_list_is_shown_as_the_watch_has_brought_it(standby: Client, cluster: Cluster) -> None:
@@ -291,8 +291,8 @@ async def test_nothing_is_read_for_who_may_see_nothing(cluster: Cluster) -> None
         for name in ("secret", "created"):
             a_job(cluster, "started", name)
             del cluster.known[jobs_path("default", name)]
-        _, told = await call(client, "GET", "/_rollup/job")
-    assert [job["config"]["id"] for job in told["jobs"]] == ["created", "sensor"]
+        _, answered = await call(client, "GET", "/_rollup/job")
+    assert [job["config"]["id"] for job in answered["jobs"]] == ["created", "sensor"]
 
 
 CONFIGURATION: dict[str, Any] = {

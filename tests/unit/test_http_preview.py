@@ -57,40 +57,40 @@ def manifest(name: str = "sensor", **spec: Any) -> dict[str, Any]:
 async def test_a_configuration_is_previewed(client: Client, cluster: Cluster, base: str, space: str, end: str) -> None:
     cluster.shelves["other", "default"] = cluster.shelf
     document = {"_id": "preview$1", "_source": {"_rollup.id": "preview"}}
-    status, told = await call(client, "POST", f"{space}{base}/job/_preview{end}", sensor())
+    status, answered = await call(client, "POST", f"{space}{base}/job/_preview{end}", sensor())
     assert status == 200
-    assert told["preview"] == [document, document]
-    assert told["estimate"] == {"source_documents": 5000, "buckets": 40, "pages": 3, "time_in_ms": 250}
-    assert told["range"]["gte"] is None
+    assert answered["preview"] == [document, document]
+    assert answered["estimate"] == {"source_documents": 5000, "buckets": 40, "pages": 3, "time_in_ms": 250}
+    assert answered["range"]["gte"] is None
     [(config, span)] = cluster.shelf.previewed
     assert (config.job_id, config.spec.index_pattern, span.start_ms) == ("preview", "sensor-*", 0)
     assert cluster.posted == []
     assert cluster.applied == []
 
 
-async def test_how_the_source_is_read_is_told(client: Client, cluster: Cluster) -> None:
-    _, told = await call(client, "POST", PATH, sensor())
-    KNOWN.validate(told)
-    assert told["source"] == {"columns": {}, "csv": []}
-    assert told["notes"] == []
+async def test_how_the_source_is_read_is_reported(client: Client, cluster: Cluster) -> None:
+    _, answered = await call(client, "POST", PATH, sensor())
+    KNOWN.validate(answered)
+    assert answered["source"] == {"columns": {}, "csv": []}
+    assert answered["notes"] == []
     csv = CsvFound(",", header=True, columns={"a": "VARCHAR"})
     cluster.shelf.preview_found = replace(cluster.shelf.preview_found, columns={"a": "VARCHAR"}, csv=[csv], notes=["n"])
-    _, told = await call(client, "POST", PATH, sensor())
-    assert told["source"] == {
+    _, answered = await call(client, "POST", PATH, sensor())
+    assert answered["source"] == {
         "columns": {"a": "VARCHAR"},
         "csv": [{"delimiter": ",", "header": True, "columns": {"a": "VARCHAR"}}],
     }
-    assert told["notes"] == ["n"]
-    KNOWN.validate(told)
+    assert answered["notes"] == ["n"]
+    KNOWN.validate(answered)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"notes": [""]}, {"notes": "n"}, {"notes": [None]}, {"notes": None}, {"hints": []}, {"source": {}}]
 )
 async def test_the_document_takes_no_other_answer(client: Client, wrong: dict[str, Any]) -> None:
-    _, told = await call(client, "POST", PATH, sensor())
-    assert not KNOWN.is_valid(told | wrong)
-    assert not KNOWN.is_valid({part: told[part] for part in told if part != "notes"})
+    _, answered = await call(client, "POST", PATH, sensor())
+    assert not KNOWN.is_valid(answered | wrong)
+    assert not KNOWN.is_valid({part: answered[part] for part in answered if part != "notes"})
 
 
 async def test_the_id_of_the_body_counts(client: Client, cluster: Cluster) -> None:
@@ -101,9 +101,9 @@ async def test_the_id_of_the_body_counts(client: Client, cluster: Cluster) -> No
 async def test_a_manifest_may_name_store_start_and_end(client: Client, cluster: Cluster) -> None:
     cluster.shelves["default", "second"] = second = Shelf()
     bounds = {"start": "2024-01-01T00:00:00Z", "end": "2024-02-01T00:00:00Z"}
-    status, told = await call(client, "POST", PATH, manifest(storeRef={"name": "second"}, **bounds))
-    assert status == 200, told
-    assert told["range"] == {"gte": bounds["start"], "lt": bounds["end"]}
+    status, answered = await call(client, "POST", PATH, manifest(storeRef={"name": "second"}, **bounds))
+    assert status == 200, answered
+    assert answered["range"] == {"gte": bounds["start"], "lt": bounds["end"]}
     [(config, span)] = second.previewed
     assert (config.job_id, span.start_ms, span.end_ms) == ("sensor", ms("2024-01-01T00:00"), ms("2024-02-01T00:00"))
     await call(client, "POST", PATH, manifest(jobId="Its Id"))
@@ -127,10 +127,10 @@ async def test_a_job_that_is_there_can_be_previewed(client: Client, cluster: Clu
         (manifest(start="2024-01-02T00:00:00Z", end="2024-01-01T00:00:00Z"), "spec.end: '2024-01-01T00:00:00Z'"),
     ],
 )
-async def test_a_manifest_that_cannot_be_used_is_told_why(client: Client, body: Any, said: str) -> None:
-    status, told = await call(client, "POST", PATH, body)
-    assert (status, told["error"]["type"]) == (400, ARGUMENT)
-    assert said in told["error"]["reason"]
+async def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(client: Client, body: Any, said: str) -> None:
+    status, answered = await call(client, "POST", PATH, body)
+    assert (status, answered["error"]["type"]) == (400, ARGUMENT)
+    assert said in answered["error"]["reason"]
 
 
 async def test_a_configuration_is_checked_as_when_it_is_created(client: Client, cluster: Cluster) -> None:
@@ -173,8 +173,8 @@ async def test_a_missing_store_is_named(client: Client) -> None:
 
 async def test_a_store_that_is_down(client: Client, cluster: Cluster) -> None:
     cluster.shelf.fail = StoreUnavailable("locked by process 7")
-    status, told = await call(client, "POST", PATH, sensor())
-    assert (status, told["error"]["reason"]) == (
+    status, answered = await call(client, "POST", PATH, sensor())
+    assert (status, answered["error"]["reason"]) == (
         503,
         "RollupStore [default]: locked by process 7; nothing was changed",
     )
@@ -214,16 +214,16 @@ async def test_previews_of_one_namespace_hold_up_no_other(
     many = [asyncio.create_task(call(client, "POST", PATH, sensor())) for _ in range(60)]
     async with asyncio.timeout(10):
         for ended in islice(asyncio.as_completed(many), 60 - preview.AT_ONCE // 2 - preview.WAITING):
-            status, told = await ended
-            assert (status, told["error"]["type"]) == (429, "es_rejected_execution_exception")
-            assert "nothing was changed" in told["error"]["reason"]
+            status, answered = await ended
+            assert (status, answered["error"]["type"]) == (429, "es_rejected_execution_exception")
+            assert "nothing was changed" in answered["error"]["reason"]
         for _ in range(5):
             assert (await call(client, "POST", f"/namespaces/other{PATH}", sensor()))[0] == 200
     go.set()
     assert {status for status, _ in await asyncio.gather(*many)} == {200, 429}
 
 
-async def test_whoever_waits_for_a_turn_is_told_what_it_waits_for(
+async def test_whoever_waits_for_a_turn_reads_what_it_waits_for(
     client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preview, "TURN_SECONDS", 0.05)
@@ -237,9 +237,9 @@ async def test_whoever_waits_for_a_turn_is_told_what_it_waits_for(
     async with served(cluster) as client:
         many = [asyncio.create_task(call(client, "POST", PATH, sensor())) for _ in range(5)]
         done, _ = await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED, timeout=10)
-        status, told = done.pop().result()
+        status, answered = done.pop().result()
         assert status == 429
-        assert "RollupStore" not in told["error"]["reason"]
+        assert "RollupStore" not in answered["error"]["reason"]
         go.set()
         await asyncio.gather(*many)
 

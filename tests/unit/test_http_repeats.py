@@ -22,12 +22,12 @@ START = "/_rollup/job/sensor/_start"
 STARTED, STOPPED = DesiredState.STARTED, DesiredState.STOPPED
 
 
-def job(generation: int, asks: str | None, recorded: str | None = None) -> JobView:
+def job(generation: int, desired: str | None, recorded: str | None = None) -> JobView:
     meta = {"uid": "u", "namespace": "n", "name": "j", "generation": generation, "resourceVersion": "1"}
     return JobView.of(
         {
             "metadata": meta,
-            "spec": {"desiredState": asks} if asks else {},
+            "spec": {"desiredState": desired} if desired else {},
             "status": {"desiredState": recorded} if recorded else {},
         }
     )
@@ -170,16 +170,16 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
         yield client
 
 
-def asks(cluster: Cluster) -> str:
+def desired_state(cluster: Cluster) -> str:
     [body] = cluster.objects.values()
     state: str = body["spec"]["desiredState"]
     return state
 
 
 async def refused(client: Client, path: str, text: str) -> None:
-    status, told = await call(client, "POST", path)
-    assert (status, told["error"]["type"]) == (409, "status_exception")
-    assert told["error"]["reason"] == (
+    status, answer = await call(client, "POST", path)
+    assert (status, answer["error"]["type"]) == (409, "status_exception")
+    assert answer["error"]["reason"] == (
         f"{text}; nothing was changed. If it is meant for the job as it is now, send it again"
     )
 
@@ -193,7 +193,7 @@ async def test_a_stop_that_timed_out_and_comes_again_after_a_start_changes_nothi
     assert (await call(client, "POST", WAIT))[0] == 500
     assert (await call(client, "POST", START))[0] == 200
     await refused(client, WAIT, AGAIN)
-    assert asks(cluster) == "started"
+    assert desired_state(cluster) == "started"
 
 
 async def test_who_sends_it_once_more_after_the_refusal_is_obeyed(client: Client, cluster: Cluster) -> None:
@@ -201,7 +201,7 @@ async def test_who_sends_it_once_more_after_the_refusal_is_obeyed(client: Client
     await call(client, "POST", START)
     await refused(client, WAIT, AGAIN)
     await call(client, "POST", WAIT)
-    assert asks(cluster) == "stopped"
+    assert desired_state(cluster) == "stopped"
 
 
 async def test_a_start_by_others_counts_before_the_watch_has_shown_it(client: Client, cluster: Cluster) -> None:
@@ -234,17 +234,17 @@ async def test_a_repeat_that_was_answered_well_ends_the_doubt(client: Client, cl
     assert (await call(client, "POST", WAIT))[0] == 200
     await call(client, "POST", START)
     await call(client, "POST", WAIT)
-    assert asks(cluster) == "stopped"
+    assert desired_state(cluster) == "stopped"
 
 
-async def test_a_stop_that_was_told_that_it_was_overtaken_may_be_sent_again(client: Client, cluster: Cluster) -> None:
+async def test_a_stop_that_was_answered_as_overtaken_may_be_sent_again(client: Client, cluster: Cluster) -> None:
     stop = asyncio.create_task(call(client, "POST", LONG))
     await when_waiting(client)
     cluster.ask("sensor", "started")
     assert (await stop)[0] == 409
     again = asyncio.create_task(call(client, "POST", LONG))
     await when_waiting(client)
-    assert asks(cluster) == "stopped"
+    assert desired_state(cluster) == "stopped"
     cluster.status("sensor", state="stopped")
     assert (await again)[0] == 200
 
@@ -258,7 +258,7 @@ async def test_a_stop_whose_client_went_away_and_that_comes_again_after_a_start(
     await when_waiting(client, 0)
     await call(client, "POST", START)
     await refused(client, LONG, AGAIN)
-    assert asks(cluster) == "started"
+    assert desired_state(cluster) == "started"
 
 
 async def test_a_stop_that_comes_again_while_it_is_under_way_undoes_no_start(client: Client, cluster: Cluster) -> None:
@@ -267,7 +267,7 @@ async def test_a_stop_that_comes_again_while_it_is_under_way_undoes_no_start(cli
     await when_waiting(client)
     cluster.ask("sensor", "started", tell=False)
     await refused(client, LONG, AGAIN)
-    assert asks(cluster) == "started"
+    assert desired_state(cluster) == "started"
     first.cancel()
 
 
@@ -322,7 +322,7 @@ async def test_a_stop_of_unknown_outcome_that_was_not_carried_out_may_come_again
     assert (await call(client, "POST", STOP))[0] == 500
     cluster.fail_write = None
     assert await call(client, "POST", STOP) == (200, {"stopped": True})
-    assert asks(cluster) == "stopped"
+    assert desired_state(cluster) == "stopped"
 
 
 @pytest.mark.parametrize("failure", [Unreachable("refused", sent=False), KubeError(403, "Forbidden", "no patch")])
@@ -344,9 +344,9 @@ async def test_a_repeat_of_all_spares_only_the_job_that_was_started(client: Clie
     cluster.ask("sensor", "started")
     cluster.ask("other", "stopped")
     cluster.status("other", state="stopped")
-    status, told = await call(client, "POST", path.format("*"))
+    status, answer = await call(client, "POST", path.format("*"))
     assert status == 409
-    assert [cause["reason"].partition(";")[0] for cause in told["error"]["root_cause"]] == [AGAIN]
+    assert [cause["reason"].partition(";")[0] for cause in answer["error"]["root_cause"]] == [AGAIN]
 
 
 async def test_a_repeat_that_cannot_be_judged_changes_nothing(client: Client, cluster: Cluster) -> None:
@@ -366,7 +366,7 @@ async def test_a_start_that_comes_again_after_a_stop_never_undoes_it(client: Cli
     cluster.ask("sensor", "started")
     cluster.ask("sensor", "stopped")
     await refused(client, START, "Start of rollup job [sensor] arrived again after a newer stop (generation [4])")
-    assert asks(cluster) == "stopped"
+    assert desired_state(cluster) == "stopped"
 
 
 async def test_a_call_in_doubt_leaves_no_memory_behind(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

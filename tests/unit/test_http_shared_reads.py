@@ -156,7 +156,7 @@ async def test_a_stop_that_the_watch_shows_during_the_last_look_has_been_seen() 
 
 
 @pytest.mark.parametrize(("state", "answer"), [("stopped", (200, {"stopped": True})), (None, 404)])
-async def test_what_one_who_waits_has_read_is_news_for_all_who_wait(state: str | None, answer: Any) -> None:
+async def test_what_one_waiter_has_read_counts_for_all_waiters(state: str | None, answer: Any) -> None:
     """Also for those whose own look is lost, or who had looked before."""
     cluster, reading = Cluster(), LosesTheFirst()
     reading.objects = cluster.objects
@@ -173,8 +173,8 @@ async def test_what_one_who_waits_has_read_is_news_for_all_who_wait(state: str |
                 cluster.remove("sensor", tell=False)
             else:
                 cluster.status("sensor", state=state, tell=False)
-            for status, told in await asyncio.gather(*stops):
-                assert answer in (status, (status, told))
+            for status, answered in await asyncio.gather(*stops):
+                assert answer in (status, (status, answered))
     assert len(reading.reads) == 2
 
 

@@ -50,9 +50,9 @@ def speaking(*versions: int, **more: Any) -> pytest.MarkDecorator:
     )
 
 
-def a_job(cluster: Cluster, state: str | None, asks: str = "started") -> None:
+def a_job(cluster: Cluster, state: str | None, desired: str = "started") -> None:
     """A job that asks for something and has been seen in a state; None: no operator has looked at it."""
-    cluster.create("sensor", desiredState=asks)
+    cluster.create("sensor", desiredState=desired)
     if state is not None:
         cluster.status("sensor", state=state)
 
@@ -72,7 +72,7 @@ async def test_a_stop_is_recorded_whatever_the_state(client: Client, cluster: Cl
 
 
 async def test_a_stop_of_a_stopped_job_changes_nothing(client: Client, cluster: Cluster) -> None:
-    a_job(cluster, "stopped", asks="stopped")
+    a_job(cluster, "stopped", desired="stopped")
     before = cluster.known.copy()
     assert await call(client, "POST", STOP) == STOPPED
     [body] = cluster.objects.values()
@@ -100,9 +100,9 @@ async def test_a_state_that_could_not_be_recorded(client: Client, cluster: Clust
     a_job(cluster, "indexing")
     cluster.fail_write = KubeError(403, "Forbidden", "no patch")
     reason = f"Error while updating state for rollup job [sensor] to [{state}]."
-    status, told = error(500, "exception", reason)
-    told["error"]["caused_by"] = {"type": "status_exception", "reason": "403 Forbidden: no patch"}
-    assert await call(client, "POST", f"/_rollup/job/sensor/_{call_}") == (status, told)
+    status, answered = error(500, "exception", reason)
+    answered["error"]["caused_by"] = {"type": "status_exception", "reason": "403 Forbidden: no patch"}
+    assert await call(client, "POST", f"/_rollup/job/sensor/_{call_}") == (status, answered)
 
 
 @pytest.mark.parametrize("path", [STOP, WAIT, START])
@@ -114,12 +114,12 @@ async def test_an_unknown_id(client: Client, path: str) -> None:
 async def test_an_id_that_two_jobs_have(client: Client, cluster: Cluster, path: str) -> None:
     cluster.create("one", jobId="sensor", desiredState="started")
     cluster.create("copy", jobId="sensor", desiredState="started")
-    status, told = await call(client, "POST", path)
-    assert (status, told["error"]["type"]) == (500, "failed_node_exception")
-    assert told["error"]["reason"] == (
+    status, answered = await call(client, "POST", path)
+    assert (status, answered["error"]["type"]) == (500, "failed_node_exception")
+    assert answered["error"]["reason"] == (
         "Found more than one matching task for rollup job [sensor] when there should only be one."
     )
-    assert told["error"]["caused_by"]["reason"].startswith(
+    assert answered["error"]["caused_by"]["reason"].startswith(
         "2 RollupJobs of the namespace have this id; nothing was changed"
     )
     assert cluster.applied == []
@@ -156,27 +156,27 @@ TIMED_OUT = "Timed out after [20ms] while waiting for rollup job [sensor] to sto
 
 
 @speaking(6)
-async def test_a_wait_that_takes_too_long_told_without_the_state(client: Client, cluster: Cluster) -> None:
+async def test_a_wait_that_takes_too_long_answered_without_the_state(client: Client, cluster: Cluster) -> None:
     a_job(cluster, "stopping")
-    status, told = await call(client, "POST", f"{WAIT}&timeout=20ms")
-    assert (status, told["error"]["type"], told["error"]["reason"]) == (500, "timeout_exception", TIMED_OUT)
+    status, answered = await call(client, "POST", f"{WAIT}&timeout=20ms")
+    assert (status, answered["error"]["type"], answered["error"]["reason"]) == (500, "timeout_exception", TIMED_OUT)
 
 
 @speaking(7, 8, 9)
-async def test_a_wait_that_takes_too_long_told_with_the_state(client: Client, cluster: Cluster) -> None:
+async def test_a_wait_that_takes_too_long_answered_with_the_state(client: Client, cluster: Cluster) -> None:
     a_job(cluster, "stopping")
-    status, told = await call(client, "POST", f"{WAIT}&timeout=20ms")
+    status, answered = await call(client, "POST", f"{WAIT}&timeout=20ms")
     reason = f"{TIMED_OUT}. State was [STOPPING]"
-    assert (status, told["error"]["type"], told["error"]["reason"]) == (500, "timeout_exception", reason)
-    assert told["error"]["root_cause"] == [{"type": "timeout_exception", "reason": reason}]
-    assert told["error"]["caused_by"]["reason"] == (
+    assert (status, answered["error"]["type"], answered["error"]["reason"]) == (500, "timeout_exception", reason)
+    assert answered["error"]["root_cause"] == [{"type": "timeout_exception", "reason": reason}]
+    assert answered["error"]["caused_by"]["reason"] == (
         "The stop is recorded as generation [2] and stands; the operator has reported on generation [1]"
     )
     assert len(cluster.reads) == 1
 
 
 @pytest.mark.parametrize(
-    ("ready", "told"),
+    ("ready", "named"),
     [
         (("False", "DiskFull"), True),
         (("False", "StoreUnavailable"), True),
@@ -188,7 +188,7 @@ async def test_a_wait_that_takes_too_long_told_with_the_state(client: Client, cl
     ],
 )
 async def test_what_a_stop_waits_for_is_named_beside_the_text_of_elasticsearch(
-    client: Client, cluster: Cluster, ready: tuple[str, str] | None, told: bool
+    client: Client, cluster: Cluster, ready: tuple[str, str] | None, named: bool
 ) -> None:
     a_job(cluster, "stopping")
     shown = (
@@ -200,14 +200,14 @@ async def test_what_a_stop_waits_for_is_named_beside_the_text_of_elasticsearch(
     word = "" if ready is None else ready[1]
     cause = "The stop is recorded as generation [2] and stands; the operator has reported on generation [1]"
     why = f"; the job's Ready condition is False with reason [{word}], and its message says what it waits for"
-    assert answer["error"]["caused_by"]["reason"] == cause + (why if told else "")
+    assert answer["error"]["caused_by"]["reason"] == cause + (why if named else "")
 
 
 @speaking(*VERSIONS, stop_timeout_status=429)
 async def test_a_wait_that_takes_too_long_is_answered_429_by_a_setting_only(client: Client, cluster: Cluster) -> None:
     a_job(cluster, "stopping")
-    status, told = await call(client, "POST", f"{WAIT}&timeout=20ms")
-    assert (status, told["status"], told["error"]["type"]) == (429, 429, "timeout_exception")
+    status, answered = await call(client, "POST", f"{WAIT}&timeout=20ms")
+    assert (status, answered["status"], answered["error"]["type"]) == (429, 429, "timeout_exception")
 
 
 async def test_a_timeout_undoes_nothing_and_the_call_can_be_repeated(client: Client, cluster: Cluster) -> None:
@@ -272,12 +272,12 @@ async def test_the_deadline_covers_a_write_that_hangs_and_the_stop_still_goes_ou
     a_job(cluster, "indexing")
     cluster.write_gate = asyncio.Event()
     async with asyncio.timeout(10):
-        status, told = await call(client, "POST", f"{WAIT}&timeout=1100ms")
-    assert (status, told["error"]["type"]) == (500, "timeout_exception")
-    assert told["error"]["reason"] == (
+        status, answered = await call(client, "POST", f"{WAIT}&timeout=1100ms")
+    assert (status, answered["error"]["type"]) == (500, "timeout_exception")
+    assert answered["error"]["reason"] == (
         "Timed out after [1100ms] while waiting for rollup job [sensor] to stop. State was [INDEXING]"
     )
-    assert "it is not known whether the stop is recorded" in told["error"]["caused_by"]["reason"]
+    assert "it is not known whether the stop is recorded" in answered["error"]["caused_by"]["reason"]
     cluster.write_gate.set()
     assert await call(client, "POST", STOP) == STOPPED
     assert asked(cluster)[0] == "stopped"
@@ -288,9 +288,9 @@ async def test_the_deadline_covers_the_lookup_and_then_nothing_is_written(client
     cluster.known.clear()
     cluster.read_gate = asyncio.Event()
     async with asyncio.timeout(4):
-        status, told = await call(client, "POST", f"{WAIT}&timeout=10ms")
+        status, answered = await call(client, "POST", f"{WAIT}&timeout=10ms")
     assert status == 503
-    assert told["error"]["reason"] == "The API server does not answer in time; nothing was changed"
+    assert answered["error"]["reason"] == "The API server does not answer in time; nothing was changed"
     assert cluster.applied == []
 
 
@@ -309,8 +309,8 @@ async def test_the_deadline_covers_the_question_who_may(cluster: Cluster, whom: 
     a_job(cluster, "indexing")
     async with served(cluster, access=Silent()) as endpoint, calling(endpoint) as client, asyncio.timeout(4):
         path = f"/_rollup/job/{whom}/_stop?wait_for_completion=true&timeout=10ms"
-        status, told = await call(client, "POST", path)
-    assert (status, "nothing was changed" in told["error"]["reason"]) == (503, True)
+        status, answered = await call(client, "POST", path)
+    assert (status, "nothing was changed" in answered["error"]["reason"]) == (503, True)
     assert cluster.applied == []
 
 
@@ -318,8 +318,8 @@ async def test_the_last_look_does_not_keep_the_client_waiting(client: Client, cl
     a_job(cluster, "indexing")
     cluster.read_gate = asyncio.Event()
     async with asyncio.timeout(4):
-        status, told = await call(client, "POST", f"{WAIT}&timeout=10ms")
-    assert (status, told["error"]["type"]) == (500, "timeout_exception")
+        status, answered = await call(client, "POST", f"{WAIT}&timeout=10ms")
+    assert (status, answered["error"]["type"]) == (500, "timeout_exception")
 
 
 # Start
@@ -327,7 +327,7 @@ async def test_the_last_look_does_not_keep_the_client_waiting(client: Client, cl
 
 @pytest.mark.parametrize("state", LIVING)
 async def test_a_start_is_recorded_and_queued_behind_a_stop(client: Client, cluster: Cluster, state: str) -> None:
-    a_job(cluster, state, asks="stopped")
+    a_job(cluster, state, desired="stopped")
     assert await call(client, "POST", START) == STARTED
     assert asked(cluster) == ["started"]
 
@@ -355,7 +355,7 @@ async def test_a_start_of_a_running_job_is_an_error(client: Client, cluster: Clu
 async def test_a_start_of_a_job_that_was_asked_to_stop_is_queued_in_old_versions_too(
     client: Client, cluster: Cluster
 ) -> None:
-    a_job(cluster, "indexing", asks="stopped")
+    a_job(cluster, "indexing", desired="stopped")
     assert await call(client, "POST", START) == STARTED
 
 
@@ -365,7 +365,7 @@ async def test_a_start_of_a_job_that_was_asked_to_stop_is_queued_in_old_versions
     ids=[f"{v}.x" for v in VERSIONS],
 )
 async def test_a_start_that_loses_a_race(client: Client, cluster: Cluster, was: str) -> None:
-    a_job(cluster, "stopped", asks="stopped")
+    a_job(cluster, "stopped", desired="stopped")
     cluster.before_write = lambda: cluster.begin_deletion("sensor")
     reason = f"Cannot start task for Rollup Job [sensor] because {was} [ABORTING]"
     assert await call(client, "POST", START) == error(500, "exception", reason)
@@ -395,9 +395,9 @@ async def test_a_timeout_is_printed_in_the_unit_that_was_given(
     client: Client, cluster: Cluster, given: str, printed: str
 ) -> None:
     a_job(cluster, "stopping")
-    status, told = await call(client, "POST", f"{WAIT}&timeout={given}")
+    status, answered = await call(client, "POST", f"{WAIT}&timeout={given}")
     assert status == 500
-    assert told["error"]["reason"].startswith(f"Timed out after [{printed}] while")
+    assert answered["error"]["reason"].startswith(f"Timed out after [{printed}] while")
 
 
 @pytest.mark.parametrize("value", ["1d", "999999999d", "9223372036854775807d"])
@@ -431,8 +431,8 @@ async def test_a_negative_timeout_is_refused(client: Client, cluster: Cluster, v
 @pytest.mark.parametrize(("value", "printed"), [("-2s", "-2"), ("-5ms", "-5"), ("-100d", "-100")])
 async def test_a_negative_timeout_means_one_look(client: Client, cluster: Cluster, value: str, printed: str) -> None:
     a_job(cluster, "stopping")
-    status, told = await call(client, "POST", f"{WAIT}&timeout={value}")
-    assert (status, told["error"]["reason"]) == (500, TIMED_OUT.replace("20ms", printed))
+    status, answered = await call(client, "POST", f"{WAIT}&timeout={value}")
+    assert (status, answered["error"]["reason"]) == (500, TIMED_OUT.replace("20ms", printed))
 
 
 # Very many jobs

@@ -18,7 +18,7 @@ UID = "uid-1"
 def body(
     generation: int,
     *,
-    asks: str | None = "stopped",
+    wanted: str | None = "stopped",
     state: str | None = None,
     observed: int = -1,
     version: int = 1,
@@ -40,7 +40,7 @@ def body(
         status["state"] = state
     if recorded:
         status["desiredState"] = recorded
-    return JobView.of({"metadata": meta, "spec": {"desiredState": asks} if asks else {}, "status": status})
+    return JobView.of({"metadata": meta, "spec": {"desiredState": wanted} if wanted else {}, "status": status})
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def body(
         (body(5, state="stopping", observed=5), Verdict.WAIT),
         (body(6, state="aborting", observed=6, deleting=True), Verdict.WAIT),
         (body(6, state="stopped", observed=5, deleting=True), Verdict.STOPPED),
-        (body(6, asks="started", state="stopped", observed=5), Verdict.OVERTAKEN),
-        (body(6, asks="started", state="started", observed=6), Verdict.OVERTAKEN),
-        (body(6, asks="started", state="started", observed=6, deleting=True), Verdict.WAIT),  # it never starts again
-        (body(4, asks="started", state="indexing", observed=4), Verdict.WAIT),  # older than the stop
-        (body(6, asks=None, recorded="stopped", state="stopped", observed=6), Verdict.STOPPED),
-        (body(6, asks=None, recorded="started", state="started", observed=6), Verdict.OVERTAKEN),
+        (body(6, wanted="started", state="stopped", observed=5), Verdict.OVERTAKEN),
+        (body(6, wanted="started", state="started", observed=6), Verdict.OVERTAKEN),
+        (body(6, wanted="started", state="started", observed=6, deleting=True), Verdict.WAIT),  # it never starts again
+        (body(4, wanted="started", state="indexing", observed=4), Verdict.WAIT),  # older than the stop
+        (body(6, wanted=None, recorded="stopped", state="stopped", observed=6), Verdict.STOPPED),
+        (body(6, wanted=None, recorded="started", state="started", observed=6), Verdict.OVERTAKEN),
         (body(5, state="stopped", observed=5, uid="another"), Verdict.GONE),
     ],
 )
@@ -70,13 +70,13 @@ def test_one_body_is_judged_by_itself(seen: JobView, verdict: Verdict) -> None:
     assert judge(seen, UID, 5) is verdict
 
 
-def test_an_answer_that_shows_the_job_stopped_needs_no_further_news() -> None:
+def test_an_answer_that_shows_the_job_stopped_needs_no_further_event() -> None:
     progress = StopProgress(UID)
     progress.hear(body(3, state="stopped", observed=3, version=10))
     assert progress.written(body(3, state="stopped", observed=3, version=10)) is Verdict.STOPPED
 
 
-def test_news_before_the_write_is_not_judged_but_kept() -> None:
+def test_an_event_before_the_write_is_not_judged_but_kept() -> None:
     progress = StopProgress(UID)
     assert progress.hear(body(3, state="stopped", observed=3, version=10)) is Verdict.WAIT
     # The event of the write and of the actor's answer can both come before the write's own answer.
@@ -102,7 +102,7 @@ def test_the_first_verdict_stands() -> None:
     progress = StopProgress(UID)
     progress.written(body(4, version=1))
     assert progress.hear(body(4, state="stopped", observed=4, version=2)) is Verdict.STOPPED
-    assert progress.hear(body(5, asks="started", version=3)) is Verdict.STOPPED
+    assert progress.hear(body(5, wanted="started", version=3)) is Verdict.STOPPED
     assert progress.hear(None) is Verdict.STOPPED
 
 
@@ -114,21 +114,23 @@ histories = st.lists(
 
 def bodies_of(history: list[tuple[str, str | None]]) -> list[JobView]:
     """What an API server could have shown: generations grow with the spec, the status follows it at some distance."""
-    generation, asks, state, observed, deleting = 1, "started", None, -1, False
-    shown = [body(1, asks="started")]
+    generation, wanted, state, observed, deleting = 1, "started", None, -1, False
+    shown = [body(1, wanted="started")]
     for version, (event, new_state) in enumerate(history, 2):
-        if event.startswith("ask") and asks != event.removeprefix("ask "):
-            asks, generation = event.removeprefix("ask "), generation + 1
+        if event.startswith("ask") and wanted != event.removeprefix("ask "):
+            wanted, generation = event.removeprefix("ask "), generation + 1
         elif event == "delete" and not deleting:
             deleting, generation = True, generation + 1
         elif event == "observe":
             state, observed = new_state, generation
-        shown.append(body(generation, asks=asks, state=state, observed=observed, version=version, deleting=deleting))
+        shown.append(
+            body(generation, wanted=wanted, state=state, observed=observed, version=version, deleting=deleting)
+        )
     return shown
 
 
 @given(histories, st.data())
-def test_no_order_of_news_makes_a_stop_look_done_that_is_not(
+def test_no_order_of_events_makes_a_stop_seem_done_that_is_not(
     history: list[tuple[str, str | None]], data: st.DataObject
 ) -> None:
     shown = bodies_of(history)
@@ -136,17 +138,17 @@ def test_no_order_of_news_makes_a_stop_look_done_that_is_not(
     if not stops:
         return
     answer = data.draw(st.sampled_from(stops))
-    news: list[JobView | None] = data.draw(st.lists(st.sampled_from([*shown, None]), max_size=20))
-    early = data.draw(st.integers(0, len(news)))
+    views: list[JobView | None] = data.draw(st.lists(st.sampled_from([*shown, None]), max_size=20))
+    early = data.draw(st.integers(0, len(views)))
 
     progress = StopProgress(UID)
-    for item in news[:early]:
+    for item in views[:early]:
         assert progress.hear(item) is Verdict.WAIT
     verdict = progress.written(answer)
-    for item in news[early:]:
+    for item in views[early:]:
         verdict = progress.hear(item)
 
-    known = [b for b in news if b is not None] + [answer]
+    known = [b for b in views if b is not None] + [answer]
     kept = [
         b
         for b in known
@@ -162,12 +164,12 @@ def test_no_order_of_news_makes_a_stop_look_done_that_is_not(
     if verdict is Verdict.OVERTAKEN:
         assert newer_starts
     if verdict is Verdict.GONE:
-        assert None in news
+        assert None in views
     if verdict is Verdict.WAIT:
         newest = max(known, key=lambda b: b.age)
         assert newest not in kept
         assert newest not in newer_starts
-        assert None not in news
+        assert None not in views
 
 
 class Index:

@@ -107,7 +107,7 @@ async def test_without_a_word_the_home_folder_is_looked_at(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("parts", "context", "told"),
+    ("parts", "context", "words"),
     [
         ({"current": None}, None, ["no current-context", "--context", "there is here"]),
         ({}, "elsewhere", ["name elsewhere in", "contexts", "there is context here"]),
@@ -137,22 +137,22 @@ async def test_without_a_word_the_home_folder_is_looked_at(tmp_path: Path) -> No
     ],
 )
 def test_what_cannot_be_used_is_named(
-    tmp_path: Path, parts: dict[str, Any], context: str | None, told: list[str]
+    tmp_path: Path, parts: dict[str, Any], context: str | None, words: list[str]
 ) -> None:
     file = kubeconfig(tmp_path / "config", **parts)
     with pytest.raises(NoConnection) as caught:
         from_kubeconfig(file, context=context)
-    for word in told:
+    for word in words:
         assert word in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("{a: [", "cannot be used"), ("- 1\n", "is no kubeconfig"), ("", "file is empty")]
+    ("text", "message"), [("{a: [", "cannot be used"), ("- 1\n", "is no kubeconfig"), ("", "file is empty")]
 )
-def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "config"
     file.write_text(text)
-    with pytest.raises(NoConnection, match=told) as caught:
+    with pytest.raises(NoConnection, match=message) as caught:
         from_kubeconfig(file)
     assert str(file) in str(caught.value)
     with pytest.raises(NoConnection, match="there is no file"):

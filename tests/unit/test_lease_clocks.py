@@ -71,9 +71,9 @@ class Replica:
         self.wall = datetime(2026, 1, 1, tzinfo=UTC)
         client: Any = server
         self.gate = Gate(asyncio.get_running_loop().time)
-        told = Followers(self._lead, self._look_again, self._stand_down)
+        followers = Followers(self._lead, self._look_again, self._stand_down)
         lease = LeaseClient(client, "n", "lease", lambda: self.wall)
-        self.election = Election(lease, name, self.gate, told, Terms())
+        self.election = Election(lease, name, self.gate, followers, Terms())
         self.task = self.election.start()
 
     def _lead(self) -> None:

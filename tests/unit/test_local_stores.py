@@ -64,7 +64,7 @@ def test_without_maven_it_says_so(machine: Path) -> None:
     assert half_made(machine) == []
 
 
-def test_a_failure_of_maven_is_told_in_its_words(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_maven_is_reported_in_its_words(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(jdk(machine / "jdk", "17.0.2")))
     program(machine / "bin" / "mvn", "echo '[INFO] hello'; echo '[ERROR] could not transfer'; exit 7")
     with pytest.raises(

@@ -44,7 +44,7 @@ def test_a_value_that_json_has_no_form_for_costs_no_line():
     assert "object" in odd[0]["thing"]
 
 
-def test_an_exception_is_told_whole_in_its_line():
+def test_an_exception_is_logged_whole_in_its_line():
     (line,) = lines("""
 try:
     1 / 0
@@ -74,10 +74,10 @@ kopf.error("Request attempt #3/3 failed; escalating: GET https://x -> TimeoutErr
 
 
 def test_a_request_of_kopf_that_is_made_again_is_a_warning_only_where_that_goes_on():
-    told = [(line["level"], line["event"].split()[2]) for line in lines(RETRIES)]
+    found = [(line["level"], line["event"].split()[2]) for line in lines(RETRIES)]
     first = [("info", f"#{attempt}") for attempt in (1, 2, 3, 4)]
     later = [("warning", f"#{attempt}") for attempt in (5, 10, 20)]
-    assert told == [*first, *later, ("error", "#3/3")]
+    assert found == [*first, *later, ("error", "#3/3")]
 
 
 def test_a_quiet_log_has_no_first_attempts():

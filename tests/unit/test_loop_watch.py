@@ -53,7 +53,7 @@ def ours(tmp_path: Path) -> types.ModuleType:
     return module
 
 
-async def told(work: Callable[[], object]) -> list[str]:
+async def reports_of(work: Callable[[], object]) -> list[str]:
     """What the watch tells while something is done in the loop."""
     found: list[str] = []
     with LoopWatch(found.append).watching():
@@ -65,23 +65,23 @@ async def told(work: Callable[[], object]) -> list[str]:
 
 
 async def test_who_computes_is_found(ours: types.ModuleType) -> None:
-    (text,) = await told(lambda: ours.computes(0.2))
+    (text,) = await reports_of(lambda: ours.computes(0.2))
     assert "of processor time" in text
     assert "in computes" in text
 
 
 async def test_who_blocks_is_found(ours: types.ModuleType) -> None:
-    (text,) = await told(lambda: ours.sleeps(0.6))
+    (text,) = await reports_of(lambda: ours.sleeps(0.6))
     assert text.startswith("blocked for")
     assert "in sleeps" in text
 
 
 async def test_a_call_in_which_nobody_could_look_is_found(ours: types.ModuleType) -> None:
-    assert len(await told(ours.one_call)) == 1
+    assert len(await reports_of(ours.one_call)) == 1
 
 
 async def test_a_task_of_its_own_is_found(ours: types.ModuleType) -> None:
-    assert len(await told(lambda: asyncio.create_task(ours.computes(0.2)))) in (0, 1)
+    assert len(await reports_of(lambda: asyncio.create_task(ours.computes(0.2)))) in (0, 1)
     found: list[str] = []
     with LoopWatch(found.append).watching():
         await asyncio.create_task(ours.computes(0.2))
@@ -90,10 +90,10 @@ async def test_a_task_of_its_own_is_found(ours: types.ModuleType) -> None:
 
 
 async def test_what_a_test_does_itself_is_its_own_affair(ours: types.ModuleType) -> None:
-    assert await told(lambda: time.sleep(0.4)) == []
-    assert await told(lambda: ours.plain(0.2)) == []
-    assert await told(lambda: ours.waits(0.4)) == []
-    assert await told(lambda: ours.computes(0.02)) == []
+    assert await reports_of(lambda: time.sleep(0.4)) == []
+    assert await reports_of(lambda: ours.plain(0.2)) == []
+    assert await reports_of(lambda: ours.waits(0.4)) == []
+    assert await reports_of(lambda: ours.computes(0.02)) == []
 
 
 async def test_the_garbage_collector_is_nobodys_fault(ours: types.ModuleType) -> None:
@@ -102,11 +102,11 @@ async def test_the_garbage_collector_is_nobodys_fault(ours: types.ModuleType) ->
         for _ in range(4):
             gc.collect()
 
-    assert await told(collects) == []
+    assert await reports_of(collects) == []
 
 
 async def test_it_leaves_nothing_behind() -> None:
     before = asyncio.Handle._run, list(gc.callbacks), threading.active_count()
-    await told(lambda: None)
+    await reports_of(lambda: None)
     assert (asyncio.Handle._run, list(gc.callbacks), threading.active_count()) == before
     assert sys.getswitchinterval() == 0.005

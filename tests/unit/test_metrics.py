@@ -250,7 +250,7 @@ async def test_ready_of_an_older_generation_is_not_ready():
     assert samples["rollup_jobs_unready", (("reason", "Running"),)] == 1
 
 
-async def test_a_job_without_a_status_has_the_series_that_can_be_told():
+async def test_a_job_without_a_status_has_the_series_that_are_known():
     samples = await scraped([view()])
     assert of_job(samples) == {"rollup_job_desired_started": 0, "rollup_job_ready": 0, "rollup_job_stalled": 0}
     assert samples["rollup_jobs", (("state", "none"),)] == 1

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.kube.forbidden import TELL_EVERY, MissingRights
+from rollup_operator.kube.forbidden import LOG_EVERY, MissingRights
 
 ONE = (
     'rollupjobs.rollup-operator.dev "{name}" is forbidden: User "system:serviceaccount:ops:operator" cannot update '
@@ -24,7 +24,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "named"),
     [
         (
             ONE.format(name="a"),
@@ -33,28 +33,28 @@ class Clock:
         (EVERYWHERE, {"verb": "list", "resource": "rollupjobs", "group": "rollup-operator.dev"}),
     ],
 )
-def test_a_missing_right_is_named(message: str, told: dict[str, str]) -> None:
+def test_a_missing_right_is_named(message: str, named: dict[str, str]) -> None:
     with capture_logs() as logs:
-        MissingRights().tell(message)
+        MissingRights().log_refusal(message)
     [line] = logs
     assert line["event"] == "a right is missing"
     assert "docs/rights.md" in line["cure"]
-    assert {key: line.get(key) for key in ("verb", "resource", "group", "namespace") if key in line} == told
+    assert {key: line.get(key) for key in ("verb", "resource", "group", "namespace") if key in line} == named
 
 
-def test_what_is_forbidden_for_another_reason_is_told_as_the_server_says_it() -> None:
+def test_what_is_forbidden_for_another_reason_is_reported_as_the_server_says_it() -> None:
     with capture_logs() as logs:
-        MissingRights().tell(QUOTA)
+        MissingRights().log_refusal(QUOTA)
     assert [(line["event"], line["problem"]) for line in logs] == [("the API server forbids it", QUOTA)]
 
 
-def test_a_right_missing_for_many_objects_is_told_once_a_minute() -> None:
+def test_a_right_missing_for_many_objects_is_reported_once_a_minute() -> None:
     clock = Clock()
     missing = MissingRights(clock)
     with capture_logs() as logs:
         for number in range(100):
-            missing.tell(ONE.format(name=number))
-        missing.tell(EVERYWHERE)
-        clock.now += TELL_EVERY
-        missing.tell(ONE.format(name="a"))
+            missing.log_refusal(ONE.format(name=number))
+        missing.log_refusal(EVERYWHERE)
+        clock.now += LOG_EVERY
+        missing.log_refusal(ONE.format(name="a"))
     assert [line["verb"] for line in logs] == ["update", "list", "update"]

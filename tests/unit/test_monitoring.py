@@ -61,10 +61,10 @@ def test_alerts_and_dashboard_name_only_metrics_that_are_documented():
 def test_an_alert_has_all_that_whoever_it_wakes_needs(rule: dict[str, Any]):
     name = rule["alert"]
     assert rule["labels"]["severity"] in {"info", "warning", "critical"}
-    told = rule["annotations"]
-    assert told["summary"].endswith(".")
-    assert told["description"]
-    assert told["runbook_url"] == f"docs/operate.md#{name.lower()}"
+    annotations = rule["annotations"]
+    assert annotations["summary"].endswith(".")
+    assert annotations["description"]
+    assert annotations["runbook_url"] == f"docs/operate.md#{name.lower()}"
     section = RUNBOOK.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
     assert "Cause: " in section
     assert "Cure: " in section
@@ -106,9 +106,9 @@ def test_every_reason_has_a_cause_and_a_cure():
     assert [name for name, cells in of_both if not all(cells[-2:])] == []
 
 
-def test_every_event_is_told_as_it_is_posted():
-    told = {name: tuple(cells[:2]) for name, cells in table("Events").items()}
-    assert told == {reason.value: (posted.type.value, posted.when) for reason, posted in EVENTS.items()}
+def test_every_event_is_documented_as_it_is_posted():
+    documented = {name: tuple(cells[:2]) for name, cells in table("Events").items()}
+    assert documented == {reason.value: (posted.type.value, posted.when) for reason, posted in EVENTS.items()}
     # Every reason that a run can fail for is a warning, too: what is no event says that all is well.
     assert set(Reason) - set(EVENTS) == {Reason.RUNNING, Reason.AVAILABLE}
 

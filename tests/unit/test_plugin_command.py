@@ -44,10 +44,10 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), USAGE)
-def test_a_command_line_that_cannot_be_used_is_told_and_ends_with_2(
+@pytest.mark.parametrize(("arguments", "expected"), USAGE)
+def test_a_command_line_that_cannot_be_used_is_reported_and_ends_with_2(
     arguments: list[str],
-    told: list[str],
+    expected: list[str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -67,7 +67,7 @@ def test_a_command_line_that_cannot_be_used_is_told_and_ends_with_2(
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.startswith("error: ")
-    for word in told:
+    for word in expected:
         assert word in written.err
 
 

@@ -8,7 +8,7 @@ import pytest
 from rollup_operator.model.conditions import Reason
 from rollup_operator.plugin.cures import CURES
 from rollup_operator.plugin.explain import Seen, explain
-from support.told import NOW, at, conditions, run_ended, told
+from support.observed_job import NOW, at, conditions, observed_job, run_ended
 
 DRAIN = "rollup-operator.dev/drain"
 STORE = {"metadata": {"name": "default"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
@@ -40,79 +40,83 @@ def last_applied(state: str) -> dict[str, str]:
 CASES = [
     Case(
         "just created",
-        told(state=None, generation=1, observed=-1, created=-3),
+        observed_job(state=None, generation=1, observed=-1, created=-3),
         ["created 3s ago, and the operator has not seen that yet"],
     ),
     Case(
         "created, and no operator",
-        told(state=None, generation=1, observed=-1, created=-300),
+        observed_job(state=None, generation=1, observed=-1, created=-300),
         ["created 5m ago, and no operator seems to run", "generation 1, observed -1"],
         ["ROLLUP_NAMESPACES"],
     ),
     Case(
         "just changed",
-        told(asks="stopped", state="started", generation=4, observed=3, changed=-4, conditions=WAITING),
+        observed_job(desired="stopped", state="started", generation=4, observed=3, changed=-4, conditions=WAITING),
         ["changed 4s ago, and the operator has not seen that yet"],
     ),
     Case(
         "changed, and no operator",
-        told(asks="stopped", state="indexing", generation=4, observed=3, changed=-90, conditions=WAITING),
+        observed_job(desired="stopped", state="indexing", generation=4, observed=3, changed=-90, conditions=WAITING),
         ["changed 90s ago, and no operator seems to run", "state, indexing, dates from before that"],
         ["The request stands"],
     ),
     Case(
         "never started",
-        told(asks=None, state="stopped", conditions=QUIET),
+        observed_job(desired=None, state="stopped", conditions=QUIET),
         ["never started: spec.desiredState has never been set"],
         ["kubectl rollup start flights"],
     ),
     Case(
         "stopped",
-        told(asks="stopped", state="stopped", conditions=QUIET),
+        observed_job(desired="stopped", state="stopped", conditions=QUIET),
         ["stopped, as kubectl-rollup (10m ago) asked: nothing of it is in flight"],
     ),
     Case(
         "stopped, as recorded",
-        told(asks=None, state="stopped", desiredState="stopped", conditions=QUIET),
+        observed_job(desired=None, state="stopped", desiredState="stopped", conditions=QUIET),
         ["stopped", "nothing of it is in flight"],
     ),
     Case(
         "waits for its tick",
-        told(nextRunTime=at(90), conditions=WAITING),
+        observed_job(nextRunTime=at(90), conditions=WAITING),
         [f"waits for the tick of spec.cron at {at(90)} (in 90s)"],
     ),
     Case(
         "its tick has passed",
-        told(nextRunTime=at(-600), conditions=WAITING),
+        observed_job(nextRunTime=at(-600), conditions=WAITING),
         ["(overdue for 10m) has passed without a run: no operator seems to run"],
         ["Check whether the operator runs"],
     ),
-    Case("no tick comes", told(conditions=WAITING), ["its schedule never comes again"], ["Change spec.cron"]),
+    Case("no tick comes", observed_job(conditions=WAITING), ["its schedule never comes again"], ["Change spec.cron"]),
     Case(
         "a run is under way",
-        told(state="indexing", reported=-12, conditions=conditions("Running", "reading (3 pages so far)", ready=True)),
+        observed_job(
+            state="indexing", reported=-12, conditions=conditions("Running", "reading (3 pages so far)", ready=True)
+        ),
         ["A run is under way, as reported 12s ago: reading (3 pages so far)"],
     ),
     Case(
         "a run that reports no more",
-        told(state="indexing", reported=-700, conditions=conditions("Running", "reading", ready=True)),
+        observed_job(state="indexing", reported=-700, conditions=conditions("Running", "reading", ready=True)),
         ["A run is under way, as reported 11m ago", "this one has not for 11m"],
         ["Check whether the operator runs"],
     ),
     Case(
         "stopping",
-        told(asks="stopped", state="stopping", conditions=conditions("Stopping", "the job is being stopped", since=-4)),
+        observed_job(
+            desired="stopped", state="stopping", conditions=conditions("Stopping", "the job is being stopped", since=-4)
+        ),
         ["It has been stopping for 4s, as kubectl-rollup (10m ago) asked", "What is in flight ends first"],
     ),
     Case(
         "stopping, then started",
-        told(asks="started", state="stopping", conditions=conditions("Stopping", "x", since=-4)),
+        observed_job(desired="started", state="stopping", conditions=conditions("Stopping", "x", since=-4)),
         ["A stop has been in progress for 4s; a start was requested since, and follows it"],
     ),
     Case(
         "stopping for too long",
-        told(
-            asks="stopped",
+        observed_job(
+            desired="stopped",
             state="stopping",
             conditions=conditions(
                 "DrainTimeout", "the job is being stopped; after 30 s it still waits for: writing 4 rows", since=-75
@@ -123,14 +127,14 @@ CASES = [
     ),
     Case(
         "an invalid spec, started",
-        told(state="stopped", conditions=conditions("InvalidSpec", "spec.cron: has 5 fields", stalled=True)),
+        observed_job(state="stopped", conditions=conditions("InvalidSpec", "spec.cron: has 5 fields", stalled=True)),
         ["A start is requested, but the job cannot begin", "InvalidSpec", "needs a change", "spec.cron: has 5 fields."],
         ["Fix the fields that the message names"],
     ),
     Case(
         "an invalid spec, stopped",
-        told(
-            asks="stopped",
+        observed_job(
+            desired="stopped",
             state="stopped",
             conditions=conditions("InvalidSpec", "spec.cron: has 5 fields", stalled=True),
         ),
@@ -139,7 +143,7 @@ CASES = [
     ),
     Case(
         "a condition of an earlier spec",
-        told(
+        observed_job(
             state="stopped",
             generation=4,
             observed=3,
@@ -151,34 +155,34 @@ CASES = [
     ),
     Case(
         "no store",
-        told(nextRunTime=at(5), conditions=conditions("StoreNotFound", "no RollupStore 'default' in team")),
+        observed_job(nextRunTime=at(5), conditions=conditions("StoreNotFound", "no RollupStore 'default' in team")),
         ["StoreNotFound for 2m; the operator retries it. no RollupStore 'default' in team."],
         ["Create the RollupStore 'default' in namespace team"],
         store=None,
     ),
     Case(
         "the store has come",
-        told(nextRunTime=at(5), conditions=conditions("StoreNotFound", "no RollupStore 'default' in team")),
+        observed_job(nextRunTime=at(5), conditions=conditions("StoreNotFound", "no RollupStore 'default' in team")),
         ["StoreNotFound", "RollupStore 'default' exists now"],
         ["Create the RollupStore"],
     ),
     Case(
         "no store for the next run",
-        told(nextRunTime=at(5), conditions=WAITING),
+        observed_job(nextRunTime=at(5), conditions=WAITING),
         ["waits for the tick", "There is no RollupStore 'default' in this namespace, which its next run needs"],
         ["Create the RollupStore"],
         store=None,
     ),
     Case(
         "a store that may not be read",
-        told(nextRunTime=at(5), conditions=WAITING),
+        observed_job(nextRunTime=at(5), conditions=WAITING),
         ["waits for the tick"],
         store=None,
         store_known=False,
     ),
     Case(
         "a store that does not answer",
-        told(nextRunTime=at(5), conditions=conditions("StoreUnavailable", "the file is locked by process 7")),
+        observed_job(nextRunTime=at(5), conditions=conditions("StoreUnavailable", "the file is locked by process 7")),
         [
             "StoreUnavailable",
             "the file is locked by process 7.",
@@ -193,25 +197,25 @@ CASES = [
     ),
     Case(
         "Git owns the state",
-        told(manager="argocd-controller", nextRunTime=at(5), conditions=WAITING),
+        observed_job(manager="argocd-controller", nextRunTime=at(5), conditions=WAITING),
         ["Git owns spec.desiredState, by argocd-controller", "undone at its next sync"],
         ["leave desiredState out of the manifest"],
     ),
     Case(
         "the manifest says otherwise",
-        told(asks="stopped", state="stopped", annotations=last_applied("started"), conditions=QUIET),
+        observed_job(desired="stopped", state="stopped", annotations=last_applied("started"), conditions=QUIET),
         ["It is stopped", "The manifest that was applied last has desiredState: started"],
         ["leave desiredState out of the manifest"],
     ),
     Case(
         "the manifest says the same",
-        told(asks="stopped", state="stopped", annotations=last_applied("stopped"), conditions=QUIET),
+        observed_job(desired="stopped", state="stopped", annotations=last_applied("stopped"), conditions=QUIET),
         ["It is stopped"],
     ),
     Case(
         "being deleted",
-        told(
-            asks="stopped",
+        observed_job(
+            desired="stopped",
             state="aborting",
             deleting=-20,
             finalizers=(DRAIN,),
@@ -225,24 +229,26 @@ CASES = [
     ),
     Case(
         "being deleted, and no operator",
-        told(state="started", generation=4, observed=3, deleting=-200, finalizers=(DRAIN,), conditions=WAITING),
+        observed_job(state="started", generation=4, observed=3, deleting=-200, finalizers=(DRAIN,), conditions=WAITING),
         ["being deleted", "No operator seems to run"],
         ["rollup-operator release --yes"],
     ),
     Case(
         "being deleted, held by another",
-        told(state="stopped", deleting=-200, finalizers=("example.com/audit",), conditions=QUIET),
+        observed_job(state="stopped", deleting=-200, finalizers=("example.com/audit",), conditions=QUIET),
         ["being deleted", "The finalizer example.com/audit holds it too, which is not ours"],
         ["Find out who set that finalizer"],
     ),
     Case(
         "the last run failed, and all is well since",
-        told(nextRunTime=at(5), conditions=WAITING, lastRun=run_ended("Fenced", "another holder took the claim")),
+        observed_job(
+            nextRunTime=at(5), conditions=WAITING, lastRun=run_ended("Fenced", "another holder took the claim")
+        ),
         ["waits for the tick", "Its last run, ended 30s ago, fenced: another holder took the claim."],
     ),
     Case(
         "a run was requested",
-        told(
+        observed_job(
             nextRunTime=at(5),
             conditions=WAITING,
             annotations={"rollup-operator.dev/run-requested-at": "now"},
@@ -252,7 +258,7 @@ CASES = [
     ),
     Case(
         "warnings are told once, and old ones not",
-        told(nextRunTime=at(5), conditions=WAITING),
+        observed_job(nextRunTime=at(5), conditions=WAITING),
         ["waits for the tick", "60s ago: StopTimedOut: it took long."],
         events=[
             event("StopTimedOut", "an earlier one", when=-90),
@@ -283,7 +289,7 @@ def test_a_job_is_explained(case: Case) -> None:
 @pytest.mark.parametrize("reason", CURES)
 def test_every_trouble_comes_with_its_cure(reason: Reason) -> None:
     stalled = reason in (Reason.SOURCE_INVALID, Reason.JOB_ID_TAKEN, Reason.CONFIG_CHANGED, Reason.TARGET_REPLACED)
-    body = told(nextRunTime=at(5), conditions=conditions(reason, "it is so", stalled=stalled))
+    body = observed_job(nextRunTime=at(5), conditions=conditions(reason, "it is so", stalled=stalled))
     said = explain(Seen(body, STORE), NOW)
     at_it = next(i for i, sentence in enumerate(said) if sentence.text.startswith(f"{reason} for 2m"))
     assert said[at_it + 1].cure

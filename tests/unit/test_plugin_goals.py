@@ -6,13 +6,13 @@ import pytest
 
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
-from support.told import conditions, run_ended, told
+from support.observed_job import conditions, observed_job, run_ended
 
 NOW_RUN = {"rollup-operator.dev/run-requested-at": "now"}
 
 
 def view(**parts: Any) -> JobView:
-    return JobView.of(told(**parts))
+    return JobView.of(observed_job(**parts))
 
 
 def heard(goal: Goal, *bodies: JobView | None) -> list[End]:
@@ -20,13 +20,13 @@ def heard(goal: Goal, *bodies: JobView | None) -> list[End]:
 
 
 def test_a_stop_is_judged_as_the_endpoint_judges_it() -> None:
-    answer = view(asks="stopped", state="indexing", generation=4, observed=3)
+    answer = view(desired="stopped", state="indexing", generation=4, observed=3)
     goal = Stopped(answer)
     assert goal.end is End.PENDING
-    older = view(asks="stopped", state="stopped", generation=3, version=99)
-    stopping = view(asks="stopped", state="stopping", generation=4, version=101)
-    stopped = view(asks="stopped", state="stopped", generation=4, version=102)
-    started = view(asks="started", state="stopped", generation=5, observed=4, version=103)
+    older = view(desired="stopped", state="stopped", generation=3, version=99)
+    stopping = view(desired="stopped", state="stopping", generation=4, version=101)
+    stopped = view(desired="stopped", state="stopped", generation=4, version=102)
+    started = view(desired="started", state="stopped", generation=5, observed=4, version=103)
     assert heard(goal, older, stopping, stopped, started, None) == [End.PENDING, End.PENDING, *[End.DONE] * 3]
     assert goal.newest is stopped
     assert Stopped(stopped).end is End.DONE
@@ -35,7 +35,7 @@ def test_a_stop_is_judged_as_the_endpoint_judges_it() -> None:
     assert "generation 5" in goal.why
     assert "generation 4" in goal.why
     assert heard(Stopped(answer), None) == [End.GONE]
-    assert heard(Stopped(answer), view(asks="stopped", state="stopped", uid="another")) == [End.GONE]
+    assert heard(Stopped(answer), view(desired="stopped", state="stopped", uid="another")) == [End.GONE]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_stop_is_judged_as_the_endpoint_judges_it() -> None:
             End.DONE,
             "it is not ready: StoreNotFound: no store",
         ),
-        ({"asks": "stopped", "state": "stopped", "generation": 5, "observed": 5}, End.OVERTAKEN, "generation 5"),
+        ({"desired": "stopped", "state": "stopped", "generation": 5, "observed": 5}, End.OVERTAKEN, "generation 5"),
         ({"state": "started", "deleting": -1.0}, End.FAILED, "being deleted"),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_run_under_way_takes_the_request_in() -> None:
 @pytest.mark.parametrize(
     ("outcome", "end"), [("Failed", End.FAILED), ("Fenced", End.FAILED), ("Halted", End.OVERTAKEN)]
 )
-def test_how_a_requested_run_ended_is_told(outcome: str, end: End) -> None:
+def test_how_a_requested_run_ended_is_reported(outcome: str, end: End) -> None:
     goal = Ran(running())
     ended = running(version=101, lastHandledRunRequest="now", lastRun=run_ended(outcome, "the disk is full", ended=-1))
     assert heard(goal, ended) == [end]
@@ -121,7 +121,7 @@ def test_a_request_of_which_no_run_can_come_is_not_waited_for() -> None:
     goal = Ran(running(**invalid))
     assert (goal.end, goal.why) == (End.FAILED, "InvalidSpec: spec.cron: x")
     goal = Ran(running())
-    stopped = running(asks="stopped", state="stopped", generation=4, version=101, lastHandledRunRequest="now")
+    stopped = running(desired="stopped", state="stopped", generation=4, version=101, lastHandledRunRequest="now")
     assert heard(goal, stopped) == [End.OVERTAKEN]
     assert heard(Ran(running()), running(version=101, deleting=-1.0)) == [End.FAILED]
     assert heard(Ran(running()), None) == [End.GONE]

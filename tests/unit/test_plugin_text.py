@@ -15,7 +15,7 @@ from rollup_operator.plugin.preview import lines, manifest
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.text import ahead, instant, moment, seconds_of, table
 from rollup_operator.plugin.views import listing, page, position
-from support.told import NOW, at, conditions, run_ended, told
+from support.observed_job import NOW, at, conditions, observed_job, run_ended
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "-1", "-5s", "s", "1 s", "10x", "1h-5m", "infinite"])
-def test_what_is_no_duration_is_told_what_would_do(text: str) -> None:
+def test_what_is_no_duration_is_refused_with_what_would_do(text: str) -> None:
     with pytest.raises(ValueError, match="30s, 1m30s or 500ms"):
         seconds_of(text)
 
@@ -83,7 +83,7 @@ def test_what_can_be_no_name_never_becomes_a_path(word: str) -> None:
 
 
 def test_who_asked_is_read_from_managed_fields() -> None:
-    body = told(manager="kustomize-controller", changed=-5)
+    body = observed_job(manager="kustomize-controller", changed=-5)
     body["metadata"]["managedFields"] += [
         {"manager": "early", "time": at(-900), "fieldsV1": {"f:spec": {"f:desiredState": {}, "f:cron": {}}}},
         {"manager": "odd"},
@@ -91,7 +91,7 @@ def test_who_asked_is_read_from_managed_fields() -> None:
     found = owners(body)
     assert [(owner.manager, owner.is_gitops) for owner in found] == [("kustomize-controller", True), ("early", False)]
     assert gitops_owner(found) == "kustomize-controller"
-    assert gitops_owner(owners(told())) is None
+    assert gitops_owner(owners(observed_job())) is None
     assert changed_at(body) == moment(at(-5))
     assert changed_at(body, status=True) == moment(at(-60))
     assert owners({"metadata": {}}) == []
@@ -117,14 +117,14 @@ def test_several_jobs_share_an_exit_code_or_fail(codes: list[Code], code: Code) 
 
 
 def test_a_listing_shows_the_main_things() -> None:
-    ran = told(
+    ran = observed_job(
         nextRunTime=at(40),
         watermark=at(-3600),
         lastRun=run_ended(),
         conditions=conditions("Running", "waiting " * 20, ready=True),
     )
-    new = told(name="new", asks=None, state=None, generation=1, observed=-1, created=-5)
-    going = told(name="going", deleting=-5, state="aborting", generation=4, observed=3)
+    new = observed_job(name="new", desired=None, state=None, generation=1, observed=-1, created=-5)
+    going = observed_job(name="going", deleting=-5, state="aborting", generation=4, observed=3)
     lines = listing([ran, new, going], NOW, wide=False, namespaces=True)
     assert lines[0].split()[:4] == ["NAMESPACE", "NAME", "ASKED", "STATE"]
     assert "team" in lines[1]
@@ -138,7 +138,7 @@ def test_a_listing_shows_the_main_things() -> None:
 
 
 def test_a_page_shows_everything() -> None:
-    body = told(
+    body = observed_job(
         manager="argocd-controller",
         spec={"jobId": "Flights by hour"},
         conditions=conditions("StoreNotFound", "no store", since=-600),
@@ -159,13 +159,13 @@ def test_a_page_shows_everything() -> None:
         "7 source documents, 3 rolled up, 2 pages, 1 runs",
     ):
         assert words in text
-    lagging = dict(page(told(generation=4, observed=3), NOW))
+    lagging = dict(page(observed_job(generation=4, observed=3), NOW))
     assert "the operator has not seen 4 yet" in lagging["State"]
     assert position(None).startswith("none")
 
 
 def test_progress_is_on_the_page_while_there_is_some() -> None:
-    body = told()
+    body = observed_job()
     assert "Progress" not in dict(page(body, NOW))
     body["status"]["progress"] = {"percent": 45, "remainingSeconds": 700}
     assert dict(page(body, NOW))["Progress"] == "45 %, about 11m left"
@@ -180,7 +180,7 @@ PREVIEWED = {
 }
 
 
-def test_a_preview_is_told_to_people() -> None:
+def test_a_preview_is_shown_to_people() -> None:
     assert lines(PREVIEWED) == [
         ("Range", "the beginning to 2024-03-01T00:00:00Z"),
         ("Source", "5000 documents"),
@@ -192,11 +192,11 @@ def test_a_preview_is_told_to_people() -> None:
     ]
 
 
-def test_a_preview_is_told_with_what_one_might_not_expect() -> None:
+def test_a_preview_names_what_one_might_not_expect() -> None:
     assert ("Note", "'n' is rounded") in lines({**PREVIEWED, "notes": ["'n' is rounded"]})
 
 
-def test_how_a_source_is_read_is_told_to_people() -> None:
+def test_how_a_source_is_read_is_shown_to_people() -> None:
     csv = {"delimiter": "\t", "header": True, "columns": {"t": "TIMESTAMP", "k": "VARCHAR"}}
     source = {"columns": {"t": "TIMESTAMP"}, "csv": [csv]}
     found = lines(PREVIEWED | {"preview": [], "source": source, "notes": ["v.sum is rounded"]})
@@ -208,7 +208,7 @@ def test_how_a_source_is_read_is_told_to_people() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "kind: RollupStore", "- 1", "kind: RollupJob\n---\nkind: RollupJob", "\t{"])
-def test_a_file_that_holds_no_one_job_is_told(tmp_path: Path, text: str) -> None:
+def test_a_file_that_holds_no_one_job_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(Failure, match=r"RollupJobs|cannot be read") as failure:
         manifest(str(tmp_path / "job.yaml"))

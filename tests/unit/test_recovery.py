@@ -72,25 +72,25 @@ def test_other_conditions_say_nothing_about_the_last_run(conditions: list[tuple[
     assert Recovery(job(*conditions)).trouble is None
 
 
-def test_a_reason_is_news_once_for_a_generation_until_all_is_well_again() -> None:
+def test_a_reason_is_new_once_for_a_generation_until_all_is_well_again() -> None:
     recovery = Recovery(job())
     for trouble in (AWAY, TAKEN, AWAY, TAKEN):  # two that alternate are not told of for ever
         recovery.failed(trouble, 0.0)
-    assert [recovery.is_news(r) for r in (AWAY.reason, TAKEN.reason, AWAY.reason)] == [True, True, False]
+    assert [recovery.is_new(r) for r in (AWAY.reason, TAKEN.reason, AWAY.reason)] == [True, True, False]
     recovery.mended()
-    assert recovery.is_news(AWAY.reason)
+    assert recovery.is_new(AWAY.reason)
     recovery.new_generation()
-    assert recovery.is_news(AWAY.reason)
+    assert recovery.is_new(AWAY.reason)
 
 
-def test_good_runs_in_a_row_make_nothing_news_again() -> None:
+def test_good_runs_in_a_row_make_nothing_new_again() -> None:
     recovery = Recovery(job())
-    assert recovery.is_news(Reason.SOURCE_SHRUNK)
+    assert recovery.is_new(Reason.SOURCE_SHRUNK)
     recovery.mended()
-    assert not recovery.is_news(Reason.SOURCE_SHRUNK)
+    assert not recovery.is_new(Reason.SOURCE_SHRUNK)
 
 
-def test_what_an_earlier_process_published_is_no_news() -> None:
+def test_what_an_earlier_process_published_is_not_new() -> None:
     away = Recovery(job(("Ready", "False", "StoreUnavailable"), ("Reconciling", "True", "StoreUnavailable")))
-    assert not away.is_news(Reason.STORE_UNAVAILABLE)
-    assert away.is_news(Reason.DISK_FULL)
+    assert not away.is_new(Reason.STORE_UNAVAILABLE)
+    assert away.is_new(Reason.DISK_FULL)

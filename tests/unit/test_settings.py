@@ -94,10 +94,10 @@ def documented() -> dict[str, tuple[str, str]]:
 
 
 def test_every_setting_is_documented_with_its_default():
-    told = documented()
-    assert sorted(told) == sorted(f"ROLLUP_{f.name.upper()}" for f in fields(Settings))
+    in_docs = documented()
+    assert sorted(in_docs) == sorted(f"ROLLUP_{f.name.upper()}" for f in fields(Settings))
     for f in fields(Settings):
-        default = told[f"ROLLUP_{f.name.upper()}"][1]
+        default = in_docs[f"ROLLUP_{f.name.upper()}"][1]
         if f.default in ("", ()) or f.name == "gitops_managers":
             assert "`" not in default, f.name
         else:

@@ -203,22 +203,22 @@ def test_nothing_runs_before_started_was_accepted() -> None:
 
 @pytest.mark.parametrize("state", [None, State.STOPPED])
 def test_a_job_that_reads_stopped_while_its_store_tells_of_a_claim_is_settled(state: State | None) -> None:
-    restored, told = job(Ask.STOPPED, state, held=False), Facts(schedule=HOURLY, held=True)
-    assert decide(restored, told, NOW).act is Act.SETTLE
-    settling = replace(told, run=running(RunKind.SETTLE, halted=LONG))
+    restored, known = job(Ask.STOPPED, state, held=False), Facts(schedule=HOURLY, held=True)
+    assert decide(restored, known, NOW).act is Act.SETTLE
+    settling = replace(known, run=running(RunKind.SETTLE, halted=LONG))
     assert decide(restored, settling, NOW).show is State.STOPPING
-    settled = decide(restored, replace(told, settled=True), NOW)
+    settled = decide(restored, replace(known, settled=True), NOW)
     assert (settled.act, settled.show) == (Act.NOTHING, State.STOPPED)
 
 
 def test_a_job_that_reads_stopped_while_its_store_tells_of_a_claim_is_deleted_only_once_it_is_settled() -> None:
-    told = Facts(schedule=HOURLY, held=True)
-    assert decide(job(Ask.DELETED, State.STOPPED), told, NOW).show is State.ABORTING
-    assert decide(job(Ask.DELETED, State.ABORTING), told, NOW).act is Act.SETTLE
-    assert decide(job(Ask.DELETED, State.ABORTING), replace(told, settled=True), NOW).act is Act.LET_GO
+    known = Facts(schedule=HOURLY, held=True)
+    assert decide(job(Ask.DELETED, State.STOPPED), known, NOW).show is State.ABORTING
+    assert decide(job(Ask.DELETED, State.ABORTING), known, NOW).act is Act.SETTLE
+    assert decide(job(Ask.DELETED, State.ABORTING), replace(known, settled=True), NOW).act is Act.LET_GO
 
 
-def test_a_stop_waits_until_the_store_has_told_of_claims_but_a_stopped_job_stays_so() -> None:
+def test_a_stop_waits_until_the_store_has_listed_its_claims_but_a_stopped_job_stays_so() -> None:
     unlisted = Facts(schedule=HOURLY, held=None)
     assert decide(job(Ask.STOPPED, State.STARTED, held=False), unlisted, NOW).act is Act.SETTLE
     assert decide(job(Ask.STOPPED, State.STARTED, held=False), replace(unlisted, held=False), NOW).show is State.STOPPED

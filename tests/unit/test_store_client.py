@@ -166,7 +166,7 @@ async def test_each_way_to_log_in(data: dict[str, bytes], header: str):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({}, "give either username and password, or apiKey, or token; there is nothing of it"),
         ({"other": b"x"}, "there is nothing of it"),
@@ -180,12 +180,12 @@ async def test_each_way_to_log_in(data: dict[str, bytes], header: str):
         ({"apiKey": "hüsh".encode()}, "apiKey has characters"),
     ],
 )
-def test_a_secret_that_cannot_be_used_is_named_and_not_told(data: dict[str, bytes], told: str):
+def test_a_secret_that_cannot_be_used_is_named_and_not_shown(data: dict[str, bytes], message: str):
     secret = Secret("Secret 'login' (spec.opensearch.credentialsSecretRef)", data)
     with pytest.raises(SecretInvalid) as error:
         login(secret)
     assert str(error.value).startswith("Secret 'login' (spec.opensearch.credentialsSecretRef): ")
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "hush" not in str(error.value) + repr(secret) + repr(error.value.__context__)
 
 
@@ -275,7 +275,7 @@ async def test_an_answer_that_was_lost_stays_lost_where_a_secret_has_gone():
         assert await cluster._current() is first
 
 
-async def test_a_refusal_that_no_secret_mends_is_told_and_the_secrets_are_not_read_for_each():
+async def test_a_refusal_that_no_secret_mends_is_reported_and_the_secrets_are_not_read_for_each():
     guard = Guard("other")
     secrets = Secrets({"login": {"token": b"hush"}})
     async with serving(guard) as server, calling(server.url, secrets=secrets) as cluster:
@@ -341,11 +341,11 @@ async def test_silence_is_bounded_and_may_have_been_heard():
         await until(lambda: not server.open)
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_an_answer_that_is_too_long_is_not_taken_in(told: bool):
+@pytest.mark.parametrize("declared", [True, False])
+async def test_an_answer_that_is_too_long_is_not_taken_in(declared: bool):
     async def long(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
-        if told:
+        if declared:
             answer.content_length = 10_000_000
         await answer.prepare(request)
         with suppress(ConnectionError):
@@ -360,7 +360,7 @@ async def test_an_answer_that_is_too_long_is_not_taken_in(told: bool):
 
 
 @pytest.mark.parametrize(
-    ("status", "text", "headers", "error", "told"),
+    ("status", "text", "headers", "error", "message"),
     [
         (200, "<html>", {}, StoreUnavailable, "the answer is no JSON; does the host lead to a cluster"),
         (502, "<html>bad gateway", {}, StoreUnavailable, "trying: HTTP 502"),
@@ -369,12 +369,12 @@ async def test_an_answer_that_is_too_long_is_not_taken_in(told: bool):
         (429, json.dumps({"error": {"type": "x", "reason": "busy"}}), {}, Overloaded, "trying: busy"),
     ],
 )
-async def test_answers_that_are_no_result(status: int, text: str, headers: dict[str, str], error: Any, told: str):
+async def test_answers_that_are_no_result(status: int, text: str, headers: dict[str, str], error: Any, message: str):
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text=text, headers=headers)
 
     async with serving(answer) as server, calling(server.url) as cluster:
-        with pytest.raises(error, match=told):
+        with pytest.raises(error, match=message):
             await ask(cluster)
         assert len(server.asked) == 1
 

@@ -127,7 +127,7 @@ def test_the_quick_way_makes_the_same_documents(rows: list[tuple[Any, ...]]) -> 
     assert exactly(read(parts)) == exactly(whole)
 
 
-def test_more_values_than_are_remembered_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_values_than_are_remembered_stay_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "_REMEMBERED", 100)
     own = Encoder(QUERY, EPOCH)
     row = (0, 0.0, None, "a", 1, [(0, None, None, 0.0)] * 5)

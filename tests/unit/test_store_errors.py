@@ -255,12 +255,12 @@ ANSWERS: dict[str, tuple[int, Any, type[StoreError], str]] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_classified_and_told(name: str):
-    status, body, kind, told = ANSWERS[name]
+def test_an_answer_is_classified_and_described(name: str):
+    status, body, kind, message = ANSWERS[name]
     error = classify(status, body, "searching big", str)
     assert type(error) is kind
     assert str(error).startswith("searching big: ")
-    assert told in str(error)
+    assert message in str(error)
     assert len(str(error)) < 400
 
 
@@ -269,7 +269,7 @@ def test_what_only_a_person_can_mend_is_not_tried_again():
     assert {kind for kind, again in transient.items() if not again} == {IndexBlocked, MappingConflict, Refused}
 
 
-def test_a_request_that_a_parser_prints_is_not_told():
+def test_a_request_that_a_parser_prints_is_not_shown():
     printed = (
         'Current token (START_OBJECT) not numeric, can not use numeric value accessors\n at [Source: (byte[])"POST '
         '/strict/_bulk HTTP/1.1\r\nAuthorization: Basic aHVzaDpodXNo\r\n\r\n{"index":{}}\n'
@@ -287,7 +287,7 @@ def test_a_request_that_a_parser_prints_is_not_told():
         assert text.endswith(": Current token (START_OBJECT) not numeric, can not use numeric value accessors")
 
 
-def test_what_befell_single_documents_of_a_change_by_query_is_told():
+def test_what_befell_single_documents_of_a_change_by_query_is_reported():
     cause = {"type": "cluster_block_exception", "reason": "index [x] blocked by: [FORBIDDEN/8/index write (api)];"}
     body = {"took": 1, "deleted": 0, "failures": [{"index": "x", "id": "1", "cause": cause, "status": 403}]}
     error = classify(403, body, "deleting", str)

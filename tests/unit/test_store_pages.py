@@ -355,7 +355,7 @@ async def test_a_halt_ends_all_reading(moment: str) -> None:
 async def test_the_end_of_a_run_does_not_hurry_a_search_that_a_halt_has_cut_off() -> None:
     """It waits until the node has read that nobody waits: only then is it known that nothing begins there later."""
     pages = pages_of(Rows([(START, "a")]), job(50), BOUND)
-    searching, read_at_the_node, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    searching, read_at_the_node, logged = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def search(*_: Any, **__: Any) -> Any:
         try:
@@ -363,7 +363,7 @@ async def test_the_end_of_a_run_does_not_hurry_a_search_that_a_halt_has_cut_off(
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             await read_at_the_node.wait()
-            told.set()
+            logged.set()
             raise
 
     pages._cluster.call = search  # type: ignore[method-assign]
@@ -374,7 +374,7 @@ async def test_the_end_of_a_run_does_not_hurry_a_search_that_a_halt_has_cut_off(
     await asyncio.sleep(0)
     read_at_the_node.set()
     await closing
-    assert told.is_set()
+    assert logged.is_set()
     await asyncio.wait({reading})
     assert reading.cancelled()
 

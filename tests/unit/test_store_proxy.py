@@ -228,8 +228,8 @@ async def test_an_answer_of_its_own_is_an_error_as_a_node_gives_it(
 ) -> None:
     proxy.on(fault=Answer(429, "es_rejected_execution_exception", "rejected execution"))
     cause = {"type": "es_rejected_execution_exception", "reason": "rejected execution"}
-    told = {"error": {"root_cause": [cause], **cause}, "status": 429}
-    assert await call(client, "POST", "/x/_search") == (429, told)
+    answered = {"error": {"root_cause": [cause], **cause}, "status": 429}
+    assert await call(client, "POST", "/x/_search") == (429, answered)
     assert server.heard == []
 
 
@@ -315,7 +315,7 @@ def test_filter_path_leaves_what_a_node_leaves() -> None:
     assert filtered(answer, "nothing") == {}
 
 
-async def test_quiet_is_told_by_what_arrives_and_what_is_under_way(
+async def test_quiet_is_measured_by_what_arrives_and_what_is_under_way(
     proxy: StoreProxy, client: aiohttp.ClientSession
 ) -> None:
     await call(client, "GET", "/before", headers={"X-Opaque-Id": "rollup/a/1"})

@@ -78,12 +78,12 @@ def test_a_record_that_no_operator_wrote_says_which_document_and_what_to_do(
     spoilt: dict[str, object], why: str
 ) -> None:
     source = records.to_document(records.first(JOB, 1)) | spoilt
-    with pytest.raises(records.ForeignRecord) as told:
+    with pytest.raises(records.ForeignRecord) as caught:
         records.from_document(Value({"_id": records.document_id(JOB.key), "_source": source}, "looking"))
     assert re.search(
-        rf"^no operator wrote document 'claim/out/job' of {records.ALIAS}: {why}: restore it; or ", str(told.value)
+        rf"^no operator wrote document 'claim/out/job' of {records.ALIAS}: {why}: restore it; or ", str(caught.value)
     )
-    assert "delete it" in str(told.value)
+    assert "delete it" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_what_only_a_person_can_mend_is_stalled():
     assert words(bad)["Stalled"] == ("True", "InvalidSpec", "spec.opensearch.hosts[0]: no")
 
 
-def test_numbers_alone_are_no_news():
+def test_numbers_alone_are_no_change():
     first = status(problem=StoreUnavailable("data would be [123/1.5kb], larger than [100/1kb]"))
     again = status(first, problem=StoreUnavailable("data would be [99/9.5kb], larger than [100/1kb]"), later=10)
     assert again == first
@@ -85,7 +85,7 @@ def test_numbers_alone_are_no_news():
         (StoreUnsuitable("x"), Reason.STORE_UNAVAILABLE),
     ],
 )
-def test_a_job_is_told_of_its_store_and_never_stalled_by_it(problem: StoreError, reason: Reason):
+def test_a_job_reports_the_trouble_of_its_store_and_never_stalls_by_it(problem: StoreError, reason: Reason):
     trouble = trouble_of("search", problem)
     assert (trouble.reason, trouble.message, trouble.transient) == (reason, "RollupStore 'search': x", True)
 
@@ -98,7 +98,7 @@ OPENSEARCH = {"distribution": "opensearch"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "first_page"),
     [
         ("opensearch", about("1.0.0", **OPENSEARCH)),
         ("opensearch", about("3.8.0", **OPENSEARCH)),
@@ -107,12 +107,12 @@ OPENSEARCH = {"distribution": "opensearch"}
         ("elasticsearch", about("9.2.0", build_flavor="default")),
     ],
 )
-def test_a_version_that_can_be_used(kind: Any, told: dict[str, Any]):
-    assert version_of(Value(told, "asking"), kind) == told["version"]["number"]
+def test_a_version_that_can_be_used(kind: Any, first_page: dict[str, Any]):
+    assert version_of(Value(first_page, "asking"), kind) == first_page["version"]["number"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "text"),
+    ("kind", "first_page", "text"),
     [
         (
             "opensearch",
@@ -124,13 +124,13 @@ def test_a_version_that_can_be_used(kind: Any, told: dict[str, Any]):
         ("elasticsearch", about("6.8.23"), "is Elasticsearch 6.8.23: 7.10 or newer is needed"),
     ],
 )
-def test_a_cluster_that_cannot_be_used(kind: Any, told: dict[str, Any], text: str):
+def test_a_cluster_that_cannot_be_used(kind: Any, first_page: dict[str, Any], text: str):
     with pytest.raises(StoreUnsuitable, match=text):
-        version_of(Value(told, "asking"), kind)
+        version_of(Value(first_page, "asking"), kind)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "first_page",
     [
         None,
         [],
@@ -143,6 +143,6 @@ def test_a_cluster_that_cannot_be_used(kind: Any, told: dict[str, Any], text: st
         about("2.1\x1b[31m"),
     ],
 )
-def test_what_is_no_cluster_may_become_one(told: object):
+def test_what_is_no_cluster_may_become_one(first_page: object):
     with pytest.raises(StoreUnavailable, match=r"does it lead to a cluster|is not the answer of a cluster"):
-        version_of(Value(told, "asking"), "opensearch")
+        version_of(Value(first_page, "asking"), "opensearch")

@@ -59,7 +59,7 @@ def subject() -> Subject:
     return Subject()
 
 
-def test_what_was_the_case_at_the_beginning_is_no_news(subject: Subject):
+def test_what_was_the_case_at_the_beginning_is_no_transition(subject: Subject):
     assert subject.sees("started", "started") == []
     assert subject.sees("started", "started") == []
 
@@ -151,7 +151,7 @@ def test_a_standby_tells_what_was_asked_of_it_and_leaves_the_rest_to_the_leader(
     assert subject.measured("rollup_stop_seconds_count") == 0
 
 
-def test_a_job_that_goes_is_told_and_forgotten(subject: Subject):
+def test_a_job_that_goes_is_reported_and_forgotten(subject: Subject):
     subject.sees("started", "started")
     meta = {"uid": "u", "namespace": "team", "name": "flights", "generation": 2, "resourceVersion": "9"}
     view = JobView.of({"metadata": meta})

@@ -106,8 +106,8 @@ class Teller:
         self._console.print("\n[bold]It stays until `make down`. To use it in this shell:[/]")
         self._console.print("  source .local/env")
         self._console.print(f"\n[bold]Then, for instance[/] (ROLLUP_URL is {escape(url)}):")
-        told = _HINTS if node is None else [(comment, text.format(node=node)) for comment, text in _NODE_HINTS]
-        for comment, command in told:
+        lines = _HINTS if node is None else [(comment, text.format(node=node)) for comment, text in _NODE_HINTS]
+        for comment, command in lines:
             self._console.print(f"  [dim]# {escape(comment)}[/]\n  {escape(command)}", soft_wrap=True)
 
     def documents(self, title: str, metric: str, rows: Sequence[tuple[Any, ...]]) -> None:

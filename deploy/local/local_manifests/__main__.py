@@ -20,8 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
             changed = stale(texts := files())
             found = found or bool(changed)
             for path in changed:
-                told = "is stale: run `make generate` and commit the result" if check else "written"
-                print(f"{path.relative_to(DEPLOY.parent)} {told}", file=sys.stderr)
+                outcome = "is stale: run `make generate` and commit the result" if check else "written"
+                print(f"{path.relative_to(DEPLOY.parent)} {outcome}", file=sys.stderr)
             if not check:
                 write(texts)
     except (RenderError, ControlPlaneError) as error:

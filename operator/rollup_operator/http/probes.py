@@ -28,8 +28,8 @@ def add_probes(router: web.UrlDispatcher, live: Callable[[], Found], ready: Call
 
     def add(path: str, ask: Callable[[], Found]) -> None:
         async def probe(_: web.Request) -> web.Response:
-            good, told = ask()
-            return await answers.answer(told, Form(), status=200 if good else 503)
+            good, document = ask()
+            return await answers.answer(document, Form(), status=200 if good else 503)
 
         router.add_get(path, probe)
 

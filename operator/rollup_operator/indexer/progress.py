@@ -84,12 +84,12 @@ class Progress:
     def describe(self) -> str:
         """Say in a few words what goes on now."""
         flight = self.session.in_flight() if self.session is not None else None
-        told = [f"{self.pages} pages, {self.rows} rows, {self.documents} documents so far"]
+        parts = [f"{self.pages} pages, {self.rows} rows, {self.documents} documents so far"]
         if self._source is not None and self.pages:
-            told.append(f"{self.percent} %")
+            parts.append(f"{self.percent} %")
         if remaining := self.remaining_s:
-            told.append(f"about {duration(remaining)} left")
-        return f"{flight or self.doing} ({', '.join(told)})"
+            parts.append(f"about {duration(remaining)} left")
+        return f"{flight or self.doing} ({', '.join(parts)})"
 
     def summary(self) -> str:
         """Say what was done, for the end of the run."""

@@ -54,7 +54,7 @@ class KubeError(Exception):
         return self.status in (404, 408, 409, 429) or self.status >= 500
 
     @property
-    def told(self) -> str:
+    def public_text(self) -> str:
         """The text as others may read it: a refusal by RBAC says who the operator is and what it may."""
         if self.status in (401, 403) and 'User "' in self.message:
             return f"{self.status} {self.reason}: the operator itself lacks a right, which its log names"
@@ -241,19 +241,19 @@ class KubeClient:
             where = answer.headers.get("Location", "nowhere")[:200]
             return KubeError(answer.status, "Redirect", f"the API server redirects to {where}: use that URL")
         try:
-            told = orjson.loads(text)
+            status_object = orjson.loads(text)
         except orjson.JSONDecodeError:
-            told = None
-        details = told if isinstance(told, dict) else {"message": text[:300].decode(errors="replace")}
+            status_object = None
+        details = status_object if isinstance(status_object, dict) else {"message": text[:300].decode(errors="replace")}
         error = _refusal(answer.status, details)
         if answer.status == 403:
             self._forbidden(error.message)
         return error
 
 
-def _refusal(status: int, told: Body) -> KubeError:
-    reason, message = str(told.get("reason") or status), str(told.get("message") or "")
-    if status == 404 and reason == "NotFound" and (told.get("details") or {}).get("name"):
+def _refusal(status: int, status_object: Body) -> KubeError:
+    reason, message = str(status_object.get("reason") or status), str(status_object.get("message") or "")
+    if status == 404 and reason == "NotFound" and (status_object.get("details") or {}).get("name"):
         return NotFound(status, reason, message)
     if status == 409 or (status == 422 and "the server rejected our request due to an error in our request" in message):
         return Conflict(status, reason, message)

@@ -13,7 +13,7 @@ from rollup_operator.model.base import API_VERSION
 
 log = structlog.get_logger(__name__)
 
-TELL_EVERY = 60.0
+LOG_EVERY = 60.0
 """Seconds until the same is told again."""
 
 PAUSE = 1.0
@@ -41,9 +41,9 @@ class MissingRights:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
 
-    def tell(self, message: str) -> None:
+    def log_refusal(self, message: str) -> None:
         """Take in the message of an answer 403."""
         lacks = _LACKS.search(message)
         # Of the same right missing for a thousand jobs one line is enough.
@@ -60,12 +60,12 @@ class MissingRights:
 
     def _is_new(self, what: str) -> bool:
         now = self._clock()
-        if now - self._told.get(what, float("-inf")) < TELL_EVERY:
+        if now - self._logged.get(what, float("-inf")) < LOG_EVERY:
             return False
-        self._told.pop(what, None)
-        self._told[what] = now
-        if len(self._told) > KEPT:
-            del self._told[next(iter(self._told))]
+        self._logged.pop(what, None)
+        self._logged[what] = now
+        if len(self._logged) > KEPT:
+            del self._logged[next(iter(self._logged))]
         return True
 
     async def slow_down(
@@ -82,7 +82,7 @@ class MissingRights:
                 message = str(orjson.loads(text)["message"])
             except (orjson.JSONDecodeError, KeyError, TypeError):
                 message = text[:300].decode(errors="replace")
-            self.tell(message)
+            self.log_refusal(message)
             await asyncio.sleep(PAUSE)
         elif answer.status == 404 and _OURS in request.url.path:
             answer.release()

@@ -30,7 +30,7 @@ class ServerClock:
             return None
         date, at = self._seen
         try:
-            told = parsedate_to_datetime(date)
+            served_at = parsedate_to_datetime(date)
         except ValueError:
             return None
-        return told.astimezone(UTC) + timedelta(seconds=self._elapsed() - at)
+        return served_at.astimezone(UTC) + timedelta(seconds=self._elapsed() - at)

@@ -97,9 +97,9 @@ def _of_schema(detail: ErrorDetails) -> Problem:
     if detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return Problem(field, f"must be an object{_given(detail['input'])}")
     text = detail["msg"].removeprefix("Input ")
-    for pattern, told in _PATTERNS.items():
+    for pattern, our_words in _PATTERNS.items():
         if pattern in text:
-            return Problem(field, f"{told}{_given(detail['input'])}")
+            return Problem(field, f"{our_words}{_given(detail['input'])}")
     return Problem(field, f"{text[0].lower()}{text[1:]}{_given(detail['input'])}")
 
 

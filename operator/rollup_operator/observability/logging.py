@@ -83,8 +83,8 @@ class _Retries(logging.Filter):
             return True
         rounds, rest = divmod(int(found["attempt"]), PATIENCE)
         if rounds:
-            told = rest == 0 and rounds & (rounds - 1) == 0
-            record.levelno, record.levelname = (logging.WARNING, "WARNING") if told else (logging.DEBUG, "DEBUG")
+            is_warning = rest == 0 and rounds & (rounds - 1) == 0
+            record.levelno, record.levelname = (logging.WARNING, "WARNING") if is_warning else (logging.DEBUG, "DEBUG")
         else:
             record.levelno, record.levelname = logging.INFO, "INFO"
         return record.levelno >= self._level

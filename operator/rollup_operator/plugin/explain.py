@@ -211,8 +211,8 @@ class _Explanation:
 
     def _last_run(self) -> Iterator[Sentence]:
         last = self.status.last_run
-        told = self.ready is not None and self.ready.status == "False"
-        if last is None or last.outcome in (Outcome.COMPLETED, Outcome.HALTED) or told:
+        in_condition = self.ready is not None and self.ready.status == "False"
+        if last is None or last.outcome in (Outcome.COMPLETED, Outcome.HALTED) or in_condition:
             return
         when = ago(moment(last.end_time), self.now)
         yield Sentence(f"Its last run, ended {when}, {last.outcome.lower()}: {_sentence(last.message)}")
@@ -243,10 +243,10 @@ class _Explanation:
             yield Sentence(cure, cure=True)
 
     def _events(self) -> Iterator[Sentence]:
-        told = {c.reason for c in self.status.conditions}
+        in_conditions = {c.reason for c in self.status.conditions}
         newest: dict[str, Mapping[str, Any]] = {}
         for event in self.seen.events:
-            if event.get("type") == "Warning" and event.get("reason") not in told:
+            if event.get("type") == "Warning" and event.get("reason") not in in_conditions:
                 newest[str(event.get("reason"))] = event
         for reason, event in newest.items():
             when = _time_of(event)

@@ -83,14 +83,14 @@ def styled(text: str, *, err: bool = False, **style: Any) -> str:
 def progress() -> Iterator[Callable[[str], None]]:
     """Show on standard error how a wait goes on: one line that changes on a terminal, else only the first."""
     if not sys.stderr.isatty():
-        told: list[str] = []
+        shown: list[str] = []
 
-        def tell(text: str) -> None:
-            if not told:
+        def show_first(text: str) -> None:
+            if not shown:
                 say(text, err=True)
-                told.append(text)
+                shown.append(text)
 
-        yield tell
+        yield show_first
         return
     from rich.console import Console  # noqa: PLC0415  # it is needed by few calls and takes time
     from rich.markup import escape  # noqa: PLC0415

@@ -49,11 +49,11 @@ async def preview(where: Where, output: Output, server: EndpointAddress, word: s
     else:
         body = manifest(file or "")
         namespace = where[2] or (body.get("metadata") or {}).get("namespace") or _namespace(where)
-    told = await _ask(server, _login(where), f"namespaces/{quote(namespace, safe='')}/_rollup/job/_preview", body)
+    answered = await _ask(server, _login(where), f"namespaces/{quote(namespace, safe='')}/_rollup/job/_preview", body)
     if output.for_programs:
-        output.document({"command": "preview", "exitCode": Code.DONE} | told)
+        output.document({"command": "preview", "exitCode": Code.DONE} | answered)
     else:
-        output.lines(lines(told))
+        output.lines(lines(answered))
     return Code.DONE
 
 
@@ -70,9 +70,9 @@ def manifest(file: str) -> dict[str, Any]:
     return jobs[0]
 
 
-def lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+def lines(answered: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return an answer as labels and values."""
-    estimate, bounds = told["estimate"], told["range"]
+    estimate, bounds = answered["estimate"], answered["range"]
     pages = "1 page" if estimate["pages"] == 1 else f"{estimate['pages']} pages"
     took = duration(estimate["time_in_ms"] / 1000) if estimate["time_in_ms"] >= 1000 else "less than a second"
     found = [
@@ -80,15 +80,15 @@ def lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Source", f"{estimate['source_documents']} documents"),
         ("Would write", f"about {estimate['buckets']} documents, in {pages} and {took}"),
     ]
-    source = told.get("source", {})  # an operator of an earlier version says nothing of it
+    source = answered.get("source", {})  # an operator of an earlier version says nothing of it
     found += [("Column", f"{name}  {type_}") for name, type_ in source.get("columns", {}).items()]
     for csv in source.get("csv", []):
         delimiter = "tab" if csv["delimiter"] == "\t" else csv["delimiter"]
         header = "a header" if csv["header"] else "no header"
         types = ", ".join(f"{name} {type_}" for name, type_ in csv["columns"].items())
         found.append(("CSV", f"delimiter {delimiter}, {header}; {types}"))
-    found += [("Note", note) for note in told.get("notes", [])]
-    for document in told["preview"]:
+    found += [("Note", note) for note in answered.get("notes", [])]
+    for document in answered["preview"]:
         source = orjson.dumps(document["_source"], option=orjson.OPT_INDENT_2).decode().split("\n")
         found += [("Document", document["_id"]), *(("", line) for line in source)]
     return found
@@ -123,10 +123,10 @@ async def _ask(
 def _read(status: int, data: bytes, url: str) -> dict[str, Any]:
     """Return the answer. Raises Failure for an error, and for what is no answer of the endpoint's."""
     try:
-        told = orjson.loads(data)
-        if status == 200 and {"preview", "estimate", "range"} <= told.keys():
-            return dict(told)
-        reason = str(told["error"]["reason"])
+        answered = orjson.loads(data)
+        if status == 200 and {"preview", "estimate", "range"} <= answered.keys():
+            return dict(answered)
+        reason = str(answered["error"]["reason"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Failure(Code.FAILED, "NoEndpoint", f"{url} is not the operator's endpoint (status {status})") from None
     if status == 401:

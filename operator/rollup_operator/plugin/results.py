@@ -39,15 +39,15 @@ class Result:
 
     def document(self) -> dict[str, Any]:
         """Return it for -o json."""
-        told: dict[str, Any] = {"namespace": self.namespace, "name": self.name, "outcome": self.outcome.value}
-        told |= {"message": self.message} | ({"reason": self.reason} if self.reason else {})
+        fields: dict[str, Any] = {"namespace": self.namespace, "name": self.name, "outcome": self.outcome.value}
+        fields |= {"message": self.message} | ({"reason": self.reason} if self.reason else {})
         if self.warning:
-            told["warning"] = self.warning
+            fields["warning"] = self.warning
         if self.job is not None:
             status = self.job.status
-            told |= {"uid": self.job.uid, "jobId": self.job.job_id, "state": status.state}
-            told |= {"generation": self.job.generation, "observedGeneration": status.observed_generation}
-        return told
+            fields |= {"uid": self.job.uid, "jobId": self.job.job_id, "state": status.state}
+            fields |= {"generation": self.job.generation, "observedGeneration": status.observed_generation}
+        return fields
 
 
 def failed(namespace: str, name: str, failure: Failure) -> Result:

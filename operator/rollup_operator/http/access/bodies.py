@@ -50,11 +50,11 @@ class Bodies:
         more than the caller's share, 400 for what is no JSON; and what `make` raises.
         """
         caller = request[CALLER].name
-        told = None if "Content-Encoding" in request.headers else request.content_length
+        declared = None if "Content-Encoding" in request.headers else request.content_length
         check_encoding(request)
-        if (told or 0) > self._most:
+        if (declared or 0) > self._most:
             raise errors.too_large(self._most)
-        async with self._reading.turn(caller, self._most if told is None else told):
+        async with self._reading.turn(caller, self._most if declared is None else declared):
             data = await self._read(request)
             if not data.strip():
                 raise ApiError(400, "parse_exception", "request body is required")

@@ -48,7 +48,7 @@ _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
 NAMES_AT_ONCE = 4
 """Names asked for at a time by one call on all jobs, so that others get their turn between them."""
 
-TELL_EVERY = 60.0
+LOG_EVERY = 60.0
 """Seconds between two lines of the log about the same problem: it shuts everybody out, at every call."""
 
 _BEARER = re.compile(r"bearer +([a-z0-9._~+/-]+=*)", re.IGNORECASE)
@@ -59,7 +59,7 @@ class KubernetesAccess:
 
     def __init__(self, reviews: Reviews) -> None:
         self._reviews = reviews
-        self._told = "", float("-inf")
+        self._last_logged = "", float("-inf")
 
     async def identify(self, authorization: str | None, peer: str = "") -> Caller:
         """Return who sent this `Authorization` header from the address `peer`.
@@ -140,9 +140,9 @@ class KubernetesAccess:
             return errors.too_many("Too many calls of this address or user wait for authorization or were denied")
         refused = error.status in (401, 403)
         problem = f"the operator itself may not create {resource}: apply deploy/rbac/" if refused else str(error)
-        told, at = self._told
-        if problem != told or time.monotonic() - at > TELL_EVERY:
-            self._told = problem, time.monotonic()
+        last, at = self._last_logged
+        if problem != last or time.monotonic() - at > LOG_EVERY:
+            self._last_logged = problem, time.monotonic()
             log.warning("cannot ask the API server who may do what", problem=problem)
         return errors.unavailable("Access reviews by the API server fail; nothing was changed")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollup_operator.http.job_config.rules import NewJob
-from rollup_operator.http.job_config.source_check import SourceChecks, looking, told
+from rollup_operator.http.job_config.source_check import SourceChecks, source_errors_answered, within_limit
 from rollup_operator.http.jobs.desired_state import FIELD_MANAGER, READ_SECONDS, WRITE_SECONDS
 from rollup_operator.http.ports import Jobs, Kubernetes, Stores
 from rollup_operator.http.protocol import errors, job_errors
@@ -47,7 +47,7 @@ class Creations:
         loop = asyncio.get_running_loop()
         timeout = parse_time_value(job.timeout or DEFAULT_TIMEOUT, "timeout")
         arrived = loop.time()
-        async with looking(STORE):
+        async with within_limit(STORE):
             await self._check_store(namespace, job)
         if known is not None:
             raise _taken(job, known)
@@ -58,7 +58,7 @@ class Creations:
         spec = RollupJobSpec.model_validate(job.spec)
         store = await self._sources.open(namespace, STORE)
         await self._sources.check(store, STORE, spec)
-        with told(STORE, spec):
+        with source_errors_answered(STORE, spec):
             remembered = await store.known_jobs()
             target = await store.rollup_index(spec.rollup_index)
         if target is not None and target.lacks:

@@ -109,8 +109,8 @@ def unfinished(job: JobView | None) -> str | None:
     return f"Rollup job [{job.job_id}] is being deleted and not gone yet: {why}"
 
 
-def _hear(gone: asyncio.Event, news: JobView | None) -> None:
-    if news is None:
+def _hear(gone: asyncio.Event, newer: JobView | None) -> None:
+    if newer is None:
         gone.set()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rollup_operator.http.api.create import STORE
 from rollup_operator.http.job_config.rules import new_job
-from rollup_operator.http.job_config.source_check import SourceChecks, looking, told
+from rollup_operator.http.job_config.source_check import SourceChecks, source_errors_answered, within_limit
 from rollup_operator.http.ports import Kubernetes, Stores
 from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.dialects import Dialect
@@ -88,10 +88,10 @@ class Previews:
         """Return the answer. Raises ApiError."""
         span = due(job.spec, self._now()).fresh
         config = JobConfig(job.job_id, job.spec, Owner("", namespace, job.job_id, ""), "")
-        async with self._turns.turn(namespace), looking(job.store):
+        async with self._turns.turn(namespace), within_limit(job.store):
             store = await self._sources.open(namespace, job.store)
             await self._sources.check(store, job.store, job.spec)
-            with told(job.store, job.spec):
+            with source_errors_answered(job.store, job.spec):
                 found = await store.preview(config, span, DOCUMENTS)
         return _answer(found, span)
 

@@ -13,7 +13,7 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.base import KnownJob
 from rollup_operator.stores.errors import StoreError, StoreNotFound
 
-LOOK_SECONDS = 30.0
+STORES_SECONDS = 30.0
 """How long the stores may take."""
 
 
@@ -36,11 +36,11 @@ class RolledUp:
         if not await permit.may(ALL_JOBS):
             return await in_portions(_known(living, ()))
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(STORES_SECONDS):
                 stores = self._stores.usable(namespace)
                 remembered = [known for name in stores for known in await self._remembered(namespace, name)]
         except TimeoutError as e:
-            raise store_errors.unavailable(f"The stores have not answered within {LOOK_SECONDS:g}s") from e
+            raise store_errors.unavailable(f"The stores have not answered within {STORES_SECONDS:g}s") from e
         ours = [known for known in remembered if self._is_of(known, namespace)]
         return await in_portions(_known(living, ours))
 

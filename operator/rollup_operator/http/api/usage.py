@@ -7,7 +7,7 @@ from rollup_operator.http.protocol.dialects import Dialect
 
 def usage(jobs: int, dialect: Dialect) -> dict[str, Any]:
     """Return the answer for a namespace with so many jobs."""
-    told: dict[str, Any] = {"available": True, "enabled": True}
+    rollup: dict[str, Any] = {"available": True, "enabled": True}
     if dialect.counts_jobs:
-        told["number_of_rollup_jobs"] = jobs
-    return {"rollup": told}
+        rollup["number_of_rollup_jobs"] = jobs
+    return {"rollup": rollup}

@@ -65,7 +65,7 @@ class Fault(Exception):
     def answer(self) -> ApiError:
         """Return the 400. Unlike Elasticsearch's, its reason ends with the cause that helps."""
         names = (ROOT, *self.path)
-        told = self.cause[1] if self.cause else self.text
+        why = self.cause[1] if self.cause else self.text
         inner: dict[str, Any] = {"type": self.type, "reason": f"[{self.at}] [{names[-1]}] {self.text}"}
         if self.cause is not None:
             inner["caused_by"] = {"type": self.cause[0], "reason": self.cause[1]}
@@ -73,7 +73,7 @@ class Fault(Exception):
             reason = f"[{self.at}] [{name}] failed to parse field [{field}]"
             inner = {"type": PARSE, "reason": reason, "caused_by": inner}
         cause = inner.get("caused_by")
-        return ApiError(400, inner["type"], f"{inner['reason']}: {told}" if cause else inner["reason"], caused_by=cause)
+        return ApiError(400, inner["type"], f"{inner['reason']}: {why}" if cause else inner["reason"], caused_by=cause)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from rollup_operator.stores.errors import (
     StoreUnavailable,
 )
 
-LOOK_SECONDS = 30.0
+STORE_SECONDS = 30.0
 """How long looking at the store may take."""
 
 
@@ -58,14 +58,14 @@ class SourceChecks:
 
         Raises ApiError, StoreTrouble.
         """
-        with told(name, spec):
+        with source_errors_answered(name, spec):
             fields = await store.fields(spec.index_pattern, spec.rollup_index, spec)
         if messages := broken_rules(spec, fields):
             raise job_errors.validation_failed(messages)
 
 
 @contextlib.contextmanager
-def told(name: str, spec: RollupJobSpec) -> Iterator[None]:
+def source_errors_answered(name: str, spec: RollupJobSpec) -> Iterator[None]:
     """Answer what a store raises. Raises ApiError for what the job asks of its source, else StoreTrouble."""
     try:
         yield
@@ -82,11 +82,11 @@ def told(name: str, spec: RollupJobSpec) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def looking(name: str) -> AsyncIterator[None]:
+async def within_limit(name: str) -> AsyncIterator[None]:
     """Give a look at a store its time. Raises StoreTrouble when that is over."""
     try:
-        async with asyncio.timeout(LOOK_SECONDS):
+        async with asyncio.timeout(STORE_SECONDS):
             yield
     except TimeoutError as e:
-        why = f"RollupStore [{name}] has not answered within {LOOK_SECONDS:g}s; nothing was changed"
+        why = f"RollupStore [{name}] has not answered within {STORE_SECONDS:g}s; nothing was changed"
         raise store_errors.unavailable(why) from e

@@ -90,7 +90,7 @@ class _OfJob:
     """Those who wait for one job."""
 
     waiters: set[Waiter] = field(default_factory=set)
-    told: int = -1
+    version: int = -1
     """The version that was read last: many waits that end one after the other read the same."""
 
 
@@ -124,9 +124,9 @@ class Waiters:
 
     def hear(self, uid: str, body: JobView | None) -> None:
         """Take in a job as one of its waiters, or any other call, has just read it: that is news for all of them."""
-        if (of_job := self._waiting.get(uid)) is None or (body is not None and body.version <= of_job.told):
+        if (of_job := self._waiting.get(uid)) is None or (body is not None and body.version <= of_job.version):
             return
-        of_job.told = of_job.told if body is None else body.version
+        of_job.version = of_job.version if body is None else body.version
         for waiter in tuple(of_job.waiters):
             waiter.hear(body)
 

@@ -31,7 +31,7 @@ microseconds. A client behind a flood in the kernel's queue waits for as long as
 PAUSE_SECONDS = 0.05
 """How long nothing is accepted where there is no file left to open; and between two looks who may have to go."""
 
-TELL_EVERY = 60.0
+LOG_EVERY = 60.0
 """Seconds between two lines of the log about that."""
 
 TLS_BYTES = 2**15
@@ -62,7 +62,7 @@ class Listener(asyncio.AbstractServer):
         self._beginning: set[asyncio.Task[bool]] = set()
         self._chore: asyncio.Task[None] | None = None
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._told = float("-inf")
+        self._last_logged = float("-inf")
 
     async def start_serving(self) -> None:
         """Accept from now on."""
@@ -164,8 +164,8 @@ class Listener(asyncio.AbstractServer):
                 self._room.make_place()
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
-        if self._loop.time() - self._told > TELL_EVERY:
-            self._told = self._loop.time()
+        if self._loop.time() - self._last_logged > LOG_EVERY:
+            self._last_logged = self._loop.time()
             log.warning("no connection can be accepted", problem=str(error))
         self._loop.remove_reader(listening)
         self._paused[listening] = self._loop.call_later(PAUSE_SECONDS, self._go_on, listening)

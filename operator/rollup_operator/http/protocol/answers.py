@@ -74,8 +74,8 @@ async def answer(
 
 def failure(error: ApiError, form: Form) -> web.Response:
     """Return an error; filter_path does not apply to it."""
-    told = error.envelope(stack_trace.frames(error) if form.traced else None)
-    body = orjson.dumps(told, option=_indent(form)) + _end(form)
+    envelope = error.envelope(stack_trace.frames(error) if form.traced else None)
+    body = orjson.dumps(envelope, option=_indent(form)) + _end(form)
     return _respond(error.status, body, form, error.headers)
 
 

@@ -71,7 +71,7 @@ def illegal_argument(reason: str) -> ApiError:
 
 def said(error: KubeError | TimeoutError) -> str:
     """Return what a caller may read of an error of the API server."""
-    return error.told if isinstance(error, KubeError) else "no answer in time"
+    return error.public_text if isinstance(error, KubeError) else "no answer in time"
 
 
 def unavailable(why: str, *, closes: bool = False) -> ApiError:
@@ -102,8 +102,8 @@ def unsupported_type(given: str) -> ApiError:
 
 def unsupported_encoding(given: str = "") -> ApiError:
     """415: a body that is compressed in a way that is not offered."""
-    told = f" [{given}]" if given else ""
-    return ApiError(415, "media_type_header_exception", f"Content-Encoding header{told} is not supported; use gzip")
+    value = f" [{given}]" if given else ""
+    return ApiError(415, "media_type_header_exception", f"Content-Encoding header{value} is not supported; use gzip")
 
 
 def not_expected(given: str) -> ApiError:
@@ -129,8 +129,8 @@ def wrong_version(header: str, given: str, version: str, known: Sequence[str]) -
 
 def unreadable_body(encoding: str) -> ApiError:
     """400: a body that ends early, or is not compressed as it says."""
-    told = f" as [{encoding}]" if encoding else ""
-    return ApiError(400, "illegal_argument_exception", f"The body cannot be read{told}", closes=True)
+    charset = f" as [{encoding}]" if encoding else ""
+    return ApiError(400, "illegal_argument_exception", f"The body cannot be read{charset}", closes=True)
 
 
 def missing_credentials(path: str) -> ApiError:

@@ -9,8 +9,8 @@ from rollup_operator.rollup import identity
 
 def validation_failed(messages: Sequence[str]) -> ApiError:
     """400: the fields of the source do not allow what the job asks for."""
-    told = "".join(f"{i}: {message};" for i, message in enumerate(messages, 1))
-    return ApiError(400, "rollup_action_request_validation_exception", f"Validation Failed: {told}")
+    numbered = "".join(f"{i}: {message};" for i, message in enumerate(messages, 1))
+    return ApiError(400, "rollup_action_request_validation_exception", f"Validation Failed: {numbered}")
 
 
 def no_such_index(name: str) -> ApiError:

@@ -73,11 +73,11 @@ def stop_timed_out(
     `state` is what to tell of it, if anything. `asked` and `observed` are generations; `asked` is None while it is not
     known whether the stop is recorded. `held_up` is a clause that says what the job waits for; empty: nothing is known.
     """
-    told = "" if state is None else f". State was [{state.upper()}]"
+    state_text = "" if state is None else f". State was [{state.upper()}]"
     return ApiError(
         status,
         "timeout_exception",
-        f"Timed out after [{timeout}] while waiting for rollup job [{job_id}] to stop{told}",
+        f"Timed out after [{timeout}] while waiting for rollup job [{job_id}] to stop{state_text}",
         caused_by=_recorded(asked, observed, held_up),
         in_doubt=True,
     )

@@ -26,7 +26,7 @@ from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
 from rollup_operator.lifecycle.jobs.retry import Recovery, backoff
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
 from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
-from rollup_operator.lifecycle.jobs.transition_events import news
+from rollup_operator.lifecycle.jobs.transition_events import transition_event
 from rollup_operator.lifecycle.telemetry import timed
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
@@ -352,7 +352,7 @@ class Actor:
         else:
             self._lost_writes = 0
             self._learn(newer := JobView.of(answer), decided_on=view)
-            if (event := news(view, newer)) is not None:
+            if (event := transition_event(view, newer)) is not None:
                 self._env.events.record(Regarding.job(newer), *event)
 
     async def _look(self, view: JobView) -> None:
@@ -396,5 +396,5 @@ class Actor:
 
     def _tell(self, reason: Reason, message: str) -> None:
         """Post a warning, once for each reason and generation until all is well again."""
-        if self._env.gate.open and self._recovery.is_news(reason):
+        if self._env.gate.open and self._recovery.is_new(reason):
             self._env.events.record(Regarding.job(self.view), reason, message)

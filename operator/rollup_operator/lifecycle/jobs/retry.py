@@ -28,7 +28,7 @@ def backoff(first: float, last: float, failures: int) -> float:
 class Recovery:
     """The trouble of one job. Times are the event loop's."""
 
-    __slots__ = ("_changed", "_failures", "_retry_at", "_told", "trouble")
+    __slots__ = ("_changed", "_failures", "_reported", "_retry_at", "trouble")
 
     def __init__(self, job: JobView) -> None:
         """Begin with what an earlier process published: only a good run mends it, so one is due."""
@@ -36,21 +36,21 @@ class Recovery:
         self._changed = False
         self.trouble = _published(job)
         self._retry_at = None if self.trouble is None else 0.0
-        self._told: frozenset[Reason] = frozenset() if self.trouble is None else frozenset({self.trouble.reason})
+        self._reported: frozenset[Reason] = frozenset() if self.trouble is None else frozenset({self.trouble.reason})
 
-    def is_news(self, reason: Reason) -> bool:
+    def is_new(self, reason: Reason) -> bool:
         """Whether this is to be told: the first time that it comes up for a generation since all was well.
 
         What an earlier process has published it has told.
         """
-        if reason in self._told:
+        if reason in self._reported:
             return False
-        self._told |= {reason}
+        self._reported |= {reason}
         return True
 
     def new_generation(self) -> None:
         """The spec changed: what comes up now is news."""
-        self._told = frozenset()
+        self._reported = frozenset()
         self.something_changed()
 
     def begun(self) -> None:
@@ -67,7 +67,7 @@ class Recovery:
     def mended(self) -> None:
         """A good run, or a job that reads stopped, ends all trouble."""
         if self.trouble is not None:
-            self._told = frozenset()
+            self._reported = frozenset()
         self.trouble, self._retry_at, self._failures = None, None, 0
 
     def something_changed(self) -> None:

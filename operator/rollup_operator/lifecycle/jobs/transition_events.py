@@ -13,7 +13,7 @@ _PASSING = (Reason.STOPPING, Reason.DELETING, Reason.DRAIN_TIMEOUT)
 """Reasons for which a job is not Ready though nothing is wrong with it, or nothing that the end would not tell."""
 
 
-def news(before: JobView, after: JobView) -> tuple[Reason, str] | None:
+def transition_event(before: JobView, after: JobView) -> tuple[Reason, str] | None:
     """Return reason and note of the event that tells how the status came from `before` to `after`; None: there is none.
 
     A scheduled run goes from `started` to `indexing` and back, and is no news.

@@ -54,7 +54,7 @@ class Election:
         self._terms = terms or Terms()
         self._candidacy = Candidacy(identity, self._terms)
         self._seen: Lease | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._unsure = False  # whether a write may have made this process the holder, unseen
         self._led: int | None = None  # the term that the followers know of
@@ -104,14 +104,14 @@ class Election:
         watching = keep_running("watch of the lease", self._watch)
         try:
             while True:
-                self._news.clear()
+                self._changed.clear()
                 step = self._candidacy.decide(_now())
                 self._follow(step)
                 if step.do is not LeaseWrite.NOTHING and self._writing is None:
                     self._writing = spawn("write of the lease", self._write(), follows="it is tried again")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if step.wait == float("inf") else max(step.wait, 0.0)):
-                        await self._news.wait()
+                        await self._changed.wait()
         finally:
             await _ended(watching)
 
@@ -185,7 +185,7 @@ class Election:
             self._trouble("write", _text(e))
         finally:
             self._writing = None
-            self._news.set()
+            self._changed.set()
 
     async def _watch(self) -> None:
         while True:
@@ -209,7 +209,7 @@ class Election:
             self._candidacy.saw(None, None, _now())
         else:
             self._candidacy.saw(lease.holder, lease.version, _now(), lasts=lease.lasts)
-        self._news.set()
+        self._changed.set()
 
     def _is_old(self, lease: Lease) -> bool:
         """Whether a newer one is known: watch, answers and reads overtake one another."""

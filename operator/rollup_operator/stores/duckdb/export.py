@@ -51,7 +51,7 @@ def _file(job_id: str) -> str:
     return f"{name}.parquet"
 
 
-def told(record: ClaimRow, folders: Folders) -> Claim:
+def claim_of(record: ClaimRow, folders: Folders) -> Claim:
     """Return the claim of a record, with where its result is, if it was ever exported."""
     exported = record.exported is not None
     return replace(record.claim, result=f"{folders.results}/{export_path(*record.claim.key)}" if exported else None)
@@ -85,14 +85,14 @@ class Export:
         (time, key), *others = columns_of(layout)
         columns = ", ".join(f"{e} AS {sql.name(n)}" for n, e in [(time, f"make_timestamp({key} * 1000)"), *others])
         metadata = {_METADATA: orjson.dumps(layout.to_json()).decode(), _DATABASE: self.database}
-        told = ", ".join(f"{name}: {sql.text(value)}" for name, value in metadata.items())
+        pairs = ", ".join(f"{name}: {sql.text(value)}" for name, value in metadata.items())
         part = lane.part_name()
         with self.folders.exports() as results:
             seen = self._seen(results)
             try:
                 lane.execute(
                     f"COPY (SELECT {columns} FROM {table}) TO {sql.text(f'{results.path}/{part}')} "
-                    f"(FORMAT parquet, DICTIONARY_SIZE_LIMIT {_DICTIONARY}, KV_METADATA {{{told}}})"
+                    f"(FORMAT parquet, DICTIONARY_SIZE_LIMIT {_DICTIONARY}, KV_METADATA {{{pairs}}})"
                 )
                 results.sync(part)
                 yield partial(self._place, results, part, seen)

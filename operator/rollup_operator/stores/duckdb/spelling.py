@@ -38,10 +38,10 @@ def check(lane: Lane, spec: RollupJobSpec, found: SourceFiles) -> None:
     for key, name in meant.items():
         # Another name that begins like it is in the way only where DuckDB has renamed something.
         if key in twice or (len(spelled[key]) > 1 and key == _folded(name)):
-            raise SourceInvalid(f"spec: column {name!r}: {_told(list(spelled[key]))}")
+            raise SourceInvalid(f"spec: column {name!r}: {_conflict(list(spelled[key]))}")
 
 
-def _told(names: Sequence[str]) -> str:
+def _conflict(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"a CSV file has several columns that are named {names[0]!r}: rename all but one"
     return (

@@ -168,7 +168,7 @@ class DuckDBStore:
                 return Settled(None, kept)
             settled = await self._with_lane("settling", partial(self._settle, seen, delete), None, ends=True)
             if settled is not None:
-                return Settled(export.told(settled, self._folders), kept)
+                return Settled(export.claim_of(settled, self._folders), kept)
 
     def _settle(self, seen: ClaimRow, delete: bool, lane: Lane) -> ClaimRow | None:
         """Take the claim and delete the documents, unless somebody has claimed the job since the record was `seen`."""

@@ -58,9 +58,9 @@ class ClusterStore:
 
     async def check(self) -> Checkup:
         """Return version and health. Raises StoreUnsuitable for another product, or for a version too old."""
-        told = await self._cluster.call("GET", "/", doing="asking for the version", timeout=CHECK_SECONDS)
-        version = version_of(told, self._kind, self._cluster.redact)
-        uuid = told.find("cluster_uuid")
+        about = await self._cluster.call("GET", "/", doing="asking for the version", timeout=CHECK_SECONDS)
+        version = version_of(about, self._kind, self._cluster.redact)
+        uuid = about.find("cluster_uuid")
         # A cluster that forms has none yet.
         self._uuid = uuid.text(_LONGEST_UUID) if uuid.value not in (None, "_na_") else None
         await self._check_tasks()
@@ -165,17 +165,17 @@ class ClusterStore:
         await self._cluster.close()
 
 
-def version_of(told: Value, kind: Kind, redact: Redact = str) -> str:
+def version_of(about: Value, kind: Kind, redact: Redact = str) -> str:
     """Return the version that the answer of `GET /` tells, fit to be shown.
 
     Raises StoreUnsuitable for another kind of cluster or one that is too old, StoreUnavailable for no cluster at all.
     """
-    number = told.find("version", "number").value
+    number = about.find("version", "number").value
     parts = _VERSION.fullmatch(number) if isinstance(number, str) else None
     if parts is None:
         raise StoreUnavailable("the host answers, but reports no version: does it lead to a cluster?")
     number = redact(parts[0])
-    found: Kind = "opensearch" if told.find("version", "distribution").value == "opensearch" else "elasticsearch"
+    found: Kind = "opensearch" if about.find("version", "distribution").value == "opensearch" else "elasticsearch"
     if found != kind:
         raise StoreUnsuitable(
             f"the hosts lead to {NAMES[found]} {number}: delete the RollupStore and create it with spec.{found} in "

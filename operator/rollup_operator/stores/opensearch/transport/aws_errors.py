@@ -35,9 +35,9 @@ def explained(message: str) -> str | None:
     """Return in plain words what a message means, without what it repeats of the request; None: it is not known."""
     if message.startswith(("Signature expired", "Signature not yet current")):
         times = _TIMES.findall(message)
-        told = f" (signed at {times[0]}, AWS has {times[-1]})" if len(times) >= 2 else ""
+        both = f" (signed at {times[0]}, AWS has {times[-1]})" if len(times) >= 2 else ""
         return (
-            f"the signature is of another time than AWS's{told}: the clock of the operator's machine is more than five "
+            f"the signature is of another time than AWS's{both}: the clock of the operator's machine is more than five "
             "minutes off; correct it"
         )
     return next((words for part, words in _KNOWN.items() if part in message), None)

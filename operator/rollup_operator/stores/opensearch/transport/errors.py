@@ -217,12 +217,12 @@ def root_cause(body: object, redact: Redact) -> tuple[str, str]:
     # What is too much for one shard is so whatever else befell the others.
     for kinds in (_TOO_MUCH, _BLOCKED, _UNFIT):
         if found := next((c for c in causes if _kind(c) in kinds), None):
-            return _told(found, redact, with_cause=kinds is _UNFIT)
+            return _kind_and_reason(found, redact, with_cause=kinds is _UNFIT)
     root = error.get("root_cause")
     if isinstance(root, list) and root and isinstance(root[0], Mapping):
-        return _told(root[0], redact)
-    kind, text = _told(error, redact)
-    return kind, text or next((said for c in causes if (said := _told(c, redact)[1])), "")
+        return _kind_and_reason(root[0], redact)
+    kind, text = _kind_and_reason(error, redact)
+    return kind, text or next((said for c in causes if (said := _kind_and_reason(c, redact)[1])), "")
 
 
 def reason_of(failure: object, redact: Redact) -> str:
@@ -257,7 +257,7 @@ def _causes(error: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
                 waiting += [shard.get("reason") for shard in reversed(shards) if isinstance(shard, Mapping)]
 
 
-def _told(cause: Mapping[str, Any], redact: Redact, *, with_cause: bool = False) -> tuple[str, str]:
+def _kind_and_reason(cause: Mapping[str, Any], redact: Redact, *, with_cause: bool = False) -> tuple[str, str]:
     texts = [_shown(cause.get("reason"), redact)]
     if with_cause and isinstance(inner := cause.get("caused_by"), Mapping):
         texts.append(_shown(inner.get("reason"), redact))
@@ -281,7 +281,7 @@ def _without_task(text: str) -> str:
     """Shorten what a full queue says: it prints the task that it has rejected, which may be a whole request."""
     before, rejected, rest = text.partition(_REJECTED)
     _, named, queue = rest.partition("[name = ")
-    name, told, capacity = queue.partition(", queue capacity = ")
-    if not (rejected and named and told):
+    name, separator, capacity = queue.partition(", queue capacity = ")
+    if not (rejected and named and separator):
         return text
     return f"{before}the queue of {name} is full ({''.join(takewhile(str.isdigit, capacity))})"

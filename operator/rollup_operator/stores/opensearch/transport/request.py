@@ -106,10 +106,10 @@ class Request:
             yield lambda size: size <= longest and (2 * size <= page.amount or page.resize(2 * size))
             return
         # What is compressed, though nobody asked for that, is longer than it says.
-        told = None if "Content-Encoding" in answer.headers else answer.content_length
+        declared = None if "Content-Encoding" in answer.headers else answer.content_length
         try:
             async with asyncio.timeout(ROOM_SECONDS):
-                held = await self.room.take(longest if told is None else min(told, longest))
+                held = await self.room.take(longest if declared is None else min(declared, longest))
         except TimeoutError as e:
             text = f"{self.doing}: other answers of this namespace's clusters take all the memory for answers"
             raise Unanswered(text, sent=True) from e

@@ -11,9 +11,9 @@ def at(seconds: float) -> str:
     return (NOW + timedelta(seconds=seconds)).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def told(
+def observed_job(
     *,
-    asks: str | None = "started",
+    desired: str | None = "started",
     state: str | None = "started",
     generation: int = 3,
     observed: int | None = None,
@@ -46,7 +46,7 @@ def told(
             {"manager": "rollup", "time": at(reported), "subresource": "status", "fieldsV1": {"f:status": {}}},
         ],
     }
-    if asks is not None:
+    if desired is not None:
         meta["managedFields"].append(
             {"manager": manager, "time": at(changed), "fieldsV1": {"f:spec": {"f:desiredState": {}}}}
         )
@@ -59,7 +59,7 @@ def told(
         shown["state"] = state
     return {
         "metadata": meta,
-        "spec": whole | ({"desiredState": asks} if asks else {}),
+        "spec": whole | ({"desiredState": desired} if desired else {}),
         "status": shown | {key: value for key, value in status.items() if value is not None},
     }
 
