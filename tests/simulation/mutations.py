@@ -30,8 +30,7 @@ from rollup_operator.http.jobs.attempt import Attempts
 from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.indexer import clocks, run
 from rollup_operator.indexer.run_slots import RunSlots
-from rollup_operator.kube import status as kube_status
-from rollup_operator.kube import sweep
+from rollup_operator.kube import job_writes, sweep
 from rollup_operator.kube.client import Body
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
@@ -255,7 +254,7 @@ def a_status_is_written_on_any_version() -> AbstractContextManager[Any]:
         answer: Body = await kube.put(jobs_path(job.namespace, job.name, "status"), body)
         return answer
 
-    return patch.object(kube_status, "write_status", write)
+    return patch.object(job_writes, "write_status", write)
 
 
 @mutation("add the finalizer before the first claim")

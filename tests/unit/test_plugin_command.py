@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rollup_operator.plugin.main import invoke
-from rollup_operator.plugin.outcome import Code
+from rollup_operator.plugin.results import Code
 
 
 @pytest.fixture(autouse=True)

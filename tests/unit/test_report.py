@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.kube.status import difference
+from rollup_operator.kube.job_writes import difference
 from rollup_operator.lifecycle.jobs.job_status import Report, status_of
 from rollup_operator.lifecycle.jobs.states import Decision
 from rollup_operator.model.base import RUN_REQUESTED_AT
-from rollup_operator.model.instants import rfc3339_ms
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LONGEST_MESSAGE, RunProgress, State
+from rollup_operator.model.times import rfc3339_ms
 
 keys = st.sampled_from("abcd")
 values = st.recursive(st.integers(0, 3) | st.text("xy", max_size=2), lambda inner: st.lists(inner, max_size=2))

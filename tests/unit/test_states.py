@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.kube.status import difference
+from rollup_operator.kube.job_writes import difference
 from rollup_operator.lifecycle.jobs.job_status import Report, status_of
 from rollup_operator.lifecycle.jobs.states import PATIENCE, REFRESH, TABLE, Act, Facts, RunFacts, RunKind, decide, where
 from rollup_operator.model.base import DRAIN_FINALIZER

@@ -9,8 +9,7 @@ import aiohttp
 import pytest
 
 from rollup_operator.stores.host_rules import HostNotAllowed, HostRules
-from rollup_operator.stores.opensearch.transport.lookups import Found, Lookups
-from rollup_operator.stores.opensearch.transport.resolver import FilteringResolver
+from rollup_operator.stores.opensearch.transport.resolver import FilteringResolver, Found, Lookups
 
 
 def allowed(rules: list[str], url: str, *leads_to: str) -> bool:
@@ -174,7 +173,7 @@ async def test_slow_names_of_one_hold_up_nobody_else() -> None:
 
 
 async def test_a_name_that_nothing_is_said_of_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.lookups.SECONDS", 0.05)
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.resolver.SECONDS", 0.05)
     go = threading.Event()
     lookups = Lookups(look=lambda *_, **__: go.wait(10) and [], at_once=1)
     with pytest.raises(OSError, match=r"nothing says within 0\.05 s where its name leads"):

@@ -1,8 +1,8 @@
 """Work that must not fail in silence, nor take other work with it.
 
 `spawn` starts a background task that runs once, `keep_running` one that begins again when it fails. A part that the
-process cannot be without is a task of `spawn` that is given to `Ending.need` as well. `in_order` takes steps of which a
-failed one holds up none after it.
+process cannot be without is a task of `spawn` that is given to `Ending.need` as well. `dropped` cancels tasks and waits
+for their end. `in_order` takes steps of which a failed one holds up none after it.
 """
 
 import asyncio
@@ -54,6 +54,31 @@ async def _keep_running(name: str, begin: Callable[[], Coroutine[Any, Any, None]
             failures += 1
             log.exception("background task failed", task=name, follows=f"it begins again in {pause:.1f} s")
         await asyncio.sleep(pause)
+
+
+async def dropped(*tasks: asyncio.Task[Any]) -> None:
+    """End tasks and wait until they have ended, however often this is cancelled; their outcome is of no interest."""
+    for task in tasks:
+        task.cancel()
+    await ended(*tasks)
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until tasks have ended that were cancelled before, however often this is cancelled.
+
+    Cancelled again, they would not wait until the other end of their connection has read that nobody waits for them.
+    """
+    cancelled = False
+    while waiting := {task for task in tasks if not task.done()}:
+        try:
+            await asyncio.wait(waiting)
+        except asyncio.CancelledError:
+            cancelled = True
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def in_order(*steps: tuple[str, Callable[[], Awaitable[object] | None]]) -> None:

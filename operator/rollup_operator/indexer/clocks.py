@@ -15,9 +15,9 @@ makes a run late and does no harm.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rollup_operator.model.instants import rfc3339
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.time_values import epoch_ms
+from rollup_operator.model.times import rfc3339
 from rollup_operator.rollup.due import due
 from rollup_operator.stores.base import ClockReading
 from rollup_operator.stores.errors import ClockSkewed

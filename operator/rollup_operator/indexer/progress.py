@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rollup_operator.model import status
-from rollup_operator.model.durations import duration
+from rollup_operator.model.times import duration
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Session, Source
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from rollup_operator.concurrency.background import dropped
 from rollup_operator.indexer.clocks import Moment, moment
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run_slots import RunSlots
@@ -24,7 +25,6 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.sharing.shares import Account, Held, unbounded
 from rollup_operator.stores.base import Claim, Page, Session, Store
 from rollup_operator.stores.errors import Fenced, StoreError
-from rollup_operator.stores.tasks import dropped
 
 log = structlog.get_logger(__name__)
 

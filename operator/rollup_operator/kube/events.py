@@ -25,8 +25,8 @@ from rollup_operator.kube.paths import events_path
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.event_reasons import EVENTS, EventType
-from rollup_operator.model.instants import micro_time
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.times import micro_time
 
 log = structlog.get_logger(__name__)
 

@@ -1,6 +1,11 @@
-"""The writes by which somebody asks something of a job. Each is for this very job, its uid.
+"""All writes on a job.
 
-None can create a job or hit another one that took its name: that, and a job that is gone, is a Conflict.
+| who writes | what | for |
+| --- | --- | --- |
+| whoever asks something of a job | `spec.desiredState`, the request to run now | this very job, its uid |
+| the job's actor | the status, the finalizer | the exact version of the object that it was decided on |
+
+No write can create a job or hit another one that took its name: that, and a job that is gone, is a Conflict.
 """
 
 from collections.abc import Coroutine, Mapping
@@ -8,7 +13,7 @@ from typing import Any, Protocol
 
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError
 from rollup_operator.kube.paths import ApiPath, jobs_path
-from rollup_operator.model.base import API_VERSION, RUN_REQUESTED_AT
+from rollup_operator.model.base import API_VERSION, DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 
@@ -45,3 +50,45 @@ async def _of_uid(write: Coroutine[Any, Any, Body]) -> Body:
             # For a name that belongs to another uid the API server says 422, for one that is free 404 or 409.
             raise Conflict(e.status, e.reason, e.message) from e
         raise
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that turns `old` into `new`; empty when nothing differs. Maps are merged by key."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            if inner := difference(before, value):
+                patch[key] = inner
+        elif before != value:
+            patch[key] = value
+    return patch
+
+
+async def write_status(kube: KubeClient, job: JobView, status: Mapping[str, Any]) -> Body:
+    """Replace the status and return the object as it is then. Raises Conflict on any other version.
+
+    A PUT to this path leaves all but the status as it is, and costs the API server a seventh less than a patch: the
+    write is most of what a stop takes.
+    """
+    about = {"name": job.name, "namespace": job.namespace, "resourceVersion": str(job.version)}
+    body = {"apiVersion": API_VERSION, "kind": "RollupJob", "metadata": about, "status": status}
+    return await kube.put(jobs_path(job.namespace, job.name, "status"), body)
+
+
+async def add_finalizer(kube: KubeClient, job: JobView) -> Body:
+    """Hold the job's deletion back from now on. Raises Conflict on any other version."""
+    if job.finalizers:
+        return await _on_version(kube, job, {"op": "add", "path": "/metadata/finalizers/-", "value": DRAIN_FINALIZER})
+    return await _on_version(kube, job, {"op": "add", "path": "/metadata/finalizers", "value": [DRAIN_FINALIZER]})
+
+
+async def remove_finalizer(kube: KubeClient, job: JobView) -> Body:
+    """Let the job go. Raises Conflict on any other version."""
+    at = job.finalizers.index(DRAIN_FINALIZER)
+    return await _on_version(kube, job, {"op": "remove", "path": f"/metadata/finalizers/{at}"})
+
+
+async def _on_version(kube: KubeClient, job: JobView, operation: dict[str, Any]) -> Body:
+    test = {"op": "test", "path": "/metadata/resourceVersion", "value": str(job.version)}
+    return await kube.json_patch(jobs_path(job.namespace, job.name), [test, operation])

@@ -8,7 +8,7 @@ from typing import Any
 
 from rollup_operator.kube.client import Body, KubeClient, NotFound
 from rollup_operator.kube.paths import leases_path
-from rollup_operator.model.instants import micro_time
+from rollup_operator.model.times import micro_time
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.conditions import READY, RECONCILING, STALLED, Reason
-from rollup_operator.model.durations import duration
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome, State
+from rollup_operator.model.times import duration
 from rollup_operator.plugin.cures import cure_of
 from rollup_operator.plugin.goals import condition
 from rollup_operator.plugin.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.model.conditions import READY
-from rollup_operator.model.durations import duration
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.times import duration
 from rollup_operator.plugin.goals import condition
 from rollup_operator.plugin.owners import FieldOwner, owners
 from rollup_operator.plugin.text import ago, ahead, instant, moment, table

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollup_operator.model.instants import rfc3339_ms
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import PositionValue
 from rollup_operator.model.time_values import parse_instant, parse_time_value
+from rollup_operator.model.times import rfc3339_ms
 from rollup_operator.rollup.bounds import Bounds, Span
 
 

@@ -18,8 +18,8 @@ from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.positioned_json import Node
 from rollup_operator.http.protocol.turns import Turns
 from rollup_operator.model.base import API_VERSION
-from rollup_operator.model.instants import rfc3339_ms
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.times import rfc3339_ms
 from rollup_operator.model.validation import problems
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.due import due

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from aiohttp import Payload, web
 from aiohttp.abc import AbstractStreamWriter
 
 from rollup_operator.concurrency.portions import Work, in_portions
-from rollup_operator.http.protocol import errors, stack_trace
+from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.filter_path import Filter
 from rollup_operator.http.protocol.media_types import JSON, answer_type
@@ -22,6 +23,11 @@ PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 
 CHUNK = 256 * 1024
 """Bytes of a long body that are sent at a time."""
+
+PACKAGE = "rollup_operator"
+
+MOST_FRAMES = 50
+"""Of an error that shows where it comes from."""
 
 _IN_HEADERS = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -74,9 +80,24 @@ async def answer(
 
 def failure(error: ApiError, form: Form) -> web.Response:
     """Return an error; filter_path does not apply to it."""
-    envelope = error.envelope(stack_trace.frames(error) if form.traced else None)
+    envelope = error.envelope(_frames(error) if form.traced else None)
     body = orjson.dumps(envelope, option=_indent(form)) + _end(form)
     return _respond(error.status, body, form, error.headers)
+
+
+def _frames(error: BaseException) -> str:
+    """Return the frames that the error has gone through, the one that raised it first, a line each.
+
+    Only our own are named, by module, function and line: no value of a variable, and no path of the machine.
+    """
+    found = []
+    at: TracebackType | None = error.__traceback__
+    while at is not None:
+        module = at.tb_frame.f_globals.get("__name__", "")
+        if module.split(".")[0] == PACKAGE:
+            found.append(f"\n\tat {module}.{at.tb_frame.f_code.co_qualname}(line {at.tb_lineno})")
+        at = at.tb_next
+    return "".join(reversed(found[-MOST_FRAMES:]))
 
 
 def options(methods: Iterable[str]) -> web.Response:

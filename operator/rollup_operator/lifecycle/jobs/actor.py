@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from rollup_operator.kube import status as kube_status
+from rollup_operator.kube import job_writes
 from rollup_operator.kube.client import Body, Conflict, KubeError, NotFound
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
@@ -195,10 +195,10 @@ class Actor:
                 env.forget(view.uid)
                 return
             case Act.HOLD:
-                await self._write(view, kube_status.add_finalizer(env.kube, view))
+                await self._write(view, job_writes.add_finalizer(env.kube, view))
                 return
             case Act.LET_GO:
-                await self._write(view, kube_status.remove_finalizer(env.kube, view))
+                await self._write(view, job_writes.remove_finalizer(env.kube, view))
                 return
             case Act.HALT:
                 self._halt()
@@ -335,7 +335,7 @@ class Actor:
             self._tell(decision.reason, decision.message)
         if decision.show is not State.INDEXING:
             self._reported_at = asyncio.get_running_loop().time()
-        await self._write(view, kube_status.write_status(self._env.kube, view, status))
+        await self._write(view, job_writes.write_status(self._env.kube, view, status))
 
     async def _write(self, view: JobView, write: Awaitable[Body]) -> None:
         """Make one write; whatever it answers is a body like any other."""

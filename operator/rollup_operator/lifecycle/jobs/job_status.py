@@ -6,7 +6,6 @@ from typing import Any
 
 from rollup_operator.lifecycle.jobs.states import Decision, Facts
 from rollup_operator.model.conditions import verdict
-from rollup_operator.model.instants import rfc3339, rfc3339_ms
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import (
     LONGEST_VALUE,
@@ -18,6 +17,7 @@ from rollup_operator.model.status import (
     State,
     shortened,
 )
+from rollup_operator.model.times import rfc3339, rfc3339_ms
 from rollup_operator.stores.base import Claim, Position
 
 

@@ -16,10 +16,10 @@ from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.model.conditions import Reason, Trouble
-from rollup_operator.model.instants import rfc3339
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LONGEST_MESSAGE, JobStats, LastRun, Outcome, shortened
+from rollup_operator.model.times import rfc3339
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.sharing.shares import Account, Shares
 from rollup_operator.stores.base import Claim, Store

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from rollup_operator.concurrency.background import keep_running
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
+from rollup_operator.kube.job_writes import difference
 from rollup_operator.kube.paths import stores_path
-from rollup_operator.kube.status import difference
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.status import store_status
 from rollup_operator.model.store import RollupStoreSpec

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.model.conditions import READY, Reason, Trouble, verdict
-from rollup_operator.model.instants import rfc3339
 from rollup_operator.model.status import Condition
 from rollup_operator.model.store import RollupStoreStatus
+from rollup_operator.model.times import rfc3339
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import StoreError
 

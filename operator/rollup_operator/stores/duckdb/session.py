@@ -7,22 +7,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from rollup_operator.concurrency.background import dropped, ended
 from rollup_operator.model.conditions import Reason
-from rollup_operator.model.instants import minute
 from rollup_operator.model.status import JobStats
+from rollup_operator.model.times import minute
 from rollup_operator.rollup import identity
 from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.documents import layout_of
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Source
 from rollup_operator.stores.duckdb import claims, export, missed, writing
-from rollup_operator.stores.duckdb.ahead import Ahead, finished
 from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.missed import Missed
 from rollup_operator.stores.duckdb.reading import Range, Reading
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable, TargetBlocked
-from rollup_operator.stores.tasks import dropped, ended
 
 T = TypeVar("T")
 
@@ -36,6 +35,14 @@ class Served:
     is_alive: Callable[[Owner], bool]
     may_run: Callable[[], bool]
     clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The page after `position`, being read before it was asked for."""
+
+    position: Position | None
+    task: asyncio.Task[Page]
 
 
 class DuckDBSession:
@@ -112,7 +119,7 @@ class DuckDBSession:
         assert self._reading is not None
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.position == claim.position:
-            await finished(ahead.task)
+            await _finished(ahead.task)
             return ahead.task.result()
         if ahead is not None:
             await dropped(ahead.task)
@@ -320,3 +327,12 @@ def judge(config: JobConfig, record: ClaimRow, target_stands: bool, is_alive: Ca
             f"the documents of job {job_id!r} in rollup index {index!r} were removed or replaced behind its record: "
             "set another spec.jobId or spec.rollupIndex, or restore the database",
         )
+
+
+async def _finished(task: asyncio.Task[Page]) -> None:
+    """Wait for a task that is ours: a cancellation ends it first."""
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await dropped(task)
+        raise

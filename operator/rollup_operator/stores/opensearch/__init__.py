@@ -3,7 +3,7 @@
 from rollup_operator.stores.host_rules import HostRules
 from rollup_operator.stores.opensearch.store import ClusterStore, Kind
 from rollup_operator.stores.opensearch.transport.aws_identity import Identities
-from rollup_operator.stores.opensearch.transport.lookups import Lookups
+from rollup_operator.stores.opensearch.transport.resolver import Lookups
 from rollup_operator.stores.opensearch.transport.sessions import Connections
 from rollup_operator.stores.opensearch.transport.tls import Contexts
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from rollup_operator.model.instants import minute
+from rollup_operator.concurrency.background import dropped, ended
+from rollup_operator.model.times import minute
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import PageSize
@@ -33,7 +34,6 @@ from rollup_operator.stores.opensearch.transport.answers import Value, readable
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from rollup_operator.stores.opensearch.transport.errors import Odd, Overloaded, Unanswered, may_go_on
 from rollup_operator.stores.opensearch.transport.retry import Patience
-from rollup_operator.stores.tasks import dropped, ended
 
 _LOST = 5
 """How often a search is made whose answer is lost, each time over half of the time."""

@@ -27,8 +27,7 @@ from rollup_operator.stores.opensearch.transport import signing
 from rollup_operator.stores.opensearch.transport.aws_identity import AwsIdentity
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from rollup_operator.stores.opensearch.transport.login import Login, Secret, login, signing_keys
-from rollup_operator.stores.opensearch.transport.lookups import Lookups
-from rollup_operator.stores.opensearch.transport.resolver import FilteringResolver
+from rollup_operator.stores.opensearch.transport.resolver import FilteringResolver, Lookups
 from rollup_operator.stores.opensearch.transport.signing import Keys, Signer
 from rollup_operator.stores.opensearch.transport.tls import Contexts, Trust, UnusableAuthority, UnusablePair
 from rollup_operator.stores.opensearch.transport.wire import WireConnector

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 
-from rollup_operator.stores.tasks import dropped
+from rollup_operator.concurrency.background import dropped
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection

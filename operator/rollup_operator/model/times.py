@@ -1,4 +1,4 @@
-"""How instants are written."""
+"""How instants and durations are written."""
 
 from datetime import UTC, datetime
 
@@ -23,3 +23,19 @@ def rfc3339_ms(epoch_ms: int) -> str:
     seconds, ms = divmod(epoch_ms, 1000)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as kubectl does: 12s, 3m12s, 5h3m, 12d."""
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 10:
+        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    hours, rest = divmod(minutes, 60)
+    if hours < 8:
+        return f"{hours}h{rest}m" if rest else f"{hours}h"
+    return f"{hours}h" if hours < 48 else f"{hours // 24}d"
