@@ -148,7 +148,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         actors.stand_down()
         books.stand_down()
 
-    followers = Followers(lead, actors.look_again, stand_down, ending.begin_again)
+    followers = Followers(lead, actors.recheck, stand_down, ending.begin_again)
     election: Election | None = None
     if settings.leader_election:
         lease = LeaseClient(electing, settings.lease_namespace or connection.namespace, settings.lease_name, now)

@@ -238,7 +238,7 @@ async def job_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
     await measured("lead, first time: each job's status is written", actors.lead)
     await measured("lead again", actors.lead)
     await measured("lead, jobs not listed before", lambda: (relisting.catch_up(), actors.lead()))
-    await measured("look again (drain)", actors.look_again)
+    await measured("look again (drain)", actors.recheck)
     await measured("store changed", lambda: changed[0](("team", "default")))
     await measured("in_namespace", lambda: list(index.in_namespace("team")))
     await measured("views", index.views)

@@ -109,7 +109,7 @@ async def _nothing(*_: Any, **__: Any) -> None:
 def older_bodies_are_taken() -> AbstractContextManager[Any]:
     def observe(self: Actor, view: JobView) -> bool:
         self.view = view
-        self.look_again()
+        self.recheck()
         return True
 
     return patch.object(Actor, "observe", observe)
@@ -122,7 +122,7 @@ def an_answer_is_the_newest() -> AbstractContextManager[Any]:
             self.vanish()
             return
         self.view = newer
-        self.look_again()
+        self.recheck()
         self._env.published(newer)
 
     return patch.object(Actor, "_learn", learn)
@@ -210,7 +210,7 @@ def the_gate_stays_open() -> AbstractContextManager[Any]:
 
 @mutation("wait until the lease of another has ended")
 def a_candidate_waits_for_nobody() -> AbstractContextManager[Any]:
-    return patch.object(Candidacy, "_may_take_at", lambda self: float("-inf") if self._looked else float("inf"))
+    return patch.object(Candidacy, "_may_take_at", lambda self: float("-inf") if self._has_read else float("inf"))
 
 
 @mutation("ask the gate in each turn of an actor")

@@ -96,7 +96,7 @@ class Replica:
             self.index, self.actors, kube=kube, books=self.books, gate=self.gate, went_back=self._begin_again
         )
         lease = LeaseClient(kube, LEASE_NAMESPACE, LEASE_NAME, self._now)
-        followers = Followers(self._lead, self.actors.look_again, self._stand_down, self._begin_again)
+        followers = Followers(self._lead, self.actors.recheck, self._stand_down, self._begin_again)
         self.election = Election(lease, self.name, self.gate, followers)
         self.endpoint = Endpoint(self.index, kube, events, self.loop)
         self.worker.begins = partial(world.promises.begins, self.name)

@@ -557,7 +557,7 @@ async def test_what_all_jobs_hear_of_holds_the_loop_for_few_of_them() -> None:
     def store_changed() -> None:
         others.changed(("team", "default"))
 
-    for tell in (known.actors.lead, known.actors.lead, known.actors.look_again, store_changed):
+    for tell in (known.actors.lead, known.actors.lead, known.actors.recheck, store_changed):
         before = jobs.turns
         async with watched() as loop:
             tell()

@@ -131,8 +131,8 @@ def test_a_clock_that_is_set_back_delays_no_tick(back: timedelta) -> None:
     then = NOW - back
     decision = decide(job(Ask.STARTED, State.STARTED), replace(ARMED, next_tick=armed), then)
     assert (decision.act, decision.next_tick) == (Act.NOTHING, HOURLY.next_after(then))
-    assert decision.look_again_in is not None
-    assert decision.look_again_in <= 3600
+    assert decision.recheck_in is not None
+    assert decision.recheck_in <= 3600
 
 
 def test_a_clock_that_is_set_ahead_drops_the_ticks_in_between() -> None:
@@ -251,8 +251,8 @@ def test_passing_states_are_shown_only_when_they_last(ask: Ask, run: RunFacts, s
     decision = decide(job(ask, State.STARTED), replace(ARMED, run=run), NOW)
     assert decision.show is shown
     if shown is None:
-        assert decision.look_again_in is not None
-        assert decision.look_again_in <= PATIENCE
+        assert decision.recheck_in is not None
+        assert decision.recheck_in <= PATIENCE
 
 
 def test_a_long_run_is_reported_every_half_minute() -> None:
@@ -260,7 +260,7 @@ def test_a_long_run_is_reported_every_half_minute() -> None:
     facts = replace(ARMED, run=running(age=100.0))
     young, due = (decide(shown, replace(facts, report_age=age), NOW) for age in (REFRESH - 1, REFRESH))
     assert (young.refresh, due.refresh) == (False, True)
-    assert young.look_again_in == pytest.approx(1.0)
+    assert young.recheck_in == pytest.approx(1.0)
     # Whatever a run has counted is shown with its first report.
     assert decide(job(Ask.STARTED, State.STARTED), facts, NOW).refresh
 
@@ -285,7 +285,7 @@ def test_a_stop_that_cannot_settle_stays_stopping_and_says_why() -> None:
     assert (decision.show, decision.act) == (State.STOPPING, Act.NOTHING)
     assert (decision.ready, decision.reason) == (False, Reason.STORE_UNAVAILABLE)
     assert "locked by 42" in decision.message
-    assert decision.look_again_in == 3.0
+    assert decision.recheck_in == 3.0
     assert decide(job(Ask.STOPPED, State.STARTED), replace(facts, retry_in=0.0), NOW).act is Act.SETTLE
 
 

@@ -97,7 +97,7 @@ class Transitions:
     def seen(self, job: JobView) -> None:
         """Take in a newer view."""
         before, now, after = self._seen.get(job.uid), self._clock(), self._elapsed()
-        found = _look(job, before, now, after)
+        found = _observe(job, before, now, after)
         self._seen[job.uid] = found
         if before is None:
             return  # what was the case when this process began is no news
@@ -142,7 +142,7 @@ class Transitions:
         )
 
 
-def _look(view: JobView, before: _Seen | None, now: float, after: float) -> _Seen:
+def _observe(view: JobView, before: _Seen | None, now: float, after: float) -> _Seen:
     job = Job(view, now)
     state = _word(job.status("state"))
     reason = _word(job.condition(READY).get("reason"))

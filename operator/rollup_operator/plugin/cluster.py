@@ -22,8 +22,8 @@ MANAGER = "kubectl-rollup"
 AT_ONCE = 16
 """Requests in flight for many jobs."""
 
-LOOKS = 4
-"""How often to look again when a job is deleted and created anew under our hands."""
+ATTEMPTS = 4
+"""How often a call starts over when a job is deleted and created anew meanwhile."""
 
 _TYPE = re.compile(r"(rj|rollupjobs?(\.rollup-operator\.dev)?)/")
 
@@ -110,7 +110,7 @@ class NamespaceClient:
     async def _write(
         self, job: JobView, write: Callable[[JobView], Awaitable[Body]], stands: Callable[[JobView], bool]
     ) -> JobView:
-        for _ in range(LOOKS):
+        for _ in range(ATTEMPTS):
             try:
                 return JobView.of(await write(job))
             except Conflict:

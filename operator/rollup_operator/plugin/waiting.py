@@ -1,6 +1,6 @@
-"""Waits until goals are reached, by watching; or until a deadline, when one look at each open job decides.
+"""Waits until goals are reached, by watching; at the deadline one read of each open job decides.
 
-A watch that ends or breaks is begun anew after a look at the jobs, so nothing that happened meanwhile is missed.
+A watch that ends or breaks is begun anew after the jobs were read, so nothing that happened meanwhile is missed.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from rollup_operator.plugin.goals import End, Goal
 ALONE = 16
 """Up to so many jobs are watched each by itself, which needs rights on these alone; more by one watch of all."""
 
-LAST_LOOK = 5.0
-"""Seconds that the look at the end may take."""
+LAST_READ = 5.0
+"""Seconds that the last read may take."""
 
 
 @dataclass
@@ -55,8 +55,8 @@ async def settle(
     except TimeoutError:
         # Where the API server does not answer, what was seen last stands.
         with contextlib.suppress(TimeoutError, KubeError):
-            async with asyncio.timeout(LAST_LOOK):
-                await asyncio.gather(*(_look(cluster, scope) for scope in scopes if scope.open))
+            async with asyncio.timeout(LAST_READ):
+                await asyncio.gather(*(_read(cluster, scope) for scope in scopes if scope.open))
 
 
 async def _follow(cluster: NamespaceClient, scope: _Scope, heard: Callable[[], None]) -> None:
@@ -66,7 +66,7 @@ async def _follow(cluster: NamespaceClient, scope: _Scope, heard: Callable[[], N
         try:
             if troubles:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * min(5.0, 0.1 * 2 ** min(troubles, 6)))  # noqa: S311  # jitter
-                since = await _look(cluster, scope)
+                since = await _read(cluster, scope)
                 heard()
             if not scope.open:
                 return
@@ -85,8 +85,8 @@ async def _follow(cluster: NamespaceClient, scope: _Scope, heard: Callable[[], N
         troubles += 1
 
 
-async def _look(cluster: NamespaceClient, scope: _Scope) -> str:
-    """Look at the open jobs once. Returns the version from which to watch on. Raises KubeError."""
+async def _read(cluster: NamespaceClient, scope: _Scope) -> str:
+    """Read the open jobs once. Returns the version from which to watch on. Raises KubeError."""
     if scope.name is not None:
         try:
             body = await cluster.kube.get(jobs_path(cluster.namespace, scope.name))

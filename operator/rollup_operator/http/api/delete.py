@@ -9,7 +9,7 @@ import contextlib
 from functools import partial
 
 from rollup_operator.http.access.permits import Permit
-from rollup_operator.http.jobs.desired_state import LOOKS, WRITE_SECONDS, DesiredStates
+from rollup_operator.http.jobs.desired_state import ATTEMPTS, WRITE_SECONDS, DesiredStates
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.jobs.newest import Newest
 from rollup_operator.http.jobs.presentation import held_up, job_state
@@ -38,7 +38,7 @@ class Deletions:
         Returns the job while it is still there, as it was seen last; None: it is gone.
         """
         job = await self._lookup.find(namespace, job_id, permit)
-        for _ in range(LOOKS):
+        for _ in range(ATTEMPTS):
             if job is None:
                 raise job_errors.task_not_found(job_id)
             self._states.refuse_namesakes(job)

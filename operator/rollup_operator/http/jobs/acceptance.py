@@ -73,15 +73,15 @@ class Acceptance:
         loop = asyncio.get_running_loop()
         recorded = loop.time()
         self._progress.written(written)
-        self._look()
+        self._check()
         while not self._done.done() and (left := self._home.until(recorded) - loop.time()) > 0:
             if (await asyncio.wait({self._done}, timeout=left))[0]:
                 self._home.noted()
 
     def _hear(self, body: JobView | None) -> None:
         self._progress.hear(body)
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._progress.accepted and not self._done.done():
             self._done.set_result(None)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from rollup_operator.concurrency.portions import Spreader, in_portions, sorted_by
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.jobs.acceptance import Acceptances
-from rollup_operator.http.jobs.desired_state import LOOKS, DesiredStates, TurnTooLate
+from rollup_operator.http.jobs.desired_state import ATTEMPTS, DesiredStates, TurnTooLate
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
@@ -62,7 +62,7 @@ class Attempts:
         `by` is when to give up looking for it and asking for the right, by the event loop's clock.
         """
         job = await in_time(by, self._lookup.find(namespace, job_id, permit))
-        for _ in range(LOOKS):
+        for _ in range(ATTEMPTS):
             if job is None:
                 raise state_errors.job_not_found(job_id)
             self._states.refuse_namesakes(job)
@@ -203,7 +203,7 @@ async def _tried(job: JobView, deal: Deal) -> ApiError | None:
 
 async def _dealt_with(job: JobView, deal: Deal) -> None:
     """Deal with a job as it is by the time that its turn comes."""
-    for _ in range(LOOKS):
+    for _ in range(ATTEMPTS):
         try:
             await deal(job)
         except TurnTooLate as e:
@@ -213,10 +213,10 @@ async def _dealt_with(job: JobView, deal: Deal) -> None:
     raise errors.unavailable(f"Rollup job [{job.job_id}] keeps changing; nothing was changed")
 
 
-async def in_time(by: float | None, look: Awaitable[T]) -> T:
+async def in_time(by: float | None, work: Awaitable[T]) -> T:
     """Return what a look at the API server brings by then, by the event loop's clock. Raises ApiError 503."""
     try:
         async with asyncio.timeout_at(by):
-            return await look
+            return await work
     except TimeoutError as e:
         raise errors.unavailable("The API server does not answer in time; nothing was changed") from e

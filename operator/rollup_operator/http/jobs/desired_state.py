@@ -38,7 +38,7 @@ LATE_SECONDS = 2.0
 """A write that waited longer for its turn is made only if nobody has asked for the opposite meanwhile."""
 
 READ_SECONDS = 5.0
-"""How long one look at the API server may take."""
+"""How long one read of the API server may take."""
 
 LIST_SECONDS = 15.0
 """How long a list of one namespace's jobs at the API server may take."""
@@ -46,8 +46,8 @@ LIST_SECONDS = 15.0
 READS_AT_ONCE = 8
 """Reads at a time, by one call on all jobs, of those that a list has shown and the index has not."""
 
-LOOKS = 4
-"""How often to look again when the job is deleted and created anew under our hands."""
+ATTEMPTS = 4
+"""How often a call starts over when the job is deleted and created anew meanwhile."""
 
 
 class Listed(NamedTuple):
@@ -138,7 +138,7 @@ class DesiredStates:
         left = iter(names)
         found: list[JobView] = []
 
-        async def look() -> None:
+        async def read() -> None:
             for namespace, name in left:
                 job = await self.read(namespace, name)
                 if job is not None:
@@ -147,7 +147,7 @@ class DesiredStates:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(READS_AT_ONCE):
-                    group.create_task(look())
+                    group.create_task(read())
         except ExceptionGroup as e:
             raise e.exceptions[0] from None
         return found

@@ -69,9 +69,9 @@ class Newest:
         if not self._jobs.leads:
             long = len(known) > LIST_UP_TO or not (mine or await permit.may(ALL_JOBS))
             return mine if long else await self._compared(namespace, known, mine, permit)
-        # Each is looked at together with whether it is being written to, and anew: to ask for rights has taken time.
-        looked = each(lambda job: (job, self._jobs.is_writing(job.uid)), self._jobs.in_namespace(namespace))
-        mine_now = {job.uid: (job, writing) for job, writing in await in_portions(looked)}
+        # Each is read together with whether it is being written to, and anew: to ask for rights has taken time.
+        pairs = each(lambda job: (job, self._jobs.is_writing(job.uid)), self._jobs.in_namespace(namespace))
+        mine_now = {job.uid: (job, writing) for job, writing in await in_portions(pairs)}
         taken = [mine_now.get(job.uid, (job, False)) for job in mine]
         written = [job for job, writing in taken if writing][:READ_UP_TO]
         newer = await self._read((job.namespace, job.name) for job in written) if written else {}

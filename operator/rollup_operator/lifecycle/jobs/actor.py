@@ -96,18 +96,18 @@ class Actor:
         if view.generation != self.view.generation:
             self._recovery.new_generation()
         self.view = view
-        self.look_again()
+        self.recheck()
         return True
 
     def store_changed(self) -> None:
-        """Look again: the job's store came, went or changed."""
+        """Decide anew: the job's store came, went or changed."""
         self._recovery.something_changed()
         self.wake()
 
     def vanish(self) -> None:
         """The object is gone: end what runs, write nothing more."""
         self._gone = True
-        self.look_again()
+        self.recheck()
 
     def lead(self) -> None:
         """The gate has opened: decide from now on as in a process that has just begun. A `wake` is to follow.
@@ -117,7 +117,7 @@ class Actor:
         self._know_nothing()
         self._held = tuple(s for s in self._held if not closes_with_leadership(s))
 
-    def look_again(self) -> None:
+    def recheck(self) -> None:
         """Have a turn soon, and halt at once if it will come to that: a write that hangs must not hold a stop."""
         if self._run is not None and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
             self._halt()
@@ -209,7 +209,7 @@ class Actor:
                 self._start(RunKind.SETTLE)
         if decision.refresh:
             self._snapshot()
-        self._look_again(decision.look_again_in)
+        self._recheck_after(decision.recheck_in)
         if decision.show is not None:
             await self._publish(view, decision)
 
@@ -256,7 +256,7 @@ class Actor:
             report = report.counting(stats)
         self._report = replace(report, progress=self._run.progress.report())
 
-    def _look_again(self, seconds: float | None) -> None:
+    def _recheck_after(self, seconds: float | None) -> None:
         if seconds is not None:
             self._wake_in(min(seconds, LONGEST_TIMER))
 
@@ -344,7 +344,7 @@ class Actor:
         except NotFound:
             self.vanish()
         except Conflict:
-            await self._look(view)
+            await self._read_newest(view)
         except KubeError as e:
             level = log.info if e.transient else log.error
             level("write failed", namespace=view.namespace, job=view.name, error=str(e))
@@ -355,8 +355,8 @@ class Actor:
             if (event := transition_event(view, newer)) is not None:
                 self._env.events.record(Regarding.job(newer), *event)
 
-    async def _look(self, view: JobView) -> None:
-        """Somebody else wrote: the event may be here already, else ask."""
+    async def _read_newest(self, view: JobView) -> None:
+        """Somebody else wrote: the watch event may be here already; otherwise read the job."""
         known = self.view.version
         if known > view.version:
             self.wake()

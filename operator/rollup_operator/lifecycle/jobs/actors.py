@@ -97,9 +97,9 @@ class Actors:
             actor.lead()  # before any of them has a turn
         self._soon("waking all jobs", self._spreader.spread(Actor.wake, actors))
 
-    def look_again(self) -> None:
+    def recheck(self) -> None:
         """The gate has begun to drain, or has ceased to: let every job have a turn, soon."""
-        self._soon("waking all jobs", self._look_again())
+        self._soon("waking all jobs", self._recheck())
 
     def stand_down(self) -> None:
         """The gate is shut: end every run and write at once."""
@@ -110,7 +110,7 @@ class Actors:
         """Let every run finish its page and release: the gate drains. Returns whether all ended in time (seconds)."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
-        await self._look_again()
+        await self._recheck()
         while self._gate.open and (busy := self._index.busy):
             if loop.time() >= end:
                 log.warning("runs abandoned at shutdown", busy=busy)
@@ -118,9 +118,9 @@ class Actors:
             await asyncio.sleep(0.01)
         return True
 
-    async def _look_again(self) -> None:
+    async def _recheck(self) -> None:
         first_busy = sorted(self._index.actors(), key=lambda actor: not actor.busy)  # a run may have to halt
-        await self._spreader.spread(Actor.look_again, first_busy)
+        await self._spreader.spread(Actor.recheck, first_busy)
 
     def _soon(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = spawn(name, work, follows="jobs that have not heard of it hear of it with their next change")

@@ -112,7 +112,7 @@ class Relisting:
                 log.exception("nothing begins yet: stores and jobs cannot be listed")
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311  # jitter
         self._gate.behind = False
-        self._actors.look_again()
+        self._actors.recheck()
 
     async def _list_stores(self) -> None:
         """List all stores, and take them in. Raises KubeError where a list can be had later.

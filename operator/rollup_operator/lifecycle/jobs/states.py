@@ -140,7 +140,7 @@ class Decision:
     refresh: bool = False
     """Take a new snapshot of the run's progress into the status."""
     handled_request: str | None = None
-    look_again_in: float | None = None
+    recheck_in: float | None = None
     """Seconds until time alone can change the decision; None: never."""
 
 
@@ -203,7 +203,7 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         next_tick=next_tick,
         refresh=refresh,
         handled_request=_handled(at, job),
-        look_again_in=_wait(at, facts, next_tick, now, refresh, wait),
+        recheck_in=_wait(at, facts, next_tick, now, refresh, wait),
     )
 
 

@@ -36,7 +36,7 @@ class Followers:
 
     lead: Lead
     """This process leads now."""
-    look_again: Callable[[], None]
+    recheck: Callable[[], None]
     """The gate's `draining` has changed."""
     stand_down: Callable[[], None]
     """This process leads no more; it may lead again later."""
@@ -133,7 +133,7 @@ class Election:
             log.info("leading", lease=str(self._lease), identity=self._identity)
             self._followers.lead()
         elif step.role is not self._role or drained is not self._gate.draining:
-            self._followers.look_again()
+            self._followers.recheck()
         if step.role is Role.HALTING and step.role is not self._role:
             log.warning(
                 "halting: the lease is not renewed", lease=str(self._lease), problem=self._problems.get("write")

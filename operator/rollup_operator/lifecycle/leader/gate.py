@@ -112,7 +112,7 @@ class Candidacy:
     def __init__(self, identity: str, terms: Terms) -> None:
         """`identity`: what the record says while this process holds the lease; no other process ever has it."""
         self._me, self._terms = identity, terms
-        self._looked = False
+        self._has_read = False
         self._holder: str | None = None
         self._version: str | None = None
         self._lasts = terms.lasts
@@ -145,11 +145,11 @@ class Candidacy:
         `lasts` is what the record says of the holder's terms, in seconds: they may be longer than this process's.
         """
         self._expire(now)
-        gone = holder is None and self._looked
-        if not self._looked or version != self._version:
+        gone = holder is None and self._has_read
+        if not self._has_read or version != self._version:
             self._changed_at, self._try_at = now, -math.inf
             self._may_be_held = gone and now >= self._ours_until
-        self._looked, self._version = True, version
+        self._has_read, self._version = True, version
         if not gone:  # a deleted record releases nobody: the holder may not have heard of it
             self._holder, self._lasts = holder, max(lasts, self._terms.lasts)
         if holder != self._me:
@@ -185,7 +185,7 @@ class Candidacy:
         return Step(role, self._term, do if now >= at else LeaseWrite.NOTHING, wait)
 
     def _may_take_at(self) -> float:
-        if not self._looked:
+        if not self._has_read:
             return math.inf
         free = not self._holder or self._holder == self._me  # ours: an answer was lost, or the leadership was given up
         if free and not self._may_be_held:

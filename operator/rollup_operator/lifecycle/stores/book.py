@@ -198,10 +198,10 @@ class StoreBook:
 
     async def close(self) -> None:
         """Close every store."""
-        looking = [task for known in self._stores.values() if (task := known.end()) is not None]
+        ending = [task for known in self._stores.values() if (task := known.end()) is not None]
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*looking, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, *self._tasks, return_exceptions=True)
         await _close([*self._retired, *(known.client for known in self._stores.values())])
 
     def _client(self, namespace: str, spec: RollupStoreSpec) -> Store:

@@ -28,7 +28,7 @@ from rollup_operator.stores.errors import StoreError, StoreUnavailable, StoreUns
 log = structlog.get_logger(__name__)
 
 CONFLICT_SECONDS = 1.0
-"""From a status that was refused, since somebody else had written, to the next look: the watch is quicker."""
+"""From a status that was refused, since somebody else had written, to the next check: the watch is quicker."""
 
 StoreKey = tuple[str, str]
 """Namespace and name of a RollupStore."""
@@ -121,11 +121,11 @@ class KnownStore:
     def lead(self) -> None:
         """Look at the store from now on: the gate is open."""
         self._held = None
-        self._look_anew()
+        self._check_anew()
 
     def stand_down(self) -> Store | None:
         """Look no more. Returns the client of an embedded store, whose file the next leader opens; it has a new one."""
-        self._end_looking()
+        self._end_checks()
         if self.client is None or self._spec is None:
             return None
         self.problem = None  # nobody here would see it mended, and calls that read the store go on
@@ -137,10 +137,10 @@ class KnownStore:
     def end(self) -> asyncio.Task[None] | None:
         """Look no more, for good. Returns the task that ends."""
         task = self._task
-        self._end_looking()
+        self._end_checks()
         return task
 
-    def _end_looking(self) -> None:
+    def _end_checks(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -166,21 +166,21 @@ class KnownStore:
         if self._spec is not None:  # else the limit stays, also for the runs that go on
             self._slots.resize(self._spec.max_concurrent_runs)
         if env.gate.open:
-            self._look_anew()
+            self._check_anew()
 
     # Looking at it
 
-    def _look_anew(self) -> None:
-        self._end_looking()
-        self._task = keep_running(f"checks of store {self.key[0]}/{self.key[1]}", self._keep_looking)
+    def _check_anew(self) -> None:
+        self._end_checks()
+        self._task = keep_running(f"checks of store {self.key[0]}/{self.key[1]}", self._keep_checking)
 
-    async def _keep_looking(self) -> None:
+    async def _keep_checking(self) -> None:
         """Look again and again, and write the status whenever it says anything else."""
         while self._env.gate.open:
             found: Checkup | None = None
             if (client := self.client) is not None:
                 before = self.problem
-                found, self.problem = await _look(client)
+                found, self.problem = await _check(client)
                 if before is not None and self.problem is None:
                     log.info("store can be used again", namespace=self.key[0], store=self.key[1])
                     self._env.changed(self.key)
@@ -191,7 +191,7 @@ class KnownStore:
             except Conflict:
                 await asyncio.sleep(CONFLICT_SECONDS)
                 continue
-            wait = self._next_look() if stands else self._env.check_seconds / 3
+            wait = self._next_check() if stands else self._env.check_seconds / 3
             if wait is None:
                 return
             await asyncio.sleep(wait)
@@ -239,7 +239,7 @@ class KnownStore:
                 self.version, self._shown = version, answer.get("status") or {}
         return True
 
-    def _next_look(self) -> float | None:
+    def _next_check(self) -> float | None:
         """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
         if self.client is None:
             return None
@@ -249,11 +249,11 @@ class KnownStore:
         return None if self.embedded else self._env.check_seconds
 
 
-async def _look(store: Store) -> tuple[Checkup | None, StoreError | None]:
+async def _check(store: Store) -> tuple[Checkup | None, StoreError | None]:
     try:
         return await store.check(), None
     except StoreError as e:
         return None, e
     except Exception as e:
-        log.exception("store cannot be looked at")
+        log.exception("store cannot be checked")
         return None, StoreUnavailable(f"{type(e).__name__}: {e}")
