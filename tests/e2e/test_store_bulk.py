@@ -302,7 +302,7 @@ async def test_a_take_over_waits_for_what_a_dead_holder_left_at_work(
     waiting = asyncio.ensure_future(taken(cluster, replace(of, owner=replace(of.owner, uid="2")), "second"))
     await proxy.arrival("GET", "/_tasks")
     waiting.cancel()
-    now = await claims.look(straight, of.key)
+    now = await claims.read(straight, of.key)
     assert now is not None
     assert (now.claim.holder, now.awaited) == ("second", ("1",))
     third = await taken(straight, replace(of, owner=replace(of.owner, uid="3")), "third")
@@ -319,7 +319,7 @@ async def test_a_cluster_that_cannot_tell_is_not_quiet(cluster: Cluster, straigh
         proxy.on("GET", "/_tasks", fault=fault)
         with pytest.raises(StoreError):
             await claims.release(cluster, record, lost_other=True)
-    now = await claims.look(straight, of.key)
+    now = await claims.read(straight, of.key)
     assert now is not None
     assert now.held
     assert await claims.release(cluster, record, lost_other=True) is not None

@@ -63,7 +63,7 @@ async def test_what_is_committed_is_read_back_to_the_letter(cluster: Cluster) ->
     stats = JobStats(pages_processed=3, documents_processed=2**40)
     claim = replace(record.claim, position=POSITION, watermark_ms=2**41, stats=stats, page_hint=123.5)
     record = await claims.commit(cluster, replace(record, target="uuid", gate="gate"), claim)
-    assert await claims.look(cluster, of.key) == record
+    assert await claims.read(cluster, of.key) == record
     assert record.claim == claim
     assert isinstance(record.claim.position and record.claim.position["size.histogram"], float)
     (known,) = await claims.known(cluster)
@@ -87,7 +87,7 @@ async def test_only_one_of_many_takers_at_once_goes_on(cluster: Cluster) -> None
             await claims.commit(cluster, record, replace(record.claim, position=POSITION))
         assert await claims.release(cluster, record) is None
     await claims.commit(cluster, last, replace(last.claim, position=POSITION))
-    now = await claims.look(cluster, of.key)
+    now = await claims.read(cluster, of.key)
     assert now is not None
     assert (now.claim.holder, now.claim.position) == (last.claim.holder, POSITION)
 
@@ -97,10 +97,10 @@ async def test_a_commit_whose_answer_was_lost_is_found_to_have_succeeded(cluster
     losing = await lossy(cluster)
     losing.lose = 1
     record = await claims.commit(losing, record, replace(record.claim, position=POSITION))
-    assert await claims.look(cluster, of.key) == record
+    assert await claims.read(cluster, of.key) == record
     losing.lose, losing.reaches = 1, False  # this one never arrived: it is sent again
     record = await claims.commit(losing, record, replace(record.claim, watermark_ms=5))
-    assert await claims.look(cluster, of.key) == record
+    assert await claims.read(cluster, of.key) == record
     assert record.claim.watermark_ms == 5
     await losing.close()
 
@@ -122,7 +122,7 @@ async def test_a_commit_whose_answer_was_lost_is_fenced_after_a_take_over(cluste
     with pytest.raises(Fenced, match="other"):
         await claims.commit(losing, record, replace(record.claim, position=POSITION))
     await losing.close()
-    now = await claims.look(cluster, of.key)
+    now = await claims.read(cluster, of.key)
     assert now is not None
     assert now.claim.position == POSITION  # it had been carried out before the take-over, which went on from there
 
@@ -131,9 +131,9 @@ async def test_a_claim_or_release_whose_answer_was_lost_is_carried_out(cluster: 
     losing = await lossy(cluster)
     losing.lose = 2  # the second is that of the index
     record = await taken(losing, of := job())
-    assert await claims.look(cluster, of.key) == record
+    assert await claims.read(cluster, of.key) == record
     losing.lose = 1
-    assert await claims.release(losing, record) == await claims.look(cluster, of.key)
+    assert await claims.release(losing, record) == await claims.read(cluster, of.key)
     assert await held(cluster) == []
     await losing.close()
 
@@ -144,7 +144,7 @@ async def test_releasing_keeps_what_a_lost_commit_had_come_to(cluster: Cluster) 
     released = await claims.release(cluster, record)
     assert released is not None
     assert (released.claim.holder, released.claim.position) == ("", POSITION)
-    assert await claims.look(cluster, of.key) == released
+    assert await claims.read(cluster, of.key) == released
 
 
 async def test_claims_that_were_removed_are_made_anew_by_a_claim_only(cluster: Cluster, opensearch: StoreHttp) -> None:

@@ -49,7 +49,7 @@ def aliases(at: Clustered) -> set[str]:
 
 async def content(at: Clustered, job: JobConfig) -> dict[str, Any]:
     """What the job's record says."""
-    record = await claims.look(at.cluster, job.key)
+    record = await claims.read(at.cluster, job.key)
     assert record is not None
     return records.to_document(record)
 
@@ -198,7 +198,7 @@ async def test_a_claim_is_taken_from_this_job_alone(
     held = await taken(at.cluster, job := at.job(), "dead")
     at.alive = {"1"} if alive else set()
     settled = await at.store.settle(renamed(job, name, uid, cluster=cluster), "me", delete_documents=delete)
-    after = await claims.look(at.cluster, job.key)
+    after = await claims.read(at.cluster, job.key)
     assert after is not None
     if freed:
         assert (after.claim.holder, after.claim.epoch > held.claim.epoch) == ("", True)
@@ -215,7 +215,7 @@ async def test_a_refused_job_that_is_stopped_still_may_not_continue(at: Clustere
     refused = renamed(job, "job", "2", hash_="changed")
     assert getattr((await at.run(refused)).error, "reason", None) is Reason.CONFIG_CHANGED
     await at.store.settle(refused, "me", delete_documents=False)
-    after = await claims.look(at.cluster, job.key)
+    after = await claims.read(at.cluster, job.key)
     assert after is not None
     assert (after.claim.holder, after.owner, after.config_hash, after.spec) == ("", dead.owner, "h", dead.spec)
     assert getattr((await at.run(refused)).error, "reason", None) is Reason.CONFIG_CHANGED
@@ -234,7 +234,7 @@ async def test_who_claims_while_another_settles_keeps_claim_and_documents(at: Cl
         next_one = await taken(at.cluster, renamed(job, "other", "2"), "next")
         hold.release()
         await settling
-    after = await claims.look(at.cluster, job.key)
+    after = await claims.read(at.cluster, job.key)
     assert after is not None
     assert (after.claim, after.owner) == (next_one.claim, next_one.owner)
     assert at.documents() == before
@@ -254,7 +254,7 @@ async def test_a_deletion_that_arrives_after_another_claim_deletes_nothing(at: C
             await settling
     assert at.documents() == before
     assert entries(at).keys() == {"job"}
-    after = await claims.look(at.cluster, job.key)
+    after = await claims.read(at.cluster, job.key)
     assert after is not None
     assert after.claim == record.claim
     assert gate.gate_name(job.key, record.claim.epoch - 1) not in aliases(at)
@@ -301,7 +301,7 @@ async def test_a_claim_that_was_on_its_way_when_the_job_was_settled_does_not_lan
         await proxy.ended(sent)
         with pytest.raises(StoreUnavailable, match="no longer leads"):
             await late
-    record = await claims.look(at.cluster, job.key)
+    record = await claims.read(at.cluster, job.key)
     assert record is None or record.claim.holder == ""
     if not (delete and before == "its own record"):
         assert at.documents() == documents if before != "no record" else not at.node.exists(at.target)

@@ -128,7 +128,7 @@ async def test_what_is_not_there_or_another_living_jobs_is_left_alone(cluster: C
     left = await settle(cluster, other, "settler", lambda o: o.uid == "1", delete_documents=True)
     assert left.claim is None
     assert "uid 1, made them" in (left.kept or "")
-    after = await claims.look(cluster, of.key)
+    after = await claims.read(cluster, of.key)
     assert after is not None
     assert records.to_document(after) == records.to_document(mine)
 
@@ -198,7 +198,7 @@ async def test_deleting_goes_on_where_it_could_not(cluster: Cluster, opensearch:
     opensearch.set_settings(of.spec.rollup_index, **{"index.blocks.write": True})
     with pytest.raises(IndexBlocked):
         await settled(cluster, of, delete=True)
-    now = await claims.look(cluster, of.key)
+    now = await claims.read(cluster, of.key)
     assert now is not None
     # Forgotten first: a job that is created now begins at the beginning. Where the documents are is still known.
     assert (now.claim.position, now.target) == (None, record.target)

@@ -319,7 +319,7 @@ async def test_a_target_that_was_deleted_or_replaced_is_not_made_anew(cluster: C
     with pytest.raises(IdentityConflict, match="not the one that the job wrote to") as caught:
         await prepare(cluster, of, record, FIELDS)
     assert caught.value.reason is Reason.TARGET_REPLACED
-    found = await target.look(cluster, of.spec.rollup_index, opaque_id="test")
+    found = await target.read(cluster, of.spec.rollup_index, opaque_id="test")
     assert found is not None
     assert not found.aliases
     assert replace(record, target=found.uuid) != record

@@ -71,7 +71,7 @@ def nobody(owner: Owner) -> bool:
 
 async def held(cluster: Cluster) -> list[Record]:
     """The records whose claim somebody holds."""
-    found = [await claims.look(cluster, known.key) for known in await claims.known(cluster)]
+    found = [await claims.read(cluster, known.key) for known in await claims.known(cluster)]
     return [record for record in found if record is not None and record.held]
 
 

@@ -46,7 +46,7 @@ async def record(embedded: Embedded) -> ClaimRow | None:
     """The job's record."""
     lane = await database(embedded).lane()
     try:
-        return await lane.run("reading", lambda lane: claims.look(lane, JOB.key), interruptible=False)
+        return await lane.run("reading", lambda lane: claims.read(lane, JOB.key), interruptible=False)
     finally:
         await asyncio.to_thread(database(embedded).leave, lane)
 

@@ -121,7 +121,7 @@ def test_what_is_no_url_is_said_so(url: str):
 
 def leading(*addresses: str) -> Lookups:
     """Lookups that say what a test wants."""
-    return Lookups(look=lambda _, port, **__: [(socket.AF_INET, 0, 0, "", (a, port)) for a in addresses])
+    return Lookups(resolve=lambda _, port, **__: [(socket.AF_INET, 0, 0, "", (a, port)) for a in addresses])
 
 
 async def test_the_resolver_lets_only_allowed_addresses_through():
@@ -140,7 +140,7 @@ async def test_addresses_of_both_kinds_are_connected_to_as_they_are():
             (socket.AF_INET, 0, 6, "", ("10.0.0.1", port)),
         ]
 
-    resolver = FilteringResolver(HostRules.read(["fe80::/10", "fd00::/8", "10.0.0.0/8"]), Lookups(look=look), "team")
+    resolver = FilteringResolver(HostRules.read(["fe80::/10", "fd00::/8", "10.0.0.0/8"]), Lookups(resolve=look), "team")
     found = await resolver.resolve("a.org", 9200)
     assert [(r["host"], r["port"]) for r in found] == [("fd00::1", 9200), ("fe80::1%3", 9200), ("10.0.0.1", 9200)]
 
@@ -154,7 +154,7 @@ async def test_slow_names_of_one_hold_up_nobody_else() -> None:
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return [(socket.AF_INET, 0, 6, "", ("10.0.0.1", port))]
 
-    lookups, others = Lookups(look=look), threading.active_count()
+    lookups, others = Lookups(resolve=look), threading.active_count()
     slow = [
         asyncio.create_task(FilteringResolver(HostRules(), lookups, "hostile").resolve(f"slow{n}", 9200))
         for n in range(100)
@@ -175,7 +175,7 @@ async def test_slow_names_of_one_hold_up_nobody_else() -> None:
 async def test_a_name_that_nothing_is_said_of_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rollup_operator.stores.opensearch.transport.resolver.SECONDS", 0.05)
     go = threading.Event()
-    lookups = Lookups(look=lambda *_, **__: go.wait(10) and [], at_once=1)
+    lookups = Lookups(resolve=lambda *_, **__: go.wait(10) and [], at_once=1)
     with pytest.raises(OSError, match=r"nothing says within 0\.05 s where its name leads"):
         await lookups.find("team", "x", 1, socket.AF_UNSPEC)
     again = asyncio.create_task(lookups.find("team", "x", 1, socket.AF_UNSPEC))

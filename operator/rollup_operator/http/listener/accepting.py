@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 64
 """Connections that are taken into the lobby in one turn of the event loop."""
 
-LOOKED_AT = 512
+ACCEPTED_AT_ONCE = 512
 """Connections that are accepted in one turn, those included for which the lobby has no room: such a one costs some ten
 microseconds. A client behind a flood in the kernel's queue waits for as long as that takes."""
 
@@ -103,7 +103,7 @@ class Listener(asyncio.AbstractServer):
 
     def _accept(self, listening: socket.socket) -> None:
         taken = 0
-        for _ in range(LOOKED_AT):
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 connection, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -28,7 +28,7 @@ class Certificate:
 
     def __init__(self, cert_file: Path, key_file: Path) -> None:
         self._cert, self._key = cert_file, key_file
-        self._seen = self._look()
+        self._seen = self._stat()
         self._refused: list[tuple[int, int, int] | None] | None = None
         self._current = self.context = self._load()
         self._ends = expiry_of(self._cert)
@@ -49,16 +49,16 @@ class Certificate:
 
     def refresh(self) -> None:
         """Read the files again if they have changed. A pair that cannot be used is logged once, and tried again."""
-        if (look := self._look()) == self._seen:
+        if (found := self._stat()) == self._seen:
             return
         try:
             self._current = self._load()
         except CertificateError as e:
-            if look != self._refused:
+            if found != self._refused:
                 log.warning("new certificate cannot be used, the one before stays", problem=str(e))
-            self._refused = look
+            self._refused = found
         else:
-            self._seen, self._ends = look, expiry_of(self._cert)
+            self._seen, self._ends = found, expiry_of(self._cert)
             log.info("new certificate in use", cert_file=str(self._cert))
 
     def _load(self) -> ssl.SSLContext:
@@ -79,7 +79,7 @@ class Certificate:
     def _present(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
+    def _stat(self) -> list[tuple[int, int, int] | None]:
         return [_fingerprint(self._cert), _fingerprint(self._key)]
 
 

@@ -97,7 +97,7 @@ def _is_there(lane: Lane, table: str, column: str = "1") -> bool:
     return True
 
 
-def look(lane: Lane, key: tuple[str, str]) -> ClaimRow | None:
+def read(lane: Lane, key: tuple[str, str]) -> ClaimRow | None:
     """Return a job's record. Raises ForeignClaim where no operator wrote it."""
     rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ? LIMIT 2", key)
     if len(rows) > 1:
@@ -127,7 +127,7 @@ def known(lane: Lane) -> list[tuple[ClaimRow, dict[str, Any] | None]]:
 def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str, spec: str) -> ClaimRow:
     """Make the record ours under the next epoch. The caller holds a transaction, and has judged the record."""
     owner_text = orjson.dumps([owner.cluster, owner.namespace, owner.name, owner.uid]).decode()
-    if look(lane, key) is None:
+    if read(lane, key) is None:
         lane.execute(
             f"INSERT INTO {SCHEMA}.claims BY NAME SELECT ? AS rollup_index, ? AS job_id, ? AS holder, 1 AS epoch, "
             f"? AS owner, ? AS config_hash, ? AS stats, 0 AS revision, {_NOW} AS updated_ms, ? AS spec",
@@ -139,14 +139,14 @@ def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_has
             f"updated_ms = {_NOW} WHERE rollup_index = ? AND job_id = ?",
             [holder, owner_text, config_hash, spec, *key],
         )
-    record = look(lane, key)
+    record = read(lane, key)
     assert record is not None
     return record
 
 
 def check(lane: Lane, claim: Claim) -> ClaimRow:
     """Return the record, if it is still as the claim says. Raises Fenced."""
-    record = look(lane, claim.key)
+    record = read(lane, claim.key)
     if record is None or not record.is_held_as(claim):
         now = f"{record.claim.holder or 'nobody'} with epoch {record.claim.epoch}" if record else "gone"
         raise Fenced(f"the claim of epoch {claim.epoch} was taken over: its holder is now {now}")
@@ -239,7 +239,7 @@ def target_stands(lane: Lane, key: tuple[str, str], target: str) -> bool:
 
 def columns_written(lane: Lane, key: tuple[str, str]) -> dict[str, str] | None:
     """Return names and types of the result's columns; None: there is no result. Not within a transaction."""
-    record = look(lane, key) if exists(lane) else None
+    record = read(lane, key) if exists(lane) else None
     if record is None or record.target is None or not _is_there(lane, table(record.target)):
         return None
     return {str(name): str(type_) for name, type_, *_ in lane.execute(f"DESCRIBE {table(record.target)}")}

@@ -73,7 +73,7 @@ class Export:
     def exists(self) -> bool:
         """Whether a file is there. Raises TargetBlocked, StoreUnavailable."""
         with self.folders.exports(self.key[0]) as folder:
-            return folder.look(_file(self.key[1])) is not None
+            return folder.stat(_file(self.key[1])) is not None
 
     @contextmanager
     def written(self, lane: Lane, table: str, layout: Layout) -> Iterator[Callable[[], None]]:
@@ -105,7 +105,7 @@ class Export:
     def _place(self, results: Folder, part: str, seen: os.stat_result | None) -> None:
         index, name = self.key[0], _file(self.key[1])
         with self.folders.exports(index) as folder:
-            if not _same(folder.look(name), seen):
+            if not _same(folder.stat(name), seen):
                 raise self._blocked("was changed by another process just now")
             move = os.rename if seen is not None else os.link  # a link replaces nothing
             move(part, name, src_dir_fd=results.fd, dst_dir_fd=folder.fd)

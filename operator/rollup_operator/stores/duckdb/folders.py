@@ -77,7 +77,7 @@ class Folder:
             raise NotItself(0, f"is {self._kind(name)}, not a file")
         return fd
 
-    def look(self, name: str) -> os.stat_result | None:
+    def stat(self, name: str) -> os.stat_result | None:
         """Return what is there under a name, a link itself where it is one; None: nothing."""
         try:
             return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
@@ -86,11 +86,11 @@ class Folder:
 
     def is_link(self, name: str) -> bool:
         """Whether a name is that of a link."""
-        return (found := self.look(name)) is not None and stat.S_ISLNK(found.st_mode)
+        return (found := self.stat(name)) is not None and stat.S_ISLNK(found.st_mode)
 
     def is_folder(self, name: str) -> bool:
         """Whether a name is that of a folder."""
-        return (found := self.look(name)) is not None and stat.S_ISDIR(found.st_mode)
+        return (found := self.stat(name)) is not None and stat.S_ISDIR(found.st_mode)
 
     def names(self) -> Iterator[str]:
         """Yield the names of all that is in it, in no order."""
@@ -107,7 +107,7 @@ class Folder:
             os.close(fd)
 
     def _kind(self, name: str) -> str:
-        found = self.look(name)
+        found = self.stat(name)
         kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"))
         return next((word for test, word in kinds if found is not None and test(found.st_mode)), "something else")
 

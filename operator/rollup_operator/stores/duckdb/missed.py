@@ -36,7 +36,7 @@ class Missed:
 
 def find(lane: Lane, config: JobConfig, claim: Claim, reading: Reading, edge: int) -> Missed:
     """Look at the rows before `edge`, where what is due begins. Not within a transaction."""
-    record = claims.look(lane, claim.key)
+    record = claims.read(lane, claim.key)
     seen = claims.source_seen(lane, claim.key)
     if record is None or record.target is None or seen is None or claim.position is None:
         return Missed()

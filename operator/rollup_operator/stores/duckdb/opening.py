@@ -40,7 +40,7 @@ def open_database(
     """
     *above, file = name.split("/")
     with folders.databases(*above) as folder:
-        if folder.look(file) is None:
+        if folder.stat(file) is None:
             takeover.take(folders, [*above, file], folder, gone)
         for end in ("", *LOGS):
             _must_be_a_file(folder, file + end)
@@ -76,7 +76,7 @@ def exists(folders: Folders, name: str) -> bool:
     """Whether there is a file, or one to take over. Raises ForbiddenSource, StoreUnavailable, TargetBlocked."""
     *above, file = name.split("/")
     with folders.databases(*above) as folder:
-        return folder.look(file) is not None or lies_with_users(folders, [*above, file])
+        return folder.stat(file) is not None or lies_with_users(folders, [*above, file])
 
 
 def volume_of(folders: Folders) -> int:
@@ -92,7 +92,7 @@ def part_prefix(name: str) -> str:
 
 
 def _must_be_a_file(folder: Folder, name: str) -> None:
-    found = folder.look(name)
+    found = folder.stat(name)
     if found is not None and not stat.S_ISREG(found.st_mode):
         raise TargetBlocked(f"{folder.shown}/{name} in the data root is a link, or no file: remove it")
 

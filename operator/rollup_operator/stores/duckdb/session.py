@@ -70,15 +70,15 @@ class DuckDBSession:
         key, config = self._config.key, self._config
         await self.open()
 
-        def look(lane: Lane) -> tuple[ClaimRow | None, bool]:
+        def read(lane: Lane) -> tuple[ClaimRow | None, bool]:
             if not claims.is_current(lane):
                 lane.transaction(claims.prepare)
-            record = claims.look(lane, key)
+            record = claims.read(lane, key)
             stands = record is None or record.target is None or claims.target_stands(lane, key, record.target)
             return record, stands
 
         while True:
-            seen, stands = await self._write("looking at the claim", look)
+            seen, stands = await self._write("looking at the claim", read)
             # Asked while the file is open, so that no other process settles the job between this and the claim.
             if not self._served.may_run():
                 raise StoreUnavailable("this process no longer leads: it claims nothing")
@@ -96,7 +96,7 @@ class DuckDBSession:
     def _take(self, seen: ClaimRow | None, lane: Lane) -> ClaimRow | None:
         """Take the claim, unless the record is no longer the one that was judged."""
         key, config = self._config.key, self._config
-        if claims.look(lane, key) != seen:
+        if claims.read(lane, key) != seen:
             return None
         spec = config.spec.model_dump_json(by_alias=True, exclude_none=True, exclude={"desired_state", "job_id"})
         return claims.take(lane, key, self._holder, config.owner, config.config_hash, spec)
@@ -226,7 +226,7 @@ class DuckDBSession:
         await self._drop_ahead()
 
         def work(lane: Lane) -> bool:
-            record = claims.look(lane, claim.key)
+            record = claims.read(lane, claim.key)
             if record is None or not record.is_held_as(claim):
                 return False
             claims.release(lane, claim.key)

@@ -111,13 +111,13 @@ class DuckDBStore:
         self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
     ) -> Mapping[str, SourceField]:
         """Describe the sources. Reading files needs the database, which is made where it is missing."""
-        return await self._look_at(
+        return await self._read_source(
             index_pattern, lambda lane: fields.read(lane, index_pattern, rollup_index, spec), "inspecting the source"
         )
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Read the first page of the span, and reckon from that."""
-        return await self._look_at(
+        return await self._read_source(
             config.spec.index_pattern,
             lambda lane: previews.preview(lane, config, span, documents, self._page_seconds),
             "reading for a preview",
@@ -154,11 +154,11 @@ class DuckDBStore:
     async def _settle_there(self, config: JobConfig, *, delete_documents: bool) -> Settled:
         key = config.key
 
-        def look(lane: Lane) -> ClaimRow | None:
-            return claims.look(lane, key) if claims.exists(lane) else None
+        def read(lane: Lane) -> ClaimRow | None:
+            return claims.read(lane, key) if claims.exists(lane) else None
 
         while True:
-            seen = await self._with_lane("looking at the claim", look, None, ends=True)
+            seen = await self._with_lane("looking at the claim", read, None, ends=True)
             if seen is None:
                 return Settled(None)
             delete = delete_documents and identity.made_by(config.owner, seen.owner)
@@ -175,7 +175,7 @@ class DuckDBStore:
         key = seen.claim.key
 
         def work(lane: Lane) -> ClaimRow | None:
-            record = claims.look(lane, key)
+            record = claims.read(lane, key)
             if record is None or not record.is_held_as(seen.claim):
                 return None
             claims.evict(lane, key)  # held or not: a run that is about to claim the record as it was is fenced
@@ -185,7 +185,7 @@ class DuckDBStore:
                     log.warning(
                         "a file stays that is not this job's result", namespace=self._folders.namespace, job=key[1]
                     )
-            return claims.look(lane, key)
+            return claims.read(lane, key)
 
         return lane.transaction(work)
 
@@ -199,7 +199,7 @@ class DuckDBStore:
         await asyncio.to_thread(self._database.leave_all, self._lanes)
         await asyncio.to_thread(self._database.close_if_idle)
 
-    async def _look_at(self, index_pattern: str, work: Callable[[Lane], T], what: str) -> T:
+    async def _read_source(self, index_pattern: str, work: Callable[[Lane], T], what: str) -> T:
         reads_files = any(sources.is_files(part) for part in index_pattern.split(","))
         nothing: list[T] = []
         found = await self._with_lane(what, lambda lane: [work(lane)], nothing, make=reads_files, interruptible=True)

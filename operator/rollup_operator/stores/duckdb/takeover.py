@@ -34,7 +34,7 @@ _BLOCK = 512
 def lies_with_users(folders: Folders, steps: list[str]) -> bool:
     """Whether there is something to take over. Raises ForbiddenSource, StoreUnavailable."""
     with ExitStack() as stack:
-        return (place := _place(folders, steps, stack)) is not None and place.look(steps[-1]) is not None
+        return (place := _place(folders, steps, stack)) is not None and place.stat(steps[-1]) is not None
 
 
 @dataclass
@@ -54,10 +54,10 @@ class Takeover:
         """
         name, shown = steps[-1], "/".join(steps)
         with ExitStack() as stack:
-            if (place := _place(folders, steps, stack)) is None or place.look(name) is None:
+            if (place := _place(folders, steps, stack)) is None or place.stat(name) is None:
                 return
             try:
-                ends = [end for end in ("", *LOGS) if place.look(name + end) is not None]
+                ends = [end for end in ("", *LOGS) if place.stat(name + end) is not None]
                 found = {end: _open(place, name + end, stack) for end in ends}
                 fcntl.lockf(found[""], fcntl.LOCK_SH | fcntl.LOCK_NB)  # DuckDB locks what it has open in the same way
                 state = [_state(os.fstat(fd)) for fd in found.values()]
@@ -65,7 +65,7 @@ class Takeover:
                     raise NotOurs(self._refused[1])
                 stack.enter_context(self.inspections.turn_of(folders.namespace, gone))
                 fcntl.flock(target.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the folder is closed
-                if target.look(name) is not None:
+                if target.stat(name) is not None:
                     return
                 try:
                     with _apart(target, name) as part:
@@ -98,7 +98,7 @@ class Takeover:
 
 def _place_copy(part: Folder, target: Folder, name: str) -> None:
     for end in reversed(("", *LOGS)):  # the file itself comes last: it says that all is there
-        if part.look(name + end) is not None:
+        if part.stat(name + end) is not None:
             part.sync(name + end)
             os.rename(name + end, name + end, src_dir_fd=part.fd, dst_dir_fd=target.fd)
     target.sync()

@@ -19,7 +19,7 @@ def widen(lane: Lane, claim: Claim, plan: Plan) -> None:
 
     In a transaction of its own: the documents say the same afterwards.
     """
-    record = claims.look(lane, claim.key) if plan.widens else None
+    record = claims.read(lane, claim.key) if plan.widens else None
     if record is None or record.target is None:
         return
     target = claims.table(record.target)

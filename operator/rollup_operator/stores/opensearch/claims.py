@@ -43,7 +43,7 @@ _MOST_VALUES = 1_000_000
 """Single values of JSON in all records of a list, each some hundred bytes: those of 20,000 ordinary jobs."""
 
 
-async def look(
+async def read(
     cluster: Cluster, key: tuple[str, str], *, opaque_id: str = OPAQUE_ID, patience: Patience | None = None
 ) -> Record | None:
     """Return a job's record as it is now, seen or not by searches.
@@ -85,7 +85,7 @@ async def take(
     patience = Patience()
     try:
         while True:
-            seen = await look(cluster, config.key, opaque_id=OPAQUE_ID)
+            seen = await read(cluster, config.key, opaque_id=OPAQUE_ID)
             if seen is None:
                 # A record that nobody holds comes first, so that every claim changes one that was read: see `touch`.
                 seen = await _try(cluster, config, records.first(config, now()), patience)
@@ -232,7 +232,7 @@ async def held(cluster: Cluster, holder: str) -> list[Owner]:
 
 async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
     """Return the error that says who has the claim now; None: it is still ours."""
-    now = await look(cluster, record.claim.key, opaque_id=record.opaque_id)
+    now = await read(cluster, record.claim.key, opaque_id=record.opaque_id)
     return None if record.is_ours(now) else _fenced(record, now)
 
 
@@ -251,7 +251,7 @@ async def _change(cluster: Cluster, record: Record, change: Callable[[Record], R
         except StoreError as e:
             if not isinstance(e, DocumentConflict):
                 await patience.pause(e)
-            now = await look(cluster, record.claim.key, opaque_id=record.opaque_id, patience=patience)
+            now = await read(cluster, record.claim.key, opaque_id=record.opaque_id, patience=patience)
             if now is not None and records.to_document(now) == records.to_document(wanted):
                 return now  # it had been carried out
             if now is None or not record.is_ours(now):

@@ -23,12 +23,12 @@ async def prepare(cluster: Cluster, config: JobConfig, record: Record, fields: M
     """
     index, opaque_id = config.spec.rollup_index, record.opaque_id
     types = mapping.expected(config, fields)
-    found = await target.look(cluster, index, opaque_id=opaque_id)
+    found = await target.read(cluster, index, opaque_id=opaque_id)
     if found is None:
         if record.target is not None:
             raise target.missing(config.key)
         await target.make(cluster, config, record, types)
-        found = await target.look(cluster, index, opaque_id=opaque_id)
+        found = await target.read(cluster, index, opaque_id=opaque_id)
         if found is None:
             raise StoreUnavailable(f"rollup index {index} was deleted just after it was made")
     target.must_fit(found, config, record, types)

@@ -45,11 +45,11 @@ async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: 
     clock, wait = asyncio.get_running_loop().time, _FIRST
     all_there = clock() + (0.0 if arrived else _ON_ITS_WAY)
     while True:
-        looked = clock()
+        listed_at = clock()
         if any(is_of(task, uids, before) for task in await _under_way(cluster, doing)):
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, _LONGEST)
-        elif looked >= all_there:
+        elif listed_at >= all_there:
             return
         else:
             await asyncio.sleep(max(0.0, all_there - clock()))

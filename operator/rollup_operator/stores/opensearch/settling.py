@@ -66,7 +66,7 @@ async def _settle(
 ) -> Settled:
     patience = Patience()
     while True:
-        seen = await claims.look(cluster, config.key, opaque_id=OPAQUE_ID)
+        seen = await claims.read(cluster, config.key, opaque_id=OPAQUE_ID)
         if seen is None:
             return Settled(None)
         delete = delete_documents and await _may_forget(cluster, config, seen)
@@ -90,7 +90,7 @@ async def _settle(
 async def _lift_block(cluster: Cluster, config: JobConfig, error: DiskFull) -> None:
     """Let the claims and the job's rollup index be written to. Raises `error` where that cannot be."""
     try:
-        seen = await claims.look(cluster, config.key, opaque_id=OPAQUE_ID)
+        seen = await claims.read(cluster, config.key, opaque_id=OPAQUE_ID)
         found = None if seen is None or seen.target is None else await _found(cluster, config, OPAQUE_ID)
         is_the_jobs = found is not None and seen is not None and found.uuid == seen.target
         indices = [ALIAS, *([config.spec.rollup_index] if is_the_jobs else [])]
@@ -124,7 +124,7 @@ async def _may_forget(cluster: Cluster, config: JobConfig, seen: Record) -> bool
 
 async def _found(cluster: Cluster, config: JobConfig, opaque_id: str) -> Target | None:
     try:
-        return await target.look(cluster, config.spec.rollup_index, opaque_id=opaque_id)
+        return await target.read(cluster, config.spec.rollup_index, opaque_id=opaque_id)
     except target.Unfit:
         return None  # the name has come to mean something else
 

@@ -139,7 +139,7 @@ class ClusterStore:
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
         """Look at an index and what its `_meta` says. Raises Unfit where the name is that of something else."""
-        found = await target.look(self._cluster, index, opaque_id=OPAQUE_ID)
+        found = await target.read(self._cluster, index, opaque_id=OPAQUE_ID)
         if found is None:
             return None
         return RollupIndex(frozenset(mapping.entries(found.mappings) or ()), mapping.missing_meta(found.mappings))

@@ -86,7 +86,7 @@ async def final_pipeline(cluster: Cluster, index: str, *, opaque_id: str) -> str
     return None if pipeline.value in (None, "_none") else pipeline.text()
 
 
-async def look(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None:
+async def read(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None:
     """Return the rollup index, or None where there is none. Raises Unfit where the name is that of something else."""
     answer = await cluster.call(
         "GET",
@@ -164,7 +164,7 @@ async def register(cluster: Cluster, config: JobConfig, record: Record, types: M
     """Bring the job's entry and fields into the index, beside those of others."""
     async with locked(cluster, ALIAS, config.spec.rollup_index, opaque_id=record.opaque_id):
         until = time.monotonic() + ABANDONED_SECONDS / 2
-        found = await look(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
+        found = await read(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
         if found is None:
             raise missing(config.key)
         must_fit(found, config, record, types)
@@ -180,7 +180,7 @@ async def unregister(cluster: Cluster, config: JobConfig, record: Record) -> Non
     """Take the job's entry out of the index."""
     async with locked(cluster, ALIAS, config.spec.rollup_index, opaque_id=record.opaque_id):
         until = time.monotonic() + ABANDONED_SECONDS / 2
-        found = await look(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
+        found = await read(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
         if found is not None and config.job_id in (mapping.entries(found.mappings) or {}):
             meta = mapping.with_entry(found.mappings, config.job_id, None)
             await _put(cluster, config, record, {"_meta": meta}, until)

@@ -45,7 +45,7 @@ async def compare(cluster: Cluster, record: Record, layout: Layout, batch: Batch
     older: dict[int, str] = {}
     kept = 0
 
-    def look(found: tuple[int, dict[str, Any] | None]) -> None:
+    def compare_one(found: tuple[int, dict[str, Any] | None]) -> None:
         nonlocal kept
         i, before = found
         now = batch.source(i)
@@ -61,7 +61,7 @@ async def compare(cluster: Cluster, record: Record, layout: Layout, batch: Batch
         stored = list(await _stored(cluster, record, ids))
         for i, (id_, document) in (await _older(cluster, record, layout, batch, begin, stored)).items():
             stored[i - begin], older[i] = document, id_
-        await in_portions(each(look, enumerate(stored, begin)))
+        await in_portions(each(compare_one, enumerate(stored, begin)))
     items = [_under(batch.items[i], batch.id(i), older[i]) if i in older else batch.items[i] for i in changed]
     return Compared(Batch.of(items), kept)
 

@@ -27,7 +27,7 @@ SECONDS = 5.0
 Found = tuple[Any, ...]
 """Family, type, protocol, name and address, as `socket.getaddrinfo` has them."""
 
-Look = Callable[..., list[Found]]
+Resolve = Callable[..., list[Found]]
 
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
@@ -36,18 +36,18 @@ _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 class Lookups:
     """The lookups of this process."""
 
-    def __init__(self, *, look: Look = socket.getaddrinfo, at_once: int = AT_ONCE) -> None:
-        """`look` blocks."""
-        self._look, self._places = look, Shares(at_once)
+    def __init__(self, *, resolve: Resolve = socket.getaddrinfo, at_once: int = AT_ONCE) -> None:
+        """`resolve` blocks."""
+        self._resolve, self._places = resolve, Shares(at_once)
 
     async def find(self, who: Hashable, host: str, port: int, family: socket.AddressFamily) -> list[Found]:
         """Return where a name leads, on behalf of `who`. Raises OSError."""
         held = await self._places.take(who)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Found]] = loop.create_future()
-        look = partial(self._look, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        resolve = partial(self._resolve, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         # A daemon, so that the process need not wait for it at its end.
-        threading.Thread(target=_run, args=(loop, look, answer, held), daemon=True, name=f"lookup of {host}").start()
+        threading.Thread(target=_run, args=(loop, resolve, answer, held), daemon=True, name=f"lookup of {host}").start()
         try:
             async with asyncio.timeout(SECONDS):
                 return await answer
@@ -92,10 +92,10 @@ class FilteringResolver(AbstractResolver):
         """Do nothing: nothing is kept."""
 
 
-def _run(loop: asyncio.AbstractEventLoop, look: Look, answer: "asyncio.Future[list[Found]]", held: Held) -> None:
+def _run(loop: asyncio.AbstractEventLoop, resolve: Resolve, answer: "asyncio.Future[list[Found]]", held: Held) -> None:
     found: list[Found] | Exception
     try:
-        found = look()
+        found = resolve()
     except Exception as e:
         found = e
     with suppress(RuntimeError):  # the event loop has ended meanwhile
