@@ -15,6 +15,7 @@ from rollup_operator.http.access.authentication import ROUTES, Route, namespace_
 from rollup_operator.http.access.bodies import Bodies
 from rollup_operator.http.access.permits import ALL_JOBS, PERMIT, EndpointAction
 from rollup_operator.http.access.store_errors import discreet
+from rollup_operator.http.api.about import usage, version_information
 from rollup_operator.http.api.capabilities import EVERYTHING, Described, by_index, by_pattern
 from rollup_operator.http.api.create import Creations
 from rollup_operator.http.api.delete import Deletions, unfinished
@@ -22,8 +23,6 @@ from rollup_operator.http.api.preview import Previews, proposal
 from rollup_operator.http.api.rolled_up import RolledUp
 from rollup_operator.http.api.start import Starts
 from rollup_operator.http.api.stop import Stops, Wait
-from rollup_operator.http.api.usage import usage
-from rollup_operator.http.api.version import version_information
 from rollup_operator.http.job_config.rules import new_job
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.jobs.lookup import Lookup

@@ -1,4 +1,4 @@
-"""What `GET /` tells: clients look there for whom they speak to."""
+"""What the endpoint says about itself: `GET /`, by which clients know whom they speak to, and the usage call."""
 
 from importlib.metadata import version
 from typing import Any
@@ -23,3 +23,11 @@ def version_information(cluster: str, dialect: Dialect) -> dict[str, Any]:
         },
         "tagline": "You Know, for Search",
     }
+
+
+def usage(jobs: int, dialect: Dialect) -> dict[str, Any]:
+    """Return the answer for a namespace with so many jobs."""
+    rollup: dict[str, Any] = {"available": True, "enabled": True}
+    if dialect.counts_jobs:
+        rollup["number_of_rollup_jobs"] = jobs
+    return {"rollup": rollup}
