@@ -40,6 +40,7 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
 from rollup_operator.http.telemetry import with_telemetry
+from rollup_operator.net.aiohttp_private import end_of_body
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets, memory_limit
 
@@ -205,7 +206,7 @@ def _error(request: web.Request, e: Exception) -> ApiError:
         case web.HTTPNotFound():
             return errors.no_such_route(request.method, request.path_qs)
         case web.RequestPayloadError():
-            request.content.feed_eof()  # or the server would go on reading it, to throw it away
+            end_of_body(request)
             return errors.unreadable_body(header(request, "Content-Encoding"))
         case web.HTTPException():
             return ApiError(e.status, "exception", e.text or e.reason)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from rollup_operator.http.access.authentication import Handler, has_room
 from rollup_operator.http.listener.connections import Limits
-from rollup_operator.http.listener.server import GOODBYE_SECONDS, CannotListen, Site, listening
+from rollup_operator.http.listener.server import GOODBYE_SECONDS, CannotListen, LimitedSite, listening
 from rollup_operator.http.probes import Found, add_probes
 from rollup_operator.settings import Settings
 
@@ -41,7 +41,7 @@ class MetricsListener:
         try:
             with listening("metrics", host, port):
                 await self._runner.setup()
-                await Site(self._runner, host, port, LIMITS).start()
+                await LimitedSite(self._runner, host, port, LIMITS).start()
         except CannotListen:
             await self.close()
             raise

@@ -8,11 +8,13 @@ from typing import Any
 
 import aiohttp
 
+from rollup_operator.net.aiohttp_private import send_once
+
 
 def client_session(**options: Any) -> aiohttp.ClientSession:
     """Open a session with aiohttp's `options` that repeats nothing; the caller closes it."""
     session = aiohttp.ClientSession(**options)
-    session._retry_connection = False  # aiohttp has no public switch; pyproject.toml pins its minor version
+    send_once(session)
     return session
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from rollup_operator.http.access.permits import CALLER, PERMIT, Access, EndpointAction, Permit
-from rollup_operator.http.listener.connections import ClientConnection
+from rollup_operator.http.listener.connections import connection_of
 from rollup_operator.http.protocol import errors
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -58,8 +58,8 @@ async def admission(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def has_room(request: web.Request) -> bool:
     """Take in that a request has come on its connection, and return whether it is to be answered."""
-    connection = request.protocol
-    if not isinstance(connection, ClientConnection):
+    connection = connection_of(request)
+    if connection is None:
         return True
     connection.heard()
     return not connection.crowded or request.path in OPEN
@@ -77,7 +77,7 @@ def authentication(access: Access) -> Middleware:
             if len(given) > 1:  # who judges another one than we do would let in somebody else
                 raise errors.ambiguous_credentials()
             caller = request[CALLER] = await access.identify(given[0], request.remote or "")
-            if isinstance(request.protocol, ClientConnection) and not request.protocol.known(caller.name):
+            if (connection := connection_of(request)) is not None and not connection.known(caller.name):
                 raise errors.too_many("This user has reached the limit of connections per user", closes=True)
             if (route := route_of(request)) is not None:
                 request[PERMIT] = Permit(access, caller, route.right or route.action, namespace_of(request))

@@ -5,20 +5,25 @@ unheard. A connection that brings no request in time is closed. Of a body some K
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
-from aiohttp import HttpVersion11, StreamReader, web
-from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
+from aiohttp import HttpVersion11, web
 
 from rollup_operator.http.listener.admission import Guest
 from rollup_operator.http.protocol import answers, errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.media_types import header
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+from rollup_operator.net.aiohttp_private import (
+    ContentEncodingError,
+    Handler,
+    LineTooLong,
+    ServerConnection,
+    around_all_requests,
+    ask_to_continue,
+    protocol_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -51,27 +56,24 @@ class Limits:
         return self.line + 2 * self.header
 
 
-class ClientConnection(web.RequestHandler):
+class ClientConnection(ServerConnection):
     """One connection."""
 
-    __slots__ = ("_body", "_guest", "_limits", "_patience", "_unheard")
+    __slots__ = ("_guest", "_limits", "_patience", "_unheard")
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, limits: Limits, guest: Guest) -> None:
         super().__init__(
             server,
-            loop=loop,
-            keepalive_timeout=limits.idle_seconds,
-            access_log=None,  # type: ignore[arg-type]  # what aiohttp takes for "none", but does not say
-            max_line_size=limits.line,
-            max_field_size=limits.header,
-            max_headers=MAX_HEADERS,
-            lingering_time=LINGER_SECONDS,
-            read_bufsize=READ_AT_ONCE // 4,  # it takes twice as much before it reads no further
+            loop,
+            line=limits.line,
+            header=limits.header,
+            headers=MAX_HEADERS,
+            idle_seconds=limits.idle_seconds,
+            linger_seconds=LINGER_SECONDS,
+            buffer=READ_AT_ONCE,
         )
         self._limits, self._guest = limits, guest
         self._patience: asyncio.TimerHandle | None = None
-        self._body: StreamReader | None = None
-        """Of the last request whose head has come."""
         self._unheard = 0
         """Bytes of a head that has not come to its end."""
 
@@ -83,7 +85,7 @@ class ClientConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection in, or close it where there is no room at all."""
         super().connection_made(transport)
-        self._guest.close = self._drop
+        self._guest.close = self.drop
         if hasattr(transport, "max_size"):
             transport.max_size = READ_AT_ONCE
         if self._guest.room.over(MARGIN):
@@ -97,17 +99,11 @@ class ClientConnection(web.RequestHandler):
         self._guest.leave()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes in, and no head that goes on and on: the limit of aiohttp is for each of many lines."""
-        super().data_received(data)
-        if self._messages:
-            self._body = self._messages[-1][1]
-        elif self._body is None or self._body.is_eof():
-            self._unheard += len(data)
-            if self._unheard > self._limits.head:
-                self._drop()
-            return
-        self._unheard = 0
+    def took(self, size: int, *, in_head: bool) -> None:
+        """Take no head that goes on and on: the limit of aiohttp is for each of many lines."""
+        self._unheard = self._unheard + size if in_head else 0
+        if self._unheard > self._limits.head:
+            self.drop()
 
     def heard(self) -> None:
         """Note that the head of a request has come. From the second on, the limit of idleness is the limit."""
@@ -124,46 +120,33 @@ class ClientConnection(web.RequestHandler):
         """Note whose it is. False: this caller has too many connections for another one to be answered."""
         return self._guest.known(caller)
 
-    def _drop(self) -> None:
-        """End it without a word."""
-        if self.transport is not None:
-            self.transport.abort()
-        self.force_close()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
+    def failed(self, status: int, error: BaseException | None, message: str) -> web.StreamResponse:
         """Answer what is no request, and what went wrong outside of the routes, in the envelope too."""
         self.heard()
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has been sent already")
         if status >= 500:
-            log.error("request failed", exc_info=exc)
-            error = errors.internal()
-        elif isinstance(exc, LineTooLong):
-            error = errors.too_long(self._limits.line, self._limits.header)
-        elif isinstance(exc, ContentEncodingError):  # one that the server has heard of, but cannot inflate
-            error = errors.unsupported_encoding()
+            log.error("request failed", exc_info=error)
+            answer = errors.internal()
+        elif isinstance(error, LineTooLong):
+            answer = errors.too_long(self._limits.line, self._limits.header)
+        elif isinstance(error, ContentEncodingError):  # one that the server has heard of, but cannot inflate
+            answer = errors.unsupported_encoding()
         else:
-            error = errors.illegal_argument(f"this is no HTTP request: {(message or '').strip().partition(chr(10))[0]}")
-        response = answers.failure(error, Form())
+            answer = errors.illegal_argument(f"this is no HTTP request: {message.strip().partition(chr(10))[0]}")
+        response = answers.failure(answer, Form())
         response.force_close()
         return response
 
-    def log_exception(self, *args: Any, **more: Any) -> None:
-        """Log what went wrong outside of the routes, but for a body that cannot be read and that nobody wants."""
-        if not isinstance(more.get("exc_info"), web.RequestPayloadError):
-            super().log_exception(*args, **more)
+
+def connection_of(request: web.BaseRequest) -> ClientConnection | None:
+    """Return the connection that a request came over; None: a server of another kind has it."""
+    found = protocol_of(request)
+    return found if isinstance(found, ClientConnection) else None
 
 
 def connection_factory(server: web.Server, limits: Limits) -> Callable[[Guest], ClientConnection]:
     """Return what makes the connections of a server."""
     loop = asyncio.get_running_loop()
-    server.request_handler = _expecting(server.request_handler)
+    around_all_requests(server, _expecting)
     return lambda guest: ClientConnection(server, loop, limits, guest)
 
 
@@ -186,8 +169,8 @@ def _expecting(handler: Handler) -> Handler:
         try:
             return await handler(request)
         finally:
-            if isinstance(request.protocol, ClientConnection):
-                request.protocol.answered()
+            if (connection := connection_of(request)) is not None:
+                connection.answered()
 
     return handle
 
@@ -198,5 +181,4 @@ _WAITS: web.RequestKey[bool] = web.RequestKey("waits_to_send_body", bool)
 async def ask_for_body(request: web.Request) -> None:
     """Tell a client that waits for it that it may send its body now."""
     if request.pop(_WAITS, False) and request.version >= HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer has not begun
+        await ask_to_continue(request)

@@ -5,6 +5,7 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 from collections.abc import Iterator
 from functools import partial
 
@@ -16,6 +17,7 @@ from rollup_operator.http.listener.accepting import Listener
 from rollup_operator.http.listener.admission import Room
 from rollup_operator.http.listener.connections import MARGIN, Limits, connection_factory
 from rollup_operator.http.listener.tls import Certificate
+from rollup_operator.net.aiohttp_private import Site
 from rollup_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -81,7 +83,7 @@ class EndpointServer:
                 head_seconds=s.http_head_seconds,
                 idle_seconds=s.http_idle_seconds,
             )
-            await Site(self._runner, s.http_host, s.http_port, limits, self._certificate).start()
+            await LimitedSite(self._runner, s.http_host, s.http_port, limits, self._certificate).start()
 
     async def close(self) -> None:
         """Stop listening, let answers under way go out."""
@@ -105,7 +107,7 @@ class EndpointServer:
         return f"http{'s' * self._settings.tls}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
-class Site(web.BaseSite):
+class LimitedSite(Site):
     """One address, whose connections have limits."""
 
     def __init__(
@@ -119,21 +121,18 @@ class Site(web.BaseSite):
         """The address."""
         return f"{self._host}:{self._port}"
 
-    async def start(self) -> None:
+    async def listen(self, server: web.Server, tls: ssl.SSLContext | None) -> asyncio.AbstractServer:
         """Listen. Raises OSError."""
-        await super().start()
-        server = self._runner.server
-        assert server is not None
         listener = Listener(
             await _bound(None if self._host == ANYWHERE else self._host, self._port),
             Room(self._limits.connections),
             connection_factory(server, self._limits),
-            tls=self._ssl_context,
+            tls=tls,
             patience=self._limits.head_seconds,
             goodbye_seconds=GOODBYE_SECONDS,
         )
         await listener.start_serving()
-        self._server = listener
+        return listener
 
 
 async def _bound(host: str | None, port: int) -> list[socket.socket]:

@@ -126,15 +126,20 @@ class _Chunks(Payload):
 
     def __init__(self, chunks: Sequence[bytes]) -> None:
         super().__init__(chunks, content_type=JSON)
-        self._size = sum(map(len, chunks))
+        self._chunks = chunks
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return sum(map(len, self._chunks))
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return the body as a text."""
-        return b"".join(self._value).decode(encoding, errors)
+        return b"".join(self._chunks).decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Send one chunk after the other, as fast as the client takes them."""
-        for chunk in self._value:
+        for chunk in self._chunks:
             await writer.write(chunk)
             await asyncio.sleep(0)  # a client that takes them at once comes without a pause
 

@@ -16,19 +16,12 @@ waits until the node has closed its end, too.
 """
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Coroutine
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import aiohttp
+from typing import Any, TypeVar
 
 from rollup_operator.concurrency.background import dropped
-
-if TYPE_CHECKING:
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
+from rollup_operator.net.aiohttp_private import Connection, ObservedConnector, end_sending
 
 T = TypeVar("T")
 
@@ -57,7 +50,7 @@ class Wire:
             await asyncio.wait({task})
         except asyncio.CancelledError:
             if self._waits and self.connection is not None and not task.done():
-                _end_sending(self.connection)
+                end_sending(self.connection)
                 await asyncio.wait({task})
             raise
         finally:
@@ -66,17 +59,13 @@ class Wire:
         return task.result()
 
 
-class WireConnector(aiohttp.TCPConnector):
-    """Tells the Wire of each exchange which connection it goes over."""
+class WireConnector(ObservedConnector):
+    """Reports to the Wire of each exchange which connection it goes over."""
 
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
-    ) -> "Connection":
-        """Connect as TCPConnector does."""
-        connection = await super().connect(req, traces, timeout)
+    def connected(self, connection: Connection) -> None:
+        """Take in a connection."""
         if (wire := _current.get()) is not None:
             wire.connection = connection
-        return connection
 
 
 _current: ContextVar[Wire | None] = ContextVar("wire", default=None)
@@ -85,12 +74,3 @@ _current: ContextVar[Wire | None] = ContextVar("wire", default=None)
 def _ended_there(task: asyncio.Task[Any]) -> bool:
     """Whether an exchange is over because the other end has answered or closed, and not for want of time."""
     return task.done() and not task.cancelled() and not isinstance(task.exception(), TimeoutError)
-
-
-def _end_sending(connection: "Connection") -> None:
-    """Close this end of a connection for sending, TLS or not; it is used for no other request."""
-    if connection.protocol is None or connection.transport is None:
-        return  # it is closed
-    connection.protocol.force_close()
-    with contextlib.suppress(OSError):  # the other end was quicker
-        connection.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
