@@ -51,7 +51,7 @@ test: $(STAMP) control-plane stores verdict ## Run all tests; TESTS=tests/unit f
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
 
-STORE_TESTS := $(wildcard tests/e2e/test_store_*.py tests/faults/test_store_*.py) tests/faults/test_leadership_store.py
+STORE_TESTS := tests/stores/opensearch $(wildcard tests/faults/test_store_*.py) tests/faults/test_leadership_store.py
 
 test-stores: $(STAMP) api-server stores ## Run all tests of stores on each kind of node, and write what ran where into docs/clusters.md; 5 minutes a kind
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(STORE_TESTS) --stores='$(STORES)' --store-record=tests/stores.json $(ARGS); \

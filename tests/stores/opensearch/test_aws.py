@@ -20,16 +20,12 @@ from rollup_operator.stores.opensearch.transport.aws_identity import AwsIdentity
 from rollup_operator.stores.opensearch.transport.errors import Unauthorized
 from rollup_operator.stores.opensearch.transport.signing import Keys
 from rollup_operator.stores.secrets import SecretContent
-from support.api import Api
 from support.aws import Domain, Key
-from support.bodies import store
 from support.clustered import Clustered
-from support.data import small_groups, trips_job
 from support.embedded import Row, agree, truth
-from support.operator_fixtures import StartOperator
 from support.rounding import HOUR, ms
 from support.store_http import StoreHttp
-from support.store_proxy import ProxyThread, StoreProxy
+from support.store_proxy import StoreProxy
 
 REGION = "eu-central-1"
 START = ms("2024-03-01T00:00")
@@ -261,33 +257,3 @@ async def test_an_operator_without_an_identity_sends_nothing(opensearch3: StoreH
             await at.store.check()
         assert caught.value.reason == Reason.STORE_UNAUTHORIZED
         assert proxy.requests == []
-
-
-def test_a_rollupstore_of_a_domain(start_operator: StartOperator, api: Api, opensearch3: StoreHttp) -> None:
-    domain = Domain(REGION, {"AKIDFIRST": Key("first/secret")})
-    operator = start_operator(settings={"log_level": "debug", "store_check_seconds": 1})
-    keys = {"accessKeyId": "AKIDFIRST", "secretAccessKey": "wrong/secret"}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
-    api.create({**secret, "stringData": keys})
-    opensearch3.create("rows-aws", {"picked_up": "date"})
-    opensearch3.load("rows-aws", ({"picked_up": START + i * HOUR} for i in range(5)))
-    with ProxyThread(opensearch3.url, guard=domain.judge) as thread:
-        its = {"hosts": [thread.proxy.url], "aws": {"region": REGION}, "credentialsSecretRef": {"name": "keys"}}
-        api.create(store("cluster", opensearch=its))
-        shown = api.wait_condition("cluster", status="False", reason="StoreUnauthorized", kind="RollupStore")
-        assert "secretAccessKey is not the one of accessKeyId" in str(shown)
-        api.patch("keys", {"stringData": {"secretAccessKey": "first/secret"}}, kind="Secret")
-        api.wait_condition("cluster", reason="Available", kind="RollupStore", timeout=20)
-        on_it = {"storeRef": {"name": "cluster"}, "indexPattern": "rows-aws", "groups": small_groups(), "metrics": []}
-        api.create(trips_job("signed", rollupIndex="out-aws", **on_it))
-        api.wait("signed", lambda body: body.get("status", {}).get("lastRun", {}).get("outcome") == "Completed", 20)
-        opensearch3.refresh("out-aws")
-        assert opensearch3.count("out-aws") == 5
-        api.stop("signed")
-        api.wait_state("signed", "stopped")
-        its = {"hosts": [thread.proxy.url], "aws": {"region": REGION}}
-        api.create(store("own", opensearch=its))
-        shown = api.wait_condition("own", status="False", reason="InvalidSpec", kind="RollupStore")
-        assert "store_aws_namespaces" in str(shown)
-    log = operator.log.read_text()
-    assert [word for word in ("first/secret", "wrong/secret", "Signature=") if word in log] == []
