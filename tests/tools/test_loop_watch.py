@@ -18,7 +18,7 @@ pytestmark = pytest.mark.holds_loop("that is what they are about")
 
 SOURCE = textwrap.dedent(
     """
-    import time, re, asyncio
+    import asyncio, time
 
     async def computes(seconds):
         end = time.thread_time() + seconds
@@ -27,9 +27,6 @@ SOURCE = textwrap.dedent(
 
     async def sleeps(seconds):
         time.sleep(seconds)
-
-    async def one_call():
-        re.fullmatch("(a*)*b", "a" * 24)
 
     def plain(seconds):
         end = time.thread_time() + seconds
@@ -76,12 +73,7 @@ async def test_who_blocks_is_found(ours: types.ModuleType) -> None:
     assert "in sleeps" in text
 
 
-async def test_a_call_in_which_nobody_could_look_is_found(ours: types.ModuleType) -> None:
-    assert len(await reports_of(ours.one_call)) == 1
-
-
 async def test_a_task_of_its_own_is_found(ours: types.ModuleType) -> None:
-    assert len(await reports_of(lambda: asyncio.create_task(ours.computes(0.2)))) in (0, 1)
     found: list[str] = []
     with LoopWatch(found.append).watching():
         await asyncio.create_task(ours.computes(0.2))
