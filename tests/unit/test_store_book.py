@@ -48,11 +48,13 @@ class ServerOfOneObject:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.done = asyncio.Event()
+        self.refused_thrice, self.done = asyncio.Event(), asyncio.Event()
 
     async def patch(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(body["metadata"]["resourceVersion"])
         if self.asked[-1] != "2":
+            if len(self.asked) == 3:
+                self.refused_thrice.set()
             raise Conflict(409, "Conflict", "the object has been modified")
         self.done.set()
         return {"metadata": {"resourceVersion": "3"}, "status": body["status"]}
@@ -68,8 +70,7 @@ async def test_a_status_is_written_on_the_version_that_it_was_decided_on(monkeyp
     spec = {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}
     metadata = {"namespace": "team", "name": "cluster", "uid": "1", "resourceVersion": "1", "generation": 1}
     book.observe({"metadata": metadata, "spec": spec})
-    await made.looked.wait()
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(server.refused_thrice.wait(), 5)
     assert set(server.asked) == {"1"}
     book.observe({"metadata": metadata | {"resourceVersion": "2"}, "spec": spec})
     await asyncio.wait_for(server.done.wait(), 5)
