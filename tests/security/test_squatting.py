@@ -1,34 +1,16 @@
 """Whoever may create a job can give it any id; that takes the id from nobody whose job's name follows from it."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.model.job_ids import candidates, meant
 from rollup_operator.model.job_view import JobView
 from support.access_double import Anybody
-from support.http_calls import Client, call, served
+from support.http_calls import Client, call
 from support.http_double import Cluster
 
 ODD = "Sensor Data/1"
 [HASHED] = candidates(ODD)
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def access() -> Anybody:
-    return Anybody()
-
-
-@pytest.fixture
-async def client(cluster: Cluster, access: Anybody) -> AsyncIterator[Client]:
-    async with served(cluster, access) as client:
-        yield client
 
 
 def squat(cluster: Cluster, name: str, job_id: str) -> None:

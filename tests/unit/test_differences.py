@@ -1,7 +1,6 @@
 """Each difference from Elasticsearch that is on purpose names the tests that hold it; some of them are here."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -44,17 +43,6 @@ def test_a_difference_names_the_tests_that_hold_it(row: str) -> None:
     assert named
     for file, test in named:
         assert re.search(rf"^(async )?def {test}\(", (TESTS / file).read_text(), re.MULTILINE), f"{file}::{test}"
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as client:
-        yield client
 
 
 @pytest.mark.parametrize("version", DIALECTS)

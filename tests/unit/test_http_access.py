@@ -11,27 +11,10 @@ from rollup_operator.http.app import Endpoint
 from rollup_operator.kube.paths import jobs_path
 from support.access_double import AUTHORIZATION, Anybody
 from support.http_double import Cluster
-from support.serving import served
 
 Client = aiohttp.ClientSession
 
 HOW = "send [Authorization: Bearer <token>] with the token of a Kubernetes user or service account"
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def access() -> Anybody:
-    return Anybody()
-
-
-@pytest.fixture
-async def endpoint(cluster: Cluster, access: Anybody) -> AsyncIterator[Endpoint]:
-    async with served(cluster, access=access) as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -18,16 +18,6 @@ STOP = "/_rollup/job/sensor/_stop"
 
 
 @pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def access() -> Anybody:
-    return Anybody()
-
-
-@pytest.fixture
 async def client(cluster: Cluster, access: Anybody) -> AsyncIterator[aiohttp.ClientSession]:
     async with (
         served(cluster, access=access) as endpoint,

@@ -1,6 +1,5 @@
 """The capabilities: which jobs each call tells of, and what of each."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,17 +23,6 @@ GROUPS: dict[str, Any] = {
 }
 METRICS = [{"field": "load", "metrics": ["min", "avg"]}, {"field": "temperature", "metrics": ["max"]}]
 SPEC = {"indexPattern": "sensor-*", "rollupIndex": "sensor_rollup", "groups": GROUPS, "metrics": METRICS}
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as client:
-        yield client
 
 
 def entry(job_id: str = "sensor", index: str = "sensor_rollup", pattern: str = "sensor-*") -> dict[str, Any]:

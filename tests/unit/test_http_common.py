@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -35,17 +34,6 @@ CALLS = [
     ("POST", f"{PATH}/_start"),
     ("POST", f"{PATH}/_stop"),
 ]
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as client:
-        yield client
 
 
 def body_of(method: str, name: str = "sensor") -> dict[str, Any] | None:

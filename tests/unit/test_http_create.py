@@ -1,7 +1,6 @@
 """The creation call: what it sends to the API server, and what it answers to each fault."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -23,17 +22,6 @@ from support.http_double import Cluster
 PATH = "/_rollup/job/sensor"
 DONE = (200, {"acknowledged": True})
 ANNOTATIONS = ("rollup-operator.dev/creation-timeout", "rollup-operator.dev/creation-id")
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as client:
-        yield client
 
 
 async def created(client: Client, cluster: Cluster, path: str = PATH, **fields: Any) -> dict[str, Any]:

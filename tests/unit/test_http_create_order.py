@@ -3,7 +3,7 @@
 Each list is in that order; each pair of its entries is tried together, in both orders of the text where that matters.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -12,21 +12,10 @@ import pytest
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import RollupIndex
 from support.bodies import hourly, sensor
-from support.http_calls import Client, call, deepest, served
+from support.http_calls import Client, call, deepest
 from support.http_double import Cluster
 
 PATH = "/_rollup/job/sensor"
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as client:
-        yield client
 
 
 def written(*fields: str, **values: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,17 +20,6 @@ PATH = "/_rollup/job/sensor"
 AT = jobs_path("default", "sensor")
 DONE = (200, {"acknowledged": True})
 NOT_FOUND = error(404, "resource_not_found_exception", "the task with id [sensor] doesn't exist")
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as client:
-        yield client
 
 
 FULL = {"type": "Ready", "status": "False", "reason": "DiskFull", "message": "secret", "lastTransitionTime": "t"}

@@ -11,34 +11,11 @@ from rollup_operator.http.app import Endpoint
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.kube.paths import jobs_path
-from support.access_double import Anybody
 from support.http_double import Cluster
 from support.serving import Client, call, calling, error, served, when_waiting
 
 STOP = "/_rollup/job/sensor/_stop"
 WAIT = f"{STOP}?wait_for_completion=true"
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def access() -> Anybody:
-    return Anybody()
-
-
-@pytest.fixture
-async def endpoint(cluster: Cluster, access: Anybody) -> AsyncIterator[Endpoint]:
-    async with served(cluster, access=access) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-async def client(endpoint: Endpoint) -> AsyncIterator[Client]:
-    async with calling(endpoint) as client:
-        yield client
 
 
 # Paths

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -10,7 +10,7 @@ import pytest
 
 import rollup_operator
 from support.http_double import Cluster
-from support.serving import Client, call, calling, served, when_waiting
+from support.serving import Client, call, when_waiting
 
 CALLS = 20
 PACKAGE = str(Path(rollup_operator.__file__).parent)
@@ -22,12 +22,6 @@ def cluster() -> Cluster:
     cluster.create("sensor", desiredState="started")
     cluster.status("sensor", state="indexing")
     return cluster
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as endpoint, calling(endpoint) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Every id that a job can have: it is created, shown, started, stopped, deleted under it, and free afterwards."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +9,7 @@ from yarl import URL
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.validation import problems
 from support import bodies
-from support.http_calls import Client, call, served
+from support.http_calls import Client, call
 from support.http_double import Cluster
 
 IDS = [
@@ -52,17 +51,6 @@ CONFIG = {
     "page_size": 1000,
     "groups": {"date_histogram": {"field": "timestamp", "fixed_interval": "1h"}},
 }
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as client:
-        yield client
 
 
 def path(job_id: str, end: str = "") -> URL:

@@ -1,7 +1,6 @@
 """The preview call, over the doubles: what it takes, what it answers, who may have it, and that it changes nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,22 +26,6 @@ DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs" / 
 KNOWN = Draft202012Validator({"$ref": "#/components/schemas/Preview", "components": DOCUMENT["components"]})
 """What the API's document says of an answer."""
 ARGUMENT = "illegal_argument_exception"
-
-
-@pytest.fixture
-def access() -> Anybody:
-    return Anybody()
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-async def client(cluster: Cluster, access: Anybody) -> AsyncIterator[Client]:
-    async with served(cluster, access) as client:
-        yield client
 
 
 def manifest(name: str = "sensor", **spec: Any) -> dict[str, Any]:

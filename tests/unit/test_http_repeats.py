@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster
-from support.serving import Client, call, calling, served, when_waiting
+from support.serving import Client, call, when_waiting
 
 STOP = "/_rollup/job/sensor/_stop"
 WAIT = f"{STOP}?wait_for_completion=true&timeout=20ms"
@@ -162,12 +161,6 @@ def cluster() -> Cluster:
     cluster.create("sensor", desiredState="started")
     cluster.status("sensor", state="indexing")
     return cluster
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    async with served(cluster) as endpoint, calling(endpoint) as client:
-        yield client
 
 
 def desired_state(cluster: Cluster) -> str:
