@@ -9,9 +9,9 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
@@ -22,7 +22,7 @@ from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.duckdb import reserve
 from rollup_operator.stores.duckdb.budget import Budget, Share
 from rollup_operator.stores.duckdb.folders import Folders
-from rollup_operator.stores.duckdb.opening import classify, exists, open_database, part_prefix, volume_of
+from rollup_operator.stores.duckdb.opening import Turn, classify, exists, open_database, part_prefix, volume_of
 from rollup_operator.stores.duckdb.takeover import Takeover
 from rollup_operator.stores.errors import SourceNotFound, StoreUnavailable, VolumeFull
 
@@ -162,10 +162,10 @@ class Lane:
                     raise Cancelled
                 return work(self)
             except Cancelled as e:
-                raise StoreUnavailable("the store was closed") from e
+                raise _closed() from e
             except duckdb.Error as e:
                 if self.closed:
-                    raise StoreUnavailable("the store was closed") from e
+                    raise _closed() from e
                 if gone := self._gone():
                     raise SourceNotFound(
                         f"{gone} was deleted or replaced while it was read: the next try reads the files that exist "
@@ -223,21 +223,28 @@ class Lanes:
 class Database:
     """A file and its connections. `name` is its path below the folder of the namespace's databases."""
 
-    _known: ClassVar["WeakValueDictionary[tuple[str, str, str], Database]"] = WeakValueDictionary()
+    _known: ClassVar["WeakValueDictionary[tuple[Budget, tuple[str, str, str]], Database]"] = WeakValueDictionary()
+    _turns: ClassVar["WeakValueDictionary[tuple[str, str, str], Turn]"] = WeakValueDictionary()
     _registry = threading.Lock()
 
     @classmethod
     def at(cls, folders: Folders, name: str, budget: Budget) -> "Database":
-        """Return the one object for a file: the file is locked for the process, so its state is the process's."""
-        key = os.path.realpath(folders.root), folders.namespace, name
+        """Return an operator's one object for a file: the file is locked for the process, so its state is shared.
+
+        `budget` is the operator's. Where an earlier operator of this process had the file, its object may still be
+        there, and belongs to a budget and an event loop that are over.
+        """
+        path = os.path.realpath(folders.root), folders.namespace, name
         with cls._registry:
-            known = cls._known.get(key)
+            known = cls._known.get((budget, path))
             if known is None:
-                known = cls._known[key] = cls(folders, name, budget)
+                turn = cls._turns.setdefault(path, Turn())
+                known = cls._known[budget, path] = cls(folders, name, budget, turn)
             return known
 
-    def __init__(self, folders: Folders, name: str, budget: Budget) -> None:
+    def __init__(self, folders: Folders, name: str, budget: Budget, file: Turn) -> None:
         self.folders, self.name, self.budget = folders, name, budget
+        self._file = file
         self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="duckdb")
         self.writing = threading.Lock()
         """Held for the length of a write transaction: transactions of one process never conflict."""
@@ -249,7 +256,12 @@ class Database:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._comers = 0
         """Lanes that are being made in that place."""
-        self._state = threading.Lock()
+        self._state = threading.Condition(threading.Lock())
+        """Of what follows. Nobody holds it for long, and so not while the file is opened or closed."""
+        self._changing = False
+        """One thread opens or closes the file."""
+        self._joining: list[Lanes] = []
+        """Of whom a lane is being made, or waits for the file."""
         self._root: Connection | None = None
         self._lanes: dict[Lane, Lanes] = {}
         self._timer: threading.Timer | None = None
@@ -327,7 +339,7 @@ class Database:
         self._give_back_place()
 
     def _give_back_place(self) -> None:
-        if self._root is None and not self._comers:
+        if self._root is None and not self._changing and not self._comers:
             if self._place is not None:
                 self._place.end()
                 self._place = None
@@ -344,19 +356,27 @@ class Database:
         with self._state:
             if (lanes := self._lanes.pop(lane, None)) is not None:
                 lanes.open.remove(lane)
-            if not self._lanes and self._root is not None and self._timer is None:
-                # Not a daemon: a process that ends waits for it, so that no file stays open whose store is gone.
-                self._timer = threading.Timer(0 if self._is_wanted() else _LINGER_S, self.close_if_idle)
-                self._timer.start()
+            self._close_soon()
+
+    def _close_soon(self) -> None:
+        """Have the file closed if nobody uses it. To be called with the state held."""
+        if not self._lanes and not self._joining and self._root is not None and self._timer is None:
+            # Not a daemon: a process that ends waits for it, so that no file stays open whose store is gone.
+            self._timer = threading.Timer(0 if self._is_wanted() else _LINGER_S, self.close_if_idle)
+            self._timer.start()
 
     def _is_wanted(self) -> bool:
         """Whether others wait for its place."""
         return self._spare is not None or self.budget.crowded > 0
 
     def leave_all(self, lanes: Lanes, last: Callable[[Lane], object] | None = None) -> None:
-        """Give all lanes back, the first one after `last`, and open none of them from now on; may wait as `leave`."""
-        lanes.closed = True  # ends a file's opening that takes long
-        with self._state:  # a lane that is being opened is there afterwards
+        """Give all lanes back, the first one after `last`, and open none of them from now on; may wait as `leave`.
+
+        An opening of the file ends that nobody else waits for. This waits for none.
+        """
+        with self._state:
+            lanes.closed = True
+            self._state.notify_all()
             left = list(lanes.open)
         for lane in reversed(left):
             self.leave(lane, last if lane is left[0] else None)
@@ -364,15 +384,39 @@ class Database:
     def close_if_idle(self) -> None:
         """Close the file if nobody uses it. May take as long as writing the log into the file does."""
         with self._state:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if not self._lanes and self._root is not None:
+            self._end_timer()
+            self._state.wait_for(lambda: not self._changing)
+            if self._root is None or self._lanes or not self._nobody_joins():
+                return
+            with self._unlocked():
                 root, self._root = self._root, None
-                self.budget.leave(self)
-                root.close()
-                if self._loop is not None and not self._loop.is_closed():
-                    self._loop.call_soon_threadsafe(self._give_back_place)
+                try:
+                    self.budget.leave(self)
+                    root.close()
+                finally:
+                    self._file.end()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._give_back_place)
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _nobody_joins(self) -> bool:
+        return all(lanes.closed for lanes in self._joining)
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """For whoever opens or closes the file and holds the state: others may look at it meanwhile."""
+        self._changing = True
+        self._state.release()
+        try:
+            yield
+        finally:
+            self._state.acquire()
+            self._changing = False
+            self._state.notify_all()
 
     def _use(self, share: Share) -> bool:
         """Keep to a share of the budget; see there."""
@@ -388,26 +432,48 @@ class Database:
             return True
         return True
 
-    def _open(self, gone: Callable[[], bool]) -> Connection:
-        share = self.budget.enter(self, self.folders.namespace, volume_of(self.folders), self._use)
+    def _open(self) -> None:
+        """Open the file, as long as anybody waits for it."""
+
+        def gone() -> bool:
+            with self._state:
+                return self._nobody_joins()
+
+        self._file.take(gone)
         try:
-            root = self._root = open_database(self.folders, self.name, share.settings(), self._takeover, gone)
+            share = self.budget.enter(self, self.folders.namespace, volume_of(self.folders), self._use)
+            try:
+                self._root = open_database(self.folders, self.name, share.settings(), self._takeover, gone)
+            except BaseException:
+                self.budget.leave(self)
+                raise
         except BaseException:
-            self.budget.leave(self)
+            self._file.end()
             raise
         self._use(share)  # DuckDB 2.0 does not keep to a limit of what is spilled that it is opened with
-        return root
 
     def _join(self, lanes: Lanes | None = None) -> Lane:
         lanes = lanes or Lanes()
         with self._state:
-            if lanes.closed:
-                raise StoreUnavailable("the store was closed")
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            root = self._root or self._open(lambda: lanes.closed)
-            lane = Lane(self, root.cursor())
-            self._lanes[lane] = lanes
-            lanes.open.append(lane)
-            return lane
+            self._joining.append(lanes)
+            self._end_timer()
+            try:
+                while not lanes.closed and (self._changing or self._root is None):
+                    if self._changing:
+                        self._state.wait()
+                    else:
+                        with self._unlocked():
+                            self._open()
+                if lanes.closed or self._root is None:
+                    raise _closed()
+                lane = Lane(self, self._root.cursor())
+                self._lanes[lane] = lanes
+                lanes.open.append(lane)
+                return lane
+            finally:
+                self._joining.remove(lanes)
+                self._close_soon()
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("the store was closed")

@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 import stat
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -24,6 +26,7 @@ SPILL = ".tmp"
 
 _WAL_LIMIT = "256MB"
 _LONGEST_ERROR = 1000
+_STILL_OPEN_S, _POLL_S = 10.0, 0.01
 
 _DAMAGED = "Corrupt database file", "not a valid DuckDB database file"
 """What DuckDB says of a file that something else has written to, or that the disk has lost parts of."""
@@ -70,6 +73,26 @@ def open_database(
                 raise classify(e, folders.hide) from e
             raise
     return root
+
+
+class Turn:
+    """Held by the one object of this process that has a file open: a second one would find no lock on it."""
+
+    def __init__(self) -> None:
+        self._held = threading.Lock()
+
+    def take(self, gone: Callable[[], bool]) -> None:
+        """Wait for it. Raises StoreUnavailable once `gone`, or where it takes too long."""
+        ends = time.monotonic() + _STILL_OPEN_S
+        while not self._held.acquire(timeout=_POLL_S):
+            if gone():
+                raise StoreUnavailable("the store was closed")
+            if time.monotonic() >= ends:
+                raise StoreUnavailable("the database file is still open from before this operator began anew")
+
+    def end(self) -> None:
+        """Give it back."""
+        self._held.release()
 
 
 def exists(folders: Folders, name: str) -> bool:
