@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rollup_operator.plugin.main import invoke
-from rollup_operator.plugin.results import Code
+from rollup_operator.plugin.outcome import Code
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +146,16 @@ def test_no_part_of_the_running_operator_is_loaded() -> None:
     code += "print(sorted({'kopf', 'duckdb', 'structlog', 'rollup_operator.app'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_call_that_asks_no_cluster_loads_neither_a_client_nor_the_model() -> None:
+    code = "import sys, rollup_operator.plugin.main\n"
+    code += "print(sorted({'aiohttp', 'kubernetes', 'pydantic'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_call_to_a_cluster_loads_no_server() -> None:
+    code = "import sys, rollup_operator.plugin.reading\nprint('aiohttp.web' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

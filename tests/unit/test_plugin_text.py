@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from rollup_operator.model.times import duration
 from rollup_operator.plugin.cluster import name_of
+from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.plugin.preview import lines, manifest
-from rollup_operator.plugin.results import Code, Failure, JobOutcome, Result, code_of
+from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.text import ahead, instant, moment, seconds_of, table
 from rollup_operator.plugin.views import listing, page, position
 from support.observed_job import NOW, at, conditions, observed_job, run_ended

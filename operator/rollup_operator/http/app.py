@@ -40,7 +40,7 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
 from rollup_operator.http.telemetry import with_telemetry
-from rollup_operator.net.aiohttp_private import end_of_body
+from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets, memory_limit
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from rollup_operator.net.aiohttp_private import send_once
+from rollup_operator.net.aiohttp_private.client import send_once
 
 
 def client_session(**options: Any) -> aiohttp.ClientSession:

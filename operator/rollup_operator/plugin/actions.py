@@ -13,8 +13,9 @@ from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.cluster import NamespaceClient, each
 from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
+from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import gitops_owner, owners
-from rollup_operator.plugin.results import Code, Failure, JobOutcome, Result, failed
+from rollup_operator.plugin.results import JobOutcome, Result, failed
 from rollup_operator.plugin.text import command
 from rollup_operator.plugin.waiting import settle
 

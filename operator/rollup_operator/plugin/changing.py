@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from rollup_operator.plugin.actions import Action
 from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
+from rollup_operator.plugin.outcome import Code
 from rollup_operator.plugin.output import Output, progress, say
-from rollup_operator.plugin.results import Code, Result, code_of
+from rollup_operator.plugin.results import Result, code_of
 
 
 async def act(where: Where, output: Output, verb: str, words: Sequence[str] | None, wait: float | None) -> Code:

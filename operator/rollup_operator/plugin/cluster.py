@@ -14,7 +14,7 @@ from rollup_operator.kube.paths import NAMESPACES, events_about_path, jobs_path,
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import is_name, is_namespace
-from rollup_operator.plugin.results import Code, Failure
+from rollup_operator.plugin.outcome import Code, Failure
 
 MANAGER = "kubectl-rollup"
 """Owner of spec.desiredState in metadata.managedFields after a stop or start of the plugin."""

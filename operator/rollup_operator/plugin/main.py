@@ -10,8 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from rollup_operator.plugin.completion import PROGRAM, VARIABLE, job_names, namespace_names, script
+from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import Format, Output
-from rollup_operator.plugin.results import Code, Failure
 from rollup_operator.plugin.text import seconds_of
 
 HELP = """Stop, start, run and understand rollup jobs, with the rights of your kubeconfig.

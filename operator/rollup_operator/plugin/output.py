@@ -17,7 +17,7 @@ import orjson
 import typer
 
 from rollup_operator.escaping import escaped, escaped_json
-from rollup_operator.plugin.results import Code, Failure
+from rollup_operator.plugin.outcome import Code, Failure
 
 
 class Format(StrEnum):

@@ -17,8 +17,8 @@ from rollup_operator.kube.credentials import bearer
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.times import duration
 from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
+from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import Output
-from rollup_operator.plugin.results import Code, Failure
 
 TOKEN = "ROLLUP_TOKEN"  # noqa: S105  # the name of a variable
 PATIENCE = 60.0

@@ -11,8 +11,8 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin import explain as explaining
 from rollup_operator.plugin import views
 from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
+from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import Output, say, styled
-from rollup_operator.plugin.results import Code, Failure
 
 
 async def get(where: Where, output: Output, words: Sequence[str], *, everywhere: bool) -> Code:

@@ -1,36 +1,12 @@
-"""How a command ends: exit codes, failures, and the result for each job, for people and for programs."""
+"""What has become of each job of a command, for people and for programs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 from rollup_operator.model.job_view import JobView
-
-
-class Code(IntEnum):
-    """Exit codes. With several jobs: the one that all failures share, else FAILED."""
-
-    DONE = 0
-    FAILED = 1
-    """Refused by the API server, or impossible in the job's state."""
-    USAGE = 2
-    """The command line or the kubeconfig cannot be used; nothing was done."""
-    TIMED_OUT = 3
-    """The wait is over; what was asked stands."""
-    OVERTAKEN = 4
-    """Somebody has asked for the opposite since."""
-    NOT_FOUND = 5
-    """No such job, or it was deleted meanwhile."""
-    INTERRUPTED = 130
-
-
-class Failure(Exception):
-    """A command, or its part for one job, cannot be carried out. The text is for people and names the cure."""
-
-    def __init__(self, code: Code, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.code, self.reason, self.message = code, reason, message
+from rollup_operator.plugin.outcome import Code, Failure
 
 
 class JobOutcome(StrEnum):

@@ -15,7 +15,7 @@ from rollup_operator.http.listener.admission import Guest
 from rollup_operator.http.protocol import answers, errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.media_types import header
-from rollup_operator.net.aiohttp_private import (
+from rollup_operator.net.aiohttp_private.server import (
     ContentEncodingError,
     Handler,
     LineTooLong,

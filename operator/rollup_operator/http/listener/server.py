@@ -17,7 +17,7 @@ from rollup_operator.http.listener.accepting import Listener
 from rollup_operator.http.listener.admission import Room
 from rollup_operator.http.listener.connections import MARGIN, Limits, connection_factory
 from rollup_operator.http.listener.tls import Certificate
-from rollup_operator.net.aiohttp_private import Site
+from rollup_operator.net.aiohttp_private.server import Site
 from rollup_operator.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from rollup_operator.concurrency.background import dropped
-from rollup_operator.net.aiohttp_private import Connection, ObservedConnector, end_sending
+from rollup_operator.net.aiohttp_private.client import Connection, ObservedConnector, end_sending
 
 T = TypeVar("T")
 

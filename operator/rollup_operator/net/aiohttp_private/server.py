@@ -1,86 +1,26 @@
-"""What this operator uses of aiohttp beyond what its documentation promises. No other module may.
-
-| part | what for |
-| --- | --- |
-| `ClientSession._retry_connection` | a request is sent once: aiohttp would repeat a write unseen |
-| `TCPConnector.connect`, `Connection.protocol` | a cut-off request is over once the node has closed its end |
-| `web.RequestHandler`, its arguments, `_messages`, `handle_error`, `log_exception` | limits for each connection |
-| `web.BaseSite._runner`, `_ssl_context`, `_server` | connections are accepted in our own way: no flood stops us |
-| `Server.request_handler`, `writer.output_size` | `Expect` is met after the caller is known |
-| `feed_eof` of a request's body | a body that cannot be inflated is not read to its end |
-
-Any minor version of aiohttp may change these, so pyproject.toml allows only the versions that they were tested on. To
-allow another one: install it, run `make test TESTS='tests/unit tests/security'`, then change TESTED and pyproject.toml.
-"""
+"""Undocumented parts of aiohttp's server."""
 
 import asyncio
-import contextlib
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
 from aiohttp import StreamReader, web
-from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
-from aiohttp.tracing import Trace
 
 __all__ = [
-    "TESTED",
-    "Connection",
     "ContentEncodingError",
+    "Handler",
     "LineTooLong",
-    "ObservedConnector",
     "ServerConnection",
     "Site",
     "around_all_requests",
     "ask_to_continue",
     "end_of_body",
-    "end_sending",
     "protocol_of",
-    "send_once",
 ]
 
-TESTED = ">=3.14,<3.15"
-"""Versions of aiohttp."""
-
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-# Clients
-
-
-def send_once(session: aiohttp.ClientSession) -> None:
-    """Let a session repeat no request when a kept connection breaks."""
-    session._retry_connection = False
-
-
-class ObservedConnector(aiohttp.TCPConnector):
-    """Reports the connection that each request goes over."""
-
-    def connected(self, connection: Connection) -> None:
-        """Take in the connection of the request that is being sent, in the context of its task."""
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        """Connect as TCPConnector does."""
-        connection = await super().connect(req, traces, timeout)
-        self.connected(connection)
-        return connection
-
-
-def end_sending(connection: Connection) -> None:
-    """Close this end of a connection for sending, TLS or not; it is used for no other request."""
-    if connection.protocol is None or connection.transport is None:
-        return  # it is closed
-    connection.protocol.force_close()
-    with contextlib.suppress(OSError):  # the other end was quicker
-        connection.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
-
-
-# The server
 
 
 class ServerConnection(web.RequestHandler):
