@@ -1,6 +1,5 @@
 """The operator's settings, read once from the environment. Those used most have a flag of `rollup-operator run` too."""
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from rollup_operator.model.base import GITOPS_MANAGERS
 from rollup_operator.model.names import is_name, is_namespace
+from rollup_operator.net.hosts import is_loopback
 from rollup_operator.stores.host_rules import HostRules
 
 _CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeout_status", "lease_seconds"})
@@ -170,7 +170,7 @@ class Settings:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             missing = "tls_key_file" if self.tls_cert_file else "tls_cert_file"
             raise SettingsError(f"{missing} is not set: TLS needs tls_cert_file and tls_key_file")
-        if not (self.tls or self.allow_plain_http or _is_loopback(self.http_host)):
+        if not (self.tls or self.allow_plain_http or is_loopback(self.http_host)):
             raise SettingsError(
                 f"http_host is {self.http_host!r}, where others can read tokens in transit: set tls_cert_file and "
                 "tls_key_file, or use 127.0.0.1; if a proxy before the endpoint terminates TLS, set "
@@ -262,11 +262,4 @@ def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
         return False

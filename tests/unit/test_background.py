@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rollup_operator.concurrency import background
-from rollup_operator.concurrency.background import in_order, keep_running, spawn
+from rollup_operator.concurrency.background import in_order, keep_running, side_by_side, spawn
 from rollup_operator.shutdown import Ending
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -141,3 +141,24 @@ async def test_a_step_of_the_end_that_fails_holds_up_none_after_it() -> None:
     assert taken == ["runs", "lease"]
     assert [line["step"] for line in logs] == ["files are closed"]
     assert logs[0]["log_level"] == "error"
+
+
+async def test_tasks_side_by_side_end_with_what_the_first_to_fail_raises() -> None:
+    cancelled = []
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def both() -> None:
+        async with side_by_side() as group:
+            group.create_task(waits())
+            await asyncio.sleep(0)
+            group.create_task(fail())
+
+    with pytest.raises(KeyError, match="unforeseen"):
+        await both()
+    assert cancelled == [True]

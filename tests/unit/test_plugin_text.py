@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.model.times import duration
+from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.plugin.preview import lines, manifest
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
-from rollup_operator.plugin.text import ahead, instant, moment, seconds_of, table
+from rollup_operator.plugin.text import ahead, seconds_of, table
 from rollup_operator.plugin.views import listing, page, position
 from support.observed_job import NOW, at, conditions, observed_job, run_ended
 
@@ -49,14 +49,14 @@ def test_a_duration_is_short(seconds: float) -> None:
 
 
 def test_times_are_read_as_kubernetes_writes_them() -> None:
-    assert moment("2030-01-01T12:00:00Z") == NOW
-    assert moment("2030-01-01T12:00:00.123456Z") == NOW + timedelta(microseconds=123_456)
-    assert (moment(None), moment("soon")) == (None, None)
-    assert moment("2030-01-01T12:00:00") == datetime(2030, 1, 1, 12, tzinfo=UTC)
+    assert instant_of("2030-01-01T12:00:00Z") == NOW
+    assert instant_of("2030-01-01T12:00:00.123456Z") == NOW + timedelta(microseconds=123_456)
+    assert (instant_of(None), instant_of("soon")) == (None, None)
+    assert instant_of("2030-01-01T12:00:00") == datetime(2030, 1, 1, 12, tzinfo=UTC)
     assert ahead(NOW + timedelta(seconds=5), NOW) == "in 5s"
     assert ahead(NOW - timedelta(seconds=5), NOW) == "overdue for 5s"
-    assert instant(1_388_530_800_000) == "2013-12-31T23:00:00Z"
-    assert instant(1) == "1970-01-01T00:00:00.001Z"
+    assert rfc3339_ms(1_388_530_800_000) == "2013-12-31T23:00:00Z"
+    assert rfc3339_ms(1) == "1970-01-01T00:00:00.001Z"
 
 
 def test_a_table_has_straight_columns() -> None:
@@ -92,8 +92,8 @@ def test_who_asked_is_read_from_managed_fields() -> None:
     assert [(owner.manager, owner.is_gitops) for owner in found] == [("kustomize-controller", True), ("early", False)]
     assert gitops_owner(found) == "kustomize-controller"
     assert gitops_owner(owners(observed_job())) is None
-    assert changed_at(body) == moment(at(-5))
-    assert changed_at(body, status=True) == moment(at(-60))
+    assert changed_at(body) == instant_of(at(-5))
+    assert changed_at(body, status=True) == instant_of(at(-60))
     assert owners({"metadata": {}}) == []
 
 

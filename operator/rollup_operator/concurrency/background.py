@@ -2,12 +2,14 @@
 
 `spawn` starts a background task that runs once, `keep_running` one that begins again when it fails. A part that the
 process cannot be without is a task of `spawn` that is given to `Ending.need` as well. `dropped` cancels tasks and waits
-for their end. `in_order` takes steps of which a failed one holds up none after it.
+for their end, `side_by_side` begins several and waits for all. `in_order` takes steps, one after the other, whether or
+not the one before has failed.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -79,6 +81,19 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
             task.exception()
     if cancelled:
         raise asyncio.CancelledError
+
+
+@asynccontextmanager
+async def side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
+    """Begin tasks within the block, and wait until all have ended.
+
+    Raises what the first to fail raises; the others are cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as e:
+        raise e.exceptions[0] from None
 
 
 async def in_order(*steps: tuple[str, Callable[[], Awaitable[object] | None]]) -> None:

@@ -1,6 +1,5 @@
 """How to reach the API server, as a client session: what a kubeconfig or a pod says, made ready for aiohttp."""
 
-import ipaddress
 import os
 import ssl
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import aiohttp
 
 from rollup_operator.kube.credentials import NoConnection
 from rollup_operator.net.client_session import client_session, repeat_read
+from rollup_operator.net.hosts import is_loopback
 
 __all__ = ["Connection", "NoConnection"]
 
@@ -69,14 +69,6 @@ class Connection:
         )
 
 
-def verifying(cafile: str | None) -> ssl.SSLContext:
-    """Return a context that checks the server's certificate. Raises OSError for an authority that cannot be read."""
-    context = ssl.create_default_context(cafile=cafile)
-    # From Python 3.13 on the default refuses certificates without key identifiers, which many clusters' are.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
-
-
 def proxy_of(server: str, configured: str | None = None) -> str | None:
     """Return the proxy to use: the cluster's own, else the environment's as its NO_PROXY allows.
 
@@ -90,11 +82,3 @@ def proxy_of(server: str, configured: str | None = None) -> str | None:
     found: Mapping[str, str] = getproxies()
     host = url.hostname or ""
     return None if is_loopback(host) or proxy_bypass(url.netloc) else found.get(url.scheme)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -24,7 +24,7 @@ from kubernetes.config.exec_provider import ExecProvider
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import ConfigNode, KubeConfigLoader, KubeConfigMerger
 
-from rollup_operator.kube.connection import Connection, proxy_of, verifying
+from rollup_operator.kube.connection import Connection, proxy_of
 from rollup_operator.kube.credentials import (
     Credential,
     CredentialError,
@@ -35,7 +35,7 @@ from rollup_operator.kube.credentials import (
     basic,
     impersonation,
 )
-from rollup_operator.net.key_pair import load_pair
+from rollup_operator.net.tls import load_pair, verifying
 
 TOKEN_LIFE = 60.0
 """Seconds until a token file is read again: projected tokens rotate."""

@@ -154,14 +154,17 @@ _STAND_INS: Mapping[str, Any] = {"indexPattern": "-", "cron": "-", "groups": {"d
 """For the required fields of a spec that cannot be read. None of them says what was claimed."""
 
 
+def owns_desired_state(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of metadata.managedFields owns spec.desiredState."""
+    # Every watch event passes here: the entries of status are left out before anything is looked up in them.
+    if "subresource" in entry:
+        return False
+    spec = (entry.get("fieldsV1") or _NOTHING).get("f:spec")
+    return spec is not None and "f:desiredState" in spec
+
+
 def _owners(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    owners = []
-    for entry in entries:
-        # Every watch event passes here: the entries of status are left out before anything is looked up in them.
-        if "subresource" not in entry:
-            spec = (entry.get("fieldsV1") or _NOTHING).get("f:spec")
-            if spec and "f:desiredState" in spec:
-                owners.append(entry.get("manager", ""))
+    owners = [entry.get("manager", "") for entry in entries if owns_desired_state(entry)]
     return _shared(tuple(owners)) if owners else ()
 
 

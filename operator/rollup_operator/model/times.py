@@ -1,4 +1,4 @@
-"""How instants and durations are written."""
+"""Instants and durations as text."""
 
 from datetime import UTC, datetime
 
@@ -39,3 +39,12 @@ def duration(seconds: float) -> str:
     if hours < 8:
         return f"{hours}h{rest}m" if rest else f"{hours}h"
     return f"{hours}h" if hours < 48 else f"{hours // 24}d"
+
+
+def instant_of(text: str | None) -> datetime | None:
+    """Read a time as Kubernetes writes it; None for what is none."""
+    try:
+        read = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return read if read is None or read.tzinfo is not None else read.replace(tzinfo=UTC)

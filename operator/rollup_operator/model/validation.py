@@ -31,7 +31,7 @@ _PATTERNS = {
     PLAIN: "holds a control character: remove it",
 }
 """What to tell instead of a pattern."""
-_DATE_METRICS = ("min", "max", "value_count")
+DATE_METRICS = ("min", "max", "value_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +193,10 @@ def _of_metrics(spec: RollupJobSpec) -> Iterator[Problem]:
     for index, metric in enumerate(spec.metrics):
         at = f"spec.metrics[{index}].metrics"
         yield from _duplicates(at, metric.metrics)
-        wrong = [name for name in metric.metrics if name not in _DATE_METRICS]
+        wrong = [name for name in metric.metrics if name not in DATE_METRICS]
         if metric.field == spec.groups.date_histogram.field and wrong:
             yield Problem(
-                at, f"a date has no {' and no '.join(wrong)}: of '{metric.field}' keep only {', '.join(_DATE_METRICS)}"
+                at, f"a date has no {' and no '.join(wrong)}: of '{metric.field}' keep only {', '.join(DATE_METRICS)}"
             )
 
 

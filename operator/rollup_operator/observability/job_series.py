@@ -7,7 +7,6 @@ Bodies are read as they came, tolerantly: a field that cannot be read makes no s
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 from rollup_operator.model.time_values import parse_time_value
+from rollup_operator.model.times import instant_of
 
 CALENDAR_SECONDS: Mapping[str, float] = {
     unit: seconds
@@ -296,13 +296,8 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _instant(text: Any) -> float | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment.timestamp() if moment.tzinfo is not None else None
+    at = instant_of(text) if isinstance(text, str) else None
+    return at.timestamp() if at is not None else None
 
 
 @lru_cache(maxsize=4096)

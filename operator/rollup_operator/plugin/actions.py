@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from rollup_operator.kube.client import Body
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.times import micro_time
 from rollup_operator.plugin.cluster import NamespaceClient, each
 from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
 from rollup_operator.plugin.outcome import Code, Failure
@@ -45,7 +46,7 @@ async def run(cluster: NamespaceClient, job: JobView) -> Goal:
             "Stopped",
             f"it is asked to be stopped, and runs only when started: {command('start', *job.key)}",
         )
-    value = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    value = micro_time(datetime.now(UTC))
     return Ran(await cluster.request_run(job, value))
 
 

@@ -10,11 +10,11 @@ from rollup_operator.model.conditions import READY, RECONCILING, STALLED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome, State
-from rollup_operator.model.times import duration
+from rollup_operator.model.times import duration, instant_of
 from rollup_operator.plugin.cures import cure_of
 from rollup_operator.plugin.goals import condition
 from rollup_operator.plugin.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners
-from rollup_operator.plugin.text import ago, ahead, command, moment
+from rollup_operator.plugin.text import ago, ahead, command
 
 PATIENCE = 10.0
 """Seconds that an operator may take to look at a change before it is doubted that there is one."""
@@ -84,7 +84,7 @@ class _Explanation:
     # Where it is
 
     def _deletion(self) -> Iterator[Sentence]:
-        when = moment(self.body["metadata"].get("deletionTimestamp"))
+        when = instant_of(self.body["metadata"].get("deletionTimestamp"))
         yield Sentence(f"It is being deleted, as requested {ago(when, self.now)}.")
         if self.job.has_drain_finalizer:
             yield Sentence(
@@ -105,7 +105,7 @@ class _Explanation:
 
     def _unseen(self) -> Iterator[Sentence]:
         never = self.status.observed_generation < 0
-        when = moment(self.body["metadata"].get("creationTimestamp")) if never else changed_at(self.body)
+        when = instant_of(self.body["metadata"].get("creationTimestamp")) if never else changed_at(self.body)
         what = f"It was created {ago(when, self.now)}" if never else f"It was changed {ago(when, self.now)}"
         if when is None:
             what = "It was changed"
@@ -139,7 +139,7 @@ class _Explanation:
                 yield Sentence(f"It is {state}, while {asked} is requested: the operator is about to change that.")
 
     def _waits_for_tick(self) -> Iterator[Sentence]:
-        tick = moment(self.status.next_run_time)
+        tick = instant_of(self.status.next_run_time)
         if tick is None:
             yield Sentence("It is started, but its schedule never comes again.")
             yield Sentence("Change spec.cron, in UTC and with seconds first.", cure=True)
@@ -161,7 +161,7 @@ class _Explanation:
             yield Sentence(f"{NO_OPERATOR}.", cure=True)
 
     def _stopping(self) -> Iterator[Sentence]:
-        since = moment(self.ready.last_transition_time) if self.ready is not None else None
+        since = instant_of(self.ready.last_transition_time) if self.ready is not None else None
         began = "" if since is None else f" for {self._for(since)}"
         if self.job.desired is DesiredState.STARTED:
             yield Sentence(f"A stop has been in progress{began}; a start was requested since, and follows it.")
@@ -183,7 +183,7 @@ class _Explanation:
         stuck = condition(self.job, STALLED) or condition(self.job, RECONCILING)
         if stuck is None or (stuck.reason in (Reason.STOPPING, Reason.DELETING)):
             return
-        since = moment(stuck.last_transition_time)
+        since = instant_of(stuck.last_transition_time)
         retried = "it needs a change" if stuck.type == STALLED else "the operator retries it"
         old = ", as of an earlier version of the spec" if stuck.observed_generation < self.job.generation else ""
         yield Sentence(f"{stuck.reason} for {self._for(since)}{old}; {retried}. {_sentence(stuck.message)}")
@@ -214,7 +214,7 @@ class _Explanation:
         in_condition = self.ready is not None and self.ready.status == "False"
         if last is None or last.outcome in (Outcome.COMPLETED, Outcome.HALTED) or in_condition:
             return
-        when = ago(moment(last.end_time), self.now)
+        when = ago(instant_of(last.end_time), self.now)
         yield Sentence(f"Its last run, ended {when}, {last.outcome.lower()}: {_sentence(last.message)}")
 
     def _request(self) -> Iterator[Sentence]:
@@ -263,9 +263,9 @@ class _Explanation:
 def _time_of(event: Mapping[str, Any]) -> datetime | None:
     series = event.get("series") or {}
     for text in (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")):
-        if (when := moment(text)) is not None:
+        if (when := instant_of(text)) is not None:
             return when
-    return moment(event["metadata"].get("creationTimestamp"))
+    return instant_of(event["metadata"].get("creationTimestamp"))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.model.base import GITOPS_MANAGERS
-from rollup_operator.plugin.text import moment
+from rollup_operator.model.job_view import owns_desired_state
+from rollup_operator.model.times import instant_of
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -28,9 +29,9 @@ class FieldOwner:
 def owners(body: Mapping[str, Any]) -> list[FieldOwner]:
     """Return who owns spec.desiredState, the newest first."""
     found = [
-        FieldOwner(str(entry.get("manager", "")), moment(entry.get("time")))
+        FieldOwner(str(entry.get("manager", "")), instant_of(entry.get("time")))
         for entry in body["metadata"].get("managedFields") or ()
-        if not entry.get("subresource") and "f:desiredState" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+        if owns_desired_state(entry)
     ]
     return sorted(found, key=lambda owner: owner.time.timestamp() if owner.time else 0.0, reverse=True)
 
@@ -38,7 +39,7 @@ def owners(body: Mapping[str, Any]) -> list[FieldOwner]:
 def changed_at(body: Mapping[str, Any], *, status: bool = False) -> datetime | None:
     """Return when the object, or its status, was last written; None where managedFields do not tell."""
     times = [
-        moment(entry.get("time"))
+        instant_of(entry.get("time"))
         for entry in body["metadata"].get("managedFields") or ()
         if (entry.get("subresource") == "status") is status
     ]

@@ -12,10 +12,12 @@ import aiohttp
 import orjson
 import yaml
 
-from rollup_operator.kube.connection import Connection, NoConnection, is_loopback, proxy_of, verifying
+from rollup_operator.kube.connection import Connection, NoConnection, proxy_of
 from rollup_operator.kube.credentials import bearer
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.times import duration
+from rollup_operator.net.hosts import is_loopback
+from rollup_operator.net.tls import verifying
 from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import Output

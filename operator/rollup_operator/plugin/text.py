@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from rollup_operator.escaping import escaped
 from rollup_operator.model.times import duration
@@ -24,15 +24,6 @@ def seconds_of(text: str) -> float:
     raise ValueError(f"'{text}' is no duration: write 30s, 1m30s or 500ms, or 0 for one check without waiting")
 
 
-def moment(text: str | None) -> datetime | None:
-    """Read a time as Kubernetes writes it; None for what is none."""
-    try:
-        read = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return read if read is None or read.tzinfo is not None else read.replace(tzinfo=UTC)
-
-
 def ago(when: datetime | None, now: datetime) -> str:
     """Write how long ago something was, `-` where nobody knows."""
     return "-" if when is None else f"{duration((now - when).total_seconds())} ago"
@@ -47,12 +38,6 @@ def ahead(when: datetime | None, now: datetime) -> str:
         if when > now
         else f"overdue for {duration((now - when).total_seconds())}"
     )
-
-
-def instant(epoch_ms: float) -> str:
-    """Write epoch milliseconds as a time."""
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=epoch_ms)
-    return at.isoformat(timespec="milliseconds" if epoch_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 def command(verb: str, namespace: str, name: str) -> str:

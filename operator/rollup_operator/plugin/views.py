@@ -6,10 +6,10 @@ from typing import Any
 
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.times import duration
+from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.goals import condition
 from rollup_operator.plugin.owners import FieldOwner, owners
-from rollup_operator.plugin.text import ago, ahead, instant, moment, table
+from rollup_operator.plugin.text import ago, ahead, table
 
 HEADS = ("NAME", "ASKED", "STATE", "READY", "WATERMARK", "LAST RUN", "NEXT RUN", "AGE")
 WIDE = ("REASON", "SOURCE", "TARGET", "ASKED BY", "MESSAGE")
@@ -28,10 +28,10 @@ def _row(body: Mapping[str, Any], now: datetime, *, wide: bool, namespaces: bool
     cells = [job.namespace] if namespaces else []
     cells += [job.name, _asked(job), status.state or "-", _is_ready(job), status.watermark or "-"]
     last = status.last_run
-    cells.append(f"{last.outcome} {ago(moment(last.end_time), now)}" if last is not None else "-")
-    next_run = moment(status.next_run_time)
+    cells.append(f"{last.outcome} {ago(instant_of(last.end_time), now)}" if last is not None else "-")
+    next_run = instant_of(status.next_run_time)
     cells.append(ahead(next_run, now))
-    created = moment(body["metadata"].get("creationTimestamp"))
+    created = instant_of(body["metadata"].get("creationTimestamp"))
     cells.append(duration((now - created).total_seconds()) if created is not None else "-")
     if wide:
         reason, message = (ready.reason, ready.message) if ready is not None else ("-", "-")
@@ -53,7 +53,7 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
     lines.append(("State", f"{status.state or 'none yet'}{seen}"))
     lines.append(("Asked", f"{_asked(job)}{_by(owners(body), now)}"))
     for shown in status.conditions:
-        since = ago(moment(shown.last_transition_time), now)
+        since = ago(instant_of(shown.last_transition_time), now)
         lines.append((shown.type, f"{shown.status} {shown.reason}, since {since}"))
         if shown.type == READY and shown.message:
             lines.append(("", shown.message))
@@ -63,7 +63,7 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
     lines.append(("Watermark", status.watermark or "none: no run has come to its end"))
     lines.append(("Position", position(status.position)))
     if (last := status.last_run) is not None:
-        began, ended = moment(last.start_time), moment(last.end_time)
+        began, ended = instant_of(last.start_time), instant_of(last.end_time)
         took = f", took {duration((ended - began).total_seconds())}" if began and ended else ""
         lines += [
             ("Last run", f"{last.outcome} {ago(ended, now)}{took}"),
@@ -72,7 +72,7 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
     else:
         lines.append(("Last run", "none"))
     next_run = status.next_run_time
-    lines.append(("Next run", f"{next_run}, {ahead(moment(next_run), now)}" if next_run else "none"))
+    lines.append(("Next run", f"{next_run}, {ahead(instant_of(next_run), now)}" if next_run else "none"))
     lines.append(("Schedule", f"{spec.get('cron', '-')} (UTC)"))
     lines.append(
         ("Rolls up", f"{spec.get('indexPattern', '-')} into {spec.get('rollupIndex', '-')}, store {job.store_name}")
@@ -120,7 +120,7 @@ def position(found: Mapping[str, Any] | None) -> str:
     for key, value in sorted(found.items(), key=lambda item: (not item[0].endswith(".date_histogram"), item[0])):
         field, _, kind = key.rpartition(".")
         is_time = kind == "date_histogram" and isinstance(value, int | float)
-        parts.append(f"{field or key} {instant(value) if is_time else value}")
+        parts.append(f"{field or key} {rfc3339_ms(int(value)) if is_time else value}")
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.validation import DATE_METRICS
 
 DATES = frozenset({"date", "date_nanos"})
 WHOLE = frozenset({"long", "integer", "short", "byte"})
@@ -14,7 +15,7 @@ TEXTS = frozenset({"keyword", "text"})
 NO_FIELDS = "Could not find any fields in the index/index-pattern that were configured in job"
 """Nothing matches the pattern, or nothing of it has any field that the job names."""
 
-DATE_METRICS = ("max", "min", "value_count")
+_OF_DATES = sorted(DATE_METRICS)
 """All that can be kept of a time."""
 
 _NESTED = "nested"
@@ -58,10 +59,10 @@ def broken_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list
 
 def date_metrics_message(field: str, metrics: Sequence[str], type_: str) -> str | None:
     """Return what is wrong with the metrics of a field that holds times; None: nothing."""
-    if not (wrong := [m for m in metrics if m not in DATE_METRICS]):
+    if not (wrong := [m for m in metrics if m not in _OF_DATES]):
         return None
     return (
-        f"Only the metrics {_listed(DATE_METRICS)} are supported for [{type_}] types, but unsupported metrics "
+        f"Only the metrics {_listed(_OF_DATES)} are supported for [{type_}] types, but unsupported metrics "
         f"{_listed(wrong)} supplied for field [{field}]"
     )
 

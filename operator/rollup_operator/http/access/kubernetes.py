@@ -10,13 +10,13 @@ Who may patch a job can start and stop it with kubectl, so the endpoint lets the
 able to change anything else. The service account's own rights never reach the caller.
 """
 
-import asyncio
 import re
 import time
 from collections.abc import Collection, Mapping
 
 import structlog
 
+from rollup_operator.concurrency.background import side_by_side
 from rollup_operator.concurrency.portions import sharing
 from rollup_operator.http.access.permits import Caller, EndpointAction
 from rollup_operator.http.protocol import errors
@@ -103,12 +103,9 @@ class KubernetesAccess:
                         granted.add(name)
                     await pause()  # answers that are known come without one
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(NAMES_AT_ONCE):
-                    group.create_task(ask())
-        except ExceptionGroup as e:
-            raise e.exceptions[0] from None
+        async with side_by_side() as group:
+            for _ in range(NAMES_AT_ONCE):
+                group.create_task(ask())
         return frozenset(granted)
 
     async def may(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> bool:

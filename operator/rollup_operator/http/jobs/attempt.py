@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import TypeVar
 
+from rollup_operator.concurrency.background import side_by_side
 from rollup_operator.concurrency.portions import Spreader, in_portions, sorted_by
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.jobs.acceptance import Acceptances
@@ -97,12 +98,9 @@ class Attempts:
             if (error := await _tried(job, deal)) is not None:
                 failed[number] = error
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                numbered = list(enumerate(jobs))
-                await self._spreader.spread(lambda one: group.create_task(deal_with(*one)), numbered)
-        except ExceptionGroup as e:
-            raise e.exceptions[0] from None
+        async with side_by_side() as group:
+            numbered = list(enumerate(jobs))
+            await self._spreader.spread(lambda one: group.create_task(deal_with(*one)), numbered)
         if failed:
             raise state_errors.of_all([failed[number] for number in sorted(failed)], len(jobs))
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from rollup_operator.concurrency.background import side_by_side
 from rollup_operator.concurrency.portions import in_portions, sorted_by
 from rollup_operator.http.jobs.shared_reads import SharedReads
 from rollup_operator.http.ports import Jobs, Kubernetes, Reads
@@ -144,12 +145,9 @@ class DesiredStates:
                 if job is not None:
                     found.append(job)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(READS_AT_ONCE):
-                    group.create_task(read())
-        except ExceptionGroup as e:
-            raise e.exceptions[0] from None
+        async with side_by_side() as group:
+            for _ in range(READS_AT_ONCE):
+                group.create_task(read())
         return found
 
     async def now(self, job: JobView, seconds: float = READ_SECONDS) -> JobView | None:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from rollup_operator.net.key_pair import load_pair
+from rollup_operator.net.tls import load_pair, verifying
 
 
 class UnusableAuthority(Exception):
@@ -59,12 +59,10 @@ class Contexts:
 
 def _made(trust: Trust) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cadata=trust.ca)
+        context = verifying(cadata=trust.ca)
     except (ssl.SSLError, ValueError) as e:
         raise UnusableAuthority(_why(e)) from e
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # From Python 3.13 on the default refuses certificates without key identifiers, which many clusters' are.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not trust.verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if trust.certificate is not None:
