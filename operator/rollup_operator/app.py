@@ -10,7 +10,7 @@ import random
 import resource
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from rollup_operator.kube.client import KubeError
 from rollup_operator.kube.connection import Connection
 from rollup_operator.settings import Settings
 from rollup_operator.shutdown import Ending, PartFailed
-from rollup_operator.wiring import build
+from rollup_operator.wiring import Parts, build
 
 log = structlog.get_logger(__name__)
 
@@ -42,32 +42,44 @@ class StartupFailed(Exception):
     """The operator cannot begin, and trying again does not help; the text says why."""
 
 
+async def run_operator(
+    settings: Settings, connection: Connection, announce: Callable[[str], None] = lambda _: None
+) -> bool:
+    """Run one operator until SIGTERM or SIGINT, or until etcd was restored. Raises StartupFailed, PartFailed.
+
+    `announce` is called with the endpoint's URL once it serves. Returns, after a complete, orderly end, whether another
+    operator is to begin in this one's place.
+    """
+    _allow_many_connections()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    collector, ending = Collector(), Ending()
+    collector.begin()
+    try:
+        parts = build(settings, connection, ending)
+    except CertificateError as e:
+        raise StartupFailed(str(e)) from e
+    return await Operator(settings, connection, announce, parts, ending, collector).run()
+
+
 @dataclass
 class Operator:
-    """One process. `run` returns after a complete, orderly end."""
+    """The life of one operator. Used once, by `run`."""
 
     settings: Settings
     connection: Connection
-    announce: Callable[[str], None] = lambda _: None
-    """Called with the endpoint's URL once it serves."""
+    announce: Callable[[str], None]
+    parts: Parts
+    ending: Ending
+    collector: Collector
+    _chores: list[asyncio.Task[None]] = field(default_factory=list)
+    _cannot_begin: str | None = None
+    """Why it cannot listen."""
+    _handed_over: bool = False
+    _ended: bool = False
 
     async def run(self) -> bool:
-        """Run until SIGTERM or SIGINT, or until etcd was restored. Raises StartupFailed, PartFailed.
-
-        Returns whether another operator is to begin in this one's place.
-        """
-        _allow_many_connections()
-        sys.setswitchinterval(SWITCH_SECONDS)
-        self._collector = Collector()
-        self._collector.begin()
-        self._ending = Ending()
-        try:
-            self.parts = parts = build(self.settings, self.connection, self._ending)
-        except CertificateError as e:
-            raise StartupFailed(str(e)) from e
-        self._chores: list[asyncio.Task[None]] = []
-        self._cannot_begin: str | None = None
-        self._handed_over = self._ended = False
+        """Run to the end. Returns whether another operator is to begin. Raises StartupFailed, PartFailed."""
+        parts = self.parts
         watches = kopf.OperatorRegistry()
         handlers.register(watches, actors=parts.actors, books=parts.books, watches=parts.watches)
         kopf.on.startup(registry=watches)(self._begin)
@@ -93,18 +105,18 @@ class Operator:
         except Exception as e:
             if self._cannot_begin is not None:
                 raise StartupFailed(self._cannot_begin) from e
-            if self._ending.failure is None:
+            if self.ending.failure is None:
                 raise
         finally:
             signals.cancel()
             await self._end()
-            await in_order(*(("connections are closed", client.close) for client in self.parts.clients))
+            await in_order(*(("connections are closed", client.close) for client in parts.clients))
             # A cancelled watch says goodbye over TLS, and aiohttp has nothing to await for that.
             await asyncio.sleep(GOODBYE)
-        self._ending.over()
-        if self._ending.failure is not None:
-            raise PartFailed(self._ending.failure)
-        return self._ending.restart is not None
+        self.ending.over()
+        if self.ending.failure is not None:
+            raise PartFailed(self.ending.failure)
+        return self.ending.restart is not None
 
     # kopf's hooks
 
@@ -125,7 +137,7 @@ class Operator:
                 self._cannot_begin = str(e)
             else:
                 log.exception("startup failed")
-                self._ending.fail("startup", e)
+                self.ending.fail("startup", e)
             await self._end()
             raise kopf.PermanentError(f"startup failed: {e}") from e
 
@@ -145,11 +157,11 @@ class Operator:
             self.parts.gate.lead()
             self.parts.followers.lead(listed=True)
         else:
-            self._ending.need(self.parts.election.start())
+            self.ending.need(self.parts.election.start())
         self._chores = [
             keep_running("sweep", lambda: self.parts.relisting.keep_sweeping(self.settings.sweep_seconds)),
             keep_running("events", self.parts.events.run),
-            keep_running("garbage collection", self._collector.keep_short),
+            keep_running("garbage collection", self.collector.keep_short),
         ]
         log.info("ready", jobs=self.parts.index.size, url=self.parts.endpoint.url)
         self.announce(self.parts.endpoint.url)
@@ -160,7 +172,7 @@ class Operator:
             return
         self._ended = True
         if not self._handed_over:
-            self._ending.end_within(self.settings.grace_seconds + shutdown.MARGIN)
+            self.ending.end_within(self.settings.grace_seconds + shutdown.MARGIN)
             await self._hand_over()
         await in_order(
             ("the second listener is closed", self.parts.metrics.close),
@@ -170,7 +182,7 @@ class Operator:
             ("stores are closed", self.parts.books.close),
             ("telemetry is closed", self.parts.telemetry.close),
         )
-        self._collector.end()
+        self.collector.end()
         log.info("ended")
 
     async def _end_chores(self) -> None:
@@ -182,13 +194,13 @@ class Operator:
 
     async def _own_signals(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         await ready.wait()
-        self._ending.on_signals()  # kopf's own handler, set before its ready flag, would end the watch at once
-        await self._ending.asked()
+        self.ending.on_signals()  # kopf's own handler, set before its ready flag, would end the watch at once
+        await self.ending.asked()
         grace = self.settings.grace_seconds
         log.info("draining", grace_seconds=grace)
-        self._ending.end_within(grace + shutdown.MARGIN)
+        self.ending.end_within(grace + shutdown.MARGIN)
         # After a restore of etcd nobody can see the stop that a client waits for, which may be lost with the rest.
-        waiting = grace if self._ending.restart is None else 0.0
+        waiting = grace if self.ending.restart is None else 0.0
         await asyncio.gather(
             in_order(("waiters are answered", partial(self.parts.endpoint.drain, waiting))), self._hand_over()
         )

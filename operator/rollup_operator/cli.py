@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from rollup_operator import __version__
-from rollup_operator.app import Operator, StartupFailed
+from rollup_operator.app import StartupFailed, run_operator
 from rollup_operator.escaping import escaped
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection, NoConnection
@@ -102,7 +102,7 @@ def run(
             part.replace(url_file)
 
     try:
-        while asyncio.run(Operator(settings, connection, announce).run()):
+        while asyncio.run(run_operator(settings, connection, announce)):
             connection = Connection.find(kubeconfig, context)  # what logs in belongs to one event loop
     except (StartupFailed, NoConnection) as e:
         _fail(str(e))

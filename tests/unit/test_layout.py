@@ -31,3 +31,17 @@ def test_a_class_name_means_one_class() -> None:
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     twice = {name for name, found in places.items() if len(found) > 1}
     assert twice == set()
+
+
+def test_what_makes_the_parts_hands_none_of_them_anything_later() -> None:
+    package = ROOT / "operator" / "rollup_operator"
+    late = [
+        f"{path.relative_to(package)}:{node.lineno}: {ast.unparse(node)}"
+        for path in (package / "wiring.py", package / "app.py", package / "http" / "app.py")
+        for made in ast.walk(ast.parse(path.read_text()))
+        if isinstance(made, ast.FunctionDef | ast.AsyncFunctionDef)
+        and made.name in ("build", "__init__", "run_operator")
+        for node in ast.walk(made)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) != "self"
+    ]
+    assert late == []
