@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rollup_operator.http.access.kubernetes import KubernetesAccess
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.listener.scrape import MetricsListener
 from rollup_operator.http.listener.tls import Certificate
-from rollup_operator.http.scrape import MetricsListener
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import KubeClient

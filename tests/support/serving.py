@@ -10,8 +10,8 @@ import aiohttp
 
 from rollup_operator.http.access.permits import Access
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.listener.scrape import MetricsListener, Scrape
 from rollup_operator.http.listener.tls import Certificate
-from rollup_operator.http.scrape import MetricsListener, Scrape
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets
 from support.access_double import AUTHORIZATION, Anybody

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from rollup_operator.http import probes
-from rollup_operator.http.probes import Pulse, liveness
+from rollup_operator.http.listener import probes
+from rollup_operator.http.listener.probes import Pulse, liveness
 from rollup_operator.kube.watch_liveness import AWAY, SILENCE, Watches
 
 JOBS = "/apis/rollup-operator.dev/v1alpha1/rollupjobs"

@@ -12,6 +12,7 @@ from rollup_operator.http.access.audit import audit
 from rollup_operator.http.access.authentication import DEFAULT_NAMESPACE, Handler, admission, authentication
 from rollup_operator.http.access.bodies import Bodies
 from rollup_operator.http.access.permits import Access
+from rollup_operator.http.access.telemetry import with_telemetry
 from rollup_operator.http.access.waiting_room import WaitingRoom
 from rollup_operator.http.api.create import Creations
 from rollup_operator.http.api.delete import Deletions
@@ -28,10 +29,10 @@ from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.repeats import Repeats
 from rollup_operator.http.jobs.request_context import noted
 from rollup_operator.http.jobs.waiters import Waiters
+from rollup_operator.http.listener.probes import Pulse, add_probes, liveness, readiness
 from rollup_operator.http.listener.server import EndpointServer
 from rollup_operator.http.listener.tls import Certificate
 from rollup_operator.http.ports import EndpointTelemetry, Events, Jobs, Kubernetes, NoEvents, NoTelemetry, Reads, Stores
-from rollup_operator.http.probes import Pulse, add_probes, liveness, readiness
 from rollup_operator.http.protocol import answers, errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.dialects import DIALECTS
@@ -39,7 +40,6 @@ from rollup_operator.http.protocol.encoding import wire
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
-from rollup_operator.http.telemetry import with_telemetry
 from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets, memory_limit

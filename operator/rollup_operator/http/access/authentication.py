@@ -7,7 +7,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from rollup_operator.http.access.permits import CALLER, PERMIT, Access, EndpointAction, Permit
-from rollup_operator.http.listener.connections import connection_of
+from rollup_operator.http.listener.connections import connection_of, has_room
+from rollup_operator.http.listener.probes import OPEN
 from rollup_operator.http.protocol import errors
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,25 +45,12 @@ def namespace_of(request: web.Request) -> str:
     return request.match_info.get("namespace", request.app[DEFAULT_NAMESPACE])
 
 
-OPEN = frozenset({"/healthz", "/readyz"})
-"""Paths that answer anybody, at any time: a kubelet has no token."""
-
-
 @web.middleware
 async def admission(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Send away requests on connections above the limit. Raises ApiError 503."""
     if not has_room(request):
         raise errors.unavailable("Too many connections; nothing was changed", closes=True)
     return await handler(request)
-
-
-def has_room(request: web.Request) -> bool:
-    """Take in that a request has come on its connection, and return whether it is to be answered."""
-    connection = connection_of(request)
-    if connection is None:
-        return True
-    connection.heard()
-    return not connection.crowded or request.path in OPEN
 
 
 def authentication(access: Access) -> Middleware:

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import HttpVersion11, web
 
 from rollup_operator.http.listener.admission import Guest
+from rollup_operator.http.listener.probes import OPEN
 from rollup_operator.http.protocol import answers, errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.media_types import header
@@ -141,6 +142,15 @@ def connection_of(request: web.BaseRequest) -> ClientConnection | None:
     """Return the connection that a request came over; None: a server of another kind has it."""
     found = protocol_of(request)
     return found if isinstance(found, ClientConnection) else None
+
+
+def has_room(request: web.Request) -> bool:
+    """Take in that a request has come on its connection, and return whether it is to be answered."""
+    connection = connection_of(request)
+    if connection is None:
+        return True
+    connection.heard()
+    return not connection.crowded or request.path in OPEN
 
 
 def connection_factory(server: web.Server, limits: Limits) -> Callable[[Guest], ClientConnection]:

@@ -6,8 +6,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from rollup_operator.http.access.audit import GONE
-from rollup_operator.http.access.authentication import OPEN, Handler, route_of
+from rollup_operator.http.access.authentication import Handler, route_of
 from rollup_operator.http.access.permits import EndpointAction
+from rollup_operator.http.listener.probes import OPEN
 from rollup_operator.http.ports import EndpointTelemetry
 
 

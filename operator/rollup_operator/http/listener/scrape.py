@@ -7,11 +7,11 @@ nor a kubelet brings a token that could be asked about. A NetworkPolicy says who
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from rollup_operator.http.access.authentication import Handler, has_room
-from rollup_operator.http.listener.connections import Limits
+from rollup_operator.http.listener.connections import Limits, has_room
+from rollup_operator.http.listener.probes import Found, add_probes
 from rollup_operator.http.listener.server import GOODBYE_SECONDS, CannotListen, LimitedSite, listening
-from rollup_operator.http.probes import Found, add_probes
 from rollup_operator.settings import Settings
 
 Scrape = Callable[[], Awaitable[bytes]]

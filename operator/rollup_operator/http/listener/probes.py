@@ -6,15 +6,17 @@ The event loop answers both, so one that is blocked answers neither: a prober's 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from rollup_operator.concurrency.background import keep_running
-from rollup_operator.http.jobs.waiters import Waiters
 from rollup_operator.http.ports import Jobs
 from rollup_operator.http.protocol import answers
 from rollup_operator.http.protocol.answers import Form
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Paths that answer anybody, at any time: a kubelet has no token."""
 
 BEAT = 0.5
 """Seconds between two beats of the pulse."""
@@ -68,7 +70,16 @@ def liveness(failure: str | None) -> Found:
     return True, {"status": "ok"}
 
 
-def readiness(jobs: Jobs, waiters: Waiters, health: Mapping[str, bool | str]) -> Found:
+class Waiting(Protocol):
+    """Those who wait for a stop."""
+
+    draining: bool
+    """They are being sent away: this process shuts down."""
+
+    def __len__(self) -> int: ...
+
+
+def readiness(jobs: Jobs, waiters: Waiting, health: Mapping[str, bool | str]) -> Found:
     """Return whether this process is ready, and of each part `true` or what is wrong with it. `health`: other parts."""
     parts: dict[str, bool | str] = {
         **health,
