@@ -7,6 +7,8 @@ import pytest
 
 from local_stores import Node
 from local_tools.ports import free_ports
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.stores.opensearch import records
 from support.clustered import Clustered, clustered
 from support.rounding import HOUR, ms
 from support.store_http import StoreHttp
@@ -48,4 +50,24 @@ async def test_what_replicas_do_not_show_yet_is_rolled_up_and_deleted(pair: Stor
         assert count(at, at.source, "_replica") < rows
         await at.store.settle(at.job(), "me", delete_documents=True)
         assert count(at, at.target, "_primary") == 0
+        pair.call("PUT", "/_cluster/settings", FAST)
+
+
+async def test_previews_and_lists_of_jobs_show_what_replicas_do_not_yet(pair: StoreHttp) -> None:
+    async with clustered(pair) as at:
+        at.write([(BEGIN, 1.0, "t", 1)], number_of_shards=1, number_of_replicas=1, refresh_interval=-1)
+        await at.completed()
+        for index in (at.source, records.ALIAS):
+            pair.wait(lambda node, of=index: node.call("GET", f"/_cluster/health/{of}")["status"] == "green")
+        pair.call("PUT", "/_cluster/settings", SLOW)
+        jobs = [at.job(job_id=f"job{i}", uid=f"{i}") for i in range(3)]
+        at.write([(BEGIN + i, 1.0, f"t{i % 1009}", i) for i in range(2000)])
+        for job in jobs:
+            await at.store.session(job, "a dead one").claim()
+        for _ in range(4):  # copies take turns
+            assert {job.owner for job in jobs} <= set(await at.store.held("me"))
+            assert {job.key for job in jobs} <= {known.key for known in await at.store.known_jobs()}
+            assert (await at.store.preview(jobs[0], Span(0, BEGIN + HOUR), 1)).rows == 2001
+        assert count(at, records.ALIAS, "_replica") < 1 + len(jobs)
+        assert count(at, at.source, "_replica") < 2001
         pair.call("PUT", "/_cluster/settings", FAST)

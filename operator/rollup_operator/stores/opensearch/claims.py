@@ -17,6 +17,7 @@ from rollup_operator.stores.errors import Fenced, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import records
 from rollup_operator.stores.opensearch.quiet import quiet
 from rollup_operator.stores.opensearch.records import ALIAS, INDEX, Record
+from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.target import gate
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
@@ -219,14 +220,15 @@ async def release(
         return None
 
 
-async def known(cluster: Cluster) -> list[KnownJob]:
-    """List all jobs that ever claimed something here, in order of their keys."""
-    return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) for r in await _all(cluster)]
+async def known(cluster: Cluster, *, copies: Copies = ANY) -> list[KnownJob]:
+    """List all jobs that ever claimed something here, in order of their keys. `copies` of the claims show all."""
+    found = await _all(cluster, copies=copies)
+    return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) for r in found]
 
 
-async def held(cluster: Cluster, holder: str) -> list[Owner]:
+async def held(cluster: Cluster, holder: str, *, copies: Copies = ANY) -> list[Owner]:
     """Return the owners of all records that have another holder. What no operator wrote is left out, and hides none."""
-    found = await _all(cluster, "holder", left_out=(records.ForeignRecord,))
+    found = await _all(cluster, "holder", left_out=(records.ForeignRecord,), copies=copies)
     return [record.owner for record in found if record.claim.holder != holder]
 
 
@@ -324,7 +326,9 @@ async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
     )
 
 
-async def _all(cluster: Cluster, field: str = "job_id", *, left_out: tuple[type[StoreError], ...] = ()) -> list[Record]:
+async def _all(
+    cluster: Cluster, field: str = "job_id", *, left_out: tuple[type[StoreError], ...] = (), copies: Copies
+) -> list[Record]:
     """Return the records that have the field: all by default. `left_out`: the error of those to leave out."""
     doing, found = "listing claims", list[Record]()
     try:
@@ -335,7 +339,7 @@ async def _all(cluster: Cluster, field: str = "job_id", *, left_out: tuple[type[
         after: tuple[str, ...] = ()
         while True:
             try:
-                hits = await _list(cluster, doing, field, after, size)
+                hits = await _list(cluster, doing, field, after, size, copies)
             except Overloaded as e:
                 if e.kind != TOO_LONG or size == 1:
                     raise
@@ -358,7 +362,9 @@ async def _all(cluster: Cluster, field: str = "job_id", *, left_out: tuple[type[
         return found  # nobody has ever claimed anything here
 
 
-async def _list(cluster: Cluster, doing: str, field: str, after: tuple[str, ...], size: int) -> list[Value]:
+async def _list(
+    cluster: Cluster, doing: str, field: str, after: tuple[str, ...], size: int, copies: Copies
+) -> list[Value]:
     fields = dict.fromkeys(("rollup_index", "job_id", field))
     body = {
         "size": size,
@@ -370,7 +376,7 @@ async def _list(cluster: Cluster, doing: str, field: str, after: tuple[str, ...]
         "POST",
         f"/{ALIAS}/_search",
         doing=doing,
-        params={"allow_partial_search_results": "false"},
+        params={"allow_partial_search_results": "false", **copies.parameters},
         body=body,
         longest=LISTING,
     )

@@ -8,6 +8,8 @@ from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import Page, Preview, Source
+from rollup_operator.stores.opensearch import replication
+from rollup_operator.stores.opensearch.replication import Copies
 from rollup_operator.stores.opensearch.source import seen, sources
 from rollup_operator.stores.opensearch.source.pages import Pages
 from rollup_operator.stores.opensearch.source.sources import EXACT
@@ -21,15 +23,31 @@ _ANY_EPOCH = 1
 """No document is written, so it does not matter of which epoch they would be."""
 
 
-async def preview(cluster: Cluster, config: JobConfig, span: Span, documents: int) -> Preview:
-    """Read the first page of the span. Raises what `Session.describe` and `Session.read` raise."""
+async def preview(
+    cluster: Cluster, config: JobConfig, span: Span, documents: int, *, may_copy_segments: bool = True
+) -> Preview:
+    """Read the first page of the span. `may_copy_segments`: the cluster knows `index.replication.type`.
+
+    Raises what `Session.describe` and `Session.read` raise.
+    """
     fields = await sources.check(cluster, config, opaque_id=OPAQUE_ID)
     if span.empty:
         return Preview((), 0, 0, 0, 0.0)
+    copies, unknown = replication.ANY, None
+    if may_copy_segments:
+        copies, unknown = await seen.complete_copies(cluster, config.spec.index_pattern, opaque_id=OPAQUE_ID)
     source = await sources.measure(
-        cluster, config, start_ms=span.start_ms, bound_ms=span.end_ms, opaque_id=OPAQUE_ID, fields=fields
+        cluster,
+        config,
+        start_ms=span.start_ms,
+        bound_ms=span.end_ms,
+        opaque_id=OPAQUE_ID,
+        fields=fields,
+        copies=copies,
     )
-    notes = await _notes(cluster, config, span, fields, source)
+    notes = await _notes(cluster, config, span, fields, source, copies)
+    if unknown is not None:
+        notes.append(unknown)
     pages = Pages(
         cluster,
         config,
@@ -40,6 +58,7 @@ async def preview(cluster: Cluster, config: JobConfig, span: Span, documents: in
         fields=fields,
         several=source.several,
         source=source,
+        copies=copies,
     )
     try:
         page = await pages.next(None)
@@ -49,12 +68,17 @@ async def preview(cluster: Cluster, config: JobConfig, span: Span, documents: in
 
 
 async def _notes(
-    cluster: Cluster, config: JobConfig, span: Span, fields: Mapping[str, SourceField], source: Source
+    cluster: Cluster,
+    config: JobConfig,
+    span: Span,
+    fields: Mapping[str, SourceField],
+    source: Source,
+    copies: Copies,
 ) -> list[str]:
     notes = []
     if closed := await seen.closed(cluster, config.spec.index_pattern, opaque_id=OPAQUE_ID):
         notes.append(closed)
-    if large := await sources.too_large(cluster, config, span, fields):
+    if large := await sources.too_large(cluster, config, span, fields, copies):
         notes.append(
             f"{', '.join(map(repr, large))}: there are whole numbers beyond {EXACT} (2^53). Documents keep sums, "
             "minima and maxima as doubles, as the cluster adds them up: they are rounded to 15 to 17 digits"

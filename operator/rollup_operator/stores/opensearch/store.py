@@ -11,7 +11,7 @@ from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, RollupIndex, Session, Settled
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
-from rollup_operator.stores.opensearch import claims, quiet, settling
+from rollup_operator.stores.opensearch import claims, quiet, replication, settling
 from rollup_operator.stores.opensearch import preview as previews
 from rollup_operator.stores.opensearch.session import ClusterSession
 from rollup_operator.stores.opensearch.source import sources
@@ -45,6 +45,9 @@ class ClusterStore:
         """`is_alive` is asked, in the event loop, about another owner of a record. No I/O."""
         self._kind, self._cluster, self._is_alive = kind, cluster, is_alive
         self._uuid: str | None = None
+        self._may_copy_segments = kind == "opensearch"
+        # Every index may, that of the claims too, and elsewhere nobody can ask for the primary.
+        self._claims_copies = replication.PRIMARY if self._may_copy_segments else replication.ANY
 
     @property
     def distribution(self) -> str:
@@ -121,9 +124,7 @@ class ClusterStore:
 
     def session(self, config: JobConfig, holder: str) -> Session:
         """Return a session for one run of a job."""
-        return ClusterSession(
-            self._cluster, config, holder, self._is_alive, may_copy_segments=self._kind == "opensearch"
-        )
+        return ClusterSession(self._cluster, config, holder, self._is_alive, may_copy_segments=self._may_copy_segments)
 
     async def fields(
         self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
@@ -135,7 +136,7 @@ class ClusterStore:
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Read the first page of the span, and reckon from that."""
-        return await previews.preview(self._cluster, config, span, documents)
+        return await previews.preview(self._cluster, config, span, documents, may_copy_segments=self._may_copy_segments)
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
         """Look at an index and what its `_meta` says. Raises Unfit where the name is that of something else."""
@@ -146,11 +147,11 @@ class ClusterStore:
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         """List the records."""
-        return await claims.known(self._cluster)
+        return await claims.known(self._cluster, copies=self._claims_copies)
 
     async def held(self, holder: str) -> Collection[Owner]:
         """List the records that have another holder."""
-        return await claims.held(self._cluster, holder)
+        return await claims.held(self._cluster, holder, copies=self._claims_copies)
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from whoever has it, and wait until nothing of it is under way."""

@@ -113,7 +113,7 @@ async def measure(
     )
     if not rows:
         if date in fields and not fields[date].searchable:
-            await _must_find(cluster, pattern, date, opaque_id)
+            await _must_find(cluster, pattern, date, opaque_id, copies)
         return Source(shards, 0)
     # Without a query a cluster knows the ends without looking at documents.
     answer = await search(cluster, pattern, {
@@ -129,16 +129,16 @@ async def measure(
     return Source(shards, rows, int(max(0, start_ms, first)), int(min(bound_ms - 1, last)), several=several)
 
 
-async def _must_find(cluster: Cluster, pattern: str, date: str, opaque_id: str) -> None:
+async def _must_find(cluster: Cluster, pattern: str, date: str, opaque_id: str, copies: Copies) -> None:
     """Raise SourceInvalid where the cluster finds nothing by a date that is not indexed; newer ones do."""
     doing = f"finding the ends of {pattern}"
     body: dict[str, Any] = {"size": 0, "aggregations": {"last": {"max": {"field": date}}}}
-    answer = await search(cluster, pattern, body, doing=doing, opaque_id=opaque_id)
+    answer = await search(cluster, pattern, body, doing=doing, opaque_id=opaque_id, copies=copies)
     last = answer.find("aggregations", "last", "value")
     if not last.given or (at := int(last.number())) < 0:
         return
     body = {"size": 0, "track_total_hits": True, "query": time_range(date, at, at + 1)}
-    answer = await search(cluster, pattern, body, doing=doing, opaque_id=opaque_id)
+    answer = await search(cluster, pattern, body, doing=doing, opaque_id=opaque_id, copies=copies)
     if not answer.at("hits", "total", "value").whole():
         raise SourceInvalid(
             f"{_FIELD} {pattern!r}: the field [{date}] has index: false in its mapping, and this cluster finds nothing "
@@ -153,7 +153,9 @@ def countable(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[st
     return [*(groups.histogram.fields if groups.histogram else ()), *terms]
 
 
-async def too_large(cluster: Cluster, config: JobConfig, span: Span, fields: Mapping[str, SourceField]) -> list[str]:
+async def too_large(
+    cluster: Cluster, config: JobConfig, span: Span, fields: Mapping[str, SourceField], copies: Copies = ANY
+) -> list[str]:
     """Return the metrics' fields of whole numbers that hold some which a double does not tell from their neighbours."""
     spec = config.spec
     wide = sorted({m.field for m in spec.metrics if m.field in fields and fields[m.field].types & _WIDE})
@@ -166,7 +168,8 @@ async def too_large(cluster: Cluster, config: JobConfig, span: Span, fields: Map
         "aggregations": parts,
     }  # fmt: skip
     pattern = spec.index_pattern
-    answer = await search(cluster, pattern, body, doing=f"finding the ends of {pattern}", opaque_id=OPAQUE_ID)
+    doing = f"finding the ends of {pattern}"
+    answer = await search(cluster, pattern, body, doing=doing, opaque_id=OPAQUE_ID, copies=copies)
     ends = [[answer.find("aggregations", f"{of}{i}", "value") for of in ("min", "max")] for i in range(len(wide))]
     return [
         field
