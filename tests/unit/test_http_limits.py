@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from local_tools.ports import free_ports
-from rollup_operator.http import scrape as second
 from rollup_operator.http.listener import admission, connections
+from rollup_operator.http.listener import scrape as second
 from rollup_operator.http.listener.server import CannotListen
 from support.client_wire import GENEROUS, Wire
 from support.http_double import Cluster
