@@ -1,4 +1,4 @@
-"""The endpoint: its parts, its life, and what it answers where a call fails."""
+"""The endpoint: its parts, its lifecycle, and its answers to failed calls."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What the endpoint needs of the rest of the operator, handed in by whoever wires it."""
+"""The protocols of what the endpoint needs from the rest of the operator; `wiring` passes the implementations."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -1,1 +1,1 @@
-"""Who calls, and what they may do, read and wait for."""
+"""Authentication, authorization and per-caller limits of calls."""

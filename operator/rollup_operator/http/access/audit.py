@@ -1,7 +1,7 @@
-"""The audit log: one line for each call that starts, stops, creates or deletes a job, whatever came of it.
+"""The audit log: one line for each call that starts, stops, creates or deletes a job, whatever its outcome.
 
-It tells who (the user, and the id of the request), what (the action, the namespace, the id as it was given and the
-resources it was found to mean), from where, and the result. It never holds a token or a body.
+A line names the user and the request id, the action, the namespace, the id as given and the resources that it meant,
+the peer, and the result. It never holds a token or a body.
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""What happens to every request before its call: there is room for it, its caller is known, and what it may do."""
+"""Runs before the handler of every request: finds room for the request, identifies the caller, and authorizes."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Bodies of calls: read once the caller has the right to what they ask for, within limits, and parsed as JSON.
+"""Reads the body of a call once the caller has the right to make it, within limits, and parses it as JSON.
 
-All bodies under way share a budget, of which each caller has a part. Parsed, JSON takes up to sixty times its bytes:
-that counts apart, and only until the call has made of it what it needs.
+All bodies in transit share a budget, divided among callers. Parsed JSON takes up to sixty times its bytes; it counts
+apart, and only until the call has made of it what it needs.
 """
 
 import asyncio

@@ -6,8 +6,8 @@
 | start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
 | stop | `update` of `rollupjobs/stop`, or `patch` of `rollupjobs` |
 
-Who may patch a job can start and stop it with kubectl, so the endpoint lets them, too; who may only stop it need not be
-able to change anything else. The service account's own rights never reach the caller.
+A user who may patch a job can start and stop it with kubectl, so the endpoint allows it, too; a user who may only
+stop it needs no right to change anything else. A caller never gains the rights of the operator's service account.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Who calls and what they may do: the words that the endpoint's calls use, and the seam behind which it is decided.
+"""Callers and their permissions: the types that the endpoint's calls use, and the protocol of the authorizer.
 
-The order of answers is 401, then 403, then 404: whoever may not see a job does not learn whether it exists.
+The order of answers is 401, then 403, then 404: a caller who may not see a job does not learn whether it exists.
 """
 
 from collections.abc import Collection, Iterable

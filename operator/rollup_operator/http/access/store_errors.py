@@ -1,6 +1,6 @@
-"""What is wrong with a store, as callers are told: all of it only to those who may read the RollupStore.
+"""What a caller may read about a problem of a store: all of it only with the right to read the RollupStore.
 
-The text of such an error names hosts, files and users, and is made of what the store's server said.
+The text of such an error names hosts, files and users, and comes from the store's server.
 """
 
 import contextlib

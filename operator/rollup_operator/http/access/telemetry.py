@@ -1,4 +1,4 @@
-"""Reports every call to telemetry, probes apart: which action, how it ended, how long it took."""
+"""Reports every call to telemetry, except probes: its action, its outcome, its duration."""
 
 import time
 

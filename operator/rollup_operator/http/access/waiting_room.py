@@ -1,4 +1,4 @@
-"""How many jobs the calls of one caller may wait for at a time, so that one caller cannot use up all waiters."""
+"""Limits how many jobs the calls of one caller may wait for, so that one caller cannot use up all waiters."""
 
 from collections import Counter
 from collections.abc import Iterator

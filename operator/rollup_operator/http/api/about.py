@@ -1,4 +1,4 @@
-"""What the endpoint says about itself: `GET /`, by which clients know whom they speak to, and the usage call."""
+"""What the endpoint says about itself: `GET /`, by which clients identify the server, and the usage call."""
 
 from importlib.metadata import version
 from typing import Any

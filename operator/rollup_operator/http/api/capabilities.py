@@ -1,6 +1,6 @@
-"""What can be asked of rolled-up data: per job the fields, and what was kept of each. Pure.
+"""The fields of rolled-up data that can be queried, per job, and the aggregations kept of each. Pure.
 
-Jobs come from the resources and from what the stores remember, so that those deleted meanwhile are known too.
+Jobs come from the resources and from the records of the stores, so deleted jobs are included.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set

@@ -1,7 +1,7 @@
-"""The creation call: look at the source and at what the store remembers, then one POST to the API server.
+"""The creation call: checks the source and the store's records, then sends one POST to the API server.
 
-That POST is all that is changed, so whatever fails leaves either a whole job or none. Where its answer is lost, it is
-sent again: the name is the same each time, and an annotation with a number of its own tells whose job has the name.
+The POST is the only change, so a failure leaves either a whole job or none. If its answer is lost, the call sends it
+again: the name is the same each time, and a random number in an annotation shows whose job has the name.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""The deletion call: only a stopped job is deleted, and only as it was seen.
+"""The deletion call: deletes a job only if it is stopped, and only the version that was seen stopped.
 
-The API server is told which version of the job is meant: a start that comes in between makes it refuse, and the job is
-looked at again. So no start is lost, and nothing that runs is deleted.
+The request to the API server names that version. If a start comes in between, the API server refuses the deletion,
+and the call reads the job again. So no start is lost, and nothing that runs is deleted.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""The preview call: what a job would do, found out from its first page. Nothing is created, claimed or written.
+"""The preview call: what a job would do, computed from its first page. It creates, claims and writes nothing.
 
-The body is a configuration as the creation call takes it, or a whole RollupJob, as `kubectl apply` takes it: only there
-can a store, a start and an end be given.
+The body is a configuration as for the creation call, or a whole RollupJob as for `kubectl apply`. Only a RollupJob
+can name a store, a start and an end.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Gathers the jobs whose data can be asked for: from the index, and from every store of the namespace."""
+"""Collects the jobs whose data can be queried, from the index and from every store of the namespace."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The start call: write that the job shall be started. It runs at its next tick; a stopping job starts once quiet."""
+"""The start call: writes that the job is to be started. It runs at its next tick; a stopping job starts once quiet."""
 
 from functools import partial
 

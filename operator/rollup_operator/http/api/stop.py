@@ -1,8 +1,9 @@
-"""The stop call: write that the job shall be stopped, then, if asked, wait until it is.
+"""The stop call: writes that the job is to be stopped and, if requested, waits until it is.
 
-`stopped` means quiet: no request of the job is in flight, its position is durable, its claim released. The write is
-what stops the job; waiting only watches, and a wait that ends early undoes nothing.
-Without a wait the answer comes once the operator has taken the stop in, so that a look after it shows `stopping` or
+`stopped` means quiet: no request of the job is running, its position is durable, its claim released. The write stops
+the job; the wait only observes, and a wait that ends early undoes nothing.
+
+Without a wait, the answer comes once the operator has observed the stop, so that the next read shows `stopping` or
 `stopped`.
 """
 

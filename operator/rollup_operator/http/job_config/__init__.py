@@ -1,1 +1,1 @@
-"""A job's configuration as Elasticsearch takes it."""
+"""The configuration of a job as Elasticsearch accepts it."""

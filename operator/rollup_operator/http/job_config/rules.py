@@ -1,7 +1,8 @@
 """Elasticsearch's rules for the values of a job's configuration, and the RollupJob that it becomes. Pure.
 
-The first fault wins, in Elasticsearch's order. After its own rules, in its words, come those of the resource: what the
-job's actor would call an invalid spec is refused here, a wrong cron expression and a wrong index name included.
+The first fault wins, in Elasticsearch's order. Elasticsearch's rules come first, in its words; then those of the
+resource: whatever the job's actor would call an invalid spec is refused here, including a wrong cron expression or
+index name.
 """
 
 import re

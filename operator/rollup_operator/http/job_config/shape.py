@@ -1,16 +1,15 @@
-"""The shape of a job's configuration as Elasticsearch takes it: which fields, of which types. Pure.
+"""The shape of a job's configuration as Elasticsearch accepts it: which fields, of which types. Pure.
 
-What the values may be is decided in `config_rules`. A fault names the way to the field, as Elasticsearch's parsers do:
-each parser on the way says that it failed to parse its field, and the last one why.
+`rules` decides on the values. A fault names the path to the field, as Elasticsearch's parsers do: each parser on the
+path says that it failed to parse its field, and the last one says why.
 
-Of several faults the one is told that Elasticsearch's parsers come to first. They read the text once:
+If there are several faults, the one is reported that Elasticsearch's parsers find first. They read the text once:
 
 1. field by field as written: its name, the type of its value; an object as a whole, inside out;
-2. at the end of an object: what is missing from it;
-3. then the rules for its values; of an object that has every field that there is, as soon as it has the last of them.
+2. at the end of an object: which of its fields are missing;
+3. then the rules for its values; for an object that has every possible field, as soon as it has the last of them.
 
-So what is wrong within `groups` comes before what is missing beside it, and what is missing beside it before an empty
-text beside it.
+So a fault within `groups` comes before a missing field beside it, and a missing field before an empty text beside it.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Looks at the source of a job that is to be created or previewed, with Elasticsearch's errors. Changes nothing."""
+"""Checks the source of a job that is to be created or previewed, with Elasticsearch's errors. Changes nothing."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Names of time zones: Java's short ones, and those that the IANA has given another name."""
+"""Names of time zones: Java's short names, and names that the IANA has replaced."""
 
 from collections.abc import Mapping
 from functools import cache

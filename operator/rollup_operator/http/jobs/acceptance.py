@@ -1,12 +1,12 @@
-"""Whether the operator has taken in what a call has recorded, so that a look after the call shows it.
+"""Waits until the operator has observed what a call has written, so that a read after the call shows it.
 
 ```
   the write ──▶ generation G ──▶ watch ──▶ the job's actor ──▶ status.observedGeneration ≥ G ──▶ watch ──▶ the answer
                      └───────────────────── nobody answers: ACCEPT_SECONDS ────────────────────▶ the answer
 ```
 
-An actor publishes G together with the state that it decided on, so that whoever sees G sees `started` after a start,
-and `stopping` or `stopped` after a stop. What is recorded stands, whatever becomes of the wait.
+An actor publishes G together with the state that it decided on. So whoever sees G sees `started` after a start, and
+`stopping` or `stopped` after a stop. The write stands, whatever the outcome of the wait.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What stopping and starting have in common: find the job, let no repeat undo what came after it, write, warn.
+"""The common part of stopping and starting: find the job, keep repeats from undoing newer calls, write, warn.
 
-Raises ApiError. A 503 promises that the desired state was not changed.
+Raises ApiError. A 503 means that the desired state was not changed.
 """
 
 import asyncio

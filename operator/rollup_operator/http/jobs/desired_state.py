@@ -1,8 +1,8 @@
-"""Finds a job and writes what is asked of it. Input: namespace, job id, state. Output: the job as the write left it.
+"""Finds a job and writes its desired state. Input: namespace, job id, state. Output: the job as the write left it.
 
 The write is a server-side apply of `spec.desiredState` alone, with the uid of the job that was looked up: it can
-neither create a job nor hit another one that took its name. It is never repeated once it may have been carried out,
-because a start by somebody else could have followed.
+neither create a job nor hit another one that took its name. A write that may have been carried out is never repeated,
+because somebody else may have started the job since.
 """
 
 import asyncio

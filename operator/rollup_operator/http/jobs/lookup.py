@@ -1,4 +1,4 @@
-"""Finds the job that a call names, in an order that tells nobody more than they may know: the right, then a look.
+"""Finds the job that a call names, and reveals nothing beyond the caller's rights: it checks the right, then reads.
 
 ```
   the index knows the job ─────────────────▶ right to its name? ──▶ the job

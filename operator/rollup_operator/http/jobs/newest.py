@@ -1,15 +1,15 @@
-"""Shows jobs as calls before have left them, whichever replica served those: a call reads its own write.
+"""Shows jobs as earlier calls have left them, whichever replica served those: a call reads its own write.
 
-A call that changed a job was answered once the leader's status of it had come by the watch of the replica that served
-it. The watch of another replica may bring it later:
+A call that changed a job was answered once the watch of its replica had brought the leader's status. The watch of
+another replica may be later:
 
-| this process | what it knows of a job is as new as what any call has been told |
+| this process | is its view of a job as new as every answer so far? |
 | --- | --- |
-| is the only one | always: its own watch has brought what its calls have been told |
-| leads, and writes nothing to the job just now | always: the status that the others have seen is its own |
-| else | not surely, so it reads the job at the API server |
+| is the only one | always: its own watch brought what its calls were answered |
+| leads, and is not writing to the job | always: the status that the others have seen is its own |
+| otherwise | not surely, so it reads the job at the API server |
 
-Where the API server does not answer, what the watch has brought is shown.
+If the API server does not answer, the call shows what the watch has brought.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What stops and starts tell those who look after a job: log lines and Kubernetes Events.
+"""Reports of stops and starts to those who look after a job: log lines and Kubernetes Events.
 
-One for each stop or start, however many clients ask for it or wait for it.
+There is one report for each stop or start, however many clients request it or wait for it.
 """
 
 from collections.abc import Hashable

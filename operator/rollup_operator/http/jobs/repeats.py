@@ -1,11 +1,11 @@
-"""Calls whose sender may get no good answer, remembered so that a repeat by a client or a proxy does no harm.
+"""Remembers calls whose sender may get no good answer, so that a repeat by a client or a proxy does no harm.
 
-A stop that was not answered in time is sent again by many clients. If somebody has started the job in between, the
-repeat would undo that start, though nobody meant it to. The same holds for a start and a newer stop.
+Many clients send a stop again that was not answered in time. If somebody has started the job in between, the repeat
+would undo that start, though nobody meant it to. The same holds for a start and a newer stop.
 
-A call is in it from its beginning: a client that gives up asks again before the first call has ended here.
-The memory is that of one process, bounded and short. A call that was answered well is not in it: who stops, starts
-and stops again is obeyed.
+A call is remembered from its beginning: a client that gives up repeats it before the first call has ended here. The
+memory is per process, bounded and short. A call that was answered well is forgotten: a user who stops, starts and
+stops again is obeyed.
 """
 
 import math

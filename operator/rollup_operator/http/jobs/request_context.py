@@ -1,4 +1,4 @@
-"""One call to stop or to start: who asks, since when, and what its answer is to warn of."""
+"""The context of one call that stops or starts jobs: its caller, its time, and the warnings for its answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Reads at the API server, shared by all who ask for the same at the same time.
+"""Reads at the API server, shared by all callers who request the same at the same time.
 
-Ten thousand clients whose wait ends together ask for few jobs. A read is shared only with callers who asked before it
-was sent, so each sees what is there after it asked.
+Ten thousand clients whose wait ends together read few jobs. A read is shared only with callers who came before it was
+sent, so each caller sees a state that is newer than its call.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Waiting for a stop: the futures that newer views of the jobs resolve.
+"""Waits for stops: futures that newer views of the jobs resolve.
 
-A waiter costs one future, one timer and one subscription: no thread, no polling. Its time is never over before the
-operator has taken the stop in, or does not seem to: `timeout=0` on an idle job sees it stopped.
+A waiter costs one future, one timer and one subscription: no thread, no polling. It never times out before the
+operator has observed the stop, or seems not to answer: `timeout=0` on an idle job still sees it stopped.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Probes: /healthz answers while the process can, /readyz tells whether it should be given work.
+"""Probes: /healthz answers while the process can, /readyz says whether it should be given work.
 
-The event loop answers both, so one that is blocked answers neither: a prober's own time limit is what notices it.
+The event loop answers both, so a blocked loop answers neither: the prober's own timeout notices it.
 """
 
 import asyncio

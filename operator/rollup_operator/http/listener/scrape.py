@@ -1,7 +1,7 @@
-"""The second listener: metrics and probes on a port of their own, without TLS and without tokens.
+"""The second listener: metrics and probes on a separate port, without TLS and without tokens.
 
-Whoever reaches it can read names, states and counters of jobs, nothing else, and change nothing: neither a Prometheus
-nor a kubelet brings a token that could be asked about. A NetworkPolicy says who reaches it.
+A caller who reaches it can read names, states and counters of jobs, nothing else, and can change nothing: neither a
+Prometheus nor a kubelet sends a token that could be reviewed. A NetworkPolicy limits who reaches it.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,6 +1,6 @@
-"""What the versions of Elasticsearch say differently, in one table. The setting `compat_version` picks the row.
+"""The differences between versions of Elasticsearch, in one table. The setting `compat_version` picks the row.
 
-Each field is a fact that some call asks for; no call compares version numbers itself.
+Each field is a fact that some call needs; no call compares version numbers itself.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every answer has, whoever made it: the caller's `X-Opaque-Id`, and compression where the caller takes it."""
+"""The common parts of all answers: the caller's `X-Opaque-Id`, and compression if the caller accepts it."""
 
 import re
 

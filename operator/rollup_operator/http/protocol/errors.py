@@ -1,4 +1,4 @@
-"""Errors in Elasticsearch's envelope: their form, and those that any call can be answered with, in its words."""
+"""Errors in Elasticsearch's envelope: their form, and those that any call may answer, in Elasticsearch's words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,10 +1,11 @@
 """Elasticsearch's `filter_path`: which parts of an answer the client wants.
 
-A list of paths with dots between names, separated by commas. `*` stands for any part of a name, `**` for any number of
-names, a leading `-` leaves out what it matches, a backslash takes the meaning from a dot. Lists are looked through.
+It is a comma-separated list of paths with dots between names. `*` stands for any part of a name, `**` for any number
+of names, a leading `-` excludes what it matches, and a backslash escapes a dot. Lists are searched element by
+element.
 
-A caller chooses the paths, so their work is bounded: in number, in the matching, which never goes back, and in all
-comparisons of one answer. What a name leads to is worked out once: the jobs of a list all have the same names.
+Callers choose the paths, so their work is bounded: in number, in the matching, which never backtracks, and in all
+comparisons of one answer. The result for a name is computed once: the jobs of a list all have the same names.
 """
 
 import re

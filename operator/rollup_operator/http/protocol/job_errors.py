@@ -1,4 +1,4 @@
-"""The errors of creating and deleting jobs, and of asking about their data, with Elasticsearch's texts."""
+"""The errors of creating, deleting and querying jobs, with Elasticsearch's texts."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What headers say of bodies: which answers a caller takes, and what it sends. Versions of Elasticsearch included."""
+"""What headers say about bodies: which answers a caller accepts, and what it sends, with versions of Elasticsearch."""
 
 import re
 from functools import lru_cache

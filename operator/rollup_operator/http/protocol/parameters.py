@@ -1,4 +1,4 @@
-"""Query parameters as Elasticsearch reads them: the last one wins, and a name that nobody knows is refused."""
+"""Query parameters as Elasticsearch reads them: the last one wins, and an unknown name is refused."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

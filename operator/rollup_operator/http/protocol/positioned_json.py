@@ -1,4 +1,4 @@
-"""Reads JSON and keeps where each value stands, since Elasticsearch's errors say so: `[line:column]`, from 1."""
+"""Reads JSON and records where each value stands, for Elasticsearch's errors name it: `[line:column]`, from 1."""
 
 import re
 from bisect import bisect_left

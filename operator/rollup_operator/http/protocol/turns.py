@@ -1,4 +1,4 @@
-"""Work that few calls may do at a time: who has a turn, who waits for one, and who is sent away."""
+"""Turns for work that only few calls may do at a time: some calls have a turn, some wait, the rest are refused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
