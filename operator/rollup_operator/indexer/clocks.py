@@ -7,8 +7,8 @@
                  └ the bound by the other clock        └ the bound by this one: refused
 ```
 
-A clock that is ahead takes buckets for over that are still being filled, and a watermark that it writes says too much.
-So the bound of a run may not lie beyond the one at the other clock's time plus what is allowed. A clock that is behind
+A clock that is ahead regards buckets as over that are still being filled, and writes a watermark that is too late. So
+the bound of a run may not lie beyond the bound at the other clock's time plus an allowance. A clock that is behind
 makes a run late and does no harm.
 """
 

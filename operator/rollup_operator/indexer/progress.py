@@ -1,4 +1,4 @@
-"""Progress of a run: how much is done, and how long the rest should take. The run writes it, the actor reads it."""
+"""Progress of a run: how much is done, and how long the rest should take. The run writes it; the actor reads it."""
 
 import time
 from collections import deque

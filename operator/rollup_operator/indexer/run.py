@@ -1,7 +1,8 @@
-"""One run of a job: claim, pages until nothing is left or the run is halted, release.
+"""One run of a job: claims, processes pages until nothing is left or the run is halted, and releases the claim.
 
-The loop knows no product. On halt the page being read is dropped, the page being written is finished and committed.
-Whatever happens, the run ends with its claim released or says that it could not release it.
+The loop is independent of any product. On halt, the page that is being read is dropped, and the page that is being
+written is finished and committed. In every case the run ends with its claim released, or reports that it could not
+release it.
 """
 
 import asyncio

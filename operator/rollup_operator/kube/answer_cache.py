@@ -1,4 +1,4 @@
-"""Answers that are good for seconds: kept until then, and asked for once however many want them at once."""
+"""A cache of answers that hold for seconds: however many callers want one at once, it is requested once."""
 
 import asyncio
 import time

@@ -1,7 +1,7 @@
-"""Who a token belongs to and what its user may do, as the API server says: TokenReview and SubjectAccessReview.
+"""TokenReviews and SubjectAccessReviews: who a token belongs to, and what its user may do.
 
-The answers are the API server's alone. They are kept for seconds, under a keyed hash, so that no token lies in memory
-longer than its request; a question that could not be asked has no answer, and nothing is kept of it.
+Only the API server decides. Its answers are cached for seconds under a keyed hash, so that no token stays in memory
+longer than its request. A review that fails has no answer, and nothing of it is cached.
 """
 
 import asyncio

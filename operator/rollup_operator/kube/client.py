@@ -1,8 +1,8 @@
 """A thin client of the API server over one aiohttp session: JSON in, JSON out, failures as typed errors.
 
 A write is sent once, whatever happens to its connection, and an error says whether it may have been carried out: the
-caller knows better whether to retry, and a newer body must be able to interrupt. A read whose connection broke is sent
-once more. Redirects are not followed.
+caller knows better whether to retry, and a newer body must be able to interrupt. A read whose connection broke is
+sent once more. Redirects are not followed.
 """
 
 import time

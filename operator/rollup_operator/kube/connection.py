@@ -1,4 +1,4 @@
-"""How to reach the API server, as a client session: what a kubeconfig or a pod says, made ready for aiohttp."""
+"""The connection to the API server as a client session: what a kubeconfig or a pod says, prepared for aiohttp."""
 
 import os
 import ssl

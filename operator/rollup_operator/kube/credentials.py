@@ -1,4 +1,4 @@
-"""How a client says who it is: middlewares of its session that add headers to each request."""
+"""Middlewares of a client session that add the credentials to each request."""
 
 import asyncio
 import base64

@@ -1,12 +1,13 @@
-"""Kubernetes Events, for people: one for each transition or problem, not for every write.
+"""Kubernetes Events, for people: one for each transition or problem, not one for every write.
 
-Posted in the background, one after the other, so that a slow API server never holds a job back. Namespaces take turns.
-Warnings go first and at once, the newest of each namespace first. Normal events give way to the work that they report:
-they go once no job has changed for QUIET, those of a namespace in order, at a pace at which a thousand of them cost the
-API server little.
-Where the API server hangs, a post ends after POST_SECONDS and an event is dropped once it has waited for STALE: a new
-warning does not wait behind old ones, and nothing waits for hours. What waits when the process ends is dropped, too:
-the status says how things are, an event only how they came to be so.
+Events are posted in the background, one after the other, so that a slow API server never delays a job. Namespaces
+take turns. Warnings go first and at once, the newest of each namespace first. Normal events give way to the work that
+they report: they go once no job has changed for QUIET, those of a namespace in order, at a pace at which a thousand
+of them cost the API server little.
+
+If the API server hangs, a post ends after POST_SECONDS, and an event is dropped once it has waited for STALE: a new
+warning does not wait behind old ones, and nothing waits for hours. Events that still wait when the process ends are
+dropped, too: the status shows how things are, an event only how they came to be so.
 """
 
 import asyncio

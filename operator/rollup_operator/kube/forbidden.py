@@ -1,4 +1,4 @@
-"""Rights and resources that the operator lacks: one line of the log for each, and a pause until kopf asks again."""
+"""Rights and resources that the operator lacks: logs each of them once, and pauses before kopf asks again."""
 
 import asyncio
 import re

@@ -1,11 +1,11 @@
 """All writes on a job.
 
-| who writes | what | for |
+| writer | fields | written to |
 | --- | --- | --- |
-| whoever asks something of a job | `spec.desiredState`, the request to run now | this very job, its uid |
+| a call or a command | `spec.desiredState`, the request to run now | this very job, its uid |
 | the job's actor | the status, the finalizer | the exact version of the object that it was decided on |
 
-No write can create a job or hit another one that took its name: that, and a job that is gone, is a Conflict.
+No write can create a job or hit another one that took its name: that is a Conflict, and so is a job that is gone.
 """
 
 from collections.abc import Coroutine, Mapping

@@ -1,8 +1,9 @@
-"""What kubeconfigs and the pod's service account say, read by the package `kubernetes`.
+"""Reads kubeconfigs and the pod's service account with the package `kubernetes`.
 
-That package takes 0.13 s to import and needs only this module. It reads and merges files, chooses a context, reads
-certificates and tokens, and runs the commands of exec plugins (client.authentication.k8s.io/v1 and v1beta1). Here is
-what it leaves to its caller: when to log in again, impersonation, and errors that say what to fix.
+The package takes 0.13 s to import, and only this module needs it. It reads and merges files, chooses a context, reads
+certificates and tokens, and runs the commands of exec plugins (client.authentication.k8s.io/v1 and v1beta1). This
+module adds what the package leaves to its caller: when to log in again, impersonation, and errors that say what to
+fix.
 """
 
 import os

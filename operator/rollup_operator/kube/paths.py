@@ -1,7 +1,7 @@
-"""URL paths of the API server. The client takes no others, so that no name becomes a part of a path unchecked.
+"""URL paths of the API server. The client accepts no others, so that no name becomes part of a path unchecked.
 
-Names come from specs, from calls and from the cluster. The operator's rights reach further than those of whoever wrote
-them: a store that is named `../../secrets/x` would have it read that. So a path is made of nothing but valid names.
+Names come from specs, from calls and from the cluster. The operator has more rights than the users who write them: a
+store named `../../secrets/x` would make it read that Secret. So a path consists of valid names only.
 """
 
 from typing import NewType

@@ -1,4 +1,4 @@
-"""Reading Secrets: one at a time, by name. They are never listed, watched or kept."""
+"""Reads Secrets, one at a time, by name. They are never listed, watched or kept."""
 
 import base64
 import binascii

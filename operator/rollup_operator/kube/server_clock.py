@@ -1,4 +1,4 @@
-"""The API server's clock, as the `Date` of its answers shows it. No I/O of its own."""
+"""The API server's clock, taken from the `Date` header of its answers. No I/O of its own."""
 
 import time
 from collections.abc import Callable

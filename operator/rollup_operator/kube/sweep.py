@@ -1,7 +1,7 @@
-"""What the watch of one resource missed, found by listing it.
+"""Finds what the watch of one resource missed, by listing the resource.
 
-After an expired watch the list that follows shows what exists, never what went; and a watch that begins at a version
-from the future, after etcd was restored, brings nothing until that version comes.
+After an expired watch, the following list shows what exists, never what was deleted. And a watch that begins at a
+version from the future, after etcd was restored, brings nothing until that version comes.
 
     list began at revision 90      watch
       [ a@70  b@85 ]                 c@95 added

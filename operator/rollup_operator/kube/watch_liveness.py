@@ -1,4 +1,4 @@
-"""Whether the watches live: told by their requests and by what they bring, since a dead one brings nothing."""
+"""Checks that the watches are alive, by their requests and by what they bring: a dead watch brings nothing."""
 
 import asyncio
 import re

@@ -1,1 +1,1 @@
-"""`kubectl rollup`: stop, start, run and understand rollup jobs with the caller's own rights, without the endpoint."""
+"""`kubectl rollup`: stop, start, run and inspect rollup jobs with the caller's own rights, without the endpoint."""

@@ -1,6 +1,6 @@
-"""Stop, start and run: write what is asked of each job, then, if wished, wait for it.
+"""Stop, start and run: write the request to each job, then wait for it if wanted.
 
-A write is durable once the API server has taken it. A wait only watches: one that ends early undoes nothing.
+A write is durable once the API server has accepted it. A wait only observes: one that ends early undoes nothing.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The commands that ask something of jobs: stop, start, run."""
+"""The commands that change jobs: stop, start, run."""
 
 import asyncio
 from collections.abc import Sequence

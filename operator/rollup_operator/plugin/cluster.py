@@ -1,4 +1,4 @@
-"""The jobs of a namespace as the caller may see and change them. What the API server refuses becomes a Failure."""
+"""The jobs of a namespace as the caller may see and change them. A refusal by the API server becomes a Failure."""
 
 import asyncio
 import contextlib

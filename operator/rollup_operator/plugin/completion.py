@@ -1,4 +1,4 @@
-"""Completion of words: names from the cluster, and the helper that kubectl calls for its plugins."""
+"""Shell completion: names from the cluster, and the helper that kubectl calls for its plugins."""
 
 import asyncio
 import contextlib

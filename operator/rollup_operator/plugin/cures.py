@@ -1,4 +1,4 @@
-"""What helps against each reason for which a job is not ready."""
+"""The fix for each reason for which a job is not ready."""
 
 from collections.abc import Mapping
 

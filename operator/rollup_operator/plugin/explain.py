@@ -1,4 +1,4 @@
-"""Why is a job as it is, what does it wait for, and what helps? Pure: from what the API server shows, to sentences."""
+"""Explains a job's state, what it waits for, and the fix. Pure: turns what the API server shows into sentences."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

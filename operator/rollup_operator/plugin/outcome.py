@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and failures. Apart from results, which need the model: `--help` shall be quick."""
+"""Exit codes and failures of commands. Apart from `results`, which needs the model, so that `--help` is quick."""
 
 from enum import IntEnum
 

@@ -1,8 +1,8 @@
-"""Where a command writes: results to standard output, troubles and progress to standard error.
+"""The output of commands: results to standard output, problems and progress to standard error.
 
 With -o json or yaml there is exactly one document on standard output, whatever happens.
 
-Nothing else of the plugin writes: what clusters and users say is escaped here, where it leaves.
+No other module of the plugin writes: this one escapes what clusters and users say.
 """
 
 import contextlib

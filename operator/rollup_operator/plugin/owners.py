@@ -1,4 +1,4 @@
-"""Who asked for a job's state: the field managers of `spec.desiredState`, and whether Git will ask again."""
+"""Who set a job's desired state: the field managers of `spec.desiredState`, and whether Git will set it again."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The command that shows what a job would do. The operator's endpoint finds it out: only that reaches the stores."""
+"""The command that shows what a job would do. The operator's endpoint computes it: only that reaches the stores."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What has become of each job of a command, for people and for programs."""
+"""The result of a command for each job, for people and for programs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How jobs are shown: the columns of `get` and the page of `status`. Pure."""
+"""How commands show jobs: the columns of `get` and the page of `status`. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -1,6 +1,6 @@
 """Waits until goals are reached, by watching; at the deadline one read of each open job decides.
 
-A watch that ends or breaks is begun anew after the jobs were read, so nothing that happened meanwhile is missed.
+A watch that ends or breaks begins anew after the jobs were read, so nothing that happens meanwhile is missed.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""What a rollup is, apart from any store: buckets, documents, what is due, whose a record is. Pure."""
+"""What a rollup is, apart from any store: buckets, documents, due time ranges, ownership of records. Pure."""

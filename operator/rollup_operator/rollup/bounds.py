@@ -1,18 +1,18 @@
 """Where buckets begin and end: the one implementation for all stores, following Elasticsearch's rounding. Pure.
 
 Instants and bucket keys are UTC, in epoch milliseconds. A bucket goes from its edge to the next one. An instant is an
-edge when the clock of the zone shows a round time there: a multiple of a fixed interval counted from 1970-01-01T00:00
-on that clock, or the beginning of a unit of the calendar. Where the clock is changed:
+edge if the clock of the zone shows a round time there: a multiple of a fixed interval counted from 1970-01-01T00:00
+on that clock, or the beginning of a calendar unit. Where the clock changes:
 
 - a round time that is skipped makes the instant of the change an edge, except for minutes and hours of the calendar:
-  their bucket before the change goes on;
-- a round time that comes twice makes two edges, except for days and longer units: they begin once, the first time.
+  their bucket before the change continues;
+- a round time that occurs twice makes two edges, except for days and longer units: they begin once, the first time.
 
-Buckets are contiguous. Elasticsearch's own rounding, compared at every change of 34 clocks, differs in two cases: where
-a clock set back at midnight returns to the day before (St. John's until 2011), it counts what follows under that day
-once more; and where a clock is moved by other than whole hours (Lord Howe, Chatham), hours of the calendar that the
-change cuts go to a bucket of months before. Here they stay in order. So no store is left to round by itself across a
-change: see `Bounds.steady` and `Bounds.segments`.
+Buckets are contiguous. Elasticsearch's own rounding, compared at every change of 34 clocks, differs in two cases.
+Where a clock set back at midnight returns to the day before (St. John's until 2011), Elasticsearch counts the
+following time under that day again. Where a clock moves by a part of an hour (Lord Howe, Chatham), it puts calendar
+hours that the change cuts into a bucket of months before; here they stay in order. So no store rounds by itself
+across a change: see `Bounds.steady` and `Bounds.segments`.
 """
 
 import calendar

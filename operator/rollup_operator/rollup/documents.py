@@ -1,12 +1,13 @@
 """A rolled-up bucket as Elasticsearch writes it: the document and its id. Pure.
 
-An id is the job's and a hash of the bucket's keys. Elasticsearch's scheme 2 hashes the keys joined with `$`:
+An id consists of the job's id and a hash of the bucket's keys. Elasticsearch's scheme 2 hashes the keys joined with
+`$`:
 
     Outer$Inner | run      ->  Outer$Inner$run$job$
     Outer | Inner$run      ->  Outer$Inner$run$job$      the same id: one of the two documents would be lost
 
-So where a text could be taken for something else, each key has its length in front of it (scheme 3). All other ids are
-those of scheme 2, and no text of the one scheme is one of the other: those of scheme 2 end in `$`.
+So if a text is ambiguous, each key is preceded by its length (scheme 3). All other ids follow scheme 2. No text of
+one scheme equals a text of the other: those of scheme 2 end in `$`.
 """
 
 import base64

@@ -1,11 +1,11 @@
-"""Which stretches of time a run has to do with: what is new, and what is looked at once more for late documents. Pure.
+"""The time ranges of a run: what is new, and what it reads again for late documents. Pure.
 
-A bucket counts by its beginning: it is in where `spec.start <= beginning < spec.end`. So of two jobs, one of which ends
-where the other starts, each bucket belongs to exactly one.
+The beginning of a bucket decides whether a job covers it: `spec.start <= beginning < spec.end`. So if one of two jobs
+ends where the other starts, each bucket belongs to exactly one of them.
 
-Why looking back is exact: documents that come at most `lookback` after their bucket is over are all there when the
-bucket is older than that. A run first looks at the buckets that were younger when the last one read them, and then
-reads what is new; a halt between two steps leaves both for the next run.
+Looking back is exact: documents that arrive at most `lookback` after the end of their bucket are all there when the
+bucket is older than that. A run first reads again the buckets that were younger when the last run read them, and then
+reads what is new; a halt between the two steps leaves both for the next run.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Whose a record in a store is: may a job continue it, settle it, delete its documents? Pure; the same for every store.
+"""Ownership of a store's record: may a job continue it, settle it, delete its documents? Pure; one for all stores.
 
 | the record's owner is | continue | settle | delete documents |
 | --- | --- | --- | --- |
@@ -7,8 +7,8 @@
 | any other that is gone | yes | no | no |
 | any other that lives, or may live in another cluster | no | no | no |
 
-To continue, groups and metrics must be the same, too. A job that was refused never becomes the owner, so it deletes
-nothing: its predecessor's documents were promised to stay.
+To continue a record, a job must also have the same groups and metrics. A job that was refused never becomes the
+owner, so it deletes nothing: its predecessor's documents were promised to stay.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How much to read at once: buckets for a given time, or so many of them as are good for both sides. Pure."""
+"""How much to read at once: buckets for a given time, or as many buckets as suit both sides. Pure."""
 
 from dataclasses import dataclass, replace
 

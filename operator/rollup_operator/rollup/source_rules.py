@@ -1,4 +1,4 @@
-"""Elasticsearch's rules for the fields of a job's source, and its texts for each. Pure."""
+"""Elasticsearch's rules for the fields of a job's source, and its error texts for each. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

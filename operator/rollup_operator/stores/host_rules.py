@@ -1,14 +1,14 @@
-"""Which hosts the operator may connect to for users, who may write any URL into a RollupStore.
+"""Which hosts the operator may connect to on behalf of users, who may write any URL into a RollupStore.
 
 | the list is | a name | an address |
 | --- | --- | --- |
-| empty | any, except those by which clouds tell secrets of a machine | any, except special ones |
-| not empty | one that the list has, or one that leads to an address that the list has | one that the list has |
+| empty | any, except those at which clouds serve a machine's secrets | any, except special ones |
+| not empty | one that is in the list, or that resolves to an address in the list | one that is in the list |
 
 Special addresses are those of this machine, of its own network segment and of nothing at all (loopback, link-local,
-unspecified, multicast, reserved). They are reached only where the list has the address itself: a name in the list does
-not do, since whoever owns the name says where it leads. So names are judged when a store is made, addresses whenever a
-connection is.
+unspecified, multicast, reserved). They are allowed only if the list has the address itself; a name in the list is not
+enough, because the owner of a name decides where it leads. So names are checked when a store is created, and
+addresses at every connection.
 """
 
 import ipaddress

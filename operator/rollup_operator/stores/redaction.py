@@ -1,7 +1,7 @@
-"""Removes credentials from the error texts of peers, since some repeat a request or a part of it.
+"""Removes credentials from the error texts of peers, because some repeat a request or a part of it.
 
-A secret is found as it is, as base64 of it alone or of a text around it, and as it stands in a URL, in JSON and in
-HTML. A text from which it shows only once that is decoded is not shown at all.
+A secret is found as it is, as base64 of it alone or of a text around it, and as it is written in a URL, in JSON and
+in HTML. A text that shows a secret only after decoding is hidden as a whole.
 """
 
 import base64

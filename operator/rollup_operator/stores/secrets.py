@@ -1,4 +1,4 @@
-"""The content of a Secret as a store gets it. Independent of any product and of the API server."""
+"""The content of a Secret as a store receives it. Independent of any product and of the API server."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field

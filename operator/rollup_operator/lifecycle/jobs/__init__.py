@@ -1,1 +1,1 @@
-"""One job: its states, its actor, its run, and the registry of them all."""
+"""One job: its states, its actor, its run; and the registry of all jobs."""

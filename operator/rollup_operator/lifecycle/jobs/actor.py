@@ -1,10 +1,10 @@
-"""The actor of one job: observes bodies, calls `decide`, carries out the decision. The only writer of its status.
+"""The actor of one job: observes bodies, calls `decide`, carries out the decision. The only writer of the job's status.
 
-Input: bodies of one uid from any source (event, list, answer of its own write), the end of its run task, time.
-Output: the run task, status patches, the finalizer.
+Input: bodies of one uid from any source (watch event, list, answer of its own write), the end of its run task, time.
+Output: the run task, status writes, the finalizer.
 
-No task exists while there is nothing to do. A turn makes at most one API write and then decides again, so the newest
-body always decides what comes next. A failed write is retried by a timer, unless a newer body comes first.
+An idle job has no task. A turn makes at most one API write and then decides again, so the newest body always decides
+what comes next. A timer retries a failed write, unless a newer body comes first.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Creates and ends the actors of jobs, and acts on all of them at once.
 
 Watches: RollupJob, through `observe` and `gone`, in any order, from any source. Two rules keep a dead job from
-replacing a living one: of two uids with one name, the one with the higher resourceVersion lives; and a uid that is gone
-never comes back. Both hold as long as the API server's revisions only grow. They go back when etcd is restored from a
-backup; then everything known here is worthless, and `went_back` is called.
+replacing a living one: of two uids with one name, the one with the higher resourceVersion lives; and a uid that is
+gone never comes back. Both hold as long as the API server's revisions only grow. Revisions go back when etcd is
+restored from a backup; then everything known here is worthless, and `went_back` is called.
 """
 
 import asyncio

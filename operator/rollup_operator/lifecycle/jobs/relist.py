@@ -1,7 +1,7 @@
-"""Lists of all jobs and stores: what the watches missed, and what a process must know before it leads.
+"""Lists all jobs and stores: finds what the watches missed, and what a process must know before it leads.
 
-After an expired watch the list that follows shows what exists, never what went; and a watch that begins too late misses
-what came.
+After an expired watch, the following list shows what exists, never what was deleted; a watch that begins too late
+misses what came in between.
 """
 
 import asyncio

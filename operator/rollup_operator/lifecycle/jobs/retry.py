@@ -1,4 +1,4 @@
-"""Retries of failed runs: what is reported, how often, and when the next try begins."""
+"""Retries of failed runs: what is reported, how often, and when the next attempt begins."""
 
 import random
 

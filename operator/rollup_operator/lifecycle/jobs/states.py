@@ -1,10 +1,10 @@
-"""The life of a job: one table, and the pure function that reads it. No asyncio, no I/O, no clock of its own.
+"""The lifecycle of a job: one table, and the pure function that reads it. No asyncio, no I/O, no clock of its own.
 
-Level-triggered: `decide` is asked again after everything that happens and always looks at the whole of what is known:
-the newest body, the facts of this process, the time. It never sees a difference between two bodies.
+Level-triggered: `decide` is called after everything that happens, and always considers everything that is known: the
+newest body, the facts of this process, the time. It never sees a difference between two bodies.
 
-`TABLE` says, for where the job is and what is asked of it, which state to show and what to do; the guards below it
-say when the doing is due. What the table never does is show `stopped` while a run of any kind exists.
+For each state of the job and each request, `TABLE` says which state to show and what to do; the guards below it say
+when that is due. The table never shows `stopped` while a run of any kind exists.
 """
 
 from collections.abc import Mapping

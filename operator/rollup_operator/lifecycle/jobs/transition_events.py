@@ -1,7 +1,7 @@
-"""What an accepted write of a job's status tells a person: the Normal event to post, if any. Pure.
+"""The Normal event to post for an accepted write of a job's status, if any. Pure.
 
-An event follows from a write, and only the leader's actor writes, only where something changed: so there is one event
-for a transition, however many replicas watch it, and none at a restart or while nothing happens.
+An event follows from a write, and only the leader's actor writes, and only if something changed. So each transition
+has one event, however many replicas watch it, and there is none at a restart or while nothing happens.
 """
 
 from rollup_operator.model.conditions import READY, Reason

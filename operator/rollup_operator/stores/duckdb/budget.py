@@ -3,9 +3,10 @@
     |-- 32 MiB for each place --|---------------- the rest, divided ----------------|
     | a/1 | a/2 | b/1 |  free   |---- a/1 ----|---- a/2 ----|------ b/1 ------| free |
 
-Each open database has a place, and LEAST_MEMORY with it. What is beyond that belongs to the namespaces in equal parts,
-and within a namespace to its databases. But DuckDB gives nothing back that a statement uses. So no namespace has more
-than `_GENEROSITY` times what is still free, and who has more than belongs to it is asked for that again and again.
+Each open database has a place, and LEAST_MEMORY with it. The namespaces share the rest in equal parts, and the
+databases of a namespace share its part. But DuckDB gives back nothing that a statement uses. So no namespace has more
+than `_GENEROSITY` times what is still free, and a namespace that holds more than its share is asked for the excess
+again and again.
 """
 
 import os

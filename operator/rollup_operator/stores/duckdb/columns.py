@@ -1,8 +1,8 @@
 """Maps columns of a source to columns of the result. Pure.
 
-A column may hold one value per row or a list of them. A list is what Elasticsearch calls several values of a field: the
-row counts once in the bucket of each of its different values, in that of the missing value where it has none; metrics
-take all of its values.
+A column may hold one value per row or a list of them, like a field of Elasticsearch with several values. The row
+counts once in the bucket of each of its distinct values, or in the bucket of the missing value if it has none;
+metrics use all of its values.
 """
 
 from collections.abc import Callable, Sequence

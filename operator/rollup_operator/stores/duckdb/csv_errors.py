@@ -1,7 +1,7 @@
-"""Turns DuckDB's errors about CSV files into one sentence: file, line, column, value and cure. Pure.
+"""Turns DuckDB's errors about CSV files into one sentence: file, line, column, value and fix. Pure.
 
-Its own messages have many lines, of which the first says next to nothing, and parts of them are the file's. They are
-searched for fixed words, in time linear in their length.
+DuckDB's messages have many lines; the first says little, and parts of them come from the file. This module searches
+them for fixed words, in time linear in their length.
 """
 
 import codecs

@@ -1,6 +1,6 @@
-"""One database file: opened when first used, shared by all who use it, closed soon after the last has left.
+"""One database file: opened at the first use, shared by all its users, closed soon after the last one has left.
 
-DuckDB locks the file for this process, so whoever else writes to it, dead or alive, does not write now.
+DuckDB locks the file for this process, so no other process, dead or alive, writes to it now.
 """
 
 import asyncio

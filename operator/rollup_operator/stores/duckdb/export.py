@@ -1,8 +1,8 @@
 """A job's result as a Parquet file for users, and that file as Elasticsearch documents.
 
-The file is replaced as a whole: who reads sees the old result or the new one. Its columns are named as the keys of
-Elasticsearch's documents; the time is a TIMESTAMP in UTC. What all rows have in common is in the file's metadata, and
-so is which database it came from: a file that did not come from this one is neither replaced nor deleted.
+The file is replaced as a whole: a reader sees the old result or the new one. Its columns are named like the keys of
+Elasticsearch's documents; the time is a TIMESTAMP in UTC. The file's metadata holds what all rows have in common, and
+which database the file came from: a file from another database is neither replaced nor deleted.
 """
 
 import hashlib

@@ -6,8 +6,8 @@
             databases/              databases with their logs (.wal) and what DuckDB spills (.tmp); mode 0700
             results/                <rollup index>/<job id>.parquet, for everybody to read
 
-The data root belongs to the administrator and may be reached through links. From there on each folder is opened in the
-one before it, and must be a folder: what is put in its place meanwhile is not opened.
+The data root belongs to the administrator and may be reached through links. Below it, each folder is opened inside
+the folder before it, and must be a folder: a link that is put in its place meanwhile is not followed.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Reads the head of CSV files and the footer of Parquet files, with limits. Called in a worker.
 
-DuckDB finds out by itself how a CSV file is written and what a Parquet file holds. But it reads a whole file to do so
-where that has no ends of lines, takes any amount of memory for a footer, and cannot be interrupted meanwhile. So the
-footer's length is checked first, and DuckDB gets only the beginning of a CSV file.
+DuckDB detects the format of a CSV file and the content of a Parquet file by itself. But it reads a whole file for
+that if the file has no line ends, uses any amount of memory for a footer, and cannot be interrupted meanwhile. So
+this module checks the length of a footer first, and gives DuckDB only the beginning of a CSV file.
 """
 
 import csv

@@ -1,12 +1,12 @@
-"""Whether a database file is one that an operator may work with: nothing in it runs by itself, its records are tables.
+"""Checks whether the operator may work with a database file: nothing in it runs by itself, its records are tables.
 
-Users could write to the files of earlier versions, so a file may hold anything: a view in the place of the records that
-never ends, a macro under the name of a function that the operator's statements call, a column that is computed when it
-is read. DuckDB keeps to no limit of memory there, and some of it cannot be interrupted. A file with a hundred thousand
-tables takes a gigabyte only to be opened.
+Users could write to the files of earlier versions, so a file may hold anything: an endless view in place of the
+records, a macro under the name of a function that the operator's statements call, a computed column. DuckDB keeps to
+no memory limit there, and some of it cannot be interrupted. A file with a hundred thousand tables takes a gigabyte
+just to open.
 
-So a file of the users is first opened in a process of its own, with limits of memory and time, and inspected there. The
-operator inspects each file once more when it first opens it: it may come from a version that did not inspect it.
+So a separate process, with limits of memory and time, opens and inspects a file of the users first. The operator
+inspects each file again when it first opens it: the file may come from a version that did not inspect it.
 """
 
 import os

@@ -1,11 +1,12 @@
-"""Counts rows that came after their buckets were rolled up and that no run will read. Called in a worker.
+"""Counts rows that arrived after their buckets were rolled up and that no run will read. Called in a worker.
 
     rolled up                        | due
     ---------------------------------+--------->   time of the rows
           ^ row of a changed file    edge
 
-Tables are the operator's own and do not change. Of files only those are looked at that changed since the run before,
-and of the rest of the source only the time from their first row on: so counting costs about what changed.
+Tables are the operator's own and do not change. Of files, the check reads only those that changed since the previous
+run, and of the rest of the source only the time from their first row on. So counting costs about as much as what
+changed.
 """
 
 import os

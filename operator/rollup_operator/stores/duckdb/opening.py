@@ -1,6 +1,6 @@
-"""Opening a database file, and what DuckDB's errors mean. Called in a worker.
+"""Opens a database file, and classifies DuckDB's errors. Called in a worker.
 
-What a statement may open lies below the users' folder or the results. The configuration that says so is locked.
+A statement may open only files below the users' folder or the results. The configuration that says so is locked.
 """
 
 import hashlib

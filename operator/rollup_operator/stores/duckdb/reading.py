@@ -1,7 +1,7 @@
 """The reading side of a run: what is due, in which order it lies, and one page after the other. Called in a worker.
 
-Where the source lies in the order of time, a page reads its range only. Where it does not, each page would read all of
-it: then all that is due is summarised once, at the first page, and the pages are cut from that.
+If the source lies in time order, a page reads only its range. If not, each page would read all of it: then the first
+page summarizes everything that is due once, and the pages are cut from that summary.
 """
 
 import uuid

@@ -1,7 +1,7 @@
 """A reserve file on the volume, deleted when the rest of the volume is full. Called in a worker.
 
-A stop and a deletion write a few bytes: that the claim has no holder, that the documents are gone. Where a run has
-filled the volume they could not, and so would wait for the room that they are to make.
+A stop and a deletion write a few bytes: that the claim has no holder, that the documents are gone. If a run has
+filled the volume, they could not, and would wait for the room that they are to make.
 """
 
 import os

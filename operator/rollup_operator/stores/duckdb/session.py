@@ -1,4 +1,4 @@
-"""One run against a database: read a page of buckets into the scratch catalog, write it with the position."""
+"""One run against a database: reads a page of buckets into the scratch catalog, writes it with the position."""
 
 import asyncio
 import time

@@ -1,8 +1,8 @@
 """Resolves an index pattern in an embedded store: tables of the database, or files below the users' folder.
 
-A part of the pattern that holds a `/`, or ends like a file, names files; any other names tables of the schema `main`.
-`*` stands for any characters within one name. Files are found and opened folder by folder, never through a link, and
-DuckDB is given what was opened: whatever users do to their folders meanwhile, no other file is read.
+A part of the pattern that contains a `/`, or ends like a file, names files; any other part names tables of the schema
+`main`. `*` stands for any characters within one name. Files are found and opened folder by folder, never through a
+link, and DuckDB gets the opened file: whatever users do to their folders meanwhile, no other file is read.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Columns whose names differ in case only, which DuckDB takes for one. Called in a worker.
+"""Columns whose names differ only in case, which DuckDB treats as one. Called in a worker.
 
-Of two in one file it renames the second, and of two in different files it makes one column:
+If one file has two of them, DuckDB renames the second; if two files have one each, it makes them one column:
 
     a file with V, v        ->  V, v_1
     files with V and with v ->  V, with the values of both

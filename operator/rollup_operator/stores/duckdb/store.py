@@ -1,4 +1,4 @@
-"""A RollupStore of the kind duckdb: one database file, and the users' folder of its namespace."""
+"""A RollupStore of kind duckdb: one database file, and the users' folder of its namespace."""
 
 import asyncio
 import re

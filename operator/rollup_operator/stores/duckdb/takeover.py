@@ -1,9 +1,9 @@
-"""Taking over a database that lies in the users' folder, where earlier versions kept it. Called in a worker.
+"""Takes over a database from the users' folder, where earlier versions kept it. Called in a worker.
 
-It is copied, since users' folders are only read, and what a user still has open there must not be the operator's file.
-What is not written stays so in the copy, or a file that takes no room could fill the volume of all. The copy is opened
-and inspected by a process of its own, and appears under its name when all of it is durable; until then, and so after a
-crash, it is begun anew.
+The database is copied, because the operator only reads users' folders, and a file that a user may still have open
+must not become the operator's. Holes stay holes in the copy; otherwise a file that takes no space could fill the
+shared volume. A separate process opens and inspects the copy, which gets its name once all of it is durable; until
+then, and so after a crash, the copy begins anew.
 """
 
 import errno

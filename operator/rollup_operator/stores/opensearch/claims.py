@@ -1,7 +1,7 @@
-"""The claims of a cluster's jobs: one document a job in an index of the operator's own, changed by compare-and-set.
+"""The claims of a cluster's jobs: one document per job in an index of the operator, changed by compare-and-set.
 
-The index is always addressed by its alias, and the alias is required: an index that was removed is made anew by the
-next claim, never by a commit that comes too late.
+Requests always use the alias of the index and require it: after the index was removed, the next claim creates it
+anew, and a late commit never does.
 """
 
 import time

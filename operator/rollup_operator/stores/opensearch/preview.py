@@ -1,4 +1,4 @@
-"""What a job would do: its first page is read and thrown away, the rest is reckoned from that."""
+"""What a job would do: reads its first page, discards it, and estimates the rest from it."""
 
 import math
 from collections.abc import Mapping

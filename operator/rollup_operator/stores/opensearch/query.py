@@ -1,9 +1,10 @@
 """Builds the searches of a job, and finds its groups and metrics in the buckets of an answer. Pure.
 
-One composite aggregation, time first, over one range of the date field and nothing else: so Lucene can walk the field's
-own order and stop when the page is full. `rollup/bounds` decides where buckets begin: a cluster only ever rounds
-by a fixed offset from UTC, as it may know other changes of clocks than we, and gets some of them wrong. Groups and
-metrics go by short names there, which makes answers a third shorter; a position has Elasticsearch's names.
+A search is one composite aggregation, time first, over one range of the date field and nothing else, so Lucene can
+follow the field's order and stop when the page is full. `rollup/bounds` decides where buckets begin: a cluster only
+rounds by a fixed offset from UTC, because it may know other clock changes than we, and gets some of them wrong.
+Groups and metrics have short names in a search, which makes answers a third shorter; a position has Elasticsearch's
+names.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Checks whether requests of earlier epochs still run in the cluster.
 
-Closing a connection ends a search, but not a bulk. What a request is part of stands in its `X-Opaque-Id`, and the
-cluster's task list shows that of every request, on all nodes, as long as any part of it runs.
+Closing a connection ends a search, but not a bulk. The `X-Opaque-Id` of a request names the run that it belongs to,
+and the cluster's task list shows it for every request, on all nodes, as long as any part of the request runs.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A job's record in the cluster, as a value and as the document it is stored as. Pure.
+"""A job's record in the cluster, as a value and as the stored document. Pure.
 
 A record outlives its holder, its resource and its documents: epochs only grow.
 """

@@ -1,8 +1,8 @@
 """One run against a cluster: claim, pages read ahead, bulks, commits in the order of the keys.
 
-A search may be cut off at any moment. A bulk may not: closing its connection would not end it, so whoever leaves waits
-for its answer. Where a search was cut off or an answer lost, the cluster's task list is asked before the claim is
-released.
+A search may be cut off at any moment. A bulk may not: closing its connection would not end it, so the run waits for
+its answer. If a search was cut off or an answer lost, the run checks the cluster's task list before it releases the
+claim.
 """
 
 import asyncio

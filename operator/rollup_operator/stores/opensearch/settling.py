@@ -1,11 +1,11 @@
-"""Takes a job's claim from whoever has it and leaves it without a holder; on demand the documents go, too.
+"""Takes a job's claim from its holder and leaves it without one; if requested, deletes the documents, too.
 
-What is done is done to the record as it was read, by compare-and-set. Documents are deleted through a gate of the
-epoch that was taken: a later claim closes it, and a request that arrives after that deletes nothing.
+All changes apply to the record as it was read, by compare-and-set. Documents are deleted through a gate of the new
+epoch: a later claim closes that gate, and a request that arrives after that deletes nothing.
 
-A cluster whose disk is nearly full allows no writes to its indices, not even those that end a job or make room. Where
-that is in the way, the block is lifted from the claims and from the job's rollup index, and from no other. The cluster
-sets it again at its next look at the disk, about every 30 s: time enough for a record of a kilobyte.
+A cluster whose disk is nearly full allows no writes to its indices, not even writes that end a job or free space. If
+this is in the way, the block is lifted from the claims and from the job's rollup index, and from no other index. The
+cluster sets it again when it next checks the disk, about every 30 s: time enough for a record of a kilobyte.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""A RollupStore of the kinds opensearch and elasticsearch: sources, rollup indices and claims in one cluster."""
+"""A RollupStore of kind opensearch or elasticsearch: sources, rollup indices and claims in one cluster."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""The indices that a job reads: what they are, and their buckets page by page."""
+"""The indices that a job reads: their properties, and their buckets page by page."""

@@ -1,8 +1,8 @@
 """The buckets of a search's answer, most of them parsed only when their turn comes. Pure.
 
-Parsing a page at a stroke would keep the event loop from everything else, a stop among it, for as long as the page is
-large. So an answer is cut where a bucket begins, into pieces that take a millisecond or so. Within a text of JSON a
-quotation mark has a backslash before it, so what is looked for there cannot be part of a value.
+Parsing a large page at once would block the event loop, and a stop with it. So an answer is cut at the beginnings of
+buckets, into pieces that take about a millisecond. Within a JSON string a quotation mark is preceded by a backslash,
+so the text that marks the beginning of a bucket cannot be part of a value.
 """
 
 from collections.abc import Iterator, Sequence

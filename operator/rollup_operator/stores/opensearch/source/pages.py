@@ -1,11 +1,11 @@
 """Reads a job's pages in the order of their keys, some of them ahead.
 
-While a page is written the next ones are read: as many as the job's parallelism says, so that no more than that and the
-one being written are held, and as many as there is room for. The page that has to come next is read in any case, once
-it is this run's turn: a run that holds other pages could not give their room back without it.
+While a page is written, the next ones are read: as many as the job's parallelism allows, counting the page that is
+being written, and as many as the memory budget allows. The page that must come next is read in any case, once it is
+this run's turn: a run that holds other pages could not free their room without it.
 
-A search that is too much for the cluster is made again later, for half as many buckets; one whose answer is lost, over
-half of the time.
+A search that is too much for the cluster is repeated later, for half as many buckets; a search whose answer is lost,
+over half of the time.
 """
 
 import asyncio

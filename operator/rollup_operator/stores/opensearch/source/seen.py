@@ -1,14 +1,14 @@
 """Handles documents that searches cannot see yet: refreshes the sources, or holds buckets back.
 
-A search sees what was refreshed. What a cluster has acknowledged and not refreshed would be missing in buckets that are
-read as soon as they are over, for good:
+A search sees only refreshed documents. A document that the cluster has acknowledged but not refreshed would be
+missing for good in a bucket that is read as soon as it is over:
 
     ------ bucket ------|------ the next ------
         x   x    x   x  ^ read here: the last x is acknowledged, and seen only after the next refresh
 
-So each run refreshes its source first. Where the store's user may not, buckets are held back for as long as the indices
-take to refresh by themselves. A row that was on its way when its bucket was read is found by the next run, which counts
-the rows of the last bucket once more.
+So each run refreshes its source first. If the store's user may not do that, buckets are held back for as long as the
+indices take to refresh by themselves. If a row was still on its way when its bucket was read, the next run finds it:
+it counts the rows of the last bucket again.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
-"""Which stretches of time to search, in which order, and what is left of each. Pure.
+"""Which time ranges to search, in which order, and what is left of each. Pure.
 
-A search looks at whole buckets of a stretch only, so that one page costs what is in it even where the cluster cannot
-stop early. A stretch is cut to hold about a page. What a page did not hold of its stretch is searched next, before any
-later stretch is handed on: so pages come in the order of their keys, however many are read side by side.
+A search looks only at whole buckets of a stretch, so a page costs no more than its content, even if the cluster
+cannot stop early. A stretch is cut to hold about a page. The rest of a stretch that did not fit into a page is
+searched next, before any later stretch is handed out: so pages come in the order of their keys, however many are read
+side by side.
 """
 
 from collections.abc import Mapping

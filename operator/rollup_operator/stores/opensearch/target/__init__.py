@@ -1,1 +1,1 @@
-"""The rollup index that a job writes: its mapping, its documents, who may write them."""
+"""The rollup index that a job writes: its mapping, its documents, and who may write them."""

@@ -1,8 +1,8 @@
 """Writes the documents of a page through a job's gate, and verifies each of them.
 
-An item that failed for want of room or time is sent again, alone, and what is too long for one request goes in two; any
-other failure fails the page, and so does an item that is answered for and not stored. Sending an item twice changes
-nothing: its id and its version say which document it is and of which epoch.
+An item that failed for lack of space or time is sent again, alone; a page that is too long for one request goes in
+two. Any other failure fails the page, and so does an item that is acknowledged but not stored. Sending an item twice
+changes nothing: its id and version identify the document and its epoch.
 """
 
 import asyncio

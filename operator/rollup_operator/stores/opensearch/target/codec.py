@@ -1,7 +1,7 @@
 """Tests whether a cluster supports the codec that a job requests, before a page is read.
 
-A library of the cluster's machine compresses. Where that is missing the index can be made, and breaks when it is to
-keep its first document: so a new index is given one, which is deleted at once. An index that broke is removed.
+A library on the cluster's machine does the compression. If it is missing, the index can be created but breaks with
+its first document. So a new index gets a test document, which is deleted at once; an index that breaks is removed.
 """
 
 import asyncio

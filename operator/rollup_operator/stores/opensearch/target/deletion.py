@@ -1,7 +1,7 @@
 """Deletes a job's documents, through a gate of the epoch that was taken.
 
-The cluster does it by itself with `_delete_by_query`. Where it does not know that call, the documents are searched for
-and deleted by bulk, each as it was found: one that somebody changed meanwhile is left for the next search.
+The cluster does it with `_delete_by_query`. If it does not support that call, the documents are searched for and
+deleted by bulk, each in the version that was found: a document that changed meanwhile is left for the next search.
 """
 
 from collections.abc import Mapping, Sequence

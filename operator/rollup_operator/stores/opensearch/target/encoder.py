@@ -1,8 +1,8 @@
 """Turns the buckets of an answer into the lines of a bulk, quickly. Pure.
 
-`rollup/documents` defines a document; here the same documents are made as text, column by column: one
-template per job, and for each page the numbers of one kind are turned into text at once. That takes a quarter of the
-time of making documents one by one.
+`rollup/documents` defines a document. This module produces the same documents as text, column by column: with one
+template per job, and with all numbers of one kind on a page converted to text at once. That takes a quarter of the
+time of building documents one by one.
 """
 
 from binascii import b2a_base64

@@ -1,8 +1,8 @@
 """The gate through which documents reach a rollup index: an alias of one job and one epoch.
 
-Bulks go to the gate, never to the index itself, with `require_alias`. Whoever takes a job over closes the gates of
-earlier epochs first. A bulk of an earlier holder that is still on its way, held up wherever it may be, then finds no
-gate and writes nothing; and an index that was deleted takes its gates with it, so that nothing makes it anew.
+Bulks go to the gate, never to the index itself, with `require_alias`. A process that takes a job over first closes
+the gates of earlier epochs. A bulk of an earlier holder that arrives late then finds no gate and writes nothing. An
+index that was deleted takes its gates with it, so no bulk creates it anew.
 """
 
 import hashlib

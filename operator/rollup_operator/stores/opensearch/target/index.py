@@ -1,6 +1,6 @@
 """The rollup index of a job: whether it exists, whether it fits, and the job's entry in it.
 
-It is made when the job has its first documents to write. An index that is there already is used if it is a rollup
+A run creates the index when it has the job's first documents to write. It uses an existing index if that is a rollup
 index and its fields fit; what others wrote into it stays.
 """
 

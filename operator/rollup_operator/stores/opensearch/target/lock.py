@@ -1,7 +1,8 @@
 """One writer at a time for the `_meta` of a rollup index, which has no compare-and-set of its own.
 
-The lock is a document beside the claims. Who finds it taken waits until it is gone, or, where it has not changed for a
-while by the own clock, takes it over: its holder has died. A holder does what it does well within that time.
+The lock is a document beside the claims. A process that finds it taken waits until it is gone. If it has not changed
+for a while by the process's own clock, its holder has died, and the process takes it over. A holder finishes well
+within that time.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What a rollup index looks like: Elasticsearch's dynamic templates and `_meta`, and every field by its type. Pure.
+"""The mapping of a rollup index: Elasticsearch's dynamic templates and `_meta`, and every field by its type. Pure.
 
-Left to the dynamic templates alone, numbers of metrics would become 32-bit floats, and sums go wrong.
+With the dynamic templates alone, numbers of metrics would become 32-bit floats, and sums would be wrong.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""Requests to a cluster: which host, which connection, what its answer or error means."""
+"""Requests to a cluster: which host, which connection, and the meaning of its answer or error."""

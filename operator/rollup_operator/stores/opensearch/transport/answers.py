@@ -1,7 +1,7 @@
 """Reads answers of a cluster with every type checked: nothing about their shape is trusted.
 
-Whatever is behind a host may answer anything. A value that is not what the API promises is an error that says where in
-the answer that was, in our words: no text of the answer is part of it.
+A host may answer anything. A value that the API does not promise is an error that says, in our words, where in the
+answer it is: no text of the answer is part of the error.
 """
 
 import struct

@@ -1,7 +1,7 @@
 """Errors of Amazon OpenSearch Service for requests that reach no cluster. Pure.
 
-Such answers have a `message` alone. Some repeat the whole request, a session token included, so what is known is said
-in words of our own.
+Such answers have only a `message`. Some repeat the whole request, including a session token, so known errors are
+described in our own words.
 """
 
 import re

@@ -1,16 +1,16 @@
-"""The operator's own AWS identity: what EKS, or whoever runs the pod, has given it.
+"""The operator's own AWS identity: given by EKS, or by whoever runs the pod.
 
 Three sources are read, in this order: keys in the environment (`AWS_ACCESS_KEY_ID`, ...), a token file with a role
 (`AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN`: IAM roles for service accounts), and the container's endpoint
-(`AWS_CONTAINER_CREDENTIALS_FULL_URI`: EKS Pod Identity). Files of the AWS command line, programs that these name, and
-the instance's role, which belongs to the node and not to the operator, are not read.
+(`AWS_CONTAINER_CREDENTIALS_FULL_URI`: EKS Pod Identity). Not read are files of the AWS command line, programs that
+these name, and the instance's role, which belongs to the node and not to the operator.
 
 ```
   taken              RENEW_SECONDS before the end    URGENT_SECONDS before it        end
     ├── used ───────────────┼── used, and renewed beside ──┼── renewal is waited for ──┤
 ```
 
-One renewal of a Region runs at a time, and the next begins PAUSE_SECONDS later at the earliest. All have threads of
+One renewal per Region runs at a time, and the next begins PAUSE_SECONDS later at the earliest. All have threads of
 their own: a store that names a Region that does not answer delays only other users of this identity.
 """
 

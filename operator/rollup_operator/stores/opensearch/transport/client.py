@@ -1,9 +1,9 @@
 """The HTTP client of one cluster: one request, one answer or one classified error.
 
-Every request carries `X-Opaque-Id`, by which the cluster's task list names whose it is. A cancelled call hangs up,
-which makes the cluster cancel a search, but not a bulk; one of a run ends once the cluster has read that. Nothing is
-sent twice unless the cluster certainly did not carry it out: after a connection that failed the next host is asked, and
-after a refusal of the credentials they are read anew.
+Every request carries `X-Opaque-Id`, with which the cluster's task list shows who owns the request. A cancelled call
+closes its connection, which makes the cluster cancel a search, but not a bulk; a call of a run ends once the cluster
+has read that. No request is sent twice unless the cluster certainly did not carry it out: after a failed connection
+the next host is tried, and after refused credentials they are read again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""From a Secret to the header that logs in, to the keys that sign, or to why it may not be used. Pure.
+"""Turns a Secret into the login header or the signing keys, or says why it may not be used. Pure.
 
-A Secret may name the hosts that it is for, in the annotation `rollup-operator.dev/hosts`: whoever may create a
-RollupStore can then send it to those alone. Credentials of the Kubernetes cluster itself are sent to no store.
+A Secret may name its hosts in the annotation `rollup-operator.dev/hosts`: a user who may create a RollupStore can
+then send it to those hosts only. Credentials of the Kubernetes cluster itself are sent to no store.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""One HTTP request to one host: sent once, its answer read within bounds, its failure named."""
+"""One HTTP request to one host: sent once, its answer read within limits, its failure classified."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
-"""Resolves names of hosts, and gives out only the addresses that the operator may connect to.
+"""Resolves names of hosts, and returns only addresses that the operator may connect to.
 
-Each lookup has a thread of its own: the system's resolver may take long, and cannot be interrupted. There are few such
-threads, divided among namespaces: names of one that lead nowhere hold up nobody else's.
+Each lookup has a thread of its own: the system's resolver may take long, and cannot be interrupted. There are few
+such threads, divided among namespaces: names of one namespace that do not resolve hold up nobody else's.
 """
 
 import asyncio

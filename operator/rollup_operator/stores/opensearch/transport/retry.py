@@ -1,4 +1,4 @@
-"""Trying again what the cluster could not do just now, for a while."""
+"""Retries for a while what the cluster could not do just now."""
 
 import asyncio
 import random

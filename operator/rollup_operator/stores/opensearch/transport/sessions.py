@@ -1,11 +1,11 @@
 """HTTP sessions of a cluster, made from the RollupStore's spec and the Secrets that it names.
 
-Secrets are read when a session is made, and again when the cluster refuses one: they are not watched, and what is in
-them gets into no log, no error and no `repr`, not even where a host repeats it. A login is sent to no host without
-TLS, where anybody on the way could read it, unless that is on this machine or a setting allows it.
+Secrets are read when a session is made, and again when the cluster refuses one. They are not watched, and their
+content gets into no log, no error and no `repr`, not even if a host repeats it. No login is sent to a host without
+TLS, where anybody on the path could read it, unless the host is on this machine or a setting allows it.
 
-Requests to Amazon OpenSearch Service are signed, with the keys of a Secret, or with the operator's own identity where
-an administrator lets the namespace use that.
+Requests to Amazon OpenSearch Service are signed with the keys of a Secret, or with the operator's own identity if an
+administrator lets the namespace use it.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Signs requests to Amazon OpenSearch Service with AWS Signature Version 4, by botocore.
 
-A signature covers method, host, path, query, body and time, so each attempt gets one of its own, just before it is
-sent. X-Opaque-Id is not covered. The path is signed as it is sent, quoted once more; of the query AWS signs what it
-means, in the order of its names, however it is quoted on the way.
+A signature covers method, host, path, query, body and time, so each attempt gets its own, just before it is sent. It
+does not cover X-Opaque-Id. The path is signed as it is sent, quoted once more; of the query AWS signs the meaning, in
+the order of its names, however it is quoted on the way.
 """
 
 import asyncio

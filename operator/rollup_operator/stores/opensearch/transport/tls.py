@@ -1,4 +1,4 @@
-"""TLS contexts, one for all clients that trust the same: each with the system's authorities takes a megabyte."""
+"""TLS contexts, one for all clients with the same trust: each one with the system's authorities takes a megabyte."""
 
 import hashlib
 import ssl

@@ -1,7 +1,7 @@
-"""The connection that a request goes over, and how a request is cut off so that it is known to be over.
+"""The connection of a request, and a way to cut a request off so that it is known to be over.
 
-Closing a connection says nothing about when the other end reads what was sent before: a node that is paused may begin
-a search that lay in its socket long after. So a cut-off request only tells the node that nothing more comes, and then
+Closing a connection says nothing about when the other end reads what was sent before: a paused node may begin a
+search that lay in its socket long after. So a cut-off request only tells the node that nothing more comes, and then
 waits until the node has closed its end, too.
 
 ```
