@@ -17,6 +17,7 @@ from rollup_operator.app import StartupFailed, run_operator
 from rollup_operator.escaping import escaped
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
 from rollup_operator.kube.connection import Connection, NoConnection
+from rollup_operator.kube.kubeconfig import find_connection
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.observability import logging
@@ -90,7 +91,7 @@ def run(
             log_format=log_format,
             log_level=log_level,
         )
-        connection = Connection.find(kubeconfig, context)
+        connection = find_connection(kubeconfig, context)
     except (SettingsError, NoConnection) as e:
         _fail(str(e))
     logging.configure(settings.log_format, settings.log_level)
@@ -103,7 +104,7 @@ def run(
 
     try:
         while asyncio.run(run_operator(settings, connection, announce)):
-            connection = Connection.find(kubeconfig, context)  # what logs in belongs to one event loop
+            connection = find_connection(kubeconfig, context)  # what logs in belongs to one event loop
     except (StartupFailed, NoConnection) as e:
         _fail(str(e))
     except PartFailed as e:
@@ -138,7 +139,7 @@ def release(
 ) -> None:
     """Remove the operator's finalizer from every job before an uninstall. Stop the operator first."""
     try:
-        connection = Connection.find(kubeconfig)
+        connection = find_connection(kubeconfig)
         left = asyncio.run(_release(connection, really=yes))
     except (NoConnection, KubeError) as e:
         _fail(str(e))

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from rollup_operator.kube.client import Body, Conflict, KubeClient
-from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.job_writes import ask, request_run
+from rollup_operator.kube.kubeconfig import find_connection
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from support.api import Api
@@ -26,7 +26,7 @@ async def run(kube: KubeClient, view: JobView) -> Body:
 
 @pytest.fixture
 async def kube(api: Api) -> AsyncIterator[KubeClient]:
-    async with KubeClient(Connection.find(str(api.plane.kubeconfig))) as client:
+    async with KubeClient(find_connection(str(api.plane.kubeconfig))) as client:
         yield client
 
 

@@ -9,8 +9,8 @@ import pytest
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.kube.client import KubeClient
-from rollup_operator.kube.connection import Connection
 from rollup_operator.kube.events import Regarding
+from rollup_operator.kube.kubeconfig import find_connection
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
@@ -63,7 +63,7 @@ class Posted:
 
 @pytest.fixture
 async def kube(api: Api) -> AsyncIterator[KubeClient]:
-    async with KubeClient(Connection.find(str(api.plane.kubeconfig))) as client:
+    async with KubeClient(find_connection(str(api.plane.kubeconfig))) as client:
         yield client
 
 

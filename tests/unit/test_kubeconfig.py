@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.kube.connection import Connection, NoConnection
-from rollup_operator.kube.kubeconfig import from_kubeconfig, from_service_account
+from rollup_operator.kube.kubeconfig import find_connection, from_kubeconfig, from_service_account
 from support.store_front import Authority
 
 
@@ -91,19 +91,19 @@ async def test_of_several_files_the_first_to_name_something_wins_and_paths_are_t
     )
     missing = tmp_path / "missing"
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(["", str(missing), str(first), str(second)]))
-    found = Connection.find()
+    found = find_connection()
     assert found.server == "https://127.0.0.1:6443"
     assert await one_token(found) == "from a file"
-    assert Connection.find(context="here").server == found.server
-    alone = Connection.find(str(second))
+    assert find_connection(context="here").server == found.server
+    alone = find_connection(str(second))
     assert (alone.server, await one_token(alone)) == ("https://second.example", "secret")
 
 
 async def test_without_a_word_the_home_folder_is_looked_at(tmp_path: Path) -> None:
     with pytest.raises(NoConnection, match="set KUBECONFIG or --kubeconfig"):
-        Connection.find()
+        find_connection()
     kubeconfig(tmp_path / "home" / ".kube" / "config")
-    assert await one_token(Connection.find()) == "secret"
+    assert await one_token(find_connection()) == "secret"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """The connection to the API server as a client session: what a kubeconfig or a pod says, prepared for aiohttp."""
 
-import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -15,8 +13,6 @@ from rollup_operator.net.client_session import client_session, repeat_read
 from rollup_operator.net.hosts import is_loopback
 
 __all__ = ["Connection", "NoConnection"]
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True)
@@ -44,28 +40,6 @@ class Connection:
             middlewares=(*self.middlewares, repeat_read),
             proxy=self.proxy,
             trace_configs=list(traces),
-        )
-
-    @classmethod
-    def find(cls, kubeconfig: str | None = None, context: str | None = None) -> "Connection":
-        """Use `kubeconfig`, else the files of $KUBECONFIG, else ~/.kube/config, else the pod's service account.
-
-        Raises NoConnection saying what was looked for.
-        """
-        # The package `kubernetes`, which it needs, would be a third of what `kubectl rollup --help` takes.
-        from rollup_operator.kube.kubeconfig import from_kubeconfig, from_service_account  # noqa: PLC0415
-
-        if kubeconfig:
-            return from_kubeconfig(Path(kubeconfig), context=context)
-        if files := [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
-            return from_kubeconfig(*files, context=context)
-        home = Path.home() / ".kube" / "config"
-        if home.exists():
-            return from_kubeconfig(home, context=context)
-        if (SERVICE_ACCOUNT / "token").exists():
-            return from_service_account(SERVICE_ACCOUNT)
-        raise NoConnection(
-            "no API server is known: set KUBECONFIG or --kubeconfig, or run in a pod with a service account"
         )
 
 

@@ -38,6 +38,8 @@ from rollup_operator.kube.credentials import (
 )
 from rollup_operator.net.tls import load_pair, verifying
 
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
 TOKEN_LIFE = 60.0
 """Seconds until a token file is read again: projected tokens rotate."""
 
@@ -46,6 +48,23 @@ EXEC_VERSIONS = (f"{EXEC_GROUP}/v1", f"{EXEC_GROUP}/v1beta1")
 
 LEEWAY = 5.0
 """Seconds before its end that a credential counts as expired: the request has a way to go."""
+
+
+def find_connection(kubeconfig: str | None = None, context: str | None = None) -> Connection:
+    """Use `kubeconfig`, else the files of $KUBECONFIG, else ~/.kube/config, else the pod's service account.
+
+    Raises NoConnection saying what was looked for.
+    """
+    if kubeconfig:
+        return from_kubeconfig(Path(kubeconfig), context=context)
+    if files := [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
+        return from_kubeconfig(*files, context=context)
+    home = Path.home() / ".kube" / "config"
+    if home.exists():
+        return from_kubeconfig(home, context=context)
+    if (SERVICE_ACCOUNT / "token").exists():
+        return from_service_account(SERVICE_ACCOUNT)
+    raise NoConnection("no API server is known: set KUBECONFIG or --kubeconfig, or run in a pod with a service account")
 
 
 def from_service_account(folder: Path) -> Connection:

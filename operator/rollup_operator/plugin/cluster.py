@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError, NotFound, Unreachable
-from rollup_operator.kube.connection import Connection, NoConnection
+from rollup_operator.kube.connection import NoConnection
 from rollup_operator.kube.job_writes import ask, request_run
+from rollup_operator.kube.kubeconfig import find_connection
 from rollup_operator.kube.paths import NAMESPACES, events_about_path, jobs_path, stores_path
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
@@ -45,7 +46,7 @@ class NamespaceClient:
         """Connect as the caller's kubeconfig says. Nothing is sent yet."""
         kubeconfig, context, namespace = where
         try:
-            connection = Connection.find(kubeconfig, context)
+            connection = find_connection(kubeconfig, context)
         except NoConnection as e:
             raise Failure(Code.USAGE, "NoConnection", str(e)) from e
         namespace = namespace or connection.namespace

@@ -12,8 +12,9 @@ import aiohttp
 import orjson
 import yaml
 
-from rollup_operator.kube.connection import Connection, NoConnection, proxy_of
+from rollup_operator.kube.connection import NoConnection, proxy_of
 from rollup_operator.kube.credentials import bearer
+from rollup_operator.kube.kubeconfig import find_connection
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.times import duration
 from rollup_operator.net.hosts import is_loopback
@@ -141,13 +142,13 @@ def _login(where: Where) -> aiohttp.ClientMiddlewareType | None:
     if token := os.environ.get(TOKEN):
         return bearer(token)
     try:
-        return Connection.find(*where[:2]).login
+        return find_connection(*where[:2]).login
     except NoConnection:
         return None
 
 
 def _namespace(where: Where) -> str:
     try:
-        return Connection.find(*where[:2]).namespace
+        return find_connection(*where[:2]).namespace
     except NoConnection as e:
         raise Failure(Code.USAGE, "NoConnection", f"name the namespace with -n: {e}") from e
