@@ -2,7 +2,7 @@
 
 kopf runs the watches; everything else begins in its startup and ends in its cleanup, since kopf waits for every
 task of its loop. SIGTERM is ours: runs drain, the lease is given back and waiters are answered while the watch still
-lives, then kopf is told to stop.
+lives, then kopf is stopped.
 """
 
 import asyncio
@@ -144,8 +144,8 @@ class Operator:
     async def _start(self) -> None:
         """Serve, list stores, then jobs, then lead or stand for election; kopf watches next.
 
-        So `synced` means that all jobs are known, and no job looks for a store that is merely not listed yet. Until
-        then calls are answered 503 and /healthz tells that this process lives, however long the API server lacks a CRD.
+        So `synced` means that all jobs are known, and no job misses a store that is merely not listed yet. Until
+        then calls are answered 503 and /healthz says that this process lives, however long the API server lacks a CRD.
         """
         await self.parts.metrics.start()
         await self.parts.endpoint.start()

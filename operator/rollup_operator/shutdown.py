@@ -36,7 +36,7 @@ class Ending:
         """Why another operator is to begin once this one has ended; None: none is."""
 
     def on_signals(self) -> None:
-        """End on SIGTERM and SIGINT from now on, whoever handled them before."""
+        """End on SIGTERM and SIGINT from now on, instead of any earlier handler."""
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self._on_signal)

@@ -25,7 +25,7 @@ SORTED_AT_ONCE = 500
 """Items that are sorted without an interruption, in about 0.2 ms."""
 
 AT_ONCE = 20
-"""Of many that are told something, those that act on it in one turn of the loop: a job takes some 0.2 ms."""
+"""Of many that are notified, those that act on it in one turn of the loop: a job takes some 0.2 ms."""
 
 _under_way = 0
 
@@ -94,9 +94,9 @@ def sorted_by(items: Iterable[T], key: Callable[[T], Any]) -> Work[list[T]]:
 
 
 class Spreader:
-    """Tells many of something that each of them acts on in the loop's next turn, which takes far longer than to tell.
+    """Notifies many, each of which acts in the loop's next turn, which takes far longer than the notification.
 
-    However many spread something at a time, AT_ONCE hear of it before the loop goes on.
+    However many spread something at a time, AT_ONCE are notified before the loop continues.
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ class Endpoint:
     """The HTTP server of this process. Life: `start`, `drain`, `close`.
 
     `client` writes, and `reads` reads: a storm of reads must not hold up the writes. `events` is where to post Events;
-    `failure` tells which part of this process has failed, so that it lives no more, and `health` of each part
+    `failure` says which part of this process has failed, so that it lives no more, and `health` of each part
     that must work whether it does (True), or what is wrong with it. `budgets`: what calls may take;
     `accept_seconds`: how long a call waits for the operator to take in what it has recorded, and longer while
     `answering` tells that one is there.
@@ -144,11 +144,11 @@ class Endpoint:
         return self._server.url
 
     def liveness(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether this process goes on, and what to tell."""
+        """Return whether this process goes on, and the document to answer."""
         return liveness(self._failure())
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether this process should be given work, and what to tell."""
+        """Return whether this process should be given work, and the document to answer."""
         return readiness(self._jobs, self._waiters, self._health())
 
     async def drain(self, seconds: float) -> int:

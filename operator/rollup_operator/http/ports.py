@@ -32,7 +32,7 @@ class Jobs(Protocol):
         """Return the first of `meant`."""
 
     def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
-        """Return the job that has this Elasticsearch id, or several where nobody can tell which is meant."""
+        """Return the job that has this Elasticsearch id, or several if it is ambiguous."""
 
     def in_namespace(self, namespace: str) -> Iterable[JobView]:
         """Return all jobs of a namespace, in any order, each as it is when it is taken."""

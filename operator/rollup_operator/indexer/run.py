@@ -280,7 +280,7 @@ class Run:
         released = None
         try:
             if claim is not None and not self.may_go_on():
-                released = False  # whoever may now will take it over
+                released = False  # the next holder takes it over
             elif claim is not None:
                 self.progress.doing, released = "releasing the claim", False
                 released = await session.release(claim)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 class ShortMemory(Generic[T]):
     """Holds at most `size` answers. Errors are never kept.
 
-    `keep` tells for how many seconds an answer is good. They count from when it was asked for: what the answer
+    `keep` says for how many seconds an answer is good. They count from its request on: what the answer
     describes is no newer than that. Of one owner's answers no more than `share` are kept, and where there are too many,
     the owner with the most loses the one that was wanted least recently: so nobody makes answers of others go by asking
     for many.
@@ -49,7 +49,7 @@ class ShortMemory(Generic[T]):
     ) -> T:
         """Return the answer that is known, or that of `ask`, which all who want the same key meanwhile share.
 
-        `owner` tells whose an answer is; another `keep` tells what is good enough for this caller. Raises what `ask`
+        `owner` says whose an answer is; another `keep` says what is good enough for this caller. Raises what `ask`
         raises. A caller that is cancelled leaves the question to the others.
         """
         if (known := self._known.get(key)) is not None:
@@ -110,4 +110,4 @@ class _Answer(Generic[T]):
 
 def _heard(task: "asyncio.Task[T]") -> None:
     if not task.cancelled():
-        task.exception()  # whoever asked may be gone; asyncio would complain that nobody took the error
+        task.exception()  # the caller may be gone; asyncio would log that nobody took the error

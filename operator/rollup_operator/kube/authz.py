@@ -46,12 +46,12 @@ RIGHTS_KEPT = 65_536
 
 TOKENS_OF_ONE = 1_024
 RIGHTS_OF_ONE = 32_768
-"""Of these so many for one user: who asks for more loses answers of their own. Bad tokens are one user's, and the
+"""The part of these for one user: a user with more loses answers of their own. Bad tokens are one user's, and the
 service accounts of a namespace are one user."""
 
 DENIED_AT_ONCE = 300
 DENIED_A_SECOND = 20.0
-"""So many questions of one user that are denied are asked, one by one, and so many more each second; then none."""
+"""How many denied reviews one user may cause at once, and how many more each second; then none is made."""
 
 NAMES_FREE = 100
 NAMES_A_SECOND = 20.0

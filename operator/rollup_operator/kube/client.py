@@ -72,7 +72,7 @@ class Conflict(KubeError):
 
 
 class Unreachable(KubeError):
-    """No answer. `sent` tells whether the request may have been carried out."""
+    """No answer. `sent` says whether the request may have been carried out."""
 
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(503, "Unreachable", message)
@@ -89,7 +89,7 @@ def may_stand(error: KubeError | TimeoutError) -> bool:
 class KubeClient:
     """Use as an async context manager, within one event loop.
 
-    `forbidden` is told the message of each answer 403, `date` the header of that name of each answer.
+    `forbidden` gets the message of each answer 403, `date` the header of that name of each answer.
     """
 
     def __init__(

@@ -207,9 +207,9 @@ class EventRecorder:
         observe: Callable[[str, str], None] = lambda *_: None,
         clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
     ) -> None:
-        """`leading` tells whether this process acts on the jobs: Normal events tell what it did, and end with that.
+        """`leading` says whether this process acts on the jobs: Normal events report what it did, and end with that.
 
-        `normal`: whether they are posted at all. `observe` is told of each event its type and what became of it:
+        `normal`: whether they are posted at all. `observe` gets the type of each event and its outcome:
         `posted`, `failed` or `dropped`.
         """
         self._kube, self._instance, self._now = kube, instance, now

@@ -14,19 +14,19 @@ from rollup_operator.model.base import API_VERSION
 log = structlog.get_logger(__name__)
 
 LOG_EVERY = 60.0
-"""Seconds until the same is told again."""
+"""Seconds until the same is logged again."""
 
 PAUSE = 1.0
 """Seconds that a watch that is forbidden, or whose resource is not served, waits before it is begun again."""
 
 KEPT = 256
-"""So many are remembered as told."""
+"""How many are remembered as logged."""
 
 _LACKS = re.compile(
     r'cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)"| at the cluster scope)?'
 )
-"""How the API server tells that RBAC does not allow something."""
+"""How the API server says that RBAC does not allow something."""
 
 
 _OURS = f"/apis/{API_VERSION}"

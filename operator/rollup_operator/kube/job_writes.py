@@ -26,7 +26,7 @@ class Applies(Protocol):
 
 
 async def ask(kube: Applies, job: JobView, state: DesiredState, *, manager: str) -> Body:
-    """Ask for a state, whoever owns the field, and return the object as it is then."""
+    """Request a state, whoever owns the field, and return the object as it is then."""
     body = {
         "apiVersion": API_VERSION,
         "kind": "RollupJob",

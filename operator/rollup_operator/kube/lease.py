@@ -50,7 +50,7 @@ class LeaseClient:
     async def write(self, seen: Lease | None, holder: str, *, lasts: float) -> Lease:
         """Make `holder` the holder of the lease that was seen, or of a new one. Empty: release it.
 
-        `lasts` tells candidates how long it holds without a renewal, in seconds. Raises Conflict or NotFound where it
+        `lasts` says to candidates how long it holds without a renewal, in seconds. Raises Conflict or NotFound where it
         is no longer as seen.
         """
         spec: dict[str, Any] = dict(seen.body.get("spec") or {}) if seen is not None else {}

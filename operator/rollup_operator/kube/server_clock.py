@@ -25,7 +25,7 @@ class ServerClock:
             self._seen = date, self._elapsed()
 
     def now(self) -> datetime | None:
-        """Return the server's time, to the second; None: no answer has told it."""
+        """Return the server's time, to the second; None: no answer has shown it yet."""
         if self._seen is None:
             return None
         date, at = self._seen

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import aiohttp
 
 SILENCE = 75.0
-"""Seconds that a watch may be silent: after 30 without an event or bookmark it is begun anew, and a bookmark, of which
-nobody here hears, may have come before."""
+"""Seconds that a watch may be silent: after 30 without an event or bookmark it begins again, and a bookmark, of which
+nothing here is notified, may have come before."""
 
 AWAY = 10.0
-"""Seconds that beginning it anew may fail."""
+"""Seconds for which beginning it again may fail."""
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Watches:
             life.heard, life.failing_since = self._clock(), None
 
     def tracing(self) -> aiohttp.TraceConfig:
-        """Return what makes a session tell of its watches."""
+        """Return the hook by which a session reports its watches."""
         config = aiohttp.TraceConfig()
         config.on_request_end.append(self._answered)
         config.on_request_exception.append(self._broken)

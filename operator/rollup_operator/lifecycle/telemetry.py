@@ -24,7 +24,7 @@ class Observer(Protocol):
 
 
 async def timed(observer: Observer, turn: Awaitable[None]) -> None:
-    """Await an actor's turn and tell of it. Raises what the turn raises."""
+    """Await an actor's turn and report it. Raises what the turn raises."""
     began, result = time.monotonic(), "error"
     try:
         await turn

@@ -75,7 +75,7 @@ def stays(field: str, *, of: str = "job") -> dict[str, JsonValue]:
 
 
 def at_creation(rule: str, message: str, field: str) -> dict[str, JsonValue]:
-    """Return a CEL rule about fields that never change afterwards, and so need no look at an update."""
+    """Return a CEL rule about fields that never change afterwards, and so need no check at an update."""
     return {
         "rule": f"oldSelf.hasValue() || ({rule})",
         "optionalOldSelf": True,

@@ -137,7 +137,7 @@ def verdict(
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why the last run failed, until a good run mends it."""
+    """Why the last run failed, until a good run clears it."""
 
     reason: Reason
     message: str

@@ -19,7 +19,7 @@ def configuration(
 ) -> dict[str, Any]:
     """Return a job's configuration from its spec, with Elasticsearch's defaults filled in.
 
-    `legacy_interval`: the interval's kind is not told, as before Elasticsearch 7.2.
+    `legacy_interval`: the interval's kind is not shown, as before Elasticsearch 7.2.
     """
     return {
         "id": job_id,

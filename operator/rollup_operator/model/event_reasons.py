@@ -1,7 +1,7 @@
 """Every reason of a Kubernetes Event that this operator posts: its type, and when it is posted.
 
-Events are about RollupJobs. One tells of a transition, never of a state that goes on and never of a scheduled run: what
-comes again and again is told by the status, the log and the metrics.
+Events are about RollupJobs. An event reports a transition, never a lasting state and never a scheduled run: the
+status, the log and the metrics show what comes again and again.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from rollup_operator.model.conditions import Reason
 
 
 class EventType(StrEnum):
-    """What Kubernetes knows: all goes as it should, or a person may want to look."""
+    """The types of Kubernetes: all is as it should be, or a person may want to check."""
 
     NORMAL = "Normal"
     WARNING = "Warning"

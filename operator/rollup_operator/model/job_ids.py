@@ -27,7 +27,7 @@ def candidates(job_id: str) -> Sequence[str]:
 
 
 def meant(job_id: str, jobs: Iterable[JobView]) -> Sequence[JobView]:
-    """Return those of the jobs with this id that it means: one, several where nobody can tell, or none.
+    """Return those of the jobs with this id that it means: one, several if it is ambiguous, or none.
 
     A job that is being deleted is meant only where all of them are.
     """

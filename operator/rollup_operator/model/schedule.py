@@ -51,7 +51,7 @@ class Schedule:
         """Return the first tick after `moment` (aware), in UTC; None: there is none up to the year 2099."""
         if self._cron is None:
             return None
-        # croniter looks for changes of the clock wherever a zone is given; UTC has none.
+        # croniter searches for changes of the clock if a zone is given; UTC has none.
         start = moment.astimezone(UTC).replace(tzinfo=None, microsecond=0)
         while True:
             try:
@@ -67,7 +67,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class _PickedDay:
-    """One day of each month: the `number`-th, or so many before the last; if asked, the nearest weekday to it."""
+    """One day of each month: the `number`-th, or that many before the last; if requested, the nearest weekday to it."""
 
     number: int
     from_end: bool
@@ -108,7 +108,7 @@ class _Field:
 
     @property
     def takes(self) -> str:
-        """What to tell somebody who wrote something else."""
+        """What to say to somebody who wrote something else."""
         if self.names:
             return f"{self.low} to {self.high} or {self.names[0]} to {self.names[-1]}"
         return f"{self.low} to {self.high}"

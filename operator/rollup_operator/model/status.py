@@ -165,5 +165,5 @@ class RollupJobStatus(Part):
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text of so many characters at most, with dots in place of the rest."""
+    """Return a text of at most that many characters, with dots in place of the rest."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

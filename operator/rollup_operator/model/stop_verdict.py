@@ -1,4 +1,4 @@
-"""Has a stop been carried out? A pure judgement of bodies, for whoever waits: the endpoint and the kubectl plugin."""
+"""Decides from bodies whether a stop has been carried out, for the endpoint and the kubectl plugin. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -33,14 +33,14 @@ def judge(body: JobView, uid: str, generation: int) -> Verdict:
 
 @dataclass(slots=True)
 class StopProgress:
-    """The news of one stop, in whatever order it comes. The first verdict other than WAIT is final.
+    """The views of one stop, in whatever order they come. The first verdict other than WAIT is final.
 
     Of a start, `accepted` alone has a meaning.
     """
 
     uid: str
     generation: int | None = None
-    """The generation to wait for; None until the stop is written. Until then news is kept, not judged."""
+    """The generation to wait for; None until the stop is written. Until then views are kept, not judged."""
     newest: JobView | None = None
     gone: bool = False
     verdict: Verdict = Verdict.WAIT

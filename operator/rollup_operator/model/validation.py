@@ -30,7 +30,7 @@ _PATTERNS = {
     NAME_PATTERN: "cannot be the name of an object: use lower case letters, digits, '-' and '.'",
     PLAIN: "holds a control character: remove it",
 }
-"""What to tell instead of a pattern."""
+"""What to say instead of a pattern."""
 DATE_METRICS = ("min", "max", "value_count")
 
 

@@ -1,7 +1,7 @@
 """HTTP sessions that send each request once.
 
 aiohttp sends a PUT, DELETE or GET again, unseen, when a kept connection breaks. The first may have been carried out: a
-deletion is then answered 404, and a write conflicts with itself. Whoever sends must hear of the broken connection.
+deletion is then answered 404, and a write conflicts with itself. The sender must learn of the broken connection.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ async def repeat_read(request: aiohttp.ClientRequest, handler: aiohttp.ClientHan
     """As a middleware: send a GET once more when its connection breaks before the answer.
 
     The server closes connections that are idle, and may do so while a request is on its way. A read changes nothing, so
-    that nobody needs to hear of it. Use it innermost, after the middleware that logs in.
+    that nobody needs to know of it. Use it innermost, after the middleware that logs in.
     """
     try:
         return await handler(request)

@@ -1,1 +1,1 @@
-"""Logs, metrics and traces: what the operator tells of itself. It watches and never decides."""
+"""Logs, metrics and traces: what the operator reports about itself. It observes and never decides."""

@@ -66,7 +66,7 @@ class Figures:
         leading: Callable[[], bool],
         limit: int = 1_000,
     ) -> None:
-        """`leading` tells whether this process acts on the jobs.
+        """`leading` says whether this process acts on the jobs.
 
         `limit` bounds the jobs, and the stores, that have series of their own.
         """

@@ -18,10 +18,10 @@ import structlog
 from rollup_operator.escaping import escaped, escaped_json
 
 RETRIES = re.compile(r"^Request attempt #(?P<attempt>\d+)(/\d+)? failed; will retry")
-"""How kopf tells, as an error, of a request that it makes again at once."""
+"""How kopf logs, as an error, a request that it retries at once."""
 
 PATIENCE = 5
-"""From so many attempts on it is a warning: kopf makes ten in a second."""
+"""From that many attempts on it is a warning: kopf makes ten in a second."""
 
 
 def configure(form: str, level: str) -> None:
@@ -55,7 +55,7 @@ def configure(form: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # kopf tells of each event that it hands over; the actor tells what came of it.
+    # kopf logs each event that it hands over; the actor logs the result.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
 
 
@@ -71,7 +71,7 @@ class _Retries(logging.Filter):
     """Lowers kopf's errors about requests that it makes again: to info, and to a warning where that goes on.
 
     A warning comes at the fifth attempt, the tenth, the twentieth and so on: an API server that is away for a minute
-    would else be told of hundreds of times.
+    would otherwise be logged hundreds of times.
     """
 
     def __init__(self, level: int) -> None:

@@ -1,7 +1,7 @@
 """What this process counts and measures, and the text of a scrape.
 
 Input: calls of the seams that the rest of the operator has for it, and at a scrape the jobs and stores as they are
-then. Output: Prometheus' text format. Each series is told in docs/metrics.md.
+then. Output: Prometheus' text format. docs/metrics.md describes each series.
 """
 
 import platform
@@ -153,7 +153,7 @@ class Metrics:
         for kind in ("token", "access"):
             self._of(self._reviews, kind, "error", "false")
 
-    # What the rest of the operator tells
+    # What the rest of the operator reports
 
     def turned(self, result: str, seconds: float) -> None:
         """An actor had a turn: success or error."""
@@ -170,7 +170,7 @@ class Metrics:
         self._of(self._events, type_, result).inc()
 
     def reviewed(self, kind: str, result: str, cached: bool) -> None:
-        """A token or a right was looked at."""
+        """A token or a right was reviewed."""
         self._of(self._reviews, kind, result, "true" if cached else "false").inc()
 
     def answered(self, action: str, code: int, seconds: float) -> None:
@@ -185,7 +185,7 @@ class Metrics:
             self._stop_wait.observe(waited)
 
     def stopped(self, seconds: float) -> None:
-        """A job has come to rest, so many seconds after it was learnt that it shall."""
+        """A job has come to rest, that many seconds after its stop was seen."""
         self._stop.observe(seconds)
 
     def ran(self, outcome: str, seconds: float) -> None:
@@ -194,13 +194,13 @@ class Metrics:
         self._run_seconds.observe(seconds)
 
     def _of(self, metric: M, *labels: str | int) -> M:
-        """Return the child with these labels. The library's own look-up takes a lock and several times as long."""
+        """Return the child with these labels. The library's own lookup takes a lock and several times as long."""
         key = (metric, *labels)
         if (child := self._children.get(key)) is None:
             child = self._children[key] = metric.labels(*labels)
         return cast("M", child)
 
-    # What is looked up at a scrape
+    # What is read at a scrape
 
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a value that is asked for at each scrape; it must be cheap."""

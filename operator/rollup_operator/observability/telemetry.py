@@ -1,4 +1,4 @@
-"""The one object that watches the process: what the seams of all other parts are told, and where it goes."""
+"""The telemetry of the process: receives the reports of all other parts, and passes them on."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 class Telemetry:
     """Watches the jobs (`lifecycle.telemetry.Observer`) and the endpoint (`http.ports.EndpointTelemetry`).
 
-    `leading` tells whether this process acts on the jobs. `tracing_endpoint` is empty where there are no traces.
+    `leading` says whether this process acts on the jobs. `tracing_endpoint` is empty if there are no traces.
     """
 
     def __init__(self, cluster: str, *, leading: Callable[[], bool], tracing_endpoint: str = "") -> None:
@@ -38,14 +38,14 @@ class Telemetry:
         try:
             self._transitions.seen(job)
         except Exception:
-            log.exception("not told of", namespace=job.namespace, job=job.name)
+            log.exception("telemetry failed", namespace=job.namespace, job=job.name)
 
     def gone(self, job: JobView) -> None:
         """Take in that a job no longer exists."""
         try:
             self._transitions.gone(job)
         except Exception:
-            log.exception("not told of", namespace=job.namespace, job=job.name)
+            log.exception("telemetry failed", namespace=job.namespace, job=job.name)
 
     def asked(self, job: JobView) -> None:
         """Take in the answer of a write of the endpoint."""

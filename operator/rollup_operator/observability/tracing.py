@@ -40,7 +40,7 @@ class Tracing:
         self._provider = TracerProvider(resource=Resource.create(names), id_generator=self._ids, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("rollup_operator", __version__)
-        # A collector that is away is no error of ours, and the exporter tells of each attempt.
+        # An unreachable collector is no error of ours, and the exporter logs each attempt.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Notices what becomes of jobs: one line of the log for each change of state, stops measured.
 
 Input: each newer view of a job, whoever brought it, in order. Output: log lines, and calls of `Metrics` and of whoever
-traces stops. It keeps a few words of each job, so that it can tell what is new; it never touches the job.
+traces stops. It keeps a few words of each job, so that it can see what is new; it never touches the job.
 """
 
 import time
@@ -20,7 +20,7 @@ from rollup_operator.observability.metrics import Metrics
 log = structlog.get_logger("rollup_operator.transitions")
 
 REMEMBERED = 10_000
-"""Requests whose stops and starts are still to be told of."""
+"""Requests whose stops and starts are still to be reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class _Seen:
 
 
 class Transitions:
-    """Notices transitions. `leading` tells whether this process acts: one that stands by tells at level debug."""
+    """Notices transitions. `leading` says whether this process acts: a standby logs at level debug."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Transitions:
         clock: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` tells the time of day for traces, `elapsed` how long a stop takes, both in seconds."""
+        """`clock` gives the time of day for traces, `elapsed` the duration of a stop, both in seconds."""
         self._metrics, self._leading, self._tracer = metrics, leading, tracer
         self._clock, self._elapsed = clock, elapsed
         self._seen: dict[str, _Seen] = {}
@@ -100,7 +100,7 @@ class Transitions:
         found = _observe(job, before, now, after)
         self._seen[job.uid] = found
         if before is None:
-            return  # what was the case when this process began is no news
+            return  # what was the case when this process began is no transition
         if found.state != before.state or found.reason != before.reason:
             self._tell(job, before, found)
         if before.stop is not None and found.stop is None and found.state == "stopped" and self._leading():

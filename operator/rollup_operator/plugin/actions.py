@@ -63,7 +63,7 @@ class Action:
     wait: float | None
     """Seconds; None: do not wait. They count from the beginning of `carry_out`; the writes are not cut short."""
     heard: Callable[["Action"], None] = lambda _: None
-    """Called when there is something to wait for, and with each piece of news."""
+    """Called when there is something to wait for, and with each change."""
 
     def __post_init__(self) -> None:
         self.goals: dict[str, Goal] = {}

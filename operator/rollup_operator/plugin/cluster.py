@@ -92,7 +92,7 @@ class NamespaceClient:
     async def ask(self, job: JobView, state: DesiredState) -> JobView:
         """Ask the job for a state: durable once this returns. Returns the job as it is then.
 
-        Where the answer of a write was lost, one look tells whether what was asked stands.
+        Where the answer of a write was lost, one read shows whether the request stands.
         """
         return await self._write(
             job,

@@ -18,7 +18,7 @@ VARIABLE = "_KUBECTL_ROLLUP_COMPLETE"
 """Set by the shell's script when it asks for completions."""
 
 PATIENCE = 2.0
-"""Seconds that a cluster has to tell its names: somebody waits at a prompt."""
+"""Seconds that a cluster has to list its names: somebody waits at a prompt."""
 
 NO_FILES = 4
 """What kubectl understands as: do not offer files."""

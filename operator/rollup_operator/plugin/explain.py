@@ -17,7 +17,7 @@ from rollup_operator.plugin.owners import LAST_APPLIED, applied_state, changed_a
 from rollup_operator.plugin.text import ago, ahead, command
 
 PATIENCE = 10.0
-"""Seconds that an operator may take to look at a change before it is doubted that there is one."""
+"""Seconds that an operator may take to observe a change before the command doubts that one is running."""
 
 OVERDUE = 60.0
 """Seconds after a tick until it is doubted that an operator runs. A run may wait for one of the store's places."""

@@ -113,7 +113,7 @@ class Ran(Goal):
             self._before = _runs(body)
             return self._hopeless(body)
         if status.state is State.INDEXING:
-            self._under_way = True  # it counts already, and its end is told by the state after it
+            self._under_way = True  # it counts already, and the state after it shows its end
             return End.PENDING
         if status.state is State.STOPPING or (_runs(body) == self._before and not self._under_way):
             return self._hopeless(body)

@@ -98,7 +98,7 @@ def progress() -> Iterator[Callable[[str], None]]:
     line = Console(stderr=True).status("")
 
     def show(text: str) -> None:
-        # Not before there is something to tell: whoever logs in may have to answer a question first.
+        # Not before there is something to show: a user who logs in may have to answer a question first.
         line.update(escape(escaped(text)))
         line.start()
 

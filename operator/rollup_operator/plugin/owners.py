@@ -37,7 +37,7 @@ def owners(body: Mapping[str, Any]) -> list[FieldOwner]:
 
 
 def changed_at(body: Mapping[str, Any], *, status: bool = False) -> datetime | None:
-    """Return when the object, or its status, was last written; None where managedFields do not tell."""
+    """Return when the object, or its status, was last written; None if managedFields do not say."""
     times = [
         instant_of(entry.get("time"))
         for entry in body["metadata"].get("managedFields") or ()

@@ -98,7 +98,7 @@ async def _find(cluster: NamespaceClient, name: str) -> Body:
 
 
 async def _around(cluster: NamespaceClient, body: Body) -> explaining.Seen:
-    """Read what else tells of a job. What the caller may not read is left out."""
+    """Read what else explains a job. What the caller may not read is left out."""
     job = JobView.of(body)
     (store, known), events = await asyncio.gather(cluster.store(job.store_name), cluster.events(job.uid))
     return explaining.Seen(body, store, known, events or ())

@@ -16,7 +16,7 @@ from rollup_operator.plugin.cluster import NamespaceClient, failure
 from rollup_operator.plugin.goals import End, Goal
 
 ALONE = 16
-"""Up to so many jobs are watched each by itself, which needs rights on these alone; more by one watch of all."""
+"""Up to this number, each job has its own watch, which needs rights on it only; more share one watch of all."""
 
 LAST_READ = 5.0
 """Seconds that the last read may take."""
@@ -40,7 +40,7 @@ async def settle(
 ) -> None:
     """Return when every goal has ended, or at `deadline` by the event loop's clock: what is PENDING then timed out.
 
-    `heard` is called after each piece of news.
+    `heard` is called after each change.
     """
     pending = {goal.newest.name: goal for goal in goals if goal.end is End.PENDING}
     if not pending:

@@ -11,7 +11,7 @@ _GROW, _SHRINK = 4.0, 1 / 8
 _NOTHING_S = 0.001
 
 PAGE_BYTES = 8 * 2**20
-"""What a page of documents may come to, as far as one can tell beforehand."""
+"""The size that a page of documents may have, as estimated beforehand."""
 
 _PATIENCE = 32
 _FORGET = 0.9
@@ -53,7 +53,7 @@ class Pager:
 
 @dataclass(slots=True)
 class PageSize:
-    """How many buckets to ask for at once: `limit`, or fewer where a cluster cannot bear so many or they are large."""
+    """How many buckets to request at once: `limit`, or fewer if that is too much for a cluster or they are large."""
 
     limit: int
     size: int

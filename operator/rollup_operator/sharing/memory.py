@@ -41,7 +41,7 @@ class Budgets:
 
     @classmethod
     def of(cls, memory: int) -> "Budgets":
-        """Divide so many bytes."""
+        """Divide that many bytes."""
         return cls(
             memory,
             embedded=memory * 3 // 8,

@@ -1,13 +1,13 @@
-"""A number of places, or of bytes, that many take from, of whom none may leave nothing to the others.
+"""Divides places or bytes among many users, so that none can leave nothing to the others.
 
-| who asks | gets it |
+| a user who | gets more |
 | --- | --- |
-| who holds nothing | where it is free |
-| who holds some | where it is free, and not more would be held than `generosity` times what is still free then |
+| holds nothing | if it is free |
+| holds some | if it is free, and the user would then hold at most `generosity` times what is still free |
 
-So whoever is alone may have a part of all, half of it with a generosity of 1, and the more there are the smaller is the
-part of each, and some is always left for who comes next. Who may not have it now waits. A turn goes to those who wait
-one after the other; what one has asked for stays in order.
+So a single user may have a part of all, half of it with a generosity of 1. The more users there are, the smaller is
+the part of each, and some is always left for the next one. A user who may not have more now waits. Those who wait take
+turns; the requests of one user stay in order.
 """
 
 import asyncio

@@ -67,7 +67,7 @@ class KnownJob:
 
 @dataclass(frozen=True, slots=True)
 class RollupIndex:
-    """A rollup index that is there, whoever made it."""
+    """An existing rollup index, whoever created it."""
 
     jobs: frozenset[str]
     """Ids of the jobs that its description names."""
@@ -161,7 +161,7 @@ class ClockReading:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """What a look at a store found."""
+    """The result of a health check."""
 
     version: str
     health: str | None = None
@@ -289,7 +289,7 @@ class Store(Protocol):
         ...
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
-        """Say what the job would do with the whole span, with at most so many documents. Writes nothing.
+        """Say what the job would do with the whole span, with at most that many documents. Writes nothing.
 
         Raises what `Session.describe` and `Session.read` raise.
         """

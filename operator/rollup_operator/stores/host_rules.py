@@ -95,7 +95,7 @@ class HostRules:
             raise ValueError(f"{url!r} is not the URL of a host: use one such as https://search.example.org:9200")
         if (address := _address(name)) is not None:
             self.check_address(name, address, port)
-        elif name.replace(".", "").isdigit():  # an old way to write an address, which nothing would look up
+        elif name.replace(".", "").isdigit():  # an old notation of an address, which nothing would resolve
             raise ValueError(f"{name} is no address: write four numbers, as in 10.1.2.3")
         elif self.entries:
             if not self._has_name(name, port) and not any(entry.network for entry in self.entries):

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 HIDDEN = "***"
 
 LONGEST = 4096
-"""Characters of a text that are looked at: others are cut off before."""
+"""Characters of a text that are checked: the rest is cut off before."""
 
 _SHORTEST = 4
 """Characters of a secret: each text has shorter ones in it by chance."""
@@ -52,7 +52,7 @@ class Redactor:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield what a secret looks like where somebody repeats it."""
+    """Yield the forms of a secret in a text that repeats it."""
     yield secret
     for text in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
         yield text

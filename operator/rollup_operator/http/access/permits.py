@@ -52,7 +52,7 @@ class Access(Protocol):
         """Return whether the caller may do the action to the job of that resource name; empty: to all jobs."""
 
     async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
-        """Return whether the caller may get the RollupStores of the namespace, and so hear what is wrong with them."""
+        """Return whether the caller may get the RollupStores of the namespace, and so read what is wrong with them."""
 
     async def allowed(
         self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
@@ -62,7 +62,7 @@ class Access(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What the caller of one request may do in one namespace: asked of each job when it has been looked up."""
+    """What the caller of one request may do in one namespace: checked for each job when it has been found."""
 
     access: Access
     caller: Caller
@@ -76,7 +76,7 @@ class Permit:
         return await self.access.may(self.caller, self.action, self.namespace, name)
 
     async def may_read_stores(self) -> bool:
-        """Return whether the caller may hear what is wrong with a store."""
+        """Return whether the caller may read what is wrong with a store."""
         return await self.access.may_read_stores(self.caller, self.namespace)
 
     async def require(self, job_id: str, job: JobView | None) -> None:

@@ -33,7 +33,7 @@ def unsuitable(why: str) -> StoreTrouble:
 
 @contextlib.asynccontextmanager
 async def discreet(permit: Permit) -> AsyncIterator[None]:
-    """Tell the caller as much of StoreTrouble as they may hear. Raises ApiError."""
+    """Answer the caller as much of StoreTrouble as they may read. Raises ApiError."""
     try:
         yield
     except StoreTrouble as e:

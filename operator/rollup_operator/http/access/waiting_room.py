@@ -17,7 +17,7 @@ class WaitingRoom:
 
     @contextmanager
     def places(self, caller: Caller, count: int = 1) -> Iterator[None]:
-        """Hold `count` places. Raises ApiError 429 where the caller has not so many left."""
+        """Hold `count` places. Raises ApiError 429 if the caller has fewer left."""
         key = caller.name, caller.uid
         if self._taken[key] + count > self._most:
             raise errors.too_many_waits(caller.name, self._most, taken=self._taken[key], wanted=count)

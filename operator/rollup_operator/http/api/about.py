@@ -26,7 +26,7 @@ def version_information(cluster: str, dialect: Dialect) -> dict[str, Any]:
 
 
 def usage(jobs: int, dialect: Dialect) -> dict[str, Any]:
-    """Return the answer for a namespace with so many jobs."""
+    """Return the answer for a namespace with that many jobs."""
     rollup: dict[str, Any] = {"available": True, "enabled": True}
     if dialect.counts_jobs:
         rollup["number_of_rollup_jobs"] = jobs

@@ -57,7 +57,7 @@ def by_index(
     """Return the capabilities of the jobs in the rollup indices that the expression names, by rollup index.
 
     Those of each index are described one by one, as they are taken.
-    Raises ApiError 404 where a name is nothing that is known, 400 where it takes more than MOST_STEPS to tell.
+    Raises ApiError 404 for an unknown name, 400 if finding that out takes more than MOST_STEPS.
     """
     indices, sources = set(), set()
     for job in jobs:

@@ -139,7 +139,7 @@ def _resource(name: str, job: NewJob, timeout: str, mine: str) -> dict[str, Any]
 def _taken(job: NewJob, other: JobView) -> ApiError:
     """Return the answer where another job has the id.
 
-    The rollup index describes its jobs, and is looked at first: only where the other has another index its task is met.
+    The rollup index describes its jobs, and is checked first: only if the other job has another index, its task counts.
     """
     if other.raw_spec.get("rollupIndex") == job.spec["rollupIndex"]:
         return job_errors.previously_created(job.job_id)

@@ -38,10 +38,10 @@ log = structlog.get_logger(__name__)
 
 SPREAD_SECONDS = 0.001
 """Of a call on all jobs, each job's wait ends by so much later than the one before: what ten thousand waits that end at
-once do would hold the event loop, and most of their last looks would come too late."""
+once do would hold the event loop, and most of their last reads would come too late."""
 
 LEAST_SECONDS = 1.0
-"""What the API server gets for the lookup and the write, however short the timeout, and for the last look."""
+"""What the API server gets for the lookup and the write, however short the timeout, and for the last read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Wait:
     arrived: float
     deadline: float
     write_by: float
-    """When to give up waiting for the write: `0` means one look and no waiting, but the write must come before it."""
+    """When to give up waiting for the write: `0` means one check and no waiting, but the write must come before it."""
     text: str
     """The timeout as the client wrote it."""
     in_vain: bool
@@ -84,7 +84,7 @@ RESULTS: Mapping[Verdict, str] = {
 
 @dataclass(frozen=True, slots=True)
 class StopTimeoutAnswer:
-    """How a stop that is not seen in time is told."""
+    """How a stop that is not seen in time is answered."""
 
     dialect: Dialect
     timeout_status: int = 500
@@ -195,7 +195,7 @@ class Stops:
         verdict = await waiter.settled(asked, wait.deadline)
         if verdict is not Verdict.WAIT:
             return verdict
-        # Where the API server does not answer, what the watch has shown last stands, during this look too.
+        # Where the API server does not answer, what the watch has shown last stands, during this read too.
         with contextlib.suppress(KubeError, TimeoutError):
             waiter.progress.hear(await self._states.now(asked, LEAST_SECONDS))
         return waiter.progress.verdict

@@ -131,7 +131,7 @@ def _of_indices(given: JobConfiguration) -> Iterator[Broken]:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """Elasticsearch's rules for what it looks at while it reads."""
+    """Elasticsearch's rules for what it checks while it reads."""
 
     dialect: Dialect
 

@@ -122,7 +122,7 @@ class JobConfiguration:
 
 
 class Rules(Protocol):
-    """What values may be, as far as Elasticsearch looks at them while it reads."""
+    """The allowed values, as far as Elasticsearch checks them while it reads."""
 
     def of_timeout(self, text: str) -> Iterable[Broken]:
         """Return what is wrong with the job's timeout."""

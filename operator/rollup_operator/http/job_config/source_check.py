@@ -24,7 +24,7 @@ from rollup_operator.stores.errors import (
 )
 
 STORE_SECONDS = 30.0
-"""How long looking at the store may take."""
+"""How long the store may take to answer."""
 
 
 class SourceChecks:
@@ -83,7 +83,7 @@ def source_errors_answered(name: str, spec: RollupJobSpec) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def within_limit(name: str) -> AsyncIterator[None]:
-    """Give a look at a store its time. Raises StoreTrouble when that is over."""
+    """Limit the time of requests to a store. Raises StoreTrouble at its end."""
     try:
         async with asyncio.timeout(STORE_SECONDS):
             yield

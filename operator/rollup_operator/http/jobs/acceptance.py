@@ -31,7 +31,7 @@ class Acceptances:
     def __init__(
         self, jobs: Jobs, seconds: float = ACCEPT_SECONDS, *, answering: Callable[[], bool] = lambda: False
     ) -> None:
-        """`answering` tells whether somebody leads, here or elsewhere, and was heard of just now."""
+        """`answering` says whether a leader exists, here or elsewhere, and was heard of just now."""
         self._jobs, self._seconds, self._answering = jobs, seconds, answering
         self._last = float("-inf")
 
@@ -50,7 +50,7 @@ class Acceptances:
 
 
 class Acceptance:
-    """The wait of one call. Use within `with`, around the write: news that overtakes its answer counts."""
+    """The wait of one call. Use within `with`, around the write: a view that overtakes its answer counts."""
 
     def __init__(self, uid: str, home: Acceptances, jobs: Jobs) -> None:
         self._home, self._jobs = home, jobs

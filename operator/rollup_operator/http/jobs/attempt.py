@@ -60,7 +60,7 @@ class Attempts:
     async def one(self, namespace: str, job_id: str, deal: Deal, permit: Permit, *, by: float | None = None) -> None:
         """Find the job and, if the caller may, deal with it.
 
-        `by` is when to give up looking for it and asking for the right, by the event loop's clock.
+        `by` is when to give up finding it and reviewing the right, by the event loop's clock.
         """
         job = await in_time(by, self._lookup.find(namespace, job_id, permit))
         for _ in range(ATTEMPTS):
@@ -113,7 +113,7 @@ class Attempts:
         The call is remembered while it is under way and, if the caller gets no good answer, until some seconds after
         `until` (the event loop's clock), or after its end.
 
-        Raises ApiError: 409 for a repeat; 503 when nobody can tell, at the latest at `by`.
+        Raises ApiError: 409 for a repeat; 503 when the outcome is unknown, at the latest at `by`.
         """
         asked = Asked(call.permit.caller.name, job.uid, call.text)
         if (doubt := self._repeats.recall(asked)) is not None:
@@ -149,7 +149,7 @@ class Attempts:
         return answer
 
     async def record(self, job: JobView, state: DesiredState, call: Call) -> JobView:
-        """Write likewise, and return once the operator has taken it in, or does not seem to: a look shows it."""
+        """Write likewise, and return once the operator has observed it, or does not seem to: a read then shows it."""
         with self._acceptances.of(job.uid) as acceptance:
             written = await self.write(job, state, call)
             if not aborting(written):
@@ -212,7 +212,7 @@ async def _dealt_with(job: JobView, deal: Deal) -> None:
 
 
 async def in_time(by: float | None, work: Awaitable[T]) -> T:
-    """Return what a look at the API server brings by then, by the event loop's clock. Raises ApiError 503."""
+    """Return what a read of the API server brings by then, by the event loop's clock. Raises ApiError 503."""
     try:
         async with asyncio.timeout_at(by):
             return await work

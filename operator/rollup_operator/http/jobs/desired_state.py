@@ -30,7 +30,7 @@ WRITES_AT_ONCE = 16
 
 FRESH_SECONDS = 5.0
 """For so long after a job's write the next one of the same job need not queue behind other jobs: of many clients that
-ask the same at once, the last are not to hear of it after everybody else."""
+ask the same at once, the last are not to learn of it after everybody else."""
 
 WRITE_SECONDS = 20.0
 """After so long without an answer of the API server, from its turn on, the outcome of a write counts as unknown."""
@@ -67,7 +67,7 @@ class TurnTooLate(Conflict):
 
 
 class DesiredStates:
-    """The jobs of the namespaces that are watched (all, where `namespaces` is empty), to look up and to write."""
+    """The jobs of the watched namespaces (all, if `namespaces` is empty), to find and to write."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class DesiredStates:
         namespaces: tuple[str, ...] = (),
         found: Callable[[str, JobView | None], None] = lambda *_: None,
     ) -> None:
-        """`client` writes, and `reads` reads. `found` hears, with its uid, of each job that was read for `now`."""
+        """`client` writes, and `reads` reads. `found` is called with each job that was read for `now`, and its uid."""
         self._jobs, self._found = jobs, found
         self._client, self._reads = client, reads
         self._shared_reads = SharedReads(self._read, lambda job: job.uid)
@@ -195,7 +195,7 @@ class DesiredStates:
         return await asyncio.shield(task)
 
     async def replaced(self, job: JobView) -> JobView | None:
-        """After a Conflict: return the job that has this job's id now. Raises ApiError 503 when nobody can tell."""
+        """After a Conflict: return the job that has this job's id now. Raises ApiError 503 if that is unknown."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 body = JobView.of(await self._reads.get(jobs_path(job.namespace, job.name)))
@@ -232,7 +232,7 @@ class DesiredStates:
 
         So the writes of one job keep their order. Those that come while one is under way, or soon after, have turns of
         their own and need not queue behind all other jobs. Raises TurnTooLate where the turn came so late that somebody
-        else has asked for something else meanwhile: whoever waits still looks again, and nobody is overruled.
+        else has requested something else meanwhile: a caller who still waits reads again, and nobody is overruled.
         """
         asked = asyncio.get_running_loop().time()
         if before is not None:
@@ -289,7 +289,7 @@ class DesiredStates:
     def _written(self, task: asyncio.Task[JobView]) -> None:
         self._writes.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever asked may be gone; asyncio would complain that nobody took the error
+            task.exception()  # the caller may be gone; asyncio would log that nobody took the error
 
 
 def _silent(error: KubeError | TimeoutError) -> ApiError:

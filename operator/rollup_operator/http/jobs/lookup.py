@@ -26,7 +26,7 @@ class Lookup:
         """Return the job with this id, to which the caller may do what the permit is for; None: there is none.
 
         Where the index may lag, the API server is asked, but for no name that the caller has no right to.
-        Raises ApiError 403; 503 when neither can tell.
+        Raises ApiError 403; 503 when neither can be asked.
         """
         job = self._jobs.find(namespace, job_id) or await self._unseen(namespace, job_id, permit)
         await permit.require(job_id, job)

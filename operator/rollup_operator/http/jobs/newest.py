@@ -30,7 +30,7 @@ LIST_UP_TO = 500
 """A namespace of more jobs is listed as the watch has brought it: a page of the API server's list holds no more."""
 
 READ_UP_TO = 20
-"""So many jobs of a list are read anew. Where more have changed just now, the watch is about to bring them."""
+"""The number of jobs of a list that are read again. If more have changed just now, the watch is about to bring them."""
 
 
 class Newest:

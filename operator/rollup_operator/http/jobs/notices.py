@@ -21,7 +21,7 @@ LIMIT = 10_000
 
 
 class Notices:
-    """Gives notice of what a person may want to look into."""
+    """Reports what a person may want to investigate."""
 
     def __init__(self, jobs: Jobs, events: Events) -> None:
         self._jobs, self._events = jobs, events

@@ -28,7 +28,7 @@ def present(job: JobView, dialect: Dialect = DIALECTS[DEFAULT]) -> dict[str, Any
 
 
 def job_state(job: JobView) -> State:
-    """Return the published state; a job that nobody has looked at yet does nothing: it is stopped."""
+    """Return the published state; a job that no operator has observed yet does nothing: it is stopped."""
     return job.status.state or State.STOPPED
 
 

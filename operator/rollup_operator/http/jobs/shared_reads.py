@@ -20,7 +20,7 @@ class SharedReads(Generic[K, T]):
     """One read of a key is under way, and one waits for its end; more only where answers take long."""
 
     def __init__(self, read: Callable[[K], Awaitable[T]], key: Callable[[K], str]) -> None:
-        """`read` reads what it is asked for; `key` tells which askers ask for the same."""
+        """`read` reads what it is asked for; `key` says which callers request the same."""
         self._read, self._key = read, key
         self._next: dict[str, asyncio.Task[T]] = {}
         """By key: the read that is not sent yet, which others may join."""

@@ -107,7 +107,7 @@ class Waiters:
         self.draining = False
         """Whether new waits are to be refused."""
         self.closed = False
-        """Whether whoever still waits is answered at once."""
+        """Whether callers that still wait are answered at once."""
 
     def __len__(self) -> int:
         return sum(len(of_job.waiters) for of_job in self._waiting.values())
@@ -123,7 +123,7 @@ class Waiters:
         return self._jobs.subscribe(waiter.progress.uid, listener)
 
     def hear(self, uid: str, body: JobView | None) -> None:
-        """Take in a job as one of its waiters, or any other call, has just read it: that is news for all of them."""
+        """Take in a job as one of its waiters, or any other call, has just read it: it counts for all of them."""
         if (of_job := self._waiting.get(uid)) is None or (body is not None and body.version <= of_job.version):
             return
         of_job.version = of_job.version if body is None else body.version

@@ -29,7 +29,7 @@ ACCEPTED_AT_ONCE = 512
 microseconds. A client behind a flood in the kernel's queue waits for as long as that takes."""
 
 PAUSE_SECONDS = 0.05
-"""How long nothing is accepted where there is no file left to open; and between two looks who may have to go."""
+"""How long nothing is accepted while there is no file left to open, and between two checks which connection must go."""
 
 LOG_EVERY = 60.0
 """Seconds between two lines of the log about that."""

@@ -33,7 +33,7 @@ UNKNOWN_A_SECOND = 64.0
 question to the API server. Those that become known do not count."""
 
 GENEROSITY = 5.0
-"""A caller who is alone may have five of six connections: whoever waits for thousands of jobs holds as many."""
+"""A single caller may have five of six connections: one who waits for thousands of jobs holds as many."""
 
 
 @dataclass(eq=False, slots=True)
@@ -47,12 +47,12 @@ class Guest:
     crowded: bool
     """It came above the limit."""
     heard: bool = False
-    """It has asked for something, and whoever asks is to be known, or answered, soon."""
+    """It has sent a request, so its caller will be known, or answered, soon."""
     _place: Held | None = field(default=None, repr=False)
     _share: Held | None = field(default=None, repr=False)
 
     def known(self, caller: Hashable) -> bool:
-        """Note whose it is. False: this caller has so many that no further one is to be answered."""
+        """Note whose it is. False: this caller has too many for a further one to be answered."""
         if self._share is not None:
             if self._share.who == caller:
                 return True

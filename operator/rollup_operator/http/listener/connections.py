@@ -29,7 +29,7 @@ from rollup_operator.net.aiohttp_private.server import (
 log = structlog.get_logger(__name__)
 
 MARGIN = 256
-"""Connections above the limit that are still heard, so that probes are answered and others told why they are not."""
+"""Connections above the limit that are still heard, so that probes are answered and others learn why they are not."""
 
 MAX_HEADERS = 64
 """Header lines of a request."""
@@ -161,7 +161,7 @@ def connection_factory(server: web.Server, limits: Limits) -> Callable[[Guest], 
 
 
 def _expecting(handler: Handler) -> Handler:
-    """Take `Expect` from aiohttp, which would look at it before anybody knows the caller, and has a form of its own.
+    """Take `Expect` from aiohttp, which would handle it before the caller is known, and in a form of its own.
 
     What nobody can meet is refused; whether a client waits until it may send its body is noted for `ask_for_body`.
     """

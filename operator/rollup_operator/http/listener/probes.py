@@ -22,7 +22,7 @@ BEAT = 0.5
 """Seconds between two beats of the pulse."""
 
 Found = tuple[bool, dict[str, Any]]
-"""Whether all is well, and what to tell."""
+"""Whether all is well, and the document to answer."""
 
 
 def add_probes(router: web.UrlDispatcher, live: Callable[[], Found], ready: Callable[[], Found]) -> None:

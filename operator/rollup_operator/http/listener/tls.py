@@ -42,7 +42,7 @@ class Certificate:
         return self._ends
 
     async def keep_fresh(self, every: float) -> None:
-        """Look for a new pair every so many seconds, until cancelled."""
+        """Check for a new pair at this interval in seconds, until cancelled."""
         while True:
             await asyncio.sleep(every)
             self.refresh()

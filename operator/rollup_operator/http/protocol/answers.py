@@ -106,7 +106,7 @@ def options(methods: Iterable[str]) -> web.Response:
 
 
 def warning(text: str | None) -> Mapping[str, str]:
-    """Return the header that tells the caller something about a call that succeeded; none without a text."""
+    """Return the header with a warning about a call that succeeded; none without a text."""
     return {} if text is None else {"Warning": warning_value(text)}
 
 
@@ -122,7 +122,7 @@ def _respond(status: int, body: bytes | Payload, form: Form, headers: Mapping[st
 
 
 class _Chunks(Payload):
-    """A long body. To join it, and to hand it on in one piece, would copy it twice, and all of it at a stroke."""
+    """A long body. To join it, and to hand it on in one piece, would copy it twice, and all of it at once."""
 
     def __init__(self, chunks: Sequence[bytes]) -> None:
         super().__init__(chunks, content_type=JSON)

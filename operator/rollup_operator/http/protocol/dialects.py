@@ -13,7 +13,7 @@ class Dialect:
     """How one version speaks."""
 
     number: str
-    """What `GET /` shows; clients look at its first part."""
+    """What `GET /` shows; clients read its first part."""
     minimum_wire: str
     minimum_index: str
     start_needs_stopped: bool

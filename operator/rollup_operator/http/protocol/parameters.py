@@ -14,7 +14,7 @@ COMMON = frozenset({"pretty", "human", "format", "filter_path", "error_trace"})
 """Every call takes these."""
 
 EXPAND_WILDCARDS = frozenset({"open", "closed", "hidden", "none", "all"})
-"""What wildcards may be told to match."""
+"""What wildcards may be set to match."""
 
 ALIKE = 0.5
 """A known name is suggested when fewer edits than this part of its length lead to it."""

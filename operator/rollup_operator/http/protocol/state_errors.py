@@ -28,7 +28,7 @@ def ambiguous(job_id: str, count: int) -> ApiError:
 
 
 def cannot(verb: str, job_id: str, state: str, *, new: bool = False) -> ApiError:
-    """500: the state forbids it. `verb` is start or stop; `new`: the state came about after the job was looked at."""
+    """500: the state forbids it. `verb` is start or stop; `new`: the state came about after the job was read."""
     was = "new state was" if new else "state was"
     return ApiError(500, "exception", f"Cannot {verb} task for Rollup Job [{job_id}] because {was} [{state}]")
 
@@ -70,7 +70,7 @@ def stop_timed_out(
 ) -> ApiError:
     """500 or 429: the wait is over, the stop is not undone.
 
-    `state` is what to tell of it, if anything. `asked` and `observed` are generations; `asked` is None while it is not
+    `state` is what to say of it, if anything. `asked` and `observed` are generations; `asked` is None while it is not
     known whether the stop is recorded. `held_up` is a clause that says what the job waits for; empty: nothing is known.
     """
     state_text = "" if state is None else f". State was [{state.upper()}]"

@@ -12,7 +12,7 @@ class Turns:
     """Turns at one kind of work, divided among namespaces or callers."""
 
     def __init__(self, what: str, shares: Shares, *, seconds: float) -> None:
-        """`what` names the work in an answer. A call waits for so many seconds at most."""
+        """`what` names the work in an answer. A call waits for that many seconds at most."""
         self._what, self._shares, self._seconds = what, shares, seconds
 
     @asynccontextmanager

@@ -84,7 +84,7 @@ class Actor:
     # What happens to it
 
     def observe(self, view: JobView) -> bool:
-        """Take in a body; an older one is dropped. Returns whether it was news."""
+        """Take in a body; an older one is dropped. Returns whether it was newer."""
         known = self.view
         if (view.generation - known.generation) * (view.version - known.version) < 0:
             self._env.went_back(
@@ -124,7 +124,7 @@ class Actor:
         self.wake()
 
     def stand_down(self) -> None:
-        """The gate is shut: end at once, without a word. The store's record is taken over by whoever leads."""
+        """The gate is shut: end at once and report nothing. The next leader takes over the store's record."""
         if self._run is not None:
             self._run.outlived = True
         for handle in (self._timer, self._task, None if self._run is None else self._run.task):
@@ -292,7 +292,7 @@ class Actor:
             elif run.store is not None and not closes_with_leadership(run.store):
                 # Settled where the job's RollupStore leads by then, its claim would stay where it was.
                 self._held = (*(store for store in self._held if store is not run.store), run.store)
-        except Exception:  # called by the event loop, where nobody else would hear of it
+        except Exception:  # called by the event loop, where nothing else would report it
             log.exception("end of a run not taken in", namespace=self.view.namespace, job=self.view.name)
         finally:
             self.wake()

@@ -91,7 +91,7 @@ class Actors:
         self._soon("waking the jobs of a store", wake())
 
     def lead(self) -> None:
-        """The gate has opened: every job is decided anew."""
+        """The gate has opened: decide every job again."""
         actors = self._index.actors()
         for actor in actors:
             actor.lead()  # before any of them has a turn
@@ -123,7 +123,7 @@ class Actors:
         await self._spreader.spread(Actor.recheck, first_busy)
 
     def _soon(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = spawn(name, work, follows="jobs that have not heard of it hear of it with their next change")
+        task = spawn(name, work, follows="jobs that were not notified learn of it with their next change")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

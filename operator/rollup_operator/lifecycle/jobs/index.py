@@ -44,7 +44,7 @@ class Index:
     # Look-up
 
     def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
-        """Return the job that has that Elasticsearch id, or several where nobody can tell which is meant."""
+        """Return the job that has that Elasticsearch id, or several if it is ambiguous."""
         actors = (self._actors[uid] for uid in self._ids.get((namespace, job_id), ()))
         return meant(job_id, (actor.view for actor in actors if not actor.gone))
 
@@ -183,5 +183,5 @@ class Index:
         for listener in tuple(self._listeners.get(uid, ())):
             try:
                 listener(view)
-            except Exception:  # the next listener must hear of it all the same
+            except Exception:  # the next listener must be called all the same
                 log.exception("listener failed", uid=uid)

@@ -55,7 +55,7 @@ def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -
     armed = state in (State.STARTED, State.INDEXING)
     next_run = rfc3339(decision.next_tick) if armed and decision.next_tick is not None else None
     if state is State.INDEXING and job.status.state is State.INDEXING and not decision.refresh:
-        next_run = job.status.next_run_time  # ticks dropped by a long run are no news
+        next_run = job.status.next_run_time  # ticks dropped by a long run are no change
     conditions = verdict(
         ready=decision.ready,
         stalled=decision.stalled,

@@ -67,7 +67,7 @@ class Relisting:
     async def keep_sweeping(self, every: float) -> None:
         """Sweep for as long as the process lives: first when the watches have begun, and soon again after a failure.
 
-        A job that goes between this process's first list and the watch's is in the one, and no event tells of it.
+        A job that goes between this process's first list and the watch's is in the one, and no event reports it.
         """
         pause = again = FIRST_SWEEP
         while True:

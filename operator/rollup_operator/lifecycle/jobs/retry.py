@@ -21,7 +21,7 @@ PASSING = {
 
 
 def backoff(first: float, last: float, failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row, at least one: capped and jittered."""
+    """Return the seconds to wait after this number of failures in a row, at least one: capped and jittered."""
     return float(min(last, first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
 
 
@@ -31,7 +31,7 @@ class Recovery:
     __slots__ = ("_changed", "_failures", "_reported", "_retry_at", "trouble")
 
     def __init__(self, job: JobView) -> None:
-        """Begin with what an earlier process published: only a good run mends it, so one is due."""
+        """Begin with what an earlier process published: only a good run clears it, so one is due."""
         self._failures = 0
         self._changed = False
         self.trouble = _published(job)
@@ -39,9 +39,9 @@ class Recovery:
         self._reported: frozenset[Reason] = frozenset() if self.trouble is None else frozenset({self.trouble.reason})
 
     def is_new(self, reason: Reason) -> bool:
-        """Whether this is to be told: the first time that it comes up for a generation since all was well.
+        """Whether this is to be reported: the first time for a generation since all was well.
 
-        What an earlier process has published it has told.
+        What an earlier process has published counts as reported.
         """
         if reason in self._reported:
             return False
@@ -49,7 +49,7 @@ class Recovery:
         return True
 
     def new_generation(self) -> None:
-        """The spec changed: what comes up now is news."""
+        """The spec changed: what comes up now is new."""
         self._reported = frozenset()
         self.something_changed()
 

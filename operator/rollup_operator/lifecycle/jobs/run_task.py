@@ -43,7 +43,7 @@ class Ended:
     mended: bool = False
     """An earlier trouble is over."""
     skipped: str | None = None
-    """A deleted job was let go without looking at its store, and why."""
+    """A deleted job was let go without checking its store, and why."""
     held: tuple[Store, ...] | None = None
     """The stores in which a run of this process left its claim, or may have. None: those that were before."""
     kept: str | None = None

@@ -42,7 +42,7 @@ class RunFacts:
     age: float
     """Seconds since it began."""
     halted: float | None
-    """Seconds since it was told to halt; None: it was not."""
+    """Seconds since it was asked to halt; None: it was not."""
     doing: str
     """What it does, for people."""
 
@@ -68,7 +68,7 @@ class Facts:
     retry_in: float | None = None
     """Seconds until the run that failed is tried again; None: only a change helps."""
     store_trouble: Trouble | None = None
-    """Set when the job's store does not exist or cannot be used: what to tell the user."""
+    """Set when the job's store does not exist or cannot be used: what to show the user."""
     next_tick: datetime | None = None
     begun_request: str | None = None
     """The request to run that a run of this process was begun for last; the status may not say yet that it is handled.

@@ -10,13 +10,13 @@ from rollup_operator.model.status import Condition, State
 
 _ON = (State.STARTED, State.INDEXING)
 _PASSING = (Reason.STOPPING, Reason.DELETING, Reason.DRAIN_TIMEOUT)
-"""Reasons for which a job is not Ready though nothing is wrong with it, or nothing that the end would not tell."""
+"""Reasons for which a job is not Ready though nothing is wrong with it, or nothing that the end will not show."""
 
 
 def transition_event(before: JobView, after: JobView) -> tuple[Reason, str] | None:
-    """Return reason and note of the event that tells how the status came from `before` to `after`; None: there is none.
+    """Return reason and note of the event for the change of status from `before` to `after`; None: there is none.
 
-    A scheduled run goes from `started` to `indexing` and back, and is no news.
+    A scheduled run goes from `started` to `indexing` and back, and gets no event.
     """
     was, now = before.status.state, after.status.state
     ready = _ready(after)

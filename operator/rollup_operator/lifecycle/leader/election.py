@@ -32,7 +32,7 @@ class Lead(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Followers:
-    """Who is told. Called in the event loop, with the gate set already; must not block."""
+    """The callbacks of an election. Called in the event loop, with the gate set already; must not block."""
 
     lead: Lead
     """This process leads now."""
@@ -58,7 +58,7 @@ class Election:
         self._writing: asyncio.Task[None] | None = None
         self._unsure = False  # whether a write may have made this process the holder, unseen
         self._led: int | None = None  # the term that the followers know of
-        self._open_until = 0.0  # the gate, if nothing is heard of a later renewal
+        self._open_until = 0.0  # the gate, if no later renewal is seen
         self._role = Role.STANDBY
         self._problems: dict[str, str] = {}
         self._running: asyncio.Task[None] | None = None
@@ -70,7 +70,7 @@ class Election:
 
     @property
     def is_led(self) -> bool:
-        """Whether somebody leads, here or elsewhere, and was heard of not long ago."""
+        """Whether a leader exists, here or elsewhere, and was seen not long ago."""
         return self._candidacy.is_led(_now())
 
     async def release(self) -> None:
@@ -125,7 +125,7 @@ class Election:
         if step.role is Role.STANDBY:
             return
         begun = self._candidacy.renewed
-        drained = self._gate.draining  # by the clock alone, if this process was frozen: then nobody was told
+        drained = self._gate.draining  # by the clock alone, if this process was frozen: then nobody was notified
         self._open_until = begun + self._terms.abandon
         self._gate.lead(begin_until=begun + self._terms.halt, act_until=self._open_until)
         if self._led is None:
@@ -151,7 +151,7 @@ class Election:
     # The lease
 
     async def _write(self) -> None:
-        """Take or renew it. Another's record is looked at anew, and that decides what comes next."""
+        """Take or renew it. Another's record is read again, and that decides what comes next."""
         began, unsure = _now(), self._unsure
         self._unsure = True
         try:

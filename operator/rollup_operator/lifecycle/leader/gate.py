@@ -122,7 +122,7 @@ class Candidacy:
         self._ours_until = -math.inf
         """Until then nobody else takes the lease who has seen that this process holds it."""
         self._may_be_held = False
-        """Whether the record is gone, and somebody may have held it of whom this process has not heard."""
+        """Whether the record is gone, and there may have been a holder that this process never saw."""
         self._term = 0
 
     @property
@@ -150,7 +150,7 @@ class Candidacy:
             self._changed_at, self._try_at = now, -math.inf
             self._may_be_held = gone and now >= self._ours_until
         self._has_read, self._version = True, version
-        if not gone:  # a deleted record releases nobody: the holder may not have heard of it
+        if not gone:  # a deleted record releases nobody: the holder may not know of it
             self._holder, self._lasts = holder, max(lasts, self._terms.lasts)
         if holder != self._me:
             self._renewed = None  # somebody took it, or took it away

@@ -64,7 +64,7 @@ class StoreBook:
     ) -> None:
         """No namespaces: the stores of all. `went_back` is called, with what showed it, when etcd was restored.
 
-        A cluster is looked at every `check_seconds`; any store that cannot be used, three times as often.
+        A cluster is checked every `check_seconds`; any store that cannot be used, three times as often.
         """
         self._kube, self._make, self._gate = kube, make, gate
         self._environment = StoreContext(
@@ -90,7 +90,7 @@ class StoreBook:
         self._reading = Shares(SECRETS_AT_ONCE)
 
     def subscribe(self, listener: Callable[[StoreKey], None]) -> None:
-        """Call `listener` with each store whose jobs should look again."""
+        """Call `listener` with each store whose jobs should decide again."""
         self._listeners.append(listener)
 
     def trouble(self, key: StoreKey) -> Trouble | None:
@@ -103,7 +103,7 @@ class StoreBook:
     def held(self, key: StoreKey, owner: Owner) -> bool | None:
         """Whether another process, alive or dead, holds a claim of this job in the store.
 
-        None: the store can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
+        None: the store can be used, but its claims have not been listed yet. An unusable store says nothing.
         """
         known = self._stores.get(key)
         return False if known is None else known.held(owner)
@@ -183,12 +183,12 @@ class StoreBook:
         return next((known.version for known in self._stores.values() if known.uid == uid), None)
 
     def lead(self) -> None:
-        """The gate has opened: look at every store anew."""
+        """The gate has opened: check every store again."""
         for known in self._stores.values():
             known.lead()
 
     def stand_down(self) -> asyncio.Task[None]:
-        """This process leads no more: look at nothing and write nothing.
+        """This process leads no more: check nothing and write nothing.
 
         Returns what ends once no file of an embedded store is open. New clients of them are made at once.
         """

@@ -62,7 +62,7 @@ class StoreContext:
     retire: Callable[[StoreKey, Store], None]
     """Called with a client that another one replaces. Runs under way keep it."""
     changed: Callable[[StoreKey], None]
-    """Called when the jobs of a store should look again."""
+    """Called when the jobs of a store should decide again."""
     now: Callable[[], datetime]
     gate: Gate
     holder: str
@@ -98,7 +98,7 @@ class KnownStore:
     def held(self, owner: Owner) -> bool | None:
         """Whether another process, alive or dead, holds a claim of this job here.
 
-        None: the cluster can be used, but its claims have not been listed yet. One that cannot be used tells nothing.
+        None: the cluster can be used, but its claims have not been listed yet. An unusable store says nothing.
         """
         if self._held is None:
             may_tell = self.client is not None and self.problem is None and not self.embedded
@@ -227,7 +227,7 @@ class KnownStore:
             meta = {"uid": self.uid, "resourceVersion": str(self.version)}
             answer = await self._env.kube.patch(stores_path(*self.key, "status"), {"metadata": meta, "status": patch})
         except NotFound:
-            pass  # deleted; the watch will tell
+            pass  # deleted; the watch will report it
         except KubeError as e:
             if isinstance(e, Conflict):
                 raise
@@ -240,7 +240,7 @@ class KnownStore:
         return True
 
     def _next_check(self) -> float | None:
-        """Return the seconds until the store is to be looked at again; None: only a change of it helps."""
+        """Return the seconds until the next check of the store; None: only a change of it helps."""
         if self.client is None:
             return None
         if self.problem is not None:

@@ -24,7 +24,7 @@ def store_status(
     problem: StoreError | None,
     now: datetime,
 ) -> dict[str, Any]:
-    """Return the whole status, `shown` being the one before. `found`: what the last look found, if it was a good one.
+    """Return the whole status, `shown` being the one before. `found`: the last good result of a check.
 
     The version last seen stays while the store does not answer, and so does where results are; its health is not known.
     """
@@ -51,13 +51,13 @@ def store_status(
 
 
 def trouble_of(name: str, problem: StoreError) -> Trouble:
-    """Return what a job is told of its store's problem. Mending the store is enough, so the job is never stalled."""
+    """Return what a job shows of its store's problem. Fixing the store is enough, so the job is never stalled."""
     reason = Reason.STORE_UNAVAILABLE if problem.reason is Reason.INVALID_SPEC else problem.reason
     return Trouble(reason, f"RollupStore {name!r}: {problem}", transient=True)
 
 
 def _steady(before: list[Condition], reason: Reason, message: str) -> str:
-    """Keep the message shown while only numbers in it differ: a breaker's would be a write at each look."""
+    """Keep the message shown while only numbers in it differ: a breaker's would be a write at each check."""
     old = next((c for c in before if c.type == READY and c.reason == reason), None)
     if old is not None and _NUMBER.sub("0", old.message) == _NUMBER.sub("0", message):
         return old.message

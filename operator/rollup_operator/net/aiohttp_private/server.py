@@ -114,7 +114,7 @@ class Site(web.BaseSite):
 
 
 def around_all_requests(server: web.Server, wrap: Callable[[Handler], Handler]) -> None:
-    """Put something around the handling of each request, before aiohttp itself looks at what it expects."""
+    """Put something around the handling of each request, before aiohttp itself handles its `Expect`."""
     server.request_handler = wrap(server.request_handler)
 
 

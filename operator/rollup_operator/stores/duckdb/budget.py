@@ -68,7 +68,7 @@ class Budget:
         self.places = Shares(places)
         """For databases to be open."""
         self.spare = Shares(max(2, places // 2))
-        """For more of them, each open for a moment: whoever settles a job waits for no run."""
+        """For more of them, each open for a moment: settling a job waits for no run."""
         self.crowded = 0
         """How many wait for a place."""
         self._beyond = max(0, memory - places * LEAST_MEMORY)
@@ -80,7 +80,7 @@ class Budget:
         self._again: threading.Timer | None = None
 
     def enter(self, database: Hashable, namespace: str, volume: int, use: Use) -> Share:
-        """Count a database that is about to be opened, on a volume of so many bytes, and return its share.
+        """Count a database that is about to be opened, on a volume of that many bytes, and return its share.
 
         `use` is called with each other that follows.
         """
@@ -102,7 +102,7 @@ class Budget:
             return self._files.take_now(namespace) is not None
 
     def give_files(self, namespace: str, number: int) -> None:
-        """Count so many no more."""
+        """Stop counting that many."""
         with self._lock:
             self._files.add(namespace, -number)
 

@@ -194,7 +194,7 @@ def commit_rewrite(lane: Lane, claim: Claim) -> None:
 
 
 def evict(lane: Lane, key: tuple[str, str]) -> None:
-    """Leave the record without a holder under the next epoch, so that whoever held it is fenced."""
+    """Leave the record without a holder under the next epoch, so that its former holder is fenced."""
     lane.execute(
         f"UPDATE {SCHEMA}.claims SET holder = NULL, epoch = epoch + 1, updated_ms = {_NOW} "
         "WHERE rollup_index = ? AND job_id = ?",

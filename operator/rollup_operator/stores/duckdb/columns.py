@@ -40,11 +40,11 @@ class Column:
     many: bool = False
     """The expression gives a list, each value of which is a key: never an empty one."""
     exact: bool = True
-    """False: the source's numbers may be beyond those that a DOUBLE can tell apart."""
+    """False: the source's numbers may be beyond those that a DOUBLE can distinguish."""
 
 
 def time_kind(type_: str) -> TimeKind | None:
-    """Return how a column of a type tells the time; None: it does not."""
+    """Return how a column of a type holds the time; None: it does not."""
     if type_ in _NAIVE:
         return TimeKind.NAIVE
     if type_ in _NANOS:

@@ -40,7 +40,7 @@ _DESCRIPTOR = re.compile(re.escape(_DESCRIPTORS) + r"\d+")
 
 
 class Cancelled(Exception):
-    """The work was told to end between two statements."""
+    """The work was asked to end between two statements."""
 
 
 class Lane:
@@ -142,7 +142,7 @@ class Lane:
             return await self.run(what, work, interruptible=False)
 
     async def _end(self, future: "asyncio.Future[T]", cancelled: threading.Event, patience: float) -> None:
-        """Wait until work is over; after so many seconds interrupt it."""
+        """Wait until work is over; after that many seconds, interrupt it."""
         begun = time.monotonic()
         while not future.done():
             if time.monotonic() >= begun + patience:
@@ -408,7 +408,7 @@ class Database:
 
     @contextmanager
     def _unlocked(self) -> Iterator[None]:
-        """For whoever opens or closes the file and holds the state: others may look at it meanwhile."""
+        """For code that opens or closes the file and holds the state: others may read it meanwhile."""
         self._changing = True
         self._state.release()
         try:

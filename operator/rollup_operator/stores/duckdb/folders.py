@@ -42,7 +42,7 @@ class Folder:
 
     @property
     def path(self) -> str:
-        """A path to it for whoever takes no descriptors, as long as it is open."""
+        """A path to it for code that takes no descriptors, as long as it is open."""
         return f"/proc/self/fd/{self.fd}"
 
     def __enter__(self) -> "Folder":

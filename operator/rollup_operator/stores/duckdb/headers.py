@@ -21,7 +21,7 @@ from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.errors import SourceInvalid, StoreUnavailable
 
 HEAD = 4 << 20
-"""Bytes of a CSV file, inflated, that tell how it is written: about as many rows as DuckDB would look at."""
+"""Bytes of a CSV file, inflated, that show how it is written: about as many rows as DuckDB would inspect."""
 MOST_COLUMNS = 10_000
 MOST_FOOTER = 16 << 20
 """Bytes of a Parquet file's footer: some 100,000 pairs of columns and row groups. It takes several times as much in
@@ -44,7 +44,7 @@ class Wanted:
 
     reading: CsvReading = field(default_factory=CsvReading)
     texts: frozenset[str] = frozenset()
-    """Columns that hold texts, whatever these look like: of 1.1 and 1.10, or of 1e5 and 100000, a number makes one."""
+    """Columns that hold texts, whatever they seem to be: of 1.1 and 1.10, or of 1e5 and 100000, a number makes one."""
 
     @classmethod
     def of(cls, spec: RollupJobSpec, written: Mapping[str, str]) -> "Wanted":
@@ -159,7 +159,7 @@ def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, An
 
 
 def _header(head: bytes, delimiter: str, quote: str, skip: int) -> Sequence[str]:
-    """Return the names in the first line; none where it cannot be told apart."""
+    """Return the names in the first line; none if it cannot be recognized."""
     lines = head.decode("utf-8", "replace").splitlines()[skip : skip + 1]
     try:
         return next(csv.reader(lines, delimiter=delimiter, quotechar=quote if len(quote) == 1 else '"'), [])

@@ -27,7 +27,7 @@ from rollup_operator.stores.duckdb.sources import SourceFiles
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Rows that are in no document. What the job looks back on by itself is left out."""
+    """Rows that are in no document. Rows within the job's own lookback are left out."""
 
     rows: int = 0
     """Of buckets before that of the position: no run will read them."""

@@ -168,7 +168,7 @@ def classify(e: duckdb.Error, hide: Callable[[str], str]) -> StoreError:
 
 
 def _holder(text: str) -> str:
-    """Return which process has a lock, as far as DuckDB tells, with the name of its program but not the path."""
+    """Return which process has a lock, as far as DuckDB says, with the name of its program but not the path."""
     if (pid := re.search(r"\bPID (\d+)", text)) is None:
         return "another process"
     _, _, program = text[: pid.start()].partition("held in ")

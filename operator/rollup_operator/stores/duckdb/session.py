@@ -88,7 +88,7 @@ class DuckDBSession:
             taken = await self._commit("claiming", partial(self._take, seen))
             if taken is not None:
                 return export.claim_of(taken, self._database.folders)
-            if seen is not None:  # it was settled, and whoever did that relies on it; or another run has claimed it
+            if seen is not None:  # it was settled, and its settler relies on that; or another run has claimed it
                 raise Fenced(
                     f"the claim of epoch {seen.claim.epoch} was taken or settled as this run was about to claim"
                 )

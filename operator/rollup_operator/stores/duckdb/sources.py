@@ -21,7 +21,7 @@ from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, Source
 MOST_FILES = 10_000
 """Files of one job. Each is open while it is read."""
 MOST_ENTRIES = 200_000
-"""Entries of folders that are looked at to find them."""
+"""Entries of folders that are searched to find them."""
 MOST_STEPS = 32
 """Folders above a file."""
 
@@ -135,7 +135,7 @@ def is_files(part: str) -> bool:
 
 @dataclass
 class Search:
-    """The search for a job's files, which ends after so many."""
+    """The search for a job's files, which ends after a number of them."""
 
     go_on: Callable[[], None]
     """Called before each step; raises what is to end the search."""

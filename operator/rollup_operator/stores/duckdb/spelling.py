@@ -22,7 +22,7 @@ _MOST_DIGITS = 9
 
 
 def check(lane: Lane, spec: RollupJobSpec, found: SourceFiles) -> None:
-    """Raise SourceInvalid where the job means a column that cannot be told from another one."""
+    """Raise SourceInvalid if the job means a column that cannot be distinguished from another."""
     named = [*judging.named(spec), *(column.name for column in spec.csv.columns)] if spec.csv else judging.named(spec)
     meant = {begin: name for name in reversed(named) for begin in _begins(_folded(name))}
     spelled: dict[bytes, dict[str, None]] = defaultdict(dict)
@@ -77,7 +77,7 @@ def _names(lane: Lane, found: SourceFiles, meant: Iterable[bytes]) -> Iterator[S
     if len(set(map(_folded, spellings))) == len(spellings):
         yield names
         return
-    for path in found.parquet:  # what looks alike may be part of something else
+    for path in found.parquet:  # a similar text may be part of something else
         yield _of_file(lane.execute(f"SELECT name, num_children FROM parquet_schema({sql.path_list([path])})"))
 
 

@@ -12,7 +12,7 @@ _LAST_NANOS = (2**63 - 1) // 1_000_000
 
 
 class TimeKind(Enum):
-    """How a column tells the time."""
+    """How a column holds the time."""
 
     NAIVE = "TIMESTAMP"
     """TIMESTAMP or DATE: UTC."""

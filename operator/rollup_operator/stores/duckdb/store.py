@@ -140,7 +140,7 @@ class DuckDBStore:
         return ()
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
-        """Take the claim from whoever has it; with `delete_documents`, delete the result and its export too.
+        """Take the claim from its holder; with `delete_documents`, delete the result and its export too.
 
         The lock on the file has shown already that no other process is at work on it; a run of this process that
         goes on is fenced. Where the file was refused, no run of any operator is there; and no run has claimed, or
@@ -217,7 +217,7 @@ class DuckDBStore:
         interruptible: bool = False,
         ends: bool = False,
     ) -> T:
-        """Run `work`, or return `absent` where there is no file yet: looking does not make one, unless with `make`.
+        """Run `work`, or return `absent` if there is no file yet: reading does not create one, unless with `make`.
 
         With `ends` it is what a stop or a deletion waits for: it has the room that is kept on the volume, and waits for
         no place where too many databases are open.

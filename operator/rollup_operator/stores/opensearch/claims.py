@@ -127,7 +127,7 @@ async def evict(
     *,
     now: Callable[[], float] = time.time,
 ) -> Record | None:
-    """Take the claim as it was `seen`, from whoever has it and whatever became of the documents, in order to settle.
+    """Take the claim as it was `seen`, from its holder and whatever became of the documents, in order to settle.
 
     The record stays its owner's. None: it has changed meanwhile, or may have; `patience` says how often that may be.
     """

@@ -13,7 +13,7 @@ from rollup_operator.stores.opensearch.transport.client import Cluster
 from rollup_operator.stores.opensearch.transport.errors import reason_of
 
 _FIRST, _LONGEST = 0.010, 0.250
-"""Seconds between two looks at the task list, growing from the first to the longest."""
+"""Seconds between two reads of the task list, growing from the first to the longest."""
 
 _ON_ITS_WAY = 0.050
 """Seconds that a request takes from being sent to being in the task list, unless the node is paused."""
@@ -38,7 +38,7 @@ async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: 
     """Wait until the cluster does nothing for these owners under an epoch below `before`, however long it takes.
 
     `arrived`: each of their requests is known to have been read by the cluster, or never will be. Otherwise one that
-    was sent just now may begin after the first looks, so there is one more when it must have arrived. A search that is
+    was sent just now may begin after the first reads, so there is one more when it must have arrived. A search that is
     held up for longer, by a node that is paused, ends as soon as it begins, since its connection is closed; a write is
     kept out by `gate`. Raises StoreError when the cluster cannot be asked, or not all of it.
     """

@@ -209,7 +209,7 @@ def claimed(before: Record, config: JobConfig, holder: str, now_s: float) -> Rec
 
 
 def next_epoch(before: Record, holder: str, now_s: float) -> Record:
-    """Return the record as it is when its claim is taken from whoever has it. It stays its owner's.
+    """Return the record as it is when its claim is taken from its holder. The owner stays the same.
 
     An epoch is the time in seconds, or the next number where that is higher: a record that was lost, or is an old one
     that came from a backup, does not lead back below the versions of documents that are there already.

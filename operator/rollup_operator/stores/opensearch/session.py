@@ -36,7 +36,7 @@ _LONGEST_JOB_ID = 512 - len("$") - 22
 """Bytes: what a document's id has room for besides the hash of its bucket."""
 
 _WORN = 2
-"""After so many runs in a row that committed nothing, the first page is half of what was thought to be right, and half
+"""After this number of runs in a row that committed nothing, the first page is half of the estimate, and half
 of that after each further one, up to _HALVED times: most failures have other causes."""
 _HALVED = 5
 
@@ -91,7 +91,7 @@ class ClusterSession:
         """Check the fields and measure what is due, and is seen. Raises SourceNotFound, SourceInvalid."""
         self._source = await self._or_halted(self._describe(claim, span, self._ours().opaque_id))
         if self._source.first_ms is not None and self._ours().target is None:
-            # A name that a template keeps for others, or a codec that the cluster lacks, is told before pages are read.
+            # A name that a template reserves, or a codec that the cluster lacks, is reported before pages are read.
             await self._prepare()
         return self._source
 
@@ -194,7 +194,7 @@ class ClusterSession:
         return claim
 
     def halt(self) -> None:
-        """End the reading ahead: a job that takes over may look for our searches while our last page is written."""
+        """End the reading ahead: a job that takes over may check for our searches while our last page is written."""
         for pages in (self._fresh, self._again):
             if pages is not None:
                 pages.halt()

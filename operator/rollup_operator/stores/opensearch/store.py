@@ -78,7 +78,7 @@ class ClusterStore:
         return Checkup(version, next((known for known in HEALTHS if status == known), None))
 
     async def _check_tasks(self) -> None:
-        """Look for this very request in the task list, as a halt looks for a job's.
+        """Search the task list for this very request, as a halt searches it for a job's.
 
         Where that is not allowed, or something on the way drops the header that says whose a request is, it must not
         come out only then.
@@ -154,7 +154,7 @@ class ClusterStore:
         return await claims.held(self._cluster, holder, copies=self._claims_copies)
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
-        """Take the claim from whoever has it, and wait until nothing of it is under way."""
+        """Take the claim from its holder, and wait until nothing of it is in progress."""
         return await settling.settle(self._cluster, config, holder, self._is_alive, delete_documents=delete_documents)
 
     async def retire(self) -> None:
@@ -167,7 +167,7 @@ class ClusterStore:
 
 
 def version_of(about: Value, kind: Kind, redact: Redact = str) -> str:
-    """Return the version that the answer of `GET /` tells, fit to be shown.
+    """Return the version in the answer of `GET /`, fit to be shown.
 
     Raises StoreUnsuitable for another kind of cluster or one that is too old, StoreUnavailable for no cluster at all.
     """

@@ -24,7 +24,7 @@ _LIST = b'"buckets":['
 _NEXT = b'},{"key":{'
 """Between two buckets, as clusters write them."""
 _COUNT = b'"doc_count":'
-"""Once in each bucket, however it is written. Where that is otherwise than expected, all is parsed at a stroke."""
+"""Once in each bucket, however it is written. If it is not as expected, everything is parsed at once."""
 
 
 @dataclass(frozen=True, slots=True)

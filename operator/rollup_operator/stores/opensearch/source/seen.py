@@ -130,7 +130,7 @@ async def _settings(cluster: Cluster, pattern: str, setting: str, opaque_id: str
 
 
 async def closed(cluster: Cluster, pattern: str, *, opaque_id: str) -> str | None:
-    """Say which indices that the pattern matches are closed, and so not read; None: none, or that is not told."""
+    """Say which indices that the pattern matches are closed, and so not read; None: none, or unknown."""
     if "*" not in pattern:
         return None  # one that is named is an error
     try:
@@ -162,7 +162,7 @@ async def grown(
 ) -> int | None:
     """Return the bucket of the position where its source holds more rows than were rolled up; None: it does not.
 
-    Only a bucket that a run has read to its end is looked at: of any other, the next run reads the rest.
+    Only a bucket that a run has read to its end is checked: of any other, the next run reads the rest.
     """
     date, index = config.spec.groups.date_histogram.field, config.spec.rollup_index
     key = f"{date}.date_histogram"
@@ -189,7 +189,7 @@ async def grown(
     except Overloaded:
         raise
     except Answered:
-        return None  # whatever is wrong with the index is told when it is written to
+        return None  # a problem of the index is reported when it is written to
     if answer.at("_shards", "failed").whole():
         return None
     return begin if rows > answer.at("aggregations", "rows", "value").number() else None

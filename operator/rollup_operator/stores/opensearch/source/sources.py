@@ -115,7 +115,7 @@ async def measure(
         if date in fields and not fields[date].searchable:
             await _must_find(cluster, pattern, date, opaque_id, copies)
         return Source(shards, 0)
-    # Without a query a cluster knows the ends without looking at documents.
+    # Without a query a cluster knows the ends without reading documents.
     answer = await search(cluster, pattern, {
         "size": 0, "track_total_hits": False,
         "aggregations": {"first": {"min": {"field": date}}, "last": {"max": {"field": date}}}
@@ -156,7 +156,7 @@ def countable(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[st
 async def too_large(
     cluster: Cluster, config: JobConfig, span: Span, fields: Mapping[str, SourceField], copies: Copies = ANY
 ) -> list[str]:
-    """Return the metrics' fields of whole numbers that hold some which a double does not tell from their neighbours."""
+    """Return the metrics' fields of whole numbers that hold values that a double cannot represent exactly."""
     spec = config.spec
     wide = sorted({m.field for m in spec.metrics if m.field in fields and fields[m.field].types & _WIDE})
     if not wide:
@@ -249,7 +249,7 @@ def _with_objects(field: str) -> Iterator[str]:
 def _in_lines(names: Sequence[str]) -> Iterator[str]:
     """Yield the names, separated by commas, in parts that fit into the first line of a request.
 
-    A comma in a name cannot be told from one between two: an asterisk stands for it.
+    A comma in a name looks like one between two names: an asterisk stands for it.
     """
     line: list[str] = []
     for field in (each.replace(",", "*") for each in names):
@@ -337,7 +337,7 @@ async def _where(cluster: Cluster, spec: RollupJobSpec, opaque_id: str) -> Async
                 longest=LISTING,
             )
         except StoreError:
-            return  # what is wrong was found, and is told without it
+            return  # the problem was found, and is reported without it
         for field, types in answer.find("fields").members():
             if field in named_fields(spec) and (parts := _differing(types)):
                 yield f"Field [{field}] is {parts}."
@@ -358,7 +358,7 @@ def _listed(named: Value) -> str:
 
 
 def some_of(names: Iterable[str], count: int) -> str:
-    """Return the first of so many names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     return ", ".join(islice(names, _NAMED)) + (f" and {count - _NAMED} more" if count > _NAMED else "")
 
 

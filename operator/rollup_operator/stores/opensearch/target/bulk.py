@@ -150,7 +150,7 @@ def _failed(
 ) -> tuple[dict[int, StoreError], StoreError | None]:
     """Return the items to send again, each with its error, and the first of these errors, fit to be shown.
 
-    Raises the first error that sending again cannot mend.
+    Raises the first error that a retry cannot fix.
     """
     answers = answer.find("items").entries() if answer.find("items").given else []
     if len(answers) != len(sent):

@@ -30,7 +30,7 @@ def _asked_for(config: JobConfig) -> str | None:
 async def must_work(cluster: Cluster, config: JobConfig, record: Record, failed: Broken | None = None) -> None:
     """Raise StoreUnsuitable where the rollup index, which was made under this claim, breaks for want of its codec.
 
-    `failed` is why it could not be made, if so. Does nothing where the job asks for no codec.
+    `failed` is why it could not be made, if so. Does nothing if the job requests no codec.
     """
     if (wanted := _asked_for(config)) is None:
         return

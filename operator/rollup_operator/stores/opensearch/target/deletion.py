@@ -27,7 +27,7 @@ _BY_QUERY = {
     "scroll_size": "5000",
 }
 _AT_ONCE = 2000
-"""Documents that one search looks for and one bulk deletes: their ids have 512 bytes at most."""
+"""Documents that one search finds and one bulk deletes: their ids have 512 bytes at most."""
 _HITS = ",".join(f"hits.hits.{part}" for part in ("_id", "_routing", "_seq_no", "_primary_term", "sort"))
 _ITEMS = "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
 

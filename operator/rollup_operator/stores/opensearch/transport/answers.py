@@ -22,10 +22,10 @@ LISTING: Final = 2 * 2**20
 PAGE: Final = 24 * 2**20
 """Bytes of a page of a search, which is parsed piece by piece."""
 ERROR: Final = 2**18
-"""Bytes of an error that are looked at; of a longer one the status alone counts."""
+"""Bytes of an error that are read; of a longer one only the status counts."""
 
 MOST_CONTAINERS = 40_000
-"""Lists and objects in JSON that is parsed at a stroke: each takes many times its two bytes, and a microsecond."""
+"""Lists and objects in JSON that is parsed at once: each takes many times its two bytes, and a microsecond."""
 
 LATEST_MS = 253_402_300_799_999
 """The end of the year 9999."""
@@ -39,7 +39,7 @@ class TooRich(ValueError):
 
 
 def whole(raw: bytes) -> Any:
-    """Parse JSON at a stroke. Raises orjson.JSONDecodeError, or TooRich."""
+    """Parse JSON at once. Raises orjson.JSONDecodeError, or TooRich."""
     if raw.count(b"[") + raw.count(b"{") > MOST_CONTAINERS:
         raise TooRich(f"has more than {MOST_CONTAINERS} lists and objects")
     return orjson.loads(raw)
@@ -47,7 +47,7 @@ def whole(raw: bytes) -> Any:
 
 @contextmanager
 def readable(doing: str, wrong: str = "its buckets have another form") -> Iterator[None]:
-    """Say that what is read within the block, too much of it to look at each value first, is not as it should be."""
+    """Report that what is read within the block, too much to check each value first, is not as it should be."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as e:
@@ -109,7 +109,7 @@ class Value:
         return self.value
 
     def text(self, longest: int = _LONGEST_NAME) -> str:
-        """Return a text of so many characters at most."""
+        """Return a text of at most that many characters."""
         if not isinstance(self.value, str):
             raise self.odd("is no text")
         if len(self.value) > longest:

@@ -56,7 +56,7 @@ class Lent:
 
     keys: Keys
     ends_within: Callable[[float], bool]
-    """Whether they end within so many seconds."""
+    """Whether they end within that many seconds."""
 
 
 Fetch = Callable[[str], Lent | None]

@@ -39,10 +39,10 @@ SHUN_SECONDS = 5.0
 SHUN_SECONDS_MOST = 300.0
 
 REMEMBERED = 10_000
-"""Of so many runs, the last ones, it is known whether a request may lie unread."""
+"""The number of latest runs for which it is known whether a request may lie unread."""
 
 RENEW_SECONDS = 1.0
-"""Between two looks whether the credentials have changed."""
+"""Seconds between two checks whether the credentials have changed."""
 
 
 @dataclass(slots=True)
@@ -87,11 +87,11 @@ class Cluster:
     hosts: tuple[str, ...]
     """Base URLs without a slash at the end."""
     make_session: Callable[[], Awaitable[aiohttp.ClientSession]]
-    """Makes the HTTP session when it is first needed, or needed anew."""
+    """Makes the HTTP session when it is first needed, or needed again."""
     is_stale: Callable[[], Awaitable[bool]] | None = None
     """Asked after a refusal whether a new session would be another; None: it never is."""
     may_run: Callable[[], bool] = lambda: True
-    """Asked before each request of a run is sent, whoever in the run sends it: False means that none may."""
+    """Called before each request of a run is sent, by any part of the run: False means that none may."""
     timeout: float = 60.0
     """Seconds that an answer may take where the call does not say."""
     answers: Account = field(default_factory=unbounded)
@@ -104,7 +104,7 @@ class Cluster:
     """How many bytes a bulk should have at most."""
     clock: Callable[[], float] = time.monotonic
     send: Callable[[Request, aiohttp.ClientSession, str, Wire], Awaitable[Any]] = Request.send
-    """Sends a request to the host with this base URL, and tells the Wire what becomes of it."""
+    """Sends a request to the host with this base URL, and reports its outcome to the Wire."""
     _under_way: dict[int, CallUnderWay] = field(default_factory=dict, repr=False)
     _unread: dict[str, None] = field(default_factory=dict, repr=False)
     _count: int = 0

@@ -52,7 +52,7 @@ _STARTING = "SERVICE_UNAVAILABLE"
 
 _REJECTED = "rejected execution of "
 _SOURCE = "at [Source:"
-"""Where a parser tells what it was given: some versions print the whole request there, credentials included."""
+"""Where a parser quotes its input: some versions print the whole request there, credentials included."""
 
 _OF_AWS = (400, 403, 413, 429)
 """Statuses with which AWS turns a request away before it comes to a cluster, and says why."""
@@ -214,7 +214,7 @@ def root_cause(body: object, redact: Redact) -> tuple[str, str]:
     if not isinstance(error, Mapping):
         return "", ""
     causes = list(islice(_causes(error), _MOST_CAUSES))
-    # What is too much for one shard is so whatever else befell the others.
+    # What is too much for one shard is too much, whatever happened to the others.
     for kinds in (_TOO_MUCH, _BLOCKED, _UNFIT):
         if found := next((c for c in causes if _kind(c) in kinds), None):
             return _kind_and_reason(found, redact, with_cause=kinds is _UNFIT)

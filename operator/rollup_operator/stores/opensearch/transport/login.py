@@ -17,7 +17,7 @@ from rollup_operator.stores.secrets import SecretContent
 _OF_THE_CLUSTER = frozenset(
     {"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"}
 )
-"""Types of Secrets that are of use to whoever gets them, and that no store was ever given by its owner."""
+"""Types of Secrets that are of use to any recipient, and that no owner means for a store."""
 
 
 LONGEST_HOSTS = 4096

@@ -38,7 +38,7 @@ thousandfold as it is read."""
 
 
 class NotSent(Exception):
-    """No connection came about, so that another host may be asked. `error` is what to tell if there is none."""
+    """No connection was made, so another host may be tried. `error` is what to raise if there is none."""
 
     def __init__(self, error: StoreError) -> None:
         super().__init__(str(error))
@@ -98,7 +98,7 @@ class Request:
 
     @asynccontextmanager
     async def _place(self, answer: aiohttp.ClientResponse) -> AsyncIterator[Callable[[int], bool]]:
-        """Hold room for the answer; gives what tells whether that is enough for so many bytes."""
+        """Hold room for the answer; yields a function that says whether that is enough for so many bytes."""
         failed = answer.status >= 400
         longest = answers.ERROR if failed else self.longest
         if (page := self.page) is not None and not failed:
