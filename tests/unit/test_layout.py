@@ -5,6 +5,8 @@ import operator
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -21,6 +23,16 @@ def test_modules_can_be_read_in_one_sitting() -> None:
         if (lines := len(path.read_text().splitlines())) > 500
     }
     assert long == {}
+
+
+@pytest.mark.parametrize(("path", "files"), [("of a stop", 5), ("of a run", 4)])
+def test_a_path_that_contributing_names_can_be_read_in_one_sitting(path: str, files: int) -> None:
+    (row,) = (r for r in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if r.startswith(f"| {path} |"))
+    names = row.split("`")[1::2]
+    package = ROOT / "operator" / "rollup_operator"
+    read = [package / "lifecycle/jobs/states.py", *(package / name for name in names)]
+    assert len(names) == files
+    assert sum(len(file.read_text().splitlines()) for file in read) < 2000
 
 
 def test_a_class_name_means_one_class() -> None:

@@ -8,6 +8,12 @@ on that clock, or the beginning of a calendar unit. Where the clock changes:
   their bucket before the change continues;
 - a round time that occurs twice makes two edges, except for days and longer units: they begin once, the first time.
 
+The edges of a fixed interval of 2 h, in Berlin; the same scale in UTC on all three days:
+
+    no change              00:00 ──────────── 02:00 ──────────── 04:00 ──────────── 06:00
+    02:00 becomes 03:00    00:00 ──────────── 03:00 ── 04:00 ──────────── 06:00             02:00 is skipped: an edge
+    03:00 becomes 02:00    00:00 ──────────── 02:00 ── 02:00 ──────────── 04:00             02:00 comes twice: two edges
+
 Buckets are contiguous. Elasticsearch's own rounding, compared at every change of 34 clocks, differs in two cases.
 Where a clock set back at midnight returns to the day before (St. John's until 2011), Elasticsearch counts the
 following time under that day again. Where a clock moves by a part of an hour (Lord Howe, Chatham), it puts calendar

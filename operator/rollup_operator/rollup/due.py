@@ -1,5 +1,12 @@
 """The time ranges of a run: what is new, and what it reads again for late documents. Pure.
 
+    spec.start                                                    now - delay
+    ──┬───────┬───────┬───────┬───────┬───────┬───────┬───────┬───────┬───────▶ time, at edges of buckets
+      │ written, not read     │ again                 │ fresh         │ not over yet
+                              │                       │               └ the watermark of this run
+                              │                       └ end of the last bucket written
+                              └ the last watermark - lookback
+
 The beginning of a bucket decides whether a job covers it: `spec.start <= beginning < spec.end`. So if one of two jobs
 ends where the other starts, each bucket belongs to exactly one of them.
 

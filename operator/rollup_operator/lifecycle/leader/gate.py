@@ -3,6 +3,13 @@
 A holder trusts its lease for less time than a candidate waits. The holder counts from the start of its last successful
 renewal: it halts its runs, then abandons the rest. A candidate counts from when it saw the record change. Timestamps in
 the Lease are never read, so clocks need not agree; only `leaseDurationSeconds` is.
+
+    seconds  0        2                                  11        13        15
+    holder   ├────────┼──────────────────────────────────┼─────────┤         │
+             │        renews; retries if that fails      halts     abandons  │
+             └ start of its last successful renewal                          │
+    others   ├───────────────────────────────────────────────────────────────┤
+             └ see the record change                                         take the lease
 """
 
 import math

@@ -4,6 +4,11 @@ A search looks only at whole buckets of a stretch, so a page costs no more than 
 cannot stop early. A stretch is cut to hold about a page. The rest of a stretch that did not fit into a page is
 searched next, before any later stretch is handed out: so pages come in the order of their keys, however many are read
 side by side.
+
+    written ──┬───── stretch 1 ─────┬───── stretch 2 ─────┬───── stretch 3 ─────┬─ not cut yet ─┬──▶ time
+              │           │         │ read side by side   │ not started         │               └ the bound
+              │ its page  │ its rest: searched before stretch 3                 └ `begin`
+              └ the position
 """
 
 from collections.abc import Mapping
