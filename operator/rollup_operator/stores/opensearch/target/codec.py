@@ -68,13 +68,6 @@ async def _try(cluster: Cluster, config: JobConfig, way: str, record: Record) ->
 async def _is_ours(cluster: Cluster, index: str, way: str, record: Record) -> bool:
     """Whether it was made under this claim: its gate says so, and through that nothing has been written yet."""
     try:
-        answer = await cluster.call(
-            "GET",
-            f"/{name(index)}",
-            doing=f"looking at {index}",
-            params={"filter_path": "*.aliases"},
-            opaque_id=record.opaque_id,
-        )
+        return way in await gate.aliases(cluster, index, record.opaque_id)
     except NotThere:
         return False
-    return answer.find(index, "aliases", way).given

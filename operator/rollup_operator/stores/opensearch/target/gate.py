@@ -6,7 +6,7 @@ index that was deleted takes its gates with it, so no bulk creates it anew.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from rollup_operator.stores.errors import StoreUnavailable
@@ -52,7 +52,7 @@ async def _replace(
 ) -> None:
     doing = f"changing the write alias of {key[0]}"
     while True:
-        closed = earlier(key, await _aliases(cluster, key[0], opaque_id), epoch)
+        closed = earlier(key, await aliases(cluster, key[0], opaque_id), epoch)
         todo = [*actions, *({"remove": {"index": key[0], "alias": alias}} for alias in closed)]
         if not todo:
             return
@@ -75,7 +75,8 @@ async def _replace(
         raise StoreUnavailable(f"{doing}: not all nodes have applied it")
 
 
-async def _aliases(cluster: Cluster, index: str, opaque_id: str) -> Iterable[str]:
+async def aliases(cluster: Cluster, index: str, opaque_id: str) -> Collection[str]:
+    """Return the aliases of an index. Raises NotThere."""
     answer = await cluster.call(
         "GET",
         f"/{name(index)}",

@@ -60,30 +60,29 @@ async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id
     if record.target is None:
         return
     try:
-        answer = await cluster.call(
-            "GET",
-            f"/{name(key[0])}",
-            doing=f"looking at {key[0]}",
-            params={"filter_path": "*.settings.index.uuid"},
-            opaque_id=opaque_id,
-        )
+        uuid = await _setting(cluster, key[0], "uuid", opaque_id)
     except NotThere:
         raise missing(key, forgets=is_this_job(mine, record.owner, lambda _: False)) from None
-    if answer.find(key[0], "settings", "index", "uuid").value != record.target:
+    if uuid.value != record.target:
         raise replaced(key, forgets=made_by(mine, record.owner))
 
 
 async def final_pipeline(cluster: Cluster, index: str, *, opaque_id: str) -> str | None:
     """Return the pipeline that all documents go through that are written to the index. Raises NotThere."""
+    pipeline = await _setting(cluster, index, "final_pipeline", opaque_id)
+    return None if pipeline.value in (None, "_none") else pipeline.text()
+
+
+async def _setting(cluster: Cluster, index: str, setting: str, opaque_id: str) -> Value:
+    """Return one setting of an index. Raises NotThere."""
     answer = await cluster.call(
         "GET",
         f"/{name(index)}",
         doing=f"looking at {index}",
-        params={"filter_path": "*.settings.index.final_pipeline"},
+        params={"filter_path": f"*.settings.index.{setting}"},
         opaque_id=opaque_id,
     )
-    pipeline = answer.find(index, "settings", "index", "final_pipeline")
-    return None if pipeline.value in (None, "_none") else pipeline.text()
+    return answer.find(index, "settings", "index", setting)
 
 
 async def read(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None:
