@@ -23,7 +23,7 @@ class Jobs(Protocol):
 
     @property
     def leads(self) -> bool:
-        """Whether this process decides over the jobs, and knows what the one before it did."""
+        """Whether this process decides about the jobs, and knows what its predecessor did."""
 
     def is_writing(self, uid: str) -> bool:
         """Whether this process may be writing to the job just now."""
@@ -41,7 +41,7 @@ class Jobs(Protocol):
         """Call `listener` from now on; the answer ends that. The uid need not be known yet."""
 
     def explain(self, uid: str) -> str:
-        """Tell in a few words what the job does in this process now, and for how long."""
+        """Say in a few words what this process does for the job now, and for how long."""
 
 
 class Stores(Protocol):
@@ -109,7 +109,7 @@ class EndpointTelemetry(Protocol):
 
 
 class NoTelemetry:
-    """Watches nothing."""
+    """Telemetry that ignores everything."""
 
     def request(self, action: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
         """Surround with nothing."""

@@ -29,7 +29,7 @@ class Moment:
 
     now: datetime
     latest_ms: int | None = None
-    """No clock shows a later time, in epoch milliseconds: whatever was recorded for a later one is wrong.
+    """No clock shows a later time, in epoch milliseconds: a record of a later one is wrong.
 
     None: clocks are not compared.
     """
@@ -38,10 +38,10 @@ class Moment:
 def moment(spec: RollupJobSpec, now: datetime, other: ClockReading | None, allowed: timedelta) -> Moment:
     """Return the time of a run that begins `now` by this process's clock.
 
-    `other` is another clock's reading, None where there is none; `allowed` is how far ahead of it this one may be.
+    `other` is another clock's reading, or None; `allowed` is how far this clock may be ahead of it.
 
-    Raises ClockSkewed where the run would take buckets for over that the other clock says are not, and ValueError for a
-    field of the spec that cannot be used.
+    Raises ClockSkewed if the run would regard buckets as over that are not over by the other clock, and ValueError
+    for a field of the spec that cannot be used.
     """
     if other is None:
         return Moment(now, epoch_ms(now + allowed))

@@ -24,7 +24,7 @@ class Progress:
     session: Session | None = None
     claim: Claim | None = None
     stats: status.JobStats | None = None
-    """The job's counters, this run's trigger and failure included, and of its pages those that are committed."""
+    """The job's counters, including this run's trigger and failure, and its committed pages."""
     pages: int = 0
     rows: int = 0
     documents: int = 0
@@ -34,7 +34,7 @@ class Progress:
     _source: Source | None = None
     _span: Span = field(default=Span(0, 0))
     _seen: deque[tuple[float, float]] = field(default_factory=deque)
-    """When which share was done."""
+    """Times, each with the share that was done by then."""
 
     def expect(self, source: Source, span: Span) -> None:
         """Take in what is due."""
@@ -42,7 +42,7 @@ class Progress:
         self._seen.append((self.clock(), 0.0))
 
     def committed(self, page: Page) -> None:
-        """Count a page that is written and committed, or that has nothing in it."""
+        """Count a page that is written and committed, or empty."""
         self.pages += 1
         self.rows += page.rows
         self.documents += page.buckets
@@ -52,18 +52,18 @@ class Progress:
             self._seen.popleft()
 
     def looked_back(self, found: Rewritten) -> None:
-        """Count what became of a page that was read once more."""
+        """Count the result of a page that was read again."""
         self.rewritten += found.changed
         self.kept += found.kept
 
     @property
     def percent(self) -> int:
-        """Share of the source that is written: 100 only when the last page is."""
+        """Written share of the source: 100 only when the last page is written."""
         return int(100 * self._seen[-1][1]) if self._seen else 0
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds that the rest should take at the pace of the last minute; None: not known yet."""
+        """Seconds that the rest should take at the pace of the last minute; None: unknown yet."""
         if len(self._seen) < 2:
             return None
         (began, before), (_, share) = self._seen[0], self._seen[-1]
@@ -75,14 +75,14 @@ class Progress:
         return (1 - share) * took / (share - before)
 
     def report(self) -> status.RunProgress:
-        """Return it as the status shows it."""
+        """Return the progress as the status shows it."""
         remaining = self.remaining_s
         return status.RunProgress(
             percent=self.percent, remaining_seconds=None if remaining is None else round(remaining)
         )
 
     def describe(self) -> str:
-        """Say in a few words what goes on now."""
+        """Describe in a few words what goes on now."""
         flight = self.session.in_flight() if self.session is not None else None
         parts = [f"{self.pages} pages, {self.rows} rows, {self.documents} documents so far"]
         if self._source is not None and self.pages:
@@ -92,7 +92,7 @@ class Progress:
         return f"{flight or self.doing} ({', '.join(parts)})"
 
     def summary(self) -> str:
-        """Say what was done, for the end of the run."""
+        """Summarize the run at its end."""
         text = f"{self.pages} pages, {self.rows} rows, {self.documents} documents"
         if self.rewritten:
             text += f"; {self.rewritten} documents rewritten after late rows"

@@ -36,7 +36,7 @@ _UNCLAIMED = "halted before it claimed the job"
 TRIGGERED = JobStats(trigger_count=1)
 READ_FAILED = JobStats(search_failures=1)
 WRITE_FAILED = JobStats(index_failures=1)
-"""Each run that fails counts as one of both; what it was about to do is what has failed."""
+"""A failed run counts as one of the two: what it was about to do has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class RunResult:
     claim: Claim | None
     """The job's record after the run; None when it was never claimed."""
     released: bool | None
-    """The run gave its claim up, and nothing of it is at work. False: it may be, or another holder has the claim.
-    None: it never came to a claim."""
+    """The run released its claim, and nothing of it runs any more. False: something may, or another has the claim.
+    None: it never made a claim."""
     rewritten: int = 0
     """Documents that late rows changed."""
     kept: int = 0
-    """Documents whose source holds fewer rows now, and that were left as they were."""
+    """Documents left as they were because their source holds fewer rows now."""
     error: Exception | None = None
     stats: JobStats = field(default_factory=JobStats)
-    """The job's counters after the run, also where the store does not know them: it has failed before it could."""
+    """The job's counters after the run, even if the store does not have them because the run failed before."""
 
 
 @dataclass
@@ -69,17 +69,17 @@ class Run:
     holder: str
     open_store: Callable[[], Awaitable[Store]]
     slots: RunSlots
-    """The store's: a run waits for one before it touches the store."""
+    """The slots of the store: a run waits for one before it touches the store."""
     now: Callable[[], datetime]
     places: Account = field(default_factory=unbounded)
-    """The process's, of which its namespace has a share: a run waits for one of these, too."""
+    """The slots of the process, of which each namespace has a share: a run waits for one of these, too."""
     progress: Progress = field(default_factory=Progress)
     known: JobStats = field(default_factory=JobStats)
-    """The job's counters before this run. The store's may lack what has failed."""
+    """The job's counters before this run. The store's may lack failed runs."""
     clock_skew: timedelta | None = None
     """How far this process's clock may be ahead of the store's; None: they are not compared."""
     may_go_on: Callable[[], bool] = lambda: True
-    """Asked before anything is sent to the store; False is as a halt. A process that was frozen learns it so."""
+    """Called before anything is sent to the store; False acts as a halt. A process that was frozen notices it so."""
     store: Store | None = None
     """The one that was opened."""
     _halted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,11 +90,11 @@ class Run:
     _placed: bool = False
     _place: Held | None = None
     _nothing: str | None = None
-    """Why there was nothing to do."""
+    """The reason why there was nothing to do."""
     _doubt: str | None = None
-    """What the job's record said that could not be."""
+    """What is impossible in the job's record."""
     _notes: tuple[str, ...] = ()
-    """What the store says beside."""
+    """Remarks of the store."""
 
     def __post_init__(self) -> None:
         self._count(self.known.plus(TRIGGERED))
@@ -103,7 +103,7 @@ class Run:
         self._stats = self.progress.stats = stats
 
     def halt(self) -> None:
-        """Ask the run to end as soon as what it writes is committed."""
+        """Make the run end as soon as its current write is committed."""
         self._halted.set()
         if (session := self.progress.session) is not None:
             session.halt()
@@ -169,7 +169,7 @@ class Run:
         return self._judge(began, completed, error, claim, released)
 
     async def _moment(self, store: Store) -> Moment:
-        """Return the time that the run goes by, from before anything is claimed or read. Raises ClockSkewed."""
+        """Return the time of the run, taken before anything is claimed or read. Raises ClockSkewed."""
         now = self.now()
         if self.clock_skew is None:
             return Moment(now)
@@ -177,7 +177,7 @@ class Run:
         return moment(self.config.spec, now, await store.clock(), self.clock_skew)
 
     async def _pages(self, session: Session, claim: Claim, at: Moment) -> bool:
-        """Do all that is due. Returns whether the end was reached; False: halted."""
+        """Process everything that is due. Returns whether the end was reached; False: halted."""
         todo = self._due(claim, at)
         self._nothing, self._doubt = todo.nothing, todo.doubt
         watermark, stats = claim.watermark_ms, self._stats
@@ -245,8 +245,8 @@ class Run:
     async def _look_back(self, session: Session, claim: Claim, span: Span) -> JobStats | None:
         """Rewrite what late documents changed in the span, and return what that adds to the counters; None: halted.
 
-        Nothing records how far this came: a run that is halted here leaves the position, and so the next run begins
-        with the same span.
+        The store does not record how far this came: a run that is halted here leaves the position as it is, so the next
+        run begins with the same span.
         """
         stats, after = JobStats(), None
         while not span.empty:
@@ -270,13 +270,13 @@ class Run:
 
     @contextmanager
     def _write(self) -> Iterator[None]:
-        """Surround a write: where it fails, it is no read that has."""
+        """Mark a write, so that its failure does not count as that of a read."""
         self._writing = True
         yield
         self._writing = False
 
     async def _leave(self, session: Session, claim: Claim | None) -> bool | None:
-        """Release and close, whatever happened. Returns whether our claim was given up; None: there was none."""
+        """Release and close, whatever happened. Returns whether our claim was released; None: there was none."""
         released = None
         try:
             if claim is not None and not self.may_go_on():

@@ -23,7 +23,7 @@ class RunSlots:
 
     @property
     def held(self) -> int:
-        """How many slots are held; more than `size` for a while after it was lowered."""
+        """How many slots are held; more than `size` for a while after `size` was lowered."""
         return self._held
 
     @property
@@ -37,7 +37,7 @@ class RunSlots:
         self._hand_out()
 
     async def acquire(self) -> None:
-        """Wait for a slot. A call that is cancelled holds none, also when its turn came in the same moment."""
+        """Wait for a slot. A cancelled call holds none, even if its turn came at the same moment."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue[turn] = None
         self._hand_out()

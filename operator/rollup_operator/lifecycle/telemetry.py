@@ -17,7 +17,7 @@ class Observer(Protocol):
         """Take in that a job no longer exists."""
 
     def ran(self, outcome: str, seconds: float) -> None:
-        """Take in that a run of an actor has ended, once for each, and how long it took."""
+        """Take in that a run of an actor has ended, once per run, and how long it took."""
 
     def turned(self, result: str, seconds: float) -> None:
         """Take in that an actor had a turn: `success` or `error`."""
@@ -34,7 +34,7 @@ async def timed(observer: Observer, turn: Awaitable[None]) -> None:
 
 
 class NoObserver:
-    """Watches nothing."""
+    """Telemetry that ignores everything."""
 
     def seen(self, job: JobView) -> None:
         """Do nothing."""

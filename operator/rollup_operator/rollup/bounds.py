@@ -38,7 +38,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 _FIRST_YEAR, _LAST_YEAR = 1968, 2101
-"""Changes of a clock are known in between; before and after, the nearest offset counts."""
+"""Clock changes are known in between; before and after, the nearest offset counts."""
 _STRIDE = 7 * DAY // SECOND
 """No zone has changed its clock there and back within a week since 1968."""
 _EVER = 2**62
@@ -128,15 +128,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """Whole buckets from an edge on that a clock which is never changed makes, too; or one bucket that none makes.
+    """Whole buckets from an edge on that a clock without changes has, too; or one bucket that no such clock has.
 
-    For a store that rounds by itself: so it need not know how clocks are changed, or may have it wrong.
+    For a store that rounds by itself: it need not know clock changes, and may even have them wrong.
     """
 
     begin: int
     end: int
     offset: int | None
-    """That clock's from UTC, in milliseconds; None: [begin, end) is one bucket."""
+    """The offset of that clock from UTC, in milliseconds; None: [begin, end) is one bucket."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Bounds:
         return cls(_grid(group), periods(zone), max(0, int(delay)))
 
     def upper(self, now: datetime, hold_ms: int = 0) -> int:
-        """Return where a run at `now` ends, exclusive: the edge at or before now - delay, or what is held back."""
+        """Return where a run at `now` ends, exclusive: the last edge at or before now - max(delay, `hold_ms`)."""
         return self.round_down(epoch_ms(now) - max(self.delay_ms, hold_ms))
 
     def round_down(self, instant: int) -> int:
@@ -196,7 +196,7 @@ class Bounds:
             edge = self.next_edge(edge)
 
     def steady(self, edge: int) -> Steady:
-        """Return the buckets from `edge` on up to about the next change of the clock."""
+        """Return the buckets from `edge` up to about the next change of the clock."""
         p = self.periods[self._period(edge)]
         reading, following = edge + p.offset, self.next_edge(edge)
         if self.grid.floor(reading) != reading or self.grid.after(reading) - p.offset < following or following > p.end:

@@ -29,7 +29,7 @@ _SCHEME_3 = b"3"
 VERSION = 2
 
 SAME_SUM = 1e-12
-"""Two sums of the same numbers in another order differ by less than this part of them."""
+"""Two sums of the same numbers in different orders differ by less than this fraction."""
 
 KeyValue = str | int | float | None
 
@@ -112,7 +112,7 @@ def document_id(job_id: str, keys: Iterable[tuple[str, KeyValue]]) -> str:
 
 
 def scheme_2_id(job_id: str, keys: Iterable[tuple[str, KeyValue]]) -> str:
-    """Return the id that Elasticsearch gives a bucket, which may be another one's, too."""
+    """Return the id that Elasticsearch gives a bucket, which another bucket may have, too."""
     return _id(job_id, _joined(job_id, _in_order(keys)))
 
 
@@ -130,12 +130,12 @@ def _id(job_id: str, text: bytes) -> str:
 
 
 def is_ambiguous(value: KeyValue) -> bool:
-    """Whether a key, joined with others, could be taken for something else."""
+    """Whether a key is ambiguous when it is joined with others."""
     return isinstance(value, str) and ("$" in value or value == _NULL_TEXT)
 
 
 def unambiguous(values: Iterable[KeyValue], end: bytes) -> bytes:
-    """Return what is hashed for keys of which one is ambiguous, in the order of their names; `end` is the job's."""
+    """Return the text to hash if one of the keys is ambiguous, in the order of their names; `end` is the job's."""
     parts = (struct.pack(">q", -1) if v is None else struct.pack(">q", len(b := key_bytes(v))) + b for v in values)
     return b"".join(parts) + end + _SCHEME_3
 
@@ -146,7 +146,7 @@ def document(
     """Return id and document of one bucket.
 
     `keys` are in the order of `layout.group_keys()`; `values` hold `<field>.<metric>.value` and `<field>.avg._count`. A
-    metric without a number, or with one that is infinite, is left out.
+    metric without a number, or with an infinite one, is left out.
     """
     names = layout.group_keys()
     out: dict[str, Any] = {}
@@ -176,7 +176,7 @@ def document(
 
 
 def key_bytes(value: KeyValue) -> bytes:
-    """Return what a group's value adds to the text that an id is the hash of."""
+    """Return what the value of a group adds to the text whose hash is the id."""
     if value is None:
         return _NULL
     if isinstance(value, str):

@@ -31,15 +31,15 @@ class Due:
     """What a run has to do."""
 
     fresh: Span
-    """What is to be read from the position on; `start_ms` counts only where it lies behind the position."""
+    """What to read from the position on; `start_ms` counts only if it is after the position."""
     again: Span
-    """What was written before and is to be read once more; often empty."""
+    """What was written before and is to be read again; often empty."""
     nothing: str | None
     """Why there is nothing to do at all; None: there may be something."""
     watermark_ms: int | None = None
-    """The recorded watermark, where it can be believed."""
+    """The recorded watermark, if it is credible."""
     doubt: str | None = None
-    """What the record says that cannot be, and what the run does about it."""
+    """What is impossible in the record, and what the run does about it."""
 
 
 def due(
@@ -51,10 +51,10 @@ def due(
     latest_ms: int | None = None,
     hold_ms: int = 0,
 ) -> Due:
-    """Work it out for a job that has come so far. Raises ValueError naming the field that cannot be used.
+    """Compute it from the progress of a job. Raises ValueError naming the field that cannot be used.
 
-    `latest_ms`: no clock shows a later time, so a watermark or a position beyond it was written by one that was ahead.
-    None: that is not known, and the record is believed. `hold_ms`: a delay that the source asks for.
+    `latest_ms`: no clock shows a later time, so a later watermark or position was written by a clock that was ahead.
+    None: unknown, and the record is believed. `hold_ms`: a delay that the source requires.
     """
     bounds = Bounds.of(spec.groups.date_histogram)
     start = _edge(bounds, spec.start, "spec.start") if spec.start is not None else 0
@@ -74,7 +74,7 @@ def due(
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """How far the job has come, as its record says. In epoch milliseconds."""
+    """The progress of the job in its record. In epoch milliseconds."""
 
     last_ms: int | None
     """Where the bucket of the position begins; None: nothing was written."""
@@ -140,7 +140,7 @@ def _doubt(record: _Record, again: Span) -> str | None:
 
 
 def _edge(bounds: Bounds, text: str, field: str) -> int:
-    """Return where the first bucket begins that does so at or after an instant."""
+    """Return the beginning of the first bucket that begins at or after an instant."""
     return bounds.next_edge(parse_instant(text, field) - 1)
 
 

@@ -37,7 +37,7 @@ class JobConfig:
     spec: RollupJobSpec
     owner: Owner
     config_hash: str
-    """Hash of groups and metrics: another one may not continue the same documents."""
+    """Hash of groups and metrics: a job with another hash may not continue the same documents."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -48,7 +48,7 @@ class JobConfig:
 def judge(
     config: JobConfig, *, owner: Owner, config_hash: str, has_documents: bool, is_alive: Callable[[Owner], bool]
 ) -> None:
-    """Raise IdentityConflict where another living job owns the record, or other groups or metrics were rolled up.
+    """Raise IdentityConflict if another living job owns the record, or if other groups or metrics were rolled up.
 
     `owner` and `config_hash` are the record's; `has_documents` says whether anything was written under it.
     """
@@ -68,8 +68,8 @@ def judge(
 def is_this_job(mine: Owner, owner: Owner, is_alive: Callable[[Owner], bool]) -> bool:
     """Whether a record of `owner` is that of the job `mine`: the same uid, or an earlier resource of its name.
 
-    A cluster's name may be changed by mistake, and what an own run left under the old one is still at work: the uid
-    counts alone.
+    The name of a cluster may be changed by mistake while something that a run left under the old name is still at work:
+    so only the uid counts.
     """
     if owner.uid == mine.uid:
         return True
@@ -85,7 +85,7 @@ def made_by(mine: Owner, owner: Owner) -> bool:
 
 
 def kept(config: JobConfig, owner: Owner) -> str:
-    """Say that documents stay which the job was to delete with itself, and whose they are."""
+    """Say which documents stay that were to be deleted with the job, and whose they are."""
     index, job_id = config.key
     if replace(owner, uid=config.owner.uid) == config.owner:
         whose = f"an earlier job of the same name, uid {owner.uid}, made them"
@@ -96,7 +96,7 @@ def kept(config: JobConfig, owner: Owner) -> str:
 
 
 def not_a_rollup_index(index: str, lacks: str) -> str:
-    """Say in Elasticsearch's words that an index is there and is no rollup index; `lacks`: what it would need."""
+    """Say in Elasticsearch's words that an index exists and is not a rollup index; `lacks`: what it would need."""
     return (
         "Rollup data cannot be added to existing indices that contain non-rollup data (expected to find "
         f"{lacks} in mapping of rollup index [{index}] but not found)"

@@ -15,7 +15,7 @@ PAGE_BYTES = 8 * 2**20
 
 _PATIENCE = 32
 _FORGET = 0.9
-"""How quickly small buckets make large ones forgotten, page by page."""
+"""How quickly small buckets replace large ones in the estimate, page by page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Pager:
 
     @classmethod
     def begin(cls, aim_s: float, hint: float | None, rows: int, first_ms: int, last_ms: int) -> "Pager":
-        """Go on from what was learned (`hint`, in milliseconds of the source's time), else guess from the density."""
+        """Continue from what was learned (`hint`, in milliseconds of source time), else guess from the density."""
         if hint is not None and hint > 0:
             return cls(aim_s, hint)
         return cls(aim_s, max(1.0, aim_s * ROWS_PER_SECOND * max(1, last_ms - first_ms) / max(1, rows)))
 
     def end(self, bounds: Bounds, start: int, bound: int) -> int:
-        """Return where the page that begins at `start` ends: an edge, at most `bound`, at least one bucket on."""
+        """Return the end of the page that begins at `start`: an edge, at most `bound`, at least one bucket later."""
         reach = start + self.span_ms
         if reach >= bound:
             return bound
@@ -57,27 +57,27 @@ class PageSize:
 
     limit: int
     size: int
-    """What the cluster bears, as far as is known."""
+    """What the cluster can take, as far as is known."""
     bucket_bytes: float
-    """What a bucket comes to once it is a document."""
+    """The size of a bucket as a document."""
     aim_bytes: int = PAGE_BYTES
     _patience: int = 2
-    """So many good pages make the next one larger; twice as many when that was too much."""
+    """This number of good pages makes the next one larger; twice as many if that was too much."""
     _good: int = 0
     _grown: bool = False
 
     @classmethod
     def begin(cls, limit: int, hint: float | None, bucket_bytes: float) -> "PageSize":
-        """Go on from what was learned (`hint`, in buckets), else from the limit."""
+        """Continue from what was learned (`hint`, in buckets), else from the limit."""
         size = limit if hint is None or not hint >= 1 else min(limit, int(hint))
         return cls(limit, size, bucket_bytes)
 
     def ask(self) -> int:
-        """Return how many buckets to ask for."""
+        """Return how many buckets to request."""
         return max(1, min(self.size, self.limit, int(self.aim_bytes / max(1.0, self.bucket_bytes))))
 
     def failed(self, asked: int) -> None:
-        """Halve after a page of `asked` buckets was too much; once, however many of them were asked for at a time."""
+        """Halve after a page of `asked` buckets was too much; once, however many of them were requested at a time."""
         self.size = max(1, min(self.size, asked // 2))
         if self._grown:
             self._patience = min(_PATIENCE, self._patience * 2)

@@ -16,7 +16,7 @@ NO_FIELDS = "Could not find any fields in the index/index-pattern that were conf
 """Nothing matches the pattern, or nothing of it has any field that the job names."""
 
 _OF_DATES = sorted(DATE_METRICS)
-"""All that can be kept of a time."""
+"""All metrics that a time can have."""
 
 _NESTED = "nested"
 
@@ -26,10 +26,10 @@ _UNSIGNED = frozenset({"unsigned_long"})
 
 @dataclass(frozen=True, slots=True)
 class SourceField:
-    """What the sources of a pattern have under one name, in Elasticsearch's words."""
+    """A field in the sources of a pattern, in Elasticsearch's words."""
 
     types: frozenset[str]
-    """For instance `date`, `long`, `keyword`; several where sources differ."""
+    """For example `date`, `long`, `keyword`; several if sources differ."""
     aggregatable: bool = True
     tells_time: bool | None = None
     """Whether it can be the time of a job: as milliseconds since 1970, too, and not as lists. None: the types say."""
@@ -38,7 +38,7 @@ class SourceField:
 
 
 def broken_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[str]:
-    """Return what is wrong with the fields that a job names, given those that its sources have."""
+    """Return the problems of the fields that a job names, given the fields of its sources."""
     groups = spec.groups
     named = [groups.date_histogram.field, *(m.field for m in spec.metrics)]
     named += groups.histogram.fields if groups.histogram else []

@@ -73,7 +73,7 @@ class Actor:
 
     @property
     def _recovery(self) -> Recovery:
-        """What has gone wrong with the job: at first what its status says, which is read when it is first needed.
+        """The trouble of the job: at first what its status says, which is read when it is first needed.
 
         All jobs begin again in one turn of the event loop, too short to read ten thousand.
         """
@@ -149,7 +149,7 @@ class Actor:
         return self._task is not None
 
     def explain(self) -> str:
-        """Tell in a few words what goes on, and for how long."""
+        """Say in a few words what goes on, and for how long."""
         if not self._env.gate.open:
             return "another replica leads"
         return explain(self._facts())
@@ -338,7 +338,7 @@ class Actor:
         await self._write(view, job_writes.write_status(self._env.kube, view, status))
 
     async def _write(self, view: JobView, write: Awaitable[Body]) -> None:
-        """Make one write; whatever it answers is a body like any other."""
+        """Make one write; its answer is a body like any other."""
         try:
             answer = await write
         except NotFound:
@@ -378,7 +378,7 @@ class Actor:
                 )
 
     def _learn(self, newer: JobView, *, decided_on: JobView | None = None) -> None:
-        """Take in an answer. That of a write that brought the job to rest asks for no other turn."""
+        """Take in an answer. The answer of a write that brought the job to rest needs no further turn."""
         if newer.uid != self.view.uid or (newer.deleting and not newer.finalizers):
             self.vanish()
         elif self.view is decided_on and newer.version > self.view.version and newer.rests_as(decided_on):

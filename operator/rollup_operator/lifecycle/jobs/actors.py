@@ -65,7 +65,7 @@ class Actors:
         books.subscribe(self._store_changed)
 
     def observe(self, body: Mapping[str, Any]) -> None:
-        """Take in a RollupJob as an event, a list or an answer shows it. One that is known to be gone stays gone."""
+        """Take in a RollupJob from an event, a list or an answer. A job that is known to be gone stays gone."""
         view = JobView.of(body)
         actor = self._index.actor(view.uid)
         if actor is not None:
@@ -98,7 +98,7 @@ class Actors:
         self._soon("waking all jobs", self._spreader.spread(Actor.wake, actors))
 
     def recheck(self) -> None:
-        """The gate has begun to drain, or has ceased to: let every job have a turn, soon."""
+        """The gate has begun or ceased to drain: give every job a turn soon."""
         self._soon("waking all jobs", self._recheck())
 
     def stand_down(self) -> None:

@@ -12,7 +12,7 @@ from rollup_operator.model.validation import InvalidSpec, check
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A spec, as far as deciding needs it; `desiredState` apart, which changes most often and is read from the view."""
+    """The part of a spec that `decide` needs, without `desiredState`, which changes often and is read from the view."""
 
     spec: Mapping[str, Any] = field(repr=False)
     schedule: Schedule | None
@@ -23,7 +23,7 @@ class Checked:
 
     @classmethod
     def of(cls, job: JobView) -> "Checked":
-        """Read a spec, however wrong it is."""
+        """Read a spec, whatever its errors."""
         try:
             spec, schedule = check(job)
         except InvalidSpec as e:
@@ -33,7 +33,7 @@ class Checked:
         return cls(_lasting(job), schedule, None, spec.deletion_policy, float(spec.drain_timeout_seconds))
 
     def fits(self, job: JobView) -> bool:
-        """Whether this is still what `job` says."""
+        """Whether this is still the spec of `job`."""
         return self.spec == _lasting(job)
 
 

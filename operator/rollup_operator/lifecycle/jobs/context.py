@@ -15,14 +15,14 @@ from rollup_operator.model.job_view import JobView
 
 @dataclass(frozen=True)
 class JobContext:
-    """One instance a process."""
+    """There is one instance per process."""
 
     kube: KubeClient
     books: StoreBook
     events: EventRecorder
     worker: Worker
     gate: Gate
-    """Asked before each effect. While it is shut an actor keeps the newest body and does nothing."""
+    """Checked before each effect. While it is shut, an actor keeps the newest body and does nothing."""
     now: Callable[[], datetime]
     published: Callable[[JobView], None]
     """Called with each newer view that an actor learns from the API server's answers."""

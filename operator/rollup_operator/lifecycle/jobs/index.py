@@ -28,7 +28,7 @@ class Index:
     def __init__(
         self, *, gate: Gate, cluster: str, namespaces: Sequence[str] = (), observer: Observer | None = None
     ) -> None:
-        """`cluster`: what this cluster is called in claims. No namespaces: the jobs of all are watched."""
+        """`cluster`: the name of this cluster in claims. No namespaces: the jobs of all are watched."""
         self._gate, self._cluster, self._namespaces = gate, cluster, namespaces
         self._observer = observer or NoObserver()
         self._actors: dict[str, Actor] = {}
@@ -53,7 +53,7 @@ class Index:
         return next(iter(self.meant(namespace, job_id)), None)
 
     def in_namespace(self, namespace: str) -> Iterator[JobView]:
-        """Return the namespace's jobs in the order in which they came, each as it is when it is taken."""
+        """Yield the namespace's jobs in the order in which they came, each in its newest view."""
         return (actor.view for actor in tuple(self._spaces.get(namespace, {}).values()) if not actor.gone)
 
     def views(self) -> Sequence[JobView]:
@@ -72,7 +72,7 @@ class Index:
 
     @property
     def leads(self) -> bool:
-        """Whether this process decides over the jobs, and knows what the one before it did."""
+        """Whether this process decides about the jobs, and knows what its predecessor did."""
         return self._gate.open and not self._gate.behind
 
     def is_writing(self, uid: str) -> bool:
@@ -81,12 +81,12 @@ class Index:
         return actor is not None and actor.is_writing
 
     def explain(self, uid: str) -> str:
-        """Tell in a few words what the job does in this process now, and for how long."""
+        """Say in a few words what this process does for the job now, and for how long."""
         actor = self._actors.get(uid)
         return "this process does not know the job" if actor is None else actor.explain()
 
     def is_alive(self, owner: Owner) -> bool:
-        """Whether the resource that owns a claim still exists. Where nobody here can know, it does.
+        """Whether the resource that owns a claim still exists. If that cannot be known here, it does.
 
         Raises StoreUnavailable until all jobs have been listed.
         """

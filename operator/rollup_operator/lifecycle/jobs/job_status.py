@@ -23,7 +23,7 @@ from rollup_operator.stores.base import Claim, Position
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far the job has come: a snapshot of its record in the store, its last run, and the run under way."""
+    """The progress of the job: a snapshot of its record in the store, its last run, and the current run."""
 
     watermark: str | None
     position: Position | None
@@ -44,7 +44,7 @@ class Report:
         return report.counting(claim.stats)
 
     def counting(self, stats: JobStats) -> "Report":
-        """Return the same with these counters. None ever goes back: the store's may lack runs that have failed."""
+        """Return the same with these counters. No counter goes back: the store's may lack failed runs."""
         return replace(self, stats=stats if self.stats is None else stats.at_least(self.stats))
 
 
@@ -86,14 +86,14 @@ def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -
 
 
 def _shown(position: Position) -> dict[str, PositionValue]:
-    """Return a position for people to read; the store has it as it is. Terms of a source may have any length."""
+    """Return a position for people to read; the store keeps the original. Terms of a source may have any length."""
     return {
         key: shortened(value, LONGEST_VALUE) if isinstance(value, str) else value for key, value in position.items()
     }
 
 
 def explain(facts: Facts) -> str:
-    """Say in a few words what this process does for a job, and for how long, for people who wait for it."""
+    """Say in a few words, for people who wait, what this process does for a job, and for how long."""
     run, trouble = facts.run, facts.trouble
     if run is not None and run.halted is not None:
         return f"halted {run.halted:.1f} s ago, it waits for: {run.doing}"
@@ -106,7 +106,7 @@ def explain(facts: Facts) -> str:
 
 
 def _message(job: JobView, decision: Decision, state: State) -> str:
-    """Keep a long run's message between two reports: counters in it would be a write a second."""
+    """Keep a long run's message between two reports: its counters would cause a write per second."""
     if state is State.INDEXING and job.status.state is State.INDEXING and not decision.refresh:
         old = next((c for c in job.status.conditions if c.type == "Ready"), None)
         if old is not None and old.reason == decision.reason and decision.ready:

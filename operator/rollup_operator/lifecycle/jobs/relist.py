@@ -27,7 +27,7 @@ FIRST_SWEEP = 5.0
 
 
 class Relisting:
-    """Lists jobs and stores from time to time, and all of both whenever this process comes to lead."""
+    """Lists jobs and stores periodically, and all of both whenever this process comes to lead."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Relisting:
         """What was wrong with the last list; None: nothing."""
 
     async def list_jobs(self) -> bool:
-        """List all jobs, take them in, and drop the others, such as those that an earlier try has shown.
+        """List all jobs, take them in, and drop the others, such as those that an earlier attempt has listed.
 
         Returns whether what is known is up to date; False: etcd was restored. Raises KubeError.
         """
@@ -67,7 +67,7 @@ class Relisting:
     async def keep_sweeping(self, every: float) -> None:
         """Sweep for as long as the process lives: first when the watches have begun, and soon again after a failure.
 
-        A job that goes between this process's first list and the watch's is in the one, and no event reports it.
+        A job that is deleted between this process's list and the watch's is in the first, and no event reports it.
         """
         pause = again = FIRST_SWEEP
         while True:
@@ -89,13 +89,13 @@ class Relisting:
         """Let nothing begin before all stores and jobs are listed.
 
         The watches may lag. A run that an older body asks for could be of a job that the leader before has shown as
-        stopped; and where a store led before, nothing is to be settled that a run has left where it leads now.
+        stopped; and what a run has left in a store must not be settled in the place to which the store led before.
         """
         self._gate.behind = True
         self._catching_up = keep_running("catching up with the jobs", self._catch_up)
 
     def stand_down(self) -> None:
-        """The gate is shut: nobody waits for the list."""
+        """The gate is shut: nothing waits for the list."""
         if self._catching_up is not None:
             self._catching_up.cancel()
 
@@ -115,9 +115,9 @@ class Relisting:
         self._actors.recheck()
 
     async def _list_stores(self) -> None:
-        """List all stores, and take them in. Raises KubeError where a list can be had later.
+        """List all stores, and take them in. Raises KubeError if a list may succeed later.
 
-        Where none can, jobs go on with what is known of the stores: their watch cannot be had either.
+        If none can succeed, jobs continue with what is known of the stores: their watch fails, too.
         """
         try:
             await self._books.sweep(whole=True)

@@ -7,7 +7,7 @@ from rollup_operator.model.job_view import JobView
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
-"""Seconds between two tries, doubling from the first to the last, each shortened by up to half at random."""
+"""Seconds between two attempts, doubling from the first to the last, each shortened at random by up to half."""
 
 PASSING = {
     Reason.INVALID_SPEC,
@@ -58,14 +58,14 @@ class Recovery:
         self._changed = False
 
     def failed(self, trouble: Trouble, now: float) -> None:
-        """Note a failure. A transient one is tried again by itself, any other if something changed since it began."""
+        """Note a failure. A transient one is retried by itself, any other if something changed since it began."""
         self.trouble = trouble
         self._failures += 1
         wait = backoff(FIRST_RETRY, LAST_RETRY, self._failures)
         self._retry_at = now + wait if trouble.transient or self._changed else None
 
     def mended(self) -> None:
-        """A good run, or a job that reads stopped, ends all trouble."""
+        """A good run, or a job that is shown as stopped, ends all trouble."""
         if self.trouble is not None:
             self._reported = frozenset()
         self.trouble, self._retry_at, self._failures = None, None, 0
@@ -77,7 +77,7 @@ class Recovery:
             self._retry_at = 0.0
 
     def retry_in(self, now: float) -> float | None:
-        """Return the seconds until the next try; None: only a change helps."""
+        """Return the seconds until the next attempt; None: only a change helps."""
         return None if self._retry_at is None else max(0.0, self._retry_at - now)
 
 

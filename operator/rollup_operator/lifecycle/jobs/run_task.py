@@ -33,11 +33,11 @@ class Ended:
     """How a run task ended."""
 
     settled: bool | None
-    """True: the store was seen to hold no claim and no request of this job. False: it may. None: the run came to
+    """True: the store was seen to hold no claim and no request of this job. False: it may. None: the run made
     no claim, so the previous answer holds."""
     claim: Claim | None = None
     stats: JobStats | None = None
-    """The job's counters, those of runs that came to no claim included."""
+    """The job's counters, including those of runs that made no claim."""
     last_run: LastRun | None = None
     trouble: Trouble | None = None
     mended: bool = False
@@ -45,40 +45,40 @@ class Ended:
     skipped: str | None = None
     """A deleted job was let go without checking its store, and why."""
     held: tuple[Store, ...] | None = None
-    """The stores in which a run of this process left its claim, or may have. None: those that were before."""
+    """The stores in which a run of this process left its claim, or may have. None: the same as before."""
     kept: str | None = None
-    """Documents stay although the job was deleted with them: which, and whose they are."""
+    """Documents that stay although the job was to be deleted with them: which, and whose they are."""
 
 
 @dataclass(slots=True)
 class Work:
-    """A run task under way, and what is known of it from outside. Times are the event loop's."""
+    """A current run task, as known from outside. Times are the event loop's."""
 
     kind: RunKind
     began: float
     deleting: bool
-    """Begun for a deletion: its end is all that the finalizer waits for."""
+    """Started for a deletion: the finalizer waits only for its end."""
     progress: Progress
     task: asyncio.Task[Ended]
     _halt: Callable[[], object]
     _run: Run | None = None
     outlived: bool = False
-    """The leadership in which it began is over: how it ends says nothing of what is the case by then."""
+    """The leadership in which it began is over, so its end says nothing about the state at that time."""
     _halted_at: float | None = None
 
     def halt(self, now: float) -> None:
-        """Tell the run to end, once."""
+        """Halt the run, once."""
         if self._halted_at is None:
             self._halted_at = now
             self._halt()
 
     @property
     def store(self) -> Store | None:
-        """The one that the run may have claimed the job in."""
+        """The store in which the run may have claimed the job."""
         return None if self._run is None else self._run.store
 
     def facts(self, now: float) -> RunFacts:
-        """Return what deciding needs of it."""
+        """Return what `decide` needs of it."""
         halted = None if self._halted_at is None else now - self._halted_at
         return RunFacts(self.kind, now - self.began, halted, self.progress.describe())
 
@@ -101,7 +101,7 @@ class Worker:
 
     @property
     def runs(self) -> int:
-        """How many run tasks exist, those that wait for a place included."""
+        """How many run tasks exist, including those that wait for a slot."""
         return len(self._tasks)
 
     def begin(
@@ -113,9 +113,9 @@ class Worker:
         held: tuple[Store, ...] = (),
         known: JobStats | None = None,
     ) -> Work:
-        """Start a run task. `delete`: where it settles, remove the documents, too.
+        """Start a run task. `delete`: if it settles, remove the documents, too.
 
-        `held`: the stores in which earlier runs may have left their claims; the RollupStore may lead elsewhere by now.
+        `held`: the stores where earlier runs may have left their claims; the RollupStore may name another place by now.
         `known`: the job's counters, which its status may not show yet.
         """
         loop = asyncio.get_running_loop()
@@ -203,7 +203,7 @@ class Worker:
         return replace(end, settled=False, mended=False, trouble=trouble, held=tuple(left))
 
     async def _last_of_its_name(self, job: JobView) -> None:
-        """Wait for what an earlier job of this name still has under way here: it may be about to claim."""
+        """Wait for what an earlier job of this name still does here: it may be about to claim."""
         this = asyncio.current_task()
         if earlier := [task for task, key in self._tasks.items() if key == job.key and task is not this]:
             await asyncio.wait(earlier)
@@ -227,7 +227,7 @@ class Worker:
 
 
 async def _classified(work: Callable[[], Awaitable[Ended]], job: JobView) -> Ended:
-    """Do `work`; what nobody foresaw is a failure like another, and is tried again."""
+    """Do `work`; an unexpected error is a failure like any other, and is retried."""
     try:
         return await work()
     except Exception as e:
@@ -236,7 +236,7 @@ async def _classified(work: Callable[[], Awaitable[Ended]], job: JobView) -> End
 
 
 def _is_same(one: Store, other: Store) -> bool:
-    """Whether both lead to the same records, for instance by other hosts or with another password."""
+    """Whether both lead to the same records, for example through other hosts or with another password."""
     return one is other or (one.place is not None and one.place == other.place)
 
 

@@ -29,9 +29,9 @@ class RunKind(Enum):
     """What the job's one run task is for."""
 
     INDEX = auto()
-    """Queue for the store, claim, write pages, release."""
+    """Wait for a slot, claim, write pages, release."""
     SETTLE = auto()
-    """Release what a dead process left; when the job is being deleted, remove what the deletion policy says."""
+    """Release what a dead process left; if the job is being deleted, remove what the deletion policy says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +63,15 @@ class Facts:
     settled: bool = False
     """This process has seen the store hold no claim for the job since its last run."""
     cleaned: bool = False
-    """Deletion only: what the policy asks to remove is removed, or cannot be reached any more."""
+    """Deletion only: what the policy removes is removed, or cannot be reached any more."""
     trouble: Trouble | None = None
     retry_in: float | None = None
-    """Seconds until the run that failed is tried again; None: only a change helps."""
+    """Seconds until the failed run is retried; None: only a change helps."""
     store_trouble: Trouble | None = None
     """Set when the job's store does not exist or cannot be used: what to show the user."""
     next_tick: datetime | None = None
     begun_request: str | None = None
-    """The request to run that a run of this process was begun for last; the status may not say yet that it is handled.
+    """The last request to run for which this process started a run; the status may not show it as handled yet.
     """
     report_age: float = 0.0
     """Seconds since progress was last reported."""
@@ -82,7 +82,7 @@ class Facts:
 
 
 class Act(Enum):
-    """What the actor does; at most one act in a decision."""
+    """What the actor does; a decision has at most one act."""
 
     NOTHING = auto()
     RUN = auto()
@@ -90,7 +90,7 @@ class Act(Enum):
     SETTLE = auto()
     """Start a SETTLE run."""
     HALT = auto()
-    """Tell the run to end."""
+    """Halt the run."""
     HOLD = auto()
     """Add the finalizer: a claim is about to be made."""
     LET_GO = auto()
@@ -100,7 +100,7 @@ class Act(Enum):
 
 
 class Do(Enum):
-    """What a cell of the table asks for; the guards turn it into an act."""
+    """The goal of a cell of the table; the guards turn it into an act."""
 
     NOTHING = auto()
     RUN_WHEN_DUE = auto()
@@ -148,14 +148,14 @@ _NEVER = "has no further tick, for instance because of a day that no month has o
 
 
 def where(job: JobView, facts: Facts) -> State:
-    """Return where the job is in truth: the run task that exists here, else what was last published.
+    """Return the actual state of the job: the run task that exists here, else what was last published.
 
     Whatever a status from another process says, nothing of the job runs here unless a run task exists. A run that was
-    halted is `stopping`, and `aborting` from the moment that the deletion is asked for.
+    halted is `stopping`, and `aborting` once the deletion is requested.
 
     A job with the finalizer and without a state has lost its status, as after a restore. It may have been claimed, so
-    it counts as started: a stop then settles it first. So does one that reads `stopped` while the store tells of a
-    claim, as after a restore to before its run, and one without a state until the store has told.
+    it counts as started: a stop then settles it first. So does a job that is shown as `stopped` while the store lists a
+    claim, as after a restore to before its run, and a job without a state until the store has listed its claims.
     """
     if facts.run is None:
         never_seen = job.status.state is None
@@ -170,7 +170,7 @@ def where(job: JobView, facts: Facts) -> State:
 
 
 def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
-    """Say what to do for a job, now."""
+    """Decide what to do for a job now."""
     if facts.gone:
         return _gone(facts)
     at, ask = where(job, facts), job.ask
@@ -214,7 +214,7 @@ def _gone(facts: Facts) -> Decision:
 
 
 def _tick(job: JobView, facts: Facts, now: datetime) -> tuple[bool, datetime | None]:
-    """Whether a tick is due, and the next one after it. Ticks that were missed or overlap are dropped by this alone.
+    """Whether a tick is due, and the next one after it. This alone drops ticks that were missed or overlap.
 
     The clock may have been set back since `facts.next_tick` was computed, so the next tick is never later than the one
     after `now`.
@@ -243,10 +243,10 @@ def _act(do: Do, at: State, job: JobView, facts: Facts, tick: bool) -> Act:
 
 
 def _unsettled(job: JobView, facts: Facts) -> bool:
-    """Whether the store may hold a claim of this job that nobody here knows.
+    """Whether the store may hold a claim of this job that is not known here.
 
-    The finalizer is there before the first claim. Where somebody took it away, the status still tells of a run, and
-    where that was lost, too, the store does: unless it has told that there is none, it is asked about this job.
+    The finalizer is there before the first claim. If somebody removed it, the status still shows a run. If that was
+    lost, too, the store shows it: unless it has listed no claim, it is asked about this job.
     """
     status = job.status
     ran = status.state in (State.INDEXING, State.STOPPING) or status.position is not None
@@ -263,7 +263,7 @@ def _due(job: JobView, facts: Facts, tick: bool) -> bool:
 
 
 def _accepted(job: JobView) -> bool:
-    """Whether a write has been accepted that shows the job as started for what is asked now."""
+    """Whether an accepted write shows the job as started for the current request."""
     status = job.status
     return status.observed_generation == job.generation and status.state in (State.STARTED, State.INDEXING)
 
@@ -282,7 +282,7 @@ def _clean_up(at: State, job: JobView, facts: Facts) -> Act:
 
 
 def _may_retry(facts: Facts) -> bool:
-    """Whether settling may begin. A permanent trouble is that of a run, and says nothing about settling."""
+    """Whether settling may begin. A permanent trouble belongs to a run, and says nothing about settling."""
     return facts.trouble is None or not facts.trouble.transient or facts.retry_in == 0.0
 
 
@@ -291,7 +291,7 @@ def _requested(job: JobView) -> bool:
 
 
 def _handled(at: State, job: JobView) -> str | None:
-    """Return the request that counts as handled now. One made while a job is being started waits for `started`."""
+    """Return the request that counts as handled now. One that was made while a job starts waits for `started`."""
     starting = job.ask is Ask.STARTED and (
         at in (State.STOPPED, State.STOPPING) or (at is State.STARTED and not _accepted(job))
     )
@@ -299,7 +299,7 @@ def _handled(at: State, job: JobView) -> str | None:
 
 
 def _patience(show: State, job: JobView, facts: Facts, act: Act) -> tuple[State | None, float | None]:
-    """Hold a passing state back for a moment: most runs and halts are over before anybody could read it."""
+    """Delay a passing state for a moment: most runs and halts end before anybody could read it."""
     if act is Act.RUN and not _requested(job):
         return None, PATIENCE  # its end reports the next tick, too
     if show in (State.STOPPED, State.STARTED) or job.status.state is show:

@@ -20,7 +20,7 @@ from rollup_operator.lifecycle.leader.gate import Candidacy, Gate, LeaseWrite, R
 log = structlog.get_logger(__name__)
 
 RELEASE_SECONDS = 6.0
-"""How long giving the lease back may take, half of it for a write under way."""
+"""How long releasing the lease may take, half of it for a write in progress."""
 
 
 class Lead(Protocol):
@@ -64,7 +64,7 @@ class Election:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
-        """Stand for election from now on. Once the task returned has failed this process never learns that it leads."""
+        """Stand for election from now on. If the returned task has failed, this process never learns that it leads."""
         self._running = spawn("leader election", self._run(), follows="this process ends")
         return self._running
 
@@ -74,7 +74,7 @@ class Election:
         return self._candidacy.is_led(_now())
 
     async def release(self) -> None:
-        """Stand for election no more; give the lease back where this process holds it, so that it is taken at once."""
+        """Leave the election; release the lease if this process holds it, so that another takes it at once."""
         await _ended(self._running)
         self._gate.shut()
         try:

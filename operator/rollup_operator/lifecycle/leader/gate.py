@@ -24,17 +24,17 @@ class Terms:
     """Times of a lease, in seconds. An API server that takes a third of `lasts` for each write still has a leader."""
 
     lasts: float = 15.0
-    """A candidate takes a lease whose record has not changed for so long, or for longer if the record says so."""
+    """A candidate takes a lease whose record has not changed for this long, or for longer if the record says so."""
     renew: float = 2.0
-    """The holder renews so long after the start of its last successful renewal, or once the try before is over."""
+    """The holder renews this long after the start of its last successful renewal; never two attempts at once."""
     attempt: float = 6.0
-    """One try takes no longer: there is time for another on another connection."""
+    """An attempt takes at most this long: there is time for another one on another connection."""
     halt: float = 11.0
-    """So long after the start of its last successful renewal the holder halts its runs and begins nothing."""
+    """This long after the start of its last successful renewal the holder halts its runs and begins nothing."""
     abandon: float = 13.0
-    """So long after it the holder acts no more, whatever is left."""
+    """This long after it the holder stops acting, whatever is left."""
     retry: float = 0.3
-    """From a failed renewal to the next try; a candidate has the time of `renew`."""
+    """From a failed renewal to the next attempt; a candidate waits for `renew`."""
 
     @classmethod
     def of(cls, lasts: float) -> "Terms":
@@ -44,7 +44,7 @@ class Terms:
 
 
 class Gate:
-    """Asked before each effect whether this process may have it. Closes by the clock alone, whatever hangs."""
+    """Says before each effect whether this process may act. Closes by the clock alone, whatever hangs."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin shut."""
@@ -52,31 +52,31 @@ class Gate:
         self._begin_until = self._act_until = -math.inf
         self._ending = self._closed = False
         self.behind = False
-        """Whether what this process knows of the jobs may be older than what the leader before did."""
+        """Whether this process may know the jobs in an older state than the previous leader left."""
 
     @property
     def open(self) -> bool:
-        """Whether this process leads: writes, and goes on with what it has begun."""
+        """Whether this process leads: writes, and continues what it has begun."""
         return not self._closed and self._clock() < self._act_until
 
     @property
     def draining(self) -> bool:
         """Whether runs are to end and nothing is to begin.
 
-        The process ends, its lease is not renewed in time, or it does not know yet what the leader before did.
+        The process ends, its lease is not renewed in time, or it does not know yet what the previous leader did.
         """
         return self._ending or self.behind or self._clock() >= self._begin_until
 
     def lead(self, *, begin_until: float = math.inf, act_until: float = math.inf) -> None:
-        """Open until these times of the clock; for good, where there is no other replica."""
+        """Open until these times of the clock; for good if there is no other replica."""
         self._begin_until, self._act_until = begin_until, act_until
 
     def end(self) -> None:
-        """Drain from now on: the process ends."""
+        """Drain from now on: the process is ending."""
         self._ending = True
 
     def shut(self) -> None:
-        """This process leads no more, for now."""
+        """This process no longer leads, for now."""
         self._begin_until = self._act_until = -math.inf
 
     def close(self) -> None:
@@ -85,16 +85,16 @@ class Gate:
 
 
 class Role(Enum):
-    """What this process is."""
+    """The role of this process."""
 
     STANDBY = auto()
     LEADING = auto()
     HALTING = auto()
-    """Leads still, but the renewals fail: runs end, in case that they go on failing."""
+    """Still leads, but renewals fail: runs end, in case they keep failing."""
 
 
 class LeaseWrite(Enum):
-    """What is to be written."""
+    """The write to make."""
 
     NOTHING = auto()
     TAKE = auto()
@@ -103,11 +103,11 @@ class LeaseWrite(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows from what is known."""
+    """The conclusion from what is known."""
 
     role: Role
     term: int
-    """Counts the times that this process came to lead: another number is another leadership."""
+    """Counts how often this process came to lead: another number is another leadership."""
     do: LeaseWrite
     wait: float
     """Seconds until time alone changes the step."""

@@ -60,18 +60,18 @@ class StoreContext:
     make: Callable[[str, RollupStoreSpec], Store]
     """Makes the client of a store in a namespace. Raises StoreError when the spec cannot be used. No I/O."""
     retire: Callable[[StoreKey, Store], None]
-    """Called with a client that another one replaces. Runs under way keep it."""
+    """Called with a client that another one replaces. Current runs keep it."""
     changed: Callable[[StoreKey], None]
     """Called when the jobs of a store should decide again."""
     now: Callable[[], datetime]
     gate: Gate
     holder: str
-    """This process, as claims name it."""
+    """The name of this process in claims."""
     check_seconds: float
 
 
 class KnownStore:
-    """One RollupStore, from its first body to its last. Nothing else writes what is known of it."""
+    """One RollupStore, from its first body to its last. Only this object changes what is known of it."""
 
     def __init__(self, key: StoreKey, body: Mapping[str, Any], slots: RunSlots, env: StoreContext) -> None:
         self.key, self.uid = key, str(body["metadata"]["uid"])
@@ -119,12 +119,12 @@ class KnownStore:
         return True
 
     def lead(self) -> None:
-        """Look at the store from now on: the gate is open."""
+        """Check the store from now on: the gate is open."""
         self._held = None
         self._check_anew()
 
     def stand_down(self) -> Store | None:
-        """Look no more. Returns the client of an embedded store, whose file the next leader opens; it has a new one."""
+        """End the checks. Returns the client of an embedded store, whose file the next leader opens; makes a new one."""
         self._end_checks()
         if self.client is None or self._spec is None:
             return None
@@ -135,7 +135,7 @@ class KnownStore:
         return old
 
     def end(self) -> asyncio.Task[None] | None:
-        """Look no more, for good. Returns the task that ends."""
+        """End the checks for good. Returns the task that ends."""
         task = self._task
         self._end_checks()
         return task
@@ -175,7 +175,7 @@ class KnownStore:
         self._task = keep_running(f"checks of store {self.key[0]}/{self.key[1]}", self._keep_checking)
 
     async def _keep_checking(self) -> None:
-        """Look again and again, and write the status whenever it says anything else."""
+        """Check periodically, and write the status whenever it changes."""
         while self._env.gate.open:
             found: Checkup | None = None
             if (client := self.client) is not None:
@@ -197,7 +197,7 @@ class KnownStore:
             await asyncio.sleep(wait)
 
     async def _list_claims(self, client: Store) -> None:
-        """List what others hold, each time: a claim that a dead process has sent may land late."""
+        """List the claims of others each time: a claim that a dead process has sent may land late."""
         before = self._held or HeldClaims()
         try:
             self._held = HeldClaims(await client.held(self._env.holder))
@@ -209,9 +209,9 @@ class KnownStore:
             self._env.changed(self.key)
 
     async def _write(self, found: Checkup | None) -> bool:
-        """Return whether the status says it now, or nobody needs it any more. Raises Conflict.
+        """Return whether the status is written, or no longer needed. Raises Conflict.
 
-        It names the version that it was decided on: who leads no more must not overwrite what the next leader found.
+        It names the version that it was decided on: a former leader must not overwrite what the next leader found.
         """
         status = store_status(
             self._shown,

@@ -26,7 +26,7 @@ def store_status(
 ) -> dict[str, Any]:
     """Return the whole status, `shown` being the one before. `found`: the last good result of a check.
 
-    The version last seen stays while the store does not answer, and so does where results are; its health is not known.
+    While the store does not answer, the last version and the place of results stay; its health is unknown.
     """
     old = RollupStoreStatus.published(shown)
     seen = found or (old if old.distribution == distribution else None)
