@@ -51,10 +51,10 @@ class Endpoint:
     """The HTTP server of this process. Life: `start`, `drain`, `close`.
 
     `client` writes, and `reads` reads: a storm of reads must not hold up the writes. `events` is where to post Events;
-    `failure` says which part of this process has failed, so that it lives no more, and `health` of each part
-    that must work whether it does (True), or what is wrong with it. `budgets`: what calls may take;
-    `accept_seconds`: how long a call waits for the operator to take in what it has recorded, and longer while
-    `answering` tells that one is there.
+    `failure` says which part of this process has failed, so that it lives no more; `health` says of each part
+    that must work whether it does (True), or its problem. `budgets`: what calls may take.
+    `accept_seconds`: how long a call waits until the operator has observed its write; longer while
+    `answering` says that a leader exists.
     """
 
     def __init__(
@@ -152,14 +152,14 @@ class Endpoint:
         return readiness(self._jobs, self._waiters, self._health())
 
     async def drain(self, seconds: float) -> int:
-        """Become unready, refuse new waits, give those that wait `seconds`, then answer the rest with their state.
+        """Become unready, refuse new waits, give current waits `seconds`, then answer the rest with their state.
 
-        Returns how many were sent away so. Needs the watch still alive. All other calls go on until `close`.
+        Returns the number of the latter. Needs a live watch. All other calls continue until `close`.
         """
         return await self._waiters.drain(seconds)
 
     async def close(self) -> None:
-        """Stop listening, let answers under way go out, wait for writes under way."""
+        """Stop listening, finish current answers, wait for current writes."""
         self._waiters.draining = True
         self._pulse.stop()
         await self._server.close()
@@ -176,7 +176,7 @@ def _clock() -> float:
 
 @web.middleware
 async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer errors in Elasticsearch's envelope, unexpected ones after logging them."""
+    """Answer errors in Elasticsearch's envelope; log unexpected ones."""
     try:
         return await handler(request)
     except Exception as e:

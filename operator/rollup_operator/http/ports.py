@@ -35,10 +35,10 @@ class Jobs(Protocol):
         """Return the job that has this Elasticsearch id, or several if it is ambiguous."""
 
     def in_namespace(self, namespace: str) -> Iterable[JobView]:
-        """Return all jobs of a namespace, in any order, each as it is when it is taken."""
+        """Return all jobs of a namespace, in any order, each in its newest view."""
 
     def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` from now on; the answer ends that. The uid need not be known yet."""
+        """Call `listener` from now on; the returned function ends that. The uid need not be known yet."""
 
     def explain(self, uid: str) -> str:
         """Say in a few words what this process does for the job now, and for how long."""
@@ -65,7 +65,7 @@ class Reads(Protocol):
 
 
 class Kubernetes(Reads, Protocol):
-    """The part of `kube.client.KubeClient` that is used here. Raises its `KubeError`s."""
+    """The part of `kube.client.KubeClient` that the endpoint uses. Raises its `KubeError`s."""
 
     async def post(self, path: ApiPath, body: Mapping[str, Any], *, manager: str = "") -> dict[str, Any]:
         """Create an object."""
@@ -80,32 +80,32 @@ class Kubernetes(Reads, Protocol):
 
 
 class Events(Protocol):
-    """The part of `kube.events.EventRecorder` that is used here."""
+    """The part of `kube.events.EventRecorder` that the endpoint uses."""
 
     def record(self, about: Regarding, reason: Reason, note: str) -> None:
         """Queue an event. Never blocks and never raises."""
 
 
 class EndpointTelemetry(Protocol):
-    """Watches what the endpoint does, without a part in it. Must not raise."""
+    """Telemetry of the endpoint. Must not raise."""
 
     def request(self, action: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
         """Surround a call; its headers may name a trace."""
 
     def step(self, name: str) -> AbstractContextManager[None]:
-        """Surround a part of the call under way that takes time."""
+        """Surround a part of the current call that takes time."""
 
     def asked(self, job: JobView) -> None:
-        """Take in the answer of a write of the call under way: its generation asks for what was written."""
+        """Take in the answer of a write of the current call: its generation requests what was written."""
 
     def answered(self, action: str, code: int, seconds: float) -> None:
         """Take in how a call ended; 499: the client hung up."""
 
     def stop_answered(self, result: str, waited: float | None) -> None:
-        """Take in how a stop of one job ended, and how many seconds the client waited where it did."""
+        """Take in how a stop of one job ended, and how many seconds the client waited, if it did."""
 
     def lagged(self, seconds: float) -> None:
-        """Take in how much later than asked the event loop came back."""
+        """Take in by how much the event loop was late."""
 
 
 class NoTelemetry:
@@ -133,7 +133,7 @@ class NoTelemetry:
 
 
 class NoEvents:
-    """Posts nothing."""
+    """Events that are dropped."""
 
     def record(self, about: Regarding, reason: Reason, note: str) -> None:
         """Drop an event."""

@@ -35,19 +35,19 @@ from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.parameters import Parameters
 
 DEFAULT_TIMEOUT = "30s"
-"""Of a stop that waits."""
+"""The parameters of a stop that waits."""
 
 SPACES = ("", "/namespaces/{namespace}")
-"""Where all paths begin: the default namespace's, and any other's."""
+"""The prefixes of all paths: of the default namespace, and of any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Each call reads its request, has its work done by one of these, and answers. All raise ApiError."""
+    """Each call reads its request, passes it to one of these, and answers. All raise ApiError."""
 
     dialect: Dialect
     cluster: str
-    """What this cluster is called."""
+    """The name of this cluster."""
     bodies: Bodies
     lookup: Lookup
     newest: Newest
@@ -80,7 +80,7 @@ class Calls:
             yield Route("GET", f"/{index}{data}", EndpointAction.GET, self.index_capabilities)
 
     async def stop(self, request: web.Request) -> web.Response:
-        """Stop a job, or all; wait for it where asked to."""
+        """Stop a job, or all; wait for it if requested."""
         parameters = Parameters(request, self.dialect)
         waits = parameters.boolean("wait_for_completion", False)
         timeout = parameters.time("timeout", DEFAULT_TIMEOUT)
@@ -162,7 +162,7 @@ class Calls:
         return await answers.answer({"acknowledged": left is None}, form, headers=answers.warning(unfinished(left)))
 
     async def capabilities(self, request: web.Request) -> web.Response:
-        """Show what can be asked of rolled-up data, by index pattern."""
+        """Show which rolled-up data can be queried, by index pattern."""
         form = await self._plain(request)
         namespace, pattern = _addressed(request)
         jobs = await self._capable(namespace, request)
@@ -188,12 +188,12 @@ class Calls:
         return await answers.answer(usage(len(mine), self.dialect), form)
 
     async def version(self, request: web.Request) -> web.Response:
-        """Show which Elasticsearch this endpoint speaks like."""
+        """Show which version of Elasticsearch this endpoint follows."""
         form = await self._plain(request)
         return await answers.answer(version_information(self.cluster, self.dialect), form)
 
     async def _plain(self, request: web.Request, *, body: bool = False) -> Form:
-        """Read a call that has no parameters of its own. `body`: it takes one."""
+        """Read a call without parameters of its own. `body`: it accepts one."""
         parameters = Parameters(request, self.dialect)
         form = Form.wanted(request, parameters)
         parameters.finish()

@@ -37,7 +37,7 @@ class ShortMemory(Generic[T]):
         return len(self._known)
 
     def knows(self, key: bytes, keep: Callable[[T], float] | None = None) -> bool:
-        """Whether an answer is known that is still good, by another `keep` where one is given."""
+        """Whether an answer is cached that is still good, by another `keep` if one is given."""
         return (known := self._known.get(key)) is not None and self._is_good(known, keep)
 
     async def get(
@@ -47,10 +47,10 @@ class ShortMemory(Generic[T]):
         owner: Callable[[T], Hashable] = lambda _: None,
         keep: Callable[[T], float] | None = None,
     ) -> T:
-        """Return the answer that is known, or that of `ask`, which all who want the same key meanwhile share.
+        """Return the cached answer, or that of `ask`, which all callers of the same key meanwhile share.
 
         `owner` says whose an answer is; another `keep` says what is good enough for this caller. Raises what `ask`
-        raises. A caller that is cancelled leaves the question to the others.
+        raises. A caller that is cancelled leaves the request to the others.
         """
         if (known := self._known.get(key)) is not None:
             if self._is_good(known, keep):

@@ -38,7 +38,7 @@ CONNECTIONS = USERS_AT_ONCE + RIGHTS_AT_ONCE
 """What the client should have for reviews alone."""
 
 REVIEW_SECONDS = 10.0
-"""After so long without an answer, from its turn on, a question counts as unanswered."""
+"""After this long without an answer, from its turn on, a review counts as unanswered."""
 
 USERS_KEPT = 4_096
 RIGHTS_KEPT = 65_536
@@ -64,8 +64,8 @@ _SERVICE_ACCOUNT = "system:serviceaccount:"
 """What the name of a service account begins with; its namespace and its own name follow."""
 
 Observe = Callable[[str, str, bool], None]
-"""Told of each question: its kind (`token`, `access`), the result (`allowed`, `denied`, `error`), and whether the
-answer was known."""
+"""Called for each review: its kind (`token`, `access`), the result (`allowed`, `denied`, `error`), and whether the
+answer was cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Right:
 
 
 class Crowded(KubeError):
-    """So many questions of the same one wait, or were denied, that a further one is not asked."""
+    """Too many reviews of the same address or user wait, or were denied, for a further one."""
 
 
 class Poster(Protocol):
@@ -102,10 +102,10 @@ class Poster(Protocol):
 
 
 class Reviews:
-    """Asks the API server. Raises KubeError where it does not answer; what it does not allow is denied.
+    """Makes reviews at the API server. Raises KubeError if it does not answer; what it does not allow is denied.
 
-    A good token and a right that is there are believed in for `allowed_seconds`, a bad token and a missing right for
-    `denied_seconds`. A token must be for one of `audiences`, or, where there are none, for the API server.
+    A valid token and a granted right are cached for `allowed_seconds`, an invalid token and a missing right for
+    `denied_seconds`. A token must be for one of `audiences` or, if there are none, for the API server.
     """
 
     def __init__(
@@ -142,18 +142,18 @@ class Reviews:
         self._denied = Allowance(DENIED_AT_ONCE, DENIED_A_SECOND, clock)
 
     async def user(self, token: str, peer: str = "") -> User | None:
-        """Return whose token this is; None where the API server does not know it, or not for our audiences.
+        """Return the user of this token; None if the API server does not accept it, or not for our audiences.
 
-        `peer` is the address that it came from. Raises Crowded where too many questions of that wait already.
+        `peer` is the address that it came from. Raises Crowded if too many reviews for that address wait already.
         """
         key = hmac.digest(self._key, token.encode(), "sha256")
         return await self._answer("token", self._users, key, lambda: self._whose(token, peer), _owner)
 
     async def allows(self, user: User, *rights: Right, among: int = 1) -> bool:
-        """Return whether the user has one of the rights: the first that is there will do.
+        """Return whether the user has one of the rights: the first granted one is enough.
 
-        `among`: to how many names the call asks for that at once; a denial may be the older then. Raises Crowded where
-        too many questions about the user wait already, or too many were denied one by one.
+        `among`: for how many names the call needs that at once; a denial may be older then. Raises Crowded if too
+        many reviews about the user wait already, or too many were denied one by one.
         """
         allowed_seconds, denied_seconds = self._seconds
         denied_seconds = max(denied_seconds, min(LONGEST_DENIED, (among - NAMES_FREE) / NAMES_A_SECOND))
@@ -220,7 +220,7 @@ class Reviews:
     async def _ask(
         self, path: ApiPath, version: str, kind: str, spec: Mapping[str, Any], who: str
     ) -> Mapping[str, Any]:
-        """Return the status of the review. Reviews change nothing, so that one whose answer was lost is repeated."""
+        """Return the status of the review. Reviews change nothing, so one whose answer was lost is repeated."""
         body = {"apiVersion": version, "kind": kind, "spec": spec}
         try:
             async with self._turns[path].taking(who), asyncio.timeout(REVIEW_SECONDS):
@@ -260,5 +260,5 @@ def _owner(user: User | None) -> str | None:
 
 
 def _party(user: User) -> str:
-    """Return who counts as one: who edits a namespace makes as many service accounts there as they like."""
+    """Return who counts as one user: an editor of a namespace can make any number of service accounts there."""
     return user.name.rpartition(":")[0] if user.name.startswith(_SERVICE_ACCOUNT) else user.name

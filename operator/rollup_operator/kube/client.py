@@ -28,7 +28,7 @@ PAGE = 500
 """Objects in one page of a list, as kubectl reads them."""
 
 WATCH_SECONDS = 60
-"""After so long the server ends a watch, so that a connection that died in silence is noticed soon after."""
+"""After this long the server ends a watch, so that a connection that died silently is noticed soon after."""
 
 LONGEST_LINE = 2**20
 """Bytes that one object of a watch may take; etcd holds none that is larger."""
@@ -36,7 +36,7 @@ LONGEST_LINE = 2**20
 Body = dict[str, Any]
 
 Observe = Callable[[str, int, float], None]
-"""Told of each request that is over: its verb, the status of the answer (0: none) and the seconds it took."""
+"""Called after each request: its verb, the status of the answer (0: none) and the seconds it took."""
 
 
 class KubeError(Exception):

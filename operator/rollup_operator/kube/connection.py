@@ -25,7 +25,7 @@ class Connection:
     namespace: str = "default"
     proxy: str | None = None
     login: aiohttp.ClientMiddlewareType | None = None
-    """How the user says who it is; None: by certificate or not at all, or it acts as somebody else."""
+    """The middleware with the user's credentials; None: a certificate, or none, or impersonation."""
 
     def session(self, *, connections: int, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
         """Open a session of its own, closed by the caller. Requests have no total limit of time.

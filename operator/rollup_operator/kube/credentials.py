@@ -16,7 +16,7 @@ import aiohttp
 
 
 class NoConnection(ValueError):
-    """The API server cannot be talked to with this configuration; the text says what is missing."""
+    """The API server cannot be reached with this configuration; the text says what is missing."""
 
 
 class CredentialError(aiohttp.ClientError):
@@ -39,7 +39,7 @@ class FixedHeaders:
 
 @dataclass(frozen=True)
 class Credential:
-    """What a login gave."""
+    """The result of a login."""
 
     authorization: str | None
     """The header; None: the login gave a client certificate, which the session's TLS context has."""
@@ -73,7 +73,7 @@ class RenewedLogin:
         return await handler(request)
 
     async def _current(self, instead_of: Credential | None = None) -> Credential:
-        """Return a credential that still has time, and is not the one that was refused."""
+        """Return a credential that is still valid and not the refused one."""
         async with self._turn:
             known = self._known
             if known is None or known is instead_of or time.monotonic() >= known.until:
@@ -87,7 +87,7 @@ def _add(credential: Credential, request: aiohttp.ClientRequest) -> None:
 
 
 async def _in_daemon(log_in: Callable[[], Credential]) -> Credential:
-    """Run it in a thread that neither a request that is given up nor the end of the process waits for."""
+    """Run the login in a thread for which neither an abandoned request nor the end of the process waits."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Credential] = loop.create_future()
 
@@ -133,7 +133,7 @@ def basic(user: str, password: str) -> FixedHeaders:
 
 
 def impersonation(user: Mapping[str, Any]) -> FixedHeaders | None:
-    """Act as somebody else, as the `as…` fields of a kubeconfig's user say; None where they say nothing."""
+    """Impersonate, as the `as…` fields of a kubeconfig's user say; None if they say nothing."""
     if not user.get("as"):
         return None
     headers = [("Impersonate-User", str(user["as"]))]

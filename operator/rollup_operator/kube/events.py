@@ -32,14 +32,14 @@ from rollup_operator.model.times import micro_time
 log = structlog.get_logger(__name__)
 
 CONTROLLER = "rollup-operator"
-"""Who posts them."""
+"""The reporting controller of the events."""
 
 QUEUE = 1000
-"""So many events of each type may wait. Of the namespace with the most the oldest warning, or the newest Normal event,
-makes room for one more."""
+"""How many events of each type may wait. If there are more, the namespace with the most loses its oldest warning, or
+its newest Normal event."""
 
 POST_SECONDS = 5.0
-"""So long the API server may take for one event."""
+"""How long the API server may take for one event."""
 
 STALE = 300.0
 """Seconds after which an event that still waits is dropped: longer than a restart of the API server takes."""
@@ -48,10 +48,10 @@ QUIET = 0.5
 """Seconds without another Normal event before one is posted: beside the write of the next stop it would delay that."""
 
 LATE = 5.0
-"""So long a Normal event gives way where jobs change all the time."""
+"""How long a Normal event gives way while jobs change all the time."""
 
 BURST = 20
-"""So many Normal events are posted without a pause."""
+"""How many Normal events are posted without a pause."""
 
 PAUSE = 0.1
 """Seconds between two Normal events after that."""
@@ -91,12 +91,12 @@ class Event:
 
     @property
     def type(self) -> EventType:
-        """What Kubernetes calls it."""
+        """The type in Kubernetes."""
         return EVENTS[self.reason].type
 
     @property
     def key(self) -> "Key":
-        """What those have in common that become one."""
+        """The common part of events that are merged into one."""
         return self.about.uid, self.reason, self.note
 
 
@@ -108,7 +108,7 @@ _Queues = OrderedDict[str, OrderedDict[Key, Event]]
 
 
 class EventQueue:
-    """What waits to be posted. No asyncio and no clock of its own: times are given, in seconds of any clock."""
+    """The events that wait to be posted. No asyncio and no clock of its own: times are seconds of any clock."""
 
     def __init__(self) -> None:
         self._warnings: _Queues = OrderedDict()
@@ -118,7 +118,7 @@ class EventQueue:
         self._paid_until = self._changed_at = -math.inf
 
     def put(self, event: Event, now: float) -> Event | None:
-        """Add an event, to one that waits and says the same where there is one. Returns the one that has no room."""
+        """Add an event, merged into a waiting one that says the same. Returns an event that has no room."""
         warning = event.type is EventType.WARNING
         if not warning:
             self._changed_at = now
@@ -139,7 +139,7 @@ class EventQueue:
         return None
 
     def stale(self, now: float) -> list[Event]:
-        """Take out what has waited for too long."""
+        """Remove events that have waited for too long."""
         found = []
         for queues in (self._warnings, self._normals):
             for namespace in tuple(queues):
@@ -173,7 +173,7 @@ class EventQueue:
         return _in_turn(self._normals, namespace, key), 0.0
 
     def _longest_rest(self) -> float:
-        """Return when the one that rests longest has done so."""
+        """Return when the event that rests longest is due."""
         return next(iter(self._resting.values())) + REST
 
 
@@ -186,7 +186,7 @@ def _pop(queues: _Queues, namespace: str, key: Key) -> Event:
 
 
 def _in_turn(queues: _Queues, namespace: str, key: Key) -> Event:
-    """Take out an event whose namespace's turn it is: the others come next."""
+    """Take out an event of the namespace whose turn it is: the others come next."""
     event = _pop(queues, namespace, key)
     if namespace in queues:
         queues.move_to_end(namespace)

@@ -17,7 +17,7 @@ LOG_EVERY = 60.0
 """Seconds until the same is logged again."""
 
 PAUSE = 1.0
-"""Seconds that a watch that is forbidden, or whose resource is not served, waits before it is begun again."""
+"""Seconds until a watch begins again that is forbidden, or whose resource is not served."""
 
 KEPT = 256
 """How many are remembered as logged."""

@@ -19,7 +19,7 @@ from rollup_operator.model.job_view import JobView
 
 
 class Applies(Protocol):
-    """The part of `KubeClient` that asking for a state needs."""
+    """The part of `KubeClient` that requesting a state needs."""
 
     async def apply(self, path: ApiPath, body: Mapping[str, Any], *, manager: str, force: bool = True) -> Body:
         """Server-side apply; return the object as it is now."""
@@ -37,7 +37,7 @@ async def ask(kube: Applies, job: JobView, state: DesiredState, *, manager: str)
 
 
 async def request_run(kube: KubeClient, job: JobView, value: str, *, manager: str) -> Body:
-    """Ask for a run now, by a value that no earlier request had, and return the object as it is then."""
+    """Request a run now, by a value that no earlier request had, and return the object as it is then."""
     body = {"metadata": {"uid": job.uid, "annotations": {RUN_REQUESTED_AT: value}}}
     return await _of_uid(kube.patch(jobs_path(job.namespace, job.name), body, manager=manager))
 

@@ -47,7 +47,7 @@ EXEC_GROUP = "client.authentication.k8s.io"
 EXEC_VERSIONS = (f"{EXEC_GROUP}/v1", f"{EXEC_GROUP}/v1beta1")
 
 LEEWAY = 5.0
-"""Seconds before its end that a credential counts as expired: the request has a way to go."""
+"""Seconds before its end when a credential counts as expired: the request takes a while to arrive."""
 
 
 def find_connection(kubeconfig: str | None = None, context: str | None = None) -> Connection:
@@ -164,7 +164,7 @@ def _folder(node: ConfigNode) -> str:
 
 
 def _own_ways(user: dict[str, Any], name: str | None) -> RenewedLogin | FixedHeaders | None:
-    """Take out of `user` what the package does otherwise than kubectl does."""
+    """Remove from `user` what the package handles differently from kubectl."""
     if "auth-provider" in user:
         raise NoConnection(
             f"user {name!r} of the kubeconfig logs in through an auth-provider, which is not supported: use an exec "
@@ -229,7 +229,7 @@ class _Command:
 
 
 def _until(expiry: str | None) -> float:
-    """Return by the monotonic clock when a credential expires."""
+    """Return when a credential expires, by the monotonic clock."""
     lasts = (parse_rfc3339(expiry) - datetime.now(tz=UTC)).total_seconds() if expiry else 0
     # In the past: this machine's clock is ahead, and only the API server, by a 401, can say when it has expired.
     return time.monotonic() + lasts - LEEWAY if lasts > 0 else float("inf")

@@ -13,13 +13,13 @@ from rollup_operator.model.times import micro_time
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease as the API server has it."""
+    """A Lease in the API server."""
 
     holder: str
-    """Empty: nobody's."""
+    """Empty: it has no holder."""
     version: str
     lasts: float
-    """How long its holder may hold it without a renewal, as that says, in seconds."""
+    """How long its holder may hold it without a renewal, according to the holder, in seconds."""
     body: Body
 
     @classmethod

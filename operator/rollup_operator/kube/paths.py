@@ -10,7 +10,7 @@ from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.names import is_name, is_namespace
 
 ApiPath = NewType("ApiPath", str)
-"""A path that was made here."""
+"""A path that this module built."""
 
 NAMESPACES = ApiPath("/api/v1/namespaces")
 TOKEN_REVIEWS = ApiPath("/apis/authentication.k8s.io/v1/tokenreviews")
@@ -20,7 +20,7 @@ _SHOWN = 100
 
 
 class InvalidName(ValueError):
-    """A text that no object can have as its name. Nothing was sent."""
+    """A text that cannot be the name of an object. Nothing was sent."""
 
     def __init__(self, what: str, name: str) -> None:
         super().__init__(f"{name[:_SHOWN]!r} cannot be the name of {what}")

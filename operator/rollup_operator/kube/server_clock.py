@@ -12,7 +12,7 @@ def _since_boot() -> float:
 
 
 class ServerClock:
-    """Told the `Date` of each answer, it knows the server's time from then on."""
+    """Gets the `Date` of each answer, and knows the server's time from then on."""
 
     def __init__(self, elapsed: Callable[[], float] = _since_boot) -> None:
         """`elapsed`: seconds from some moment on, unmoved by steps of the wall clock."""

@@ -21,23 +21,23 @@ from rollup_operator.plugin.text import command
 from rollup_operator.plugin.waiting import settle
 
 Begin = Callable[[NamespaceClient, JobView], Awaitable[Goal]]
-"""Writes what is asked of a job, and returns what to wait for. Raises Failure."""
+"""Writes a request to a job, and returns what to wait for. Raises Failure."""
 
 
 async def stop(cluster: NamespaceClient, job: JobView) -> Goal:
-    """Ask for a stop. A job that is being deleted stops by itself."""
+    """Request a stop. A job that is being deleted stops by itself."""
     return Stopped(job if job.deleting else await cluster.ask(job, DesiredState.STOPPED))
 
 
 async def start(cluster: NamespaceClient, job: JobView) -> Goal:
-    """Ask for a start."""
+    """Request a start."""
     if job.deleting:
         raise Failure(Code.FAILED, "Deleting", "it is being deleted: create it again once it is gone")
     return Started(await cluster.ask(job, DesiredState.STARTED))
 
 
 async def run(cluster: NamespaceClient, job: JobView) -> Goal:
-    """Ask for a run now, which only a started job can do."""
+    """Request a run now, which only a started job can do."""
     if job.deleting:
         raise Failure(Code.FAILED, "Deleting", "it is being deleted")
     if job.desired is DesiredState.STOPPED:
@@ -107,7 +107,7 @@ class Action:
                 self._failures[name] = failed(cluster.namespace, name, e)
 
     def results(self, namespace: str, *, interrupted: bool = False) -> list[Result]:
-        """Return what has become of each job so far; `interrupted`: nothing more will."""
+        """Return the result of each job so far; `interrupted`: there will be no more."""
         return [self._result(namespace, name, interrupted) for name in self._order]
 
     def _result(self, namespace: str, name: str, interrupted: bool) -> Result:

@@ -11,7 +11,7 @@ from rollup_operator.plugin.results import Result, code_of
 
 
 async def act(where: Where, output: Output, verb: str, words: Sequence[str] | None, wait: float | None) -> Code:
-    """Ask it of the jobs named, or of all, and write what became of each. Returns the exit code."""
+    """Carry out the action on the named jobs, or on all, and write each result. Returns the exit code."""
     names = [name_of(word) for word in words] if words is not None else None
     with progress() as tell:
         action = Action(verb, names, wait, heard=lambda action: tell(_waiting(action)))
@@ -42,7 +42,7 @@ def _write(output: Output, results: Sequence[Result]) -> Code:
 
 
 def _waiting(action: Action) -> str:
-    """Say what is waited for."""
+    """Describe the current wait."""
     waiting, text = action.open, f"waiting up to {action.wait or 0:g}s for"
     if len(waiting) != 1:
         return f"{text} {len(waiting)} of {len(action.goals)} rollup jobs"

@@ -63,7 +63,7 @@ class NamespaceClient:
             raise failure(e, "get", name, self.namespace) from e
 
     async def find_each(self, names: Iterable[str]) -> list[Body | Failure]:
-        """Return the job of each name, or why not."""
+        """Return the job of each name, or the failure."""
 
         async def one(name: str) -> Body | Failure:
             try:
@@ -74,7 +74,7 @@ class NamespaceClient:
         return await each(one, names)
 
     async def jobs(self, *, everywhere: bool = False) -> list[Body]:
-        """Return all jobs, of all namespaces if so wished, in order of their names."""
+        """Return all jobs, of all namespaces if requested, in order of their names."""
         found: list[Body] = []
         try:
             async for page in self.kube.pages(jobs_path(None if everywhere else self.namespace)):
@@ -90,9 +90,9 @@ class NamespaceClient:
         return self.kube.watch(jobs_path(self.namespace), since=since, **selector)
 
     async def ask(self, job: JobView, state: DesiredState) -> JobView:
-        """Ask the job for a state: durable once this returns. Returns the job as it is then.
+        """Request a state of the job: durable once this returns. Returns the job as it is then.
 
-        Where the answer of a write was lost, one read shows whether the request stands.
+        If the answer of a write was lost, one read shows whether the request stands.
         """
         return await self._write(
             job,
@@ -101,7 +101,7 @@ class NamespaceClient:
         )
 
     async def request_run(self, job: JobView, value: str) -> JobView:
-        """Ask the job for a run now. Returns the job as it is then."""
+        """Request a run of the job now. Returns the job as it is then."""
         return await self._write(
             job,
             lambda job: request_run(self.kube, job, value, manager=MANAGER),
@@ -163,7 +163,7 @@ class NamespaceClient:
 
 
 def name_of(word: str) -> str:
-    """Return the name of a job as it was typed: `flights`, `rj/flights`. Raises Failure for what can be no name."""
+    """Return the name of a job as typed: `flights`, `rj/flights`. Raises Failure for what cannot be a name."""
     name = word[found.end() :] if (found := _TYPE.match(word)) else word
     if not is_name(name):
         raise Failure(Code.USAGE, "Usage", f"{word!r} cannot be the name of a job: use the resource's, not its jobId")
@@ -171,7 +171,7 @@ def name_of(word: str) -> str:
 
 
 async def each(work: Callable[[str], Awaitable[T]], names: Iterable[str]) -> list[T]:
-    """Do the same for each name, some at once, and return what came of it in order."""
+    """Do the same for each name, some at once, and return the results in order."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def one(name: str) -> T:

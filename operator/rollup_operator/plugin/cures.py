@@ -75,7 +75,7 @@ CURES: Mapping[Reason, str] = {
 
 
 def cure_of(reason: str, job: JobView) -> str:
-    """Return what helps; empty where nothing needs to be done, or nobody knows."""
+    """Return the fix; empty if nothing needs to be done, or none is known."""
     text = next((cure for known, cure in CURES.items() if known == reason), "")
     pattern = job.raw_spec.get("indexPattern", "")
     return text.format(name=job.name, namespace=job.namespace, store=job.store_name, pattern=pattern)

@@ -33,7 +33,7 @@ NO_OPERATOR = (
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One thing to know, or, with `cure`, to do."""
+    """One fact or, with `cure`, one thing to do."""
 
     text: str
     cure: bool = False
@@ -41,7 +41,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the API server shows of a job and around it, at one moment."""
+    """What the API server shows of a job and its surroundings, at one moment."""
 
     body: Mapping[str, Any]
     store: Mapping[str, Any] | None = None
@@ -53,7 +53,7 @@ class Seen:
 
 
 def explain(seen: Seen, now: datetime) -> list[Sentence]:
-    """Say why the job is as it is, the main thing first, with what helps after each thing that is wrong."""
+    """Explain the job, the main reason first, with the fix after each problem."""
     return list(_Explanation(seen, now).sentences())
 
 

@@ -21,7 +21,7 @@ class End(Enum):
 
 
 class Goal:
-    """What one job is to come to. `answer` is the job as the write left it; the first end other than PENDING stands."""
+    """The goal for one job. `answer` is the job as the write left it; the first end other than PENDING stands."""
 
     aim: ClassVar[str]
     """As in `to …`."""
@@ -33,7 +33,7 @@ class Goal:
         self.newest = answer
         self.end = End.PENDING
         self.why = ""
-        """What to add to the end: why it failed, or what to know of a success."""
+        """What to add to the end: the reason of a failure, or a remark on a success."""
         self.end = self._judge(answer)
 
     def hear(self, body: JobView | None) -> End:
@@ -125,7 +125,7 @@ class Ran(Goal):
         return End.DONE if last is None or last.outcome is Outcome.COMPLETED else End.FAILED
 
     def _hopeless(self, body: JobView) -> End:
-        """End the wait where no run can come of the request."""
+        """End the wait if the request cannot lead to a run."""
         if body.deleting:
             self.why = "it is being deleted"
             return End.FAILED
@@ -141,7 +141,7 @@ class Ran(Goal):
 
 
 def condition(body: JobView, type_: str) -> Condition | None:
-    """Return the condition of that type, None where it is not shown."""
+    """Return the condition of that type; None if it is not shown."""
     return next((c for c in body.status.conditions if c.type == type_), None)
 
 

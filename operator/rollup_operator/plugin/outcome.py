@@ -12,9 +12,9 @@ class Code(IntEnum):
     USAGE = 2
     """The command line or the kubeconfig cannot be used; nothing was done."""
     TIMED_OUT = 3
-    """The wait is over; what was asked stands."""
+    """The wait timed out; the request stands."""
     OVERTAKEN = 4
-    """Somebody has asked for the opposite since."""
+    """Somebody has requested the opposite since."""
     NOT_FOUND = 5
     """No such job, or it was deleted meanwhile."""
     INTERRUPTED = 130

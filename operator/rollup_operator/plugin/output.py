@@ -21,7 +21,7 @@ from rollup_operator.plugin.outcome import Code, Failure
 
 
 class Format(StrEnum):
-    """What -o takes where there is text for people."""
+    """The values of -o for commands that also write text."""
 
     TEXT = "text"
     JSON = "json"
@@ -63,7 +63,7 @@ class Output:
             say(value, head=f"{styled(label.ljust(width), bold=True)}  ")
 
     def complain(self, word: str, text: str) -> None:
-        """Write a trouble to standard error."""
+        """Write a problem to standard error."""
         colour = {"error": "red", "warning": "yellow"}.get(word)
         say(text, head=f"{styled(f'{word}:', err=True, fg=colour, bold=True)} ", err=True)
 
@@ -74,14 +74,14 @@ def say(text: str, *, head: str = "", err: bool = False, keep: str = "") -> None
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
-    """Escape text, and style it where it goes to a terminal that wants it (NO_COLOR)."""
+    """Escape text, and style it for a terminal that wants it (NO_COLOR)."""
     stream, text = sys.stderr if err else sys.stdout, escaped(text)
     return typer.style(text, **style) if stream.isatty() and not os.environ.get("NO_COLOR") else text
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """Show on standard error how a wait goes on: one line that changes on a terminal, else only the first."""
+    """Show the progress of a wait on standard error: one changing line on a terminal, else only the first."""
     if not sys.stderr.isatty():
         shown: list[str] = []
 

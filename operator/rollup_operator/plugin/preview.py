@@ -34,11 +34,11 @@ class EndpointAddress:
 
     url: str | None
     authority: str | None
-    """File of the certificate by which to know it; None: as the system does."""
+    """File of the certificate authority; None: those of the system."""
 
 
 async def preview(where: Where, output: Output, server: EndpointAddress, word: str | None, file: str | None) -> Code:
-    """Write what the job of that name, or of that manifest, would do. Raises Failure."""
+    """Write what the job of that name or manifest would do. Raises Failure."""
     if (word is None) == (file is None):
         raise Failure(Code.USAGE, "Usage", "name one job, or give a manifest with -f FILE")
     if not server.url:
@@ -124,7 +124,7 @@ async def _ask(
 
 
 def _read(status: int, data: bytes, url: str) -> dict[str, Any]:
-    """Return the answer. Raises Failure for an error, and for what is no answer of the endpoint's."""
+    """Return the answer. Raises Failure for an error, and for an answer that is not the endpoint's."""
     try:
         answered = orjson.loads(data)
         if status == 200 and {"preview", "estimate", "range"} <= answered.keys():

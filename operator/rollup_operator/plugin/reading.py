@@ -72,7 +72,7 @@ async def status(where: Where, output: Output, word: str) -> Code:
 
 
 async def explain(where: Where, output: Output, word: str) -> Code:
-    """Write why a job is as it is."""
+    """Write the explanation of a job."""
     name = name_of(word)
     async with NamespaceClient.open(where) as cluster:
         seen = await _around(cluster, await _find(cluster, name))

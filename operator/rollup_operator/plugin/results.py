@@ -10,10 +10,10 @@ from rollup_operator.plugin.outcome import Code, Failure
 
 
 class JobOutcome(StrEnum):
-    """What became of one job, for programs."""
+    """The result of one job, for programs."""
 
     RECORDED = "Recorded"
-    """What was asked is durable and will happen; nobody waited for it."""
+    """The request is durable and will be carried out; the command did not wait."""
     DONE = "Done"
     TIMED_OUT = "TimedOut"
     OVERTAKEN = "Overtaken"
@@ -25,7 +25,7 @@ class JobOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one job. `message` is a sentence without the job's name."""
+    """The result of one job. `message` is a sentence without the job's name."""
 
     namespace: str
     name: str
@@ -51,7 +51,7 @@ class Result:
 
 
 def failed(namespace: str, name: str, failure: Failure) -> Result:
-    """Return the result of a job for which `failure` stood in the way."""
+    """Return the result of a job that `failure` stopped."""
     outcome = JobOutcome.NOT_FOUND if failure.code is Code.NOT_FOUND else JobOutcome.FAILED
     return Result(namespace, name, outcome, failure.message, failure.code, failure.reason)
 

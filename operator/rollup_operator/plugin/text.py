@@ -12,7 +12,7 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 def seconds_of(text: str) -> float:
-    """Read a duration: `30s`, `1m30s`, `500ms`, `0`. Raises ValueError saying what would do."""
+    """Read a duration: `30s`, `1m30s`, `500ms`, `0`. Raises ValueError saying what is valid."""
     if text == "0":
         return 0.0
     seconds, at = 0.0, 0
@@ -25,7 +25,7 @@ def seconds_of(text: str) -> float:
 
 
 def ago(when: datetime | None, now: datetime) -> str:
-    """Write how long ago something was, `-` where nobody knows."""
+    """Write how long ago something was, `-` if unknown."""
     return "-" if when is None else f"{duration((now - when).total_seconds())} ago"
 
 
@@ -41,7 +41,7 @@ def ahead(when: datetime | None, now: datetime) -> str:
 
 
 def command(verb: str, namespace: str, name: str) -> str:
-    """Write a command of the plugin as a person can copy it."""
+    """Write a command of the plugin in a form to copy."""
     return f"kubectl rollup {verb} {name} -n {namespace}"
 
 

@@ -90,7 +90,7 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
 
 
 def document(body: Mapping[str, Any], sentences: Sequence[str]) -> dict[str, Any]:
-    """Return a job's page for programs: its status, who asks for it, and what `explain` says."""
+    """Return a job's page for programs: its status, who requested it, and what `explain` says."""
     job = JobView.of(body)
     return {
         "namespace": job.namespace,

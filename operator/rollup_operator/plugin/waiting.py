@@ -24,7 +24,7 @@ LAST_READ = 5.0
 
 @dataclass
 class _Scope:
-    """What one watch shows: one job, or, without a name, all."""
+    """The jobs of one watch: one job or, without a name, all."""
 
     name: str | None
     goals: dict[str, Goal]

@@ -16,16 +16,16 @@ from rollup_operator.http.access.permits import CALLER, PERMIT, EndpointAction
 log = structlog.get_logger("rollup_operator.audit")
 
 REQUEST_ID = "X-Request-Id"
-"""Header of the answer: where its line is to be found."""
+"""Header of the answer: identifies its line in the log."""
 
 GONE = 499
-"""Status in the log for a client that hung up. What it asked for may stand."""
+"""Status in the log for a client that hung up. Its request may stand."""
 
 LONGEST = 256
-"""Characters of a text that a client has chosen."""
+"""The number of characters of a client's text that are logged."""
 
 MOST_RESOURCES = 100
-"""Names in a line about all jobs."""
+"""The number of names in a line about all jobs."""
 
 
 @web.middleware
@@ -64,6 +64,6 @@ async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _clean(text: str) -> str:
-    """Return what may stand in a log: a client's text could steer a terminal."""
+    """Return what may be in a log: a client's text could control a terminal."""
     text = text[:LONGEST]
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

@@ -20,19 +20,19 @@ class Route:
 
     method: str
     path: str
-    """Without the namespace before it and without a slash at its end."""
+    """Without the namespace prefix and without a slash at its end."""
     action: EndpointAction
     """What the call does to jobs."""
     handler: Handler
     right: EndpointAction | None = None
-    """The action that its caller needs the right to; None: the same."""
+    """The action that its caller needs a right to; None: the same."""
 
 
 ROUTES: web.AppKey[Mapping[web.AbstractRoute, Route]] = web.AppKey("routes", Mapping[web.AbstractRoute, Route])
-"""All rows, by what aiohttp finds for a request. Probes are not among them."""
+"""All rows, by the route that aiohttp finds for a request. Probes are not included."""
 
 DEFAULT_NAMESPACE: web.AppKey[str] = web.AppKey("default namespace", str)
-"""The namespace of paths that name none."""
+"""The namespace of paths without a namespace."""
 
 
 def route_of(request: web.Request) -> Route | None:
@@ -47,14 +47,14 @@ def namespace_of(request: web.Request) -> str:
 
 @web.middleware
 async def admission(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Send away requests on connections above the limit. Raises ApiError 503."""
+    """Refuse requests on connections above the limit. Raises ApiError 503."""
     if not has_room(request):
         raise errors.unavailable("Too many connections; nothing was changed", closes=True)
     return await handler(request)
 
 
 def authentication(access: Access) -> Middleware:
-    """Return the middleware that lets in only requests whose caller is known, and notes who it is and what they may."""
+    """Return the middleware that admits only requests of known callers, and records the caller and their permit."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -24,17 +24,17 @@ from rollup_operator.sharing.shares import Shares
 T = TypeVar("T")
 
 LARGE = 8 * 1024
-"""Bytes from which on a body is parsed and judged in the thread: others are not to wait for it."""
+"""Bodies of this many bytes or more are parsed and checked in the thread: other calls must not wait for them."""
 
 PARSED = 64
-"""Bytes that one of JSON may take once it is parsed."""
+"""Bytes of memory that one byte of JSON may take once it is parsed."""
 
 
 class Bodies:
-    """Reads bodies of at most `most` bytes, once inflated, that come within `seconds`."""
+    """Reads bodies of at most `most` bytes after decompression that arrive within `seconds`."""
 
     def __init__(self, *, most: int, seconds: float, memory: int) -> None:
-        """`memory`: bytes that all of them may take, and as much again what is parsed of them."""
+        """`memory`: bytes that all bodies may take; what is parsed of them may take as much again."""
         self._most, self._seconds = most, seconds
         what = "Request bodies of this user take all the memory of their share"
         self._reading = Turns(what, Shares(memory), seconds=seconds)
@@ -44,10 +44,10 @@ class Bodies:
         self._turns = Turns("Request bodies of this user take all the time of their share", Shares(1), seconds=seconds)
 
     async def make(self, request: web.Request, dialect: Dialect, make: Callable[[Node], T]) -> T:
-        """Read the JSON of a request that must have some, and return what `make` makes of it.
+        """Read the JSON of a request, which must have some, and return what `make` makes of it.
 
-        Raises ApiError: 415 for a compression that is not known, 413 for too many bytes, 408 for too slow ones, 429 for
-        more than the caller's share, 400 for what is no JSON; and what `make` raises.
+        Raises ApiError: 415 for an unknown compression, 413 for too many bytes, 408 for a body that is too slow, 429
+        for more than the caller's share, 400 for a body that is not JSON; and what `make` raises.
         """
         caller = request[CALLER].name
         declared = None if "Content-Encoding" in request.headers else request.content_length
@@ -74,7 +74,7 @@ class Bodies:
                     return await asyncio.get_running_loop().run_in_executor(self._thread, made)
 
     async def refuse(self, request: web.Request) -> None:
-        """Return if there is no body, or an empty one. Raises ApiError 400 as soon as there is a byte of it, 408."""
+        """Return if the body is missing or empty. Raises ApiError 400 at its first byte, and 408."""
         if not request.body_exists:
             return
         try:
@@ -85,7 +85,7 @@ class Bodies:
             raise errors.too_slow(self._seconds) from None
 
     async def _read(self, request: web.Request) -> bytes:
-        """Return the body. The request itself would keep it until its end."""
+        """Return the body. The request object would keep it until the end of the request."""
         parts, size = [], 0
         try:
             async with asyncio.timeout(self._seconds):

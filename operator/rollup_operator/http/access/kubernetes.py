@@ -34,7 +34,7 @@ ACTIONS: Mapping[EndpointAction, str] = {
     EndpointAction.START: "cluster:admin/xpack/rollup/start",
     EndpointAction.STOP: "cluster:admin/xpack/rollup/stop",
 }
-"""What Elasticsearch calls each action."""
+"""Elasticsearch's name of each action."""
 
 _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
     EndpointAction.GET: (("get", ""),),
@@ -43,13 +43,13 @@ _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
     EndpointAction.START: (("update", "start"), ("patch", "")),
     EndpointAction.STOP: (("update", "stop"), ("patch", "")),
 }
-"""Verb and subresource; the first that is granted will do."""
+"""Verb and subresource; the first granted one is enough."""
 
 NAMES_AT_ONCE = 4
-"""Names asked for at a time by one call on all jobs, so that others get their turn between them."""
+"""The number of names that one call on all jobs reviews at a time, so that others get their turn in between."""
 
 LOG_EVERY = 60.0
-"""Seconds between two lines of the log about the same problem: it shuts everybody out, at every call."""
+"""Seconds between two log lines about the same problem, which affects every call."""
 
 _BEARER = re.compile(r"bearer +([a-z0-9._~+/-]+=*)", re.IGNORECASE)
 
@@ -64,7 +64,7 @@ class KubernetesAccess:
     async def identify(self, authorization: str | None, peer: str = "") -> Caller:
         """Return who sent this `Authorization` header from the address `peer`.
 
-        Raises ApiError 401, 429 where too many of the same address wait, or 503 where the API server is away.
+        Raises ApiError 401, 429 if too many of the same address wait, or 503 if the API server does not answer.
         """
         bearer = _BEARER.fullmatch(authorization.strip()) if authorization is not None else None
         if bearer is None:
@@ -78,9 +78,9 @@ class KubernetesAccess:
         return user
 
     async def require(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> None:
-        """Return if the caller may do the action to the job of that name; `` means to all jobs of the namespace.
+        """Return if the caller may do the action to the job of that name; `` means all jobs of the namespace.
 
-        Raises ApiError 403, or 503 where the API server is away.
+        Raises ApiError 403, or 503 if the API server does not answer.
         """
         if not await self.may(caller, action, namespace, name):
             raise errors.unauthorized(ACTIONS[action], caller.name, _described(action), namespace)
@@ -88,9 +88,9 @@ class KubernetesAccess:
     async def allowed(
         self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
     ) -> frozenset[str]:
-        """Return those names that the caller may do the action to. Who may to all of a namespace costs one question.
+        """Return the names that the caller may do the action to. A caller with the right to all costs one review.
 
-        Raises ApiError 503 where the API server is away.
+        Raises ApiError 503 if the API server does not answer.
         """
         if await self.may(caller, action, namespace, ""):
             return frozenset(names)
@@ -111,7 +111,7 @@ class KubernetesAccess:
     async def may(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> bool:
         """Return whether the caller may do the action to the job of that name; `` means to all jobs of the namespace.
 
-        Raises ApiError 503 where the API server is away.
+        Raises ApiError 503 if the API server does not answer.
         """
         return await self._may(caller, action, namespace, name)
 
@@ -132,7 +132,7 @@ class KubernetesAccess:
             raise self._unanswered("subjectaccessreviews", e) from e
 
     def _unanswered(self, resource: str, error: KubeError) -> ApiError:
-        """Make a 503, or a 429. What is wrong is for the log, once a minute: the caller may be anybody."""
+        """Make a 503 or a 429. The problem goes to the log, once a minute: the caller may be anybody."""
         if isinstance(error, Crowded):
             return errors.too_many("Too many calls of this address or user wait for authorization or were denied")
         refused = error.status in (401, 403)

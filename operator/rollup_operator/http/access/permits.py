@@ -19,7 +19,7 @@ Caller = User
 
 
 ALL_JOBS = ""
-"""The name by which a right is one to all jobs of a namespace, those to come and deleted ones included."""
+"""The name that stands for all jobs of a namespace, including future and deleted ones."""
 
 
 class EndpointAction(Enum):
@@ -33,11 +33,11 @@ class EndpointAction(Enum):
 
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
-"""Where a request carries its caller once it is authenticated."""
+"""The key under which a request carries its caller once authenticated."""
 
 
 class Access(Protocol):
-    """Decides by asking the API server. Raises ApiError 503 when it cannot be asked: never allowed by mistake."""
+    """Decides by the API server's reviews. Raises ApiError 503 if it does not answer: nothing is allowed by mistake."""
 
     async def identify(self, authorization: str | None, peer: str = "") -> Caller:
         """Return who sent this `Authorization` header, from the address `peer`. Raises ApiError 401, 429."""
@@ -45,7 +45,7 @@ class Access(Protocol):
     async def require(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> None:
         """Return if the caller may do the action to the job of that resource name. Raises ApiError 403, with why.
 
-        An empty name means all jobs of the namespace, those to come included.
+        An empty name means all jobs of the namespace, including future ones.
         """
 
     async def may(self, caller: Caller, action: EndpointAction, namespace: str, name: str) -> bool:
@@ -69,7 +69,7 @@ class Permit:
     action: EndpointAction
     namespace: str
     granted: list[str] = field(default_factory=list)
-    """The resources that the action was allowed on, for the audit log."""
+    """The resources on which the action was allowed, for the audit log."""
 
     async def may(self, name: str) -> bool:
         """Return whether the caller may do the action to the job of that resource name; empty: to all jobs."""
@@ -80,7 +80,7 @@ class Permit:
         return await self.access.may_read_stores(self.caller, self.namespace)
 
     async def require(self, job_id: str, job: JobView | None) -> None:
-        """Return if the caller may do the action to this job, or, where no job has the id, to one of that name.
+        """Return if the caller may do the action to this job or, if no job has the id, to one of that name.
 
         Raises ApiError 403.
         """
@@ -97,7 +97,7 @@ class Permit:
         return mine
 
     async def require_some(self, jobs: Iterable[JobView]) -> list[JobView]:
-        """Return those likewise. Where there are none, the caller must have the right to all: raises ApiError 403."""
+        """Return the same. If there are none, the caller must have the right to all jobs: raises ApiError 403."""
         mine = await self.among(jobs)
         if not mine:
             await self.access.require(self.caller, self.action, self.namespace, "")
@@ -105,4 +105,4 @@ class Permit:
 
 
 PERMIT: web.RequestKey[Permit] = web.RequestKey("permit", Permit)
-"""Where a request carries its permit once its call is known."""
+"""The key under which a request carries its permit once its call is known."""

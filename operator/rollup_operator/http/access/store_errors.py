@@ -14,7 +14,7 @@ _PLAIN = "A RollupStore of the namespace cannot be used; callers with the right 
 
 
 class StoreTrouble(Exception):
-    """Something is wrong with a store. Becomes an ApiError at the end of `discreet`."""
+    """A problem of a store. Becomes an ApiError at the end of `discreet`."""
 
     def __init__(self, whole: ApiError, plain: ApiError) -> None:
         super().__init__(whole.reason)
@@ -22,7 +22,7 @@ class StoreTrouble(Exception):
 
 
 def unavailable(why: str) -> StoreTrouble:
-    """503: nothing was changed, and asking again is safe."""
+    """503: nothing was changed, and a retry is safe."""
     return StoreTrouble(errors.unavailable(why), errors.unavailable(f"{_PLAIN}; nothing was changed"))
 
 

@@ -18,7 +18,7 @@ from rollup_operator.model.glob import Glob
 from rollup_operator.model.names import EVERY
 
 EVERYTHING = EVERY | {""}
-"""Names that mean every job, or every index."""
+"""The names that mean every job, or every index."""
 
 MOST_STEPS = 2_000_000
 """Comparisons of names for one call, some tenths of a second: two hundred wildcards among ten thousand indices."""
@@ -114,7 +114,7 @@ class _Names:
         self._steps = 0
 
     def resolved(self, expression: str) -> Work[set[str]]:
-        """Return the rollup indices that the names, with commas between them, stand for. Raises ApiError."""
+        """Return the rollup indices that the comma-separated names stand for. Raises ApiError."""
         names: set[str] = set()
         excludes = False
         for part in (part.strip() for part in expression.split(",")):

@@ -25,15 +25,15 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.time_values import parse_time_value
 
 STORE = "default"
-"""Name of the RollupStore of jobs that are created here: Elasticsearch's configuration names none."""
+"""The RollupStore of jobs that this call creates: Elasticsearch's configuration names none."""
 
 DEFAULT_TIMEOUT = "20s"
 
 SEEN_SECONDS = 2.0
-"""How long to wait until this process has seen the new job, so that a list shows it."""
+"""How long to wait until the watch has brought the new job, so that a list shows it."""
 
 PAUSE = 0.2
-"""Seconds between two tries after a lost answer."""
+"""Seconds between two attempts after a lost answer."""
 
 
 class Creations:
@@ -85,7 +85,7 @@ class Creations:
     async def _post_one(
         self, namespace: str, body: Mapping[str, Any], job_id: str, timeout: str, deadline: float
     ) -> Mapping[str, Any]:
-        """Return what has the name afterwards: the resource that this made, or another. Raises ApiError."""
+        """Return the resource that then has the name: the one that this call made, or another. Raises ApiError."""
         path = jobs_path(namespace, body["metadata"]["name"])
         lost = False
         while True:
@@ -137,7 +137,7 @@ def _resource(name: str, job: NewJob, timeout: str, mine: str) -> dict[str, Any]
 
 
 def _taken(job: NewJob, other: JobView) -> ApiError:
-    """Return the answer where another job has the id.
+    """Return the answer if another job has the id.
 
     The rollup index describes its jobs, and is checked first: only if the other job has another index, its task counts.
     """
@@ -147,7 +147,7 @@ def _taken(job: NewJob, other: JobView) -> ApiError:
 
 
 def _refused(namespace: str, job_id: str, error: KubeError | TimeoutError) -> ApiError:
-    """Return the answer for a creation that has certainly changed nothing."""
+    """Return the answer of a creation that has certainly changed nothing."""
     if isinstance(error, NotFound):
         return job_errors.no_such_namespace(namespace)
     if isinstance(error, KubeError) and error.status in (400, 422):

@@ -23,7 +23,7 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
 
 GONE_SECONDS = 8.0
-"""How long to wait until a deleted job is gone: clients of Elasticsearch wait 10 s for an answer."""
+"""How long to wait until a deleted job is gone: Elasticsearch's clients wait 10 s for an answer."""
 
 
 class Deletions:
@@ -33,9 +33,9 @@ class Deletions:
         self._lookup, self._newest, self._states, self._jobs, self._client = lookup, newest, states, jobs, client
 
     async def delete(self, namespace: str, job_id: str, permit: Permit) -> JobView | None:
-        """Delete a job as it is found, if the caller may. Raises ApiError.
+        """Delete the job in the version that is found, if the caller may. Raises ApiError.
 
-        Returns the job while it is still there, as it was seen last; None: it is gone.
+        Returns the last view of the job if it still exists; None: it is gone.
         """
         job = await self._lookup.find(namespace, job_id, permit)
         for _ in range(ATTEMPTS):
@@ -59,9 +59,9 @@ class Deletions:
         raise errors.unavailable(f"Rollup job [{job_id}] keeps changing; nothing was changed")
 
     async def _send(self, job: JobView) -> bool:
-        """Return whether the deletion stands; False: there is another version by now, or nothing. Raises ApiError.
+        """Return whether the deletion stands; False: the job has another version by now, or is gone. Raises ApiError.
 
-        It is for one version of one uid, so that one whose connection broke is sent again where nothing has changed.
+        The deletion names one version of one uid, so it is sent again after a broken connection if nothing has changed.
         """
         lost: KubeError | TimeoutError | None = None
         for _ in range(2):
@@ -103,7 +103,7 @@ class Deletions:
 
 
 def unfinished(job: JobView | None) -> str | None:
-    """Return what to warn of where a deletion takes its time; None: there is nothing to say of it."""
+    """Return the warning about a deletion that takes long; None: there is nothing to warn of."""
     if job is None or not (why := held_up(job)):
         return None
     return f"Rollup job [{job.job_id}] is being deleted and not gone yet: {why}"
@@ -115,7 +115,7 @@ def _hear(gone: asyncio.Event, newer: JobView | None) -> None:
 
 
 def _state(job: JobView) -> State:
-    """Return what keeps the job from being deleted; STOPPED: nothing does."""
+    """Return the state that keeps the job from being deleted; STOPPED: nothing does."""
     if job.deleting:
         return State.ABORTING
     state = job_state(job)

@@ -31,13 +31,13 @@ DOCUMENTS = 10
 """How many documents are shown."""
 
 AT_ONCE = 8
-"""Previews under way in this process, half of them of one namespace. Each reads a page, which is work for the store."""
+"""Previews at a time in this process, half of them of one namespace. Each reads a page, which is work for the store."""
 
 WAITING = 16
 """Of one namespace, for their turn."""
 
 TURN_SECONDS = 30.0
-"""How long one waits for its turn. What its store takes from then on is counted apart."""
+"""How long a preview waits for its turn. The time of its store is limited separately."""
 
 ID = "preview"
 """Of a job whose body names none."""
@@ -45,7 +45,7 @@ ID = "preview"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A job that may be created some day."""
+    """A job that does not exist yet."""
 
     job_id: str
     store: str

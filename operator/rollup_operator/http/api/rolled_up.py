@@ -18,9 +18,9 @@ STORES_SECONDS = 30.0
 
 
 class RolledUp:
-    """The jobs of a namespace, deleted ones included as long as their documents are there.
+    """The jobs of a namespace, including deleted ones as long as their documents exist.
 
-    A store may be shared with other namespaces and with other clusters: `cluster` is this one's name.
+    A store may be shared with other namespaces and clusters: `cluster` is the name of this one.
     """
 
     def __init__(self, newest: Newest, stores: Stores, cluster: str) -> None:
@@ -29,8 +29,8 @@ class RolledUp:
     async def jobs(self, namespace: str, permit: Permit) -> list[Described]:
         """Return the jobs that the caller may read.
 
-        The stores are asked for deleted jobs only where the caller may read all of the namespace's: nobody else's
-        call reaches them. Raises StoreTrouble while they do not answer.
+        The stores are queried for deleted jobs only if the caller may read all jobs of the namespace: no other call
+        reaches them. Raises StoreTrouble if they do not answer.
         """
         living = await self._newest.all(namespace, permit)
         if not await permit.may(ALL_JOBS):

@@ -22,11 +22,11 @@ class Starts:
         self._attempts, self._newest, self._dialect = attempts, newest, dialect
 
     async def start(self, namespace: str, job_id: str, call: Call) -> None:
-        """Return when the start is durable and taken in. Raises ApiError."""
+        """Return when the start is durable and observed. Raises ApiError."""
         await self._attempts.one(namespace, job_id, partial(self._start_one, call=call), call.permit)
 
     async def start_all(self, namespace: str, call: Call) -> None:
-        """Start every job of the namespace that the caller may start, but those being deleted.
+        """Start every job of the namespace that the caller may start, except those being deleted.
 
         Raises ApiError once every job has been tried.
         """

@@ -51,15 +51,15 @@ class Wait:
     arrived: float
     deadline: float
     write_by: float
-    """When to give up waiting for the write: `0` means one check and no waiting, but the write must come before it."""
+    """When to stop waiting for the write: `0` means one check and no waiting, but the write must come before it."""
     text: str
     """The timeout as the client wrote it."""
     in_vain: bool
-    """The timeout is one of those that mean no waiting at all."""
+    """Whether the timeout means no waiting at all."""
 
     @classmethod
     def of(cls, timeout: TimeValue, arrived: float) -> Self:
-        """Return the wait of a request that arrived then."""
+        """Return the wait of a request that arrived at that time."""
         seconds = min(timeout.seconds, LONGEST_WAIT)
         return cls(arrived, arrived + seconds, arrived + max(seconds, LEAST_SECONDS), timeout.text, seconds <= 0)
 
@@ -109,7 +109,7 @@ class Stops:
         self._room = room
 
     async def stop(self, namespace: str, job_id: str, wait: Wait | None, call: Call) -> None:
-        """Return when the stop is durable and taken in, or, with `wait`, when the job is stopped. Raises ApiError."""
+        """Return when the stop is durable and observed or, with `wait`, when the job is stopped. Raises ApiError."""
         self._refuse_new_waits(wait)
         by = None if wait is None else wait.write_by
         with self._places(wait, call, 1):
@@ -201,7 +201,7 @@ class Stops:
         return waiter.progress.verdict
 
     def _timed_out(self, newest: JobView, wait: Wait, generation: int | None) -> errors.ApiError:
-        """Give notice, and return the error. `generation` is the stop's; None: its write has not been answered."""
+        """Report the timeout, and return the error. `generation` is the stop's; None: its write has no answer yet."""
         if not wait.in_vain:
             self._notices.timed_out(newest, wait.text, generation)
         return state_errors.stop_timed_out(

@@ -39,7 +39,7 @@ METRICS = ("min", "max", "sum", "avg", "value_count")
 LARGEST_PAGE = 10_000
 
 LONGEST_PATTERN = 1024
-"""Characters of an index pattern, as the resource has it."""
+"""The limit of characters of an index pattern, as in the resource."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CALENDAR = re.compile(r"1[mhdwMqy]|minute|hour|day|week|month|quarter|year")
@@ -57,11 +57,11 @@ class NewJob:
     timeout: str | None
     """As Elasticsearch prints it; None where none was given."""
     warning: str | None
-    """What the caller should know about a job that can be created."""
+    """Warnings about a job that can be created."""
 
 
 def new_job(root: Node, path_id: str, dialect: Dialect) -> NewJob:
-    """Read a configuration. The id in it wins over the one of the path. Raises ApiError 400."""
+    """Read a configuration. Its id takes precedence over the id in the path. Raises ApiError 400."""
     try:
         given = read_configuration(root, _Rules(dialect), dialect)
         job_id = path_id if given.id is None else given.id
@@ -91,7 +91,7 @@ def _of_whole(given: JobConfiguration, job_id: str) -> Iterator[Broken]:
 
 
 def _of_ours(given: JobConfiguration, job_id: str, date: DateHistogram) -> Iterator[Broken]:
-    """What Elasticsearch takes, and nothing good comes of it."""
+    """What Elasticsearch accepts although it cannot work."""
     if job_id in EVERY:
         yield ("id",), ARGUMENT, f"Id must not be [{job_id}], which means all jobs"
     if match := _CONTROL.search(job_id):

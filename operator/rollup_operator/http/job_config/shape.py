@@ -33,7 +33,7 @@ Path = tuple[str, ...]
 """Names of fields from the outside in."""
 
 Broken = tuple[Path, str, str]
-"""Where a rule is broken, the type of the error and its text."""
+"""Where a rule is broken, with the type and the text of the error."""
 
 T = TypeVar("T")
 
@@ -105,10 +105,10 @@ class FieldMetrics:
 
 @dataclass(frozen=True, slots=True)
 class JobConfiguration:
-    """A whole configuration, as given: the types are right, nothing else is known."""
+    """A whole configuration, as given: only its types are checked."""
 
     id: str | None
-    """None: the one of the path counts."""
+    """None: the id in the path counts."""
     index_pattern: str
     rollup_index: str
     cron: str
@@ -147,7 +147,7 @@ def check(root: Node, found: Iterable[Broken]) -> None:
 
 
 def _where(root: Node, path: Path) -> Node:
-    """Return the node at the end of a path, or the last one on the way that was given."""
+    """Return the node at the end of a path, or the last existing one on the way."""
     node = root
     for name in path:
         if not isinstance(node.value, dict) or name not in node.value:
@@ -253,7 +253,7 @@ def _configuration(given: Mapping[str, Any]) -> JobConfiguration:
 
 
 class _ShapeReader:
-    """One object. Raises Fault for anything but an object."""
+    """Reads one object. Raises Fault for anything but an object."""
 
     def __init__(self, node: Node, path: Path, dialect: Dialect) -> None:
         self._node, self._path, self._dialect = node, path, dialect
@@ -267,9 +267,9 @@ class _ShapeReader:
         required: Sequence[str],
         build: Callable[[Mapping[str, Any]], T],
     ) -> T:
-        """Read the fields in the order in which they are written, and build what they make up.
+        """Read the fields in the order in which they are written, and build the result.
 
-        Raises Fault for one that nobody knows, or that cannot be read, and for those that are missing.
+        Raises Fault for an unknown field, one that cannot be read, and missing ones.
         """
         values: dict[str, Any] = {}
         built: list[T] = []
@@ -296,7 +296,7 @@ class _ShapeReader:
         return None if self._members[name].node.value is None else self.text(name)
 
     def integer(self, name: str) -> int:
-        """Return a whole number that is there; one in quotes, or with a zero fraction, is taken too."""
+        """Return a required whole number; one in quotes, or with a zero fraction, is accepted, too."""
         node = self._members[name].node
         value = node.value
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -312,7 +312,7 @@ class _ShapeReader:
         return int(exact)
 
     def strings(self, name: str) -> Sequence[str]:
-        """Return a list of strings that is there; a single one counts as a list."""
+        """Return a required list of strings; a single one counts as a list."""
         node = self._members[name].node
         items = node.value if isinstance(node.value, list) else [node]
         found: list[str] = []

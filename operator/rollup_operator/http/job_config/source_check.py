@@ -28,7 +28,7 @@ STORE_SECONDS = 30.0
 
 
 class SourceChecks:
-    """The stores of the namespaces, as far as their sources are concerned."""
+    """Checks sources in the stores of the namespaces."""
 
     def __init__(self, client: Kubernetes, stores: Stores) -> None:
         self._client, self._stores = client, stores
@@ -54,7 +54,7 @@ class SourceChecks:
             raise store_errors.unavailable(f"{e}; nothing was changed") from e
 
     async def check(self, store: Store, name: str, spec: RollupJobSpec) -> None:
-        """Return if the sources have the fields that a job names, as Elasticsearch asks of them.
+        """Return if the sources have the fields that a job names, as Elasticsearch requires.
 
         Raises ApiError, StoreTrouble.
         """
@@ -66,7 +66,7 @@ class SourceChecks:
 
 @contextlib.contextmanager
 def source_errors_answered(name: str, spec: RollupJobSpec) -> Iterator[None]:
-    """Answer what a store raises. Raises ApiError for what the job asks of its source, else StoreTrouble."""
+    """Turn errors of a store into answers: ApiError for a problem of the job's source, else StoreTrouble."""
     try:
         yield
     except SourceNotFound as e:

@@ -34,13 +34,13 @@ SHORT: Mapping[str, str] = {
     "SST": "Pacific/Guadalcanal",
     "VST": "Asia/Ho_Chi_Minh",
 }
-"""What Java's short ids mean. Elasticsearch takes them, and shows the zone that is meant."""
+"""The meaning of Java's short ids. Elasticsearch accepts them, and shows the zone."""
 
 _LASTING = ("UTC", "GMT", "Etc/")
 
 
 def renamed(zone: str) -> str | None:
-    """Return today's name of a zone whose name the IANA keeps for old programs only; None: the name is of today."""
+    """Return the current name of a zone whose name the IANA keeps only for old programs; None: the name is current."""
     return None if zone.startswith(_LASTING) else _old_names().get(zone)
 
 

@@ -19,10 +19,10 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.stop_verdict import StopProgress
 
 ACCEPT_SECONDS = 1.0
-"""How long to wait where no operator is there to answer."""
+"""How long to wait if there is no leader."""
 
 LONGEST_SECONDS = 5.0
-"""How long to wait at most where one is, and is busy: under a storm of calls the last are late, not lost."""
+"""How long to wait at most if the leader is busy: under a storm of calls the last are late, not lost."""
 
 
 class Acceptances:
@@ -36,16 +36,16 @@ class Acceptances:
         self._last = float("-inf")
 
     def noted(self) -> None:
-        """Take in that the operator has just answered somebody."""
+        """Note that the operator has just answered a wait."""
         self._last = asyncio.get_running_loop().time()
 
     def until(self, recorded: float) -> float:
-        """Return when to give up waiting for what was recorded then, by the event loop's clock. It may grow."""
+        """Return when to stop waiting for a write of that time, by the event loop's clock. It may grow."""
         last = asyncio.get_running_loop().time() if self._answering() else max(recorded, self._last)
         return min(last + self._seconds, recorded + max(self._seconds, LONGEST_SECONDS))
 
     def of(self, uid: str) -> "Acceptance":
-        """Prepare to wait for what is written to this job within the answer's `with`."""
+        """Prepare to wait for the write to this job, which is made within the `with` of the returned object."""
         return Acceptance(uid, self, self._jobs)
 
 
@@ -69,7 +69,7 @@ class Acceptance:
         self._done.cancel()
 
     async def wait(self, written: JobView) -> None:
-        """Return once the operator has taken in the write with this answer, or does not seem to."""
+        """Return once the operator has observed the write with this answer, or seems not to."""
         loop = asyncio.get_running_loop()
         recorded = loop.time()
         self._progress.written(written)

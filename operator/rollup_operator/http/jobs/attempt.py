@@ -29,15 +29,15 @@ from rollup_operator.model.status import State
 T = TypeVar("T")
 
 CLEAN_SECONDS = 10.0
-"""How often calls that are remembered too long are forgotten. What lies among much that is gone keeps memory from
-being given back."""
+"""How often expired calls are forgotten. Objects that stay among many freed ones keep memory from being
+returned."""
 
 Deal = Callable[[JobView], Awaitable[None]]
 """What to do with one job. Raises ApiError, or Conflict when another job has taken its name."""
 
 
 class Attempts:
-    """Asks for a state of one job, or of all jobs of a namespace. `managers` are the GitOps field managers."""
+    """Requests a state of one job, or of all jobs of a namespace. `managers` are the GitOps field managers."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Attempts:
         self._cleaning: asyncio.TimerHandle | None = None
 
     async def one(self, namespace: str, job_id: str, deal: Deal, permit: Permit, *, by: float | None = None) -> None:
-        """Find the job and, if the caller may, deal with it.
+        """Find the job, authorize the caller, then run `deal`.
 
         `by` is when to give up finding it and reviewing the right, by the event loop's clock.
         """
@@ -75,7 +75,7 @@ class Attempts:
         raise errors.unavailable(f"Rollup job [{job_id}] keeps being replaced; nothing was changed")
 
     async def all(self, namespace: str, permit: Permit, *, by: float | None = None) -> list[JobView]:
-        """Return the jobs of the namespace that the caller may deal with, in order of their id.
+        """Return the jobs of the namespace on which the caller has the right, in order of their id.
 
         Raises ApiError 403 when there is none among those known, 503 when the API server has not listed them until
         `by`, by the event loop's clock.
@@ -91,7 +91,7 @@ class Attempts:
         return jobs
 
     async def each(self, jobs: Sequence[JobView], deal: Deal) -> None:
-        """Deal with all of them. Raises one ApiError for those that failed, once every job has been tried."""
+        """Run `deal` on all of them. Raises one ApiError for those that failed, once every job has been tried."""
         failed: dict[int, ApiError] = {}
 
         async def deal_with(number: int, job: JobView) -> None:
@@ -108,9 +108,9 @@ class Attempts:
     async def attempt(
         self, job: JobView, state: DesiredState, call: Call, *, until: float = 0.0, by: float | None = None
     ) -> AsyncIterator[None]:
-        """Guard what is done for a call: refuse it if it repeats one that the opposite has followed.
+        """Guard a call: refuse it if it repeats a call that was followed by the opposite one.
 
-        The call is remembered while it is under way and, if the caller gets no good answer, until some seconds after
+        The call is remembered until its end and, if the caller gets no good answer, until some seconds after
         `until` (the event loop's clock), or after its end.
 
         Raises ApiError: 409 for a repeat; 503 when the outcome is unknown, at the latest at `by`.
@@ -138,7 +138,7 @@ class Attempts:
             self._repeats.end(asked, doubt)
 
     async def write(self, job: JobView, state: DesiredState, call: Call) -> JobView:
-        """Write the state; durable once this returns. Raises Conflict too. Warns where GitOps may set it back."""
+        """Write the state; durable once this returns. Raises Conflict, too. Warns if GitOps may set it back."""
         with self._telemetry.step("apply spec.desiredState"):
             answer = await self._states.write(job, state)
         self._telemetry.asked(answer)
@@ -200,7 +200,7 @@ async def _tried(job: JobView, deal: Deal) -> ApiError | None:
 
 
 async def _dealt_with(job: JobView, deal: Deal) -> None:
-    """Deal with a job as it is by the time that its turn comes."""
+    """Run `deal` on a job in its version at the time of its turn."""
     for _ in range(ATTEMPTS):
         try:
             await deal(job)

@@ -26,17 +26,17 @@ FIELD_MANAGER = "rollup-api"
 """Owner of spec.desiredState in metadata.managedFields after a write of the endpoint."""
 
 WRITES_AT_ONCE = 16
-"""More wait for their turn. It leaves connections of the API client to the rest of the operator."""
+"""Writes at a time; more wait. This leaves connections of the API client to the rest of the operator."""
 
 FRESH_SECONDS = 5.0
-"""For so long after a job's write the next one of the same job need not queue behind other jobs: of many clients that
-ask the same at once, the last are not to learn of it after everybody else."""
+"""For this long after a job's write, the next one of the same job need not queue behind other jobs: of many clients
+that request the same at once, the last are not to learn of it after everybody else."""
 
 WRITE_SECONDS = 20.0
-"""After so long without an answer of the API server, from its turn on, the outcome of a write counts as unknown."""
+"""After this long without an answer of the API server, from its turn on, the outcome of a write is unknown."""
 
 LATE_SECONDS = 2.0
-"""A write that waited longer for its turn is made only if nobody has asked for the opposite meanwhile."""
+"""A write that waited longer for its turn is made only if nobody has requested the opposite meanwhile."""
 
 READ_SECONDS = 5.0
 """How long one read of the API server may take."""
@@ -45,7 +45,7 @@ LIST_SECONDS = 15.0
 """How long a list of one namespace's jobs at the API server may take."""
 
 READS_AT_ONCE = 8
-"""Reads at a time, by one call on all jobs, of those that a list has shown and the index has not."""
+"""Reads at a time, by one call on all jobs, of jobs that a list has shown and the index lacks."""
 
 ATTEMPTS = 4
 """How often a call starts over when the job is deleted and created anew meanwhile."""
@@ -59,7 +59,7 @@ class Listed(NamedTuple):
 
 
 class TurnTooLate(Conflict):
-    """A write was not made, as its turn came late and the job, which is there still, has changed meanwhile."""
+    """A write was not made, because its turn came late and the job, which still exists, has changed meanwhile."""
 
     def __init__(self, newest: JobView) -> None:
         super().__init__(409, "Conflict", f"generation {newest.generation} asks for {newest.desired} meanwhile")
@@ -91,7 +91,7 @@ class DesiredStates:
         self._last: dict[str, asyncio.Task[JobView]] = {}
 
     def refuse_namesakes(self, job: JobView) -> None:
-        """Raise ApiError 500 where this job's id could mean several living jobs."""
+        """Raise ApiError 500 if this job's id could mean several living jobs."""
         living = [one for one in self._jobs.meant(job.namespace, job.job_id) if not one.deleting]
         if len(living) > 1:
             raise state_errors.ambiguous(job.job_id, len(living))
@@ -132,7 +132,7 @@ class DesiredStates:
         return await self._shared_lists.read(namespace)
 
     async def read_all(self, names: Iterable[tuple[str, str]]) -> list[JobView]:
-        """Read the jobs of these namespaces and names that are there, some at a time, in any order.
+        """Read the existing jobs of these namespaces and names, some at a time, in any order.
 
         Raises ApiError 503 when the API server does not answer.
         """
@@ -153,7 +153,7 @@ class DesiredStates:
     async def now(self, job: JobView, seconds: float = READ_SECONDS) -> JobView | None:
         """Read the job from the API server; None: it is gone. Raises KubeError, TimeoutError.
 
-        Callers who ask for the same job at the same time share a read.
+        Callers who read the same job at the same time share a read.
         """
         async with asyncio.timeout(seconds):
             return await self._shared_reads.read(job)
@@ -178,11 +178,11 @@ class DesiredStates:
         return listed
 
     async def write(self, job: JobView, state: DesiredState) -> JobView:
-        """Ask this very job (its uid) for `state`; durable once this returns.
+        """Request `state` of this very job (its uid); durable once this returns.
 
-        Raises Conflict when the job has been replaced, TurnTooLate when it must be read again, ApiError for all
-        else that prevents it. The write goes on when the caller is cancelled: what a client asked for is not lost
-        because it hung up. Callers that ask the same of the same job while its write waits for its turn share that
+        Raises Conflict if the job was replaced, TurnTooLate if it must be read again, ApiError for anything else that
+        prevents the write. The write continues when the caller is cancelled: the request of a client that hangs up
+        is not lost. Callers that request the same of the same job while its write waits for its turn share that
         write.
         """
         asked, task = self._unsent.get(job.uid, (None, None))
@@ -209,11 +209,11 @@ class DesiredStates:
         return known if known is not None and known.uid != job.uid else None
 
     async def settle(self) -> None:
-        """Wait for the writes under way, whose clients may have gone."""
+        """Wait for current writes, whose clients may be gone."""
         await asyncio.gather(*self._writes, return_exceptions=True)
 
     async def read(self, namespace: str, name: str) -> JobView | None:
-        """Return the job of that resource name as the API server knows it; None: there is none, or nobody watches it.
+        """Return the job of that resource name from the API server; None: there is none, or it is not watched.
 
         Raises ApiError 503 when the API server does not answer.
         """
@@ -230,8 +230,8 @@ class DesiredStates:
     async def _in_turn(self, job: JobView, state: DesiredState, before: asyncio.Task[JobView] | None) -> JobView:
         """Write once there is a turn, and after `before`, the job's previous write.
 
-        So the writes of one job keep their order. Those that come while one is under way, or soon after, have turns of
-        their own and need not queue behind all other jobs. Raises TurnTooLate where the turn came so late that somebody
+        So the writes of one job keep their order. Writes that come during another one, or soon after it, have turns of
+        their own and need not queue behind all other jobs. Raises TurnTooLate if the turn came so late that somebody
         else has requested something else meanwhile: a caller who still waits reads again, and nobody is overruled.
         """
         asked = asyncio.get_running_loop().time()

@@ -23,9 +23,9 @@ class Lookup:
         self._jobs, self._states = jobs, states
 
     async def find(self, namespace: str, job_id: str, permit: Permit) -> JobView | None:
-        """Return the job with this id, to which the caller may do what the permit is for; None: there is none.
+        """Return the job with this id on which the permit allows the action; None: there is none.
 
-        Where the index may lag, the API server is asked, but for no name that the caller has no right to.
+        If the index may lag, the API server is read, but only for names to which the caller has the right.
         Raises ApiError 403; 503 when neither can be asked.
         """
         job = self._jobs.find(namespace, job_id) or await self._unseen(namespace, job_id, permit)

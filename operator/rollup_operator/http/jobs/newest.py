@@ -27,14 +27,14 @@ READ_SECONDS = 3.0
 """How long a call that shows jobs waits for the API server."""
 
 LIST_UP_TO = 500
-"""A namespace of more jobs is listed as the watch has brought it: a page of the API server's list holds no more."""
+"""A namespace with more jobs is listed as the watch has brought it: a page of the API server's list holds no more."""
 
 READ_UP_TO = 20
 """The number of jobs of a list that are read again. If more have changed just now, the watch is about to bring them."""
 
 
 class Newest:
-    """Looks whether there is something newer than what this process knows. `alone`: no other process serves."""
+    """Checks whether there is a newer view than this process knows. `alone`: no other process serves."""
 
     def __init__(self, jobs: Jobs, states: DesiredStates, *, alone: bool) -> None:
         self._jobs, self._states, self._alone = jobs, states, alone

@@ -17,7 +17,7 @@ from rollup_operator.model.job_view import JobView
 log = structlog.get_logger(__name__)
 
 LIMIT = 10_000
-"""So many notices are remembered as given."""
+"""How many reports are remembered."""
 
 
 class Notices:
@@ -28,7 +28,7 @@ class Notices:
         self._given: dict[Hashable, None] = {}
 
     def timed_out(self, job: JobView, timeout: str, generation: int | None) -> None:
-        """Somebody waited in vain for the stop that `generation` asks for (None: it is not recorded yet)."""
+        """A wait for the stop of `generation` timed out (None: the stop is not recorded yet)."""
         if not self._first((Reason.STOP_TIMED_OUT, job.uid, generation)):
             return
         state, phase = job_state(job), self._jobs.explain(job.uid)

@@ -11,7 +11,7 @@ from rollup_operator.model.status import JobStats, State
 _NO_STATS = JobStats()
 
 _USUAL = frozenset({Reason.RUNNING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
-"""Reasons that every job shows on its way."""
+"""Reasons that every job shows in passing."""
 
 _TELLING = frozenset(reason.value for reason in Reason) - _USUAL
 
@@ -33,7 +33,7 @@ def job_state(job: JobView) -> State:
 
 
 def held_up(job: JobView) -> str:
-    """Say what keeps a stop or a deletion from its end, as a clause; empty where nothing is known.
+    """Say what holds up a stop or a deletion, as a clause; empty if nothing is known.
 
     A word from a fixed list: the condition's message may quote the store, and is for those who may read the job.
     """

@@ -16,15 +16,15 @@ from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 
 GRACE = 5.0
-"""Seconds that a repeat may come later than the end of the call that it repeats."""
+"""Seconds after the end of a call within which a repeat of it may come."""
 
 LIMIT = 10_000
-"""So many calls are remembered; beyond that the oldest of the caller who has most are forgotten."""
+"""How many calls are remembered; beyond that the oldest of the caller who has most are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What makes two calls the same: caller, job, and what is asked for in the same words."""
+    """What makes two calls the same: the caller, the job, and the same text."""
 
     caller: str
     uid: str
@@ -33,13 +33,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A call that is under way, or that ended without a good answer."""
+    """A call in progress, or one that ended without a good answer."""
 
     state: DesiredState
     generation: int
-    """The generation that asks for the state, if the call's write was carried out."""
+    """The generation that requests the state, if the call's write was carried out."""
     until: float
-    """When it is too late for a repeat, by the holder's clock."""
+    """When a repeat is too late, by the holder's clock."""
 
 
 def expected_generation(job: JobView, state: DesiredState) -> int:
@@ -48,7 +48,7 @@ def expected_generation(job: JobView, state: DesiredState) -> int:
 
 
 def overtaken(doubt: Doubt, job: JobView) -> bool:
-    """Whether somebody has asked for the opposite after that call, as this version of the job shows."""
+    """Whether somebody has requested the opposite after that call, as this version of the job shows."""
     return job.desired is not doubt.state and job.generation > doubt.generation
 
 
@@ -59,7 +59,7 @@ class Repeats:
         self._now, self._limit = now, limit
         self._under_way: dict[Asked, Doubt] = {}
         self._ended: dict[str, dict[Asked, Doubt]] = {}
-        """By caller, of each the newest last."""
+        """By caller, the newest last."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Repeats:
         return doubt
 
     def begin(self, asked: Asked, state: DesiredState, generation: int) -> Doubt:
-        """Note that a call is under way. It is in doubt until `end`."""
+        """Note that a call begins. It is in doubt until `end`."""
         doubt = self._under_way[asked] = Doubt(state, generation, math.inf)
         return doubt
 
@@ -87,7 +87,7 @@ class Repeats:
             del self._under_way[asked]
 
     def remember(self, asked: Asked, doubt: Doubt, *, until: float) -> None:
-        """Note that a call was not answered well; `until` is when its own time is over, if that is still to come."""
+        """Note that a call got no good answer; `until` is the end of its own time, if that is still to come."""
         now = self._now()
         self._drop(asked)  # the newest stands last
         self._ended.setdefault(asked.caller, {})[asked] = replace(doubt, until=max(now, until) + GRACE)
@@ -99,7 +99,7 @@ class Repeats:
             self._drop(next(iter(most)))
 
     def forget_late(self) -> bool:
-        """Forget calls whose repeat would come too late by now; return whether any is left."""
+        """Forget calls whose repeat would now be too late; return whether any is left."""
         now = self._now()
         for late in [asked for of in self._ended.values() for asked, doubt in of.items() if doubt.until < now]:
             self._drop(late)

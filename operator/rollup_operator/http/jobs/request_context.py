@@ -18,12 +18,12 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What stopping and starting need to know of a request."""
+    """What stopping and starting need of a request."""
 
     text: str
-    """What is asked for. The same text from the same caller is the same call, sent again."""
+    """The request. The same text from the same caller is a repeat of the call."""
     permit: Permit
-    """Who asks, and what they may."""
+    """The caller and their permit."""
     owned: dict[str, list[str]] = field(default_factory=dict)
     """Ids of jobs whose desired state was changed although others own it, by owner."""
 
@@ -36,7 +36,7 @@ OWNED: web.RequestKey[dict[str, list[str]]] = web.RequestKey("owned", dict[str, 
 async def noted(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Note when a request arrived, and put on its answer what its call warns of. The outermost middleware."""
+    """Note when a request arrived, and add the warnings of its call to the answer. The outermost middleware."""
     request[ARRIVED], request[OWNED] = asyncio.get_running_loop().time(), {}
     response = await handler(request)
     owned: dict[str, list[str]] = request[OWNED]
@@ -46,7 +46,7 @@ async def noted(
 
 
 def warnings(owned: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what to warn of, in one sentence for each owner."""
+    """Return the warnings, one sentence for each owner."""
     return [
         f"spec.desiredState of {_named(ids)} is owned by [{owner}], which may undo this at its next sync: "
         "leave desiredState out of Git to let this API decide"

@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 PATIENCE_SECONDS = 0.2
-"""How long a read waits for the one before: one whose answer was lost must not hold up those who ask meanwhile."""
+"""How long a read waits for the previous one: a read whose answer was lost must not hold up later callers."""
 
 
 class SharedReads(Generic[K, T]):
-    """One read of a key is under way, and one waits for its end; more only where answers take long."""
+    """One read of a key is in progress, and one waits for its end; more only if answers take long."""
 
     def __init__(self, read: Callable[[K], Awaitable[T]], key: Callable[[K], str]) -> None:
-        """`read` reads what it is asked for; `key` says which callers request the same."""
+        """`read` reads a key; `key` says which callers request the same."""
         self._read, self._key = read, key
         self._next: dict[str, asyncio.Task[T]] = {}
         """By key: the read that is not sent yet, which others may join."""

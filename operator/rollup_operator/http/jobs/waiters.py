@@ -30,7 +30,7 @@ class Waiter:
     _timer: asyncio.TimerHandle | None = None
     _recorded: float = 0.0
     _late: bool = False
-    """The client's time is over, and the operator has not taken the stop in yet."""
+    """The client's time is over, and the operator has not observed the stop yet."""
 
     def __enter__(self) -> Self:
         # Before the write, so that nothing falls between its answer and the first event.
@@ -69,7 +69,7 @@ class Waiter:
             self._timer = loop.call_at(end, self._time_is_over)
 
     def end(self, verdict: Verdict) -> None:
-        """Answer now, unless the answer stands already."""
+        """Answer now, unless there is an answer already."""
         if not self._done.done():
             self._done.set_result(verdict)
 
@@ -91,7 +91,7 @@ class _OfJob:
 
     waiters: set[Waiter] = field(default_factory=set)
     version: int = -1
-    """The version that was read last: many waits that end one after the other read the same."""
+    """The version that was read last: many consecutive waits read the same."""
 
 
 class Waiters:
@@ -140,9 +140,9 @@ class Waiters:
             self._empty.set()
 
     async def drain(self, seconds: float) -> int:
-        """Take no new waiters, give those here `seconds` to see their stop, then answer the rest.
+        """Take no new waiters, give the current ones `seconds` to see their stop, then answer the rest.
 
-        Returns how many had to be sent away.
+        Returns the number of the latter.
         """
         self.draining = True
         try:

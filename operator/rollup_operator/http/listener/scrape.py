@@ -47,7 +47,7 @@ class MetricsListener:
             raise
 
     async def close(self) -> None:
-        """Stop listening, let answers under way go out."""
+        """Stop listening, finish current answers."""
         await self._runner.cleanup()
 
 

@@ -86,7 +86,7 @@ class EndpointServer:
             await LimitedSite(self._runner, s.http_host, s.http_port, limits, self._certificate).start()
 
     async def close(self) -> None:
-        """Stop listening, let answers under way go out."""
+        """Stop listening, finish current answers."""
         if self._refreshing is not None:
             self._refreshing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

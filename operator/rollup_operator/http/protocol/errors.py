@@ -75,7 +75,7 @@ def said(error: KubeError | TimeoutError) -> str:
 
 
 def unavailable(why: str, *, closes: bool = False) -> ApiError:
-    """503: nothing was changed and asking again is safe."""
+    """503: nothing was changed, and a retry is safe."""
     return ApiError(503, "master_not_discovered_exception", why, headers={"Retry-After": "1"}, closes=closes)
 
 
@@ -96,28 +96,28 @@ def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> ApiErr
 
 
 def unsupported_type(given: str) -> ApiError:
-    """406, as Elasticsearch answers it: a body that says it is no JSON."""
+    """406, as Elasticsearch answers it: a body whose type is not JSON."""
     return ApiError(406, "media_type_header_exception", f"Content-Type header [{given}] is not supported")
 
 
 def unsupported_encoding(given: str = "") -> ApiError:
-    """415: a body that is compressed in a way that is not offered."""
+    """415: a body with an unsupported compression."""
     value = f" [{given}]" if given else ""
     return ApiError(415, "media_type_header_exception", f"Content-Encoding header{value} is not supported; use gzip")
 
 
 def not_expected(given: str) -> ApiError:
-    """417: `Expect` asks for what is not offered."""
+    """417: an unsupported `Expect`."""
     return ApiError(417, "illegal_argument_exception", f"Expect header [{given}] is not supported; use 100-continue")
 
 
 def not_acceptable(given: str) -> ApiError:
-    """406: the client takes no JSON."""
+    """406: the client does not accept JSON."""
     return ApiError(406, "media_type_header_exception", f"Accept header [{given}] is not supported; take JSON")
 
 
 def wrong_version(header: str, given: str, version: str, known: Sequence[str]) -> ApiError:
-    """400: a header asks for a version that is not spoken."""
+    """400: a header names an unsupported version."""
     why = f"{header} version must be one of [{', '.join(known)}], but found [{version}]. {header}={given}"
     return ApiError(
         400,
@@ -128,25 +128,25 @@ def wrong_version(header: str, given: str, version: str, known: Sequence[str]) -
 
 
 def unreadable_body(encoding: str) -> ApiError:
-    """400: a body that ends early, or is not compressed as it says."""
+    """400: a body that ends early, or is not compressed as declared."""
     charset = f" as [{encoding}]" if encoding else ""
     return ApiError(400, "illegal_argument_exception", f"The body cannot be read{charset}", closes=True)
 
 
 def missing_credentials(path: str) -> ApiError:
-    """401: the request does not say who sends it."""
+    """401: the request has no credentials."""
     return _unauthenticated(f"missing authentication credentials for REST request [{path}]")
 
 
 def bad_credentials() -> ApiError:
-    """401: the API server does not know the caller by what was sent."""
+    """401: the API server does not accept the credentials."""
     return _unauthenticated(
         "unable to authenticate with provided credentials and anonymous access is not allowed for this request"
     )
 
 
 def ambiguous_credentials() -> ApiError:
-    """400: the request says more than once who sends it."""
+    """400: the request has several credentials."""
     return ApiError(
         400, "illegal_argument_exception", "there is more than one Authorization header; send one", closes=True
     )
@@ -164,7 +164,7 @@ def _unauthenticated(reason: str) -> ApiError:
 
 
 def unauthorized(action: str, user: str, rights: str, namespace: str) -> ApiError:
-    """403: the caller lacks every one of the rights that would do. The job is not named: it may not even exist."""
+    """403: the caller has none of the sufficient rights. The job is not named: it may not even exist."""
     return ApiError(
         403,
         "security_exception",
@@ -174,7 +174,7 @@ def unauthorized(action: str, user: str, rights: str, namespace: str) -> ApiErro
 
 
 def too_many_waits(user: str, most: int, *, taken: int, wanted: int) -> ApiError:
-    """429: the caller has fewer places to wait in left than the call needs. Nothing was changed."""
+    """429: the call needs more waiting places than the caller has left. Nothing was changed."""
     return ApiError(
         429,
         "es_rejected_execution_exception",
@@ -185,12 +185,12 @@ def too_many_waits(user: str, most: int, *, taken: int, wanted: int) -> ApiError
 
 
 def needless_body(method: str, path: str) -> ApiError:
-    """400: a body for a call that takes none."""
+    """400: a body for a call that accepts none."""
     return illegal_argument(f"request [{method} {path}] does not support having a body")
 
 
 def too_many(what: str, *, closes: bool = False) -> ApiError:
-    """429: as much of it is under way as may be. Nothing was changed."""
+    """429: the limit of such calls is reached. Nothing was changed."""
     return ApiError(
         429,
         "es_rejected_execution_exception",
@@ -201,19 +201,19 @@ def too_many(what: str, *, closes: bool = False) -> ApiError:
 
 
 def too_large(most: int) -> ApiError:
-    """413: nobody reads so much."""
+    """413: the body is larger than http_body_bytes."""
     return ApiError(
         413, "content_too_long_exception", f"the body is larger than the limit of [{most}] bytes", closes=True
     )
 
 
 def too_slow(seconds: float) -> ApiError:
-    """408: the body has not come."""
+    """408: the body has not arrived in time."""
     return ApiError(408, "timeout_exception", f"the body has not arrived within [{seconds:g}s]", closes=True)
 
 
 def too_long(line: int, header: int) -> ApiError:
-    """400: a request line or a header that nobody reads to its end."""
+    """400: a request line or a header that is too long."""
     return ApiError(
         400,
         "too_long_http_line_exception",
@@ -222,5 +222,5 @@ def too_long(line: int, header: int) -> ApiError:
 
 
 def internal() -> ApiError:
-    """500: a mistake of ours. What went wrong is in the log, not in the answer."""
+    """500: a bug in the operator. The details are in the log, not in the answer."""
     return ApiError(500, "exception", "Internal error; see the log of rollup-operator")

@@ -27,13 +27,13 @@ MOST_NAMES = 256
 """Names in all paths of one filter: what has been read is kept for the next call."""
 
 MOST_ANY_DEPTH = 8
-"""Times that `**` may stand in one filter: each goes on at every depth of an answer."""
+"""How often `**` may occur in one filter: each continues at every depth of an answer."""
 
 MOST_STEPS = 2_000_000
 """Comparisons for one answer, some tenths of a second. Ten thousand jobs with ordinary names take some thousands."""
 
 _NOTHING = object()
-"""Where a filter keeps no part of a value. None would be a value."""
+"""Stands for a value of which a filter keeps no part. None would be a value."""
 
 _SCALARS = (str, int, float, type(None))
 

@@ -14,7 +14,7 @@ def validation_failed(messages: Sequence[str]) -> ApiError:
 
 
 def no_such_index(name: str) -> ApiError:
-    """404: nothing is named so."""
+    """404: there is no index of that name."""
     return ApiError(404, "index_not_found_exception", f"no such index [{name}]")
 
 
@@ -31,7 +31,7 @@ def previously_created(job_id: str) -> ApiError:
 
 
 def not_a_rollup_index(index: str, lacks: str) -> ApiError:
-    """500: the rollup index is there, and is none."""
+    """500: the index exists, and is not a rollup index."""
     reason = f"{identity.not_a_rollup_index(index, lacks)}."
     return ApiError(500, "runtime_exception", reason)
 

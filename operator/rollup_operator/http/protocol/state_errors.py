@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rollup_operator.http.protocol.errors import ApiError, Cause
 
 MAX_ROOT_CAUSES = 10
-"""An error of all jobs lists no more single causes than this."""
+"""The most single causes that an error of all jobs lists."""
 
 
 def job_not_found(job_id: str) -> ApiError:
@@ -68,7 +68,7 @@ def stop_timed_out(
     held_up: str = "",
     status: int = 500,
 ) -> ApiError:
-    """500 or 429: the wait is over, the stop is not undone.
+    """500 or 429: the wait timed out; the stop is not undone.
 
     `state` is what to say of it, if anything. `asked` and `observed` are generations; `asked` is None while it is not
     known whether the stop is recorded. `held_up` is a clause that says what the job waits for; empty: nothing is known.
@@ -84,7 +84,7 @@ def stop_timed_out(
 
 
 def shutting_down(job_id: str, state: str, *, asked: int, observed: int, held_up: str = "") -> ApiError:
-    """500: the wait ends because this process does; the stop is not undone."""
+    """500: the wait ends because this process ends; the stop is not undone."""
     return ApiError(
         500,
         "timeout_exception",
@@ -116,7 +116,7 @@ def _recorded(asked: int | None, observed: int, held_up: str) -> Cause:
 
 
 def overtaken(job_id: str, *, asked: int, by: int) -> ApiError:
-    """409: somebody asked for a start after this stop, so waiting for it is pointless."""
+    """409: somebody requested a start after this stop, so waiting for it is pointless."""
     return ApiError(
         409,
         "status_exception",
@@ -125,7 +125,7 @@ def overtaken(job_id: str, *, asked: int, by: int) -> ApiError:
 
 
 def repeated(job_id: str, state: str, *, by: int) -> ApiError:
-    """409: the call repeats one that has been overtaken. Nothing was changed. `state` is what it asks for."""
+    """409: the call repeats one that has been overtaken. Nothing was changed. `state` is the requested state."""
     verb, newer = ("Stop", "start") if state == "stopped" else ("Start", "stop")
     return ApiError(
         409,

@@ -9,7 +9,7 @@ from rollup_operator.sharing.shares import Shares, TooManyWait
 
 
 class Turns:
-    """Turns at one kind of work, divided among namespaces or callers."""
+    """Turns for one kind of work, divided among namespaces or callers."""
 
     def __init__(self, what: str, shares: Shares, *, seconds: float) -> None:
         """`what` names the work in an answer. A call waits for that many seconds at most."""
@@ -17,7 +17,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, who: Hashable, amount: int = 1) -> AsyncIterator[None]:
-        """Hold a turn for the time of a block. Raises ApiError 429 where others of the same have all of them."""
+        """Hold a turn during a block. Raises ApiError 429 if others of the same kind have all of them."""
         try:
             async with asyncio.timeout(self._seconds):
                 held = await self._shares.take(who, amount)

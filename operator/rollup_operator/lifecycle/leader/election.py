@@ -216,7 +216,7 @@ class Election:
         return self._seen is not None and int(lease.version) < int(self._seen.version)
 
     def _trouble(self, verb: str, problem: str) -> None:
-        """Say what is wrong, once for each verb until it works again."""
+        """Log a problem once per verb, until it works again."""
         if problem and problem != self._problems.get(verb):
             log.warning("the lease cannot be used", lease=str(self._lease), verb=verb, problem=problem)
         self._problems[verb] = problem

@@ -127,19 +127,19 @@ class Candidacy:
         self._try_at = -math.inf
         self._renewed: float | None = None
         self._ours_until = -math.inf
-        """Until then nobody else takes the lease who has seen that this process holds it."""
+        """Until then no other process takes the lease that has seen this process hold it."""
         self._may_be_held = False
         """Whether the record is gone, and there may have been a holder that this process never saw."""
         self._term = 0
 
     @property
     def renewed(self) -> float:
-        """When the last successful renewal began; long ago where this process does not lead."""
+        """When the last successful renewal began; long ago if this process does not lead."""
         return -math.inf if self._renewed is None else self._renewed
 
     @property
     def holder(self) -> str | None:
-        """Who holds the lease as far as is known; None: nobody."""
+        """The known holder of the lease; None: nobody."""
         return self._holder or None
 
     def is_led(self, now: float) -> bool:
@@ -163,7 +163,7 @@ class Candidacy:
             self._renewed = None  # somebody took it, or took it away
 
     def wrote(self, version: str, *, began: float, now: float) -> None:
-        """Take in that this process's own write, begun then, made it the holder."""
+        """Take in that a write of this process, begun at that time, made it the holder."""
         self.saw(self._me, version, now)
         if self._renewed is None:
             self._term += 1
@@ -176,7 +176,7 @@ class Candidacy:
         self._try_at = now + (self._terms.renew if self._renewed is None else self._terms.retry)
 
     def decide(self, now: float) -> Step:
-        """Return what to be and what to do now."""
+        """Return the role and the action for now."""
         self._expire(now)
         terms = self._terms
         if self._renewed is None:
@@ -200,6 +200,6 @@ class Candidacy:
         return self._changed_at + self._lasts
 
     def _expire(self, now: float) -> None:
-        """What was too late once stays so, even if a renewal turns out to have succeeded."""
+        """A deadline that has passed stays passed, even if a renewal turns out to have succeeded."""
         if self._renewed is not None and now >= self._renewed + self._terms.abandon:
             self._renewed = None

@@ -38,7 +38,7 @@ from rollup_operator.stores.secrets import ReadSecret, SecretContent
 log = structlog.get_logger(__name__)
 
 SECRETS_AT_ONCE = 8
-"""Secrets that are read at a time, for all namespaces together: a store that refuses each login has them read often."""
+"""Secrets read at a time, for all namespaces together: a store that refuses each login causes many reads."""
 
 MakeStore = Callable[[str, RollupStoreSpec, ReadSecret], Store]
 """Makes the client of a store in a namespace, with a reader of that namespace's Secrets.
@@ -48,7 +48,7 @@ Raises StoreError when the spec cannot be used. No I/O.
 
 
 class StoreBook:
-    """All stores by name. One instance a process."""
+    """All stores by name. There is one instance per process."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class StoreBook:
         self._listeners.append(listener)
 
     def trouble(self, key: StoreKey) -> Trouble | None:
-        """Say what is wrong when no usable store of that name is known; None: it is there."""
+        """Say why there is no usable store of that name; None: there is one."""
         known = self._stores.get(key)
         if known is None:
             return Trouble(Reason.STORE_NOT_FOUND, str(_not_found(key)), transient=True)
@@ -117,7 +117,7 @@ class StoreBook:
         return [(key, known.problem is None) for key, known in self._stores.items()]
 
     async def open(self, key: StoreKey) -> Store:
-        """Return the client. Raises StoreNotFound, or StoreUnavailable for a store that cannot be used as it is."""
+        """Return the client. Raises StoreNotFound, or StoreUnavailable for an unusable store."""
         known = self._stores.get(key)
         if known is None:
             raise _not_found(key)
@@ -154,7 +154,7 @@ class StoreBook:
         self._changed(key)
 
     def gone(self, uid: str) -> None:
-        """Take in that a RollupStore was deleted. Runs under way keep their client."""
+        """Take in that a RollupStore was deleted. Current runs keep their client."""
         self._gone.add(uid)
         for key, known in self._stores.items():
             if known.uid == uid:
@@ -242,7 +242,7 @@ class StoreBook:
 
 
 async def _close(stores: Iterable[Store | None]) -> None:
-    """Close all; one that fails is logged and keeps none open after it."""
+    """Close all; a failure is logged and does not keep the others open."""
     await in_order(*(("a store is closed", store.close) for store in stores if store is not None))
 
 

@@ -124,7 +124,7 @@ class KnownStore:
         self._check_anew()
 
     def stand_down(self) -> Store | None:
-        """End the checks. Returns the client of an embedded store, whose file the next leader opens; makes a new one."""
+        """End the checks. Return the client of an embedded store, whose file the next leader opens; replace it."""
         self._end_checks()
         if self.client is None or self._spec is None:
             return None
