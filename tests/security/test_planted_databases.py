@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -84,6 +84,12 @@ GARBAGE = {
     "a spec": f"{record()}; UPDATE _rollup.claims SET spec = '[' || repeat('[', 100000)",
     "one record twice": f"{record(more=' FROM range(2)')}",
 }
+SHORT = {
+    "columns that are added": ";".join(f"ALTER TABLE t ADD COLUMN b{n} HUGEINT DEFAULT {n}" for n in range(4)),
+    "a column that is changed": "ALTER TABLE t ALTER COLUMN a TYPE STRUCT(b HUGEINT, c HUGEINT) "
+    f"USING {{'b': a * {10**30}::HUGEINT, 'c': a * {7**36}::HUGEINT}}",
+}
+"""Changes of a table of four million rows that are computed when the log is written into the file."""
 
 
 @pytest.fixture
@@ -374,3 +380,40 @@ async def test_work_that_must_not_be_interrupted_is_in_the_end(
         assert 0.4 < time.monotonic() - began < SOON
         if ending == "cancelled":
             await asyncio.to_thread(base.leave, lane)
+
+
+@pytest.mark.parametrize("change", SHORT.values(), ids=SHORT)
+async def test_a_short_log_that_makes_much_does_not_fill_the_volume(
+    embedded: Embedded, store: DuckDBStore, change: str
+) -> None:
+    plant(with_users(embedded), "CREATE TABLE t AS SELECT range AS a FROM range(4000000)")
+    plant(
+        with_users(embedded),
+        f"PRAGMA disable_checkpoint_on_shutdown; SET checkpoint_threshold = '1TB'; {change}",
+    )
+    assert taken(embedded.folder) < 10 * MIB
+    most, over = 0, threading.Event()
+
+    def measure() -> None:
+        nonlocal most
+        while not over.wait(0.01):
+            most = max(most, taken(embedded.file.parent))
+
+    watching = threading.Thread(target=measure)
+    watching.start()
+    try:
+        with bounded(), pytest.raises(TargetBlocked, match=r"^rollup\.duckdb cannot be opened"):
+            await store.check()
+    finally:
+        over.set()
+        watching.join()
+    assert 0 < most < 90 * MIB, most / MIB
+
+
+def taken(folder: Path) -> int:
+    """Bytes on the volume of all files below a folder, which come and go."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_blocks * 512
+    return total

@@ -78,6 +78,7 @@ _TARGETS = {"target": "VARCHAR", "rollup_index": "VARCHAR", "job_id": "VARCHAR",
 _POLL_S = 0.01
 _DUCKDB_MEMORY = "64MiB"
 _SPILL, _BLOCK = 64 << 20, 512
+_INSPECTED = "_inspected"
 _BLOCKED, _FULL, _TOO_LARGE = 3, 4, 5
 
 
@@ -93,7 +94,7 @@ def inspect(root: Connection, shown: str, *, texts: bool = False) -> None:
     with root.cursor() as db:
         db.execute(f"USE {SCRATCH}")  # what the file calls by the name of a function is not found from here
         ((catalog,),) = db.execute(
-            f"SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> '{SCRATCH}'"
+            "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL"
         ).fetchall()
         if (why := _foreign(db, catalog, texts=texts)) is not None:
             raise NotOurs(
@@ -217,7 +218,10 @@ _CURE = "name another database in spec.duckdb.database, or move the file away"
 
 
 def _spill(path: str) -> int:
-    """Return how many bytes may be spilled while a file's log is written into it: the log of an operator takes less."""
+    """Return how many bytes may be spilled while a file's log is written into it: the log of an operator takes less.
+
+    A log may say in a few bytes how a column is computed, for any number of rows.
+    """
     there = [Path(path + end) for end in ("", ".wal") if Path(path + end).exists()]
     return 2 * sum(each.stat().st_blocks * _BLOCK for each in there) + _SPILL
 
@@ -229,12 +233,17 @@ def _apart(folder: str, name: str, shown: str, memory: str) -> int:
     os.nice(5)
     Path("/proc/self/oom_score_adj").write_text("1000")  # to be ended rather than the operator
     path = f"/proc/self/fd/{folder}/{name}"
-    limits = {"memory_limit": _DUCKDB_MEMORY, "max_temp_directory_size": f"{_spill(path)}B"}
+    limits = {"memory_limit": _DUCKDB_MEMORY, "temp_directory": f"{path}.tmp"}
     try:
-        with closing(duckdb.connect(path, config={**SECURE, **limits, "threads": 1})) as root:
+        with closing(duckdb.connect(config={**SECURE, **limits, "threads": 1})) as root:
+            # DuckDB 2.0 keeps to a limit of what is spilled only where that is set before the file is opened.
+            root.execute(f"SET max_temp_directory_size = '{_spill(path)}B'")
             root.execute(f"ATTACH ':memory:' AS {SCRATCH}")
+            root.execute(f"SET allowed_directories = [{sql.text(f'/proc/self/fd/{folder}/')}]")
             root.execute("SET enable_external_access = false")
+            root.execute(f"ATTACH {sql.text(path)} AS {_INSPECTED} (TYPE duckdb)")
             inspect(root, shown, texts=True)
+            root.execute(f"CHECKPOINT {_INSPECTED}")
     except NotOurs as e:
         print(e)
         return _BLOCKED
