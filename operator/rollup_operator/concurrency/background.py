@@ -25,7 +25,7 @@ random. A task that ran for longer than the longest pause begins with the first 
 
 
 def spawn(name: str, work: Coroutine[Any, Any, T], *, follows: str) -> asyncio.Task[T]:
-    """Start a task, and log it if it raises. `follows` says in a few words what this process does then.
+    """Start a task, and log if it raises. `follows` says in a few words what this process does then.
 
     Keep the task that is returned: the event loop holds it weakly.
     """
@@ -40,7 +40,7 @@ def spawn(name: str, work: Coroutine[Any, Any, T], *, follows: str) -> asyncio.T
 
 
 def keep_running(name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-    """Start a task that runs `begin()` until that returns, and begins it again after a pause when it raises."""
+    """Start a task that runs `begin()` until it returns, and after a pause again if it raises."""
     return spawn(name, _keep_running(name, begin), follows="it does not run any more")
 
 
@@ -59,7 +59,7 @@ async def _keep_running(name: str, begin: Callable[[], Coroutine[Any, Any, None]
 
 
 async def dropped(*tasks: asyncio.Task[Any]) -> None:
-    """End tasks and wait until they have ended, however often this is cancelled; their outcome is of no interest."""
+    """End tasks and wait until they have ended, however often this is cancelled; their outcome is ignored."""
     for task in tasks:
         task.cancel()
     await ended(*tasks)
@@ -97,7 +97,7 @@ async def side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 async def in_order(*steps: tuple[str, Callable[[], Awaitable[object] | None]]) -> None:
-    """Take the steps of an end one after the other. One that fails is logged by its name, and the next is taken."""
+    """Take the steps of an end one after the other. A step that fails is logged by its name, then the next is taken."""
     for name, step in steps:
         try:
             if (work := step()) is not None:

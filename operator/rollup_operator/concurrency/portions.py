@@ -19,10 +19,10 @@ Work = Generator[None, None, R]
 """Work that yields where it may be interrupted, and returns its result."""
 
 PORTION_SECONDS = 0.005
-"""How long all long work together may hold the event loop: the works under way share it."""
+"""How long all long work together may hold the event loop: the current works share it."""
 
 SORTED_AT_ONCE = 500
-"""Items that are sorted without an interruption, in about 0.2 ms."""
+"""The number of items that are sorted without an interruption, in about 0.2 ms."""
 
 AT_ONCE = 20
 """Of many that are notified, those that act on it in one turn of the loop: a job takes some 0.2 ms."""
@@ -32,7 +32,7 @@ _under_way = 0
 
 @contextmanager
 def sharing(clock: Callable[[], float] = time.perf_counter) -> Iterator[Callable[[], Awaitable[None]]]:
-    """Share the event loop with other long work, for work that waits on its way.
+    """Share the event loop with other long work, for work that waits in between.
 
     Gives what to await at least once a millisecond: it lets others have their turn once a portion is over.
     """
@@ -103,7 +103,7 @@ class Spreader:
         self._turn = asyncio.Lock()
 
     async def spread(self, tell: Callable[[T], object], listeners: Sequence[T]) -> None:
-        """Tell each of the listeners, in this order."""
+        """Notify each of the listeners, in this order."""
         for begin in range(0, len(listeners), AT_ONCE):
             async with self._turn:
                 for listener in listeners[begin : begin + AT_ONCE]:

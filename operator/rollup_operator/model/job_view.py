@@ -14,7 +14,7 @@ from rollup_operator.model.status import LONGEST_REQUEST, RollupJobStatus, short
 
 
 class Ask(StrEnum):
-    """What is asked of a job, deletion included."""
+    """The requests to a job, including deletion."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -36,7 +36,7 @@ class JobView:
     """The field managers that own spec.desiredState, as metadata.managedFields names them."""
     finalizers: tuple[str, ...]
     run_request: str | None
-    """The value of the annotation that asks for a run now, as much of it as a status may have."""
+    """The value of the annotation that requests a run now, as much of it as a status may have."""
     creation_timeout: str | None
     """The `timeout` that the job was created with through the HTTP API."""
     raw_spec: Mapping[str, Any] = field(repr=False)
@@ -81,7 +81,7 @@ class JobView:
 
     @property
     def store_name(self) -> str:
-        """Name of the RollupStore, `default` where the spec names none."""
+        """Name of the RollupStore; `default` if the spec names none."""
         ref = self.raw_spec.get("storeRef")
         name = ref.get("name") if isinstance(ref, Mapping) else None
         return name if isinstance(name, str) and name else "default"
@@ -97,12 +97,12 @@ class JobView:
 
     @property
     def ask(self) -> Ask:
-        """What is asked, deletion first."""
+        """The current request, deletion first."""
         return Ask.DELETED if self.deleting else Ask(self.desired.value)
 
     @property
     def ever_asked(self) -> bool:
-        """Whether the state was ever asked for, by spec now or earlier."""
+        """Whether a state was ever requested, by the spec now or earlier."""
         return "desiredState" in self.raw_spec or "desiredState" in self.raw_status
 
     @property
@@ -111,7 +111,7 @@ class JobView:
         return DRAIN_FINALIZER in self.finalizers
 
     def rests_as(self, before: "JobView") -> bool:
-        """Whether this reads `stopped`, and differs from `before` in nothing but its status."""
+        """Whether this is shown as `stopped`, and differs from `before` only in its status."""
         return (
             self.raw_status.get("state") == "stopped"
             and self.generation == before.generation
@@ -122,7 +122,7 @@ class JobView:
 
     @cached_property
     def status(self) -> RollupJobStatus:
-        """The status as it was published; an unreadable one counts as none."""
+        """The published status; an unreadable one counts as none."""
         try:
             return RollupJobStatus.model_validate(self.raw_status)
         except ValidationError:
@@ -133,7 +133,7 @@ class JobView:
         return RollupJobSpec.model_validate(self.raw_spec)
 
     def claimed_spec(self) -> RollupJobSpec | None:
-        """Return the spec as far as settling its claim needs it, whatever else of it this version cannot read.
+        """Return what settling the claim needs of the spec, even if this version cannot read the rest.
 
         rollupIndex is as written, an unreadable field has a stand-in. None: there is no rollupIndex, so no version can
         have claimed anything for this job.
@@ -151,7 +151,7 @@ class JobView:
 
 
 _STAND_INS: Mapping[str, Any] = {"indexPattern": "-", "cron": "-", "groups": {"dateHistogram": {"field": "-"}}}
-"""For the required fields of a spec that cannot be read. None of them says what was claimed."""
+"""Stand-ins for required fields that cannot be read. None of them says what was claimed."""
 
 
 def owns_desired_state(entry: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ _LABEL_ALONE = re.compile(_LABEL)
 NAME_PATTERN = f"^{_NAME}$"
 
 EVERY = frozenset({"_all", "*"})
-"""What means every job and every index in the API, so that none can be called so."""
+"""The names that mean every job and every index in the API, so none can have them."""
 
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=NAME_PATTERN)]
 """A field of a resource that names an object."""

@@ -32,15 +32,15 @@ class Schedule:
     """When a job runs. Equal expressions share one small object. For use from one thread at a time."""
 
     text: str
-    """The expression as it was written."""
+    """The expression as written."""
     _cron: str | None = field(repr=False, compare=False)
-    """The same for croniter; None: no date matches."""
+    """The expression for croniter; None: no date matches."""
     _picked: "_PickedDay | None" = field(repr=False, compare=False)
     """Which of the days that croniter finds in a month is meant; None: all of them."""
 
     @classmethod
     def parse(cls, text: str) -> "Schedule":
-        """Read an expression. Raises ScheduleError, which names the field, the part and the cure."""
+        """Read an expression. Raises ScheduleError, which names the field, the part and the fix."""
         if len(text) > LONGEST_CRON:  # what can be read is kept, and anybody may send one
             raise ScheduleError(
                 "expression", f"{text[:40]}...", f"is longer than {LONGEST_CRON} characters: shorten it"

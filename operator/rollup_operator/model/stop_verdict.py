@@ -20,7 +20,7 @@ class Verdict(Enum):
 
 
 def judge(body: JobView, uid: str, generation: int) -> Verdict:
-    """Tell whether the stop that `generation` of the job `uid` asks for has been carried out, by this body alone."""
+    """Decide from this body alone whether the stop of `generation` of the job `uid` has been carried out."""
     if body.uid != uid:
         return Verdict.GONE
     if body.desired is DesiredState.STARTED:
@@ -35,7 +35,7 @@ def judge(body: JobView, uid: str, generation: int) -> Verdict:
 class StopProgress:
     """The views of one stop, in whatever order they come. The first verdict other than WAIT is final.
 
-    Of a start, `accepted` alone has a meaning.
+    For a start, only `accepted` has a meaning.
     """
 
     uid: str
@@ -47,7 +47,7 @@ class StopProgress:
 
     @property
     def accepted(self) -> bool:
-        """Whether the operator has seen what was written, or has no job to see any more."""
+        """Whether the operator has observed the write, or the job is gone."""
         if self.gone:
             return True
         return (

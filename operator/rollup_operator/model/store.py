@@ -106,7 +106,7 @@ class RollupStoreSpec(Part):
 
     @property
     def place(self) -> tuple[DuckDBStoreSpec | None, OpenSearchStore | None, ClusterStoreSpec | None]:
-        """Return what a client is made from: the rest may change without another one."""
+        """Return what a client is made from: other fields may change without a new client."""
         return self.duckdb, self.opensearch, self.elasticsearch
 
 

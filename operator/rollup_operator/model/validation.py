@@ -39,9 +39,9 @@ class Problem:
     """Something in a spec that cannot be used."""
 
     field: str
-    """Where, as in `spec.groups.terms.fields[1]`."""
+    """The field, as in `spec.groups.terms.fields[1]`."""
     message: str
-    """What is wrong, and what would do."""
+    """The problem, and what is valid."""
 
     def __str__(self) -> str:
         text = f"{self.field}: {self.message}"
@@ -69,7 +69,7 @@ def check(view: JobView) -> tuple[RollupJobSpec, Schedule]:
 
 
 def problems(spec: object) -> list[Problem]:
-    """Return what is wrong with the raw spec of a job, in the order of its fields; never raises, whatever it holds."""
+    """Return the problems of the raw spec of a job, in the order of its fields; never raises, whatever it holds."""
     try:
         parsed = RollupJobSpec.model_validate(spec)
     except ValidationError as error:
@@ -90,7 +90,7 @@ def problems(spec: object) -> list[Problem]:
 
 
 def _of_schema(detail: ErrorDetails) -> Problem:
-    """Translate what pydantic found."""
+    """Translate a finding of pydantic."""
     field = "spec" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"])
     if detail["type"] == "missing":
         return Problem(field, "is required")
@@ -104,7 +104,7 @@ def _of_schema(detail: ErrorDetails) -> Problem:
 
 
 def _given(value: Any) -> str:
-    """Say what was given, as it is written in a manifest; nothing for what would fill the message."""
+    """Quote the given value as it is written in a manifest; nothing for a value that would fill the message."""
     if not isinstance(value, str | int | float | bool | None):
         return ""
     text = escaped_json(json.dumps(value, ensure_ascii=False))

@@ -21,8 +21,8 @@ def client_session(**options: Any) -> aiohttp.ClientSession:
 async def repeat_read(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """As a middleware: send a GET once more when its connection breaks before the answer.
 
-    The server closes connections that are idle, and may do so while a request is on its way. A read changes nothing, so
-    that nobody needs to know of it. Use it innermost, after the middleware that logs in.
+    The server closes idle connections, and may do so while a request is on its way. A read changes nothing, so
+    nobody needs to know of it. Use it innermost, after the middleware that logs in.
     """
     try:
         return await handler(request)

@@ -8,15 +8,15 @@ _ROUNDING = 1e-3
 
 
 class Allowance:
-    """How much each of many may have: so much at once, and so much more each second."""
+    """How much each of many may have: an amount at once, and some more each second."""
 
     def __init__(self, at_once: int, a_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._at_once, self._a_second, self._clock = at_once, a_second, clock
         self._full: OrderedDict[Hashable, float] = OrderedDict()
-        """When each will have it all again, who took something last coming last."""
+        """When each has the whole amount again, ordered by who took last."""
 
     def take(self, who: Hashable) -> bool:
-        """Take one. False: there is none now."""
+        """Take one. False: none is left now."""
         now = self._clock()
         while self._full and (first := next(iter(self._full.items())))[1] <= now:
             del self._full[first[0]]
@@ -33,7 +33,7 @@ class Allowance:
             self._full[who] -= 1 / self._a_second
 
     def take_ahead(self, who: Hashable) -> float:
-        """Take one whether it is there or not, and return the seconds until it is."""
+        """Take one even if none is left, and return the seconds until it is available."""
         if self.take(who):
             return 0.0
         self._full[who] += 1 / self._a_second

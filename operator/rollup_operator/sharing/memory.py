@@ -17,7 +17,7 @@ _RUN = 32 * MIB
 _FEWEST_RUNS = 4
 
 _NO_LIMIT = 2**60
-"""What is above says in control groups of version 1 that there is no limit."""
+"""A limit above this means no limit in control groups of version 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Budgets:
     """Bytes that each kind of work may hold, all tenants together."""
 
     memory: int
-    """All that this process may take."""
+    """Bytes that this process may use in all."""
     embedded: int
     """Databases of embedded stores that are open."""
     pages: int
@@ -33,11 +33,11 @@ class Budgets:
     answers: int
     """Other answers of clusters, while they are read."""
     bodies: int
-    """Bodies of calls while they are read, and as much again for what is parsed of them."""
+    """Bodies of calls while they are read, and as much again for parsing them."""
     runs: int
-    """How many runs may be under way."""
+    """How many runs may be in progress."""
     connections: int
-    """Connections to the endpoint, with what is read of them before their caller is known."""
+    """Connections to the endpoint, with the data that is read before the caller is known."""
 
     @classmethod
     def of(cls, memory: int) -> "Budgets":
@@ -54,7 +54,7 @@ class Budgets:
 
 
 def memory_limit(root: Path = Path("/")) -> int:
-    """Return the bytes that this process may take: the least limit of its control groups, or all of the machine's.
+    """Return the bytes that this process may use: the least limit of its control groups, or the machine's memory.
 
     `root` is where the machine's files are.
     """

@@ -18,19 +18,19 @@ from dataclasses import dataclass
 
 
 class TooManyWait(Exception):
-    """So much of one and the same already waits that more would have no turn in time."""
+    """So much of one user already waits that more would have no turn in time."""
 
 
 @dataclass(eq=False, slots=True)
 class Held:
-    """What was taken. Give it back by `end`, once or more often."""
+    """What was taken. Return it with `end`, once or more often."""
 
     of: "Shares"
     who: Hashable
     amount: int
 
     def resize(self, amount: int, *, force: bool = False) -> bool:
-        """Hold another amount, without waiting. False: so much more is not to be had, and nothing was changed."""
+        """Hold another amount, without waiting. False: that much more is not available, and nothing was changed."""
         more = amount - self.amount
         if more > 0 and not force and not self.of.fits(self.who, more):
             return False
@@ -44,44 +44,44 @@ class Held:
 
 
 _Line = OrderedDict[asyncio.Future[None], int]
-"""Those of one who wait, in order, each with what it asks for."""
+"""The waiting requests of one user, in order."""
 
 
 class Shares:
-    """What is shared. All methods belong to one event loop."""
+    """The shared amount. All methods belong to one event loop."""
 
     def __init__(self, size: int, *, generosity: float = 1.0, waiting: int | None = None) -> None:
-        """`waiting`: how many may wait for the same one; None: any number."""
+        """`waiting`: how many requests of one user may wait; None: any number."""
         self.size, self._generosity, self._waiting = size, generosity, waiting
         self._held: dict[Hashable, int] = {}
         self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
         self.taken = 0
-        """How much is held in all; more than `size` where it was forced."""
+        """How much is held in all; more than `size` if it was forced."""
         self.waiting = 0
         """How many wait."""
 
     def waiting_of(self, who: Hashable) -> int:
-        """Return how many of this one wait."""
+        """Return how many requests of this user wait."""
         return len(self._lines.get(who, ()))
 
     def held(self, who: Hashable) -> int:
-        """Return how much this one holds."""
+        """Return how much this user holds."""
         return self._held.get(who, 0)
 
     def fits(self, who: Hashable, amount: int) -> bool:
-        """Whether this one may have so much now."""
+        """Whether this user may have that much now."""
         left, held = self.size - self.taken - amount, self.held(who)
         return left >= 0 and (not held or held + amount <= self._generosity * left)
 
     def take_now(self, who: Hashable, amount: int = 1, *, force: bool = False) -> Held | None:
-        """Take without waiting; None: not now. `force`: take it all the same."""
+        """Take without waiting; None: not now. `force`: take it anyway."""
         if not force and (who in self._lines or not self.fits(who, amount)):
             return None
         self.add(who, amount)
         return Held(self, who, amount)
 
     async def take(self, who: Hashable, amount: int = 1) -> Held:
-        """Wait for it. What is larger than all there is comes once nothing else is held.
+        """Wait for it. A request that is larger than the whole comes once nothing else is held.
 
         Raises TooManyWait. A call that is cancelled holds nothing.
         """
@@ -105,7 +105,7 @@ class Shares:
 
     @asynccontextmanager
     async def taking(self, who: Hashable, amount: int = 1) -> AsyncIterator[Held]:
-        """Hold it for the time of a block. Raises TooManyWait."""
+        """Hold it during a block. Raises TooManyWait."""
         held = await self.take(who, amount)
         try:
             yield held
@@ -113,7 +113,7 @@ class Shares:
             held.end()
 
     def add(self, who: Hashable, amount: int) -> None:
-        """Note that this one holds so much more, or, below zero, less."""
+        """Note that this user holds that much more or, below zero, less."""
         if not amount:
             return
         self.taken += amount
@@ -125,7 +125,7 @@ class Shares:
             self._hand_out()
 
     def _hand_out(self) -> None:
-        """Let those have their turn who may, one of each and then the next, as long as anything is left."""
+        """Give turns to waiting users that may have one, one request each in rotation, as long as anything is left."""
         passed_over = 0
         while self._lines and passed_over < len(self._lines) and self.taken < self.size:
             who, line = next(iter(self._lines.items()))
@@ -156,7 +156,7 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One's own part of what is shared."""
+    """One user's part of the shared amount."""
 
     of: Shares
     who: Hashable
@@ -171,5 +171,5 @@ class Account:
 
 
 def unbounded() -> Account:
-    """Return an account of one's own in which there is always enough: for tests and tools."""
+    """Return a separate account that always has enough: for tests and tools."""
     return Account(Shares(2**62), "")

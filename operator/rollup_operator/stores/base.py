@@ -26,7 +26,7 @@ Position = Mapping[str, PositionValue]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job's record in its store as this process holds it; immutable, each commit returns the next."""
+    """A job's record in its store, as this process holds it. Immutable: each commit returns the next one."""
 
     key: tuple[str, str]
     holder: str
@@ -35,26 +35,26 @@ class Claim:
     watermark_ms: int | None
     """Everything before this instant is rolled up; None: nothing yet."""
     stats: JobStats
-    """Counters over the life of the job up to the position."""
+    """Counters over the life of the job, up to the position."""
     page_hint: float | None = None
     """What the pager learned last time; its unit is the store's own."""
     result: str | None = None
-    """File with the documents below the operator's data root; None: there is none yet, or they are in an index."""
+    """File with the documents, below the operator's data root; None: not written yet, or they are in an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a store holds of a job once it is settled."""
+    """What a store still holds of a settled job."""
 
     claim: Claim | None
     """The job's record, without a holder; None: there is no record, or it is another job's."""
     kept: str | None = None
-    """Which documents stay although their deletion was asked for, and whose they are; None: none stay."""
+    """The documents that stay although their deletion was requested, and whose they are; None: none stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownJob:
-    """A job as its store remembers it, the resource being there or not."""
+    """A job as its store remembers it, whether or not the resource still exists."""
 
     key: tuple[str, str]
     """(rollup index, job id)."""
@@ -62,7 +62,7 @@ class KnownJob:
     spec: Mapping[str, Any] | None
     """As in the resource, in camelCase; None: written by a version that did not record it."""
     has_documents: bool
-    """Whether the rollup index holds any of it."""
+    """Whether the rollup index holds any of its documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,57 +70,57 @@ class RollupIndex:
     """An existing rollup index, whoever created it."""
 
     jobs: frozenset[str]
-    """Ids of the jobs that its description names."""
+    """Ids of the jobs that its `_meta` names."""
     lacks: str = ""
-    """What it would need to be one, in Elasticsearch's words: then it is no rollup index."""
+    """What it lacks to be a rollup index, in Elasticsearch's words; empty if it is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What `describe` found: rows from the first bucket not yet written up to the end of the span."""
+    """The result of `describe`: rows from the first bucket not yet written up to the end of the span."""
 
     shards: int
     """Tables, files or shards seen; 0: the source is empty, and no watermark may move."""
     rows: int
-    """0 with `first_ms` given: there are some, and counting them would cost too much."""
+    """0 with `first_ms` given: there are rows, but counting them would cost too much."""
     first_ms: int | None = None
-    """Oldest time in range, epoch milliseconds; None when there is nothing."""
+    """Oldest time in range, in epoch milliseconds; None if there are no rows."""
     last_ms: int | None = None
     hold_ms: int = 0
-    """Rows of so long before now may not be seen yet: no bucket is complete that ends later."""
+    """Rows of this last stretch of time may not be visible yet: a bucket that ends in it is not complete."""
     late_ms: int | None = None
-    """The bucket of the position, where rows have come for it since it was written."""
+    """The bucket of the position, if rows have come for it since it was written."""
     several: frozenset[str] = frozenset()
-    """Fields of which a row may have several values, where the store has to count such a row only once."""
+    """Fields of which a row may have several values, if the store has to count such a row only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Buckets read and not yet written. `handle` belongs to the store that made the page."""
+    """Buckets that are read and not yet written. `handle` belongs to the store that made the page."""
 
     buckets: int
     rows: int
     last_key: Position | None
     """None when no bucket was found."""
     exhausted: bool
-    """Nothing is left below the end of the span after this page."""
+    """Whether this page is the last one of the span."""
     took_s: float
     handle: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """What became of the documents of buckets that were read once more."""
+    """The result for documents of buckets that were read again."""
 
     changed: int
-    """Written anew, or for the first time, since late documents changed them."""
+    """Rewritten, or written for the first time, because late documents changed them."""
     kept: int
-    """Left as they were although they differ: the source holds less of them now than when they were rolled up."""
+    """Left as they were although they differ: the source holds fewer rows of them now than when they were rolled up."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvFound:
-    """How CSV files are read, as said or found out."""
+    """How CSV files are read, as configured or detected."""
 
     delimiter: str
     header: bool
@@ -146,15 +146,15 @@ class Preview:
     csv: Sequence[CsvFound] = ()
     """How CSV files are read, each way once."""
     notes: Sequence[str] = ()
-    """What is not what one might expect of the documents."""
+    """What might surprise in the documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """What a clock other than this process's reads."""
+    """The reading of a clock other than this process's."""
 
     whose: str
-    """For instance `the cluster`, to stand before `reads`."""
+    """For example `the cluster`, used before `reads`."""
     at: datetime
     """UTC."""
 
@@ -165,25 +165,25 @@ class Checkup:
 
     version: str
     health: str | None = None
-    """green, yellow or red, where the store is a cluster."""
+    """green, yellow or red, if the store is a cluster."""
     results: str | None = None
-    """Folder of the results below the operator's data root, where the store is embedded."""
+    """Folder of the results below the operator's data root, if the store is embedded."""
 
 
 class Session(Protocol):
     """One run's use of a store, from claim to release. Not shared between runs."""
 
     async def open(self) -> None:
-        """Wait for what a claim needs and the store shares out among runs. Nothing is known of the job yet.
+        """Wait for what a claim needs and the store divides among runs. Nothing is known of the job yet.
 
         May be cancelled at any moment.
         """
         ...
 
     async def claim(self) -> Claim:
-        """Take the job's claim, taking over (epoch + 1) what another holder left.
+        """Take the job's claim, from another holder too, under the next epoch.
 
-        Raises IdentityConflict where the record is another living job's, other groups' or another index's.
+        Raises IdentityConflict if the record belongs to another living job, or to other groups or another index.
         """
         ...
 
@@ -195,25 +195,25 @@ class Session(Protocol):
         ...
 
     async def read(self, claim: Claim, span: Span) -> Page:
-        """Read the next page of the span, after the claim's position where that lies in it."""
+        """Read the next page of the span, after the claim's position if that lies in the span."""
         ...
 
     async def write(self, claim: Claim, page: Page) -> Claim:
-        """Write the page's documents and commit the position, both or neither. Raises Fenced.
+        """Write the page's documents and commit the position: both or neither. Raises Fenced.
 
         `claim.stats` already counts the page and is stored as given.
         """
         ...
 
     async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
-        """Read a page of the buckets of the span once more, after the key `after`; the position does not matter.
+        """Read a page of buckets of the span again, after the key `after`; the position does not matter.
 
-        Called between `describe` and the first `read`, and may be cancelled as that may.
+        Called between `describe` and the first `read`, and may be cancelled like those.
         """
         ...
 
     async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
-        """Write those documents of a page of `read_again` that changed. The position stays. Raises Fenced.
+        """Write the documents of a page of `read_again` that changed. The position stays. Raises Fenced.
 
         Not interrupted, as `write` is not.
         """
@@ -224,19 +224,19 @@ class Session(Protocol):
         ...
 
     async def publish(self, claim: Claim) -> Claim:
-        """Make the result readable for users, atomically, where the store needs a step for that."""
+        """Make the result readable for users, atomically, if the store needs a step for that."""
         ...
 
     def halt(self) -> None:
-        """Begin no read any more, and end those under way without waiting: the run only finishes what it writes."""
+        """Begin no more reads, and end current ones without waiting: the run only finishes its current write."""
         ...
 
     async def release(self, claim: Claim) -> bool:
-        """Give the claim up and return True. False: it has another holder or epoch by now, and was left alone."""
+        """Release the claim and return True. False: it has another holder or epoch by now, and was left alone."""
         ...
 
     async def close(self) -> None:
-        """Free what the session holds. Nothing of the run is in flight afterwards."""
+        """Free what the session holds. Afterwards no request of the run is in progress."""
         ...
 
     def in_flight(self) -> str | None:
@@ -244,29 +244,29 @@ class Session(Protocol):
         ...
 
     def notes(self) -> Sequence[str]:
-        """Say what of the source the run could not see or had to leave out, though it did not fail for it."""
+        """Say which parts of the source the run could not see or had to leave out without failing."""
         ...
 
 
 class Store(Protocol):
-    """A place with sources and rollup indices."""
+    """A store: sources and rollup indices in one place."""
 
     @property
     def distribution(self) -> str:
-        """Return what the store is, for instance duckdb."""
+        """Return the product of the store, for example duckdb."""
         ...
 
     @property
     def place(self) -> str | None:
-        """Return what two stores share that lead to the same records; None: not known, since none was checked."""
+        """Return what two stores with the same records have in common; None: unknown before a check."""
         ...
 
     async def check(self) -> Checkup:
-        """Look at the store by harmless requests. Raises StoreUnavailable, StoreUnsuitable, SecretInvalid."""
+        """Check the store by harmless requests. Raises StoreUnavailable, StoreUnsuitable, SecretInvalid."""
         ...
 
     async def clock(self) -> ClockReading | None:
-        """Read a clock that does not depend on this machine's; None: the store knows of none. Raises StoreError."""
+        """Read a clock that does not depend on this machine's; None: the store has none. Raises StoreError."""
         ...
 
     def session(self, config: JobConfig, holder: str) -> Session:
@@ -276,16 +276,16 @@ class Store(Protocol):
     async def fields(
         self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
     ) -> Mapping[str, SourceField]:
-        """Return the fields of all that the pattern matches, by name; `rollup_index` itself is no source.
+        """Return the fields of everything that the pattern matches, by name, except in `rollup_index` itself.
 
-        `spec` says how a job reads sources that do not say themselves what they hold, such as CSV files.
+        `spec` says how a job reads sources that do not describe themselves, such as CSV files.
 
         Raises SourceNotFound, ForbiddenSource, SourceInvalid, StoreUnavailable.
         """
         ...
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
-        """Look at a rollup index; None: it is not there, or nobody else could have made it. Raises StoreError."""
+        """Describe a rollup index; None: it does not exist, or only this operator can create it. Raises StoreError."""
         ...
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
@@ -296,34 +296,34 @@ class Store(Protocol):
         ...
 
     async def known_jobs(self) -> Sequence[KnownJob]:
-        """List all jobs that ever claimed something here, in order of their keys. Raises StoreUnavailable."""
+        """List all jobs that ever made a claim here, in order of their keys. Raises StoreUnavailable."""
         ...
 
     async def held(self, holder: str) -> Collection[Owner]:
-        """List the owners of all claims that another than `holder` has and may be at work under.
+        """List the owners of all claims that are held by another than `holder`, who may be at work.
 
         Raises StoreUnavailable.
         """
         ...
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
-        """Make sure that nothing of an earlier holder's run goes on and that the claim has no holder.
+        """Make sure that no request of an earlier holder's run is in progress and that the claim has no holder.
 
         Acts only on a record of this job (`identity.is_this_job`). With `delete_documents` the position and the
-        documents go too, where this resource claimed the record last (`identity.made_by`); the record itself stays, so
-        that epochs only grow. Whoever claims meanwhile under another owner keeps claim and documents.
+        documents go, too, if this resource claimed the record last (`identity.made_by`); the record itself stays, so
+        that epochs only grow. A job of another owner that claims meanwhile keeps claim and documents.
         """
         ...
 
     async def retire(self) -> None:
-        """Keep nothing open that no session or call needs: another client takes its place. It can still be used."""
+        """Keep open only what sessions and calls need: another client takes its place. It can still be used."""
         ...
 
     async def close(self) -> None:
-        """Close what is open. Sessions still open end with StoreUnavailable."""
+        """Close everything. Open sessions end with StoreUnavailable."""
         ...
 
 
 def closes_with_leadership(store: Store) -> bool:
-    """Whether a store is closed once this process leads no more: the file of an embedded one is the next leader's."""
+    """Whether a store is closed when this process stops leading: the next leader opens the file of an embedded one."""
     return store.distribution == "duckdb"

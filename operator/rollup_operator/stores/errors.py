@@ -5,12 +5,12 @@ from rollup_operator.model.conditions import Reason
 
 
 class StoreError(Exception):
-    """A failure, classified where it was seen. `reason` is that of the condition it leads to."""
+    """A failure, classified where it occurred. `reason` is the reason of the resulting condition."""
 
     reason: Reason = Reason.RUN_FAILED
     transient: bool = True
     uncertain: bool = False
-    """What was asked for may have been done all the same."""
+    """Whether the request may have been carried out nevertheless."""
 
     def __init__(self, message: str) -> None:
         # Parts of it may be from anybody: names in a source, an owner in a record, what a host says.
@@ -18,26 +18,26 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The store does not answer now; trying again can help."""
+    """The store does not answer now; a retry can help."""
 
     reason = Reason.STORE_UNAVAILABLE
 
 
 class VolumeFull(StoreError):
-    """There is no room for what is to be written; it may be made at any time."""
+    """There is no space for the write; somebody may free some at any time."""
 
     reason = Reason.DISK_FULL
 
 
 class StoreUnsuitable(StoreError):
-    """The store cannot be used as its RollupStore says; the text names the field or what must change."""
+    """The store cannot be used as the RollupStore says; the text names the field or what must change."""
 
     reason = Reason.INVALID_SPEC
     transient = False
 
 
 class SecretInvalid(StoreError):
-    """A Secret that a RollupStore names is missing, may not be read, or lacks a key; it may be mended at any time."""
+    """A Secret that a RollupStore names is missing, unreadable, or lacks a key; somebody may fix it at any time."""
 
     reason = Reason.SECRET_INVALID
 
@@ -47,13 +47,13 @@ class SecretGone(SecretInvalid):
 
 
 class StoreNotFound(StoreError):
-    """No RollupStore of that name exists; it may come."""
+    """No RollupStore of that name exists; somebody may create it."""
 
     reason = Reason.STORE_NOT_FOUND
 
 
 class SourceNotFound(StoreError):
-    """Nothing matches the index pattern; it may come."""
+    """Nothing matches the index pattern yet."""
 
     reason = Reason.SOURCE_NOT_FOUND
 
@@ -66,14 +66,14 @@ class SourceInvalid(StoreError):
 
 
 class ForbiddenSource(StoreError):
-    """The pattern leads to a place where users have no business."""
+    """The pattern leads to a place that users may not read."""
 
     reason = Reason.FORBIDDEN_SOURCE
     transient = False
 
 
 class TargetBlocked(StoreError):
-    """Something that is not this job's stands where its documents, or its store's files, must be."""
+    """Something that does not belong to this job is where its documents, or its store's files, must be."""
 
     reason = Reason.TARGET_BLOCKED
     transient = False
@@ -86,7 +86,7 @@ class ClockSkewed(StoreError):
 
 
 class IdentityConflict(StoreError):
-    """The record in the store is not this job's to continue."""
+    """This job may not continue the record in the store."""
 
     transient = False
 

@@ -45,7 +45,7 @@ class Entry:
 
     @classmethod
     def read(cls, text: str) -> "Entry":
-        """Read `example.org`, `*.example.org`, `10.1.0.0/16`, `10.1.2.3` or `[fd00::1]`, each perhaps with `:9200`.
+        """Read `example.org`, `*.example.org`, `10.1.0.0/16`, `10.1.2.3` or `[fd00::1]`, each with an optional `:9200`.
 
         Raises ValueError saying what is wrong.
         """
@@ -64,18 +64,18 @@ class Entry:
         return cls(name=_plain(name), below=host != name, port=port)
 
     def has_name(self, name: str, port: int) -> bool:
-        """Whether a host of this name may be asked at `port`."""
+        """Whether requests may go to a host of this name at `port`."""
         right = name.endswith(f".{self.name}") if self.below else name == self.name
         return bool(self.name) and right and self.port in (None, port)
 
     def has_address(self, address: Address, port: int) -> bool:
-        """Whether this address may be asked at `port`."""
+        """Whether requests may go to this address at `port`."""
         return self.network is not None and address in self.network and self.port in (None, port)
 
 
 @dataclass(frozen=True, slots=True)
 class HostRules:
-    """The list, judged by."""
+    """Checks hosts against the list."""
 
     entries: tuple[Entry, ...] = ()
 
@@ -85,7 +85,7 @@ class HostRules:
         return cls(tuple(map(Entry.read, texts)))
 
     def check_url(self, url: str) -> None:
-        """Judge a base URL as far as it can be without asking where its name leads.
+        """Check a base URL as far as possible without resolving its name.
 
         Raises HostNotAllowed, or ValueError for what is no URL.
         """
@@ -104,7 +104,7 @@ class HostRules:
             raise _refused(name, port)
 
     def has(self, url: str) -> bool:
-        """Whether the list has the very host of a URL: its name, or its address where that is what is written."""
+        """Whether the list has exactly the host of a URL: its name, or the address in it."""
         parsed = URL(url)
         name, port = _plain(parsed.host or ""), parsed.port or 0
         if (address := _address(name)) is not None:
@@ -112,7 +112,7 @@ class HostRules:
         return self._has_name(name, port)
 
     def check_address(self, name: str, address: Address, port: int) -> None:
-        """Judge where a name leads, or an address that stands in the URL itself. Raises HostNotAllowed."""
+        """Check the address of a name, or an address in the URL itself. Raises HostNotAllowed."""
         address = _meant(address)
         if any(entry.has_address(address, port) for entry in self.entries):
             return
@@ -126,7 +126,7 @@ class HostRules:
 
 
 def is_this_machine(url: str) -> bool:
-    """Whether a URL names this machine itself, so that nothing of what is sent leaves it."""
+    """Whether a URL names this machine itself, so that no data leaves it."""
     name = _plain(URL(url).host or "")
     address = _address(name)
     return name == "localhost" if address is None else _meant(address).is_loopback
@@ -157,7 +157,7 @@ def _is_special(address: Address) -> bool:
 
 
 def _meant(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 one stands for, where it stands for one."""
+    """Return the IPv4 address that an IPv6 address stands for, if it does."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped

@@ -21,7 +21,7 @@ from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.duckdb.inspection import Inspections
 
 LEAST_MEMORY = 32 << 20
-"""Bytes with which a database gets on, slowly."""
+"""Bytes with which a database works, slowly."""
 
 _AGAIN_S = 0.1
 _GENEROSITY = 3
@@ -45,12 +45,12 @@ class Share:
 
 
 Use = Callable[[Share], bool]
-"""Makes a database keep to a share. False: it cannot yet, and has what it had. Waits for nobody."""
+"""Makes a database keep to a share. False: it cannot yet, and keeps its old share. Never waits."""
 
 
 @dataclass
 class _Open:
-    """A database that is open."""
+    """An open database."""
 
     namespace: str
     volume: int
@@ -59,18 +59,18 @@ class _Open:
 
 
 class Budget:
-    """What is shared. But for `places` and `spare`, which the event loop has, all may be called from any thread."""
+    """The shared budget. Its methods may be called from any thread; `places` and `spare` belong to the event loop."""
 
     def __init__(self, memory: int, threads: int = 0, spill: int = 0) -> None:
         """In bytes. No `threads`: one for each processor. No `spill`: a quarter of the volume of the data root."""
         self.memory, self.threads, self.spill = memory, threads or _processors(), spill
         places = max(2, memory // (2 * LEAST_MEMORY))
         self.places = Shares(places)
-        """For databases to be open."""
+        """Places for open databases."""
         self.spare = Shares(max(2, places // 2))
         """For more of them, each open for a moment: settling a job waits for no run."""
         self.crowded = 0
-        """How many wait for a place."""
+        """How many databases wait for a place."""
         self._beyond = max(0, memory - places * LEAST_MEMORY)
         self.inspections = Inspections()
         """Of files that users made: what they take is beside the budget, and one file is opened at a time."""
@@ -91,7 +91,7 @@ class Budget:
             return opened.share
 
     def leave(self, database: Hashable) -> None:
-        """Count it no more."""
+        """Stop counting the database."""
         with self._lock:
             del self._open[database]
             self._divide()
@@ -107,7 +107,7 @@ class Budget:
             self._files.add(namespace, -number)
 
     def _fair(self, opened: _Open) -> tuple[int, int]:
-        """Return the memory that belongs to a database, and its threads."""
+        """Return a database's share of memory and threads."""
         here = Counter(each.namespace for each in self._open.values())
         part = len(here) * here[opened.namespace]
         return LEAST_MEMORY + self._beyond // part, max(1, self.threads // part)
@@ -123,7 +123,7 @@ class Budget:
         return Share(memory, threads, (self.spill or opened.volume // 4) * memory // max(memory, self.memory))
 
     def _divide(self) -> None:
-        """Take from those who have more than belongs to them, then give to the others."""
+        """Take from databases that have more than their share, then give to the others."""
         kept = True
         for opened in self._open.values():
             memory, threads = self._fair(opened)
@@ -153,7 +153,7 @@ class Budget:
 
 
 def _processors(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many processors this process may use: those it may run on, or fewer by the quota of its group."""
+    """Return how many processors this process may use: those it may run on, or fewer by the quota of its cgroup."""
     here = len(os.sched_getaffinity(0))
     try:
         quota, period = (root / "cpu.max").read_text().split()

@@ -41,7 +41,7 @@ _NOW = "epoch_ms(now())"
 
 
 class ForeignClaim(TargetBlocked):
-    """No operator wrote a job's record, so no run of any operator has claimed it, and none can."""
+    """No operator wrote this record, so no run of any operator has claimed it, and none can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ClaimRow:
     """A row of the claims."""
 
     claim: Claim
-    """`holder` is empty where nobody holds it."""
+    """`holder` is empty if nobody holds it."""
     owner: Owner
     config_hash: str
     target: str | None
@@ -61,11 +61,11 @@ class ClaimRow:
 
     @property
     def held(self) -> bool:
-        """Whether somebody holds the claim, or died holding it."""
+        """Whether there is a holder, alive or dead."""
         return bool(self.claim.holder)
 
     def is_held_as(self, claim: Claim) -> bool:
-        """Whether nobody has claimed or settled the job since the record was as `claim` says."""
+        """Whether nobody has claimed or settled the job since the record matched `claim`."""
         return (self.claim.holder, self.claim.epoch) == (claim.holder, claim.epoch)
 
     @property
@@ -75,7 +75,7 @@ class ClaimRow:
 
 
 def prepare(lane: Lane) -> None:
-    """Create the tables where they are missing, and the columns that a file of an earlier version lacks."""
+    """Create missing tables, and the columns that a file of an earlier version lacks."""
     lane.execute(_CREATE)
 
 
@@ -98,7 +98,7 @@ def _is_there(lane: Lane, table: str, column: str = "1") -> bool:
 
 
 def read(lane: Lane, key: tuple[str, str]) -> ClaimRow | None:
-    """Return a job's record. Raises ForeignClaim where no operator wrote it."""
+    """Return a job's record. Raises ForeignClaim if no operator wrote it."""
     rows = lane.execute(f"SELECT {_COLUMNS} FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ? LIMIT 2", key)
     if len(rows) > 1:
         raise _foreign(key, "there is more than one")
@@ -108,7 +108,7 @@ def read(lane: Lane, key: tuple[str, str]) -> ClaimRow | None:
 def known(lane: Lane) -> list[tuple[ClaimRow, dict[str, Any] | None]]:
     """Return all records, each with the spec of its job where that was recorded. Not within a transaction.
 
-    Raises TargetBlocked where there are more than an operator makes, or one that none wrote.
+    Raises TargetBlocked if there are more than an operator makes, or one that no operator wrote.
     """
     spec = "spec" if _is_there(lane, f"{SCHEMA}.claims", "spec") else "NULL"
     texts = f"owner, position, stats, {spec}"
@@ -125,7 +125,7 @@ def known(lane: Lane) -> list[tuple[ClaimRow, dict[str, Any] | None]]:
 
 
 def take(lane: Lane, key: tuple[str, str], holder: str, owner: Owner, config_hash: str, spec: str) -> ClaimRow:
-    """Make the record ours under the next epoch. The caller holds a transaction, and has judged the record."""
+    """Make the record ours under the next epoch. The caller holds a transaction, and has checked the record."""
     owner_text = orjson.dumps([owner.cluster, owner.namespace, owner.name, owner.uid]).decode()
     if read(lane, key) is None:
         lane.execute(

@@ -17,7 +17,7 @@ INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "U
 _WIDE = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT"})
 _FLOATS = frozenset({"FLOAT", "DOUBLE"})
 _SMALL = INTEGERS - {"BIGINT"}
-"""Whole numbers that a DOUBLE holds, and so many sums of which that nobody has more."""
+"""Whole numbers that a DOUBLE holds, even summed more often than anybody does."""
 _NAIVE = frozenset({"TIMESTAMP", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS"})
 _NANOS = frozenset({"TIMESTAMP_NS"})
 _ZONED_NANOS = frozenset({"TIMESTAMPTZ_NS"})
@@ -25,7 +25,7 @@ _ZONED = frozenset({"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"})
 _ONE_VALUE = "make a row of each value"
 
 Of = Callable[[str], str]
-"""What becomes of a value, given the expression that stands for it."""
+"""Turns the expression of a value into another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ _THREADS = 160
 """Two for each of 64 sessions, and some for the store itself; made when needed."""
 _INTERRUPT_EVERY_S = 0.01
 PATIENCE_S = 10.0
-"""So long work that must not be interrupted goes on once it is to end: it takes far less, if nobody has put a file in
-the place of the operator's. Then it is interrupted, and its transaction rolled back."""
+"""How long uninterruptible work may continue once it is to end. It takes far less, unless somebody replaced the
+operator's file. After that it is interrupted, and its transaction rolled back."""
 _DESCRIPTORS = "/proc/self/fd/"
 _DESCRIPTOR = re.compile(re.escape(_DESCRIPTORS) + r"\d+")
 
@@ -44,7 +44,7 @@ class Cancelled(Exception):
 
 
 class Lane:
-    """A connection with its own transactions, used by one piece of work at a time."""
+    """A connection with its own transactions, used by one task at a time."""
 
     def __init__(self, database: "Database", connection: Connection) -> None:
         self._database = database
@@ -56,7 +56,7 @@ class Lane:
         self._interruptible = True
         self.closed = False
         self.doing: tuple[str, float] | None = None
-        """What runs now and since when, by the monotonic clock."""
+        """The current work and its start, by the monotonic clock."""
         self._files: dict[str, str] = {}
         """The users' files that are open for DuckDB to read: their paths for it, and as users name them."""
 
@@ -66,7 +66,7 @@ class Lane:
         return self._database.folders
 
     def go_on(self) -> None:
-        """Raise Cancelled when the work was cancelled. For work between two statements, in the worker."""
+        """Raise Cancelled if the work was cancelled. For work between two statements, in the worker."""
         if self._cancelled.is_set():
             raise Cancelled
 
@@ -90,11 +90,11 @@ class Lane:
         return f"{_DESCRIPTORS}{fd}"
 
     def execute(self, statement: str, values: object = None) -> list[tuple[object, ...]]:
-        """Run a statement, in the worker. Raises Cancelled when the work was cancelled before it."""
+        """Run a statement, in the worker. Raises Cancelled if the work was cancelled before."""
         return self.execute_named(statement, values)[1]
 
     def execute_named(self, statement: str, values: object = None) -> tuple[list[str], list[tuple[object, ...]]]:
-        """Likewise, and return the names of the columns as well."""
+        """Do the same, and also return the names of the columns."""
         self.go_on()
         found = self._connection.execute(statement, values)
         return [column[0] for column in found.description or ()], found.fetchall()
@@ -115,7 +115,7 @@ class Lane:
     async def run(self, what: str, work: Callable[["Lane"], T], *, interruptible: bool) -> T:
         """Run `work` in a worker thread. Raises StoreError.
 
-        A cancellation reaches the caller when the work has ended: interrupted, or, where it must not be, finished,
+        A cancellation reaches the caller when the work has ended: interrupted or, if it must not be, finished,
         if that takes no longer than PATIENCE_S.
         """
         async with self._turn:
@@ -132,7 +132,7 @@ class Lane:
                 self.doing = None
 
     async def run_in_reserve(self, what: str, work: Callable[["Lane"], T]) -> T:
-        """Run `work`, which ends something and must be finished, also where the volume is full. Raises StoreError."""
+        """Run `work`, which ends something and must be finished, even if the volume is full. Raises StoreError."""
         try:
             return await self.run(what, work, interruptible=False)
         except VolumeFull:
@@ -186,7 +186,7 @@ class Lane:
         return self._database.folders.hide(text)
 
     def close(self, last: Callable[["Lane"], object] | None = None) -> None:
-        """Give the connection back, after `last`. What runs is interrupted, at once or after PATIENCE_S."""
+        """Return the connection, after `last`. Current work is interrupted, at once or after PATIENCE_S."""
         self.closed = True
         begun = time.monotonic()
         while not self._busy.acquire(timeout=_INTERRUPT_EVERY_S):
@@ -231,8 +231,8 @@ class Database:
     def at(cls, folders: Folders, name: str, budget: Budget) -> "Database":
         """Return an operator's one object for a file: the file is locked for the process, so its state is shared.
 
-        `budget` is the operator's. Where an earlier operator of this process had the file, its object may still be
-        there, and belongs to a budget and an event loop that are over.
+        `budget` is the operator's. If an earlier operator of this process had the file, its object may still
+        exist, and belongs to a budget and an event loop that have ended.
         """
         path = os.path.realpath(folders.root), folders.namespace, name
         with cls._registry:
@@ -247,7 +247,7 @@ class Database:
         self._file = file
         self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="duckdb")
         self.writing = threading.Lock()
-        """Held for the length of a write transaction: transactions of one process never conflict."""
+        """Held during a write transaction: transactions of one process never conflict."""
         self._turn = asyncio.Lock()
         self._place: Held | None = None
         """Among those that may be open. Taken before the file is opened, given back after it was closed."""
@@ -279,8 +279,8 @@ class Database:
     async def lane(self, lanes: Lanes | None = None, *, waits: bool = True) -> Lane:
         """Return a new connection, one of `lanes`, opening the file if need be. Raises StoreError.
 
-        Where too many databases are open, it waits for a place, or, unless it `waits`, takes one that is kept for
-        those who stay for a moment.
+        If too many databases are open, it waits for a place or, unless it `waits`, takes one that is kept for
+        short use.
         """
         loop = asyncio.get_running_loop()
         if self._place is None:
@@ -359,7 +359,7 @@ class Database:
             self._close_soon()
 
     def _close_soon(self) -> None:
-        """Have the file closed if nobody uses it. To be called with the state held."""
+        """Have the file closed if nobody uses it. The caller must hold the state."""
         if not self._lanes and not self._joining and self._root is not None and self._timer is None:
             # Not a daemon: a process that ends waits for it, so that no file stays open whose store is gone.
             self._timer = threading.Timer(0 if self._is_wanted() else _LINGER_S, self.close_if_idle)
@@ -419,7 +419,7 @@ class Database:
             self._state.notify_all()
 
     def _use(self, share: Share) -> bool:
-        """Keep to a share of the budget; see there."""
+        """Keep to a share of the budget; see `budget`."""
         if (root := self._root) is None:
             return True
         try:
@@ -433,7 +433,7 @@ class Database:
         return True
 
     def _open(self) -> None:
-        """Open the file, as long as anybody waits for it."""
+        """Open the file, as long as somebody waits for it."""
 
         def gone() -> bool:
             with self._state:

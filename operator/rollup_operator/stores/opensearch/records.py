@@ -34,7 +34,7 @@ class Record:
     """What the cluster knows of a job, and where in the sequence of its changes this was."""
 
     claim: Claim
-    """`holder` is empty where nobody holds it."""
+    """`holder` is empty if nobody holds it."""
     owner: Owner
     config_hash: str
     spec: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Record:
 
     @property
     def held(self) -> bool:
-        """Whether somebody holds the claim, or died holding it."""
+        """Whether there is a holder, alive or dead."""
         return bool(self.claim.holder)
 
     @property
