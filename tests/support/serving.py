@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web_app
 
 from rollup_operator.http.access.permits import Access
 from rollup_operator.http.app import Endpoint
@@ -60,6 +61,9 @@ async def served(
     finally:
         await beside.close()
         await endpoint.close()
+        # aiohttp caches a thousand handlers with their applications. In tests those are many endpoints, with all behind
+        # them, and each garbage collection of the tests that follow would walk them.
+        web_app._cached_build_middleware.cache_clear()
 
 
 async def _nothing() -> bytes:
