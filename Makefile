@@ -28,7 +28,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-stores simulate simulate-mutations lint format generate bench bench-loop bench-stores soak promtool locks api-server control-plane stores verdict docs \
+.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-loop bench-stores soak promtool locks api-server control-plane stores verdict docs \
 	clean image node node-packages e2e-cluster
 
 help: ## Show this list
@@ -47,7 +47,13 @@ up: $(STAMP) ## Start what the demo starts, and leave it running for you to try
 down: $(STAMP) ## End what `make up` started, and remove its data
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo down
 
-test: $(STAMP) control-plane stores verdict ## Run all tests; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
+# What takes long is marked slow, or is in a folder that is named for what it starts.
+QUICK_TESTS := tests/unit tests/contract tests/simulation
+
+quick: $(STAMP) api-server ## Run what one runs before a commit: unit and contract tests and a short simulation; 2 minutes on 2 idle cores
+	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile -q -m 'not slow' $(QUICK_TESTS) $(ARGS)
+
+test: $(STAMP) control-plane stores verdict ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
 

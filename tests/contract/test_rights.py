@@ -381,6 +381,7 @@ def test_a_missing_right_is_reported_and_all_goes_on_once_it_is_back(scene: Scen
     assert scene.operator.pid == pid
 
 
+@pytest.mark.slow
 def test_an_operator_that_lacks_a_right_from_the_start_waits_for_it(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
