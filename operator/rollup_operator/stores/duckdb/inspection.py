@@ -37,13 +37,13 @@ SECURE = {
     "allow_persistent_secrets": False,
     "async_threads": 0,  # DuckDB 2.0 may wait for ever where a COPY in other threads is interrupted
 }
-"""How every file is opened."""
+"""Settings with which every file is opened."""
 
 NO_SPACE = "no space left on device"
-"""What DuckDB says where the volume is full."""
+"""DuckDB's message for a full volume."""
 
 SCHEMA = "_rollup"
-"""Where the operator's own tables are."""
+"""The schema of the operator's own tables."""
 
 MOST_RECORDS = 100_000
 """In one database."""
@@ -52,7 +52,7 @@ MOST_TEXT = 32 << 20
 
 SECONDS = 60.0
 MEMORY = 512 << 20
-"""What the process may take that opens a file for the first time. The command's own code takes a fifth of it."""
+"""The memory of the process that opens a file for the first time. The command's own code takes a fifth of it."""
 
 _CLAIMS = {
     "rollup_index": "VARCHAR",
@@ -83,11 +83,11 @@ _BLOCKED, _FULL, _TOO_LARGE = 3, 4, 5
 
 
 class NotOurs(TargetBlocked):
-    """No operator made what is in a file, so no run of any operator is at work in it."""
+    """No operator made the content of a file, so no run of any operator works on it."""
 
 
 def inspect(root: Connection, shown: str, *, texts: bool = False) -> None:
-    """Return if the open file holds nothing that an operator did not make, sources apart. Raises NotOurs.
+    """Return if an operator made everything in the open file except sources. Raises NotOurs.
 
     The connection has SCRATCH attached; `shown` names the file. `texts`: read how long the records are, too.
     """
@@ -104,7 +104,7 @@ def inspect(root: Connection, shown: str, *, texts: bool = False) -> None:
 
 
 def _foreign(db: Connection, catalog: str, *, texts: bool) -> str | None:
-    """Return what is in the file that no operator made; None: nothing."""
+    """Return the content of the file that no operator made; None: there is none."""
 
     def first(what: str) -> str | None:
         found = db.execute(f"SELECT {what} LIMIT 1", [catalog]).fetchone()
@@ -150,10 +150,10 @@ def _foreign(db: Connection, catalog: str, *, texts: bool) -> str | None:
 
 
 class Inspections:
-    """Opens files in processes of their own: one at a time, and one of each namespace in turn. For any thread."""
+    """Opens files in separate processes: one at a time, with the namespaces taking turns. For any thread."""
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
-        """`seconds` and `memory`, in bytes, are what a process may take."""
+        """`seconds` and `memory` (bytes) are the limits of a process."""
         self._seconds, self._memory = seconds, memory
         self._one = threading.Lock()
         self._of: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -218,7 +218,7 @@ _CURE = "name another database in spec.duckdb.database, or move the file away"
 
 
 def _spill(path: str) -> int:
-    """Return how many bytes may be spilled while a file's log is written into it: the log of an operator takes less.
+    """Return how many bytes may be spilled while a file's log is written into it: an operator's log takes less.
 
     A log may say in a few bytes how a column is computed, for any number of rows.
     """
@@ -227,7 +227,7 @@ def _spill(path: str) -> int:
 
 
 def _apart(folder: str, name: str, shown: str, memory: str) -> int:
-    """Be the process that opens the file. Returns its exit status."""
+    """Run as the process that opens the file. Returns its exit status."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(5)

@@ -25,7 +25,7 @@ def named(spec: RollupJobSpec) -> list[str]:
 
 
 def check_names(spec: RollupJobSpec, dialects: Sequence[CsvDialect]) -> None:
-    """Raise SourceInvalid where spec.csv means a column that no CSV file has."""
+    """Raise SourceInvalid if spec.csv names a column that no CSV file has."""
     there = {name for dialect in dialects for name in dialect.types}
     if dialects and spec.csv and (lost := [c.name for c in spec.csv.columns if c.name not in there]):
         raise SourceInvalid(
@@ -35,7 +35,7 @@ def check_names(spec: RollupJobSpec, dialects: Sequence[CsvDialect]) -> None:
 
 
 def check_unit(lane: Lane, plan: Plan) -> None:
-    """Raise SourceInvalid where whole numbers, read as milliseconds, are all far away, and near in another unit."""
+    """Raise SourceInvalid if all whole numbers are far away as milliseconds, and near in another unit."""
     if plan.kind is not TimeKind.INTEGER:
         return
     ((first, last),) = lane.execute(f"SELECT min({plan.time})::HUGEINT, max({plan.time})::HUGEINT FROM {plan.relation}")

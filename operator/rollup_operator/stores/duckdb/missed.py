@@ -30,13 +30,13 @@ class Missed:
     """Rows that are in no document. Rows within the job's own lookback are left out."""
 
     rows: int = 0
-    """Of buckets before that of the position: no run will read them."""
+    """Rows of buckets before that of the position: no run will read them."""
     last_ms: int | None = None
-    """The bucket of the position, where there are some for it: the run is to read it again."""
+    """The bucket of the position, if there are rows for it: the run must read it again."""
 
 
 def find(lane: Lane, config: JobConfig, claim: Claim, reading: Reading, edge: int) -> Missed:
-    """Look at the rows before `edge`, where what is due begins. Not within a transaction."""
+    """Count rows before `edge`, where the due time begins. Not within a transaction."""
     record = claims.read(lane, claim.key)
     seen = claims.source_seen(lane, claim.key)
     if record is None or record.target is None or seen is None or claim.position is None:

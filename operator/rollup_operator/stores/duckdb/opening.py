@@ -22,20 +22,20 @@ from rollup_operator.stores.duckdb.takeover import LOGS, Takeover, lies_with_use
 from rollup_operator.stores.errors import SourceInvalid, StoreError, StoreUnavailable, TargetBlocked, VolumeFull
 
 SPILL = ".tmp"
-"""What DuckDB adds to the name of a file for the folder of what does not fit into memory."""
+"""DuckDB's suffix for the folder of data that does not fit into memory."""
 
 _WAL_LIMIT = "256MB"
 _LONGEST_ERROR = 1000
 _STILL_OPEN_S, _POLL_S = 10.0, 0.01
 
 _DAMAGED = "Corrupt database file", "not a valid DuckDB database file"
-"""What DuckDB says of a file that something else has written to, or that the disk has lost parts of."""
+"""DuckDB's messages for a file that something else has written to, or of which the disk has lost parts."""
 
 
 def open_database(
     folders: Folders, name: str, settings: Mapping[str, str], takeover: Takeover, gone: Callable[[], bool]
 ) -> Connection:
-    """Open a database file, or make it; one that lies in the users' folder is taken over first, until `gone`.
+    """Open or create a database file; one in the users' folder is taken over first, until `gone`.
 
     `settings` are those of DuckDB that may change while it is open.
 
@@ -76,13 +76,13 @@ def open_database(
 
 
 class Turn:
-    """Held by the one object of this process that has a file open: a second one would find no lock on it."""
+    """Held by the one object of this process that has a file open: DuckDB would not lock out a second one."""
 
     def __init__(self) -> None:
         self._held = threading.Lock()
 
     def take(self, gone: Callable[[], bool]) -> None:
-        """Wait for it. Raises StoreUnavailable once `gone`, or where it takes too long."""
+        """Wait for it. Raises StoreUnavailable once `gone`, or if it takes too long."""
         ends = time.monotonic() + _STILL_OPEN_S
         while not self._held.acquire(timeout=_POLL_S):
             if gone():
@@ -110,7 +110,7 @@ def volume_of(folders: Folders) -> int:
 
 
 def part_prefix(name: str) -> str:
-    """Return what the names begin with of a database's files in the folder of the results that are not complete yet."""
+    """Return the prefix of the names of a database's incomplete files in the folder of the results."""
     return f".{hashlib.sha256(name.encode()).hexdigest()[:16]}."
 
 
@@ -139,7 +139,7 @@ def _lock_in(root: Connection, folders: Folders, settings: Mapping[str, str]) ->
 
 
 def classify(e: duckdb.Error, hide: Callable[[str], str]) -> StoreError:
-    """Return what an error of DuckDB means for a run. `hide` takes the machine's paths out of its text."""
+    """Return the error of a run for an error of DuckDB. `hide` removes the machine's paths from its text."""
     whole = str(e).strip()
     if isinstance(e, duckdb.InvalidInputException | duckdb.ConversionException) and (
         wrong := csv_errors.explain(whole, hide)

@@ -27,7 +27,7 @@ class Plan:
     """The other group columns, in the order of the position's keys."""
     aggregates: tuple[Column, ...]
     widens: tuple[str, ...] = ()
-    """Keys that are whole numbers in the result, and decimals from now on."""
+    """Keys that are whole numbers in the result so far, and decimals from now on."""
 
     @property
     def columns(self) -> Sequence[tuple[str, str]]:
@@ -77,7 +77,7 @@ class Plan:
         return f"SELECT count(*), {first}, {last} FROM {self.relation} WHERE {where}"
 
     def totals(self, buckets: str) -> str:
-        """Return number, rows and last time of the buckets that a statement gives."""
+        """Return number, rows and last time of the buckets of a statement."""
         return f"SELECT count(*), sum({COUNT})::BIGINT, max({sql.name(self.date_key)}) FROM ({buckets})"
 
     def last(self, buckets: str, time: int) -> str:
@@ -96,10 +96,10 @@ def date_key(field: str) -> str:
 def make_plan(
     spec: RollupJobSpec, relation: str, types: Mapping[str, str], written: Mapping[str, str] | None = None
 ) -> Plan:
-    """Check the fields against the source's columns, and the keys against those that are written already.
+    """Check the fields against the source's columns, and the keys against the written ones.
 
     `written` are the types of the result's columns; None: there is no result yet. Raises SourceInvalid with the field
-    and what would do.
+    and what is valid.
     """
     field = spec.groups.date_histogram.field
     kind = _time_kind(field, _type(types, field, "spec.groups.dateHistogram.field"))
@@ -118,7 +118,7 @@ def make_plan(
 
 
 def _as_written(column: Column, written: str | None) -> Column:
-    """Return a key as the result has it, where it can have both. Raises SourceInvalid."""
+    """Return a key as the result has it, if it can hold both. Raises SourceInvalid."""
     if written is None or written == column.type:
         return column
     if "VARCHAR" in (written, column.type):

@@ -15,7 +15,7 @@ from rollup_operator.stores.duckdb.export import columns_of, document_of
 from rollup_operator.stores.duckdb.reading import Range, Reading
 
 _WRITING = 1.0
-"""Seconds that writing and exporting take for each second of reading: what runs show."""
+"""Seconds that writing and exporting take per second of reading, as runs show."""
 
 
 def preview(lane: Lane, config: JobConfig, span: Span, documents: int, page_seconds: float) -> Preview:

@@ -24,16 +24,16 @@ from rollup_operator.stores.duckdb.sources import SourceFiles
 from rollup_operator.stores.errors import SourceInvalid
 
 _REREADS = 0.3
-"""How much of the source may be read again, all pages together, before it is summarised once instead."""
+"""How much of the source all pages together may read again, before it is summarized once instead."""
 _REST = 0.25
 """The part of a page that is not worth a page of its own."""
 _ROWS_PER_SECOND = 20_000_000
-"""What reading in order comes to; says about how many pages a run will have."""
+"""The cost of reading in order; says about how many pages a run will have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A page: the buckets of [start, end), as a statement that gives them."""
+    """A page: a statement for the buckets of [start, end)."""
 
     start: int
     end: int
@@ -49,7 +49,7 @@ class Range:
 
 @dataclass
 class Reading:
-    """One run's way through its source."""
+    """Reads the source of one run."""
 
     bounds: Bounds
     plan: Plan
@@ -61,7 +61,7 @@ class Reading:
     """
     span: Span
     types: Mapping[str, str] = field(default_factory=dict)
-    """Those of the source's columns, by name."""
+    """The types of the source's columns, by name."""
     found: SourceFiles = field(default_factory=lambda: SourceFiles(()))
     pager: Pager = field(default_factory=lambda: Pager(1.0, 1.0))
     _stage: str | None = None
@@ -110,7 +110,7 @@ class Reading:
         self.pager = Pager.begin(aim_s, hint, self.source.rows, first, last)
 
     def covered(self, page: Range) -> int:
-        """Return how much of the source's time a page covers: beyond the last row there was nothing to read."""
+        """Return how much of the source's time a page covers: after the last row there was nothing to read."""
         return max(1, min(page.end, self.last_ms + 1) - page.start)
 
     def learn(self, read_ms: int, took_s: float) -> None:
@@ -150,15 +150,15 @@ class Reading:
             self._tables.discard(table)
 
     def drop_all(self, lane: Lane) -> None:
-        """Forget all that was read and not written."""
+        """Forget everything that was read and not written."""
         for table in self._tables:
             lane.execute(f"DROP TABLE IF EXISTS {table}")
         self._tables.clear()
 
     def scratch(self, lane: Lane, select: str) -> str:
-        """Keep what a statement gives as a table of the scratch catalog, until `forget` or `drop_all`.
+        """Keep the result of a statement as a table of the scratch catalog, until `forget` or `drop_all`.
 
-        Raises SourceInvalid where a sum is too large.
+        Raises SourceInvalid if a sum is too large.
         """
         table = f"{SCRATCH}.{sql.name(uuid.uuid4().hex)}"
         try:

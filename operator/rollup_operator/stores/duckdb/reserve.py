@@ -10,13 +10,13 @@ from contextlib import suppress
 from rollup_operator.stores.duckdb.folders import Folder, Folders
 
 RESERVE = ".reserve"
-"""What is added to the name of a database for the file that takes the room."""
+"""The suffix of the reserve file of a database."""
 
 _BYTES = 1 << 20
 
 
 def keep(folder: Folder, name: str) -> None:
-    """Take the room for a database, unless it is taken or there is none."""
+    """Reserve space for a database, unless it is reserved already or the volume is full."""
     try:
         fd = os.open(name + RESERVE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
     except OSError:
@@ -31,7 +31,7 @@ def keep(folder: Folder, name: str) -> None:
 
 
 def give_up(folders: Folders, name: str) -> bool:
-    """Give the room back to the volume. Returns False where none was kept."""
+    """Return the space to the volume. Returns False if none was reserved."""
     *above, file = name.split("/")
     with folders.databases(*above) as folder:
         try:

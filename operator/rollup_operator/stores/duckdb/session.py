@@ -39,7 +39,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """The page after `position`, being read before it was asked for."""
+    """The page after `position`, which is being read ahead."""
 
     position: Position | None
     task: asyncio.Task[Page]
@@ -61,7 +61,7 @@ class DuckDBSession:
         self._closing: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
-        """Open the database, where too many are open once there is a place for it. Raises StoreError."""
+        """Open the database, once there is a place if too many are open. Raises StoreError."""
         while len(self._lanes.open) < 2:
             await self._database.lane(self._lanes)
 
@@ -94,7 +94,7 @@ class DuckDBSession:
                 )
 
     def _take(self, seen: ClaimRow | None, lane: Lane) -> ClaimRow | None:
-        """Take the claim, unless the record is no longer the one that was judged."""
+        """Take the claim, unless the record is no longer the one that was checked."""
         key, config = self._config.key, self._config
         if claims.read(lane, key) != seen:
             return None
@@ -113,7 +113,7 @@ class DuckDBSession:
         return replace(reading.source, late_ms=self._missed.last_ms)
 
     async def read(self, claim: Claim, span: Span) -> Page:
-        """Read the next page into the scratch catalog, or take the one that was read while the last was written."""
+        """Read the next page into the scratch catalog, or take the one that was read during the last write."""
         if self._reading is None:
             await self.describe(claim, span)
         assert self._reading is not None
@@ -128,7 +128,7 @@ class DuckDBSession:
     async def write(self, claim: Claim, page: Page) -> Claim:
         """Replace the page's range in the result and commit position, counters and page size with it. Raises Fenced.
 
-        The next page is read meanwhile: it belongs to the next `read`, or goes with the session.
+        The next page is read meanwhile: the next `read` returns it, or it ends with the session.
         """
         found, reading = _handle(page)
         begun = self._served.clock()
@@ -148,7 +148,7 @@ class DuckDBSession:
         return after
 
     async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
-        """Read a page of what was written already, into the scratch catalog."""
+        """Read a page of buckets that are already written, into the scratch catalog."""
         if self._again is None or after is None:
             self._again = await self._begin(span, claim.page_hint)
         return await self._page(self._again, after)
@@ -222,7 +222,7 @@ class DuckDBSession:
             self._ahead.task.cancel()
 
     async def release(self, claim: Claim) -> bool:
-        """Give the claim up, if it is still ours."""
+        """Release the claim, if it is still ours."""
         await self._drop_ahead()
 
         def work(lane: Lane) -> bool:
@@ -235,7 +235,7 @@ class DuckDBSession:
         return await self._lane(1).run_in_reserve("releasing the claim", lambda lane: lane.transaction(work))
 
     async def close(self) -> None:
-        """Free connections and scratch tables; what is still read is interrupted, what is written is awaited."""
+        """Free connections and scratch tables; interrupt reads, and wait for writes."""
         try:
             await self._drop_ahead()
         finally:  # also where this is cancelled
@@ -244,7 +244,7 @@ class DuckDBSession:
             await asyncio.shield(self._closing)
 
     def in_flight(self) -> str | None:
-        """Say what runs now and for how long, for instance `reading 2013-01-01T00:00Z..2013-02-01T00:00Z for 3.2 s`."""
+        """Say what runs now and for how long, for example `reading 2013-01-01T00:00Z..2013-02-01T00:00Z for 3.2 s`."""
         parts = [
             f"{lane.doing[0]} for {time.monotonic() - lane.doing[1]:.1f} s"
             for lane in self._lanes.open
@@ -253,7 +253,7 @@ class DuckDBSession:
         return ", ".join(parts) or None
 
     def notes(self) -> Sequence[str]:
-        """Say how many rows came after their buckets were rolled up: an embedded store reads all else that there is."""
+        """Say how many rows came after their buckets were rolled up: an embedded store reads everything else."""
         if not (rows := self._missed.rows):
             return ()
         return (
@@ -294,7 +294,7 @@ class DuckDBSession:
             lane.doing = (f"reading {minute(start)}..{minute(end)}", doing[1])
 
     def _after(self, position: Position | None) -> int:
-        """Return where the first bucket after a position begins; 0 where there is none."""
+        """Return where the first bucket after a position begins; 0 if there is none."""
         if position is None:
             return 0
         date = self._config.spec.groups.date_histogram
@@ -312,7 +312,7 @@ def _handle(page: Page) -> tuple[Range, Reading]:
 
 
 def judge(config: JobConfig, record: ClaimRow, target_stands: bool, is_alive: Callable[[Owner], bool]) -> None:
-    """Raise IdentityConflict where the record is not this job's to continue."""
+    """Raise IdentityConflict if this job may not continue the record."""
     identity.judge(
         config,
         owner=record.owner,

@@ -26,10 +26,10 @@ MOST_STEPS = 32
 """Folders above a file."""
 
 _ENDINGS = (".parquet", *CSV_ENDINGS)
-"""What names of files end in, which says how they are read."""
+"""The suffixes of file names, which say how the files are read."""
 _FIELD = "spec.indexPattern"
 _SETTLED_NS = 2_000_000_000
-"""A file that changed less than so long ago may change again within the same tick of its clock."""
+"""A file that changed more recently than this may change again within the same tick of its clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class SourceFiles:
     fds: tuple[int, ...] = ()
     """All files, open."""
     seen_ns: int = 0
-    """Up to which change of its files the source is seen, by the clock of their volume."""
+    """The latest change of the source's files that was seen, by the clock of their volume."""
 
     @property
     def count(self) -> int:
@@ -138,14 +138,14 @@ class Search:
     """The search for a job's files, which ends after a number of them."""
 
     go_on: Callable[[], None]
-    """Called before each step; raises what is to end the search."""
+    """Called before each step; raises to end the search."""
     _entries: int = field(default=0, init=False)
     _files: int = field(default=0, init=False)
 
     def files(self, part: str, folders: Folders, own: str) -> Iterator[tuple[int, str]]:
         """Yield the files that a part of a pattern names, each open and with its path below the folder, in order.
 
-        Who takes one closes it. Raises ForbiddenSource where the part or a link leads elsewhere, SourceInvalid,
+        The caller closes each. Raises ForbiddenSource if the part or a link leads elsewhere, SourceInvalid,
         StoreUnavailable.
         """
         steps = part.split("/")

@@ -51,12 +51,12 @@ def _conflict(names: Sequence[str]) -> str:
 
 
 def _folded(name: str) -> bytes:
-    """Return what DuckDB compares: only the letters of ASCII have a case for it."""
+    """Return the form that DuckDB compares: only ASCII letters have a case for it."""
     return name.encode("utf-8", "surrogatepass").lower()
 
 
 def _begins(key: bytes) -> Iterator[bytes]:
-    """Yield a name, and those of which DuckDB may have made it."""
+    """Yield a name, and the names from which DuckDB may have made it."""
     yield key
     end = len(key)
     while (at := key.rfind(b"_", 0, end)) >= 0 and key[at + 1 : end].isdigit() and end - at - 1 <= _MOST_DIGITS:

@@ -18,7 +18,7 @@ class TimeKind(Enum):
     """TIMESTAMP or DATE: UTC."""
     ZONED = "TIMESTAMPTZ"
     NANOS = "TIMESTAMP_NS"
-    """UTC, to the nanosecond. What makes microseconds of it rounds, and so may move a row into the next bucket."""
+    """UTC, to the nanosecond. A conversion to microseconds rounds, and so may move a row into the next bucket."""
     ZONED_NANOS = "TIMESTAMPTZ_NS"
     INTEGER = "BIGINT"
     """Milliseconds since 1970."""
@@ -116,5 +116,5 @@ def path_list(paths: Iterable[str]) -> str:
 
 
 def _literal_path(path: str) -> str:
-    """Take from the characters of DuckDB's file patterns their meaning."""
+    """Escape the characters of DuckDB's file patterns."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in path)

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _TAKEN = (*LOGS, SPILL, RESERVE)
-"""What names of databases do not end in: files beside them do."""
+"""Suffixes that names of databases cannot have, because files beside them do."""
 _DATABASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 
 
@@ -59,9 +59,9 @@ class DuckDBStore:
     ) -> None:
         """Pages aim to take `page_seconds`. All stores of a process share one `budget`.
 
-        `is_alive` is asked, in the event loop, about another owner of a record.
+        `is_alive` is called, in the event loop, for another owner of a record.
         `other_clock` reads a clock that is not this machine's, without I/O; None: nothing is known of it.
-        `may_run` is asked before a claim is made; False means that another process may lead by now.
+        `may_run` is called before a claim is made; False means that another process may lead by now.
 
         Raises StoreUnavailable when the namespace or the file's name leads elsewhere. No I/O.
         """
@@ -92,7 +92,7 @@ class DuckDBStore:
         return Database.at(self._folders, self._name, self._budget)
 
     async def check(self) -> Checkup:
-        """Return DuckDB's version, after opening the file where there is one. Raises StoreUnavailable."""
+        """Return DuckDB's version, after opening the file if there is one. Raises StoreUnavailable."""
         await self._with_lane("opening", lambda lane: lane.execute("SELECT 1"), None)
         return Checkup(duckdb.__version__, results=self._folders.results)
 
@@ -116,7 +116,7 @@ class DuckDBStore:
         )
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
-        """Read the first page of the span, and reckon from that."""
+        """Read the first page of the span, and estimate from it."""
         return await self._read_source(
             config.spec.index_pattern,
             lambda lane: previews.preview(lane, config, span, documents, self._page_seconds),
@@ -136,14 +136,14 @@ class DuckDBStore:
         return await self._with_lane("listing jobs", work, [], interruptible=True)
 
     async def held(self, _holder: str) -> Collection[Owner]:
-        """Return nothing: who has the file open has its lock, so no other process is at work on any claim in it."""
+        """Return nothing: an open file is locked, so no other process works on any claim in it."""
         return ()
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from its holder; with `delete_documents`, delete the result and its export too.
 
-        The lock on the file has shown already that no other process is at work on it; a run of this process that
-        goes on is fenced. Where the file was refused, no run of any operator is there; and no run has claimed, or
+        The lock on the file shows that no other process works on it; a current run of this process
+        is fenced. If the file was refused, no run of any operator is there; and no run has claimed, or
         can claim, a record that no operator wrote.
         """
         try:
@@ -219,8 +219,8 @@ class DuckDBStore:
     ) -> T:
         """Run `work`, or return `absent` if there is no file yet: reading does not create one, unless with `make`.
 
-        With `ends` it is what a stop or a deletion waits for: it has the room that is kept on the volume, and waits for
-        no place where too many databases are open.
+        With `ends` a stop or a deletion waits for it: it may use the reserve on the volume, and needs
+        no place if too many databases are open.
         """
         if self._lanes.closed:
             raise StoreUnavailable("the store was closed")

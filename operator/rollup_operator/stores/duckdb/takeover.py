@@ -39,13 +39,13 @@ def lies_with_users(folders: Folders, steps: list[str]) -> bool:
 
 @dataclass
 class Takeover:
-    """How one database is taken over, again and again where it is refused."""
+    """Takes over one database, repeatedly if it is refused."""
 
     inspections: Inspections
     inspected: bool = False
     """Whether the file in the operator's tree was inspected by this process."""
     _refused: tuple[object, str] | None = None
-    """Which files were refused last, and why: they are not copied once more until they change."""
+    """Which files were refused last, and why: they are not copied again until they change."""
 
     def take(self, folders: Folders, steps: list[str], target: Folder, gone: Callable[[], bool]) -> None:
         """Copy the database at `steps` below the users' folder into `target`, if there is one; `gone` ends it.
@@ -106,7 +106,7 @@ def _place_copy(part: Folder, target: Folder, name: str) -> None:
 
 @contextmanager
 def _apart(target: Folder, name: str) -> Iterator[Folder]:
-    """Make an empty folder in `target` for a copy that is not complete yet; afterwards it is gone with what is left."""
+    """Make an empty folder in `target` for an incomplete copy; afterwards it is removed with its content."""
     part = f".{name}.part"  # no database can have this name
     _remove(target, part)
     try:
@@ -175,7 +175,7 @@ def _copy(source: int, target: Folder, name: str, gone: Callable[[], bool]) -> N
 
 
 def _written(fd: int) -> Iterator[tuple[int, int]]:
-    """Yield where something is written in a file: from, to."""
+    """Yield the written ranges of a file: from, to."""
     end = 0
     while True:
         try:

@@ -15,7 +15,7 @@ _EXACT = 2**53
 
 
 def widen(lane: Lane, claim: Claim, plan: Plan) -> None:
-    """Let the result's keys be what the plan says, where whole numbers became decimals. Raises Fenced, SourceInvalid.
+    """Change the result's keys to the plan's types, if whole numbers became decimals. Raises Fenced, SourceInvalid.
 
     In a transaction of its own: the documents say the same afterwards.
     """
@@ -53,9 +53,9 @@ def replace_range(lane: Lane, after: Claim, found: Range, plan: Plan) -> None:
 
 
 def rewrite_range(lane: Lane, claim: Claim, found: Range, reading: Reading) -> Rewritten:
-    """Replace those documents of the page's range that changed, unless they count less than before. Raises Fenced.
+    """Replace the documents of the page's range that changed, unless they count fewer rows. Raises Fenced.
 
-    In a transaction of its own. What differs is found out before it: nobody but the claim's holder changes the result.
+    In a separate transaction, after the differences are found: only the claim's holder changes the result.
     """
     record = claims.check(lane, claim)
     if record.target is None:
@@ -80,7 +80,7 @@ def rewrite_range(lane: Lane, claim: Claim, found: Range, reading: Reading) -> R
 
 
 def _different(target: str, found: Range, plan: Plan, keys: Sequence[str]) -> str:
-    """Return the statement for the page's buckets that are not as the result has them."""
+    """Return the statement for the page's buckets that differ from the result."""
     same = " AND ".join(f"b.{k} IS NOT DISTINCT FROM r.{k}" for k in keys)
     differs = [f"b.{COUNT} <> r.{COUNT}"]
     for column in plan.aggregates:

@@ -33,7 +33,7 @@ from rollup_operator.stores.opensearch.transport.errors import (
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 _SHARD_SECONDS = 10
-"""How long a change waits for the claims' shard where that is not there."""
+"""How long a change waits for the claims' shard if that is missing."""
 
 _MAPPINGS = {
     "dynamic": False,  # all but these is only kept
@@ -41,15 +41,15 @@ _MAPPINGS = {
 }
 _LISTED_AT_ONCE = 500
 _MOST_VALUES = 1_000_000
-"""Single values of JSON in all records of a list, each some hundred bytes: those of 20,000 ordinary jobs."""
+"""The limit of single JSON values in all records of a list, each some hundred bytes: enough for 20,000 jobs."""
 
 
 async def read(
     cluster: Cluster, key: tuple[str, str], *, opaque_id: str = OPAQUE_ID, patience: Patience | None = None
 ) -> Record | None:
-    """Return a job's record as it is now, seen or not by searches.
+    """Return a job's current record, whether or not searches see it.
 
-    `patience`: how long to ask a cluster that does not answer; by default only one that answers is asked again.
+    `patience`: how long to retry a cluster that does not answer; by default only one that answers is retried.
     """
     path, doing = f"/{ALIAS}/_doc/{name(records.document_id(key))}", f"reading the claim of {key[1]}"
     while True:
@@ -79,9 +79,9 @@ async def take(
 ) -> Record:
     """Take the job's claim under the next epoch.
 
-    Where somebody held it, this one returns when nothing of an earlier epoch can write any more or is at work.
-    Raises IdentityConflict where the record is not this job's to continue, Fenced where somebody else has claimed it by
-    then. An error is `uncertain` where the claim may be ours all the same, or another's.
+    If somebody held it, this returns when nothing of an earlier epoch can write any more or is in progress.
+    Raises IdentityConflict if this job may not continue the record, Fenced if somebody else has claimed it by
+    then. An error is `uncertain` if the claim may be ours nevertheless, or another's.
     """
     patience = Patience()
     try:
@@ -129,16 +129,16 @@ async def evict(
 ) -> Record | None:
     """Take the claim as it was `seen`, from its holder and whatever became of the documents, in order to settle.
 
-    The record stays its owner's. None: it has changed meanwhile, or may have; `patience` says how often that may be.
+    The owner stays. None: it has changed meanwhile, or may have; `patience` says how often that may happen.
     """
     taken = await _try(cluster, config, records.next_epoch(seen, holder, now()), patience)
     return await shut_out(cluster, taken) if taken is not None else None
 
 
 async def touch(cluster: Cluster, config: JobConfig, seen: Record, patience: Patience) -> bool:
-    """Store the record once more as it was `seen`. False: it has changed meanwhile, or may have.
+    """Store the record again as it was `seen`. False: it has changed meanwhile, or may have.
 
-    Reading says nothing about a claim that is on its way, from a process that froze or died as it sent it. After this
+    A read cannot show a claim that is on its way, from a process that froze or died after sending it. After this
     change such a claim finds another record than the one that it was made from, and is refused.
     """
     return await _try(cluster, config, seen, patience, opaque_id=OPAQUE_ID) is not None
@@ -167,7 +167,7 @@ async def _try(
 
 
 async def shut_out(cluster: Cluster, record: Record) -> Record:
-    """Make sure that nothing of earlier epochs can write any more or is at work, where somebody had held the claim.
+    """If there was a holder, make sure that nothing of earlier epochs can write any more or is in progress.
 
     That is known from `awaited`, which stays in the stored record until a later change of it.
     """
@@ -184,7 +184,7 @@ async def shut_out(cluster: Cluster, record: Record) -> Record:
 
 
 async def commit(cluster: Cluster, record: Record, claim: Claim) -> Record:
-    """Record what a run has come to, and the rest of `record`. Raises Fenced where the claim is no longer ours."""
+    """Record the progress of a run, and the rest of `record`. Raises Fenced if the claim is no longer ours."""
     wanted = records.committed(record, claim)
     return await _change(cluster, record, lambda now: replace(wanted, seq_no=now.seq_no, primary_term=now.primary_term))
 
@@ -192,7 +192,7 @@ async def commit(cluster: Cluster, record: Record, claim: Claim) -> Record:
 async def release(
     cluster: Cluster, record: Record, *, lost_write: bool = False, lost_other: bool = False
 ) -> Record | None:
-    """Give the claim up, once nothing of ours is at work. None: it is another's by now, and was left alone.
+    """Release the claim, once nothing of ours is in progress. None: it is another's by now, and was left alone.
 
     `lost_write`: a bulk ended without its answer, and may be on its way. `lost_other`: any other request was cancelled,
     or ended so.
@@ -221,27 +221,27 @@ async def release(
 
 
 async def known(cluster: Cluster, *, copies: Copies = ANY) -> list[KnownJob]:
-    """List all jobs that ever claimed something here, in order of their keys. `copies` of the claims show all."""
+    """List all jobs that ever made a claim here, in order of their keys. `copies` of the claims show all."""
     found = await _all(cluster, copies=copies)
     return [KnownJob(r.claim.key, r.owner, r.spec or None, r.has_documents) for r in found]
 
 
 async def held(cluster: Cluster, holder: str, *, copies: Copies = ANY) -> list[Owner]:
-    """Return the owners of all records that have another holder. What no operator wrote is left out, and hides none."""
+    """Return the owners of all records that have another holder. A record that no operator wrote is skipped."""
     found = await _all(cluster, "holder", left_out=(records.ForeignRecord,), copies=copies)
     return [record.owner for record in found if record.claim.holder != holder]
 
 
 async def fenced(cluster: Cluster, record: Record) -> Fenced | None:
-    """Return the error that says who has the claim now; None: it is still ours."""
+    """Return the error that names the current holder; None: the claim is still ours."""
     now = await read(cluster, record.claim.key, opaque_id=record.opaque_id)
     return None if record.is_ours(now) else _fenced(record, now)
 
 
 async def _change(cluster: Cluster, record: Record, change: Callable[[Record], Record]) -> Record:
-    """Store what `change` makes of the record, as long as holder and epoch stay, whatever becomes of an answer.
+    """Store what `change` makes of the record, as long as holder and epoch stay, even if an answer is lost.
 
-    Where the stored record turns out to be another one under the same holder and epoch, `change` is applied to that.
+    If the stored record turns out to be another one under the same holder and epoch, `change` is applied to it.
     """
     patience = Patience()
     wanted = change(record)
@@ -276,7 +276,7 @@ def _fenced(record: Record, now: Record | None) -> Fenced:
 
 
 async def _put(cluster: Cluster, record: Record, *, opaque_id: str = "") -> Record:
-    """Store a record where the one that it was made from still stands. Raises DocumentConflict, NotThere, Unanswered.
+    """Store a record if the one that it was made from still stands. Raises DocumentConflict, NotThere, Unanswered.
 
     `opaque_id`: whose request it is; by default that of the record's epoch.
     """
@@ -319,7 +319,7 @@ async def _make_index(cluster: Cluster, config: JobConfig, opaque_id: str) -> No
 
 
 async def _mend_alias(cluster: Cluster, opaque_id: str) -> None:
-    """Set the alias where the index is there: another run made it just now, or somebody removed the alias."""
+    """Set the alias if the index exists: another run created it just now, or somebody removed the alias."""
     add = {"add": {"index": INDEX, "alias": ALIAS, "is_hidden": True}}
     await cluster.call(
         "POST", "/_aliases", doing="naming the index of claims", body={"actions": [add]}, opaque_id=opaque_id

@@ -16,7 +16,7 @@ from rollup_operator.stores.opensearch.transport.errors import Broken, MappingCo
 
 
 async def prepare(cluster: Cluster, config: JobConfig, record: Record, fields: Mapping[str, SourceField]) -> Record:
-    """Make sure that the job's documents have an index to go to, and a gate; return the record, which names both.
+    """Make sure that there are an index and a gate for the job's documents; return the record, which names both.
 
     To be called once in a run, before its first bulk. `fields` are those of the sources.
     Raises IdentityConflict, Unfit, Fenced, and what the cluster answers.
@@ -46,13 +46,13 @@ async def prepare(cluster: Cluster, config: JobConfig, record: Record, fields: M
 
 
 EXPLAINED = (Superseded, GateGone, NotStored, MappingConflict, Broken)
-"""Errors of a bulk that may have another cause than they say."""
+"""Errors of a bulk that may have another cause than their text says."""
 
 
 async def refused(cluster: Cluster, record: Record, error: StoreError) -> StoreError:
-    """Return what the cluster meant when it refused a bulk with an error of the kinds of EXPLAINED.
+    """Return the actual cause of a bulk that the cluster refused with one of the errors in EXPLAINED.
 
-    That is Fenced or IdentityConflict where this job may not write there, TargetBlocked where a pipeline stands in the
+    That is Fenced or IdentityConflict if this job may not write there, TargetBlocked if a pipeline is in the
     way, or the error itself.
     """
     index = record.claim.key[0]
@@ -77,7 +77,7 @@ async def refused(cluster: Cluster, record: Record, error: StoreError) -> StoreE
 
 
 async def publish(cluster: Cluster, record: Record) -> None:
-    """Let searches see all that was written."""
+    """Let searches see everything that was written."""
     if record.target is None:
         return
     try:

@@ -17,7 +17,7 @@ from rollup_operator.stores.opensearch.target.encoder import Batch
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster
 
 _WRITING = 0.9
-"""What writing takes on top of reading, as a part of it: what runs show."""
+"""The time of writing as a fraction of that of reading, as runs show."""
 
 _ANY_EPOCH = 1
 """No document is written, so it does not matter of which epoch they would be."""

@@ -28,12 +28,12 @@ _PARTS = {
     "value_count": ("count",),
 }
 _ALONE = {"min": "min", "max": "max", "sum": "sum", "count": "value_count"}
-"""The aggregation that gives one part only."""
+"""The aggregation for a single part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a bucket holds a number: `bucket[aggregation][key]`."""
+    """Where a bucket has a number: `bucket[aggregation][key]`."""
 
     aggregation: str
     key: str
@@ -56,7 +56,7 @@ class Query:
     def of(
         cls, job_id: str, spec: RollupJobSpec, fields: Mapping[str, SourceField], several: frozenset[str] = frozenset()
     ) -> "Query":
-        """Plan the searches of a job over sources with these fields: as few aggregations as give all that it keeps.
+        """Plan the searches of a job over sources with these fields, with as few aggregations as possible.
 
         `several`: fields of which a document may have several values.
         """
@@ -112,12 +112,12 @@ class Query:
         return {name: key[group] for group, name in zip(self.groups, self.layout.group_keys(), strict=True)}
 
     def key(self, position: Position) -> dict[str, Any]:
-        """Return a position as a bucket's key. Raises KeyError where it is of other groups."""
+        """Return a position as a bucket's key. Raises KeyError if it has other groups."""
         return {group: position[name] for group, name in zip(self.groups, self.layout.group_keys(), strict=True)}
 
 
 def time_of(key: Mapping[str, Any]) -> int:
-    """Return where the bucket with this key begins. Raises KeyError, TypeError where the key is none of ours."""
+    """Return where the bucket with this key begins. Raises KeyError, TypeError if the key is not one of ours."""
     time = key[_group(0)]
     if type(time) is not int:
         raise TypeError("a bucket begins at a time that is no whole number")

@@ -16,7 +16,7 @@ _FIRST, _LONGEST = 0.010, 0.250
 """Seconds between two reads of the task list, growing from the first to the longest."""
 
 _ON_ITS_WAY = 0.050
-"""Seconds that a request takes from being sent to being in the task list, unless the node is paused."""
+"""Assumed seconds from sending a request until it is in the task list, unless the node is paused."""
 
 _LONGEST_EPOCH = 19
 """Digits."""
@@ -30,7 +30,7 @@ _TASKS = {
 
 
 def opaque_id(uid: str, epoch: int) -> str:
-    """Return what every request of a run carries once it has the claim."""
+    """Return the `X-Opaque-Id` of every request of a run once it has the claim."""
     return f"rollup/{uid}/{epoch}"
 
 
@@ -72,7 +72,7 @@ def owners(tasks: Value) -> list[str]:
 
 
 def is_epoch(text: str) -> bool:
-    """Whether a text is a number of an epoch: what others write may be any number of digits, in any script."""
+    """Whether a text is the number of an epoch: texts of others may have any number of digits, in any script."""
     return len(text) <= _LONGEST_EPOCH and text.isascii() and text.isdecimal()
 
 

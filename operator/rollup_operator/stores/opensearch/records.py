@@ -23,15 +23,15 @@ ALIAS = "rollup-operator-claims"
 INDEX = f"{ALIAS}-1"
 
 _LONGEST_ID = 512
-"""Bytes that a document id may have."""
+"""The limit of a document id, in bytes."""
 
 _LATEST_EPOCH = 2**53
-"""Above it clusters and JSON no longer agree on a number."""
+"""Above this, clusters and JSON no longer agree on a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the cluster knows of a job, and where in the sequence of its changes this was."""
+    """A job's record in the cluster, and its place in the sequence of changes."""
 
     claim: Claim
     """`holder` is empty if nobody holds it."""
@@ -69,7 +69,7 @@ class Record:
 
     @property
     def opaque_id(self) -> str:
-        """What every request under this claim carries."""
+        """The `X-Opaque-Id` of every request under this claim."""
         return opaque_id(self.owner.uid, self.claim.epoch)
 
     def is_ours(self, other: "Record | None") -> bool:
@@ -112,7 +112,7 @@ def to_document(record: Record) -> dict[str, Any]:
 
 
 class ForeignRecord(Odd):
-    """No operator wrote a record. Who has the claim is not known, so nobody may be taken to have none."""
+    """No operator wrote a record. The holder of the claim is unknown, so it must not be regarded as free."""
 
 
 def from_document(hit: Value) -> Record:
@@ -126,7 +126,7 @@ def from_document(hit: Value) -> Record:
 
 
 def foreign(hit: Value, why: str) -> ForeignRecord:
-    """Return the error for a document that stands where a record must be."""
+    """Return the error for a document in the place of a record."""
     at = hit.find("_id").value
     which = at[:200] if isinstance(at, str) else ""
     return ForeignRecord(
@@ -182,7 +182,7 @@ def _stats(value: Value) -> JobStats:
 
 
 def must_continue(record: Record, config: JobConfig) -> None:
-    """Raise Odd where the record's position is none of this job's."""
+    """Raise Odd if the record's position does not fit this job."""
     if (position := record.claim.position) is None:
         return
     time, *others = layout_of(config.job_id, config.spec).group_keys()
@@ -211,8 +211,8 @@ def claimed(before: Record, config: JobConfig, holder: str, now_s: float) -> Rec
 def next_epoch(before: Record, holder: str, now_s: float) -> Record:
     """Return the record as it is when its claim is taken from its holder. The owner stays the same.
 
-    An epoch is the time in seconds, or the next number where that is higher: a record that was lost, or is an old one
-    that came from a backup, does not lead back below the versions of documents that are there already.
+    An epoch is the time in seconds, or the next number if that is higher: so a lost record, or an old one
+    from a backup, does not lead back below the versions of existing documents.
     """
     awaited = before.awaited
     if before.held and before.owner.uid not in awaited:
@@ -225,7 +225,7 @@ def next_epoch(before: Record, holder: str, now_s: float) -> Record:
 
 
 def committed(record: Record, claim: Claim) -> Record:
-    """Return the record with what a run has come to."""
+    """Return the record with the progress of a run."""
     moved = (claim.position, claim.watermark_ms) != (record.claim.position, record.claim.watermark_ms)
     return replace(record, claim=claim, runs_without_page=0 if moved else record.runs_without_page)
 

@@ -33,7 +33,7 @@ from rollup_operator.stores.opensearch.transport.errors import may_go_on
 T = TypeVar("T")
 
 _LONGEST_JOB_ID = 512 - len("$") - 22
-"""Bytes: what a document's id has room for besides the hash of its bucket."""
+"""Bytes for which a document's id has room besides the hash of its bucket."""
 
 _WORN = 2
 """After this number of runs in a row that committed nothing, the first page is half of the estimate, and half
@@ -55,27 +55,27 @@ class ClusterSession:
     _fields: Mapping[str, SourceField] = field(default_factory=dict)
     _source: Source | None = None
     _copies: Copies = replication.ANY
-    """Those of the sources that show all of it."""
+    """The copies of the sources that show everything."""
     _fresh: Pages | None = None
     _again: Pages | None = None
     _prepared: bool = False
-    """The rollup index and the job's way into it are known to stand."""
+    """Whether the rollup index and the job's gate are known to exist."""
     _bulks: deque[tuple[Batch, asyncio.Task[None]]] = field(default_factory=deque)
     """Of pages that are not committed yet, in their order."""
     _lost_write: bool = False
     _lost_other: bool = False
     _begun: bool = False
     _unseen: bool = False
-    """Something was written that searches may not see yet."""
+    """Whether something was written that searches may not see yet."""
     _notes: list[str] = field(default_factory=list)
 
     async def open(self) -> None:
-        """Wait for nothing."""
+        """Nothing to wait for."""
 
     async def claim(self) -> Claim:
         """Take the job's claim, and wait until nothing of an earlier holder can write any more.
 
-        Raises IdentityConflict, and StoreUnsuitable where the job's id leaves no room in a document's.
+        Raises IdentityConflict, and StoreUnsuitable if the job's id leaves no room in a document's id.
         """
         if (length := len(self.config.job_id.encode())) > _LONGEST_JOB_ID:
             raise StoreUnsuitable(
@@ -88,7 +88,7 @@ class ClusterSession:
         return self._record.claim
 
     async def describe(self, claim: Claim, span: Span) -> Source:
-        """Check the fields and measure what is due, and is seen. Raises SourceNotFound, SourceInvalid."""
+        """Check the fields, and measure what is due and visible. Raises SourceNotFound, SourceInvalid."""
         self._source = await self._or_halted(self._describe(claim, span, self._ours().opaque_id))
         if self._source.first_ms is not None and self._ours().target is None:
             # A name that a template reserves, or a codec that the cluster lacks, is reported before pages are read.
@@ -146,7 +146,7 @@ class ClusterSession:
         return await self._or_halted(self._fresh.next(claim.position))
 
     async def write(self, claim: Claim, page: Page) -> Claim:
-        """Write a page, begin to write those behind it that are read, and commit the position. Raises Fenced."""
+        """Write a page, begin to write later pages that are read, and commit the position. Raises Fenced."""
         pages = self._fresh
         if pages is None or not isinstance(page.handle, Batch):
             raise TypeError("the page was not read by this session")
@@ -171,7 +171,7 @@ class ClusterSession:
         return replace(page, handle=compared)
 
     async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
-        """Write those documents that late ones of the source changed. Raises Fenced."""
+        """Write the documents that late rows of the source changed. Raises Fenced."""
         if not isinstance(page.handle, Compared):
             raise TypeError("the page was not read again by this session")
         changed = page.handle.changed
@@ -200,7 +200,7 @@ class ClusterSession:
                 pages.halt()
 
     async def release(self, claim: Claim) -> bool:
-        """Give the claim up, once nothing of the run is at work; one that is no longer ours is left alone."""
+        """Release the claim, once nothing of the run is in progress; one that is no longer ours is left alone."""
         await self._end()
         released = await claims.release(
             self.cluster, self._ours(), lost_write=self._lost_write, lost_other=self._lost_other
@@ -230,7 +230,7 @@ class ClusterSession:
         return None if self._record is None else self.cluster.in_flight(self._record.opaque_id)
 
     def notes(self) -> Sequence[str]:
-        """Say what was not seen, and what went while it was read."""
+        """Say what was not visible, and what was deleted while it was read."""
         fewest = min((p.fewest_shards for p in (self._fresh, self._again) if p and p.fewest_shards), default=None)
         if self._source is None or fewest is None or fewest >= self._source.shards:
             return self._notes
@@ -286,7 +286,7 @@ class ClusterSession:
         return self._record.claim
 
     async def _or_halted(self, work: Awaitable[T]) -> T:
-        """Await anything but a bulk, and note whether something of it may go on."""
+        """Await anything but a bulk, and note whether a part of it may continue."""
         try:
             return await work
         except asyncio.CancelledError:
@@ -302,7 +302,7 @@ class ClusterSession:
         return self._record
 
     def _start(self, claim: Claim) -> int:
-        """Return where the bucket of the position begins; 0 where nothing was written."""
+        """Return where the bucket of the position begins; 0 if nothing was written."""
         if claim.position is None:
             return 0
         return int(claim.position[f"{self.config.spec.groups.date_histogram.field}.date_histogram"] or 0)

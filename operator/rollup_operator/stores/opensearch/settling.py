@@ -42,7 +42,7 @@ async def settle(
     delete_documents: bool,
     now: Callable[[], float] = time.time,
 ) -> Settled:
-    """Make sure that nothing of an earlier run goes on, and that the claim has no holder.
+    """Make sure that nothing of an earlier run continues, and that the claim has no holder.
 
     With `delete_documents` the job's documents, position and entry in `_meta` go too; the record stays, so that epochs
     only grow. A record that is another job's is left as it is. Raises Fenced where somebody else claims the job before
@@ -88,7 +88,7 @@ async def _settle(
 
 
 async def _lift_block(cluster: Cluster, config: JobConfig, error: DiskFull) -> None:
-    """Let the claims and the job's rollup index be written to. Raises `error` where that cannot be."""
+    """Make the claims and the job's rollup index writable. Raises `error` if that is impossible."""
     try:
         seen = await claims.read(cluster, config.key, opaque_id=OPAQUE_ID)
         found = None if seen is None or seen.target is None else await _found(cluster, config, OPAQUE_ID)
@@ -107,7 +107,7 @@ async def _lift_block(cluster: Cluster, config: JobConfig, error: DiskFull) -> N
 
 
 def _as_claimed(config: JobConfig, record: Record) -> JobConfig:
-    """Return the configuration that the documents were written under; the job's own, where the record has none."""
+    """Return the configuration that the documents were written with; the job's own if the record has none."""
     try:
         return replace(config, spec=RollupJobSpec.model_validate(record.spec))
     except ValidationError:

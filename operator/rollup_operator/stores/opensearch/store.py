@@ -42,7 +42,7 @@ class ClusterStore:
     """The store behind one RollupStore. It owns its connections."""
 
     def __init__(self, kind: Kind, cluster: Cluster, *, is_alive: Callable[[Owner], bool]) -> None:
-        """`is_alive` is asked, in the event loop, about another owner of a record. No I/O."""
+        """`is_alive` is called, in the event loop, for another owner of a record. No I/O."""
         self._kind, self._cluster, self._is_alive = kind, cluster, is_alive
         self._uuid: str | None = None
         self._may_copy_segments = kind == "opensearch"
@@ -135,7 +135,7 @@ class ClusterStore:
         return await sources.fields(self._cluster, index_pattern, rollup_index)
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
-        """Read the first page of the span, and reckon from that."""
+        """Read the first page of the span, and estimate from it."""
         return await previews.preview(self._cluster, config, span, documents, may_copy_segments=self._may_copy_segments)
 
     async def rollup_index(self, index: str) -> RollupIndex | None:

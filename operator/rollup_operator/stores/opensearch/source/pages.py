@@ -89,7 +89,7 @@ class Pages:
 
     @property
     def page_size(self) -> int:
-        """What is known of how many buckets the cluster bears."""
+        """The known number of buckets that the cluster can take."""
         return self._size.size
 
     async def next(self, position: Position | None) -> Page:
@@ -145,7 +145,7 @@ class Pages:
             task.cancel()
 
     async def close(self) -> None:
-        """End all reading and wait until it has ended, however often this is cancelled. `next` may begin anew."""
+        """End all reading and wait until it has ended, however often this is cancelled. `next` may begin again."""
         tasks, self._tasks, self._line = list(self._tasks.values()), {}, None
         try:
             await (ended if self._halted else dropped)(*tasks)
@@ -162,7 +162,7 @@ class Pages:
         return task.result()
 
     def _fill(self, line: StretchQueue) -> None:
-        """Start as many searches as may be held pages of, and as there is room for."""
+        """Start as many searches as pages may be held, and as the budget allows."""
         while not self._halted and sum(s.started for s in line.stretches) < self._config.spec.parallelism:
             comes_next = not any(s.started for s in line.stretches[:1])
             room = self._cluster.pages.take_now(self._page_bytes(), force=comes_next and bool(self._rooms))

@@ -20,11 +20,11 @@ _KNOWN: Mapping[str, str] = {
     "to the Region of the domain",
     "Missing Authentication Token": "the domain takes signed requests only: set spec.opensearch.aws.region",
 }
-"""Our words by a part of AWS's."""
+"""Our texts, each by a part of AWS's text."""
 
 
 def message_of(body: object) -> str:
-    """Return the message of an answer that has nothing else; empty: it is another kind of answer."""
+    """Return the message of an answer that has only a message; empty: it is another kind of answer."""
     if not isinstance(body, Mapping) or "error" in body:
         return ""
     said = body.get("message", body.get("Message"))

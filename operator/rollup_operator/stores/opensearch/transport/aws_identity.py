@@ -45,7 +45,7 @@ SOURCES = ("env", "assume-role-with-web-identity", "container-role")
 
 
 class NoIdentity(StoreUnavailable):
-    """There are no credentials of the operator's own now. Nothing was sent."""
+    """The operator has no credentials of its own now. Nothing was sent."""
 
     reason = Reason.STORE_UNAUTHORIZED
 
@@ -60,7 +60,7 @@ class Lent:
 
 
 Fetch = Callable[[str], Lent | None]
-"""Gets credentials, with the Region to ask in; blocks. None: nobody has given any. May raise anything."""
+"""Gets credentials from a Region; blocks. None: there are none. May raise anything."""
 
 
 class AwsIdentity:
@@ -77,7 +77,7 @@ class AwsIdentity:
         self._failure = ""
 
     async def keys(self) -> Keys:
-        """Return credentials that are good now. Raises NoIdentity."""
+        """Return valid credentials. Raises NoIdentity."""
         if (lent := self._lent) is not None and not lent.ends_within(RENEW_SECONDS):
             return lent.keys
         renewal = self._renew()
@@ -94,7 +94,7 @@ class AwsIdentity:
         return self._redactor(text)
 
     def _renew(self) -> asyncio.Task[None] | None:
-        """Return the renewal that is under way, or begin one; None: the last was a moment ago."""
+        """Return the current renewal, or begin one; None: the last one was a moment ago."""
         if self._renewal is not None and not self._renewal.done():
             return self._renewal
         if self._clock() < self._next:
@@ -123,7 +123,7 @@ class AwsIdentity:
 
 
 class Identities:
-    """The operator's identity, one for each Region in which stores are: the Region is where it is asked for."""
+    """The operator's identity, one per Region of the stores: credentials are requested in that Region."""
 
     def __init__(self, fetch: Fetch | None = None) -> None:
         self._fetch = fetch or fetched

@@ -31,10 +31,10 @@ OPAQUE_ID = "rollup-operator"
 """Names requests that belong to no run."""
 
 LARGEST_REQUEST = 8 * 2**20
-"""Bytes. So much goes into one bulk until something on the way turns out to let less through."""
+"""The bytes of a bulk, until something on the way turns out to accept fewer."""
 
 SHUN_SECONDS = 5.0
-"""How long a host is passed over that could not be connected to; twice as long after each further failure."""
+"""How long a host is skipped after a failed connection; twice as long after each further failure."""
 
 SHUN_SECONDS_MOST = 300.0
 
@@ -47,7 +47,7 @@ RENEW_SECONDS = 1.0
 
 @dataclass(slots=True)
 class CallUnderWay:
-    """A request under way."""
+    """A current request."""
 
     doing: str
     opaque_id: str
@@ -63,7 +63,7 @@ class Host:
     shunned_until: float = 0.0
 
     def shun(self, now: float) -> None:
-        """Pass it over for a while, the longer the more often that was so."""
+        """Skip it for a while, longer after each failure."""
         self.shunned_until = now + min(SHUN_SECONDS * 2**self.failures, SHUN_SECONDS_MOST)
         self.failures = min(self.failures + 1, 32)
 
@@ -82,22 +82,22 @@ class UsedSession:
 
 @dataclass
 class Cluster:
-    """A cluster behind some hosts, of which the first that can be connected to is used."""
+    """A cluster behind some hosts; requests use the first host that can be connected to."""
 
     hosts: tuple[str, ...]
     """Base URLs without a slash at the end."""
     make_session: Callable[[], Awaitable[aiohttp.ClientSession]]
     """Makes the HTTP session when it is first needed, or needed again."""
     is_stale: Callable[[], Awaitable[bool]] | None = None
-    """Asked after a refusal whether a new session would be another; None: it never is."""
+    """Called after a refusal: whether a new session would differ; None: it never does."""
     may_run: Callable[[], bool] = lambda: True
     """Called before each request of a run is sent, by any part of the run: False means that none may."""
     timeout: float = 60.0
-    """Seconds that an answer may take where the call does not say."""
+    """Seconds that an answer may take if the call does not say."""
     answers: Account = field(default_factory=unbounded)
-    """Bytes that answers under way may take, but for pages."""
+    """Bytes that current answers may take, except pages."""
     redact: Callable[[str], str] = str
-    """Takes credentials out of a text that a host may have had a part in."""
+    """Removes credentials from a text that may come from a host."""
     pages: Account = field(default_factory=unbounded)
     """Bytes that pages may take, and the documents made of them."""
     largest_request: int = LARGEST_REQUEST
@@ -134,7 +134,7 @@ class Cluster:
         parse: Callable[[bytes], Any] = whole,
         page: Held | None = None,
     ) -> Value:
-        """Return the answer's JSON, as `parse` makes it of what is no error.
+        """Return the answer's JSON; `parse` reads answers that are no errors.
 
         `path` begins with a slash, its parts quoted by `name`: it is sent as it is. `body`: bytes are sent as lines of
         JSON (NDJSON). `doing` says in a few words what it is for. `timeout` in seconds. `longest`: bytes that the
@@ -172,7 +172,7 @@ class Cluster:
             del self._under_way[number]
 
     def in_flight(self, opaque_id: str) -> str | None:
-        """Say what is under way with this id, for instance `searching events-* for 3.2 s`; None: nothing."""
+        """Say what is in progress with this id, for example `searching events-* for 3.2 s`; None: nothing."""
         now = self.clock()
         parts = [f"{c.doing} for {now - c.began:.1f} s" for c in self._under_way.values() if c.opaque_id == opaque_id]
         return ", ".join(parts) or None
@@ -196,19 +196,19 @@ class Cluster:
             await self._tidy(self._line)
 
     async def retire(self) -> None:
-        """Keep no connection open that no call or run needs. Calls are still possible."""
+        """Close connections that no call or run needs. Calls are still possible."""
         self._retired = True
         if self._line is not None:
             await self._tidy(self._line)
 
     async def close(self) -> None:
-        """Close all connections. Calls under way end with Unanswered."""
+        """Close all connections. Current calls end with Unanswered."""
         self._closed = True
         for line in tuple(self._lines):
             await line.session.close()
 
     async def _renewing(self, request: Request) -> Any:
-        """Send it, and once more where the cluster refuses the credentials and they have changed meanwhile."""
+        """Send it, and again if the cluster refuses the credentials and they have changed meanwhile."""
         line = await self._current()
         try:
             return await self._over(line, request)
@@ -288,7 +288,7 @@ class Cluster:
             del self._unread[next(iter(self._unread))]
 
     def _in_turn(self) -> list[Host]:
-        """Return the hosts in the order in which to try them; those passed over come last, as they may be back."""
+        """Return the hosts in the order in which to try them; skipped ones come last, as they may be back."""
         now = self.clock()
         ready = [host for host in self._hosts if host.shunned_until <= now]
         if ready and ready[0].failures:

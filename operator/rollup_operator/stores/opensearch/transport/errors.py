@@ -55,7 +55,7 @@ _SOURCE = "at [Source:"
 """Where a parser quotes its input: some versions print the whole request there, credentials included."""
 
 _OF_AWS = (400, 403, 413, 429)
-"""Statuses with which AWS turns a request away before it comes to a cluster, and says why."""
+"""Statuses with which AWS refuses a request, with a reason, before it reaches a cluster."""
 
 _READ = 16_384
 """Characters of a reason that are read; what is shown of a longer one stands at its beginning."""
@@ -72,7 +72,7 @@ _MOST_CAUSES = 200
 
 
 class Unanswered(StoreUnavailable):
-    """The connection failed or the time was up. `sent`: the cluster may be carrying the request out, or have done."""
+    """The connection failed or timed out. `sent`: the cluster may carry the request out, or have done so."""
 
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
@@ -87,14 +87,14 @@ class Cut(Unanswered):
 
 
 class Odd(Unanswered):
-    """What came is no answer to the request: there is no cluster behind the host, or one that is broken."""
+    """The answer does not belong to the request: there is no cluster behind the host, or a broken one."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=True)
 
 
 class Untrusted(Unanswered):
-    """One side does not trust the other's certificate, so that nothing was sent."""
+    """One side does not trust the other's certificate, so nothing was sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=False)
@@ -109,19 +109,19 @@ class Answered(StoreError):
 
 
 class Overloaded(Answered):
-    """It cannot do so much now."""
+    """The cluster cannot do that much now."""
 
     reason = Reason.STORE_OVERLOADED
 
 
 class Unauthorized(Answered):
-    """It does not know us, or does not let us."""
+    """The cluster does not accept the credentials, or denies the request."""
 
     reason = Reason.STORE_UNAUTHORIZED
 
 
 class DocumentConflict(Answered):
-    """A document is not as it was when it was read."""
+    """A document has changed since it was read."""
 
 
 class NotThere(Answered):
@@ -149,24 +149,24 @@ class MappingConflict(Answered):
 
 
 class Refused(Answered):
-    """The request is not possible, whenever it is made."""
+    """The request is never possible."""
 
     transient = False
 
 
 class Broken(StoreUnavailable):
-    """The cluster failed, by its own fault."""
+    """The cluster failed through a fault of its own."""
 
 
 def may_go_on(error: StoreError) -> bool:
-    """Whether the cluster may still be at a request that ended so. Where one shard has failed, others may be at it."""
+    """Whether the cluster may still work on a request that ended so. If one shard has failed, others may still work."""
     return not isinstance(error, Unanswered) or error.sent
 
 
 def classify(status: int, body: object, doing: str, redact: Redact) -> StoreError:
     """Return the error for an answer of `status` >= 400, or for `{"error": ...}` of a bulk's item with its status.
 
-    `doing` begins the text, for instance `searching events-*`. `redact` takes credentials out of what is shown.
+    `doing` begins the text, for example `searching events-*`. `redact` removes credentials from the text.
     """
     kind, text = root_cause(body, redact)
     if not text and status in _OF_AWS:
@@ -183,7 +183,7 @@ def classify(status: int, body: object, doing: str, redact: Redact) -> StoreErro
 
 
 def judge(status: int, kind: str, message: str) -> StoreError:
-    """Return the error by the status and the type of the cause that counts."""
+    """Return the error by the status and the type of the decisive cause."""
     if kind in _BLOCKED:
         if kind == "index_create_block_exception" or _DISK.search(message):
             return DiskFull(message, status=status, kind=kind)
@@ -207,7 +207,7 @@ def judge(status: int, kind: str, message: str) -> StoreError:
 
 
 def root_cause(body: object, redact: Redact) -> tuple[str, str]:
-    """Return type and reason of the cause that counts in an error body, fit to be shown; empty where it names none."""
+    """Return type and reason of the decisive cause in an error body, fit to be shown; empty if it names none."""
     error = _error(body)
     if isinstance(error, str):
         return "", _shown(error, redact)
@@ -226,7 +226,7 @@ def root_cause(body: object, redact: Redact) -> tuple[str, str]:
 
 
 def reason_of(failure: object, redact: Redact) -> str:
-    """Return what a failure that is a part of an answer gives as its reason, fit to be shown."""
+    """Return the reason of a failure that is a part of an answer, fit to be shown."""
     reason = failure.get("reason") if isinstance(failure, Mapping) else failure
     return root_cause({"error": reason}, redact)[1] or "it does not say why"
 
@@ -246,7 +246,7 @@ def _error(body: object) -> object:
 
 
 def _causes(error: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield an error and all that it names as causes, each before its own, from the outside in."""
+    """Yield an error and all its causes, from the outside in."""
     waiting: list[Any] = [error]
     while waiting:
         if isinstance(cause := waiting.pop(), Mapping):

@@ -70,7 +70,7 @@ class Login:
     header: str = field(repr=False)
     """Value of the header Authorization."""
     secrets: tuple[str, ...] = field(repr=False)
-    """What must be shown to nobody."""
+    """What must never be shown."""
 
 
 LONGEST = 2**14

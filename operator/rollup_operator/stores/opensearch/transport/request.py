@@ -30,7 +30,7 @@ from rollup_operator.stores.opensearch.transport.wire import Wire
 CONNECT_SECONDS = 5.0
 
 ROOM_SECONDS = 10.0
-"""How long an answer that has begun waits until there is room to read it."""
+"""How long an answer that has begun waits for room to be read."""
 
 _AT_ONCE = 2**18
 """Bytes of an answer that are taken before it is asked whether more of them fit: what is compressed may grow a
@@ -47,7 +47,7 @@ class NotSent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send to whichever host."""
+    """The request to send, to any host."""
 
     method: str
     target: str
@@ -57,18 +57,18 @@ class Request:
     doing: str
     timeout: float
     longest: int = answers.SMALL
-    """Bytes that the answer may have, once inflated."""
+    """Bytes that the answer may have after decompression."""
     parse: Callable[[bytes], Any] = answers.whole
     page: Held | None = None
     """What the answer's bytes are part of; None: they are taken from `room` while it is read."""
     room: Account = field(default_factory=unbounded)
     redact: Callable[[str], str] = str
-    """For each text that the other side may have had a part in."""
+    """For each text that may come from the other side."""
 
     async def send(self, session: aiohttp.ClientSession, host: str, wire: Wire) -> Any:
         """Return the answer's JSON. Raises NotSent, Unanswered, or what `classify` makes of the answer.
 
-        Cancelled, it ends when the other end has read that; `wire` knows whether it has.
+        If cancelled, it ends when the other end has read that; `wire` knows whether it has.
         """
         try:
             return await wire.carry(self._exchange(session, host))
@@ -119,7 +119,7 @@ class Request:
             held.end()
 
     async def _read(self, answer: aiohttp.ClientResponse, fits: Callable[[int], bool]) -> bytes | None:
-        """Return the body, or None where there is no room for it."""
+        """Return the body, or None if there is no room for it."""
         parts, size = [], 0
         if not fits(answer.content_length or 0):
             return None
@@ -170,7 +170,7 @@ class Request:
 
 
 def _error(raw: bytes | None) -> Any:
-    """Return the JSON of an error; None where it has none."""
+    """Return the JSON of an error; None if it has none."""
     try:
         return answers.whole(raw) if raw else None
     except ValueError:

@@ -56,9 +56,9 @@ class Lookups:
 
 
 class FilteringResolver(AbstractResolver):
-    """Looks names up as the system does, and lets only allowed addresses through.
+    """Resolves names as the system does, and returns only allowed addresses.
 
-    The answer that was judged is the one that is connected to: a name that leads elsewhere a moment later gains
+    The connection uses the address that was checked: a name that resolves to another one a moment later gains
     nothing.
     """
 
@@ -69,7 +69,7 @@ class FilteringResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses of a host. Raises HostNotAllowed where none may be connected to."""
+        """Return the addresses of a host. Raises HostNotAllowed if none is allowed."""
         allowed: list[ResolveResult] = []
         refusal = HostNotAllowed(f"{host} resolves to no address")
         for of, _, protocol, _, (address, _, *rest) in await self._lookups.find(self._who, host, port, family):

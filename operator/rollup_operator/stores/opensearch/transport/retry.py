@@ -8,13 +8,13 @@ from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.transport.errors import Overloaded
 
 SECONDS = 10.0
-"""How long one step is tried again; after that the run ends, and its own backoff says when the next begins."""
+"""How long one step is retried; after that the run ends, and its own backoff says when the next one begins."""
 
 _FIRST, _LONGEST = 0.1, 2.0
 
 
 class Patience:
-    """The pauses between the tries of one step: growing, jittered, and used up after SECONDS."""
+    """The pauses between the attempts of one step: growing, jittered, and used up after SECONDS."""
 
     def __init__(self) -> None:
         self._until = time.monotonic() + SECONDS
@@ -28,9 +28,9 @@ class Patience:
         return isinstance(error, StoreUnavailable | Overloaded)
 
     async def pause(self, error: StoreError, *, carried_out: bool = True) -> None:
-        """Wait a moment before the next try. Raises `error` where trying again cannot help or took too long.
+        """Wait a moment before the next attempt. Raises `error` if a retry cannot help or took too long.
 
-        `carried_out`: the failed attempt may have had its effect all the same.
+        `carried_out`: the failed attempt may have had its effect nevertheless.
         """
         self.tried |= carried_out
         wait = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter

@@ -41,12 +41,12 @@ KEEP_SECONDS = 30.0
 """How long an idle connection is kept: less than what balancers allow, which cut without a word."""
 
 LONGEST_HEADER = 2**16
-"""Clusters warn of each deprecated thing in a header of its own, in whole sentences."""
+"""Clusters warn of each deprecated thing in a separate header, in whole sentences."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownLogin:
-    """What Secrets said."""
+    """The content of Secrets."""
 
     login: Login | Keys | None
     trust: bytes
@@ -125,7 +125,7 @@ class Connections:
         answers: Account | None = None,
         pages: Account | None = None,
     ) -> Cluster:
-        """Return a client over them. `may_run` is asked before each request of a run.
+        """Return a client over them. `may_run` is called before each request of a run.
 
         `answers` and `pages` bound the bytes of each; None: nothing does.
         """
@@ -141,7 +141,7 @@ class Connections:
         )
 
     def redact(self, text: str) -> str:
-        """Take out of a text what the newest session logs in with, or the one before it."""
+        """Remove from a text the credentials of the newest session and of the one before it."""
         if self._aws is not None:
             text = signing.without_signature(text)
         if self._identity is not None:
@@ -175,7 +175,7 @@ class Connections:
         )
 
     async def is_stale(self) -> bool:
-        """Whether the Secrets say something else than when the newest session was made. Raises SecretInvalid."""
+        """Whether the Secrets have changed since the newest session was made. Raises SecretInvalid."""
         how, trust = await self._read()
         return KnownLogin(how, trust.digest) != self._known
 

@@ -36,7 +36,7 @@ class Keys:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Return what must be shown to nobody."""
+        """Return what must never be shown."""
         return (self.secret_access_key, self.session_token) if self.session_token else (self.secret_access_key,)
 
 

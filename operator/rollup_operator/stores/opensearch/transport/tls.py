@@ -19,7 +19,7 @@ class UnusablePair(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a client trusts, and what it shows of itself."""
+    """The trusted authorities of a client, and its own certificate."""
 
     ca: str | None = field(default=None, repr=False)
     """Certificates in PEM; None: the system's authorities."""
@@ -29,7 +29,7 @@ class Trust:
 
     @property
     def digest(self) -> bytes:
-        """Return what differs from that of any other, and is short."""
+        """Return a short value that differs from that of any other."""
         parts = (self.ca.encode() if self.ca is not None else None, self.certificate, bytes([self.verify]))
         hashed = hashlib.sha256()
         for part in parts:
@@ -74,6 +74,6 @@ def _made(trust: Trust) -> ssl.SSLContext:
 
 
 def _why(error: Exception) -> str:
-    """Say what is wrong with a PEM in OpenSSL's word for it, never with a piece of it."""
+    """Say what is wrong with a PEM in OpenSSL's words, never with a piece of it."""
     reason = getattr(error, "reason", None)
     return str(reason).replace("_", " ").lower() if reason else "it is no PEM"

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Wire:
-    """What becomes of one exchange: a request and its answer."""
+    """The state of one exchange: a request and its answer."""
 
     def __init__(self, *, waits: bool = True) -> None:
         """`waits`: a cancelled exchange is waited for until it is over at the other end, too."""
@@ -35,13 +35,13 @@ class Wire:
         self.connection: Connection | None = None
         """Set by WireConnector; None: nothing was sent yet."""
         self.unread = False
-        """The request may lie unread at the other end: nobody knows whether it begins there later."""
+        """The request may lie unread at the other end: it may begin there later."""
 
     async def carry(self, exchange: Coroutine[Any, Any, T]) -> T:
         """Await an exchange over a session with a WireConnector.
 
-        Cancelled, it hangs up and waits until the other end has closed or answered, or the time of the exchange is
-        over. Cancelled once more, or where nobody waits, it closes the connection at once.
+        If cancelled, it hangs up and waits until the other end has closed or answered, or the exchange has timed
+        out. If cancelled again, or if nobody waits, it closes the connection at once.
         """
         context = copy_context()
         context.run(_current.set, self)
@@ -72,5 +72,5 @@ _current: ContextVar[Wire | None] = ContextVar("wire", default=None)
 
 
 def _ended_there(task: asyncio.Task[Any]) -> bool:
-    """Whether an exchange is over because the other end has answered or closed, and not for want of time."""
+    """Whether an exchange is over because the other end has answered or closed, and not because of a timeout."""
     return task.done() and not task.cancelled() and not isinstance(task.exception(), TimeoutError)
