@@ -152,6 +152,8 @@ class Operator:
         log.info("serving", url=self.parts.endpoint.url)
         await _until_listed("RollupStore", partial(self.parts.books.sweep, whole=True))
         await _until_listed("RollupJob", self.parts.relisting.list_jobs)
+        if self.ending.restart is not None:
+            return  # some of what was listed is from before a restore of etcd: another operator takes this one's place
         self.parts.index.synced = True
         if self.parts.election is None:
             self.parts.gate.lead()
