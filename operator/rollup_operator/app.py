@@ -39,7 +39,7 @@ GOODBYE = 0.25
 
 
 class StartupFailed(Exception):
-    """The operator cannot begin, and trying again does not help; the text says why."""
+    """The operator cannot start, and a retry does not help; the text says why."""
 
 
 async def run_operator(
@@ -129,7 +129,7 @@ class Operator:
         )
 
     async def _begin(self, **_: Any) -> None:
-        """Start, or end this process in order: kopf would begin what fails once more, on top of what has begun."""
+        """Start, or end this process in order: kopf would start again what fails, on top of what is running."""
         try:
             await self._start()
         except Exception as e:
@@ -142,7 +142,7 @@ class Operator:
             raise kopf.PermanentError(f"startup failed: {e}") from e
 
     async def _start(self) -> None:
-        """Serve, list stores, then jobs, then lead or stand for election; kopf watches next.
+        """Serve, list stores, then jobs, then lead or stand for election; then kopf watches.
 
         So `synced` means that all jobs are known, and no job misses a store that is merely not listed yet. Until
         then calls are answered 503 and /healthz says that this process lives, however long the API server lacks a CRD.
@@ -169,7 +169,7 @@ class Operator:
         self.announce(self.parts.endpoint.url)
 
     async def _end(self, **_: Any) -> None:
-        """Close whatever is open, once: in kopf's cleanup, or where that does not come since startup or kopf failed."""
+        """Close everything, once: in kopf's cleanup, or without it if startup or kopf failed."""
         if self._ended:
             return
         self._ended = True
@@ -209,9 +209,9 @@ class Operator:
         stop.set()
 
     async def _hand_over(self) -> None:
-        """Let the runs end, then let another process lead: it finds nothing held, and what waits here sees it act.
+        """Let the runs end, then let another process lead: it finds no held claims, and waiters here see it act.
 
-        The lease is released whatever fails before: nothing of this process acts any more.
+        The lease is released even if something fails before: nothing of this process acts any more.
         """
         self._handed_over = True
         self.parts.gate.end()
@@ -234,7 +234,7 @@ class Operator:
 
 
 async def _until_listed(kind: str, take_in: Callable[[], Awaitable[object]]) -> None:
-    """Take in all objects of a resource, however long it takes until the API server has it."""
+    """Take in all objects of a resource, however long it takes until the API server serves it."""
     logged = ""
     while True:
         try:

@@ -21,7 +21,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 STARTING = 20_000, 20, 1_000
-"""When each generation is collected before the first list is frozen: the last one never, in effect."""
+"""When each generation is collected before the first list is frozen: the last one practically never."""
 
 RUNNING = 10_000, 3, 30
 """The same from then on. The young generations are small enough that they are walked in a few milliseconds, the second
@@ -92,7 +92,7 @@ class Collector:
         log.debug("garbage collected", frozen=self._walked, seconds=round(time.perf_counter() - began, 3))
 
     def end(self) -> None:
-        """Leave the collector as a library expects it that is torn down."""
+        """Restore the collector as libraries expect it at their end."""
         if self._note in gc.callbacks:
             gc.callbacks.remove(self._note)
         gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr

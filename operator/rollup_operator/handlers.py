@@ -37,7 +37,7 @@ def register(handlers: kopf.OperatorRegistry, *, actors: Actors, books: StoreBoo
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Set kopf up as a watcher that reacts at once, retries quickly for ever, and leaves objects alone."""
+    """Configure kopf to react at once, retry quickly for ever, and leave objects alone."""
     settings.peering.standalone = True
     settings.posting.enabled = False
     settings.scanning.disabled = True

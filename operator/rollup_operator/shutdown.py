@@ -16,7 +16,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MARGIN = 10.0
-"""Seconds beyond the grace for what follows the drain: files, the lease, farewells. A pod's grace period is longer."""
+"""Seconds beyond the grace for what follows the drain: files, lease, last answers. A pod's grace period is longer."""
 
 
 class PartFailed(Exception):
@@ -33,7 +33,7 @@ class Ending:
         self.failure: str | None = None
         """The first part that failed, and how."""
         self.restart: str | None = None
-        """Why another operator is to begin once this one has ended; None: none is."""
+        """Why another operator begins after this one; None: none does."""
 
     def on_signals(self) -> None:
         """End on SIGTERM and SIGINT from now on, instead of any earlier handler."""
@@ -65,7 +65,7 @@ class Ending:
         task.add_done_callback(over)
 
     def fail(self, part: str, why: BaseException | str) -> None:
-        """End this process, since a part of it has failed. The first failure is the one that is reported."""
+        """End this process, because a part of it has failed. The first failure is reported."""
         self.failure = self.failure or f"{part}: {why if isinstance(why, str) else f'{type(why).__name__}: {why}'}"
         self._asked.set()
 
@@ -74,13 +74,13 @@ class Ending:
         await self._asked.wait()
 
     def end_within(self, seconds: float) -> None:
-        """End with exit code 1 should this process still exist then, as a crash does: whatever hangs."""
+        """End with exit code 1, like a crash, if this process still exists at that time, whatever hangs."""
         self._limit = threading.Timer(seconds, _end_hard, (seconds,))
         self._limit.daemon = True  # a process that ends in time does not wait for it
         self._limit.start()
 
     def over(self) -> None:
-        """The end was in time: the process may go on."""
+        """The end was in time: the process may continue."""
         if self._limit is not None:
             self._limit.cancel()
 

@@ -15,7 +15,7 @@ RUN_REQUESTED_AT = f"{GROUP}/run-requested-at"
 """Annotation: a new value asks for one run now. Handled when `status.lastHandledRunRequest` reads the same."""
 
 SECRET_HOSTS = f"{GROUP}/hosts"
-"""Annotation of a Secret: the hosts that it may be sent to, as entries of the setting store_hosts, with commas between.
+"""Annotation of a Secret: the hosts that it may be sent to, as comma-separated entries of the setting store_hosts.
 """
 
 CONTROL = r"\x00-\x1f\x7f-\x9f"
@@ -31,7 +31,7 @@ CREATION_TIMEOUT = f"{GROUP}/creation-timeout"
 """Annotation: how long the creation through the HTTP API was to wait, as Elasticsearch keeps it with the job."""
 
 CREATION_ID = f"{GROUP}/creation-id"
-"""Annotation: which request of the HTTP API made the job, so that one whose answer was lost knows its own work."""
+"""Annotation: which request of the HTTP API created the job, so that a request whose answer was lost finds its job."""
 
 GITOPS_MANAGERS = (
     "argocd-controller",
@@ -41,7 +41,7 @@ GITOPS_MANAGERS = (
     "fleetagent",
     "configsync.gke.io",
 )
-"""Field managers of controllers that set again what Git says, as long as nobody knows better."""
+"""Default field managers of controllers that set values back to those in Git."""
 
 
 class Part(BaseModel):
@@ -54,7 +54,7 @@ class Part(BaseModel):
 
 
 def fixed(field: str, *, of: str = "job", **schema: JsonValue) -> JsonDict:
-    """Return `schema` with the CEL rule, to stand at the field itself, that forbids to change its value.
+    """Return `schema` with the CEL rule, at the field itself, that forbids changing its value.
 
     Enough for a field that is required or has a default. One that may be absent needs `stays` at its parent, too: a
     rule at the field is not evaluated when the field is added or removed. Comparing at the field is what costs least:
@@ -65,7 +65,7 @@ def fixed(field: str, *, of: str = "job", **schema: JsonValue) -> JsonDict:
 
 
 def stays(field: str, *, of: str = "job") -> dict[str, JsonValue]:
-    """Return the CEL rule, to stand at the parent, that forbids to add or remove an optional `field`."""
+    """Return the CEL rule, at the parent, that forbids adding or removing an optional `field`."""
     return {
         "rule": f"has(self.{field}) == has(oldSelf.{field})",
         "message": _immutable(field, of),

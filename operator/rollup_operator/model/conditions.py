@@ -100,7 +100,7 @@ def condition(
     now: str,
     before: Iterable[Condition],
 ) -> Condition:
-    """Make a condition; the transition time stays that of `before` where the status is the same."""
+    """Make a condition; the transition time stays that of `before` if the status is the same."""
     word = "True" if status else "False"
     old = next((c for c in before if c.type == type_), None)
     since = old.last_transition_time if old is not None and old.status == word else now

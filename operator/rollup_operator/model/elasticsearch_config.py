@@ -9,7 +9,7 @@ from typing import Any
 from rollup_operator.model.job import RollupJobSpec
 
 CREATION_TIMEOUT = "20s"
-"""What Elasticsearch shows as `timeout` of a job that was created without one."""
+"""The `timeout` that Elasticsearch shows for a job that was created without one."""
 
 _PAGE_SIZE: int = RollupJobSpec.model_fields["page_size"].default
 

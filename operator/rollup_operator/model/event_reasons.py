@@ -24,7 +24,7 @@ class Posted:
 
     type: EventType
     when: str
-    """As the documentation says it."""
+    """The text in the documentation."""
 
 
 _FAILED = Posted(EventType.WARNING, "a run failed for this reason, or what it left could not be released")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 MOST_STARS = 8
-"""Stars of one pattern in a resource. Nobody needs more, and a cluster may match them less well than this module."""
+"""The limit of stars in a pattern of a resource. Nobody needs more, and a cluster may match them less efficiently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Glob:
 
     @property
     def steps(self) -> int:
-        """How many comparisons of texts a match takes at most."""
+        """The most comparisons of texts that a match takes."""
         return len(self.middle) + 2
 
     def matches(self, name: str) -> bool:

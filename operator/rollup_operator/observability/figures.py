@@ -10,25 +10,25 @@ from rollup_operator.observability.metrics import Metrics
 
 
 class JobFigures(Protocol):
-    """The part of the index of jobs that is shown."""
+    """The part of the index of jobs that a scrape shows."""
 
     @property
     def busy(self) -> int:
-        """How many jobs have a turn or a run under way."""
+        """How many jobs have a turn or a run in progress."""
 
     def views(self) -> Sequence[JobView]:
         """Return the newest view of every job."""
 
 
 class StoreFigures(Protocol):
-    """The part of the book of stores that is shown."""
+    """The part of the book of stores that a scrape shows."""
 
     def readiness(self) -> Sequence[tuple[tuple[str, str], bool]]:
         """Return every store, and whether it can be used."""
 
 
 class RunFigures(Protocol):
-    """The part of the lifecycle's worker that is shown."""
+    """The part of the lifecycle's worker that a scrape shows."""
 
     @property
     def runs(self) -> int:
@@ -36,7 +36,7 @@ class RunFigures(Protocol):
 
 
 class EndpointFigures(Protocol):
-    """The part of the endpoint that is shown."""
+    """The part of the endpoint that a scrape shows."""
 
     @property
     def waiting(self) -> int:
@@ -44,7 +44,7 @@ class EndpointFigures(Protocol):
 
 
 class CertificateFigures(Protocol):
-    """The part of the endpoint's certificate that is shown."""
+    """The part of the endpoint's certificate that a scrape shows."""
 
     @property
     def ends(self) -> float:
@@ -68,7 +68,7 @@ class Figures:
     ) -> None:
         """`leading` says whether this process acts on the jobs.
 
-        `limit` bounds the jobs, and the stores, that have series of their own.
+        `limit` bounds the jobs, and the stores, with their own series.
         """
         self._metrics, self._jobs, self._stores = metrics, jobs, stores
         self._leading, self._limit = leading, limit
@@ -94,9 +94,9 @@ class Figures:
         )
 
     async def scrape(self) -> bytes:
-        """Return the text of all metrics, made once for all who ask while it is made: nobody says who may ask.
+        """Return the text of all metrics, made once for all concurrent callers, since any caller is served.
 
-        Jobs and stores are shown by the process that acts on them alone.
+        Only the process that acts on jobs and stores shows them.
         """
         if self._scraping is None or self._scraping.done():
             self._scraping = asyncio.ensure_future(self._scrape())

@@ -57,14 +57,14 @@ class OfJob(Family):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as its series see it."""
+    """What the series show of a job."""
 
     view: JobView
     now: float
     """Seconds since the epoch."""
 
     def status(self, *path: str) -> Any:
-        """Return a field of the status; None where there is none."""
+        """Return a field of the status; None if it is missing."""
         return _at(self.view.raw_status, path)
 
     def time(self, *path: str) -> float | None:
@@ -72,12 +72,12 @@ class Job:
         return _instant(self.status(*path))
 
     def count(self, *names: str) -> float | None:
-        """Return the sum of counters of status.stats; None where there are none."""
+        """Return the sum of counters of status.stats; None if there are none."""
         found = [n for name in names if isinstance(n := self.status("stats", name), int)]
         return float(sum(found)) if found else None
 
     def condition(self, kind: str) -> Mapping[str, Any]:
-        """Return a condition; empty where it is not shown."""
+        """Return a condition; empty if it is not shown."""
         every = self.status("conditions")
         if not isinstance(every, list):
             return {}
@@ -85,13 +85,13 @@ class Job:
 
     @property
     def ready(self) -> bool:
-        """Whether the job is in the state that its newest generation asks for."""
+        """Whether the job is in the state that its newest generation requests."""
         seen = self.status("observedGeneration") == self.view.generation
         return seen and self.condition(READY).get("status") == "True"
 
     @property
     def watermark(self) -> float | None:
-        """All before it is rolled up."""
+        """The watermark: everything before it is rolled up."""
         return self.time("watermark")
 
     @property
@@ -101,7 +101,7 @@ class Job:
 
     @property
     def usual_lag(self) -> float | None:
-        """What the lag comes to where all goes well: the delay, one bucket, and the time between two runs."""
+        """The expected lag: the delay, one bucket, and the time between two runs."""
         group = _at(self.view.raw_spec, ("groups", "dateHistogram"))
         if not isinstance(group, Mapping):
             return None
@@ -114,7 +114,7 @@ class Job:
 
     @property
     def last_success(self) -> float | None:
-        """When the last run ended, where it completed."""
+        """When the last run ended, if it completed."""
         return self.time("lastRun", "endTime") if self.status("lastRun", "outcome") == "Completed" else None
 
 
@@ -219,7 +219,7 @@ _REASONS = frozenset(reason.value for reason in Reason)
 
 @dataclass
 class ScrapePage:
-    """The text of a scrape, in the making. Nothing of a job but its text is kept."""
+    """Builds the text of a scrape. Of a job it keeps only the text."""
 
     limit: int
     """How many jobs, and how many stores, have series of their own."""

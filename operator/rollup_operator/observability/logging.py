@@ -68,7 +68,7 @@ class _Line(structlog.WriteLogger):
 
 
 class _Retries(logging.Filter):
-    """Lowers kopf's errors about requests that it makes again: to info, and to a warning where that goes on.
+    """Lowers kopf's errors about requests that it retries: to info, and to a warning if that continues.
 
     A warning comes at the fifth attempt, the tenth, the twentieth and so on: an API server that is away for a minute
     would otherwise be logged hundreds of times.
@@ -112,5 +112,5 @@ def _traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
 
 
 def _indented(text: str) -> str:
-    """Escape a text of several lines, none of which can be taken for the beginning of another occurrence."""
+    """Escape a text of several lines, so that none looks like the beginning of another log line."""
     return "\n".join(f"    {escaped(line)}" for line in text.split("\n"))

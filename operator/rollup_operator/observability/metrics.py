@@ -29,10 +29,10 @@ from rollup_operator.observability.job_series import ScrapePage
 M = TypeVar("M", Counter, Histogram)
 
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Buckets of what should take milliseconds."""
+"""Buckets of durations that should be milliseconds."""
 
 LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
-"""Buckets of what may take as long as a page, or a run."""
+"""Buckets of durations that may be as long as a page or a run."""
 
 
 class Metrics:
@@ -137,7 +137,7 @@ class Metrics:
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """Show from the start what is rare: a counter that appears with its first count has not increased."""
+        """Show rare series from the start: a counter that appears with its first count has not increased."""
         for metric, results in (
             (self._turns, ("success", "error")),
             (self._stops, ("recorded", "stopped", "timeout", "overtaken", "gone", "shutdown")),
@@ -179,7 +179,7 @@ class Metrics:
         self._of(self._call_seconds, action).observe(seconds)
 
     def stop_answered(self, result: str, waited: float | None) -> None:
-        """A stop of one job was answered; `waited` where the client waited for it, in seconds."""
+        """A stop of one job was answered; `waited`: how long the client waited for it, in seconds, if it did."""
         self._of(self._stops, result).inc()
         if waited is not None:
             self._stop_wait.observe(waited)
@@ -203,11 +203,11 @@ class Metrics:
     # What is read at a scrape
 
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """Add a value that is asked for at each scrape; it must be cheap."""
+        """Add a value that is read at each scrape; it must be cheap."""
         Gauge(name, help_text, registry=self.registry).set_function(value)
 
     def lagged(self, seconds: float) -> None:
-        """The event loop came back so much later than asked."""
+        """The event loop was late by this much."""
         self._lag.observe(seconds)
 
     async def scrape(

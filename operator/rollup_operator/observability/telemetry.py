@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class Telemetry:
-    """Watches the jobs (`lifecycle.telemetry.Observer`) and the endpoint (`http.ports.EndpointTelemetry`).
+    """Telemetry of the jobs (`lifecycle.telemetry.Observer`) and the endpoint (`http.ports.EndpointTelemetry`).
 
     `leading` says whether this process acts on the jobs. `tracing_endpoint` is empty if there are no traces.
     """
@@ -34,7 +34,7 @@ class Telemetry:
         self.stop_answered = self.metrics.stop_answered
 
     def seen(self, job: JobView) -> None:
-        """Take in a newer view of a job. A mistake in telling of it must not hold up what the job is to do."""
+        """Take in a newer view of a job. An error in reporting it must not hold up the job."""
         try:
             self._transitions.seen(job)
         except Exception:

@@ -63,12 +63,12 @@ class Tracing:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Surround a part of the call under way."""
+        """Surround a part of the current call."""
         with self._tracer.start_as_current_span(name):
             yield
 
     def asked(self, uid: str, generation: int) -> None:
-        """Link the call under way to what it has asked for."""
+        """Link the current call to the stop that it requested."""
         trace_id, span_id = names_of(uid, generation)
         span = trace.get_current_span()
         span.set_attributes({"rollup.job.uid": uid, "rollup.job.generation": generation})
@@ -104,7 +104,7 @@ _HEADERS = frozenset({"traceparent", "tracestate"})
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, but for one span that is to be found by what it is about."""
+    """Random ids, except for one span that must be found by its subject."""
 
     def __init__(self) -> None:
         self._next: tuple[int, int] | None = None
@@ -126,7 +126,7 @@ class _Ids(RandomIdGenerator):
 
 
 def names_of(uid: str, generation: int) -> tuple[int, int]:
-    """Return the ids of trace and span of what a generation of a job asks for, the same in every replica."""
+    """Return the ids of trace and span for a generation of a job, the same in every replica."""
     digest = hashlib.sha256(f"{uid}/{generation}".encode()).digest()
     return int.from_bytes(digest[:16]) or 1, int.from_bytes(digest[16:24]) or 1
 

@@ -34,7 +34,7 @@ class Stop:
     asked_at: float
     """When this process learnt of it, in seconds since the epoch."""
     steps: tuple[tuple[str, float], ...]
-    """The states that were shown meanwhile, and when; the last is `stopped`."""
+    """The states that were shown meanwhile, with their times; the last one is `stopped`."""
 
 
 class Tracer(Protocol):
@@ -46,20 +46,20 @@ class Tracer(Protocol):
 
 @dataclass(slots=True)  # not frozen: one is made for every event, and that takes three times as long
 class _Seen:
-    """What was noticed last of a job."""
+    """The last observation of a job."""
 
     state: str | None
     reason: str | None
     stop: int | None
-    """The generation that asks for the stop under way."""
+    """The generation that requests the current stop."""
     asked_at: float
     asked_after: float
-    """The same by a clock that no step moves."""
+    """The same by a clock without steps."""
     steps: tuple[tuple[str, float], ...] = ()
 
 
 class Transitions:
-    """Notices transitions. `leading` says whether this process acts: a standby logs at level debug."""
+    """Observes transitions. `leading` says whether this process acts: a standby logs at level debug."""
 
     def __init__(
         self,

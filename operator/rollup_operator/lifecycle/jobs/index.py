@@ -67,7 +67,7 @@ class Index:
 
     @property
     def busy(self) -> int:
-        """How many jobs have a turn or a run under way."""
+        """How many jobs have a turn or a run in progress."""
         return sum(actor.busy for actor in self._actors.values())
 
     @property

@@ -28,7 +28,7 @@ _REREADS = 0.3
 _REST = 0.25
 """The part of a page that is not worth a page of its own."""
 _ROWS_PER_SECOND = 20_000_000
-"""The cost of reading in order; says about how many pages a run will have."""
+"""Assumed speed of reading in order, by which the number of pages of a run is estimated."""
 
 
 @dataclass(frozen=True, slots=True)

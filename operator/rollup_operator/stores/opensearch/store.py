@@ -24,12 +24,12 @@ from rollup_operator.stores.opensearch.transport.errors import Redact
 Kind = Literal["opensearch", "elasticsearch"]
 
 OLDEST: Mapping[Kind, tuple[int, int]] = {"opensearch": (1, 0), "elasticsearch": (7, 10)}
-"""The oldest version of each that can be used."""
+"""The oldest supported version of each."""
 
 NAMES: Mapping[str, str] = {"opensearch": "OpenSearch", "elasticsearch": "Elasticsearch"}
 
 CHECK_SECONDS = 10.0
-"""How long each request of a checkup may take."""
+"""How long each request of a health check may take."""
 
 HEALTHS = ("green", "yellow", "red")
 
@@ -56,7 +56,7 @@ class ClusterStore:
 
     @property
     def place(self) -> str | None:
-        """Return the cluster's UUID, as the last checkup found it."""
+        """Return the cluster's UUID from the last health check."""
         return self._uuid
 
     async def check(self) -> Checkup:
@@ -80,8 +80,8 @@ class ClusterStore:
     async def _check_tasks(self) -> None:
         """Search the task list for this very request, as a halt searches it for a job's.
 
-        Where that is not allowed, or something on the way drops the header that says whose a request is, it must not
-        come out only then.
+        A missing right, or a proxy that drops the header with the id of a request, must not show only at a
+        halt.
         """
         answer = await self._cluster.call(
             "GET",
@@ -129,7 +129,7 @@ class ClusterStore:
     async def fields(
         self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
     ) -> Mapping[str, SourceField]:
-        """Describe the fields of all indices that the pattern matches: they say themselves what they hold."""
+        """Describe the fields of all indices that the pattern matches, by their mappings."""
         if spec is not None:
             sources.refuse_csv(spec)
         return await sources.fields(self._cluster, index_pattern, rollup_index)
@@ -139,7 +139,7 @@ class ClusterStore:
         return await previews.preview(self._cluster, config, span, documents, may_copy_segments=self._may_copy_segments)
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
-        """Look at an index and what its `_meta` says. Raises Unfit where the name is that of something else."""
+        """Read an index and its `_meta`. Raises Unfit if the name belongs to something else."""
         found = await target.read(self._cluster, index, opaque_id=OPAQUE_ID)
         if found is None:
             return None
@@ -158,7 +158,7 @@ class ClusterStore:
         return await settling.settle(self._cluster, config, holder, self._is_alive, delete_documents=delete_documents)
 
     async def retire(self) -> None:
-        """Keep no connection open that no call needs."""
+        """Close connections that no call needs."""
         await self._cluster.retire()
 
     async def close(self) -> None:

@@ -36,7 +36,7 @@ from rollup_operator.stores.opensearch.transport.errors import Odd, Overloaded, 
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 _LOST = 5
-"""How often a search is made whose answer is lost, each time over half of the time."""
+"""How often a search is repeated whose answer is lost, each time over half of the time."""
 
 _ROWS = itemgetter("doc_count")
 
@@ -63,9 +63,9 @@ class Pages:
     ) -> None:
         """Make no request yet.
 
-        `first`: where to begin while there is no position. `fields`: what the sources have. `several`: those of
-        which a document may have several values. `copies`: those of the sources to read. `page_size`: what was learned
-        last time, in buckets.
+        `first`: where to begin without a position. `fields`: the fields of the sources. `several`: those of
+        which a document may have several values. `copies`: the copies of the sources to read. `page_size`: what was
+        learned last time, in buckets.
         """
         self._cluster, self._config, self._opaque_id = cluster, config, opaque_id
         self._first, self._bound, self._copies = first, bound_ms, copies
@@ -78,14 +78,14 @@ class Pages:
         self._size = PageSize.begin(config.spec.page_size, page_size, self._encoder.bucket_bytes)
         self._tasks: dict[Stretch, asyncio.Task[Page | None]] = {}
         self._rooms: dict[Stretch | None, Held] = {}
-        """What the pages take up that are being read, or read; the one handed out last under None."""
+        """The budget held by pages that are being read or are read; that of the last handed-out page is under None."""
         self._line: StretchQueue | None = None
         self._handed: Position | None = None
         self._halted = False
         self.fewest_shards: int | None = None
-        """That a search came to; None: there was none."""
+        """The size that a search led to; None: there was no search."""
         self.unclean = False
-        """A search failed, was given up, or its answer was lost: the cluster may still be at it."""
+        """Whether a search failed, was abandoned, or lost its answer: the cluster may still work on it."""
 
     @property
     def page_size(self) -> int:
@@ -95,8 +95,8 @@ class Pages:
     async def next(self, position: Position | None) -> Page:
         """Return the page after `position`, in key order, and read on behind it.
 
-        Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises when trying again has not helped.
-        Cancelled, it ends all reading first. After `halt` it raises CancelledError.
+        Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises if retries have not helped.
+        If cancelled, it ends all reading first. After `halt` it raises CancelledError.
         """
         if self._line is None or position != self._handed:
             await self.close()
@@ -125,9 +125,9 @@ class Pages:
             return replace(page, exhausted=line.ended)
 
     def started(self) -> list[Page]:
-        """Return the pages that follow the one handed out last, as far as they are read, in order.
+        """Return the pages after the last handed-out one that are read already, in order.
 
-        They will be handed out all the same, with the same `handle`.
+        They will be handed out nevertheless, with the same `handle`.
         """
         pages: list[Page] = []
         for stretch in self._line.stretches if self._line is not None and not self._halted else ():
@@ -176,7 +176,7 @@ class Pages:
             self._tasks[stretch] = asyncio.get_running_loop().create_task(self._read(line, stretch))
 
     def _page_bytes(self) -> int:
-        """Return what a page should take up: an answer, and later as many documents, each once more in between."""
+        """Return the bytes that a page should take: an answer, and later its documents, each twice in between."""
         return int(2 * self._size.ask() * self._size.bucket_bytes)
 
     def _give_back(self, of: Stretch | None) -> None:
@@ -222,9 +222,9 @@ class Pages:
         return doing
 
     async def _gather(self, line: StretchQueue, stretch: Stretch) -> tuple[Buckets, tuple[int, Key] | None]:
-        """Return the first buckets of a stretch, and time and key of the last where more of it may follow.
+        """Return the first buckets of a stretch, and time and key of the last one if more may follow.
 
-        Where the clock is changed in between, that takes several searches.
+        If the clock changes in between, that takes several searches.
         """
         buckets = Buckets()
         begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
@@ -248,7 +248,7 @@ class Pages:
     ) -> tuple[Buckets, Key | None, int]:
         """Return the first buckets of a stretch from `begin` on, and up to where it was searched.
 
-        In between, the key of the last where more of the time searched may follow.
+        Between them: the key of the last bucket if more of the searched time may follow.
         """
         doing = self._doing(begin)
         steady = self._bounds.steady(self._bounds.round_down(begin))
@@ -298,7 +298,7 @@ class Pages:
 
 
 def _page(answer: Value, after: Key | None, asked: int) -> tuple[Buckets, Key | None]:
-    """Return the buckets, and the key of the last where more of them may follow. Raises ValueError and its like."""
+    """Return the buckets, and the key of the last one if more may follow. Raises ValueError and the like."""
     if not answer.find("aggregations").given:  # no shard at all
         return Buckets(), None
     found = answer.at("aggregations", ROLLUP, "buckets").value

@@ -29,22 +29,22 @@ from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import Answered, Overloaded
 
 _DEFAULT_MS = 1_000
-"""How often an index is refreshed that does not say so."""
+"""The refresh interval of an index that sets none."""
 _MARGIN_MS = 1_000
-"""What a refresh may take."""
+"""How long a refresh may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """What searches do not see."""
+    """What searches cannot see."""
 
     hold_ms: int = 0
-    """What is younger may not be seen."""
+    """Younger documents may be invisible."""
     notes: Sequence[str] = field(default=())
 
 
 async def refresh(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> Unseen:
-    """Let searches see all that was acknowledged. Raises StoreUnavailable and Overloaded."""
+    """Make everything visible that was acknowledged. Raises StoreUnavailable and Overloaded."""
     pattern = config.spec.index_pattern
     try:
         answer = await cluster.call(
@@ -84,7 +84,7 @@ async def _held(cluster: Cluster, config: JobConfig, why: str, opaque_id: str) -
 
 
 async def _intervals(cluster: Cluster, pattern: str, opaque_id: str) -> tuple[int, list[str]]:
-    """Return how long it takes until all is seen, and which indices are never refreshed."""
+    """Return how long it takes until everything is visible, and which indices are never refreshed."""
     try:
         answer = await _settings(cluster, pattern, "refresh_interval", opaque_id)
     except Answered:
@@ -103,7 +103,7 @@ async def _intervals(cluster: Cluster, pattern: str, opaque_id: str) -> tuple[in
 
 
 async def complete_copies(cluster: Cluster, pattern: str, *, opaque_id: str) -> tuple[Copies, str | None]:
-    """Return the copies that show everything of all indices of a pattern, and what to report where that is unknown."""
+    """Return the copies that show everything of all indices of a pattern, and a remark if that is unknown."""
     try:
         answer = await _settings(cluster, pattern, replication.SETTING, opaque_id)
     except Overloaded:
@@ -118,7 +118,7 @@ async def complete_copies(cluster: Cluster, pattern: str, *, opaque_id: str) -> 
 
 
 async def _settings(cluster: Cluster, pattern: str, setting: str, opaque_id: str) -> Value:
-    """Return one setting of each index that the pattern matches, where it is set."""
+    """Return one setting of each index that the pattern matches, if it is set."""
     return await cluster.call(
         "GET",
         f"/{indices(pattern)}/_settings",
@@ -160,7 +160,7 @@ async def closed(cluster: Cluster, pattern: str, *, opaque_id: str) -> str | Non
 async def grown(
     cluster: Cluster, config: JobConfig, record: Record, *, opaque_id: str, copies: Copies = ANY
 ) -> int | None:
-    """Return the bucket of the position where its source holds more rows than were rolled up; None: it does not.
+    """Return the bucket of the position if its source holds more rows than were rolled up; None: it does not.
 
     Only a bucket that a run has read to its end is checked: of any other, the next run reads the rest.
     """

@@ -27,14 +27,14 @@ _CAPABILITIES = "indices,fields.*.*.aggregatable,fields.*.*.searchable,fields.*.
 _WHERE = "fields.*.*.indices,fields.*.*.non_aggregatable_indices"
 _WIDE = frozenset({"long", "unsigned_long"})
 EXACT = 2**53
-"""Whole numbers beyond it are rounded where they are kept as doubles."""
+"""Whole numbers beyond this are rounded when they are stored as doubles."""
 _NAMED = 3
-"""Indices of one kind that a message names."""
+"""The number of indices of one kind that a message names."""
 _PARAMETERS = {"allow_partial_search_results": "false", "request_cache": "false"}
-"""An answer without some of the shards is none, and nothing is asked twice."""
+"""An answer that lacks shards is an error, and no request is made twice."""
 
 _KINDS: Mapping[type, str] = {int: "long", float: "double", str: "keyword"}
-"""What a term's value says of its field."""
+"""The kind of a field, by the value of a term."""
 
 
 async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[str, SourceField]:
@@ -54,7 +54,7 @@ async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[
 
 
 def refuse_csv(spec: RollupJobSpec) -> None:
-    """Raise SourceInvalid where the job says how CSV files are read."""
+    """Raise SourceInvalid if the job says how CSV files are read."""
     if spec.csv is not None:
         raise SourceInvalid(
             f"spec.csv says how CSV files are read, and the job's RollupStore {spec.store_ref.name!r} is a cluster, "
@@ -64,7 +64,7 @@ def refuse_csv(spec: RollupJobSpec) -> None:
 
 
 def must_go_on(spec: RollupJobSpec, position: Position | None, found: Mapping[str, SourceField]) -> None:
-    """Raise SourceInvalid where a term is of another kind now than what is written up to the position."""
+    """Raise SourceInvalid if a term has another kind now than the documents up to the position."""
     for field in spec.groups.terms.fields if position is not None and spec.groups.terms else ():
         assert position is not None
         was, now = _KINDS.get(type(position.get(f"{field}.terms"))), term_kind(found.get(field))
@@ -88,10 +88,10 @@ async def measure(
     fields: Mapping[str, SourceField] = MappingProxyType({}),
     copies: Copies = ANY,
 ) -> Source:
-    """Measure what lies in [start_ms, bound_ms), and find which of the job's fields have several values in a document.
+    """Measure the documents in [start_ms, bound_ms), and find the job's fields with several values in a document.
 
     Two short requests. Only the number of documents is exact: the first may be later than `first_ms`, the last
-    earlier than `last_ms`, as finding them would mean to read the whole range.
+    earlier than `last_ms`, because finding them would mean reading the whole range.
 
     Raises SourceNotFound, SourceInvalid, and what `Cluster.call` raises.
     """
@@ -130,7 +130,7 @@ async def measure(
 
 
 async def _must_find(cluster: Cluster, pattern: str, date: str, opaque_id: str, copies: Copies) -> None:
-    """Raise SourceInvalid where the cluster finds nothing by a date that is not indexed; newer ones do."""
+    """Raise SourceInvalid if the cluster cannot search by a date that is not indexed; newer ones can."""
     doing = f"finding the ends of {pattern}"
     body: dict[str, Any] = {"size": 0, "aggregations": {"last": {"max": {"field": date}}}}
     answer = await search(cluster, pattern, body, doing=doing, opaque_id=opaque_id, copies=copies)
@@ -147,7 +147,7 @@ async def _must_find(cluster: Cluster, pattern: str, date: str, opaque_id: str, 
 
 
 def countable(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[str]:
-    """Return the groups other than time that count a document once for each of its values: those of numbers."""
+    """Return the groups other than time that count a document once per value: those of numbers."""
     groups = spec.groups
     terms = [f for f in (groups.terms.fields if groups.terms else ()) if term_kind(fields.get(f)) in ("long", "double")]
     return [*(groups.histogram.fields if groups.histogram else ()), *terms]
@@ -179,7 +179,7 @@ async def too_large(
 
 
 async def fields(cluster: Cluster, pattern: str, rollup_index: str) -> dict[str, SourceField]:
-    """Return all fields of what the pattern matches. Raises as `describe` does."""
+    """Return all fields of the sources. Raises what `describe` raises."""
     return await _capabilities(cluster, pattern, rollup_index, "*", OPAQUE_ID)
 
 
@@ -240,7 +240,7 @@ def _mixed(spec: RollupJobSpec, found: Mapping[str, SourceField]) -> list[str]:
 
 
 def _with_objects(field: str) -> Iterator[str]:
-    """Yield a field and the objects that it lies within: one of them may be nested."""
+    """Yield a field and its enclosing objects: one of them may be nested."""
     parts = field.split(".")
     for i in range(1, len(parts) + 1):
         yield ".".join(parts[:i])
@@ -261,7 +261,7 @@ def _in_lines(names: Sequence[str]) -> Iterator[str]:
 
 
 def source_error(pattern: str, error: StoreError) -> StoreError:
-    """Return what an error of a request to the sources says of them, or the error itself."""
+    """Return the error of the sources behind an error of a request, or the error itself."""
     match error:
         case NotThere():
             return SourceNotFound(f"{_FIELD} {pattern!r}: {error}: create it, and the job goes on by itself")
@@ -310,7 +310,7 @@ async def _capabilities(
 
 
 def indices(pattern: str) -> str:
-    """Return a pattern as one part of a path. Raises SourceInvalid for what a server on the way could take for more."""
+    """Return a pattern as one part of a path. Raises SourceInvalid if a server on the way could see more parts."""
     if any("/" in part or part in (".", "..") for part in pattern.split(",")):
         raise SourceInvalid(f"{_FIELD} {pattern!r} names files, of which a cluster has none: name indices")
     return name(pattern)
@@ -325,7 +325,7 @@ def _field(types: Mapping[str, Value]) -> SourceField:
 
 
 async def _where(cluster: Cluster, spec: RollupJobSpec, opaque_id: str) -> AsyncIterator[str]:
-    """Yield which indices have a field as what, for each that the job names and that is not the same everywhere."""
+    """Yield the types of a field by index, for each field of the job whose type is not the same everywhere."""
     for names in _in_lines(named_fields(spec)):
         try:
             answer = await cluster.call(

@@ -20,9 +20,9 @@ from rollup_operator.rollup.bounds import Bounds
 Key = Mapping[str, Any]
 
 _SIDE_BY_SIDE = 0.9
-"""Pages per stretch where several are read at once: a stretch that holds more than a page makes the later ones wait."""
+"""Pages per stretch if several are read at once: a stretch that holds more than a page delays the later ones."""
 _ALONE = 1.5
-"""Pages per stretch otherwise: what is left of it is cut anew. A little more than a page, so that pages are full."""
+"""Pages per stretch otherwise: the rest is cut again. A little more than a page, so that pages are full."""
 _GROW = 2.0
 _NOTHING = 8.0
 """How much longer the next stretch is after one without a bucket."""
@@ -40,7 +40,7 @@ class Stretch:
 
 @dataclass
 class StretchQueue:
-    """The stretches of a run that are begun and not handed on yet, in order, and behind them what is not cut yet."""
+    """The stretches of a run that are begun and not handed out yet, in order, followed by the uncut rest."""
 
     bounds: Bounds
     begin: int
@@ -48,24 +48,24 @@ class StretchQueue:
     bound: int
     first_ms: int | None
     last_ms: int | None
-    """Times of the first and the last document, about; None: not known. Behind the last nothing is worth a stretch."""
+    """Approximate times of the first and last document; None: unknown. No stretch is cut after the last one."""
     parallelism: int = 1
     stretches: list[Stretch] = field(default_factory=list)
     _uncut: bool = True
     """From `begin`, after `after`, to the bound."""
     _bucket_ms: float | None = None
-    """Time of the source that one bucket takes up."""
+    """Source time per bucket."""
 
     def __post_init__(self) -> None:
         self._uncut = self.begin < self.bound
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to hand on."""
+        """Whether nothing is left to hand out."""
         return not self.stretches and not self._uncut
 
     def start(self, size: int) -> Stretch | None:
-        """Return the first stretch that is not started, one of about `size` buckets where it must be cut; or None."""
+        """Return the first stretch that is not started, cut to about `size` buckets if needed; or None."""
         waiting = next((s for s in self.stretches if not s.started), None)
         if waiting is None and self._uncut:
             waiting = Stretch(self.begin, self._end(size), self.after)
@@ -77,7 +77,7 @@ class StretchQueue:
         return waiting
 
     def found(self, stretch: Stretch, buckets: int, rest: tuple[int, Key] | None) -> None:
-        """Take note of what a search came to. `rest`: time and key of its last bucket where it may not be the end."""
+        """Note the result of a search. `rest`: time and key of its last bucket if more may follow."""
         self._learn(stretch, buckets, rest)
         if rest is not None:
             self._follow(stretch, *rest)
@@ -85,7 +85,7 @@ class StretchQueue:
             self.stretches.remove(stretch)
 
     def shorten(self, stretch: Stretch, begin: int) -> None:
-        """Cut off the second half of what is left of a stretch from `begin` on: it is searched after the first."""
+        """Cut off the second half of the rest of a stretch from `begin` on: it is searched after the first half."""
         first, last = max(begin, self.first_ms or 0), min(stretch.end, (self.last_ms or self.bound) + 1)
         middle = self.bounds.round_down((first + last) // 2)
         if begin < middle < stretch.end:

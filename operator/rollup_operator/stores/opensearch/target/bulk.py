@@ -28,13 +28,13 @@ from rollup_operator.stores.opensearch.transport.errors import (
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 SIDE_BY_SIDE = 2
-"""How many requests carry a page at a time: within one request, a shard takes one document after the other."""
+"""How many requests write a page side by side: within one request, a shard takes the documents one by one."""
 
 _WORTH_A_REQUEST = 500
 """Documents that a request should hold at least."""
 
 _SHARD_SECONDS = 10
-"""How long an item waits for a shard that is not there. The cluster's own minute would hold up a stop."""
+"""How long an item waits for a missing shard. The cluster's default of a minute would delay a stop."""
 
 _PARAMS = {
     "require_alias": "true",
@@ -44,22 +44,22 @@ _PARAMS = {
     + "".join(f",items.*.error.{part}" for part in ("type", "reason", "caused_by.type", "caused_by.reason")),
 }
 _STORED = frozenset({"created", "updated"})
-"""What an answer says of a document that is there; of one that a pipeline dropped it says `noop`."""
+"""The results for a stored document; a document that a pipeline dropped has `noop`."""
 
 
 _LONGEST_RESULT = 64
 
 
 class Superseded(StoreError):
-    """A document is there with a later version: somebody with a later epoch wrote it."""
+    """The document exists in a later version: somebody with a later epoch wrote it."""
 
 
 class GateGone(StoreError):
-    """The alias to write through is not there any more, with its index or without."""
+    """The alias to write through no longer exists, with or without its index."""
 
 
 class NotStored(StoreError):
-    """The cluster answered for a document as if all were well, and did not store it."""
+    """The cluster acknowledged a document and did not store it."""
 
     reason = Reason.TARGET_BLOCKED
     transient = False
@@ -70,9 +70,9 @@ class Landed:
     """All documents of a page are durable."""
 
     sent_again: int
-    """Items that had to be sent more than once."""
+    """The number of items that had to be sent more than once."""
     unclean: bool
-    """An answer was lost on the way, or between two nodes: what it was to answer may still be at work."""
+    """Whether an answer was lost on the way or between two nodes: its request may still be in progress."""
 
 
 async def write(cluster: Cluster, gate: str, batch: Batch, *, opaque_id: str, doing: str) -> Landed:
@@ -180,7 +180,7 @@ def _failed(
 def _must_be_stored(
     answers: Sequence[Any], which: Sequence[int], batch: Batch, sent: Sequence[int], doing: str, redact: Redact
 ) -> None:
-    """Raise NotStored where one of the answers that name no error does not say that its document is there."""
+    """Raise NotStored if an answer without an error does not say that its document is stored."""
     with readable(doing, "its items have another form"):
         results = [answers[i]["index"]["result"] for i in which]
         if _STORED.issuperset(results):
@@ -194,7 +194,7 @@ def _must_be_stored(
 
 
 def _may_go_on(error: StoreError) -> bool:
-    """Whether an item that failed may still be at work on a node that lost contact with the others."""
+    """Whether a failed item may still be in progress on a node that lost contact with the others."""
     return isinstance(error, StoreUnavailable) or (isinstance(error, Overloaded) and error.status >= 500)
 
 

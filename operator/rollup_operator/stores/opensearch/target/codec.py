@@ -15,20 +15,20 @@ from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import Broken, MappingConflict, NotThere, Refused
 
 _DOCUMENT = "rollup-operator-codec"
-"""Its id: nothing that a job writes has such a one."""
+"""The id of the test document, which no document of a job has."""
 _PARAMS = {"require_alias": "true", "refresh": "true", "timeout": "5s"}
 _PAUSE = 1.0
 """Seconds between two tries."""
 
 
 def _asked_for(config: JobConfig) -> str | None:
-    """Return the codec of the rollup index where it is one that a cluster may lack."""
+    """Return the codec of the rollup index if it is one that a cluster may lack."""
     settings = config.spec.rollup_index_settings
     return settings.codec if settings is not None and settings.codec != "default" else None
 
 
 async def must_work(cluster: Cluster, config: JobConfig, record: Record, failed: Broken | None = None) -> None:
-    """Raise StoreUnsuitable where the rollup index, which was made under this claim, breaks for want of its codec.
+    """Raise StoreUnsuitable if the rollup index, created under this claim, breaks because its codec is missing.
 
     `failed` is why it could not be made, if so. Does nothing if the job requests no codec.
     """
@@ -53,7 +53,7 @@ async def must_work(cluster: Cluster, config: JobConfig, record: Record, failed:
 
 
 async def _try(cluster: Cluster, config: JobConfig, way: str, record: Record) -> None:
-    """Write a document and delete it, each made durable in a segment of its own. Raises Broken where that breaks it."""
+    """Write a document and delete it, each durable in a separate segment. Raises Broken if that breaks the index."""
     doing = f"trying the codec of {config.spec.rollup_index}"
     path = f"/{name(way)}/_doc/{_DOCUMENT}"
     try:
@@ -66,7 +66,7 @@ async def _try(cluster: Cluster, config: JobConfig, way: str, record: Record) ->
 
 
 async def _is_ours(cluster: Cluster, index: str, way: str, record: Record) -> bool:
-    """Whether it was made under this claim: its gate says so, and through that nothing has been written yet."""
+    """Whether the index was created under this claim: its gate says so, and nothing was written through it yet."""
     try:
         return way in await gate.aliases(cluster, index, record.opaque_id)
     except NotThere:

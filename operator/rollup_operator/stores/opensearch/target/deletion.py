@@ -32,13 +32,13 @@ _HITS = ",".join(f"hits.hits.{part}" for part in ("_id", "_routing", "_seq_no", 
 _ITEMS = "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
 
 _MOST_REQUESTS = 10_000
-"""To delete a job's documents."""
+"""Deletes a job's documents."""
 
 _NO_SUCH_CALL = ("no handler found for uri", "Incorrect HTTP method for uri")
 
 
 async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies: Copies = ANY) -> None:
-    """Delete all documents of the job in its rollup index. Raises NotThere where a later claim has closed the gate.
+    """Delete all documents of the job in its rollup index. Raises NotThere if a later claim has closed the gate.
 
     `copies`: those of the index that show all of them.
     """
@@ -65,12 +65,12 @@ async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies:
 
 
 def _is_unknown(error: Refused) -> bool:
-    """Whether the cluster does not know the call itself: such an answer has no type."""
+    """Whether the cluster lacks the call: such an answer has no type."""
     return not error.kind and error.status in (400, 405) and any(words in str(error) for words in _NO_SUCH_CALL)
 
 
 class _Deletion:
-    """The two ways to delete some of the documents. Each returns how many were found and how many of them are gone."""
+    """The two ways to delete documents. Each returns how many were found and how many of them are gone."""
 
     def __init__(
         self, cluster: Cluster, config: JobConfig, record: Record, way: str, copies: Copies, doing: str
@@ -92,7 +92,7 @@ class _Deletion:
     async def by_bulk(self) -> tuple[int, int]:
         """Search from the oldest to the newest, a portion at a time, and delete what is found.
 
-        Of documents of one time, those behind the end of a portion are left for the next search from the oldest.
+        Documents with the same time after the end of a portion are left for the next search from the oldest.
         """
         found, gone = 0, 0
         after: Sequence[Any] | None = None
@@ -150,7 +150,7 @@ class _Deletion:
 
 
 def _named(hit: Value) -> Mapping[str, Any]:
-    """Return what names a document in a bulk, as it was found."""
+    """Return the action that names a document in a bulk, in the version that was found."""
     named = {
         "_id": hit.at("_id").text(),
         "if_seq_no": hit.at("_seq_no").whole(),

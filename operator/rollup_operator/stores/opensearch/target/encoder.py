@@ -19,13 +19,13 @@ from rollup_operator.rollup.documents import SEED, VERSION, KeyValue, is_ambiguo
 from rollup_operator.stores.opensearch.query import Query
 
 _GAP = b"\0\0"
-"""Put behind each hash, so that all can be turned into text at once: 18 bytes make 24 letters, 22 of them the id's."""
+"""Appended to each hash, to convert all to text at once: 18 bytes make 24 letters, 22 of them the id's."""
 _BYTES, _LETTERS, _ID = 18, 24, 22
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FILLED = 12
-"""Bytes that a place of the template is filled with, about."""
+"""Approximate bytes of a filled place of the template."""
 _REMEMBERED = 8 * 2**20
-"""Bytes that group values kept as text may take, about."""
+"""Approximate limit of bytes of group values kept as text."""
 _BESIDE = 250
 """Bytes that each takes beside its texts."""
 
@@ -40,7 +40,7 @@ class Batch:
     """Documents ready to be written."""
 
     items: Sequence[bytes]
-    """The line of its action, which holds id and version, and the line of its source, of each."""
+    """For each document: the line of its action, with id and version, and the line of its source."""
     size: int
     """Bytes of all items."""
 
@@ -53,7 +53,7 @@ class Batch:
         return len(self.items)
 
     def id(self, i: int) -> str:
-        """Return the id of one of the documents. It is read out of the item: few are ever asked for."""
+        """Return the id of one of the documents. It is parsed from the item, because few are ever needed."""
         found: str = orjson.loads(self.items[i].split(b"\n", 1)[0])["index"]["_id"]
         return found
 
@@ -69,7 +69,7 @@ class _KnownValues(dict[KeyValue, tuple[bytes, bytes]]):
     size = 0
     """Bytes."""
     ambiguous = False
-    """Whether there ever was one that an id cannot be made of in the plain way."""
+    """Whether there was a value whose id cannot be made in the plain way."""
 
     def __missing__(self, value: KeyValue) -> tuple[bytes, bytes]:
         if self.size > _REMEMBERED:
@@ -95,15 +95,15 @@ class Encoder:
         self._template, self._columns = _template(query, epoch)
         begin = self._template.index(b"%b") - self._template.count(b"%%", 0, self._template.index(b"%b"))
         self._hash = slice(begin, begin + _ID)
-        """Where an item has its id's hash."""
+        """The place of the id's hash in an item."""
         self.bucket_bytes = len(self._template) + _ID + _FILLED * len(self._columns)
-        """About what a document comes to, before any was made."""
+        """The approximate size of a document, before any was made."""
         self._known = _KnownValues()
 
     def encode(self, buckets: Sequence[Bucket]) -> list[bytes]:
         """Return the items of these buckets, one or more. It takes a microsecond or two for each.
 
-        Raises LookupError, TypeError, ValueError where they are not what was asked for.
+        Raises LookupError, TypeError, ValueError if they are not what was requested.
         """
         keys = [bucket["key"] for bucket in buckets]
         _must_be(_WHOLE, [key[self._groups[0]] for key in keys])
@@ -135,7 +135,7 @@ class Encoder:
         return Batch.of(items).id(hashes.index(twice))
 
     def _ids(self, groups: Sequence[Sequence[KeyValue]], raws: Sequence[Sequence[bytes]]) -> list[bytes]:
-        """Return what the ids have behind the job's: the hash, its two halves big-endian, as text."""
+        """Return the part of the ids after the job's: the hash, its two halves big-endian, as text."""
         texts: Iterable[bytes] = map(b"$".join, zip(*(raws[i] for i in self._hash_order), repeat(self._end)))
         if self._known.ambiguous:
             rows = zip(*(groups[i] for i in self._hash_order), strict=True)
@@ -162,7 +162,7 @@ class Encoder:
         return texts, raws
 
     def _measures(self, buckets: Sequence[Bucket]) -> tuple[dict[tuple[str, str], list[bytes]], list[bytes]]:
-        """Return each metric's numbers as text, and what to cut out of the documents: what there is no number of."""
+        """Return each metric's numbers as text, and what to cut out of the documents because there is no number."""
         found = {name: [bucket[name] for bucket in buckets] for name in self._query.aggregations}
         columns = {
             part: [numbers[place.key] for numbers in found[place.aggregation]]
@@ -193,11 +193,11 @@ def _written(value: KeyValue) -> tuple[bytes, bytes]:
 
 
 Column = int | tuple[str, str] | None
-"""What fills a place of the template: the value of a group, a metric's number, or (None) the count."""
+"""The content of a place of the template: the value of a group, a metric's number, or (None) the count."""
 
 
 def _template(query: Query, epoch: int) -> tuple[bytes, list[Column]]:
-    """Return the two lines of a document with places to fill, the first of which is the id's hash."""
+    """Return the two lines of a document with places to fill; the first one is the id's hash."""
     layout = query.layout
     columns: list[Column] = []
     parts: list[bytes] = []
@@ -244,13 +244,13 @@ def _numbers(column: list[Any]) -> list[bytes]:
 
 
 def _must_be(types: frozenset[type], column: Sequence[object]) -> None:
-    """Raise TypeError where something else is among the values."""
+    """Raise TypeError if there is another type among the values."""
     if not types.issuperset(map(type, column)):
         raise TypeError("a bucket holds no number where one should be")
 
 
 def _finite(column: list[Any]) -> list[Any]:
-    """Return the column with None where there is no finite number: infinity comes as a text."""
+    """Return the column with None in place of numbers that are not finite: infinity comes as a text."""
     if str in set(map(type, column)):
         return [value if value.__class__ is not str else None for value in column]
     return column

@@ -16,7 +16,7 @@ from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import NotThere
 
 _ACK_SECONDS = 60
-"""How long all nodes may take to apply a change of aliases. One that takes longer is about to be thrown out."""
+"""How long all nodes may take to apply a change of aliases. A slower node is about to be removed."""
 
 
 def gate_name(key: tuple[str, str], epoch: int) -> str:
@@ -32,7 +32,7 @@ def earlier(key: tuple[str, str], aliases: Iterable[str], epoch: int) -> list[st
 
 
 async def open_gate(cluster: Cluster, key: tuple[str, str], epoch: int, *, opaque_id: str) -> str:
-    """Make the gate of this epoch the job's only one and return its name. Raises NotThere where the index is gone."""
+    """Make the gate of this epoch the job's only one and return its name. Raises NotThere if the index is gone."""
     gate = gate_name(key, epoch)
     add = {"add": {"index": key[0], "alias": gate, "is_hidden": True}}
     await _replace(cluster, key, epoch, [add], opaque_id)
@@ -40,7 +40,7 @@ async def open_gate(cluster: Cluster, key: tuple[str, str], epoch: int, *, opaqu
 
 
 async def close_gates(cluster: Cluster, key: tuple[str, str], epoch: int, *, opaque_id: str) -> None:
-    """Close the job's gates from before `epoch`, so that nothing on its way through them arrives any more."""
+    """Close the job's gates from before `epoch`, so that no request through them can arrive any more."""
     try:
         await _replace(cluster, key, epoch, [], opaque_id)
     except NotThere:

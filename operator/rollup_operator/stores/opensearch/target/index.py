@@ -26,11 +26,11 @@ _FILTER = ",".join(["*.aliases", "*.mappings", *(f"*.settings.index.{name}" for 
 
 
 _DATA_STREAMS = "creates data streams only"
-"""What a cluster says of an index whose name a template keeps for data streams."""
+"""A cluster's message for an index whose name a template reserves for data streams."""
 
 
 class Unfit(StoreError):
-    """The index is not one that the job's documents can go into."""
+    """The job's documents cannot go into this index."""
 
     reason = Reason.MAPPING_CONFLICT
     transient = False
@@ -38,7 +38,7 @@ class Unfit(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A rollup index as it is now."""
+    """The current state of a rollup index."""
 
     uuid: str
     aliases: frozenset[str]
@@ -46,15 +46,15 @@ class Target:
     replicas: int
     """The fewest copies of a shard that the cluster keeps of it."""
     claims_replicas: int
-    """Those of the index of claims."""
+    """The fewest copies of a shard of the index of claims."""
     copies: Copies = replication.ANY
-    """Those that show all that was refreshed."""
+    """The copies that show everything that was refreshed."""
 
 
 async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id: str) -> None:
-    """Raise IdentityConflict where the rollup index is no longer the one that the record's documents are in.
+    """Raise IdentityConflict if the rollup index is no longer the one with the record's documents.
 
-    `mine`: the job that wants to write to it, whose deletion may forget the record or not.
+    `mine`: the job that wants to write to it, whose deletion may or may not forget the record.
     """
     key = record.claim.key
     if record.target is None:
@@ -68,7 +68,7 @@ async def must_stand(cluster: Cluster, record: Record, mine: Owner, *, opaque_id
 
 
 async def final_pipeline(cluster: Cluster, index: str, *, opaque_id: str) -> str | None:
-    """Return the pipeline that all documents go through that are written to the index. Raises NotThere."""
+    """Return the pipeline of all documents that are written to the index. Raises NotThere."""
     pipeline = await _setting(cluster, index, "final_pipeline", opaque_id)
     return None if pipeline.value in (None, "_none") else pipeline.text()
 
@@ -86,7 +86,7 @@ async def _setting(cluster: Cluster, index: str, setting: str, opaque_id: str) -
 
 
 async def read(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None:
-    """Return the rollup index, or None where there is none. Raises Unfit where the name is that of something else."""
+    """Return the rollup index, or None if there is none. Raises Unfit if the name belongs to something else."""
     answer = await cluster.call(
         "GET",
         f"/{name(index)},{ALIAS}",
@@ -112,7 +112,7 @@ async def read(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None
 
 
 async def make(cluster: Cluster, config: JobConfig, record: Record, types: Mapping[str, str]) -> None:
-    """Make the rollup index with the gate of the record's epoch. One that is there already stays as it is."""
+    """Create the rollup index with the gate of the record's epoch. An existing one stays as it is."""
     body = {
         "settings": mapping.settings(config.spec.rollup_index_settings, config, types),
         "mappings": mapping.mappings(config, types),
@@ -141,7 +141,7 @@ async def make(cluster: Cluster, config: JobConfig, record: Record, types: Mappi
 
 
 def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[str, str]) -> None:
-    """Raise Unfit or IdentityConflict where the job's documents may not go into the index."""
+    """Raise Unfit or IdentityConflict if the job's documents may not go into the index."""
     index = config.spec.rollup_index
     if record.target not in (None, found.uuid):
         raise replaced(config.key)
@@ -160,7 +160,7 @@ def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[st
 
 
 async def register(cluster: Cluster, config: JobConfig, record: Record, types: Mapping[str, str]) -> None:
-    """Bring the job's entry and fields into the index, beside those of others."""
+    """Add the job's entry and fields to the index, beside those of others."""
     async with locked(cluster, ALIAS, config.spec.rollup_index, opaque_id=record.opaque_id):
         until = time.monotonic() + ABANDONED_SECONDS / 2
         found = await read(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
@@ -176,7 +176,7 @@ async def register(cluster: Cluster, config: JobConfig, record: Record, types: M
 
 
 async def unregister(cluster: Cluster, config: JobConfig, record: Record) -> None:
-    """Take the job's entry out of the index."""
+    """Remove the job's entry from the index."""
     async with locked(cluster, ALIAS, config.spec.rollup_index, opaque_id=record.opaque_id):
         until = time.monotonic() + ABANDONED_SECONDS / 2
         found = await read(cluster, config.spec.rollup_index, opaque_id=record.opaque_id)
@@ -186,12 +186,12 @@ async def unregister(cluster: Cluster, config: JobConfig, record: Record) -> Non
 
 
 def is_registered(found: Target, config: JobConfig) -> bool:
-    """Whether the job's entry is there as it has to be."""
+    """Whether the job's entry is complete."""
     return (mapping.entries(found.mappings) or {}).get(config.job_id) == mapping.entry(config)
 
 
 async def lower_claims(cluster: Cluster, found: Target, *, opaque_id: str) -> None:
-    """Keep no more copies of claims than of the documents that they speak of: a position must not outlive them."""
+    """Keep no more copies of claims than of the documents that they describe: a position must not outlive them."""
     if found.claims_replicas <= found.replicas:
         return
     await cluster.call(
@@ -204,7 +204,7 @@ async def lower_claims(cluster: Cluster, found: Target, *, opaque_id: str) -> No
 
 
 async def refresh(cluster: Cluster, index: str, *, opaque_id: str) -> None:
-    """Let searches see all that was written into the index. Raises NotThere where it is gone."""
+    """Make everything visible that was written to the index. Raises NotThere if it is gone."""
     await cluster.call("POST", f"/{name(index)}/_refresh", doing=f"refreshing {index}", opaque_id=opaque_id)
 
 
@@ -215,7 +215,7 @@ def documents(config: JobConfig) -> dict[str, Any]:
 
 
 async def count(cluster: Cluster, config: JobConfig, *, opaque_id: str, copies: Copies = replication.ANY) -> int:
-    """Return how many documents of the job's id are in the index. Raises NotThere where it is gone."""
+    """Return how many documents of the job's id are in the index. Raises NotThere if it is gone."""
     index = config.spec.rollup_index
     await refresh(cluster, index, opaque_id=opaque_id)
     answer = await cluster.call(
@@ -238,7 +238,7 @@ def kept(key: tuple[str, str]) -> str:
 
 
 def missing(key: tuple[str, str], *, forgets: bool = True) -> IdentityConflict:
-    """Return the error for a rollup index that is gone while the job's record says how far it was filled.
+    """Return the error for a rollup index that is gone although the job's record says how far it was filled.
 
     `forgets`: the job's deletion makes the store forget the record's position.
     """

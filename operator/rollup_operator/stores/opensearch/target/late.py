@@ -16,26 +16,26 @@ from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import NotThere, classify
 
 _AT_ONCE = 1000
-"""Documents asked for in one request, at most."""
+"""The most documents that one request reads."""
 
 _BYTES_AT_ONCE = 1_000_000
-"""Bytes of documents asked for in one request, or a little more: its answer is parsed in one piece, in some 10 ms."""
+"""About how many bytes of documents one request reads: its answer is parsed in one piece, in some 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What became of a page's buckets since they were written."""
+    """The changes of a page's buckets since they were written."""
 
     changed: Batch
-    """Those that are new, or differ."""
+    """The documents that are new or differ."""
     kept: int
-    """Those that differ in that the source holds less of them now: their documents are better as they are."""
+    """The number of documents whose source holds fewer rows now: they are better as they are."""
 
 
 async def compare(cluster: Cluster, record: Record, layout: Layout, batch: Batch) -> Compared:
-    """Compare documents with those that are stored, as they are now: what was just written counts.
+    """Compare documents with the stored ones in their current version, including what was just written.
 
-    Raises IdentityConflict where the rollup index is gone, and what `Cluster.call` raises.
+    Raises IdentityConflict if the rollup index is gone, and what `Cluster.call` raises.
     """
     count = f"{layout.group_keys()[0]}._count"
     sums = frozenset(
@@ -76,7 +76,7 @@ async def _older(
 ) -> dict[int, tuple[str, dict[str, Any]]]:
     """Return the documents that an earlier version wrote under another id, by their place in the batch.
 
-    It gave ids of scheme 2 to keys whose id is of scheme 3 now. They stay where they are, or they would be there twice.
+    It gave ids of scheme 2 to keys that have ids of scheme 3 now. They stay, or they would exist twice.
     """
     names = layout.group_keys()
     wanted: dict[int, str] = {}
@@ -105,7 +105,7 @@ def _under(item: bytes, id_: str, other: str) -> bytes:
 
 
 def differs(before: Mapping[str, Any], now: Mapping[str, Any], sums: frozenset[str]) -> bool:
-    """Whether a document says something else now. Sums may differ as those of the same numbers in another order do."""
+    """Whether a document has changed. Sums may differ as much as sums of the same numbers in another order."""
     if before == now:
         return False
     if before.keys() != now.keys():
@@ -120,12 +120,12 @@ def differs(before: Mapping[str, Any], now: Mapping[str, Any], sums: frozenset[s
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is one: what is stored may be from anybody."""
+    """Whether the value is a number: stored documents may come from anybody."""
     return isinstance(value, int | float)
 
 
 async def _stored(cluster: Cluster, record: Record, ids: Sequence[str]) -> Iterator[dict[str, Any] | None]:
-    """Return the documents that are stored under the ids, None where there is none."""
+    """Return the documents that are stored under the ids; None for a missing one."""
     index = record.claim.key[0]
     doing = f"looking at {len(ids)} documents of {index}"
     try:

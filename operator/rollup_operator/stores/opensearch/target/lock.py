@@ -20,7 +20,7 @@ from rollup_operator.stores.opensearch.transport.errors import DocumentConflict,
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 ABANDONED_SECONDS = 10.0
-"""A lock that has not changed for so long has no living holder."""
+"""A lock that has not changed for this long has no living holder."""
 
 _FIRST, _LONGEST = 0.02, 0.25
 

@@ -19,12 +19,12 @@ _DYNAMIC_TEMPLATES = [
 ]
 
 _REFRESH = "30s"
-"""A run refreshes the index when it ends; more than that takes a good part of the time of writing."""
+"""A run refreshes the index at its end; more refreshes would take a good part of the writing time."""
 
 _LONGEST_KIND = 64
 
 _MANY_FIELDS = 400
-"""An index takes a thousand fields by default, the objects above them counted too."""
+"""An index accepts a thousand fields by default, including enclosing objects."""
 
 
 def expected(config: JobConfig, fields: Mapping[str, SourceField]) -> dict[str, str]:
@@ -92,7 +92,7 @@ def settings(given: RollupIndexSettings | None, config: JobConfig, types: Mappin
 
 
 def entry(config: JobConfig) -> dict[str, Any]:
-    """Return what `_meta` says of the job: Elasticsearch's configuration, and nothing else."""
+    """Return the job's entry in `_meta`: Elasticsearch's configuration, and nothing else."""
     return configuration(config.job_id, config.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
@@ -124,7 +124,7 @@ def same_documents(one: object, other: object) -> bool:
 
 
 def unlike(found: Mappings, types: Mapping[str, str]) -> dict[str, str]:
-    """Return those of the fields that an index keeps as another type, each with that."""
+    """Return the fields that an index stores as another type, each with that type."""
     wrong: dict[str, str] = {}
     for field, kind in types.items():
         there = found_type(found, field)
@@ -134,7 +134,7 @@ def unlike(found: Mappings, types: Mapping[str, str]) -> dict[str, str]:
 
 
 def lacking(found: Mappings, types: Mapping[str, str]) -> dict[str, str]:
-    """Return those of the fields that an index does not know yet."""
+    """Return the fields that an index lacks."""
     return {field: kind for field, kind in types.items() if found_type(found, field) is None}
 
 
@@ -157,7 +157,7 @@ def _object(value: object) -> Mapping[str, Any] | None:
 
 
 def _shape(config: object) -> tuple[Any, ...] | None:
-    """Return what decides on a configuration's documents; None: it is none."""
+    """Return the part of a configuration that determines its documents; None: it is not a configuration."""
     try:
         groups = {name: dict(group) for name, group in config["groups"].items()}  # type: ignore[index]
         groups["date_histogram"].pop("delay", None)

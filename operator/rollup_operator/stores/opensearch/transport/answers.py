@@ -56,7 +56,7 @@ def readable(doing: str, wrong: str = "its buckets have another form") -> Iterat
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value somewhere in an answer. Each method that reads it raises Odd where it is something else."""
+    """A value somewhere in an answer. Each method that reads it raises Odd for another type."""
 
     value: Any
     doing: str
@@ -73,7 +73,7 @@ class Value:
         return found
 
     def find(self, *keys: str) -> "Value":
-        """Return likewise what may be missing: then its value is None."""
+        """Return the same for a member that may be missing: then its value is None."""
         found = self
         for key in keys:
             if found.value is None:
@@ -83,7 +83,7 @@ class Value:
 
     @property
     def given(self) -> bool:
-        """Whether there is anything but null."""
+        """Whether there is a value other than null."""
         return self.value is not None
 
     def mapping(self) -> Mapping[str, Any]:
@@ -93,12 +93,12 @@ class Value:
         return self.value
 
     def members(self) -> "Iterator[tuple[str, Value]]":
-        """Yield the members of an object with their names; none where it is missing."""
+        """Yield the members of an object with their names; none if it is missing."""
         for key, value in self.mapping().items() if self.given else ():
             yield key, self._inner(value, "*")
 
     def items(self) -> "Iterator[Value]":
-        """Yield the items of a list; none where it is missing."""
+        """Yield the items of a list; none if it is missing."""
         for value in self.entries() if self.given else ():
             yield self._inner(value, "*")
 
@@ -141,7 +141,7 @@ class Value:
         return self.whole(-LATEST_MS, LATEST_MS)
 
     def kept(self) -> Mapping[str, Any]:
-        """Return an object that can be written again as it is: it is not too deep for that. {} where it is missing."""
+        """Return an object that can be written back as it is: it is not too deep for that. {} if it is missing."""
         if not self.given:
             return {}
         if sum(1 for _ in islice(_levels(self.mapping()), _DEEPEST + 1)) > _DEEPEST:
@@ -149,7 +149,7 @@ class Value:
         return self.mapping()
 
     def weight(self) -> int:
-        """Return of how many single values it is made up."""
+        """Return how many single values it consists of."""
         return sum(map(len, _levels(self.value)))
 
     def odd(self, what: str) -> Odd:
