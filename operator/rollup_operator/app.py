@@ -201,7 +201,7 @@ class Operator:
         grace = self.settings.grace_seconds
         log.info("draining", grace_seconds=grace)
         self.ending.end_within(grace + shutdown.MARGIN)
-        # After a restore of etcd nobody can see the stop that a client waits for, which may be lost with the rest.
+        # After a restore of etcd the stop that a client waits for may be lost with the rest.
         waiting = grace if self.ending.restart is None else 0.0
         await asyncio.gather(
             in_order(("waiters are answered", partial(self.parts.endpoint.drain, waiting))), self._hand_over()

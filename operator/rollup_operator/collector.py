@@ -95,7 +95,7 @@ class Collector:
         """Restore the collector as libraries expect it at their end."""
         if self._note in gc.callbacks:
             gc.callbacks.remove(self._note)
-        gc.unfreeze()  # what stays frozen is not torn down, and DuckDB's bindings complain of it on stderr
+        gc.unfreeze()  # frozen objects are not torn down, and DuckDB's bindings complain about that on stderr
 
     def _note(self, phase: str, info: dict[str, Any]) -> None:
         # Called in whichever thread needed memory, at the beginning and at the end of a collection.

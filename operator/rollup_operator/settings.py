@@ -226,7 +226,7 @@ class Settings:
             value = getattr(self, f.name)
             if f.name in _CHOICES or isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            # Asked so that nan is refused, too.
+            # Written so that nan is refused, too.
             if f.name in _MAY_BE_ZERO and not value >= 0:
                 raise SettingsError(f"{f.name} is {value}: use 0 or more")
             if f.name not in _MAY_BE_ZERO and not value > 0:

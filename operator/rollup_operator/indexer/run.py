@@ -199,12 +199,12 @@ class Run:
             if written is None:
                 return False
             claim, stats = written
-            if source.shards:  # a source without a single shard proves nothing about what is complete
+            if source.shards:  # a source without any shard proves nothing about completeness
                 watermark = max(todo.fresh.end_ms, todo.watermark_ms or 0)
         self._writing = True
         claim = self.progress.claim = await session.commit_watermark(claim, watermark, stats)
         self._count(stats)
-        # A halt does not wait for this: it takes as long as the whole result is large. The next run makes up.
+        # A halt does not wait for this: its time grows with the whole result. The next run catches up.
         self.progress.doing = "publishing the result"
         self.progress.claim = await self._until_halted(session.publish(claim)) or claim
         return True
@@ -303,7 +303,7 @@ class Run:
         try:
             await asyncio.wait({task, halted}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await dropped(task, halted)  # also where this run is cancelled: its search is over before it ends
+            await dropped(task, halted)  # also if this run is cancelled: its search is over before it ends
         return None if task.cancelled() else task.result()
 
     def _judge(

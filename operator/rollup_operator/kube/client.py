@@ -134,7 +134,7 @@ class KubeClient:
         while True:
             params = {"limit": str(PAGE)} | ({"continue": token} if token else {})
             page = await self._call("GET", path, params=params, accept=accept)
-            page["items"] = page.get("items") or []  # null, where there are none and only metadata are asked for
+            page["items"] = page.get("items") or []  # null, if there are none and only metadata are requested
             yield page
             token = page["metadata"].get("continue") or ""
             if not token:
@@ -231,7 +231,7 @@ class KubeClient:
         if answer.status < 300:
             try:
                 result: Body = orjson.loads(text)
-            except orjson.JSONDecodeError as e:  # of a proxy on the way: a page to log in at, half an answer
+            except orjson.JSONDecodeError as e:  # from a proxy on the way: a login page, half an answer
                 raise Unreachable(f"the answer is no JSON: {text[:100].decode(errors='replace')!r}", sent=True) from e
             return result
         raise self._error(answer, text)

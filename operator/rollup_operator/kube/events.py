@@ -248,7 +248,7 @@ class EventRecorder:
 
     async def _post(self, event: Event) -> None:
         namespace, result = event.about.namespace, "failed"
-        # That a job is well needs nobody's attention, posted or not.
+        # A Normal event needs no attention, posted or not.
         report = log.warning if event.type is EventType.WARNING else log.info
         try:
             async with asyncio.timeout(POST_SECONDS):

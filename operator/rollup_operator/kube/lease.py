@@ -71,7 +71,7 @@ class LeaseClient:
 
     async def watch(self) -> AsyncIterator[Lease | None]:
         """Yield the lease as it is, if it exists, and each change of it; None: it was deleted. Ends now and then."""
-        # No version to begin after: the server shows what there is first.
+        # No version to begin after: the server first sends what exists.
         async for kind, body in self._kube.watch(
             self._collection, since="", fieldSelector=f"metadata.name={self._name}"
         ):

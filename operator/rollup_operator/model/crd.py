@@ -44,7 +44,7 @@ _ORDER = (
     "x-kubernetes-validations",
 )
 
-# A state that was asked for and not yet recorded would be lost with the field, and a stop with it.
+# A requested state that is not yet recorded would be lost with the field, and a stop with it.
 _KEEP_UNRECORDED_STATE = {
     "rule": "has(self.spec.desiredState) || !has(oldSelf.spec.desiredState) || (has(self.status) && "
     "has(self.status.desiredState) && self.status.desiredState == oldSelf.spec.desiredState)",
@@ -162,7 +162,7 @@ def _crd(
         "properties": {
             "apiVersion": {"description": f"Always {GROUP}/{VERSION}.", "type": "string", "maxLength": 64},
             "kind": {"description": f"Always {kind}.", "type": "string", "maxLength": 63},
-            "metadata": {"type": "object"},  # the API server allows nothing more to be said of it
+            "metadata": {"type": "object"},  # the API server allows no further keywords here
             "spec": structural(spec),
             "status": _sorted(status_schema),
         },

@@ -67,7 +67,7 @@ class StopProgress:
     def written(self, answer: JobView) -> Verdict:
         """Take the answer of the write, whose generation is the one to wait for."""
         self.generation = answer.generation
-        # Judged by itself first: it may be the only body that shows the stop done, if a start follows at once.
+        # Judge it by itself first: it may be the only body that shows the stop, if a start follows at once.
         self.verdict = judge(answer, self.uid, answer.generation)
         return self.hear(answer)
 

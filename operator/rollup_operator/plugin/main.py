@@ -284,7 +284,7 @@ def main() -> NoReturn:
         code = invoke(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has enough; what is still buffered goes nowhere.
+        # The reader has closed the pipe; buffered output is dropped.
         import os  # noqa: PLC0415
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -83,7 +83,7 @@ def lines(answered: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Source", f"{estimate['source_documents']} documents"),
         ("Would write", f"about {estimate['buckets']} documents, in {pages} and {took}"),
     ]
-    source = answered.get("source", {})  # an operator of an earlier version says nothing of it
+    source = answered.get("source", {})  # an operator of an earlier version does not send it
     found += [("Column", f"{name}  {type_}") for name, type_ in source.get("columns", {}).items()]
     for csv in source.get("csv", []):
         delimiter = "tab" if csv["delimiter"] == "\t" else csv["delimiter"]

@@ -103,7 +103,7 @@ def _again(spec: RollupJobSpec, bounds: Bounds, record: _Record, start: int, end
         return Span(0, 0)
     back = int(parse_time_value(spec.lookback, "lookback").milliseconds) if spec.lookback is not None else 0
     written = bounds.next_edge(last)
-    if record.position_is_ahead:  # what is new lies before the position, so it is read here
+    if record.position_is_ahead:  # new rows are before the position, so they are read here
         low = bounds.round_down(believed - back) if believed is not None else 0
         return Span(max(low, start), end)
     lows = []

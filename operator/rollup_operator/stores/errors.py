@@ -13,7 +13,7 @@ class StoreError(Exception):
     """Whether the request may have been carried out nevertheless."""
 
     def __init__(self, message: str) -> None:
-        # Parts of it may be from anybody: names in a source, an owner in a record, what a host says.
+        # Parts of it may come from anybody: names in a source, an owner in a record, the text of a host.
         super().__init__(message if message.isprintable() else escaped(" ".join(message.split())))
 
 

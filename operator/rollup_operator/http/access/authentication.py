@@ -62,7 +62,7 @@ def authentication(access: Access) -> Middleware:
             given = request.headers.getall("Authorization", [])
             if not given:
                 raise errors.missing_credentials(request.path_qs)
-            if len(given) > 1:  # who judges another one than we do would let in somebody else
+            if len(given) > 1:  # a proxy that checks another one than we do would admit somebody else
                 raise errors.ambiguous_credentials()
             caller = request[CALLER] = await access.identify(given[0], request.remote or "")
             if (connection := connection_of(request)) is not None and not connection.known(caller.name):

@@ -39,7 +39,7 @@ class Bodies:
         what = "Request bodies of this user take all the memory of their share"
         self._reading = Turns(what, Shares(memory), seconds=seconds)
         self._parsing = Turns(what, Shares(memory), seconds=seconds)
-        # More threads than one are no quicker in Python, and each takes turns away from the event loop.
+        # More than one thread is not faster in Python, and each takes turns from the event loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
         self._turns = Turns("Request bodies of this user take all the time of their share", Shares(1), seconds=seconds)
 

@@ -35,7 +35,7 @@ class Starts:
         await self._attempts.each(jobs, partial(self._start, call=call))
 
     async def _start_one(self, job: JobView, call: Call) -> None:
-        # A job that was asked to stop is not running any more in this sense: it starts again once it is quiet.
+        # A job with a requested stop no longer counts as running here: it starts again once it is quiet.
         if self._dialect.start_needs_stopped and _runs(job):
             newest = await self._newest.one(job, call.permit) or job
             if _runs(newest):

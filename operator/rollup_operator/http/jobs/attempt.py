@@ -172,7 +172,7 @@ class Attempts:
 
     def _refuse_repeat(self, asked: Asked, doubt: Doubt, job: JobView | None) -> None:
         if job is not None and overtaken(doubt, job):
-            # This is a good answer: who asks once more after it means it.
+            # This is a good answer: a caller who asks again after it means it.
             self._repeats.forget(asked, doubt)
             raise state_errors.repeated(job.job_id, doubt.state, by=job.generation)
 

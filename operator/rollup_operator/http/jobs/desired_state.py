@@ -253,7 +253,7 @@ class DesiredStates:
             raise TurnTooLate(known)
 
     async def _send(self, job: JobView, state: DesiredState) -> JobView:
-        # Who asks from here on may have seen what this write changes, and needs one that comes later.
+        # Callers from here on may have seen the change of this write, and need a later one.
         if self._unsent.get(job.uid, (state, None))[1] is asyncio.current_task():
             del self._unsent[job.uid]
         try:

@@ -42,5 +42,5 @@ class Lookup:
             if found is not None and found.job_id == job_id:
                 return found
             if found is None and name == job_id:
-                break  # the other name is given only where another job has this one
+                break  # the other name is used only if another job has this one
         return self._jobs.find(namespace, job_id)

@@ -41,7 +41,7 @@ class Newest:
 
     async def one(self, job: JobView, permit: Permit) -> JobView | None:
         """Return the job with this job's id as it is now; None: there is none any more. Raises ApiError 403, 503."""
-        # What was looked up before the caller's right was asked for may be older than what is sure by now.
+        # What was read before the caller's right was reviewed may be older than what is certain by now.
         known = self._jobs.find(job.namespace, job.job_id)
         job = known if known is not None and known.uid == job.uid else job
         if self._alone or (self._jobs.leads and not self._jobs.is_writing(job.uid)):
@@ -69,7 +69,7 @@ class Newest:
         if not self._jobs.leads:
             long = len(known) > LIST_UP_TO or not (mine or await permit.may(ALL_JOBS))
             return mine if long else await self._compared(namespace, known, mine, permit)
-        # Each is read together with whether it is being written to, and anew: to ask for rights has taken time.
+        # Read each again, with whether it is being written to: the review of rights has taken time.
         pairs = each(lambda job: (job, self._jobs.is_writing(job.uid)), self._jobs.in_namespace(namespace))
         mine_now = {job.uid: (job, writing) for job, writing in await in_portions(pairs)}
         taken = [mine_now.get(job.uid, (job, False)) for job in mine]

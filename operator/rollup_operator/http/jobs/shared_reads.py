@@ -48,4 +48,4 @@ class SharedReads(Generic[K, T]):
 
 def _retrieved(task: asyncio.Task[T]) -> None:
     if not task.cancelled():
-        task.exception()  # all who asked may have gone; asyncio would report that nobody took the error
+        task.exception()  # all callers may be gone; asyncio would log that nobody took the error

@@ -33,7 +33,7 @@ class Waiter:
     """The client's time is over, and the operator has not observed the stop yet."""
 
     def __enter__(self) -> Self:
-        # Before the write, so that nothing falls between its answer and the first event.
+        # Before the write, so that no event is missed between its answer and the subscription.
         self._unsubscribe = self._home.enter(self, self.hear)
         return self
 

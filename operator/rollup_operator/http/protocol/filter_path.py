@@ -169,7 +169,7 @@ class _Matching:
             names = self._paths[path]
             following = at
             if names[at] is None:
-                places.add((path, at))  # `**` takes this name and goes on
+                places.add((path, at))  # `**` takes this name and continues
                 following += 1  # or takes none
                 if following == len(names):
                     places.add((path, following))

@@ -290,7 +290,7 @@ class Actor:
                 self._settled = was_settled if (settled := task.result().settled) is None else settled
                 self._take_in(run, task.result())
             elif run.store is not None and not closes_with_leadership(run.store):
-                # Settled where the job's RollupStore leads by then, its claim would stay where it was.
+                # If it were settled where the RollupStore leads by then, its claim would stay in the old place.
                 self._held = (*(store for store in self._held if store is not run.store), run.store)
         except Exception:  # called by the event loop, where nothing else would report it
             log.exception("end of a run not taken in", namespace=self.view.namespace, job=self.view.name)

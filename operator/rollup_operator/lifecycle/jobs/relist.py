@@ -77,7 +77,7 @@ class Relisting:
             except KubeError as e:
                 self.problem = f"the last list failed: {e}"
                 log.warning("sweep failed", error=str(e))
-            except Exception as e:  # nor may what nobody foresaw end it in silence
+            except Exception as e:  # nor may an unexpected error end it silently
                 self.problem = f"the last list could not be taken in: {type(e).__name__}: {e}"
                 log.exception("sweep failed")
             else:
@@ -108,7 +108,7 @@ class Relisting:
                 break
             except KubeError as e:
                 log.warning("nothing begins yet: stores and jobs cannot be listed", error=str(e))
-            except Exception:  # nor may what nobody foresaw keep all jobs from running for good
+            except Exception:  # nor may an unexpected error keep all jobs from running for good
                 log.exception("nothing begins yet: stores and jobs cannot be listed")
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311  # jitter
         self._gate.behind = False
@@ -125,7 +125,7 @@ class Relisting:
             if e.status not in (403, 404):
                 raise
             log.warning("the stores cannot be listed", error=str(e))
-        except Exception:  # one store that nobody foresaw holds up no jobs of others
+        except Exception:  # an unexpected error of one store holds up no jobs of others
             log.exception("the stores cannot be listed")
 
 

@@ -118,7 +118,7 @@ class Election:
     # Being the leader, or not
 
     def _follow(self, step: Step) -> None:
-        # Past the gate's own time what asked it has ended, as for good, even if a renewal has come by now.
+        # After the gate's own time its users have ended for good, even if a renewal has come by now.
         ceased = step.role is Role.STANDBY or step.term != self._led or _now() >= self._open_until
         if self._led is not None and ceased:
             self._lose("the lease could not be renewed in time, or was taken")

@@ -160,7 +160,7 @@ class Candidacy:
         if not gone:  # a deleted record releases nobody: the holder may not know of it
             self._holder, self._lasts = holder, max(lasts, self._terms.lasts)
         if holder != self._me:
-            self._renewed = None  # somebody took it, or took it away
+            self._renewed = None  # somebody took or deleted it
 
     def wrote(self, version: str, *, began: float, now: float) -> None:
         """Take in that a write of this process, begun at that time, made it the holder."""

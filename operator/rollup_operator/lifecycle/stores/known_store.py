@@ -88,7 +88,7 @@ class KnownStore:
         self._task: asyncio.Task[None] | None = None
         self._take_in(body)
 
-    # What is known of it
+    # What is known of the store
 
     @property
     def embedded(self) -> bool:
@@ -128,7 +128,7 @@ class KnownStore:
         self._end_checks()
         if self.client is None or self._spec is None:
             return None
-        self.problem = None  # nobody here would see it mended, and calls that read the store go on
+        self.problem = None  # this process would not see it fixed, and calls that read the store continue
         if not self.embedded:
             return None
         old, self.client = self.client, self._env.make(self.key[0], self._spec)

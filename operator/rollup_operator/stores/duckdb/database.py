@@ -361,7 +361,7 @@ class Database:
     def _close_soon(self) -> None:
         """Have the file closed if nobody uses it. The caller must hold the state."""
         if not self._lanes and not self._joining and self._root is not None and self._timer is None:
-            # Not a daemon: a process that ends waits for it, so that no file stays open whose store is gone.
+            # Not a daemon: a process that ends waits for it, so no file stays open whose store is gone.
             self._timer = threading.Timer(0 if self._is_wanted() else _LINGER_S, self.close_if_idle)
             self._timer.start()
 
@@ -450,7 +450,7 @@ class Database:
         except BaseException:
             self._file.end()
             raise
-        self._use(share)  # DuckDB 2.0 does not keep to a limit of what is spilled that it is opened with
+        self._use(share)  # DuckDB 2.0 does not keep to a spill limit that it is opened with
 
     def _join(self, lanes: Lanes | None = None) -> Lane:
         lanes = lanes or Lanes()

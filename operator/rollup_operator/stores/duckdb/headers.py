@@ -117,7 +117,7 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
         is_header = wanted.reading.header
         if set(types.values()) <= _NAMES if is_header is None else is_header:
             return None
-    # What no row of the beginning needs may come later, and then it means what it always does.
+    # What no row of the beginning needs may come later, and then has its usual meaning.
     quoting = ('"', '"') if b'"' not in head else (found["Quote"], found["Escape"])
     delimiter = wanted.delimiter or str(found["Delimiter"])
     given = {

@@ -35,7 +35,7 @@ SECURE = {
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
-    "async_threads": 0,  # DuckDB 2.0 may wait for ever where a COPY in other threads is interrupted
+    "async_threads": 0,  # DuckDB 2.0 may wait for ever if a COPY in other threads is interrupted
 }
 """Settings with which every file is opened."""
 
@@ -236,7 +236,7 @@ def _apart(folder: str, name: str, shown: str, memory: str) -> int:
     limits = {"memory_limit": _DUCKDB_MEMORY, "temp_directory": f"{path}.tmp"}
     try:
         with closing(duckdb.connect(config={**SECURE, **limits, "threads": 1})) as root:
-            # DuckDB 2.0 keeps to a limit of what is spilled only where that is set before the file is opened.
+            # DuckDB 2.0 keeps to a limit of spill space only if it is set before the file is opened.
             root.execute(f"SET max_temp_directory_size = '{_spill(path)}B'")
             root.execute(f"ATTACH ':memory:' AS {SCRATCH}")
             root.execute(f"SET allowed_directories = [{sql.text(f'/proc/self/fd/{folder}/')}]")

@@ -129,7 +129,7 @@ def _as_written(column: Column, written: str | None) -> Column:
             f"written are {was} ({written}), which is not mixed: give the column its type back (of CSV files by "
             "spec.csv.columns), or go on with a new job of another spec.rollupIndex or jobId"
         )
-    # Whole numbers became decimals, or the reverse: what one reading of all of it would have made.
+    # Whole numbers became decimals, or the reverse: as one reading of the whole source would have made them.
     expression = f"({column.expression})::DOUBLE{'[]' if column.many else ''}"
     return replace(column, type="DOUBLE", expression=expression)
 

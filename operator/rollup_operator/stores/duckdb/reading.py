@@ -126,7 +126,7 @@ class Reading:
             start = max(start, self.bounds.round_down(self.source.first_ms))
         while start < bound:
             end = self.pager.end(self.bounds, start, bound)
-            # A rest that is not worth a page of its own goes with the last one.
+            # A rest that is not worth its own page joins the last one.
             if end + self.pager.span_ms * _REST > self.last_ms:
                 end = bound
             say(start, end)

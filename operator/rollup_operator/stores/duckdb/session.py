@@ -79,7 +79,7 @@ class DuckDBSession:
 
         while True:
             seen, stands = await self._write("looking at the claim", read)
-            # Asked while the file is open, so that no other process settles the job between this and the claim.
+            # Checked while the file is open, so no other process settles the job between this and the claim.
             if not self._served.may_run():
                 raise StoreUnavailable("this process no longer leads: it claims nothing")
             if seen is not None:
@@ -238,7 +238,7 @@ class DuckDBSession:
         """Free connections and scratch tables; interrupt reads, and wait for writes."""
         try:
             await self._drop_ahead()
-        finally:  # also where this is cancelled
+        finally:  # also if this is cancelled
             if self._closing is None:
                 self._closing = asyncio.get_running_loop().run_in_executor(self._database.pool, self._leave)
             await asyncio.shield(self._closing)

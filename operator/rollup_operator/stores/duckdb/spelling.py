@@ -36,7 +36,7 @@ def check(lane: Lane, spec: RollupJobSpec, found: SourceFiles) -> None:
                     twice[key] = None
                 here.add(key)
     for key, name in meant.items():
-        # Another name that begins like it is in the way only where DuckDB has renamed something.
+        # Another name with the same beginning is a conflict only if DuckDB has renamed something.
         if key in twice or (len(spelled[key]) > 1 and key == _folded(name)):
             raise SourceInvalid(f"spec: column {name!r}: {_conflict(list(spelled[key]))}")
 

@@ -59,7 +59,7 @@ class Takeover:
             try:
                 ends = [end for end in ("", *LOGS) if place.stat(name + end) is not None]
                 found = {end: _open(place, name + end, stack) for end in ends}
-                fcntl.lockf(found[""], fcntl.LOCK_SH | fcntl.LOCK_NB)  # DuckDB locks what it has open in the same way
+                fcntl.lockf(found[""], fcntl.LOCK_SH | fcntl.LOCK_NB)  # DuckDB locks its open files in the same way
                 state = [_state(os.fstat(fd)) for fd in found.values()]
                 if self._refused is not None and self._refused[0] == state:
                     raise NotOurs(self._refused[1])

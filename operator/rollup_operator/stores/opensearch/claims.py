@@ -109,7 +109,7 @@ async def take(
         raise
     try:
         shut = await shut_out(cluster, taken)
-        # That may have taken long, and where two lead, the other one may have claimed the job meanwhile.
+        # That may have taken long, and if there are two leaders, the other one may have claimed the job meanwhile.
         if taken.awaited and (lost := await fenced(cluster, taken)) is not None:
             raise lost
         return shut
@@ -359,7 +359,7 @@ async def _all(
             if len(hits) < size:
                 return found
     except NotThere:
-        return found  # nobody has ever claimed anything here
+        return found  # no job has ever made a claim here
 
 
 async def _list(

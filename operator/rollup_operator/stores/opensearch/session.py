@@ -277,7 +277,7 @@ class ClusterSession:
             self._lost_write = True
             raise await preparing.refused(self.cluster, record, e) from e
         except BaseException:
-            self._lost_write = True  # a part of it may be on its way still
+            self._lost_write = True  # a part of it may still be on its way
             raise
         self._lost_write |= landed.unclean
 

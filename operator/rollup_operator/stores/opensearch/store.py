@@ -46,7 +46,7 @@ class ClusterStore:
         self._kind, self._cluster, self._is_alive = kind, cluster, is_alive
         self._uuid: str | None = None
         self._may_copy_segments = kind == "opensearch"
-        # Every index may, that of the claims too, and elsewhere nobody can ask for the primary.
+        # Every index may, including that of the claims, and other clusters do not support the preference.
         self._claims_copies = replication.PRIMARY if self._may_copy_segments else replication.ANY
 
     @property

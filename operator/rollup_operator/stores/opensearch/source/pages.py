@@ -202,9 +202,9 @@ class Pages:
             for piece in buckets.pieces():
                 items += self._encoder.encode(piece)
                 rows += sum(map(_ROWS, piece))
-                if len(items) == len(piece):  # before more is asked for, perhaps many pages at a time
+                if len(items) == len(piece):  # before more is requested, perhaps many pages at a time
                     self._size.learn(len(items), sum(map(len, items)))
-                    self._fill(line)  # the cluster goes on reading while these are made into documents
+                    self._fill(line)  # the cluster continues reading while these become documents
                 await asyncio.sleep(0)
             last = self._query.position(buckets.last["key"])
         if (twice := self._encoder.id_of_two(items)) is not None:
@@ -230,7 +230,7 @@ class Pages:
         begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
         first = None
         if after is not None and not self._query.others and (edge := self._bounds.next_edge(time_of(after))) > begin:
-            # A bucket is one key, so what follows is other time. OpenSearch fails where it is to go on after the last
+            # A bucket is one key, so other time follows. OpenSearch fails if it is to continue after the last
             # bucket there is, and there are no metrics: "Index 0 out of bounds for length 0".
             begin = first = edge
             after = None

@@ -281,7 +281,7 @@ async def _capabilities(
     cluster: Cluster, pattern: str, rollup_index: str, names: str, opaque_id: str
 ) -> dict[str, SourceField]:
     if pattern.startswith("-"):
-        # No name begins so. Some versions take it for one all the same, others pass it by and read what it leaves out.
+        # No name begins like this. Some versions treat it as a name, others skip it and read what it excludes.
         raise SourceInvalid(
             f"{_FIELD} {pattern!r} begins with an exclusion, which leaves nothing out there. Put what is left out "
             "behind what it is left out of, as in logs-*,-logs-debug, in a new job"

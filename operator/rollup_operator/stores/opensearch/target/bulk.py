@@ -38,7 +38,7 @@ _SHARD_SECONDS = 10
 
 _PARAMS = {
     "require_alias": "true",
-    "pipeline": "_none",  # no document is to be changed or dropped on its way; a final pipeline runs all the same
+    "pipeline": "_none",  # no document may be changed or dropped on its way; a final pipeline runs nevertheless
     "timeout": f"{_SHARD_SECONDS}s",
     "filter_path": ",".join(["errors", *(f"items.*.{part}" for part in ("status", "result"))])
     + "".join(f",items.*.error.{part}" for part in ("type", "reason", "caused_by.type", "caused_by.reason")),
@@ -165,9 +165,9 @@ def _failed(
         return _judge(result.at("status").whole(), result.value, f"{doing}: document {batch.id(sent[i])}", redact)
 
     statuses = [item.at("index", "status").whole(100, 599) for item in items]
-    # To take credentials out of the texts of thousands of items would take too long: it is done to the one that counts.
+    # Removing credentials from the texts of thousands of items would take too long: only the decisive text is redacted.
     failed = {i: judged(i, str) for i, status in enumerate(statuses) if status >= 300}
-    for kind in (GateGone, Superseded):  # the reason for all the others, where one of them is among the errors
+    for kind in (GateGone, Superseded):  # the cause of all others, if one of them is among the errors
         if (found := next((i for i, e in failed.items() if isinstance(e, kind)), None)) is not None:
             raise judged(found, redact)
     _must_be_stored(answers, [i for i in range(len(items)) if i not in failed], batch, sent, doing, redact)

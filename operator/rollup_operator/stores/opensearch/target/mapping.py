@@ -144,7 +144,7 @@ def found_type(found: Mappings, field: str) -> str | None:
     kind = "object"
     for part in field.split("."):
         if kind != "object":
-            return kind  # a value stands where an object would have to be
+            return kind  # there is a value in place of an object
         inner = _object((_object(node.get("properties")) or {}).get(part))
         if inner is None:
             return None
@@ -163,5 +163,5 @@ def _shape(config: object) -> tuple[Any, ...] | None:
         groups["date_histogram"].pop("delay", None)
         metrics = sorted((m["field"], sorted(m["metrics"])) for m in config["metrics"])  # type: ignore[index]
     except (AttributeError, KeyError, TypeError, ValueError):
-        return None  # what is in an index may come from anybody
+        return None  # the content of an index may come from anybody
     return groups, metrics

@@ -84,7 +84,7 @@ class AwsIdentity:
         if lent is not None and not lent.ends_within(URGENT_SECONDS):
             return lent.keys
         if renewal is not None:
-            await asyncio.wait({renewal})  # others may wait for it, so it goes on where this call is cancelled
+            await asyncio.wait({renewal})  # others may wait for it, so it continues if this call is cancelled
         if (lent := self._lent) is None or lent.ends_within(0.0):
             raise NoIdentity(f"the operator has no AWS credentials of its own: {self._failure}")
         return lent.keys

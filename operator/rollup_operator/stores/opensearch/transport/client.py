@@ -216,7 +216,7 @@ class Cluster:
             if not await self._renew(line):
                 raise
         except Cut:
-            # Some servers end a connection without a word where they do not trust its certificate.
+            # Some servers close a connection without a message if they do not trust its certificate.
             with contextlib.suppress(StoreError):  # that the request may have been carried out is what counts
                 await self._renew(line)
             raise

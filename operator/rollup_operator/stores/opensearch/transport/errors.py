@@ -177,7 +177,7 @@ def classify(status: int, body: object, doing: str, redact: Redact) -> StoreErro
         # A proxy's word. It has given up waiting, and the cluster may be at it still.
         return Unanswered(message, sent=True)
     if status == 404 and not kind and not _names_document(body):
-        # A cluster says what is missing. Who does not has never asked it, and nothing is known to be gone.
+        # A cluster says what is missing. An answer that does not say it comes from something else, and proves nothing.
         return StoreUnavailable(f"{message}: this is not the answer of a cluster; does the host lead to one?")
     return judge(status, kind, message)
 

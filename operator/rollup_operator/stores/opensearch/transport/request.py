@@ -105,7 +105,7 @@ class Request:
             # Its parts are copied once while they are put together; later the documents take up that much.
             yield lambda size: size <= longest and (2 * size <= page.amount or page.resize(2 * size))
             return
-        # What is compressed, though nobody asked for that, is longer than it says.
+        # An answer that is compressed without a request for it is longer than it says.
         declared = None if "Content-Encoding" in answer.headers else answer.content_length
         try:
             async with asyncio.timeout(ROOM_SECONDS):

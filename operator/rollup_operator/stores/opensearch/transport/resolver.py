@@ -46,7 +46,7 @@ class Lookups:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Found]] = loop.create_future()
         resolve = partial(self._resolve, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        # A daemon, so that the process need not wait for it at its end.
+        # A daemon, so the process need not wait for it at its end.
         threading.Thread(target=_run, args=(loop, resolve, answer, held), daemon=True, name=f"lookup of {host}").start()
         try:
             async with asyncio.timeout(SECONDS):
@@ -103,7 +103,7 @@ def _run(loop: asyncio.AbstractEventLoop, resolve: Resolve, answer: "asyncio.Fut
 
 
 def _done(found: list[Found] | Exception, answer: "asyncio.Future[list[Found]]", held: Held) -> None:
-    held.end()  # not before: a thread whose answer nobody waits for is one all the same
+    held.end()  # not before: a thread counts even if nobody waits for its answer
     if answer.done():
         return
     if isinstance(found, Exception):
