@@ -177,7 +177,8 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
         {"type": "Ready", "status": "False", "reason": "SourceInvalid"},
         {"type": "Stalled", "status": "True", "reason": "SourceInvalid"},
     ]
-    status = body.raw_status | {
+    status = {
+        **body.raw_status,
         "state": "started",
         "conditions": stalled,
         "watermark": "2025-10-09T07:00:00Z",
@@ -185,8 +186,7 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
         "nextRunTime": "2025-10-09T09:10:00Z",
         "stats": stats,
     }
-    changed = {"raw_status": status, "raw_spec": {**body.raw_spec, "desiredState": "stopped"}}
-    parts.jobs = [JobView(**{**vars(body), **changed})]
+    parts.jobs = [view("flights", spec={**body.raw_spec, "desiredState": "stopped"}, status=status)]
     parts.ready, parts.busy, parts.runs, parts.waiting, parts.ends = False, 3, 1, 2, NOW
     now += 60
     metrics = watch.metrics
@@ -244,7 +244,7 @@ async def test_a_job_is_shown_by_what_its_newest_body_says():
 
 async def test_ready_of_an_older_generation_is_not_ready():
     body = running()
-    old = JobView(**{**vars(body), "raw_status": body.raw_status | {"observedGeneration": 2}})
+    old = view("flights", spec=body.raw_spec, status={**body.raw_status, "observedGeneration": 2})
     samples = await scraped([old])
     assert of_job(samples)["rollup_job_ready"] == 0
     assert samples["rollup_jobs_unready", (("reason", "Running"),)] == 1

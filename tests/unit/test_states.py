@@ -150,7 +150,7 @@ def test_a_request_is_recorded_in_any_state_and_runs_only_from_started(state: St
 def test_a_job_that_lost_its_status_is_settled_before_it_reads_stopped(unreadable: bool) -> None:
     view = job(Ask.STOPPED, None, observed=-1)
     if unreadable:
-        view = replace(view, raw_status={"state": "of a version to come", "observedGeneration": 1})
+        view = replace(view, status_json='{"state": "of a version to come", "observedGeneration": 1}')
     decision = decide(view, replace(ARMED, settled=False), NOW)
     assert (decision.act, decision.show) == (Act.SETTLE, None)
     lasting = decide(view, replace(ARMED, settled=False, run=running(RunKind.SETTLE)), NOW)

@@ -1,16 +1,23 @@
-"""The newest body of a RollupJob as a tolerant view: nothing in a spec, however wrong, hides what is asked."""
+"""The newest body of a RollupJob as a tolerant view: nothing in a spec, however wrong, hides what is asked.
 
+A process holds thousands of them, and each is replaced while thousands of requests come and go. Parsed, a body is some
+hundred small objects, which end up among those of the requests and keep their memory from being given back. So a view
+keeps spec and status as JSON, and apart from them what is asked for at every turn.
+"""
+
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from pydantic import ValidationError
 
 from rollup_operator.model.base import CREATION_TIMEOUT, DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
-from rollup_operator.model.status import LONGEST_REQUEST, RollupJobStatus, shortened
+from rollup_operator.model.status import LONGEST_REQUEST, RollupJobStatus, State, shortened
 
 
 class Ask(StrEnum):
@@ -21,7 +28,11 @@ class Ask(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True)
+_PARSED = 64
+"""Statuses that are kept parsed: those of the jobs that are dealt with at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """One version of a RollupJob. Compare versions with `age`, never by content."""
 
@@ -39,8 +50,19 @@ class JobView:
     """The value of the annotation that requests a run now, as much of it as a status may have."""
     creation_timeout: str | None
     """The `timeout` that the job was created with through the HTTP API."""
-    raw_spec: Mapping[str, Any] = field(repr=False)
-    raw_status: Mapping[str, Any] = field(repr=False)
+    job_id: str
+    """Elasticsearch's id: spec.jobId, or the name."""
+    store_name: str
+    """Name of the RollupStore, `default` where the spec names none."""
+    desired: DesiredState
+    """The state in effect: spec's, else the one last recorded in status, else stopped."""
+    ever_asked: bool
+    """Whether the state was ever asked for, by spec now or earlier."""
+    spec_asks: object
+    """spec.desiredState as it is written; None: the spec is silent."""
+    lasting_spec: str = field(repr=False)
+    """JSON of the spec without desiredState, which changes most often."""
+    status_json: str = field(repr=False)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "JobView":
@@ -48,20 +70,41 @@ class JobView:
         meta = body["metadata"]
         annotations = meta.get("annotations") or {}
         asked = annotations.get(RUN_REQUESTED_AT)
+        spec, status = _fields(body.get("spec")), _fields(body.get("status"))
+        name = intern(meta["name"])
         return cls(
-            uid=meta["uid"],
-            namespace=meta["namespace"],
-            name=meta["name"],
+            uid=intern(meta["uid"]),
+            namespace=intern(meta["namespace"]),
+            name=name,
             generation=meta.get("generation", 0),
             version=int(meta["resourceVersion"]),
             deleting="deletionTimestamp" in meta,
             owners=_owners(meta.get("managedFields") or ()),
-            finalizers=tuple(meta.get("finalizers") or ()),
+            finalizers=_shared(tuple(meta.get("finalizers") or ())),
             run_request=None if asked is None else shortened(asked, LONGEST_REQUEST),
             creation_timeout=annotations.get(CREATION_TIMEOUT),
-            raw_spec=body.get("spec") or {},
-            raw_status=body.get("status") or {},
+            job_id=_text(spec.get("jobId")) or name,
+            store_name=_store_name(spec.get("storeRef")),
+            desired=_desired(spec, status),
+            ever_asked="desiredState" in spec or "desiredState" in status,
+            spec_asks=intern(asks) if isinstance(asks := spec.get("desiredState"), str) else asks,
+            lasting_spec=_json({key: value for key, value in spec.items() if key != "desiredState"}),
+            status_json=_json(status),
         )
+
+    @property
+    def raw_spec(self) -> Mapping[str, Any]:
+        """The spec as it was written, parsed anew."""
+        spec: dict[str, Any] = json.loads(self.lasting_spec)
+        if self.spec_asks is not None:
+            spec["desiredState"] = self.spec_asks
+        return spec
+
+    @property
+    def raw_status(self) -> Mapping[str, Any]:
+        """The status as it was published, parsed anew."""
+        status: dict[str, Any] = json.loads(self.status_json)
+        return status
 
     @property
     def age(self) -> tuple[int, int]:
@@ -74,36 +117,9 @@ class JobView:
         return self.namespace, self.name
 
     @property
-    def job_id(self) -> str:
-        """Elasticsearch's id: spec.jobId, or the name."""
-        given = self.raw_spec.get("jobId")
-        return given if isinstance(given, str) and given else self.name
-
-    @property
-    def store_name(self) -> str:
-        """Name of the RollupStore; `default` if the spec names none."""
-        ref = self.raw_spec.get("storeRef")
-        name = ref.get("name") if isinstance(ref, Mapping) else None
-        return name if isinstance(name, str) and name else "default"
-
-    @property
-    def desired(self) -> DesiredState:
-        """The state in effect: spec's, else the one last recorded in status, else stopped."""
-        for source in (self.raw_spec, self.raw_status):
-            word = source.get("desiredState")
-            if word in ("started", "stopped"):
-                return DesiredState(word)
-        return DesiredState.STOPPED
-
-    @property
     def ask(self) -> Ask:
         """The current request, deletion first."""
         return Ask.DELETED if self.deleting else Ask(self.desired.value)
-
-    @property
-    def ever_asked(self) -> bool:
-        """Whether a state was ever requested, by the spec now or earlier."""
-        return "desiredState" in self.raw_spec or "desiredState" in self.raw_status
 
     @property
     def has_drain_finalizer(self) -> bool:
@@ -113,20 +129,17 @@ class JobView:
     def rests_as(self, before: "JobView") -> bool:
         """Whether this is shown as `stopped`, and differs from `before` only in its status."""
         return (
-            self.raw_status.get("state") == "stopped"
+            self.status.state is State.STOPPED
             and self.generation == before.generation
             and (self.deleting, self.finalizers, self.run_request)
             == (before.deleting, before.finalizers, before.run_request)
-            and self.run_request in (None, self.raw_status.get("lastHandledRunRequest"))
+            and self.run_request in (None, self.status.last_handled_run_request)
         )
 
-    @cached_property
+    @property
     def status(self) -> RollupJobStatus:
         """The published status; an unreadable one counts as none."""
-        try:
-            return RollupJobStatus.model_validate(self.raw_status)
-        except ValidationError:
-            return RollupJobStatus()
+        return _status(self.status_json)
 
     def spec(self) -> RollupJobSpec:
         """Parse the spec. Raises pydantic's ValidationError; not kept, since most jobs idle most of the time."""
@@ -138,14 +151,14 @@ class JobView:
         rollupIndex is as written, an unreadable field has a stand-in. None: there is no rollupIndex, so no version can
         have claimed anything for this job.
         """
-        index = self.raw_spec.get("rollupIndex")
+        index = (given := self.raw_spec).get("rollupIndex")
         if not isinstance(index, str) or not index:
             return None
         try:
             return self.spec()
         except ValidationError as e:
             unreadable = {error["loc"][0] for error in e.errors()}
-        readable = {field: value for field, value in self.raw_spec.items() if field not in unreadable}
+        readable = {field: value for field, value in given.items() if field not in unreadable}
         spec = RollupJobSpec.model_validate({**_STAND_INS, **readable, "rollupIndex": "-"})
         return spec.model_copy(update={"rollup_index": index})
 
@@ -163,15 +176,46 @@ def owns_desired_state(entry: Mapping[str, Any]) -> bool:
     return spec is not None and "f:desiredState" in spec
 
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@lru_cache(maxsize=_PARSED)
+def _status(text: str) -> RollupJobStatus:
+    try:
+        return RollupJobStatus.model_validate_json(text)
+    except ValidationError:
+        return RollupJobStatus()
+
+
+def _fields(part: Any) -> Mapping[str, Any]:
+    return part if isinstance(part, Mapping) else _NOTHING
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _store_name(ref: Any) -> str:
+    return intern((_text(ref.get("name")) if isinstance(ref, Mapping) else None) or "default")
+
+
+def _desired(spec: Mapping[str, Any], status: Mapping[str, Any]) -> DesiredState:
+    for source in (spec, status):
+        word = source.get("desiredState")
+        if word in ("started", "stopped"):
+            return DesiredState(word)
+    return DesiredState.STOPPED
+
+
 def _owners(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     owners = [entry.get("manager", "") for entry in entries if owns_desired_state(entry)]
     return _shared(tuple(owners)) if owners else ()
 
 
 @lru_cache(maxsize=256)
-def _shared(owners: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the one copy that all jobs with these owners hold."""
-    return owners
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the one copy that all jobs with these owners, or these finalizers, hold."""
+    return names
 
 
 _NOTHING: Mapping[str, Any] = {}

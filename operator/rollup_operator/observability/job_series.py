@@ -62,10 +62,17 @@ class Job:
     view: JobView
     now: float
     """Seconds since the epoch."""
+    published: Mapping[str, Any]
+    """Its status."""
+
+    @classmethod
+    def of(cls, view: JobView, now: float) -> "Job":
+        """Return a job as it is now, in seconds since the epoch."""
+        return cls(view, now, view.raw_status)
 
     def status(self, *path: str) -> Any:
         """Return a field of the status; None if it is missing."""
-        return _at(self.view.raw_status, path)
+        return _at(self.published, path)
 
     def time(self, *path: str) -> float | None:
         """Return an instant of the status, in seconds since the epoch."""
@@ -231,7 +238,7 @@ class ScrapePage:
 
     def add(self, view: JobView) -> None:
         """Take in a job. The first `limit` have series of their own."""
-        job = Job(view, self.now)
+        job = Job.of(view, self.now)
         state = job.status("state")
         state = state if isinstance(state, str) and state in self._states else UNSEEN
         self._states[state] += 1

@@ -7,6 +7,7 @@ traces stops. It keeps a few words of each job, so that it can see what is new; 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from sys import intern
 from typing import Any, Protocol
 
 import structlog
@@ -122,7 +123,7 @@ class Transitions:
 
     def _tell(self, job: JobView, before: _Seen, found: _Seen) -> None:
         more: dict[str, Any] = {}
-        ready = Job(job, 0.0).condition(READY)
+        ready = Job.of(job, 0.0).condition(READY)
         if ready.get("status") != "True":
             more["message"] = ready.get("message")
         request_id = self._requests.get((job.uid, job.generation))
@@ -143,7 +144,7 @@ class Transitions:
 
 
 def _observe(view: JobView, before: _Seen | None, now: float, after: float) -> _Seen:
-    job = Job(view, now)
+    job = Job.of(view, now)
     state = _word(job.status("state"))
     reason = _word(job.condition(READY).get("reason"))
     found = _Seen(state, reason, None, now, after)
@@ -158,4 +159,4 @@ def _observe(view: JobView, before: _Seen | None, now: float, after: float) -> _
 
 
 def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return intern(value) if isinstance(value, str) else None

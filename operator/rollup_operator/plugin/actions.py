@@ -161,7 +161,7 @@ def _timed_out(goal: Goal, verb: str, wait: float) -> str:
 def _warning(before: Body, goal: Goal) -> str:
     """Warn where Git owned the state before the write: it will write it again."""
     manager = gitops_owner(owners(before))
-    if manager is None or before.get("spec", {}).get("desiredState") == goal.newest.raw_spec.get("desiredState"):
+    if manager is None or before.get("spec", {}).get("desiredState") == goal.newest.spec_asks:
         return ""
     return (
         f"{manager} sets spec.desiredState from Git, so its next sync may undo this: change it in Git, or leave "

@@ -226,7 +226,7 @@ class _Explanation:
             yield Sentence(f"A stopped job does not run: {command('start', *self.job.key)}", cure=True)
 
     def _ownership(self) -> Iterator[Sentence]:
-        asked = self.job.raw_spec.get("desiredState")
+        asked = self.job.spec_asks
         cure = "Change it there, or leave desiredState out of the manifest, so that others may set it."
         if (manager := gitops_owner(owners(self.body))) is not None:
             yield Sentence(

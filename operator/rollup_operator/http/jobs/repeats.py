@@ -44,7 +44,7 @@ class Doubt:
 
 def expected_generation(job: JobView, state: DesiredState) -> int:
     """Return the generation of the job once `state` is written to this version of it."""
-    return job.generation + (job.raw_spec.get("desiredState") != state.value)
+    return job.generation + (job.spec_asks != state.value)
 
 
 def overtaken(doubt: Doubt, job: JobView) -> bool:

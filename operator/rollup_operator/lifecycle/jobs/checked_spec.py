@@ -1,8 +1,6 @@
 """The parts of a spec that `decide` needs, parsed once for each change of the spec."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import JobView
@@ -14,7 +12,8 @@ from rollup_operator.model.validation import InvalidSpec, check
 class Checked:
     """The part of a spec that `decide` needs, without `desiredState`, which changes often and is read from the view."""
 
-    spec: Mapping[str, Any] = field(repr=False)
+    spec: str = field(repr=False)
+    """JSON, as the view has it."""
     schedule: Schedule | None
     invalid: str | None
     """Why the spec cannot be used, naming the fields; None: it can."""
@@ -29,13 +28,9 @@ class Checked:
         except InvalidSpec as e:
             delete = job.raw_spec.get("deletionPolicy") == DeletionPolicy.DELETE
             policy = DeletionPolicy.DELETE if delete else DeletionPolicy.RETAIN
-            return cls(_lasting(job), None, str(e), policy, 30.0)
-        return cls(_lasting(job), schedule, None, spec.deletion_policy, float(spec.drain_timeout_seconds))
+            return cls(job.lasting_spec, None, str(e), policy, 30.0)
+        return cls(job.lasting_spec, schedule, None, spec.deletion_policy, float(spec.drain_timeout_seconds))
 
     def fits(self, job: JobView) -> bool:
         """Whether this is still the spec of `job`."""
-        return self.spec == _lasting(job)
-
-
-def _lasting(job: JobView) -> Mapping[str, Any]:
-    return {key: value for key, value in job.raw_spec.items() if key != "desiredState"}
+        return self.spec == job.lasting_spec
