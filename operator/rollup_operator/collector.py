@@ -6,8 +6,10 @@ A full collection walks every object that it knows, and ten thousand jobs are ov
   look. It is frozen at the end of that collection, when there is no garbage: kopf and asyncio leave cycles with every
   event and connection, and what of them is frozen stays.
 - What is in use at that moment becomes garbage later, and stays too. So the frozen objects are thawed and walked once
-  they have grown by some share, and where the process has nothing to do also once many of them have come or gone. Then
-  what the C library keeps of freed memory goes back to the system, too.
+  they have grown by some share, and where the process has nothing to do also once many of them have come or gone.
+
+Where the process has nothing to do, what the C library keeps of freed memory goes back to the system after each full
+collection: ten thousand calls that have come and gone leave it whether or not anything of them was frozen.
 """
 
 import asyncio
@@ -70,8 +72,6 @@ class Collector:
         young = _young_collections()
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            if time.perf_counter() - self._began > COLLECT_EVERY:
-                gc.collect()
             before, young = young, _young_collections()
             self._calm_checks = self._calm_checks + 1 if young - before <= 1 else 0
             changed = gc.get_freeze_count() - self._walked
@@ -79,8 +79,12 @@ class Collector:
             share, objects = CALM_CHANGED if calm else MOST_GROWN
             if (abs(changed) if calm else changed) > share * self._walked + objects:
                 self.settle()
-                if calm:
-                    _give_back()
+            elif time.perf_counter() - self._began > COLLECT_EVERY:
+                gc.collect()
+            else:
+                continue
+            if calm:
+                _give_back()
 
     def settle(self) -> None:
         """Collect all garbage, the frozen too, and freeze what is left."""

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from itertools import count
 from weakref import ref
 
 import pytest
@@ -121,6 +122,24 @@ async def test_frozen_garbage_goes_once_nothing_happens(keeping: Collector, monk
     for _ in range(collector.CALM_CHECKS + 1):
         await turns()
     assert gone() is None
+
+
+async def test_freed_memory_goes_back_once_nothing_happens_though_nothing_frozen_has_changed(
+    keeping: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(collector, "CALM_CHANGED", (10.0, 10**9))
+    monkeypatch.setattr(collector, "COLLECT_EVERY", 0.0)
+    monkeypatch.setattr(collector, "_give_back", lambda: given.append(1))
+    with monkeypatch.context() as busy:
+        busy.setattr(collector, "_young_collections", count(step=2).__next__)
+        await turns()
+        given.clear()
+        await turns()
+        assert not given
+    for _ in range(collector.CALM_CHECKS + 1):
+        await turns()
+    assert given
 
 
 async def test_what_a_walk_amid_much_work_has_frozen_goes_once_nothing_happens(
