@@ -66,8 +66,8 @@ class Listener(asyncio.AbstractServer):
 
     async def start_serving(self) -> None:
         """Accept from now on."""
-        if self._tls is not None:
-            SSLProtocol.max_size = TLS_BYTES  # there is no option for it; it counts for all connections of the process
+        # There is no option for it. It counts for all connections of the process, those to the API server too.
+        SSLProtocol.max_size = TLS_BYTES
         self._chore = keep_running("places for strangers", self._keep_places_free)
         for listening in self.sockets:
             listening.setblocking(False)
