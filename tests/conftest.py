@@ -15,7 +15,7 @@ import yaml
 from local_control_plane import ControlPlane
 from support import store_choice
 from support.api import Api, condition
-from support.loop_watch import LoopWatch
+from support.loop_guard import LoopGuard
 from support.store_choice import pytest_collection_modifyitems, pytest_generate_tests
 from support.store_nodes import (
     elasticsearch,
@@ -82,7 +82,7 @@ def _loops_are_free(request: pytest.FixtureRequest) -> Iterator[None]:
     if "simulation" in request.path.parts or request.node.get_closest_marker("holds_loop"):
         yield
         return
-    with LoopWatch(held.append).watching():
+    with LoopGuard(held.append).on_guard():
         yield
     assert not held, "\n".join(held)
 

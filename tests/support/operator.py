@@ -48,7 +48,7 @@ class Answer:
 
 
 class Operator:
-    """`rollup-operator run`, with a watch of its event loop. It dies with the test process, however that ends.
+    """`rollup-operator run`, with a guard of its event loop. It dies with the test process, however that ends.
 
     `expected` are patterns of log lines of level warning and above that a test provokes; `settings` are more settings;
     `authority` is the certificate by which to know its endpoint where that speaks TLS; `program` is what Python runs.
@@ -68,7 +68,7 @@ class Operator:
         expected: Sequence[str] = (),
         settings: Mapping[str, object] | None = None,
         authority: Path | None = None,
-        program: Sequence[str] = ("-m", "support.loop_watch"),
+        program: Sequence[str] = ("-m", "support.loop_guard"),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data_root = data_root or folder / "data"
@@ -80,7 +80,7 @@ class Operator:
         self._url_file = folder / "url"
         self._authority = authority
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "ROLLUP_STORE_HOSTS": "127.0.0.1"}
-        # For what watches its event loop; and the operator that the tests themselves import is the one that runs.
+        # For the guard of its event loop; and the operator that the tests themselves import is the one that runs.
         paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
         self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self._environment |= {f"ROLLUP_{name.upper()}": str(value) for name, value in (settings or {}).items()}

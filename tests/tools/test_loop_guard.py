@@ -1,4 +1,4 @@
-"""The watch of event loops that all tests have: what it sees, and what is none of its business."""
+"""The guard of event loops that all tests have: what it sees, and what is none of its business."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.loop_watch import LoopWatch
+from support.loop_guard import LoopGuard
 
 pytestmark = pytest.mark.holds_loop("that is what they are about")
 
@@ -51,9 +51,9 @@ def ours(tmp_path: Path) -> types.ModuleType:
 
 
 async def reports_of(work: Callable[[], object]) -> list[str]:
-    """What the watch tells while something is done in the loop."""
+    """What the guard reports while something is done in the loop."""
     found: list[str] = []
-    with LoopWatch(found.append).watching():
+    with LoopGuard(found.append).on_guard():
         await asyncio.sleep(0)
         if asyncio.iscoroutine(coroutine := work()):
             await coroutine
@@ -75,7 +75,7 @@ async def test_who_blocks_is_found(ours: types.ModuleType) -> None:
 
 async def test_a_task_of_its_own_is_found(ours: types.ModuleType) -> None:
     found: list[str] = []
-    with LoopWatch(found.append).watching():
+    with LoopGuard(found.append).on_guard():
         await asyncio.create_task(ours.computes(0.2))
         await asyncio.sleep(0)
     assert len(found) == 1

@@ -1,11 +1,12 @@
-"""Watches event loops: nothing of the operator may hold one for 50 ms of processor time, or block in it for 250 ms.
+"""Times the callbacks of event loops: nothing of the operator may hold a loop for 50 ms of processor time, or block in
+it for 250 ms.
 
-Each callback is timed by the processor time of its thread, which other processes do not lengthen; what the garbage
-collector takes is left out. Of those that take long a thread says meanwhile what they do: what a test does itself, in
-the task that it shares with what it calls, is its own affair. Blocked is who sleeps or waits in the kernel: who
-waits for a processor on a busy machine is not.
+The processor time of its thread times each callback, so other processes do not lengthen it; the time of the garbage
+collector is left out. A thread samples what long callbacks do. What a test does itself, in the task that it shares
+with its callee, does not count. A callback is blocked while it sleeps or waits in the kernel, not while it waits for a
+processor on a busy machine.
 
-As a program, it runs the operator and logs what held its loop as errors: `python -m support.loop_watch run …`.
+As a program, it runs the operator and logs what held its loop as errors: `python -m support.loop_guard run …`.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from typing import Any
 PROCESSOR_SECONDS = 0.050
 BLOCKED_SECONDS = 0.250
 
-_LOOK_EVERY = 0.010
+_SAMPLE_EVERY = 0.010
 _OURS = f"{Path('rollup_operator')}/"
 _TESTS = str(Path(__file__).resolve().parents[1])
 
@@ -39,14 +40,14 @@ class _Turn:
     thread: int
     native: int
     collected: float = 0.0
-    looks: int = 0
+    samples: int = 0
     ours: int = 0
     blocked: int = 0
     stack: list[str] = field(default_factory=list)
 
 
-class LoopWatch:
-    """Times every callback of every event loop of this process, while `watching`."""
+class LoopGuard:
+    """Times every callback of every event loop of this process, while `on_guard`."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         """`report` is called with each callback that held its loop, in that loop's thread."""
@@ -55,8 +56,8 @@ class LoopWatch:
         self._collecting = 0.0
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch while the block runs."""
+    def on_guard(self) -> Iterator[None]:
+        """Time callbacks while the block runs."""
         run: Any = asyncio.Handle._run
         turns = self._turns
 
@@ -77,33 +78,33 @@ class LoopWatch:
                     self._judge(turn, processor)
 
         end = threading.Event()
-        looker = threading.Thread(target=self._look, args=(end,), name="loop watch", daemon=True)
+        sampler = threading.Thread(target=self._sample, args=(end,), name="loop guard", daemon=True)
         asyncio.Handle._run = timed  # type: ignore[method-assign]
         gc.callbacks.append(self._collects)
-        looker.start()
+        sampler.start()
         try:
             yield
         finally:
             asyncio.Handle._run = run  # type: ignore[method-assign]
             gc.callbacks.remove(self._collects)
             end.set()
-            looker.join()
+            sampler.join()
 
     def _judge(self, turn: _Turn, processor: float) -> None:
-        # A look needs a processor, too: of what nobody could look at, nobody can say whose it was.
-        if processor > PROCESSOR_SECONDS and turn.looks and turn.ours * 2 >= turn.looks:
+        # Sampling needs a processor, too: without samples nothing says whose callback it was.
+        if processor > PROCESSOR_SECONDS and turn.samples and turn.ours * 2 >= turn.samples:
             self._report(f"held for {processor * 1000:.0f} ms of processor time, in\n{''.join(turn.stack)}")
-        elif (blocked := turn.blocked * _LOOK_EVERY) >= BLOCKED_SECONDS:
+        elif (blocked := turn.blocked * _SAMPLE_EVERY) >= BLOCKED_SECONDS:
             self._report(f"blocked for {blocked * 1000:.0f} ms, in\n{''.join(turn.stack)}")
 
-    def _look(self, end: threading.Event) -> None:
-        while not end.wait(_LOOK_EVERY):
+    def _sample(self, end: threading.Event) -> None:
+        while not end.wait(_SAMPLE_EVERY):
             now = time.monotonic()
             for turn in list(self._turns.values()):
-                if now - turn.began < 2 * _LOOK_EVERY:
+                if now - turn.began < 2 * _SAMPLE_EVERY:
                     continue
                 frame = sys._current_frames().get(turn.thread)
-                turn.looks += 1
+                turn.samples += 1
                 if frame is not None and is_ours(frame):
                     turn.ours += 1
                     turn.blocked += _sleeps(turn.native)
@@ -150,7 +151,7 @@ def main() -> None:
     def report(text: str) -> None:
         print(json.dumps({"level": "error", "event": "event loop held", "what": text}), file=sys.stderr, flush=True)
 
-    with LoopWatch(report).watching():
+    with LoopGuard(report).on_guard():
         operator()
 
 
