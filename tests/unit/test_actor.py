@@ -116,6 +116,28 @@ async def test_a_request_begins_one_run_however_often_its_status_cannot_be_writt
     actor.stand_down()
 
 
+async def test_a_requested_run_that_ends_since_the_lease_was_late_begins_again() -> None:
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    actor = Actor(body(1, "started", request="now"), environment(outside, gate))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        assert await outside.begun.get() is RunKind.INDEX
+        await outside.tried.wait()  # in vain: no status can say that the request is handled
+        gate.lead(begin_until=0.0)
+        actor.recheck()
+        outside.end.set()
+        while actor.busy:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+        assert outside.begun.empty()
+        gate.lead()
+        actor.recheck()
+        assert await outside.begun.get() is RunKind.INDEX
+    gate.shut()
+    actor.stand_down()
+
+
 async def test_how_a_run_ends_that_outlives_its_leadership_settles_nothing() -> None:
     outside, gate = Outside(), Gate()
     actor = Actor(body(1, "stopped"), environment(outside, gate))

@@ -30,7 +30,7 @@ from rollup_operator.lifecycle.jobs.transition_events import transition_event
 from rollup_operator.lifecycle.telemetry import timed
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
-from rollup_operator.model.job_view import JobView
+from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.status import State
 from rollup_operator.stores.base import Store, closes_with_leadership
 
@@ -269,6 +269,8 @@ class Actor:
 
     def _halt(self) -> None:
         assert self._run is not None
+        if self.view.ask is Ask.STARTED:
+            self._begun_request = None  # the lease is late: what is cut off for that was not what the user asked for
         self._run.halt(asyncio.get_running_loop().time())
         self.wake()
 
