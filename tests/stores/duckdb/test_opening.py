@@ -44,6 +44,25 @@ async def test_a_stop_waits_for_no_opening_that_another_run_began(embedded: Embe
     assert (await one).outcome == Outcome.COMPLETED
 
 
+async def test_a_stop_waits_for_no_others_who_wait_for_an_opening(embedded: Embedded) -> None:
+    """For instance all jobs of a store that an operator settles when it begins."""
+    lies_with_users(embedded)
+    run, store = embedded.make_run(config()), embedded.store()
+    with embedded.budget.inspections.turn_of("team", lambda: False):
+        task = asyncio.ensure_future(run.index())
+        await asyncio.sleep(0.1)
+        jobs = [config(job_id=f"job{i}") for i in range(200)]
+        others = [asyncio.ensure_future(store.settle(job, "me", delete_documents=False)) for job in jobs]
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        run.halt()
+        await asyncio.wait_for(asyncio.shield(task), SECONDS)
+        assert time.monotonic() - began < AT_ONCE
+    async with asyncio.timeout(2 * SECONDS):
+        assert {settled.claim for settled in await asyncio.gather(*others)} == {None}
+    await store.close()
+
+
 async def test_a_stop_leaves_the_opening_that_its_run_began_to_others_who_wait_for_it(embedded: Embedded) -> None:
     lies_with_users(embedded)
     first, second = embedded.make_run(config(job_id="first")), embedded.make_run(config(job_id="second"))

@@ -246,6 +246,8 @@ class Database:
         self.folders, self.name, self.budget = folders, name, budget
         self._file = file
         self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="duckdb")
+        self._entrance = ThreadPoolExecutor(_THREADS, thread_name_prefix="duckdb-opening")
+        """For those who wait until the file is open: however many they are, who leaves finds a thread."""
         self.writing = threading.Lock()
         """Held during a write transaction: transactions of one process never conflict."""
         self._turn = asyncio.Lock()
@@ -290,7 +292,7 @@ class Database:
                 await self._take_spare()
         self._comers += 1
         self._loop = loop
-        opening = loop.run_in_executor(self.pool, self._join, lanes)
+        opening = loop.run_in_executor(self._entrance, self._join, lanes)
         opening.add_done_callback(self._has_come)
         try:
             return await asyncio.shield(opening)
