@@ -78,7 +78,7 @@ class DuckDBSession:
             return record, stands
 
         while True:
-            seen, stands = await self._write("looking at the claim", read)
+            seen, stands = await self._write("reading the claim", read)
             # Checked while the file is open, so no other process settles the job between this and the claim.
             if not self._served.may_run():
                 raise StoreUnavailable("this process no longer leads: it claims nothing")
@@ -108,7 +108,7 @@ class DuckDBSession:
         if claim.position is None:
             return reading.source
         self._missed = await self._read(
-            "looking for late rows", lambda lane: missed.find(lane, self._config, claim, reading, edge)
+            "counting late rows", lambda lane: missed.find(lane, self._config, claim, reading, edge)
         )
         return replace(reading.source, late_ms=self._missed.last_ms)
 

@@ -158,7 +158,7 @@ class DuckDBStore:
             return claims.read(lane, key) if claims.exists(lane) else None
 
         while True:
-            seen = await self._with_lane("looking at the claim", read, None, ends=True)
+            seen = await self._with_lane("reading the claim", read, None, ends=True)
             if seen is None:
                 return Settled(None)
             delete = delete_documents and identity.made_by(config.owner, seen.owner)

@@ -80,7 +80,7 @@ async def aliases(cluster: Cluster, index: str, opaque_id: str) -> Collection[st
     answer = await cluster.call(
         "GET",
         f"/{name(index)}",
-        doing=f"looking at {index}",
+        doing=f"reading {index}",
         params={"filter_path": "*.aliases"},
         opaque_id=opaque_id,
         longest=LISTING,

@@ -78,7 +78,7 @@ async def _setting(cluster: Cluster, index: str, setting: str, opaque_id: str) -
     answer = await cluster.call(
         "GET",
         f"/{name(index)}",
-        doing=f"looking at {index}",
+        doing=f"reading {index}",
         params={"filter_path": f"*.settings.index.{setting}"},
         opaque_id=opaque_id,
     )
@@ -90,7 +90,7 @@ async def read(cluster: Cluster, index: str, *, opaque_id: str) -> Target | None
     answer = await cluster.call(
         "GET",
         f"/{name(index)},{ALIAS}",
-        doing=f"looking at {index}",
+        doing=f"reading {index}",
         params={"ignore_unavailable": "true", "filter_path": _FILTER},
         opaque_id=opaque_id,
         longest=LISTING,

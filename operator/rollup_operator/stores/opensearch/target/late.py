@@ -127,7 +127,7 @@ def _is_number(value: object) -> bool:
 async def _stored(cluster: Cluster, record: Record, ids: Sequence[str]) -> Iterator[dict[str, Any] | None]:
     """Return the documents that are stored under the ids; None for a missing one."""
     index = record.claim.key[0]
-    doing = f"looking at {len(ids)} documents of {index}"
+    doing = f"reading {len(ids)} documents of {index}"
     try:
         answer = await cluster.call(
             "POST",
