@@ -14,7 +14,7 @@ import yaml
 
 from local_control_plane import ControlPlane
 from support import store_choice
-from support.api import Api, condition
+from support.api import Api
 from support.loop_guard import LoopGuard
 from support.store_choice import pytest_collection_modifyitems, pytest_generate_tests
 from support.store_nodes import (
@@ -92,12 +92,7 @@ def control_plane() -> Iterator[ControlPlane]:
     """A control plane of this test session, with crds/ applied and established."""
     with ControlPlane.start() as plane, Api(plane) as api:
         for path in sorted((ROOT / "crds").glob("*.yaml")):
-            crd = api.apply(yaml.safe_load(path.read_text()))
-            api.wait(
-                crd["metadata"]["name"],
-                lambda body: (condition(body, "Established") or {}).get("status") == "True",
-                kind="CustomResourceDefinition",
-            )
+            api.install(yaml.safe_load(path.read_text()))
         yield plane
 
 

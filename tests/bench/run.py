@@ -30,7 +30,7 @@ from bench.phases import Block
 from bench.samples import percentile
 from bench.subject import Subject
 from local_control_plane import ControlPlane
-from support.api import Api, condition
+from support.api import Api
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASES = ("memory", "restart", "stop", "endpoint", "storm", "waiters", "waits", "duckdb")
@@ -169,12 +169,7 @@ def prepare(plane: ControlPlane, others: Sequence[Path]) -> None:
     """Install the resources, and the store that our jobs name."""
     with Api(plane) as api:
         for path in [*sorted((ROOT / "crds").glob("*.yaml")), *others]:
-            crd = api.apply(yaml.safe_load(path.read_text()))
-            api.wait(
-                crd["metadata"]["name"],
-                lambda body: (condition(body, "Established") or {}).get("status") == "True",
-                kind="CustomResourceDefinition",
-            )
+            api.install(yaml.safe_load(path.read_text()))
         api.create(subject.STORE)
 
 

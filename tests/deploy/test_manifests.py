@@ -263,15 +263,7 @@ def admin(control_plane: ControlPlane) -> Iterator[Api]:
             api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
         for (group, version), kinds in FOREIGN.items():
             for kind in kinds:
-                api.apply(foreign(group, version, kind))
-                api.wait(
-                    f"{kind.lower()}s.{group}",
-                    lambda body: any(
-                        (c["type"], c["status"]) == ("Established", "True")
-                        for c in body.get("status", {}).get("conditions") or []
-                    ),
-                    kind="CustomResourceDefinition",
-                )
+                api.install(foreign(group, version, kind))
         yield api
 
 

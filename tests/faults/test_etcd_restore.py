@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from local_control_plane import ControlPlane
-from support.api import Api, Body, condition
+from support.api import Api, Body
 from support.bodies import store
 from support.data import BEGIN, exported, rolled_up_small, small_groups, trips_job, write_trips
 from support.etcd_backup import EtcdBackup
@@ -51,12 +51,7 @@ def plane() -> Iterator[ControlPlane]:
     """A control plane of the test's own, with crds/ applied and a namespace."""
     with ControlPlane.start() as plane, Api(plane) as api:
         for path in sorted((ROOT / "crds").glob("*.yaml")):
-            crd = api.apply(yaml.safe_load(path.read_text()))
-            api.wait(
-                crd["metadata"]["name"],
-                lambda body: (condition(body, "Established") or {}).get("status") == "True",
-                kind="CustomResourceDefinition",
-            )
+            api.install(yaml.safe_load(path.read_text()))
         api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "rollups"}})
         yield plane
 

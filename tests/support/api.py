@@ -146,6 +146,12 @@ class Api:
         path = self._path_of(body, named=True, subresource=subresource)
         return self.request("PATCH", f"{path}?{query}", body, content_type=APPLY)
 
+    def install(self, crd: Body) -> None:
+        """Apply a CustomResourceDefinition, and wait until its resources are served."""
+        name = self.apply(crd)["metadata"]["name"]
+        established = lambda body: (condition(body, "Established") or {}).get("status") == "True"  # noqa: E731
+        self.wait(name, established, kind="CustomResourceDefinition")
+
     def replace(self, body: Body, *, subresource: str = "") -> Body:
         """PUT an object; its metadata.resourceVersion, where given, must be the newest."""
         return self.request("PUT", self._path_of(body, named=True, subresource=subresource), body)

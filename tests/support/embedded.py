@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from rollup_operator.stores.duckdb.export import documents_of, export_path
 from rollup_operator.stores.duckdb.folders import Folders
 from support.data import results_of
 from support.database import databases_of
+from support.rounding import HOUR
 
 NAMESPACE = "team"
 Row = tuple[int | None, float | None, str | None, int | None]
@@ -182,6 +184,20 @@ class Embedded:
                 connection.execute(f'CREATE OR REPLACE TABLE file.main."{name}" AS {select}', [data])
 
 
+def scattered(count: int, first: int, hours: int, seed: int = 1) -> list[Row]:
+    """Rows at random times of so many hours, some without a term or a size, in order of time."""
+    chance = random.Random(seed)
+    return sorted(
+        (
+            first + chance.randrange(hours * HOUR),
+            chance.uniform(-1e6, 1e6),
+            chance.choice(["a", "b", None]),
+            chance.choice([1, 15, None]),
+        )
+        for _ in range(count)
+    )
+
+
 def truth(
     rows: Sequence[Row],
     bucket: Callable[[int], int],
@@ -230,4 +246,4 @@ def with_groups(of: RollupJobSpec, **date_histogram: str) -> RollupJobSpec:
     return RollupJobSpec.model_validate({**of.model_dump(by_alias=True, exclude_none=True), "groups": groups})
 
 
-__all__ = ["Embedded", "Row", "agree", "config", "replace", "spec", "truth", "with_groups"]
+__all__ = ["Embedded", "Row", "agree", "config", "replace", "scattered", "spec", "truth", "with_groups"]

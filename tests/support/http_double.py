@@ -8,7 +8,7 @@ import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from rollup_operator.kube.client import Conflict, KubeError, NotFound, may_stand
 from rollup_operator.kube.events import Regarding
@@ -85,6 +85,14 @@ class Cluster:
 
     `shelves` holds the stores by namespace and name.
     """
+
+    @classmethod
+    def indexing(cls, name: str) -> Self:
+        """A cluster with a job in the middle of a run."""
+        made = cls()
+        made.create(name, desiredState="started")
+        made.status(name, state="indexing")
+        return made
 
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}

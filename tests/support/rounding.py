@@ -10,6 +10,11 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 EPOCH = datetime(1970, 1, 1)
 
 
+def hour(t: int) -> int:
+    """The beginning of an instant's hour in UTC."""
+    return t // HOUR * HOUR
+
+
 def ms(text: str, zone: str = "UTC", fold: int = 0) -> int:
     """Return the instant at which the clock of `zone` shows `text`."""
     at = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=fold)

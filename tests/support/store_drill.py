@@ -12,13 +12,9 @@ from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import records
 from support.clustered import Clustered
 from support.embedded import Row, agree, truth
-from support.rounding import HOUR
+from support.rounding import HOUR, hour
 from support.store_http import StoreHttp
 from support.store_proxy import StoreProxy
-
-
-def hour(t: int) -> int:
-    return t // HOUR * HOUR
 
 
 @dataclass

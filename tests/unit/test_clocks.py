@@ -13,7 +13,7 @@ from rollup_operator.rollup.due import due
 from rollup_operator.stores.base import ClockReading
 from rollup_operator.stores.errors import ClockSkewed
 from support.embedded import Embedded, Row, agree, spec, truth, with_groups
-from support.rounding import HOUR, ms
+from support.rounding import HOUR, hour, ms
 
 ALLOWED = timedelta(minutes=5)
 TRUE = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
@@ -146,10 +146,6 @@ def minutes(first: int, count: int) -> list[Row]:
     return [(START + minute * 60_000, float(minute), "a", 1) for minute in range(first, first + count)]
 
 
-def hourly(t: int) -> int:
-    return t // HOUR * HOUR
-
-
 @pytest.fixture
 def embedded(tmp_path: Path) -> Embedded:
     return Embedded(tmp_path, clock_skew=ALLOWED)
@@ -170,7 +166,7 @@ async def test_a_run_by_a_clock_that_is_far_ahead_writes_nothing_and_moves_nothi
     after = await embedded.completed()
     assert before.watermark_ms == START + 9 * HOUR
     assert after.watermark_ms == START + 11 * HOUR
-    agree(embedded.documents(), truth(rows, hourly, below=START + 11 * HOUR))
+    agree(embedded.documents(), truth(rows, hour, below=START + 11 * HOUR))
 
 
 async def rolled_ahead(embedded: Embedded, rows: list[Row]) -> None:
@@ -192,7 +188,7 @@ async def test_what_a_clock_that_was_ahead_wrote_is_set_right_by_the_next_run(em
     assert result.claim is not None
     assert result.claim.watermark_ms == START + 11 * HOUR
     assert "the recorded watermark 2030-01-01T00:00:00Z lies in the future" in result.message
-    agree(embedded.documents(), truth(rows, hourly, below=START + 11 * HOUR))
+    agree(embedded.documents(), truth(rows, hour, below=START + 11 * HOUR))
     again = await embedded.run()
     assert "lies in the future" not in again.message
     assert again.rewritten == 0
@@ -203,14 +199,14 @@ async def test_rows_are_rolled_up_although_a_clock_that_was_ahead_left_the_posit
 ) -> None:
     stray: Row = (ms("2028-01-01T00:00"), 1.0, "a", 1)
     await rolled_ahead(embedded, rows := [*minutes(0, 570), stray])
-    for hour in (11, 12, 14):
-        embedded.write("rows", rows := [*minutes(0, hour * 60 + 40), stray])
-        embedded.now = at(START + hour * HOUR + 40 * 60_000)
+    for passed in (11, 12, 14):
+        embedded.write("rows", rows := [*minutes(0, passed * 60 + 40), stray])
+        embedded.now = at(START + passed * HOUR + 40 * 60_000)
         result = await embedded.run()
         assert result.claim is not None
-        assert result.claim.watermark_ms == START + hour * HOUR
+        assert result.claim.watermark_ms == START + passed * HOUR
         assert "the recorded position 2028-01-01T00:00:00Z lies in the future" in result.message
-        expected = truth(rows, hourly, below=START + hour * HOUR) | truth([stray], hourly)
+        expected = truth(rows, hour, below=START + passed * HOUR) | truth([stray], hour)
         agree(embedded.documents(), expected)
 
 
@@ -225,7 +221,7 @@ async def test_a_clock_that_is_behind_makes_a_run_late_and_loses_nothing(embedde
     embedded.other_clock = reads(embedded.now)
     embedded.write("rows", rows := rows + minutes(700, 60))
     assert (await embedded.completed()).watermark_ms == START + 12 * HOUR
-    agree(embedded.documents(), truth(rows, hourly, below=START + 12 * HOUR))
+    agree(embedded.documents(), truth(rows, hour, below=START + 12 * HOUR))
 
 
 # The API server's clock

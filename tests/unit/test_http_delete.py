@@ -294,15 +294,19 @@ async def through(server: WireServer, cluster: Cluster, monkeypatch: pytest.Monk
     return kube
 
 
-async def test_a_deletion_that_was_lost_on_an_old_connection_is_sent_again(
-    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_deletion_that_was_lost_on_an_old_connection_is_sent_again_and_not_taken_for_somebody_elses(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
+    """`late`: the first is under way still when the second is sent, and comes before it."""
+
     def behave(request: Request) -> Answer | Broken:
         if request.on_kept:
             return Broken()
-        if request.method == "DELETE":
-            cluster.remove("sensor")
-        return Answer()
+        if request.method != "DELETE":
+            return Answer()
+        cluster.remove("sensor")
+        return Answer(404, {"reason": "NotFound"}) if late else Answer()
 
     cluster.create("sensor")
     async with wire_server(behave) as server, await through(server, cluster, monkeypatch):
@@ -310,24 +314,6 @@ async def test_a_deletion_that_was_lost_on_an_old_connection_is_sent_again(
         assert server.methods == ["GET", "DELETE", "DELETE"]
         first, second = (request.body["preconditions"] for request in server.arrived[1:])
         assert first == second
-
-
-async def test_a_deletion_that_arrives_late_is_not_taken_for_somebody_elses(
-    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first is under way still when the second is sent, and comes before it."""
-
-    def behave(request: Request) -> Answer | Broken:
-        if request.on_kept:
-            return Broken()
-        if request.method == "DELETE":
-            cluster.remove("sensor")
-            return Answer(404, {"reason": "NotFound"})
-        return Answer()
-
-    cluster.create("sensor")
-    async with wire_server(behave) as server, await through(server, cluster, monkeypatch):
-        assert await call(client, "DELETE", PATH) == DONE
 
 
 async def test_a_start_that_comes_after_a_lost_deletion_counts(

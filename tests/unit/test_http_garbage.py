@@ -18,10 +18,7 @@ PACKAGE = str(Path(rollup_operator.__file__).parent)
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster()
-    cluster.create("sensor", desiredState="started")
-    cluster.status("sensor", state="indexing")
-    return cluster
+    return Cluster.indexing("sensor")
 
 
 @pytest.fixture(autouse=True)

@@ -26,10 +26,7 @@ Serve = Callable[..., Awaitable[Callable[..., Awaitable[Wire]]]]
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster()
-    cluster.create("sensor", desiredState="started")
-    cluster.status("sensor", state="indexing")
-    return cluster
+    return Cluster.indexing("sensor")
 
 
 @pytest.fixture

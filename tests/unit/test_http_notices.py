@@ -62,10 +62,7 @@ def settings() -> dict[str, Any]:
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster()
-    cluster.create("sensor", desiredState="started")
-    cluster.status("sensor", state="indexing")
-    return cluster
+    return Cluster.indexing("sensor")
 
 
 @pytest.fixture

@@ -157,10 +157,7 @@ def test_late_calls_are_forgotten() -> None:
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster()
-    cluster.create("sensor", desiredState="started")
-    cluster.status("sensor", state="indexing")
-    return cluster
+    return Cluster.indexing("sensor")
 
 
 def desired_state(cluster: Cluster) -> str:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from local_control_plane import ControlPlane
-from support.api import Api, Body, condition
+from support.api import Api, Body
 from support.bodies import store
 from support.data import exported, rolled_up_small, small_groups, trips_job, write_trips
 from support.operator import Operator
@@ -86,12 +86,7 @@ def newer(tmp_path: Path) -> Iterator[ControlPlane]:
                         "x-kubernetes-preserve-unknown-fields": True,
                     }
                     part["properties"].get("state", {}).pop("enum", None)
-            crd = api.apply(crd)
-            api.wait(
-                crd["metadata"]["name"],
-                lambda body: (condition(body, "Established") or {}).get("status") == "True",
-                kind="CustomResourceDefinition",
-            )
+            api.install(crd)
         api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "rollups"}})
         yield plane
 

@@ -43,12 +43,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
     """An API server of its own, with CRDs that let anything in."""
     with ControlPlane.start() as plane, Api(plane, "rollups") as api:
         for crd in crds():
-            api.apply(loosened(crd))
-            api.wait(
-                crd["metadata"]["name"],
-                lambda body: (condition(body, "Established") or {}).get("status") == "True",
-                kind="CustomResourceDefinition",
-            )
+            api.install(loosened(crd))
         api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "rollups"}})
         yield api
 

@@ -11,7 +11,7 @@ from rollup_operator.stores.duckdb import Budget
 from rollup_operator.stores.duckdb.budget import LEAST_MEMORY, Share, _processors
 from rollup_operator.stores.duckdb.database import Lane
 from support.embedded import Embedded, agree, config, spec, truth
-from support.rounding import HOUR, ms
+from support.rounding import HOUR, hour, ms
 
 BEGIN = ms("2024-03-01T00:00")
 
@@ -175,5 +175,5 @@ async def test_the_least_memory_will_do_for_rows_in_no_order(tmp_path: Path) -> 
     embedded.write("rows.parquet", rows)
     job = config(spec("rows.parquet"))
     await embedded.completed(job)
-    agree(embedded.documents(job), truth(rows, lambda t: t // HOUR * HOUR))
+    agree(embedded.documents(job), truth(rows, hour))
     assert await embedded.store().preview(job, Span(0, ms("2030-01-01T00:00")), 3)

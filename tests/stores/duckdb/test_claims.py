@@ -23,7 +23,7 @@ from rollup_operator.stores.duckdb.database import Database
 from rollup_operator.stores.duckdb.export import export_path
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
-from support.rounding import HOUR, ms
+from support.rounding import HOUR, hour, ms
 
 START = ms("2024-03-01T00:00")
 SPAN = Span(0, ms("2030-01-01T00:00"))
@@ -120,7 +120,7 @@ async def test_deleted_documents_are_gone_and_epochs_go_on(embedded: Embedded) -
         ).fetchall() == [(0,)]
     again = await embedded.completed(replace(JOB, config_hash="other"))
     assert again.epoch > first.epoch
-    agree(embedded.documents(JOB), truth(ROWS, lambda t: t // HOUR * HOUR))
+    agree(embedded.documents(JOB), truth(ROWS, hour))
 
 
 async def test_deleting_a_job_that_never_ran_deletes_no_file_of_its_name(
@@ -285,7 +285,7 @@ async def test_many_jobs_run_at_once_in_one_database(embedded: Embedded) -> None
     store = embedded.store()
     await asyncio.gather(*(embedded.completed(job, store=store) for job in jobs))
     await store.close()
-    expected = truth(ROWS, lambda t: t // HOUR * HOUR)
+    expected = truth(ROWS, hour)
     for job in jobs:
         agree(embedded.documents(job), expected)
 
@@ -298,7 +298,7 @@ async def test_an_export_is_skipped_when_nothing_changed(embedded: Embedded) -> 
     assert path.stat().st_mtime_ns == before
     path.unlink()
     await embedded.completed(JOB)
-    agree(embedded.documents(JOB), truth(ROWS, lambda t: t // HOUR * HOUR))
+    agree(embedded.documents(JOB), truth(ROWS, hour))
     assert [p.name for p in path.parent.iterdir()] == ["job.parquet"]
 
 
@@ -325,7 +325,7 @@ asyncio.run(embedded.run(config(spec("in/rows.parquet")), holder="child"))
 async def test_a_killed_process_leaves_whole_pages(embedded: Embedded) -> None:
     rows = [(START + i * 60_000, float(i % 101), "abc"[i % 3], i % 40) for i in range(60_000)]
     embedded.write("in/rows.parquet", rows)
-    expected = truth(rows, lambda t: t // HOUR * HOUR)
+    expected = truth(rows, hour)
     code = CHILD.format(path=[p for p in sys.path if p], root=str(embedded.root))
     chance = random.Random(7)
     last: tuple[int, int] = (0, 0)

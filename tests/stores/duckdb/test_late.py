@@ -1,6 +1,5 @@
 """Rows that come late, over real files: what is looked at again, what is rewritten, what is left as it was."""
 
-import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from rollup_operator.indexer.run import Run
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.base import Rewritten
 from rollup_operator.stores.errors import Fenced
-from support.embedded import Embedded, Row, agree, config, spec, truth
-from support.rounding import HOUR, ms
+from support.embedded import Embedded, Row, agree, config, scattered, spec, truth
+from support.rounding import HOUR, hour, ms
 
 START = ms("2024-03-01T00:00")
 JOB = config(spec("in/*.parquet", lookback="12h"))
@@ -26,40 +25,23 @@ def at(instant: int) -> datetime:
     return datetime.fromtimestamp(instant / 1000, UTC)
 
 
-def rows(count: int, first: int, hours: int, seed: int = 1) -> list[Row]:
-    chance = random.Random(seed)
-    return sorted(
-        (
-            first + chance.randrange(hours * HOUR),
-            chance.uniform(-1e6, 1e6),
-            chance.choice(["a", "b", None]),
-            chance.choice([1, 15, None]),
-        )
-        for _ in range(count)
-    )
-
-
-def hourly(t: int) -> int:
-    return t // HOUR * HOUR
-
-
 async def test_late_rows_within_the_lookback_are_in_and_others_are_not(embedded: Embedded) -> None:
-    data = rows(3000, START, 100)
+    data = scattered(3000, START, 100)
     embedded.write("in/1.parquet", data)
     await embedded.completed(JOB)
-    late = rows(50, START + 88 * HOUR, 12, seed=2)
-    too_late = rows(50, START, 80, seed=3)
+    late = scattered(50, START + 88 * HOUR, 12, seed=2)
+    too_late = scattered(50, START, 80, seed=3)
     embedded.write("in/2.parquet", late + too_late)
     embedded.now += timedelta(hours=1)
     result = await embedded.run(JOB)
     assert result.kept == 0
     assert 0 < result.rewritten <= 50
     assert f"{result.rewritten} documents rewritten after late rows" in result.message
-    agree(embedded.documents(JOB), truth(data + late, hourly))
+    agree(embedded.documents(JOB), truth(data + late, hour))
 
 
 async def test_nothing_is_rewritten_where_nothing_came_late(embedded: Embedded) -> None:
-    embedded.write("in/1.parquet", rows(20_000, START, 100))
+    embedded.write("in/1.parquet", scattered(20_000, START, 100))
     first = await embedded.completed(JOB)
     export = embedded.export(JOB)
     before = export.stat()
@@ -72,18 +54,18 @@ async def test_nothing_is_rewritten_where_nothing_came_late(embedded: Embedded) 
 
 
 async def test_late_rows_in_buckets_that_had_none_make_documents(embedded: Embedded) -> None:
-    data = [r for r in rows(500, START, 100) if not START + 92 * HOUR <= (r[0] or 0) < START + 95 * HOUR]
+    data = [r for r in scattered(500, START, 100) if not START + 92 * HOUR <= (r[0] or 0) < START + 95 * HOUR]
     embedded.write("in/1.parquet", data)
     await embedded.completed(JOB)
     late: list[Row] = [(START + 93 * HOUR, 1.0, "new", None), (START + 93 * HOUR + 1, 2.0, None, 7)]
     embedded.write("in/2.parquet", late)
     result = await embedded.run(JOB)
     assert result.rewritten == 2
-    agree(embedded.documents(JOB), truth(data + late, hourly))
+    agree(embedded.documents(JOB), truth(data + late, hour))
 
 
 async def test_a_source_that_shrank_takes_nothing_from_the_documents(embedded: Embedded) -> None:
-    data = rows(3000, START, 100)
+    data = scattered(3000, START, 100)
     embedded.write("in/1.parquet", data)
     await embedded.completed(JOB)
     documents = embedded.documents(JOB)
@@ -91,7 +73,7 @@ async def test_a_source_that_shrank_takes_nothing_from_the_documents(embedded: E
     thinned = [
         r
         for i, r in enumerate(data)
-        if not (hourly(r[0] or 0) == START + 95 * HOUR and i % 2) and hourly(r[0] or 0) != START + 96 * HOUR
+        if not (hour(r[0] or 0) == START + 95 * HOUR and i % 2) and hour(r[0] or 0) != START + 96 * HOUR
     ]
     embedded.write("in/1.parquet", thinned)
     result = await embedded.run(JOB)
@@ -102,40 +84,40 @@ async def test_a_source_that_shrank_takes_nothing_from_the_documents(embedded: E
 
 
 async def test_values_that_were_corrected_are_taken(embedded: Embedded) -> None:
-    data = rows(1000, START, 100)
+    data = scattered(1000, START, 100)
     embedded.write("in/1.parquet", data)
     await embedded.completed(JOB)
     corrected = [(t, v if t is None or t < START + 90 * HOUR else 0.5, k, n) for t, v, k, n in data]
     embedded.write("in/1.parquet", corrected)
     assert (await embedded.run(JOB)).rewritten > 0
-    agree(embedded.documents(JOB), truth(corrected, hourly))
+    agree(embedded.documents(JOB), truth(corrected, hour))
 
 
 @pytest.mark.parametrize("name", ["in/2.parquet", "in/2.csv"])
 async def test_looking_back_goes_page_by_page(embedded: Embedded, name: str) -> None:
     job = config(spec("in/1.parquet," + name, lookback="90h"))
-    data = [r for r in rows(20_000, START, 100) if r[2] is not None]
+    data = [r for r in scattered(20_000, START, 100) if r[2] is not None]
     embedded.write("in/1.parquet", data)
-    embedded.write(name, rows(1, START, 1, seed=9)[:1])
-    data += rows(1, START, 1, seed=9)[:1]
+    embedded.write(name, scattered(1, START, 1, seed=9)[:1])
+    data += scattered(1, START, 1, seed=9)[:1]
     await embedded.completed(job, store=embedded.store(0.001))
-    late = [r for r in rows(2000, START + 20 * HOUR, 80, seed=4) if r[2] is not None]
-    embedded.write(name, rows(1, START, 1, seed=9)[:1] + late)
+    late = [r for r in scattered(2000, START + 20 * HOUR, 80, seed=4) if r[2] is not None]
+    embedded.write(name, scattered(1, START, 1, seed=9)[:1] + late)
     result = await embedded.run(job, store=embedded.store(0.001))
     assert result.claim is not None
     assert result.claim.stats.search_total > 10
-    agree(embedded.documents(job), truth(data + late, hourly))
+    agree(embedded.documents(job), truth(data + late, hour))
 
 
 async def test_a_halt_while_looking_back_is_made_up_for_by_the_next_run(embedded: Embedded) -> None:
     job = config(spec("in/*.parquet", lookback="90h"))
-    data = rows(20_000, START, 100)
+    data = scattered(20_000, START, 100)
     embedded.write("in/1.parquet", data)
     before = await embedded.completed(job, store=embedded.store(0.0005))
-    late = rows(3000, START + 20 * HOUR, 80, seed=5)
+    late = scattered(3000, START + 20 * HOUR, 80, seed=5)
     embedded.write("in/2.parquet", late)
     embedded.now += timedelta(hours=3)
-    newest = rows(100, START + 100 * HOUR, 3, seed=6)
+    newest = scattered(100, START + 100 * HOUR, 3, seed=6)
     embedded.write("in/3.parquet", newest)
 
     def in_the_middle(run: Run) -> bool:
@@ -148,14 +130,14 @@ async def test_a_halt_while_looking_back_is_made_up_for_by_the_next_run(embedded
     assert (halted.claim.position, halted.claim.watermark_ms) == (before.position, before.watermark_ms)
     result = await embedded.run(job)
     assert result.rewritten > 0
-    agree(embedded.documents(job), truth(data + late + newest, hourly))
+    agree(embedded.documents(job), truth(data + late + newest, hour))
 
 
 async def test_whoever_was_taken_over_rewrites_nothing(embedded: Embedded) -> None:
-    embedded.write("in/1.parquet", rows(500, START, 100))
+    embedded.write("in/1.parquet", scattered(500, START, 100))
     await embedded.completed(JOB)
     documents = embedded.documents(JOB)
-    embedded.write("in/2.parquet", rows(50, START + 90 * HOUR, 10, seed=2))
+    embedded.write("in/2.parquet", scattered(50, START + 90 * HOUR, 10, seed=2))
     store = embedded.store()
     old, new = store.session(JOB, "old"), store.session(JOB, "new")
     claim = await old.claim()
@@ -171,7 +153,7 @@ async def test_whoever_was_taken_over_rewrites_nothing(embedded: Embedded) -> No
 
 
 async def test_without_documents_there_is_nothing_to_rewrite(embedded: Embedded) -> None:
-    embedded.write("in/1.parquet", rows(50, START, 100))
+    embedded.write("in/1.parquet", scattered(50, START, 100))
     store = embedded.store()
     session = store.session(JOB, "me")
     claim = await session.claim()

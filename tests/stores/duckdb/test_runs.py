@@ -7,7 +7,7 @@ import pytest
 
 from rollup_operator.model.job import RollupJobSpec
 from support.embedded import Embedded, Row, agree, config, spec, truth, with_groups
-from support.rounding import DAY, HOUR, MINUTE, ms, round_fixed, round_long_unit, round_short_unit
+from support.rounding import DAY, HOUR, MINUTE, hour, ms, round_fixed, round_long_unit, round_short_unit
 
 START = ms("2024-03-01T00:00")
 
@@ -38,10 +38,6 @@ def rows(count: int, start: int = START, span: int = 40 * DAY, seed: int = 1, or
     return made  # type: ignore[return-value]
 
 
-def hourly(t: int) -> int:
-    return t // HOUR * HOUR
-
-
 @pytest.mark.parametrize("name", ["rows", "in/rows.parquet", "rows.csv"])
 @pytest.mark.parametrize("page_seconds", [0.5, 0.02])
 async def test_a_run_is_the_sum_of_its_rows(embedded: Embedded, name: str, page_seconds: float) -> None:
@@ -51,7 +47,7 @@ async def test_a_run_is_the_sum_of_its_rows(embedded: Embedded, name: str, page_
         data = [(t, v, k or None, n) for t, v, k, n in data]
     job = config(spec(name))
     claim = await embedded.completed(job, store=embedded.store(page_seconds))
-    agree(embedded.documents(job), truth(data, hourly))
+    agree(embedded.documents(job), truth(data, hour))
     assert claim.watermark_ms == ms("2030-01-01T00:00")
     assert claim.stats.documents_processed == sum(1 for r in data if r[0] is not None)
     assert claim.stats.rollups_indexed == len(embedded.documents(job))
@@ -63,14 +59,14 @@ async def test_time_may_be_written_in_several_ways(embedded: Embedded, kind: str
     embedded.write("rows.parquet", data, kind)
     job = config(spec("rows.parquet"))
     await embedded.completed(job)
-    agree(embedded.documents(job), truth(data, hourly))
+    agree(embedded.documents(job), truth(data, hour))
 
 
 async def test_a_date_is_midnight_utc(embedded: Embedded) -> None:
     data = [(t // DAY * DAY, v, k, n) for t, v, k, n in rows(300) if t is not None]
     embedded.write("rows", data, "DATE")
     await embedded.completed()
-    agree(embedded.documents(), truth(data, hourly))
+    agree(embedded.documents(), truth(data, hour))
 
 
 ZONES = [
@@ -113,7 +109,7 @@ async def test_what_grows_is_rolled_up_by_the_next_run(embedded: Embedded) -> No
     first = await embedded.completed(job)
     embedded.write("in/2.parquet", later)
     second = await embedded.completed(job)
-    agree(embedded.documents(job), truth(data, hourly))
+    agree(embedded.documents(job), truth(data, hour))
     assert second.epoch > first.epoch
     third = await embedded.completed(job)
     assert third.position == second.position
@@ -127,7 +123,7 @@ async def test_the_delay_keeps_the_newest_buckets_for_later(embedded: Embedded) 
     embedded.now = embedded.now.replace(year=2024, month=3, day=2, hour=12, minute=20)
     claim = await embedded.completed(config(of))
     assert claim.watermark_ms == ms("2024-03-02T10:00")
-    agree(embedded.documents(), truth(data, hourly, below=ms("2024-03-02T10:00")))
+    agree(embedded.documents(), truth(data, hour, below=ms("2024-03-02T10:00")))
 
 
 @pytest.mark.parametrize("name", ["rows", "in/rows.parquet", "rows.csv"])
@@ -157,7 +153,7 @@ async def test_years_without_rows_cost_no_pages(embedded: Embedded) -> None:
     result = await embedded.run(store=embedded.store(0.01))
     assert result.claim is not None
     assert result.claim.stats.pages_processed < 10
-    agree(embedded.documents(), truth(data, hourly))
+    agree(embedded.documents(), truth(data, hour))
 
 
 @pytest.mark.parametrize("name", ["rows", "rows.parquet"])
@@ -167,7 +163,7 @@ async def test_rows_without_order_are_read_once(embedded: Embedded, name: str) -
     job = config(spec(name))
     store = embedded.store(0.0005)
     await embedded.completed(job, store=store)
-    agree(embedded.documents(job), truth(data, hourly))
+    agree(embedded.documents(job), truth(data, hour))
 
 
 async def test_sources_are_read_together_by_the_names_of_their_columns(embedded: Embedded) -> None:
@@ -177,7 +173,7 @@ async def test_sources_are_read_together_by_the_names_of_their_columns(embedded:
     embedded.write("in/three.parquet", three, "TIMESTAMP")
     job = config(spec("flights_*, in/three.parquet"))
     await embedded.completed(job)
-    agree(embedded.documents(job), truth([*one, *two, *three], hourly))
+    agree(embedded.documents(job), truth([*one, *two, *three], hour))
 
 
 async def test_a_halt_keeps_what_was_committed_and_the_next_run_goes_on(embedded: Embedded) -> None:
@@ -199,7 +195,7 @@ async def test_a_halt_keeps_what_was_committed_and_the_next_run_goes_on(embedded
             break
         assert result.outcome == "Halted"
     await embedded.completed(job)
-    agree(embedded.documents(job), truth(data, hourly))
+    agree(embedded.documents(job), truth(data, hour))
 
 
 @pytest.mark.parametrize(

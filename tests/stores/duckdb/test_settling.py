@@ -19,7 +19,7 @@ from rollup_operator.stores.duckdb.database import Database, Lane
 from rollup_operator.stores.duckdb.session import Ahead
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
-from support.rounding import HOUR, ms
+from support.rounding import HOUR, hour, ms
 
 SPAN = Span(0, ms("2030-01-01T00:00"))
 ROWS = [(ms("2024-03-01T00:00") + i * HOUR // 7, float(i % 13), "ab"[i % 2], i % 40) for i in range(700)]
@@ -191,7 +191,7 @@ async def test_who_claims_while_another_settles_keeps_claim_and_documents(embedd
     after = await record(embedded)
     assert after is not None
     assert (after.claim, after.owner) == (taken.claim, next_one.owner)
-    agree(embedded.documents(JOB), truth(ROWS, lambda t: t // HOUR * HOUR))
+    agree(embedded.documents(JOB), truth(ROWS, hour))
     await store.close()
 
 

@@ -23,7 +23,7 @@ from rollup_operator.stores.secrets import SecretContent
 from support.aws import Domain, Key
 from support.clustered import Clustered
 from support.embedded import Row, agree, truth
-from support.rounding import HOUR, ms
+from support.rounding import HOUR, hour, ms
 from support.store_http import StoreHttp
 from support.store_proxy import StoreProxy
 
@@ -73,10 +73,6 @@ class Amazon:
                 yield proxy, Clustered(node, cluster)
             finally:
                 await cluster.close()
-
-
-def hour(t: int) -> int:
-    return t // HOUR * HOUR
 
 
 async def test_a_job_from_its_first_check_to_its_deletion(opensearch3: StoreHttp) -> None:

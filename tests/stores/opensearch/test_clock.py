@@ -9,15 +9,11 @@ from rollup_operator.stores.errors import ClockSkewed
 from rollup_operator.stores.opensearch import records
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, truth
-from support.rounding import HOUR
+from support.rounding import HOUR, hour
 from support.store_http import StoreHttp
 
 ALLOWED = timedelta(minutes=5)
 YEARS = timedelta(days=4 * 365)
-
-
-def hour(t: int) -> int:
-    return t // HOUR * HOUR
 
 
 def minutes(first: int, end: int) -> list[Row]:

@@ -1,6 +1,5 @@
 """Late documents and previews on a real cluster, with the operator's own loop."""
 
-import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -13,8 +12,8 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import Preview
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.clustered import Clustered, clustered
-from support.embedded import Row, agree, config, spec, truth
-from support.rounding import HOUR, ms
+from support.embedded import agree, config, scattered, spec, truth
+from support.rounding import HOUR, hour, ms
 from support.store_http import StoreHttp
 
 START = ms("2024-03-01T00:00")
@@ -27,43 +26,26 @@ async def at(opensearch: StoreHttp) -> AsyncIterator[Clustered]:
         yield it
 
 
-def rows(count: int, first: int, hours: int, seed: int = 1) -> list[Row]:
-    chance = random.Random(seed)
-    return [
-        (
-            first + chance.randrange(hours * HOUR),
-            chance.uniform(-1e6, 1e6),
-            chance.choice(["a", "b", None]),
-            chance.choice([1, 15, None]),
-        )
-        for _ in range(count)
-    ]
-
-
-def hourly(t: int) -> int:
-    return t // HOUR * HOUR
-
-
 async def test_late_documents_within_the_lookback_are_in_and_others_are_not(node: StoreHttp) -> None:
     async with clustered(node) as at:
         at.now = at.now.replace(year=2024, month=3, day=5, hour=4)
         job = at.job(lookback="12h", pageSize=50)
-        data = rows(2000, START, 100)
+        data = scattered(2000, START, 100)
         at.write(data)
         await at.completed(job)
-        late, too_late = rows(50, START + 88 * HOUR, 12, seed=2), rows(50, START, 80, seed=3)
+        late, too_late = scattered(50, START + 88 * HOUR, 12, seed=2), scattered(50, START, 80, seed=3)
         at.write(late + too_late)
         at.now += timedelta(hours=1)
         result = await at.run(job)
         assert (result.outcome, result.kept) == ("Completed", 0)
         assert 0 < result.rewritten <= 50
-        agree(at.documents(), truth(data + late, hourly))
+        agree(at.documents(), truth(data + late, hour))
 
 
 async def test_nothing_is_written_where_nothing_came_late(at: Clustered) -> None:
     job = at.job(lookback="90h")
     for part in range(4):  # in segments that are merged afterwards, so that numbers are summed in another order
-        at.write(rows(2000, START, 100, seed=part))
+        at.write(scattered(2000, START, 100, seed=part))
     before = await at.completed(job)
     documents = {id_: at.node.get(at.target, id_) for id_ in at.node.documents(at.target)}
     at.node.call("POST", f"/{at.source}/_forcemerge", max_num_segments=1)
@@ -76,7 +58,7 @@ async def test_nothing_is_written_where_nothing_came_late(at: Clustered) -> None
 
 async def test_a_source_that_shrank_takes_nothing_from_the_documents(at: Clustered) -> None:
     job = at.job(lookback="12h")
-    at.write(rows(2000, START, 100))
+    at.write(scattered(2000, START, 100))
     await at.completed(job)
     documents = at.node.documents(at.target)
     # Two hours go, but for one document of a bucket that had several.
@@ -91,11 +73,11 @@ async def test_a_source_that_shrank_takes_nothing_from_the_documents(at: Cluster
 
 async def test_a_halt_while_looking_back_is_made_up_for_by_the_next_run(at: Clustered) -> None:
     job = at.job(lookback="90h", pageSize=20)
-    data = rows(2000, START, 100)
+    data = scattered(2000, START, 100)
     at.write(data)
     before = await at.completed(job)
-    late = rows(500, START + 20 * HOUR, 80, seed=5)
-    newest = rows(50, START + 100 * HOUR, 2, seed=6)
+    late = scattered(500, START + 20 * HOUR, 80, seed=5)
+    newest = scattered(50, START + 100 * HOUR, 2, seed=6)
     at.write(late + newest)
     at.now += timedelta(hours=3)
 
@@ -109,15 +91,15 @@ async def test_a_halt_while_looking_back_is_made_up_for_by_the_next_run(at: Clus
     assert at.node.tasks("rollup/") == []
     result = await at.run(job)
     assert result.rewritten > 0
-    agree(at.documents(), truth(data + late + newest, hourly))
+    agree(at.documents(), truth(data + late + newest, hour))
 
 
 async def test_an_index_that_is_gone_is_reported_and_not_made_anew(at: Clustered) -> None:
     job = at.job(lookback="90h")
-    at.write(rows(200, START, 100))
+    at.write(scattered(200, START, 100))
     await at.completed(job)
     at.node.delete(at.target)
-    at.write(rows(20, START + 50 * HOUR, 40, seed=2))
+    at.write(scattered(20, START + 50 * HOUR, 40, seed=2))
     result = await at.run(job)
     assert result.error is not None
     assert getattr(result.error, "reason", None) == "TargetMissing"
@@ -136,7 +118,7 @@ async def test_a_preview_is_what_a_run_writes(node: StoreHttp) -> None:
     async with clustered(node) as at:
         at.now = at.now.replace(year=2024, month=3, day=5, hour=4)
         job = at.job(pageSize=10_000)
-        at.write(rows(2000, START, 100))
+        at.write(scattered(2000, START, 100))
         found = await previewed(at, job)
         assert not at.node.exists(at.target)
         assert await at.store.known_jobs() == []
@@ -150,7 +132,7 @@ async def test_a_preview_is_what_a_run_writes(node: StoreHttp) -> None:
 
 async def test_more_than_a_page_is_estimated_from_the_first(at: Clustered) -> None:
     job = at.job(pageSize=100, parallelism=4)
-    at.write(rows(3000, START, 100))
+    at.write(scattered(3000, START, 100))
     found = await previewed(at, job)
     assert found.rows == 3000
     assert found.pages > 3
@@ -171,6 +153,6 @@ async def test_a_previews_bounds_count(at: Clustered) -> None:
 async def test_what_cannot_be_previewed_is_refused_with_the_reason(at: Clustered) -> None:
     with pytest.raises(SourceNotFound):
         await previewed(at, at.job())
-    at.write(rows(10, START, 10))
+    at.write(scattered(10, START, 10))
     with pytest.raises(SourceInvalid, match="speed"):
         await previewed(at, config(spec(at.source, at.target, metrics=[{"field": "speed", "metrics": ["max"]}])))

@@ -15,7 +15,7 @@ from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.target import gate
 from support.clustered import Clustered, clustered
 from support.embedded import Row, agree, truth
-from support.rounding import HOUR
+from support.rounding import HOUR, hour
 from support.store_faults import Answer, Hold
 from support.store_http import StoreHttp, unique
 from support.store_jobs import taken
@@ -127,7 +127,7 @@ async def test_an_index_that_was_put_in_the_place_of_the_jobs_is_left_alone(at: 
     assert settled.claim is not None
     assert settled.claim.position is None
     await at.completed(job)
-    agree(at.documents(), truth(ROWS, lambda t: t // HOUR * HOUR))
+    agree(at.documents(), truth(ROWS, hour))
 
 
 async def test_a_successor_whose_predecessors_index_was_replaced_leaves_all_as_it_is(at: Clustered) -> None:
@@ -152,7 +152,7 @@ async def test_a_successor_whose_predecessors_index_is_gone_begins_anew_as_it_is
     assert "set spec.deletionPolicy to Delete" in result.message
     assert (await at.store.settle(successor, "me", delete_documents=True)).kept is None
     await at.completed(renamed(job, "job", "3"))
-    agree(at.documents(), truth(ROWS, lambda t: t // HOUR * HOUR))
+    agree(at.documents(), truth(ROWS, hour))
 
 
 async def test_documents_that_were_there_before_the_job_stay(at: Clustered) -> None:
@@ -307,4 +307,4 @@ async def test_a_claim_that_was_on_its_way_when_the_job_was_settled_does_not_lan
         assert at.documents() == documents if before != "no record" else not at.node.exists(at.target)
     at.alive = set()
     await at.completed(job)
-    agree(at.documents(), truth(ROWS, lambda t: t // HOUR * HOUR))
+    agree(at.documents(), truth(ROWS, hour))

@@ -10,7 +10,7 @@ from rollup_operator.stores.base import RollupIndex
 from rollup_operator.stores.opensearch import claims
 from support.clustered import FIELDS, Clustered, clustered
 from support.embedded import Row, agree, truth
-from support.rounding import HOUR
+from support.rounding import HOUR, hour
 from support.store_http import StoreHttp
 from support.store_jobs import held
 
@@ -32,10 +32,6 @@ def rows(count: int, *, hours: int = 200, seed: int = 1) -> list[Row]:
         )
         for _ in range(count)
     ]
-
-
-def hour(t: int) -> int:
-    return t // HOUR * HOUR
 
 
 @pytest.mark.newest_stores
