@@ -1,0 +1,249 @@
+"""What a store is asked to read for a search, and what it answers: numbers of each bucket that can be added up. Pure.
+
+A search over rolled and live data is a few fetches. Each reads one relation, the documents of one job or the rows of
+one source, over time that no other fetch of the search reads. So their answers are added, never chosen from:
+
+    search ── fetch: documents of a job, time < watermark ──┐
+           └─ fetch: rows of its source, time ≥ watermark ──┴─ add counts and sums, compare least and greatest
+
+A fetch names the columns of its relation: whoever plans it has translated the names of the request.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.bounds import Segment
+
+FieldKind = Literal["keyword", "long", "double", "date"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A time, to be compared with a column of times."""
+
+    ms: int
+    """Epoch milliseconds."""
+
+
+Value = str | int | float | bool | Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The column has a value."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The column has one of the values."""
+
+    field: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The column has a value in a range; None: without end on that side."""
+
+    field: str
+    low: Value | None = None
+    high: Value | None = None
+    includes_low: bool = True
+    includes_high: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The column has a text that begins so."""
+
+    field: str
+    text: str
+    ignores_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wildcard:
+    """The column has a text that matches: `*` any characters, `?` one, a backslash before a character means that."""
+
+    field: str
+    pattern: str
+    ignores_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The row does not meet the condition, for instance since it has no value."""
+
+    of: "Predicate"
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """The row meets every condition."""
+
+    of: tuple["Predicate", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The row meets so many of the conditions."""
+
+    count: int
+    of: tuple["Predicate", ...]
+
+
+Predicate = Exists | OneOf | Between | Prefix | Wildcard | Not | All | AtLeast
+
+EVERYTHING = All(())
+NOTHING = AtLeast(1, ())
+
+
+@dataclass(frozen=True, slots=True)
+class ByTime:
+    """A bucket for each stretch of time that the segments make. The key is where it begins, in epoch milliseconds."""
+
+    field: str
+    segments: tuple[Segment, ...]
+    """In order, without gaps; rows outside have no bucket."""
+    missing: int | None = None
+    """The key of the bucket of rows without a time; None: they have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByTerms:
+    """A bucket for each value."""
+
+    field: str
+    kind: FieldKind
+    limit: int
+    """How many buckets to return at most, those of most source documents first."""
+    missing: Value | None = None
+    """The key of rows without a value; None: they have no bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByWidth:
+    """A bucket for each multiple of the interval, counted from the offset. The key is where it begins."""
+
+    field: str
+    interval: float
+    offset: float = 0.0
+    missing: float | None = None
+    """The value of rows without one; None: they have no bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByPredicate:
+    """A bucket for each condition; a row is in all whose condition it meets. The key is the condition's place."""
+
+    of: tuple[Predicate, ...]
+
+
+Grouping = ByTime | ByTerms | ByWidth | ByPredicate
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number of all rows of a bucket."""
+
+    function: Literal["sum", "count", "min", "max"]
+    """`count`: how many values the column has."""
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Buckets within the buckets above."""
+
+    name: str
+    """Unlike the names beside it."""
+    by: Grouping
+    numbers: tuple[Number, ...] = ()
+    levels: tuple["Level", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The documents of a job in its rollup index."""
+
+    rollup_index: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a source."""
+
+    index_pattern: str
+    """Names of indices or files with commas between them, as in a job; some of them where the search names some."""
+    spec: RollupJobSpec
+    """The job whose source it is: how its CSV files are read, which columns hold times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """One relation's part of a search."""
+
+    relation: Documents | Rows
+    where: Predicate
+    count: str | None
+    """The column whose sum is the number of source documents; None: each row is one."""
+    numbers: tuple[Number, ...] = ()
+    """Of all rows together."""
+    levels: tuple[Level, ...] = ()
+
+
+Key = str | int | float | bool
+Keys = tuple[Key, ...]
+"""A key for each level from the top down to the bucket's own."""
+Path = tuple[str, ...]
+"""The name of each level from the top down to the bucket's own."""
+
+
+@dataclass(slots=True)
+class Row:
+    """What one bucket holds."""
+
+    count: int
+    """Source documents."""
+    numbers: tuple[float | int | None, ...] = ()
+    """In the level's order; None: there is no value to take it of. A count or a sum of none is 0."""
+
+
+@dataclass(slots=True)
+class Buckets:
+    """The buckets of one level that hold any document, under all buckets above together."""
+
+    rows: dict[Keys, Row] = field(default_factory=dict)
+    left_out: dict[Keys, int] = field(default_factory=dict)
+    """By the keys above: how many documents are in buckets beyond a level's limit. Empty: no bucket is left out."""
+
+
+Partials = Mapping[Path, Buckets]
+"""The answer to a fetch. The path () has one row, of the keys (): all documents that meet the condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What can be read of a job's documents now."""
+
+    key: tuple[str, str]
+    """(rollup index, job id)."""
+    spec: RollupJobSpec
+    begin_ms: int
+    """The documents are those of this time on, in epoch milliseconds: the edge at spec.start, or 0."""
+    end_ms: int
+    """Everything from `begin_ms` up to this edge is rolled up and can be searched; `begin_ms`: nothing is."""
+    kinds: Mapping[str, FieldKind]
+    """What the fields of spec.groups hold, by the source's name."""
+    made_by_elasticsearch: bool = False
+    """No job of ours wrote it; all of it is taken as complete up to the end of its last bucket."""
+
+
+def to_json(value: Value) -> Any:
+    """Return a value as a request to a cluster has it: times in epoch milliseconds."""
+    return value.ms if isinstance(value, Instant) else value
