@@ -78,3 +78,6 @@ class BoolClause:
 
 
 Clause = MatchAll | MatchNone | TermClause | RangeClause | ExistsClause | PatternClause | NotClause | BoolClause
+
+MATCH_ALL = MatchAll()
+MATCH_NONE = MatchNone()
