@@ -1,6 +1,7 @@
 """What is asked of the API server, and what its answers mean. The reviews of a real one: tests/e2e/test_access.py."""
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,11 +89,50 @@ async def test_a_token_is_the_user_that_the_api_server_names(server: Server, acc
     assert server.asked == [{"token": "t.o-k_e~n+/=="}]
 
 
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
     "authorization",
-    [None, "", "Bearer", "Bearer ", "Basic YTpi", "ApiKey abc", "token", "Bearer a b", "Bearer a,b", "Bearer ä"],
+    [
+        f"Basic {_base64('grafana:t.o-k_e~n+/==')}",
+        f"basic  {_base64(':t.o-k_e~n+/==')}",
+        f"ApiKey {_base64('an-id:t.o-k_e~n+/==')}",
+        "ApiKey t.o-k_e~n+/==",
+    ],
 )
-async def test_what_is_no_bearer_token_is_refused_unasked(
+async def test_elasticsearchs_own_schemes_carry_a_token(
+    server: Server, access: KubernetesAccess, authorization: str
+) -> None:
+    user = {"username": "ann", "uid": "7", "groups": ["devs"], "extra": {"scopes": ["a", "b"]}}
+    server.tokens["t.o-k_e~n+/=="] = {"authenticated": True, "user": user}
+    assert await access.identify(authorization) == ANN
+    assert server.asked == [{"token": "t.o-k_e~n+/=="}]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic",
+        "Basic abc",
+        f"Basic {_base64('ann:')}",
+        f"Basic {_base64('ann')}",
+        f"Basic {_base64('ann:pass word')}",
+        f"Basic {_base64('ann:pässword')}",
+        "ApiKey ",
+        "Digest abc",
+        "token",
+        "Bearer a b",
+        "Bearer a,b",
+        "Bearer ä",
+    ],
+)
+async def test_what_has_no_token_is_refused_unasked(
     server: Server, access: KubernetesAccess, authorization: str | None
 ) -> None:
     error = await refused(access, authorization)

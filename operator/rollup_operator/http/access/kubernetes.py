@@ -1,15 +1,18 @@
-"""Access by Kubernetes' own rules: a bearer token is a user of the API server, an action is a right to RollupJobs.
+"""Access by Kubernetes' own rules: a token is a user of the API server, an action is a right to RollupJobs.
 
 | action | one of these rights |
 | --- | --- |
 | get, create, delete | that verb on `rollupjobs` |
+| search | `get` of `rollupjobs/search` |
 | start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
 | stop | `update` of `rollupjobs/stop`, or `patch` of `rollupjobs` |
 
 A user who may patch a job can start and stop it with kubectl, so the endpoint allows it, too; a user who may only
-stop it needs no right to change anything else. A caller never gains the rights of the operator's service account.
+stop it needs no right to change anything else. A search reads the sources of jobs, so the right to see a job does not
+include it. A caller never gains the rights of the operator's service account.
 """
 
+import base64
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -33,6 +36,7 @@ ACTIONS: Mapping[EndpointAction, str] = {
     EndpointAction.DELETE: "cluster:admin/xpack/rollup/delete",
     EndpointAction.START: "cluster:admin/xpack/rollup/start",
     EndpointAction.STOP: "cluster:admin/xpack/rollup/stop",
+    EndpointAction.SEARCH: "indices:data/read/xpack/rollup/search",
 }
 """Elasticsearch's name of each action."""
 
@@ -42,6 +46,7 @@ _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
     EndpointAction.DELETE: (("delete", ""),),
     EndpointAction.START: (("update", "start"), ("patch", "")),
     EndpointAction.STOP: (("update", "stop"), ("patch", "")),
+    EndpointAction.SEARCH: (("get", "search"),),
 }
 """Verb and subresource; the first granted one is enough."""
 
@@ -51,7 +56,41 @@ NAMES_AT_ONCE = 4
 LOG_EVERY = 60.0
 """Seconds between two log lines about the same problem, which affects every call."""
 
-_BEARER = re.compile(r"bearer +([a-z0-9._~+/-]+=*)", re.IGNORECASE)
+_TOKEN = re.compile(r"[a-z0-9._~+/-]+=*", re.IGNORECASE)
+
+
+def token_of(authorization: str | None) -> str | None:
+    """Return the Kubernetes token of an `Authorization` header; None: it has none.
+
+    | header | the token is |
+    | --- | --- |
+    | `Bearer <token>` | as it stands |
+    | `Basic <base64 of user:password>` | the password; the user's name is not read |
+    | `ApiKey <base64 of id:key>`, `ApiKey <token>` | the key, or as it stands |
+
+    Many clients and Grafana set-ups know Elasticsearch's two schemes alone.
+    """
+    scheme, _, given = (authorization or "").strip().partition(" ")
+    given = given.strip()
+    if not _TOKEN.fullmatch(given):
+        return None
+    match scheme.lower():
+        case "bearer":
+            return given
+        case "basic":
+            return _second(given)
+        case "apikey":
+            return _second(given) or given
+    return None
+
+
+def _second(given: str) -> str | None:
+    """Return the token behind the colon of a base64 text; None: there is none."""
+    try:
+        _, _, token = base64.b64decode(given, validate=True).decode("ascii").partition(":")
+    except ValueError:
+        return None
+    return token if _TOKEN.fullmatch(token) else None
 
 
 class KubernetesAccess:
@@ -66,11 +105,11 @@ class KubernetesAccess:
 
         Raises ApiError 401, 429 if too many of the same address wait, or 503 if the API server does not answer.
         """
-        bearer = _BEARER.fullmatch(authorization.strip()) if authorization is not None else None
-        if bearer is None:
+        token = token_of(authorization)
+        if token is None:
             raise errors.bad_credentials()
         try:
-            user = await self._reviews.user(bearer[1], peer)
+            user = await self._reviews.user(token, peer)
         except KubeError as e:
             raise self._unanswered("tokenreviews", e) from e
         if user is None:

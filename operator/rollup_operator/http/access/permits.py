@@ -30,6 +30,7 @@ class EndpointAction(Enum):
     DELETE = "delete"
     START = "start"
     STOP = "stop"
+    SEARCH = "search"
 
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
