@@ -6,13 +6,14 @@ import pytest
 import yaml
 
 from support.api import Api
-from support.callers import MANAGER, OPERATOR, RBAC, REVIEWS, SECRETS, VIEWER, Account, install_roles
+from support.callers import MANAGER, OPERATOR, RBAC, READER, REVIEWS, SECRETS, VIEWER, Account, install_roles
 
 GROUPS = {
     "rollupjobs": "rollup-operator.dev",
     "rollupjobs/status": "rollup-operator.dev",
     "rollupjobs/start": "rollup-operator.dev",
     "rollupjobs/stop": "rollup-operator.dev",
+    "rollupjobs/search": "rollup-operator.dev",
     "rollupjobs/finalizers": "rollup-operator.dev",
     "rollupstores": "rollup-operator.dev",
     "rollupstores/status": "rollup-operator.dev",
@@ -31,6 +32,7 @@ AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 
 MAY = {
     VIEWER: {"rollupjobs": "get list watch", "rollupstores": "get list watch"},
+    READER: {"rollupjobs/search": "get"},
     MANAGER: {
         "rollupjobs": "create get list watch delete",
         "rollupjobs/start": "update",
@@ -98,4 +100,12 @@ def test_the_roles_are_part_of_those_that_everybody_knows() -> None:
             found[role["metadata"]["name"]] = {
                 k.rpartition("/aggregate-to-")[2] for k, v in labels.items() if v == "true"
             }
-    assert found == {MANAGER: {"edit", "admin"}, VIEWER: {"view"}, OPERATOR: set(), SECRETS: set(), REVIEWS: set()}
+    of_its_own: set[str] = set()
+    assert found == {
+        MANAGER: {"edit", "admin"},
+        VIEWER: {"view"},
+        READER: of_its_own,
+        OPERATOR: of_its_own,
+        SECRETS: of_its_own,
+        REVIEWS: of_its_own,
+    }

@@ -11,7 +11,7 @@ import yaml
 from support.api import Api, Body
 
 RBAC = Path(__file__).resolve().parents[2] / "deploy" / "rbac"
-MANAGER, VIEWER = "rollup-manager", "rollup-viewer"
+MANAGER, VIEWER, READER = "rollup-manager", "rollup-viewer", "rollup-reader"
 OPERATOR, SECRETS, REVIEWS = "rollup-operator", "rollup-operator-secrets", "rollup-operator-reviews"
 _RBAC = "rbac.authorization.k8s.io/v1"
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
