@@ -1,0 +1,288 @@
+"""Which sources a request's names mean. Pure.
+
+A job's source pattern and its rollup index are one logical index, with the source's field names. A name of either, a
+list, or a wildcard over them means all of it, rolled and live. `_rollup_search` keeps Elasticsearch's rule instead: a
+rollup index means the documents in it, and live data is read only of indices that are named beside it.
+
+    names ── matched with the jobs that the caller may search ── Logical: one source, its jobs, what to read of each
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from rollup_operator.concurrency.portions import Work
+from rollup_operator.model.glob import Glob
+from rollup_operator.model.names import EVERY
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.request import Door
+
+MOST_NAMES = 1_000
+"""Names in one request."""
+
+MOST_STEPS = 2_000_000
+"""Comparisons of names for one request, some tenths of a second."""
+
+MOST_SOURCES = 32
+"""Sources of one request. Each is read by requests of its own."""
+
+
+class NoSuchIndex(Exception):
+    """A name means nothing that the caller may search."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedJob:
+    """A job whose documents can be searched, whether it still exists or not."""
+
+    rollup_index: str
+    job_id: str
+    store: str
+    """Name of its RollupStore."""
+    index_pattern: str
+    spec: Mapping[str, Any]
+    """As in the resource, in camelCase."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identity in the store."""
+        return self.rollup_index, self.job_id
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """What is read where it is not rolled up: store and pattern."""
+        return self.store, self.index_pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Logical:
+    """One source, and the jobs that roll it up."""
+
+    store: str
+    index_pattern: str
+    jobs: tuple[SearchedJob, ...]
+    """In order of their keys; one of them answers. Empty: only live rows are read."""
+    live: str | None
+    """The names of live indices to read, with commas between them; None: no live row is read."""
+    like: SearchedJob
+    """A job of this source, whether its documents are read or not: it says how the rows are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameOptions:
+    """How names are resolved."""
+
+    ignore_unavailable: bool = False
+    allow_no_indices: bool = True
+    expands: bool = True
+    """Whether wildcards match anything."""
+
+
+def resolve(names: Sequence[str], jobs: Sequence[SearchedJob], options: NameOptions, door: Door) -> Work[list[Logical]]:
+    """Return the sources that the names mean, in order of store and pattern; none where no name means anything.
+
+    `names` without the commas between them; no names: everything. `jobs` are those that the caller may search.
+    Raises NoSuchIndex; SearchRefused where one cannot tell which rows are meant.
+    """
+    if len(names) > MOST_NAMES:
+        raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
+    known = _Names(options)
+    yield from known.take_in(jobs)
+    found = yield from known.matched(names)
+    if (sources := len({job.source for job in found.all})) > MOST_SOURCES:
+        raise SearchRefused(
+            f"[index] means [{sources}] sources, more than the limit of [{MOST_SOURCES}] for one search; name fewer"
+        )
+    logical = _of_rollup_search(found) if door == "rollup_search" else _of_search(found, known.by_source)
+    _must_be_apart(logical)
+    return logical
+
+
+@dataclass
+class _Matched:
+    """What the names mean so far: jobs by rollup index, sources as a whole, and single live indices."""
+
+    rolled: dict[tuple[str, str], SearchedJob]
+    whole: dict[tuple[str, str], SearchedJob]
+    """A job of each source that was named as a whole."""
+    parts: dict[str, SearchedJob]
+    """A job whose pattern matches each name."""
+
+    @property
+    def all(self) -> Iterator[SearchedJob]:
+        """A job of each source, one or several times."""
+        return chain(self.rolled.values(), self.whole.values(), self.parts.values())
+
+
+class _Names:
+    """The names of the jobs' indices and sources."""
+
+    def __init__(self, options: NameOptions) -> None:
+        self._options, self._steps = options, 0
+        self._by_index: dict[str, list[SearchedJob]] = {}
+        self._by_pattern: dict[str, list[SearchedJob]] = {}
+        self.by_source: dict[tuple[str, str], list[SearchedJob]] = {}
+        self._globs: list[tuple[Glob, SearchedJob]] | None = None
+
+    def take_in(self, jobs: Iterable[SearchedJob]) -> Work[None]:
+        """Remember the jobs by their names."""
+        for job in jobs:
+            self._by_index.setdefault(job.rollup_index, []).append(job)
+            self._by_pattern.setdefault(job.index_pattern, []).append(job)
+            self.by_source.setdefault(job.source, []).append(job)
+            yield
+
+    def matched(self, names: Sequence[str]) -> Work[_Matched]:
+        """Return what the names mean. Raises NoSuchIndex, SearchRefused."""
+        out = _Matched({}, {}, {})
+        excludes = False
+        names = names or ["*"]
+        whole = ",".join(names)
+        if whole in self._by_pattern:  # a pattern that has commas itself
+            self._add_pattern(whole, out)
+            return out
+        for name in names:
+            without = name.startswith("-") and excludes
+            pattern = (name[1:] if without else name) or "*"
+            expands = pattern in EVERY or "*" in pattern
+            if expands:
+                excludes = True
+                rollups, patterns = yield from self._matching(pattern)
+                if not (rollups or patterns or without or self._options.allow_no_indices):
+                    raise NoSuchIndex(pattern)
+            else:
+                rollups, patterns = self._concrete(pattern)
+            if without:
+                self._remove(pattern, rollups, patterns, out)
+                continue
+            for index in rollups:
+                out.rolled.update((job.key, job) for job in self._by_index[index])
+                yield
+            for of in patterns:
+                self._add_pattern(of, out)
+                yield
+            if not (expands or rollups or patterns):
+                yield from self._add_part(pattern, out)
+        return out
+
+    def _concrete(self, name: str) -> tuple[set[str], set[str]]:
+        if name in self._by_index:
+            return {name}, set()
+        return set(), {name} if name in self._by_pattern else set()
+
+    def _matching(self, pattern: str) -> Work[tuple[set[str], set[str]]]:
+        """Return the rollup indices and the source patterns that a wildcard matches."""
+        if not self._options.expands:
+            return set(), set()
+        if pattern in EVERY:
+            return set(self._by_index), set(self._by_pattern)
+        if pattern in self._by_pattern:  # a source's own pattern, to the letter, means that source alone
+            return set(), {pattern}
+        glob = Glob.of(pattern)
+        self._count(glob.steps * (len(self._by_index) + len(self._by_pattern)))
+        found: tuple[set[str], set[str]] = set(), set()
+        for of, into in ((self._by_index, found[0]), (self._by_pattern, found[1])):
+            for name in of:
+                if glob.matches(name):
+                    into.add(name)
+                yield
+        return found
+
+    def _add_pattern(self, pattern: str, out: _Matched) -> None:
+        for job in self._by_pattern[pattern]:
+            out.whole.setdefault(job.source, job)
+
+    def _add_part(self, name: str, out: _Matched) -> Work[None]:
+        """Add a name that is neither a rollup index nor a source, as a part of the first source that it matches."""
+        if self._globs is None:
+            self._globs = []
+            for job in chain.from_iterable(self._by_pattern.values()):
+                self._globs.extend((Glob.of(part), job) for part in job.index_pattern.split(","))
+                yield
+        self._count(sum(glob.steps for glob, _ in self._globs))
+        for glob, job in self._globs:
+            if glob.matches(name):
+                out.parts[name] = job
+                return
+            yield
+        if not self._options.ignore_unavailable:
+            raise NoSuchIndex(name)
+
+    @staticmethod
+    def _remove(pattern: str, rollups: Iterable[str], patterns: Iterable[str], out: _Matched) -> None:
+        gone, sources = set(rollups), set(patterns)
+        out.rolled = {key: job for key, job in out.rolled.items() if job.rollup_index not in gone}
+        out.whole = {source: job for source, job in out.whole.items() if source[1] not in sources}
+        out.parts.pop(pattern, None)
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MOST_STEPS:
+            raise SearchRefused(
+                f"[index] takes more than [{MOST_STEPS}] comparisons with the names of the jobs' indices, which is the "
+                "limit; give fewer names, or names with fewer wildcards"
+            )
+
+
+def _of_search(found: _Matched, by_source: Mapping[tuple[str, str], Sequence[SearchedJob]]) -> list[Logical]:
+    """A rollup index means the whole source of each job in it."""
+    if found.parts:
+        name, job = next(iter(found.parts.items()))
+        raise SearchRefused(
+            f"Index [{name}] is a part of the source [{job.index_pattern}] of job [{job.job_id}]: what is rolled up "
+            "does not say which index it comes from. "
+            f"Search [{job.index_pattern}], or the rollup index [{job.rollup_index}]"
+        )
+    sources = {job.source: job for job in found.rolled.values()} | found.whole
+    return [
+        Logical(store, pattern, _sorted(by_source[store, pattern]), pattern, like)
+        for (store, pattern), like in sorted(sources.items())
+    ]
+
+
+def _of_rollup_search(found: _Matched) -> list[Logical]:
+    """A rollup index means its documents, any other name live rows."""
+    out: dict[tuple[str, str], Logical] = {}
+    for job in _sorted(found.rolled.values()):
+        of = out.setdefault(job.source, Logical(*job.source, (), None, job))
+        out[job.source] = replace(of, jobs=(*of.jobs, job))
+    for name, job in found.parts.items():
+        of = out.setdefault(job.source, Logical(*job.source, (), None, job))
+        out[job.source] = replace(of, live=name if of.live is None else f"{of.live},{name}")
+    for source, job in found.whole.items():
+        of = out.setdefault(source, Logical(*source, (), None, job))
+        out[source] = replace(of, live=job.index_pattern)
+    return [of for _, of in sorted(out.items())]
+
+
+def _sorted(jobs: Iterable[SearchedJob]) -> tuple[SearchedJob, ...]:
+    return tuple(sorted(jobs, key=lambda job: job.key))
+
+
+def _must_be_apart(logical: Sequence[Logical]) -> None:
+    """Raise SearchRefused where a row could be of two of the sources: it would count twice."""
+    read = [(of, part) for of in logical if of.live is not None for part in of.live.split(",")]
+    for i, (one, left) in enumerate(read):
+        for other, right in read[i + 1 :]:
+            if one is not other and one.store == other.store and _may_meet(left, right):
+                raise SearchRefused(
+                    f"[{one.index_pattern}] and [{other.index_pattern}] may hold the same documents, which would count "
+                    f"twice: search the source of one job at a time, such as [{one.like.rollup_index}]"
+                )
+
+
+def _may_meet(left: str, right: str) -> bool:
+    """Whether a name may match both patterns: what they begin with agrees, and what they end with."""
+    a, b = Glob.of(left), Glob.of(right)
+    if a.last is None or b.last is None:
+        return b.matches(left) if a.last is None else a.matches(right)
+    return _agree(a.first, b.first) and _agree(a.last[::-1], b.last[::-1])
+
+
+def _agree(left: str, right: str) -> bool:
+    return left.startswith(right) or right.startswith(left)

@@ -1,0 +1,113 @@
+"""Which sources the names of a search mean."""
+
+import pytest
+
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.sources import NameOptions, NoSuchIndex, SearchedJob, resolve
+from support.portions import result
+
+
+def job(index: str, job_id: str, pattern: str, store: str = "default") -> SearchedJob:
+    return SearchedJob(index, job_id, store, pattern, {})
+
+
+HOURLY = job("flights-hourly", "h", "flights-*")
+DAILY = job("flights-daily", "d", "flights-*")
+SENSORS = job("sensors", "s", "sensor-a,sensor-b")
+ELSEWHERE = job("flights-elsewhere", "e", "flights-*", "other")
+ALL = [HOURLY, DAILY, SENSORS]
+
+FLIGHTS_WHOLE = [("flights-*", {"h", "d"}, "flights-*")]
+SENSORS_WHOLE = [("sensor-a,sensor-b", {"s"}, "sensor-a,sensor-b")]
+
+
+def means(
+    names: str, door: str = "search", jobs: list[SearchedJob] = ALL, **options: bool
+) -> list[tuple[str, set[str], str | None]]:
+    found = result(resolve([n for n in names.split(",") if n], jobs, NameOptions(**options), door))  # type: ignore[arg-type]
+    return [(of.index_pattern, {j.job_id for j in of.jobs}, of.live) for of in found]
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        ("flights-hourly", FLIGHTS_WHOLE),
+        ("flights-*", FLIGHTS_WHOLE),
+        ("flights-hourly,flights-daily,flights-*", FLIGHTS_WHOLE),
+        ("flights*", FLIGHTS_WHOLE),
+        ("sensor-a,sensor-b", SENSORS_WHOLE),
+        ("sensors", SENSORS_WHOLE),
+        ("", FLIGHTS_WHOLE + SENSORS_WHOLE),
+        ("_all", FLIGHTS_WHOLE + SENSORS_WHOLE),
+        ("*", FLIGHTS_WHOLE + SENSORS_WHOLE),
+        ("*,-sens*", FLIGHTS_WHOLE),
+        ("*,-sensors,-sensor-a*", FLIGHTS_WHOLE),
+        ("nothing*", []),
+    ],
+)
+def test_a_rollup_index_and_its_source_are_one_index(names: str, meant: object) -> None:
+    assert means(names) == meant
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        ("flights-hourly", [("flights-*", {"h"}, None)]),
+        ("flights-hourly,flights-daily", [("flights-*", {"h", "d"}, None)]),
+        ("flights-hourly,flights-2024", [("flights-*", {"h"}, "flights-2024")]),
+        ("flights-hourly,flights-2023,flights-2024", [("flights-*", {"h"}, "flights-2023,flights-2024")]),
+        ("flights-hourly,flights-*", [("flights-*", {"h"}, "flights-*")]),
+        ("flights-2024", [("flights-*", set(), "flights-2024")]),
+    ],
+)
+def test_rollup_search_reads_what_is_named_and_no_more(names: str, meant: object) -> None:
+    assert means(names, "rollup_search") == meant
+
+
+def test_a_name_that_means_nothing_is_not_found() -> None:
+    for names in ("weather", "flights-hourly,weather"):
+        with pytest.raises(NoSuchIndex, match="weather"):
+            means(names)
+    assert means("weather,sensors", ignore_unavailable=True) == SENSORS_WHOLE
+    with pytest.raises(NoSuchIndex, match="nothing"):
+        means("nothing*", allow_no_indices=False)
+    assert means("flights*", expands=False) == []
+
+
+def test_a_part_of_a_source_is_refused_where_what_is_rolled_up_belongs_to_all_of_it() -> None:
+    with pytest.raises(SearchRefused, match=r"\[sensor-a\] is a part of the source \[sensor-a,sensor-b\] of job \[s\]"):
+        means("sensor-a")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "apart"),
+    [
+        (("logs-*", "logs-2024-*"), False),
+        (("logs-*", "logs-1"), False),
+        (("logs-*-eu", "logs-1*"), False),
+        (("logs-*-eu", "logs-*-us"), True),
+        (("logs-*", "metrics-*"), True),
+        (("logs-1", "logs-2"), True),
+    ],
+)
+def test_sources_that_may_share_rows_are_not_added(patterns: tuple[str, str], apart: bool) -> None:
+    jobs = [job(f"r{i}", "x", pattern) for i, pattern in enumerate(patterns)]
+    if apart:
+        assert len(means("r0,r1", jobs=jobs)) == 2
+    else:
+        with pytest.raises(SearchRefused, match="would count twice"):
+            means("r0,r1", jobs=jobs)
+
+
+def test_sources_of_two_stores_are_two_sources() -> None:
+    assert len(means("flights-*", jobs=[HOURLY, ELSEWHERE])) == 2
+
+
+def test_a_request_cannot_make_the_matching_long() -> None:
+    jobs = [job(f"index-{i}", str(i), f"source-{i}-*") for i in range(2_000)]
+    with pytest.raises(SearchRefused, match="comparisons"):
+        means(",".join("*a*b*c*d*" + str(i) for i in range(999)), jobs=jobs)
+    with pytest.raises(SearchRefused, match="more than the limit"):
+        means(",".join(["a"] * 1_001))
+    with pytest.raises(SearchRefused, match=r"means \[2000\] sources"):
+        means("*", jobs=jobs)
