@@ -46,9 +46,28 @@ class Bodies:
     async def make(self, request: web.Request, dialect: Dialect, make: Callable[[Node], T]) -> T:
         """Read the JSON of a request, which must have some, and return what `make` makes of it.
 
-        Raises ApiError: 415 for an unknown compression, 413 for too many bytes, 408 for a body that is too slow, 429
-        for more than the caller's share, 400 for a body that is not JSON; and what `make` raises.
+        Raises ApiError as `read` does, and 400 for a body that is not JSON.
         """
+
+        def made(data: bytes) -> T:
+            try:
+                root = read_json(data)
+            except NotJson as e:
+                raise ApiError(400, dialect.malformed_json_error, f"[{e.at}] {e}") from e
+            return make(root)
+
+        return await self.read(request, made)
+
+    async def read(
+        self, request: web.Request, make: Callable[[bytes], T], *, lines: bool = False, needed: bool = True
+    ) -> T:
+        """Read a body, and return what `make` makes of it. `lines`: it may be of one JSON text a line.
+
+        Raises ApiError: 415 for an unknown compression, 413 for too many bytes, 408 for a body that is too slow, 429
+        for more than the caller's share, 400 where there is none although one is `needed`; and what `make` raises.
+        """
+        if not (needed or request.body_exists):
+            return make(b"")
         caller = request[CALLER].name
         declared = None if "Content-Encoding" in request.headers else request.content_length
         check_encoding(request)
@@ -56,22 +75,15 @@ class Bodies:
             raise errors.too_large(self._most)
         async with self._reading.turn(caller, self._most if declared is None else declared):
             data = await self._read(request)
-            if not data.strip():
+            if data.strip():
+                check_body(request, lines=lines)
+            elif needed:
                 raise ApiError(400, "parse_exception", "request body is required")
-            check_body(request)
-
-            def made() -> T:
-                try:
-                    root = read_json(data)
-                except NotJson as e:
-                    raise ApiError(400, dialect.malformed_json_error, f"[{e.at}] {e}") from e
-                return make(root)
-
             async with self._parsing.turn(caller, PARSED * len(data)):
                 if len(data) < LARGE:
-                    return made()
+                    return make(data)
                 async with self._turns.turn(caller):
-                    return await asyncio.get_running_loop().run_in_executor(self._thread, made)
+                    return await asyncio.get_running_loop().run_in_executor(self._thread, make, data)
 
     async def refuse(self, request: web.Request) -> None:
         """Return if the body is missing or empty. Raises ApiError 400 at its first byte, and 408."""

@@ -13,6 +13,7 @@ COMPATIBLE = ("7", "8", "9")
 JSON = "application/json"
 
 _ELASTICSEARCH = "application/vnd.elasticsearch+json"
+_LINES = frozenset({"application/x-ndjson", "application/vnd.elasticsearch+x-ndjson"})
 _TAKES_JSON = frozenset({"*/*", "application/*", JSON, _ELASTICSEARCH})
 _TAKES_VERSION = re.compile(rf"{re.escape(_ELASTICSEARCH)}\s*;\s*compatible-with\s*=\s*(\w+)", re.IGNORECASE)
 _VERSION = re.compile(r"compatible-with\s*=\s*(\w+)")
@@ -30,11 +31,15 @@ def answer_type(request: web.BaseRequest) -> str:
     return _answer_type(header(request, "Accept"))
 
 
-def check_body(request: web.BaseRequest) -> None:
-    """Return if a body of this type can be read. Raises ApiError 406, or 400 for a version that is not spoken."""
+def check_body(request: web.BaseRequest, *, lines: bool = False) -> None:
+    """Return if a body of this type can be read. `lines`: it may hold one JSON text a line.
+
+    Raises ApiError 406, or 400 for a version that is not spoken.
+    """
     given = header(request, "Content-Type")
-    kind, _, parameters = given.partition(";")
-    if kind.strip().lower() not in (JSON, _ELASTICSEARCH):
+    name, _, parameters = given.partition(";")
+    kind = name.strip().lower()
+    if kind not in (JSON, _ELASTICSEARCH) and not (lines and kind in _LINES):
         raise errors.unsupported_type(given)
     asked = _VERSION.search(parameters)
     if asked is not None and asked[1] not in COMPATIBLE:
