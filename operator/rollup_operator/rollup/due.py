@@ -114,6 +114,27 @@ def _again(spec: RollupJobSpec, bounds: Bounds, record: _Record, start: int, end
     return Span(max(0, start, min(lows)), min(written, end)) if lows else Span(0, 0)
 
 
+def rolled_up_to(
+    spec: RollupJobSpec,
+    position: Mapping[str, PositionValue] | None,
+    watermark_ms: int | None,
+    *,
+    last_is_whole: bool,
+) -> int:
+    """Return the edge up to which every bucket is written, by the job's record; 0 where none is.
+
+    `last_is_whole`: the store never ends a page within the buckets of one time. Otherwise some of those that begin
+    with the position's may be missing, until a run has come to its end.
+
+        position's bucket     |----| next edge          watermark
+        a run was halted here  ^ or ^ with last_is_whole     ^ where the last run that came to its end has ended
+    """
+    last = _time(spec, position)
+    if last is not None and last_is_whole:
+        last = Bounds.of(spec.groups.date_histogram).next_edge(last)
+    return max(0, watermark_ms or 0, last or 0)
+
+
 def _time(spec: RollupJobSpec, position: Mapping[str, PositionValue] | None) -> int | None:
     if position is None:
         return None

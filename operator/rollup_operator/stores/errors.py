@@ -99,3 +99,27 @@ class Fenced(StoreError):
     """The claim has another holder or epoch now: this run must end, quietly."""
 
     reason = Reason.FENCED
+
+
+class SearchTooLarge(StoreError):
+    """A search has more buckets than an answer may have."""
+
+    transient = False
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the search has more than {most} buckets: take a longer interval or a shorter time, or a smaller size"
+        )
+        self.most = most
+
+
+class SearchTooSlow(StoreError):
+    """A search takes longer than it may; it was ended."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the search was ended: it took longer than {seconds:g} s")
+        self.seconds = seconds
+
+
+class StoreElsewhere(StoreUnavailable):
+    """Another process leads, and has the store open, or will."""

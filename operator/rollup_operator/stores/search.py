@@ -16,6 +16,11 @@ from typing import Any, Literal
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Segment
 
+MAX_BUCKETS = 65_535
+"""Of an answer, as in Elasticsearch."""
+SEARCH_SECONDS = 30.0
+"""How long a store may take for a search."""
+
 FieldKind = Literal["keyword", "long", "double", "date"]
 
 
@@ -182,6 +187,8 @@ class Rows:
     """Names of indices or files with commas between them, as in a job; some of them where the search names some."""
     spec: RollupJobSpec
     """The job whose source it is: how its CSV files are read, which columns hold times."""
+    job_id: str = ""
+    """That job's id, so that keys are spelled as those of its documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +234,24 @@ Partials = Mapping[Path, Buckets]
 """The answer to a fetch. The path () has one row, of the keys (): all documents that meet the condition."""
 
 
+def nothing(fetch: Fetch) -> Partials:
+    """Return the answer to a fetch of which nothing is found."""
+    found: dict[Path, Buckets] = {(): Buckets({(): Row(0, none_of(fetch.numbers))})}
+
+    def add(above: Path, levels: tuple[Level, ...]) -> None:
+        for level in levels:
+            found[*above, level.name] = Buckets()
+            add((*above, level.name), level.levels)
+
+    add((), fetch.levels)
+    return found
+
+
+def none_of(numbers: tuple[Number, ...]) -> tuple[float | int | None, ...]:
+    """Return these numbers of no row at all."""
+    return tuple(0 if number.function in ("sum", "count") else None for number in numbers)
+
+
 @dataclass(frozen=True, slots=True)
 class Tier:
     """What can be read of a job's documents now."""
@@ -235,7 +260,7 @@ class Tier:
     """(rollup index, job id)."""
     spec: RollupJobSpec
     begin_ms: int
-    """The documents are those of this time on, in epoch milliseconds: the edge at spec.start, or 0."""
+    """Where the first document's bucket begins, in epoch milliseconds: what is before it was never rolled up."""
     end_ms: int
     """Everything from `begin_ms` up to this edge is rolled up and can be searched; `begin_ms`: nothing is."""
     kinds: Mapping[str, FieldKind]

@@ -5,6 +5,7 @@ A claim outlives its holder, its resource and its documents: epochs only grow.
 
 import re
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,19 +106,24 @@ def read(lane: Lane, key: tuple[str, str]) -> ClaimRow | None:
     return _record(rows[0]) if rows else None
 
 
-def known(lane: Lane) -> list[tuple[ClaimRow, dict[str, Any] | None]]:
-    """Return all records, each with the spec of its job where that was recorded. Not within a transaction.
+def known(lane: Lane, rollup_indices: Collection[str] | None = None) -> list[tuple[ClaimRow, dict[str, Any] | None]]:
+    """Return the records of these rollup indices, or all, each with its job's spec where that was recorded.
+
+    Not within a transaction.
 
     Raises TargetBlocked if there are more than an operator makes, or one that no operator wrote.
     """
     spec = "spec" if _is_there(lane, f"{SCHEMA}.claims", "spec") else "NULL"
     texts = f"owner, position, stats, {spec}"
     lengths = " + ".join(f"coalesce(strlen({text}), 0)" for text in texts.split(", "))
-    ((length,),) = lane.execute(f"SELECT coalesce(sum({lengths}), 0) FROM {SCHEMA}.claims")
+    those = f"FROM {SCHEMA}.claims"
+    if rollup_indices is not None:
+        those += f" WHERE rollup_index IN ({', '.join(map(sql.text, rollup_indices)) or 'NULL'})"
+    ((length,),) = lane.execute(f"SELECT coalesce(sum({lengths}), 0) {those}")
     if not isinstance(length, int) or length > MOST_TEXT:
         raise TargetBlocked(f"the records are {length} characters long, and an operator writes {MOST_TEXT} at most")
     found = []
-    for *row, spec_text in lane.execute(f"SELECT {_COLUMNS}, {spec} FROM {SCHEMA}.claims ORDER BY 1, 2"):
+    for *row, spec_text in lane.execute(f"SELECT {_COLUMNS}, {spec} {those} ORDER BY 1, 2"):
         lane.go_on()
         record = _record(tuple(row))
         found.append((record, _spec(record.claim.key, spec_text)))

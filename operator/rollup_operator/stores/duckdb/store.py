@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, Settled
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
+from rollup_operator.stores.duckdb import search as searches
 from rollup_operator.stores.duckdb.budget import Budget
 from rollup_operator.stores.duckdb.claims import ClaimRow, ForeignClaim
 from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
@@ -30,7 +32,8 @@ from rollup_operator.stores.duckdb.opening import SPILL
 from rollup_operator.stores.duckdb.reserve import RESERVE
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 from rollup_operator.stores.duckdb.takeover import LOGS
-from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.errors import SearchTooSlow, StoreElsewhere, StoreUnavailable
+from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Rows, Tier, nothing
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +41,8 @@ T = TypeVar("T")
 
 _TAKEN = (*LOGS, SPILL, RESERVE)
 """Suffixes that names of databases cannot have, because files beside them do."""
+_SEARCHES = 4
+"""Of one store at once: they share memory and processors with its runs."""
 _DATABASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 
 
@@ -76,6 +81,7 @@ class DuckDBStore:
         self._other_clock = other_clock
         self._sessions: WeakSet[DuckDBSession] = WeakSet()
         self._lanes = Lanes()
+        self._searches = asyncio.Semaphore(_SEARCHES)
 
     @property
     def distribution(self) -> str:
@@ -122,6 +128,42 @@ class DuckDBStore:
             lambda lane: previews.preview(lane, config, span, documents, self._page_seconds),
             "reading for a preview",
         )
+
+    async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
+        """Read the records, and the kinds of fields from the results."""
+        nothing: list[Tier] = []
+        async with self._searching(SEARCH_SECONDS):
+            return await self._with_lane(
+                "looking for what can be searched",
+                lambda lane: searches.tiers(lane, rollup_indices),
+                nothing,
+                interruptible=True,
+            )
+
+    async def search(
+        self, fetches: Sequence[Fetch], *, max_buckets: int = MAX_BUCKETS, seconds: float = SEARCH_SECONDS
+    ) -> Sequence[Partials]:
+        """Answer by one statement, on a connection of its own."""
+        patterns = {f.relation.index_pattern for f in fetches if isinstance(f.relation, Rows)}
+        reads_files = any(sources.is_files(part) for pattern in patterns for part in pattern.split(","))
+        async with self._searching(seconds), self._searches:
+            return await self._with_lane(
+                "searching",
+                lambda lane: searches.search(lane, fetches, max_buckets),
+                [nothing(fetch) for fetch in fetches],
+                make=reads_files,
+                interruptible=True,
+            )
+
+    @asynccontextmanager
+    async def _searching(self, seconds: float) -> AsyncIterator[None]:
+        if not self._may_run():
+            raise StoreElsewhere("this process does not lead, and whoever leads has the database open")
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as e:
+            raise SearchTooSlow(seconds) from e
 
     async def rollup_index(self, index: str) -> None:
         """Return None: a result is a table of the store's own."""

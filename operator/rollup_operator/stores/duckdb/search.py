@@ -1,0 +1,119 @@
+"""Searches over results and sources, on a connection of their own. Called in a worker.
+
+Results are read from their tables, which hold what the Parquet files hold, and what was committed since: all fetches of
+a search are one statement, so all of them see the database as it was at one moment.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from pydantic import ValidationError
+
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup.documents import layout_of
+from rollup_operator.rollup.due import rolled_up_to
+from rollup_operator.stores.duckdb import claims, sources, spelling, sql
+from rollup_operator.stores.duckdb.claims import ClaimRow
+from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.export import columns_of
+from rollup_operator.stores.duckdb.headers import Wanted
+from rollup_operator.stores.duckdb.plan import COUNT, date_key
+from rollup_operator.stores.duckdb.statement import Relation, answer, statement
+from rollup_operator.stores.errors import SourceNotFound
+from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Rows, Tier, nothing
+
+_BATCH = 1_000
+"""Rows of an answer that are taken at once: meanwhile nothing else of this process goes on."""
+_KINDS: Mapping[str, FieldKind] = {"VARCHAR": "keyword", "BIGINT": "long", "DOUBLE": "double"}
+
+
+def tiers(lane: Lane, rollup_indices: Collection[str]) -> list[Tier]:
+    """Return what can be read of the jobs of these rollup indices."""
+    if not claims.exists(lane):
+        return []
+    found = []
+    for record, text in claims.known(lane, rollup_indices):
+        if text is None:
+            continue
+        try:
+            spec = RollupJobSpec.model_validate(text)
+        except ValidationError:
+            continue
+        found.append(_tier(lane, record, spec))
+    return found
+
+
+def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
+    key, groups = record.claim.key, spec.groups
+    kinds: dict[str, FieldKind] = {groups.date_histogram.field: "date"}
+    kinds |= dict.fromkeys(groups.histogram.fields if groups.histogram else (), "double")
+    if record.target is None or not claims.target_stands(lane, key, record.target):
+        return Tier(key, spec, 0, 0, kinds)
+    types = _types(lane, claims.table(record.target))
+    for field in groups.terms.fields if groups.terms else ():
+        if (kind := _KINDS.get(types.get(f"{field}.terms", ""))) is not None:
+            kinds[field] = kind
+    time = sql.name(date_key(groups.date_histogram.field))
+    ((first,),) = lane.execute(f"SELECT min({time}) FROM {claims.table(record.target)}")
+    end = rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=True)
+    if not isinstance(first, int) or end <= first:
+        return Tier(key, spec, 0, 0, kinds)
+    return Tier(key, spec, first, end, kinds)
+
+
+def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
+    """Answer fetches by one statement. Raises SearchTooLarge, and the errors of a source."""
+    asked: list[tuple[int, Fetch, Relation]] = []
+    for i, fetch in enumerate(fetches):
+        of = fetch.relation
+        relation = _rows(lane, of) if isinstance(of, Rows) else _documents(lane, of)
+        if relation is not None:
+            asked.append((i, fetch, relation))
+    found = [nothing(fetch) for fetch in fetches]
+    if asked:
+        made = statement([(fetch, relation) for _, fetch, relation in asked], max_buckets)
+        rows = (row for batch in lane.batches(made.text, _BATCH) for row in batch)
+        for (i, _, _), partials in zip(asked, answer(made, rows), strict=True):
+            found[i] = partials
+    return found
+
+
+def _documents(lane: Lane, of: Documents) -> Relation | None:
+    """Return a job's documents, with the names that a rollup index has for their fields; None: there are none."""
+    key = of.rollup_index, of.job_id
+    known = claims.known(lane, [of.rollup_index]) if claims.exists(lane) else []
+    record, text = next(((r, text) for r, text in known if r.claim.key == key), (None, None))
+    if record is None or text is None or record.target is None:
+        return None
+    if not claims.target_stands(lane, key, record.target):
+        return None
+    table = claims.table(record.target)
+    written = _types(lane, table)
+    layout = layout_of(of.job_id, RollupJobSpec.model_validate(text))
+    given = dict(columns_of(layout))
+    given |= {f"{group}._count": COUNT for group in layout.group_keys()}
+    # The time stays a whole number here: it is compared as such.
+    parts = [f"{expression} AS {sql.name(name)}" for name, expression in given.items()]
+    types = {name: written[_unquoted(expression)] for name, expression in given.items()}
+    return Relation(f"(SELECT {', '.join(parts)} FROM {table})", types)
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _rows(lane: Lane, of: Rows) -> Relation | None:
+    """Return the rows of a source; None: there is none any more, or not yet."""
+    key = of.spec.rollup_index, of.job_id
+    written = claims.columns_written(lane, key) or {}
+    try:
+        found = sources.find(of.index_pattern, of.spec.rollup_index, lane, Wanted.of(of.spec, written))
+    except SourceNotFound:
+        return None
+    spelling.check(lane, of.spec, found)
+    catalog = str(lane.execute("SELECT current_database()")[0][0])
+    relation = found.relation(catalog)
+    return Relation(relation, _types(lane, f"SELECT * FROM {relation}"))
+
+
+def _types(lane: Lane, of: str) -> dict[str, str]:
+    return {str(name): str(type_) for name, type_, *_ in lane.execute(f"DESCRIBE {of}")}

@@ -1,0 +1,367 @@
+"""Searches of the embedded store: right answers by hand over rolled and live rows, at every moment of a job."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.stores.base import Store
+from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SourceInvalid, StoreElsewhere
+from rollup_operator.stores.search import (
+    EVERYTHING,
+    NOTHING,
+    All,
+    AtLeast,
+    Between,
+    Buckets,
+    ByPredicate,
+    ByTerms,
+    ByTime,
+    ByWidth,
+    Documents,
+    Exists,
+    Fetch,
+    Grouping,
+    Instant,
+    Level,
+    Not,
+    Number,
+    OneOf,
+    Partials,
+    Predicate,
+    Prefix,
+    Row,
+    Rows,
+    Tier,
+    Wildcard,
+)
+from support.embedded import Embedded, config, spec, with_groups
+from support.embedded import Row as SourceRow
+from support.rounding import HOUR, MINUTE, ms
+
+DAY = 24 * HOUR
+DATA: list[SourceRow] = [
+    (0 * HOUR + 5, 1.0, "a", 5),
+    (0 * HOUR + 6, 2.5, "a", 5),
+    (0 * HOUR + 7, None, "b", -5),
+    (1 * HOUR, -4.0, None, 12),
+    (2 * HOUR, 8.0, "Ab", None),
+    (5 * HOUR, 16.0, "b", 12),
+    (5 * HOUR + 1, 32.0, "a*c", 25),
+]
+HOURS = ByTime("ts", tuple(Bounds.of(spec().groups.date_histogram).segments(0, 10 * HOUR)))
+NUMBERS = tuple(Number(f, "value") for f in ("sum", "count", "min", "max"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Embedded:
+    return Embedded(tmp_path)
+
+
+def live(where: Predicate = EVERYTHING, *levels: Level, pattern: str = "rows", **more: Any) -> Fetch:
+    """The rows of the source."""
+    return Fetch(Rows(pattern, spec(pattern), "job"), where, None, levels=levels, **more)
+
+
+def rolled(where: Predicate = EVERYTHING, *levels: Level, **more: Any) -> Fetch:
+    """The documents of the job."""
+    return Fetch(Documents("out", "job"), where, "ts.date_histogram._count", levels=levels, **more)
+
+
+async def asked(at: Embedded, *fetches: Fetch, **options: Any) -> Sequence[Partials]:
+    store = at.store()
+    try:
+        return await store.search(fetches, **options)
+    finally:
+        await store.close()
+
+
+async def count(at: Embedded, fetch: Fetch) -> int:
+    (found,) = await asked(at, fetch)
+    return found[()].rows[()].count
+
+
+async def buckets(at: Embedded, by: Grouping, make: Any = live, **more: Any) -> dict[Any, int]:
+    (found,) = await asked(at, make(EVERYTHING, Level("g", by), **more))
+    return {keys[0]: row.count for keys, row in found[("g",)].rows.items()}
+
+
+@pytest.mark.parametrize("source", ["rows", "rows.parquet", "rows.csv"])
+async def test_counts_and_numbers_of_levels_within_levels(at: Embedded, source: str) -> None:
+    at.write(source, DATA)
+    terms = Level("t", ByTerms("term", "keyword", 10), NUMBERS)
+    (found,) = await asked(
+        at, live(EVERYTHING, Level("h", HOURS, NUMBERS[:1], (terms,)), pattern=source, numbers=NUMBERS)
+    )
+    assert found[()].rows == {(): Row(7, (55.5, 6, -4.0, 32.0))}
+    assert found[("h",)].rows == {
+        (0,): Row(3, (3.5,)),
+        (1 * HOUR,): Row(1, (-4.0,)),
+        (2 * HOUR,): Row(1, (8.0,)),
+        (5 * HOUR,): Row(2, (48.0,)),
+    }
+    assert found["h", "t"] == Buckets({
+        (0, "a"): Row(2, (3.5, 2, 1.0, 2.5)),
+        (0, "b"): Row(1, (0, 0, None, None)),
+        (2 * HOUR, "Ab"): Row(1, (8.0, 1, 8.0, 8.0)),
+        (5 * HOUR, "b"): Row(1, (16.0, 1, 16.0, 16.0)),
+        (5 * HOUR, "a*c"): Row(1, (32.0, 1, 32.0, 32.0)),
+    })  # fmt: skip
+
+
+async def test_each_grouping(at: Embedded) -> None:
+    at.write("rows", DATA)
+    assert await buckets(at, ByTerms("term", "keyword", 10)) == {"a": 2, "b": 2, "Ab": 1, "a*c": 1}
+    assert await buckets(at, ByTerms("term", "keyword", 10, "{x}'")) == {"a": 2, "b": 2, "Ab": 1, "a*c": 1, "{x}'": 1}
+    assert await buckets(at, ByTerms("size", "long", 10, 12)) == {5: 2, -5: 1, 12: 3, 25: 1}
+    assert await buckets(at, ByWidth("size", 10)) == {-10.0: 1, 0.0: 2, 10.0: 2, 20.0: 1}
+    assert await buckets(at, ByWidth("size", 2.5, 1.0, missing=0)) == {
+        -6.5: 1, 3.5: 2, 11.0: 2, 23.5: 1, -1.5: 1
+    }  # fmt: skip
+    both = (OneOf("term", ("a",)), Exists("size"), NOTHING)
+    assert await buckets(at, ByPredicate(both)) == {0: 2, 1: 6}
+    assert await buckets(at, ByPredicate(both * 30)) == {
+        i: n for j in range(30) for i, n in ((3 * j, 2), (3 * j + 1, 6))
+    }
+    assert await buckets(at, ByPredicate(())) == {}
+    assert await buckets(at, ByTime("ts", HOURS.segments[:0], missing=7)) == {}
+
+
+CONDITIONS: list[tuple[Predicate, int]] = [
+    (EVERYTHING, 7),
+    (NOTHING, 0),
+    (Exists("term"), 6),
+    (Not(Exists("term")), 1),
+    (OneOf("term", ("a", "b", "zz", "a\0b", "\ud800")), 4),
+    (Not(OneOf("term", ("a", "b"))), 3),
+    (OneOf("size", (5, 12.0, 2.5)), 4),
+    (OneOf("ts", (Instant(HOUR),)), 1),
+    (Between("ts", Instant(HOUR), Instant(5 * HOUR)), 2),
+    (Between("ts", Instant(HOUR), Instant(5 * HOUR), includes_low=False, includes_high=True), 2),
+    (Between("size", 5, 12), 2),
+    (Between("size", 5, 12, includes_low=False, includes_high=True), 2),
+    (Between("size", 4.5, 12.5), 4),
+    (Between("size", None, 5), 1),
+    (Between("size"), 6),
+    (Between("size", float("-inf"), 1e300), 6),
+    (Between("value", -4, 2.5, includes_high=True), 3),
+    (Between("term", "a", "b"), 3),
+    (Between("term", "A", "a", includes_high=True), 3),
+    (Prefix("term", "a"), 3),
+    (Prefix("term", "A", ignores_case=True), 4),
+    (Wildcard("term", "a*"), 3),
+    (Wildcard("term", "?"), 4),
+    (Wildcard("term", r"a\*?"), 1),
+    (Wildcard("term", "*B*", ignores_case=True), 3),
+    (Wildcard("term", "a.c"), 0),
+    (All((Exists("term"), Not(OneOf("term", ("a",))))), 4),
+    (AtLeast(1, (OneOf("term", ("a",)), OneOf("size", (12,)))), 4),
+    (AtLeast(2, (OneOf("term", ("b",)), OneOf("size", (12,)), Exists("value"))), 2),
+    (AtLeast(3, (Exists("term"),)), 0),
+    (AtLeast(0, ()), 7),
+    (Not(AtLeast(1, (Prefix("term", "a"), Between("size", 10, None)))), 2),
+]
+
+
+async def test_each_condition(at: Embedded) -> None:
+    """As what is searched, and as what makes a bucket."""
+    at.write("rows", DATA)
+    wheres = [where for where, _ in CONDITIONS]
+    found = await asked(at, *(live(where) for where in wheres))
+    assert [(w, f[()].rows[()].count) for w, f in zip(wheres, found, strict=True)] == CONDITIONS
+    made = await buckets(at, ByPredicate(tuple(wheres)))
+    assert [(w, made.get(i, 0)) for i, w in enumerate(wheres)] == CONDITIONS
+
+
+async def test_buckets_of_most_documents_come_first_and_the_others_are_counted(at: Embedded) -> None:
+    rows: list[SourceRow] = [(h * HOUR, 1.0, f"t{n}", n) for h in (0, 1) for n in range(5) for _ in range(n + 1 + h)]
+    at.write("rows", rows)
+    inner = Level("t", ByTerms("term", "keyword", 2), (), (Level("s", ByTerms("size", "long", 1)),))
+    (found,) = await asked(
+        at, live(EVERYTHING, Level("h", HOURS, (), (inner,)), Level("all", ByTerms("term", "keyword", 1)))
+    )
+    assert {k: r.count for k, r in found["h", "t"].rows.items()} == {
+        (0, "t4"): 5, (0, "t3"): 4, (HOUR, "t4"): 6, (HOUR, "t3"): 5
+    }  # fmt: skip
+    assert found["h", "t"].left_out == {(0,): 6, (HOUR,): 9}
+    assert {k: r.count for k, r in found["h", "t", "s"].rows.items()} == {
+        (0, "t4", 4): 5, (0, "t3", 3): 4, (HOUR, "t4", 4): 6, (HOUR, "t3", 3): 5
+    }  # fmt: skip
+    assert found["h", "t", "s"].left_out == {}
+    assert found[("all",)] == Buckets({("t4",): Row(11)}, {(): 24})
+
+
+async def test_rows_of_several_values_are_in_each_bucket_once(at: Embedded) -> None:
+    with duckdb.connect(str(at.file)) as c:
+        c.execute("CREATE TABLE rows (ts TIMESTAMP, term VARCHAR[], size INTEGER[], value DOUBLE[])")
+        c.execute("INSERT INTO rows VALUES ('1970-01-01', ['a', 'b', 'a', NULL], [5, 6, 15], [1, 2]), "
+                  "('1970-01-01', [], NULL, NULL), ('1970-01-01', ['b'], [5], [NULL, 4])")  # fmt: skip
+    inner = Level("s", ByWidth("size", 10), NUMBERS)
+    (found,) = await asked(
+        at, live(EVERYTHING, Level("t", ByTerms("term", "keyword", 9, "-"), NUMBERS, (inner,)), numbers=NUMBERS)
+    )
+    assert found[()].rows[()] == Row(3, (7.0, 3, 1.0, 4.0))
+    assert found[("t",)].rows == {
+        ("a",): Row(1, (3.0, 2, 1.0, 2.0)),
+        ("b",): Row(2, (7.0, 3, 1.0, 4.0)),
+        ("-",): Row(1, (0, 0, None, None)),
+    }
+    assert {k: r.count for k, r in found["t", "s"].rows.items()} == {
+        ("a", 0.0): 1, ("a", 10.0): 1, ("b", 0.0): 2, ("b", 10.0): 1
+    }  # fmt: skip
+    assert await count(at, live(OneOf("term", ("a",)))) == 1
+    assert await count(at, live(Not(Between("size", 10, 20)))) == 2
+
+
+async def test_whole_numbers_are_added_up_without_loss(at: Embedded) -> None:
+    with duckdb.connect(str(at.file)) as c:
+        c.execute("CREATE TABLE rows AS SELECT TIMESTAMP '1970-01-01' AS ts, 4611686018427387905 AS size FROM range(3)")
+    (found,) = await asked(at, live(numbers=(Number("sum", "size"), Number("max", "size"))))
+    assert found[()].rows[()].numbers == (3 * 2**62 + 3, 2**62 + 1)
+
+
+async def test_buckets_follow_the_clock_of_a_zone(at: Embedded) -> None:
+    changes = [ms("2024-03-31T01:00"), ms("2024-10-27T01:00")]
+    times = [c + d for c in changes for d in range(-30 * HOUR, 30 * HOUR, 37 * MINUTE)]
+    at.write("rows", [(t, 1.0, "a", 1) for t in times])
+    for group, ends in (
+        ({"fixedInterval": "5h"}, (-(2**62), 2**62)),
+        ({"calendarInterval": "1d"}, (changes[0] - DAY, changes[1] + 40 * DAY)),
+        ({"calendarInterval": "1M"}, (0, changes[1] + 40 * DAY)),
+    ):
+        bounds = Bounds.of(with_groups(spec(), **group, timeZone="Europe/Berlin").groups.date_histogram)
+        expected: dict[int, int] = {}
+        for t in times:
+            if ends[0] <= t < ends[1]:
+                expected[bounds.round_down(t)] = expected.get(bounds.round_down(t), 0) + 1
+        by = ByTime("ts", tuple(bounds.segments(*ends)))
+        assert await buckets(at, by) == expected
+
+
+async def tier(store: Store) -> Tier:
+    (found,) = await store.tiers(["out", "other"])
+    return found
+
+
+async def test_rolled_and_live_rows_add_up_at_every_moment_of_a_job(at: Embedded) -> None:
+    """Before the first run, after a stop in the middle, after the end, and once the raw data is gone."""
+    rows: list[SourceRow] = [(h * HOUR + n, 2.0**n, f"t{n % 3}" if n else None, n) for h in range(40) for n in range(6)]
+    at.write("rows", rows)
+    whole = (len(rows), 40 * 63.0)
+    store = at.store(page_seconds=0.000001)
+    assert await store.tiers(["out"]) == []
+    job = config()
+
+    async def total() -> tuple[int, float, Tier]:
+        found = await tier(store)
+        cut = Instant(found.end_ms)
+        begin = Instant(found.begin_ms)
+        fetches = (
+            rolled(Between("ts.date_histogram.timestamp", begin, cut), numbers=(Number("sum", "value.sum.value"),)),
+            live(AtLeast(1, (Between("ts", cut, None), Between("ts", None, begin))), numbers=(Number("sum", "value"),)),
+        )
+        parts = [f[()].rows[()] for f in await store.search(fetches)]
+        return sum(p.count for p in parts), sum(p.numbers[0] or 0 for p in parts), found
+
+    halted = await at.run(job, store=store, halt_when=lambda run: run.progress.pages >= 2)
+    assert halted.outcome == "Halted"
+    *found, stopped = await total()
+    assert tuple(found) == whole
+    assert 0 < stopped.end_ms < 40 * HOUR
+    assert stopped.end_ms % HOUR == 0
+    assert stopped.kinds == {"ts": "date", "term": "keyword", "size": "double"}
+    await at.completed(job, store=store)
+    *found, ended = await total()
+    assert tuple(found) == whole
+    assert (ended.begin_ms, ended.end_ms) == (0, int(at.now.timestamp() * 1000))
+    await store.close()
+    with duckdb.connect(str(at.file)) as c:
+        c.execute("DROP TABLE rows")
+    store = at.store()
+    *found, _ = await total()
+    assert tuple(found) == whole
+    terms = Level(
+        "t",
+        ByTerms("term.terms.value", "keyword", 10, "-"),
+        (Number("sum", "value.avg.value"), Number("sum", "value.avg._count")),
+    )
+    (answer,) = await store.search([rolled(EVERYTHING, terms)])
+    assert answer[("t",)].rows == {
+        ("t0",): Row(40, (40 * 8.0, 40)),
+        ("t1",): Row(80, (40 * 18.0, 80)),
+        ("t2",): Row(80, (40 * 36.0, 80)),
+        ("-",): Row(40, (40 * 1.0, 40)),
+    }
+    await store.close()
+
+
+async def test_what_has_no_rows_is_empty(at: Embedded) -> None:
+    fetches = (live(EVERYTHING, Level("h", HOURS)), rolled(EVERYTHING, Level("h", HOURS)), live(pattern="none/*.csv"))
+    for found in await asked(at, *fetches):
+        assert found[()].rows == {(): Row(0)}
+        assert found.get(("h",), Buckets()) == Buckets()
+
+
+async def test_a_missing_column_is_named(at: Embedded) -> None:
+    at.write("rows", DATA)
+    with pytest.raises(SourceInvalid, match="no column 'nope'"):
+        await asked(at, live(Exists("nope")))
+
+
+async def test_too_many_buckets_are_refused(at: Embedded) -> None:
+    at.write("rows", [(n, 1.0, "a", n) for n in range(2000)])
+    by = Level("s", ByTerms("size", "long", 5000))
+    (found,) = await asked(at, live(EVERYTHING, by), max_buckets=2000)
+    assert len(found[("s",)].rows) == 2000
+    with pytest.raises(SearchTooLarge, match="more than 1999 buckets"):
+        await asked(at, live(EVERYTHING, by), max_buckets=1999)
+
+
+async def endless(at: Embedded) -> Fetch:
+    """A search that takes long: its view multiplies rows."""
+    with duckdb.connect(str(at.file)) as c:
+        c.execute("CREATE TABLE rows AS SELECT make_timestamp(range * 1000000) AS ts, 'a' AS term, random() AS value, "
+                  "range AS size FROM range(5_000_000)")  # fmt: skip
+    return live(EVERYTHING, *(Level(f"s{i}", ByTerms("size", "long", 1)) for i in range(3)))
+
+
+async def test_a_search_ends_when_it_is_cancelled_or_takes_too_long(at: Embedded) -> None:
+    fetch = await endless(at)
+    store = at.store()
+    began = time.monotonic()
+    with pytest.raises(SearchTooSlow):
+        await store.search([fetch], seconds=0.2)
+    assert time.monotonic() - began < 2
+    task = asyncio.ensure_future(store.search([fetch]))
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 2
+    assert await count(at, live()) == 5_000_000
+    await store.close()
+
+
+async def test_a_store_that_another_process_leads_is_not_opened(at: Embedded) -> None:
+    at.write("rows", DATA)
+    store = at.store(may_run=lambda: False)
+    with pytest.raises(StoreElsewhere):
+        await store.search([live()])
+    with pytest.raises(StoreElsewhere):
+        await store.tiers(["out"])
+    assert not at.base.is_open
+    await store.close()
+
+
+async def test_numbers_in_csv_files_are_spelled_as_in_the_result(at: Embedded) -> None:
+    """Digits in a column of terms are texts there, until the result has numbers for it."""
+    (at.folder / "rows.csv").write_text("ts,term,value,size\n1970-01-01T00:00:00,7,1,1\n1970-01-01T01:00:00,08,1,1\n")
+    at.now = datetime(1970, 1, 2, tzinfo=UTC)
+    assert await buckets(at, ByTerms("term", "keyword", 9), pattern="rows.csv") == {"7": 1, "08": 1}
