@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Segment
+from rollup_operator.rollup.identity import Owner
 
 MAX_BUCKETS = 65_535
 """Of an answer, as in Elasticsearch."""
@@ -265,8 +266,11 @@ class Tier:
     """Everything from `begin_ms` up to this edge is rolled up and can be searched; `begin_ms`: nothing is."""
     kinds: Mapping[str, FieldKind]
     """What the fields of spec.groups hold, by the source's name."""
-    made_by_elasticsearch: bool = False
-    """No job of ours wrote it; all of it is taken as complete up to the end of its last bucket."""
+    owner: Owner | None = None
+    """Whose documents they are; None: Elasticsearch made them, and they are complete up to the end of the last bucket.
+
+    Other namespaces, and other clusters, may use the same store: who may search a job may read its own documents alone.
+    """
 
 
 def to_json(value: Value) -> Any:

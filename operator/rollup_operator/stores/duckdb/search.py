@@ -47,7 +47,7 @@ def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
     kinds: dict[str, FieldKind] = {groups.date_histogram.field: "date"}
     kinds |= dict.fromkeys(groups.histogram.fields if groups.histogram else (), "double")
     if record.target is None or not claims.target_stands(lane, key, record.target):
-        return Tier(key, spec, 0, 0, kinds)
+        return Tier(key, spec, 0, 0, kinds, record.owner)
     types = _types(lane, claims.table(record.target))
     for field in groups.terms.fields if groups.terms else ():
         if (kind := _KINDS.get(types.get(f"{field}.terms", ""))) is not None:
@@ -56,8 +56,8 @@ def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
     ((first,),) = lane.execute(f"SELECT min({time}) FROM {claims.table(record.target)}")
     end = rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=True)
     if not isinstance(first, int) or end <= first:
-        return Tier(key, spec, 0, 0, kinds)
-    return Tier(key, spec, first, end, kinds)
+        return Tier(key, spec, 0, 0, kinds, record.owner)
+    return Tier(key, spec, first, end, kinds, record.owner)
 
 
 def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
