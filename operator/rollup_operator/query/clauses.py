@@ -1,6 +1,9 @@
 """The conditions of a request, in the source's field names and with its values as they were given. Pure.
 
 What a value means depends on its field: `5` is a number, a text or a time. `binding` says so once the job is known.
+
+A field's name may have stars: the condition is met where one of the fields that it stands for meets it. `*` is what a
+query string asks that names no field.
 """
 
 from dataclasses import dataclass
@@ -26,6 +29,8 @@ class TermClause:
     kind: str
     """term, terms, match, match_phrase, query_string."""
     ignores_case: bool = False
+    lenient: bool = False
+    """A value that the field cannot have is no error: no document has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class RangeClause:
     format: str | None = None
     time_zone: str | None = None
     kind: str = "range"
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class PatternClause:
     kind: str
     """wildcard, prefix (the pattern is a text, then), query_string."""
     ignores_case: bool = False
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
