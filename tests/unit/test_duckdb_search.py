@@ -16,7 +16,6 @@ from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SourceI
 from rollup_operator.stores.search import (
     EVERYTHING,
     NOTHING,
-    All,
     AtLeast,
     Between,
     Buckets,
@@ -35,28 +34,16 @@ from rollup_operator.stores.search import (
     OneOf,
     Partials,
     Predicate,
-    Prefix,
     Row,
     Rows,
     Tier,
-    Wildcard,
 )
 from support.embedded import Embedded, config, spec, with_groups
 from support.embedded import Row as SourceRow
 from support.rounding import HOUR, MINUTE, ms
+from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NUMBERS
 
 DAY = 24 * HOUR
-DATA: list[SourceRow] = [
-    (0 * HOUR + 5, 1.0, "a", 5),
-    (0 * HOUR + 6, 2.5, "a", 5),
-    (0 * HOUR + 7, None, "b", -5),
-    (1 * HOUR, -4.0, None, 12),
-    (2 * HOUR, 8.0, "Ab", None),
-    (5 * HOUR, 16.0, "b", 12),
-    (5 * HOUR + 1, 32.0, "a*c", 25),
-]
-HOURS = ByTime("ts", tuple(Bounds.of(spec().groups.date_histogram).segments(0, 10 * HOUR)))
-NUMBERS = tuple(Number(f, "value") for f in ("sum", "count", "min", "max"))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -117,56 +104,12 @@ async def test_counts_and_numbers_of_levels_within_levels(at: Embedded, source: 
 
 async def test_each_grouping(at: Embedded) -> None:
     at.write("rows", DATA)
-    assert await buckets(at, ByTerms("term", "keyword", 10)) == {"a": 2, "b": 2, "Ab": 1, "a*c": 1}
-    assert await buckets(at, ByTerms("term", "keyword", 10, "{x}'")) == {"a": 2, "b": 2, "Ab": 1, "a*c": 1, "{x}'": 1}
-    assert await buckets(at, ByTerms("size", "long", 10, 12)) == {5: 2, -5: 1, 12: 3, 25: 1}
-    assert await buckets(at, ByWidth("size", 10)) == {-10.0: 1, 0.0: 2, 10.0: 2, 20.0: 1}
-    assert await buckets(at, ByWidth("size", 2.5, 1.0, missing=0)) == {
-        -6.5: 1, 3.5: 2, 11.0: 2, 23.5: 1, -1.5: 1
-    }  # fmt: skip
-    both = (OneOf("term", ("a",)), Exists("size"), NOTHING)
-    assert await buckets(at, ByPredicate(both)) == {0: 2, 1: 6}
-    assert await buckets(at, ByPredicate(both * 30)) == {
-        i: n for j in range(30) for i, n in ((3 * j, 2), (3 * j + 1, 6))
-    }
-    assert await buckets(at, ByPredicate(())) == {}
-    assert await buckets(at, ByTime("ts", HOURS.segments[:0], missing=7)) == {}
-
-
-CONDITIONS: list[tuple[Predicate, int]] = [
-    (EVERYTHING, 7),
-    (NOTHING, 0),
-    (Exists("term"), 6),
-    (Not(Exists("term")), 1),
-    (OneOf("term", ("a", "b", "zz", "a\0b", "\ud800")), 4),
-    (Not(OneOf("term", ("a", "b"))), 3),
-    (OneOf("size", (5, 12.0, 2.5)), 4),
-    (OneOf("ts", (Instant(HOUR),)), 1),
-    (Between("ts", Instant(HOUR), Instant(5 * HOUR)), 2),
-    (Between("ts", Instant(HOUR), Instant(5 * HOUR), includes_low=False, includes_high=True), 2),
-    (Between("size", 5, 12), 2),
-    (Between("size", 5, 12, includes_low=False, includes_high=True), 2),
-    (Between("size", 4.5, 12.5), 4),
-    (Between("size", None, 5), 1),
-    (Between("size"), 6),
-    (Between("size", float("-inf"), 1e300), 6),
-    (Between("value", -4, 2.5, includes_high=True), 3),
-    (Between("term", "a", "b"), 3),
-    (Between("term", "A", "a", includes_high=True), 3),
-    (Prefix("term", "a"), 3),
-    (Prefix("term", "A", ignores_case=True), 4),
-    (Wildcard("term", "a*"), 3),
-    (Wildcard("term", "?"), 4),
-    (Wildcard("term", r"a\*?"), 1),
-    (Wildcard("term", "*B*", ignores_case=True), 3),
-    (Wildcard("term", "a.c"), 0),
-    (All((Exists("term"), Not(OneOf("term", ("a",))))), 4),
-    (AtLeast(1, (OneOf("term", ("a",)), OneOf("size", (12,)))), 4),
-    (AtLeast(2, (OneOf("term", ("b",)), OneOf("size", (12,)), Exists("value"))), 2),
-    (AtLeast(3, (Exists("term"),)), 0),
-    (AtLeast(0, ()), 7),
-    (Not(AtLeast(1, (Prefix("term", "a"), Between("size", 10, None)))), 2),
-]
+    fetches = [live(EVERYTHING, Level("g", by)) for by, _ in GROUPINGS]
+    found = await asked(at, *fetches)
+    for (by, expected), partials in zip(GROUPINGS, found, strict=True):
+        assert {keys[0]: row.count for keys, row in partials[("g",)].rows.items()} == expected, by
+    many = await buckets(at, ByPredicate((OneOf("term", ("a",)), NOTHING) * 50))
+    assert many == {2 * i: 2 for i in range(50)}
 
 
 async def test_each_condition(at: Embedded) -> None:

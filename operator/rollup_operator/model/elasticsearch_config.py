@@ -11,6 +11,8 @@ from rollup_operator.model.job import RollupJobSpec
 CREATION_TIMEOUT = "20s"
 """The `timeout` that Elasticsearch shows for a job that was created without one."""
 
+_CRON = "0 0 * * * ?"
+"""Of a job that runs no more."""
 _PAGE_SIZE: int = RollupJobSpec.model_fields["page_size"].default
 
 
@@ -34,6 +36,39 @@ def configuration(
         ],
         "timeout": timeout or CREATION_TIMEOUT,
         "page_size": spec.get("pageSize", _PAGE_SIZE),
+    }
+
+
+def spec_of(configuration: object, rollup_index: str) -> dict[str, Any] | None:
+    """Return the spec of a job, as far as it says what its documents are, from Elasticsearch's configuration.
+
+    None: it is none. It is not checked.
+    """
+    groups = _mapping(_mapping(configuration).get("groups"))
+    date, histogram, terms = (_mapping(groups.get(name)) for name in ("date_histogram", "histogram", "terms"))
+    if not date:
+        return None
+    ours: dict[str, Any] = {"field": date.get("field"), "timeZone": date.get("time_zone") or "UTC"}
+    for theirs, name in (("fixed_interval", "fixedInterval"), ("calendar_interval", "calendarInterval")):
+        if date.get(theirs) is not None:
+            ours[name] = date[theirs]
+    if isinstance(interval := date.get("interval"), str):  # before 7.2, when the unit alone said it
+        ours["calendarInterval" if interval in ("1w", "1M", "1q", "1y") else "fixedInterval"] = interval
+    if date.get("delay") is not None:
+        ours["delay"] = date["delay"]
+    shown: dict[str, Any] = {"dateHistogram": ours}
+    if histogram:
+        shown["histogram"] = {"fields": _list(histogram.get("fields")), "interval": histogram.get("interval")}
+    if terms:
+        shown["terms"] = {"fields": _list(terms.get("fields"))}
+    config = _mapping(configuration)
+    metrics = [_mapping(each) for each in _list(config.get("metrics"))]
+    return {
+        "indexPattern": config.get("index_pattern"),
+        "rollupIndex": rollup_index,
+        "cron": _CRON,
+        "groups": shown,
+        "metrics": [{"field": m.get("field"), "metrics": _list(m.get("metrics"))} for m in metrics],
     }
 
 

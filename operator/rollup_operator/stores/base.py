@@ -19,6 +19,7 @@ from rollup_operator.model.status import JobStats, PositionValue
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Tier
 
 Position = Mapping[str, PositionValue]
 """The key of the last written bucket: `{"ts.date_histogram": epoch ms, "f.histogram": number, "f.terms": value}`."""
@@ -292,6 +293,24 @@ class Store(Protocol):
         """Say what the job would do with the whole span, with at most that many documents. Writes nothing.
 
         Raises what `Session.describe` and `Session.read` raise.
+        """
+        ...
+
+    async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
+        """Say what can be read of the documents of all jobs of these rollup indices, whoever wrote them.
+
+        What is said to be rolled up is seen by every search that begins afterwards. A name that is no rollup index has
+        no job. Raises StoreError; StoreElsewhere where another process has the store.
+        """
+        ...
+
+    async def search(
+        self, fetches: Sequence[Fetch], *, max_buckets: int = MAX_BUCKETS, seconds: float = SEARCH_SECONDS
+    ) -> Sequence[Partials]:
+        """Answer fetches, in their order, all buckets of one together being `max_buckets` at most.
+
+        Nothing of it goes on once it has ended, also where it was cancelled. A relation that is not there has no rows.
+        Raises SearchTooLarge, SearchTooSlow after so many seconds, StoreElsewhere, and the errors of a source.
         """
         ...
 

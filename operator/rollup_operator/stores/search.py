@@ -235,6 +235,16 @@ Partials = Mapping[Path, Buckets]
 """The answer to a fetch. The path () has one row, of the keys (): all documents that meet the condition."""
 
 
+def lies_within(where: Predicate, field: str, start: int, end: int) -> bool:
+    """Whether the condition lets only rows pass whose time, one or more, has one in [start, end)."""
+    match where:
+        case All(of):
+            return any(lies_within(each, field, start, end) for each in of)
+        case Between(field=name, low=Instant(low), high=Instant(high), includes_high=includes_high):
+            return name == field and start <= low and high + includes_high <= end
+    return False
+
+
 def nothing(fetch: Fetch) -> Partials:
     """Return the answer to a fetch of which nothing is found."""
     found: dict[Path, Buckets] = {(): Buckets({(): Row(0, none_of(fetch.numbers))})}

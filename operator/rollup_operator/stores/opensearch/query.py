@@ -102,7 +102,7 @@ class Query:
     def _time(self, steady: Steady) -> dict[str, Any]:
         field = self.layout.date_field
         if steady.offset is not None:
-            return {"date_histogram": {"field": field, **self.interval, "time_zone": _zone(steady.offset)}}
+            return {"date_histogram": {"field": field, **self.interval, "time_zone": zone(steady.offset)}}
         length = steady.end - steady.begin
         offset = f"{steady.begin % length}ms"
         return {"date_histogram": {"field": field, "fixed_interval": f"{length}ms", "offset": offset}}
@@ -159,7 +159,7 @@ def _once(field: str, width: int | None = None) -> dict[str, Any]:
     return {"script": {"lang": "painless", "source": source, "params": params}}
 
 
-def _zone(offset: int) -> str:
+def zone(offset: int) -> str:
     """Return an offset from UTC, in milliseconds, as a zone."""
     hours, rest = divmod(abs(offset) // 1000, 3600)
     minutes, seconds = divmod(rest, 60)

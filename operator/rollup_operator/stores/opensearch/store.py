@@ -1,7 +1,9 @@
 """A RollupStore of kind opensearch or elasticsearch: sources, rollup indices and claims in one cluster."""
 
+import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -10,16 +12,19 @@ from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, RollupIndex, Session, Settled
-from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
+from rollup_operator.stores.errors import SearchTooSlow, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, quiet, replication, settling
 from rollup_operator.stores.opensearch import preview as previews
+from rollup_operator.stores.opensearch import search as searches
 from rollup_operator.stores.opensearch.session import ClusterSession
 from rollup_operator.stores.opensearch.source import sources
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.target import mapping
+from rollup_operator.stores.opensearch.tiers import Tiers
 from rollup_operator.stores.opensearch.transport.answers import LATEST_MS, Value
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster
 from rollup_operator.stores.opensearch.transport.errors import Redact
+from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Tier
 
 Kind = Literal["opensearch", "elasticsearch"]
 
@@ -37,6 +42,9 @@ _VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:[.+-][0-9A-Za-z.+-]{0,48})?
 
 _LONGEST_UUID = 64
 
+_SEARCHES = 8
+"""Of one store at once."""
+
 
 class ClusterStore:
     """The store behind one RollupStore. It owns its connections."""
@@ -48,6 +56,8 @@ class ClusterStore:
         self._may_copy_segments = kind == "opensearch"
         # Every index may, including that of the claims, and other clusters do not support the preference.
         self._claims_copies = replication.PRIMARY if self._may_copy_segments else replication.ANY
+        self._tiers = Tiers(cluster, self._claims_copies)
+        self._searches = asyncio.Semaphore(_SEARCHES)
 
     @property
     def distribution(self) -> str:
@@ -137,6 +147,26 @@ class ClusterStore:
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Read the first page of the span, and estimate from it."""
         return await previews.preview(self._cluster, config, span, documents, may_copy_segments=self._may_copy_segments)
+
+    async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
+        """Read the indices' mappings and the records, and let searches see what is said to be rolled up."""
+        async with self._searching(SEARCH_SECONDS):
+            return await self._tiers.of(rollup_indices)
+
+    async def search(
+        self, fetches: Sequence[Fetch], *, max_buckets: int = MAX_BUCKETS, seconds: float = SEARCH_SECONDS
+    ) -> Sequence[Partials]:
+        """Answer by one `_msearch`, which the cluster ends with the connection."""
+        async with self._searching(seconds), self._searches:
+            return await searches.search(self._cluster, fetches, max_buckets, seconds, self._tiers.copies_of)
+
+    @asynccontextmanager
+    async def _searching(self, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as e:
+            raise SearchTooSlow(seconds) from e
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
         """Read an index and its `_meta`. Raises Unfit if the name belongs to something else."""

@@ -1,0 +1,143 @@
+"""Searches of a cluster: one `_msearch` for all fetches, tried again where the cluster has no time for it now."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from rollup_operator.sharing.shares import Held
+from rollup_operator.stores.errors import SearchTooLarge, StoreError
+from rollup_operator.stores.opensearch import search_body
+from rollup_operator.stores.opensearch.replication import ANY, Copies
+from rollup_operator.stores.opensearch.source import sources
+from rollup_operator.stores.opensearch.tiers import OPAQUE_ID
+from rollup_operator.stores.opensearch.transport import pieces
+from rollup_operator.stores.opensearch.transport.answers import PAGE, TooRich, readable
+from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.errors import TOO_LONG, Answered, Overloaded, classify
+from rollup_operator.stores.opensearch.transport.retry import Patience
+from rollup_operator.stores.search import Documents, Fetch, Partials
+
+_ROOM = 2**20
+"""Bytes that an answer should take, and twice that of memory; it gets more as it needs it."""
+_TOO_MANY = "too_many_buckets_exception"
+_BROKEN = "circuit_breaking_exception"
+"""The search took more memory than there is: once more, it would again."""
+_DOING = "searching"
+
+
+async def search(
+    cluster: Cluster, fetches: Sequence[Fetch], max_buckets: int, seconds: float, copies: Callable[[str], Copies]
+) -> Sequence[Partials]:
+    """Answer fetches, in their order.
+
+    `copies`: those of a rollup index that show everything. Raises SearchTooLarge, the errors of a
+    source, and what `Cluster.call` raises.
+    """
+    if not fetches:
+        return []
+    lines: list[bytes] = []
+    for fetch in fetches:
+        lines += [orjson.dumps(_header(fetch, copies)), orjson.dumps(search_body.body(fetch))]
+    body = b"\n".join([*lines, b""])
+    patience = Patience()
+    while True:
+        try:
+            return await _search(cluster, fetches, body, max_buckets, seconds)
+        except StoreError as e:
+            if isinstance(e, Answered) and e.kind in (TOO_LONG, _TOO_MANY):
+                raise SearchTooLarge(max_buckets) from e
+            if isinstance(e, Answered) and e.kind == _BROKEN:
+                raise
+            await patience.pause(e)
+
+
+async def _search(
+    cluster: Cluster, fetches: Sequence[Fetch], body: bytes, max_buckets: int, seconds: float
+) -> Sequence[Partials]:
+    room = await cluster.pages.take(2 * _ROOM)
+    try:
+        answer = await cluster.call(
+            "POST",
+            "/_msearch",
+            doing=_DOING,
+            params={"filter_path": _FILTER},
+            body=body,
+            opaque_id=OPAQUE_ID,
+            timeout=seconds,
+            longest=PAGE,
+            parse=bytes,
+            page=room,
+        )
+        return await _understood(cluster, fetches, answer.value, max_buckets, room)
+    finally:
+        room.end()
+
+
+_FILTER = ",".join(
+    f"responses.{part}"
+    for part in ("status", "error", "timed_out", "_shards.total", "_shards.failed", "hits.total", "aggregations")
+)
+
+
+async def _understood(
+    cluster: Cluster, fetches: Sequence[Fetch], raw: bytes, max_buckets: int, room: Held
+) -> Sequence[Partials]:
+    def understand() -> list[Partials]:
+        return _partials(cluster, fetches, raw, max_buckets)
+
+    if len(raw) <= pieces.PIECE:
+        return understand()
+    thread = asyncio.ensure_future(asyncio.to_thread(understand))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        # It ends soon, and until then it takes up the room.
+        with suppress(StoreError):
+            await thread
+        raise
+
+
+def _partials(cluster: Cluster, fetches: Sequence[Fetch], raw: bytes, max_buckets: int) -> list[Partials]:
+    try:
+        with readable(_DOING, "it is no answer of searches"):
+            responses = pieces.load(raw)["responses"]
+            if len(responses) != len(fetches):
+                raise ValueError("there are more or fewer answers than searches")
+    except TooRich as e:
+        raise Overloaded(f"{_DOING}: the answer {e}", status=413, kind=TOO_LONG) from e
+    found = []
+    for fetch, response in zip(fetches, responses, strict=True):
+        with readable(_DOING):
+            _must_be_whole(cluster, fetch, response)
+            found.append(search_body.answer(fetch, response, max_buckets))
+    return found
+
+
+def _must_be_whole(cluster: Cluster, fetch: Fetch, response: dict[str, Any]) -> None:
+    """Raise what an answer says that is an error, or that lacks something."""
+    if "error" in response:
+        status = response.get("status")
+        error = classify(status if type(status) is int else 500, response, _DOING, cluster.redact)
+        raise error if isinstance(fetch.relation, Documents) else _of_source(fetch, error)
+    if response.get("timed_out") or response.get("_shards", {}).get("failed"):
+        raise Overloaded(f"{_DOING}: the answer lacks a shard, or the time was up", status=200, kind="partial")
+
+
+def _of_source(fetch: Fetch, error: StoreError) -> StoreError:
+    assert not isinstance(fetch.relation, Documents)
+    if isinstance(error, Answered) and error.kind == _TOO_MANY:
+        return error
+    return sources.source_error(fetch.relation.index_pattern, error)
+
+
+def _header(fetch: Fetch, copies: Callable[[str], Copies]) -> dict[str, Any]:
+    of = fetch.relation
+    header: dict[str, Any] = {"ignore_unavailable": True, "allow_no_indices": True}
+    header["allow_partial_search_results"] = False
+    if isinstance(of, Documents):
+        return {"index": [of.rollup_index], **header, **copies(of.rollup_index).parameters}
+    sources.indices(of.index_pattern)  # raises for what is no pattern of indices
+    return {"index": of.index_pattern.split(","), **header, **ANY.parameters}

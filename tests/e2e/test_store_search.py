@@ -1,0 +1,247 @@
+"""Searches over real indices: right answers by hand over rolled and live documents, at every moment of a job."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow
+from rollup_operator.stores.search import (
+    EVERYTHING,
+    AtLeast,
+    Between,
+    Buckets,
+    ByPredicate,
+    ByTerms,
+    ByTime,
+    Documents,
+    Exists,
+    Fetch,
+    Instant,
+    Level,
+    Not,
+    Number,
+    Partials,
+    Predicate,
+    Row,
+    Rows,
+    Tier,
+)
+from support.clustered import Clustered, clustered
+from support.embedded import Row as SourceRow
+from support.embedded import spec, with_groups
+from support.rounding import DAY, HOUR, MINUTE, ms
+from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NUMBERS
+from support.store_http import StoreHttp, unique
+
+TIME = "ts.date_histogram.timestamp"
+
+
+@pytest.fixture
+async def at(opensearch: StoreHttp) -> AsyncIterator[Clustered]:
+    async with clustered(opensearch) as it:
+        yield it
+
+
+def live(at: Clustered, where: Predicate = EVERYTHING, *levels: Level, **more: Any) -> Fetch:
+    return Fetch(Rows(at.source, spec(at.source), "job"), where, None, levels=levels, **more)
+
+
+def rolled(at: Clustered, where: Predicate = EVERYTHING, *levels: Level, job: str = "job", **more: Any) -> Fetch:
+    return Fetch(Documents(at.target, job), where, "ts.date_histogram._count", levels=levels, **more)
+
+
+def counts(found: Partials, *path: str) -> dict[Any, int]:
+    return {keys: row.count for keys, row in found[path].rows.items()}
+
+
+@pytest.mark.newest_stores
+async def test_conditions_groupings_and_numbers(node: StoreHttp) -> None:
+    async with clustered(node) as at:
+        at.write(DATA)
+        found = await at.store.search([live(at, where) for where, _ in CONDITIONS])
+        assert [(w, f[()].rows[()].count) for (w, _), f in zip(CONDITIONS, found, strict=True)] == CONDITIONS
+        (one,) = await at.store.search([live(at, EVERYTHING, Level("g", ByPredicate(tuple(w for w, _ in CONDITIONS))))])
+        assert counts(one, "g") == {(i,): n for i, (_, n) in enumerate(CONDITIONS) if n}
+        found = await at.store.search([live(at, EVERYTHING, Level("g", by)) for by, _ in GROUPINGS])
+        for (by, expected), partials in zip(GROUPINGS, found, strict=True):
+            assert counts(partials, "g") == {(key,): n for key, n in expected.items()}, by
+        terms = Level("t", ByTerms("term", "keyword", 10), NUMBERS)
+        hours = Level("h", HOURS, NUMBERS[:1], (terms,))
+        (one,) = await at.store.search([live(at, EVERYTHING, hours, numbers=NUMBERS)])
+        assert one[()].rows == {(): Row(7, (55.5, 6, -4.0, 32.0))}
+        assert one[("h",)].rows == {
+            (0,): Row(3, (3.5,)),
+            (1 * HOUR,): Row(1, (-4.0,)),
+            (2 * HOUR,): Row(1, (8.0,)),
+            (5 * HOUR,): Row(2, (48.0,)),
+        }
+        assert one["h", "t"] == Buckets({
+            (0, "a"): Row(2, (3.5, 2, 1.0, 2.5)),
+            (0, "b"): Row(1, (0, 0, None, None)),
+            (2 * HOUR, "Ab"): Row(1, (8.0, 1, 8.0, 8.0)),
+            (5 * HOUR, "b"): Row(1, (16.0, 1, 16.0, 16.0)),
+            (5 * HOUR, "a*c"): Row(1, (32.0, 1, 32.0, 32.0)),
+        })  # fmt: skip
+
+
+async def test_buckets_follow_the_clock_of_a_zone(at: Clustered) -> None:
+    changes = [ms("2024-03-31T01:00"), ms("2024-10-27T01:00")]
+    times = [c + d for c in changes for d in range(-30 * HOUR, 30 * HOUR, 37 * MINUTE)]
+    at.write([(t, 1.0, "a", 1) for t in times])
+    begin, end = changes[0] - DAY + 1, changes[1] + DAY
+    expected: list[dict[Any, int]] = []
+    fetches = []
+    for group in ({"fixedInterval": "5h"}, {"calendarInterval": "1d"}, {"calendarInterval": "1M"}):
+        bounds = Bounds.of(with_groups(spec(), **group, timeZone="Europe/Berlin").groups.date_histogram)
+        for where in (EVERYTHING, Between("ts", Instant(begin), Instant(end))):
+            fetches.append(live(at, where, Level("h", ByTime("ts", tuple(bounds.segments(begin, end))))))
+            expected.append({})
+            for t in times:
+                if begin <= t < end:
+                    key = (bounds.round_down(t),)
+                    expected[-1][key] = expected[-1].get(key, 0) + 1
+    assert [counts(found, "h") for found in await at.store.search(fetches)] == expected
+
+
+async def tier(at: Clustered) -> Tier:
+    (found,) = await at.store.tiers([at.target, "nothing"])
+    return found
+
+
+async def total(at: Clustered) -> tuple[int, float]:
+    """What is rolled and what is live together."""
+    found = await tier(at)
+    begin, cut = Instant(found.begin_ms), Instant(found.end_ms)
+    outside = AtLeast(1, (Between("ts", cut, None), Between("ts", None, begin), Not(Exists("ts"))))
+    parts = await at.store.search([
+        rolled(at, Between(TIME, begin, cut), numbers=(Number("sum", "value.sum.value"),)),
+        live(at, outside, numbers=(Number("sum", "value"),)),
+    ])  # fmt: skip
+    rows = [part[()].rows[()] for part in parts]
+    return sum(row.count for row in rows), sum(row.numbers[0] or 0 for row in rows)
+
+
+@pytest.mark.newest_stores
+async def test_rolled_and_live_documents_add_up_at_every_moment_of_a_job(node: StoreHttp) -> None:
+    """Before the first run, after a stop in the middle, after the end, and once the raw data is gone.
+
+    The rollup index is refreshed by nobody but those who need to see it.
+    """
+    async with clustered(node) as at:
+        rows: list[SourceRow] = [
+            (h * HOUR + n, 2.0**n, f"t{n % 3}" if n else None, n) for h in range(40) for n in range(6)
+        ]
+        at.write(rows)
+        whole = (len(rows), 40 * 63.0)
+        assert await at.store.tiers([at.target]) == []
+        job = at.job(pageSize=7, rollupIndexSettings={"refreshInterval": "-1"})
+        halted = await at.run(job, halt_when=lambda run: run.progress.pages >= 4)
+        assert halted.outcome == "Halted"
+        stopped = await tier(at)
+        assert 0 < stopped.end_ms < 40 * HOUR
+        assert stopped.owner == job.owner
+        assert stopped.kinds == {"ts": "date", "term": "keyword", "size": "double"}
+        assert await total(at) == whole
+        claim = await at.completed(job)
+        assert (await tier(at)).end_ms == claim.watermark_ms
+        assert await total(at) == whole
+        node.delete(at.source)
+        assert await total(at) == whole
+        terms = (Number("sum", "value.avg.value"), Number("sum", "value.avg._count"))
+        levels = [
+            Level(n, ByTerms("term.terms.value", "keyword", limit, "-"), terms) for n, limit in (("t", 9), ("u", 2))
+        ]
+        (found,) = await at.store.search([rolled(at, EVERYTHING, *levels)])
+        assert found[("t",)].rows == {
+            ("t0",): Row(40, (40 * 8.0, 40.0)),
+            ("t1",): Row(80, (40 * 18.0, 80.0)),
+            ("t2",): Row(80, (40 * 36.0, 80.0)),
+            ("-",): Row(40, (40 * 1.0, 40.0)),
+        }
+        assert (counts(found, "u"), found[("u",)].left_out) == ({("t1",): 80, ("t2",): 80}, {(): 80})
+
+
+async def test_documents_that_a_run_has_not_refreshed_yet_are_not_said_to_be_seen(at: Clustered) -> None:
+    """While a run writes, and after a halt between its last commit and its refresh."""
+    rows: list[SourceRow] = [(h * HOUR, 1.0, "a", 1) for h in range(300)]
+    at.write(rows)
+    run = at.begin(at.job(pageSize=10, rollupIndexSettings={"refreshInterval": "-1"}))
+    task = asyncio.ensure_future(run.index())
+    seen = set()
+    refreshed = False
+    while not task.done():
+        if run.progress.pages >= 3 and not refreshed:  # somebody else does, too: there is a first document
+            await asyncio.to_thread(at.node.refresh, at.target)
+            refreshed = True
+        for each in await at.store.tiers([at.target]):
+            (part,) = await at.store.search([rolled(at, Between(TIME, Instant(0), Instant(each.end_ms)))])
+            assert part[()].rows[()].count == min(each.end_ms, 300 * HOUR) // HOUR
+            seen.add(each.end_ms)
+    assert (await task).outcome == "Completed"
+    assert len(seen) > 1
+    assert await total(at) == (300, 300.0)
+
+
+async def test_what_elasticsearch_rolled_up_is_found_without_a_claim(at: Clustered) -> None:
+    at.write(DATA)
+    await at.completed(at.job(job_id="theirs"))
+    old = at.target
+    at.target = unique("old")
+    mapping = at.node.mapping(old)
+    at.node.call("PUT", f"/{at.target}", {"mappings": mapping})
+    at.node.copy(old, at.target)
+    (found,) = await at.store.tiers([at.target])
+    assert (found.key, found.begin_ms, found.end_ms) == ((at.target, "theirs"), 0, 6 * HOUR)
+    assert found.owner is None
+    assert found.spec.groups.date_histogram.fixed_interval == "1h"
+    assert found.kinds == {"ts": "date", "term": "keyword", "size": "double"}
+    (part,) = await at.store.search([rolled(at, EVERYTHING, job="theirs")])
+    assert part[()].rows[()].count == 7
+
+
+async def test_an_index_that_was_replaced_holds_nothing_of_the_job(at: Clustered) -> None:
+    at.write(DATA)
+    await at.completed(at.job())
+    mapping = at.node.mapping(at.target)
+    at.node.delete(at.target)
+    assert await at.store.tiers([at.target]) == []
+    at.node.call("PUT", f"/{at.target}", {"mappings": mapping})
+    assert (await tier(at)).end_ms == 0
+
+
+async def test_long_answers_are_bounded_and_hold_up_nobody(at: Clustered) -> None:
+    at.write([(n // 100 * HOUR, float(n), f"t{n % 100}", n) for n in range(20_000)])
+    inner = Level("t", ByTerms("term", "keyword", 100), NUMBERS)
+    (found,) = await at.store.search([live(at, EVERYTHING, Level("h", ByTime("ts", tuple(
+        Bounds.of(spec().groups.date_histogram).segments(0, 300 * HOUR))), (), (inner,)))])  # fmt: skip
+    assert counts(found, "h", "t") == {(h * HOUR, f"t{n}"): 1 for h in range(200) for n in range(100)}
+    assert found["h", "t"].rows[7 * HOUR, "t5"].numbers == (705.0, 1, 705.0, 705.0)
+    by = Level("s", ByTerms("size", "long", 5000))
+    with pytest.raises(SearchTooLarge, match="more than 100 buckets"):
+        await at.store.search([live(at, EVERYTHING, by)], max_buckets=100)
+    at.node.call("PUT", "/_cluster/settings", {"transient": {"search.max_buckets": 1000}})
+    try:
+        with pytest.raises(SearchTooLarge):
+            await at.store.search([live(at, EVERYTHING, by)])
+    finally:
+        at.node.call("PUT", "/_cluster/settings", {"transient": {"search.max_buckets": None}})
+
+
+async def test_a_search_ends_in_the_cluster_when_it_is_cancelled(at: Clustered) -> None:
+    at.write([(n * MINUTE, float(n), f"t{n}", n) for n in range(5000)])
+    deep = Level("a", ByTerms("term", "keyword", 5000), (), (Level("b", ByTerms("size", "long", 5000)),))
+    fetch = live(at, EVERYTHING, *(Level(f"{i}", deep.by, NUMBERS, (deep,)) for i in range(20)))
+    with pytest.raises(SearchTooSlow):
+        await at.store.search([fetch], seconds=0.01)
+    task = asyncio.ensure_future(at.store.search([fetch] * 4))
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 1
+    at.node.wait(lambda node: not node.tasks("rollup-operator/search"), seconds=5)
