@@ -1,0 +1,136 @@
+"""Writes the answer to a search as Elasticsearch does, in the request's order. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rollup_operator.concurrency.portions import Work
+from rollup_operator.query.aggregations import DateHistogram, Filters, Histogram, Ranges, Terms
+from rollup_operator.query.dates import java_number
+from rollup_operator.query.merge import merge
+from rollup_operator.query.pipelines import add_pipelines
+from rollup_operator.query.planner import Plan
+from rollup_operator.query.results import Bucket, Figures, Result, Series
+from rollup_operator.query.tree import Tree, edge_printer
+from rollup_operator.stores.search import Partials, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the caller wants the answer written."""
+
+    typed_keys: bool = False
+    total_as_int: bool = False
+
+
+def answer(plan: Plan, parts: Sequence[Partials], style: Style) -> Work[dict[str, Any]]:
+    """Return what the parts of a search say together: `hits`, `aggregations` and `_rollup`. Raises SearchRefused.
+
+    The parts are the answers to the plan's fetches, in order.
+    """
+    merged = yield from merge(parts, plan.numbers, plan.shapes)
+    out: dict[str, Any] = {"hits": _hits(plan, merged[()].rows.get((), Row(0)).count, style)}
+    if plan.request.aggregations:
+        results = yield from Tree(plan, merged).build()
+        yield from add_pipelines(plan.request.aggregations, results)
+        out["aggregations"] = yield from _named(results, style)
+    if plan.report is not None:
+        out["_rollup"] = plan.report
+    return out
+
+
+def _hits(plan: Plan, count: int, style: Style) -> dict[str, Any]:
+    """Return that there are no documents to show, and how many met the query."""
+    hits: dict[str, Any] = {"max_score": None, "hits": []}
+    most = plan.request.counts_up_to
+    if plan.request.door == "rollup_search":
+        count = 0
+    elif most is not None and most < 0:
+        return hits
+    over = most is not None and count > most and not style.total_as_int
+    shown = most if over else count
+    total = shown if style.total_as_int else {"value": shown, "relation": "gte" if over else "eq"}
+    return {"total": total, **hits}
+
+
+def _named(results: Mapping[str, Result], style: Style) -> Work[dict[str, Any]]:
+    out: dict[str, Any] = {}
+    for name, result in results.items():
+        if isinstance(result, Figures):
+            key, written = result.type_name, result.to_json()
+        else:
+            key, written = _type(result), (yield from _series(result, style))
+        out[f"{key}#{name}" if style.typed_keys else name] = written
+    return out
+
+
+def _series(series: Series, style: Style) -> Work[dict[str, Any]]:
+    a, buckets = series.aggregation, series.buckets
+    out: dict[str, Any] = {} if a.meta is None else {"meta": a.meta}
+    written: list[dict[str, Any]] = []
+    for place, bucket in enumerate(buckets):
+        written.append(_head(series, bucket) | (yield from _named(bucket.results, style)))
+        if place % 20 == 0:
+            yield
+    match a.kind:
+        case Filters(single=True):
+            return out | written[0]
+        case Filters(named=True):
+            return out | {"buckets": {b.text: w for b, w in zip(buckets, written, strict=True)}}
+        case Terms():
+            out |= {"doc_count_error_upper_bound": 0, "sum_other_doc_count": series.others}
+        case DateHistogram(keyed=True) | Histogram(keyed=True) | Ranges(keyed=True):
+            return out | {"buckets": {_keyed(b): w for b, w in zip(buckets, written, strict=True)}}
+        case _:
+            pass
+    return out | {"buckets": written}
+
+
+def _keyed(bucket: Bucket) -> str:
+    return bucket.text if bucket.text is not None else java_number(float(bucket.key))
+
+
+def _head(series: Series, bucket: Bucket) -> dict[str, Any]:
+    """Return what a bucket says of itself."""
+    count = {"doc_count": bucket.count}
+    match series.aggregation.kind:
+        case Filters():
+            return count
+        case Ranges() as k:
+            _, low, high = series.shape.ranges[int(bucket.key)]
+            out: dict[str, Any] = {} if k.keyed else {"key": bucket.text}
+            dates = k.of_dates or series.shape.kind == "date"
+            write = edge_printer(series.shape, k) if dates or k.format is not None else None
+            for name, edge in (("from", low), ("to", high)):
+                if edge is not None:
+                    out[name] = float(edge)
+                    if write is not None:
+                        out[f"{name}_as_string"] = write(edge)
+            return out | count
+        case Terms(shows_error=True):
+            return {**_key(bucket), **count, "doc_count_error_upper_bound": 0}
+        case _:
+            return _key(bucket) | count
+
+
+def _key(bucket: Bucket) -> dict[str, Any]:
+    return ({} if bucket.text is None else {"key_as_string": bucket.text}) | {"key": bucket.key}
+
+
+def _type(series: Series) -> str:
+    """Return what `typed_keys` puts before the name."""
+    match series.aggregation.kind:
+        case DateHistogram():
+            return "date_histogram"
+        case Histogram():
+            return "histogram"
+        case Filters(single=True):
+            return "filter"
+        case Filters():
+            return "filters"
+        case Ranges(of_dates=True):
+            return "date_range"
+        case Ranges():
+            return "range"
+        case _:
+            return {"keyword": "sterms", "double": "dterms"}.get(series.shape.kind or "", "lterms")

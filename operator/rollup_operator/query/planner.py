@@ -1,0 +1,391 @@
+"""Splits a search: which part of the time is read of which job's documents, and which of the source's rows. Pure.
+
+    request      |-------------------------------------------------|
+    1d job       |==============|                                         the coarsest that can answer comes first
+    1h job       |..............|=====================|                   then the next, for what is left
+    rows         |....................................|============|      the rest is live
+                                Wd                    Wh
+
+No stretch of time is read twice, so the answers are added. A part that the request's own range of time does not meet
+is not read at all.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rollup_operator.query.aggregations import Aggregation, DateHistogram
+from rollup_operator.query.binding import FieldNotKept
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.formats import interval_text, iso
+from rollup_operator.query.grids import EARLIEST, LATEST, TimeGrid
+from rollup_operator.query.request import Request
+from rollup_operator.query.rolled import FinerThanTheJob, Rolled
+from rollup_operator.query.shape import Reader, Shape, flat
+from rollup_operator.rollup.bounds import DAY, Bounds
+from rollup_operator.stores.search import (
+    All,
+    AtLeast,
+    Between,
+    ByTime,
+    Documents,
+    Exists,
+    Fetch,
+    FieldKind,
+    Grouping,
+    Instant,
+    Level,
+    Not,
+    Number,
+    Predicate,
+    Rows,
+    Tier,
+)
+
+Stretch = tuple[int | None, int | None]
+"""A stretch of time, [begin, end) in epoch milliseconds; None: without end."""
+
+_MONTH = 30 * DAY
+_UNITS = (("1M", 1), ("1q", 3), ("1y", 12))
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The rows of the source, where it still exists."""
+
+    rows: Rows
+    kinds: Mapping[str, FieldKind]
+    """What its fields hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to read for a search, and how the answer is built of it."""
+
+    request: Request
+    """With the intervals that are answered."""
+    fetches: tuple[Fetch, ...]
+    shapes: tuple[Shape, ...]
+    numbers: tuple[Number, ...]
+    """Of all documents together: those of each fetch, in this order."""
+    kinds: Mapping[str, FieldKind]
+    report: Mapping[str, Any] | None
+    """What the answer says of how it was found: which job answers for which time, and what was rounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A job that may answer."""
+
+    rolled: Rolled
+    reader: Reader
+    where: Predicate
+    """The query's condition on rows, by the fields that the job has."""
+    refusal: SearchRefused | None
+    """Why the job cannot answer, as far as its groups say."""
+
+    @classmethod
+    def of(cls, rolled: Rolled, request: Request, everything: Reader) -> "_Candidate":
+        reader = replace(everything, fields=rolled.tier.kinds)
+        try:
+            return cls(rolled, reader, reader.predicate(request.query), None)
+        except FieldNotKept as e:
+            return cls(rolled, reader, everything.predicate(request.query), rolled.not_kept(e))
+
+    @property
+    def read(self) -> tuple[int, int] | None:
+        """The stretch of the job's buckets that the request's own range meets; None: it meets none."""
+        met = _met([(self.rolled.tier.begin_ms, self.rolled.tier.end_ms)], *_asked(self.rolled, self.where))
+        return met[0] if met else None
+
+    def why_not(self, request: Request, begin: int, end: int) -> SearchRefused | None:
+        """Return why buckets that begin in [begin, end) cannot answer; None: they can."""
+        if self.refusal is not None:
+            return self.refusal
+        try:
+            self.rolled.predicate(self.where)
+            self.rolled.check(request.aggregations, self.reader.shapes(request.aggregations), begin, end)
+        except FieldNotKept as e:
+            return self.rolled.not_kept(e)
+        except SearchRefused as e:
+            return e
+        return None
+
+
+Refusals = Sequence[tuple[Rolled, SearchRefused]]
+
+
+def plan(request: Request, tiers: Sequence[Tier], live: Live | None, now_ms: int) -> Plan:
+    """Split a search. The tiers are of jobs of one source. Raises SearchRefused where no exact answer can be given."""
+    kinds: dict[str, FieldKind] = dict(live.kinds) if live is not None else {}
+    for tier in tiers:
+        kinds |= tier.kinds
+    everything = Reader(kinds, kinds, now_ms)
+    ordered = sorted((Rolled.of(t, request.door) for t in tiers), key=_fineness)
+    candidates = [_Candidate.of(r, request, everything) for r in ordered]
+    if request.door == "rollup_search" and candidates:
+        _some_job_can(request, candidates)
+    relevant = [c for c in candidates if c.read is not None]
+    if not relevant:
+        return _plan(request, [], live, everything, everything.predicate(request.query))
+    asked = request.aggregations
+    able, refusals = _able(request, relevant)
+    if not able and request.door == "search":
+        for wider in _widened(request, refusals):
+            able, still = _able(wider, relevant)
+            if able:
+                request, refusals = wider, still
+                break
+    if not able or (live is None and refusals):
+        raise refusals[0][1]
+    first = able[0]
+    chosen = [c.rolled for c in able if c.rolled.date == first.rolled.date and c.where == first.where]
+    found = _plan(request, chosen, live, first.reader, first.where, refusals)
+    if found.report is not None and (texts := list(dict.fromkeys(_intervals(request.aggregations, asked)))):
+        found = replace(found, report={"interval": texts[0] if len(texts) == 1 else texts, **found.report})
+    return found
+
+
+def _some_job_can(request: Request, candidates: Iterable[_Candidate]) -> None:
+    """Refuse what no job could answer if all of the time were rolled up, as Elasticsearch does."""
+    refusals = []
+    for c in candidates:
+        begin, end = c.read or (c.rolled.tier.begin_ms, c.rolled.tier.end_ms)
+        if (refusal := c.why_not(request, begin, end)) is None:
+            return
+        refusals.append(refusal)
+    raise refusals[0]
+
+
+def _able(request: Request, candidates: Iterable[_Candidate]) -> tuple[list[_Candidate], Refusals]:
+    """Return which jobs can answer exactly, and why the others cannot."""
+    able: list[_Candidate] = []
+    refusals: list[tuple[Rolled, SearchRefused]] = []
+    for c in candidates:
+        assert c.read is not None
+        if (refusal := c.why_not(request, *c.read)) is None:
+            able.append(c)
+        else:
+            refusals.append((c.rolled, refusal))
+    return able, refusals
+
+
+def _widened(request: Request, refusals: Refusals) -> Iterator[Request]:
+    """Yield the request with intervals that the finest job's buckets make up, by its own clock first.
+
+    One interval for the whole answer: fine buckets beside coarse ones would make rates and stacks wrong.
+    """
+    finer = [rolled for rolled, e in refusals if isinstance(e, FinerThanTheJob)]
+    for zone in (None, finer[-1].tier.spec.groups.date_histogram.time_zone) if finer else ():
+        yield replace(request, aggregations=tuple(_coarser(a, finer[-1], zone) for a in request.aggregations))
+
+
+def _coarser(a: Aggregation, rolled: Rolled, zone: str | None) -> Aggregation:
+    subs = tuple(_coarser(s, rolled, zone) for s in a.subs)
+    kind = a.kind
+    if isinstance(kind, DateHistogram) and kind.field == rolled.date:
+        asked, clock = kind.fixed_ms or _calendar_ms(kind), zone or kind.time_zone
+        step, months = rolled.bounds.grid.step, rolled.bounds.grid.months
+        if step is None:
+            unit = next((u for u, n in _UNITS if n % months == 0 and n * _MONTH >= asked), None)
+            if unit is not None:
+                kind = replace(kind, fixed_ms=None, calendar_unit=unit, time_zone=clock)
+        elif kind.fixed_ms is not None or asked < step:
+            kind = replace(kind, fixed_ms=-(-asked // step) * step, calendar_unit=None, time_zone=clock)
+    return replace(a, kind=kind, subs=subs)
+
+
+def _intervals(aggregations: Iterable[Aggregation], asked: Iterable[Aggregation]) -> Iterator[str]:
+    """Yield the intervals that are not those asked for."""
+    for a, b in zip(aggregations, asked, strict=True):
+        if isinstance(a.kind, DateHistogram) and a.kind != b.kind:
+            yield interval_text(a.kind.fixed_ms) if a.kind.fixed_ms is not None else a.kind.calendar_unit or ""
+        yield from _intervals(a.subs, b.subs)
+
+
+def _plan(
+    request: Request,
+    chosen: Sequence[Rolled],
+    live: Live | None,
+    reader: Reader,
+    where: Predicate,
+    refusals: Refusals = (),
+) -> Plan:
+    shapes, numbers = reader.shapes(request.aggregations), reader.numbers(request.aggregations)
+    fetches: list[Fetch] = []
+    jobs: list[dict[str, Any]] = []
+    rounded: set[int] = set()
+    free: list[Stretch] = [(None, None)]
+    for rolled in chosen:
+        owned, free = _take(free, rolled)
+        read = _met(owned, *_asked(rolled, where))
+        if not read:
+            continue
+        begin, end = read[0][0], read[-1][1]
+        times = tuple(Between(rolled.time, Instant(a), Instant(b)) for a, b in read)
+        fresh = replace(rolled, rounded=set())
+        fetches.append(
+            Fetch(
+                Documents(*rolled.tier.key),
+                flat([fresh.predicate(where), times[0] if len(times) == 1 else AtLeast(1, times)]),
+                rolled.count,
+                fresh.numbers(numbers),
+                fresh.levels(shapes, begin, end),
+            )
+        )
+        rounded |= {t for t in fresh.rounded if any(a < t < b for a, b in owned)}
+        jobs += [
+            {"rollup_index": rolled.tier.key[0], "job_id": rolled.tier.key[1], "from": iso(a), "to": iso(b)}
+            for a, b in read
+        ]
+    if live is not None:
+        date = chosen[0].date if chosen else _date_field(live, request)
+        fetch = _live(live, date, free if chosen else None, where, shapes, numbers)
+        fetches += [fetch] if fetch is not None else []
+    report = _report(request, jobs, rounded, chosen, refusals) if jobs else None
+    return Plan(request, tuple(fetches), shapes, numbers, reader.kinds, report)
+
+
+def _live(
+    live: Live,
+    date: str,
+    free: Sequence[Stretch] | None,
+    where: Predicate,
+    shapes: Sequence[Shape],
+    numbers: tuple[Number, ...],
+) -> Fetch | None:
+    """Return what is read of the rows; None: nothing, since the request's own range excludes all that is left."""
+    low, high = time_range(where, date)
+    begin, end = max(EARLIEST, low or EARLIEST), min(LATEST, high if high is not None else LATEST)
+    if free is not None:
+        cuts: list[Predicate] = []
+        begin_left, end_left = end, begin
+        for a, b in free:
+            if (high is not None and a is not None and a >= high) or (low is not None and b is not None and b <= low):
+                continue
+            cuts.append(Between(date, None if a is None else Instant(a), None if b is None else Instant(b)))
+            begin_left = min(begin_left, begin if a is None else max(a, begin))
+            end_left = max(end_left, end if b is None else min(b, end))
+        if low is None and high is None:
+            cuts.append(Not(Exists(date)))
+        if not cuts:
+            return None
+        where = flat([where, cuts[0] if len(cuts) == 1 else AtLeast(1, tuple(cuts))])
+        begin, end = begin_left, end_left
+    return Fetch(live.rows, where, None, numbers, _levels(shapes, date, begin, max(begin + 1, end)))
+
+
+def _levels(shapes: Sequence[Shape], date: str, begin: int, end: int) -> tuple[Level, ...]:
+    """Return what to read of rows of [begin, end) by that field of time."""
+
+    def grouping(shape: Shape) -> Grouping:
+        if not isinstance(shape.by, ByTime) or shape.grid is None:
+            return shape.by
+        stretch = (begin, end) if shape.by.field == date else (EARLIEST, LATEST)
+        return replace(shape.by, segments=shape.grid.segments(*stretch))
+
+    return tuple(Level(s.aggregation.name, grouping(s), s.numbers, _levels(s.subs, date, begin, end)) for s in shapes)
+
+
+def time_range(where: Predicate, date: str) -> Stretch:
+    """Return the range of time outside which nothing meets the condition, as its outermost terms say."""
+    low: int | None = None
+    high: int | None = None
+    rest = [where]
+    while rest:
+        match rest.pop():
+            case All(of):
+                rest.extend(of)
+            case AtLeast(count, of) if count == len(of):
+                rest.extend(of)
+            case Between(name, a, b, includes_a, includes_b) if name == date:
+                if isinstance(a, Instant):
+                    begin = a.ms + (not includes_a)
+                    low = begin if low is None else max(low, begin)
+                if isinstance(b, Instant):
+                    end = b.ms + includes_b
+                    high = end if high is None else min(high, end)
+            case _:
+                pass
+    return low, high
+
+
+def _asked(rolled: Rolled, where: Predicate) -> Stretch:
+    """Return in which range of time buckets that are asked for begin."""
+    low, high = time_range(where, rolled.date)
+    return None if low is None else rolled.bounds.round_down(low), high
+
+
+def _met(owned: Iterable[tuple[int, int]], low: int | None, high: int | None) -> list[tuple[int, int]]:
+    met = ((a if low is None else max(a, low), b if high is None else min(b, high)) for a, b in owned)
+    return [(a, b) for a, b in met if a < b]
+
+
+def _take(free: Iterable[Stretch], rolled: Rolled) -> tuple[list[tuple[int, int]], list[Stretch]]:
+    """Return the stretches of whole buckets that a job takes of those that nobody has, and what is left."""
+    taken: list[tuple[int, int]] = []
+    left: list[Stretch] = []
+    begin, end = rolled.tier.begin_ms, rolled.tier.end_ms
+    for a, b in free:
+        low = begin if a is None else max(a, begin)
+        high = end if b is None else min(b, end)
+        low = rolled.bounds.next_edge(low - 1)
+        high = rolled.bounds.round_down(high)
+        if low >= high:
+            left.append((a, b))
+            continue
+        taken.append((low, high))
+        if a is None or a < low:
+            left.append((a, low))
+        if b is None or high < b:
+            left.append((high, b))
+    return taken, left
+
+
+def _report(
+    request: Request,
+    jobs: list[dict[str, Any]],
+    rounded: Iterable[int],
+    chosen: Sequence[Rolled],
+    refusals: Refusals,
+) -> dict[str, Any]:
+    report: dict[str, Any] = {"jobs": jobs}
+    if times := sorted(rounded):
+        report["rounded"] = [
+            {"field": chosen[0].date, "time": iso(t), "begins": iso(chosen[0].bounds.round_down(t))} for t in times
+        ]
+    if refusals:
+        report["not_used"] = [
+            {"rollup_index": r.tier.key[0], "job_id": r.tier.key[1], "reason": e.reason} for r, e in refusals
+        ]
+    return report
+
+
+def _fineness(rolled: Rolled) -> tuple[int, int, int, str, str]:
+    """Sort the coarsest first: longer buckets, wider or no histograms, fewer terms."""
+    groups = rolled.tier.spec.groups
+    return (
+        -_length(rolled.bounds),
+        -groups.histogram.interval if groups.histogram is not None else -(2**62),
+        len(groups.terms.fields) if groups.terms is not None else 0,
+        *rolled.tier.key,
+    )
+
+
+def _length(bounds: Bounds) -> int:
+    return bounds.grid.step or bounds.grid.months * _MONTH
+
+
+def _calendar_ms(kind: DateHistogram) -> int:
+    return _length(TimeGrid.of(kind).bounds)
+
+
+def _date_field(live: Live, request: Request) -> str:
+    """Return the field of time where no job says: the first that buckets of time are asked of, or the job's own."""
+    rest = list(request.aggregations)
+    while rest:
+        a = rest.pop(0)
+        if isinstance(a.kind, DateHistogram):
+            return a.kind.field
+        rest.extend(a.subs)
+    return live.rows.spec.groups.date_histogram.field

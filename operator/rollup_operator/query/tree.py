@@ -1,0 +1,341 @@
+"""Builds the tree of buckets that a request asked for of what was found: filled, ordered and cut to size. Pure."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rollup_operator.concurrency.portions import Work
+from rollup_operator.query.aggregations import (
+    Aggregation,
+    DateHistogram,
+    Filters,
+    Histogram,
+    Metric,
+    Order,
+    Pipeline,
+    Ranges,
+    Terms,
+)
+from rollup_operator.query.dates import java_number
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.formats import date_printer, number_printer
+from rollup_operator.query.planner import Plan
+from rollup_operator.query.regexp import matcher
+from rollup_operator.query.results import Bucket, Budget, Figures, Result, Series
+from rollup_operator.query.shape import Edge, Shape, numbers_of
+from rollup_operator.stores.search import Buckets, FieldKind, Key, Keys, Number, Path, Row
+
+_AT_ONCE = 200
+_NOTHING = Row(0)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What was found, by the buckets above."""
+
+    plan: Plan
+    merged: dict[Path, Buckets]
+    budget: Budget = field(default_factory=Budget)
+    _below: dict[Path, dict[Keys, list[tuple[Key, Row]]]] = field(default_factory=dict)
+
+    def build(self) -> Work[dict[str, Result]]:
+        """Return the results of the request's aggregations but pipelines. Raises SearchRefused."""
+        for path, buckets in self.merged.items():
+            below = self._below.setdefault(path, {})
+            for i, (keys, row) in enumerate(buckets.rows.items()):
+                below.setdefault(keys[:-1], []).append((keys[-1] if keys else 0, row))
+                if i % _AT_ONCE == 0:
+                    yield
+        row = self.merged[()].rows.get((), _NOTHING)
+        plan = self.plan
+        return (yield from self._results(plan.request.aggregations, plan.shapes, plan.numbers, (), (), row))
+
+    def _results(
+        self,
+        aggregations: Sequence[Aggregation],
+        shapes: Sequence[Shape],
+        numbers: Sequence[Number],
+        path: Path,
+        keys: Keys,
+        row: Row,
+    ) -> Work[dict[str, Result]]:
+        results: dict[str, Result] = {}
+        of = {shape.aggregation.name: shape for shape in shapes}
+        for a in aggregations:
+            if isinstance(a.kind, Metric):
+                results[a.name] = self._figures(a, a.kind, numbers, row)
+            elif not isinstance(a.kind, Pipeline):
+                results[a.name] = yield from self._series(of[a.name], path, keys)
+        return results
+
+    def _series(self, shape: Shape, path: Path, keys: Keys) -> Work[Series]:
+        path = (*path, shape.aggregation.name)
+        rows = self._below.get(path, {}).get(keys, [])
+        others = 0
+        match shape.aggregation.kind:
+            case DateHistogram() as k:
+                chosen = self._timed(shape, k, rows)
+            case Histogram() as k:
+                chosen = self._wide(shape, k, rows)
+            case Terms() as k:
+                chosen, others = self._terms(shape, k, rows, path, keys)
+            case Filters() as k:
+                known = dict(rows)
+                count = len(k.filters) + (k.other is not None)
+                chosen = [(i, known.get(i, _NOTHING)) for i in range(count)]
+            case _:
+                known = dict(rows)
+                chosen = [(i, known.get(i, _NOTHING)) for i in range(len(shape.ranges))]
+        self.budget.take(len(chosen))
+        if isinstance(shape.aggregation.kind, DateHistogram | Histogram):
+            self._sort(shape, chosen, shape.aggregation.kind.order, path, keys)
+        text = _text(shape)
+        buckets = []
+        for key, row in chosen:
+            results = yield from self._results(
+                shape.aggregation.subs, shape.subs, shape.numbers, path, (*keys, key), row
+            )
+            buckets.append(Bucket(key, text(key), row.count, results))
+            yield
+        return Series(shape, buckets, others)
+
+    def _timed(self, shape: Shape, k: DateHistogram, rows: Iterable[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
+        grid = shape.grid
+        assert grid is not None
+        low, high = shape.hard or (None, None)
+        known = {
+            at: row
+            for at, row in ((int(key), row) for key, row in rows)
+            if (low is None or at >= low) and (high is None or at < high)
+        }
+        if k.min_doc_count > 0:
+            return [(key, known[key]) for key in sorted(known) if known[key].count >= k.min_doc_count]
+        first, last = _ends(known, shape.extended, grid.offset)
+        chosen: list[tuple[Key, Row]] = []
+        if first is not None and last is not None:
+            edge = int(first)
+            while edge <= last:
+                chosen.append((edge, known.get(edge, _NOTHING)))
+                if len(chosen) > self.budget.left:
+                    self.budget.take(len(chosen))
+                edge = grid.next_edge(edge)
+        return chosen
+
+    def _wide(self, shape: Shape, k: Histogram, rows: Iterable[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
+        low, high = shape.hard or (None, None)
+        known: dict[int, Row] = {}
+        for key, row in rows:
+            place = round((float(key) - k.offset) / k.interval)
+            begin = place * k.interval
+            if (low is None or begin >= low) and (high is None or begin <= high):
+                known[place] = row
+
+        def key_of(place: int) -> float:
+            return place * k.interval + k.offset
+
+        if k.min_doc_count > 0:
+            return [(key_of(p), known[p]) for p in sorted(known) if known[p].count >= k.min_doc_count]
+        edges: list[Edge] = [
+            None if e is None else math.floor((e - k.offset) / k.interval) for e in shape.extended or (None, None)
+        ]
+        first, last = _ends(known, (edges[0], edges[1]), 0)
+        if first is None or last is None:
+            return []
+        if last - first >= self.budget.left:
+            self.budget.take(int(last - first) + 1)
+        return [(key_of(p), known.get(p, _NOTHING)) for p in range(int(first), int(last) + 1)]
+
+    def _terms(
+        self, shape: Shape, k: Terms, rows: Iterable[tuple[Key, Row]], path: Path, keys: Keys
+    ) -> tuple[list[tuple[Key, Row]], int]:
+        left_out = self.merged[path].left_out.get(keys, 0)
+        by_count = k.order[0].path == "_count" and not k.order[0].ascending
+        if left_out and not (by_count and len(self.plan.fetches) == 1 and not (k.include or k.exclude)):
+            raise SearchRefused(
+                f"Field [{k.field}] has too many values for an exact answer to aggregation [{shape.aggregation.name}]: "
+                "narrow the search"
+            )
+        wanted = _chooser(k, shape.kind)
+        chosen = [(key, row) for key, row in rows if row.count >= k.min_doc_count and wanted(key)]
+        self._sort(shape, chosen, k.order, path, keys)
+        return chosen[: k.size], left_out + sum(row.count for _, row in chosen[k.size :])
+
+    def _sort(self, shape: Shape, rows: list[tuple[Key, Row]], order: Sequence[Order], path: Path, keys: Keys) -> None:
+        """Sort by each order, ties by key. What has no value comes last, whichever way."""
+        rows.sort(key=lambda r: r[0])
+        for o in reversed(order):
+            if o.path in ("_key", "_term"):
+                rows.sort(key=lambda r: r[0], reverse=not o.ascending)
+            elif o.path == "_count":
+                rows.sort(key=lambda r: r[1].count, reverse=not o.ascending)
+            else:
+                value = self._order_value(shape, o.path, path, keys)
+                rows.sort(key=_no_value_last(value, o.ascending), reverse=not o.ascending)
+
+    def _order_value(
+        self, shape: Shape, order: str, path: Path, keys: Keys
+    ) -> Callable[[tuple[Key, Row]], float | int]:
+        """Return what finds the number that buckets are ordered by. Raises SearchRefused."""
+        *through, last = order.split(">")
+        below: Path = ()
+        for name in through:
+            inner = next((s for s in shape.subs if s.aggregation.name == name), None)
+            if inner is None or not isinstance(inner.aggregation.kind, Filters) or not inner.aggregation.kind.single:
+                raise SearchRefused(
+                    f"Invalid aggregation order path [{order}]. Buckets can only be sorted on a sub-aggregator path "
+                    "that is built out of zero or more single-bucket aggregations within the path and a final "
+                    "single-bucket or a metrics aggregation at the path end."
+                )
+            shape, below = inner, (*below, name)
+        metric = next((a for a in shape.aggregation.subs if a.name == last), None)
+        name, part = last, "value"
+        if metric is None and "." in last:
+            name, _, part = last.rpartition(".")
+            metric = next((a for a in shape.aggregation.subs if a.name == name), None)
+        if last in ("_count", "doc_count") and through:
+            rows = self.merged[(*path, *below)].rows
+            return lambda r: rows.get((*keys, r[0], *(0 for _ in below)), _NOTHING).count
+        if metric is None or not isinstance(metric.kind, Metric):
+            raise SearchRefused(
+                f"Invalid aggregation order path [{order}]. Cannot find aggregation named [{name}]",
+                "aggregation_execution_exception",
+            )
+        numbers, kind, found = shape.numbers, metric.kind, metric
+
+        def value(r: tuple[Key, Row]) -> float | int:
+            row = r[1]
+            if below:
+                row = self.merged[(*path, *below)].rows.get((*keys, r[0], *(0 for _ in below)), _NOTHING)
+            values = self._figures(found, kind, numbers, row).values
+            if part not in values:
+                raise SearchRefused(
+                    f"Invalid aggregation order path [{order}]. When ordering on a multi-value metrics aggregation a "
+                    "metric name must be specified."
+                )
+            return values[part]
+
+        return value
+
+    def _figures(self, a: Aggregation, k: Metric, numbers: Sequence[Number], row: Row) -> Figures:
+        """Return a metric of a bucket."""
+        found = dict(zip(numbers, row.numbers, strict=False))
+        states = {n.function: found.get(n) for n in numbers_of(k)}
+        count = int(states.get("count") or 0)
+        total, low, high = states.get("sum") or 0.0, states.get("min"), states.get("max")
+        if k.missing is not None and (absent := row.count - count) > 0:
+            value = _missing(a, k)
+            count, total = count + absent, total + absent * value
+            low, high = min(value, value if low is None else low), max(value, value if high is None else high)
+        values: dict[str, float | int] = {
+            "count": count,
+            "min": math.inf if low is None else float(low),
+            "max": -math.inf if high is None else float(high),
+            "avg": total / count if count else math.nan,
+            "sum": float(total),
+        }
+        if k.kind == "value_count":
+            return Figures(k.kind, {"value": count}, meta=a.meta)
+        printer = self._printer(k)
+        if k.kind == "stats":
+            printed = ("min", "max", "avg", "sum") if count else ()
+            return Figures(k.kind, values, printer, printed, meta=a.meta)
+        return Figures(k.kind, {"value": values[k.kind]}, printer, ("value",), meta=a.meta)
+
+    def _printer(self, k: Metric) -> Callable[[float], str] | None:
+        if self.plan.kinds.get(k.field) == "date":
+            return date_printer(k.format, "UTC")
+        return number_printer(k.format) if k.format is not None else None
+
+
+def _missing(a: Aggregation, k: Metric) -> float:
+    try:
+        return float(k.missing)
+    except (TypeError, ValueError) as e:
+        raise SearchRefused(f"[missing] of aggregation [{a.name}] is no number") from e
+
+
+def _no_value_last(
+    value: Callable[[tuple[Key, Row]], float | int], ascending: bool
+) -> Callable[[tuple[Key, Row]], tuple[bool, float | int]]:
+    def key(row: tuple[Key, Row]) -> tuple[bool, float | int]:
+        found = value(row)
+        none = math.isnan(found)
+        return none == ascending, 0 if none else found
+
+    return key
+
+
+def _ends(known: Iterable[int], extended: tuple[Edge, Edge] | None, offset: int) -> tuple[Edge, Edge]:
+    """Return the first and the last bucket that is shown; None: there is none."""
+    low, high = (None if e is None else e + offset for e in extended or (None, None))
+    keys = list(known)
+    if not keys:
+        return (low, high) if low is not None and high is not None else (None, None)
+    first, last = min(keys), max(keys)
+    return first if low is None else min(first, low), last if high is None else max(last, high)
+
+
+def _chooser(k: Terms, kind: FieldKind | None) -> Callable[[Key], bool]:
+    """Return whether a value is included and not excluded."""
+
+    def one(wanted: tuple[object, ...] | str, what: str) -> Callable[[Key], bool]:
+        if isinstance(wanted, str):
+            if kind != "keyword":
+                raise SearchRefused(
+                    f"Aggregation [{k.field}] cannot support regular expression style include/exclude settings as "
+                    "they can only be applied to string fields. Use an array of values for include/exclude clauses"
+                )
+            matches = matcher(wanted)
+            return lambda key: matches(str(key))
+        try:
+            values = {str(v) if kind == "keyword" else float(v) for v in wanted}  # type: ignore[arg-type]  # it may fail
+        except (TypeError, ValueError) as e:
+            raise SearchRefused(f"[{what}] of terms of [{k.field}] has a value that is no number") from e
+        return lambda key: key in values
+
+    included = one(k.include, "include") if k.include is not None else None
+    excluded = one(k.exclude, "exclude") if k.exclude is not None else None
+
+    def wanted(key: Key) -> bool:
+        return (included is None or included(key)) and not (excluded is not None and excluded(key))
+
+    return wanted
+
+
+def _text(shape: Shape) -> Callable[[Key], str | None]:
+    """Return what writes keys as texts."""
+    match shape.aggregation.kind:
+        case DateHistogram() as k:
+            printer = date_printer(k.format, k.time_zone)
+            return lambda key: printer(float(key))
+        case Histogram() as k if k.format is not None:
+            write = number_printer(k.format)
+            return lambda key: write(float(key))
+        case Histogram():
+            return lambda _: None
+        case Terms() if shape.kind == "date":
+            printer = date_printer(None, "UTC")
+            return lambda key: printer(float(key))
+        case Filters() as f:
+            names = [name for name, _ in f.filters] + ([f.other] if f.other is not None else [])
+            return lambda key: names[int(key)]
+        case Ranges() as r:
+            texts = [range_key(shape, r, key, low, high) for key, low, high in shape.ranges]
+            return lambda key: texts[int(key)]
+        case _:
+            return lambda _: None
+
+
+def range_key(shape: Shape, k: Ranges, key: str | None, low: Edge, high: Edge) -> str:
+    """Return the name of a range."""
+    if key is not None:
+        return key
+    write = edge_printer(shape, k)
+    return "-".join("*" if e is None else write(e) for e in (low, high))
+
+
+def edge_printer(shape: Shape, k: Ranges) -> Callable[[float], str]:
+    """Return what writes an end of a range."""
+    if k.of_dates or shape.kind == "date":
+        return date_printer(k.format, k.time_zone)
+    return number_printer(k.format) if k.format is not None else java_number
