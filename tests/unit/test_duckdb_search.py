@@ -12,7 +12,7 @@ import pytest
 
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.base import Store
-from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SourceInvalid, StoreElsewhere
+from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SourceInvalid, StoreElsewhere, StoreUnavailable
 from rollup_operator.stores.search import (
     EVERYTHING,
     NOTHING,
@@ -290,6 +290,27 @@ async def test_a_search_ends_when_it_is_cancelled_or_takes_too_long(at: Embedded
     assert time.monotonic() - began < 2
     assert await count(at, live()) == 5_000_000
     await store.close()
+
+
+async def test_searches_are_in_nobodys_way(at: Embedded) -> None:
+    """A run goes on and is halted beside them, and a store that closes ends them."""
+    fetch = await endless(at)
+    store = at.store(page_seconds=0.05)
+    searches = [asyncio.ensure_future(store.search([fetch])) for _ in range(12)]
+    run = at.make_run(config(), store=store)
+    task = asyncio.ensure_future(run.index())
+    while run.progress.pages < 1:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0.01)
+    began = time.monotonic()
+    run.halt()
+    assert (await task).outcome == "Halted"
+    assert time.monotonic() - began < 2
+    assert not all(search.done() for search in searches)
+    began = time.monotonic()
+    await store.close()
+    ended = await asyncio.gather(*searches, return_exceptions=True)
+    assert time.monotonic() - began < 2
+    assert any(isinstance(each, StoreUnavailable) for each in ended)
 
 
 async def test_a_store_that_another_process_leads_is_not_opened(at: Embedded) -> None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
-from rollup_operator.stores.duckdb import columns, sql
+from rollup_operator.stores.duckdb import columns, conditions, sql
 from rollup_operator.stores.duckdb.columns import Of
-from rollup_operator.stores.duckdb.conditions import FIRST_MS, LAST_MS, Field, Sort, literal, meets, where
+from rollup_operator.stores.duckdb.conditions import FIRST_MS, LAST_MS, Field, Sort, literal, meets
 from rollup_operator.stores.errors import SearchTooLarge, SourceInvalid
 from rollup_operator.stores.search import (
     Buckets,
@@ -34,8 +34,10 @@ from rollup_operator.stores.search import (
     Number,
     Partials,
     Path,
+    Predicate,
     Row,
     Value,
+    lies_within,
 )
 
 _KEY = "UNION(s VARCHAR, i HUGEINT, d DOUBLE)"
@@ -148,7 +150,9 @@ class _Part:
         self.places = [_Place((), None, (), fetch.numbers)]
         self._add(0, fetch.levels)
         self._keys = {
-            i: _key(place.level, self._types) for i, place in enumerate(self.places) if place.level is not None
+            i: _key(place.level, self._types, fetch.where)
+            for i, place in enumerate(self.places)
+            if place.level is not None
         }
         numbers = dict.fromkeys(number for place in self.places for number in place.numbers)
         self._values: dict[str, str] = {}
@@ -187,9 +191,9 @@ class _Part:
             return column.value(x) if time is None else sql.milliseconds(x, time)
 
         if number.function == "count":
-            value = f"len({column.values(of_value)})" if many else f"({of_value(name)} IS NOT NULL)::BIGINT"
-            function = "sum"
-            kind = "i"
+            value = f"len({column.values(of_value)})" if many else of_value(name)
+            value = self._values.setdefault(value, f"v{len(self._values)}")
+            return _Sum(f"{'sum' if many else 'count'}({value})", "sum", "i")
         elif sort in (Sort.TEXT, Sort.OTHER):
             return _Sum("NULL", "", "i")
         else:
@@ -246,7 +250,9 @@ class _Part:
             *(f"{value} AS {name}" for value, name in self._values.items()),
             f"{weight} AS w",
         ]
-        rows = f"SELECT {', '.join(given)} FROM {self._relation} WHERE {where(self._fetch.where, self._types)}"
+        rows = (
+            f"SELECT {', '.join(given)} FROM {self._relation} WHERE {conditions.where(self._fetch.where, self._types)}"
+        )
         names = [f"k{k}" for k in keys]
         sums = [f"{s.of_rows} AS {self._sum_name(n)}" for n, s in self._sums.items()]
         total = "count(*)" if count is None else "sum(w)"
@@ -318,7 +324,7 @@ def _each(keys: str) -> str:
 _TYPES = {"s": "VARCHAR", "i": "HUGEINT", "d": "DOUBLE"}
 
 
-def _key(level: Level, types: Mapping[str, str]) -> _KeyColumn:
+def _key(level: Level, types: Mapping[str, str], where: Predicate) -> _KeyColumn:
     match level.by:
         case ByPredicate(of):
             met = [meets(each, types) for each in of]
@@ -332,22 +338,23 @@ def _key(level: Level, types: Mapping[str, str]) -> _KeyColumn:
             places = ", ".join(f"CASE WHEN {each} THEN {n} END" for n, each in enumerate(met))
             return _KeyColumn(f"list_filter([{places}], lambda x: x IS NOT NULL)", _each, "i")
         case ByTime():
-            return _by_time(level.by, types)
+            return _by_time(level.by, types, where)
         case ByWidth():
             return _by_width(level.by, types)
         case ByTerms():
             return _by_terms(level.by, types)
 
 
-def _by_time(by: ByTime, types: Mapping[str, str]) -> _KeyColumn:
+def _by_time(by: ByTime, types: Mapping[str, str], where: Predicate) -> _KeyColumn:
     column = Field.of(by.field, types)
     if (kind := column.time_kind) is None or column.many:
         raise SourceInvalid(f"column {by.field!r} is {column.type}, which does not tell a time")
     name, segments = sql.name(by.field), _told(by.segments)
     key = "NULL::BIGINT"
     if segments:
-        within = sql.within(name, kind, segments[0].start, segments[-1].end)
-        key = f"CASE WHEN {within} THEN {sql.bucket_key(name, kind, segments)} END"
+        key, ends = sql.bucket_key(name, kind, segments), (segments[0].start, segments[-1].end)
+        if not lies_within(where, by.field, *ends):
+            key = f"CASE WHEN {sql.within(name, kind, *ends)} THEN {key} END"
     if by.missing is not None:
         key = f"CASE WHEN {name} IS NULL THEN {by.missing}::BIGINT ELSE {key} END"
     return _KeyColumn(key, _itself, "i")

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rollup_operator.stores.opensearch.transport.answers import whole
+from rollup_operator.stores.opensearch.transport.answers import TooRich, whole
 
 PIECE = 2**17
 """Bytes that are parsed at a stroke where they can be cut."""
+
+MOST_CONTAINERS = 400_000
+"""Lists and objects in the whole text: they take some 100 MB."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _NAME = b'"buckets"'
@@ -22,8 +25,14 @@ _DEEPEST = 12
 """So many lists within each other are cut."""
 
 
-def load(raw: bytes, depth: int = 0) -> Any:
+def load(raw: bytes) -> Any:
     """Return what a text of JSON says. Raises orjson.JSONDecodeError, TooRich."""
+    if raw.count(b"[") + raw.count(b"{") > MOST_CONTAINERS:
+        raise TooRich(f"has more than {MOST_CONTAINERS} lists and objects")
+    return _load(raw, 0)
+
+
+def _load(raw: bytes, depth: int) -> Any:
     if len(raw) <= PIECE or depth == _DEEPEST:
         return whole(raw)
     lists: list[list[Any]] = []
@@ -35,7 +44,7 @@ def load(raw: bytes, depth: int = 0) -> Any:
         elements: list[Any] = []
         for first, last, alone in pieces:
             if alone and last - first > PIECE:
-                elements.append(load(raw[first:last], depth + 1))
+                elements.append(_load(raw[first:last], depth + 1))
             else:
                 elements += whole(b"[%b]" % raw[first:last])
         lists.append(elements)
