@@ -10,7 +10,7 @@ from rollup_operator.query.dates import java_number
 from rollup_operator.query.merge import merge
 from rollup_operator.query.pipelines import add_pipelines
 from rollup_operator.query.planner import Plan
-from rollup_operator.query.results import Bucket, Figures, Result, Series
+from rollup_operator.query.results import Bucket, Measured, Result, Series
 from rollup_operator.query.tree import Tree, edge_printer
 from rollup_operator.stores.search import Partials, Row
 
@@ -56,7 +56,7 @@ def _hits(plan: Plan, count: int, style: Style) -> dict[str, Any]:
 def _named(results: Mapping[str, Result], style: Style) -> Work[dict[str, Any]]:
     out: dict[str, Any] = {}
     for name, result in results.items():
-        if isinstance(result, Figures):
+        if isinstance(result, Measured):
             key, written = result.type_name, result.to_json()
         else:
             key, written = _type(result), (yield from _series(result, style))

@@ -17,7 +17,7 @@ from rollup_operator.query.aggregations import Aggregation, Pipeline
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.formats import number_printer
 from rollup_operator.query.moving import moving_function
-from rollup_operator.query.results import Bucket, Figures, Result, Series
+from rollup_operator.query.results import Bucket, Measured, Result, Series
 from rollup_operator.query.scripts import script
 
 BESIDE = frozenset({"avg_bucket", "min_bucket", "max_bucket", "sum_bucket", "stats_bucket"})
@@ -203,7 +203,7 @@ def _sorts(a: Aggregation) -> Iterator[tuple[str, bool]]:
             raise SearchRefused(f"bucket_sort aggregation [{a.name}] has a sort that is no field with its order")
 
 
-def _beside(a: Aggregation, results: Mapping[str, Result]) -> Figures:
+def _beside(a: Aggregation, results: Mapping[str, Result]) -> Measured:
     kind = _kind(a)
     first, *rest = _elements(_path(a))
     series = results.get(first)
@@ -232,14 +232,14 @@ def _beside(a: Aggregation, results: Mapping[str, Result]) -> Figures:
                 "sum": float(sum(values)),
             }
             printed = ("min", "max", "avg", "sum") if values else ()
-            return Figures("stats_bucket", stats, _printer(a), printed, meta=a.meta)
+            return Measured("stats_bucket", stats, _printer(a), printed, meta=a.meta)
     best = min(values, default=math.inf) if kind.kind == "min_bucket" else max(values, default=-math.inf)
     keys = {"keys": [bucket.name for bucket, value in found if value == best]}
-    return Figures("bucket_metric_value", {"value": best}, _printer(a), ("value",), keys, a.meta)
+    return Measured("bucket_metric_value", {"value": best}, _printer(a), ("value",), keys, a.meta)
 
 
-def _simple(a: Aggregation, value: float, type_name: str = "simple_value") -> Figures:
-    return Figures(type_name, {"value": value}, _printer(a), ("value",), meta=a.meta)
+def _simple(a: Aggregation, value: float, type_name: str = "simple_value") -> Measured:
+    return Measured(type_name, {"value": value}, _printer(a), ("value",), meta=a.meta)
 
 
 def _printer(a: Aggregation) -> Any:
@@ -365,8 +365,8 @@ def _property(bucket: Bucket, elements: Sequence[str]) -> float | int | None:
         found = place.results.get(name)
         if found is None:
             return None
-        if isinstance(found, Figures):
-            return _of_figures(found, elements[i + 1 :], name)
+        if isinstance(found, Measured):
+            return _of_measured(found, elements[i + 1 :], name)
         rest = elements[i + 1 :]
         if list(rest) == ["_bucket_count"]:
             return len(found.buckets)
@@ -379,7 +379,7 @@ def _property(bucket: Bucket, elements: Sequence[str]) -> float | int | None:
     raise _not_a_number(elements[-1] if elements else "")
 
 
-def _of_figures(found: Figures, rest: Sequence[str], name: str) -> float | int:
+def _of_measured(found: Measured, rest: Sequence[str], name: str) -> float | int:
     if len(rest) <= 1 and (part := rest[0] if rest else "value") in found.values:
         return found.values[part]
     if len(rest) == 1 and rest[0] == "normalized_value" and "value" in found.values:

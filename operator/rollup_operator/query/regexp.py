@@ -17,23 +17,23 @@ Test = Callable[[str], bool]
 
 
 @dataclass(slots=True, eq=False)
-class _State:
+class _Place:
     test: Test | None = None
     """What a character must be to go on; None: it goes on without one."""
-    to: list["_State"] = field(default_factory=list)
+    to: list["_Place"] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class _Reader:
+class _RegexpReader:
     pattern: str
     at: int = 0
     states: int = 0
 
-    def state(self, test: Test | None = None) -> _State:
+    def state(self, test: Test | None = None) -> _Place:
         self.states += 1
         if self.states > MOST_STATES:
             raise self.wrong("it is too large")
-        return _State(test)
+        return _Place(test)
 
     def wrong(self, why: str) -> SearchRefused:
         return SearchRefused(f"failed to parse regexp [{self.pattern[:100]}]: {why}")
@@ -41,7 +41,7 @@ class _Reader:
     def peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
 
-    def union(self, depth: int) -> tuple[_State, _State]:
+    def union(self, depth: int) -> tuple[_Place, _Place]:
         if depth > DEEPEST:
             raise self.wrong("it is too deep")
         begin, end = self.state(), self.state()
@@ -53,7 +53,7 @@ class _Reader:
                 return begin, end
             self.at += 1
 
-    def sequence(self, depth: int) -> tuple[_State, _State]:
+    def sequence(self, depth: int) -> tuple[_Place, _Place]:
         begin = end = self.state()
         while self.peek() not in ("", "|", ")"):
             start = self.at
@@ -65,7 +65,7 @@ class _Reader:
             end = last
         return begin, end
 
-    def repeated(self, start: int, after: int, depth: int, least: int, most: int | None) -> tuple[_State, _State]:
+    def repeated(self, start: int, after: int, depth: int, least: int, most: int | None) -> tuple[_Place, _Place]:
         begin = end = self.state()
         leave = self.state()
         for i in range(max(least, 1) if most is None else most):
@@ -113,7 +113,7 @@ class _Reader:
                 return least, most
         return 1, 1
 
-    def one(self, depth: int) -> tuple[_State, _State]:
+    def one(self, depth: int) -> tuple[_Place, _Place]:
         c = self.peek()
         self.at += 1
         if c == "(":
@@ -135,7 +135,7 @@ class _Reader:
                 raise self.wrong("it ends with a backslash")
         return self.step(lambda x, c=c: x == c)  # type: ignore[misc]  # a default binds the character of this turn
 
-    def step(self, test: Test) -> tuple[_State, _State]:
+    def step(self, test: Test) -> tuple[_Place, _Place]:
         begin, end = self.state(test), self.state()
         begin.to.append(end)
         return begin, end
@@ -169,14 +169,14 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     """Return whether a text matches as a whole. Raises SearchRefused."""
     if len(pattern) > LONGEST:
         raise SearchRefused(f"a regular expression has at most [{LONGEST}] characters")
-    reader = _Reader(pattern)
+    reader = _RegexpReader(pattern)
     begin, end = reader.union(0)
     if reader.at < len(pattern):
         raise reader.wrong("a bracket is closed that was not opened")
 
-    def closed(states: list[_State]) -> list[_State]:
+    def closed(states: list[_Place]) -> list[_Place]:
         """Return the states that are reached without a character more."""
-        found: dict[int, _State] = {}
+        found: dict[int, _Place] = {}
         rest = list(states)
         while rest:
             state = rest.pop()

@@ -14,7 +14,7 @@ Printer = Callable[[float], str]
 
 
 @dataclass(slots=True)
-class Figures:
+class Measured:
     """The numbers of one metric or pipeline."""
 
     type_name: str
@@ -70,11 +70,11 @@ class Series:
         return self.shape.aggregation
 
 
-Result = Figures | Series
+Result = Measured | Series
 
 
 @dataclass(slots=True)
-class Budget:
+class BucketAllowance:
     """How many buckets an answer may still have."""
 
     left: int = MAX_BUCKETS

@@ -71,7 +71,7 @@ def expression(source: str) -> Expression:
     """Read an expression. Raises SearchRefused."""
     if len(source) > LONGEST:
         raise SearchRefused(f"a script has at most [{LONGEST}] characters here")
-    reader = _Reader(source, _tokens(source))
+    reader = _ScriptReader(source, _tokens(source))
     found = reader.choice(0)
     if reader.peek() == ";":
         reader.at += 1
@@ -115,7 +115,7 @@ def _tokens(source: str) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _ScriptReader:
     source: str
     tokens: list[str]
     at: int = 0

@@ -21,7 +21,7 @@ from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.formats import date_printer, number_printer
 from rollup_operator.query.planner import Plan
 from rollup_operator.query.regexp import matcher
-from rollup_operator.query.results import Bucket, Budget, Figures, Result, Series
+from rollup_operator.query.results import Bucket, BucketAllowance, Measured, Result, Series
 from rollup_operator.query.shape import Edge, Shape, numbers_of
 from rollup_operator.stores.search import Buckets, FieldKind, Key, Keys, Number, Path, Row
 
@@ -35,7 +35,7 @@ class Tree:
 
     plan: Plan
     merged: dict[Path, Buckets]
-    budget: Budget = field(default_factory=Budget)
+    budget: BucketAllowance = field(default_factory=BucketAllowance)
     _below: dict[Path, dict[Keys, list[tuple[Key, Row]]]] = field(default_factory=dict)
 
     def build(self) -> Work[dict[str, Result]]:
@@ -63,7 +63,7 @@ class Tree:
         of = {shape.aggregation.name: shape for shape in shapes}
         for a in aggregations:
             if isinstance(a.kind, Metric):
-                results[a.name] = self._figures(a, a.kind, numbers, row)
+                results[a.name] = self._measured(a, a.kind, numbers, row)
             elif not isinstance(a.kind, Pipeline):
                 results[a.name] = yield from self._series(of[a.name], path, keys)
         return results
@@ -206,7 +206,7 @@ class Tree:
             row = r[1]
             if below:
                 row = self.merged[(*path, *below)].rows.get((*keys, r[0], *(0 for _ in below)), _NOTHING)
-            values = self._figures(found, kind, numbers, row).values
+            values = self._measured(found, kind, numbers, row).values
             if part not in values:
                 raise SearchRefused(
                     f"Invalid aggregation order path [{order}]. When ordering on a multi-value metrics aggregation a "
@@ -216,7 +216,7 @@ class Tree:
 
         return value
 
-    def _figures(self, a: Aggregation, k: Metric, numbers: Sequence[Number], row: Row) -> Figures:
+    def _measured(self, a: Aggregation, k: Metric, numbers: Sequence[Number], row: Row) -> Measured:
         """Return a metric of a bucket."""
         found = dict(zip(numbers, row.numbers, strict=False))
         states = {n.function: found.get(n) for n in numbers_of(k)}
@@ -234,12 +234,12 @@ class Tree:
             "sum": float(total),
         }
         if k.kind == "value_count":
-            return Figures(k.kind, {"value": count}, meta=a.meta)
+            return Measured(k.kind, {"value": count}, meta=a.meta)
         printer = self._printer(k)
         if k.kind == "stats":
             printed = ("min", "max", "avg", "sum") if count else ()
-            return Figures(k.kind, values, printer, printed, meta=a.meta)
-        return Figures(k.kind, {"value": values[k.kind]}, printer, ("value",), meta=a.meta)
+            return Measured(k.kind, values, printer, printed, meta=a.meta)
+        return Measured(k.kind, {"value": values[k.kind]}, printer, ("value",), meta=a.meta)
 
     def _printer(self, k: Metric) -> Callable[[float], str] | None:
         if self.plan.kinds.get(k.field) == "date":
