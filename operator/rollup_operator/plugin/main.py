@@ -50,6 +50,16 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
+class View(StrEnum):
+    """What -o of `query` takes."""
+
+    TABLE = "table"
+    CHART = "chart"
+    CSV = "csv"
+    JSON = "json"
+    YAML = "yaml"
+
+
 class Listing(StrEnum):
     """What -o of `get` takes."""
 
@@ -193,10 +203,51 @@ def preview(
     The operator's endpoint computes the preview. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You
     need the right to create the job.
     """
+    from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import preview as previewing  # noqa: PLC0415
 
     where, written = (kubeconfig, context, namespace), Output("preview", output)
-    return _run(previewing.preview(where, written, previewing.EndpointAddress(url, ca), name, file))
+    return _run(previewing.preview(where, written, endpoint.EndpointAddress(url, ca), name, file))
+
+
+@app.command()
+def query(
+    name: Name,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="avg:FIELD, min:, max:, sum:, value_count:FIELD, or count. [default: count]"),
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option("--by", help="Field whose values are told apart.")] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="Length of a bucket of time: 1h, 1d, 1w, 1M, 1q, 1y. [default: all time]")
+    ] = None,
+    last: Annotated[str | None, typer.Option(help="How far to look back: 24h, 30d.")] = None,
+    begin: Annotated[str | None, typer.Option("--from", help="From this time on: 2024-03-01, now-1y/y.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Up to this time, which is not in.")] = None,
+    condition: Annotated[
+        str | None, typer.Option("--where", help="Which documents: 'origin:JFK AND delay:[15 TO *]'.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option("--time-zone", help="Clock of the buckets. [default: UTC]")] = None,
+    url: Annotated[str | None, typer.Option(envvar="ROLLUP_URL", help="URL of the operator's endpoint.")] = None,
+    ca: Annotated[
+        str | None, typer.Option(envvar="ROLLUP_CA", help="File with the certificate authority of the endpoint.")
+    ] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Annotated[View, typer.Option("--output", "-o", help="How to show the data.")] = View.TABLE,
+) -> int:
+    """Show a job's data: what is rolled up, and what is still to come from the source, as one.
+
+    The operator's endpoint answers. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need the right
+    to search the job (role rollup-reader).
+    """
+    from rollup_operator.plugin import endpoint  # noqa: PLC0415
+    from rollup_operator.plugin import query as querying  # noqa: PLC0415
+
+    asked = querying.Question(metric or (), by or (), interval, last, begin, end, condition, zone)
+    where, written = (kubeconfig, context, namespace), Output("query", output)
+    return _run(querying.query(where, written, endpoint.EndpointAddress(url, ca), name, asked))
 
 
 @app.command()

@@ -1,0 +1,100 @@
+"""Calls of the operator's endpoint, for commands that only it can answer: only it reaches the stores."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import orjson
+
+from rollup_operator.kube.connection import NoConnection, proxy_of
+from rollup_operator.kube.credentials import bearer
+from rollup_operator.kube.kubeconfig import find_connection
+from rollup_operator.net.hosts import is_loopback
+from rollup_operator.net.tls import verifying
+from rollup_operator.plugin.cluster import Where
+from rollup_operator.plugin.outcome import Code, Failure
+
+TOKEN = "ROLLUP_TOKEN"  # noqa: S105  # the name of a variable
+PATIENCE = 60.0
+"""Seconds; the endpoint gives a store 30."""
+
+
+@dataclass(frozen=True)
+class EndpointAddress:
+    """The operator's endpoint as the command line has it."""
+
+    url: str | None
+    authority: str | None
+    """File of the certificate authority; None: those of the system."""
+
+    def check(self) -> str:
+        """Return the URL without a slash at its end. Raises Failure where it is none, or would show the token."""
+        if not self.url:
+            raise Failure(Code.USAGE, "Usage", "name the operator's endpoint with --url or ROLLUP_URL")
+        url = self.url.rstrip("/")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Failure(Code.USAGE, "Usage", f"--url {url!r} is no URL: write https://HOST:PORT")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise Failure(Code.USAGE, "Usage", f"--url {url!r} would send your token unencrypted: use https://")
+        return url
+
+
+async def post(
+    server: EndpointAddress, where: Where, path: Sequence[str], body: Mapping[str, Any], names: Collection[str]
+) -> dict[str, Any]:
+    """Send a call and return its answer, which has these names. `path`: a namespace, and the parts below it.
+
+    Raises Failure for an error, and for what is no answer of the endpoint's.
+    """
+    url, login = server.check(), _login(where)
+    below = "/".join(quote(part, safe="") for part in path)
+    try:
+        tls, proxy = verifying(cafile=server.authority), proxy_of(url)
+    except (OSError, NoConnection) as e:
+        raise Failure(Code.USAGE, "Usage", f"--ca {server.authority}: {e}" if server.authority else str(e)) from e
+    try:
+        async with (
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=PATIENCE, sock_connect=5),
+                middlewares=(login,) if login is not None else (),
+            ) as session,
+            session.post(f"{url}/namespaces/{below}", json=body, ssl=tls, proxy=proxy, allow_redirects=False) as answer,
+        ):
+            return _read(answer.status, await answer.read(), url, names)
+    except (aiohttp.ClientError, TimeoutError) as e:
+        raise Failure(Code.FAILED, "Unreachable", f"{url} does not answer: {str(e) or 'no answer in time'}") from e
+
+
+def _read(status: int, data: bytes, url: str, names: Collection[str]) -> dict[str, Any]:
+    try:
+        answered = orjson.loads(data)
+        if status == 200 and set(names) <= answered.keys():
+            return dict(answered)
+        reason = str(answered["error"]["reason"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Failure(Code.FAILED, "NoEndpoint", f"{url} is not the operator's endpoint (status {status})") from None
+    if status == 401:
+        cure = f"give a token, with {TOKEN} or in the kubeconfig (kubectl create token)"
+        raise Failure(Code.FAILED, "Unauthorized", f"the endpoint does not know you: {cure}")
+    raise Failure(Code.FAILED, "Forbidden" if status == 403 else "Refused", reason)
+
+
+def _login(where: Where) -> aiohttp.ClientMiddlewareType | None:
+    if token := os.environ.get(TOKEN):
+        return bearer(token)
+    try:
+        return find_connection(*where[:2]).login
+    except NoConnection:
+        return None
+
+
+def namespace_of(where: Where) -> str:
+    """Return the namespace that the kubeconfig's context names. Raises Failure."""
+    try:
+        return find_connection(*where[:2]).namespace
+    except NoConnection as e:
+        raise Failure(Code.USAGE, "NoConnection", f"name the namespace with -n: {e}") from e

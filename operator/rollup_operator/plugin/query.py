@@ -1,0 +1,222 @@
+"""The command that shows a job's data, rolled up and live: a table, or a chart drawn in the terminal."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Any
+
+from rollup_operator.model.times import instant_of, rfc3339_ms
+from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
+from rollup_operator.plugin.endpoint import EndpointAddress, post
+from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.output import Output, say
+from rollup_operator.plugin.text import table
+
+KINDS = ("avg", "min", "max", "sum", "value_count")
+CALENDAR = {"1w", "1M", "1q", "1y"}
+MOST_VALUES = 1_000
+"""Values of one field that are asked for."""
+
+BAR = 40
+"""Characters of the longest bar."""
+
+_ROLLED, _LIVE, _BOTH = "rolled", "live", "both"
+_BARS = {_ROLLED: "█", _LIVE: "░", _BOTH: "▒"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the data, as on the command line."""
+
+    metrics: Sequence[str] = ()
+    """`avg:dep_delay`, `count`."""
+    by: Sequence[str] = ()
+    interval: str | None = None
+    last: str | None = None
+    begin: str | None = None
+    end: str | None = None
+    where: str | None = None
+    zone: str | None = None
+
+    def body(self, date: str) -> dict[str, Any]:
+        """Return the request. Raises Failure where the command line cannot be used."""
+        below = dict(chain.from_iterable(self._metric(i, text) for i, text in enumerate(self.metrics)))
+        aggs: dict[str, Any] = below
+        for i, field in reversed(list(enumerate(self.by))):
+            terms = {"field": field, "size": MOST_VALUES, "order": {"_key": "asc"}}
+            aggs = {f"by{i}": {"terms": terms, **({"aggs": aggs} if aggs else {})}}
+        if self.interval is not None:
+            kind = "calendar_interval" if self.interval in CALENDAR else "fixed_interval"
+            time: dict[str, Any] = {"field": date, kind: self.interval}
+            if self.zone is not None:
+                time["time_zone"] = self.zone
+            aggs = {"time": {"date_histogram": time, **({"aggs": aggs} if aggs else {})}}
+        filters: list[dict[str, Any]] = []
+        if bounds := self._range():
+            filters.append({"range": {date: bounds | ({"time_zone": self.zone} if self.zone else {})}})
+        if self.where:
+            filters.append({"query_string": {"query": self.where}})
+        return {"size": 0, "track_total_hits": True, "query": {"bool": {"filter": filters}}, "aggs": aggs}
+
+    def _range(self) -> dict[str, str]:
+        if self.last is not None and (self.begin is not None or self.end is not None):
+            raise Failure(Code.USAGE, "Usage", "give --last, or --from and --to, not both")
+        if self.last is not None:
+            return {"gte": f"now-{self.last}"}
+        given = {"gte": self.begin, "lt": self.end}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @staticmethod
+    def _metric(place: int, text: str) -> Iterator[tuple[str, Any]]:
+        kind, colon, field = text.partition(":")
+        if text == "count":
+            return
+        if not colon or not field or kind not in KINDS:
+            one_of = ", ".join(f"{kind}:FIELD" for kind in KINDS)
+            raise Failure(Code.USAGE, "Usage", f"--metric {text!r}: write count, or one of {one_of}")
+        yield f"m{place}", {kind: {"field": field}}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One bucket."""
+
+    keys: tuple[Any, ...]
+    """Time first where there is an interval: epoch milliseconds."""
+    numbers: tuple[Any, ...]
+    data: str
+    """rolled, live or both."""
+
+
+async def query(where: Where, output: Output, server: EndpointAddress, word: str, question: Question) -> Code:
+    """Write the data of the job of that name. Raises Failure."""
+    server.check()
+    question.body("")
+    async with NamespaceClient.open(where) as cluster:
+        job, namespace = await cluster.find(name_of(word)), cluster.namespace
+    spec = job["spec"]
+    body = question.body(str(spec["groups"]["dateHistogram"]["field"]))
+    answered = await post(server, where, (namespace, str(spec["rollupIndex"]), "_search"), body, ("hits",))
+    if output.for_programs:
+        output.document({"command": "query", "exitCode": Code.DONE} | answered)
+        return Code.DONE
+    heads, found = heads_of(question), lines(question, answered)
+    if output.format == "csv":
+        say(written(heads, found).rstrip("\n"), keep="\n")
+    elif output.format == "chart":
+        for line in chart(question, found):
+            say(line)
+    else:
+        for line in table(heads, [[*map(_shown, cells(question, line)), line.data] for line in found]):
+            say(line)
+    for note in notes(answered):
+        output.complain("note", note)
+    return Code.DONE
+
+
+def heads_of(question: Question) -> list[str]:
+    """Return the names of the columns."""
+    time = ["TIME"] if question.interval is not None else []
+    return [*time, *question.by, *(question.metrics or ("count",)), "DATA"]
+
+
+def lines(question: Question, answered: Mapping[str, Any]) -> list[Line]:
+    """Return the buckets of an answer, those without documents left out."""
+    rolled = [(_epoch_ms(job["from"]), _epoch_ms(job["to"])) for job in answered.get("_rollup", {}).get("jobs", ())]
+    levels = (["time"] if question.interval is not None else []) + [f"by{i}" for i in range(len(question.by))]
+    top = {"doc_count": answered["hits"]["total"]["value"], **answered.get("aggregations", {})}
+    found = list(_buckets(top, levels, ()))
+    step = _step([keys[0] for keys, _ in found]) if question.interval is not None else 0
+    return [
+        Line(keys, _numbers(question, bucket), _data(keys[0], step, rolled) if step else _overall(rolled))
+        for keys, bucket in found
+    ]
+
+
+def cells(question: Question, line: Line) -> list[Any]:
+    """Return a bucket's keys and numbers, its time as a text."""
+    keys = list(line.keys)
+    if question.interval is not None:
+        keys[0] = rfc3339_ms(keys[0])
+    return [*keys, *line.numbers]
+
+
+def written(heads: Sequence[str], found: Sequence[Line]) -> str:
+    """Return the buckets as CSV: times in epoch milliseconds, numbers in full."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([*line.keys, *("" if n is None else n for n in line.numbers), line.data] for line in found)
+    return out.getvalue()
+
+
+def chart(question: Question, found: Sequence[Line]) -> list[str]:
+    """Return a bar for each bucket, of its first number. What is rolled up and what is live have bars of their own."""
+    values = [line.numbers[0] or 0 for line in found]
+    most = max((abs(value) for value in values), default=0) or 1
+    labels = ["  ".join(map(_shown, cells(question, line)[: len(line.keys)])) for line in found]
+    width = max(map(len, labels), default=0)
+    bars = [
+        f"{label.ljust(width)}  {_BARS[line.data] * max(round(abs(value) / most * BAR), value != 0)} "
+        f"{_shown(line.numbers[0])}"
+        for label, line, value in zip(labels, found, values, strict=True)
+    ]
+    used = [kind for kind in (_ROLLED, _LIVE, _BOTH) if any(line.data == kind for line in found)]
+    return [*bars, "", f"{(question.metrics or ('count',))[0]}: " + ", ".join(f"{_BARS[kind]} {kind}" for kind in used)]
+
+
+def notes(answered: Mapping[str, Any]) -> list[str]:
+    """Return what is not as it was asked for."""
+    report = answered.get("_rollup", {})
+    found: list[str] = []
+    if (interval := report.get("interval")) is not None:
+        found.append(f"the interval is {interval}: what is rolled up has no shorter one")
+    found += [
+        f"{rounded['time']} lies within a bucket that begins at {rounded['begins']}: it is shown whole, or not at all"
+        for rounded in report.get("rounded", ())
+    ]
+    return found
+
+
+def _buckets(
+    node: Mapping[str, Any], levels: Sequence[str], keys: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    if not levels:
+        if node["doc_count"] or not keys:
+            yield keys, node
+        return
+    for bucket in node.get(levels[0], {}).get("buckets", ()):
+        yield from _buckets(bucket, levels[1:], (*keys, bucket["key"]))
+
+
+def _numbers(question: Question, bucket: Mapping[str, Any]) -> tuple[Any, ...]:
+    metrics = question.metrics or ("count",)
+    return tuple(bucket["doc_count"] if text == "count" else bucket[f"m{i}"]["value"] for i, text in enumerate(metrics))
+
+
+def _data(time: int, step: int, rolled: Sequence[tuple[int, int]]) -> str:
+    covered = sum(max(0, min(time + step, end) - max(time, begin)) for begin, end in rolled)
+    return _ROLLED if covered >= step else _BOTH if covered else _LIVE
+
+
+def _overall(rolled: Sequence[tuple[int, int]]) -> str:
+    return _BOTH if rolled else _LIVE
+
+
+def _step(times: Sequence[int]) -> int:
+    """Return about how long a bucket is: the shortest way from one to the next."""
+    apart = [b - a for a, b in pairwise(times) if b > a]
+    return min(apart, default=1)
+
+
+def _epoch_ms(text: str) -> int:
+    moment = instant_of(text)
+    return round(moment.timestamp() * 1000) if moment is not None else 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:,.2f}"
+    return "-" if value is None else str(value)

@@ -1,0 +1,124 @@
+"""How the data of a job is asked for on the command line, and shown."""
+
+from typing import Any
+
+import pytest
+
+from rollup_operator.plugin.outcome import Failure
+from rollup_operator.plugin.query import Question, chart, heads_of, lines, notes, written
+
+DAY = 86_400_000
+
+
+def test_a_question_becomes_a_search() -> None:
+    asked = Question(("avg:delay", "count"), ("carrier",), "1d", last="30d", where="origin:JFK", zone="Europe/Berlin")
+    assert asked.body("at") == {
+        "size": 0,
+        "track_total_hits": True,
+        "query": {
+            "bool": {
+                "filter": [
+                    {"range": {"at": {"gte": "now-30d", "time_zone": "Europe/Berlin"}}},
+                    {"query_string": {"query": "origin:JFK"}},
+                ]
+            }
+        },
+        "aggs": {
+            "time": {
+                "date_histogram": {"field": "at", "fixed_interval": "1d", "time_zone": "Europe/Berlin"},
+                "aggs": {
+                    "by0": {
+                        "terms": {"field": "carrier", "size": 1_000, "order": {"_key": "asc"}},
+                        "aggs": {"m0": {"avg": {"field": "delay"}}},
+                    }
+                },
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize(("interval", "kind"), [("1M", "calendar_interval"), ("90m", "fixed_interval")])
+def test_months_are_those_of_the_calendar(interval: str, kind: str) -> None:
+    assert Question(interval=interval).body("at")["aggs"]["time"]["date_histogram"][kind] == interval
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (Question(("avg",)), "--metric 'avg': write count, or one of avg:FIELD"),
+        (Question(("median:x",)), "--metric 'median:x'"),
+        (Question(last="1d", end="now"), "give --last, or --from and --to, not both"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_mistake_of_the_command_line(asked: Question, why: str) -> None:
+    with pytest.raises(Failure, match=why):
+        asked.body("at")
+
+
+ANSWERED: dict[str, Any] = {
+    "hits": {"total": {"value": 60, "relation": "eq"}},
+    "aggregations": {
+        "time": {
+            "buckets": [
+                {"key": 0, "doc_count": 10, "m0": {"value": 2.5}},
+                {"key": DAY, "doc_count": 20, "m0": {"value": -5.0}},
+                {"key": 2 * DAY, "doc_count": 0, "m0": {"value": None}},
+                {"key": 3 * DAY, "doc_count": 30, "m0": {"value": None}},
+            ]
+        }
+    },
+    "_rollup": {
+        "jobs": [{"from": "1970-01-01T00:00:00.000Z", "to": "1970-01-02T12:00:00.000Z"}],
+        "interval": "1d",
+        "rounded": [{"field": "at", "time": "1970-01-01T05:00:00.000Z", "begins": "1970-01-01T00:00:00.000Z"}],
+    },
+}
+DELAYS = Question(("avg:delay", "count"), interval="1d")
+
+
+def test_what_is_rolled_up_and_what_is_live_is_told_apart() -> None:
+    assert [(line.keys, line.numbers, line.data) for line in lines(DELAYS, ANSWERED)] == [
+        ((0,), (2.5, 10), "rolled"),
+        ((DAY,), (-5.0, 20), "both"),
+        ((3 * DAY,), (None, 30), "live"),
+    ]
+
+
+def test_csv_has_the_numbers_in_full() -> None:
+    assert written(heads_of(DELAYS), lines(DELAYS, ANSWERED)) == (
+        f"TIME,avg:delay,count,DATA\n0,2.5,10,rolled\n{DAY},-5.0,20,both\n{3 * DAY},,30,live\n"
+    )
+
+
+def test_a_chart_has_a_bar_for_each_bucket() -> None:
+    assert chart(DELAYS, lines(DELAYS, ANSWERED)) == [
+        f"1970-01-01T00:00:00Z  {'█' * 20} 2.5",
+        f"1970-01-02T00:00:00Z  {'▒' * 40} -5",
+        "1970-01-04T00:00:00Z   -",
+        "",
+        "avg:delay: █ rolled, ░ live, ▒ both",
+    ]
+
+
+def test_without_an_interval_all_time_is_one_line() -> None:
+    total = {"hits": {"total": {"value": 7, "relation": "eq"}}, "aggregations": {}}
+    assert [(line.keys, line.numbers, line.data) for line in lines(Question(), total)] == [((), (7,), "live")]
+
+
+def test_values_are_lines_of_their_own() -> None:
+    by_carrier = {
+        "hits": {"total": {"value": 3, "relation": "eq"}},
+        "aggregations": {"by0": {"buckets": [{"key": "AA", "doc_count": 1}, {"key": "WN", "doc_count": 2}]}},
+    }
+    assert [(line.keys, line.numbers) for line in lines(Question(by=("carrier",)), by_carrier)] == [
+        (("AA",), (1,)),
+        (("WN",), (2,)),
+    ]
+
+
+def test_what_was_rounded_is_said() -> None:
+    assert notes(ANSWERED) == [
+        "the interval is 1d: what is rolled up has no shorter one",
+        "1970-01-01T05:00:00.000Z lies within a bucket that begins at 1970-01-01T00:00:00.000Z: "
+        "it is shown whole, or not at all",
+    ]
