@@ -3,7 +3,8 @@
 import pytest
 
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.sources import NameOptions, NoSuchIndex, SearchedJob, resolve
+from rollup_operator.query.request import Door
+from rollup_operator.query.sources import Catalog, NameOptions, NoSuchIndex, SearchedJob
 from support.portions import result
 
 
@@ -22,9 +23,10 @@ SENSORS_WHOLE = [("sensor-a,sensor-b", {"s"}, "sensor-a,sensor-b")]
 
 
 def means(
-    names: str, door: str = "search", jobs: list[SearchedJob] = ALL, **options: bool
+    names: str, door: Door = "search", jobs: list[SearchedJob] = ALL, **options: bool
 ) -> list[tuple[str, set[str], str | None]]:
-    found = result(resolve([n for n in names.split(",") if n], jobs, NameOptions(**options), door))  # type: ignore[arg-type]
+    catalog = result(Catalog().take_in(jobs))
+    found = result(catalog.resolve([n for n in names.split(",") if n], NameOptions(**options), door))
     return [(of.index_pattern, {j.job_id for j in of.jobs}, of.live) for of in found]
 
 

@@ -18,6 +18,8 @@ from rollup_operator.http.api.create import Creations
 from rollup_operator.http.api.delete import Deletions
 from rollup_operator.http.api.preview import Previews
 from rollup_operator.http.api.rolled_up import RolledUp
+from rollup_operator.http.api.search import Searches
+from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.api.start import Starts
 from rollup_operator.http.api.stop import Stops, StopTimeoutAnswer
 from rollup_operator.http.jobs.acceptance import ACCEPT_SECONDS, Acceptances
@@ -40,6 +42,7 @@ from rollup_operator.http.protocol.encoding import wire
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
+from rollup_operator.http.search_calls import SearchCalls
 from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets, memory_limit
@@ -113,6 +116,12 @@ class Endpoint:
             previews=Previews(client, stores, _now),
             deletions=Deletions(lookup, newest, self._states, jobs, client),
             rolled_up=RolledUp(newest, stores, settings.cluster),
+            searching=SearchCalls(
+                dialect,
+                settings.cluster,
+                bodies,
+                Searches(Searchable(self._states, stores, settings.cluster), stores, _now),
+            ),
         )
         self.app = web.Application(
             middlewares=[noted, wire, with_telemetry(telemetry), audit, envelope, admission, authentication(access)],

@@ -33,6 +33,7 @@ from rollup_operator.http.protocol import answers, job_errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.parameters import Parameters
+from rollup_operator.http.search_calls import SearchCalls
 
 DEFAULT_TIMEOUT = "30s"
 """The parameters of a stop that waits."""
@@ -58,6 +59,7 @@ class Calls:
     previews: Previews
     deletions: Deletions
     rolled_up: RolledUp
+    searching: SearchCalls
 
     def routes(self) -> Iterator[Route]:
         """Return the table."""
@@ -78,6 +80,21 @@ class Calls:
             yield Route("GET", data, EndpointAction.GET, self.capabilities)
             yield Route("GET", f"{data}/{job_id}", EndpointAction.GET, self.capabilities)
             yield Route("GET", f"/{index}{data}", EndpointAction.GET, self.index_capabilities)
+        yield from self._searches()
+
+    def _searches(self) -> Iterator[Route]:
+        """Return the rows of the calls that search, and of those that clients make before."""
+        search, calls = EndpointAction.SEARCH, self.searching
+        index = "/{index:_all|[^/_][^/]*}"
+        for method in ("GET", "POST"):
+            for of in ("", index):
+                yield Route(method, f"{of}/_search", search, calls.search)
+                yield Route(method, f"{of}/_msearch", search, calls.msearch)
+            yield Route(method, f"{index}/_rollup_search", search, calls.rollup_search)
+            yield Route(method, f"{index}/_field_caps", search, calls.field_caps)
+        yield Route("GET", f"{index}/_mapping", search, calls.mapping)
+        yield Route("GET", f"{index}/_mapping/field/{{field:[^/]+}}", search, calls.field_mapping)
+        yield Route("GET", "/_cluster/health", search, calls.health)
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop a job, or all; wait for it if requested."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rollup_operator.model.glob import Glob
+from rollup_operator.rollup.source_rules import DATES, NUMBERS, SourceField, term_kind
 from rollup_operator.stores.search import FieldKind, Tier
 
 Fields = Mapping[str, FieldKind]
@@ -21,6 +22,19 @@ def fields_of(tiers: Iterable[Tier]) -> dict[str, FieldKind]:
         groups |= tier.kinds
         metrics |= {metric.field: "double" for metric in tier.spec.metrics}
     return metrics | groups
+
+
+def kinds_of(fields: Mapping[str, SourceField]) -> dict[str, FieldKind]:
+    """Return what fields of a source hold, those left out of which summaries keep nothing."""
+    kinds: dict[str, FieldKind] = {}
+    for name, field in fields.items():
+        if field.types <= DATES or field.tells_time:
+            kinds[name] = "date"
+        elif (kind := term_kind(field)) is not None:
+            kinds[name] = kind
+        elif field.types <= NUMBERS:
+            kinds[name] = "double"
+    return kinds
 
 
 def field_caps(indices: Sequence[tuple[str, Fields]], wanted: Sequence[str]) -> dict[str, Any]:

@@ -4,10 +4,10 @@ A job's source pattern and its rollup index are one logical index, with the sour
 list, or a wildcard over them means all of it, rolled and live. `_rollup_search` keeps Elasticsearch's rule instead: a
 rollup index means the documents in it, and live data is read only of indices that are named beside it.
 
-    names ── matched with the jobs that the caller may search ── Logical: one source, its jobs, what to read of each
+    names ── Catalog of the jobs that the caller may search ── Logical: one source, its jobs, what to read of it
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -83,26 +83,6 @@ class NameOptions:
     """Whether wildcards match anything."""
 
 
-def resolve(names: Sequence[str], jobs: Sequence[SearchedJob], options: NameOptions, door: Door) -> Work[list[Logical]]:
-    """Return the sources that the names mean, in order of store and pattern; none where no name means anything.
-
-    `names` without the commas between them; no names: everything. `jobs` are those that the caller may search.
-    Raises NoSuchIndex; SearchRefused where one cannot tell which rows are meant.
-    """
-    if len(names) > MOST_NAMES:
-        raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
-    known = _Names(options)
-    yield from known.take_in(jobs)
-    found = yield from known.matched(names)
-    if (sources := len({job.source for job in found.all})) > MOST_SOURCES:
-        raise SearchRefused(
-            f"[index] means [{sources}] sources, more than the limit of [{MOST_SOURCES}] for one search; name fewer"
-        )
-    logical = _of_rollup_search(found) if door == "rollup_search" else _of_search(found, known.by_source)
-    _must_be_apart(logical)
-    return logical
-
-
 @dataclass
 class _Matched:
     """What the names mean so far: jobs by rollup index, sources as a whole, and single live indices."""
@@ -119,23 +99,76 @@ class _Matched:
         return chain(self.rolled.values(), self.whole.values(), self.parts.values())
 
 
-class _Names:
-    """The names of the jobs' indices and sources."""
+class Catalog:
+    """The names of the jobs' indices and sources, as far as a caller may search them."""
 
-    def __init__(self, options: NameOptions) -> None:
-        self._options, self._steps = options, 0
+    def __init__(self) -> None:
         self._by_index: dict[str, list[SearchedJob]] = {}
         self._by_pattern: dict[str, list[SearchedJob]] = {}
-        self.by_source: dict[tuple[str, str], list[SearchedJob]] = {}
+        self._by_source: dict[tuple[str, str], list[SearchedJob]] = {}
         self._globs: list[tuple[Glob, SearchedJob]] | None = None
 
-    def take_in(self, jobs: Iterable[SearchedJob]) -> Work[None]:
-        """Remember the jobs by their names."""
+    def take_in(self, jobs: Iterable[SearchedJob]) -> Work["Catalog"]:
+        """Add jobs, and return this."""
         for job in jobs:
             self._by_index.setdefault(job.rollup_index, []).append(job)
             self._by_pattern.setdefault(job.index_pattern, []).append(job)
-            self.by_source.setdefault(job.source, []).append(job)
+            self._by_source.setdefault(job.source, []).append(job)
             yield
+        self._globs = None
+        return self
+
+    def resolve(self, names: Sequence[str], options: NameOptions, door: Door) -> Work[list[Logical]]:
+        """Return the sources that the names mean, in order of store and pattern; none where no name means anything.
+
+        `names` without the commas between them; no names: everything.
+        Raises NoSuchIndex; SearchRefused where one cannot tell which rows are meant.
+        """
+        if len(names) > MOST_NAMES:
+            raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
+        found = yield from _Names(self, options).matched(names)
+        if (sources := len({job.source for job in found.all})) > MOST_SOURCES:
+            raise SearchRefused(
+                f"[index] means [{sources}] sources, more than the limit of [{MOST_SOURCES}] for one search; name fewer"
+            )
+        logical = _of_rollup_search(found) if door == "rollup_search" else _of_search(found, self._by_source)
+        _must_be_apart(logical)
+        return logical
+
+    def by_index(self, name: str) -> Sequence[SearchedJob]:
+        """Return the jobs of a rollup index."""
+        return self._by_index.get(name, ())
+
+    def by_pattern(self, pattern: str) -> Sequence[SearchedJob]:
+        """Return the jobs with this source pattern, to the letter."""
+        return self._by_pattern.get(pattern, ())
+
+    @property
+    def indices(self) -> Collection[str]:
+        """The names of all rollup indices."""
+        return self._by_index.keys()
+
+    @property
+    def patterns(self) -> Collection[str]:
+        """All source patterns."""
+        return self._by_pattern.keys()
+
+    def globs(self) -> Work[Sequence[tuple[Glob, SearchedJob]]]:
+        """Return each part of each source pattern with its job."""
+        if self._globs is None:
+            globs: list[tuple[Glob, SearchedJob]] = []
+            for job in chain.from_iterable(self._by_pattern.values()):
+                globs.extend((Glob.of(part), job) for part in job.index_pattern.split(","))
+                yield
+            self._globs = globs
+        return self._globs
+
+
+class _Names:
+    """The names of one request."""
+
+    def __init__(self, catalog: Catalog, options: NameOptions) -> None:
+        self._catalog, self._options, self._steps = catalog, options, 0
 
     def matched(self, names: Sequence[str]) -> Work[_Matched]:
         """Return what the names mean. Raises NoSuchIndex, SearchRefused."""
@@ -143,7 +176,7 @@ class _Names:
         excludes = False
         names = names or ["*"]
         whole = ",".join(names)
-        if whole in self._by_pattern:  # a pattern that has commas itself
+        if self._catalog.by_pattern(whole):  # a pattern that has commas itself
             self._add_pattern(whole, out)
             return out
         for name in names:
@@ -161,7 +194,7 @@ class _Names:
                 self._remove(pattern, rollups, patterns, out)
                 continue
             for index in rollups:
-                out.rolled.update((job.key, job) for job in self._by_index[index])
+                out.rolled.update((job.key, job) for job in self._catalog.by_index(index))
                 yield
             for of in patterns:
                 self._add_pattern(of, out)
@@ -171,22 +204,22 @@ class _Names:
         return out
 
     def _concrete(self, name: str) -> tuple[set[str], set[str]]:
-        if name in self._by_index:
+        if self._catalog.by_index(name):
             return {name}, set()
-        return set(), {name} if name in self._by_pattern else set()
+        return set(), {name} if self._catalog.by_pattern(name) else set()
 
     def _matching(self, pattern: str) -> Work[tuple[set[str], set[str]]]:
         """Return the rollup indices and the source patterns that a wildcard matches."""
         if not self._options.expands:
             return set(), set()
         if pattern in EVERY:
-            return set(self._by_index), set(self._by_pattern)
-        if pattern in self._by_pattern:  # a source's own pattern, to the letter, means that source alone
+            return set(self._catalog.indices), set(self._catalog.patterns)
+        if self._catalog.by_pattern(pattern):  # a source's own pattern, to the letter, means that source alone
             return set(), {pattern}
         glob = Glob.of(pattern)
-        self._count(glob.steps * (len(self._by_index) + len(self._by_pattern)))
+        self._count(glob.steps * (len(self._catalog.indices) + len(self._catalog.patterns)))
         found: tuple[set[str], set[str]] = set(), set()
-        for of, into in ((self._by_index, found[0]), (self._by_pattern, found[1])):
+        for of, into in ((self._catalog.indices, found[0]), (self._catalog.patterns, found[1])):
             for name in of:
                 if glob.matches(name):
                     into.add(name)
@@ -194,18 +227,14 @@ class _Names:
         return found
 
     def _add_pattern(self, pattern: str, out: _Matched) -> None:
-        for job in self._by_pattern[pattern]:
+        for job in self._catalog.by_pattern(pattern):
             out.whole.setdefault(job.source, job)
 
     def _add_part(self, name: str, out: _Matched) -> Work[None]:
         """Add a name that is neither a rollup index nor a source, as a part of the first source that it matches."""
-        if self._globs is None:
-            self._globs = []
-            for job in chain.from_iterable(self._by_pattern.values()):
-                self._globs.extend((Glob.of(part), job) for part in job.index_pattern.split(","))
-                yield
-        self._count(sum(glob.steps for glob, _ in self._globs))
-        for glob, job in self._globs:
+        globs = yield from self._catalog.globs()
+        self._count(sum(glob.steps for glob, _ in globs))
+        for glob, job in globs:
             if glob.matches(name):
                 out.parts[name] = job
                 return

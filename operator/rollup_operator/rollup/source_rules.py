@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import DATE_METRICS
@@ -17,6 +18,10 @@ NO_FIELDS = "Could not find any fields in the index/index-pattern that were conf
 
 _OF_DATES = sorted(DATE_METRICS)
 """All metrics that a time can have."""
+
+TermKind = Literal["long", "double", "keyword"]
+
+_TERMS: Sequence[tuple[TermKind, frozenset[str]]] = (("long", WHOLE), ("double", REAL), ("keyword", TEXTS))
 
 _NESTED = "nested"
 
@@ -67,14 +72,11 @@ def date_metrics_message(field: str, metrics: Sequence[str], type_: str) -> str 
     )
 
 
-def term_kind(field: SourceField | None) -> str | None:
+def term_kind(field: SourceField | None) -> TermKind | None:
     """Return what terms of a field are: long, double or keyword; None: not known, or not the same everywhere."""
     if field is None or not field.types:
         return None
-    for kind, types in (("long", WHOLE), ("double", REAL), ("keyword", TEXTS)):
-        if field.types <= types:
-            return kind
-    return None
+    return next((kind for kind, types in _TERMS if field.types <= types), None)
 
 
 def _of_date(name: str, field: SourceField | None) -> Iterator[str]:

@@ -1,0 +1,233 @@
+"""Searches over rolled and live data, and what clients ask of fields before they search.
+
+names ─ resolve ─▶ sources, of the jobs that the caller may search
+source ─ Store.tiers ─▶ what is rolled up of it, read once ─ plan ─▶ fetches ─ Store.search ─▶ parts ─ answer
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import reduce
+from typing import Any
+
+from rollup_operator.concurrency.portions import in_portions
+from rollup_operator.http.access import store_errors
+from rollup_operator.http.access.permits import Permit
+from rollup_operator.http.api.searchable import Searchable
+from rollup_operator.http.ports import Stores
+from rollup_operator.http.protocol import errors, job_errors
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol.turns import Turns
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.time_values import epoch_ms
+from rollup_operator.query.answer import Style, answer
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.fields import Fields, fields_of, kinds_of
+from rollup_operator.query.planner import Live, Plan, plan
+from rollup_operator.query.request import Door, Request, parse_request
+from rollup_operator.query.sources import Catalog, Logical, NameOptions, NoSuchIndex, SearchedJob
+from rollup_operator.sharing.shares import Shares
+from rollup_operator.stores.base import Store
+from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SourceNotFound, StoreElsewhere, StoreError
+from rollup_operator.stores.search import Partials, Rows, Tier
+
+AT_ONCE = 16
+"""Searches under way in this process, half of them of one caller at most."""
+
+WAITING = 256
+"""Of one caller, for their turn: a dashboard's panels come at once."""
+
+TURN_SECONDS = 30.0
+"""How long one waits for its turn. What its store takes from then on is counted apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One search as a call asks for it."""
+
+    names: Sequence[str]
+    options: NameOptions
+    body: Mapping[str, Any]
+    door: Door
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the caller of one call may search."""
+
+    namespace: str
+    permit: Permit
+    catalog: Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A source, with what its store holds of it now."""
+
+    logical: Logical
+    store: Store
+    tiers: tuple[Tier, ...]
+    live: Live | None
+    """None: its rows are not asked for, or there are none any more."""
+
+
+class Searches:
+    """Answers searches."""
+
+    def __init__(self, searchable: Searchable, stores: Stores, now: Callable[[], datetime]) -> None:
+        self._searchable, self._stores, self._now = searchable, stores, now
+        what = "Searches of this user take all of their turns"
+        self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
+
+    async def scope(self, namespace: str, permit: Permit) -> Scope:
+        """Return what the caller may search, for all searches of one call.
+
+        Raises ApiError: 403 for callers who may search nothing, 503 while the list of jobs is not complete.
+        """
+        jobs = await self._searchable.living(namespace, permit)
+        return Scope(namespace, permit, await in_portions(Catalog().take_in(jobs)))
+
+    async def search(self, scope: Scope, asked: Asked, style: Style) -> dict[str, Any]:
+        """Return the answer to one search. Raises ApiError, StoreTrouble."""
+        began = time.monotonic()
+        with refusals():
+            request = parse_request(asked.body, asked.door, total_hits_as_int=style.total_as_int)
+            sources = await self._named(scope, asked.names, asked.options, asked.door)
+            if not sources:
+                return _of_nothing(style)
+            async with self._turns.turn(scope.permit.caller.name):
+                planned, parts = await self._read(scope.namespace, sources, request)
+            found = await in_portions(answer(planned, parts, style))
+        took = round((time.monotonic() - began) * 1000)
+        shards = {"total": len(parts), "successful": len(parts), "skipped": 0, "failed": 0}
+        return {"took": took, "timed_out": False, "_shards": shards, **found}
+
+    async def fields(self, scope: Scope, names: Sequence[str], options: NameOptions) -> list[tuple[str, Fields]]:
+        """Return what can be asked of each source, by its name. Raises ApiError, StoreTrouble."""
+        with refusals():
+            sources = await self._named(scope, names, options, "search")
+            async with self._turns.turn(scope.permit.caller.name):
+                found = [await self._readable(scope.namespace, source) for source in sources]
+        alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
+        return [(alone or of.logical.like.rollup_index, fields_of(of.tiers) or _kinds(of)) for of in found]
+
+    async def _named(self, scope: Scope, names: Sequence[str], options: NameOptions, door: Door) -> list[Logical]:
+        """Return the sources that names mean.
+
+        Documents of jobs that are gone, or that Elasticsearch made, are looked for where a name means nothing else.
+        """
+        try:
+            return await in_portions(scope.catalog.resolve(names, options, door))
+        except NoSuchIndex:
+            more = await self._searchable.remembered(scope.namespace, names, scope.permit)
+            if not more:
+                raise
+            await in_portions(scope.catalog.take_in(more))
+            return await in_portions(scope.catalog.resolve(names, options, door))
+
+    async def _read(self, namespace: str, sources: Sequence[Logical], request: Request) -> tuple[Plan, list[Partials]]:
+        """Read one source after the other; all are answered alike, so their parts are added."""
+        now = epoch_ms(self._now())
+        plans: list[Plan] = []
+        parts: list[Partials] = []
+        for source in sources:
+            readable = await self._readable(namespace, source)
+            planned = plan(request, readable.tiers, readable.live, now)
+            if plans and planned.request != plans[0].request:
+                raise SearchRefused(
+                    f"The sources [{sources[0].index_pattern}] and [{source.index_pattern}] are rolled up by intervals "
+                    "that no one answer fits: search them apart, or ask for an interval that is a multiple of both"
+                )
+            if planned.fetches:
+                async with _asking(readable.logical.store):
+                    parts += await readable.store.search(planned.fetches)
+            plans.append(planned)
+        return reduce(_together, plans), parts
+
+    async def _readable(self, namespace: str, source: Logical) -> Readable:
+        """Read up to where the jobs of a source can be searched. That is read once, before anything is searched."""
+        async with _asking(source.store):
+            store = await self._stores.open((namespace, source.store))
+            keys = {job.key for job in source.jobs}
+            of_indices = await store.tiers(sorted({index for index, _ in keys})) if keys else ()
+            tiers = tuple(t for t in of_indices if t.key in keys and self._searchable.is_of(t, namespace))
+            live = await self._live(store, source, tiers)
+        return Readable(source, store, tiers, live)
+
+    async def _live(self, store: Store, source: Logical, tiers: Sequence[Tier]) -> Live | None:
+        if source.live is None:
+            return None
+        spec = RollupJobSpec.model_validate(source.like.spec)
+        rows = Rows(source.live, spec, source.like.job_id)
+        if tiers:
+            return Live(rows, fields_of(tiers))
+        try:
+            found = await store.fields(source.live, source.like.rollup_index, spec)
+        except SourceNotFound:
+            return None
+        return Live(rows, kinds_of(found))
+
+
+def _of_nothing(style: Style) -> dict[str, Any]:
+    """Return the answer to a search whose names mean nothing, which no option forbids."""
+    total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
+    shards = {"total": 0, "successful": 0, "skipped": 0, "failed": 0}
+    return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
+
+
+def _together(one: Plan, other: Plan) -> Plan:
+    """Return the plan of two sources that are answered alike."""
+    report = dict(one.report or {})
+    for name, value in (other.report or {}).items():
+        report[name] = [*report.get(name, ()), *value] if isinstance(value, list) else value
+    return replace(one, fetches=(*one.fetches, *other.fetches), report=report or None)
+
+
+def _kinds(of: Readable) -> Fields:
+    """Return what nothing is rolled up of yet will be asked by: the fields that the job names."""
+    if of.live is None:
+        return {}
+    named = {field for job in of.logical.jobs for field in _named(job)}
+    return {field: kind for field, kind in of.live.kinds.items() if field in named}
+
+
+def _named(job: SearchedJob) -> list[str]:
+    spec = RollupJobSpec.model_validate(job.spec)
+    groups = spec.groups
+    return [
+        groups.date_histogram.field,
+        *(groups.histogram.fields if groups.histogram else ()),
+        *(groups.terms.fields if groups.terms else ()),
+        *(metric.field for metric in spec.metrics),
+    ]
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Answer what is wrong with a search. Raises ApiError."""
+    try:
+        yield
+    except SearchRefused as e:
+        raise ApiError(400, e.kind, e.reason) from e
+    except NoSuchIndex as e:
+        raise job_errors.no_such_index(e.name) from e
+
+
+@asynccontextmanager
+async def _asking(name: str) -> AsyncIterator[None]:
+    """Answer what a store raises. Raises ApiError, StoreTrouble."""
+    try:
+        yield
+    except SearchTooLarge as e:
+        text = f"Trying to create too many buckets. Must be less than or equal to: [{e.most}]: {e}"
+        raise ApiError(400, "too_many_buckets_exception", text) from e
+    except SearchTooSlow as e:
+        raise ApiError(504, "timeout_exception", f"{e}; ask for less at a time") from e
+    except StoreElsewhere as e:
+        raise errors.unavailable(
+            f"RollupStore [{name}] is open in the replica that leads, and this one does not; try again"
+        ) from e
+    except StoreError as e:
+        raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e

@@ -1,0 +1,87 @@
+"""Which jobs a caller may search: those of the namespace, and what the stores hold of jobs that are gone."""
+
+import asyncio
+from collections.abc import Sequence
+
+from rollup_operator.concurrency.portions import each, in_portions
+from rollup_operator.http.access import store_errors
+from rollup_operator.http.access.permits import ALL_JOBS, Permit
+from rollup_operator.http.jobs.desired_state import DesiredStates
+from rollup_operator.http.ports import Stores
+from rollup_operator.model.job_view import JobView
+from rollup_operator.query.sources import SearchedJob
+from rollup_operator.stores.errors import StoreError, StoreNotFound
+from rollup_operator.stores.search import Tier
+
+LOOK_SECONDS = 30.0
+"""How long the stores may take."""
+
+MOST_ASKED = 32
+"""Names that are looked for in the stores, of one call."""
+
+
+class Searchable:
+    """The jobs whose data can be searched.
+
+    A store may be shared with other namespaces and with other clusters: `cluster` is this one's name.
+    """
+
+    def __init__(self, states: DesiredStates, stores: Stores, cluster: str) -> None:
+        self._states, self._stores, self._cluster = states, stores, cluster
+
+    def is_of(self, tier: Tier, namespace: str) -> bool:
+        """Whether documents are those of a job of the namespace, or such as Elasticsearch made."""
+        owner = tier.owner
+        return owner is None or (owner.cluster, owner.namespace) == (self._cluster, namespace)
+
+    async def living(self, namespace: str, permit: Permit) -> list[SearchedJob]:
+        """Return the jobs of a namespace that the caller may search.
+
+        Raises ApiError: 403 for callers who may search none, 503 while the list of jobs is not complete.
+        """
+        mine = await permit.require_some(await self._states.in_namespace(namespace))
+        return await in_portions(each(_searched, mine))
+
+    async def remembered(self, namespace: str, names: Sequence[str], permit: Permit) -> list[SearchedJob]:
+        """Return the jobs of rollup indices with these names that the stores know and the namespace does not.
+
+        The stores are asked only where the caller may search all jobs of the namespace.
+        Raises StoreTrouble where a store does not answer.
+        """
+        wanted = [name for name in names if "*" not in name][:MOST_ASKED]
+        if not wanted or not await permit.may(ALL_JOBS):
+            return []
+        found: list[SearchedJob] = []
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                for name in self._stores.usable(namespace):
+                    found += await self._of_store(namespace, name, wanted)
+        except TimeoutError as e:
+            raise store_errors.unavailable(f"The stores have not answered within {LOOK_SECONDS:g}s") from e
+        return found
+
+    async def _of_store(self, namespace: str, name: str, wanted: Sequence[str]) -> list[SearchedJob]:
+        try:
+            store = await self._stores.open((namespace, name))
+            tiers = await store.tiers(wanted)
+        except StoreNotFound:
+            return []  # deleted just now
+        except StoreError as e:
+            raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e
+        return [
+            SearchedJob(index, job_id, name, t.spec.index_pattern, t.spec.model_dump(by_alias=True, exclude_none=True))
+            for t in tiers
+            for index, job_id in (t.key,)
+            if self.is_of(t, namespace)
+        ]
+
+
+def _searched(job: JobView) -> SearchedJob:
+    spec = job.raw_spec
+    return SearchedJob(
+        str(spec.get("rollupIndex", "")),
+        job.job_id,
+        job.store_name,
+        str(spec.get("indexPattern", "")),
+        spec,
+    )

@@ -1,0 +1,237 @@
+"""The calls that search, and those that clients make before: what each reads of its request."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from rollup_operator.http.access.authentication import namespace_of
+from rollup_operator.http.access.bodies import Bodies
+from rollup_operator.http.access.permits import PERMIT
+from rollup_operator.http.access.store_errors import discreet
+from rollup_operator.http.api.search import Asked, Scope, Searches, refusals
+from rollup_operator.http.protocol import answers, errors
+from rollup_operator.http.protocol.answers import Form
+from rollup_operator.http.protocol.dialects import Dialect
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol.parameters import Parameters
+from rollup_operator.query.answer import Style
+from rollup_operator.query.fields import Fields, field_caps, field_mappings, mappings
+from rollup_operator.query.msearch import Item, items
+from rollup_operator.query.request import Door, with_parameters
+from rollup_operator.query.sources import NameOptions
+
+IGNORED = (
+    "allow_partial_search_results",
+    "batched_reduce_size",
+    "ccs_minimize_roundtrips",
+    "max_concurrent_searches",
+    "max_concurrent_shard_requests",
+    "pre_filter_shard_size",
+    "preference",
+    "request_cache",
+    "routing",
+    "search_type",
+)
+"""Parameters of searches that make no difference to an answer from summaries."""
+
+IN_BODY = (
+    "analyzer",
+    "default_operator",
+    "df",
+    "explain",
+    "from",
+    "lenient",
+    "q",
+    "size",
+    "sort",
+    "terminate_after",
+    "timeout",
+    "track_total_hits",
+)
+"""Parameters that a body can have as well."""
+
+SIDE_BY_SIDE = 4
+"""Searches of one `_msearch` that are answered at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCalls:
+    """Each call reads its request, has its work done, and answers. All raise ApiError."""
+
+    dialect: Dialect
+    cluster: str
+    """What this cluster is called."""
+    bodies: Bodies
+    searches: Searches
+
+    async def rollup_search(self, request: web.Request) -> web.Response:
+        """Search as Elasticsearch's `_rollup_search` does."""
+        return await self._search(request, "rollup_search")
+
+    async def search(self, request: web.Request) -> web.Response:
+        """Search a source over rolled and live data."""
+        return await self._search(request, "search")
+
+    async def msearch(self, request: web.Request) -> web.Response:
+        """Answer several searches; one that fails does not fail the others."""
+        parameters = Parameters(request, self.dialect)
+        options, style, form = self._read(request, parameters)
+        parameters.finish()
+        names = _names(request)
+
+        def cut(data: bytes) -> list[Item]:
+            with refusals():
+                return items(data, names, options)
+
+        scope = await self._scope(request)
+        asked = await self.bodies.read(request, cut, lines=True)
+        places = asyncio.Semaphore(SIDE_BY_SIDE)
+        began = asyncio.get_running_loop().time()
+
+        async def one(item: Item) -> dict[str, Any]:
+            async with places:
+                try:
+                    async with discreet(scope.permit):
+                        search = Asked(item.names, item.options, item.body, "search")
+                        return {**await self.searches.search(scope, search, style), "status": 200}
+                except ApiError as e:
+                    return e.envelope()
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(item)) for item in asked]
+        took = round((asyncio.get_running_loop().time() - began) * 1000)
+        return await answers.answer({"took": took, "responses": [task.result() for task in tasks]}, form)
+
+    async def field_caps(self, request: web.Request) -> web.Response:
+        """Show which fields can be searched, and their types."""
+        parameters = Parameters(request, self.dialect)
+        options, _, form = self._read(request, parameters)
+        wanted = _list(parameters.text("fields"))
+        for name in ("include_unmapped", "include_empty_fields", "filters", "types"):
+            parameters.text(name)
+        parameters.finish()
+        body = await self.bodies.read(request, _object, needed=False)
+        given = body.get("fields", [])
+        wanted += _list(given) if isinstance(given, str) else [str(name) for name in given if isinstance(name, str)]
+        if not wanted:
+            raise errors.illegal_argument("specified fields can't be null or empty")
+        return await self._fields(request, options, form, lambda found: field_caps(found, wanted))
+
+    async def mapping(self, request: web.Request) -> web.Response:
+        """Show the fields as a mapping."""
+        parameters = Parameters(request, self.dialect)
+        options, _, form = self._read(request, parameters)
+        self._ignore_master(parameters)
+        await self.bodies.refuse(request)
+        return await self._fields(request, options, form, mappings)
+
+    async def field_mapping(self, request: web.Request) -> web.Response:
+        """Show some fields as mappings."""
+        parameters = Parameters(request, self.dialect)
+        options, _, form = self._read(request, parameters)
+        parameters.boolean("include_defaults", False)
+        self._ignore_master(parameters)
+        await self.bodies.refuse(request)
+        wanted = _list(request.match_info["field"])
+        return await self._fields(request, options, form, lambda found: field_mappings(found, wanted))
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Tell clients that check a cluster first that this endpoint answers."""
+        parameters = Parameters(request, self.dialect)
+        form = Form.wanted(request, parameters)
+        for name in ("level", "local", "master_timeout", "timeout", "expand_wildcards"):
+            parameters.text(name)
+        for name in [name for name in request.query if name.startswith("wait_for_")]:
+            parameters.text(name)
+        parameters.finish()
+        await self.bodies.refuse(request)
+        await self._scope(request)
+        return await answers.answer(
+            {
+                "cluster_name": self.cluster,
+                "status": "green",
+                "timed_out": False,
+                "number_of_nodes": 1,
+                "number_of_data_nodes": 1,
+                "active_primary_shards": 0,
+                "active_shards": 0,
+                "relocating_shards": 0,
+                "initializing_shards": 0,
+                "unassigned_shards": 0,
+                "delayed_unassigned_shards": 0,
+                "number_of_pending_tasks": 0,
+                "number_of_in_flight_fetch": 0,
+                "task_max_waiting_in_queue_millis": 0,
+                "active_shards_percent_as_number": 100.0,
+            },
+            form,
+        )
+
+    async def _search(self, request: web.Request, door: Door) -> web.Response:
+        parameters = Parameters(request, self.dialect)
+        options, style, form = self._read(request, parameters)
+        given = {name: parameters.text(name) for name in IN_BODY}
+        parameters.finish()
+        scope = await self._scope(request)
+        body = await self.bodies.read(request, _object, needed=False)
+        body = with_parameters(body, {name: value for name, value in given.items() if value is not None})
+        async with discreet(scope.permit):
+            found = await self.searches.search(scope, Asked(_names(request), options, body, door), style)
+        return await answers.answer(found, form)
+
+    async def _scope(self, request: web.Request) -> Scope:
+        return await self.searches.scope(namespace_of(request), request[PERMIT])
+
+    def _read(self, request: web.Request, parameters: Parameters) -> tuple[NameOptions, Style, Form]:
+        """Read the parameters that all these calls take."""
+        given = parameters.index_options()
+        options = NameOptions(given.ignore_unavailable, given.allow_no_indices, given.expands)
+        style = Style(
+            typed_keys=parameters.boolean("typed_keys", False),
+            total_as_int=parameters.boolean("rest_total_hits_as_int", False),
+        )
+        for name in IGNORED:
+            parameters.text(name)
+        return options, style, Form.wanted(request, parameters)
+
+    @staticmethod
+    def _ignore_master(parameters: Parameters) -> None:
+        for name in ("local", "master_timeout", "timeout", "include_type_name"):
+            parameters.text(name)
+        parameters.finish()
+
+    async def _fields(
+        self,
+        request: web.Request,
+        options: NameOptions,
+        form: Form,
+        made: Callable[[Sequence[tuple[str, Fields]]], dict[str, Any]],
+    ) -> web.Response:
+        scope = await self._scope(request)
+        async with discreet(scope.permit):
+            found = await self.searches.fields(scope, _names(request), options)
+        return await answers.answer(made(found), form)
+
+
+def _names(request: web.Request) -> list[str]:
+    return _list(request.match_info.get("index"))
+
+
+def _list(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _object(data: bytes) -> Mapping[str, Any]:
+    if not data.strip():
+        return {}
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError as e:
+        raise ApiError(400, "x_content_parse_exception", f"[{e.lineno}:{e.colno}] {e.msg}") from e
+    if not isinstance(found, dict):
+        raise ApiError(400, "parsing_exception", "Unknown key for a VALUE: the body must be a JSON object")
+    return found
