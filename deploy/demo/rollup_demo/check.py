@@ -104,6 +104,18 @@ def last_bucket(job: Job, results: Path) -> datetime | None:
     return None if last is None else last.replace(tzinfo=UTC)
 
 
+def by_month(job: Job, metric: str) -> list[tuple[int, int, float]]:
+    """Return the source's months: the first millisecond of each, its rows, and the metric's average."""
+    time = job.source.time_field
+    with duckdb.connect() as database:
+        return database.execute(
+            f"""
+            SELECT epoch_ms(date_trunc('month', {time})) AS month, count(*), avg({metric})
+            FROM read_parquet('{job.source.pattern}') GROUP BY 1 ORDER BY 1
+            """
+        ).fetchall()
+
+
 def busiest(job: Job, results: Path, rows: int) -> list[tuple[Any, ...]]:
     """Return some documents to look at: bucket, groups, count, and min, avg and max of the second metric."""
     field = job.metrics[1]

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def _stop_in_the_middle(stack: Stack, job: Job, teller: Teller) -> None:
     rows, pages = status["stats"]["documentsProcessed"], status["stats"]["pagesProcessed"]
     teller.say(f"{rows:,} of {job.source.rows:,} rows are rolled up, {rows / job.source.rows:.0%}, in {pages} pages")
     _must_be_quiet(stack, job, stopped, teller)
+    _search(stack, job, teller)
 
     _start(stack, job, teller)
     seconds = _run(stack, job)
@@ -232,6 +234,28 @@ def _must_be_quiet(stack: Stack, job: Job, stopped: Body, teller: Teller) -> Non
         f"{QUIET_SECONDS:g} s later: no event of the job (resourceVersion {stopped['metadata']['resourceVersion']}), "
         f"none of {len(after)} files changed; the result ends where the position says, {position:%Y-%m-%d %H:%M}"
     )
+
+
+def _search(stack: Stack, job: Job, teller: Teller) -> None:
+    """Ask for all months in one request, while a part of them is rolled up and the rest is not."""
+    metric = job.metrics[1]
+    time_of = {"field": job.source.time_field, "calendar_interval": "1M"}
+    request = {"size": 0, "aggs": {"months": {"date_histogram": time_of, "aggs": {"m": {"avg": {"field": metric}}}}}}
+    teller.say("a search goes over what is rolled up and what is not yet, as one:")
+    teller.command(f"curl -H \"{BEARER}\" $ROLLUP_URL/{job.rollup_index}/_search -d '{json.dumps(request)}'")
+    answer = stack.endpoint.post(f"/{job.rollup_index}/_search", request)
+    if answer.status != 200:
+        raise DemoError(f"the search was answered {answer.status}: {answer.text}")
+    (rolled,) = answer.body["_rollup"]["jobs"]
+    end = round(datetime.fromisoformat(rolled["to"]).timestamp() * 1000)
+    found = [(b["key"], b["doc_count"], b["m"]["value"]) for b in answer.body["aggregations"]["months"]["buckets"]]
+    direct = check.by_month(job, metric)
+    teller.months(metric, found, direct, end)
+    if [(key, count) for key, count, _ in found] != [(key, count) for key, count, _ in direct] or any(
+        not isclose(ours, theirs, rel_tol=1e-12) for (_, _, ours), (_, _, theirs) in zip(found, direct, strict=True)
+    ):
+        raise DemoError("the search over rolled and live data differs from a direct query of the source")
+    teller.say(f"answered in {answer.seconds * 1000:.0f} ms; what is rolled up ends at {rolled['to']}")
 
 
 def _until_written(folder: Path, *, times: int) -> None:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
@@ -38,6 +39,10 @@ _HINTS = (
     (
         "the same without the API",
         """kubectl patch rollupjob positions --type merge -p '{"spec":{"desiredState":"stopped"}}'""",
+    ),
+    (
+        "look at the data, what is rolled up and what is not yet, as one",
+        "kubectl rollup query flights --interval 1M --metric avg:dep_delay --where origin:JFK -o chart",
     ),
     ("one job as Elasticsearch shows it", f'curl -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions'),
     ("what the operator says", "tail -f .local/operator.log"),
@@ -119,6 +124,22 @@ class Teller:
             table.add_column(name, justify="right")
         for at, carrier, origin, count, low, mean, high in rows:
             table.add_row(f"{at:%Y-%m-%d %H:%M}", carrier, origin, str(count), f"{low:g}", f"{mean:.1f}", f"{high:g}")
+        self._console.print(table)
+
+    def months(
+        self, metric: str, found: Sequence[tuple[int, int, float]], direct: Sequence[tuple[int, int, float]], end: int
+    ) -> None:
+        """Show the months of a search beside those of the direct query; `end`: up to where they are rolled up."""
+        table = Table(title="One search, rolled up and live", box=box.SIMPLE_HEAD, title_justify="left")
+        table.add_column("month (UTC)")
+        for name in ("rows", f"{metric} avg", "direct query: rows", "avg"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        following = [key for key, *_ in found[1:]] + [end + 1]
+        for (key, count, mean), (_, rows, average), next_key in zip(found, direct, following, strict=False):
+            data = "rolled up" if next_key <= end else "live" if key >= end else "both"
+            month = f"{datetime.fromtimestamp(key / 1000, UTC):%Y-%m}"
+            table.add_row(month, f"{count:,}", f"{mean:.6f}", f"{rows:,}", f"{average:.6f}", data)
         self._console.print(table)
 
     def reconciliation(self, title: str, found: Reconciliation) -> None:
