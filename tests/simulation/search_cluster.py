@@ -15,7 +15,7 @@ import orjson
 
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch.records import ALIAS, INDEX
-from rollup_operator.stores.opensearch.source.buckets import Buckets
+from rollup_operator.stores.opensearch.source.buckets import PageBuckets
 from rollup_operator.stores.opensearch.transport.errors import Broken, Overloaded, classify
 from rollup_operator.stores.opensearch.transport.request import Request
 from simulation import source
@@ -164,7 +164,7 @@ class SearchCluster:
         after = composite["after"]["0"] if "after" in composite else None
         found = source.buckets(after, span["gte"], span["lt"], self.now_ms(), composite["size"])
         buckets = [{"key": {"0": begin}, "doc_count": rows, "m0": {"value": float(rows)}} for begin, rows in found]
-        return {**head, "aggregations": {"rollup": {"buckets": Buckets.of(buckets)}}}
+        return {**head, "aggregations": {"rollup": {"buckets": PageBuckets.of(buckets)}}}
 
     def _bulk(self, request: Request, gate: str, opaque_id: str, answer: Answer) -> Task | None:
         index = next((index for index in self.indices.values() if gate in index.aliases), None)

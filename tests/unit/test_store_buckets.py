@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollup_operator.stores.opensearch.source import buckets
-from rollup_operator.stores.opensearch.source.buckets import Buckets
+from rollup_operator.stores.opensearch.source.buckets import PageBuckets
 
 texts = st.text(max_size=8) | st.sampled_from(
     ['},{"key":{', '"buckets":[', '"buckets":[{"key":{', "]}}}", "]", "[", "\\", '"', '\\"},{"key":{', "\u2028ü"]
@@ -28,8 +28,8 @@ def answer(found: list[dict[str, Any]], **more: Any) -> bytes:
     return orjson.dumps({"took": 1, **more, "aggregations": {"rollup": {**after, "buckets": found}}})
 
 
-def parsed(raw: bytes) -> Buckets:
-    found: Buckets = buckets.parse(raw)["aggregations"]["rollup"]["buckets"]
+def parsed(raw: bytes) -> PageBuckets:
+    found: PageBuckets = buckets.parse(raw)["aggregations"]["rollup"]["buckets"]
     return found
 
 
@@ -46,7 +46,7 @@ def test_the_pieces_are_the_whole(found: list[dict[str, Any]], piece: int) -> No
             assert not cuts or len(cut.parts) == len(found)
         times = sorted(bucket["key"]["0"] for bucket in found)
         begin, end = (times[0] + 1, times[-1]) if times else (0, 0)
-        within = Buckets.of(sorted(found, key=lambda b: b["key"]["0"])).within(begin, end)
+        within = PageBuckets.of(sorted(found, key=lambda b: b["key"]["0"])).within(begin, end)
         assert [b for part in within.pieces() for b in part] == [
             b for b in sorted(found, key=lambda b: b["key"]["0"]) if begin <= b["key"]["0"] < end
         ]

@@ -235,14 +235,34 @@ Partials = Mapping[Path, Buckets]
 """The answer to a fetch. The path () has one row, of the keys (): all documents that meet the condition."""
 
 
-def lies_within(where: Predicate, field: str, start: int, end: int) -> bool:
-    """Whether the condition lets only rows pass whose time, one or more, has one in [start, end)."""
-    match where:
-        case All(of):
-            return any(lies_within(each, field, start, end) for each in of)
-        case Between(field=name, low=Instant(low), high=Instant(high), includes_high=includes_high):
-            return name == field and start <= low and high + includes_high <= end
-    return False
+def time_range(where: Predicate, field: str) -> tuple[int | None, int | None]:
+    """Return the times [low, high) outside which no row meets the condition, by what its outermost parts say.
+
+    None: without end. Of a row of several times that is so for some of them.
+    """
+    lows: list[int] = []
+    highs: list[int] = []
+    rest = [where]
+    while rest:
+        match rest.pop():
+            case All(of):
+                rest += of
+            case Between(field=name, low=low, high=high, includes_low=includes_low, includes_high=includes_high) if (
+                name == field
+            ):
+                if isinstance(low, Instant):
+                    lows.append(low.ms + (not includes_low))
+                if isinstance(high, Instant):
+                    highs.append(high.ms + includes_high)
+    return max(lows, default=None), min(highs, default=None)
+
+
+def segments_of(where: Predicate, by: ByTime) -> tuple[list[Segment], bool]:
+    """Return the segments in which a row that meets the condition may be, and whether it must be in one of them."""
+    low, high = time_range(where, by.field)
+    met = [s for s in by.segments if (low is None or s.end > low) and (high is None or s.start < high)]
+    whole = bool(met) and low is not None and high is not None and met[0].start <= low and high <= met[-1].end
+    return met, whole
 
 
 def nothing(fetch: Fetch) -> Partials:

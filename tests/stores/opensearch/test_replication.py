@@ -9,6 +9,7 @@ from local_stores import Node
 from local_tools.ports import free_ports
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.opensearch import records
+from rollup_operator.stores.search import EVERYTHING, Documents, Fetch
 from support.clustered import Clustered, clustered
 from support.rounding import HOUR, ms
 from support.store_http import StoreHttp
@@ -35,6 +36,14 @@ def count(at: Clustered, index: str, copy: str) -> int:
     return int(found["count"])
 
 
+async def searched(at: Clustered) -> int:
+    """How many rows a search finds in the documents."""
+    (tier,) = await at.store.tiers([at.target])
+    assert tier.end_ms > BEGIN
+    (found,) = await at.store.search([Fetch(Documents(*tier.key), EVERYTHING, "ts.date_histogram._count")])
+    return found[()].rows[()].count
+
+
 async def test_what_replicas_do_not_show_yet_is_rolled_up_and_deleted(pair: StoreHttp) -> None:
     async with clustered(pair) as at:
         at.write([], number_of_shards=1, number_of_replicas=1, refresh_interval=-1)
@@ -48,6 +57,8 @@ async def test_what_replicas_do_not_show_yet_is_rolled_up_and_deleted(pair: Stor
             claim = await at.completed()
             assert claim.stats.documents_processed == rows, hour
         assert count(at, at.source, "_replica") < rows
+        for _ in range(4):  # copies take turns
+            assert await searched(at) == rows
         await at.store.settle(at.job(), "me", delete_documents=True)
         assert count(at, at.target, "_primary") == 0
         pair.call("PUT", "/_cluster/settings", FAST)

@@ -37,7 +37,7 @@ from rollup_operator.stores.search import (
     Predicate,
     Row,
     Value,
-    lies_within,
+    segments_of,
 )
 
 _KEY = "UNION(s VARCHAR, i HUGEINT, d DOUBLE)"
@@ -115,7 +115,7 @@ class Statement:
 
 def statement(fetches: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> Statement:
     """Return the statement that gives the buckets of all fetches. Raises SourceInvalid where a column does not fit."""
-    parts = [_Part(i, fetch, relation) for i, (fetch, relation) in enumerate(fetches)]
+    parts = [_FetchPart(i, fetch, relation) for i, (fetch, relation) in enumerate(fetches)]
     depth = max(len(place.above) for part in parts for place in part.places)
     width = max(len(place.numbers) for part in parts for place in part.places)
     steps = [step for part in parts for step in part.steps()]
@@ -142,7 +142,7 @@ def answer(of: Statement, rows: Iterable[Sequence[Any]]) -> Sequence[Partials]:
     return found
 
 
-class _Part:
+class _FetchPart:
     """One fetch's part of the statement."""
 
     def __init__(self, number: int, fetch: Fetch, relation: Relation) -> None:
@@ -349,12 +349,13 @@ def _by_time(by: ByTime, types: Mapping[str, str], where: Predicate) -> _KeyColu
     column = Field.of(by.field, types)
     if (kind := column.time_kind) is None or column.many:
         raise SourceInvalid(f"column {by.field!r} is {column.type}, which does not tell a time")
-    name, segments = sql.name(by.field), _told(by.segments)
-    key = "NULL::BIGINT"
+    name, (met, whole) = sql.name(by.field), segments_of(where, by)
+    segments, key = _told(met), "NULL::BIGINT"
     if segments:
-        key, ends = sql.bucket_key(name, kind, segments), (segments[0].start, segments[-1].end)
-        if not lies_within(where, by.field, *ends):
-            key = f"CASE WHEN {sql.within(name, kind, *ends)} THEN {key} END"
+        key = sql.bucket_key(name, kind, segments)
+        if not whole:
+            within = sql.within(name, kind, segments[0].start, segments[-1].end)
+            key = f"CASE WHEN {within} THEN {key} END"
     if by.missing is not None:
         key = f"CASE WHEN {name} IS NULL THEN {by.missing}::BIGINT ELSE {key} END"
     return _KeyColumn(key, _itself, "i")

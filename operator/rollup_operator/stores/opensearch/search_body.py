@@ -39,9 +39,9 @@ from rollup_operator.stores.search import (
     Row,
     Value,
     Wildcard,
-    lies_within,
     none_of,
     nothing,
+    segments_of,
     to_json,
 )
 
@@ -201,17 +201,20 @@ def _terms(fetch: Fetch, by: ByTerms) -> Json:
 
 def _by_time(where: Predicate, by: ByTime, inner: Json) -> list[Json]:
     """Return the aggregations of a level of time, one for each segment, and the last for what has no time."""
-    parts = [_segment(where, by.field, segment, inner) for segment in _told(by.segments)]
+    segments, whole = _segments(where, by)
+    parts = [_segment(by.field, segment, inner, alone=whole and len(segments) == 1) for segment in segments]
     if by.missing is not None:
         parts.append({"missing": {"field": by.field}, **inner})
     return parts
 
 
-def _told(segments: Sequence[Segment]) -> list[Segment]:
-    return [s for s in segments if s.start < _LAST_MS and s.end > _FIRST_MS]
+def _segments(where: Predicate, by: ByTime) -> tuple[list[Segment], bool]:
+    """Return the segments that are asked for, and whether no time that is found is outside all of them."""
+    met, whole = segments_of(where, by)
+    return [s for s in met if s.start < _LAST_MS and s.end > _FIRST_MS], whole
 
 
-def _segment(where: Predicate, field: str, segment: Segment, inner: Json) -> Json:
+def _segment(field: str, segment: Segment, inner: Json, *, alone: bool) -> Json:
     of = _time_range(field, segment.start, segment.end)
     if segment.key is not None:
         return {"filter": of, **inner}
@@ -223,7 +226,7 @@ def _segment(where: Predicate, field: str, segment: Segment, inner: Json) -> Jso
     else:
         histogram |= {"calendar_interval": segment.unit, "time_zone": zone(segment.offset)}
     buckets = {"date_histogram": histogram, **inner}
-    if lies_within(where, field, segment.start, segment.end):
+    if alone:
         return buckets
     return {"filter": of, "aggregations": {"b": buckets}}
 
@@ -235,7 +238,7 @@ def answer(fetch: Fetch, found: Mapping[str, Any], max_buckets: int) -> Partials
     """
     if "aggregations" not in found and (fetch.count is not None or not found["hits"]["total"]["value"]):
         return nothing(fetch)  # no shard at all
-    reader = _Reader(fetch, max_buckets)
+    reader = _AnswerReader(fetch, max_buckets)
     all_of_it = found.get("aggregations", {})
     count = found["hits"]["total"]["value"] if fetch.count is None else _sum(all_of_it["c"])
     reader.found[()].rows[()] = Row(count, _numbers(all_of_it, fetch.numbers))
@@ -243,7 +246,7 @@ def answer(fetch: Fetch, found: Mapping[str, Any], max_buckets: int) -> Partials
     return reader.found
 
 
-class _Reader:
+class _AnswerReader:
     def __init__(self, fetch: Fetch, max_buckets: int) -> None:
         self._fetch, self._most, self._count = fetch, max_buckets, 0
         self.found: dict[Path, Buckets] = dict(nothing(fetch))
@@ -267,7 +270,7 @@ class _Reader:
     def _by_time(self, bucket: Mapping[str, Any], i: int, level: Level, path: Path, keys: Keys) -> None:
         by = level.by
         assert isinstance(by, ByTime)
-        segments = _told(by.segments)
+        segments, _ = _segments(self._fetch.where, by)
         for k, segment in enumerate(segments):
             part = bucket[f"l{i}_{k}"]
             if segment.key is not None:

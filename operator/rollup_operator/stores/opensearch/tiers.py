@@ -179,6 +179,8 @@ class Tiers:
                 if record.target != index.uuid:
                     continue  # the documents of the record are gone
                 end = rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=False)
+                if not end:
+                    continue
                 written = index.uuid, record.claim.epoch
                 seen = self._seen.get(key)
                 if seen is not None and seen.written != written:

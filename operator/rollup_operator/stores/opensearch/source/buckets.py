@@ -28,15 +28,15 @@ _COUNT = b'"doc_count":'
 
 
 @dataclass(frozen=True, slots=True)
-class Buckets:
-    """Buckets in the order of their keys."""
+class PageBuckets:
+    """PageBuckets in the order of their keys."""
 
     count: int = 0
     parts: tuple[Sequence[Bucket] | bytes, ...] = ()
     """None is empty. The first and the last are parsed."""
 
     @classmethod
-    def of(cls, buckets: Sequence[Bucket]) -> "Buckets":
+    def of(cls, buckets: Sequence[Bucket]) -> "PageBuckets":
         """Return what is parsed already."""
         return cls(len(buckets), (buckets,) if buckets else ())
 
@@ -54,23 +54,23 @@ class Buckets:
         assert not isinstance(part, bytes)
         return part[-1]
 
-    def __add__(self, other: "Buckets") -> "Buckets":
-        return Buckets(self.count + other.count, self.parts + other.parts)
+    def __add__(self, other: "PageBuckets") -> "PageBuckets":
+        return PageBuckets(self.count + other.count, self.parts + other.parts)
 
     def pieces(self) -> Iterator[Sequence[Bucket]]:
         """Yield the buckets, in order, each time some that were parsed just then. Raises orjson.JSONDecodeError."""
         for part in self.parts:
             yield _parsed(part) if isinstance(part, bytes) else part
 
-    def within(self, begin: int, end: int) -> "Buckets":
+    def within(self, begin: int, end: int) -> "PageBuckets":
         """Leave out what is of other times: a document of several times is found by one and counted under each."""
         if not self.count or (begin <= time_of(self.first["key"]) and time_of(self.last["key"]) < end):
             return self
-        return Buckets.of([b for piece in self.pieces() for b in piece if begin <= time_of(b["key"]) < end])
+        return PageBuckets.of([b for piece in self.pieces() for b in piece if begin <= time_of(b["key"]) < end])
 
 
 def parse(raw: bytes) -> Any:
-    """Return the answer of a search, the `buckets` of its pages being Buckets.
+    """Return the answer of a search, the `buckets` of its pages being PageBuckets.
 
     Raises orjson.JSONDecodeError; TooRich for what is neither short nor can be cut.
     """
@@ -86,12 +86,12 @@ def parse(raw: bytes) -> Any:
     return _with(_short(raw), None)
 
 
-def _with(answer: Any, buckets: Buckets | None) -> Any:
+def _with(answer: Any, buckets: PageBuckets | None) -> Any:
     page: Any = answer
     for key in ("aggregations", ROLLUP):
         page = page.get(key) if isinstance(page, dict) else None
     if isinstance(page, dict) and isinstance(there := page.get("buckets"), list):
-        page["buckets"] = Buckets.of(there) if buckets is None else buckets
+        page["buckets"] = PageBuckets.of(there) if buckets is None else buckets
     return answer
 
 
@@ -101,7 +101,7 @@ def _short(raw: bytes) -> Any:
     return whole(raw)
 
 
-def _cut(raw: bytes, begin: int, end: int) -> Buckets:
+def _cut(raw: bytes, begin: int, end: int) -> PageBuckets:
     parts: list[Sequence[Bucket] | bytes] = []
     count = 0
     while (cut := raw.find(_NEXT, begin + PIECE, end)) >= 0:
@@ -112,7 +112,7 @@ def _cut(raw: bytes, begin: int, end: int) -> Buckets:
         parts.append(last)
     if parts and isinstance(parts[0], bytes):
         parts[0] = _parsed(parts[0])
-    return Buckets(count + len(last), tuple(parts))
+    return PageBuckets(count + len(last), tuple(parts))
 
 
 def _parsed(part: bytes) -> Sequence[Bucket]:

@@ -26,7 +26,7 @@ from rollup_operator.stores.base import Page, Position, Source
 from rollup_operator.stores.errors import StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch.query import ROLLUP, Query, time_of
 from rollup_operator.stores.opensearch.replication import ANY, Copies
-from rollup_operator.stores.opensearch.source.buckets import Buckets
+from rollup_operator.stores.opensearch.source.buckets import PageBuckets
 from rollup_operator.stores.opensearch.source.sources import countable, search
 from rollup_operator.stores.opensearch.source.stretches import Key, Stretch, StretchQueue
 from rollup_operator.stores.opensearch.target.encoder import Batch, Encoder
@@ -221,12 +221,12 @@ class Pages:
             doing += f" (by a script, since documents have several values in {names} and count once per bucket)"
         return doing
 
-    async def _gather(self, line: StretchQueue, stretch: Stretch) -> tuple[Buckets, tuple[int, Key] | None]:
+    async def _gather(self, line: StretchQueue, stretch: Stretch) -> tuple[PageBuckets, tuple[int, Key] | None]:
         """Return the first buckets of a stretch, and time and key of the last one if more may follow.
 
         If the clock changes in between, that takes several searches.
         """
-        buckets = Buckets()
+        buckets = PageBuckets()
         begin, after, wanted = stretch.begin, stretch.after, self._size.ask()
         first = None
         if after is not None and not self._query.others and (edge := self._bounds.next_edge(time_of(after))) > begin:
@@ -245,7 +245,7 @@ class Pages:
 
     async def _search(
         self, line: StretchQueue, stretch: Stretch, begin: int, after: Key | None, wanted: int
-    ) -> tuple[Buckets, Key | None, int]:
+    ) -> tuple[PageBuckets, Key | None, int]:
         """Return the first buckets of a stretch from `begin` on, and up to where it was searched.
 
         Between them: the key of the last bucket if more of the searched time may follow.
@@ -297,12 +297,12 @@ class Pages:
         return answer
 
 
-def _page(answer: Value, after: Key | None, asked: int) -> tuple[Buckets, Key | None]:
+def _page(answer: Value, after: Key | None, asked: int) -> tuple[PageBuckets, Key | None]:
     """Return the buckets, and the key of the last one if more may follow. Raises ValueError and the like."""
     if not answer.find("aggregations").given:  # no shard at all
-        return Buckets(), None
+        return PageBuckets(), None
     found = answer.at("aggregations", ROLLUP, "buckets").value
-    if not isinstance(found, Buckets) or found.count > asked:
+    if not isinstance(found, PageBuckets) or found.count > asked:
         raise ValueError("there are no buckets, or more than were asked for")
     last = found.last["key"] if found.count == asked else None
     if last is not None and last == after:
