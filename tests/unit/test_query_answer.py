@@ -84,6 +84,11 @@ def test_bounds_that_end_before_they_begin_are_refused() -> None:
         one(hours(extended_bounds=TimeBounds(5, 1)))
 
 
+def test_extended_bounds_outside_of_hard_ones_are_refused() -> None:
+    with pytest.raises(SearchRefused, match=r"hard bounds: \[0--10\], extended bounds: \[5--11\]"):
+        one(hours(extended_bounds=TimeBounds(5, 11), hard_bounds=TimeBounds(0, 10)))
+
+
 def test_rows_without_a_time_have_the_bucket_of_missing() -> None:
     rows = [*ROWS, {"time": None}]
     assert [b["doc_count"] for b in one(hours(missing="1970-01-01T04:59"), rows=rows)["buckets"]] == [2, 0, 1, 2]

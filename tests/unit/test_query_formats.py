@@ -47,6 +47,9 @@ def test_a_format_that_is_not_known_is_refused(pattern: str) -> None:
     [
         ("0.00", 1234.5, "1234.50"),
         ("0.00", -0.125, "-0.12"),
+        # As their binary value is: a little over 0.925, a little under 1.775.
+        ("0.00", 0.925, "0.93"),
+        ("0.00", 1.775, "1.77"),
         ("#,##0.#", 1234567.25, "1,234,567.2"),
         ("#,##0.##", 0.5, "0.5"),
         ("#.##", 0.5, ".5"),

@@ -217,7 +217,7 @@ class DecimalFormat:
 
     def __call__(self, value: float) -> str:
         """Return the number as a text."""
-        exact = (Decimal(repr(value)) * 10**self.scale).quantize(Decimal(1).scaleb(-self.most), ROUND_HALF_EVEN)
+        exact = (Decimal(value) * 10**self.scale).quantize(Decimal(1).scaleb(-self.most), ROUND_HALF_EVEN)
         whole, _, part = f"{abs(exact):f}".partition(".")
         part = part.rstrip("0").ljust(self.fewest, "0")
         whole = whole.lstrip("0").rjust(self.whole, "0")

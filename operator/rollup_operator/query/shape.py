@@ -112,6 +112,7 @@ class Reader:
                 return self._date_histogram(a, k, numbers, subs)
             case Histogram() as k:
                 by = ByWidth(k.field, k.interval, k.offset, k.missing)
+                check_bounds(k.extended_bounds, k.hard_bounds)
                 return Shape(a, by, numbers, subs, self._kind(k.field), None, k.extended_bounds, k.hard_bounds)
             case Terms() as k:
                 if k.min_doc_count < 1:
@@ -137,30 +138,24 @@ class Reader:
     ) -> Shape:
         grid = TimeGrid.of(k)
         missing = None if k.missing is None else grid.round_down(self._time(k.missing, k.format, k.time_zone))
-        return Shape(
-            a,
-            ByTime(k.field, (), missing),
-            numbers,
-            subs,
-            self._kind(k.field),
-            grid,
-            self._bounds(a, k, grid, k.extended_bounds, "extended_bounds"),
-            self._bounds(a, k, grid, k.hard_bounds, "hard_bounds"),
-        )
+        extended = self._bounds(a, k, k.extended_bounds, "extended_bounds")
+        hard = self._bounds(a, k, k.hard_bounds, "hard_bounds")
+        check_bounds(extended, hard)
+        rounded = grid.bounds.round_down
+        low, high = (tuple(None if e is None else rounded(e) for e in ends) for ends in (extended, hard))
+        return Shape(a, ByTime(k.field, (), missing), numbers, subs, self._kind(k.field), grid, low, high)
 
     def _bounds(
-        self, a: Aggregation, k: DateHistogram, grid: TimeGrid, bounds: TimeBounds | None, what: str
-    ) -> tuple[Edge, Edge] | None:
-        """Return bounds rounded as buckets are, without their offset."""
+        self, a: Aggregation, k: DateHistogram, bounds: TimeBounds | None, what: str
+    ) -> tuple[int | None, int | None]:
         if bounds is None:
-            return None
+            return None, None
         low, high = (None if v is None else self._time(v, k.format, k.time_zone) for v in (bounds.low, bounds.high))
         if low is not None and high is not None and low > high:
             raise SearchRefused(
                 f"[{what}.min][{low}] cannot be greater than [{what}.max][{high}] for histogram aggregation [{a.name}]"
             )
-        rounded = grid.bounds.round_down
-        return None if low is None else rounded(low), None if high is None else rounded(high)
+        return low, high
 
     def _ranges(self, a: Aggregation, k: Ranges, numbers: tuple[Number, ...], subs: tuple[Shape, ...]) -> Shape:
         kind = self._kind(k.field)
@@ -223,6 +218,17 @@ def numbers_of(metric: Metric) -> tuple[Number, ...]:
     if metric.missing is not None and "count" not in states:
         states = (*states, "count")
     return tuple(Number(s, metric.field) for s in states)  # type: ignore[arg-type]  # each is one of Number's functions
+
+
+def check_bounds(extended: tuple[Edge, Edge] | None, hard: tuple[Edge, Edge] | None) -> None:
+    """Refuse buckets that are asked for outside of the bounds that there may be. Raises SearchRefused."""
+    if extended is None or hard is None:
+        return
+    (a, b), (low, high) = extended, hard
+    if (a is not None and low is not None and a < low) or (b is not None and high is not None and b > high):
+        raise SearchRefused(
+            f"Extended bounds have to be inside hard bounds, hard bounds: [{low}--{high}], extended bounds: [{a}--{b}]"
+        )
 
 
 def flat(conditions: Iterable[Predicate]) -> Predicate:
