@@ -66,6 +66,19 @@ def test_rollup_search_reads_what_is_named_and_no_more(names: str, meant: object
     assert means(names, "rollup_search") == meant
 
 
+def test_candidates_are_all_jobs_that_a_name_may_mean() -> None:
+    catalog = result(Catalog().take_in([*ALL, ELSEWHERE]))
+
+    def of(*names: str) -> set[str]:
+        return {found.job_id for found in result(catalog.candidates(names, NameOptions()))}
+
+    assert of("flights-daily") == {"d", "h"}  # one of the same source may answer
+    assert of("flights-*") == {"d", "h", "e"}
+    assert of("flights-2024") == {"d", "h", "e"}
+    assert of("sensor-a", "nothing") == {"s"}
+    assert of("nothing") == set()
+
+
 def test_a_name_that_means_nothing_is_not_found() -> None:
     for names in ("weather", "flights-hourly,weather"):
         with pytest.raises(NoSuchIndex, match="weather"):

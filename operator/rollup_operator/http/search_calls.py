@@ -1,7 +1,7 @@
 """The calls that search, and those that clients make before: what each reads of its request."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from rollup_operator.http.access.authentication import namespace_of
 from rollup_operator.http.access.bodies import Bodies
 from rollup_operator.http.access.permits import PERMIT
 from rollup_operator.http.access.store_errors import discreet
-from rollup_operator.http.api.search import Asked, Scope, Searches, refusals
+from rollup_operator.http.api.search import Scope, Searches, refusals
 from rollup_operator.http.protocol import answers, errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.dialects import Dialect
@@ -22,7 +22,7 @@ from rollup_operator.query.answer import Style
 from rollup_operator.query.fields import Fields, field_caps, field_mappings, mappings
 from rollup_operator.query.msearch import Item, items
 from rollup_operator.query.request import Door, with_parameters
-from rollup_operator.query.sources import NameOptions
+from rollup_operator.query.sources import Logical, NameOptions
 
 IGNORED = (
     "allow_partial_search_results",
@@ -87,8 +87,9 @@ class SearchCalls:
             with refusals():
                 return items(data, names, options)
 
-        scope = await self._scope(request)
+        await self.searches.require(namespace_of(request), request[PERMIT])
         asked = await self.bodies.read(request, cut, lines=True)
+        scope = await self._scope(request)
         places = asyncio.Semaphore(SIDE_BY_SIDE)
         began = asyncio.get_running_loop().time()
 
@@ -96,8 +97,9 @@ class SearchCalls:
             async with places:
                 try:
                     async with discreet(scope.permit):
-                        search = Asked(item.names, item.options, item.body, "search")
-                        return {**await self.searches.search(scope, search, style), "status": 200}
+                        sources = await self.searches.sources(scope, item.names, item.options, "search")
+                        found = await self.searches.search(scope, sources, item.body, "search", style)
+                        return {**found, "status": 200}
                 except ApiError as e:
                     return e.envelope()
 
@@ -114,12 +116,13 @@ class SearchCalls:
         for name in ("include_unmapped", "include_empty_fields", "filters", "types"):
             parameters.text(name)
         parameters.finish()
+        scope, sources = await self._sources(request, options)
         body = await self.bodies.read(request, _object, needed=False)
         given = body.get("fields", [])
         wanted += _list(given) if isinstance(given, str) else [str(name) for name in given if isinstance(name, str)]
         if not wanted:
             raise errors.illegal_argument("specified fields can't be null or empty")
-        return await self._fields(request, options, form, lambda found: field_caps(found, wanted))
+        return await answers.answer(field_caps(await self._fields(request, scope, sources), wanted), form)
 
     async def mapping(self, request: web.Request) -> web.Response:
         """Show the fields as a mapping."""
@@ -127,7 +130,8 @@ class SearchCalls:
         options, _, form = self._read(request, parameters)
         self._ignore_master(parameters)
         await self.bodies.refuse(request)
-        return await self._fields(request, options, form, mappings)
+        found = await self._fields(request, *await self._sources(request, options))
+        return await answers.answer(mappings(found), form)
 
     async def field_mapping(self, request: web.Request) -> web.Response:
         """Show some fields as mappings."""
@@ -136,8 +140,8 @@ class SearchCalls:
         parameters.boolean("include_defaults", False)
         self._ignore_master(parameters)
         await self.bodies.refuse(request)
-        wanted = _list(request.match_info["field"])
-        return await self._fields(request, options, form, lambda found: field_mappings(found, wanted))
+        found = await self._fields(request, *await self._sources(request, options))
+        return await answers.answer(field_mappings(found, _list(request.match_info["field"])), form)
 
     async def health(self, request: web.Request) -> web.Response:
         """Tell clients that check a cluster first that this endpoint answers."""
@@ -149,7 +153,7 @@ class SearchCalls:
             parameters.text(name)
         parameters.finish()
         await self.bodies.refuse(request)
-        await self._scope(request)
+        await self.searches.require(namespace_of(request), request[PERMIT])
         return await answers.answer(
             {
                 "cluster_name": self.cluster,
@@ -177,10 +181,12 @@ class SearchCalls:
         given = {name: parameters.text(name) for name in IN_BODY}
         parameters.finish()
         scope = await self._scope(request)
+        async with discreet(scope.permit):
+            sources = await self.searches.sources(scope, _names(request), options, door)
         body = await self.bodies.read(request, _object, needed=False)
         body = with_parameters(body, {name: value for name, value in given.items() if value is not None})
         async with discreet(scope.permit):
-            found = await self.searches.search(scope, Asked(_names(request), options, body, door), style)
+            found = await self.searches.search(scope, sources, body, door, style)
         return await answers.answer(found, form)
 
     async def _scope(self, request: web.Request) -> Scope:
@@ -204,17 +210,14 @@ class SearchCalls:
             parameters.text(name)
         parameters.finish()
 
-    async def _fields(
-        self,
-        request: web.Request,
-        options: NameOptions,
-        form: Form,
-        made: Callable[[Sequence[tuple[str, Fields]]], dict[str, Any]],
-    ) -> web.Response:
+    async def _sources(self, request: web.Request, options: NameOptions) -> tuple[Scope, list[Logical]]:
         scope = await self._scope(request)
         async with discreet(scope.permit):
-            found = await self.searches.fields(scope, _names(request), options)
-        return await answers.answer(made(found), form)
+            return scope, await self.searches.sources(scope, _names(request), options, "search")
+
+    async def _fields(self, request: web.Request, scope: Scope, sources: Sequence[Logical]) -> list[tuple[str, Fields]]:
+        async with discreet(scope.permit):
+            return await self.searches.fields(scope, sources, _names(request))
 
 
 def _names(request: web.Request) -> list[str]:

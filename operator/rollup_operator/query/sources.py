@@ -4,7 +4,8 @@ A job's source pattern and its rollup index are one logical index, with the sour
 list, or a wildcard over them means all of it, rolled and live. `_rollup_search` keeps Elasticsearch's rule instead: a
 rollup index means the documents in it, and live data is read only of indices that are named beside it.
 
-    names ── Catalog of the jobs that the caller may search ── Logical: one source, its jobs, what to read of it
+    names ── Catalog of all jobs ── candidates ── those that the caller may search ── Logical: one source, its jobs,
+                                                                                       and what to read of it
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,8 @@ class SearchedJob:
     index_pattern: str
     spec: Mapping[str, Any]
     """As in the resource, in camelCase."""
+    name: str = ""
+    """Of its resource; empty: there is none any more."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -90,17 +93,17 @@ class _Matched:
     rolled: dict[tuple[str, str], SearchedJob]
     whole: dict[tuple[str, str], SearchedJob]
     """A job of each source that was named as a whole."""
-    parts: dict[str, SearchedJob]
-    """A job whose pattern matches each name."""
+    parts: dict[str, list[SearchedJob]]
+    """The jobs whose pattern matches each name."""
 
     @property
     def all(self) -> Iterator[SearchedJob]:
-        """A job of each source, one or several times."""
-        return chain(self.rolled.values(), self.whole.values(), self.parts.values())
+        """The jobs that were found by a name, one or several times, or one of those with their source."""
+        return chain(self.rolled.values(), self.whole.values(), *self.parts.values())
 
 
 class Catalog:
-    """The names of the jobs' indices and sources, as far as a caller may search them."""
+    """The names of jobs' indices and sources."""
 
     def __init__(self) -> None:
         self._by_index: dict[str, list[SearchedJob]] = {}
@@ -118,14 +121,21 @@ class Catalog:
         self._globs = None
         return self
 
+    def candidates(self, names: Sequence[str], options: NameOptions) -> Work[list[SearchedJob]]:
+        """Return all jobs that the names may mean, for whoever may search them. Raises SearchRefused."""
+        found = yield from _Names(self, replace(options, ignore_unavailable=True, allow_no_indices=True)).matched(names)
+        jobs: list[SearchedJob] = []
+        for source in {job.source for job in found.all}:
+            jobs += self._by_source[source]
+            yield
+        return jobs
+
     def resolve(self, names: Sequence[str], options: NameOptions, door: Door) -> Work[list[Logical]]:
         """Return the sources that the names mean, in order of store and pattern; none where no name means anything.
 
         `names` without the commas between them; no names: everything.
         Raises NoSuchIndex; SearchRefused where one cannot tell which rows are meant.
         """
-        if len(names) > MOST_NAMES:
-            raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
         found = yield from _Names(self, options).matched(names)
         if (sources := len({job.source for job in found.all})) > MOST_SOURCES:
             raise SearchRefused(
@@ -172,6 +182,8 @@ class _Names:
 
     def matched(self, names: Sequence[str]) -> Work[_Matched]:
         """Return what the names mean. Raises NoSuchIndex, SearchRefused."""
+        if len(names) > MOST_NAMES:
+            raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
         out = _Matched({}, {}, {})
         excludes = False
         names = names or ["*"]
@@ -231,15 +243,17 @@ class _Names:
             out.whole.setdefault(job.source, job)
 
     def _add_part(self, name: str, out: _Matched) -> Work[None]:
-        """Add a name that is neither a rollup index nor a source, as a part of the first source that it matches."""
+        """Add a name that is neither a rollup index nor a source, as a part of the sources that it matches."""
         globs = yield from self._catalog.globs()
         self._count(sum(glob.steps for glob, _ in globs))
+        found = []
         for glob, job in globs:
             if glob.matches(name):
-                out.parts[name] = job
-                return
+                found.append(job)
             yield
-        if not self._options.ignore_unavailable:
+        if found:
+            out.parts[name] = found
+        elif not self._options.ignore_unavailable:
             raise NoSuchIndex(name)
 
     @staticmethod
@@ -261,7 +275,7 @@ class _Names:
 def _of_search(found: _Matched, by_source: Mapping[tuple[str, str], Sequence[SearchedJob]]) -> list[Logical]:
     """A rollup index means the whole source of each job in it."""
     if found.parts:
-        name, job = next(iter(found.parts.items()))
+        name, (job, *_) = next(iter(found.parts.items()))
         raise SearchRefused(
             f"Index [{name}] is a part of the source [{job.index_pattern}] of job [{job.job_id}]: what is rolled up "
             "does not say which index it comes from. "
@@ -280,7 +294,7 @@ def _of_rollup_search(found: _Matched) -> list[Logical]:
     for job in _sorted(found.rolled.values()):
         of = out.setdefault(job.source, Logical(*job.source, (), None, job))
         out[job.source] = replace(of, jobs=(*of.jobs, job))
-    for name, job in found.parts.items():
+    for name, (job, *_) in found.parts.items():
         of = out.setdefault(job.source, Logical(*job.source, (), None, job))
         out[job.source] = replace(of, live=name if of.live is None else f"{of.live},{name}")
     for source, job in found.whole.items():

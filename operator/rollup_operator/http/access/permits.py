@@ -97,6 +97,16 @@ class Permit:
         self.granted.extend(job.name for job in mine)
         return mine
 
+    async def named(self, names: Collection[str]) -> frozenset[str]:
+        """Return those of the resource names that the caller may do the action to."""
+        allowed = await self.access.allowed(self.caller, self.action, self.namespace, names)
+        self.granted.extend(sorted(allowed))
+        return allowed
+
+    async def require_all(self) -> None:
+        """Return if the caller may do the action to all jobs of the namespace. Raises ApiError 403."""
+        await self.access.require(self.caller, self.action, self.namespace, ALL_JOBS)
+
     async def require_some(self, jobs: Iterable[JobView]) -> list[JobView]:
         """Return the same. If there are none, the caller must have the right to all jobs: raises ApiError 403."""
         mine = await self.among(jobs)

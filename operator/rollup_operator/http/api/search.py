@@ -44,18 +44,8 @@ TURN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One search as a call asks for it."""
-
-    names: Sequence[str]
-    options: NameOptions
-    body: Mapping[str, Any]
-    door: Door
-
-
-@dataclass(frozen=True, slots=True)
 class Scope:
-    """What the caller of one call may search."""
+    """Where the searches of one call look, and whose they are."""
 
     namespace: str
     permit: Permit
@@ -82,19 +72,21 @@ class Searches:
         self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
 
     async def scope(self, namespace: str, permit: Permit) -> Scope:
-        """Return what the caller may search, for all searches of one call.
-
-        Raises ApiError: 403 for callers who may search nothing, 503 while the list of jobs is not complete.
-        """
-        jobs = await self._searchable.living(namespace, permit)
+        """Return what all searches of one call have in common. Raises ApiError 503 while the list is not complete."""
+        jobs = await self._searchable.living(namespace)
         return Scope(namespace, permit, await in_portions(Catalog().take_in(jobs)))
 
-    async def search(self, scope: Scope, asked: Asked, style: Style) -> dict[str, Any]:
+    async def require(self, namespace: str, permit: Permit) -> None:
+        """Return if the caller may search anything. Raises ApiError 403, 503."""
+        await self._searchable.require(namespace, permit)
+
+    async def search(
+        self, scope: Scope, sources: Sequence[Logical], body: Mapping[str, Any], door: Door, style: Style
+    ) -> dict[str, Any]:
         """Return the answer to one search. Raises ApiError, StoreTrouble."""
         began = time.monotonic()
         with refusals():
-            request = parse_request(asked.body, asked.door, total_hits_as_int=style.total_as_int)
-            sources = await self._named(scope, asked.names, asked.options, asked.door)
+            request = parse_request(body, door, total_hits_as_int=style.total_as_int)
             if not sources:
                 return _of_nothing(style)
             async with self._turns.turn(scope.permit.caller.name):
@@ -104,28 +96,38 @@ class Searches:
         shards = {"total": len(parts), "successful": len(parts), "skipped": 0, "failed": 0}
         return {"took": took, "timed_out": False, "_shards": shards, **found}
 
-    async def fields(self, scope: Scope, names: Sequence[str], options: NameOptions) -> list[tuple[str, Fields]]:
+    async def fields(self, scope: Scope, sources: Sequence[Logical], names: Sequence[str]) -> list[tuple[str, Fields]]:
         """Return what can be asked of each source, by its name. Raises ApiError, StoreTrouble."""
-        with refusals():
-            sources = await self._named(scope, names, options, "search")
-            async with self._turns.turn(scope.permit.caller.name):
-                found = [await self._readable(scope.namespace, source) for source in sources]
+        async with self._turns.turn(scope.permit.caller.name):
+            found = [await self._readable(scope.namespace, source) for source in sources]
         alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
         return [(alone or of.logical.like.rollup_index, fields_of(of.tiers) or _kinds(of)) for of in found]
 
-    async def _named(self, scope: Scope, names: Sequence[str], options: NameOptions, door: Door) -> list[Logical]:
-        """Return the sources that names mean.
+    async def sources(self, scope: Scope, names: Sequence[str], options: NameOptions, door: Door) -> list[Logical]:
+        """Return the sources that names mean, of the jobs that the caller may search.
 
         Documents of jobs that are gone, or that Elasticsearch made, are looked for where a name means nothing else.
+        Raises ApiError: 403 for callers who may search nothing of it, whether that exists or not; 404, 400;
+        StoreTrouble.
         """
+        with refusals():
+            return await self._sources(scope, names, options, door)
+
+    async def _sources(self, scope: Scope, names: Sequence[str], options: NameOptions, door: Door) -> list[Logical]:
+        candidates = await in_portions(scope.catalog.candidates(names, options))
+        allowed = await scope.permit.named({job.name for job in candidates}) if candidates else frozenset()
+        mine = await in_portions(Catalog().take_in([job for job in candidates if job.name in allowed]))
+        if not allowed:
+            await scope.permit.require_all()
         try:
-            return await in_portions(scope.catalog.resolve(names, options, door))
+            return await in_portions(mine.resolve(names, options, door))
         except NoSuchIndex:
-            more = await self._searchable.remembered(scope.namespace, names, scope.permit)
+            await scope.permit.require_all()
+            more = await self._searchable.remembered(scope.namespace, names)
             if not more:
                 raise
-            await in_portions(scope.catalog.take_in(more))
-            return await in_portions(scope.catalog.resolve(names, options, door))
+            await in_portions(mine.take_in(more))
+            return await in_portions(mine.resolve(names, options, door))
 
     async def _read(self, namespace: str, sources: Sequence[Logical], request: Request) -> tuple[Plan, list[Partials]]:
         """Read one source after the other; all are answered alike, so their parts are added."""

@@ -1,4 +1,4 @@
-"""Which jobs a caller may search: those of the namespace, and what the stores hold of jobs that are gone."""
+"""Which jobs can be searched: those of the namespace, and what the stores hold of jobs that are gone."""
 
 import asyncio
 from collections.abc import Sequence
@@ -34,22 +34,22 @@ class Searchable:
         owner = tier.owner
         return owner is None or (owner.cluster, owner.namespace) == (self._cluster, namespace)
 
-    async def living(self, namespace: str, permit: Permit) -> list[SearchedJob]:
-        """Return the jobs of a namespace that the caller may search.
+    async def living(self, namespace: str) -> list[SearchedJob]:
+        """Return the jobs of a namespace, whoever may search them. Raises ApiError 503 while not all are known."""
+        return await in_portions(each(_searched, await self._states.in_namespace(namespace)))
 
-        Raises ApiError: 403 for callers who may search none, 503 while the list of jobs is not complete.
-        """
-        mine = await permit.require_some(await self._states.in_namespace(namespace))
-        return await in_portions(each(_searched, mine))
+    async def require(self, namespace: str, permit: Permit) -> None:
+        """Return if the caller may search any job of the namespace. Raises ApiError 403, 503."""
+        if not await permit.may(ALL_JOBS):
+            await permit.require_some(await self._states.in_namespace(namespace))
 
-    async def remembered(self, namespace: str, names: Sequence[str], permit: Permit) -> list[SearchedJob]:
-        """Return the jobs of rollup indices with these names that the stores know and the namespace does not.
+    async def remembered(self, namespace: str, names: Sequence[str]) -> list[SearchedJob]:
+        """Return the jobs of rollup indices with these names that the stores know, for who may search all jobs.
 
-        The stores are asked only where the caller may search all jobs of the namespace.
         Raises StoreTrouble where a store does not answer.
         """
         wanted = [name for name in names if "*" not in name][:MOST_ASKED]
-        if not wanted or not await permit.may(ALL_JOBS):
+        if not wanted:
             return []
         found: list[SearchedJob] = []
         try:
@@ -84,4 +84,5 @@ def _searched(job: JobView) -> SearchedJob:
         job.store_name,
         str(spec.get("indexPattern", "")),
         spec,
+        job.name,
     )
