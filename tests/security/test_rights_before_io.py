@@ -83,7 +83,7 @@ class RecordedShelf(Shelf):
         self._recorder = recorder
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("fields", "preview", "rollup_index", "known_jobs"):
+        if name in ("fields", "preview", "rollup_index", "known_jobs", "tiers", "search"):
             self._recorder.took(f"store {name}")
         return super().__getattribute__(name)
 
@@ -189,7 +189,7 @@ def requests(endpoint: Endpoint) -> Sequence[tuple[str, str, Any]]:
         if form in OPEN or route.method == "HEAD":
             continue
         forms = [form.replace("{namespace}", "default")]
-        for word, values in (("{id}", IDS), ("{index}", INDICES)):
+        for word, values in (("{id}", IDS), ("{index}", INDICES), ("{field}", ("*",))):
             forms = [f.replace(word, value) for f in forms for value in values] if word in form else forms
         body = None
         if form.rstrip("/").endswith("_preview"):
@@ -204,10 +204,13 @@ def action_of(method: str, path: str) -> str:
     for word in ("_stop", "_start", "_preview"):
         if path.rstrip("/").endswith(word):
             return word
-    return method
+    return "_search" if any(word in path for word in SEARCHES) else method
 
+
+SEARCHES = ("_search", "_msearch", "_rollup_search", "_field_caps", "_mapping", "_cluster")
 
 RIGHTS: Mapping[str, tuple[str, str]] = {
+    "_search": ("get", "rollupjobs/search"),
     "GET": ("get", "rollupjobs"),
     "PUT": ("create", "rollupjobs"),
     "DELETE": ("delete", "rollupjobs"),
@@ -264,12 +267,53 @@ async def test_nothing_leaves_before_the_right_is_there(world: World, name: str)
 
 @pytest.mark.parametrize("name", ["mine", "unseen", "odd-id-6b25267795"])
 async def test_a_right_to_one_job_causes_reads_of_that_job_alone(world: World, name: str) -> None:
-    calls = [call for call in requests(world.endpoint) if "_all" not in call[1] and action_of(*call[:2]) != "PUT"]
+    # What a search reads of the stores has a test of its own.
+    kinds = set(RIGHTS) - {"PUT", "_search"}
+    calls = [call for call in requests(world.endpoint) if "_all" not in call[1] and action_of(*call[:2]) in kinds]
     for method, path, body in calls:
         world.recorder.rights = {(*RIGHTS[action_of(method, path)], name)}
         await world.call(method, path, who="some", body=body)
         others = [what for what in world.recorder.left if not what.endswith(jobs_path("default", name))]
         assert others == [], (method, path)
+
+
+async def test_a_right_to_search_one_job_reads_its_documents_alone(world: World) -> None:
+    shelf = world.cluster.shelf
+    shelf.roll_up("mine", SPEC)
+    shelf.roll_up("theirs", SPEC)
+    shelf.roll_up("other", SPEC, namespace="team-b")
+    world.recorder.rights = {("get", "rollupjobs/search", "mine")}
+    for index in ("sensor_rollup", "sensor-*", "_all"):
+        assert (await world.call("POST", f"/{index}/_search", who="some", body={"size": 0}))[0] == 200
+        assert shelf.read == {("sensor_rollup", "mine")}, index
+    world.recorder.rights = {("get", "rollupjobs/search", "theirs")}
+    shelf.read.clear()
+    assert (await world.call("POST", "/sensor_rollup/_search", who="some", body={"size": 0}))[0] == 200
+    assert shelf.read == {("sensor_rollup", "theirs")}
+
+
+async def test_documents_that_another_namespace_owns_are_not_searched(world: World) -> None:
+    shelf = world.cluster.shelf
+    shelf.roll_up("mine", SPEC, namespace="team-b")  # the job `mine` was refused: the key is taken
+    shelf.roll_up("theirs", SPEC, cluster="other")
+    shelf.roll_up("far", SPEC | {"rollupIndex": "payroll"}, index="payroll", namespace="team-b")
+    world.recorder.rights = {("get", "rollupjobs/search", "")}
+    assert (await world.call("POST", "/sensor_rollup/_search", who="some", body={"size": 0}))[0] == 200
+    assert shelf.read == set()
+    assert (await world.call("POST", "/payroll/_search", who="some", body={"size": 0}))[0] == 404
+    shelf.roll_up("old", SPEC | {"rollupIndex": "history"}, index="history", namespace=None)
+    assert (await world.call("POST", "/history/_search", who="some", body={"size": 0}))[0] == 200
+    assert shelf.read == {("history", "old")}  # Elasticsearch made it
+
+
+async def test_who_may_search_nothing_of_it_cannot_tell_what_exists(world: World) -> None:
+    world.recorder.rights = {("get", "rollupjobs/search", "elsewhere")}
+    answers = [
+        await world.call("POST", f"/{index}/_search", who="some", body={"size": 0})
+        for index in ("sensor_rollup", "sensor-1", "nothing", "_all", "*")
+    ]
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0][0] == 403
 
 
 @pytest.mark.parametrize(("job", "name"), [("unseen", "unseen"), ("Odd%20Id", "odd-id-6b25267795")])

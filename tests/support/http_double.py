@@ -6,7 +6,7 @@ What a real API server does with the endpoint's writes is tested on a real one.
 import asyncio
 import copy
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -22,6 +22,8 @@ from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import KnownJob, Preview, RollupIndex
 from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
+from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Tier, nothing
+from support import bodies
 
 Body = dict[str, Any]
 
@@ -42,6 +44,9 @@ class Shelf:
         self.fail: Exception | None = None
         self.previewed: list[tuple[JobConfig, Span]] = []
         self.preview_found = Preview((), 5000, 40, 3, 0.25)
+        self.rolled_up: list[Tier] = []
+        self.read: set[tuple[str, str]] = set()
+        """The keys of all jobs whose documents were searched."""
 
     def remember(
         self,
@@ -56,6 +61,32 @@ class Shelf:
         """Leave the record of a job that is gone."""
         owner = Owner(cluster, namespace, job_id, f"uid-of-{job_id}")
         self.remembered.append(KnownJob((index, job_id), owner, spec, documents))
+
+    def roll_up(
+        self,
+        job_id: str,
+        spec: Mapping[str, Any],
+        *,
+        index: str = "sensor_rollup",
+        cluster: str = "local",
+        namespace: str | None = "default",
+    ) -> None:
+        """Hold documents of a job, up to now. Without a namespace: Elasticsearch made them."""
+        owner = None if namespace is None else Owner(cluster, namespace, job_id, f"uid-of-{job_id}")
+        whole = RollupJobSpec.model_validate(bodies.job(job_id, **spec)["spec"])
+        kinds: dict[str, FieldKind] = {whole.groups.date_histogram.field: "date"}
+        self.rolled_up.append(Tier((index, job_id), whole, 0, 1_700_000_000_000, kinds, owner))
+
+    async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
+        if self.fail is not None:
+            raise self.fail
+        return [tier for tier in self.rolled_up if tier.key[0] in rollup_indices]
+
+    async def search(self, fetches: Sequence[Fetch], **_: Any) -> Sequence[Partials]:
+        self.read |= {
+            (f.relation.rollup_index, f.relation.job_id) for f in fetches if isinstance(f.relation, Documents)
+        }
+        return [nothing(fetch) for fetch in fetches]
 
     async def fields(
         self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
