@@ -136,10 +136,12 @@ def plan(request: Request, tiers: Sequence[Tier], live: Live | None, now_ms: int
             if able:
                 request, refusals = wider, still
                 break
-    if not able or (live is None and refusals):
+    if not able:
         raise refusals[0][1]
     first = able[0]
     chosen = [c.rolled for c in able if c.rolled.date == first.rolled.date and c.where == first.where]
+    if live is None:
+        _check_whole(chosen, relevant, refusals)
     found = _plan(request, chosen, live, first.reader, first.where, refusals)
     if found.report is not None and (texts := list(dict.fromkeys(_intervals(request.aggregations, asked)))):
         found = replace(found, report={"interval": texts[0] if len(texts) == 1 else texts, **found.report})
@@ -168,6 +170,19 @@ def _able(request: Request, candidates: Iterable[_Candidate]) -> tuple[list[_Can
         else:
             refusals.append((c.rolled, refusal))
     return able, refusals
+
+
+def _check_whole(chosen: Iterable[Rolled], relevant: Iterable[_Candidate], refusals: Refusals) -> None:
+    """Refuse an answer that would leave out what only jobs have that cannot answer: there are no rows to ask."""
+    free: list[Stretch] = [(None, None)]
+    for rolled in chosen:
+        _, free = _take(free, rolled)
+    why = {id(rolled): e for rolled, e in refusals}
+    for c in relevant:
+        if (refusal := why.get(id(c.rolled))) is not None and c.read is not None:
+            begin, end = c.read
+            if any((b is None or begin < b) and (a is None or a < end) for a, b in free):
+                raise refusal
 
 
 def _widened(request: Request, refusals: Refusals) -> Iterator[Request]:
@@ -256,7 +271,8 @@ def _live(
 ) -> Fetch | None:
     """Return what is read of the rows; None: nothing, since the request's own range excludes all that is left."""
     low, high = time_range(where, date)
-    begin, end = max(EARLIEST, low or EARLIEST), min(LATEST, high if high is not None else LATEST)
+    begin = EARLIEST if low is None else max(EARLIEST, low)
+    end = LATEST if high is None else min(LATEST, high)
     if free is not None:
         cuts: list[Predicate] = []
         begin_left, end_left = end, begin

@@ -141,8 +141,7 @@ class Reader:
         extended = self._bounds(a, k, k.extended_bounds, "extended_bounds")
         hard = self._bounds(a, k, k.hard_bounds, "hard_bounds")
         check_bounds(extended, hard)
-        rounded = grid.bounds.round_down
-        low, high = (tuple(None if e is None else rounded(e) for e in ends) for ends in (extended, hard))
+        low, high = _rounded(grid, extended), _rounded(grid, hard)
         return Shape(a, ByTime(k.field, (), missing), numbers, subs, self._kind(k.field), grid, low, high)
 
     def _bounds(
@@ -218,6 +217,15 @@ def numbers_of(metric: Metric) -> tuple[Number, ...]:
     if metric.missing is not None and "count" not in states:
         states = (*states, "count")
     return tuple(Number(s, metric.field) for s in states)  # type: ignore[arg-type]  # each is one of Number's functions
+
+
+def _rounded(grid: TimeGrid, ends: tuple[int | None, int | None]) -> tuple[Edge, Edge]:
+    """Return ends as buckets are rounded, without their offset."""
+    low, high = ends
+    return (
+        None if low is None else grid.bounds.round_down(low),
+        None if high is None else grid.bounds.round_down(high),
+    )
 
 
 def check_bounds(extended: tuple[Edge, Edge] | None, hard: tuple[Edge, Edge] | None) -> None:
