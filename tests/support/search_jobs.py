@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.query.answer import Style, answer
-from rollup_operator.query.planner import Live, Plan
+from rollup_operator.query.answering.answer import Style, answer
+from rollup_operator.query.planning.planner import Live, SearchPlan
 from rollup_operator.stores.search import Documents, FieldKind, Rows, Tier
 from support.portions import result
 from support.search_reference import Document, fetched
@@ -63,7 +63,7 @@ def tier_of(job_id: str, spec: RollupJobSpec, begin: int, end: int) -> Tier:
 
 
 def answered(
-    made: Plan, rows: Sequence[Document], jobs: Mapping[str, Sequence[Document]], style: Style | None = None
+    made: SearchPlan, rows: Sequence[Document], jobs: Mapping[str, Sequence[Document]], style: Style | None = None
 ) -> dict[str, Any]:
     """Read what a plan asks for, and answer. `jobs` are the documents of each."""
     parts = [fetched(f, jobs[f.relation.job_id] if isinstance(f.relation, Documents) else rows) for f in made.fetches]

@@ -12,7 +12,6 @@ from rollup_operator.stores.search import (
     All,
     AtLeast,
     Between,
-    Buckets,
     ByPredicate,
     ByTerms,
     ByTime,
@@ -22,6 +21,7 @@ from rollup_operator.stores.search import (
     Instant,
     Key,
     Level,
+    LevelBuckets,
     Not,
     Number,
     OneOf,
@@ -70,17 +70,22 @@ def _metrics(metrics: Iterable[tuple[str, tuple[str, ...]]], rows: Sequence[Docu
 def fetched(fetch: Fetch, rows: Iterable[Document]) -> Partials:
     """Return the answer to a fetch."""
     members = [row for row in rows if holds(fetch.where, row)]
-    found: dict[Path, Buckets] = {(): Buckets({(): _row(fetch, fetch.numbers, members)})}
+    found: dict[Path, LevelBuckets] = {(): LevelBuckets({(): _row(fetch, fetch.numbers, members)})}
     for level in fetch.levels:
         _level(fetch, level, (), (), members, found)
     return found
 
 
 def _level(
-    fetch: Fetch, level: Level, path: Path, keys: tuple[Key, ...], rows: Sequence[Document], found: dict[Path, Buckets]
+    fetch: Fetch,
+    level: Level,
+    path: Path,
+    keys: tuple[Key, ...],
+    rows: Sequence[Document],
+    found: dict[Path, LevelBuckets],
 ) -> None:
     path = (*path, level.name)
-    buckets = found.setdefault(path, Buckets())
+    buckets = found.setdefault(path, LevelBuckets())
     groups: dict[Key, list[Document]] = defaultdict(list)
     for row in rows:
         for key in _keys(level, row):

@@ -1,30 +1,33 @@
 """Aggregations of searches, read. The errors were read off real Elasticsearch 8 and OpenSearch 2 nodes."""
 
+from dataclasses import replace
+
 import pytest
 
-from rollup_operator.query.aggregation_reader import read_aggregations
 from rollup_operator.query.aggregations import (
-    DateHistogram,
-    Filters,
-    Histogram,
-    Metric,
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
+    MetricAggregation,
     Order,
-    Pipeline,
-    Range,
-    Ranges,
-    Terms,
+    PipelineAggregation,
+    RangeBucket,
+    RangesAggregation,
+    TermsAggregation,
     TimeBounds,
 )
 from rollup_operator.query.clauses import MATCH_ALL, TermClause
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading import Budget
+from rollup_operator.query.reading.aggregation_reader import read_aggregations
+from rollup_operator.query.reading.json_values import RequestBudget
 
 A, B = TermClause("k", ("a",), "term"), TermClause("k", ("b",), "term")
+DAILY = DateHistogramAggregation("t", 86_400_000, None)
 KEY_DOWN, COUNT_DOWN = Order("_key", False), Order("_count", False)
 
 
 def read(**aggs):
-    return read_aggregations(aggs, Budget())
+    return read_aggregations(aggs, RequestBudget())
 
 
 def one(kind, subs=None, **body):
@@ -38,24 +41,24 @@ def by_time(**body):
 
 
 READ = [
-    (by_time, {"fixed_interval": "90m"}, DateHistogram("t", 5_400_000, None)),
-    (by_time, {"fixed_interval": "3600000ms"}, DateHistogram("t", 3_600_000, None)),
-    (by_time, {"calendar_interval": "month"}, DateHistogram("t", None, "1M")),
-    (by_time, {"calendar_interval": "1q"}, DateHistogram("t", None, "1q")),
-    (by_time, {"calendar_interval": "1s"}, DateHistogram("t", 1_000, None)),
-    (by_time, {"interval": "day"}, DateHistogram("t", None, "1d")),
-    (by_time, {"interval": "1d"}, DateHistogram("t", None, "1d")),
-    (by_time, {"interval": "2d"}, DateHistogram("t", 172_800_000, None)),
-    (by_time, {"interval": 60_000}, DateHistogram("t", 60_000, None)),
-    (by_time, {"fixed_interval": "1d", "offset": "+6h"}, DateHistogram("t", 86_400_000, None, offset_ms=21_600_000)),
-    (by_time, {"fixed_interval": "1d", "offset": "-6h"}, DateHistogram("t", 86_400_000, None, offset_ms=-21_600_000)),
-    (by_time, {"fixed_interval": "1d", "offset": 3_600_000}, DateHistogram("t", 86_400_000, None, offset_ms=3_600_000)),
+    (by_time, {"fixed_interval": "90m"}, DateHistogramAggregation("t", 5_400_000, None)),
+    (by_time, {"fixed_interval": "3600000ms"}, DateHistogramAggregation("t", 3_600_000, None)),
+    (by_time, {"calendar_interval": "month"}, DateHistogramAggregation("t", None, "1M")),
+    (by_time, {"calendar_interval": "1q"}, DateHistogramAggregation("t", None, "1q")),
+    (by_time, {"calendar_interval": "1s"}, DateHistogramAggregation("t", 1_000, None)),
+    (by_time, {"interval": "day"}, DateHistogramAggregation("t", None, "1d")),
+    (by_time, {"interval": "1d"}, DateHistogramAggregation("t", None, "1d")),
+    (by_time, {"interval": "2d"}, DateHistogramAggregation("t", 172_800_000, None)),
+    (by_time, {"interval": 60_000}, DateHistogramAggregation("t", 60_000, None)),
+    (by_time, {"fixed_interval": "1d", "offset": "+6h"}, replace(DAILY, offset_ms=21_600_000)),
+    (by_time, {"fixed_interval": "1d", "offset": "-6h"}, replace(DAILY, offset_ms=-21_600_000)),
+    (by_time, {"fixed_interval": "1d", "offset": 3_600_000}, replace(DAILY, offset_ms=3_600_000)),
     (
         by_time,
         {"fixed_interval": "1d", "time_zone": "Europe/Berlin"},
-        DateHistogram("t", 86_400_000, None, "Europe/Berlin"),
+        DateHistogramAggregation("t", 86_400_000, None, "Europe/Berlin"),
     ),
-    (by_time, {"fixed_interval": "1d", "time_zone": -3}, DateHistogram("t", 86_400_000, None, "-03:00")),
+    (by_time, {"fixed_interval": "1d", "time_zone": -3}, DateHistogramAggregation("t", 86_400_000, None, "-03:00")),
     (
         by_time,
         {
@@ -63,54 +66,59 @@ READ = [
             "extended_bounds": {"min": "now-1d", "max": 5}, "hard_bounds": {"min": None},
             "order": [{"_count": "desc"}, {"_time": "DESC"}],
         },
-        DateHistogram(
+        DateHistogramAggregation(
             "t", 86_400_000, None, "UTC", 0, "yyyy", True, 5, TimeBounds("now-1d", 5), TimeBounds(None, None),
             "2020-01-01", (COUNT_DOWN, KEY_DOWN),
         ),
     ),
-    (one, {"kind": "terms", "field": "k"}, Terms("k")),
+    (one, {"kind": "terms", "field": "k"}, TermsAggregation("k")),
     (
         one,
         {"kind": "terms", "field": "k", "size": "5", "min_doc_count": 0, "missing": 0, "include": ["a", 1],
          "exclude": "b.*", "show_term_doc_count_error": True, "shard_size": 50, "execution_hint": "map",
          "collect_mode": "breadth_first", "order": {"_term": "asc"}, "value_type": "string"},
-        Terms("k", 5, 0, 0, ("a", 1), "b.*", (Order("_key", True),), True),
+        TermsAggregation("k", 5, 0, 0, ("a", 1), "b.*", (Order("_key", True),), True),
     ),
-    (one, {"kind": "terms", "field": "k", "order": [{"_count": "asc"}]}, Terms("k", order=(Order("_count", True),))),
-    (one, {"kind": "histogram", "field": "n", "interval": "5"}, Histogram("n", 5.0)),
+    (
+        one,
+        {"kind": "terms", "field": "k", "order": [{"_count": "asc"}]},
+        TermsAggregation("k", order=(Order("_count", True),)),
+    ),
+    (one, {"kind": "histogram", "field": "n", "interval": "5"}, HistogramAggregation("n", 5.0)),
     (
         one,
         {"kind": "histogram", "field": "n", "interval": 5, "offset": 7, "keyed": True, "min_doc_count": 1, "missing": 3,
          "extended_bounds": {"min": "0", "max": 50}, "hard_bounds": {"max": 60}, "format": "0.0",
          "order": {"_key": "desc"}},
-        Histogram("n", 5.0, 7.0, True, 1, (0.0, 50.0), (None, 60.0), 3.0, "0.0", (KEY_DOWN,)),
+        HistogramAggregation("n", 5.0, 7.0, True, 1, (0.0, 50.0), (None, 60.0), 3.0, "0.0", (KEY_DOWN,)),
     ),
     (
         one,
         {"kind": "filters", "filters": {"b": {"term": {"k": "b"}}, "B": {"term": {"k": "a"}}}},
-        Filters((("B", A), ("b", B)), True),  # in the order of their names
+        FiltersAggregation((("B", A), ("b", B)), True),  # in the order of their names
     ),
     (one, {"kind": "filters", "filters": [{"match_all": {}}], "other_bucket": True},
-     Filters((("0", MATCH_ALL),), False, "_other_")),
+     FiltersAggregation((("0", MATCH_ALL),), False, "_other_")),
     (one, {"kind": "filters", "filters": [{"match_all": {}}], "other_bucket_key": "o"},
-     Filters((("0", MATCH_ALL),), False, "o")),
+     FiltersAggregation((("0", MATCH_ALL),), False, "o")),
     (one, {"kind": "filters", "filters": [{"match_all": {}}], "other_bucket": False, "other_bucket_key": "o"},
-     Filters((("0", MATCH_ALL),), False)),
-    (one, {"kind": "filter", "term": {"k": "a"}}, Filters((("x", A),), False, single=True)),
+     FiltersAggregation((("0", MATCH_ALL),), False)),
+    (one, {"kind": "filter", "term": {"k": "a"}}, FiltersAggregation((("x", A),), False, single=True)),
     (
         one,
         {"kind": "range", "field": "n", "ranges": [{"from": 10}, {"to": "5"}, {"from": 5, "to": 10, "key": "mid"}]},
-        Ranges("n", (Range(None, None, 5.0), Range("mid", 5, 10), Range(None, 10))),  # in their order
+        # in their order
+        RangesAggregation("n", (RangeBucket(None, None, 5.0), RangeBucket("mid", 5, 10), RangeBucket(None, 10))),
     ),
     (
         one,
         {"kind": "date_range", "field": "t", "format": "yyyy", "time_zone": "CET", "keyed": True,
          "ranges": [{"from": "now-1d", "to": 1577923200000.0}]},
-        Ranges("t", (Range(None, "now-1d", 1577923200000),), True, True, "yyyy", "CET"),
+        RangesAggregation("t", (RangeBucket(None, "now-1d", 1577923200000),), True, True, "yyyy", "CET"),
     ),
-    (one, {"kind": "avg", "field": "n"}, Metric("avg", "n")),
-    (one, {"kind": "stats", "field": "n", "format": "0.0", "missing": 5}, Metric("stats", "n", "0.0", 5)),
-    (one, {"kind": "value_count", "field": "k"}, Metric("value_count", "k")),
+    (one, {"kind": "avg", "field": "n"}, MetricAggregation("avg", "n")),
+    (one, {"kind": "stats", "field": "n", "format": "0.0", "missing": 5}, MetricAggregation("stats", "n", "0.0", 5)),
+    (one, {"kind": "value_count", "field": "k"}, MetricAggregation("value_count", "k")),
 ]  # fmt: skip
 
 
@@ -294,7 +302,7 @@ REFUSED = [
 @pytest.mark.parametrize(("aggs", "kind", "reason"), REFUSED, ids=str)
 def test_an_aggregation_is_refused_in_elasticsearch_s_words(aggs, kind, reason):
     with pytest.raises(SearchRefused) as e:
-        read_aggregations(aggs, Budget())
+        read_aggregations(aggs, RequestBudget())
     assert (e.value.kind, e.value.reason) == (kind, reason)
 
 
@@ -308,7 +316,7 @@ def test_an_aggregation_is_refused_in_elasticsearch_s_words(aggs, kind, reason):
 )  # fmt: skip
 def test_why_summaries_cannot_answer_is_said(kind, why):
     with pytest.raises(SearchRefused, match=rf"aggregation \[1\] of type \[{kind}\] cannot be answered .*{why}"):
-        read_aggregations({"1": {kind: {"field": "n"}}}, Budget())
+        read_aggregations({"1": {kind: {"field": "n"}}}, RequestBudget())
 
 
 def piped(kind, parent=None, **options):
@@ -334,14 +342,14 @@ def piped(kind, parent=None, **options):
     ],
 )  # fmt: skip
 def test_a_pipeline_is_read(kind, options, right):
-    assert piped(kind, **options) == Pipeline(kind, right or options)
+    assert piped(kind, **options) == PipelineAggregation(kind, right or options)
 
 
 def test_a_pipeline_beside_buckets_is_read():
     by_day = {"date_histogram": {"field": "t", "fixed_interval": "1d"}, "aggs": {"m": {"avg": {"field": "n"}}}}
     for path in ("h>m", "h>m.value", "h._count", "h>_count"):
         found = read(h=by_day, p={"max_bucket": {"buckets_path": path}})
-        assert found[1].kind == Pipeline("max_bucket", {"buckets_path": path})
+        assert found[1].kind == PipelineAggregation("max_bucket", {"buckets_path": path})
 
 
 INVALID = "action_request_validation_exception"
@@ -414,10 +422,10 @@ def nested(depth):
 )
 def test_there_is_a_limit_to_everything(aggs):
     with pytest.raises(SearchRefused):
-        read_aggregations(aggs, Budget())
+        read_aggregations(aggs, RequestBudget())
 
 
 def test_meta_is_kept_and_the_order_is_the_request_s():
     found = read(b={"max": {"field": "n"}, "meta": {"a": 1}}, a={"min": {"field": "n"}})
     assert [(one.name, one.meta) for one in found] == [("b", {"a": 1}), ("a", None)]
-    assert read_aggregations(nested(20), Budget())
+    assert read_aggregations(nested(20), RequestBudget())

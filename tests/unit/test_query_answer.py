@@ -7,22 +7,22 @@ import pytest
 
 from rollup_operator.query.aggregations import (
     Aggregation,
-    DateHistogram,
-    Filters,
-    Histogram,
-    Metric,
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
+    MetricAggregation,
     Order,
-    Pipeline,
-    Range,
-    Ranges,
-    Terms,
+    PipelineAggregation,
+    RangeBucket,
+    RangesAggregation,
+    TermsAggregation,
     TimeBounds,
 )
-from rollup_operator.query.answer import Style
+from rollup_operator.query.answering.answer import Style
 from rollup_operator.query.clauses import ExistsClause, RangeClause, TermClause
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.planner import plan
-from rollup_operator.query.request import Request
+from rollup_operator.query.planning.planner import plan
+from rollup_operator.query.reading.request import SearchRequest
 from support.search_jobs import DAY, HOUR, answered, live_of, spec_of
 
 ROWS = [
@@ -34,7 +34,7 @@ ROWS = [
 
 
 def ask(*aggregations: Aggregation, style: Style | None = None, rows: Any = ROWS, **more: Any) -> Any:
-    request = Request(aggregations=aggregations, **more)
+    request = SearchRequest(aggregations=aggregations, **more)
     return answered(plan(request, [], live_of(spec_of()), 5 * HOUR), rows, {}, style)
 
 
@@ -43,15 +43,15 @@ def one(aggregation: Aggregation, **more: Any) -> Any:
 
 
 def hours(*subs: Aggregation, **more: Any) -> Aggregation:
-    return Aggregation("t", DateHistogram("time", HOUR, None, **more), subs, {"shown": "as time"})
+    return Aggregation("t", DateHistogramAggregation("time", HOUR, None, **more), subs, {"shown": "as time"})
 
 
 def delay(kind: Any = "sum", **more: Any) -> Aggregation:
-    return Aggregation("d", Metric(kind, "delay", **more))
+    return Aggregation("d", MetricAggregation(kind, "delay", **more))
 
 
 def piped(kind: str, **options: Any) -> Aggregation:
-    return Aggregation("p", Pipeline(kind, options))
+    return Aggregation("p", PipelineAggregation(kind, options))
 
 
 def test_a_date_histogram_is_filled_between_its_buckets() -> None:
@@ -95,7 +95,7 @@ def test_rows_without_a_time_have_the_bucket_of_missing() -> None:
 
 
 def test_a_histogram_of_numbers() -> None:
-    found = one(Aggregation("h", Histogram("distance", 100.0, keyed=True, extended_bounds=(0.0, 510.0))))
+    found = one(Aggregation("h", HistogramAggregation("distance", 100.0, keyed=True, extended_bounds=(0.0, 510.0))))
     assert {k: (b["key"], b["doc_count"]) for k, b in found["buckets"].items()} == {
         "0.0": (0.0, 0),
         "100.0": (100.0, 1),
@@ -104,7 +104,9 @@ def test_a_histogram_of_numbers() -> None:
         "400.0": (400.0, 1),
         "500.0": (500.0, 0),
     }
-    found = one(Aggregation("h", Histogram("distance", 200.0, 50.0, missing=500.0, order=(Order("_key", False),))))
+    found = one(
+        Aggregation("h", HistogramAggregation("distance", 200.0, 50.0, missing=500.0, order=(Order("_key", False),)))
+    )
     assert [(b["key"], b["doc_count"]) for b in found["buckets"]] == [(450.0, 1), (250.0, 2), (50.0, 1)]
 
 
@@ -121,13 +123,15 @@ def test_a_histogram_of_numbers() -> None:
 )
 def test_terms_are_ordered_and_what_has_no_value_comes_last(order: tuple[Order, ...], keys: list[str]) -> None:
     stats = delay("stats" if "." in order[0].path else "sum")
-    first = Aggregation("first", Filters((("", TermClause("code", (1,), "term")),), False, single=True), (stats,))
-    found = one(Aggregation("c", Terms("carrier", missing="none", order=order), (stats, first)))
+    first = Aggregation(
+        "first", FiltersAggregation((("", TermClause("code", (1,), "term")),), False, single=True), (stats,)
+    )
+    found = one(Aggregation("c", TermsAggregation("carrier", missing="none", order=order), (stats, first)))
     assert [b["key"] for b in found["buckets"]] == keys
 
 
 def test_terms_beyond_the_size_are_counted() -> None:
-    found = one(Aggregation("c", Terms("carrier", size=1, shows_error=True)))
+    found = one(Aggregation("c", TermsAggregation("carrier", size=1, shows_error=True)))
     assert found == {
         "doc_count_error_upper_bound": 0,
         "sum_other_doc_count": 1,
@@ -138,52 +142,60 @@ def test_terms_beyond_the_size_are_counted() -> None:
 @pytest.mark.parametrize(
     ("terms", "keys"),
     [
-        (Terms("carrier", include=("DL", "XX")), ["DL"]),
-        (Terms("carrier", include="A.*"), ["AA"]),
-        (Terms("carrier", exclude="A+"), ["DL"]),
-        (Terms("code", exclude=("1",)), [2]),
-        (Terms("carrier", min_doc_count=2), ["AA"]),
+        (TermsAggregation("carrier", include=("DL", "XX")), ["DL"]),
+        (TermsAggregation("carrier", include="A.*"), ["AA"]),
+        (TermsAggregation("carrier", exclude="A+"), ["DL"]),
+        (TermsAggregation("code", exclude=("1",)), [2]),
+        (TermsAggregation("carrier", min_doc_count=2), ["AA"]),
     ],
 )
-def test_terms_are_chosen(terms: Terms, keys: list[Any]) -> None:
+def test_terms_are_chosen(terms: TermsAggregation, keys: list[Any]) -> None:
     assert [b["key"] for b in one(Aggregation("c", terms))["buckets"]] == keys
 
 
 @pytest.mark.parametrize(
     ("terms", "why"),
     [
-        (Terms("code", include="1.*"), "cannot support regular expression style include/exclude"),
-        (Terms("carrier", min_doc_count=0), r"\[min_doc_count\] 0"),
-        (Terms("carrier", order=(Order("nothing", True),)), r"Invalid aggregation order path \[nothing\]"),
-        (Terms("carrier", order=(Order("t>d", True),)), "Buckets can only be sorted on a sub-aggregator path"),
-        (Terms("code", missing="text"), r"\[missing\] of aggregation \[c\]"),
+        (TermsAggregation("code", include="1.*"), "cannot support regular expression style include/exclude"),
+        (TermsAggregation("carrier", min_doc_count=0), r"\[min_doc_count\] 0"),
+        (TermsAggregation("carrier", order=(Order("nothing", True),)), r"Invalid aggregation order path \[nothing\]"),
+        (
+            TermsAggregation("carrier", order=(Order("t>d", True),)),
+            "Buckets can only be sorted on a sub-aggregator path",
+        ),
+        (TermsAggregation("code", missing="text"), r"\[missing\] of aggregation \[c\]"),
     ],
 )
-def test_terms_that_cannot_be_answered_are_refused(terms: Terms, why: str) -> None:
+def test_terms_that_cannot_be_answered_are_refused(terms: TermsAggregation, why: str) -> None:
     with pytest.raises(SearchRefused, match=why):
         one(Aggregation("c", terms, (hours(delay()),)))
 
 
 def test_filters_have_names_and_a_rest() -> None:
     conditions = (("a", TermClause("carrier", ("AA",), "term")), ("b", RangeClause("code", 2, None)))
-    found = one(Aggregation("f", Filters(conditions, True, "rest"), (delay(),)))
+    found = one(Aggregation("f", FiltersAggregation(conditions, True, "rest"), (delay(),)))
     assert found["buckets"] == {
         "a": {"doc_count": 2, "d": {"value": 2.0}},
         "b": {"doc_count": 1, "d": {"value": 0.0}},
         "rest": {"doc_count": 2, "d": {"value": 2.0}},
     }
-    assert one(Aggregation("f", Filters(conditions, False)))["buckets"] == [{"doc_count": 2}, {"doc_count": 1}]
-    single = Aggregation("f", Filters((("", ExistsClause("code")),), False, single=True), (delay(),))
+    assert one(Aggregation("f", FiltersAggregation(conditions, False)))["buckets"] == [
+        {"doc_count": 2},
+        {"doc_count": 1},
+    ]
+    single = Aggregation("f", FiltersAggregation((("", ExistsClause("code")),), False, single=True), (delay(),))
     assert one(single) == {"doc_count": 3, "d": {"value": -2.0}}
 
 
 def test_ranges_are_sorted_and_named() -> None:
-    found = one(Aggregation("r", Ranges("code", (Range("two", 2), Range(None, None, 2)), missing=5)))
+    found = one(
+        Aggregation("r", RangesAggregation("code", (RangeBucket("two", 2), RangeBucket(None, None, 2)), missing=5))
+    )
     assert found["buckets"] == [
         {"key": "*-2.0", "to": 2.0, "doc_count": 2},
         {"key": "two", "from": 2.0, "doc_count": 2},
     ]
-    dates = Ranges("time", (Range(None, "1970-01-01 00", HOUR + 1),), True, True, "yyyy-MM-dd HH")
+    dates = RangesAggregation("time", (RangeBucket(None, "1970-01-01 00", HOUR + 1),), True, True, "yyyy-MM-dd HH")
     assert one(Aggregation("r", dates))["buckets"] == {
         "1970-01-01 00-1970-01-01 01": {
             "from": 0.0,
@@ -198,36 +210,36 @@ def test_ranges_are_sorted_and_named() -> None:
 @pytest.mark.parametrize(
     ("metric", "written"),
     [
-        (Metric("avg", "delay"), {"value": 4 / 3}),
-        (Metric("avg", "delay", "0.0", 4), {"value": 2.0, "value_as_string": "2.0"}),
-        (Metric("min", "delay", missing=-9), {"value": -9.0}),
-        (Metric("value_count", "delay"), {"value": 3}),
-        (Metric("stats", "delay"), {"count": 3, "min": -4.0, "max": 6.0, "avg": 4 / 3, "sum": 4.0}),
-        (Metric("max", "time"), {"value": 4.0 * HOUR, "value_as_string": "1970-01-01T04:00:00.000Z"}),
-        (Metric("sum", "price"), {"value": 0.0}),
-        (Metric("avg", "price", "0.0"), {"value": None}),
-        (Metric("max", "price"), {"value": None}),
-        (Metric("stats", "price", "0"), {"count": 0, "min": None, "max": None, "avg": None, "sum": 0.0}),
+        (MetricAggregation("avg", "delay"), {"value": 4 / 3}),
+        (MetricAggregation("avg", "delay", "0.0", 4), {"value": 2.0, "value_as_string": "2.0"}),
+        (MetricAggregation("min", "delay", missing=-9), {"value": -9.0}),
+        (MetricAggregation("value_count", "delay"), {"value": 3}),
+        (MetricAggregation("stats", "delay"), {"count": 3, "min": -4.0, "max": 6.0, "avg": 4 / 3, "sum": 4.0}),
+        (MetricAggregation("max", "time"), {"value": 4.0 * HOUR, "value_as_string": "1970-01-01T04:00:00.000Z"}),
+        (MetricAggregation("sum", "price"), {"value": 0.0}),
+        (MetricAggregation("avg", "price", "0.0"), {"value": None}),
+        (MetricAggregation("max", "price"), {"value": None}),
+        (MetricAggregation("stats", "price", "0"), {"count": 0, "min": None, "max": None, "avg": None, "sum": 0.0}),
     ],
 )
-def test_metrics(metric: Metric, written: dict[str, Any]) -> None:
+def test_metrics(metric: MetricAggregation, written: dict[str, Any]) -> None:
     assert one(Aggregation("m", metric)) == written
 
 
 def test_typed_keys_name_each_kind() -> None:
     aggregations = [
         hours(delay("avg"), piped("derivative", buckets_path="d")),
-        Aggregation("k", Terms("carrier")),
-        Aggregation("l", Terms("code")),
-        Aggregation("n", Terms("delay")),
-        Aggregation("h", Histogram("distance", 100.0)),
-        Aggregation("f", Filters((("a", ExistsClause("code")),), True)),
-        Aggregation("o", Filters((("", ExistsClause("code")),), False, single=True)),
-        Aggregation("r", Ranges("code", (Range("x", 1),))),
-        Aggregation("s", Ranges("time", (Range("x", 1),), True)),
-        Aggregation("b", Pipeline("max_bucket", {"buckets_path": "t>d"})),
-        Aggregation("a", Pipeline("stats_bucket", {"buckets_path": "t>_count"})),
-        Aggregation("z", Pipeline("avg_bucket", {"buckets_path": "t>_count"})),
+        Aggregation("k", TermsAggregation("carrier")),
+        Aggregation("l", TermsAggregation("code")),
+        Aggregation("n", TermsAggregation("delay")),
+        Aggregation("h", HistogramAggregation("distance", 100.0)),
+        Aggregation("f", FiltersAggregation((("a", ExistsClause("code")),), True)),
+        Aggregation("o", FiltersAggregation((("", ExistsClause("code")),), False, single=True)),
+        Aggregation("r", RangesAggregation("code", (RangeBucket("x", 1),))),
+        Aggregation("s", RangesAggregation("time", (RangeBucket("x", 1),), True)),
+        Aggregation("b", PipelineAggregation("max_bucket", {"buckets_path": "t>d"})),
+        Aggregation("a", PipelineAggregation("stats_bucket", {"buckets_path": "t>_count"})),
+        Aggregation("z", PipelineAggregation("avg_bucket", {"buckets_path": "t>_count"})),
     ]
     found = ask(*aggregations, style=Style(typed_keys=True))["aggregations"]
     assert list(found) == [
@@ -293,7 +305,7 @@ def test_pipelines_over_buckets(pipeline: Aggregation, expected: list[Any]) -> N
 
 
 def test_a_derivative_may_be_of_a_unit_of_time_and_of_another_derivative() -> None:
-    second = Aggregation("q", Pipeline("derivative", {"buckets_path": "p"}))
+    second = Aggregation("q", PipelineAggregation("derivative", {"buckets_path": "p"}))
     found = one(hours(second, piped("derivative", buckets_path="_count", unit="1d", format="0.0")))
     assert found["buckets"][1] == {
         "key_as_string": "1970-01-01T02:00:00.000Z",
@@ -332,8 +344,8 @@ def test_buckets_are_selected_and_sorted() -> None:
     ],
 )
 def test_pipelines_beside_buckets(kind: str, path: str, written: dict[str, Any] | None) -> None:
-    carriers = Aggregation("c", Terms("carrier"), (delay(),))
-    aggregations = (hours(delay()), carriers, Aggregation("p", Pipeline(kind, {"buckets_path": path})))
+    carriers = Aggregation("c", TermsAggregation("carrier"), (delay(),))
+    aggregations = (hours(delay()), carriers, Aggregation("p", PipelineAggregation(kind, {"buckets_path": path})))
     if written is None:
         with pytest.raises(SearchRefused, match="buckets_path aggregation does not exist"):
             ask(*aggregations)
@@ -342,9 +354,11 @@ def test_pipelines_beside_buckets(kind: str, path: str, written: dict[str, Any] 
 
 
 def test_a_pipeline_reads_what_lies_deeper() -> None:
-    carriers = Aggregation("c", Terms("carrier"), (delay(),))
-    best = Aggregation("best", Pipeline("max_bucket", {"buckets_path": "c>d"}))
-    of = Aggregation("of", Pipeline("bucket_script", {"buckets_path": {"a": "c['AA']>d"}, "script": "params.a"}))
+    carriers = Aggregation("c", TermsAggregation("carrier"), (delay(),))
+    best = Aggregation("best", PipelineAggregation("max_bucket", {"buckets_path": "c>d"}))
+    of = Aggregation(
+        "of", PipelineAggregation("bucket_script", {"buckets_path": {"a": "c['AA']>d"}, "script": "params.a"})
+    )
     found = one(hours(carriers, best, of, piped("cumulative_sum", buckets_path="best")))["buckets"]
     assert [b["best"]["value"] for b in found] == [2.0, None, -4.0, None]
     assert [b["p"]["value"] for b in found] == [2.0, 2.0, -2.0, -2.0]
@@ -362,17 +376,19 @@ def test_a_pipeline_reads_what_lies_deeper() -> None:
     ],
 )
 def test_pipelines_that_cannot_be_computed_are_refused(pipelines: list[tuple[str, str]], why: str) -> None:
-    subs = [Aggregation(name, Pipeline("cumulative_sum", {"buckets_path": path})) for name, path in pipelines]
-    stats = Aggregation("s", Metric("stats", "delay"))
+    subs = [
+        Aggregation(name, PipelineAggregation("cumulative_sum", {"buckets_path": path})) for name, path in pipelines
+    ]
+    stats = Aggregation("s", MetricAggregation("stats", "delay"))
     with pytest.raises(SearchRefused, match=why):
-        one(hours(stats, Aggregation("c", Terms("carrier")), *subs))
+        one(hours(stats, Aggregation("c", TermsAggregation("carrier")), *subs))
 
 
 def test_an_answer_has_so_many_buckets_at_most() -> None:
     with pytest.raises(SearchRefused, match=r"Must be less than or equal to: \[65535\]") as refused:
         one(hours(extended_bounds=TimeBounds(0, 65_535 * HOUR)))
     assert refused.value.kind == "too_many_buckets_exception"
-    wide = Histogram("distance", 1.0, extended_bounds=(0.0, 1e12))
+    wide = HistogramAggregation("distance", 1.0, extended_bounds=(0.0, 1e12))
     with pytest.raises(SearchRefused, match=r"Must be less than or equal to"):
         one(Aggregation("h", wide))
     with pytest.raises(SearchRefused, match=r"Must be less than or equal to"):

@@ -4,8 +4,8 @@ from datetime import UTC
 
 import pytest
 
-from rollup_operator.query.dates import DateReader, java_number, zone_of
 from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.times.dates import DateReader, java_number, zone_of
 
 NOW = 1_795_988_846_577  # 2026-11-29T21:47:26.577Z
 DAY = 86_400_000

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.query.aggregations import (
     Aggregation,
-    DateHistogram,
-    Filters,
-    Histogram,
-    Metric,
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
+    MetricAggregation,
     Order,
-    Pipeline,
-    Range,
-    Ranges,
-    Terms,
+    PipelineAggregation,
+    RangeBucket,
+    RangesAggregation,
+    TermsAggregation,
     TimeBounds,
 )
 from rollup_operator.query.clauses import (
@@ -34,8 +34,8 @@ from rollup_operator.query.clauses import (
     TermClause,
 )
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.planner import plan
-from rollup_operator.query.request import Request
+from rollup_operator.query.planning.planner import plan
+from rollup_operator.query.reading.request import SearchRequest
 from rollup_operator.rollup.bounds import Bounds
 from support.search_jobs import DAY, HOUR, answered, live_of, spec_of, tier_of
 from support.search_reference import roll_up
@@ -148,7 +148,7 @@ def grouping(draw: st.DrawFn) -> tuple[str, Any]:
         fixed = draw(st.sampled_from([None, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY]))
         unit = draw(st.sampled_from(["1h", "1d", "1w", "1M"])) if fixed is None else None
         bounds = draw(st.sampled_from([None, TimeBounds(BEGIN - DAY, BEGIN + 3 * DAY + 5)]))
-        return kind, DateHistogram(
+        return kind, DateHistogramAggregation(
             "time",
             fixed,
             unit,
@@ -167,24 +167,28 @@ def grouping(draw: st.DrawFn) -> tuple[str, Any]:
         include = draw(st.sampled_from([None, None, "A.|[BD].*"])) if field == "carrier" else None
         exclude = draw(st.sampled_from([None, None, ("AA",) if field == "carrier" else (1,)]))
         size, least = draw(st.integers(1, 4)), draw(st.integers(1, 2))
-        return kind, Terms(field, size, least, missing, include, exclude, draw(orders))
+        return kind, TermsAggregation(field, size, least, missing, include, exclude, draw(orders))
     if kind == "histogram":
         width, offset = draw(st.sampled_from([(100.0, 0.0), (200.0, 0.0), (300.0, 100.0)]))
         missing = draw(st.sampled_from([None, 500.0]))
         extended = draw(st.sampled_from([None, (-500.0, 500.0)]))
-        return kind, Histogram("distance", width, offset, False, draw(st.integers(0, 1)), extended, None, missing)
+        return kind, HistogramAggregation(
+            "distance", width, offset, False, draw(st.integers(0, 1)), extended, None, missing
+        )
     if kind == "filters":
         inner = draw(st.lists(clauses, min_size=1, max_size=2))
-        return kind, Filters(
+        return kind, FiltersAggregation(
             tuple((f"f{i}", c) for i, c in enumerate(inner)), True, draw(st.sampled_from([None, "rest"]))
         )
-    return kind, Ranges(
-        "code", (Range(None, None, 1), Range("some", 1, 2), Range(None, 0)), missing=draw(st.sampled_from([None, 1]))
+    return kind, RangesAggregation(
+        "code",
+        (RangeBucket(None, None, 1), RangeBucket("some", 1, 2), RangeBucket(None, 0)),
+        missing=draw(st.sampled_from([None, 1])),
     )
 
 
 metrics = st.builds(
-    Metric,
+    MetricAggregation,
     st.sampled_from(["min", "max", "sum", "avg", "value_count", "stats"]),
     st.just("delay"),
     st.none() | st.just("0.00"),
@@ -192,13 +196,13 @@ metrics = st.builds(
 )
 pipelines = st.sampled_from(
     [
-        Pipeline("derivative", {"buckets_path": "_count", "unit": "1h"}),
-        Pipeline("cumulative_sum", {"buckets_path": "_count"}),
-        Pipeline("serial_diff", {"buckets_path": "_count", "lag": 2}),
-        Pipeline(
+        PipelineAggregation("derivative", {"buckets_path": "_count", "unit": "1h"}),
+        PipelineAggregation("cumulative_sum", {"buckets_path": "_count"}),
+        PipelineAggregation("serial_diff", {"buckets_path": "_count", "lag": 2}),
+        PipelineAggregation(
             "moving_fn", {"buckets_path": "_count", "window": 3, "script": "MovingFunctions.unweightedAvg(values)"}
         ),
-        Pipeline("bucket_script", {"buckets_path": {"a": "_count"}, "script": "params.a * 2"}),
+        PipelineAggregation("bucket_script", {"buckets_path": {"a": "_count"}, "script": "params.a * 2"}),
     ]
 )
 
@@ -208,9 +212,11 @@ def trees(draw: st.DrawFn, depth: int = 0) -> tuple[Aggregation, ...]:
     found: list[Aggregation] = []
     for i in range(draw(st.integers(0 if depth else 1, 2))) if depth < 3 else ():
         kind, body = draw(grouping())
-        first = Aggregation("m0", Metric(draw(st.sampled_from(["avg", "sum", "max"])), "delay"), type_name="avg")
+        first = Aggregation(
+            "m0", MetricAggregation(draw(st.sampled_from(["avg", "sum", "max"])), "delay"), type_name="avg"
+        )
         subs = (first, *draw(trees(depth + 1)))
-        if isinstance(body, DateHistogram | Histogram) and draw(st.booleans()):
+        if isinstance(body, DateHistogramAggregation | HistogramAggregation) and draw(st.booleans()):
             subs = (*subs, Aggregation("p", draw(pipelines)))
         found.append(Aggregation(f"b{i}", body, subs, type_name=kind))
     for i in range(draw(st.integers(0, 2))):
@@ -224,7 +230,7 @@ def trees(draw: st.DrawFn, depth: int = 0) -> tuple[Aggregation, ...]:
 def test_rolled_and_live_data_answer_as_the_raw_data_alone(
     rows: list[dict[str, Any]], jobs: Tiers, query: Clause, aggregations: tuple[Aggregation, ...]
 ) -> None:
-    request = Request(query=query, aggregations=aggregations)
+    request = SearchRequest(query=query, aggregations=aggregations)
     documents = {job: roll_up(job, spec, rows, begin, end) for job, spec, begin, end in jobs}
     live = live_of(jobs[0][1])
     try:

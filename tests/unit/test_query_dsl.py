@@ -4,11 +4,11 @@ real Elasticsearch 8.
 
 import pytest
 
-from rollup_operator.query.binding import FieldNotKept, bind
-from rollup_operator.query.dsl import read_query
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.matching import at_least
-from rollup_operator.query.reading import Budget
+from rollup_operator.query.planning.binding import FieldNotKept, bind
+from rollup_operator.query.reading.dsl import read_query
+from rollup_operator.query.reading.json_values import RequestBudget
+from rollup_operator.query.reading.matching import at_least
 from rollup_operator.stores.search import (
     EVERYTHING,
     NOTHING,
@@ -29,7 +29,7 @@ A, LAX = OneOf("k", ("a",)), OneOf("k", ("LAX",))
 
 
 def found(query, fields=FIELDS):
-    return bind(read_query(query, Budget()), fields, NOW)
+    return bind(read_query(query, RequestBudget()), fields, NOW)
 
 
 BOUND = [
@@ -217,7 +217,7 @@ def test_a_query_that_summaries_cannot_answer_says_so(kind):
 )
 def test_rollup_search_refuses_what_elasticsearch_s_does(kind):
     with pytest.raises(SearchRefused) as e:
-        read_query({"bool": {"filter": {kind: {}}}}, Budget(), rollup_search=True)
+        read_query({"bool": {"filter": {kind: {}}}}, RequestBudget(), rollup_search=True)
     assert e.value.reason == f"Unsupported Query in search request: [{kind}]"
 
 
@@ -242,7 +242,7 @@ def test_how_many_of_four_clauses_are_needed(given):
 
 
 def test_the_fields_of_a_query_are_remembered():
-    budget = Budget()
+    budget = RequestBudget()
     read_query({"bool": {"filter": [{"term": {"a": 1}}, {"query_string": {"query": "b:1 AND _exists_:c"}}]}}, budget)
     assert budget.fields == {"a", "b", "c", "*"}
 

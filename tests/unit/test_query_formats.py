@@ -3,7 +3,7 @@
 import pytest
 
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.formats import date_printer, interval_text, iso, number_printer
+from rollup_operator.query.times.formats import date_printer, interval_text, iso, number_printer
 
 MOMENT = 1_494_720_000_123  # 2017-05-14T00:00:00.123Z, a Sunday
 

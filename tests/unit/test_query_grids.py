@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from rollup_operator.model.job import DateHistogramGroup
-from rollup_operator.query.aggregations import DateHistogram
+from rollup_operator.query.aggregations import DateHistogramAggregation
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.grids import TimeGrid
+from rollup_operator.query.times.grids import TimeGrid
 from rollup_operator.rollup.bounds import DAY, HOUR, MINUTE, Bounds
 
 BEGIN, END = (round(datetime.fromisoformat(t).timestamp() * 1000) for t in ("2024-01-01T00:00Z", "2025-01-01T00:00Z"))
@@ -19,7 +19,7 @@ def at(text: str) -> int:
 
 
 def grid(fixed: int | None = None, unit: str | None = None, zone: str = "UTC", offset: int = 0) -> TimeGrid:
-    return TimeGrid.of(DateHistogram("time", fixed, unit, zone, offset))
+    return TimeGrid.of(DateHistogramAggregation("time", fixed, unit, zone, offset))
 
 
 def job(interval: str, zone: str = "UTC") -> Bounds:

@@ -6,18 +6,18 @@ import pytest
 
 from rollup_operator.query.aggregations import (
     Aggregation,
-    DateHistogram,
-    Filters,
-    Histogram,
-    Metric,
-    Range,
-    Ranges,
-    Terms,
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
+    MetricAggregation,
+    RangeBucket,
+    RangesAggregation,
+    TermsAggregation,
 )
 from rollup_operator.query.clauses import MATCH_ALL, BoolClause, Clause, NotClause, RangeClause, TermClause
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.planner import Plan, plan
-from rollup_operator.query.request import Door, Request
+from rollup_operator.query.planning.planner import SearchPlan, plan
+from rollup_operator.query.reading.request import Door, SearchRequest
 from rollup_operator.stores.search import (
     All,
     AtLeast,
@@ -49,17 +49,17 @@ def planned(
     spec: Any = SPEC,
     begin: int = 0,
     end: int = 10 * DAY,
-) -> Plan:
+) -> SearchPlan:
     tiers = [tier_of("job", spec, begin, end)] if tiers is None else tiers
-    return plan(Request(door, query, aggregations), tiers, live_of(spec) if live else None, 20 * DAY)
+    return plan(SearchRequest(door, query, aggregations), tiers, live_of(spec) if live else None, 20 * DAY)
 
 
 def by_time(fixed: int | None = HOUR, unit: str | None = None, zone: str = "UTC", offset: int = 0) -> Aggregation:
-    return Aggregation("t", DateHistogram("time", fixed, unit, zone, offset), type_name="date_histogram")
+    return Aggregation("t", DateHistogramAggregation("time", fixed, unit, zone, offset), type_name="date_histogram")
 
 
 def metric(kind: Any, field: str = "delay", missing: Any = None) -> Aggregation:
-    return Aggregation("m", Metric(kind, field, missing=missing), type_name=kind)
+    return Aggregation("m", MetricAggregation(kind, field, missing=missing), type_name=kind)
 
 
 def refused(*aggregations: Aggregation, **more: Any) -> str:
@@ -69,7 +69,7 @@ def refused(*aggregations: Aggregation, **more: Any) -> str:
 
 
 def test_a_search_is_cut_at_the_watermark() -> None:
-    rolled, live = planned(Aggregation("c", Terms("carrier")), begin=DAY).fetches
+    rolled, live = planned(Aggregation("c", TermsAggregation("carrier")), begin=DAY).fetches
     assert rolled.relation == Documents("rolled", "job")
     assert rolled.where == All(
         (All(()), Between(TIMESTAMP, Instant(DAY), Instant(10 * DAY)))
@@ -125,7 +125,7 @@ def test_the_coarsest_job_that_can_answer_comes_first() -> None:
         ),
     )
     # Hours that cut a day, or terms that days do not have, leave the hourly job alone.
-    for aggregation in (by_time(HOUR), Aggregation("c", Terms("carrier"))):
+    for aggregation in (by_time(HOUR), Aggregation("c", TermsAggregation("carrier"))):
         made = planned(aggregation, tiers=tiers)
         assert [f.relation.job_id for f in made.fetches if isinstance(f.relation, Documents)] == ["hourly"]
         assert made.report is not None
@@ -141,11 +141,11 @@ def test_a_job_takes_whole_buckets_of_what_another_leaves() -> None:
 def test_what_nobody_can_answer_is_refused_where_the_rows_are_gone() -> None:
     daily, hourly = spec_of("1d", terms=()), spec_of()
     tiers = [tier_of("hourly", hourly, 0, 8 * DAY), tier_of("daily", daily, 0, 9 * DAY)]
-    assert "[daily]" in refused(Aggregation("c", Terms("carrier")), tiers=tiers, live=False)
+    assert "[daily]" in refused(Aggregation("c", TermsAggregation("carrier")), tiers=tiers, live=False)
     assert len(planned(by_time(DAY), tiers=tiers, live=False).fetches) == 1
     # What the daily job has up to there, the hourly one has, too.
     early = RangeClause("time", None, 8 * DAY)
-    made = planned(Aggregation("c", Terms("carrier")), query=early, tiers=tiers, live=False)
+    made = planned(Aggregation("c", TermsAggregation("carrier")), query=early, tiers=tiers, live=False)
     assert [f.relation for f in made.fetches] == [Documents("rolled", "hourly")]
 
 
@@ -203,32 +203,32 @@ def test_numbers_come_from_what_the_job_keeps(metrics: list[str], kind: str, num
 
 
 def test_numbers_of_groups() -> None:
-    made = planned(metric("max", "code"), Aggregation("n", Metric("value_count", "time")))
+    made = planned(metric("max", "code"), Aggregation("n", MetricAggregation("value_count", "time")))
     assert made.fetches[0].numbers == (Number("max", "code.terms.value"), Number("sum", "time.date_histogram._count"))
 
 
 @pytest.mark.parametrize(
     ("asked", "spec", "interval", "kind"),
     [
-        (by_time(1), SPEC, "1h", DateHistogram("time", HOUR, None)),
-        (by_time(HOUR + 1), SPEC, "2h", DateHistogram("time", 2 * HOUR, None)),
-        (by_time(5 * HOUR), spec_of("6h"), "6h", DateHistogram("time", 6 * HOUR, None)),
-        (by_time(None, "1m"), SPEC, "1h", DateHistogram("time", HOUR, None)),
-        (by_time(HOUR), spec_of("1d", BERLIN), "1d", DateHistogram("time", DAY, None, BERLIN)),
+        (by_time(1), SPEC, "1h", DateHistogramAggregation("time", HOUR, None)),
+        (by_time(HOUR + 1), SPEC, "2h", DateHistogramAggregation("time", 2 * HOUR, None)),
+        (by_time(5 * HOUR), spec_of("6h"), "6h", DateHistogramAggregation("time", 6 * HOUR, None)),
+        (by_time(None, "1m"), SPEC, "1h", DateHistogramAggregation("time", HOUR, None)),
+        (by_time(HOUR), spec_of("1d", BERLIN), "1d", DateHistogramAggregation("time", DAY, None, BERLIN)),
         (
             by_time(36 * HOUR),
             spec_of("day", "Europe/Berlin"),
             "2d",
-            DateHistogram("time", 2 * DAY, None, "Europe/Berlin"),
+            DateHistogramAggregation("time", 2 * DAY, None, "Europe/Berlin"),
         ),
-        (by_time(DAY), spec_of("month"), "1M", DateHistogram("time", None, "1M")),
-        (by_time(40 * DAY), spec_of("month"), "1q", DateHistogram("time", None, "1q")),
+        (by_time(DAY), spec_of("month"), "1M", DateHistogramAggregation("time", None, "1M")),
+        (by_time(40 * DAY), spec_of("month"), "1q", DateHistogramAggregation("time", None, "1q")),
     ],
 )
 def test_a_chart_gets_the_next_interval_that_buckets_make_up(
-    asked: Aggregation, spec: Any, interval: str, kind: DateHistogram
+    asked: Aggregation, spec: Any, interval: str, kind: DateHistogramAggregation
 ) -> None:
-    made = planned(Aggregation("c", Terms("carrier"), (asked,)), spec=spec, end=120 * DAY)
+    made = planned(Aggregation("c", TermsAggregation("carrier"), (asked,)), spec=spec, end=120 * DAY)
     assert made.request.aggregations[0].subs[0].kind == kind
     assert made.report is not None
     assert made.report["interval"] == interval
@@ -245,7 +245,7 @@ def test_the_finest_job_says_which_interval() -> None:
 def test_an_interval_of_live_time_alone_is_as_asked() -> None:
     made = planned(by_time(1000), query=RangeClause("time", 10 * DAY, None))
     assert made.report is None
-    assert made.request.aggregations[0].kind == DateHistogram("time", 1000, None)
+    assert made.request.aggregations[0].kind == DateHistogramAggregation("time", 1000, None)
 
 
 NO_JOB = "There is not a rollup job that has a [{}] agg {} which also satisfies all requirements of query."
@@ -268,12 +268,12 @@ NO_JOB = "There is not a rollup job that has a [{}] agg {} which also satisfies 
             "1970-01-01T00:00:01.000Z, within one of the job's buckets of 1h in UTC.",
         ),
         (
-            Aggregation("c", Terms("delay"), type_name="terms"),
+            Aggregation("c", TermsAggregation("delay"), type_name="terms"),
             NO_JOB.format("terms", "on field [delay]"),
             "Job [job] cannot answer this exactly: aggregation [c]: [delay] is none of its groups.terms.",
         ),
         (
-            Aggregation("h", Histogram("distance", 150.0), type_name="histogram"),
+            Aggregation("h", HistogramAggregation("distance", 150.0), type_name="histogram"),
             NO_JOB.format("histogram", "on field [distance]"),
             "Job [job] cannot answer this exactly: aggregation [h]: [distance] is rolled up into buckets of 100: "
             "[interval] and [offset] have to be multiples of that.",
@@ -291,7 +291,7 @@ NO_JOB = "There is not a rollup job that has a [{}] agg {} which also satisfies 
             "job keeps only [max] of [delay].",
         ),
         (
-            Aggregation("r", Ranges("distance", (Range(None, 50, 150),)), type_name="range"),
+            Aggregation("r", RangesAggregation("distance", (RangeBucket(None, 50, 150),)), type_name="range"),
             None,
             "Job [job] cannot answer this exactly: [distance] is rolled up into buckets of 100: ask for a range from a "
             "multiple of that (included) to another one (not included).",
@@ -299,7 +299,7 @@ NO_JOB = "There is not a rollup job that has a [{}] agg {} which also satisfies 
     ],
 )
 def test_what_is_not_exact_is_refused(aggregation: Aggregation, elasticsearch: str | None, ours: str | None) -> None:
-    spec = spec_of(metrics=["max"]) if isinstance(aggregation.kind, Metric) else SPEC
+    spec = spec_of(metrics=["max"]) if isinstance(aggregation.kind, MetricAggregation) else SPEC
     if elasticsearch is not None:
         assert refused(aggregation, door="rollup_search", spec=spec) == elasticsearch
     if ours is not None:
@@ -309,7 +309,7 @@ def test_what_is_not_exact_is_refused(aggregation: Aggregation, elasticsearch: s
 @pytest.mark.parametrize("where", ["query", "filter"])
 def test_a_condition_on_what_is_no_group_is_refused(where: str) -> None:
     clause = TermClause("price", (1,), "term")
-    aggregations = [Aggregation("f", Filters((("a", clause),), True))] if where == "filter" else []
+    aggregations = [Aggregation("f", FiltersAggregation((("a", clause),), True))] if where == "filter" else []
     query = MATCH_ALL if where == "filter" else clause
     assert refused(*aggregations, query=query, door="rollup_search") == (
         "Field [price] in [term] query is not available in selected rollup indices, cannot query."
@@ -348,5 +348,5 @@ def test_conditions_on_buckets_of_numbers(clause: Clause, condition: Any) -> Non
 
 
 def test_a_histogram_of_a_group_of_terms_needs_no_multiple() -> None:
-    made = planned(Aggregation("h", Histogram("code", 1.5, missing=2.0)))
+    made = planned(Aggregation("h", HistogramAggregation("code", 1.5, missing=2.0)))
     assert made.fetches[0].levels[0].by == ByWidth("code.terms.value", 1.5, 0.0, 2.0)

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from rollup_operator.query.answering.regexp import matcher
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.regexp import matcher
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,16 @@ import pytest
 
 from rollup_operator.query.aggregations import (
     Aggregation,
-    DateHistogram,
-    Metric,
+    DateHistogramAggregation,
+    MetricAggregation,
     Order,
-    Pipeline,
-    Terms,
+    PipelineAggregation,
+    TermsAggregation,
     TimeBounds,
 )
 from rollup_operator.query.clauses import MATCH_ALL, BoolClause, RangeClause, TermClause
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.request import Request, parse_request, with_parameters
+from rollup_operator.query.reading.request import SearchRequest, parse_request, with_parameters
 
 FROM, TO = 1_600_000_000_123, 1_602_592_000_456
 
@@ -58,14 +58,14 @@ PANEL = {
 def test_a_panel_of_grafana_is_read():
     inner = Aggregation(
         "2",
-        DateHistogram("time", 3_600_000, None, format="epoch_millis", extended_bounds=TimeBounds(FROM, TO)),
+        DateHistogramAggregation("time", 3_600_000, None, format="epoch_millis", extended_bounds=TimeBounds(FROM, TO)),
         (
-            Aggregation("1", Metric("avg", "delay")),
-            Aggregation("4", Pipeline("derivative", {"buckets_path": "1"})),
+            Aggregation("1", MetricAggregation("avg", "delay")),
+            Aggregation("4", PipelineAggregation("derivative", {"buckets_path": "1"})),
         ),
     )
-    terms = Terms("carrier", 500, 1, "-", order=(Order("_key", False),))
-    assert parse_request(PANEL) == Request(
+    terms = TermsAggregation("carrier", 500, 1, "-", order=(Order("_key", False),))
+    assert parse_request(PANEL) == SearchRequest(
         query=BoolClause(
             must=(
                 RangeClause("time", FROM, TO, True, True, "epoch_millis"),
@@ -86,7 +86,7 @@ def test_a_panel_is_read_in_a_moment():
 
 
 def test_what_a_request_says_of_itself():
-    assert parse_request({"size": 0}) == Request()
+    assert parse_request({"size": 0}) == SearchRequest()
     assert parse_request({"size": 0, "query": {"match_all": {}}, "aggs": {}}).query == MATCH_ALL
     assert parse_request({"size": 0}, "rollup_search").door == "rollup_search"
     assert parse_request({"size": "0", "timeout": "30s"}).timeout_ms == 30_000
@@ -115,7 +115,7 @@ HARMLESS = {
 
 
 def test_what_is_about_hits_alone_changes_nothing():
-    assert parse_request({"size": 0, **HARMLESS}) == Request()
+    assert parse_request({"size": 0, **HARMLESS}) == SearchRequest()
 
 
 ARGUMENT, PARSING, NUMBER = "illegal_argument_exception", "parsing_exception", "number_format_exception"
@@ -260,5 +260,7 @@ def test_parameters_of_the_url_count_more():
     body = with_parameters(
         {"size": 5, "query": {"match_none": {}}}, {"q": "k:a", "size": "0", "timeout": "1s", "x": "y"}
     )
-    assert parse_request(body) == Request(query=TermClause("k", ("a",), "query_string", lenient=True), timeout_ms=1_000)
+    assert parse_request(body) == SearchRequest(
+        query=TermClause("k", ("a",), "query_string", lenient=True), timeout_ms=1_000
+    )
     assert with_parameters({"size": 0}, {}) == {"size": 0}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.query.answering.moving import moving_function
+from rollup_operator.query.answering.scripts import script
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.moving import moving_function
-from rollup_operator.query.scripts import script
 
 
 @pytest.mark.parametrize(

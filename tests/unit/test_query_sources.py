@@ -3,7 +3,7 @@
 import pytest
 
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.request import Door
+from rollup_operator.query.reading.request import Door
 from rollup_operator.query.sources import Catalog, NameOptions, NoSuchIndex, SearchedJob
 from support.portions import result
 

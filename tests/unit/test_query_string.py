@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from rollup_operator.query.binding import bind
-from rollup_operator.query.dsl import read_query
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading import Budget
-from rollup_operator.query.regexes import NotSimple, wildcards
+from rollup_operator.query.planning.binding import bind
+from rollup_operator.query.reading.dsl import read_query
+from rollup_operator.query.reading.json_values import RequestBudget
+from rollup_operator.query.reading.regexes import NotSimple, wildcards
 from rollup_operator.stores.search import (
     EVERYTHING,
     NOTHING,
@@ -28,7 +28,7 @@ FIELDS = {"k": "keyword", "k2": "keyword", "n": "long", "ts": "date"}
 
 
 def found(query, **options):
-    read = read_query({"query_string": {"query": query, "analyze_wildcard": True, **options}}, Budget())
+    read = read_query({"query_string": {"query": query, "analyze_wildcard": True, **options}}, RequestBudget())
     return bind(read, FIELDS, 1_795_988_846_577)
 
 

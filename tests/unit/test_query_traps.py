@@ -10,17 +10,17 @@ import pytest
 
 from rollup_operator.query.aggregations import (
     Aggregation,
-    DateHistogram,
-    Metric,
+    DateHistogramAggregation,
+    MetricAggregation,
     Order,
-    Pipeline,
-    Terms,
+    PipelineAggregation,
+    TermsAggregation,
     TimeBounds,
 )
 from rollup_operator.query.clauses import MATCH_ALL, Clause, RangeClause
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.planner import plan
-from rollup_operator.query.request import Door, Request
+from rollup_operator.query.planning.planner import plan
+from rollup_operator.query.reading.request import Door, SearchRequest
 from support.search_jobs import DAY, HOUR, answered, live_of, spec_of, tier_of
 from support.search_reference import roll_up
 
@@ -37,15 +37,15 @@ NEW = [{"time": NOON + 5, "carrier": "AA", "delay": 10.0}]
 
 
 def hourly(*subs: Aggregation, **more: Any) -> Aggregation:
-    return Aggregation("t", DateHistogram("time", HOUR, None, **more), subs, type_name="date_histogram")
+    return Aggregation("t", DateHistogramAggregation("time", HOUR, None, **more), subs, type_name="date_histogram")
 
 
 def terms(*subs: Aggregation, field: str = "carrier", **more: Any) -> Aggregation:
-    return Aggregation("c", Terms(field, **more), subs, type_name="terms")
+    return Aggregation("c", TermsAggregation(field, **more), subs, type_name="terms")
 
 
 def metric(kind: Any) -> Aggregation:
-    return Aggregation(kind, Metric(kind, "delay"), type_name=kind)
+    return Aggregation(kind, MetricAggregation(kind, "delay"), type_name=kind)
 
 
 def ask(
@@ -59,7 +59,7 @@ def ask(
     """Roll up what is before noon, keep the rows, and search both."""
     tiers = [tier_of(job, spec, begin, end) for job, begin, end in jobs]
     documents = {job: roll_up(job, spec, rows, begin, end) for job, begin, end in jobs}
-    made = plan(Request(door, query, aggregations), tiers, live_of(spec), NOON + HOUR)
+    made = plan(SearchRequest(door, query, aggregations), tiers, live_of(spec), NOON + HOUR)
     return dict(answered(made, rows, documents))
 
 
@@ -71,7 +71,9 @@ def test_1_a_late_live_row_does_not_hide_a_rolled_bucket() -> None:
     """Elasticsearch drops a rolled bucket when a live one has its key: a late row makes 9:00 hold 1 document, not 3."""
     late = {"time": 9 * HOUR + 4, "carrier": "DL", "delay": 5.0}
     rolled = {"job": roll_up("job", SPEC, OLD, 0, NOON)}
-    made = plan(Request("rollup_search", MATCH_ALL, (hourly(),)), [tier_of("job", SPEC, 0, NOON)], live_of(SPEC), NOON)
+    made = plan(
+        SearchRequest("rollup_search", MATCH_ALL, (hourly(),)), [tier_of("job", SPEC, 0, NOON)], live_of(SPEC), NOON
+    )
     found = answered(made, [*OLD, late, *NEW], rolled)
     # The late row is in neither part until the next run rewrites its bucket: what was rolled up stays.
     assert counts(found["aggregations"]["t"]) == {9 * HOUR: 3, 11 * HOUR: 1, NOON: 1}
@@ -113,7 +115,9 @@ def test_5_terms_are_chosen_by_their_source_documents() -> None:
 
 def test_6_counts_of_values_pipelines_and_orders_by_average_are_answered() -> None:
     """Elasticsearch answers 500 for value_count, leaves pipelines out in silence, and finds no path to an average."""
-    total = Aggregation("total", Pipeline("cumulative_sum", {"buckets_path": "_count"}), type_name="cumulative_sum")
+    total = Aggregation(
+        "total", PipelineAggregation("cumulative_sum", {"buckets_path": "_count"}), type_name="cumulative_sum"
+    )
     found = ask(hourly(metric("value_count"), total), terms(metric("avg"), order=(Order("avg", False),)))
     assert [(b["value_count"]["value"], b["total"]["value"]) for b in found["aggregations"]["t"]["buckets"]] == [
         (2, 3.0),
@@ -152,7 +156,7 @@ def test_9_a_finer_interval_is_answered_by_the_jobs_own_where_charts_ask() -> No
 
     `_rollup_search` still does, in the same words; `_search` answers with the job's interval, and says so.
     """
-    finer = Aggregation("t", DateHistogram("time", 20 * 60_000, None), type_name="date_histogram")
+    finer = Aggregation("t", DateHistogramAggregation("time", 20 * 60_000, None), type_name="date_histogram")
     with pytest.raises(SearchRefused) as refused:
         ask(finer)
     assert refused.value.reason == (
@@ -162,14 +166,14 @@ def test_9_a_finer_interval_is_answered_by_the_jobs_own_where_charts_ask() -> No
     found = ask(finer, door="search")
     assert counts(found["aggregations"]["t"]) == {9 * HOUR: 3, 11 * HOUR: 1, NOON: 1}
     assert found["_rollup"]["interval"] == "1h"
-    zoned = Aggregation("t", DateHistogram("time", None, "1d", "Europe/Berlin"), type_name="date_histogram")
+    zoned = Aggregation("t", DateHistogramAggregation("time", None, "1d", "Europe/Berlin"), type_name="date_histogram")
     assert [b["key_as_string"] for b in ask(zoned)["aggregations"]["t"]["buckets"]] == ["1970-01-01T00:00:00.000+01:00"]
 
 
 def test_10_several_jobs_answer_one_request() -> None:
     """Elasticsearch takes one rollup index for each request, so there cannot be one for each year."""
     rows = [{"time": d * DAY + 1, "carrier": "AA"} for d in range(4)]
-    days = Aggregation("t", DateHistogram("time", DAY, None), type_name="date_histogram")
+    days = Aggregation("t", DateHistogramAggregation("time", DAY, None), type_name="date_histogram")
     found = ask(days, rows=rows, jobs=(("first", 0, DAY), ("second", DAY, 3 * DAY)))
     assert counts(found["aggregations"]["t"]) == {d * DAY: 1 for d in range(4)}
     assert [(j["job_id"], j["from"][:10], j["to"][:10]) for j in found["_rollup"]["jobs"]] == [

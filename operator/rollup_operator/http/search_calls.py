@@ -18,10 +18,10 @@ from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.parameters import Parameters
-from rollup_operator.query.answer import Style
+from rollup_operator.query.answering.answer import Style
 from rollup_operator.query.fields import Fields, field_caps, field_mappings, mappings
 from rollup_operator.query.msearch import Item, items
-from rollup_operator.query.request import Door, with_parameters
+from rollup_operator.query.reading.request import Door, with_parameters
 from rollup_operator.query.sources import Logical, NameOptions
 
 IGNORED = (

@@ -17,7 +17,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class RangeBucket:
     """One bucket of a range aggregation: [low, high); None: without end."""
 
     key: str | None
@@ -34,7 +34,7 @@ class TimeBounds:
 
 
 @dataclass(frozen=True, slots=True)
-class DateHistogram:
+class DateHistogramAggregation:
     """Buckets of time."""
 
     field: str
@@ -54,7 +54,7 @@ class DateHistogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
+class HistogramAggregation:
     """Buckets of numbers."""
 
     field: str
@@ -70,7 +70,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TermsAggregation:
     """A bucket for each value."""
 
     field: str
@@ -86,7 +86,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class FiltersAggregation:
     """A bucket for each condition, and one for what meets none where `other` names it."""
 
     filters: tuple[tuple[str, Clause], ...]
@@ -98,11 +98,11 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranges:
+class RangesAggregation:
     """A bucket for each range of numbers, or of times (`date_range`)."""
 
     field: str
-    ranges: tuple[Range, ...]
+    ranges: tuple[RangeBucket, ...]
     of_dates: bool = False
     keyed: bool = False
     format: str | None = None
@@ -111,7 +111,7 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class MetricAggregation:
     """A number of each bucket."""
 
     kind: Literal["min", "max", "sum", "avg", "value_count", "stats"]
@@ -121,7 +121,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Pipeline:
+class PipelineAggregation:
     """What is computed from the results of other aggregations."""
 
     kind: str
@@ -130,7 +130,15 @@ class Pipeline:
     """The body as given and checked."""
 
 
-Kind = DateHistogram | Histogram | Terms | Filters | Ranges | Metric | Pipeline
+Kind = (
+    DateHistogramAggregation
+    | HistogramAggregation
+    | TermsAggregation
+    | FiltersAggregation
+    | RangesAggregation
+    | MetricAggregation
+    | PipelineAggregation
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rollup_operator.concurrency.portions import Work
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.names import EVERY
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.request import Door
+from rollup_operator.query.reading.request import Door
 
 MOST_NAMES = 1_000
 """Names in one request."""
@@ -123,7 +123,9 @@ class Catalog:
 
     def candidates(self, names: Sequence[str], options: NameOptions) -> Work[list[SearchedJob]]:
         """Return all jobs that the names may mean, for whoever may search them. Raises SearchRefused."""
-        found = yield from _Names(self, replace(options, ignore_unavailable=True, allow_no_indices=True)).matched(names)
+        found = yield from _RequestNames(
+            self, replace(options, ignore_unavailable=True, allow_no_indices=True)
+        ).matched(names)
         jobs: list[SearchedJob] = []
         for source in {job.source for job in found.all}:
             jobs += self._by_source[source]
@@ -136,7 +138,7 @@ class Catalog:
         `names` without the commas between them; no names: everything.
         Raises NoSuchIndex; SearchRefused where one cannot tell which rows are meant.
         """
-        found = yield from _Names(self, options).matched(names)
+        found = yield from _RequestNames(self, options).matched(names)
         if (sources := len({job.source for job in found.all})) > MOST_SOURCES:
             raise SearchRefused(
                 f"[index] means [{sources}] sources, more than the limit of [{MOST_SOURCES}] for one search; name fewer"
@@ -174,7 +176,7 @@ class Catalog:
         return self._globs
 
 
-class _Names:
+class _RequestNames:
     """The names of one request."""
 
     def __init__(self, catalog: Catalog, options: NameOptions) -> None:

@@ -223,7 +223,7 @@ class Row:
 
 
 @dataclass(slots=True)
-class Buckets:
+class LevelBuckets:
     """The buckets of one level that hold any document, under all buckets above together."""
 
     rows: dict[Keys, Row] = field(default_factory=dict)
@@ -231,7 +231,7 @@ class Buckets:
     """By the keys above: how many documents are in buckets beyond a level's limit. Empty: no bucket is left out."""
 
 
-Partials = Mapping[Path, Buckets]
+Partials = Mapping[Path, LevelBuckets]
 """The answer to a fetch. The path () has one row, of the keys (): all documents that meet the condition."""
 
 
@@ -267,11 +267,11 @@ def segments_of(where: Predicate, by: ByTime) -> tuple[list[Segment], bool]:
 
 def nothing(fetch: Fetch) -> Partials:
     """Return the answer to a fetch of which nothing is found."""
-    found: dict[Path, Buckets] = {(): Buckets({(): Row(0, none_of(fetch.numbers))})}
+    found: dict[Path, LevelBuckets] = {(): LevelBuckets({(): Row(0, none_of(fetch.numbers))})}
 
     def add(above: Path, levels: tuple[Level, ...]) -> None:
         for level in levels:
-            found[*above, level.name] = Buckets()
+            found[*above, level.name] = LevelBuckets()
             add((*above, level.name), level.levels)
 
     add((), fetch.levels)

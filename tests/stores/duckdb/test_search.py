@@ -18,7 +18,6 @@ from rollup_operator.stores.search import (
     NOTHING,
     AtLeast,
     Between,
-    Buckets,
     ByPredicate,
     ByTerms,
     ByTime,
@@ -29,6 +28,7 @@ from rollup_operator.stores.search import (
     Grouping,
     Instant,
     Level,
+    LevelBuckets,
     Not,
     Number,
     OneOf,
@@ -93,7 +93,7 @@ async def test_counts_and_numbers_of_levels_within_levels(at: Embedded, source: 
         (2 * HOUR,): Row(1, (8.0,)),
         (5 * HOUR,): Row(2, (48.0,)),
     }
-    assert found["h", "t"] == Buckets({
+    assert found["h", "t"] == LevelBuckets({
         (0, "a"): Row(2, (3.5, 2, 1.0, 2.5)),
         (0, "b"): Row(1, (0, 0, None, None)),
         (2 * HOUR, "Ab"): Row(1, (8.0, 1, 8.0, 8.0)),
@@ -137,7 +137,7 @@ async def test_buckets_of_most_documents_come_first_and_the_others_are_counted(a
         (0, "t4", 4): 5, (0, "t3", 3): 4, (HOUR, "t4", 4): 6, (HOUR, "t3", 3): 5
     }  # fmt: skip
     assert found["h", "t", "s"].left_out == {}
-    assert found[("all",)] == Buckets({("t4",): Row(11)}, {(): 24})
+    assert found[("all",)] == LevelBuckets({("t4",): Row(11)}, {(): 24})
 
 
 async def test_rows_of_several_values_are_in_each_bucket_once(at: Embedded) -> None:
@@ -248,7 +248,7 @@ async def test_what_has_no_rows_is_empty(at: Embedded) -> None:
     fetches = (live(EVERYTHING, Level("h", HOURS)), rolled(EVERYTHING, Level("h", HOURS)), live(pattern="none/*.csv"))
     for found in await asked(at, *fetches):
         assert found[()].rows == {(): Row(0)}
-        assert found.get(("h",), Buckets()) == Buckets()
+        assert found.get(("h",), LevelBuckets()) == LevelBuckets()
 
 
 async def test_a_missing_column_is_named(at: Embedded) -> None:

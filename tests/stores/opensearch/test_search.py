@@ -13,7 +13,6 @@ from rollup_operator.stores.search import (
     EVERYTHING,
     AtLeast,
     Between,
-    Buckets,
     ByPredicate,
     ByTerms,
     ByTime,
@@ -22,6 +21,7 @@ from rollup_operator.stores.search import (
     Fetch,
     Instant,
     Level,
+    LevelBuckets,
     Not,
     Number,
     Partials,
@@ -79,7 +79,7 @@ async def test_conditions_groupings_and_numbers(node: StoreHttp) -> None:
             (2 * HOUR,): Row(1, (8.0,)),
             (5 * HOUR,): Row(2, (48.0,)),
         }
-        assert one["h", "t"] == Buckets({
+        assert one["h", "t"] == LevelBuckets({
             (0, "a"): Row(2, (3.5, 2, 1.0, 2.5)),
             (0, "b"): Row(1, (0, 0, None, None)),
             (2 * HOUR, "Ab"): Row(1, (8.0, 1, 8.0, 8.0)),

@@ -22,11 +22,11 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.turns import Turns
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.time_values import epoch_ms
-from rollup_operator.query.answer import Style, answer
+from rollup_operator.query.answering.answer import Style, answer
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.fields import Fields, fields_of, kinds_of
-from rollup_operator.query.planner import Live, Plan, plan
-from rollup_operator.query.request import Door, Request, parse_request
+from rollup_operator.query.planning.planner import Live, SearchPlan, plan
+from rollup_operator.query.reading.request import Door, SearchRequest, parse_request
 from rollup_operator.query.sources import Catalog, Logical, NameOptions, NoSuchIndex, SearchedJob
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store
@@ -129,10 +129,12 @@ class Searches:
             await in_portions(mine.take_in(more))
             return await in_portions(mine.resolve(names, options, door))
 
-    async def _read(self, namespace: str, sources: Sequence[Logical], request: Request) -> tuple[Plan, list[Partials]]:
+    async def _read(
+        self, namespace: str, sources: Sequence[Logical], request: SearchRequest
+    ) -> tuple[SearchPlan, list[Partials]]:
         """Read one source after the other; all are answered alike, so their parts are added."""
         now = epoch_ms(self._now())
-        plans: list[Plan] = []
+        plans: list[SearchPlan] = []
         parts: list[Partials] = []
         for source in sources:
             readable = await self._readable(namespace, source)
@@ -179,7 +181,7 @@ def _of_nothing(style: Style) -> dict[str, Any]:
     return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
 
 
-def _together(one: Plan, other: Plan) -> Plan:
+def _together(one: SearchPlan, other: SearchPlan) -> SearchPlan:
     """Return the plan of two sources that are answered alike."""
     report = dict(one.report or {})
     for name, value in (other.report or {}).items():

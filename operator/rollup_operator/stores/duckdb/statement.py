@@ -22,7 +22,6 @@ from rollup_operator.stores.duckdb.columns import Of
 from rollup_operator.stores.duckdb.conditions import FIRST_MS, LAST_MS, Field, Sort, literal, meets
 from rollup_operator.stores.errors import SearchTooLarge, SourceInvalid
 from rollup_operator.stores.search import (
-    Buckets,
     ByPredicate,
     ByTerms,
     ByTime,
@@ -31,6 +30,7 @@ from rollup_operator.stores.search import (
     Instant,
     Keys,
     Level,
+    LevelBuckets,
     Number,
     Partials,
     Path,
@@ -87,7 +87,7 @@ class _Sum:
 
 
 @dataclass(slots=True)
-class _Place:
+class _ColumnPlace:
     """A level of a fetch, or all of it."""
 
     path: Path
@@ -109,7 +109,7 @@ class Statement:
 
     text: str
     depth: int
-    places: Sequence[Sequence[_Place]]
+    places: Sequence[Sequence[_ColumnPlace]]
     most: int
 
 
@@ -127,7 +127,7 @@ def statement(fetches: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> St
 
 def answer(of: Statement, rows: Iterable[Sequence[Any]]) -> Sequence[Partials]:
     """Return what the rows of a statement say. Raises SearchTooLarge."""
-    found: list[dict[Path, Buckets]] = [{place.path: Buckets() for place in places} for places in of.places]
+    found: list[dict[Path, LevelBuckets]] = [{place.path: LevelBuckets() for place in places} for places in of.places]
     buckets = 0
     for i, at, left_out, count, *rest in rows:
         place = of.places[i][at]
@@ -147,7 +147,7 @@ class _FetchPart:
 
     def __init__(self, number: int, fetch: Fetch, relation: Relation) -> None:
         self._n, self._fetch, self._types, self._relation = number, fetch, relation.types, relation.text
-        self.places = [_Place((), None, (), fetch.numbers)]
+        self.places = [_ColumnPlace((), None, (), fetch.numbers)]
         self._add(0, fetch.levels)
         self._keys = {
             i: _key(place.level, self._types, fetch.where)
@@ -162,7 +162,7 @@ class _FetchPart:
     def _add(self, above: int, levels: Sequence[Level]) -> None:
         for level in levels:
             i, outer = len(self.places), self.places[above]
-            self.places.append(_Place((*outer.path, level.name), level, (*outer.above, i), level.numbers))
+            self.places.append(_ColumnPlace((*outer.path, level.name), level, (*outer.above, i), level.numbers))
             outer.inner.append(i)
             self._add(i, level.levels)
 
@@ -303,7 +303,7 @@ class _FetchPart:
         limit = self.places[i].limit
         return self._below_kept(i) if limit is None else f"(SELECT * FROM {self._step('t', i)} WHERE r <= {limit})"
 
-    def _names(self, place: _Place) -> list[str]:
+    def _names(self, place: _ColumnPlace) -> list[str]:
         return [f"q{k}" for k in place.above]
 
     def _sum_name(self, number: Number) -> str:

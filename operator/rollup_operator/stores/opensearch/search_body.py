@@ -16,7 +16,6 @@ from rollup_operator.stores.search import (
     All,
     AtLeast,
     Between,
-    Buckets,
     ByPredicate,
     ByTerms,
     ByTime,
@@ -29,6 +28,7 @@ from rollup_operator.stores.search import (
     Key,
     Keys,
     Level,
+    LevelBuckets,
     Not,
     Number,
     OneOf,
@@ -249,7 +249,7 @@ def answer(fetch: Fetch, found: Mapping[str, Any], max_buckets: int) -> Partials
 class _AnswerReader:
     def __init__(self, fetch: Fetch, max_buckets: int) -> None:
         self._fetch, self._most, self._count = fetch, max_buckets, 0
-        self.found: dict[Path, Buckets] = dict(nothing(fetch))
+        self.found: dict[Path, LevelBuckets] = dict(nothing(fetch))
 
     def levels(self, bucket: Mapping[str, Any], levels: Sequence[Level], path: Path, keys: Keys) -> None:
         """Add the buckets of all levels within a bucket."""

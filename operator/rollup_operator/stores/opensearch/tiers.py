@@ -62,7 +62,7 @@ class _Index:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _SeenJob:
     """What of a job's documents searches see."""
 
     written: tuple[str, int]
@@ -80,7 +80,7 @@ class Tiers:
     """Those that show everything, of any index of the cluster."""
     _copies: dict[str, Copies] = field(default_factory=dict)
     """Of rollup indices, those that show everything."""
-    _seen: dict[Key, _Seen] = field(default_factory=dict)
+    _seen: dict[Key, _SeenJob] = field(default_factory=dict)
     _first: dict[tuple[Key, str, int], int] = field(default_factory=dict)
     """Where the first document's bucket begins, by job, uuid of the rollup index and epoch: it can only become less."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -173,7 +173,7 @@ class Tiers:
         """Return up to where each job's documents are written and seen, once they are."""
         found: dict[Key, int] = {}
         async with self._turn:  # many searches that come at once cause one refresh
-            stale: dict[str, list[tuple[Key, _Seen]]] = {}
+            stale: dict[str, list[tuple[Key, _SeenJob]]] = {}
             for index, spec, record in jobs:
                 key, now = record.claim.key, self.cluster.clock()
                 if record.target != index.uuid:
@@ -188,7 +188,7 @@ class Tiers:
                 if seen is not None and (end <= seen.end_ms or (record.held and now - seen.at < EVERY_SECONDS)):
                     found[key] = min(end, seen.end_ms)
                 else:
-                    stale.setdefault(index.name, []).append((key, _Seen(written, end, now)))
+                    stale.setdefault(index.name, []).append((key, _SeenJob(written, end, now)))
             for index_name, moved in stale.items():
                 try:
                     await target.refresh(self.cluster, index_name, opaque_id=OPAQUE_ID)

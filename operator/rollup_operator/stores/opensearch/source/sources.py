@@ -193,7 +193,7 @@ async def search(
     page: Held | None = None,
     copies: Copies = ANY,
 ) -> Value:
-    """Search the sources; the answer covers all shards. With `page`, which holds room for it, its pages are PageBuckets.
+    """Search the sources; the answer covers all shards. With `page`, which holds room for it, it has PageBuckets.
 
     Raises SourceNotFound, SourceInvalid, Overloaded, and what else `Cluster.call` raises.
     """

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rollup_operator.query.aggregations import Aggregation, DateHistogram
-from rollup_operator.query.binding import FieldNotKept
+from rollup_operator.query.aggregations import Aggregation, DateHistogramAggregation
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.formats import interval_text, iso
-from rollup_operator.query.grids import EARLIEST, LATEST, TimeGrid
-from rollup_operator.query.request import Request
-from rollup_operator.query.rolled import FinerThanTheJob, Rolled
-from rollup_operator.query.shape import Reader, Shape, flat
+from rollup_operator.query.planning.binding import FieldNotKept
+from rollup_operator.query.planning.rolled import FinerThanTheJob, Rolled
+from rollup_operator.query.planning.shape import Reader, Shape, flat
+from rollup_operator.query.reading.request import SearchRequest
+from rollup_operator.query.times.formats import interval_text, iso
+from rollup_operator.query.times.grids import EARLIEST, LATEST, TimeGrid
 from rollup_operator.rollup.bounds import DAY, Bounds
 from rollup_operator.stores.search import (
     All,
@@ -59,10 +59,10 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SearchPlan:
     """What to read for a search, and how the answer is built of it."""
 
-    request: Request
+    request: SearchRequest
     """With the intervals that are answered."""
     fetches: tuple[Fetch, ...]
     shapes: tuple[Shape, ...]
@@ -85,7 +85,7 @@ class _Candidate:
     """Why the job cannot answer, as far as its groups say."""
 
     @classmethod
-    def of(cls, rolled: Rolled, request: Request, everything: Reader) -> "_Candidate":
+    def of(cls, rolled: Rolled, request: SearchRequest, everything: Reader) -> "_Candidate":
         reader = replace(everything, fields=rolled.tier.kinds)
         try:
             return cls(rolled, reader, reader.predicate(request.query), None)
@@ -98,7 +98,7 @@ class _Candidate:
         met = _met([(self.rolled.tier.begin_ms, self.rolled.tier.end_ms)], *_asked(self.rolled, self.where))
         return met[0] if met else None
 
-    def why_not(self, request: Request, begin: int, end: int) -> SearchRefused | None:
+    def why_not(self, request: SearchRequest, begin: int, end: int) -> SearchRefused | None:
         """Return why buckets that begin in [begin, end) cannot answer; None: they can."""
         if self.refusal is not None:
             return self.refusal
@@ -115,7 +115,7 @@ class _Candidate:
 Refusals = Sequence[tuple[Rolled, SearchRefused]]
 
 
-def plan(request: Request, tiers: Sequence[Tier], live: Live | None, now_ms: int) -> Plan:
+def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_ms: int) -> SearchPlan:
     """Split a search. The tiers are of jobs of one source. Raises SearchRefused where no exact answer can be given."""
     kinds: dict[str, FieldKind] = dict(live.kinds) if live is not None else {}
     for tier in tiers:
@@ -148,7 +148,7 @@ def plan(request: Request, tiers: Sequence[Tier], live: Live | None, now_ms: int
     return found
 
 
-def _some_job_can(request: Request, candidates: Iterable[_Candidate]) -> None:
+def _some_job_can(request: SearchRequest, candidates: Iterable[_Candidate]) -> None:
     """Refuse what no job could answer if all of the time were rolled up, as Elasticsearch does."""
     refusals = []
     for c in candidates:
@@ -159,7 +159,7 @@ def _some_job_can(request: Request, candidates: Iterable[_Candidate]) -> None:
     raise refusals[0]
 
 
-def _able(request: Request, candidates: Iterable[_Candidate]) -> tuple[list[_Candidate], Refusals]:
+def _able(request: SearchRequest, candidates: Iterable[_Candidate]) -> tuple[list[_Candidate], Refusals]:
     """Return which jobs can answer exactly, and why the others cannot."""
     able: list[_Candidate] = []
     refusals: list[tuple[Rolled, SearchRefused]] = []
@@ -185,7 +185,7 @@ def _check_whole(chosen: Iterable[Rolled], relevant: Iterable[_Candidate], refus
                 raise refusal
 
 
-def _widened(request: Request, refusals: Refusals) -> Iterator[Request]:
+def _widened(request: SearchRequest, refusals: Refusals) -> Iterator[SearchRequest]:
     """Yield the request with intervals that the finest job's buckets make up, by its own clock first.
 
     One interval for the whole answer: fine buckets beside coarse ones would make rates and stacks wrong.
@@ -198,7 +198,7 @@ def _widened(request: Request, refusals: Refusals) -> Iterator[Request]:
 def _coarser(a: Aggregation, rolled: Rolled, zone: str | None) -> Aggregation:
     subs = tuple(_coarser(s, rolled, zone) for s in a.subs)
     kind = a.kind
-    if isinstance(kind, DateHistogram) and kind.field == rolled.date:
+    if isinstance(kind, DateHistogramAggregation) and kind.field == rolled.date:
         asked, clock = kind.fixed_ms or _calendar_ms(kind), zone or kind.time_zone
         step, months = rolled.bounds.grid.step, rolled.bounds.grid.months
         if step is None:
@@ -213,19 +213,19 @@ def _coarser(a: Aggregation, rolled: Rolled, zone: str | None) -> Aggregation:
 def _intervals(aggregations: Iterable[Aggregation], asked: Iterable[Aggregation]) -> Iterator[str]:
     """Yield the intervals that are not those asked for."""
     for a, b in zip(aggregations, asked, strict=True):
-        if isinstance(a.kind, DateHistogram) and a.kind != b.kind:
+        if isinstance(a.kind, DateHistogramAggregation) and a.kind != b.kind:
             yield interval_text(a.kind.fixed_ms) if a.kind.fixed_ms is not None else a.kind.calendar_unit or ""
         yield from _intervals(a.subs, b.subs)
 
 
 def _plan(
-    request: Request,
+    request: SearchRequest,
     chosen: Sequence[Rolled],
     live: Live | None,
     reader: Reader,
     where: Predicate,
     refusals: Refusals = (),
-) -> Plan:
+) -> SearchPlan:
     shapes, numbers = reader.shapes(request.aggregations), reader.numbers(request.aggregations)
     fetches: list[Fetch] = []
     jobs: list[dict[str, Any]] = []
@@ -258,7 +258,7 @@ def _plan(
         fetch = _live(live, date, free if chosen else None, where, shapes, numbers)
         fetches += [fetch] if fetch is not None else []
     report = _report(request, jobs, rounded, chosen, refusals) if jobs else None
-    return Plan(request, tuple(fetches), shapes, numbers, reader.kinds, report)
+    return SearchPlan(request, tuple(fetches), shapes, numbers, reader.kinds, report)
 
 
 def _live(
@@ -359,7 +359,7 @@ def _take(free: Iterable[Stretch], rolled: Rolled) -> tuple[list[tuple[int, int]
 
 
 def _report(
-    request: Request,
+    request: SearchRequest,
     jobs: list[dict[str, Any]],
     rounded: Iterable[int],
     chosen: Sequence[Rolled],
@@ -392,16 +392,16 @@ def _length(bounds: Bounds) -> int:
     return bounds.grid.step or bounds.grid.months * _MONTH
 
 
-def _calendar_ms(kind: DateHistogram) -> int:
+def _calendar_ms(kind: DateHistogramAggregation) -> int:
     return _length(TimeGrid.of(kind).bounds)
 
 
-def _date_field(live: Live, request: Request) -> str:
+def _date_field(live: Live, request: SearchRequest) -> str:
     """Return the field of time where no job says: the first that buckets of time are asked of, or the job's own."""
     rest = list(request.aggregations)
     while rest:
         a = rest.pop(0)
-        if isinstance(a.kind, DateHistogram):
+        if isinstance(a.kind, DateHistogramAggregation):
             return a.kind.field
         rest.extend(a.subs)
     return live.rows.spec.groups.date_histogram.field

@@ -3,9 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from rollup_operator.query.aggregations import Aggregation, Filters, Metric, Order, Pipeline
+from rollup_operator.query.aggregations import (
+    Aggregation,
+    FiltersAggregation,
+    MetricAggregation,
+    Order,
+    PipelineAggregation,
+)
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading import LONGEST_NAME, PARSING, shown, token
+from rollup_operator.query.reading.json_values import LONGEST_NAME, PARSING, shown, token
 
 MOST: Final = 64
 """Orders of one aggregation."""
@@ -65,16 +71,16 @@ def _checked_path(path: str, subs: Sequence[Aggregation]) -> str:
         found = _named(name, subs)
         if found is None:
             raise wrong(f"Cannot find aggregation named [{shown(name)}]")
-        if isinstance(found.kind, Metric):
+        if isinstance(found.kind, MetricAggregation):
             raise wrong(f"Metrics aggregations cannot have sub-aggregations (at [>{shown(last)}]")
-        if not (isinstance(found.kind, Filters) and found.kind.single):
+        if not (isinstance(found.kind, FiltersAggregation) and found.kind.single):
             raise wrong(f"Can't sort by a descendant of a [{found.type_name}] aggregation [{shown(name)}]")
         subs = found.subs
     found = _named(last, subs)
     if found is None:
         raise wrong(f"Cannot find aggregation named [{shown(last)}]")
     match found.kind:
-        case Metric(kind="stats"):
+        case MetricAggregation(kind="stats"):
             if key is None:
                 raise wrong(f"Missing value key in [{shown(last)}] which refers to a multi-value metric aggregation")
             if key not in _STATS:
@@ -82,19 +88,19 @@ def _checked_path(path: str, subs: Sequence[Aggregation]) -> str:
                     f"No enum constant org.elasticsearch.search.aggregations.metrics.InternalStats.Metrics.{shown(key)}"
                 )
             return ">".join([*above, f"{last}.{key}"])
-        case Metric():
+        case MetricAggregation():
             if key not in (None, "value"):
                 raise wrong(
                     f"Unknown value key [{shown(str(key))}] for single-value metric aggregation [{shown(last)}]. "
                     "Either use [value] as key or drop the key all together"
                 )
-        case Filters(single=True):
+        case FiltersAggregation(single=True):
             if key not in (None, "doc_count"):
                 raise wrong(
                     f"Unknown value key [{shown(str(key))}] for single-bucket aggregation [{shown(last)}]. Either use "
                     "[doc_count] as key or drop the key all together."
                 )
-        case Pipeline():
+        case PipelineAggregation():
             raise wrong(
                 f"The provided aggregation [{shown(last)}] either does not exist, or is a pipeline aggregation and "
                 "cannot be used to sort the buckets."

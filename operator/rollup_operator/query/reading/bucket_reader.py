@@ -9,33 +9,33 @@ from typing import Any, Final, Literal, cast
 
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.query.aggregations import (
-    DateHistogram,
-    Filters,
-    Histogram,
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
     Kind,
-    Metric,
-    Range,
-    Ranges,
-    Terms,
+    MetricAggregation,
+    RangeBucket,
+    RangesAggregation,
+    TermsAggregation,
     TimeBounds,
 )
 from rollup_operator.query.clauses import Clause
-from rollup_operator.query.dates import zone_of
-from rollup_operator.query.dsl import read_query
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.object_fields import ObjectFields
-from rollup_operator.query.orders import BY_COUNT, BY_KEY, read_order
-from rollup_operator.query.reading import (
+from rollup_operator.query.reading.dsl import read_query
+from rollup_operator.query.reading.json_values import (
     LONGEST_NAME,
     PARSING,
     X_CONTENT,
-    Budget,
+    RequestBudget,
     boolean,
     decimal,
     integer,
     shown,
     token,
 )
+from rollup_operator.query.reading.object_fields import ObjectFields
+from rollup_operator.query.reading.orders import BY_COUNT, BY_KEY, read_order
+from rollup_operator.query.times.dates import zone_of
 
 METRICS: Final = frozenset({"min", "max", "sum", "avg", "value_count", "stats"})
 
@@ -57,7 +57,7 @@ Interval = tuple[int | None, str | None]
 class BucketReader:
     """Reads the bodies of the aggregations of one request."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: RequestBudget) -> None:
         self._budget = budget
         self.readers: Mapping[str, Callable[[str, Any], Kind]] = {
             "date_histogram": self._date_histogram,
@@ -69,19 +69,19 @@ class BucketReader:
             "date_range": self._date_range,
         }
 
-    def metric(self, kind: str, name: str, body: Mapping[str, Any]) -> Metric:
+    def metric(self, kind: str, name: str, body: Mapping[str, Any]) -> MetricAggregation:
         """Read a metric."""
         fields = ObjectFields(kind, body, _VALUES)
         field = self._field(fields, kind, name)
         known = cast('Literal["min", "max", "sum", "avg", "value_count", "stats"]', kind)
-        return Metric(known, field, fields.text("format"), self._missing(fields, name))
+        return MetricAggregation(known, field, fields.text("format"), self._missing(fields, name))
 
     def _date_histogram(self, name: str, body: Mapping[str, Any]) -> Kind:
         fields = ObjectFields("date_histogram", body, _DATE_HISTOGRAM)
         fixed, unit = _interval(fields)
         extended = fields.either("extended_bounds", ("START_OBJECT",), _time_bounds)
         hard = fields.either("hard_bounds", ("START_OBJECT",), _time_bounds)
-        return DateHistogram(
+        return DateHistogramAggregation(
             field=self._field(fields, "date_histogram", name),
             fixed_ms=fixed,
             calendar_unit=unit,
@@ -119,7 +119,7 @@ class BucketReader:
                     f"Extended bounds have to be inside hard bounds, hard bounds: [{told}], extended bounds: "
                     f"[{both[0]}--{both[1]}]"
                 )
-        return Histogram(
+        return HistogramAggregation(
             field=self._field(fields, "histogram", name),
             interval=interval,
             offset=fields.decimal("offset", 0.0),
@@ -155,7 +155,7 @@ class BucketReader:
             raise SearchRefused(f"[format] of terms aggregation [{name}] is not supported: leave it out")
         fields.either("execution_hint", _TEXTS, str)
         fields.either("collect_mode", _TEXTS, _collect_mode)
-        return Terms(
+        return TermsAggregation(
             field=self._field(fields, "terms", name),
             size=size,
             min_doc_count=min_doc_count,
@@ -213,10 +213,10 @@ class BucketReader:
         wants_other = other if is_other is None else is_other
         if wants_other and named and any(key == other_key for key, _ in found):
             raise SearchRefused(f"the other bucket of filters aggregation [{name}] needs a name of its own")
-        return Filters(tuple(found), named, other_key if wants_other else None)
+        return FiltersAggregation(tuple(found), named, other_key if wants_other else None)
 
     def _filter(self, name: str, body: Mapping[str, Any]) -> Kind:
-        return Filters(((name, read_query(body, self._budget)),), named=False, single=True)
+        return FiltersAggregation(((name, read_query(body, self._budget)),), named=False, single=True)
 
     def _range(self, name: str, body: Mapping[str, Any]) -> Kind:
         fields = ObjectFields("range", body, _VALUES | {"ranges", "keyed"})
@@ -224,7 +224,7 @@ class BucketReader:
         found = self._ranges(fields, "range", name, lambda one: one if type(one) is int else decimal(one))
         found.sort(key=lambda one: (_or(one.low, float("-inf")), _or(one.high, float("inf"))))
         keyed, format_ = fields.boolean("keyed"), fields.text("format")
-        return Ranges(field, tuple(found), False, keyed, format_, missing=self._missing(fields, name))
+        return RangesAggregation(field, tuple(found), False, keyed, format_, missing=self._missing(fields, name))
 
     def _date_range(self, name: str, body: Mapping[str, Any]) -> Kind:
         fields = ObjectFields("date_range", body, _VALUES | {"ranges", "keyed", "time_zone"})
@@ -232,10 +232,10 @@ class BucketReader:
         found = self._ranges(fields, "date_range", name, _time)
         zone = fields.either("time_zone", _TEXTS_AND_NUMBERS, _zone) or "UTC"
         keyed, format_ = fields.boolean("keyed"), fields.text("format")
-        return Ranges(field, tuple(found), True, keyed, format_, zone, self._missing(fields, name))
+        return RangesAggregation(field, tuple(found), True, keyed, format_, zone, self._missing(fields, name))
 
-    def _ranges(self, fields: ObjectFields, kind: str, name: str, read: Callable[[Any], Any]) -> list[Range]:
-        def one(given: Any) -> Range:
+    def _ranges(self, fields: ObjectFields, kind: str, name: str, read: Callable[[Any], Any]) -> list[RangeBucket]:
+        def one(given: Any) -> RangeBucket:
             if not isinstance(given, dict):
                 raise SearchRefused(f"[{kind}] Expected START_OBJECT but was: {token(given)}", X_CONTENT)
             self._budget.take_clause()
@@ -245,7 +245,7 @@ class BucketReader:
                 if isinstance(end, dict | list | bool):
                     raise SearchRefused(f"[{kind}] from and to don't support values of type: {token(end)}", X_CONTENT)
             low, high = (None if end is None else read(end) for end in ends)
-            return Range(parts.either("key", _TEXTS_AND_NUMBERS, lambda key: _short_name(str(key))), low, high)
+            return RangeBucket(parts.either("key", _TEXTS_AND_NUMBERS, lambda key: _short_name(str(key))), low, high)
 
         found = fields.either("ranges", ("START_ARRAY",), lambda given: [one(part) for part in given])
         if not found:

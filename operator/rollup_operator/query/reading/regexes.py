@@ -37,7 +37,7 @@ class Alternative:
 
 def wildcards(regex: str) -> tuple[Alternative, ...]:
     """Return what an expression in Lucene's syntax stands for; it matches whole values. Raises NotSimple."""
-    reader = _Reader(regex)
+    reader = _RegexReader(regex)
     found = reader.either(0)
     if reader.at < len(regex):
         raise NotSimple("[)] without its beginning")
@@ -50,7 +50,7 @@ _SOME: Final = Alternative("?*", None)
 _ANY: Final = Alternative("*", None)
 
 
-class _Reader:
+class _RegexReader:
     """A recursive descent over one expression."""
 
     def __init__(self, regex: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading import X_CONTENT, boolean, decimal, integer, shown, token
+from rollup_operator.query.reading.json_values import X_CONTENT, boolean, decimal, integer, shown, token
 
 T = TypeVar("T")
 

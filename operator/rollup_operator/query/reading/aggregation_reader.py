@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from rollup_operator.query.aggregations import Aggregation, DateHistogram, Histogram, Kind, Metric, Pipeline, Terms
-from rollup_operator.query.bucket_reader import METRICS, BucketReader
+from rollup_operator.query.aggregations import (
+    Aggregation,
+    DateHistogramAggregation,
+    HistogramAggregation,
+    Kind,
+    MetricAggregation,
+    PipelineAggregation,
+    TermsAggregation,
+)
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.orders import checked_order
-from rollup_operator.query.pipeline_reader import PIPELINES, check_pipelines, read_pipeline
-from rollup_operator.query.reading import LONGEST_NAME, PARSING, Budget, shown, token
+from rollup_operator.query.reading.bucket_reader import METRICS, BucketReader
+from rollup_operator.query.reading.json_values import LONGEST_NAME, PARSING, RequestBudget, shown, token
+from rollup_operator.query.reading.orders import checked_order
+from rollup_operator.query.reading.pipeline_reader import PIPELINES, check_pipelines, read_pipeline
 
 DEEPEST: Final = 20
 """Aggregations within each other."""
@@ -88,7 +96,7 @@ _IN_ROLLUP_SEARCH: Final = frozenset(
 _BADLY_NAMED: Final = frozenset("[]>")
 
 
-def read_aggregations(given: Any, budget: Budget, *, rollup_search: bool = False) -> tuple[Aggregation, ...]:
+def read_aggregations(given: Any, budget: RequestBudget, *, rollup_search: bool = False) -> tuple[Aggregation, ...]:
     """Read the aggregations of a request. Raises SearchRefused."""
     found = _Trees(budget, rollup_search).read(given, 0)
     check_pipelines(found, None)
@@ -98,7 +106,7 @@ def read_aggregations(given: Any, budget: Budget, *, rollup_search: bool = False
 class _Trees:
     """Reads the aggregations of one request."""
 
-    def __init__(self, budget: Budget, rollup_search: bool) -> None:
+    def __init__(self, budget: RequestBudget, rollup_search: bool) -> None:
         self._budget, self._rollup_search = budget, rollup_search
         self._buckets = BucketReader(budget)
 
@@ -169,11 +177,11 @@ class _Trees:
 def _checked(found: Aggregation) -> Aggregation:
     """Check what an aggregation and those within it say of each other."""
     match found.kind:
-        case Metric() if found.subs:
+        case MetricAggregation() if found.subs:
             raise SearchRefused(f"Aggregator [{found.name}] of type [{found.type_name}] cannot accept sub-aggregations")
-        case Pipeline() if found.subs:
+        case PipelineAggregation() if found.subs:
             raise SearchRefused(f"Aggregation [{found.name}] cannot define sub-aggregations")
-        case Terms() | DateHistogram() | Histogram():
+        case TermsAggregation() | DateHistogramAggregation() | HistogramAggregation():
             order = checked_order(found.kind.order, found.subs)
             if order != found.kind.order:
                 found = replace(found, kind=replace(found.kind, order=order))

@@ -77,7 +77,7 @@ class NoMatch(Exception):
 
 
 @dataclass(slots=True)
-class Parts:
+class DateParts:
     """What was read of a date; None: it does not say."""
 
     numbers: dict[str, int] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PatternStep:
     """One thing to read."""
 
     kind: str
@@ -97,20 +97,20 @@ class Step:
     least: int = 1
     most: int = 1
     """Digits."""
-    inner: tuple["Step", ...] = ()
+    inner: tuple["PatternStep", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DateFormat:
     """One format."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PatternStep, ...]
     unit_ms: int = 0
     """Where the date is a number: of how many milliseconds one is."""
 
-    def read(self, text: str) -> Parts:
+    def read(self, text: str) -> DateParts:
         """Read a whole text. Raises NoMatch."""
-        parts = Parts()
+        parts = DateParts()
         if _read(self.steps, text, 0, parts) != len(text):
             raise NoMatch
         return parts
@@ -137,9 +137,9 @@ def compiled(text: str) -> tuple[DateFormat, ...]:
     return tuple(formats)
 
 
-def _steps(pattern: str, name: str) -> tuple[Step, ...]:
+def _steps(pattern: str, name: str) -> tuple[PatternStep, ...]:
     ours = name.strip() in _NAMED
-    open_parts: list[list[Step]] = [[]]
+    open_parts: list[list[PatternStep]] = [[]]
     at = 0
     while at < len(pattern):
         letter, begin = pattern[at], at
@@ -148,7 +148,7 @@ def _steps(pattern: str, name: str) -> tuple[Step, ...]:
             end = pattern.find("'", at)
             if end < 0:
                 raise SearchRefused(f"Invalid format: [{name}]: Pattern ends with an incomplete string literal")
-            open_parts[-1].append(Step("literal", pattern[at:end] or "'"))
+            open_parts[-1].append(PatternStep("literal", pattern[at:end] or "'"))
             at = end + 1
         elif letter == "[":
             open_parts.append([])
@@ -157,7 +157,7 @@ def _steps(pattern: str, name: str) -> tuple[Step, ...]:
         elif letter == "]":
             if len(open_parts) == 1:
                 raise SearchRefused(f"Invalid format: [{name}]: Pattern invalid as it contains ] without previous [")
-            open_parts[-2].append(Step("optional", inner=tuple(open_parts.pop())))
+            open_parts[-2].append(PatternStep("optional", inner=tuple(open_parts.pop())))
         elif letter.isascii() and letter.isalpha():
             while at < len(pattern) and pattern[at] == letter:
                 at += 1
@@ -165,48 +165,48 @@ def _steps(pattern: str, name: str) -> tuple[Step, ...]:
                 raise SearchRefused(f"Invalid format: [{name}]: Unknown pattern letter: {letter}")
             open_parts[-1].append(_field(letter, at - begin))
         else:
-            open_parts[-1].append(Step("literal", letter))
+            open_parts[-1].append(PatternStep("literal", letter))
     while len(open_parts) > 1:
-        open_parts[-2].append(Step("optional", inner=tuple(open_parts.pop())))
+        open_parts[-2].append(PatternStep("optional", inner=tuple(open_parts.pop())))
     return tuple(_with_neighbours(open_parts[0]))
 
 
-def _field(letter: str, count: int) -> Step:
+def _field(letter: str, count: int) -> PatternStep:
     if letter in "yu":
         if count == 2:
-            return Step("number", "year_of_century", 2, 2)
-        return Step("number", "year", count if count > 2 else 1, count if count > 2 else 9)
+            return PatternStep("number", "year_of_century", 2, 2)
+        return PatternStep("number", "year", count if count > 2 else 1, count if count > 2 else 9)
     if letter == "M" and count > 2:
-        return Step("name", "month", most=0 if count > 3 else 3)
+        return PatternStep("name", "month", most=0 if count > 3 else 3)
     if letter in _TWO:
-        return Step("number", _TWO[letter], min(count, 2), 2)
+        return PatternStep("number", _TWO[letter], min(count, 2), 2)
     match letter:
         case "S":
-            return Step("fraction", least=count, most=count)
+            return PatternStep("fraction", least=count, most=count)
         case "f":
-            return Step("fraction", least=1, most=9)
+            return PatternStep("fraction", least=1, most=9)
         case "a":
-            return Step("half")
+            return PatternStep("half")
         case "E":
-            return Step("name", "weekday", most=0 if count > 3 else 3)
+            return PatternStep("name", "weekday", most=0 if count > 3 else 3)
         case "z" | "V":
-            return Step("zone")
+            return PatternStep("zone")
         case "Z":
-            return Step("offset", "colon" if count == 5 else "plain")
+            return PatternStep("offset", "colon" if count == 5 else "plain")
         case "X" | "x":
-            return Step("offset", "short" if count == 1 else "plain" if count in (2, 4) else "colon")
-    return Step("offset", "any")
+            return PatternStep("offset", "short" if count == 1 else "plain" if count in (2, 4) else "colon")
+    return PatternStep("offset", "any")
 
 
-def _with_neighbours(steps: list[Step]) -> list[Step]:
+def _with_neighbours(steps: list[PatternStep]) -> list[PatternStep]:
     """Let a year of any length leave their digits to the fields that follow it without a separator."""
     for i in range(len(steps) - 1):
         if steps[i].kind == steps[i + 1].kind == "number" and steps[i].text == "year" and steps[i].most == 9:
-            steps[i] = Step("number", "year", 4, 4)
+            steps[i] = PatternStep("number", "year", 4, 4)
     return steps
 
 
-def _read(steps: tuple[Step, ...], text: str, at: int, parts: Parts) -> int:
+def _read(steps: tuple[PatternStep, ...], text: str, at: int, parts: DateParts) -> int:
     """Read the steps from `at` on; return where that ends."""
     for step in steps:
         match step.kind:
@@ -255,7 +255,7 @@ def _digits(text: str, at: int, most: int) -> int:
     return end
 
 
-def _number(step: Step, text: str, at: int, parts: Parts) -> int:
+def _number(step: PatternStep, text: str, at: int, parts: DateParts) -> int:
     negative = step.text == "year" and text.startswith("-", at)
     begin = at + negative
     end = _digits(text, begin, step.most)
@@ -269,7 +269,7 @@ def _number(step: Step, text: str, at: int, parts: Parts) -> int:
     return end
 
 
-def _offset(form: str, text: str, at: int, parts: Parts) -> int:
+def _offset(form: str, text: str, at: int, parts: DateParts) -> int:
     if form != "plain" and text.startswith("Z", at):
         parts.offset_ms = 0
         return at + 1
@@ -296,7 +296,7 @@ def _offset(form: str, text: str, at: int, parts: Parts) -> int:
     return end
 
 
-def _name(step: Step, text: str, at: int, parts: Parts) -> int:
+def _name(step: PatternStep, text: str, at: int, parts: DateParts) -> int:
     names = MONTHS if step.text == "month" else WEEKDAYS
     for i, name in enumerate(names):
         shown = name[: step.most] if step.most else name

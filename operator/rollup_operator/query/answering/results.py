@@ -7,7 +7,7 @@ from typing import Any
 
 from rollup_operator.query.aggregations import Aggregation
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.shape import Shape
+from rollup_operator.query.planning.shape import Shape
 from rollup_operator.stores.search import MAX_BUCKETS, Key
 
 Printer = Callable[[float], str]

@@ -17,7 +17,7 @@ _LONG = 2**63
 
 
 @dataclass(slots=True)
-class Budget:
+class RequestBudget:
     """What one request may still have. Whoever reads a part of it takes from here."""
 
     clauses: int = 1_024

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from rollup_operator.model.time_values import parse_time_value
-from rollup_operator.query.aggregation_reader import read_aggregations
 from rollup_operator.query.aggregations import Aggregation
 from rollup_operator.query.clauses import MATCH_ALL, Clause
-from rollup_operator.query.dsl import read_query
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading import PARSING, Budget, boolean, integer, shown, token
+from rollup_operator.query.reading.aggregation_reader import read_aggregations
+from rollup_operator.query.reading.dsl import read_query
+from rollup_operator.query.reading.json_values import PARSING, RequestBudget, boolean, integer, shown, token
 
 Door = Literal["rollup_search", "search"]
 """`rollup_search` keeps Elasticsearch's limits and texts; `search` is what Grafana and scripts send."""
@@ -20,7 +20,7 @@ COUNTED_BY_DEFAULT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SearchRequest:
     """What a search asks for."""
 
     door: Door = "search"
@@ -68,7 +68,7 @@ _ROLLUP_REFUSES: Final[Mapping[str, str]] = {
 _MOST_COUNTED: Final = 2**31 - 1
 
 
-def parse_request(body: Any, door: Door = "search", *, total_hits_as_int: bool = False) -> Request:
+def parse_request(body: Any, door: Door = "search", *, total_hits_as_int: bool = False) -> SearchRequest:
     """Read the body of a search. Raises SearchRefused.
 
     `total_hits_as_int` is the parameter `rest_total_hits_as_int`, which wants all documents counted.
@@ -84,7 +84,7 @@ def parse_request(body: Any, door: Door = "search", *, total_hits_as_int: bool =
     counts_up_to = _counts_up_to(body, total_hits_as_int)
     timeout_ms = _timeout(body)
     asked = body.get("aggregations", body.get("aggs", {}))
-    budget = Budget()
+    budget = RequestBudget()
     if door == "rollup_search":
         _check_rollup_search(body, size)
     query = read_query(body["query"], budget, rollup_search=door == "rollup_search") if "query" in body else MATCH_ALL
@@ -93,7 +93,7 @@ def parse_request(body: Any, door: Door = "search", *, total_hits_as_int: bool =
     if door == "search":
         _check_search(body, budget)
         for_annotations = _wants_hits(body, size, bool(aggregations))
-    return Request(door, query, aggregations, counts_up_to, for_annotations, timeout_ms)
+    return SearchRequest(door, query, aggregations, counts_up_to, for_annotations, timeout_ms)
 
 
 def with_parameters(body: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _check_rollup_search(body: Mapping[str, Any], size: int | None) -> None:
     _check_answerable(body)
 
 
-def _check_search(body: Mapping[str, Any], budget: Budget) -> None:
+def _check_search(body: Mapping[str, Any], budget: RequestBudget) -> None:
     _check_answerable(body)
     for name in ("profile", "explain", "version", "track_scores", "seq_no_primary_term"):
         if name in body:

@@ -11,7 +11,7 @@ from itertools import islice, pairwise
 
 from rollup_operator.model.job import DateHistogramGroup
 from rollup_operator.model.time_values import parse_time_zone
-from rollup_operator.query.aggregations import DateHistogram
+from rollup_operator.query.aggregations import DateHistogramAggregation
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.rollup.bounds import DAY, Bounds, Grid, Segment, periods
 
@@ -30,7 +30,7 @@ class TimeGrid:
     offset: int = 0
 
     @classmethod
-    def of(cls, histogram: DateHistogram) -> "TimeGrid":
+    def of(cls, histogram: DateHistogramAggregation) -> "TimeGrid":
         """Return the grid that a request asks for. Raises SearchRefused."""
         try:
             if histogram.fixed_ms is not None:

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.concurrency.portions import Work
-from rollup_operator.query.aggregations import DateHistogram, Filters, Histogram, Ranges, Terms
-from rollup_operator.query.dates import java_number
-from rollup_operator.query.merge import merge
-from rollup_operator.query.pipelines import add_pipelines
-from rollup_operator.query.planner import Plan
-from rollup_operator.query.results import Bucket, Measured, Result, Series
-from rollup_operator.query.tree import Tree, edge_printer
+from rollup_operator.query.aggregations import (
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
+    RangesAggregation,
+    TermsAggregation,
+)
+from rollup_operator.query.answering.merge import merge
+from rollup_operator.query.answering.pipelines import add_pipelines
+from rollup_operator.query.answering.results import Bucket, Measured, Result, Series
+from rollup_operator.query.answering.tree import Tree, edge_printer
+from rollup_operator.query.planning.planner import SearchPlan
+from rollup_operator.query.times.dates import java_number
 from rollup_operator.stores.search import Partials, Row
 
 
@@ -23,7 +29,7 @@ class Style:
     total_as_int: bool = False
 
 
-def answer(plan: Plan, parts: Sequence[Partials], style: Style) -> Work[dict[str, Any]]:
+def answer(plan: SearchPlan, parts: Sequence[Partials], style: Style) -> Work[dict[str, Any]]:
     """Return what the parts of a search say together: `hits`, `aggregations` and `_rollup`. Raises SearchRefused.
 
     The parts are the answers to the plan's fetches, in order.
@@ -39,7 +45,7 @@ def answer(plan: Plan, parts: Sequence[Partials], style: Style) -> Work[dict[str
     return out
 
 
-def _hits(plan: Plan, count: int, style: Style) -> dict[str, Any]:
+def _hits(plan: SearchPlan, count: int, style: Style) -> dict[str, Any]:
     """Return that there are no documents to show, and how many met the query."""
     hits: dict[str, Any] = {"max_score": None, "hits": []}
     most = plan.request.counts_up_to
@@ -73,13 +79,13 @@ def _series(series: Series, style: Style) -> Work[dict[str, Any]]:
         if place % 20 == 0:
             yield
     match a.kind:
-        case Filters(single=True):
+        case FiltersAggregation(single=True):
             return out | written[0]
-        case Filters(named=True):
+        case FiltersAggregation(named=True):
             return out | {"buckets": {b.text: w for b, w in zip(buckets, written, strict=True)}}
-        case Terms():
+        case TermsAggregation():
             out |= {"doc_count_error_upper_bound": 0, "sum_other_doc_count": series.others}
-        case DateHistogram(keyed=True) | Histogram(keyed=True) | Ranges(keyed=True):
+        case DateHistogramAggregation(keyed=True) | HistogramAggregation(keyed=True) | RangesAggregation(keyed=True):
             return out | {"buckets": {_keyed(b): w for b, w in zip(buckets, written, strict=True)}}
         case _:
             pass
@@ -94,9 +100,9 @@ def _head(series: Series, bucket: Bucket) -> dict[str, Any]:
     """Return what a bucket says of itself."""
     count = {"doc_count": bucket.count}
     match series.aggregation.kind:
-        case Filters():
+        case FiltersAggregation():
             return count
-        case Ranges() as k:
+        case RangesAggregation() as k:
             _, low, high = series.shape.ranges[int(bucket.key)]
             out: dict[str, Any] = {} if k.keyed else {"key": bucket.text}
             dates = k.of_dates or series.shape.kind == "date"
@@ -107,7 +113,7 @@ def _head(series: Series, bucket: Bucket) -> dict[str, Any]:
                     if write is not None:
                         out[f"{name}_as_string"] = write(edge)
             return out | count
-        case Terms(shows_error=True):
+        case TermsAggregation(shows_error=True):
             return {**_key(bucket), **count, "doc_count_error_upper_bound": 0}
         case _:
             return _key(bucket) | count
@@ -120,17 +126,17 @@ def _key(bucket: Bucket) -> dict[str, Any]:
 def _type(series: Series) -> str:
     """Return what `typed_keys` puts before the name."""
     match series.aggregation.kind:
-        case DateHistogram():
+        case DateHistogramAggregation():
             return "date_histogram"
-        case Histogram():
+        case HistogramAggregation():
             return "histogram"
-        case Filters(single=True):
+        case FiltersAggregation(single=True):
             return "filter"
-        case Filters():
+        case FiltersAggregation():
             return "filters"
-        case Ranges(of_dates=True):
+        case RangesAggregation(of_dates=True):
             return "date_range"
-        case Ranges():
+        case RangesAggregation():
             return "range"
         case _:
             return {"keyword": "sterms", "double": "dterms"}.get(series.shape.kind or "", "lterms")

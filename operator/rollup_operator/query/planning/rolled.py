@@ -15,13 +15,13 @@ A bucket belongs to a range of time when it begins in it, and where the range be
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from rollup_operator.query.aggregations import Aggregation, Histogram, Metric
-from rollup_operator.query.binding import FieldNotKept
+from rollup_operator.query.aggregations import Aggregation, HistogramAggregation, MetricAggregation
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.formats import iso
-from rollup_operator.query.grids import EARLIEST, LATEST
-from rollup_operator.query.request import Door
-from rollup_operator.query.shape import Shape, numbers_of
+from rollup_operator.query.planning.binding import FieldNotKept
+from rollup_operator.query.planning.shape import Shape, numbers_of
+from rollup_operator.query.reading.request import Door
+from rollup_operator.query.times.formats import iso
+from rollup_operator.query.times.grids import EARLIEST, LATEST
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.search import (
     EVERYTHING,
@@ -92,7 +92,7 @@ class Rolled:
     def check(self, aggregations: tuple[Aggregation, ...], shapes: tuple[Shape, ...], begin: int, end: int) -> None:
         """Refuse what documents of buckets that begin in [begin, end) cannot answer. Raises SearchRefused."""
         for a in aggregations:
-            if isinstance(a.kind, Metric):
+            if isinstance(a.kind, MetricAggregation):
                 for number in numbers_of(a.kind):
                     if self._number(number) is None:
                         self._no_metric(a, a.kind)
@@ -205,7 +205,7 @@ class Rolled:
                 group = self.tier.spec.groups.histogram
                 if group is None or column not in group.fields:
                     self._no_group(shape, f"[{column}] is none of its groups.histogram")
-                assert isinstance(shape.aggregation.kind, Histogram)
+                assert isinstance(shape.aggregation.kind, HistogramAggregation)
                 if not (_is_multiple(interval, group.interval) and _is_multiple(offset, group.interval)):
                     self._no_group(
                         shape,
@@ -281,7 +281,7 @@ class Rolled:
             f"{iso(edge)}, within one of the job's buckets of {self._interval()}."
         )
 
-    def _no_metric(self, a: Aggregation, metric: Metric) -> NoReturn:
+    def _no_metric(self, a: Aggregation, metric: MetricAggregation) -> NoReturn:
         if self.door == "rollup_search":
             raise SearchRefused(self._no_job(metric.kind, f"with name [{a.name}]"))
         kept = ", ".join(sorted(self._metrics(metric.field)))

@@ -26,9 +26,9 @@ from rollup_operator.query.clauses import (
     TermClause,
 )
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.query_tokens import Token, failed, tokens
-from rollup_operator.query.reading import PARSING, Budget, boolean, shown, text_of, token
-from rollup_operator.query.regexes import NotSimple, wildcards
+from rollup_operator.query.reading.json_values import PARSING, RequestBudget, boolean, shown, text_of, token
+from rollup_operator.query.reading.query_tokens import Token, failed, tokens
+from rollup_operator.query.reading.regexes import NotSimple, wildcards
 
 LONGEST_QUERY: Final = 10_000
 """Characters of a query string."""
@@ -109,7 +109,7 @@ class QueryStringOptions:
         return cls(query, fields, listed, needs_all, fields == ("*",) if lenient is None else lenient, zone)
 
 
-def read_query_string(options: QueryStringOptions, budget: Budget) -> Clause:
+def read_query_string(options: QueryStringOptions, budget: RequestBudget) -> Clause:
     """Read a query string. Raises SearchRefused."""
     if len(options.query) > LONGEST_QUERY:
         raise SearchRefused(
@@ -119,11 +119,11 @@ def read_query_string(options: QueryStringOptions, budget: Budget) -> Clause:
         budget.name(name)
     if not options.query.strip():
         return MATCH_NONE
-    return _Reader(options, budget).read()
+    return _QueryReader(options, budget).read()
 
 
 @dataclass(slots=True)
-class _Part:
+class _QueryPart:
     """A clause and what it is for."""
 
     clause: Clause
@@ -131,10 +131,10 @@ class _Part:
     """may, must, not."""
 
 
-class _Reader:
+class _QueryReader:
     """A recursive descent over one query string."""
 
-    def __init__(self, options: QueryStringOptions, budget: Budget) -> None:
+    def __init__(self, options: QueryStringOptions, budget: RequestBudget) -> None:
         self._options, self._budget = options, budget
         self._tokens = tokens(options.query)
         self._at = 0
@@ -159,7 +159,7 @@ class _Reader:
         """Read clauses up to a closing parenthesis or the end."""
         if depth > DEEPEST:
             raise SearchRefused(f"a query string has at most [{DEEPEST}] parentheses within each other")
-        parts: list[_Part] = []
+        parts: list[_QueryPart] = []
         while True:
             if self._kind(0) == self._kind(1) == "TERM" and self._kind(2) not in _CLOSES_WORDS:
                 self._add(parts, "", "", self._words(fields))
@@ -178,7 +178,7 @@ class _Reader:
         self._at += 1
         return kind
 
-    def _add(self, parts: list[_Part], joint: str, sign: str, clause: Clause) -> None:
+    def _add(self, parts: list[_QueryPart], joint: str, sign: str, clause: Clause) -> None:
         if parts and parts[-1].use != "not":
             if joint == "AND":
                 parts[-1].use = "must"
@@ -188,7 +188,7 @@ class _Reader:
             use = sign if sign == "not" else "may" if joint == "OR" else "must"
         else:
             use = sign or ("must" if joint == "AND" else "may")
-        parts.append(_Part(clause, use))
+        parts.append(_QueryPart(clause, use))
 
     def _words(self, fields: tuple[str, ...]) -> Clause:
         """Read words beside each other: one value."""
@@ -321,7 +321,7 @@ class _Reader:
         return clauses[0] if len(clauses) == 1 else BoolClause(should=tuple(clauses), at_least=1)
 
 
-def _joined(parts: list[_Part]) -> Clause:
+def _joined(parts: list[_QueryPart]) -> Clause:
     must = [part.clause for part in parts if part.use == "must"]
     may = [part.clause for part in parts if part.use == "may"]
     excluded = [NotClause(part.clause) for part in parts if part.use == "not"]

@@ -17,10 +17,10 @@ Test = Callable[[str], bool]
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
+class _RegexPlace:
     test: Test | None = None
     """What a character must be to go on; None: it goes on without one."""
-    to: list["_Place"] = field(default_factory=list)
+    to: list["_RegexPlace"] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -29,11 +29,11 @@ class _RegexpReader:
     at: int = 0
     states: int = 0
 
-    def state(self, test: Test | None = None) -> _Place:
+    def state(self, test: Test | None = None) -> _RegexPlace:
         self.states += 1
         if self.states > MOST_STATES:
             raise self.wrong("it is too large")
-        return _Place(test)
+        return _RegexPlace(test)
 
     def wrong(self, why: str) -> SearchRefused:
         return SearchRefused(f"failed to parse regexp [{self.pattern[:100]}]: {why}")
@@ -41,7 +41,7 @@ class _RegexpReader:
     def peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
 
-    def union(self, depth: int) -> tuple[_Place, _Place]:
+    def union(self, depth: int) -> tuple[_RegexPlace, _RegexPlace]:
         if depth > DEEPEST:
             raise self.wrong("it is too deep")
         begin, end = self.state(), self.state()
@@ -53,7 +53,7 @@ class _RegexpReader:
                 return begin, end
             self.at += 1
 
-    def sequence(self, depth: int) -> tuple[_Place, _Place]:
+    def sequence(self, depth: int) -> tuple[_RegexPlace, _RegexPlace]:
         begin = end = self.state()
         while self.peek() not in ("", "|", ")"):
             start = self.at
@@ -65,7 +65,9 @@ class _RegexpReader:
             end = last
         return begin, end
 
-    def repeated(self, start: int, after: int, depth: int, least: int, most: int | None) -> tuple[_Place, _Place]:
+    def repeated(
+        self, start: int, after: int, depth: int, least: int, most: int | None
+    ) -> tuple[_RegexPlace, _RegexPlace]:
         begin = end = self.state()
         leave = self.state()
         for i in range(max(least, 1) if most is None else most):
@@ -113,7 +115,7 @@ class _RegexpReader:
                 return least, most
         return 1, 1
 
-    def one(self, depth: int) -> tuple[_Place, _Place]:
+    def one(self, depth: int) -> tuple[_RegexPlace, _RegexPlace]:
         c = self.peek()
         self.at += 1
         if c == "(":
@@ -135,7 +137,7 @@ class _RegexpReader:
                 raise self.wrong("it ends with a backslash")
         return self.step(lambda x, c=c: x == c)  # type: ignore[misc]  # a default binds the character of this turn
 
-    def step(self, test: Test) -> tuple[_Place, _Place]:
+    def step(self, test: Test) -> tuple[_RegexPlace, _RegexPlace]:
         begin, end = self.state(test), self.state()
         begin.to.append(end)
         return begin, end
@@ -174,9 +176,9 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     if reader.at < len(pattern):
         raise reader.wrong("a bracket is closed that was not opened")
 
-    def closed(states: list[_Place]) -> list[_Place]:
+    def closed(states: list[_RegexPlace]) -> list[_RegexPlace]:
         """Return the states that are reached without a character more."""
-        found: dict[int, _Place] = {}
+        found: dict[int, _RegexPlace] = {}
         rest = list(states)
         while rest:
             state = rest.pop()

@@ -18,9 +18,18 @@ from rollup_operator.query.clauses import (
     TermClause,
 )
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.matching import at_least
-from rollup_operator.query.query_string import QueryStringOptions, read_query_string
-from rollup_operator.query.reading import NUMBER_FORMAT, PARSING, X_CONTENT, Budget, boolean, shown, text_of, token
+from rollup_operator.query.reading.json_values import (
+    NUMBER_FORMAT,
+    PARSING,
+    X_CONTENT,
+    RequestBudget,
+    boolean,
+    shown,
+    text_of,
+    token,
+)
+from rollup_operator.query.reading.matching import at_least
+from rollup_operator.query.reading.query_string import QueryStringOptions, read_query_string
 
 DEEPEST: Final = 30
 """Queries within each other."""
@@ -51,7 +60,7 @@ _MATCH_OPTIONS: Final = _EVERYWHERE | {
 """Options of `match` and `match_phrase` that change nothing where a field is not cut into words."""
 
 
-def read_query(given: Any, budget: Budget, *, rollup_search: bool = False) -> Clause:
+def read_query(given: Any, budget: RequestBudget, *, rollup_search: bool = False) -> Clause:
     """Read a query. Raises SearchRefused."""
     return _Queries(budget, rollup_search).read(given, 0)
 
@@ -59,7 +68,7 @@ def read_query(given: Any, budget: Budget, *, rollup_search: bool = False) -> Cl
 class _Queries:
     """Reads the queries of one request."""
 
-    def __init__(self, budget: Budget, rollup_search: bool) -> None:
+    def __init__(self, budget: RequestBudget, rollup_search: bool) -> None:
         self._budget, self._rollup_search = budget, rollup_search
         self._readers: Mapping[str, Callable[[Any, int], Clause]] = {
             "bool": self._bool,

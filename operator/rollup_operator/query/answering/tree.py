@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from rollup_operator.concurrency.portions import Work
 from rollup_operator.query.aggregations import (
     Aggregation,
-    DateHistogram,
-    Filters,
-    Histogram,
-    Metric,
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
+    MetricAggregation,
     Order,
-    Pipeline,
-    Ranges,
-    Terms,
+    PipelineAggregation,
+    RangesAggregation,
+    TermsAggregation,
 )
-from rollup_operator.query.dates import java_number
+from rollup_operator.query.answering.regexp import matcher
+from rollup_operator.query.answering.results import Bucket, BucketAllowance, Measured, Result, Series
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.formats import date_printer, number_printer
-from rollup_operator.query.planner import Plan
-from rollup_operator.query.regexp import matcher
-from rollup_operator.query.results import Bucket, BucketAllowance, Measured, Result, Series
-from rollup_operator.query.shape import Edge, Shape, numbers_of
-from rollup_operator.stores.search import Buckets, FieldKind, Key, Keys, Number, Path, Row
+from rollup_operator.query.planning.planner import SearchPlan
+from rollup_operator.query.planning.shape import Edge, Shape, numbers_of
+from rollup_operator.query.times.dates import java_number
+from rollup_operator.query.times.formats import date_printer, number_printer
+from rollup_operator.stores.search import FieldKind, Key, Keys, LevelBuckets, Number, Path, Row
 
 _AT_ONCE = 200
 _NOTHING = Row(0)
@@ -33,8 +33,8 @@ _NOTHING = Row(0)
 class Tree:
     """What was found, by the buckets above."""
 
-    plan: Plan
-    merged: dict[Path, Buckets]
+    plan: SearchPlan
+    merged: dict[Path, LevelBuckets]
     budget: BucketAllowance = field(default_factory=BucketAllowance)
     _below: dict[Path, dict[Keys, list[tuple[Key, Row]]]] = field(default_factory=dict)
 
@@ -62,9 +62,9 @@ class Tree:
         results: dict[str, Result] = {}
         of = {shape.aggregation.name: shape for shape in shapes}
         for a in aggregations:
-            if isinstance(a.kind, Metric):
+            if isinstance(a.kind, MetricAggregation):
                 results[a.name] = self._measured(a, a.kind, numbers, row)
-            elif not isinstance(a.kind, Pipeline):
+            elif not isinstance(a.kind, PipelineAggregation):
                 results[a.name] = yield from self._series(of[a.name], path, keys)
         return results
 
@@ -73,13 +73,13 @@ class Tree:
         rows = self._below.get(path, {}).get(keys, [])
         others = 0
         match shape.aggregation.kind:
-            case DateHistogram() as k:
+            case DateHistogramAggregation() as k:
                 chosen = self._timed(shape, k, rows)
-            case Histogram() as k:
+            case HistogramAggregation() as k:
                 chosen = self._wide(shape, k, rows)
-            case Terms() as k:
+            case TermsAggregation() as k:
                 chosen, others = self._terms(shape, k, rows, path, keys)
-            case Filters() as k:
+            case FiltersAggregation() as k:
                 known = dict(rows)
                 count = len(k.filters) + (k.other is not None)
                 chosen = [(i, known.get(i, _NOTHING)) for i in range(count)]
@@ -87,7 +87,7 @@ class Tree:
                 known = dict(rows)
                 chosen = [(i, known.get(i, _NOTHING)) for i in range(len(shape.ranges))]
         self.budget.take(len(chosen))
-        if isinstance(shape.aggregation.kind, DateHistogram | Histogram):
+        if isinstance(shape.aggregation.kind, DateHistogramAggregation | HistogramAggregation):
             self._sort(shape, chosen, shape.aggregation.kind.order, path, keys)
         text = _text(shape)
         buckets = []
@@ -99,7 +99,9 @@ class Tree:
             yield
         return Series(shape, buckets, others)
 
-    def _timed(self, shape: Shape, k: DateHistogram, rows: Iterable[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
+    def _timed(
+        self, shape: Shape, k: DateHistogramAggregation, rows: Iterable[tuple[Key, Row]]
+    ) -> list[tuple[Key, Row]]:
         grid = shape.grid
         assert grid is not None
         low, high = shape.hard or (None, None)
@@ -121,7 +123,7 @@ class Tree:
                 edge = grid.next_edge(edge)
         return chosen
 
-    def _wide(self, shape: Shape, k: Histogram, rows: Iterable[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
+    def _wide(self, shape: Shape, k: HistogramAggregation, rows: Iterable[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
         low, high = shape.hard or (None, None)
         known: dict[int, Row] = {}
         for key, row in rows:
@@ -146,7 +148,7 @@ class Tree:
         return [(key_of(p), known.get(p, _NOTHING)) for p in range(int(first), int(last) + 1)]
 
     def _terms(
-        self, shape: Shape, k: Terms, rows: Iterable[tuple[Key, Row]], path: Path, keys: Keys
+        self, shape: Shape, k: TermsAggregation, rows: Iterable[tuple[Key, Row]], path: Path, keys: Keys
     ) -> tuple[list[tuple[Key, Row]], int]:
         left_out = self.merged[path].left_out.get(keys, 0)
         by_count = k.order[0].path == "_count" and not k.order[0].ascending
@@ -180,7 +182,11 @@ class Tree:
         below: Path = ()
         for name in through:
             inner = next((s for s in shape.subs if s.aggregation.name == name), None)
-            if inner is None or not isinstance(inner.aggregation.kind, Filters) or not inner.aggregation.kind.single:
+            if (
+                inner is None
+                or not isinstance(inner.aggregation.kind, FiltersAggregation)
+                or not inner.aggregation.kind.single
+            ):
                 raise SearchRefused(
                     f"Invalid aggregation order path [{order}]. Buckets can only be sorted on a sub-aggregator path "
                     "that is built out of zero or more single-bucket aggregations within the path and a final "
@@ -195,7 +201,7 @@ class Tree:
         if last in ("_count", "doc_count") and through:
             rows = self.merged[(*path, *below)].rows
             return lambda r: rows.get((*keys, r[0], *(0 for _ in below)), _NOTHING).count
-        if metric is None or not isinstance(metric.kind, Metric):
+        if metric is None or not isinstance(metric.kind, MetricAggregation):
             raise SearchRefused(
                 f"Invalid aggregation order path [{order}]. Cannot find aggregation named [{name}]",
                 "aggregation_execution_exception",
@@ -216,7 +222,7 @@ class Tree:
 
         return value
 
-    def _measured(self, a: Aggregation, k: Metric, numbers: Sequence[Number], row: Row) -> Measured:
+    def _measured(self, a: Aggregation, k: MetricAggregation, numbers: Sequence[Number], row: Row) -> Measured:
         """Return a metric of a bucket."""
         found = dict(zip(numbers, row.numbers, strict=False))
         states = {n.function: found.get(n) for n in numbers_of(k)}
@@ -241,13 +247,13 @@ class Tree:
             return Measured(k.kind, values, printer, printed, meta=a.meta)
         return Measured(k.kind, {"value": values[k.kind]}, printer, ("value",), meta=a.meta)
 
-    def _printer(self, k: Metric) -> Callable[[float], str] | None:
+    def _printer(self, k: MetricAggregation) -> Callable[[float], str] | None:
         if self.plan.kinds.get(k.field) == "date":
             return date_printer(k.format, "UTC")
         return number_printer(k.format) if k.format is not None else None
 
 
-def _missing(a: Aggregation, k: Metric) -> float:
+def _missing(a: Aggregation, k: MetricAggregation) -> float:
     try:
         return float(k.missing)
     except (TypeError, ValueError) as e:
@@ -275,7 +281,7 @@ def _ends(known: Iterable[int], extended: tuple[Edge, Edge] | None, offset: int)
     return first if low is None else min(first, low), last if high is None else max(last, high)
 
 
-def _chooser(k: Terms, kind: FieldKind | None) -> Callable[[Key], bool]:
+def _chooser(k: TermsAggregation, kind: FieldKind | None) -> Callable[[Key], bool]:
     """Return whether a value is included and not excluded."""
 
     def one(wanted: tuple[object, ...] | str, what: str) -> Callable[[Key], bool]:
@@ -305,28 +311,28 @@ def _chooser(k: Terms, kind: FieldKind | None) -> Callable[[Key], bool]:
 def _text(shape: Shape) -> Callable[[Key], str | None]:
     """Return what writes keys as texts."""
     match shape.aggregation.kind:
-        case DateHistogram() as k:
+        case DateHistogramAggregation() as k:
             printer = date_printer(k.format, k.time_zone)
             return lambda key: printer(float(key))
-        case Histogram() as k if k.format is not None:
+        case HistogramAggregation() as k if k.format is not None:
             write = number_printer(k.format)
             return lambda key: write(float(key))
-        case Histogram():
+        case HistogramAggregation():
             return lambda _: None
-        case Terms() if shape.kind == "date":
+        case TermsAggregation() if shape.kind == "date":
             printer = date_printer(None, "UTC")
             return lambda key: printer(float(key))
-        case Filters() as f:
+        case FiltersAggregation() as f:
             names = [name for name, _ in f.filters] + ([f.other] if f.other is not None else [])
             return lambda key: names[int(key)]
-        case Ranges() as r:
+        case RangesAggregation() as r:
             texts = [range_key(shape, r, key, low, high) for key, low, high in shape.ranges]
             return lambda key: texts[int(key)]
         case _:
             return lambda _: None
 
 
-def range_key(shape: Shape, k: Ranges, key: str | None, low: Edge, high: Edge) -> str:
+def range_key(shape: Shape, k: RangesAggregation, key: str | None, low: Edge, high: Edge) -> str:
     """Return the name of a range."""
     if key is not None:
         return key
@@ -334,7 +340,7 @@ def range_key(shape: Shape, k: Ranges, key: str | None, low: Edge, high: Edge) -
     return "-".join("*" if e is None else write(e) for e in (low, high))
 
 
-def edge_printer(shape: Shape, k: Ranges) -> Callable[[float], str]:
+def edge_printer(shape: Shape, k: RangesAggregation) -> Callable[[float], str]:
     """Return what writes an end of a range."""
     if k.of_dates or shape.kind == "date":
         return date_printer(k.format, k.time_zone)

@@ -13,12 +13,12 @@ from typing import Any
 
 from rollup_operator.concurrency.portions import Work
 from rollup_operator.model.time_values import parse_time_value
-from rollup_operator.query.aggregations import Aggregation, Pipeline
+from rollup_operator.query.aggregations import Aggregation, PipelineAggregation
+from rollup_operator.query.answering.moving import moving_function
+from rollup_operator.query.answering.results import Bucket, Measured, Result, Series
+from rollup_operator.query.answering.scripts import script
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.formats import number_printer
-from rollup_operator.query.moving import moving_function
-from rollup_operator.query.results import Bucket, Measured, Result, Series
-from rollup_operator.query.scripts import script
+from rollup_operator.query.times.formats import number_printer
 
 BESIDE = frozenset({"avg_bucket", "min_bucket", "max_bucket", "sum_bucket", "stats_bucket"})
 
@@ -52,7 +52,7 @@ def add_pipelines(aggregations: Sequence[Aggregation], results: dict[str, Result
 
 def _within(series: Series) -> Work[None]:
     subs = series.aggregation.subs
-    if not any(isinstance(s.kind, Pipeline) or s.subs for s in subs):
+    if not any(isinstance(s.kind, PipelineAggregation) or s.subs for s in subs):
         return
     for bucket in series.buckets:
         for s in subs:
@@ -247,8 +247,8 @@ def _printer(a: Aggregation) -> Any:
     return number_printer(pattern) if isinstance(pattern, str) and pattern else None
 
 
-def _kind(a: Aggregation) -> Pipeline:
-    assert isinstance(a.kind, Pipeline)
+def _kind(a: Aggregation) -> PipelineAggregation:
+    assert isinstance(a.kind, PipelineAggregation)
     return a.kind
 
 
@@ -307,7 +307,7 @@ def _names(a: Aggregation, bucket: Bucket) -> dict[str, float] | None:
 
 def _ordered(aggregations: Sequence[Aggregation]) -> list[Aggregation]:
     """Return the pipelines among them, each after those that it reads. Raises SearchRefused where they read in turn."""
-    pipelines = {a.name: a for a in aggregations if isinstance(a.kind, Pipeline)}
+    pipelines = {a.name: a for a in aggregations if isinstance(a.kind, PipelineAggregation)}
     reads = {name: [r for r in _read_by(a) if r in pipelines and r != name] for name, a in pipelines.items()}
     done: dict[str, Aggregation] = {}
     while len(done) < len(pipelines):

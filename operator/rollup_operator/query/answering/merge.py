@@ -7,18 +7,20 @@ compared, bucket by bucket.
 from collections.abc import Iterator, Sequence
 
 from rollup_operator.concurrency.portions import Work
-from rollup_operator.query.shape import Shape
-from rollup_operator.stores.search import Buckets, Number, Partials, Path, Row
+from rollup_operator.query.planning.shape import Shape
+from rollup_operator.stores.search import LevelBuckets, Number, Partials, Path, Row
 
 _AT_ONCE = 200
 """Rows that are added without an interruption, in well under a millisecond."""
 
 
-def merge(parts: Sequence[Partials], numbers: Sequence[Number], shapes: Sequence[Shape]) -> Work[dict[Path, Buckets]]:
+def merge(
+    parts: Sequence[Partials], numbers: Sequence[Number], shapes: Sequence[Shape]
+) -> Work[dict[Path, LevelBuckets]]:
     """Return the sum of the parts. `numbers` and `shapes` are the plan's."""
-    merged: dict[Path, Buckets] = {}
+    merged: dict[Path, LevelBuckets] = {}
     for path, of in _levels((), numbers, shapes):
-        merged[path] = buckets = Buckets()
+        merged[path] = buckets = LevelBuckets()
         for part in parts:
             yield from _add(buckets, part.get(path), [n.function for n in of])
     return merged
@@ -30,7 +32,7 @@ def _levels(path: Path, numbers: Sequence[Number], shapes: Sequence[Shape]) -> I
         yield from _levels((*path, shape.aggregation.name), shape.numbers, shape.subs)
 
 
-def _add(to: Buckets, part: Buckets | None, functions: Sequence[str]) -> Work[None]:
+def _add(to: LevelBuckets, part: LevelBuckets | None, functions: Sequence[str]) -> Work[None]:
     if part is None:
         return
     rows = to.rows

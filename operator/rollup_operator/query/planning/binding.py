@@ -22,9 +22,9 @@ from rollup_operator.query.clauses import (
     RangeClause,
     TermClause,
 )
-from rollup_operator.query.dates import DateReader, java_number, zone_of
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading import NUMBER_FORMAT, decimal, no_number, shown
+from rollup_operator.query.reading.json_values import NUMBER_FORMAT, decimal, no_number, shown
+from rollup_operator.query.times.dates import DateReader, java_number, zone_of
 from rollup_operator.stores.search import (
     EVERYTHING,
     NOTHING,

@@ -10,20 +10,20 @@ from typing import Any
 
 from rollup_operator.query.aggregations import (
     Aggregation,
-    DateHistogram,
-    Filters,
-    Histogram,
-    Metric,
-    Pipeline,
-    Ranges,
-    Terms,
+    DateHistogramAggregation,
+    FiltersAggregation,
+    HistogramAggregation,
+    MetricAggregation,
+    PipelineAggregation,
+    RangesAggregation,
+    TermsAggregation,
     TimeBounds,
 )
-from rollup_operator.query.binding import bind
 from rollup_operator.query.clauses import Clause
-from rollup_operator.query.dates import DateReader, zone_of
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.grids import TimeGrid
+from rollup_operator.query.planning.binding import bind
+from rollup_operator.query.times.dates import DateReader, zone_of
+from rollup_operator.query.times.grids import TimeGrid
 from rollup_operator.stores.search import (
     All,
     AtLeast,
@@ -89,13 +89,15 @@ class Reader:
 
     def shapes(self, aggregations: Iterable[Aggregation]) -> tuple[Shape, ...]:
         """Return the shapes of those that make buckets. Raises SearchRefused."""
-        return tuple(self._shape(a) for a in aggregations if not isinstance(a.kind, Metric | Pipeline))
+        return tuple(
+            self._shape(a) for a in aggregations if not isinstance(a.kind, MetricAggregation | PipelineAggregation)
+        )
 
     def numbers(self, aggregations: Iterable[Aggregation]) -> tuple[Number, ...]:
         """Return what the metrics among them need to know of each bucket above them. Raises SearchRefused."""
         found: dict[Number, None] = {}
         for a in aggregations:
-            if isinstance(a.kind, Metric):
+            if isinstance(a.kind, MetricAggregation):
                 self._check_metric(a.kind)
                 for number in numbers_of(a.kind):
                     found[number] = None
@@ -108,13 +110,13 @@ class Reader:
     def _shape(self, a: Aggregation) -> Shape:
         numbers, subs = self.numbers(a.subs), self.shapes(a.subs)
         match a.kind:
-            case DateHistogram() as k:
+            case DateHistogramAggregation() as k:
                 return self._date_histogram(a, k, numbers, subs)
-            case Histogram() as k:
+            case HistogramAggregation() as k:
                 by = ByWidth(k.field, k.interval, k.offset, k.missing)
                 check_bounds(k.extended_bounds, k.hard_bounds)
                 return Shape(a, by, numbers, subs, self._kind(k.field), None, k.extended_bounds, k.hard_bounds)
-            case Terms() as k:
+            case TermsAggregation() as k:
                 if k.min_doc_count < 1:
                     raise SearchRefused(
                         f"[terms] aggregation [{a.name}] has [min_doc_count] 0, which asks for values that no document "
@@ -123,18 +125,18 @@ class Reader:
                 kind = self._kind(k.field)
                 missing = None if k.missing is None else self._value(k.missing, kind, a)
                 return Shape(a, ByTerms(k.field, kind, max(MOST_TERMS, k.size), missing), numbers, subs, kind)
-            case Filters() as k:
+            case FiltersAggregation() as k:
                 conditions = tuple(self.predicate(clause) for _, clause in k.filters)
                 if k.other is not None:
                     conditions = (*conditions, Not(AtLeast(1, conditions)))
                 return Shape(a, ByPredicate(conditions), numbers, subs)
-            case Ranges() as k:
+            case RangesAggregation() as k:
                 return self._ranges(a, k, numbers, subs)
             case _:
                 raise TypeError(f"{a.kind!r} makes no buckets")
 
     def _date_histogram(
-        self, a: Aggregation, k: DateHistogram, numbers: tuple[Number, ...], subs: tuple[Shape, ...]
+        self, a: Aggregation, k: DateHistogramAggregation, numbers: tuple[Number, ...], subs: tuple[Shape, ...]
     ) -> Shape:
         grid = TimeGrid.of(k)
         missing = None if k.missing is None else grid.round_down(self._time(k.missing, k.format, k.time_zone))
@@ -145,7 +147,7 @@ class Reader:
         return Shape(a, ByTime(k.field, (), missing), numbers, subs, self._kind(k.field), grid, low, high)
 
     def _bounds(
-        self, a: Aggregation, k: DateHistogram, bounds: TimeBounds | None, what: str
+        self, a: Aggregation, k: DateHistogramAggregation, bounds: TimeBounds | None, what: str
     ) -> tuple[int | None, int | None]:
         if bounds is None:
             return None, None
@@ -156,7 +158,9 @@ class Reader:
             )
         return low, high
 
-    def _ranges(self, a: Aggregation, k: Ranges, numbers: tuple[Number, ...], subs: tuple[Shape, ...]) -> Shape:
+    def _ranges(
+        self, a: Aggregation, k: RangesAggregation, numbers: tuple[Number, ...], subs: tuple[Shape, ...]
+    ) -> Shape:
         kind = self._kind(k.field)
         if kind == "keyword":
             raise SearchRefused(f"Field [{k.field}] of type [keyword] is not supported for aggregation [{a.type_name}]")
@@ -176,7 +180,7 @@ class Reader:
             conditions.append(held)
         return Shape(a, ByPredicate(tuple(conditions)), numbers, subs, kind, ranges=tuple(found))
 
-    def _edge(self, value: Any, k: Ranges, dates: bool) -> Edge:
+    def _edge(self, value: Any, k: RangesAggregation, dates: bool) -> Edge:
         if value is None:
             return None
         return self._time(value, k.format, k.time_zone) if dates else float(value)
@@ -206,12 +210,12 @@ class Reader:
             pass
         raise SearchRefused(f"[missing] of aggregation [{a.name}] is no value of its field, which holds [{kind}]")
 
-    def _check_metric(self, k: Metric) -> None:
+    def _check_metric(self, k: MetricAggregation) -> None:
         if self.kinds.get(k.field) == "keyword" and k.kind != "value_count":
             raise SearchRefused(f"Field [{k.field}] of type [keyword] is not supported for aggregation [{k.kind}]")
 
 
-def numbers_of(metric: Metric) -> tuple[Number, ...]:
+def numbers_of(metric: MetricAggregation) -> tuple[Number, ...]:
     """Return what must be known of a bucket for a metric."""
     states = STATES[metric.kind]
     if metric.missing is not None and "count" not in states:

@@ -4,9 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rollup_operator.model.time_values import parse_time_value
-from rollup_operator.query.aggregations import Aggregation, DateHistogram, Histogram, Metric, Pipeline
+from rollup_operator.query.aggregations import (
+    Aggregation,
+    DateHistogramAggregation,
+    HistogramAggregation,
+    MetricAggregation,
+    PipelineAggregation,
+)
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading import LONGEST_NAME, PARSING, X_CONTENT, integer, shown, token
+from rollup_operator.query.reading.json_values import LONGEST_NAME, PARSING, X_CONTENT, integer, shown, token
 
 BESIDE: Final = frozenset({"avg_bucket", "max_bucket", "min_bucket", "stats_bucket", "sum_bucket"})
 """Computed of buckets beside them."""
@@ -57,7 +63,7 @@ _CALENDAR: Final = frozenset(
 _VALIDATION: Final = "action_request_validation_exception"
 
 
-def read_pipeline(kind: str, name: str, body: Mapping[str, Any]) -> Pipeline:
+def read_pipeline(kind: str, name: str, body: Mapping[str, Any]) -> PipelineAggregation:
     """Read a pipeline. Raises SearchRefused."""
     known = _OPTIONS.get(kind, _BESIDE_OPTIONS)
     options: dict[str, Any] = {}
@@ -79,14 +85,14 @@ def read_pipeline(kind: str, name: str, body: Mapping[str, Any]) -> Pipeline:
         raise _invalid(
             f"[{name}] is configured to perform nothing. Please set either of [sort, size, from] to use bucket_sort"
         )
-    return Pipeline(kind, options)
+    return PipelineAggregation(kind, options)
 
 
 def check_pipelines(aggregations: Sequence[Aggregation], parent: Aggregation | None) -> None:
     """Refuse pipelines that stand where they cannot be computed, or read what is not there."""
     names = {one.name for one in aggregations}
     for one in aggregations:
-        if not isinstance(one.kind, Pipeline):
+        if not isinstance(one.kind, PipelineAggregation):
             continue
         kind = one.kind.kind
         if kind in OVER_TIME:
@@ -102,7 +108,7 @@ def check_pipelines(aggregations: Sequence[Aggregation], parent: Aggregation | N
                 _check_beside(one, path, target, rest, aggregations)
 
 
-def paths(pipeline: Pipeline) -> Iterator[str]:
+def paths(pipeline: PipelineAggregation) -> Iterator[str]:
     """Yield what a pipeline reads."""
     given = pipeline.options.get("buckets_path", ())
     if isinstance(given, str):
@@ -119,7 +125,7 @@ def _check_histogram(kind: str, name: str, parent: Aggregation | None) -> None:
     told = f"{kind} aggregation [{name}] must have a histogram, date_histogram or auto_date_histogram as parent"
     if parent is None:
         raise _invalid(f"{told} but doesn't have a parent")
-    if not isinstance(parent.kind, DateHistogram | Histogram):
+    if not isinstance(parent.kind, DateHistogramAggregation | HistogramAggregation):
         raise _invalid(told)
     if parent.kind.min_doc_count != 0:
         raise _invalid(f"parent histogram of {kind} aggregation [{name}] must have min_doc_count of 0")
@@ -129,7 +135,7 @@ def _check_beside(
     one: Aggregation, path: str, target: str, rest: Sequence[str], aggregations: Sequence[Aggregation]
 ) -> None:
     found = next((other for other in aggregations if other.name == target), None)
-    if found is None or isinstance(found.kind, Metric | Pipeline):
+    if found is None or isinstance(found.kind, MetricAggregation | PipelineAggregation):
         raise _invalid(
             "Unable to find unqualified multi-bucket aggregation in buckets_path. Path must include a multi-bucket "
             f"aggregation for aggregation [{one.name}] for buckets path: {shown(path)}"

@@ -13,8 +13,8 @@ from math import isfinite, isnan
 from typing import Any, Final
 
 from rollup_operator.model.time_values import parse_time_zone
-from rollup_operator.query.date_patterns import DateFormat, NoMatch, Parts, compiled
 from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.times.date_patterns import DateFormat, DateParts, NoMatch, compiled
 from rollup_operator.rollup.bounds import DAY, HOUR, MINUTE, SECOND, periods
 
 DEFAULT_FORMAT: Final = "strict_date_optional_time||epoch_millis"
@@ -120,7 +120,7 @@ def _epoch(text: str, one: DateFormat, rounds_up: bool) -> int:
     return max(FIRST_MS, min(LAST_MS, -value if text[0] == "-" else value))
 
 
-def _instant(parts: Parts, zone: tzinfo, rounds_up: bool) -> int:
+def _instant(parts: DateParts, zone: tzinfo, rounds_up: bool) -> int:
     """Return the time of a date. Raises ValueError with a text."""
     numbers = parts.numbers
     year, month, day = numbers.get("year", 1970), numbers.get("month", 1), numbers.get("day", 1)

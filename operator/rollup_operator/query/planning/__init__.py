@@ -1,0 +1,1 @@
+"""Splits a search between the documents of jobs and the rows of their source. Pure."""
