@@ -27,6 +27,7 @@ AWAITED = {
     "observability/figures.py": "a scrape, which its callers await",
     "stores/duckdb/session.py": "the page read ahead, which the run awaits",
     "stores/opensearch/source/pages.py": "pages, which the run awaits",
+    "stores/opensearch/search.py": "answers that are being read, which the search awaits",
     "stores/opensearch/session.py": "bulks, which the run awaits",
     "stores/opensearch/transport/wire.py": "an exchange, which its caller awaits",
 }

@@ -122,7 +122,7 @@ READ = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("how", "body", "right"), READ, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("how", "body", "right"), READ, ids=lambda value: getattr(value, "__name__", str(value))[:60])
 def test_an_aggregation_is_read(how, body, right):
     assert how(**body) == right
 
