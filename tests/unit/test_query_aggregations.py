@@ -413,12 +413,13 @@ def nested(depth):
         {str(i): {"max": {"field": "n"}} for i in range(1_001)},
         {"x" * 600: {"max": {"field": "n"}}},
         {"x": {"terms": {"field": "k", "include": ["a"] * 10_001}}},
-        {"x": {"terms": {"field": "k", "order": [{"_key": "asc"}] * 65}}},
+        {"x": {"terms": {"field": "k", "order": [{"_key": "asc"}] * 9}}},
+        {str(i): {"date_histogram": {"field": "t", "interval": "1d", "time_zone": i}} for i in range(5)},
         {"x": {"range": {"field": "n", "ranges": [{"from": 1}] * 1_025}}},
         {"x": {"filters": {"filters": [{"match_all": {}}] * 1_025}}},
         {"h": {"terms": {"field": "k"}, "aggs": {"x": {"bucket_script": {"buckets_path": {}, "script": "1" * 5_000}}}}},
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_there_is_a_limit_to_everything(aggs):
     with pytest.raises(SearchRefused):

@@ -44,8 +44,11 @@ from rollup_operator.stores.search import (
 
 SHARD: Final = "query_shard_exception"
 
-MOST_TIMES: Final = 1_000
-"""Times in one list of values."""
+MOST_IN_TIMES: Final = 8_192
+"""Characters of all dates and their formats together: each takes about a microsecond."""
+
+MOST_IN_PATTERN: Final = 16
+"""Stars in one pattern."""
 
 _LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
 
@@ -60,19 +63,27 @@ class FieldNotKept(SearchRefused):
         self.field, self.query_kind = field, kind
 
 
+class _TooManyTimes(Exception):
+    """The dates of the conditions are too many, or too long."""
+
+
 class _NoValue(Exception):
     """No document has this value."""
 
 
 def bind(clause: Clause, fields: Mapping[str, FieldKind], now_ms: int) -> Predicate:
     """Return what a clause asks of rows, in the names of `fields`. Raises SearchRefused, or FieldNotKept of that."""
-    return _Binder(fields, now_ms).bind(clause)
+    try:
+        return _Binder(fields, now_ms).bind(clause)
+    except _TooManyTimes as e:
+        raise SearchRefused(f"the dates of a search may have at most [{MOST_IN_TIMES}] characters together") from e
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Binder:
     fields: Mapping[str, FieldKind]
     now_ms: int
+    left: int = MOST_IN_TIMES
 
     def bind(self, clause: Clause) -> Predicate:
         match clause:
@@ -210,14 +221,12 @@ class _Binder:
 
     def _times(self, clause: TermClause) -> Predicate:
         """Bind dates: one that leaves its end open (`2020-02-03`) is all the time up to there."""
-        if len(clause.values) > MOST_TIMES:
-            raise SearchRefused(f"a list has at most [{MOST_TIMES}] dates, this one has [{len(clause.values)}]")
         reader = DateReader(self.now_ms)
         instants: list[Value] = []
         spans: list[Predicate] = []
         for given in clause.values:
             try:
-                low, high = reader.read(given), reader.read(given, rounds_up=True)
+                low, high = self._time(reader, given), self._time(reader, given, rounds_up=True)
             except SearchRefused:
                 if clause.lenient:
                     continue
@@ -250,9 +259,16 @@ class _Binder:
 
     def _stretch(self, clause: RangeClause) -> Predicate:
         reader = DateReader(self.now_ms, clause.format, UTC if clause.time_zone is None else zone_of(clause.time_zone))
-        low = None if clause.low is None else reader.read(clause.low, rounds_up=not clause.includes_low)
-        high = None if clause.high is None else reader.read(clause.high, rounds_up=clause.includes_high)
+        low = None if clause.low is None else self._time(reader, clause.low, rounds_up=not clause.includes_low)
+        high = None if clause.high is None else self._time(reader, clause.high, rounds_up=clause.includes_high)
         return _between(clause, None if low is None else Instant(low), None if high is None else Instant(high))
+
+    def _time(self, reader: DateReader, given: Any, *, rounds_up: bool = False) -> int:
+        if not isinstance(given, int) or reader.format not in (None, "epoch_millis"):
+            self.left -= len(str(given)) + len(reader.format or "")
+            if self.left < 0:
+                raise _TooManyTimes
+        return reader.read(given, rounds_up=rounds_up)
 
     def _pattern(self, clause: PatternClause, kind: FieldKind) -> Predicate:
         field, pattern = clause.field, clause.pattern
@@ -265,6 +281,8 @@ class _Binder:
                 f"type [{kind}]",
                 SHARD,
             )
+        if pattern.count("*") > MOST_IN_PATTERN:
+            raise SearchRefused(f"a pattern has at most [{MOST_IN_PATTERN}] stars: [{shown(pattern)}]")
         if clause.kind == "prefix":
             return Prefix(field, pattern, clause.ignores_case)
         if pattern.endswith("*") and not any(c in pattern[:-1] for c in "*?\\"):

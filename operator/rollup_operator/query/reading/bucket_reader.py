@@ -85,7 +85,7 @@ class BucketReader:
             field=self._field(fields, "date_histogram", name),
             fixed_ms=fixed,
             calendar_unit=unit,
-            time_zone=fields.either("time_zone", _TEXTS_AND_NUMBERS, _zone) or "UTC",
+            time_zone=self._zone(fields),
             offset_ms=fields.either("offset", _TEXTS_AND_NUMBERS, _offset) or 0,
             format=fields.text("format"),
             keyed=fields.boolean("keyed"),
@@ -230,7 +230,7 @@ class BucketReader:
         fields = ObjectFields("date_range", body, _VALUES | {"ranges", "keyed", "time_zone"})
         field = self._field(fields, "date_range", name)
         found = self._ranges(fields, "date_range", name, _time)
-        zone = fields.either("time_zone", _TEXTS_AND_NUMBERS, _zone) or "UTC"
+        zone = self._zone(fields)
         keyed, format_ = fields.boolean("keyed"), fields.text("format")
         return RangesAggregation(field, tuple(found), True, keyed, format_, zone, self._missing(fields, name))
 
@@ -251,6 +251,9 @@ class BucketReader:
         if not found:
             raise SearchRefused(f"No [ranges] specified for the [{name}] aggregation")
         return found
+
+    def _zone(self, fields: ObjectFields) -> str:
+        return self._budget.zone(fields.either("time_zone", _TEXTS_AND_NUMBERS, _zone) or "UTC")
 
     def _field(self, fields: ObjectFields, kind: str, name: str) -> str:
         if "script" in fields:

@@ -282,7 +282,7 @@ class _Queries:
                 case "format":
                     format_ = None if value is None else text_of(value)
                 case "time_zone":
-                    zone = None if value is None else text_of(value)
+                    zone = None if value is None else self._budget.zone(text_of(value))
                 case "relation":
                     if text_of(value).lower() not in ("intersects", "contains", "within", "disjoint"):
                         raise SearchRefused(f"{shown(text_of(value))} is not a valid relation")

@@ -13,6 +13,8 @@ NUMBER_FORMAT = "number_format_exception"
 LONGEST_NAME = 512
 """Characters of the name of a field or of an aggregation."""
 
+MOST_ZONES = 4
+
 _LONG = 2**63
 
 
@@ -24,8 +26,13 @@ class RequestBudget:
     values: int = 10_000
     """Values of all conditions together."""
     aggregations: int = 1_000
+    characters: int = 20_000
+    """Of all query strings together."""
+    expressions: int = 16
+    """Regular expressions in query strings."""
     fields: set[str] = field(default_factory=set)
     """The fields that the request names."""
+    zones: set[str] = field(default_factory=set)
 
     def take_clause(self) -> None:
         """Count a clause. Raises SearchRefused."""
@@ -44,6 +51,25 @@ class RequestBudget:
         self.aggregations -= 1
         if self.aggregations < 0:
             raise SearchRefused("a search may have at most [1000] aggregations")
+
+    def take_query_string(self, text: str) -> None:
+        """Count the characters of a query string. Raises SearchRefused."""
+        self.characters -= len(text)
+        if self.characters < 0:
+            raise SearchRefused("the query strings of a search may have at most [20000] characters together")
+
+    def take_expression(self) -> None:
+        """Count a regular expression. Raises SearchRefused."""
+        self.expressions -= 1
+        if self.expressions < 0:
+            raise SearchRefused("a search may have at most [16] regular expressions")
+
+    def zone(self, given: str) -> str:
+        """Remember a time zone. What its clock did has to be found out, which takes a while. Raises SearchRefused."""
+        self.zones.add(given)
+        if len(self.zones) > MOST_ZONES:
+            raise SearchRefused(f"a search may name at most [{MOST_ZONES}] time zones")
+        return given
 
     def name(self, given: str) -> str:
         """Remember the name of a field. Raises SearchRefused."""

@@ -13,7 +13,7 @@ from rollup_operator.query.aggregations import (
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.json_values import LONGEST_NAME, PARSING, shown, token
 
-MOST: Final = 64
+MOST: Final = 8
 """Orders of one aggregation."""
 
 BY_KEY: Final = (Order("_key", True),)

@@ -1,6 +1,6 @@
 """Reads the aggregations that are computed from others, and checks that they stand where they can be. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rollup_operator.model.time_values import parse_time_value
@@ -26,7 +26,7 @@ WITHIN: Final = frozenset({"bucket_script", "bucket_selector", "bucket_sort"})
 PIPELINES: Final = BESIDE | OVER_TIME | WITHIN
 
 LONGEST_SCRIPT: Final = 4_096
-MOST_PATHS: Final = 64
+MOST_PATHS: Final = 16
 
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "bucket_script": frozenset({"format", "gap_policy", "script"}),
@@ -90,7 +90,7 @@ def read_pipeline(kind: str, name: str, body: Mapping[str, Any]) -> PipelineAggr
 
 def check_pipelines(aggregations: Sequence[Aggregation], parent: Aggregation | None) -> None:
     """Refuse pipelines that stand where they cannot be computed, or read what is not there."""
-    names = {one.name for one in aggregations}
+    names = {one.name: one for one in aggregations}
     for one in aggregations:
         if not isinstance(one.kind, PipelineAggregation):
             continue
@@ -105,7 +105,7 @@ def check_pipelines(aggregations: Sequence[Aggregation], parent: Aggregation | N
             if target is None:
                 raise _invalid(f"No aggregation found for path [{shown(path)}]")
             if kind in BESIDE:
-                _check_beside(one, path, target, rest, aggregations)
+                _check_beside(one, path, names.get(target), rest)
 
 
 def paths(pipeline: PipelineAggregation) -> Iterator[str]:
@@ -131,10 +131,7 @@ def _check_histogram(kind: str, name: str, parent: Aggregation | None) -> None:
         raise _invalid(f"parent histogram of {kind} aggregation [{name}] must have min_doc_count of 0")
 
 
-def _check_beside(
-    one: Aggregation, path: str, target: str, rest: Sequence[str], aggregations: Sequence[Aggregation]
-) -> None:
-    found = next((other for other in aggregations if other.name == target), None)
+def _check_beside(one: Aggregation, path: str, found: Aggregation | None, rest: Sequence[str]) -> None:
     if found is None or isinstance(found.kind, MetricAggregation | PipelineAggregation):
         raise _invalid(
             "Unable to find unqualified multi-bucket aggregation in buckets_path. Path must include a multi-bucket "
@@ -144,7 +141,7 @@ def _check_beside(
         raise _invalid(f"No aggregation [{shown(rest[0])}] found for path [{shown(path)}]")
 
 
-def _element(element: str, names: set[str]) -> str | None:
+def _element(element: str, names: Collection[str]) -> str | None:
     """Return the aggregation that an element of a path is about; None: there is none."""
     if element in names or element in _OWN:
         return element

@@ -115,6 +115,9 @@ def read_query_string(options: QueryStringOptions, budget: RequestBudget) -> Cla
         raise SearchRefused(
             f"a query string has at most [{LONGEST_QUERY}] characters, this one has [{len(options.query)}]"
         )
+    budget.take_query_string(options.query)
+    if options.time_zone is not None:
+        budget.zone(options.time_zone)
     for name in options.fields:
         budget.name(name)
     if not options.query.strip():
@@ -309,6 +312,7 @@ class _QueryReader:
         return PatternClause(field, pattern, "query_string", lenient=self._options.lenient)
 
     def _regex(self, field: str, regex: str) -> Clause:
+        self._budget.take_expression()
         try:
             found = wildcards(regex)
         except NotSimple as e:

@@ -12,7 +12,7 @@ from typing import Final
 MOST: Final = 256
 """Texts and patterns that one expression may stand for."""
 
-MOST_CHARACTERS: Final = 100_000
+MOST_CHARACTERS: Final = 20_000
 """Characters that are written to find them."""
 
 _DEEPEST: Final = 8
