@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rollup_operator.concurrency.portions import Work
+from rollup_operator.concurrency.portions import Work, sorted_by
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.query.aggregations import Aggregation, PipelineAggregation
 from rollup_operator.query.answering.moving import moving_function
@@ -46,7 +46,7 @@ def add_pipelines(aggregations: Sequence[Aggregation], results: dict[str, Result
             raise SearchRefused(
                 f"{_kind(a).kind} aggregation [{a.name}] must be declared inside of another aggregation"
             )
-        results[a.name] = _beside(a, results)
+        results[a.name] = yield from _beside(a, results)
         yield
 
 
@@ -62,7 +62,7 @@ def _within(series: Series) -> Work[None]:
     for a in _ordered(subs):
         if _kind(a).kind in BESIDE:
             for bucket in series.buckets:
-                bucket.results[a.name] = _beside(a, bucket.results)
+                bucket.results[a.name] = yield from _beside(a, bucket.results)
                 yield
         else:
             yield from _over(a, series)
@@ -76,15 +76,16 @@ def _over(a: Aggregation, series: Series) -> Work[None]:
     kind = _kind(a)
     match kind.kind:
         case "derivative":
-            _derivative(a, series)
+            yield from _derivative(a, series)
         case "cumulative_sum":
             total = 0.0
             for bucket in series.buckets:
                 value = _value(bucket, _path(a), "insert_zeros")
                 total += 0.0 if value is None or math.isnan(value) else value
                 bucket.results[a.name] = _simple(a, total)
+                yield
         case "serial_diff":
-            _serial_diff(a, series)
+            yield from _serial_diff(a, series)
         case "moving_fn":
             yield from _moving(a, series)
         case "bucket_script":
@@ -92,17 +93,18 @@ def _over(a: Aggregation, series: Series) -> Work[None]:
         case "bucket_selector":
             yield from _selector(a, series)
         case "bucket_sort":
-            _sort(a, series)
+            yield from _sort(a, series)
         case _:
             raise SearchRefused(f"[{kind.kind}] aggregation [{a.name}] is not supported")
     yield
 
 
-def _derivative(a: Aggregation, series: Series) -> None:
+def _derivative(a: Aggregation, series: Series) -> Work[None]:
     unit = _kind(a).options.get("unit")
     per = None if unit is None else _unit_ms(unit)
     last: tuple[float, float] | None = None
     for bucket in series.buckets:
+        yield
         value = _value(bucket, _path(a), _gap(a))
         if value is None:
             last = None
@@ -117,7 +119,7 @@ def _derivative(a: Aggregation, series: Series) -> None:
         last = key, value
 
 
-def _serial_diff(a: Aggregation, series: Series) -> None:
+def _serial_diff(a: Aggregation, series: Series) -> Work[None]:
     lag = _whole(a, "lag", 1, least=1)
     values: list[float] = []
     for i, bucket in enumerate(series.buckets):
@@ -125,14 +127,20 @@ def _serial_diff(a: Aggregation, series: Series) -> None:
         values.append(math.nan if value is None else value)
         if i >= lag and not math.isnan(values[i]) and not math.isnan(values[i - lag]):
             bucket.results[a.name] = _simple(a, values[i] - values[i - lag])
+        yield
 
 
 def _moving(a: Aggregation, series: Series) -> Work[None]:
     options = _kind(a).options
     function = moving_function(options.get("script"))
     window, shift = _whole(a, "window", None, least=1), _whole(a, "shift", 0)
-    found = [(b, v) for b in series.buckets if (v := _value(b, _path(a), _gap(a))) is not None and not math.isnan(v)]
-    values = [v for _, v in found]
+    found: list[tuple[Bucket, float]] = []
+    for bucket in series.buckets:
+        value = _value(bucket, _path(a), _gap(a))
+        if value is not None and not math.isnan(value):
+            found.append((bucket, value))
+        yield
+    values = [value for _, value in found]
     if len(values) * min(window, len(values)) > 5_000_000:
         raise SearchRefused(f"moving_fn aggregation [{a.name}] has too wide a window for so many buckets")
     for i, (bucket, _) in enumerate(found):
@@ -163,30 +171,35 @@ def _selector(a: Aggregation, series: Series) -> Work[None]:
     series.buckets = kept
 
 
-def _sort(a: Aggregation, series: Series) -> None:
+def _sort(a: Aggregation, series: Series) -> Work[None]:
     sorts, begin = list(_sorts(a)), _whole(a, "from", 0, least=0)
     size = _whole(a, "size", len(series.buckets), least=1) if series.buckets else 0
     skips = _gap(a) == "skip"
     if begin >= len(series.buckets):
         series.buckets = []
-    elif not sorts:
+        return
+    if not sorts:
         series.buckets = series.buckets[begin : begin + size]
-    else:
-        found: list[tuple[Bucket, list[Any]]] = []
-        for bucket in series.buckets:
-            values: list[Any] = []
-            for path, _ in sorts:
-                value = bucket.key if path == "_key" else _value(bucket, path, _gap(a))
-                none = value is None or (skips and isinstance(value, float) and math.isnan(value))
-                values.append(None if none else value)
-            if any(v is not None for v in values):
-                found.append((bucket, values))
-        for i in reversed(range(len(sorts))):
-            ascending = sorts[i][1]
-            there = [f for f in found if f[1][i] is not None]
-            there.sort(key=lambda f, i=i: f[1][i], reverse=not ascending)  # type: ignore[misc]  # binds this turn's place
-            found = there + [f for f in found if f[1][i] is None]
-        series.buckets = [bucket for bucket, _ in found[begin : begin + size]]
+        return
+    found: list[tuple[Bucket, list[Any]]] = []
+    for bucket in series.buckets:
+        values: list[Any] = []
+        for path, _ in sorts:
+            value = bucket.key if path == "_key" else _value(bucket, path, _gap(a))
+            none = value is None or (skips and isinstance(value, float) and math.isnan(value))
+            values.append(None if none else value)
+        if any(v is not None for v in values):
+            found.append((bucket, values))
+        yield
+    for i in reversed(range(len(sorts))):
+        there = [f for f in found if f[1][i] is not None]
+        if not sorts[i][1]:  # backwards twice, so that equal ones stay in order
+            there.reverse()
+        there = yield from sorted_by(there, lambda f, i=i: f[1][i])  # type: ignore[misc]  # binds this turn's place
+        if not sorts[i][1]:
+            there.reverse()
+        found = there + [f for f in found if f[1][i] is None]
+    series.buckets = [bucket for bucket, _ in found[begin : begin + size]]
 
 
 def _sorts(a: Aggregation) -> Iterator[tuple[str, bool]]:
@@ -203,7 +216,7 @@ def _sorts(a: Aggregation) -> Iterator[tuple[str, bool]]:
             raise SearchRefused(f"bucket_sort aggregation [{a.name}] has a sort that is no field with its order")
 
 
-def _beside(a: Aggregation, results: Mapping[str, Result]) -> Measured:
+def _beside(a: Aggregation, results: Mapping[str, Result]) -> Work[Measured]:
     kind = _kind(a)
     first, *rest = _elements(_path(a))
     series = results.get(first)
@@ -212,11 +225,12 @@ def _beside(a: Aggregation, results: Mapping[str, Result]) -> Measured:
             f"Validation Failed: 1: buckets_path aggregation does not exist for aggregation [{a.name}]: {_path(a)};",
             "action_request_validation_exception",
         )
-    found = [
-        (bucket, value)
-        for bucket in series.buckets
-        if (value := _resolve(bucket, rest, _gap(a))) is not None and not math.isnan(value)
-    ]
+    found: list[tuple[Bucket, float]] = []
+    for bucket in series.buckets:
+        value = _resolve(bucket, rest, _gap(a))
+        if value is not None and not math.isnan(value):
+            found.append((bucket, value))
+        yield
     values = [value for _, value in found]
     match kind.kind:
         case "avg_bucket":

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rollup_operator.concurrency.portions import Work
+from rollup_operator.concurrency.portions import Work, chosen_of, sorted_by
 from rollup_operator.query.aggregations import (
     Aggregation,
     DateHistogramAggregation,
@@ -28,6 +28,9 @@ from rollup_operator.stores.search import FieldKind, Key, Keys, LevelBuckets, Nu
 _AT_ONCE = 200
 _NOTHING = Row(0)
 
+Keyed = tuple[Key, Row]
+"""A bucket's key and what was found in it."""
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -36,7 +39,7 @@ class Tree:
     plan: SearchPlan
     merged: dict[Path, LevelBuckets]
     budget: BucketAllowance = field(default_factory=BucketAllowance)
-    _below: dict[Path, dict[Keys, list[tuple[Key, Row]]]] = field(default_factory=dict)
+    _below: dict[Path, dict[Keys, list[Keyed]]] = field(default_factory=dict)
 
     def build(self) -> Work[dict[str, Result]]:
         """Return the results of the request's aggregations but pipelines. Raises SearchRefused."""
@@ -74,11 +77,11 @@ class Tree:
         others = 0
         match shape.aggregation.kind:
             case DateHistogramAggregation() as k:
-                chosen = self._timed(shape, k, rows)
+                chosen = yield from self._timed(shape, k, rows)
             case HistogramAggregation() as k:
-                chosen = self._wide(shape, k, rows)
+                chosen = yield from self._wide(shape, k, rows)
             case TermsAggregation() as k:
-                chosen, others = self._terms(shape, k, rows, path, keys)
+                chosen, others = yield from self._terms(shape, k, rows, path, keys)
             case FiltersAggregation() as k:
                 known = dict(rows)
                 count = len(k.filters) + (k.other is not None)
@@ -88,7 +91,7 @@ class Tree:
                 chosen = [(i, known.get(i, _NOTHING)) for i in range(len(shape.ranges))]
         self.budget.take(len(chosen))
         if isinstance(shape.aggregation.kind, DateHistogramAggregation | HistogramAggregation):
-            self._sort(shape, chosen, shape.aggregation.kind.order, path, keys)
+            chosen = yield from self._sorted(shape, chosen, shape.aggregation.kind.order, path, keys)
         text = _text(shape)
         buckets = []
         for key, row in chosen:
@@ -99,21 +102,21 @@ class Tree:
             yield
         return Series(shape, buckets, others)
 
-    def _timed(
-        self, shape: Shape, k: DateHistogramAggregation, rows: Iterable[tuple[Key, Row]]
-    ) -> list[tuple[Key, Row]]:
+    def _timed(self, shape: Shape, k: DateHistogramAggregation, rows: Iterable[Keyed]) -> Work[list[Keyed]]:
         grid = shape.grid
         assert grid is not None
         low, high = shape.hard or (None, None)
-        known = {
-            at: row
-            for at, row in ((int(key), row) for key, row in rows)
-            if (low is None or at >= low) and (high is None or at < high)
-        }
+        known: dict[int, Row] = {}
+        for i, (key, row) in enumerate(rows):
+            at = int(key)
+            if (low is None or at >= low) and (high is None or at < high):
+                known[at] = row
+            if i % _AT_ONCE == 0:
+                yield
         if k.min_doc_count > 0:
-            return [(key, known[key]) for key in sorted(known) if known[key].count >= k.min_doc_count]
+            return [(key, row) for key, row in known.items() if row.count >= k.min_doc_count]
         first, last = _ends(known, shape.extended, grid.offset)
-        chosen: list[tuple[Key, Row]] = []
+        chosen: list[Keyed] = []
         if first is not None and last is not None:
             edge = int(first)
             while edge <= last:
@@ -121,22 +124,26 @@ class Tree:
                 if len(chosen) > self.budget.left:
                     self.budget.take(len(chosen))
                 edge = grid.next_edge(edge)
+                if len(chosen) % _AT_ONCE == 0:
+                    yield
         return chosen
 
-    def _wide(self, shape: Shape, k: HistogramAggregation, rows: Iterable[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
+    def _wide(self, shape: Shape, k: HistogramAggregation, rows: Iterable[Keyed]) -> Work[list[Keyed]]:
         low, high = shape.hard or (None, None)
         known: dict[int, Row] = {}
-        for key, row in rows:
+        for i, (key, row) in enumerate(rows):
             place = round((float(key) - k.offset) / k.interval)
             begin = place * k.interval
             if (low is None or begin >= low) and (high is None or begin <= high):
                 known[place] = row
+            if i % _AT_ONCE == 0:
+                yield
 
         def key_of(place: int) -> float:
             return place * k.interval + k.offset
 
         if k.min_doc_count > 0:
-            return [(key_of(p), known[p]) for p in sorted(known) if known[p].count >= k.min_doc_count]
+            return [(key_of(p), row) for p, row in known.items() if row.count >= k.min_doc_count]
         edges: list[Edge] = [
             None if e is None else math.floor((e - k.offset) / k.interval) for e in shape.extended or (None, None)
         ]
@@ -145,11 +152,16 @@ class Tree:
             return []
         if last - first >= self.budget.left:
             self.budget.take(int(last - first) + 1)
-        return [(key_of(p), known.get(p, _NOTHING)) for p in range(int(first), int(last) + 1)]
+        chosen: list[Keyed] = []
+        for place in range(int(first), int(last) + 1):
+            chosen.append((key_of(place), known.get(place, _NOTHING)))
+            if place % _AT_ONCE == 0:
+                yield
+        return chosen
 
     def _terms(
-        self, shape: Shape, k: TermsAggregation, rows: Iterable[tuple[Key, Row]], path: Path, keys: Keys
-    ) -> tuple[list[tuple[Key, Row]], int]:
+        self, shape: Shape, k: TermsAggregation, rows: Iterable[Keyed], path: Path, keys: Keys
+    ) -> Work[tuple[list[Keyed], int]]:
         left_out = self.merged[path].left_out.get(keys, 0)
         by_count = k.order[0].path == "_count" and not k.order[0].ascending
         if left_out and not (by_count and len(self.plan.fetches) == 1 and not (k.include or k.exclude)):
@@ -158,25 +170,28 @@ class Tree:
                 "narrow the search"
             )
         wanted = _chooser(k, shape.kind)
-        chosen = [(key, row) for key, row in rows if row.count >= k.min_doc_count and wanted(key)]
-        self._sort(shape, chosen, k.order, path, keys)
+        chosen = yield from chosen_of(rows, lambda r: r[1].count >= k.min_doc_count and wanted(r[0]))
+        chosen = yield from self._sorted(shape, chosen, k.order, path, keys)
         return chosen[: k.size], left_out + sum(row.count for _, row in chosen[k.size :])
 
-    def _sort(self, shape: Shape, rows: list[tuple[Key, Row]], order: Sequence[Order], path: Path, keys: Keys) -> None:
-        """Sort by each order, ties by key. What has no value comes last, whichever way."""
-        rows.sort(key=lambda r: r[0])
-        for o in reversed(order):
-            if o.path in ("_key", "_term"):
-                rows.sort(key=lambda r: r[0], reverse=not o.ascending)
-            elif o.path == "_count":
-                rows.sort(key=lambda r: r[1].count, reverse=not o.ascending)
-            else:
-                value = self._order_value(shape, o.path, path, keys)
-                rows.sort(key=_no_value_last(value, o.ascending), reverse=not o.ascending)
+    def _sorted(
+        self, shape: Shape, rows: Iterable[Keyed], order: Sequence[Order], path: Path, keys: Keys
+    ) -> Work[list[Keyed]]:
+        """Return the rows by each order, ties by key. What has no value comes last, whichever way."""
+        values: list[Callable[[Keyed], tuple[bool, float | int]]] = []
+        backwards = False
+        for o in order:
+            if o.path in ("_key", "_term"):  # which are all unlike each other: no other order counts after it
+                backwards = not o.ascending
+                break
+            value = _count if o.path == "_count" else self._order_value(shape, o.path, path, keys)
+            values.append(_no_value_last(value, o.ascending))
+        found = yield from sorted_by(rows, lambda r: r[0])
+        if backwards:
+            found.reverse()
+        return (yield from sorted_by(found, lambda r: [value(r) for value in values])) if values else found
 
-    def _order_value(
-        self, shape: Shape, order: str, path: Path, keys: Keys
-    ) -> Callable[[tuple[Key, Row]], float | int]:
+    def _order_value(self, shape: Shape, order: str, path: Path, keys: Keys) -> Callable[[Keyed], float | int]:
         """Return what finds the number that buckets are ordered by. Raises SearchRefused."""
         *through, last = order.split(">")
         below: Path = ()
@@ -208,7 +223,7 @@ class Tree:
             )
         numbers, kind, found = shape.numbers, metric.kind, metric
 
-        def value(r: tuple[Key, Row]) -> float | int:
+        def value(r: Keyed) -> float | int:
             row = r[1]
             if below:
                 row = self.merged[(*path, *below)].rows.get((*keys, r[0], *(0 for _ in below)), _NOTHING)
@@ -260,13 +275,19 @@ def _missing(a: Aggregation, k: MetricAggregation) -> float:
         raise SearchRefused(f"[missing] of aggregation [{a.name}] is no number") from e
 
 
+def _count(row: Keyed) -> int:
+    return row[1].count
+
+
 def _no_value_last(
-    value: Callable[[tuple[Key, Row]], float | int], ascending: bool
-) -> Callable[[tuple[Key, Row]], tuple[bool, float | int]]:
-    def key(row: tuple[Key, Row]) -> tuple[bool, float | int]:
+    value: Callable[[Keyed], float | int], ascending: bool
+) -> Callable[[Keyed], tuple[bool, float | int]]:
+    """Return what rows are sorted by."""
+
+    def key(row: Keyed) -> tuple[bool, float | int]:
         found = value(row)
         none = math.isnan(found)
-        return none == ascending, 0 if none else found
+        return none, 0 if none else found if ascending else -found
 
     return key
 
