@@ -107,6 +107,20 @@ async def test_buckets_follow_the_clock_of_a_zone(at: Clustered) -> None:
     assert [counts(found, "h") for found in await at.store.search(fetches)] == expected
 
 
+async def test_a_bucket_that_a_change_of_the_clock_cuts_has_its_own_most_frequent_terms(at: Clustered) -> None:
+    """On the day of the change `b` comes second before it and after it, and first in all of it."""
+    change = ms("2024-03-31T01:00")
+    before, after = (["a"] * 3 + ["b"] * 2, ["c"] * 3 + ["b"] * 2)
+    at.write([(change - 1, 1.0, term, 1) for term in before] + [(change, 1.0, term, 1) for term in after])
+    bounds = Bounds.of(with_groups(spec(), calendarInterval="1d", timeZone="Europe/Berlin").groups.date_histogram)
+    by = ByTime("ts", tuple(bounds.segments(change - 3 * DAY, change + 3 * DAY)))
+    (found,) = await at.store.search(
+        [live(at, EVERYTHING, Level("d", by, (), (Level("t", ByTerms("term", "keyword", 1)),)))]
+    )
+    day = bounds.round_down(change)
+    assert found["d", "t"] == LevelBuckets({(day, "b"): Row(4)}, {(day,): 6})
+
+
 async def tier(at: Clustered) -> Tier:
     (found,) = await at.store.tiers([at.target, "nothing"])
     return found

@@ -6,7 +6,8 @@ an aggregation of its own, `l0_0`, `l0_1` …, and one more for what has no time
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
@@ -211,7 +212,28 @@ def _by_time(where: Predicate, by: ByTime, inner: Json) -> list[Json]:
 def _segments(where: Predicate, by: ByTime) -> tuple[list[Segment], bool]:
     """Return the segments that are asked for, and whether no time that is found is outside all of them."""
     met, whole = segments_of(where, by)
-    return [s for s in met if s.start < _LAST_MS and s.end > _FIRST_MS], whole
+    return _of_whole_buckets(s for s in met if s.start < _LAST_MS and s.end > _FIRST_MS), whole
+
+
+def _of_whole_buckets(segments: Iterable[Segment]) -> list[Segment]:
+    """Return segments each of which has its buckets alone.
+
+    A bucket that two aggregations had parts of would have the most frequent terms of each part, not its own.
+
+        |-- buckets of a day --|-- begun --|-- its rest --|      segments, as a store that computes keys needs them
+        |-- buckets of a day --|------ one bucket --------|      what is returned
+    """
+    found: list[Segment] = []
+    for segment in segments:
+        begin = segment.start
+        while segment.key is not None and segment.key < begin and found and found[-1].end == begin:
+            begin = max(segment.key, found[-1].start)
+            if begin == found[-1].start:
+                found.pop()
+            else:
+                found[-1] = replace(found[-1], end=begin)
+        found.append(replace(segment, start=begin))
+    return found
 
 
 def _segment(field: str, segment: Segment, inner: Json, *, alone: bool) -> Json:
