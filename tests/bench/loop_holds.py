@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import gc
 import http.client
+import json
 import multiprocessing
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -42,7 +43,8 @@ AIM_MS = 50.0
 
 METRICS = [{"field": f"field-{n}", "metrics": ["min", "max", "sum", "avg", "value_count"]} for n in range(10)]
 
-Call = tuple[str, str, Mapping[str, str]]
+Call = tuple[str, str, Mapping[str, str]] | tuple[str, str, Mapping[str, str], str]
+"""Method, path, headers, and perhaps a body."""
 
 
 @dataclass
@@ -98,15 +100,31 @@ def access(*, by_name: bool) -> KubernetesAccess:
 
 def fetch(port: int, call: Call) -> tuple[int, int]:
     """Make a call and read its answer; return its status and bytes."""
-    method, path, headers = call
+    method, path, headers, *body = call
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    connection.request(method, path, headers={"Authorization": "Bearer somebody", **headers})
+    connection.request(method, path, *body, headers={"Authorization": "Bearer somebody", **headers})
     answer = connection.getresponse()
     return answer.status, len(answer.read())
 
 
+JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
+PANEL = json.dumps(
+    {
+        "size": 0,
+        "query": {"bool": {"filter": {"range": {"timestamp": {"gte": "now-30d"}}}}},
+        "aggs": {
+            "1": {
+                "terms": {"field": "node"},
+                "aggs": {"2": {"date_histogram": {"field": "timestamp", "fixed_interval": "1h"}}},
+            }
+        },
+    }
+)
+
+
 def calls() -> dict[str, Call]:
     """Return what is called, by what to call it in the table."""
+    panels = "".join(f'{{"index":"rollup-{n}"}}\n{PANEL}\n' for n in range(40))
     everywhere = ",".join(f"**.*x{n}*" for n in range(64))
     eight = ",".join(f"**.*x{n}*" for n in range(8))
     stars = ",".join(f"*a{n}*" for n in range(1_100))
@@ -126,6 +144,13 @@ def calls() -> dict[str, Call]:
         "stop all": ("POST", "/_rollup/job/_all/_stop", {}),
         "stop all, and wait 2 s": ("POST", "/_rollup/job/_all/_stop?wait_for_completion=true&timeout=2s", {}),
         "start all": ("POST", "/_rollup/job/_all/_start", {}),
+        "search of one index": ("POST", "/rollup-17/_search", JSON, PANEL),
+        "search of everything": ("POST", "/_search", JSON, PANEL),
+        "search, 7.9 KB of wildcards": ("POST", f"/{stars[:7900]}/_search", JSON, PANEL),
+        "search, 7.9 KB of stars": ("POST", f"/{'a*' * 3950}/_search", JSON, PANEL),
+        "search of a part of a source": ("POST", "/source-9-2024/_search", JSON, PANEL),
+        "40 panels of a dashboard": ("POST", "/_msearch", LINES, panels),
+        "fields of one index": ("GET", "/rollup-17/_field_caps?fields=*", {}),
     }
 
 

@@ -176,3 +176,13 @@ def test_a_terminal_shows_a_table_and_a_chart(operator: Operator, rolled: Caller
     assert [line.split()[1][0] for line in chart.out.splitlines()[:4]] == ["█", "█", "░", "░"]
     refused = plugin("query", "trips", "--by", "size", "-n", api.namespace, **reach)
     assert (refused.code, "size" in refused.err) == (1, True)
+
+
+def test_a_source_that_holds_nothing_yet_is_empty(operator: Operator, api: Api) -> None:
+    api.create(store())
+    api.create(trips_job(cron=NEVER))
+    api.wait_condition("default", reason="Available", kind="RollupStore")
+    api.wait("trips", lambda body: "status" in body)
+    answer = Caller(operator, api.namespace).post("/hourly/_search", DAY)
+    assert answer.status == 200, answer
+    assert answer.body["hits"]["total"]["value"] == 0

@@ -256,7 +256,7 @@ LIMIT = (
 def many(count: int) -> list[Described]:
     """Jobs with an index and a source of their own each."""
     specs = ({**SPEC, "rollupIndex": f"rollup-{n}", "indexPattern": f"source-{n}-*"} for n in range(count))
-    return [Described(f"job-{n}", spec) for n, spec in enumerate(specs)]
+    return [Described.remembered(f"job-{n}", spec) for n, spec in enumerate(specs)]
 
 
 def resolved(jobs: list[Described], expression: str, **options: bool) -> set[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import Door
 from rollup_operator.query.sources import Catalog, NameOptions, NoSuchIndex, SearchedJob
@@ -9,7 +10,11 @@ from support.portions import result
 
 
 def job(index: str, job_id: str, pattern: str, store: str = "default") -> SearchedJob:
-    return SearchedJob(index, job_id, store, pattern, {})
+    return SearchedJob(index, job_id, store, pattern, _no_spec)
+
+
+def _no_spec() -> RollupJobSpec:
+    raise AssertionError("nobody reads a spec in order to find a name")
 
 
 HOURLY = job("flights-hourly", "h", "flights-*")

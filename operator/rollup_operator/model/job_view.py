@@ -54,6 +54,10 @@ class JobView:
     """Elasticsearch's id: spec.jobId, or the name."""
     store_name: str
     """Name of the RollupStore, `default` where the spec names none."""
+    rollup_index: str
+    """spec.rollupIndex; empty: it is not there, or no text."""
+    index_pattern: str
+    """spec.indexPattern likewise."""
     desired: DesiredState
     """The state in effect: spec's, else the one last recorded in status, else stopped."""
     ever_asked: bool
@@ -85,6 +89,8 @@ class JobView:
             creation_timeout=annotations.get(CREATION_TIMEOUT),
             job_id=_text(spec.get("jobId")) or name,
             store_name=_store_name(spec.get("storeRef")),
+            rollup_index=_text(spec.get("rollupIndex")) or "",
+            index_pattern=_text(spec.get("indexPattern")) or "",
             desired=_desired(spec, status),
             ever_asked="desiredState" in spec or "desiredState" in status,
             spec_asks=intern(asks) if isinstance(asks := spec.get("desiredState"), str) else asks,

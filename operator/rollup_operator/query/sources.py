@@ -8,13 +8,13 @@ rollup index means the documents in it, and live data is read only of indices th
                                                                                        and what to read of it
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 from rollup_operator.concurrency.portions import Work
 from rollup_operator.model.glob import Glob
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.names import EVERY
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import Door
@@ -46,8 +46,8 @@ class SearchedJob:
     store: str
     """Name of its RollupStore."""
     index_pattern: str
-    spec: Mapping[str, Any]
-    """As in the resource, in camelCase."""
+    spec: Callable[[], RollupJobSpec]
+    """Reads its spec. Raises pydantic's ValidationError."""
     name: str = ""
     """Of its resource; empty: there is none any more."""
 

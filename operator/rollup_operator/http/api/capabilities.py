@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Self
 
 from rollup_operator.concurrency.portions import Work, chosen_of, each, sorted_by
 from rollup_operator.http.protocol import errors, job_errors
@@ -15,6 +15,7 @@ from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.parameters import IndexOptions
 from rollup_operator.model.elasticsearch_config import configuration
 from rollup_operator.model.glob import Glob
+from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import EVERY
 
 EVERYTHING = EVERY | {""}
@@ -29,17 +30,27 @@ class Described:
     """A job, whether it still exists or not."""
 
     job_id: str
-    spec: Mapping[str, Any]
+    rollup_index: str
+    """Where its documents are."""
+    index_pattern: str
+    """Where they came from."""
+    told_by: JobView | Mapping[str, Any]
+    """What has the spec: parsed for one job after the other, since those of all would be a million objects."""
+
+    @classmethod
+    def of(cls, job: JobView) -> Self:
+        """Describe a job that exists."""
+        return cls(job.job_id, job.rollup_index, job.index_pattern, job)
+
+    @classmethod
+    def remembered(cls, job_id: str, spec: Mapping[str, Any]) -> Self:
+        """Describe a job of which a store knows the spec."""
+        return cls(job_id, str(spec.get("rollupIndex", "")), str(spec.get("indexPattern", "")), spec)
 
     @property
-    def rollup_index(self) -> str:
-        """Where its documents are."""
-        return str(self.spec.get("rollupIndex", ""))
-
-    @property
-    def index_pattern(self) -> str:
-        """Where they came from."""
-        return str(self.spec.get("indexPattern", ""))
+    def spec(self) -> Mapping[str, Any]:
+        """The spec as it was written."""
+        return self.told_by.raw_spec if isinstance(self.told_by, JobView) else self.told_by
 
 
 def by_pattern(jobs: Iterable[Described], pattern: str, dialect: Dialect) -> Work[dict[str, Any]]:

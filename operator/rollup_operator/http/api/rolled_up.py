@@ -62,11 +62,11 @@ def _known(living: Iterable[JobView], remembered: Iterable[KnownJob]) -> Work[li
     found: dict[tuple[str, str], Described] = {}
     for known in remembered:
         if known.spec is not None and known.has_documents:
-            found[known.key] = Described(known.key[1], known.spec)
+            found[known.key] = Described.remembered(known.key[1], known.spec)
         yield
     for job in living:
-        described = Described(job.job_id, job.raw_spec)
-        found.pop((described.rollup_index, job.job_id), None)  # what the resource says is newer
-        found[described.rollup_index, job.job_id] = described
+        key = job.rollup_index, job.job_id
+        found.pop(key, None)  # what the resource says is newer
+        found[key] = Described.of(job)
         yield
     return list(found.values())

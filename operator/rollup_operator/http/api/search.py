@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import reduce
 from typing import Any
 
+from pydantic import ValidationError
+
 from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import Permit
@@ -87,10 +89,10 @@ class Searches:
         began = time.monotonic()
         with refusals():
             request = parse_request(body, door, total_hits_as_int=style.total_as_int)
-            if not sources:
-                return _of_nothing(style)
             async with self._turns.turn(scope.permit.caller.name):
                 planned, parts = await self._read(scope.namespace, sources, request)
+            if planned is None:
+                return _of_nothing(style)
             found = await in_portions(answer(planned, parts, style))
         took = round((time.monotonic() - began) * 1000)
         shards = {"total": len(parts), "successful": len(parts), "skipped": 0, "failed": 0}
@@ -131,13 +133,15 @@ class Searches:
 
     async def _read(
         self, namespace: str, sources: Sequence[Logical], request: SearchRequest
-    ) -> tuple[SearchPlan, list[Partials]]:
-        """Read one source after the other; all are answered alike, so their parts are added."""
+    ) -> tuple[SearchPlan | None, list[Partials]]:
+        """Read one source after the other; all are answered alike, so their parts are added. None: there is nothing."""
         now = epoch_ms(self._now())
         plans: list[SearchPlan] = []
         parts: list[Partials] = []
         for source in sources:
             readable = await self._readable(namespace, source)
+            if not readable.tiers and readable.live is None:
+                continue  # nothing is rolled up, and there is no source yet, or none any more
             planned = plan(request, readable.tiers, readable.live, now)
             if plans and planned.request != plans[0].request:
                 raise SearchRefused(
@@ -148,7 +152,7 @@ class Searches:
                 async with _asking(readable.logical.store):
                     parts += await readable.store.search(planned.fetches)
             plans.append(planned)
-        return reduce(_together, plans), parts
+        return (reduce(_together, plans) if plans else None), parts
 
     async def _readable(self, namespace: str, source: Logical) -> Readable:
         """Read up to where the jobs of a source can be searched. That is read once, before anything is searched."""
@@ -163,7 +167,7 @@ class Searches:
     async def _live(self, store: Store, source: Logical, tiers: Sequence[Tier]) -> Live | None:
         if source.live is None:
             return None
-        spec = RollupJobSpec.model_validate(source.like.spec)
+        spec = _spec(source.like)
         rows = Rows(source.live, spec, source.like.job_id)
         if tiers:
             return Live(rows, fields_of(tiers))
@@ -175,7 +179,7 @@ class Searches:
 
 
 def _of_nothing(style: Style) -> dict[str, Any]:
-    """Return the answer to a search whose names mean nothing, which no option forbids."""
+    """Return the answer to a search of names that mean nothing, or of sources that hold nothing yet."""
     total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
     shards = {"total": 0, "successful": 0, "skipped": 0, "failed": 0}
     return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
@@ -197,8 +201,15 @@ def _kinds(of: Readable) -> Fields:
     return {field: kind for field, kind in of.live.kinds.items() if field in named}
 
 
+def _spec(job: SearchedJob) -> RollupJobSpec:
+    try:
+        return job.spec()
+    except ValidationError as e:
+        raise SearchRefused(f"The spec of job [{job.job_id}] cannot be read: kubectl rollup explain says why") from e
+
+
 def _named(job: SearchedJob) -> list[str]:
-    spec = RollupJobSpec.model_validate(job.spec)
+    spec = _spec(job)
     groups = spec.groups
     return [
         groups.date_histogram.field,

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from rollup_operator.concurrency.portions import each, in_portions
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import ALL_JOBS, Permit
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.ports import Stores
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
 from rollup_operator.query.sources import SearchedJob
 from rollup_operator.stores.errors import StoreError, StoreNotFound
@@ -69,7 +71,7 @@ class Searchable:
         except StoreError as e:
             raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e
         return [
-            SearchedJob(index, job_id, name, t.spec.index_pattern, t.spec.model_dump(by_alias=True, exclude_none=True))
+            SearchedJob(index, job_id, name, t.spec.index_pattern, partial(_itself, t.spec))
             for t in tiers
             for index, job_id in (t.key,)
             if self.is_of(t, namespace)
@@ -77,12 +79,8 @@ class Searchable:
 
 
 def _searched(job: JobView) -> SearchedJob:
-    spec = job.raw_spec
-    return SearchedJob(
-        str(spec.get("rollupIndex", "")),
-        job.job_id,
-        job.store_name,
-        str(spec.get("indexPattern", "")),
-        spec,
-        job.name,
-    )
+    return SearchedJob(job.rollup_index, job.job_id, job.store_name, job.index_pattern, job.spec, job.name)
+
+
+def _itself(spec: RollupJobSpec) -> RollupJobSpec:
+    return spec
