@@ -9,6 +9,8 @@ from types import FrameType
 import pytest
 
 import rollup_operator
+from rollup_operator.kube.paths import jobs_path
+from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster
 from support.serving import Client, call, when_waiting
 
@@ -74,3 +76,22 @@ async def test_a_client_that_hangs_up_leaves_no_cycles(client: Client) -> None:
         gc.set_debug(0)
         gc.garbage.clear()
     assert left == []
+
+
+async def test_all_who_wait_for_a_job_hold_the_same_body(client: Client, cluster: Cluster) -> None:
+    path = "/_rollup/job/sensor/_stop?wait_for_completion=true&timeout=30s"
+    waits = []
+    for number in range(CALLS):  # one after the other, so that each has a write of its own
+        waits.append(asyncio.create_task(call(client, "POST", path)))
+        await when_waiting(client, number + 1)
+        await cluster.writes(number + 1)
+        await asyncio.wait(waits, timeout=0.01)
+        if number == 0:
+            cluster.tell(jobs_path("default", "sensor"))
+    gc.collect()  # of earlier tests
+    held = [thing for thing in gc.get_objects() if isinstance(thing, JobView)]
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
+    await when_waiting(client, 0)
+    assert len(held) < CALLS // 2

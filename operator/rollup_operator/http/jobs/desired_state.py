@@ -280,7 +280,9 @@ class DesiredStates:
         except TimeoutError as e:
             why = f"no answer from the API server within {WRITE_SECONDS:g}s"
             raise state_errors.outcome_unknown(job.job_id, state, why) from e
-        return JobView.of(answer)
+        # Of many who ask for the same, all but the first change nothing: let them hold the body that is known.
+        written, known = JobView.of(answer), self._jobs.find(job.namespace, job.job_id)
+        return known if known is not None and known == written else written
 
     def _forget(self, uid: str, write: asyncio.Task[JobView] | None) -> None:
         if self._last.get(uid) is write:
