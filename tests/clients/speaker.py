@@ -2,7 +2,8 @@
 
     python speaker.py elasticsearch|opensearch
 
-Each line of stdin is a call, as JSON: `name` (a method of Elasticsearch's rollup client, or info, ping, usage),
+Each line of stdin is a call, as JSON: `name` (a method of Elasticsearch's rollup client, or info, ping, usage, search,
+msearch, field_caps),
 `arguments`, and `url`, `token` and `patience` (seconds) of the client to use. Each line of stdout tells its outcome.
 """
 
@@ -30,7 +31,11 @@ PATHS = {
     "preview": ("POST", "/_rollup/job/_preview"),
     "get_rollup_caps": ("GET", "/_rollup/data/{id}"),
     "get_rollup_index_caps": ("GET", "/{index}/_rollup/data"),
+    "rollup_search": ("POST", "/{index}/_rollup_search"),
 }
+
+SEARCHES = ("search", "msearch", "field_caps")
+"""Methods of the client itself."""
 
 
 class ElasticsearchClient:
@@ -60,9 +65,11 @@ class ElasticsearchClient:
             return self.client.perform_request(method, path, headers=headers, body=arguments["body"])
         if name == "usage":
             return self.client.xpack.usage(**arguments)
-        if name == "put_job" and self.major > 7:
-            arguments = {"id": arguments["id"], **arguments["body"]}
-        return getattr(self.client.rollup, name)(**arguments)
+        if self.major > 7 and "body" in arguments:
+            arguments = dict(arguments)
+            body = arguments.pop("body")
+            arguments |= {"searches": body} if name == "msearch" else body
+        return getattr(self.client if name in SEARCHES else self.client.rollup, name)(**arguments)
 
 
 class OpenSearchClient:
@@ -75,6 +82,8 @@ class OpenSearchClient:
         self.client = opensearchpy.OpenSearch([url], headers=headers, timeout=patience)
 
     def call(self, name, arguments):
+        if name in SEARCHES:
+            return getattr(self.client, name)(**arguments)
         method, path = PATHS[name]
         arguments = dict(arguments)
         body = arguments.pop("body", None)
