@@ -33,13 +33,14 @@ class Outside:
     def __init__(self) -> None:
         self.begun: asyncio.Queue[RunKind] = asyncio.Queue()
         self.tried, self.busy, self.end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.is_held: bool | None = False
 
     def trouble(self, _: object) -> None:
         """All stores can be used."""
 
-    def held(self, _: object) -> bool:
-        """No store tells of a claim."""
-        return False
+    def held(self, _: object) -> bool | None:
+        """Whether the store lists a claim."""
+        return self.is_held
 
     def record(self, *_: object) -> None:
         """Nobody reads events."""
@@ -112,6 +113,28 @@ async def test_a_request_begins_one_run_however_often_its_status_cannot_be_writt
             outside.tried.clear()
             await outside.tried.wait()
     assert outside.begun.empty()
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_claim_that_is_listed_after_the_job_was_settled_is_settled_too() -> None:
+    """For instance since the hosts of its RollupStore lead to another cluster now, where a dead process left it."""
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    actor = Actor(body(1, "stopped"), environment(outside, gate))
+    actor.lead()
+    for listed in (True, None, True):
+        outside.is_held = listed
+        actor.store_changed()
+        outside.tried.clear()
+        async with asyncio.timeout(10):
+            await outside.tried.wait()
+            if listed:
+                assert await outside.begun.get() is RunKind.SETTLE
+        for _ in range(3):
+            actor.store_changed()  # the list still shows the claim that was settled
+            await asyncio.sleep(0.01)
+        assert outside.begun.empty()
     gate.shut()
     actor.stand_down()
 

@@ -44,9 +44,9 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_lost_writes",
-        "_next_tick", "_read_recovery", "_report", "_reported_at", "_run", "_settled", "_task", "_timer",
-        "_with_documents", "view",
+        "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_listed",
+        "_lost_writes", "_next_tick", "_read_recovery", "_report", "_reported_at", "_run", "_settled", "_task",
+        "_timer", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -66,7 +66,7 @@ class Actor:
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._reported_at = 0.0
         self._read_recovery: Recovery | None = None
-        self._settled = self._cleaned = self._with_documents = False
+        self._settled = self._cleaned = self._with_documents = self._listed = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
         self._begun_request: str | None = None
@@ -188,6 +188,7 @@ class Actor:
             self._timer.cancel()
             self._timer = None
         view, env = self.view, self._env
+        self._note_listed_claim()
         decision = decide(view, self._facts(), env.now())
         self._next_tick = decision.next_tick
         match decision.act:
@@ -212,6 +213,13 @@ class Actor:
         self._recheck_after(decision.recheck_in)
         if decision.show is not None:
             await self._publish(view, decision)
+
+    def _note_listed_claim(self) -> None:
+        """Take in that the store lists a claim by now: it may lead elsewhere than where the job was settled."""
+        if self._run is None:  # else when it has ended: it may be settling the place before
+            listed = bool(self._env.worker.held(self.view))
+            self._settled = self._settled and (self._listed or not listed)
+            self._listed = listed
 
     def _facts(self) -> Facts:
         checked, loop = self._check(), asyncio.get_running_loop()
