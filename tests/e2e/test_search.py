@@ -18,6 +18,7 @@ from support.operator import Answer, Operator
 from support.plugin import Plugin
 from support.waiting import NEVER, finished, request_run
 
+TAGS = {"query_string": {"query": "tags:deploy"}}
 DAY = {
     "size": 0,
     "aggs": {
@@ -113,7 +114,11 @@ def test_what_grafana_sends_is_answered_panel_by_panel(rolled: Caller, folder: P
     }
     unknown = {**panel, "query": {"term": {"size": 5}}}
     header = {"ignore_unavailable": True, "index": "hourly", "search_type": "query_then_fetch"}
-    found, refused, missing = rolled.msearch(header, panel, header, unknown, {"index": "nothing"}, panel)
+    times = {"bool": {"should": [{"range": {"picked_up": {"from": begin, "to": end, "format": "epoch_millis"}}}]}}
+    annotations = {"size": 10_000, "query": {"bool": {"filter": [times, TAGS]}}}
+    sent = [header, panel, header, unknown, {"index": "nothing"}, panel, header, annotations]
+    found, refused, missing, none = rolled.msearch(*sent)
+    assert (none["status"], none["hits"]["hits"]) == (200, [])
     assert shown(found["aggregations"]["2"]) == days(folder, "site = 'site-1' AND gate >= 1")
     assert found["status"] == 200
     assert (refused["status"], missing["status"]) == (400, 404)

@@ -89,6 +89,8 @@ class Searches:
         began = time.monotonic()
         with refusals():
             request = parse_request(body, door, total_hits_as_int=style.total_as_int)
+            if request.for_annotations:
+                return _of_nothing(style)
             async with self._turns.turn(scope.permit.caller.name):
                 planned, parts = await self._read(scope.namespace, sources, request)
             if planned is None:
@@ -179,7 +181,7 @@ class Searches:
 
 
 def _of_nothing(style: Style) -> dict[str, Any]:
-    """Return the answer to a search of names that mean nothing, or of sources that hold nothing yet."""
+    """Return the answer to a search of names that mean nothing, of sources that hold nothing yet, or for documents."""
     total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
     shards = {"total": 0, "successful": 0, "skipped": 0, "failed": 0}
     return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
