@@ -15,14 +15,19 @@ A bucket belongs to a range of time when it begins in it, and where the range be
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from rollup_operator.query.aggregations import Aggregation, HistogramAggregation, MetricAggregation
+from rollup_operator.query.aggregations import (
+    Aggregation,
+    DateHistogramAggregation,
+    HistogramAggregation,
+    MetricAggregation,
+)
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.binding import FieldNotKept
 from rollup_operator.query.planning.shape import Shape, numbers_of
 from rollup_operator.query.reading.request import Door
 from rollup_operator.query.times.formats import iso
 from rollup_operator.query.times.grids import EARLIEST, LATEST
-from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.bounds import Bounds, Segment
 from rollup_operator.stores.search import (
     EVERYTHING,
     All,
@@ -60,6 +65,8 @@ class Rolled:
     bounds: Bounds
     rounded: set[int] = field(default_factory=set)
     """Ends of ranges of time that lie within a bucket, as far as conditions were translated."""
+    _stretches: dict[tuple[object, ...], tuple[int | None, tuple[Segment, ...]]] = field(default_factory=dict)
+    """By buckets of time that are asked for: an edge within one of the job's, if any, and how keys are found."""
 
     @classmethod
     def of(cls, tier: Tier, door: Door) -> "Rolled":
@@ -192,9 +199,16 @@ class Rolled:
                 grid = shape.grid
                 if column != self.date or grid is None:
                     self._no_group(shape, f"[{column}] is not its time, [{self.date}]")
-                if (edge := grid.splits(self.bounds, begin, end)) is not None:
+                k = shape.aggregation.kind
+                assert isinstance(k, DateHistogramAggregation)
+                asked = (k.fixed_ms, k.calendar_unit, k.time_zone, k.offset_ms, begin, end)
+                if (known := self._stretches.get(asked)) is None:
+                    segments = grid.segments(begin, max(begin + 1, end))
+                    known = self._stretches[asked] = grid.splits(self.bounds, begin, end), segments
+                edge, segments = known
+                if edge is not None:
                     self._too_fine(shape, edge)
-                return ByTime(self.time, grid.segments(begin, max(begin + 1, end)))
+                return ByTime(self.time, segments)
             case ByTerms(column, kind, limit, missing):
                 if column not in self._terms():
                     self._no_group(shape, f"[{column}] is none of its groups.terms")
