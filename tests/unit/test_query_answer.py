@@ -332,6 +332,30 @@ def test_buckets_are_selected_and_sorted() -> None:
     assert [b["key"] // HOUR for b in one(hours(piped("bucket_sort", size=1)))["buckets"]] == [1]
 
 
+def test_ranges_are_sorted_by_their_names() -> None:
+    by_key = piped("bucket_sort", sort=[{"_key": {"order": "asc"}}])
+    ranges = Aggregation("r", RangesAggregation("code", (RangeBucket(None, 1, 2), RangeBucket(None, 1))), (by_key,))
+    assert [b["key"] for b in one(ranges)["buckets"]] == ["1.0-*", "1.0-2.0"]
+
+
+def test_clocks_that_change_too_often_within_each_other_are_refused() -> None:
+    days = DateHistogramAggregation("time", None, "1d", "Europe/Berlin")
+    within = Aggregation("a", days, (Aggregation("b", days),))
+    with pytest.raises(SearchRefused, match=r"stretches between changes of clocks, more than the limit of \[5000\]"):
+        one(within)
+    assert len(one(within, query=RangeClause("time", 0, 5 * HOUR))["buckets"]) == 1
+
+
+def test_terms_are_ordered_by_the_count_of_one_bucket_within() -> None:
+    there = FiltersAggregation((("f", ExistsClause("delay")),), named=False, single=True)
+    terms = TermsAggregation("carrier", order=(Order("f", True), Order("_key", False)))
+    found = one(Aggregation("c", terms, (Aggregation("f", there),)))
+    assert [(b["key"], b["f"]["doc_count"]) for b in found["buckets"]] == [("DL", 1), ("AA", 1)]
+    rows = [*ROWS, {"time": HOUR, "carrier": "DL", "delay": 1.0}]
+    found = one(Aggregation("c", terms, (Aggregation("f", there),)), rows=rows)
+    assert [(b["key"], b["f"]["doc_count"]) for b in found["buckets"]] == [("AA", 1), ("DL", 2)]
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "written"),
     [

@@ -81,6 +81,12 @@ def test_only_the_buckets_that_are_read_count() -> None:
     assert asked.splits(of, BEGIN, BEGIN) is None
 
 
+def test_a_bucket_of_the_job_counts_up_to_its_end() -> None:
+    """What is asked for may end within it."""
+    assert grid(HOUR).splits(job("2h"), BEGIN, BEGIN + 1) == BEGIN + HOUR
+    assert grid(12 * HOUR).splits(job("1M"), BEGIN, BEGIN + HOUR) == BEGIN + 12 * HOUR
+
+
 @pytest.mark.parametrize("offset", [0, 90 * MINUTE, -5 * HOUR])
 @pytest.mark.parametrize("unit", ["1d", "1M"])
 def test_segments_give_the_keys_of_buckets(unit: str, offset: int) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from rollup_operator.query.times.grids import TimeGrid
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow
 from rollup_operator.stores.search import (
@@ -104,6 +106,9 @@ async def test_buckets_follow_the_clock_of_a_zone(at: Clustered) -> None:
                 if begin <= t < end:
                     key = (bounds.round_down(t),)
                     expected[-1][key] = expected[-1].get(key, 0) + 1
+    months = TimeGrid(Bounds.of(with_groups(spec(), calendarInterval="1M").groups.date_histogram), offset=-DAY)
+    fetches.append(live(at, EVERYTHING, Level("h", ByTime("ts", months.segments(begin, end)))))
+    expected.append(Counter((months.round_down(t),) for t in times if begin <= t < end))
     assert [counts(found, "h") for found in await at.store.search(fetches)] == expected
 
 

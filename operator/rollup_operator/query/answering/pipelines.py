@@ -13,7 +13,12 @@ from typing import Any
 
 from rollup_operator.concurrency.portions import Work, sorted_by
 from rollup_operator.model.time_values import parse_time_value
-from rollup_operator.query.aggregations import Aggregation, PipelineAggregation
+from rollup_operator.query.aggregations import (
+    Aggregation,
+    FiltersAggregation,
+    PipelineAggregation,
+    RangesAggregation,
+)
 from rollup_operator.query.answering.moving import moving_function
 from rollup_operator.query.answering.results import Bucket, Measured, Result, Series
 from rollup_operator.query.answering.scripts import script
@@ -175,6 +180,8 @@ def _sort(a: Aggregation, series: Series) -> Work[None]:
     sorts, begin = list(_sorts(a)), _whole(a, "from", 0, least=0)
     size = _whole(a, "size", len(series.buckets), least=1) if series.buckets else 0
     skips = _gap(a) == "skip"
+    # The keys of filters and ranges are their names.
+    named = isinstance(series.aggregation.kind, FiltersAggregation | RangesAggregation)
     if begin >= len(series.buckets):
         series.buckets = []
         return
@@ -185,7 +192,8 @@ def _sort(a: Aggregation, series: Series) -> Work[None]:
     for bucket in series.buckets:
         values: list[Any] = []
         for path, _ in sorts:
-            value = bucket.key if path == "_key" else _value(bucket, path, _gap(a))
+            key = bucket.name if named else bucket.key
+            value = key if path == "_key" else _value(bucket, path, _gap(a))
             none = value is None or (skips and isinstance(value, float) and math.isnan(value))
             values.append(None if none else value)
         if any(v is not None for v in values):

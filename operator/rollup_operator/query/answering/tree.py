@@ -197,17 +197,15 @@ class Tree:
         below: Path = ()
         for name in through:
             inner = next((s for s in shape.subs if s.aggregation.name == name), None)
-            if (
-                inner is None
-                or not isinstance(inner.aggregation.kind, FiltersAggregation)
-                or not inner.aggregation.kind.single
-            ):
+            if inner is None or not _is_single(inner.aggregation):
                 raise SearchRefused(
                     f"Invalid aggregation order path [{order}]. Buckets can only be sorted on a sub-aggregator path "
                     "that is built out of zero or more single-bucket aggregations within the path and a final "
                     "single-bucket or a metrics aggregation at the path end."
                 )
             shape, below = inner, (*below, name)
+        if any(s.aggregation.name == last and _is_single(s.aggregation) for s in shape.subs):
+            through, below, last = [*through, last], (*below, last), "doc_count"
         metric = next((a for a in shape.aggregation.subs if a.name == last), None)
         name, part = last, "value"
         if metric is None and "." in last:
@@ -277,6 +275,11 @@ def _missing(a: Aggregation, k: MetricAggregation) -> float:
 
 def _count(row: Keyed) -> int:
     return row[1].count
+
+
+def _is_single(a: Aggregation) -> bool:
+    """Whether it has one bucket."""
+    return isinstance(a.kind, FiltersAggregation) and a.kind.single
 
 
 def _no_value_last(

@@ -48,6 +48,9 @@ Stretch = tuple[int | None, int | None]
 _MONTH = 30 * DAY
 _UNITS = (("1M", 1), ("1q", 3), ("1y", 12))
 
+MOST_STRETCHES = 5_000
+"""Of time, in one fetch: a cluster is asked for each apart. Within ±8,000 years, clocks are changed 500 times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -257,8 +260,26 @@ def _plan(
         date = chosen[0].date if chosen else _date_field(live, request)
         fetch = _live(live, date, free if chosen else None, where, shapes, numbers)
         fetches += [fetch] if fetch is not None else []
+    for fetch in fetches:
+        _must_be_short(fetch)
     report = _report(request, jobs, rounded, chosen, refusals) if jobs else None
     return SearchPlan(request, tuple(fetches), shapes, numbers, reader.kinds, report)
+
+
+def _must_be_short(fetch: Fetch) -> None:
+    """Refuse buckets of time within each other where clocks are changed too often in all of the time asked for."""
+
+    def stretches(levels: tuple[Level, ...]) -> int:
+        return sum(
+            (len(level.by.segments) if isinstance(level.by, ByTime) else 1) * (1 + stretches(level.levels))
+            for level in levels
+        )
+
+    if (count := stretches(fetch.levels)) > MOST_STRETCHES:
+        raise SearchRefused(
+            f"The buckets of time lie in [{count}] stretches between changes of clocks, more than the limit of "
+            f"[{MOST_STRETCHES}]: ask for a shorter time by a range in the query, or for a zone without such changes"
+        )
 
 
 def _live(

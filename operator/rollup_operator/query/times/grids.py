@@ -75,6 +75,7 @@ class TimeGrid:
         """Return an edge within a bucket of the job, of the buckets that begin in [begin, end); None: there is none."""
         if begin >= end:
             return None
+        end = job.next_edge(end - 1)
         months = self.bounds.grid.step is None or job.grid.step is None
         if months and self.bounds.grid.step is not None and self.bounds.grid.step < 28 * DAY:
             edge = self.next_edge(begin)

@@ -12,7 +12,6 @@ from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
 from rollup_operator.stores.errors import SearchTooLarge
-from rollup_operator.stores.opensearch.query import zone
 from rollup_operator.stores.search import (
     All,
     AtLeast,
@@ -246,7 +245,9 @@ def _segment(field: str, segment: Segment, inner: Json, *, alone: bool) -> Json:
         histogram |= {"fixed_interval": f"{segment.step}ms"}
         histogram |= {"offset": f"{shift}ms"} if shift else {}
     else:
-        histogram |= {"calendar_interval": segment.unit, "time_zone": zone(segment.offset)}
+        # Not by a zone, which a cluster does not take beyond 18 hours: an offset asked for may be longer.
+        histogram |= {"calendar_interval": segment.unit}
+        histogram |= {"offset": f"{-segment.offset}ms"} if segment.offset else {}
     buckets = {"date_histogram": histogram, **inner}
     if alone:
         return buckets
