@@ -113,6 +113,18 @@ class SearchTooLarge(StoreError):
         self.most = most
 
 
+class SearchTooWide(StoreError):
+    """A search takes a longer request to the store than may be sent: its buckets of time are cut by too many clocks."""
+
+    transient = False
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the search takes a request of more than {most} bytes to the cluster, a part for each change of a clock: "
+            "ask for a shorter time by a range in the query, for a zone without such changes, or for fewer metrics"
+        )
+
+
 class SearchTooSlow(StoreError):
     """A search takes longer than it may; it was ended."""
 

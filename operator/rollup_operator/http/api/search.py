@@ -32,7 +32,14 @@ from rollup_operator.query.reading.request import Door, SearchRequest, parse_req
 from rollup_operator.query.sources import Catalog, Logical, NameOptions, NoSuchIndex, SearchedJob
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store
-from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SourceNotFound, StoreElsewhere, StoreError
+from rollup_operator.stores.errors import (
+    SearchTooLarge,
+    SearchTooSlow,
+    SearchTooWide,
+    SourceNotFound,
+    StoreElsewhere,
+    StoreError,
+)
 from rollup_operator.stores.search import Partials, Rows, Tier
 
 AT_ONCE = 16
@@ -240,6 +247,8 @@ async def _asking(name: str) -> AsyncIterator[None]:
     except SearchTooLarge as e:
         text = f"Trying to create too many buckets. Must be less than or equal to: [{e.most}]: {e}"
         raise ApiError(400, "too_many_buckets_exception", text) from e
+    except SearchTooWide as e:
+        raise errors.illegal_argument(str(e)) from e
     except SearchTooSlow as e:
         raise ApiError(504, "timeout_exception", f"{e}; ask for less at a time") from e
     except StoreElsewhere as e:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from rollup_operator.sharing.shares import Held
-from rollup_operator.stores.errors import SearchTooLarge, StoreError
+from rollup_operator.stores.errors import SearchTooLarge, SearchTooWide, StoreError
 from rollup_operator.stores.opensearch import search_body
 from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source import sources
@@ -26,6 +26,8 @@ _TOO_MANY = "too_many_buckets_exception"
 _BROKEN = "circuit_breaking_exception"
 """The search took more memory than there is: once more, it would again."""
 _DOING = "searching"
+LONGEST_REQUEST = 512 * 1024
+"""Bytes. Longer ones would take turns away from others while they are made and sent."""
 
 
 async def search(
@@ -33,15 +35,12 @@ async def search(
 ) -> Sequence[Partials]:
     """Answer fetches, in their order.
 
-    `copies`: those of a rollup index that show everything. Raises SearchTooLarge, the errors of a
+    `copies`: those of a rollup index that show everything. Raises SearchTooLarge, SearchTooWide, the errors of a
     source, and what `Cluster.call` raises.
     """
     if not fetches:
         return []
-    lines: list[bytes] = []
-    for fetch in fetches:
-        lines += [orjson.dumps(_header(fetch, copies)), orjson.dumps(search_body.body(fetch))]
-    body = b"\n".join([*lines, b""])
+    body = request(fetches, copies)
     patience = Patience()
     while True:
         try:
@@ -52,6 +51,16 @@ async def search(
             if isinstance(e, Answered) and e.kind == _BROKEN:
                 raise
             await patience.pause(e)
+
+
+def request(fetches: Sequence[Fetch], copies: Callable[[str], Copies]) -> bytes:
+    """Return the body of the `_msearch`. Raises SearchTooWide."""
+    lines: list[bytes] = []
+    for fetch in fetches:
+        lines += [orjson.dumps(_header(fetch, copies)), orjson.dumps(search_body.body(fetch))]
+        if sum(map(len, lines)) > LONGEST_REQUEST:
+            raise SearchTooWide(LONGEST_REQUEST)
+    return b"\n".join([*lines, b""])
 
 
 async def _search(
