@@ -1,6 +1,7 @@
 """Long answers of a cluster are cut and parsed piece by piece: what comes out is the same."""
 
 import random
+import time
 from typing import Any
 
 import orjson
@@ -50,3 +51,17 @@ def test_too_rich_and_broken_texts_are_refused() -> None:
     for raw in (b'{"buckets":[{' * 15_000, b'{"a":"' + b"x" * 300_000, b'{"buckets":[{}]}]}' + b" " * 200_000):
         with pytest.raises((orjson.JSONDecodeError, TooRich)):
             pieces.load(raw)
+
+
+@pytest.mark.parametrize(
+    "unit", [b'\\"', b'"', b"\\", b'"\\', b'"[', b"[", b'{"a":', b'"buckets":[', b'"buckets":[{"a":"']
+)
+def test_an_answer_that_never_ends_is_refused_in_linear_time(unit: bytes) -> None:
+    def seconds(count: int) -> float:
+        raw = b'{"responses":[{"aggregations":{"buckets":["' + unit * count
+        began = time.thread_time()
+        with pytest.raises((orjson.JSONDecodeError, TooRich)):
+            pieces.load(raw)
+        return time.thread_time() - began
+
+    assert min(seconds(200_000) for _ in range(3)) < 0.5

@@ -19,7 +19,8 @@ PIECE = 2**17
 MOST_CONTAINERS = 400_000
 """Lists and objects in the whole text: they take some 100 MB."""
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+# A text that never ends goes on to the end, once: else each quote within it would be tried as the beginning of one.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.?)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
 _NAME = b'"buckets"'
 _DEEPEST = 12
 """So many lists within each other are cut."""
