@@ -144,6 +144,9 @@ def test_fields_have_the_sources_names(rolled: Caller) -> None:
         "size": ["double"],
         "weight": ["double"],
     }
+    named = rolled.post("/hourly/_field_caps", {"fields": ["pick*", "site"]}).body
+    assert sorted(named["fields"]) == ["picked_up", "site"]
+    assert rolled.post("/hourly/_field_caps", {"fields": 5}).status == 400
     assert rolled.get("/hourly/_mapping/field/picked_up").body == {
         "hourly": {"mappings": {"picked_up": {"full_name": "picked_up", "mapping": {"picked_up": {"type": "date"}}}}}
     }

@@ -118,8 +118,7 @@ class SearchCalls:
         parameters.finish()
         scope, sources = await self._sources(request, options)
         body = await self.bodies.read(request, _object, needed=False)
-        given = body.get("fields", [])
-        wanted += _list(given) if isinstance(given, str) else [str(name) for name in given if isinstance(name, str)]
+        wanted += _fields_of(body)
         if not wanted:
             raise errors.illegal_argument("specified fields can't be null or empty")
         return await answers.answer(field_caps(await self._fields(request, scope, sources), wanted), form)
@@ -218,6 +217,15 @@ class SearchCalls:
     async def _fields(self, request: web.Request, scope: Scope, sources: Sequence[Logical]) -> list[tuple[str, Fields]]:
         async with discreet(scope.permit):
             return await self.searches.fields(scope, sources, _names(request))
+
+
+def _fields_of(body: Mapping[str, Any]) -> list[str]:
+    """Return the fields that a body of `_field_caps` names. Raises ApiError 400."""
+    given = body.get("fields", [])
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ApiError(400, "parsing_exception", "[fields] must be a name, or a list of names")
+    return [part for name in names for part in _list(name)]
 
 
 def _names(request: web.Request) -> list[str]:
