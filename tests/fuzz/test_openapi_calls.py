@@ -73,4 +73,6 @@ def test_every_call_gets_an_answer_that_the_document_knows(
     # A call that never succeeds, or a job that is never in the way, would leave most of the code alone.
     expected = {f"{call} 200" for call in calls} | {"PUT /_rollup/job/{id} 409", "POST /_rollup/job/{id}/_stop 404"}
     expected.add("notes of a preview")
+    # Without a body, which a document cannot give to GET, they ask for documents, or for nothing.
+    expected -= {f"GET {path}/{call} 200" for path in ("", "/{index}") for call in ("_search", "_msearch")}
     assert expected <= seen.keys(), seen
