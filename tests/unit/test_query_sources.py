@@ -71,6 +71,41 @@ def test_rollup_search_reads_what_is_named_and_no_more(names: str, meant: object
     assert means(names, "rollup_search") == meant
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("trips/*.parquet", "trips/private/a.parquet"),  # a star stands for characters within one name
+        ("trips/*.parquet", "trips/.a.parquet"),  # and finds nothing that is hidden
+        ("*-logs", ".security-logs"),
+        ("*-logs", "-logs-logs"),
+        ("*-logs", "other:a-logs"),  # of another cluster
+        ("logs*", "logs:secret"),
+        ("*>", "<a-{now/d}>"),
+        ("trips*", "trips/a.parquet"),
+        ("trips*", "trips.parquet"),  # a table's pattern names no files
+        ("trips*", "trips.CSV.gz"),
+    ],
+)
+def test_a_single_name_is_none_that_its_sources_pattern_does_not_find(pattern: str, name: str) -> None:
+    with pytest.raises(NoSuchIndex):
+        means(name, "rollup_search", [job("rolled", "j", pattern)])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("trips/*.parquet", "trips/a.parquet"),
+        ("*/*.csv", "trips/a.csv"),
+        ("other:logs-*", "other:logs-2024"),
+        (".hidden-*", ".hidden-1"),
+        ("sensor-a,sensor-b", "sensor-a"),
+        ("trips*", "trips.2024-a_b+c"),
+    ],
+)
+def test_a_single_name_that_its_sources_pattern_finds_is_read(pattern: str, name: str) -> None:
+    assert means(name, "rollup_search", [job("rolled", "j", pattern)]) == [(pattern, set(), name)]
+
+
 def test_candidates_are_all_jobs_that_a_name_may_mean() -> None:
     catalog = result(Catalog().take_in([*ALL, ELSEWHERE]))
 

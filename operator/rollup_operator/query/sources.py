@@ -14,7 +14,7 @@ from itertools import chain
 
 from rollup_operator.concurrency.portions import Work
 from rollup_operator.model.glob import Glob
-from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.job import CSV_ENDINGS, RollupJobSpec
 from rollup_operator.model.names import EVERY
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import Door
@@ -27,6 +27,12 @@ MOST_STEPS = 2_000_000
 
 MOST_SOURCES = 32
 """Sources of one request. Each is read by requests of its own."""
+
+_SYNTAX = '/\\:<>{}|,?"#%'
+"""What a name has by its pattern alone: folders, clusters, dates that a cluster computes."""
+_HIDING = frozenset(".-+")
+"""What no name begins with that a star at the beginning finds."""
+_FILES = (".parquet", *CSV_ENDINGS)
 
 
 class NoSuchIndex(Exception):
@@ -109,7 +115,7 @@ class Catalog:
         self._by_index: dict[str, list[SearchedJob]] = {}
         self._by_pattern: dict[str, list[SearchedJob]] = {}
         self._by_source: dict[tuple[str, str], list[SearchedJob]] = {}
-        self._globs: list[tuple[Glob, SearchedJob]] | None = None
+        self._globs: list[tuple[str, Glob, SearchedJob]] | None = None
 
     def take_in(self, jobs: Iterable[SearchedJob]) -> Work["Catalog"]:
         """Add jobs, and return this."""
@@ -165,12 +171,12 @@ class Catalog:
         """All source patterns."""
         return self._by_pattern.keys()
 
-    def globs(self) -> Work[Sequence[tuple[Glob, SearchedJob]]]:
+    def globs(self) -> Work[Sequence[tuple[str, Glob, SearchedJob]]]:
         """Return each part of each source pattern with its job."""
         if self._globs is None:
-            globs: list[tuple[Glob, SearchedJob]] = []
+            globs: list[tuple[str, Glob, SearchedJob]] = []
             for job in chain.from_iterable(self._by_pattern.values()):
-                globs.extend((Glob.of(part), job) for part in job.index_pattern.split(","))
+                globs.extend((part, Glob.of(part), job) for part in job.index_pattern.split(","))
                 yield
             self._globs = globs
         return self._globs
@@ -247,10 +253,10 @@ class _RequestNames:
     def _add_part(self, name: str, out: _Matched) -> Work[None]:
         """Add a name that is neither a rollup index nor a source, as a part of the sources that it matches."""
         globs = yield from self._catalog.globs()
-        self._count(sum(glob.steps for glob, _ in globs))
+        self._count(sum(glob.steps for _, glob, _ in globs))
         found = []
-        for glob, job in globs:
-            if glob.matches(name):
+        for part, glob, job in globs:
+            if glob.matches(name) and _finds(part, name):
                 found.append(job)
             yield
         if found:
@@ -319,6 +325,24 @@ def _must_be_apart(logical: Sequence[Logical]) -> None:
                     f"[{one.index_pattern}] and [{other.index_pattern}] may hold the same documents, which would count "
                     f"twice: search the source of one job at a time, such as [{one.like.rollup_index}]"
                 )
+
+
+def _finds(pattern: str, name: str) -> bool:
+    """Whether a store finds the name by the pattern that it matches: a caller may read no more than the job does.
+
+    A star stands for characters within one name: of a folder, a file, an index. It leads to no hidden one, to no other
+    cluster, and from tables to no files; and what is not a name alone, but a word of a cluster's syntax, is not found.
+    """
+    if "*" not in pattern:
+        return True
+    if any(name.count(mark) != pattern.count(mark) for mark in _SYNTAX) or _ending(name) != _ending(pattern):
+        return False
+    pairs = zip(pattern.split("/"), name.split("/"), strict=True)
+    return all(Glob.of(step).matches(part) and not (step[:1] == "*" and part[:1] in _HIDING) for step, part in pairs)
+
+
+def _ending(name: str) -> str:
+    return next((end for end in _FILES if name.lower().endswith(end)), "")
 
 
 def _may_meet(left: str, right: str) -> bool:
