@@ -36,7 +36,7 @@ def client(speaker: Speaker, operator: Operator, api: Api, folder: Path) -> Clie
     api.create(trips_job(cron=NEVER, end="2024-03-03T00:00:00Z"))
     request_run(api, "trips", "1")
     api.wait("trips", finished(end_of(47)), 20)
-    reader = Account(api).bind(READER)
+    reader = Account(api).bind(READER).in_force("get", "rollupjobs/search")
     return Client(speaker, f"{operator.url}/namespaces/{api.namespace}", reader.token)
 
 

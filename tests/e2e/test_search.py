@@ -18,6 +18,7 @@ from support.operator import Answer, Operator
 from support.plugin import Plugin
 from support.waiting import NEVER, finished, request_run
 
+SEARCH = "rollupjobs/search"
 TAGS = {"query_string": {"query": "tags:deploy"}}
 DAY = {
     "size": 0,
@@ -156,14 +157,17 @@ def test_fields_have_the_sources_names(rolled: Caller) -> None:
 
 def test_only_who_may_search_a_job_learns_of_its_data(rolled: Caller, api: Api) -> None:
     install_roles(api)
-    viewer, reader = Account(api).bind(VIEWER), Account(api).bind(READER)
-    other = Account(api).allow("get", "rollupjobs/search", "other")
+    viewer, reader = Account(api).bind(VIEWER), Account(api).bind(READER).in_force("get", SEARCH)
+    other = Account(api).allow("get", SEARCH, "other").in_force("get", SEARCH, "other")
     calls = ("/hourly/_search?size=0", "/nothing/_search?size=0", "/_cluster/health", "/hourly/_field_caps?fields=*")
     for path in calls:
         for account in (viewer, other):
             assert rolled.get(path, token=account.token).status == 403, path
     assert rolled.get("/hourly/_search?size=0", token=reader.token).status == 200
     assert rolled.get("/nothing/_search?size=0", token=reader.token).status == 404
+    named = Account(api).allow("get", SEARCH, "trips").in_force("get", SEARCH, "trips")
+    assert rolled.get("/hourly/_search?size=0", token=named.token).status == 200
+    assert rolled.get("/nothing/_search?size=0", token=named.token).status == 403
     basic = base64.b64encode(f"grafana:{reader.token}".encode()).decode()
     assert rolled.get("/hourly/_search?size=0", headers={"Authorization": f"Basic {basic}"}).status == 200
 

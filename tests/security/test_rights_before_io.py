@@ -306,6 +306,23 @@ async def test_documents_that_another_namespace_owns_are_not_searched(world: Wor
     assert shelf.read == {("history", "old")}  # Elasticsearch made it
 
 
+async def test_a_job_that_was_refused_an_id_shows_nothing_of_the_job_that_has_it(world: World) -> None:
+    cluster, shelf = world.cluster, world.cluster.shelf
+    cluster.create("taker", desiredState="stopped", **(SPEC | {"indexPattern": "nothing-*"}), jobId="theirs")
+    shelf.roll_up("theirs", SPEC)
+    search = "POST", "/sensor_rollup/_search"
+    world.recorder.rights = {("get", "rollupjobs/search", "taker")}
+    assert (await world.call(*search, who="some", body={"size": 0}))[0] == 200
+    assert shelf.read == set()
+    world.recorder.rights = {("get", "rollupjobs/search", "")}
+    _, reply = await world.call(*search, who="some", body={"size": 0})
+    assert [job["job_id"] for job in reply["_rollup"]["jobs"]] == ["theirs"]  # and not once for each of the two
+    shelf.read.clear()
+    shelf.roll_up("mine", SPEC, name="before")  # documents that `mine` is to go on with
+    assert (await world.call(*search, who="some", body={"size": 0}))[0] == 200
+    assert ("sensor_rollup", "mine") in shelf.read
+
+
 async def test_who_may_search_nothing_of_it_cannot_tell_what_exists(world: World) -> None:
     world.recorder.rights = {("get", "rollupjobs/search", "elsewhere")}
     answers = [

@@ -61,9 +61,11 @@ class Account:
         self._api.create(_object(_RBAC, "RoleBinding", name) | binding)
         return self
 
-    def in_force(self, verb: str, resource: str = "rollupjobs") -> "Account":
+    def in_force(self, verb: str, resource: str = "rollupjobs", name: str = "") -> "Account":
         """Return once the API server grants that right in the account's namespace: it reads a new binding later."""
-        asked = {"group": "rollup-operator.dev", "resource": resource, "verb": verb, "namespace": self.namespace}
+        kind, _, below = resource.partition("/")
+        asked = {"group": "rollup-operator.dev", "resource": kind, "subresource": below, "verb": verb}
+        asked |= {"namespace": self.namespace, "name": name}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",

@@ -70,9 +70,10 @@ class Shelf:
         index: str = "sensor_rollup",
         cluster: str = "local",
         namespace: str | None = "default",
+        name: str | None = None,
     ) -> None:
         """Hold documents of a job, up to now. Without a namespace: Elasticsearch made them."""
-        owner = None if namespace is None else Owner(cluster, namespace, job_id, f"uid-of-{job_id}")
+        owner = None if namespace is None else Owner(cluster, namespace, name or job_id, f"uid-of-{job_id}")
         whole = RollupJobSpec.model_validate(bodies.job(job_id, **spec)["spec"])
         kinds: dict[str, FieldKind] = {whole.groups.date_histogram.field: "date"}
         self.rolled_up.append(Tier((index, job_id), whole, 0, 1_700_000_000_000, kinds, owner))

@@ -56,6 +56,9 @@ class SearchedJob:
     """Reads its spec. Raises pydantic's ValidationError."""
     name: str = ""
     """Of its resource; empty: there is none any more."""
+    has_rows: bool = True
+    """Whether the rows of its source may be read. False: only its rollup index says which they are, and that may have
+    been written by anybody who may write to the cluster."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -96,7 +99,8 @@ class NameOptions:
 class _Matched:
     """What the names mean so far: jobs by rollup index, sources as a whole, and single live indices."""
 
-    rolled: dict[tuple[str, str], SearchedJob]
+    rolled: dict[tuple[str, str, str], SearchedJob]
+    """By index, id and resource: two may claim one id."""
     whole: dict[tuple[str, str], SearchedJob]
     """A job of each source that was named as a whole."""
     parts: dict[str, list[SearchedJob]]
@@ -214,7 +218,7 @@ class _RequestNames:
                 self._remove(pattern, rollups, patterns, out)
                 continue
             for index in rollups:
-                out.rolled.update((job.key, job) for job in self._catalog.by_index(index))
+                out.rolled.update(((*job.key, job.name), job) for job in self._catalog.by_index(index))
                 yield
             for of in patterns:
                 self._add_pattern(of, out)
@@ -256,7 +260,7 @@ class _RequestNames:
         self._count(sum(glob.steps for _, glob, _ in globs))
         found = []
         for part, glob, job in globs:
-            if glob.matches(name) and _finds(part, name):
+            if job.has_rows and glob.matches(name) and _finds(part, name):
                 found.append(job)
             yield
         if found:
@@ -291,7 +295,13 @@ def _of_search(found: _Matched, by_source: Mapping[tuple[str, str], Sequence[Sea
         )
     sources = {job.source: job for job in found.rolled.values()} | found.whole
     return [
-        Logical(store, pattern, _sorted(by_source[store, pattern]), pattern, like)
+        Logical(
+            store,
+            pattern,
+            _sorted(jobs := by_source[store, pattern]),
+            pattern if any(job.has_rows for job in jobs) else None,
+            like,
+        )
         for (store, pattern), like in sorted(sources.items())
     ]
 

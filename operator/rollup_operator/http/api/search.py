@@ -99,7 +99,7 @@ class Searches:
             if request.for_annotations:
                 return _of_nothing(style)
             async with self._turns.turn(scope.permit.caller.name):
-                planned, parts = await self._read(scope.namespace, sources, request)
+                planned, parts = await self._read(scope, sources, request)
             if planned is None:
                 return _of_nothing(style)
             found = await in_portions(answer(planned, parts, style))
@@ -110,7 +110,7 @@ class Searches:
     async def fields(self, scope: Scope, sources: Sequence[Logical], names: Sequence[str]) -> list[tuple[str, Fields]]:
         """Return what can be asked of each source, by its name. Raises ApiError, StoreTrouble."""
         async with self._turns.turn(scope.permit.caller.name):
-            found = [await self._readable(scope.namespace, source) for source in sources]
+            found = [await self._readable(scope, source) for source in sources]
         alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
         return [(alone or of.logical.like.rollup_index, fields_of(of.tiers) or _kinds(of)) for of in found]
 
@@ -141,14 +141,14 @@ class Searches:
             return await in_portions(mine.resolve(names, options, door))
 
     async def _read(
-        self, namespace: str, sources: Sequence[Logical], request: SearchRequest
+        self, scope: Scope, sources: Sequence[Logical], request: SearchRequest
     ) -> tuple[SearchPlan | None, list[Partials]]:
         """Read one source after the other; all are answered alike, so their parts are added. None: there is nothing."""
         now = epoch_ms(self._now())
         plans: list[SearchPlan] = []
         parts: list[Partials] = []
         for source in sources:
-            readable = await self._readable(namespace, source)
+            readable = await self._readable(scope, source)
             if not readable.tiers and readable.live is None:
                 continue  # nothing is rolled up, and there is no source yet, or none any more
             planned = plan(request, readable.tiers, readable.live, now)
@@ -163,13 +163,13 @@ class Searches:
             plans.append(planned)
         return (reduce(_together, plans) if plans else None), parts
 
-    async def _readable(self, namespace: str, source: Logical) -> Readable:
+    async def _readable(self, scope: Scope, source: Logical) -> Readable:
         """Read up to where the jobs of a source can be searched. That is read once, before anything is searched."""
         async with _asking(source.store):
-            store = await self._stores.open((namespace, source.store))
+            store = await self._stores.open((scope.namespace, source.store))
             keys = {job.key for job in source.jobs}
             of_indices = await store.tiers(sorted({index for index, _ in keys})) if keys else ()
-            tiers = tuple(t for t in of_indices if t.key in keys and self._searchable.is_of(t, namespace))
+            tiers = await self._searchable.readable(of_indices, source.jobs, scope.catalog, scope.permit)
             live = await self._live(store, source, tiers)
         return Readable(source, store, tiers, live)
 

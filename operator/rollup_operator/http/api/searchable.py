@@ -1,7 +1,7 @@
 """Which jobs can be searched: those of the namespace, and what the stores hold of jobs that are gone."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from rollup_operator.concurrency.portions import each, in_portions
@@ -11,7 +11,7 @@ from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.ports import Stores
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
-from rollup_operator.query.sources import SearchedJob
+from rollup_operator.query.sources import Catalog, SearchedJob
 from rollup_operator.stores.errors import StoreError, StoreNotFound
 from rollup_operator.stores.search import Tier
 
@@ -35,6 +35,27 @@ class Searchable:
         """Whether documents are those of a job of the namespace, or such as Elasticsearch made."""
         owner = tier.owner
         return owner is None or (owner.cluster, owner.namespace) == (self._cluster, namespace)
+
+    async def readable(
+        self, tiers: Iterable[Tier], jobs: Iterable[SearchedJob], known: Catalog, permit: Permit
+    ) -> tuple[Tier, ...]:
+        """Return what has been rolled up of jobs that the caller may search; `known` has all jobs of the namespace.
+
+        Of two jobs with the same id one is refused, and shows nothing of what the other has. What a job is to go on
+        with that is gone is for callers who may search all jobs. Raises ApiError 503.
+        """
+        names: dict[tuple[str, str], set[str]] = {}
+        for job in jobs:
+            names.setdefault(job.key, set()).add(job.name)
+        found = []
+        for tier in tiers:
+            by = names.get(tier.key)
+            if by is None or not self.is_of(tier, permit.namespace):
+                continue
+            alike = {job.name for job in known.by_index(tier.key[0]) if job.key == tier.key}
+            if tier.owner is None or by & {tier.owner.name, ""} or (len(alike) == 1 and await permit.may(ALL_JOBS)):
+                found.append(tier)
+        return tuple(found)
 
     async def living(self, namespace: str) -> list[SearchedJob]:
         """Return the jobs of a namespace, whoever may search them. Raises ApiError 503 while not all are known."""
@@ -71,7 +92,9 @@ class Searchable:
         except StoreError as e:
             raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e
         return [
-            SearchedJob(index, job_id, name, t.spec.index_pattern, partial(_itself, t.spec))
+            SearchedJob(
+                index, job_id, name, t.spec.index_pattern, partial(_itself, t.spec), has_rows=t.owner is not None
+            )
             for t in tiers
             for index, job_id in (t.key,)
             if self.is_of(t, namespace)
