@@ -4,6 +4,7 @@ names ─ resolve ─▶ sources, of the jobs that the caller may search
 source ─ Store.tiers ─▶ what is rolled up of it, read once ─ plan ─▶ fetches ─ Store.search ─▶ parts ─ answer
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -151,7 +152,8 @@ class Searches:
             readable = await self._readable(scope, source)
             if not readable.tiers and readable.live is None:
                 continue  # nothing is rolled up, and there is no source yet, or none any more
-            planned = plan(request, readable.tiers, readable.live, now)
+            # Many buckets of time in zones whose clocks change take it some tenths of a second.
+            planned = await asyncio.to_thread(plan, request, readable.tiers, readable.live, now)
             if plans and planned.request != plans[0].request:
                 raise SearchRefused(
                     f"The sources [{sources[0].index_pattern}] and [{source.index_pattern}] are rolled up by intervals "

@@ -21,7 +21,7 @@ from rollup_operator.query.planning.rolled import FinerThanTheJob, Rolled
 from rollup_operator.query.planning.shape import Reader, Shape, flat
 from rollup_operator.query.reading.request import SearchRequest
 from rollup_operator.query.times.formats import interval_text, iso
-from rollup_operator.query.times.grids import EARLIEST, LATEST, TimeGrid
+from rollup_operator.query.times.grids import EARLIEST, LATEST, TimeGrid, floor
 from rollup_operator.rollup.bounds import DAY, Bounds
 from rollup_operator.stores.search import (
     All,
@@ -292,7 +292,7 @@ def _live(
 ) -> Fetch | None:
     """Return what is read of the rows; None: nothing, since the request's own range excludes all that is left."""
     low, high = time_range(where, date)
-    begin = EARLIEST if low is None else max(EARLIEST, low)
+    begin = EARLIEST if low is None else max(EARLIEST, min(LATEST - 1, low))
     end = LATEST if high is None else min(LATEST, high)
     if free is not None:
         cuts: list[Predicate] = []
@@ -350,7 +350,7 @@ def time_range(where: Predicate, date: str) -> Stretch:
 def _asked(rolled: Rolled, where: Predicate) -> Stretch:
     """Return in which range of time buckets that are asked for begin."""
     low, high = time_range(where, rolled.date)
-    return None if low is None else rolled.bounds.round_down(low), high
+    return None if low is None else floor(rolled.bounds, low), high
 
 
 def _met(owned: Iterable[tuple[int, int]], low: int | None, high: int | None) -> list[tuple[int, int]]:

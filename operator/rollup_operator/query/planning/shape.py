@@ -22,8 +22,8 @@ from rollup_operator.query.aggregations import (
 from rollup_operator.query.clauses import Clause
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.binding import bind
-from rollup_operator.query.times.dates import DateReader, zone_of
-from rollup_operator.query.times.grids import TimeGrid
+from rollup_operator.query.times.dates import FIRST_MS, LAST_MS, DateReader, zone_of
+from rollup_operator.query.times.grids import TimeGrid, floor
 from rollup_operator.stores.search import (
     All,
     AtLeast,
@@ -187,7 +187,7 @@ class Reader:
 
     def _time(self, value: Any, format: str | None, zone: str) -> int:  # the request's word
         if type(value) is int:
-            return value
+            return max(FIRST_MS, min(LAST_MS, value))
         return DateReader(self.now_ms, format, zone_of(zone)).read(value)
 
     def _kind(self, field: str) -> FieldKind:
@@ -227,8 +227,8 @@ def _rounded(grid: TimeGrid, ends: tuple[int | None, int | None]) -> tuple[Edge,
     """Return ends as buckets are rounded, without their offset."""
     low, high = ends
     return (
-        None if low is None else grid.bounds.round_down(low),
-        None if high is None else grid.bounds.round_down(high),
+        None if low is None else floor(grid.bounds, low),
+        None if high is None else floor(grid.bounds, high),
     )
 
 

@@ -23,8 +23,8 @@ DEFAULT_FORMAT: Final = "strict_date_optional_time||epoch_millis"
 LONGEST_DATE: Final = 256
 """Characters of a date with its date math."""
 
-FIRST_MS, LAST_MS = -(2**62), 2**62
-"""Times beyond count as these."""
+FIRST_MS, LAST_MS = -(2**61), 2**61
+"""Times beyond count as these: every clock is known so far."""
 
 _UNIT_MS: Final = {"h": HOUR, "H": HOUR, "m": MINUTE, "s": SECOND}
 _MOST_DIGITS: Final = 18

@@ -18,6 +18,12 @@ from rollup_operator.rollup.bounds import DAY, Bounds, Grid, Segment, periods
 EARLIEST, LATEST = -62_103_801_600_000, 253_338_796_800_000
 """Times that can be asked for: the years 2 to 9997."""
 
+
+def floor(bounds: Bounds, instant: int) -> int:
+    """Return the edge at or before a time of a request: times beyond those that can be asked for count as these."""
+    return bounds.round_down(max(EARLIEST, min(LATEST, instant)))
+
+
 _FEW = 2
 """If so many following edges of one regular grid are edges of another, all of them are."""
 
@@ -51,7 +57,7 @@ class TimeGrid:
 
     def round_down(self, instant: int) -> int:
         """Return the key of the bucket that holds `instant`."""
-        return self.bounds.round_down(instant - self.offset) + self.offset
+        return floor(self.bounds, instant - self.offset) + self.offset
 
     def next_edge(self, instant: int) -> int:
         """Return the first edge after `instant`."""

@@ -40,7 +40,7 @@ async def search(
     """
     if not fetches:
         return []
-    body = request(fetches, copies)
+    body = await asyncio.to_thread(request, fetches, copies)
     patience = Patience()
     while True:
         try:
