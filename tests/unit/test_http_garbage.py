@@ -78,9 +78,14 @@ async def test_a_client_that_hangs_up_leaves_no_cycles(client: Client) -> None:
     assert left == []
 
 
+def _views() -> list[JobView]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, JobView)]
+
+
 async def test_all_who_wait_for_a_job_hold_the_same_body(client: Client, cluster: Cluster) -> None:
     path = "/_rollup/job/sensor/_stop?wait_for_completion=true&timeout=30s"
     waits = []
+    before = _views()
     for number in range(CALLS):  # one after the other, so that each has a write of its own
         waits.append(asyncio.create_task(call(client, "POST", path)))
         await when_waiting(client, number + 1)
@@ -89,7 +94,8 @@ async def test_all_who_wait_for_a_job_hold_the_same_body(client: Client, cluster
         if number == 0:
             cluster.tell(jobs_path("default", "sensor"))
     gc.collect()  # of earlier tests
-    held = [thing for thing in gc.get_objects() if isinstance(thing, JobView)]
+    known = set(map(id, before))
+    held = [view for view in _views() if id(view) not in known]
     for wait in waits:
         wait.cancel()
     await asyncio.wait(waits)
