@@ -1,6 +1,7 @@
 """What a tenant does who wants to harm others: each attack goes on until its block ends."""
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -98,6 +99,8 @@ class Hostile:
 
 # The attacks
 
+_attacks = itertools.count(1)
+
 
 @contextmanager
 def stars(it: Hostile) -> Iterator[None]:
@@ -108,16 +111,19 @@ def stars(it: Hostile) -> Iterator[None]:
 
 
 @contextmanager
-def _stores_answering(it: Hostile, answer: Answer, count: int) -> Iterator[None]:
-    """Stores, and a job each, at a host that answers so."""
+def _stores_answering(it: Hostile, answer: Answer, count: int) -> Iterator[list[str]]:
+    """Stores, and a job each, at a host that answers so. Yields their names.
+
+    No attack takes the names of one before: a job whose store does not say that its claim is free is deleted only after
+    its drain timeout.
+    """
+    attack = next(_attacks)
+    names = [f"odd-{attack}-{n}" for n in range(count)]
     with hostile_host(answer) as host:
-        stores = [store(f"odd-{n}", opensearch={"hosts": [host.url]}) for n in range(count)]
-        jobs = [
-            trips_job(f"odd-{n}", storeRef={"name": f"odd-{n}"}, groups=small_groups(), indexPattern="rows")
-            for n in range(count)
-        ]
+        stores = [store(name, opensearch={"hosts": [host.url]}) for name in names]
+        jobs = [trips_job(name, storeRef={"name": name}, groups=small_groups(), indexPattern="rows") for name in names]
         with it.having(*stores, *jobs):
-            yield
+            yield names
 
 
 @contextmanager
@@ -146,7 +152,7 @@ def large_pages(it: Hostile) -> Iterator[None]:
     def answer(asked: Asked) -> Said:
         return odd if kind_of(asked) == "page" else honest(asked)
 
-    with _stores_answering(it, answer, 10), it.many(8, lambda n: it.preview_at(f"odd-{n}")):
+    with _stores_answering(it, answer, 10) as names, it.many(8, lambda n: it.preview_at(names[n])):
         yield
 
 
