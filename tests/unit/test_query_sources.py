@@ -1,5 +1,7 @@
 """Which sources the names of a search mean."""
 
+from dataclasses import replace
+
 import pytest
 
 from rollup_operator.model.job import RollupJobSpec
@@ -104,6 +106,17 @@ def test_a_single_name_is_none_that_its_sources_pattern_does_not_find(pattern: s
 )
 def test_a_single_name_that_its_sources_pattern_finds_is_read(pattern: str, name: str) -> None:
     assert means(name, "rollup_search", [job("rolled", "j", pattern)]) == [(pattern, set(), name)]
+
+
+def test_what_an_index_says_of_its_source_leads_to_no_row() -> None:
+    doors: tuple[Door, ...] = ("search", "rollup_search")
+    history = replace(job("history", "old", "secret-*"), has_rows=False)  # Elasticsearch made it
+    for door in doors:
+        for names in ("history", "*", "history,secret-*"):
+            assert means(names, door, [history]) == [("secret-*", {"old"}, None)]
+        assert means("secret-*", door, [history]) == []
+        with pytest.raises(NoSuchIndex, match="secret-1"):
+            means("history,secret-1", door, [history])
 
 
 def test_candidates_are_all_jobs_that_a_name_may_mean() -> None:

@@ -125,7 +125,8 @@ class Catalog:
         """Add jobs, and return this."""
         for job in jobs:
             self._by_index.setdefault(job.rollup_index, []).append(job)
-            self._by_pattern.setdefault(job.index_pattern, []).append(job)
+            if job.has_rows:
+                self._by_pattern.setdefault(job.index_pattern, []).append(job)
             self._by_source.setdefault(job.source, []).append(job)
             yield
         self._globs = None
@@ -260,7 +261,7 @@ class _RequestNames:
         self._count(sum(glob.steps for _, glob, _ in globs))
         found = []
         for part, glob, job in globs:
-            if job.has_rows and glob.matches(name) and _finds(part, name):
+            if glob.matches(name) and _finds(part, name):
                 found.append(job)
             yield
         if found:
