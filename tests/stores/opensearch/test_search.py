@@ -211,7 +211,7 @@ async def test_what_elasticsearch_rolled_up_is_found_without_a_claim(at: Cluster
     old = at.target
     at.target = unique("old")
     mapping = at.node.mapping(old)
-    at.node.call("PUT", f"/{at.target}", {"mappings": mapping})
+    at.node.call("PUT", f"/{at.target}", {"settings": {"number_of_replicas": 0}, "mappings": mapping})
     at.node.copy(old, at.target)
     (found,) = await at.store.tiers([at.target])
     assert (found.key, found.begin_ms, found.end_ms) == ((at.target, "theirs"), 0, 6 * HOUR)
@@ -228,7 +228,7 @@ async def test_an_index_that_was_replaced_holds_nothing_of_the_job(at: Clustered
     mapping = at.node.mapping(at.target)
     at.node.delete(at.target)
     assert await at.store.tiers([at.target]) == []
-    at.node.call("PUT", f"/{at.target}", {"mappings": mapping})
+    at.node.call("PUT", f"/{at.target}", {"settings": {"number_of_replicas": 0}, "mappings": mapping})
     assert (await tier(at)).end_ms == 0
 
 
