@@ -41,7 +41,7 @@ class Drill:
         ended = time.monotonic()
         assert result.error is None or isinstance(result.error, StoreError), result
         if result.released is not False:
-            assert self.at_work() == []
+            assert not (left := self.at_work()), left
             assert self.proxy.quiet_since(ended, opaque_id="rollup/")
             assert not self.held(job)
         return result
