@@ -9,7 +9,7 @@ from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api.capabilities import Described, by_index, by_pattern
 from rollup_operator.http.protocol.dialects import DIALECTS
 from rollup_operator.http.protocol.errors import ApiError
-from rollup_operator.http.protocol.parameters import IndexOptions
+from rollup_operator.query.sources import IndexOptions
 from rollup_operator.stores.errors import StoreNotFound, StoreUnavailable
 from support.access_double import Anybody
 from support.http_calls import Client, call, error, served

@@ -13,7 +13,7 @@ from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.msearch import items
 from rollup_operator.query.planning.planner import plan
 from rollup_operator.query.reading.request import parse_request
-from rollup_operator.query.sources import NameOptions
+from rollup_operator.query.sources import IndexOptions
 from support.search_jobs import DAY, HOUR, answered, live_of, spec_of, tier_of
 from support.search_reference import roll_up
 
@@ -50,7 +50,7 @@ def by_time(subs: dict[str, Any] | None = None, interval: str = "3600000ms", **m
 def answer(body: dict[str, Any], *, end: int = NOON) -> Any:
     """Send the body as Grafana does, over a job that has rolled up the time before `end`."""
     lines = "".join(json.dumps(line) + "\n" for line in (HEADER, body))
-    [item] = items(lines.encode(), (), NameOptions())
+    [item] = items(lines.encode(), (), IndexOptions())
     assert item.options.ignore_unavailable
     made = plan(parse_request(item.body), [tier_of("job", SPEC, 0, end)], live_of(SPEC), DAY)
     return answered(made, ROWS, {"job": roll_up("job", SPEC, ROWS, 0, end)})

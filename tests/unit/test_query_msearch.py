@@ -4,9 +4,9 @@ import pytest
 
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.msearch import MOST_ITEMS, Item, items
-from rollup_operator.query.sources import NameOptions
+from rollup_operator.query.sources import IndexOptions
 
-DEFAULT = NameOptions()
+DEFAULT = IndexOptions()
 
 
 def of(text: str, *names: str) -> list[Item]:
@@ -15,7 +15,7 @@ def of(text: str, *names: str) -> list[Item]:
 
 def test_what_grafana_sends() -> None:
     text = '{"ignore_unavailable":true,"index":"flights-*,sensors","search_type":"query_then_fetch"}\n{"size":0}\n'
-    assert of(text) == [Item(("flights-*", "sensors"), NameOptions(ignore_unavailable=True), {"size": 0})]
+    assert of(text) == [Item(("flights-*", "sensors"), IndexOptions(ignore_unavailable=True), {"size": 0})]
 
 
 def test_the_path_counts_where_a_header_is_empty() -> None:

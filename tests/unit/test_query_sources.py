@@ -7,7 +7,7 @@ import pytest
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import Door
-from rollup_operator.query.sources import Catalog, NameOptions, NoSuchIndex, SearchedJob
+from rollup_operator.query.sources import Catalog, IndexOptions, NoSuchIndex, SearchedJob
 from support.portions import result
 
 
@@ -33,7 +33,7 @@ def means(
     names: str, door: Door = "search", jobs: list[SearchedJob] = ALL, **options: bool
 ) -> list[tuple[str, set[str], str | None]]:
     catalog = result(Catalog().take_in(jobs))
-    found = result(catalog.resolve([n for n in names.split(",") if n], NameOptions(**options), door))
+    found = result(catalog.resolve([n for n in names.split(",") if n], IndexOptions(**options), door))
     return [(of.index_pattern, {j.job_id for j in of.jobs}, of.live) for of in found]
 
 
@@ -123,7 +123,7 @@ def test_candidates_are_all_jobs_that_a_name_may_mean() -> None:
     catalog = result(Catalog().take_in([*ALL, ELSEWHERE]))
 
     def of(*names: str) -> set[str]:
-        return {found.job_id for found in result(catalog.candidates(names, NameOptions()))}
+        return {found.job_id for found in result(catalog.candidates(names, IndexOptions()))}
 
     assert of("flights-daily") == {"d", "h"}  # one of the same source may answer
     assert of("flights-*") == {"d", "h", "e"}

@@ -13,7 +13,7 @@ from aiohttp import web
 from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access.authentication import ROUTES, Route, namespace_of
 from rollup_operator.http.access.bodies import Bodies
-from rollup_operator.http.access.permits import ALL_JOBS, PERMIT, EndpointAction
+from rollup_operator.http.access.permits import PERMIT, EndpointAction
 from rollup_operator.http.access.store_errors import discreet
 from rollup_operator.http.api.about import usage, version_information
 from rollup_operator.http.api.capabilities import EVERYTHING, Described, by_index, by_pattern
@@ -163,7 +163,7 @@ class Calls:
         form = await self._plain(request, body=True)
         namespace, _ = _addressed(request)
         permit = request[PERMIT]
-        await permit.require(ALL_JOBS, None)
+        await permit.require_all()
         if not self.states.covers(namespace):
             raise job_errors.no_such_namespace(namespace)
         job = await self.bodies.make(request, self.dialect, partial(proposal, dialect=self.dialect))

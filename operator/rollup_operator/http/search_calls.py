@@ -22,7 +22,7 @@ from rollup_operator.query.answering.answer import Style
 from rollup_operator.query.fields import Fields, field_caps, field_mappings, mappings
 from rollup_operator.query.msearch import Item, items
 from rollup_operator.query.reading.request import Door, with_parameters
-from rollup_operator.query.sources import Logical, NameOptions
+from rollup_operator.query.sources import IndexOptions, Logical, names_in
 
 IGNORED = (
     "allow_partial_search_results",
@@ -112,7 +112,7 @@ class SearchCalls:
         """Show which fields can be searched, and their types."""
         parameters = Parameters(request, self.dialect)
         options, _, form = self._read(request, parameters)
-        wanted = _list(parameters.text("fields"))
+        wanted = names_in(parameters.text("fields") or "")
         for name in ("include_unmapped", "include_empty_fields", "filters", "types"):
             parameters.text(name)
         parameters.finish()
@@ -140,7 +140,7 @@ class SearchCalls:
         self._ignore_master(parameters)
         await self.bodies.refuse(request)
         found = await self._fields(request, *await self._sources(request, options))
-        return await answers.answer(field_mappings(found, _list(request.match_info["field"])), form)
+        return await answers.answer(field_mappings(found, names_in(request.match_info["field"])), form)
 
     async def health(self, request: web.Request) -> web.Response:
         """Tell clients that check a cluster first that this endpoint answers."""
@@ -191,10 +191,9 @@ class SearchCalls:
     async def _scope(self, request: web.Request) -> Scope:
         return await self.searches.scope(namespace_of(request), request[PERMIT])
 
-    def _read(self, request: web.Request, parameters: Parameters) -> tuple[NameOptions, Style, Form]:
+    def _read(self, request: web.Request, parameters: Parameters) -> tuple[IndexOptions, Style, Form]:
         """Read the parameters that all these calls take."""
-        given = parameters.index_options()
-        options = NameOptions(given.ignore_unavailable, given.allow_no_indices, given.expands)
+        options = parameters.index_options()
         style = Style(
             typed_keys=parameters.boolean("typed_keys", False),
             total_as_int=parameters.boolean("rest_total_hits_as_int", False),
@@ -209,7 +208,7 @@ class SearchCalls:
             parameters.text(name)
         parameters.finish()
 
-    async def _sources(self, request: web.Request, options: NameOptions) -> tuple[Scope, list[Logical]]:
+    async def _sources(self, request: web.Request, options: IndexOptions) -> tuple[Scope, list[Logical]]:
         scope = await self._scope(request)
         async with discreet(scope.permit):
             return scope, await self.searches.sources(scope, _names(request), options, "search")
@@ -225,15 +224,11 @@ def _fields_of(body: Mapping[str, Any]) -> list[str]:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ApiError(400, "parsing_exception", "[fields] must be a name, or a list of names")
-    return [part for name in names for part in _list(name)]
+    return [part for name in names for part in names_in(name)]
 
 
 def _names(request: web.Request) -> list[str]:
-    return _list(request.match_info.get("index"))
-
-
-def _list(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+    return names_in(request.match_info.get("index", ""))
 
 
 def _object(data: bytes) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.sources import NameOptions
+from rollup_operator.query.reading.json_values import boolean
+from rollup_operator.query.sources import IndexOptions, names_in
 
 MOST_ITEMS = 100
 """Searches of one call. A dashboard sends 10 to 40."""
@@ -34,11 +35,11 @@ class Item:
     """One search of the call."""
 
     names: tuple[str, ...]
-    options: NameOptions
+    options: IndexOptions
     body: Mapping[str, Any]
 
 
-def items(data: bytes, names: Sequence[str], options: NameOptions) -> list[Item]:
+def items(data: bytes, names: Sequence[str], options: IndexOptions) -> list[Item]:
     """Read a body. `names` and `options` count where a header says nothing.
 
     Raises SearchRefused where it cannot be told which line is what.
@@ -71,15 +72,15 @@ def _object(line: bytes, number: int) -> Mapping[str, Any]:
     return found
 
 
-def _item(header: Mapping[str, Any], body: Mapping[str, Any], names: Sequence[str], options: NameOptions) -> Item:
+def _item(header: Mapping[str, Any], body: Mapping[str, Any], names: Sequence[str], options: IndexOptions) -> Item:
     for key, value in header.items():
         match key:
             case "index" | "indices":
                 names = _names(value, key)
             case "ignore_unavailable":
-                options = replace(options, ignore_unavailable=_boolean(value, key))
+                options = replace(options, ignore_unavailable=boolean(value))
             case "allow_no_indices":
-                options = replace(options, allow_no_indices=_boolean(value, key))
+                options = replace(options, allow_no_indices=boolean(value))
             case "expand_wildcards" | "expandWildcards":
                 words = _names(value, key)
                 options = replace(options, expands=not words or "open" in words or "all" in words)
@@ -93,12 +94,4 @@ def _names(value: object, key: str) -> list[str]:
     parts = [part for part in given if isinstance(part, str)]
     if len(parts) < len(given):
         raise SearchRefused(f"key [{key}] in the metadata section must be a name, or a list of names")
-    return [name.strip() for part in parts for name in part.split(",") if name.strip()]
-
-
-def _boolean(value: object, key: str) -> bool:
-    if value in (True, "true"):
-        return True
-    if value in (False, "false"):
-        return False
-    raise SearchRefused(f"Failed to parse value [{value}] of [{key}] as only [true] or [false] are allowed.")
+    return [name for part in parts for name in names_in(part)]

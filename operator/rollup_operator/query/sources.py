@@ -86,13 +86,18 @@ class Logical:
 
 
 @dataclass(frozen=True, slots=True)
-class NameOptions:
-    """How names are resolved."""
+class IndexOptions:
+    """How names of indices are resolved."""
 
     ignore_unavailable: bool = False
     allow_no_indices: bool = True
     expands: bool = True
-    """Whether wildcards match anything."""
+    """Whether wildcards match open indices; all of ours are open."""
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names of a list with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @dataclass
@@ -132,7 +137,7 @@ class Catalog:
         self._globs = None
         return self
 
-    def candidates(self, names: Sequence[str], options: NameOptions) -> Work[list[SearchedJob]]:
+    def candidates(self, names: Sequence[str], options: IndexOptions) -> Work[list[SearchedJob]]:
         """Return all jobs that the names may mean, for whoever may search them. Raises SearchRefused."""
         found = yield from _RequestNames(
             self, replace(options, ignore_unavailable=True, allow_no_indices=True)
@@ -143,7 +148,7 @@ class Catalog:
             yield
         return jobs
 
-    def resolve(self, names: Sequence[str], options: NameOptions, door: Door) -> Work[list[Logical]]:
+    def resolve(self, names: Sequence[str], options: IndexOptions, door: Door) -> Work[list[Logical]]:
         """Return the sources that the names mean, in order of store and pattern; none where no name means anything.
 
         `names` without the commas between them; no names: everything.
@@ -190,7 +195,7 @@ class Catalog:
 class _RequestNames:
     """The names of one request."""
 
-    def __init__(self, catalog: Catalog, options: NameOptions) -> None:
+    def __init__(self, catalog: Catalog, options: IndexOptions) -> None:
         self._catalog, self._options, self._steps = catalog, options, 0
 
     def matched(self, names: Sequence[str]) -> Work[_Matched]:

@@ -247,6 +247,8 @@ def time_range(where: Predicate, field: str) -> tuple[int | None, int | None]:
         match rest.pop():
             case All(of):
                 rest += of
+            case AtLeast(count, of) if count == len(of):
+                rest += of
             case Between(field=name, low=low, high=high, includes_low=includes_low, includes_high=includes_high) if (
                 name == field
             ):

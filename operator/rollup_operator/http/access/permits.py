@@ -111,7 +111,7 @@ class Permit:
         """Return the same. If there are none, the caller must have the right to all jobs: raises ApiError 403."""
         mine = await self.among(jobs)
         if not mine:
-            await self.access.require(self.caller, self.action, self.namespace, "")
+            await self.require_all()
         return mine
 
 

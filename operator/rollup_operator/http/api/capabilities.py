@@ -12,11 +12,11 @@ from typing import Any, Self
 from rollup_operator.concurrency.portions import Work, chosen_of, each, sorted_by
 from rollup_operator.http.protocol import errors, job_errors
 from rollup_operator.http.protocol.dialects import Dialect
-from rollup_operator.http.protocol.parameters import IndexOptions
 from rollup_operator.model.elasticsearch_config import configuration
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import EVERY
+from rollup_operator.query.sources import IndexOptions
 
 EVERYTHING = EVERY | {""}
 """The names that mean every job, or every index."""

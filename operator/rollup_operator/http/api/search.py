@@ -30,7 +30,7 @@ from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.fields import Fields, fields_of, kinds_of
 from rollup_operator.query.planning.planner import Live, SearchPlan, plan
 from rollup_operator.query.reading.request import Door, SearchRequest, parse_request
-from rollup_operator.query.sources import Catalog, Logical, NameOptions, NoSuchIndex, SearchedJob
+from rollup_operator.query.sources import Catalog, IndexOptions, Logical, NoSuchIndex, SearchedJob
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
@@ -115,7 +115,7 @@ class Searches:
         alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
         return [(alone or of.logical.like.rollup_index, fields_of(of.tiers) or _kinds(of)) for of in found]
 
-    async def sources(self, scope: Scope, names: Sequence[str], options: NameOptions, door: Door) -> list[Logical]:
+    async def sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
         """Return the sources that names mean, of the jobs that the caller may search.
 
         Documents of jobs that are gone, or that Elasticsearch made, are looked for where a name means nothing else.
@@ -125,7 +125,7 @@ class Searches:
         with refusals():
             return await self._sources(scope, names, options, door)
 
-    async def _sources(self, scope: Scope, names: Sequence[str], options: NameOptions, door: Door) -> list[Logical]:
+    async def _sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
         candidates = await in_portions(scope.catalog.candidates(names, options))
         allowed = await scope.permit.named({job.name for job in candidates}) if candidates else frozenset()
         mine = await in_portions(Catalog().take_in([job for job in candidates if job.name in allowed]))

@@ -1,7 +1,6 @@
 """Query parameters as Elasticsearch reads them: the last one wins, and an unknown name is refused."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -9,6 +8,7 @@ from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.model.time_values import TimeValue, parse_time_value
+from rollup_operator.query.sources import IndexOptions
 
 COMMON = frozenset({"pretty", "human", "format", "filter_path", "error_trace"})
 """Every call takes these."""
@@ -24,16 +24,6 @@ _SUGGESTED, _NAMED = 5, 20
 
 _LONGEST_NAME = 64
 """Longer names are not worth comparing."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexOptions:
-    """How names of indices are resolved."""
-
-    ignore_unavailable: bool = False
-    allow_no_indices: bool = True
-    expands: bool = True
-    """Whether wildcards match open indices; all of ours are open."""
 
 
 class Parameters:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
 
+from rollup_operator.query.reading.json_values import token
+
 Scalar = str | int | float | bool | None
 
 DEEPEST = 64
@@ -47,19 +49,7 @@ class Node:
     @property
     def token(self) -> str:
         """What kind of value it is, in the words of Elasticsearch's errors."""
-        match self.value:
-            case dict():
-                return "START_OBJECT"
-            case list():
-                return "START_ARRAY"
-            case str():
-                return "VALUE_STRING"
-            case bool():
-                return "VALUE_BOOLEAN"
-            case None:
-                return "VALUE_NULL"
-            case _:
-                return "VALUE_NUMBER"
+        return token(self.value)
 
     def plain(self) -> object:
         """Return the value without positions."""

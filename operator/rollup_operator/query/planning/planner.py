@@ -24,7 +24,6 @@ from rollup_operator.query.times.formats import interval_text, iso
 from rollup_operator.query.times.grids import EARLIEST, LATEST, TimeGrid, floor
 from rollup_operator.rollup.bounds import DAY, Bounds
 from rollup_operator.stores.search import (
-    All,
     AtLeast,
     Between,
     ByTime,
@@ -40,6 +39,7 @@ from rollup_operator.stores.search import (
     Predicate,
     Rows,
     Tier,
+    time_range,
 )
 
 Stretch = tuple[int | None, int | None]
@@ -322,29 +322,6 @@ def _levels(shapes: Sequence[Shape], date: str, begin: int, end: int) -> tuple[L
         return replace(shape.by, segments=shape.grid.segments(*stretch))
 
     return tuple(Level(s.aggregation.name, grouping(s), s.numbers, _levels(s.subs, date, begin, end)) for s in shapes)
-
-
-def time_range(where: Predicate, date: str) -> Stretch:
-    """Return the range of time outside which nothing meets the condition, as its outermost terms say."""
-    low: int | None = None
-    high: int | None = None
-    rest = [where]
-    while rest:
-        match rest.pop():
-            case All(of):
-                rest.extend(of)
-            case AtLeast(count, of) if count == len(of):
-                rest.extend(of)
-            case Between(name, a, b, includes_a, includes_b) if name == date:
-                if isinstance(a, Instant):
-                    begin = a.ms + (not includes_a)
-                    low = begin if low is None else max(low, begin)
-                if isinstance(b, Instant):
-                    end = b.ms + includes_b
-                    high = end if high is None else min(high, end)
-            case _:
-                pass
-    return low, high
 
 
 def _asked(rolled: Rolled, where: Predicate) -> Stretch:
