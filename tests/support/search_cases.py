@@ -15,11 +15,13 @@ from rollup_operator.stores.search import (
     Grouping,
     Instant,
     Key,
+    Level,
     Not,
     Number,
     OneOf,
     Predicate,
     Prefix,
+    Row,
     Wildcard,
 )
 from support.embedded import Row as SourceRow
@@ -84,3 +86,22 @@ GROUPINGS: list[tuple[Grouping, dict[Key, int]]] = [
     (HOURS, {0: 3, HOUR: 1, 2 * HOUR: 1, 5 * HOUR: 2}),
     (ByTime("ts", ()), {}),
 ]
+
+NESTED = Level("h", HOURS, NUMBERS[:1], (Level("t", ByTerms("term", "keyword", 10), NUMBERS),))
+NESTED_ROWS = {
+    (): {(): Row(7, (55.5, 6, -4.0, 32.0))},
+    ("h",): {
+        (0,): Row(3, (3.5,)),
+        (1 * HOUR,): Row(1, (-4.0,)),
+        (2 * HOUR,): Row(1, (8.0,)),
+        (5 * HOUR,): Row(2, (48.0,)),
+    },
+    ("h", "t"): {
+        (0, "a"): Row(2, (3.5, 2, 1.0, 2.5)),
+        (0, "b"): Row(1, (0, 0, None, None)),
+        (2 * HOUR, "Ab"): Row(1, (8.0, 1, 8.0, 8.0)),
+        (5 * HOUR, "b"): Row(1, (16.0, 1, 16.0, 16.0)),
+        (5 * HOUR, "a*c"): Row(1, (32.0, 1, 32.0, 32.0)),
+    },
+}
+"""The rows of each level of NESTED, and NUMBERS of all rows; no bucket is left out."""

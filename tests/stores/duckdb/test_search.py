@@ -41,7 +41,7 @@ from rollup_operator.stores.search import (
 from support.embedded import Embedded, config, spec, with_groups
 from support.embedded import Row as SourceRow
 from support.rounding import HOUR, MINUTE, ms
-from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NUMBERS
+from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NESTED, NESTED_ROWS, NUMBERS
 
 DAY = 24 * HOUR
 
@@ -82,24 +82,9 @@ async def buckets(at: Embedded, by: Grouping, make: Any = live, **more: Any) -> 
 @pytest.mark.parametrize("source", ["rows", "rows.parquet", "rows.csv"])
 async def test_counts_and_numbers_of_levels_within_levels(at: Embedded, source: str) -> None:
     at.write(source, DATA)
-    terms = Level("t", ByTerms("term", "keyword", 10), NUMBERS)
-    (found,) = await asked(
-        at, live(EVERYTHING, Level("h", HOURS, NUMBERS[:1], (terms,)), pattern=source, numbers=NUMBERS)
-    )
-    assert found[()].rows == {(): Row(7, (55.5, 6, -4.0, 32.0))}
-    assert found[("h",)].rows == {
-        (0,): Row(3, (3.5,)),
-        (1 * HOUR,): Row(1, (-4.0,)),
-        (2 * HOUR,): Row(1, (8.0,)),
-        (5 * HOUR,): Row(2, (48.0,)),
-    }
-    assert found["h", "t"] == LevelBuckets({
-        (0, "a"): Row(2, (3.5, 2, 1.0, 2.5)),
-        (0, "b"): Row(1, (0, 0, None, None)),
-        (2 * HOUR, "Ab"): Row(1, (8.0, 1, 8.0, 8.0)),
-        (5 * HOUR, "b"): Row(1, (16.0, 1, 16.0, 16.0)),
-        (5 * HOUR, "a*c"): Row(1, (32.0, 1, 32.0, 32.0)),
-    })  # fmt: skip
+    (found,) = await asked(at, live(EVERYTHING, NESTED, pattern=source, numbers=NUMBERS))
+    assert {path: buckets.rows for path, buckets in found.items()} == NESTED_ROWS
+    assert not any(buckets.left_out for buckets in found.values())
 
 
 async def test_each_grouping(at: Embedded) -> None:

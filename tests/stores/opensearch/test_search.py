@@ -36,7 +36,7 @@ from support.clustered import Clustered, clustered
 from support.embedded import Row as SourceRow
 from support.embedded import spec, with_groups
 from support.rounding import DAY, HOUR, MINUTE, ms
-from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NUMBERS
+from support.search_cases import CONDITIONS, DATA, GROUPINGS, NESTED, NESTED_ROWS, NUMBERS
 from support.store_http import StoreHttp, unique
 
 TIME = "ts.date_histogram.timestamp"
@@ -71,23 +71,9 @@ async def test_conditions_groupings_and_numbers(node: StoreHttp) -> None:
         found = await at.store.search([live(at, EVERYTHING, Level("g", by)) for by, _ in GROUPINGS])
         for (by, expected), partials in zip(GROUPINGS, found, strict=True):
             assert counts(partials, "g") == {(key,): n for key, n in expected.items()}, by
-        terms = Level("t", ByTerms("term", "keyword", 10), NUMBERS)
-        hours = Level("h", HOURS, NUMBERS[:1], (terms,))
-        (one,) = await at.store.search([live(at, EVERYTHING, hours, numbers=NUMBERS)])
-        assert one[()].rows == {(): Row(7, (55.5, 6, -4.0, 32.0))}
-        assert one[("h",)].rows == {
-            (0,): Row(3, (3.5,)),
-            (1 * HOUR,): Row(1, (-4.0,)),
-            (2 * HOUR,): Row(1, (8.0,)),
-            (5 * HOUR,): Row(2, (48.0,)),
-        }
-        assert one["h", "t"] == LevelBuckets({
-            (0, "a"): Row(2, (3.5, 2, 1.0, 2.5)),
-            (0, "b"): Row(1, (0, 0, None, None)),
-            (2 * HOUR, "Ab"): Row(1, (8.0, 1, 8.0, 8.0)),
-            (5 * HOUR, "b"): Row(1, (16.0, 1, 16.0, 16.0)),
-            (5 * HOUR, "a*c"): Row(1, (32.0, 1, 32.0, 32.0)),
-        })  # fmt: skip
+        (one,) = await at.store.search([live(at, EVERYTHING, NESTED, numbers=NUMBERS)])
+        assert {path: buckets.rows for path, buckets in one.items()} == NESTED_ROWS
+        assert not any(buckets.left_out for buckets in one.values())
 
 
 async def test_buckets_follow_the_clock_of_a_zone(at: Clustered) -> None:
