@@ -131,7 +131,11 @@ class Jobs:
         listed = orjson.loads(await self.server.call("GET", f"{self.path}?limit=1"))
         opened = asyncio.Event()
         self._watch = asyncio.create_task(self._keep_watching(listed["metadata"]["resourceVersion"], opened))
-        await opened.wait()
+        waiting = asyncio.create_task(opened.wait())
+        await asyncio.wait((self._watch, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if not opened.is_set():
+            waiting.cancel()
+            await self._watch  # it failed before it began to watch
 
     async def close(self) -> None:
         if self._watch is not None:
