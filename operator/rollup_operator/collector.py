@@ -107,7 +107,11 @@ class Collector:
             if phase == "start":
                 self._began = time.perf_counter()
             elif time.perf_counter() - self._began > LONG:
+                frozen = gc.get_freeze_count()
                 gc.freeze()
+                if self._calm_checks >= CALM_CHECKS:
+                    # Where nothing is at work, what is alive lasts: to walk it again would find no garbage.
+                    self._walked += gc.get_freeze_count() - frozen
 
 
 def _give_back() -> None:

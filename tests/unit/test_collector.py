@@ -124,6 +124,30 @@ async def test_frozen_garbage_goes_once_nothing_happens(keeping: Collector, monk
     assert gone() is None
 
 
+async def test_what_is_frozen_while_nothing_happens_is_not_walked_once_more(
+    keeping: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[int] = []
+    settle = keeping.settle
+
+    def walk() -> None:
+        walks.append(1)
+        settle()
+
+    monkeypatch.setattr(keeping, "settle", walk)
+    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 1_000))
+    for _ in range(collector.CALM_CHECKS + 1):
+        await turns()
+    walks.clear()
+    nodes = [loop_of_two() for _ in range(2_000)]
+    with monkeypatch.context() as slow:
+        slow.setattr(collector, "LONG", -1.0)
+        gc.collect()
+    await turns()
+    assert not walks
+    assert len(nodes) == 2_000
+
+
 async def test_freed_memory_goes_back_once_nothing_happens_though_nothing_frozen_has_changed(
     keeping: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
