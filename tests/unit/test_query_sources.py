@@ -123,9 +123,9 @@ def test_candidates_are_all_jobs_that_a_name_may_mean() -> None:
     catalog = result(Catalog().take_in([*ALL, ELSEWHERE]))
 
     def of(*names: str) -> set[str]:
-        return {found.job_id for found in result(catalog.candidates(names, IndexOptions()))}
+        return {found.job_id for found in result(catalog.candidates(names))}
 
-    assert of("flights-daily") == {"d", "h"}  # one of the same source may answer
+    assert of("flights-daily") == {"d", "h", "e"}  # one of the same source may answer, and of one that may find it
     assert of("flights-*") == {"d", "h", "e"}
     assert of("flights-2024") == {"d", "h", "e"}
     assert of("sensor-a", "nothing") == {"s"}
@@ -171,11 +171,39 @@ def test_sources_of_two_stores_are_two_sources() -> None:
     assert len(means("flights-*", jobs=[HOURLY, ELSEWHERE])) == 2
 
 
-def test_a_request_cannot_make_the_matching_long() -> None:
-    jobs = [job(f"index-{i}", str(i), f"source-{i}-*") for i in range(2_000)]
-    with pytest.raises(SearchRefused, match="comparisons"):
-        means(",".join("*a*b*c*d*" + str(i) for i in range(999)), jobs=jobs)
-    with pytest.raises(SearchRefused, match="more than the limit"):
-        means(",".join(["a"] * 1_001))
-    with pytest.raises(SearchRefused, match=r"means \[2000\] sources"):
-        means("*", jobs=jobs)
+OTHERS = [
+    job("flights-2024", "o", "secret"),  # a rollup index that is called as a part of a source is
+    job("other", "p", "flights-2024"),
+    job("other", "q", "flights-hourly,flights-2024"),
+    job("other", "r", "flights*"),
+]
+
+
+@pytest.mark.parametrize("names", ["flights-2024", "flights-hourly,flights-2024", "flights*", "flights-*", "f*,-o*"])
+@pytest.mark.parametrize("door", ["search", "rollup_search"])
+def test_jobs_that_the_caller_may_not_search_change_nothing(names: str, door: Door) -> None:
+    every = result(Catalog().take_in([HOURLY, *OTHERS]))
+    mine = [one for one in result(every.candidates(names.split(","))) if one is HOURLY]
+
+    def answered(jobs: list[SearchedJob]) -> object:
+        try:
+            return means(names, door, jobs)
+        except SearchRefused as e:
+            return e.reason
+
+    assert mine == [HOURLY]
+    assert answered(mine) == answered([HOURLY])
+
+
+@pytest.mark.parametrize("count", [1, 3_000])
+def test_what_a_request_may_name_says_nothing_of_how_many_jobs_there_are(count: int) -> None:
+    jobs = [job(f"index-{i}", str(i), f"source-{i}-*") for i in range(count)]
+    catalog = result(Catalog().take_in(jobs))
+    for names in (["nothing"] * 400, ["*n*o*t*h*"] * 16):
+        assert result(catalog.candidates(names)) == []
+    for names, why in ((["nothing"] * 401, r"\[401\] names"), (["*n*o*t*h*"] * 20, r"wildcards of \[120\] parts")):
+        with pytest.raises(SearchRefused, match=why):
+            result(catalog.candidates(names))
+    if count > 1:
+        with pytest.raises(SearchRefused, match=r"means \[3000\] sources"):
+            means("*", jobs=jobs)

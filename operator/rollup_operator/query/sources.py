@@ -19,11 +19,12 @@ from rollup_operator.model.names import EVERY
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import Door
 
-MOST_NAMES = 1_000
-"""Names in one request."""
+MOST_NAMES = 400
+"""Names in one request. Each may be compared with all sources."""
 
-MOST_STEPS = 2_000_000
-"""Comparisons of names for one request, some tenths of a second."""
+MOST_STEPS = 100
+"""Of all wildcards in one request: each is compared with the names of all jobs. A caller learns nothing of how many
+there are, since only the request is limited."""
 
 MOST_SOURCES = 32
 """Sources of one request. Each is read by requests of its own."""
@@ -124,7 +125,8 @@ class Catalog:
         self._by_index: dict[str, list[SearchedJob]] = {}
         self._by_pattern: dict[str, list[SearchedJob]] = {}
         self._by_source: dict[tuple[str, str], list[SearchedJob]] = {}
-        self._globs: list[tuple[str, Glob, SearchedJob]] | None = None
+        self._globs: dict[str, list[tuple[str, Glob, SearchedJob]]] | None = None
+        """Each part of each source pattern with its job, by what stands before its first star."""
 
     def take_in(self, jobs: Iterable[SearchedJob]) -> Work["Catalog"]:
         """Add jobs, and return this."""
@@ -137,16 +139,38 @@ class Catalog:
         self._globs = None
         return self
 
-    def candidates(self, names: Sequence[str], options: IndexOptions) -> Work[list[SearchedJob]]:
-        """Return all jobs that the names may mean, for whoever may search them. Raises SearchRefused."""
-        found = yield from _RequestNames(
-            self, replace(options, ignore_unavailable=True, allow_no_indices=True)
-        ).matched(names)
+    def candidates(self, names: Sequence[str]) -> Work[list[SearchedJob]]:
+        """Return all jobs that the names may mean, for whoever may search them. Raises SearchRefused.
+
+        What a name means depends on who asks: a job that the caller may not search hides no other by its names.
+        """
+        check_names(names)
+        found = dict.fromkeys(job.source for job in self.by_pattern(",".join(names)))
+        for name in names or ["*"]:
+            yield from self._may_be(name, found)
+            if name.startswith("-"):
+                yield from self._may_be(name[1:], found)
         jobs: list[SearchedJob] = []
-        for source in {job.source for job in found.all}:
+        for source in found:
             jobs += self._by_source[source]
             yield
         return jobs
+
+    def _may_be(self, name: str, found: dict[tuple[str, str], None]) -> Work[None]:
+        """Add the sources of jobs that have such a name, whatever else has it."""
+        if name in EVERY:
+            found.update(dict.fromkeys(self._by_source))
+        elif "*" in name:
+            glob = Glob.of(name)
+            for of in (self._by_index, self._by_pattern):
+                for each, jobs in of.items():
+                    if glob.matches(each):
+                        found.update((job.source, None) for job in jobs)
+                    yield
+        else:
+            found.update((job.source, None) for of in (self._by_index, self._by_pattern) for job in of.get(name, ()))
+            for job in (yield from self.by_part(name)):
+                found[job.source] = None
 
     def resolve(self, names: Sequence[str], options: IndexOptions, door: Door) -> Work[list[Logical]]:
         """Return the sources that the names mean, in order of store and pattern; none where no name means anything.
@@ -181,27 +205,34 @@ class Catalog:
         """All source patterns."""
         return self._by_pattern.keys()
 
-    def globs(self) -> Work[Sequence[tuple[str, Glob, SearchedJob]]]:
-        """Return each part of each source pattern with its job."""
+    def by_part(self, name: str) -> Work[list[SearchedJob]]:
+        """Return the jobs a part of whose source pattern finds this name."""
         if self._globs is None:
-            globs: list[tuple[str, Glob, SearchedJob]] = []
+            globs: dict[str, list[tuple[str, Glob, SearchedJob]]] = {}
             for job in chain.from_iterable(self._by_pattern.values()):
-                globs.extend((part, Glob.of(part), job) for part in job.index_pattern.split(","))
+                for part in job.index_pattern.split(","):
+                    glob = Glob.of(part)
+                    globs.setdefault(glob.first, []).append((part, glob, job))
                 yield
             self._globs = globs
-        return self._globs
+        found = []
+        for length in range(len(name) + 1):
+            for part, glob, job in self._globs.get(name[:length], ()):
+                if glob.matches(name) and _finds(part, name):
+                    found.append(job)
+                yield
+        return found
 
 
 class _RequestNames:
     """The names of one request."""
 
     def __init__(self, catalog: Catalog, options: IndexOptions) -> None:
-        self._catalog, self._options, self._steps = catalog, options, 0
+        self._catalog, self._options = catalog, options
 
     def matched(self, names: Sequence[str]) -> Work[_Matched]:
         """Return what the names mean. Raises NoSuchIndex, SearchRefused."""
-        if len(names) > MOST_NAMES:
-            raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
+        check_names(names)
         out = _Matched({}, {}, {})
         excludes = False
         names = names or ["*"]
@@ -247,7 +278,6 @@ class _RequestNames:
         if self._catalog.by_pattern(pattern):  # a source's own pattern, to the letter, means that source alone
             return set(), {pattern}
         glob = Glob.of(pattern)
-        self._count(glob.steps * (len(self._catalog.indices) + len(self._catalog.patterns)))
         found: tuple[set[str], set[str]] = set(), set()
         for of, into in ((self._catalog.indices, found[0]), (self._catalog.patterns, found[1])):
             for name in of:
@@ -262,13 +292,7 @@ class _RequestNames:
 
     def _add_part(self, name: str, out: _Matched) -> Work[None]:
         """Add a name that is neither a rollup index nor a source, as a part of the sources that it matches."""
-        globs = yield from self._catalog.globs()
-        self._count(sum(glob.steps for _, glob, _ in globs))
-        found = []
-        for part, glob, job in globs:
-            if glob.matches(name) and _finds(part, name):
-                found.append(job)
-            yield
+        found = yield from self._catalog.by_part(name)
         if found:
             out.parts[name] = found
         elif not self._options.ignore_unavailable:
@@ -281,13 +305,17 @@ class _RequestNames:
         out.whole = {source: job for source, job in out.whole.items() if source[1] not in sources}
         out.parts.pop(pattern, None)
 
-    def _count(self, steps: int) -> None:
-        self._steps += steps
-        if self._steps > MOST_STEPS:
-            raise SearchRefused(
-                f"[index] takes more than [{MOST_STEPS}] comparisons with the names of the jobs' indices, which is the "
-                "limit; give fewer names, or names with fewer wildcards"
-            )
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise SearchRefused where to find out what the names mean would take long."""
+    if len(names) > MOST_NAMES:
+        raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
+    steps = sum(Glob.of(name).steps for name in names if "*" in name and name not in EVERY)
+    if steps > MOST_STEPS:
+        raise SearchRefused(
+            f"[index] has wildcards of [{steps}] parts, more than the limit of [{MOST_STEPS}]: give fewer names, or "
+            "names with fewer wildcards"
+        )
 
 
 def _of_search(found: _Matched, by_source: Mapping[tuple[str, str], Sequence[SearchedJob]]) -> list[Logical]:

@@ -126,7 +126,7 @@ class Searches:
             return await self._sources(scope, names, options, door)
 
     async def _sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
-        candidates = await in_portions(scope.catalog.candidates(names, options))
+        candidates = await in_portions(scope.catalog.candidates(names))
         allowed = await scope.permit.named({job.name for job in candidates}) if candidates else frozenset()
         mine = await in_portions(Catalog().take_in([job for job in candidates if job.name in allowed]))
         if not allowed:
