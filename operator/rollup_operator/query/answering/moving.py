@@ -85,7 +85,7 @@ def _deviation(values: Sequence[float]) -> float:
     if not values:
         return math.nan
     mean = _average(values)
-    return math.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+    return math.sqrt(sum((v - mean) * (v - mean) for v in values) / len(values))
 
 
 def _linear(values: Sequence[float]) -> float:

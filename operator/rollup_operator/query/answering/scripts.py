@@ -26,6 +26,10 @@ _LEVELS = (("||",), ("&&",), ("==", "!="), ("<", "<=", ">", ">="), ("+", "-"), (
 _TWO = ("||", "&&", "==", "!=", "<=", ">=")
 
 
+_MOST = 2**63 - 1
+"""Of whole numbers."""
+
+
 def _power(x: Number, y: Number) -> float:
     try:
         return math.pow(x, y)
@@ -39,7 +43,7 @@ _FUNCTIONS: Mapping[str, tuple[int, Callable[..., Number]]] = {
     "abs": (1, abs),
     "ceil": (1, lambda x: float(math.ceil(x)) if math.isfinite(x) else x),
     "floor": (1, lambda x: float(math.floor(x)) if math.isfinite(x) else x),
-    "round": (1, lambda x: math.floor(x + 0.5) if math.isfinite(x) else 0),
+    "round": (1, lambda x: max(-_MOST, min(_MOST, math.floor(x + 0.5))) if math.isfinite(x) else 0),
     "sqrt": (1, lambda x: math.sqrt(x) if x >= 0 else math.nan),
     "exp": (1, lambda x: math.exp(x) if x < 709 else math.inf),
     "log": (1, lambda x: math.log(x) if x > 0 else -math.inf if x == 0 else math.nan),
@@ -256,6 +260,9 @@ class _ScriptReader:
         except ValueError as e:
             self.at -= 1
             raise self.wrong() from e
+        if isinstance(value, int) and value > _MOST:
+            self.at -= 1
+            raise self.wrong()
         return lambda _: value
 
 
@@ -285,17 +292,23 @@ def _apply(operator: str, a: Value, b: Value) -> Value:
     try:
         match operator:
             case "+":
-                return x + y
+                found = x + y
             case "-":
-                return x - y
+                found = x - y
             case "*":
-                return x * y
+                found = x * y
             case "/":
-                return _quotient(x, y)
+                found = _quotient(x, y)
             case _:
-                return _remainder(x, y)
+                found = _remainder(x, y)
     except OverflowError:
         return math.inf
+    if isinstance(found, int) and abs(found) > _MOST:
+        raise SearchRefused(
+            "runtime error: a script computes whole numbers of more than 64 bits: write them as in 1000.0",
+            "script_exception",
+        )
+    return found
 
 
 def _quotient(x: Number, y: Number) -> Number:

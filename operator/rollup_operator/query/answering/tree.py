@@ -132,7 +132,7 @@ class Tree:
         low, high = shape.hard or (None, None)
         known: dict[int, Row] = {}
         for i, (key, row) in enumerate(rows):
-            place = round((float(key) - k.offset) / k.interval)
+            place = _place(round, float(key), k)
             begin = place * k.interval
             if (low is None or begin >= low) and (high is None or begin <= high):
                 known[place] = row
@@ -144,9 +144,7 @@ class Tree:
 
         if k.min_doc_count > 0:
             return [(key_of(p), row) for p, row in known.items() if row.count >= k.min_doc_count]
-        edges: list[Edge] = [
-            None if e is None else math.floor((e - k.offset) / k.interval) for e in shape.extended or (None, None)
-        ]
+        edges: list[Edge] = [None if e is None else _place(math.floor, e, k) for e in shape.extended or (None, None)]
         first, last = _ends(known, (edges[0], edges[1]), 0)
         if first is None or last is None:
             return []
@@ -268,9 +266,23 @@ class Tree:
 
 def _missing(a: Aggregation, k: MetricAggregation) -> float:
     try:
-        return float(k.missing)
-    except (TypeError, ValueError) as e:
-        raise SearchRefused(f"[missing] of aggregation [{a.name}] is no number") from e
+        value = float(k.missing)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise SearchRefused(f"[missing] of aggregation [{a.name}] is no number")
+    return value
+
+
+def _place(rounded: Callable[[float], int], value: float, k: HistogramAggregation) -> int:
+    """Return the place of a value's bucket among all."""
+    try:
+        return rounded((value - k.offset) / k.interval)
+    except (OverflowError, ValueError) as e:
+        raise SearchRefused(
+            f"[interval] [{k.interval!r}] of a histogram of [{k.field}] is too short for its values: there are more "
+            "buckets than numbers"
+        ) from e
 
 
 def _count(row: Keyed) -> int:

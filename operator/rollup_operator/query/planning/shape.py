@@ -6,6 +6,7 @@ The planner makes levels of fetches of it, and the answer is built along it.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from rollup_operator.query.aggregations import (
@@ -56,6 +57,9 @@ STATES: Mapping[str, tuple[str, ...]] = {
 """What must be known of a bucket for each metric."""
 
 Edge = int | float | None
+
+_LEAST, _MOST = -(2**63), 2**63 - 1
+"""Of whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +119,15 @@ class Reader:
             case HistogramAggregation() as k:
                 by = ByWidth(k.field, k.interval, k.offset, k.missing)
                 check_bounds(k.extended_bounds, k.hard_bounds)
-                return Shape(a, by, numbers, subs, self._kind(k.field), None, k.extended_bounds, k.hard_bounds)
+                kind = self._kind(k.field, a, "long", "double")
+                return Shape(a, by, numbers, subs, kind, None, k.extended_bounds, k.hard_bounds)
             case TermsAggregation() as k:
                 if k.min_doc_count < 1:
                     raise SearchRefused(
                         f"[terms] aggregation [{a.name}] has [min_doc_count] 0, which asks for values that no document "
                         "of the search has: use 1 or more"
                     )
-                kind = self._kind(k.field)
+                kind = self._kind(k.field, a)
                 missing = None if k.missing is None else self._value(k.missing, kind, a)
                 return Shape(a, ByTerms(k.field, kind, max(MOST_TERMS, k.size), missing), numbers, subs, kind)
             case FiltersAggregation() as k:
@@ -144,7 +149,8 @@ class Reader:
         hard = self._bounds(a, k, k.hard_bounds, "hard_bounds")
         check_bounds(extended, hard)
         low, high = _rounded(grid, extended), _rounded(grid, hard)
-        return Shape(a, ByTime(k.field, (), missing), numbers, subs, self._kind(k.field), grid, low, high)
+        kind = self._kind(k.field, a, "date")
+        return Shape(a, ByTime(k.field, (), missing), numbers, subs, kind, grid, low, high)
 
     def _bounds(
         self, a: Aggregation, k: DateHistogramAggregation, bounds: TimeBounds | None, what: str
@@ -161,15 +167,13 @@ class Reader:
     def _ranges(
         self, a: Aggregation, k: RangesAggregation, numbers: tuple[Number, ...], subs: tuple[Shape, ...]
     ) -> Shape:
-        kind = self._kind(k.field)
-        if kind == "keyword":
-            raise SearchRefused(f"Field [{k.field}] of type [keyword] is not supported for aggregation [{a.type_name}]")
+        kind = self._kind(k.field, a, "long", "double", "date")
         dates = k.of_dates or kind == "date"
         found = sorted(
             ((r.key, self._edge(r.low, k, dates), self._edge(r.high, k, dates)) for r in k.ranges),
             key=lambda r: (float("-inf") if r[1] is None else r[1], float("inf") if r[2] is None else r[2]),
         )
-        missing = None if k.missing is None else self._edge(k.missing, k, dates)
+        missing = None if k.missing is None else self._missing_edge(k.missing, k, dates, a)
         conditions: list[Predicate] = []
         for _, low, high in found:
             held: Predicate = Between(k.field, _bound(low, dates), _bound(high, dates))
@@ -179,6 +183,15 @@ class Reader:
                 held = AtLeast(1, (held, Not(Exists(k.field))))
             conditions.append(held)
         return Shape(a, ByPredicate(tuple(conditions)), numbers, subs, kind, ranges=tuple(found))
+
+    def _missing_edge(self, value: Any, k: RangesAggregation, dates: bool, a: Aggregation) -> Edge:
+        try:
+            edge = self._edge(value, k, dates)
+        except ValueError as e:
+            raise _no_value(a, "numbers") from e
+        if edge is not None and not isfinite(edge):
+            raise _no_value(a, "numbers")
+        return edge
 
     def _edge(self, value: Any, k: RangesAggregation, dates: bool) -> Edge:
         if value is None:
@@ -190,9 +203,12 @@ class Reader:
             return max(FIRST_MS, min(LAST_MS, value))
         return DateReader(self.now_ms, format, zone_of(zone)).read(value)
 
-    def _kind(self, field: str) -> FieldKind:
+    def _kind(self, field: str, a: Aggregation, *takes: FieldKind) -> FieldKind:
+        """Return what a field holds. `takes`: what the aggregation takes; everything where that is empty."""
         if (kind := self.kinds.get(field)) is None:
             raise SearchRefused(f"Field [{field}] is not known: it cannot be aggregated")
+        if takes and kind not in takes:
+            raise SearchRefused(f"Field [{field}] of type [{kind}] is not supported for aggregation [{a.type_name}]")
         return kind
 
     def _value(self, value: Any, kind: FieldKind, a: Aggregation) -> Value:
@@ -200,19 +216,23 @@ class Reader:
             match kind:
                 case "keyword":
                     return value if isinstance(value, str) else str(value)
-                case "long":
-                    return int(value)
-                case "double":
-                    return float(value)
+                case "long" if _LEAST <= (whole := int(value)) <= _MOST:
+                    return whole
+                case "double" if isfinite(number := float(value)):
+                    return number
                 case "date":
                     return Instant(self._time(value, None, "UTC"))
         except (ValueError, TypeError, OverflowError):
             pass
-        raise SearchRefused(f"[missing] of aggregation [{a.name}] is no value of its field, which holds [{kind}]")
+        raise _no_value(a, kind)
 
     def _check_metric(self, k: MetricAggregation) -> None:
         if self.kinds.get(k.field) == "keyword" and k.kind != "value_count":
             raise SearchRefused(f"Field [{k.field}] of type [keyword] is not supported for aggregation [{k.kind}]")
+
+
+def _no_value(a: Aggregation, kind: str) -> SearchRefused:
+    return SearchRefused(f"[missing] of aggregation [{a.name}] is no value of its field, which holds [{kind}]")
 
 
 def numbers_of(metric: MetricAggregation) -> tuple[Number, ...]:

@@ -48,6 +48,8 @@ _CALENDAR: Final = {
     "minute": "1m", "1m": "1m", "hour": "1h", "1h": "1h", "day": "1d", "1d": "1d", "week": "1w", "1w": "1w",
     "month": "1M", "1M": "1M", "quarter": "1q", "1q": "1q", "year": "1y", "1y": "1y",
 }  # fmt: skip
+_LONGEST_OFFSET: Final = 366 * 86_400_000
+_LONGEST_INTERVAL: Final = 3_652_500 * 86_400_000
 _SECOND: Final = ("second", "1s")
 
 Interval = tuple[int | None, str | None]
@@ -302,6 +304,8 @@ def _interval(fields: ObjectFields) -> Interval:
     assert found is not None
     if found[0] is not None and found[0] <= 0:
         raise SearchRefused("Zero or negative time interval not supported")
+    if found[0] is not None and found[0] > _LONGEST_INTERVAL:
+        raise SearchRefused(f"an interval of [{found[0]}ms] is longer than the limit of [3652500d]")
     return found
 
 
@@ -340,6 +344,13 @@ def _milliseconds(given: str, setting: str) -> int:
 
 
 def _offset(given: Any) -> int:
+    ms = _given_offset(given)
+    if abs(ms) > _LONGEST_OFFSET:
+        raise SearchRefused(f"an offset of [{shown(str(given))}] is longer than the limit of [366d]")
+    return ms
+
+
+def _given_offset(given: Any) -> int:
     if not isinstance(given, str):
         return integer(given)
     setting = "DateHistogramAggregationBuilder.parseOffset"

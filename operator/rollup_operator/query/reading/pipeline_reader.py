@@ -99,6 +99,11 @@ def check_pipelines(aggregations: Sequence[Aggregation], parent: Aggregation | N
             _check_histogram(kind, one.name, parent)
         elif kind in WITHIN and parent is None:
             raise _invalid(f"{kind} aggregation [{one.name}] must be declared inside of another aggregation")
+        elif kind in WITHIN and parent is not None and getattr(parent.kind, "single", False):
+            raise _invalid(
+                f"{kind} aggregation [{one.name}] must be declared inside of an aggregation of several buckets, which "
+                f"[{parent.name}] is not"
+            )
         for path in paths(one.kind):
             first, *rest = path.split(">")
             target = _element(first, names)

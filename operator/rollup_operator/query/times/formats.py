@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 
 from rollup_operator.model.time_values import parse_time_zone
@@ -185,6 +185,10 @@ def _hours(seconds: int, between: str, minutes: bool) -> str:
     return text + (f"{between}{rest % 60:02}" if rest % 60 else "")
 
 
+_EXACTLY = Context(prec=2_000, rounding=ROUND_HALF_EVEN)
+"""Has place for all digits of any number: 309 before the point, and those of a format behind it."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecimalFormat:
     """Writes numbers as Java's DecimalFormat does, in the forms that charts ask for: 0.00, #,##0.#, 0.0%, $0."""
@@ -217,7 +221,7 @@ class DecimalFormat:
 
     def __call__(self, value: float) -> str:
         """Return the number as a text."""
-        exact = (Decimal(value) * 10**self.scale).quantize(Decimal(1).scaleb(-self.most), ROUND_HALF_EVEN)
+        exact = _EXACTLY.quantize(Decimal(value).scaleb(self.scale, _EXACTLY), Decimal(1).scaleb(-self.most))
         whole, _, part = f"{abs(exact):f}".partition(".")
         part = part.rstrip("0").ljust(self.fewest, "0")
         whole = whole.lstrip("0").rjust(self.whole, "0")
