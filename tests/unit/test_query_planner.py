@@ -1,5 +1,6 @@
 """Which part of a search is read where, and what is refused, in which words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from rollup_operator.query.aggregations import (
     RangesAggregation,
     TermsAggregation,
 )
+from rollup_operator.query.answering.answer import Style, answer
 from rollup_operator.query.clauses import MATCH_ALL, BoolClause, Clause, NotClause, RangeClause, TermClause
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.planner import SearchPlan, plan
@@ -33,7 +35,9 @@ from rollup_operator.stores.search import (
     OneOf,
     Rows,
 )
+from support.portions import result
 from support.search_jobs import DAY, HOUR, live_of, spec_of, tier_of
+from support.search_reference import fetched, roll_up
 
 SPEC = spec_of()
 BERLIN = "Europe/Berlin"
@@ -147,6 +151,55 @@ def test_what_nobody_can_answer_is_refused_where_the_rows_are_gone() -> None:
     early = RangeClause("time", None, 8 * DAY)
     made = planned(Aggregation("c", TermsAggregation("carrier")), query=early, tiers=tiers, live=False)
     assert [f.relation for f in made.fetches] == [Documents("rolled", "hourly")]
+
+
+@pytest.mark.parametrize(("gone", "until"), [(None, None), (8 * DAY, None), (9 * DAY, None), (9 * DAY, 8 * DAY)])
+def test_rows_that_are_read_in_place_of_a_job_that_cannot_answer_are_all_there_or_it_is_said(
+    gone: int | None, until: int | None
+) -> None:
+    """Rows are often deleted once they are rolled up. `gone`: before what time."""
+    daily, hourly = spec_of("1d", terms=()), spec_of()
+    rows = [{"time": h * HOUR + 1, "carrier": "AA", "code": 1, "distance": 5.0, "delay": 1.0} for h in range(11 * 24)]
+    documents = {
+        "daily": roll_up("daily", daily, rows, 0, 9 * DAY),
+        "hourly": roll_up("hourly", hourly, rows, 0, 8 * DAY),
+    }
+    tiers = [tier_of("hourly", hourly, 0, 8 * DAY), tier_of("daily", daily, 0, 9 * DAY)]
+    query = MATCH_ALL if until is None else RangeClause("time", None, until)
+    made = planned(Aggregation("c", TermsAggregation("carrier")), query=query, tiers=tiers)
+    left = [row for row in rows if gone is None or row["time"] >= gone]
+    read = [fetched(f, documents[f.relation.job_id] if isinstance(f.relation, Documents) else left) for f in made.reads]
+    if gone == 9 * DAY and until is None:
+        with pytest.raises(SearchRefused, match=r"\[daily\] cannot answer.* gone from \[flights-\*\]"):
+            made.checked(read)
+        return
+    found = result(answer(made, made.checked(read), Style()))
+    assert found["aggregations"]["c"]["buckets"] == [{"key": "AA", "doc_count": (11 if until is None else 8) * 24}]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_jobs_for_which_a_name_holds_other_kinds_of_values_do_not_answer_together(live: bool) -> None:
+    mine = tier_of("words", spec_of(), 0, 4 * DAY)
+    theirs = replace(tier_of("zahlen", spec_of(), 4 * DAY, 8 * DAY), kinds=mine.kinds | {"carrier": "long"})
+    by_carrier = Aggregation("c", TermsAggregation("carrier"))
+    for tiers in ([mine, theirs], [theirs, mine]):
+        if not live:
+            assert "[zahlen]" in refused(by_carrier, tiers=tiers, live=False)
+            continue
+        made = planned(by_carrier, tiers=tiers)
+        assert [f.relation.job_id for f in made.fetches if isinstance(f.relation, Documents)] == ["words"]
+        assert made.fetches[0].levels[0].by == ByTerms("carrier.terms.value", "keyword", 10_000)
+        assert [d.documents.relation for d in made.doubts] == [Documents("rolled", "zahlen")]
+        assert len(planned(by_time(), tiers=tiers).fetches) == 3
+
+
+def test_sources_whose_fields_hold_other_kinds_of_values_are_not_added() -> None:
+    by_carrier = Aggregation("c", TermsAggregation("carrier"))
+    other = replace(tier_of("zahlen", SPEC, 0, DAY), kinds=tier_of("x", SPEC, 0, DAY).kinds | {"carrier": "long"})
+    one, two, three = (planned(by_carrier, tiers=tiers) for tiers in (None, [tier_of("b", SPEC, 0, DAY)], [other]))
+    assert len(one.joined(two, "[b]").fetches) == 4
+    with pytest.raises(SearchRefused, match=r"other kinds in the source \[b\]"):
+        one.joined(three, "[b]")
 
 
 def test_nothing_rolled_up_is_live_only() -> None:

@@ -8,9 +8,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 from typing import Any
 
 from pydantic import ValidationError
@@ -145,25 +144,30 @@ class Searches:
         self, scope: Scope, sources: Sequence[Logical], request: SearchRequest
     ) -> tuple[SearchPlan | None, list[Partials]]:
         """Read one source after the other; all are answered alike, so their parts are added. None: there is nothing."""
-        now = epoch_ms(self._now())
-        plans: list[SearchPlan] = []
+        whole: SearchPlan | None = None
         parts: list[Partials] = []
+        now = epoch_ms(self._now())
         for source in sources:
-            readable = await self._readable(scope, source)
-            if not readable.tiers and readable.live is None:
-                continue  # nothing is rolled up, and there is no source yet, or none any more
-            # Many buckets of time in zones whose clocks change take it some tenths of a second.
-            planned = await asyncio.to_thread(plan, request, readable.tiers, readable.live, now)
-            if plans and planned.request != plans[0].request:
-                raise SearchRefused(
-                    f"The sources [{sources[0].index_pattern}] and [{source.index_pattern}] are rolled up by intervals "
-                    "that no one answer fits: search them apart, or ask for an interval that is a multiple of both"
-                )
-            if planned.fetches:
-                async with _asking(readable.logical.store):
-                    parts += await readable.store.search(planned.fetches)
-            plans.append(planned)
-        return (reduce(_together, plans) if plans else None), parts
+            planned, found = await self._read_one(scope, source, request, now)
+            if planned is None:
+                continue
+            parts += found
+            whole = planned if whole is None else whole.joined(planned, f"[{source.index_pattern}]")
+        return whole, parts
+
+    async def _read_one(
+        self, scope: Scope, source: Logical, request: SearchRequest, now: int
+    ) -> tuple[SearchPlan | None, Sequence[Partials]]:
+        """Read one source. None: nothing is rolled up, and there is no source yet, or none any more."""
+        readable = await self._readable(scope, source)
+        if not readable.tiers and readable.live is None:
+            return None, ()
+        # Many buckets of time in zones whose clocks change take it some tenths of a second.
+        planned = await asyncio.to_thread(plan, request, readable.tiers, readable.live, now)
+        if not planned.reads:
+            return planned, ()
+        async with _asking(source.store):
+            return planned, planned.checked(await readable.store.search(planned.reads))
 
     async def _readable(self, scope: Scope, source: Logical) -> Readable:
         """Read up to where the jobs of a source can be searched. That is read once, before anything is searched."""
@@ -194,14 +198,6 @@ def _of_nothing(style: Style) -> dict[str, Any]:
     total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
     shards = {"total": 0, "successful": 0, "skipped": 0, "failed": 0}
     return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
-
-
-def _together(one: SearchPlan, other: SearchPlan) -> SearchPlan:
-    """Return the plan of two sources that are answered alike."""
-    report = dict(one.report or {})
-    for name, value in (other.report or {}).items():
-        report[name] = [*report.get(name, ()), *value] if isinstance(value, list) else value
-    return replace(one, fetches=(*one.fetches, *other.fetches), report=report or None)
 
 
 def _kinds(of: Readable) -> Fields:

@@ -36,7 +36,9 @@ from rollup_operator.stores.search import (
     Level,
     Not,
     Number,
+    Partials,
     Predicate,
+    Row,
     Rows,
     Tier,
     time_range,
@@ -62,6 +64,18 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Time that is read of the rows, since a job that has rolled it up cannot answer: some may be gone."""
+
+    documents: Fetch
+    """How many rows the job has rolled up."""
+    rows: Fetch
+    """How many there are now."""
+    refusal: SearchRefused
+    """Why the job cannot answer, for when there are fewer."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchPlan:
     """What to read for a search, and how the answer is built of it."""
 
@@ -74,6 +88,38 @@ class SearchPlan:
     kinds: Mapping[str, FieldKind]
     report: Mapping[str, Any] | None
     """What the answer says of how it was found: which job answers for which time, and what was rounded."""
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def reads(self) -> tuple[Fetch, ...]:
+        """All that is to be read, at once: the fetches, and what settles the doubts."""
+        return (*self.fetches, *(fetch for doubt in self.doubts for fetch in (doubt.documents, doubt.rows)))
+
+    def joined(self, other: "SearchPlan", source: str) -> "SearchPlan":
+        """Return the plan of two sources that are answered together. Raises SearchRefused that names the other one."""
+        if other.request != self.request:
+            raise SearchRefused(
+                f"The source {source} is rolled up by an interval that does not fit what the others are answered by: "
+                "search them apart, or ask for an interval that is a multiple of all"
+            )
+        if other.shapes != self.shapes:
+            raise SearchRefused(
+                f"The fields that the search groups by hold values of other kinds in the source {source} than in the "
+                "others: search them apart"
+            )
+        report = dict(self.report or {})
+        for name, value in (other.report or {}).items():
+            report[name] = [*report.get(name, ()), *value] if isinstance(value, list) else value
+        return replace(self, fetches=(*self.fetches, *other.fetches), report=report or None)
+
+    def checked(self, parts: Sequence[Partials]) -> Sequence[Partials]:
+        """Return the answers to the fetches of those to all reads. Raises SearchRefused where rows are gone."""
+        settling = parts[len(self.fetches) :]
+        for doubt, documents, rows in zip(self.doubts, settling[::2], settling[1::2], strict=True):
+            # A row of several times counts under each.
+            if _row(documents).count > (_row(rows).numbers[0] or 0):
+                raise doubt.refusal
+        return parts[: len(self.fetches)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +135,7 @@ class _Candidate:
 
     @classmethod
     def of(cls, rolled: Rolled, request: SearchRequest, everything: Reader) -> "_Candidate":
-        reader = replace(everything, fields=rolled.tier.kinds)
+        reader = replace(everything, fields=rolled.tier.kinds, kinds={**everything.kinds, **rolled.tier.kinds})
         try:
             return cls(rolled, reader, reader.predicate(request.query), None)
         except FieldNotKept as e:
@@ -113,6 +159,12 @@ class _Candidate:
         except SearchRefused as e:
             return e
         return None
+
+    def reads_like(self, other: "_Candidate", request: SearchRequest) -> bool:
+        """Whether the request means the same for both jobs: what they call by one name holds values of one kind."""
+        if self.rolled.date != other.rolled.date or self.where != other.where:
+            return False
+        return self.reader.shapes(request.aggregations) == other.reader.shapes(request.aggregations)
 
 
 Refusals = Sequence[tuple[Rolled, SearchRefused]]
@@ -142,10 +194,17 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
     if not able:
         raise refusals[0][1]
     first = able[0]
-    chosen = [c.rolled for c in able if c.rolled.date == first.rolled.date and c.where == first.where]
+    chosen: list[Rolled] = []
+    for c in able:
+        if c is first or c.reads_like(first, request):
+            chosen.append(c.rolled)
+        else:
+            refusals = [*refusals, (c.rolled, c.rolled.unlike(first.rolled))]
     if live is None:
         _check_whole(chosen, relevant, refusals)
     found = _plan(request, chosen, live, first.reader, first.where, refusals)
+    if live is not None:
+        found = replace(found, doubts=tuple(_doubts(live, chosen, relevant, refusals)))
     if found.report is not None and (texts := list(dict.fromkeys(_intervals(request.aggregations, asked)))):
         found = replace(found, report={"interval": texts[0] if len(texts) == 1 else texts, **found.report})
     return found
@@ -186,6 +245,48 @@ def _check_whole(chosen: Iterable[Rolled], relevant: Iterable[_Candidate], refus
             begin, end = c.read
             if any((b is None or begin < b) and (a is None or a < end) for a, b in free):
                 raise refusal
+
+
+def _doubts(
+    live: Live, chosen: Iterable[Rolled], relevant: Iterable[_Candidate], refusals: Refusals
+) -> Iterator[Doubt]:
+    """Yield the time that only jobs have that cannot answer. Rows are deleted once they are rolled up."""
+    free: list[Stretch] = [(None, None)]
+    for rolled in chosen:
+        _, free = _take(free, rolled)
+    why = {id(rolled): e for rolled, e in refusals}
+    for c in relevant:
+        if (refusal := why.get(id(c.rolled))) is None:
+            continue
+        owned, free = _take(free, c.rolled)
+        read = _met(owned, *_asked(c.rolled, c.where))
+        if not read:
+            continue
+        rolled, bounds = c.rolled, c.rolled.bounds
+        whole = [(Instant(a), Instant(bounds.next_edge(b - 1))) for a, b in read]
+        tier = rolled.tier
+        yield Doubt(
+            Fetch(
+                Documents(*tier.key),
+                AtLeast(1, tuple(Between(rolled.time, a, b) for a, b in whole)),
+                rolled.count,
+            ),
+            Fetch(
+                live.rows,
+                AtLeast(1, tuple(Between(rolled.date, a, b) for a, b in whole)),
+                None,
+                (Number("count", rolled.date),),
+            ),
+            SearchRefused(
+                f"{refusal.reason} It alone has rolled up all of [{iso(read[0][0])}] to [{iso(read[-1][1])}], and some "
+                f"of the rows of that time are gone from [{live.rows.index_pattern}]",
+                refusal.kind,
+            ),
+        )
+
+
+def _row(parts: Partials) -> Row:
+    return parts[()].rows.get((), Row(0, (0,)))
 
 
 def _widened(request: SearchRequest, refusals: Refusals) -> Iterator[SearchRequest]:

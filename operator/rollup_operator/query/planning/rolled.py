@@ -96,6 +96,12 @@ class Rolled:
             f"field [{refused.field}] in [{refused.query_kind}] query is none of its groups, {self._groups()}"
         )
 
+    def unlike(self, other: "Rolled") -> SearchRefused:
+        """Return why this job does not answer together with the other one."""
+        return self._refusal(
+            f"fields that the search names hold values of other kinds than for job [{other.tier.key[1]}]"
+        )
+
     def check(self, aggregations: tuple[Aggregation, ...], shapes: tuple[Shape, ...], begin: int, end: int) -> None:
         """Refuse what documents of buckets that begin in [begin, end) cannot answer. Raises SearchRefused."""
         for a in aggregations:
