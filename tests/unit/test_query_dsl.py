@@ -36,6 +36,12 @@ BOUND = [
     ({"match_all": {}}, EVERYTHING),
     ({"match_all": {"boost": 2}}, EVERYTHING),
     ({"match_none": {}}, NOTHING),
+    ({"bool": {"must_not": {"term": {"k": "a"}}, "adjust_pure_negative": False}}, NOTHING),
+    ({"bool": {"must_not": {"term": {"k": "a"}}, "adjust_pure_negative": True}}, Not(A)),
+    (
+        {"bool": {"must_not": {"term": {"k": "LAX"}}, "should": {"term": {"k": "a"}}, "adjust_pure_negative": False}},
+        All((Not(LAX), AtLeast(1, (A,)))),
+    ),
     ({"term": {"k": "a"}}, A),
     ({"term": {"k": {"value": "a", "boost": 2, "_name": "x"}}}, A),
     ({"term": {"k": {"value": "A*", "case_insensitive": True}}}, Wildcard("k", "A\\*", True)),
@@ -158,6 +164,7 @@ REFUSED = [
     ({"range": {"n": {"foo": 1}}}, PARSING, "[range] query does not support [foo]"),
     ({"range": {"n": {"gte": 1}, "boost": 2}}, PARSING, "[range] query does not support [boost]"),
     ({"range": {"n": {"relation": "bogus"}}}, ARGUMENT, "bogus is not a valid relation"),
+    ({"range": {"n": {"gte": 1, "relation": "DISJOINT"}}}, ARGUMENT, "Field [n] does not support DISJOINT ranges"),
     ({"range": {"n": {"gte": "now"}}}, SHARD, 'failed to create query: For input string: "now"'),
     ({"range": {"n": {"gte": 1e40}}}, SHARD, "failed to create query: Value [1.0E40] is out of range for a long"),
     (

@@ -133,6 +133,7 @@ class _Queries:
         should: list[Clause] = []
         excluded: list[Clause] = []
         minimum: str | None = None
+        adjusts = True
         for name, value in body.items():
             match name:
                 case "must" | "filter":
@@ -143,12 +144,16 @@ class _Queries:
                     excluded += self._list("must_not", value, depth)
                 case "minimum_should_match" if value is not None:
                     minimum = text_of(value)
-                case "minimum_should_match" | "boost" | "_name" | "adjust_pure_negative":
+                case "adjust_pure_negative":
+                    adjusts = boolean(value)
+                case "minimum_should_match" | "boost" | "_name":
                     pass
                 case _:
                     raise SearchRefused(f"[bool] unknown field [{shown(name)}]", X_CONTENT)
         if not must and not should and not excluded:
             return MATCH_ALL
+        if not must and not should and not adjusts:
+            return MATCH_NONE  # nothing says which documents are left of, once some are excluded
         needed = 0
         if minimum is not None:
             try:
@@ -286,6 +291,8 @@ class _Queries:
                 case "relation":
                     if text_of(value).lower() not in ("intersects", "contains", "within", "disjoint"):
                         raise SearchRefused(f"{shown(text_of(value))} is not a valid relation")
+                    if text_of(value).lower() == "disjoint":
+                        raise SearchRefused(f"Field [{shown(field)}] does not support DISJOINT ranges")
                 case "boost" | "_name":
                     pass
                 case _:
