@@ -306,6 +306,36 @@ async def test_documents_that_another_namespace_owns_are_not_searched(world: Wor
     assert shelf.read == {("history", "old")}  # Elasticsearch made it
 
 
+async def test_documents_whose_record_is_gone_are_shown_to_nobody(world: World) -> None:
+    """A record says whose documents they are: without it they could be another namespace's."""
+    shelf = world.cluster.shelf
+    shelf.roll_up("mine", SPEC, namespace=None, lost=True)
+    shelf.roll_up("theirs", SPEC)
+    shelf.roll_up("far", SPEC | {"rollupIndex": "payroll"}, index="payroll", namespace=None, lost=True)
+    world.recorder.rights = {("get", "rollupjobs/search", "")}
+    for path in ("/sensor_rollup/_search", "/sensor_rollup/_rollup_search", "/sensor-*/_search"):
+        status, reply = await world.call("POST", path, who="some", body={"size": 0})
+        assert (status, "mine" in json.dumps(reply)) == (503, False), path
+    world.recorder.rights |= {("get", "rollupstores", "")}
+    _, reply = await world.call("POST", "/sensor_rollup/_search", who="some", body={"size": 0})
+    assert "the record of job [mine] is gone" in reply["error"]["reason"]
+    assert (await world.call("POST", "/payroll/_search", who="some", body={"size": 0}))[0] == 404
+    assert shelf.read == set()
+    world.recorder.rights = {("get", "rollupjobs/search", "theirs")}  # whose record is there
+    assert (await world.call("POST", "/sensor_rollup/_search", who="some", body={"size": 0}))[0] == 200
+    assert shelf.read == {("sensor_rollup", "theirs")}
+
+
+async def test_a_search_whose_documents_are_deleted_meanwhile_begins_anew(world: World) -> None:
+    shelf = world.cluster.shelf
+    shelf.roll_up("mine", SPEC)
+    world.recorder.rights = {("get", "rollupjobs/search", "mine")}
+    for changing, status in ((2, 200), (3, 503)):
+        shelf.changing = changing
+        assert (await world.call("POST", "/sensor_rollup/_search", who="some", body={"size": 0}))[0] == status
+        assert shelf.changing == 0
+
+
 async def test_a_job_that_was_refused_an_id_shows_nothing_of_the_job_that_has_it(world: World) -> None:
     cluster, shelf = world.cluster, world.cluster.shelf
     cluster.create("taker", desiredState="stopped", **(SPEC | {"indexPattern": "nothing-*"}), jobId="theirs")

@@ -21,7 +21,7 @@ from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import KnownJob, Preview, RollupIndex
-from rollup_operator.stores.errors import SourceNotFound, StoreNotFound
+from rollup_operator.stores.errors import DocumentsChanged, SourceNotFound, StoreNotFound
 from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Tier, nothing
 from support import bodies
 
@@ -47,6 +47,8 @@ class Shelf:
         self.rolled_up: list[Tier] = []
         self.read: set[tuple[str, str]] = set()
         """The keys of all jobs whose documents were searched."""
+        self.changing = 0
+        """How many searches find that documents were deleted meanwhile."""
 
     def remember(
         self,
@@ -71,12 +73,13 @@ class Shelf:
         cluster: str = "local",
         namespace: str | None = "default",
         name: str | None = None,
+        lost: bool = False,
     ) -> None:
-        """Hold documents of a job, up to now. Without a namespace: Elasticsearch made them."""
+        """Hold documents of a job, up to now. Without a namespace: Elasticsearch made them, unless they are `lost`."""
         owner = None if namespace is None else Owner(cluster, namespace, name or job_id, f"uid-of-{job_id}")
         whole = RollupJobSpec.model_validate(bodies.job(job_id, **spec)["spec"])
         kinds: dict[str, FieldKind] = {whole.groups.date_histogram.field: "date"}
-        self.rolled_up.append(Tier((index, job_id), whole, 0, 1_700_000_000_000, kinds, owner))
+        self.rolled_up.append(Tier((index, job_id), whole, 0, 1_700_000_000_000, kinds, owner, lost))
 
     async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
         if self.fail is not None:
@@ -87,6 +90,9 @@ class Shelf:
         self.read |= {
             (f.relation.rollup_index, f.relation.job_id) for f in fetches if isinstance(f.relation, Documents)
         }
+        if self.changing:
+            self.changing -= 1
+            raise DocumentsChanged("job")
         return [nothing(fetch) for fetch in fetches]
 
     async def fields(

@@ -55,7 +55,7 @@ def planned(
     end: int = 10 * DAY,
 ) -> SearchPlan:
     tiers = [tier_of("job", spec, begin, end)] if tiers is None else tiers
-    return plan(SearchRequest(door, query, aggregations), tiers, live_of(spec) if live else None, 20 * DAY)
+    return plan(SearchRequest(door, query, aggregations), tiers, live_of(spec) if live else None, max(end, 20 * DAY))
 
 
 def by_time(fixed: int | None = HOUR, unit: str | None = None, zone: str = "UTC", offset: int = 0) -> Aggregation:
@@ -74,7 +74,7 @@ def refused(*aggregations: Aggregation, **more: Any) -> str:
 
 def test_a_search_is_cut_at_the_watermark() -> None:
     rolled, live = planned(Aggregation("c", TermsAggregation("carrier")), begin=DAY).fetches
-    assert rolled.relation == Documents("rolled", "job")
+    assert rolled.relation == Documents("rolled", "job", end_ms=10 * DAY)
     assert rolled.where == All(
         (All(()), Between(TIMESTAMP, Instant(DAY), Instant(10 * DAY)))
     ) or rolled.where == Between(TIMESTAMP, Instant(DAY), Instant(10 * DAY))
@@ -116,6 +116,19 @@ def test_a_part_that_the_range_does_not_meet_is_not_read(low: int | None, high: 
             assert grouping.segments[-1].end <= (high or 0)
 
 
+def test_rows_are_read_where_the_clock_of_a_run_was_ahead() -> None:
+    """It says that all is rolled up until tomorrow. The last bucket was under way when it was read."""
+    tier = tier_of("job", SPEC, 0, 25 * DAY)
+    for last, end in ((None, 20 * DAY), (12 * DAY + HOUR, 12 * DAY + HOUR), (22 * DAY, 20 * DAY)):
+        made = planned(by_time(), tiers=[replace(tier, last_ms=last)], query=RangeClause("time", 0, 30 * DAY))
+        rolled, live = made.fetches
+        assert rolled.where == All(
+            (Between(TIMESTAMP, Instant(0), Instant(30 * DAY)), Between(TIMESTAMP, Instant(0), Instant(end)))
+        )
+        assert live.where == All((Between("time", Instant(0), Instant(30 * DAY)), Between("time", Instant(end), None)))
+    assert planned(by_time(), tiers=[tier], live=False).fetches[0].levels[0].by != ()
+
+
 def test_the_coarsest_job_that_can_answer_comes_first() -> None:
     daily, hourly = spec_of("1d", terms=()), spec_of()
     tiers = [tier_of("hourly", hourly, 0, 8 * DAY + HOUR), tier_of("daily", daily, DAY, 5 * DAY)]
@@ -150,7 +163,7 @@ def test_what_nobody_can_answer_is_refused_where_the_rows_are_gone() -> None:
     # What the daily job has up to there, the hourly one has, too.
     early = RangeClause("time", None, 8 * DAY)
     made = planned(Aggregation("c", TermsAggregation("carrier")), query=early, tiers=tiers, live=False)
-    assert [f.relation for f in made.fetches] == [Documents("rolled", "hourly")]
+    assert [f.relation for f in made.fetches] == [Documents("rolled", "hourly", end_ms=8 * DAY)]
 
 
 @pytest.mark.parametrize(("gone", "until"), [(None, None), (8 * DAY, None), (9 * DAY, None), (9 * DAY, 8 * DAY)])
@@ -189,7 +202,7 @@ def test_jobs_for_which_a_name_holds_other_kinds_of_values_do_not_answer_togethe
         made = planned(by_carrier, tiers=tiers)
         assert [f.relation.job_id for f in made.fetches if isinstance(f.relation, Documents)] == ["words"]
         assert made.fetches[0].levels[0].by == ByTerms("carrier.terms.value", "keyword", 10_000)
-        assert [d.documents.relation for d in made.doubts] == [Documents("rolled", "zahlen")]
+        assert [d.documents.relation for d in made.doubts] == [Documents("rolled", "zahlen", end_ms=8 * DAY)]
         assert len(planned(by_time(), tiers=tiers).fetches) == 3
 
 

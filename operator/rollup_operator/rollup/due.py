@@ -62,7 +62,7 @@ def due(
     until = _edge(bounds, spec.end, "spec.end") if spec.end is not None else None
     if until is not None:
         end = min(end, until)
-    record = _Record(_time(spec, position), watermark_ms, latest_ms)
+    record = _Record(position_ms(spec, position), watermark_ms, latest_ms)
     again = _again(spec, bounds, record, start, end)
     if position is not None:
         start = 0  # a position is never moved back, nor are buckets behind it skipped
@@ -129,13 +129,14 @@ def rolled_up_to(
         position's bucket     |----| next edge          watermark
         a run was halted here  ^ or ^ with last_is_whole     ^ where the last run that came to its end has ended
     """
-    last = _time(spec, position)
+    last = position_ms(spec, position)
     if last is not None and last_is_whole:
         last = Bounds.of(spec.groups.date_histogram).next_edge(last)
     return max(0, watermark_ms or 0, last or 0)
 
 
-def _time(spec: RollupJobSpec, position: Mapping[str, PositionValue] | None) -> int | None:
+def position_ms(spec: RollupJobSpec, position: Mapping[str, PositionValue] | None) -> int | None:
+    """Return where the bucket of a position begins; None: nothing is written."""
     if position is None:
         return None
     last = position[f"{spec.groups.date_histogram.field}.date_histogram"]

@@ -133,5 +133,12 @@ class SearchTooSlow(StoreError):
         self.seconds = seconds
 
 
+class DocumentsChanged(StoreUnavailable):
+    """Documents that a search read, or was about to read, were deleted or made anew since it was planned."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"documents of job {job_id!r} were deleted while they were searched: try again")
+
+
 class StoreElsewhere(StoreUnavailable):
     """Another process leads, and has the store open, or will."""

@@ -178,6 +178,10 @@ class Documents:
 
     rollup_index: str
     job_id: str
+    place: str = ""
+    """`Tier.place`, as it was found."""
+    end_ms: int = 0
+    """`Tier.end_ms`, as it was found: if less is rolled up when they are read, some were deleted meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +307,12 @@ class Tier:
 
     Other namespaces, and other clusters, may use the same store: who may search a job may read its own documents alone.
     """
+    lost: bool = False
+    """The record that would say whose documents they are is gone: nobody may read them."""
+    place: str = ""
+    """What the documents are in, which is another one if they are made anew. Empty: they stay, whatever comes."""
+    last_ms: int | None = None
+    """Where the last bucket begins that is written."""
 
 
 def to_json(value: Value) -> Any:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ import pytest
 
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.base import Store
-from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SourceInvalid, StoreElsewhere, StoreUnavailable
+from rollup_operator.stores.errors import (
+    DocumentsChanged,
+    SearchTooLarge,
+    SearchTooSlow,
+    SourceInvalid,
+    StoreElsewhere,
+    StoreUnavailable,
+)
 from rollup_operator.stores.search import (
     EVERYTHING,
     NOTHING,
@@ -44,6 +52,40 @@ from support.rounding import HOUR, MINUTE, ms
 from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NESTED, NESTED_ROWS, NUMBERS
 
 DAY = 24 * HOUR
+
+
+async def test_rows_that_hold_numbers_where_texts_were_rolled_up_are_refused(at: Embedded) -> None:
+    at.write("rows.parquet", [(h * HOUR, 1.0, "a", 1) for h in range(3)])
+    await at.completed(config(spec("rows.parquet")))
+    duckdb.sql(
+        "COPY (SELECT make_timestamp(h * 3600000000) AS ts, 1.0 AS value, 5::BIGINT AS term, 1.5::DOUBLE AS size "
+        f"FROM range(9) t(h)) TO '{at.folder}/rows.parquet'"
+    )
+    with pytest.raises(SourceInvalid, match="column 'term' is BIGINT now, and VARCHAR"):
+        await count(at, live(OneOf("term", ("5",)), pattern="rows.parquet"))
+
+
+async def test_documents_that_are_deleted_while_they_are_searched_are_no_short_answer(at: Embedded) -> None:
+    """The search was planned before, and read what is left of the rows; or the job has begun anew since."""
+    at.write("rows", [(h * HOUR, 1.0, "a", 1) for h in range(40)])
+    await at.completed(config(spec(deletionPolicy="Delete")))
+    store = at.store()
+    try:
+        (tier,) = await store.tiers(["out"])
+        fetch = replace(rolled(), relation=Documents("out", "job", tier.place, tier.end_ms))
+        assert (await store.search([fetch]))[0][()].rows[()].count == 40
+        await store.settle(config(), "me", delete_documents=True)
+        with pytest.raises(DocumentsChanged):
+            await store.search([fetch])
+        await at.completed(store=store)
+        with pytest.raises(DocumentsChanged):
+            await store.search([fetch])
+        (tier,) = await store.tiers(["out"])
+        await store.search([replace(fetch, relation=Documents("out", "job", tier.place, tier.end_ms))])
+        with pytest.raises(DocumentsChanged):  # as if its position had been taken back
+            await store.search([replace(fetch, relation=Documents("out", "job", tier.place, tier.end_ms + 1))])
+    finally:
+        await store.close()
 
 
 @pytest.fixture

@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from rollup_operator.query.times.grids import TimeGrid
 from rollup_operator.rollup.bounds import Bounds
-from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow
+from rollup_operator.stores.errors import DocumentsChanged, SearchTooLarge, SearchTooSlow
+from rollup_operator.stores.opensearch.records import ALIAS, document_id
 from rollup_operator.stores.search import (
     EVERYTHING,
     AtLeast,
@@ -189,6 +192,59 @@ async def test_documents_that_a_run_has_not_refreshed_yet_are_not_said_to_be_see
     assert (await task).outcome == "Completed"
     assert max(seen) > 0
     assert await total(at) == (600, 600.0)
+
+
+@pytest.mark.newest_stores
+async def test_documents_that_are_deleted_while_they_are_searched_are_no_short_answer(node: StoreHttp) -> None:
+    async with clustered(node) as at:
+        at.write(DATA)
+        job = at.job(deletionPolicy="Delete")
+        await at.completed(job)
+        found = await tier(at)
+        fetch = replace(rolled(at), relation=Documents(at.target, "job", found.place, found.end_ms))
+        assert (await at.store.search([fetch]))[0][()].rows[()].count == 7
+        settled = await at.store.settle(job, "me", delete_documents=True)
+        assert settled.claim is not None
+        with pytest.raises(DocumentsChanged):
+            await at.store.search([fetch])
+        await at.completed(at.job(uid="2"))
+        again = await tier(at)
+        assert again.place == found.place  # it is still the same index
+        assert (await at.store.search([fetch]))[0][()].rows[()].count == 7
+        node.delete(at.target)
+        with pytest.raises(DocumentsChanged):
+            await at.store.search([fetch])
+
+
+async def test_documents_of_ours_whose_record_is_gone_are_not_taken_for_elasticsearchs(at: Clustered) -> None:
+    at.write(DATA)
+    await at.completed()
+    assert not (await tier(at)).lost
+    record = quote(document_id((at.target, "job")), safe="")
+    at.node.call("DELETE", f"/{ALIAS}/_doc/{record}?refresh=true")
+    found = await tier(at)
+    assert (found.owner, found.lost) == (None, True)
+
+
+@pytest.mark.newest_stores
+async def test_a_single_index_that_is_hidden_by_its_settings_is_not_read(node: StoreHttp) -> None:
+    """The job's wildcard does not find it, so whoever names it alone does not either."""
+    async with clustered(node) as at:
+        hidden, shown, stem = f"{at.source}-h", f"{at.source}-s", f"{at.source}*"
+        at.write(DATA, hidden, **{"index.hidden": True})
+        at.write(DATA[:2], shown)
+        node.call("POST", "/_aliases", {"actions": [{"add": {"index": shown, "alias": f"{at.source}-a"}}]})
+        hide = {"index": shown, "alias": f"{at.source}-b", "is_hidden": True}
+        node.call("POST", "/_aliases", {"actions": [{"add": hide}]})
+
+        async def count(names: str, pattern: str = stem) -> int:
+            fetch = Fetch(Rows(names, spec(pattern), "job"), EVERYTHING, None)
+            return (await at.store.search([fetch]))[0][()].rows[()].count
+
+        assert await count(stem) == await count(shown) == await count(f"{at.source}-a") == 2
+        assert await count(hidden) == await count(f"{at.source}-b") == await count(f"{at.source}-none") == 0
+        assert await count(f"{hidden},{shown}") == 2
+        assert await count(hidden, f"{hidden},other") == len(DATA)  # the job names it
 
 
 async def test_what_elasticsearch_rolled_up_is_found_without_a_claim(at: Clustered) -> None:

@@ -102,8 +102,9 @@ class Oracle:
             live = Live(rows, fields_of(tiers))
         else:
             live = Live(rows, kinds_of(await self.at.store.fields(rows.index_pattern, self.at.target, like.spec)))
-        made = plan(request, tiers, live, 0)
-        parts = await self.at.store.search(made.fetches) if made.fetches else []
+        now = max((tier.end_ms for tier in tiers), default=0)
+        made = plan(request, tiers, live, now)
+        parts = made.checked(await self.at.store.search(made.reads)) if made.reads else []
         return made, result(answer(made, parts, Style()))
 
     async def compare(self, body: dict[str, Any]) -> list[str] | None:

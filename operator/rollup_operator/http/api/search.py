@@ -33,6 +33,7 @@ from rollup_operator.query.sources import Catalog, IndexOptions, Logical, NoSuch
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
+    DocumentsChanged,
     SearchTooLarge,
     SearchTooSlow,
     SearchTooWide,
@@ -47,6 +48,9 @@ AT_ONCE = 16
 
 WAITING = 256
 """Of one caller, for their turn: a dashboard's panels come at once."""
+
+TRIES = 3
+"""How often a search is planned anew whose documents were deleted meanwhile."""
 
 TURN_SECONDS = 30.0
 """How long one waits for its turn. What its store takes from then on is counted apart."""
@@ -159,15 +163,21 @@ class Searches:
         self, scope: Scope, source: Logical, request: SearchRequest, now: int
     ) -> tuple[SearchPlan | None, Sequence[Partials]]:
         """Read one source. None: nothing is rolled up, and there is no source yet, or none any more."""
-        readable = await self._readable(scope, source)
-        if not readable.tiers and readable.live is None:
-            return None, ()
-        # Many buckets of time in zones whose clocks change take it some tenths of a second.
-        planned = await asyncio.to_thread(plan, request, readable.tiers, readable.live, now)
-        if not planned.reads:
-            return planned, ()
-        async with _asking(source.store):
-            return planned, planned.checked(await readable.store.search(planned.reads))
+        for left in reversed(range(TRIES)):
+            readable = await self._readable(scope, source)
+            if not readable.tiers and readable.live is None:
+                break
+            # Many buckets of time in zones whose clocks change take it some tenths of a second.
+            planned = await asyncio.to_thread(plan, request, readable.tiers, readable.live, now)
+            if not planned.reads:
+                return planned, ()
+            async with _asking(source.store):
+                try:
+                    return planned, planned.checked(await readable.store.search(planned.reads))
+                except DocumentsChanged:
+                    if not left:
+                        raise
+        return None, ()
 
     async def _readable(self, scope: Scope, source: Logical) -> Readable:
         """Read up to where the jobs of a source can be searched. That is read once, before anything is searched."""

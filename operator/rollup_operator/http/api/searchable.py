@@ -34,6 +34,8 @@ class Searchable:
     def is_of(self, tier: Tier, namespace: str) -> bool:
         """Whether documents are those of a job of the namespace, or such as Elasticsearch made."""
         owner = tier.owner
+        if tier.lost:
+            return False
         return owner is None or (owner.cluster, owner.namespace) == (self._cluster, namespace)
 
     async def readable(
@@ -42,7 +44,8 @@ class Searchable:
         """Return what has been rolled up of jobs that the caller may search; `known` has all jobs of the namespace.
 
         Of two jobs with the same id one is refused, and shows nothing of what the other has. What a job is to go on
-        with that is gone is for callers who may search all jobs. Raises ApiError 503.
+        with that is gone is for callers who may search all jobs. Raises ApiError 503, and StoreTrouble where nobody
+        knows whose the documents of a job are.
         """
         names: dict[tuple[str, str], set[str]] = {}
         for job in jobs:
@@ -50,7 +53,15 @@ class Searchable:
         found = []
         for tier in tiers:
             by = names.get(tier.key)
-            if by is None or not self.is_of(tier, permit.namespace):
+            if by is None:
+                continue
+            if tier.lost:
+                index, job_id = tier.key
+                raise store_errors.unavailable(
+                    f"RollupStore: the record of job [{job_id}] is gone, so nobody knows whose its documents in "
+                    f"[{index}] are: restore the index of records, or delete the documents and create the job anew"
+                )
+            if not self.is_of(tier, permit.namespace):
                 continue
             alike = {job.name for job in known.by_index(tier.key[0]) if job.key == tier.key}
             if tier.owner is None or by & {tier.owner.name, ""} or (len(alike) == 1 and await permit.may(ALL_JOBS)):

@@ -176,6 +176,8 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
     for tier in tiers:
         kinds |= tier.kinds
     everything = Reader(kinds, kinds, now_ms)
+    if live is not None:
+        tiers = [_credible(t, now_ms) for t in tiers]
     ordered = sorted((Rolled.of(t, request.door) for t in tiers), key=_fineness)
     candidates = [_Candidate.of(r, request, everything) for r in ordered]
     if request.door == "rollup_search" and candidates:
@@ -208,6 +210,18 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
     if found.report is not None and (texts := list(dict.fromkeys(_intervals(request.aggregations, asked)))):
         found = replace(found, report={"interval": texts[0] if len(texts) == 1 else texts, **found.report})
     return found
+
+
+def _credible(tier: Tier, now_ms: int) -> Tier:
+    """Return what is rolled up of buckets that are over by now.
+
+    The clock of a run was ahead that says more: the last bucket was not over when it was read, and rows come after it.
+    """
+    if tier.end_ms <= now_ms:
+        return tier
+    end = Bounds.of(tier.spec.groups.date_histogram).round_down(now_ms)
+    end = end if tier.last_ms is None else min(end, tier.last_ms)
+    return replace(tier, end_ms=max(tier.begin_ms, end))
 
 
 def _some_job_can(request: SearchRequest, candidates: Iterable[_Candidate]) -> None:
@@ -267,7 +281,7 @@ def _doubts(
         tier = rolled.tier
         yield Doubt(
             Fetch(
-                Documents(*tier.key),
+                Documents(*tier.key, tier.place, tier.end_ms),
                 AtLeast(1, tuple(Between(rolled.time, a, b) for a, b in whole)),
                 rolled.count,
             ),
@@ -345,7 +359,7 @@ def _plan(
         fresh = replace(rolled, rounded=set())
         fetches.append(
             Fetch(
-                Documents(*rolled.tier.key),
+                Documents(*rolled.tier.key, rolled.tier.place, rolled.tier.end_ms),
                 flat([fresh.predicate(where), times[0] if len(times) == 1 else AtLeast(1, times)]),
                 rolled.count,
                 fresh.numbers(numbers),

@@ -6,19 +6,20 @@ a search are one statement, so all of them see the database as it was at one mom
 
 from collections.abc import Collection, Mapping, Sequence
 
+import duckdb
 from pydantic import ValidationError
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.documents import layout_of
-from rollup_operator.rollup.due import rolled_up_to
-from rollup_operator.stores.duckdb import claims, sources, spelling, sql
+from rollup_operator.rollup.due import position_ms, rolled_up_to
+from rollup_operator.stores.duckdb import claims, columns, sources, spelling, sql
 from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.export import columns_of
 from rollup_operator.stores.duckdb.headers import Wanted
 from rollup_operator.stores.duckdb.plan import COUNT, date_key
 from rollup_operator.stores.duckdb.statement import Relation, answer, statement
-from rollup_operator.stores.errors import SourceNotFound
+from rollup_operator.stores.errors import DocumentsChanged, SourceInvalid, SourceNotFound
 from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Rows, Tier, nothing
 
 _BATCH = 1_000
@@ -54,14 +55,26 @@ def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
             kinds[field] = kind
     time = sql.name(date_key(groups.date_histogram.field))
     ((first,),) = lane.execute(f"SELECT min({time}) FROM {claims.table(record.target)}")
-    end = rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=True)
+    end = _end(record, spec)
     if not isinstance(first, int) or end <= first:
         return Tier(key, spec, 0, 0, kinds, record.owner)
-    return Tier(key, spec, first, end, kinds, record.owner)
+    last = position_ms(spec, record.claim.position)
+    return Tier(key, spec, first, end, kinds, record.owner, place=record.target, last_ms=last)
 
 
 def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
-    """Answer fetches by one statement. Raises SearchTooLarge, and the errors of a source."""
+    """Answer fetches by one statement. Raises SearchTooLarge, DocumentsChanged, and the errors of a source."""
+    try:
+        return _search(lane, fetches, max_buckets)
+    except duckdb.Error:
+        # A result that was dropped before the statement began is no table any more.
+        for fetch in fetches:
+            if isinstance(fetch.relation, Documents):
+                _documents(lane, fetch.relation)
+        raise
+
+
+def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
     asked: list[tuple[int, Fetch, Relation]] = []
     for i, fetch in enumerate(fetches):
         of = fetch.relation
@@ -78,23 +91,33 @@ def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Parti
 
 
 def _documents(lane: Lane, of: Documents) -> Relation | None:
-    """Return a job's documents, with the names that a rollup index has for their fields; None: there are none."""
+    """Return a job's documents, with the names that a rollup index has for their fields; None: there are none.
+
+    Raises DocumentsChanged.
+    """
     key = of.rollup_index, of.job_id
     known = claims.known(lane, [of.rollup_index]) if claims.exists(lane) else []
     record, text = next(((r, text) for r, text in known if r.claim.key == key), (None, None))
-    if record is None or text is None or record.target is None:
+    if record is None or text is None or record.target is None or not claims.target_stands(lane, key, record.target):
+        if of.place:
+            raise DocumentsChanged(of.job_id)
         return None
-    if not claims.target_stands(lane, key, record.target):
-        return None
+    spec = RollupJobSpec.model_validate(text)
+    if of.place and (record.target != of.place or _end(record, spec) < of.end_ms):
+        raise DocumentsChanged(of.job_id)
     table = claims.table(record.target)
     written = _types(lane, table)
-    layout = layout_of(of.job_id, RollupJobSpec.model_validate(text))
+    layout = layout_of(of.job_id, spec)
     given = dict(columns_of(layout))
     given |= {f"{group}._count": COUNT for group in layout.group_keys()}
     # The time stays a whole number here: it is compared as such.
     parts = [f"{expression} AS {sql.name(name)}" for name, expression in given.items()]
     types = {name: written[_unquoted(expression)] for name, expression in given.items()}
     return Relation(f"(SELECT {', '.join(parts)} FROM {table})", types)
+
+
+def _end(record: ClaimRow, spec: RollupJobSpec) -> int:
+    return rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=True)
 
 
 def _unquoted(name: str) -> str:
@@ -112,7 +135,19 @@ def _rows(lane: Lane, of: Rows) -> Relation | None:
     spelling.check(lane, of.spec, found)
     catalog = str(lane.execute("SELECT current_database()")[0][0])
     relation = found.relation(catalog)
-    return Relation(relation, _types(lane, f"SELECT * FROM {relation}"))
+    types = _types(lane, f"SELECT * FROM {relation}")
+    _must_be_alike(of.spec, written, types)
+    return Relation(relation, types)
+
+
+def _must_be_alike(spec: RollupJobSpec, written: Mapping[str, str], types: Mapping[str, str]) -> None:
+    """Raise SourceInvalid where what was rolled up are texts and the rows hold numbers now, or the other way round."""
+    for field in spec.groups.terms.fields if spec.groups.terms else ():
+        if (was := written.get(f"{field}.terms")) is None or field not in types:
+            continue
+        now = columns.terms(field, types[field]).type
+        if (was == "VARCHAR") != (now == "VARCHAR"):
+            raise SourceInvalid(f"column {field!r} is {types[field]} now, and {was} in all that was rolled up")
 
 
 def _types(lane: Lane, of: str) -> dict[str, str]:

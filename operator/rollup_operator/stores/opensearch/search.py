@@ -3,22 +3,23 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from rollup_operator.sharing.shares import Held
-from rollup_operator.stores.errors import SearchTooLarge, SearchTooWide, StoreError
+from rollup_operator.stores.errors import DocumentsChanged, SearchTooLarge, SearchTooWide, StoreError
 from rollup_operator.stores.opensearch import search_body
 from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source import sources
 from rollup_operator.stores.opensearch.tiers import OPAQUE_ID
 from rollup_operator.stores.opensearch.transport import pieces
-from rollup_operator.stores.opensearch.transport.answers import PAGE, TooRich, readable
+from rollup_operator.stores.opensearch.transport.answers import LISTING, PAGE, TooRich, readable
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from rollup_operator.stores.opensearch.transport.errors import TOO_LONG, Answered, Overloaded, classify
 from rollup_operator.stores.opensearch.transport.retry import Patience
-from rollup_operator.stores.search import Documents, Fetch, Partials
+from rollup_operator.stores.search import Documents, Fetch, Partials, Rows
 
 _ROOM = 2**20
 """Bytes that an answer should take, and twice that of memory; it gets more as it needs it."""
@@ -26,6 +27,8 @@ _TOO_MANY = "too_many_buckets_exception"
 _BROKEN = "circuit_breaking_exception"
 """The search took more memory than there is: once more, it would again."""
 _DOING = "searching"
+_NONE = "rollup-operator-none"
+"""An index that is not there: no names at all would mean all indices."""
 LONGEST_REQUEST = 512 * 1024
 """Bytes. Longer ones would take turns away from others while they are made and sent."""
 
@@ -35,11 +38,15 @@ async def search(
 ) -> Sequence[Partials]:
     """Answer fetches, in their order.
 
-    `copies`: those of a rollup index that show everything. Raises SearchTooLarge, SearchTooWide, the errors of a
-    source, and what `Cluster.call` raises.
+    `copies`: those of a rollup index that show everything. Raises SearchTooLarge, SearchTooWide, DocumentsChanged, the
+    errors of a source, and what `Cluster.call` raises.
     """
     if not fetches:
         return []
+    for i, fetch in enumerate(fetches):
+        if isinstance(of := fetch.relation, Rows) and of.index_pattern != of.spec.index_pattern:
+            names = await _found(cluster, of)
+            fetches = [*fetches[:i], replace(fetch, relation=replace(of, index_pattern=names)), *fetches[i + 1 :]]
     body = await asyncio.to_thread(request, fetches, copies)
     patience = Patience()
     while True:
@@ -48,9 +55,34 @@ async def search(
         except StoreError as e:
             if isinstance(e, Answered) and e.kind in (TOO_LONG, _TOO_MANY):
                 raise SearchTooLarge(max_buckets) from e
-            if isinstance(e, Answered) and e.kind == _BROKEN:
+            if isinstance(e, DocumentsChanged) or (isinstance(e, Answered) and e.kind == _BROKEN):
                 raise
             await patience.pause(e)
+
+
+async def _found(cluster: Cluster, of: Rows) -> str:
+    """Return those names of indices that the job's own pattern finds: a caller reads no more than the job does.
+
+    A wildcard finds no index that is hidden by its settings; who names it alone would.
+    """
+    found = set(whole := of.spec.index_pattern.split(","))
+    if any("*" in part for part in whole):
+        answer = await cluster.call(
+            "GET",
+            f"/{sources.indices(of.spec.index_pattern)}",
+            doing="finding the indices of a source",
+            params={"ignore_unavailable": "true", "allow_no_indices": "true", "filter_path": _NAMES},
+            opaque_id=OPAQUE_ID,
+            longest=LISTING,
+        )
+        for index, told in answer.members():
+            found.add(index)
+            found.update(
+                alias for alias, how in told.find("aliases").members() if how.find("is_hidden").value is not True
+            )
+            if isinstance(stream := told.find("data_stream").value, str):
+                found.add(stream)
+    return ",".join(name for name in of.index_pattern.split(",") if name in found)
 
 
 def request(fetches: Sequence[Fetch], copies: Callable[[str], Copies]) -> bytes:
@@ -85,6 +117,7 @@ async def _search(
         room.end()
 
 
+_NAMES = "*.aliases,*.data_stream,*.settings.index.uuid"
 _FILTER = ",".join(
     f"responses.{part}"
     for part in ("status", "error", "timed_out", "_shards.total", "_shards.failed", "hits.total", "aggregations")
@@ -133,6 +166,9 @@ def _must_be_whole(cluster: Cluster, fetch: Fetch, response: dict[str, Any]) -> 
         raise error if isinstance(fetch.relation, Documents) else _of_source(fetch, error)
     if response.get("timed_out") or response.get("_shards", {}).get("failed"):
         raise Overloaded(f"{_DOING}: the answer lacks a shard, or the time was up", status=200, kind="partial")
+    of = fetch.relation
+    if isinstance(of, Documents) and of.end_ms and not response["_shards"]["total"]:
+        raise DocumentsChanged(of.job_id)  # there is no such index any more
 
 
 def _of_source(fetch: Fetch, error: StoreError) -> StoreError:
@@ -148,5 +184,7 @@ def _header(fetch: Fetch, copies: Callable[[str], Copies]) -> dict[str, Any]:
     header["allow_partial_search_results"] = False
     if isinstance(of, Documents):
         return {"index": [of.rollup_index], **header, **copies(of.rollup_index).parameters}
+    if not of.index_pattern:
+        return {"index": [_NONE], **header}
     sources.indices(of.index_pattern)  # raises for what is no pattern of indices
     return {"index": of.index_pattern.split(","), **header, **ANY.parameters}

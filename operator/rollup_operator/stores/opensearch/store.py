@@ -24,7 +24,7 @@ from rollup_operator.stores.opensearch.tiers import Tiers
 from rollup_operator.stores.opensearch.transport.answers import LATEST_MS, Value
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster
 from rollup_operator.stores.opensearch.transport.errors import Redact
-from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Tier
+from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Documents, Fetch, Partials, Tier
 
 Kind = Literal["opensearch", "elasticsearch"]
 
@@ -158,7 +158,9 @@ class ClusterStore:
     ) -> Sequence[Partials]:
         """Answer by one `_msearch`, which the cluster ends with the connection."""
         async with self._searching(seconds), self._searches:
-            return await searches.search(self._cluster, fetches, max_buckets, seconds, self._tiers.copies_of)
+            found = await searches.search(self._cluster, fetches, max_buckets, seconds, self._tiers.copies_of)
+            await self._tiers.must_stand([f.relation for f in fetches if isinstance(f.relation, Documents)])
+            return found
 
     @asynccontextmanager
     async def _searching(self, seconds: float) -> AsyncIterator[None]:

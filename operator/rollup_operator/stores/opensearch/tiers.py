@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from rollup_operator.model.elasticsearch_config import spec_of
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Bounds
-from rollup_operator.rollup.due import rolled_up_to
-from rollup_operator.stores.errors import StoreError
+from rollup_operator.rollup.due import position_ms, rolled_up_to
+from rollup_operator.stores.errors import DocumentsChanged, StoreError
 from rollup_operator.stores.opensearch import records, replication
 from rollup_operator.stores.opensearch.records import ALIAS, Record
 from rollup_operator.stores.opensearch.replication import Copies
@@ -30,7 +30,7 @@ from rollup_operator.stores.opensearch.target import mapping
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import NotThere, classify
-from rollup_operator.stores.search import FieldKind, Tier
+from rollup_operator.stores.search import Documents, FieldKind, Tier
 
 OPAQUE_ID = "rollup-operator/search"
 """Names searches in the cluster's task list."""
@@ -47,6 +47,9 @@ _KINDS: Mapping[str, FieldKind] = {
     **dict.fromkeys(("double", "float", "half_float", "scaled_float"), "double"),
 }  # fmt: skip
 _REMEMBERED = 20_000
+_EPOCHS = 10**9
+"""Versions of documents from here on are epochs, which are times in seconds: an operator wrote them. Elasticsearch
+counts how often it writes a document."""
 
 Key = tuple[str, str]
 
@@ -69,6 +72,14 @@ class _SeenJob:
     """The rollup index's uuid and the epoch, under which documents are only added."""
     end_ms: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _LastDocument:
+    """The last of a job's documents."""
+
+    ms: int
+    is_of_an_operator: bool
 
 
 @dataclass
@@ -113,13 +124,38 @@ class Tiers:
             key = record.claim.key
             first, end = firsts.get(key), ends.get(key, 0)
             begin, end = (first, end) if first is not None and first < end else (0, 0)
-            found.append(Tier(key, spec, begin, end, _kinds(index, spec), record.owner))
+            last_ms = position_ms(spec, record.claim.position)
+            kinds = _kinds(index, spec)
+            found.append(Tier(key, spec, begin, end, kinds, record.owner, place=index.uuid, last_ms=last_ms))
         for index, key, spec in theirs:
             begin, end = firsts.get(key, 0), 0
             if (last := lasts.get(key)) is not None:
-                end = Bounds.of(spec.groups.date_histogram).next_edge(last)
-            found.append(Tier(key, spec, begin, max(begin, end), _kinds(index, spec)))
+                end = Bounds.of(spec.groups.date_histogram).next_edge(last.ms)
+            lost = last is not None and last.is_of_an_operator
+            found.append(Tier(key, spec, begin, max(begin, end), _kinds(index, spec), lost=lost))
         return found
+
+    async def must_stand(self, documents: Collection[Documents]) -> None:
+        """Raise DocumentsChanged if some of these documents of ours may be gone.
+
+        A deletion takes the position back before the first document goes: what a record says after a search was there
+        while it was searched.
+        """
+        asked = {(of.rollup_index, of.job_id): of for of in documents if of.place}
+        known = await self._records(list(asked)) if asked else {}
+        for key, of in asked.items():
+            record = known.get(key)
+            if record is None or record.target != of.place or self._written(record) < of.end_ms:
+                raise DocumentsChanged(of.job_id)
+
+    @staticmethod
+    def _written(record: Record) -> int:
+        """Return up to where a job's documents are written, whether they are seen or not."""
+        try:
+            spec = RollupJobSpec.model_validate(record.spec)
+        except ValidationError:
+            return 0
+        return rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=False)
 
     async def _indices(self, names: Collection[str]) -> AsyncIterator[_Index]:
         for line in _lines(sorted({n for n in names if n and not set(n) & set('*,/\\?"<>| #:')})):
@@ -205,8 +241,8 @@ class Tiers:
         self,
         ours: Sequence[tuple[_Index, RollupJobSpec, Record]],
         theirs: Sequence[tuple[_Index, Key, RollupJobSpec]],
-    ) -> tuple[dict[Key, int], dict[Key, int]]:
-        """Return where the first document of each job begins, and the last of each that is not ours."""
+    ) -> tuple[dict[Key, int], dict[Key, _LastDocument]]:
+        """Return where the first document of each job begins, and the last of each without a record."""
         firsts: dict[Key, int] = {}
         wanted: list[tuple[_Index, Key, RollupJobSpec]] = list(theirs)
         for index, spec, record in ours:
@@ -215,7 +251,7 @@ class Tiers:
                 firsts[key] = first
             else:
                 wanted.append((index, key, spec))
-        lasts: dict[Key, int] = {}
+        lasts: dict[Key, _LastDocument] = {}
         epochs = {record.claim.key: record.claim.epoch for _, _, record in ours}
         for i in range(0, len(wanted), 100):
             part = wanted[i : i + 100]
@@ -233,7 +269,9 @@ class Tiers:
                 low, high = (response.find("aggregations", end, "value") for end in ("first", "last"))
                 if not low.given or not high.given:
                     continue
-                firsts[key], lasts[key] = int(low.number()), int(high.number())
+                firsts[key] = int(low.number())
+                versions = [hit.at("_version").whole() for hit in response.find("hits", "hits").items()]
+                lasts[key] = _LastDocument(int(high.number()), any(version >= _EPOCHS for version in versions))
                 if (epoch := epochs.get(key)) is not None:
                     if len(self._first) > _REMEMBERED:
                         self._first.clear()
@@ -254,7 +292,8 @@ def _ends_of(of: tuple[_Index, Key, RollupJobSpec]) -> bytes:
     header = {"index": [index.name], "ignore_unavailable": True, "allow_partial_search_results": False}
     header |= index.copies.parameters
     body = {
-        "size": 0, "track_total_hits": False, "query": {"bool": {"filter": [{"term": {"_rollup.id": job_id}}]}},
+        "size": 1, "version": True, "_source": False, "sort": [{time: {"order": "desc", "unmapped_type": "date"}}],
+        "track_total_hits": False, "query": {"bool": {"filter": [{"term": {"_rollup.id": job_id}}]}},
         "aggregations": {"first": {"min": {"field": time}}, "last": {"max": {"field": time}}},
     }  # fmt: skip
     return orjson.dumps(header) + b"\n" + orjson.dumps(body) + b"\n"
