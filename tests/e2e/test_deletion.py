@@ -154,8 +154,7 @@ def test_a_deleted_job_whose_store_is_gone_is_let_go_with_a_warning(operator: Op
 
 
 def test_another_finalizer_holds_the_object_but_not_the_drain(operator: Operator, api: Api, folder: Path) -> None:
-    begin(api, folder)
-    api.wait_state("trips", "indexing")
+    begun(api, folder)
     api.patch("trips", [{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/held"}])
     api.delete("trips")
     body = api.wait("trips", lambda body: body["metadata"]["finalizers"] == ["example.com/held"])

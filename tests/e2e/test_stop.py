@@ -138,7 +138,7 @@ def test_queued_runs_wait_their_turn_and_stop_at_once(operator: Operator, api: A
     ]
     assert len(queued) == 2
     api.stop(queued[0])
-    stopped = api.wait_state(queued[0], "stopped", 2)
+    stopped = api.wait_state(queued[0], "stopped")
     stats = status(stopped)["stats"]
     assert (stats["triggerCount"], stats["pagesProcessed"]) == (1, 0)  # it was triggered, and never had its turn
     assert position(stopped) is None

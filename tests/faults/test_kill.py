@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.api import Api
-from support.backfill import PAGE_SECONDS, assert_complete, begin
+from support.backfill import PAGE_SECONDS, assert_complete, begin, begun
 from support.data import end_of
 from support.database import claim, fingerprint
 from support.operator_fixtures import StartOperator
@@ -67,8 +67,7 @@ def test_a_frozen_operator_that_thaws_finishes_what_was_asked_of_it(
     start_operator: StartOperator, api: Api, folder: Path, asked: str
 ) -> None:
     operator = start_operator(page_seconds=PAGE_SECONDS)
-    begin(api, folder)
-    api.wait_state("trips", "indexing")
+    begun(api, folder)
     operator.freeze()
     api.stop("trips")
     if asked == "started":

@@ -9,7 +9,7 @@ from support.api import Api, Body
 from support.backfill import PAGE_SECONDS, begin
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
-from support.database import opened
+from support.database import opened, written_to
 from support.operator_fixtures import StartOperator
 from support.snapshots import recorded
 from support.waiting import NEVER, run_completed, status
@@ -50,6 +50,7 @@ def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path
 
     begin(api, folder, hours=3000)
     seen["job-indexing"] = api.wait_state("trips", "indexing")
+    written_to(folder)
     operator.kill()  # its claim stays, and while the test holds the file nobody can release it
     with opened(folder):
         operator.start()
