@@ -15,6 +15,7 @@ __all__ = [
     "CutAfter",
     "CutBefore",
     "CutInside",
+    "CutOnTheWay",
     "CutSent",
     "HalfBulk",
     "Hold",
@@ -41,6 +42,21 @@ class CutSent:
     async def apply(self, exchange: Exchange) -> None:
         await exchange.send()
         exchange.cut()
+
+
+class CutOnTheWay:
+    """The client's connection breaks while the request is on its way; the node has it some seconds later."""
+
+    outlives_client = True
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def apply(self, exchange: Exchange) -> None:
+        exchange.cut()
+        await asyncio.sleep(self._seconds)
+        await exchange.send()
+        await exchange.collect()
 
 
 class CutAfter:

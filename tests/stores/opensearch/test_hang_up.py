@@ -1,4 +1,4 @@
-"""Searches that are cut off: when the claim is released, each has been read and is over, or can never begin."""
+"""Requests that are cut off: when the claim is released, each has been read and is over, or can never begin."""
 
 import asyncio
 import time
@@ -15,10 +15,11 @@ from support.clustered import clustered
 from support.embedded import Row
 from support.rounding import HOUR
 from support.store_drill import whole_tasks
-from support.store_faults import Hold
+from support.store_faults import CutOnTheWay, Hold
 from support.store_http import StoreHttp, unique
 from support.store_jobs import connected
 from support.store_proxy import StoreProxy
+from support.store_steps import on_step
 
 PAUSE = 0.3
 """Seconds for which a node reads nothing."""
@@ -61,6 +62,19 @@ async def test_a_search_that_is_never_read_holds_the_claim_no_longer_than_a_requ
         assert (await task).released is True
         *_, released = [r for r in proxy.requests if r.method == "PUT" and b'"holder":null' in r.body]
         assert 1.0 <= released.arrived - late.arrived < 5.0
+
+
+async def test_a_connection_that_breaks_by_itself_leaves_the_request_time_to_arrive(opensearch: StoreHttp) -> None:
+    """As when what stands between breaks: the node may read later what it was given."""
+    async with StoreProxy(opensearch.url) as proxy, clustered(opensearch, proxy.url) as at:
+        at.write(rows(2))
+        broken = on_step(proxy, "make target", fault=CutOnTheWay(0.02))
+        result = await at.run(at.job())
+        assert (result.outcome, result.released) == ("Failed", True)
+        (late,) = broken
+        assert late.sent is not None
+        listings = [r.arrived for r in proxy.requests if r.target.startswith("/_tasks")]
+        assert late.sent < listings[-1]
 
 
 async def test_a_node_closes_its_end_when_it_has_read_that_the_client_hangs_up(node: StoreHttp) -> None:

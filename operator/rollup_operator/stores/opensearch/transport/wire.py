@@ -13,6 +13,9 @@ waits until the node has closed its end, too.
        ◀───────────── closed ────
   now the request is in the node's task list, or over
 ```
+
+A connection that breaks by itself proves nothing: what stands between may have broken it, and the node reads later
+what it was given. The same goes for an answer that is not the node's own.
 """
 
 import asyncio
@@ -20,8 +23,11 @@ from collections.abc import Coroutine
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
+import aiohttp
+
 from rollup_operator.concurrency.background import dropped
 from rollup_operator.net.aiohttp_private.client import Connection, ObservedConnector, end_sending
+from rollup_operator.stores.opensearch.transport.errors import Unanswered
 
 T = TypeVar("T")
 
@@ -43,7 +49,7 @@ class Wire:
         If cancelled, it hangs up and waits until the other end has closed or answered, or the exchange has timed
         out. If cancelled again, or if nobody waits, it closes the connection at once.
         """
-        context = copy_context()
+        context, hung_up = copy_context(), False
         context.run(_current.set, self)
         task = asyncio.get_running_loop().create_task(exchange, context=context)
         try:
@@ -51,10 +57,11 @@ class Wire:
         except asyncio.CancelledError:
             if self._waits and self.connection is not None and not task.done():
                 end_sending(self.connection)
+                hung_up = True
                 await asyncio.wait({task})
             raise
         finally:
-            self.unread = self.connection is not None and not _ended_there(task)
+            self.unread = self.connection is not None and not _ended_there(task, hung_up=hung_up)
             await dropped(task)
         return task.result()
 
@@ -71,6 +78,10 @@ class WireConnector(ObservedConnector):
 _current: ContextVar[Wire | None] = ContextVar("wire", default=None)
 
 
-def _ended_there(task: asyncio.Task[Any]) -> bool:
-    """Whether an exchange is over because the other end has answered or closed, and not because of a timeout."""
-    return task.done() and not task.cancelled() and not isinstance(task.exception(), TimeoutError)
+def _ended_there(task: asyncio.Task[Any], *, hung_up: bool) -> bool:
+    """Whether an exchange is over because the node has answered, or has closed after it was `hung_up`."""
+    if not task.done() or task.cancelled():
+        return False
+    error = task.exception()
+    broken = isinstance(error, aiohttp.ClientError | OSError | Unanswered)
+    return not isinstance(error, TimeoutError) and (hung_up or not broken)
