@@ -34,6 +34,21 @@ def stopped(operator: Operator, api: Api, name: str) -> float:
     return time.monotonic() - began
 
 
+def wait_reads(operator: Operator, file: Path) -> None:
+    """Wait until the operator has a file open."""
+    deadline = time.monotonic() + 20
+    while not any(_leads_to(each, file) for each in Path(f"/proc/{operator.pid}/fd").iterdir()):
+        assert time.monotonic() < deadline, f"{file} is not read"
+        time.sleep(0.02)  # nothing tells
+
+
+def _leads_to(descriptor: Path, file: Path) -> bool:
+    try:
+        return descriptor.readlink() == file
+    except OSError:
+        return False  # it is closed by now
+
+
 def test_a_job_whose_folder_is_huge_is_stopped_at_once(operator: Operator, api: Api, folder: Path) -> None:
     (folder / "in").mkdir()
     for number in range(20_000):
@@ -78,6 +93,5 @@ def test_a_run_that_inflates_a_small_file_is_stopped_at_once(operator: Operator,
     api.create(trips_job("hostile", indexPattern="rows.csv.gz", groups=groups, metrics=metrics, cron="0 0 0 1 1 ?"))
     api.wait_state("hostile", "started")
     request_run(api, "hostile", "1")
-    api.wait_state("hostile", "indexing")
-    time.sleep(1)
+    wait_reads(operator, folder / "rows.csv.gz")
     assert stopped(operator, api, "hostile") < SOON

@@ -39,6 +39,20 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
+def least_seconds() -> float:
+    """What the API server gets in any case: a busy machine is none that hangs. Override where a test is about one."""
+    return 60.0
+
+
+@pytest.fixture(autouse=True)
+def _least_seconds(monkeypatch: pytest.MonkeyPatch, least_seconds: float) -> None:
+    monkeypatch.setattr("rollup_operator.http.api.stop.LEAST_SECONDS", least_seconds)
+
+
+api_server_that_hangs = pytest.mark.parametrize("least_seconds", [0.2], ids=[""])
+
+
+@pytest.fixture
 async def client(cluster: Cluster, settings: dict[str, Any]) -> AsyncIterator[Client]:
     async with served(cluster, **settings) as endpoint, calling(endpoint) as client:
         yield client
@@ -266,16 +280,17 @@ async def test_a_bad_wait_for_completion(client: Client, cluster: Cluster, value
 # The deadline
 
 
+@api_server_that_hangs
 async def test_the_deadline_covers_a_write_that_hangs_and_the_stop_still_goes_out(
     client: Client, cluster: Cluster
 ) -> None:
     a_job(cluster, "indexing")
     cluster.write_gate = asyncio.Event()
     async with asyncio.timeout(10):
-        status, answered = await call(client, "POST", f"{WAIT}&timeout=1100ms")
+        status, answered = await call(client, "POST", f"{WAIT}&timeout=300ms")
     assert (status, answered["error"]["type"]) == (500, "timeout_exception")
     assert answered["error"]["reason"] == (
-        "Timed out after [1100ms] while waiting for rollup job [sensor] to stop. State was [INDEXING]"
+        "Timed out after [300ms] while waiting for rollup job [sensor] to stop. State was [INDEXING]"
     )
     assert "it is not known whether the stop is recorded" in answered["error"]["caused_by"]["reason"]
     cluster.write_gate.set()
@@ -283,17 +298,19 @@ async def test_the_deadline_covers_a_write_that_hangs_and_the_stop_still_goes_ou
     assert asked(cluster)[0] == "stopped"
 
 
+@api_server_that_hangs
 async def test_the_deadline_covers_the_lookup_and_then_nothing_is_written(client: Client, cluster: Cluster) -> None:
     a_job(cluster, "indexing")
     cluster.known.clear()
     cluster.read_gate = asyncio.Event()
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(10):
         status, answered = await call(client, "POST", f"{WAIT}&timeout=10ms")
     assert status == 503
     assert answered["error"]["reason"] == "The API server does not answer in time; nothing was changed"
     assert cluster.applied == []
 
 
+@api_server_that_hangs
 @pytest.mark.parametrize("whom", ["sensor", "_all"])
 async def test_the_deadline_covers_the_question_who_may(cluster: Cluster, whom: str) -> None:
     class Silent(Anybody):
@@ -307,17 +324,18 @@ async def test_the_deadline_covers_the_question_who_may(cluster: Cluster, whom: 
             return frozenset()
 
     a_job(cluster, "indexing")
-    async with served(cluster, access=Silent()) as endpoint, calling(endpoint) as client, asyncio.timeout(4):
+    async with served(cluster, access=Silent()) as endpoint, calling(endpoint) as client, asyncio.timeout(10):
         path = f"/_rollup/job/{whom}/_stop?wait_for_completion=true&timeout=10ms"
         status, answered = await call(client, "POST", path)
     assert (status, "nothing was changed" in answered["error"]["reason"]) == (503, True)
     assert cluster.applied == []
 
 
+@api_server_that_hangs
 async def test_the_last_look_does_not_keep_the_client_waiting(client: Client, cluster: Cluster) -> None:
     a_job(cluster, "indexing")
     cluster.read_gate = asyncio.Event()
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(10):
         status, answered = await call(client, "POST", f"{WAIT}&timeout=10ms")
     assert (status, answered["error"]["type"]) == (500, "timeout_exception")
 

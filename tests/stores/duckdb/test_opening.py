@@ -1,7 +1,6 @@
 """A stop while a database file is being opened or closed for somebody else; and files that an earlier operator had."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import duckdb
@@ -13,9 +12,8 @@ from rollup_operator.stores.duckdb.budget import LEAST_MEMORY
 from rollup_operator.stores.duckdb.database import Database
 from support.embedded import Embedded, config
 
-SECONDS = 5.0
-"""For what should take some milliseconds."""
-AT_ONCE = 0.5
+SECONDS = 20.0
+"""For what should take some milliseconds, while what it must not wait for goes on."""
 
 
 @pytest.fixture
@@ -35,10 +33,8 @@ async def test_a_stop_waits_for_no_opening_that_another_run_began(embedded: Embe
     with embedded.budget.inspections.turn_of("team", lambda: False):  # another file of the namespace takes long
         one, two = asyncio.ensure_future(first.index()), asyncio.ensure_future(second.index())
         await asyncio.sleep(0.2)
-        began = time.monotonic()
         second.halt()
         result = await asyncio.wait_for(asyncio.shield(two), SECONDS)
-        assert time.monotonic() - began < AT_ONCE
         assert (result.outcome, result.claim) == (Outcome.HALTED, None)
         assert not one.done()
     assert (await one).outcome == Outcome.COMPLETED
@@ -54,10 +50,8 @@ async def test_a_stop_waits_for_no_others_who_wait_for_an_opening(embedded: Embe
         jobs = [config(job_id=f"job{i}") for i in range(200)]
         others = [asyncio.ensure_future(store.settle(job, "me", delete_documents=False)) for job in jobs]
         await asyncio.sleep(0.2)
-        began = time.monotonic()
         run.halt()
         await asyncio.wait_for(asyncio.shield(task), SECONDS)
-        assert time.monotonic() - began < AT_ONCE
     async with asyncio.timeout(2 * SECONDS):
         assert {settled.claim for settled in await asyncio.gather(*others)} == {None}
     await store.close()
@@ -71,10 +65,8 @@ async def test_a_stop_leaves_the_opening_that_its_run_began_to_others_who_wait_f
         await asyncio.sleep(0.1)
         two = asyncio.ensure_future(second.index())
         await asyncio.sleep(0.1)
-        began = time.monotonic()
         first.halt()
         result = await asyncio.wait_for(asyncio.shield(one), SECONDS)
-        assert time.monotonic() - began < AT_ONCE
         assert (result.outcome, result.claim) == (Outcome.HALTED, None)
         assert not two.done()
     assert (await two).outcome == Outcome.COMPLETED
