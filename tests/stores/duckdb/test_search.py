@@ -139,6 +139,13 @@ async def test_each_grouping(at: Embedded) -> None:
     assert many == {2 * i: 2 for i in range(50)}
 
 
+async def test_of_a_column_that_is_not_there_no_row_has_a_value(at: Embedded) -> None:
+    at.write("rows", DATA)
+    numbers = tuple(Number(f, "nothing") for f in ("count", "sum", "min", "max"))
+    (found,) = await asked(at, live(EVERYTHING, Level("g", ByTerms("term", "keyword", 9), numbers), numbers=numbers))
+    assert found[()].rows[()].numbers == found["g",].rows["a",].numbers == (0, 0, None, None)
+
+
 async def test_each_condition(at: Embedded) -> None:
     """As what is searched, and as what makes a bucket."""
     at.write("rows", DATA)

@@ -53,6 +53,7 @@ class Oracle:
         at.source, at.target = unique("rows"), unique("out")
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.rows_are_gone = False
 
     async def prepare(self) -> list[asyncio.Task[Any]]:
         """Put the rows there, and bring the jobs to where they are; returns what is under way still."""
@@ -81,7 +82,8 @@ class Oracle:
                 await self.at.run(job, halt_when=lambda run: run.progress.pages >= 2)
             elif phase == "during":
                 running.append(asyncio.ensure_future(self.at.run(job)))
-        if len(gone) == len(of.jobs):
+        self.rows_are_gone = len(gone) == len(of.jobs)
+        if self.rows_are_gone:
             end = min(end for _, end in gone)
             for i in range(parts):
                 query = {"range": {TIME: {"gte": 0, "lt": end, "format": "epoch_millis"}}}
@@ -139,6 +141,8 @@ class Oracle:
         """Return what is wrong with the reason of a refusal: it names a job or a limit, or the node refuses as well."""
         if DEBUG:
             self.seen[f"refused: {reason[:150]}"] += 1
+        if "are gone from" in reason and not self.rows_are_gone:
+            return [f"refused although all rows are there: {reason}"]
         named = re.match(r"(Job|Field) \[(.*?)\]", reason)
         if named is not None:
             known = {j.job_id for j in self.jobs} if named[1] == "Job" else FIELDS

@@ -125,7 +125,8 @@ class Reader:
                 if k.min_doc_count < 1:
                     raise SearchRefused(
                         f"[terms] aggregation [{a.name}] has [min_doc_count] 0, which asks for values that no document "
-                        "of the search has: use 1 or more"
+                        "of the search has, but the files of an index still hold, those of deleted ones too: use 1 or "
+                        "more"
                     )
                 kind = self._kind(k.field, a)
                 missing = None if k.missing is None else self._value(k.missing, kind, a)

@@ -181,6 +181,8 @@ class _FetchPart:
         return scans
 
     def _sum(self, number: Number) -> _Sum:
+        if number.field not in self._types:  # no row has a value
+            return _Sum("0::BIGINT", "sum", "i") if number.function in ("count", "sum") else _Sum("NULL", "", "i")
         column = Field.of(number.field, self._types)
         sort, many = column.sort, column.many
         kind = "d" if sort in (Sort.REAL, Sort.DECIMAL) else "i"
