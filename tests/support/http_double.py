@@ -74,12 +74,13 @@ class Shelf:
         namespace: str | None = "default",
         name: str | None = None,
         lost: bool = False,
+        until: int = 1_700_000_000_000,
     ) -> None:
-        """Hold documents of a job, up to now. Without a namespace: Elasticsearch made them, unless they are `lost`."""
+        """Hold documents of a job. Without a namespace: Elasticsearch made them, unless they are `lost`."""
         owner = None if namespace is None else Owner(cluster, namespace, name or job_id, f"uid-of-{job_id}")
         whole = RollupJobSpec.model_validate(bodies.job(job_id, **spec)["spec"])
         kinds: dict[str, FieldKind] = {whole.groups.date_histogram.field: "date"}
-        self.rolled_up.append(Tier((index, job_id), whole, 0, 1_700_000_000_000, kinds, owner, lost))
+        self.rolled_up.append(Tier((index, job_id), whole, 0, until, kinds, owner, lost))
 
     async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
         if self.fail is not None:

@@ -21,7 +21,7 @@ from rollup_operator.query.fields import fields_of, kinds_of
 from rollup_operator.query.planning.planner import Live, SearchPlan, plan
 from rollup_operator.query.reading.request import parse_request
 from rollup_operator.rollup.bounds import Bounds
-from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.errors import SearchTooWide, StoreError
 from rollup_operator.stores.search import Rows, Tier
 from support.clustered import Clustered, clustered
 from support.portions import result
@@ -116,6 +116,9 @@ class Oracle:
         except SearchRefused as e:
             self.seen["refused"] += 1
             return await self.untrue(body, e.reason)
+        except SearchTooWide:
+            self.seen["refused"] += 1
+            return []
         except StoreError as e:
             return [f"our store raises {type(e).__name__}: {e}"]
         chosen = (made.report or {}).get("jobs", ())

@@ -116,7 +116,7 @@ class Searches:
         async with self._turns.turn(scope.permit.caller.name):
             found = [await self._readable(scope, source) for source in sources]
         alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
-        return [(alone or of.logical.like.rollup_index, fields_of(of.tiers) or _kinds(of)) for of in found]
+        return [(alone or of.logical.like.rollup_index, _fields(of)) for of in found]
 
     async def sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
         """Return the sources that names mean, of the jobs that the caller may search.
@@ -194,12 +194,12 @@ class Searches:
             return None
         spec = _spec(source.like)
         rows = Rows(source.live, spec, source.like.job_id)
-        if tiers:
+        if _tell_kinds(tiers):
             return Live(rows, fields_of(tiers))
         try:
             found = await store.fields(source.live, source.like.rollup_index, spec)
         except SourceNotFound:
-            return None
+            return Live(rows, fields_of(tiers)) if tiers else None
         return Live(rows, kinds_of(found))
 
 
@@ -208,6 +208,15 @@ def _of_nothing(style: Style) -> dict[str, Any]:
     total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
     shards = {"total": 0, "successful": 0, "skipped": 0, "failed": 0}
     return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
+
+
+def _tell_kinds(tiers: Sequence[Tier]) -> bool:
+    """Whether something is rolled up. Before that, a job does not know what its groups hold."""
+    return any(tier.begin_ms < tier.end_ms for tier in tiers)
+
+
+def _fields(of: Readable) -> Fields:
+    return fields_of(of.tiers) if _tell_kinds(of.tiers) or of.live is None else _kinds(of)
 
 
 def _kinds(of: Readable) -> Fields:
