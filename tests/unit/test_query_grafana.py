@@ -22,8 +22,14 @@ SPEC = spec_of()
 HEADER = {"ignore_unavailable": True, "index": "flights-*", "search_type": "query_then_fetch"}
 FROM, TO = 0, DAY - 1
 CARRIERS = ("AA", "DL", "UA", None)
-ROWS = [
-    {"time": i * HOUR // 4, "carrier": CARRIERS[i % 4], "delay": None if i % 5 == 0 else float(i - 20)}
+ROWS: list[dict[str, Any]] = [
+    {
+        "time": i * HOUR // 4,
+        "carrier": CARRIERS[i % 4],
+        "code": None if i % 7 == 0 else i % 3,
+        "distance": float(i * 37 % 500),
+        "delay": None if i % 5 == 0 else float(i - 20),
+    }
     for i in range(96)
 ]
 
@@ -47,9 +53,9 @@ def by_time(subs: dict[str, Any] | None = None, interval: str = "3600000ms", **m
     return {"date_histogram": histogram, **({"aggs": subs} if subs else {})}
 
 
-def answer(body: dict[str, Any], *, end: int = NOON) -> Any:
+def answer(body: dict[str, Any], *, end: int = NOON, header: dict[str, Any] = HEADER) -> Any:
     """Send the body as Grafana does, over a job that has rolled up the time before `end`."""
-    lines = "".join(json.dumps(line) + "\n" for line in (HEADER, body))
+    lines = "".join(json.dumps(line) + "\n" for line in (header, body))
     [item] = items(lines.encode(), (), IndexOptions())
     assert item.options.ignore_unavailable
     made = plan(parse_request(item.body), [tier_of("job", SPEC, 0, end)], live_of(SPEC), DAY)
@@ -145,11 +151,43 @@ PANELS = {
     "the query box": panel({"2": by_time(AVERAGE)}, "carrier:(AA OR D*) AND NOT carrier:UA"),
     "an ad-hoc filter": panel({"2": by_time()}, 'carrier:"AA"'),
     "ad-hoc filters of other kinds": panel({"2": by_time()}, '-carrier:"AA" AND carrier:/D.*/'),
-    "the values of a variable": {
-        "size": 0,
-        "query": {"bool": {"filter": [{"range": {"time": {"gte": FROM, "lte": TO, "format": "epoch_millis"}}}]}},
-        "aggs": {"1": {"terms": {"field": "carrier", "size": 500, "order": {"_key": "asc"}}}},
-    },
+    "a histogram": panel(
+        {"3": {"histogram": {"field": "distance", "interval": 100, "min_doc_count": 1}, "aggs": AVERAGE}}
+    ),
+    "a table": panel(
+        {"3": {"terms": {"field": "code", "size": 10, "order": {"_count": "desc"}, "missing": "9"}, "aggs": AVERAGE}}
+    ),
+    "terms within terms": panel(
+        {
+            "3": {
+                "terms": {"field": "carrier", "size": 10, "order": {"_key": "asc"}, "min_doc_count": 1},
+                "aggs": {
+                    "4": {
+                        "terms": {"field": "code", "size": 10, "order": {"_count": "asc"}},
+                        "aggs": {"2": by_time(AVERAGE)},
+                    }
+                },
+            }
+        }
+    ),
+    "metrics of rows without a value": panel({"2": by_time({"1": {"avg": {"field": "delay", "missing": "0"}}})}),
+    "a derivative without a unit": panel({"2": by_time({**AVERAGE, "4": {"derivative": {"buckets_path": "1"}}})}),
+    "a sum over a hidden group": panel(
+        {
+            "2": by_time(
+                {
+                    "1_groupby": {
+                        "terms": {"field": "carrier", "size": 500},
+                        "aggs": {"1_metric": {"max": {"field": "delay"}}},
+                    },
+                    **{
+                        name: {f"{name}_bucket": {"buckets_path": "1_groupby>1_metric"}}
+                        for name in ("sum", "min", "max", "avg")
+                    },
+                }
+            )
+        }
+    ),
 }
 
 
@@ -166,13 +204,13 @@ def read(asked: dict[str, Any], found: dict[str, Any]) -> None:
     for name, aggregation in asked.items():
         result = found[name]
         if "buckets" not in result:
-            assert "value" in result or "avg" in result or "derivative" in aggregation or "serial_diff" in aggregation
+            assert "value" in result or "avg" in result
             continue
         buckets = result["buckets"]
         named = isinstance(buckets, dict)
         for bucket in buckets.values() if named else buckets:
             assert isinstance(bucket["doc_count"], int)
-            assert named or isinstance(bucket["key"], int | str)
+            assert named or isinstance(bucket["key"], int | float | str)
             if "date_histogram" in aggregation:
                 assert bucket["key_as_string"] == str(bucket["key"])
             subs = aggregation.get("aggs", {})
@@ -183,6 +221,143 @@ def read(asked: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 PARTIAL = {"derivative", "serial_diff", "moving_fn"}
+BUCKETS = {"date_histogram", "filters", "histogram", "terms"}
+
+
+def shown(asked: dict[str, Any], found: dict[str, Any], *labels: str) -> dict[tuple[str, ...], dict[Any, Any]]:
+    """What a panel shows: points by their times, or rows by their labels, for the labels above and each metric's id.
+
+    A label is `key_as_string` before `key`, a number `normalized_value` before `value`.
+    """
+    out: dict[tuple[str, ...], dict[Any, Any]] = {}
+    for name, aggregation in asked.items():
+        if not aggregation.keys() & BUCKETS or name.endswith("_groupby"):
+            continue
+        buckets = found[name]["buckets"]
+        named = list(buckets.items()) if isinstance(buckets, dict) else [("", bucket) for bucket in buckets]
+        subs = aggregation.get("aggs", {})
+        for given, bucket in named:
+            label = given or str(bucket.get("key_as_string", bucket["key"]))
+            if any(sub.keys() & BUCKETS for n, sub in subs.items() if not n.endswith("_groupby")):
+                out |= shown(subs, bucket, *labels, label)
+                continue
+            at = bucket["key"] if "date_histogram" in aggregation else label
+            out.setdefault((*labels, "count"), {})[at] = bucket["doc_count"]
+            for metric in subs.keys() & bucket.keys() - {"1_groupby"}:
+                value = bucket[metric].get("normalized_value", bucket[metric].get("value"))
+                out.setdefault((*labels, metric), {})[at] = value
+    return out
+
+
+def points(body: dict[str, Any]) -> dict[tuple[str, ...], dict[Any, Any]]:
+    return shown(body["aggs"], answer(body)["aggregations"])
+
+
+def mean(rows: list[dict[str, Any]]) -> float | None:
+    values = [row["delay"] for row in rows if row["delay"] is not None]
+    return sum(values) / len(values) if values else None
+
+
+def hours(rows: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    return {h * HOUR: [row for row in rows if row["time"] // HOUR == h] for h in range(24)}
+
+
+def of(field: str, value: Any) -> list[dict[str, Any]]:
+    return [row for row in ROWS if row[field] == value]
+
+
+def test_a_chart_shows_a_point_for_each_hour() -> None:
+    by_hour = hours(ROWS)
+    means = {hour: mean(rows) for hour, rows in by_hour.items()}
+    assert points(PANELS["average"]) == {("count",): dict.fromkeys(by_hour, 4), ("1",): means}
+    changes = {hour: value - (means[hour - HOUR] or 0) for hour, value in means.items() if hour and value is not None}
+    assert points(PANELS["a derivative without a unit"])["4",] == pytest.approx(changes)
+
+
+def test_a_chart_shows_a_line_for_each_carrier() -> None:
+    lines = points(PANELS["by carrier"])
+    assert [labels for labels in lines if labels[-1] == "count"] == [(c, "count") for c in ("UA", "DL", "AA")]
+    for carrier in ("AA", "DL", "UA"):
+        by_hour = hours(of("carrier", carrier))
+        assert lines[carrier, "1"] == {hour: mean(rows) for hour, rows in by_hour.items()}
+        assert lines[carrier, "count"] == {hour: len(rows) for hour, rows in by_hour.items()}
+
+
+def test_a_table_shows_a_row_for_each_value() -> None:
+    groups = {str(code): of("code", None if code == 9 else code) for code in (2, 1, 0, 9)}
+    rows = points(PANELS["a table"])
+    assert rows["count",] == {code: len(of_code) for code, of_code in groups.items()}
+    assert rows["1",] == pytest.approx({code: mean(of_code) for code, of_code in groups.items()})
+    wide = {float(n): [row for row in ROWS if row["distance"] // 100 * 100 == n] for n in range(0, 500, 100)}
+    rows = points(PANELS["a histogram"])
+    assert rows["count",] == {str(edge): len(of_edge) for edge, of_edge in wide.items()}
+    assert rows["1",] == pytest.approx({str(edge): mean(of_edge) for edge, of_edge in wide.items()})
+
+
+FILTERS = {
+    'carrier:"AA"': lambda row: row["carrier"] == "AA",
+    '-carrier:"AA"': lambda row: row["carrier"] != "AA",
+    "carrier:/(AA|U.)/": lambda row: row["carrier"] in ("AA", "UA"),
+    "-carrier:/(AA|U.)/": lambda row: row["carrier"] not in ("AA", "UA"),
+    "code:>1": lambda row: (row["code"] or 0) > 1,
+    "code:<1": lambda row: row["code"] == 0,
+    'carrier:"AA" AND code:"1"': lambda row: (row["carrier"], row["code"]) == ("AA", 1),
+    "_exists_:code": lambda row: row["code"] is not None,
+}
+"""Ad-hoc filters by each of their operators, and what one writes into the query box, with whom they leave."""
+
+
+@pytest.mark.parametrize("text", FILTERS)
+def test_an_ad_hoc_filter_leaves_the_rows_that_it_means(text: str) -> None:
+    by_hour = hours([row for row in ROWS if FILTERS[text](row)])
+    assert points(panel({"2": by_time()}, text)) == {("count",): {hour: len(rows) for hour, rows in by_hour.items()}}
+
+
+def variable(field: str, order: dict[str, str], text: str = "") -> dict[str, Any]:
+    """The query of a variable's values, or of those of an ad-hoc filter."""
+    return panel({"1": {"terms": {"field": field, "size": 500, "order": order}}}, text)
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        (variable("carrier", {"_key": "asc"}), ["AA", "DL", "UA"]),
+        (variable("carrier", {"_key": "desc"}), ["UA", "DL", "AA"]),
+        (variable("carrier", {"_term": "desc"}), ["UA", "DL", "AA"]),
+        (variable("carrier", {"_count": "desc"}, "carrier:UA OR code:0"), ["UA", "DL", "AA"]),
+        (variable("code", {"_key": "asc"}), [0, 1, 2]),
+        (variable("distance", {"_key": "desc"}), None),
+    ],
+)
+def test_a_variable_has_the_values_in_the_order_asked_for(body: dict[str, Any], values: list[Any] | None) -> None:
+    """Its header has a list of indices."""
+    header = {**HEADER, "index": ["flights-*"]}
+    if values is None:
+        with pytest.raises(SearchRefused, match="distance"):
+            answer(body, header=header)
+        return
+    buckets = answer(body, header=header)["aggregations"]["1"]["buckets"]
+    assert [bucket.get("key_as_string", bucket["key"]) for bucket in buckets] == values
+
+
+LADDER = {"3600000ms": 1, "7200000ms": 2, "10800000ms": 3, "21600000ms": 6, "43200000ms": 12, "86400000ms": 24}
+"""The intervals that Grafana chooses by itself where its least one is an hour."""
+
+
+@pytest.mark.parametrize("interval", LADDER)
+def test_an_auto_interval_is_answered_as_it_is(interval: str) -> None:
+    body = panel({"2": by_time(AVERAGE, interval=interval)})
+    found = answer(body)
+    groups = [ROWS[begin : begin + LADDER[interval] * 4] for begin in range(0, 96, LADDER[interval] * 4)]
+    assert shown(body["aggs"], found["aggregations"])["1",] == {rows[0]["time"]: mean(rows) for rows in groups}
+    assert "interval" not in found["_rollup"]
+
+
+@pytest.mark.parametrize(("unit", "begin"), [("1w", -3), ("1M", 0), ("1q", 0), ("1y", 0)])
+def test_a_unit_of_the_calendar_is_one_bucket(unit: str, begin: int) -> None:
+    histogram = {"field": "time", "calendar_interval": unit, "min_doc_count": 0, "format": "epoch_millis"}
+    body = panel({"2": {"date_histogram": {**histogram, "extended_bounds": {"min": FROM, "max": TO}}, "aggs": AVERAGE}})
+    assert points(body) == {("count",): {begin * DAY: 96}, ("1",): {begin * DAY: mean(ROWS)}}
 
 
 def test_an_auto_interval_is_widened_where_it_is_finer_than_the_jobs() -> None:
@@ -198,19 +373,20 @@ def test_edges_that_do_not_align_take_whole_buckets() -> None:
     assert found["_rollup"]["rounded"][0]["begins"] == "1970-01-01T02:00:00.000Z"
 
 
-def test_annotations_find_no_documents_and_are_no_error() -> None:
-    body = {
-        "size": 10_000,
-        "query": {
-            "bool": {
-                "filter": [
-                    {"bool": {"should": [{"range": {"time": {"from": FROM, "to": TO, "format": "epoch_millis"}}}]}},
-                    {"query_string": {"query": "tags:deploy"}},
-                ]
-            }
-        },
-    }
-    assert parse_request(body).for_annotations
+@pytest.mark.parametrize(
+    ("interval", "widened"), [("60000ms", "1h"), ("1800000ms", "1h"), ("5400000ms", "2h"), ("1209600000ms", None)]
+)
+def test_an_interval_of_a_data_source_without_a_least_one(interval: str, widened: str | None) -> None:
+    assert answer(panel({"2": by_time(interval=interval)}))["_rollup"].get("interval") == widened
+
+
+@pytest.mark.parametrize("ends", [("time",), ("time", "landed")])
+@pytest.mark.parametrize("text", ["", "tags:deploy"])
+def test_annotations_find_no_documents_and_are_no_error(ends: tuple[str, ...], text: str) -> None:
+    ranges = [{"range": {end: {"from": FROM, "to": TO, "format": "epoch_millis"}}} for end in ends]
+    tags = [{"query_string": {"query": text}}] if text else []
+    filters = [{"bool": {"should": ranges, "minimum_should_match": 1}}, *tags]
+    assert parse_request({"size": 10_000, "query": {"bool": {"filter": filters}}}).for_annotations
 
 
 @pytest.mark.parametrize(
@@ -220,6 +396,12 @@ def test_annotations_find_no_documents_and_are_no_error() -> None:
         ({"cardinality": {"field": "carrier"}}, "cardinality"),
         ({"extended_stats": {"field": "delay", "sigma": "2"}}, "extended_stats"),
         ({"top_metrics": {"metrics": [{"field": "delay"}], "size": "1"}}, "top_metrics"),
+        ({"rate": {"unit": "hour"}}, "rate.*use .sum."),
+        ({"moving_avg": {"buckets_path": "_count"}}, "use .moving_fn."),
+        ({"geohash_grid": {"field": "place", "precision": 3}}, "places"),
+        ({"nested": {"path": "legs"}}, "documents within documents"),
+        ({"avg": {"field": "delay", "script": "_value * 2"}}, "script"),
+        ({"avg": {"field": "fuel"}}, "fuel"),
     ],
 )
 def test_what_summaries_cannot_tell_is_refused_with_the_reason(metric: dict[str, Any], why: str) -> None:
