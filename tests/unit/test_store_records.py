@@ -10,6 +10,7 @@ from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.opensearch import records
 from rollup_operator.stores.opensearch.quiet import is_of, opaque_id
 from rollup_operator.stores.opensearch.target import gate, mapping
+from rollup_operator.stores.opensearch.tiers import readable_spec
 from rollup_operator.stores.opensearch.transport.answers import Value
 from support.embedded import config, spec
 
@@ -22,6 +23,32 @@ def test_no_two_jobs_share_a_record_or_a_gate() -> None:
     assert len(ids) == len(keys)
     assert all(len(id_.encode()) <= 512 for id_ in ids)
     assert len({gate.gate_name(key, 1) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("date", "read"),
+    [
+        ({"fixed_interval": "1h"}, ("1h", None)),
+        ({"interval": "60m", "time_zone": "Europe/Berlin"}, ("60m", None)),
+        ({"interval": "1M"}, (None, "1M")),
+        ({"interval": "hour"}, (None, "hour")),  # until Elasticsearch 7.2
+        ({"fixed_interval": "hour"}, None),
+        ({"fixed_interval": "0s"}, None),
+        ({"fixed_interval": "99999999999d"}, None),
+        ({"fixed_interval": "1h", "time_zone": "Mars"}, None),
+        ({"fixed_interval": "1h", "delay": "x"}, None),
+        ({"interval": 5}, None),
+        ({}, None),
+    ],
+)
+def test_what_an_index_says_of_its_jobs_is_read_or_left_out(
+    date: dict[str, object], read: tuple[str | None, str | None] | None
+) -> None:
+    """Whoever may write to the cluster wrote it, and all jobs of the index are searched together."""
+    told = {"index_pattern": "logs", "groups": {"date_histogram": {"field": "at", **date}}, "metrics": []}
+    found = readable_spec({"_meta": {"_rollup": {"old": told}}}, "rolled", "old", None)
+    group = None if found is None else found.groups.date_histogram
+    assert (None if group is None else (group.fixed_interval, group.calendar_interval)) == read
 
 
 def test_a_gate_is_closed_by_later_epochs_only() -> None:

@@ -13,6 +13,8 @@ CREATION_TIMEOUT = "20s"
 
 _CRON = "0 0 * * * ?"
 """Of a job that runs no more."""
+_CALENDAR = frozenset({"1w", "1M", "1q", "1y", "minute", "hour", "day", "week", "month", "quarter", "year"})
+"""What can only be an interval of the calendar."""
 _PAGE_SIZE: int = RollupJobSpec.model_fields["page_size"].default
 
 
@@ -53,7 +55,7 @@ def spec_of(configuration: object, rollup_index: str) -> dict[str, Any] | None:
         if date.get(theirs) is not None:
             ours[name] = date[theirs]
     if isinstance(interval := date.get("interval"), str):  # before 7.2, when the unit alone said it
-        ours["calendarInterval" if interval in ("1w", "1M", "1q", "1y") else "fixedInterval"] = interval
+        ours["calendarInterval" if interval in _CALENDAR else "fixedInterval"] = interval
     if date.get("delay") is not None:
         ours["delay"] = date["delay"]
     shown: dict[str, Any] = {"dateHistogram": ours}

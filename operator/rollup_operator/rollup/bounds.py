@@ -80,6 +80,10 @@ class Period:
     offset: int
 
 
+LONGEST = 3_652_500 * DAY
+"""Of fixed intervals: ten thousand years, which is more than all times that there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The round times of a clock. Values are that clock's reading as milliseconds since 1970-01-01T00:00 on it."""
@@ -252,6 +256,10 @@ def _grid(group: DateHistogramGroup) -> Grid:
         if step < 1 or step != int(step):
             raise ValueError(
                 f"spec.groups.dateHistogram.fixedInterval is {group.fixed_interval!r}: use 1ms or a multiple of it"
+            )
+        if step > LONGEST:
+            raise ValueError(
+                f"spec.groups.dateHistogram.fixedInterval is {group.fixed_interval!r}: it is at most 3652500d"
             )
         return Grid(int(step))
     unit = _UNITS.get(group.calendar_interval or "", group.calendar_interval)

@@ -136,11 +136,12 @@ def rolled_up_to(
 
 
 def position_ms(spec: RollupJobSpec, position: Mapping[str, PositionValue] | None) -> int | None:
-    """Return where the bucket of a position begins; None: nothing is written."""
+    """Return where the bucket of a position begins; None: nothing is written. Raises ValueError if it is none."""
     if position is None:
         return None
-    last = position[f"{spec.groups.date_histogram.field}.date_histogram"]
-    assert isinstance(last, int)
+    last = position.get(f"{spec.groups.date_histogram.field}.date_histogram")
+    if type(last) is not int:
+        raise ValueError("the position is none of this job's")
     return last
 
 

@@ -36,6 +36,7 @@ from rollup_operator.query.reading.json_values import (
 from rollup_operator.query.reading.object_fields import ObjectFields
 from rollup_operator.query.reading.orders import BY_COUNT, BY_KEY, read_order
 from rollup_operator.query.times.dates import zone_of
+from rollup_operator.rollup.bounds import DAY, LONGEST
 
 METRICS: Final = frozenset({"min", "max", "sum", "avg", "value_count", "stats"})
 
@@ -48,8 +49,7 @@ _CALENDAR: Final = {
     "minute": "1m", "1m": "1m", "hour": "1h", "1h": "1h", "day": "1d", "1d": "1d", "week": "1w", "1w": "1w",
     "month": "1M", "1M": "1M", "quarter": "1q", "1q": "1q", "year": "1y", "1y": "1y",
 }  # fmt: skip
-_LONGEST_OFFSET: Final = 366 * 86_400_000
-_LONGEST_INTERVAL: Final = 3_652_500 * 86_400_000
+_LONGEST_OFFSET: Final = 366 * DAY
 _SECOND: Final = ("second", "1s")
 
 Interval = tuple[int | None, str | None]
@@ -304,7 +304,7 @@ def _interval(fields: ObjectFields) -> Interval:
     assert found is not None
     if found[0] is not None and found[0] <= 0:
         raise SearchRefused("Zero or negative time interval not supported")
-    if found[0] is not None and found[0] > _LONGEST_INTERVAL:
+    if found[0] is not None and found[0] > LONGEST:
         raise SearchRefused(f"an interval of [{found[0]}ms] is longer than the limit of [3652500d]")
     return found
 

@@ -111,7 +111,7 @@ class Tiers:
         theirs: list[tuple[_Index, Key, RollupJobSpec]] = []
         for index, key in keys:
             record = known.get(key)
-            if (spec := _spec(index, key[1], record)) is None:
+            if (spec := readable_spec(index.mappings, index.name, key[1], record)) is None:
                 continue
             if record is None:
                 theirs.append((index, key, spec))
@@ -311,14 +311,25 @@ def _lines(names: Sequence[str]) -> Iterator[str]:
         yield line
 
 
-def _spec(index: _Index, job_id: str, record: Record | None) -> RollupJobSpec | None:
-    """Return what a job is, by its record or by what Elasticsearch keeps of it; None: that cannot be read."""
+def readable_spec(
+    mappings: mapping.Mappings, rollup_index: str, job_id: str, record: Record | None
+) -> RollupJobSpec | None:
+    """Return what a job is, by its record or by what an index says of it; None: that cannot be read.
+
+    Whoever may change the index's mappings wrote the latter.
+    """
     try:
         if record is not None:
-            return RollupJobSpec.model_validate(record.spec)
-        spec = spec_of((mapping.entries(index.mappings) or {})[job_id], index.name)
-        return None if spec is None else RollupJobSpec.model_validate(spec)
-    except ValidationError:
+            found = RollupJobSpec.model_validate(record.spec)
+            position_ms(found, record.claim.position)
+        else:
+            told = spec_of((mapping.entries(mappings) or {})[job_id], rollup_index)
+            if told is None:
+                return None
+            found = RollupJobSpec.model_validate(told)
+        Bounds.of(found.groups.date_histogram)
+        return found
+    except ValueError:
         return None
 
 
