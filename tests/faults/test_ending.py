@@ -7,7 +7,7 @@ from support.api import Api
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
 from support.operator_fixtures import StartOperator
-from support.replicas import election, wait_leads
+from support.replicas import SHORT_LEASE, election, wait_leads
 from support.waiting import run_completed, status
 
 WITHOUT_LEADING = """
@@ -95,7 +95,7 @@ def test_a_process_whose_store_hangs_ends_after_its_grace(
     api.create(store())
     first = start_operator(
         grace_seconds=1,
-        settings=election(api),
+        settings=election(api, lease_seconds=SHORT_LEASE),
         program=("-c", WITHOUT_WRITING),
         expected=("runs abandoned at shutdown", "not ended in time: what is left is abandoned"),
     )
@@ -109,7 +109,7 @@ def test_a_process_whose_store_hangs_ends_after_its_grace(
     assert first.ended(20) == 1
     assert first.records("not ended in time: what is left is abandoned")
     # Claim, lease and the lock on the file are a dead process's.
-    second = start_operator(settings=election(api))
+    second = start_operator(settings=election(api, lease_seconds=SHORT_LEASE))
     wait_leads(api, second)
     api.wait("trips", run_completed, 20)
     api.stop("trips")

@@ -18,7 +18,7 @@ from support.data import end_of, trips_job
 from support.database import claim, closed
 from support.operator_fixtures import StartOperator
 from support.proxy import Fault, FaultyProxy
-from support.replicas import LEASE, election, held_by, holder, leader_of, wait_leads
+from support.replicas import LEASE, SHORT_LEASE, election, held_by, holder, leader_of, wait_leads
 from support.waiting import NEVER, assert_silent, finished, status
 
 WRITES = r"^(POST|PUT|PATCH|DELETE) (?!.*/leases)"
@@ -53,7 +53,8 @@ def test_a_leader_is_killed_in_the_middle_of_stops_and_runs(
     choose = random.Random(seed)
     takeovers = request.config.getoption("--takeovers")
     hours = 250 * takeovers
-    replicas = [start_operator(page_seconds=PAGE_SECONDS, settings=election(api)) for _ in range(2)]
+    settings = election(api, lease_seconds=SHORT_LEASE)
+    replicas = [start_operator(page_seconds=PAGE_SECONDS, settings=settings) for _ in range(2)]
     begin(api, folder, hours=hours)
     path = f"/namespaces/{api.namespace}/_rollup/job/trips"
     seconds: list[float] = []
@@ -153,11 +154,10 @@ def test_a_frozen_leader_that_thaws_halts_and_writes_nothing(
     control_plane: ControlPlane, start_operator: StartOperator, api: Api, folder: Path, tmp_path: Path
 ) -> None:
     with FaultyProxy(control_plane, tmp_path) as proxy:
-        first = start_operator(
-            page_seconds=PAGE_SECONDS, settings=election(api), kubeconfig=proxy.kubeconfig, expected=CUT
-        )
+        settings = election(api, lease_seconds=SHORT_LEASE)
+        first = start_operator(page_seconds=PAGE_SECONDS, settings=settings, kubeconfig=proxy.kubeconfig, expected=CUT)
         wait_leads(api, first)
-        second = start_operator(page_seconds=PAGE_SECONDS, settings=election(api), expected=LOST)
+        second = start_operator(page_seconds=PAGE_SECONDS, settings=settings, expected=LOST)
         begun(api, folder, hours=5000)
         api.create(trips_job("idle", cron=NEVER, desiredState="stopped"))
         api.wait("idle", decided("stopped"))

@@ -8,7 +8,7 @@ import pytest
 from support.api import Api, Body
 from support.bodies import job, store
 from support.operator_fixtures import StartOperator
-from support.replicas import election, leader_of
+from support.replicas import SHORT_LEASE, election, leader_of
 from support.rounding import HOUR
 from support.store_drill import whole_tasks
 from support.store_http import StoreHttp, unique
@@ -67,7 +67,7 @@ def test_a_run_of_a_frozen_leader_does_not_overlap_those_of_its_successor(
     index = opensearch.create(unique("events"), {"ts": "date", "load": "double"})
     opensearch.load(index, [{"ts": n * HOUR, "load": n} for n in range(HOURS)])
     api.create(store(**{opensearch.distribution: {"hosts": [way.proxy.url]}}))
-    replicas = [start_operator(settings=election(api), expected=LOST) for _ in range(2)]
+    replicas = [start_operator(settings=election(api, lease_seconds=SHORT_LEASE), expected=LOST) for _ in range(2)]
     api.create(
         job(
             "hourly",

@@ -8,7 +8,7 @@ from rollup_operator.stores.opensearch import records
 from support.api import Api
 from support.bodies import job, store
 from support.operator_fixtures import StartOperator
-from support.replicas import election, leader_of
+from support.replicas import SHORT_LEASE, election, leader_of
 from support.rounding import HOUR
 from support.store_drill import whole_tasks
 from support.store_faults import Hold
@@ -40,7 +40,7 @@ def test_a_claim_that_a_frozen_leader_had_sent_does_not_come_after_stopped(
     index = opensearch.create(unique("events"), {"ts": "date", "load": "double"})
     opensearch.load(index, [{"ts": n * HOUR, "load": n} for n in range(50)])
     api.create(store(**{opensearch.distribution: {"hosts": [way.proxy.url]}}))
-    replicas = [start_operator(settings=election(api), expected=LOST) for _ in range(2)]
+    replicas = [start_operator(settings=election(api, lease_seconds=SHORT_LEASE), expected=LOST) for _ in range(2)]
     for name in ("neighbour", "hourly"):  # with the first there is an index of claims
         api.create(
             job(

@@ -7,6 +7,8 @@ from support.api import Api
 from support.operator import Operator
 
 LEASE = "rollup-operator"
+SHORT_LEASE = 6.0
+"""Seconds of a lease for tests that wait until one has run out, and are about what comes after that."""
 
 
 def election(api: Api, **more: Any) -> dict[str, Any]:
