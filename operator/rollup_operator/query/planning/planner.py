@@ -14,15 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rollup_operator.query.aggregations import Aggregation, DateHistogramAggregation
+from rollup_operator.query.aggregations import DateHistogramAggregation
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.binding import FieldNotKept
-from rollup_operator.query.planning.rolled import FinerThanTheJob, Rolled
+from rollup_operator.query.planning.intervals import Refusals, changed_intervals, length, widened
+from rollup_operator.query.planning.rolled import Rolled
 from rollup_operator.query.planning.shape import Reader, Shape, flat
 from rollup_operator.query.reading.request import SearchRequest
-from rollup_operator.query.times.formats import interval_text, iso
-from rollup_operator.query.times.grids import EARLIEST, LATEST, TimeGrid, floor
-from rollup_operator.rollup.bounds import DAY, Bounds
+from rollup_operator.query.times.formats import iso
+from rollup_operator.query.times.grids import EARLIEST, LATEST, floor
+from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.search import (
     AtLeast,
     Between,
@@ -47,9 +48,6 @@ from rollup_operator.stores.search import (
 Stretch = tuple[int | None, int | None]
 """A stretch of time, [begin, end) in epoch milliseconds; None: without end."""
 
-_MONTH = 30 * DAY
-_UNITS = (("1M", 1), ("1q", 3), ("1y", 12))
-
 MOST_STRETCHES = 5_000
 """Of time, in one fetch: a cluster is asked for each apart. Within ±8,000 years, clocks are changed 500 times."""
 
@@ -64,7 +62,7 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class UncertainTime:
     """Time that is read of the rows, since a job that has rolled it up cannot answer: some may be gone."""
 
     documents: Fetch
@@ -88,7 +86,7 @@ class SearchPlan:
     kinds: Mapping[str, FieldKind]
     report: Mapping[str, Any] | None
     """What the answer says of how it was found: which job answers for which time, and what was rounded."""
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[UncertainTime, ...] = ()
 
     @property
     def reads(self) -> tuple[Fetch, ...]:
@@ -167,9 +165,6 @@ class _Candidate:
         return self.reader.shapes(request.aggregations) == other.reader.shapes(request.aggregations)
 
 
-Refusals = Sequence[tuple[Rolled, SearchRefused]]
-
-
 def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_ms: int) -> SearchPlan:
     """Split a search. The tiers are of jobs of one source. Raises SearchRefused where no exact answer can be given."""
     kinds: dict[str, FieldKind] = dict(live.kinds) if live is not None else {}
@@ -188,7 +183,7 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
     asked = request.aggregations
     able, refusals = _able(request, relevant)
     if not able and request.door == "search":
-        for wider in _widened(request, refusals):
+        for wider in widened(request, refusals):
             able, still = _able(wider, relevant)
             if able:
                 request, refusals = wider, still
@@ -207,7 +202,7 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
     found = _plan(request, chosen, live, first.reader, first.where, refusals)
     if live is not None:
         found = replace(found, doubts=tuple(_doubts(live, chosen, relevant, refusals)))
-    if found.report is not None and (texts := list(dict.fromkeys(_intervals(request.aggregations, asked)))):
+    if found.report is not None and (texts := list(dict.fromkeys(changed_intervals(request.aggregations, asked)))):
         found = replace(found, report={"interval": texts[0] if len(texts) == 1 else texts, **found.report})
     return found
 
@@ -263,7 +258,7 @@ def _check_whole(chosen: Iterable[Rolled], relevant: Iterable[_Candidate], refus
 
 def _doubts(
     live: Live, chosen: Iterable[Rolled], relevant: Iterable[_Candidate], refusals: Refusals
-) -> Iterator[Doubt]:
+) -> Iterator[UncertainTime]:
     """Yield the time that only jobs have that cannot answer. Rows are deleted once they are rolled up."""
     free: list[Stretch] = [(None, None)]
     for rolled in chosen:
@@ -279,7 +274,7 @@ def _doubts(
         rolled, bounds = c.rolled, c.rolled.bounds
         whole = [(Instant(a), Instant(bounds.next_edge(b - 1))) for a, b in read]
         tier = rolled.tier
-        yield Doubt(
+        yield UncertainTime(
             Fetch(
                 Documents(*tier.key, tier.place, tier.end_ms),
                 AtLeast(1, tuple(Between(rolled.time, a, b) for a, b in whole)),
@@ -301,39 +296,6 @@ def _doubts(
 
 def _row(parts: Partials) -> Row:
     return parts[()].rows.get((), Row(0, (0,)))
-
-
-def _widened(request: SearchRequest, refusals: Refusals) -> Iterator[SearchRequest]:
-    """Yield the request with intervals that the finest job's buckets make up, by its own clock first.
-
-    One interval for the whole answer: fine buckets beside coarse ones would make rates and stacks wrong.
-    """
-    finer = [rolled for rolled, e in refusals if isinstance(e, FinerThanTheJob)]
-    for zone in (None, finer[-1].tier.spec.groups.date_histogram.time_zone) if finer else ():
-        yield replace(request, aggregations=tuple(_coarser(a, finer[-1], zone) for a in request.aggregations))
-
-
-def _coarser(a: Aggregation, rolled: Rolled, zone: str | None) -> Aggregation:
-    subs = tuple(_coarser(s, rolled, zone) for s in a.subs)
-    kind = a.kind
-    if isinstance(kind, DateHistogramAggregation) and kind.field == rolled.date:
-        asked, clock = kind.fixed_ms or _calendar_ms(kind), zone or kind.time_zone
-        step, months = rolled.bounds.grid.step, rolled.bounds.grid.months
-        if step is None:
-            unit = next((u for u, n in _UNITS if n % months == 0 and n * _MONTH >= asked), None)
-            if unit is not None:
-                kind = replace(kind, fixed_ms=None, calendar_unit=unit, time_zone=clock)
-        elif kind.fixed_ms is not None or asked < step:
-            kind = replace(kind, fixed_ms=-(-asked // step) * step, calendar_unit=None, time_zone=clock)
-    return replace(a, kind=kind, subs=subs)
-
-
-def _intervals(aggregations: Iterable[Aggregation], asked: Iterable[Aggregation]) -> Iterator[str]:
-    """Yield the intervals that are not those asked for."""
-    for a, b in zip(aggregations, asked, strict=True):
-        if isinstance(a.kind, DateHistogramAggregation) and a.kind != b.kind:
-            yield interval_text(a.kind.fixed_ms) if a.kind.fixed_ms is not None else a.kind.calendar_unit or ""
-        yield from _intervals(a.subs, b.subs)
 
 
 def _plan(
@@ -494,19 +456,11 @@ def _fineness(rolled: Rolled) -> tuple[int, int, int, str, str]:
     """Sort the coarsest first: longer buckets, wider or no histograms, fewer terms."""
     groups = rolled.tier.spec.groups
     return (
-        -_length(rolled.bounds),
+        -length(rolled.bounds),
         -groups.histogram.interval if groups.histogram is not None else -(2**62),
         len(groups.terms.fields) if groups.terms is not None else 0,
         *rolled.tier.key,
     )
-
-
-def _length(bounds: Bounds) -> int:
-    return bounds.grid.step or bounds.grid.months * _MONTH
-
-
-def _calendar_ms(kind: DateHistogramAggregation) -> int:
-    return _length(TimeGrid.of(kind).bounds)
 
 
 def _date_field(live: Live, request: SearchRequest) -> str:
