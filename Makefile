@@ -28,7 +28,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-loop bench-stores soak promtool locks api-server control-plane stores verdict docs \
+.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores verdict docs \
 	clean image node node-packages e2e-cluster
 
 help: ## Show this list
@@ -95,6 +95,9 @@ generate: $(STAMP) ## Write crds/ from the typed model, and what of deploy/ foll
 
 bench: $(STAMP) api-server ## Measure stops, writes, memory and the speed of a run; some minutes
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py $(ARGS)
+
+bench-search: $(STAMP) api-server stores ## Measure searches next to bare ones, and stops beside them; ARGS="--search='--rows 10000000'" for more, see tests/bench/search_run.py
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py --only search $(ARGS)
 
 soak: $(STAMP) api-server ## Use an operator with 1,000 jobs for half an hour, and see that it comes back to what it was; ARGS='--minutes 5' for less
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m bench.soak $(ARGS)

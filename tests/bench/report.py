@@ -89,7 +89,7 @@ def table(result: Result) -> Table:
             continue
         ratio = [_ratio(*figures)] if compared else []
         shown.add_row(row.what, *(_text(figure) for figure in figures), *ratio, row.unit, row.goal)
-    for cells in _duckdb(result.get("duckdb")):
+    for cells in (*_duckdb(result.get("duckdb")), *_search(result.get("search"))):
         padding = [""] * (len(subjects) - 1 + compared)
         shown.add_row(cells[0], cells[1], *padding, *cells[2:])
     return shown
@@ -124,6 +124,33 @@ def _duckdb(measured: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str,
         yield f"DuckDB run, {run['rows']:,} rows {order}", _text(run["run_s"]), "s", ""
         yield "  over one direct statement", _text(run["ratio"]), "x", f"≤ {run['goal']}"
         yield "  pages", _text(run["pages"]), "", "≥ 10"
+
+
+_SEARCH_ROWS = (
+    Row("search, {rows:,} rows, 30 days by day and term: p50", "chart.ours.p50", "ms"),
+    Row("  over the bare requests of its two parts", "chart.over_bare", "x", "≤ 1.3"),
+    Row("  how much faster than over all rows", "chart.raw_over_ours", "x", "cluster, 10 M rows: ≥ 20"),
+    Row("20 panels in one _msearch, the first of a process", "panels.cold_ms", "ms", "≤ 2000"),
+    Row("  later: p50", "panels.ours.p50", "ms"),
+    Row("  over the bare _msearch of their parts", "panels.over_bare", "x"),
+    Row("stop in the middle of a run, nobody searches: p50", "beside.stop.quiet.p50", "ms"),
+    Row("  p99", "beside.stop.quiet.p99", "ms"),
+    Row("  20 clients search all rows: p50", "beside.stop.ours.p50", "ms", "≤ 100"),
+    Row("  p99", "beside.stop.ours.p99", "ms", "≤ 500"),
+    Row("  20 clients search the node itself: p50", "beside.stop.node.p50", "ms"),
+    Row("  p99", "beside.stop.node.p99", "ms"),
+    Row("run beside 20 clients that search, over quiet", "beside.run_over_quiet.ours", "x"),
+    Row("  if they search the node itself", "beside.run_over_quiet.node", "x"),
+    Row("  one of their searches meanwhile: p50", "beside.searches.ours.p50", "ms"),
+)
+
+
+def _search(measured: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str, str]]:
+    for store, figures in (measured or {}).items():
+        for row in _SEARCH_ROWS:
+            if (figure := find(figures, row.path)) is not None:
+                what = row.what.format(rows=figures["rows"])
+                yield what if what.startswith(" ") else f"{store}: {what}", _text(figure), row.unit, row.goal
 
 
 def _ratio(ours: float | None, peers: float | None) -> str:

@@ -33,8 +33,10 @@ from local_control_plane import ControlPlane
 from support.api import Api
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASES = ("memory", "restart", "stop", "endpoint", "storm", "waiters", "waits", "duckdb")
+PHASES = ("memory", "restart", "stop", "endpoint", "storm", "waiters", "waits", "duckdb", "search")
 """In the order in which they run."""
+APART = ("duckdb", "search")
+"""Phases that are processes of their own, with what they need."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -62,7 +64,7 @@ class Bench:
             gc.freeze()
             gc.disable()
             for name in PHASES:
-                if name in self._options.only and name != "duckdb":
+                if name in self._options.only and name not in APART:
                     say(name)
                     await getattr(self, f"_{name}")()
         finally:
@@ -181,13 +183,24 @@ def duckdb(folder: Path) -> dict[str, Any]:
     return answer
 
 
+def search(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Compare searches with what their parts cost, and runs and stops beside searches with those in quiet."""
+    output = folder / "search.json"
+    given = [f"--calm={options.calm}", f"--seed={options.seed}", *shlex.split(options.search)]
+    program = str(Path(__file__).with_name("search_run.py"))
+    subprocess.run([sys.executable, program, "--json", str(output), *given], check=True)
+    answer: dict[str, Any] = json.loads(output.read_text())
+    return answer
+
+
 def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="make bench ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=1000, help="how many jobs (default: 1000)")
-    parser.add_argument("--only", default=",".join(PHASES), help=f"phases to run: {','.join(PHASES)} (default: all)")
+    every = ",".join(PHASES)
+    parser.add_argument("--only", default=every.replace(",search", ""), help=f"of {every} (default: all but the last)")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="file for the figures")
     parser.add_argument("--stops", type=int, default=300, help="stops one by one (default: 300)")
     parser.add_argument("--rounds", type=int, default=6, help="rounds that these are spread over (default: 6)")
@@ -201,6 +214,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--yardstick", metavar="CMD", help="another operator's command; $BENCH_GROUP is its group")
     parser.add_argument("--yardstick-crd", type=Path, action="append", default=[], metavar="FILE", help="its CRD")
     parser.add_argument("--yardstick-like-ours", action="store_true", help="its jobs have the spec of ours")
+    parser.add_argument("--search", default="", metavar="ARGS", help="for search_run.py, such as '--rows=10000000'")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the operators' logs and data here")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
@@ -222,13 +236,16 @@ def main() -> None:
             "seed": options.seed,
             "subjects": {"ours": {}},
         }
-        if set(options.only) - {"duckdb"}:
+        if set(options.only) - set(APART):
             with ControlPlane.start() as plane:
                 prepare(plane, options.yardstick_crd)
                 result["subjects"] = asyncio.run(measure(options, plane, folder))
         if "duckdb" in options.only:
             say("duckdb")
             result["duckdb"] = duckdb(folder)
+        if "search" in options.only:
+            say("search")
+            result["search"] = search(folder, options)
     result["goals"] = {row.path: row.goal for row in report.ROWS if row.goal}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1) + "\n")
