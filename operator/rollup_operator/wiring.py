@@ -216,6 +216,7 @@ class StoreMaker:
     ) -> None:
         self._settings, self._index, self._server_clock, self._leads = settings, index, server_clock, leads
         self._answers, self._pages = Shares(budgets.answers), Shares(budgets.pages)
+        self._searches = Shares(budgets.searches)
         self._lookups, self._contexts, self._identities = Lookups(), Contexts(), Identities()
         self._embedded = Budget(
             settings.duckdb_memory_bytes or budgets.embedded, settings.duckdb_threads, settings.duckdb_spill_bytes
@@ -249,7 +250,10 @@ class StoreMaker:
             who=namespace,
         )
         client = connections.cluster(
-            self._leads, answers=Account(self._answers, namespace), pages=Account(self._pages, namespace)
+            self._leads,
+            answers=Account(self._answers, namespace),
+            pages=Account(self._pages, namespace),
+            searches=Account(self._searches, namespace),
         )
         return ClusterStore(kind, client, is_alive=self._index.is_alive)
 

@@ -48,5 +48,6 @@ def test_without_a_limit_it_is_the_machines(tmp_path: Path, group: str, limits: 
 
 def test_the_parts_leave_the_process_enough() -> None:
     budgets = Budgets.of(1024 * MIB)
-    parts = budgets.embedded + budgets.pages + budgets.answers + 2 * budgets.bodies + budgets.connections
+    parts = budgets.embedded + budgets.pages + budgets.searches + budgets.answers + 2 * budgets.bodies
+    parts += budgets.connections
     assert budgets.memory - parts >= 200 * MIB

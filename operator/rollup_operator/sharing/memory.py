@@ -1,6 +1,6 @@
 """How much memory this process may take, and which part of it each kind of work of its users may hold.
 
-    |-- the process and its jobs --|-- embedded stores --|-- connections --|-- pages --|-- answers --|-- bodies --|
+    |- the process and its jobs -|- embedded stores -|- connections -|- pages -|- searches -|- answers -|- bodies -|
 
 What is left over after the parts is for the process itself: 30 KiB for each job, and some 120 MiB.
 """
@@ -30,6 +30,8 @@ class Budgets:
     """Databases of embedded stores that are open."""
     pages: int
     """Pages of clusters' searches, from the request to the documents that were made of them and written."""
+    searches: int
+    """What clusters answer to users' searches: a part of its own, since runs and stops must not wait for it."""
     answers: int
     """Other answers of clusters, while they are read."""
     bodies: int
@@ -45,7 +47,8 @@ class Budgets:
         return cls(
             memory,
             embedded=memory * 3 // 8,
-            pages=memory // 8,
+            pages=memory * 3 // 32,
+            searches=memory * 3 // 64,
             answers=memory // 32,
             bodies=memory // 32,
             runs=max(_FEWEST_RUNS, memory // _RUN),

@@ -98,7 +98,7 @@ def request(fetches: Sequence[Fetch], copies: Callable[[str], Copies]) -> bytes:
 async def _search(
     cluster: Cluster, fetches: Sequence[Fetch], body: bytes, max_buckets: int, seconds: float
 ) -> Sequence[Partials]:
-    room = await cluster.pages.take(2 * _ROOM)
+    room = await cluster.searches.take(2 * _ROOM)
     try:
         answer = await cluster.call(
             "POST",

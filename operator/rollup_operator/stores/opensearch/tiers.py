@@ -165,6 +165,7 @@ class Tiers:
                 doing="looking at rollup indices",
                 params={"ignore_unavailable": "true", "allow_no_indices": "true", "filter_path": _FILTER},
                 longest=LISTING,
+                room=self.cluster.searches,
             )
             for index, told in answer.members():
                 if index not in names:
@@ -192,6 +193,7 @@ class Tiers:
                     params=self.surest.parameters,
                     body={"ids": ids},
                     longest=LISTING,
+                    room=self.cluster.searches,
                 )
             except NotThere:
                 return {}
@@ -261,6 +263,7 @@ class Tiers:
                 doing="finding the ends of rollup indices",
                 body=b"".join(_ends_of(each) for each in part),
                 longest=LISTING,
+                room=self.cluster.searches,
             )
             responses = list(answer.at("responses").items())
             for (index, key, _), response in zip(part, responses, strict=False):

@@ -95,11 +95,13 @@ class Cluster:
     timeout: float = 60.0
     """Seconds that an answer may take if the call does not say."""
     answers: Account = field(default_factory=unbounded)
-    """Bytes that current answers may take, except pages."""
+    """Bytes that current answers may take, except pages and searches."""
     redact: Callable[[str], str] = str
     """Removes credentials from a text that may come from a host."""
     pages: Account = field(default_factory=unbounded)
     """Bytes that pages may take, and the documents made of them."""
+    searches: Account = field(default_factory=unbounded)
+    """Bytes that answers for users' searches may take: those of a slow cluster must not be in the way of runs."""
     largest_request: int = LARGEST_REQUEST
     """How many bytes a bulk should have at most."""
     clock: Callable[[], float] = time.monotonic
@@ -133,12 +135,13 @@ class Cluster:
         longest: int = SMALL,
         parse: Callable[[bytes], Any] = whole,
         page: Held | None = None,
+        room: Account | None = None,
     ) -> Value:
         """Return the answer's JSON; `parse` reads answers that are no errors.
 
         `path` begins with a slash, its parts quoted by `name`: it is sent as it is. `body`: bytes are sent as lines of
         JSON (NDJSON). `doing` says in a few words what it is for. `timeout` in seconds. `longest`: bytes that the
-        answer may have. `page`: what those bytes are part of.
+        answer may have. `page`: what those bytes are part of; else they are taken from `room`, or from `answers`.
 
         Raises Unanswered, SecretInvalid, Overloaded for an answer that is too long, or what `errors.classify` makes of
         the answer.
@@ -160,7 +163,7 @@ class Cluster:
             longest,
             parse,
             page=page,
-            room=self.answers,
+            room=room or self.answers,
             redact=self.redact,
         )
         self._count += 1

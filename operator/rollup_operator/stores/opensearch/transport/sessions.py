@@ -124,10 +124,11 @@ class Connections:
         *,
         answers: Account | None = None,
         pages: Account | None = None,
+        searches: Account | None = None,
     ) -> Cluster:
         """Return a client over them. `may_run` is called before each request of a run.
 
-        `answers` and `pages` bound the bytes of each; None: nothing does.
+        `answers`, `pages` and `searches` bound the bytes of each; None: nothing does.
         """
         return Cluster(
             self.hosts,
@@ -137,6 +138,7 @@ class Connections:
             timeout=float(self._spec.request_timeout_seconds),
             answers=answers or unbounded(),
             pages=pages or unbounded(),
+            searches=searches or unbounded(),
             redact=self.redact,
         )
 
