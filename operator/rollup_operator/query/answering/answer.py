@@ -70,12 +70,22 @@ def _named(results: Mapping[str, Result], style: Style) -> Work[dict[str, Any]]:
     return out
 
 
+def _measures(results: Mapping[str, Result], style: Style) -> dict[str, Any]:
+    """Return the results of a bucket that has no buckets within."""
+    found = [(name, result) for name, result in results.items() if isinstance(result, Measured)]
+    return {f"{m.type_name}#{name}" if style.typed_keys else name: m.to_json() for name, m in found}
+
+
 def _series(series: Series, style: Style) -> Work[dict[str, Any]]:
     a, buckets = series.aggregation, series.buckets
     out: dict[str, Any] = {} if a.meta is None else {"meta": a.meta}
     written: list[dict[str, Any]] = []
+    plain = not series.shape.subs
     for place, bucket in enumerate(buckets):
-        written.append(_head(series, bucket) | (yield from _named(bucket.results, style)))
+        if plain:
+            written.append(_head(series, bucket) | _measures(bucket.results, style))
+        else:
+            written.append(_head(series, bucket) | (yield from _named(bucket.results, style)))
         if place % 20 == 0:
             yield
     match a.kind:

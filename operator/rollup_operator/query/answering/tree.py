@@ -32,6 +32,27 @@ Keyed = tuple[Key, Row]
 """A bucket's key and what was found in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _MetricPlaces:
+    """Where the numbers of a metric stand in a row, and how it is written."""
+
+    of_functions: tuple[tuple[str, int], ...]
+    printer: Callable[[float], str] | None
+
+    @classmethod
+    def of(
+        cls, k: MetricAggregation, numbers: Sequence[Number], printer: Callable[[float], str] | None
+    ) -> "_MetricPlaces":
+        """Find them among the numbers of a level."""
+        places = {number: i for i, number in enumerate(numbers)}
+        return cls(tuple((n.function, places[n]) for n in numbers_of(k) if n in places), printer)
+
+    def states(self, row: Row) -> dict[str, float | int | None]:
+        """Return those of a row; of one of nothing there are none."""
+        found = row.numbers
+        return {function: found[i] for function, i in self.of_functions} if found else {}
+
+
 @dataclass(frozen=True)
 class Tree:
     """What was found, by the buckets above."""
@@ -40,6 +61,8 @@ class Tree:
     merged: dict[Path, LevelBuckets]
     budget: BucketAllowance = field(default_factory=BucketAllowance)
     _below: dict[Path, dict[Keys, list[Keyed]]] = field(default_factory=dict)
+    _places: dict[int, "_MetricPlaces"] = field(default_factory=dict)
+    """By the identity of a metric's aggregation: found out once, and not for each of ten thousands of buckets."""
 
     def build(self) -> Work[dict[str, Result]]:
         """Return the results of the request's aggregations but pipelines. Raises SearchRefused."""
@@ -62,6 +85,8 @@ class Tree:
         keys: Keys,
         row: Row,
     ) -> Work[dict[str, Result]]:
+        if not shapes:
+            return self._metrics(aggregations, numbers, row)
         results: dict[str, Result] = {}
         of = {shape.aggregation.name: shape for shape in shapes}
         for a in aggregations:
@@ -70,6 +95,13 @@ class Tree:
             elif not isinstance(a.kind, PipelineAggregation):
                 results[a.name] = yield from self._series(of[a.name], path, keys)
         return results
+
+    def _metrics(self, aggregations: Sequence[Aggregation], numbers: Sequence[Number], row: Row) -> dict[str, Result]:
+        return {
+            a.name: self._measured(a, a.kind, numbers, row)
+            for a in aggregations
+            if isinstance(a.kind, MetricAggregation)
+        }
 
     def _series(self, shape: Shape, path: Path, keys: Keys) -> Work[Series]:
         path = (*path, shape.aggregation.name)
@@ -92,14 +124,16 @@ class Tree:
         self.budget.take(len(chosen))
         if isinstance(shape.aggregation.kind, DateHistogramAggregation | HistogramAggregation):
             chosen = yield from self._sorted(shape, chosen, shape.aggregation.kind.order, path, keys)
-        text = _text(shape)
+        text, subs = _text(shape), shape.aggregation.subs
         buckets = []
-        for key, row in chosen:
-            results = yield from self._results(
-                shape.aggregation.subs, shape.subs, shape.numbers, path, (*keys, key), row
-            )
+        for i, (key, row) in enumerate(chosen):
+            if shape.subs:
+                results = yield from self._results(subs, shape.subs, shape.numbers, path, (*keys, key), row)
+            else:
+                results = self._metrics(subs, shape.numbers, row)
             buckets.append(Bucket(key, text(key), row.count, results))
-            yield
+            if i % 20 == 0:
+                yield
         return Series(shape, buckets, others)
 
     def _timed(self, shape: Shape, k: DateHistogramAggregation, rows: Iterable[Keyed]) -> Work[list[Keyed]]:
@@ -235,8 +269,9 @@ class Tree:
 
     def _measured(self, a: Aggregation, k: MetricAggregation, numbers: Sequence[Number], row: Row) -> Measured:
         """Return a metric of a bucket."""
-        found = dict(zip(numbers, row.numbers, strict=False))
-        states = {n.function: found.get(n) for n in numbers_of(k)}
+        if (places := self._places.get(id(a))) is None:
+            places = self._places[id(a)] = _MetricPlaces.of(k, numbers, self._printer(k))
+        states = places.states(row)
         count = int(states.get("count") or 0)
         total, low, high = states.get("sum") or 0.0, states.get("min"), states.get("max")
         if k.missing is not None and (absent := row.count - count) > 0:
@@ -252,7 +287,7 @@ class Tree:
         }
         if k.kind == "value_count":
             return Measured(k.kind, {"value": count}, meta=a.meta)
-        printer = self._printer(k)
+        printer = places.printer
         if k.kind == "stats":
             printed = ("min", "max", "avg", "sum") if count else ()
             return Measured(k.kind, values, printer, printed, meta=a.meta)

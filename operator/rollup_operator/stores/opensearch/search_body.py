@@ -6,8 +6,8 @@ an aggregation of its own, `l0_0`, `l0_1` …, and one more for what has no time
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
@@ -264,7 +264,7 @@ def answer(fetch: Fetch, found: Mapping[str, Any], max_buckets: int) -> Partials
     reader = _AnswerReader(fetch, max_buckets)
     all_of_it = found.get("aggregations", {})
     count = found["hits"]["total"]["value"] if fetch.count is None else _sum(all_of_it["c"])
-    reader.found[()].rows[()] = Row(count, _numbers(all_of_it, fetch.numbers))
+    reader.found[()].rows[()] = Row(count, tuple(each.read(all_of_it) for each in _NumberPlace.all_of(fetch.numbers)))
     reader.levels(all_of_it, fetch.levels, (), ())
     return reader.found
 
@@ -273,6 +273,9 @@ class _AnswerReader:
     def __init__(self, fetch: Fetch, max_buckets: int) -> None:
         self._fetch, self._most, self._count = fetch, max_buckets, 0
         self.found: dict[Path, LevelBuckets] = dict(nothing(fetch))
+        self._numbers: dict[int, tuple[_NumberPlace, ...]] = {}
+        """By the identity of a level: one of ten thousands of buckets must not find that out for each."""
+        self._parts: dict[int, list[Segment]] = {}
 
     def levels(self, bucket: Mapping[str, Any], levels: Sequence[Level], path: Path, keys: Keys) -> None:
         """Add the buckets of all levels within a bucket."""
@@ -293,7 +296,8 @@ class _AnswerReader:
     def _by_time(self, bucket: Mapping[str, Any], i: int, level: Level, path: Path, keys: Keys) -> None:
         by = level.by
         assert isinstance(by, ByTime)
-        segments, _ = _segments(self._fetch.where, by)
+        if (segments := self._parts.get(id(level))) is None:
+            segments = self._parts[id(level)] = _segments(self._fetch.where, by)[0]
         for k, segment in enumerate(segments):
             part = bucket[f"l{i}_{k}"]
             if segment.key is not None:
@@ -324,7 +328,9 @@ class _AnswerReader:
             return
         keys = (*above, key)
         count = bucket["doc_count"] if self._fetch.count is None else _sum(bucket["c"])
-        row = Row(count, _numbers(bucket, level.numbers))
+        if (numbers := self._numbers.get(id(level))) is None:
+            numbers = self._numbers[id(level)] = _NumberPlace.all_of(level.numbers)
+        row = Row(count, tuple([each.read(bucket) for each in numbers]))
         rows = self.found[path].rows
         if (before := rows.get(keys)) is not None:
             row = _both(before, row, level.numbers)
@@ -333,7 +339,8 @@ class _AnswerReader:
             if self._count > self._most:
                 raise SearchTooLarge(self._most)
         rows[keys] = row
-        self.levels(bucket, level.levels, path, keys)
+        if level.levels:
+            self.levels(bucket, level.levels, path, keys)
 
 
 def _both(one: Row, other: Row, numbers: Sequence[Number]) -> Row:
@@ -347,20 +354,38 @@ def _both(one: Row, other: Row, numbers: Sequence[Number]) -> Row:
     return Row(one.count + other.count, tuple(found))
 
 
-def _numbers(bucket: Mapping[str, Any], numbers: Sequence[Number]) -> tuple[float | int | None, ...]:
-    by_field = _by_field(numbers)
-    places = {field: (f"n{i}", len(functions) > 1) for i, (field, functions) in enumerate(by_field.items())}
-    found: list[float | int | None] = []
-    for number, of_none in zip(numbers, none_of(tuple(numbers)), strict=True):
-        name, several = places[number.field]
-        value = bucket[name][number.function if several else "value"]
-        if several and not bucket[name]["count"]:
-            value = None
-        if value is None:
-            found.append(of_none)
-        else:
-            found.append(int(value) if number.function == "count" else float(value))  # infinity comes as a text
-    return tuple(found)
+@dataclass(frozen=True, slots=True)
+class _NumberPlace:
+    """Where a number of a bucket stands."""
+
+    name: str
+    inner: str
+    """The key within: of several numbers of one field each has its own."""
+    several: bool
+    of_none: float | int | None
+    make: Callable[[Any], float | int]
+
+    @classmethod
+    def all_of(cls, numbers: tuple[Number, ...]) -> "tuple[_NumberPlace, ...]":
+        """Return those of a level, once for all its buckets."""
+        names = {field: (f"n{i}", len(of) > 1) for i, (field, of) in enumerate(_by_field(numbers).items())}
+        return tuple(
+            cls(name, number.function if several else "value", several, of_none, _MAKE[number.function == "count"])
+            for number, of_none in zip(numbers, none_of(numbers), strict=True)
+            for name, several in (names[number.field],)
+        )
+
+    def read(self, bucket: Mapping[str, Any]) -> float | int | None:
+        """Return the number."""
+        found = bucket[self.name]
+        value = found[self.inner]
+        if value is None or (self.several and not found["count"]):
+            return self.of_none
+        return self.make(value)
+
+
+_MAKE: Mapping[bool, Callable[[Any], float | int]] = {True: int, False: float}
+"""By whether it counts. Infinity comes as a text."""
 
 
 def _sum(of: Mapping[str, Any]) -> int:
