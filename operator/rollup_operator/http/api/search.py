@@ -6,22 +6,24 @@ source ─ Store.tiers ─▶ what is rolled up of it, read once ─ plan ─▶
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from rollup_operator.concurrency.once import Once
 from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import Permit
+from rollup_operator.http.api.search_turns import SearchTurns
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.ports import Stores
 from rollup_operator.http.protocol import errors, job_errors
 from rollup_operator.http.protocol.errors import ApiError
-from rollup_operator.http.protocol.turns import Turns
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.time_values import epoch_ms
 from rollup_operator.query.answering.answer import Style, answer
@@ -30,7 +32,6 @@ from rollup_operator.query.fields import Fields, fields_of, kinds_of
 from rollup_operator.query.planning.planner import Live, SearchPlan, plan
 from rollup_operator.query.reading.request import Door, SearchRequest, parse_request
 from rollup_operator.query.sources import Catalog, IndexOptions, Logical, NoSuchIndex, SearchedJob
-from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
     DocumentsChanged,
@@ -43,26 +44,15 @@ from rollup_operator.stores.errors import (
 )
 from rollup_operator.stores.search import Partials, Rows, Tier
 
-AT_ONCE = 16
-"""Searches under way in this process, half of them of one caller at most."""
+PLANS_AT_ONCE = 4
+"""Threads of their own: those of the process are for what a stop waits for as well."""
 
-WAITING = 256
-"""Of one caller, for their turn: a dashboard's panels come at once."""
+READABLE_SECONDS = 5.0
+"""How long what was read of a source for one search of a call counts for the others of it. Rows that are rolled up
+later count as live meanwhile, which is right as long as nobody deletes them."""
 
 TRIES = 3
 """How often a search is planned anew whose documents were deleted meanwhile."""
-
-TURN_SECONDS = 30.0
-"""How long one waits for its turn. What its store takes from then on is counted apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where the searches of one call look, and whose they are."""
-
-    namespace: str
-    permit: Permit
-    catalog: Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +66,28 @@ class Readable:
     """None: its rows are not asked for, or there are none any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where the searches of one call look, and whose they are; what they find out in common is found out once."""
+
+    namespace: str
+    permit: Permit
+    catalog: Catalog
+    sources: Once[tuple[tuple[str, ...], IndexOptions, Door], list[Logical]] = field(default_factory=Once)
+    readable: Once[Hashable, Readable] = field(default_factory=lambda: Once(READABLE_SECONDS))
+
+
 class Searches:
     """Answers searches."""
 
     def __init__(self, searchable: Searchable, stores: Stores, now: Callable[[], datetime]) -> None:
         self._searchable, self._stores, self._now = searchable, stores, now
-        what = "Searches of this user take all of their turns"
-        self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
+        self._turns = SearchTurns()
+        self._planning = ThreadPoolExecutor(PLANS_AT_ONCE, thread_name_prefix="search")
 
     async def scope(self, namespace: str, permit: Permit) -> Scope:
         """Return what all searches of one call have in common. Raises ApiError 503 while the list is not complete."""
-        jobs = await self._searchable.living(namespace)
-        return Scope(namespace, permit, await in_portions(Catalog().take_in(jobs)))
+        return Scope(namespace, permit, await self._searchable.living(namespace))
 
     async def require(self, namespace: str, permit: Permit) -> None:
         """Return if the caller may search anything. Raises ApiError 403, 503."""
@@ -102,8 +102,7 @@ class Searches:
             request = parse_request(body, door, total_hits_as_int=style.total_as_int)
             if request.for_annotations:
                 return _of_nothing(style)
-            async with self._turns.turn(scope.permit.caller.name):
-                planned, parts = await self._read(scope, sources, request)
+            planned, parts = await self._read(scope, sources, request)
             if planned is None:
                 return _of_nothing(style)
             found = await in_portions(answer(planned, parts, style))
@@ -113,8 +112,10 @@ class Searches:
 
     async def fields(self, scope: Scope, sources: Sequence[Logical], names: Sequence[str]) -> list[tuple[str, Fields]]:
         """Return what can be asked of each source, by its name. Raises ApiError, StoreTrouble."""
-        async with self._turns.turn(scope.permit.caller.name):
-            found = [await self._readable(scope, source) for source in sources]
+        found: list[Readable] = []
+        for source in sources:
+            async with self._turn(scope, source):
+                found.append(await self._readable(scope, source))
         alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
         return [(alone or of.logical.like.rollup_index, _fields(of)) for of in found]
 
@@ -126,7 +127,8 @@ class Searches:
         StoreTrouble.
         """
         with refusals():
-            return await self._sources(scope, names, options, door)
+            key = tuple(names), options, door
+            return await scope.sources.get(key, lambda: self._sources(scope, names, options, door))
 
     async def _sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
         candidates = await in_portions(scope.catalog.candidates(names))
@@ -152,7 +154,8 @@ class Searches:
         parts: list[Partials] = []
         now = epoch_ms(self._now())
         for source in sources:
-            planned, found = await self._read_one(scope, source, request, now)
+            async with self._turn(scope, source):
+                planned, found = await self._read_one(scope, source, request, now)
             if planned is None:
                 continue
             parts += found
@@ -168,7 +171,9 @@ class Searches:
             if not readable.tiers and readable.live is None:
                 break
             # Many buckets of time in zones whose clocks change take it some tenths of a second.
-            planned = await asyncio.to_thread(plan, request, readable.tiers, readable.live, now)
+            planned = await asyncio.get_running_loop().run_in_executor(
+                self._planning, plan, request, readable.tiers, readable.live, now
+            )
             if not planned.reads:
                 return planned, ()
             async with _asking(source.store):
@@ -177,10 +182,17 @@ class Searches:
                 except DocumentsChanged:
                     if not left:
                         raise
+            scope.readable.forget(_key(source), readable)
         return None, ()
 
+    def _turn(self, scope: Scope, source: Logical) -> AbstractAsyncContextManager[None]:
+        return self._turns.turn(scope.namespace, source.store, scope.permit.caller.name)
+
     async def _readable(self, scope: Scope, source: Logical) -> Readable:
-        """Read up to where the jobs of a source can be searched. That is read once, before anything is searched."""
+        """Return up to where the jobs of a source can be searched. That is read once, before anything is searched."""
+        return await scope.readable.get(_key(source), lambda: self._read_tiers(scope, source))
+
+    async def _read_tiers(self, scope: Scope, source: Logical) -> Readable:
         async with _asking(source.store):
             store = await self._stores.open((scope.namespace, source.store))
             keys = {job.key for job in source.jobs}
@@ -201,6 +213,11 @@ class Searches:
         except SourceNotFound:
             return Live(rows, fields_of(tiers)) if tiers else None
         return Live(rows, kinds_of(found))
+
+
+def _key(source: Logical) -> Hashable:
+    """Return what sources of a call have in common that are read alike."""
+    return *source.like.source, source.live, tuple((job.key, job.name) for job in source.jobs)
 
 
 def _of_nothing(style: Style) -> dict[str, Any]:

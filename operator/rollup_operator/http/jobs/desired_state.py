@@ -104,10 +104,13 @@ class DesiredStates:
 
     async def in_namespace(self, namespace: str) -> list[JobView]:
         """Return all jobs in order of their id. Raises ApiError 503 while the list is not complete."""
+        return await in_portions(sorted_by(self.unsorted(namespace), lambda job: (job.job_id, job.name)))
+
+    def unsorted(self, namespace: str) -> Iterable[JobView]:
+        """Return all jobs in the order in which they came. Raises ApiError 503 while the list is not complete."""
         if not self._jobs.synced:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
-        jobs = self._jobs.in_namespace(namespace)
-        return await in_portions(sorted_by(jobs, lambda job: (job.job_id, job.name)))
+        return self._jobs.in_namespace(namespace)
 
     async def missing_from(self, known: Iterable[JobView], namespace: str) -> list[JobView]:
         """Return the jobs of the namespace that the API server has and `known` lacks, in any order.

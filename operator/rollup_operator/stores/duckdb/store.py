@@ -41,8 +41,8 @@ T = TypeVar("T")
 
 _TAKEN = (*LOGS, SPILL, RESERVE)
 """Suffixes that names of databases cannot have, because files beside them do."""
-_SEARCHES = 4
-"""Of one store at once: they share memory and processors with its runs."""
+_SEARCHES = 8
+"""Of one store at once, of all its users: they share memory and processors with its runs."""
 _DATABASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 
 
