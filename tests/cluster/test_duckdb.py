@@ -1,5 +1,7 @@
 """One replica over DuckDB stores, from `kubectl apply -k`: the first steps of a user, then what happens to pods."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,14 +73,19 @@ def test_an_operator_out_of_memory_in_a_run_starts_again_and_goes_on(
 
 
 def test_a_pod_deleted_in_a_run_is_followed_by_one_that_goes_on(deployed: Deployed, api: Api, folder: Path) -> None:
-    hours = 3 * HOURS  # the pod rests for some seconds before it ends its runs
-    begun(api, folder, hours=hours)
     before = deployed.pod()["metadata"]
-    deployed.cluster.kubectl("delete", "pod", "-n", NAMESPACE, before["name"])
+    begun(api, folder)
+    pid = deployed.freeze()  # the pod rests for some seconds before it ends its runs, and this one would be over
+    try:
+        deployed.cluster.kubectl("delete", "pod", "-n", NAMESPACE, before["name"], "--wait=false")
+        deployed.wait_asked_to_end(pid)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    deployed.cluster.kubectl("wait", "-n", NAMESPACE, "--for=delete", f"pod/{before['name']}", "--timeout=60s")
     at = position(api.get("trips"))
     assert at is not None
-    assert at < end_of(hours - 1)
-    assert_complete(api, folder, hours=hours)
+    assert at < end_of(HOURS - 1)
+    assert_complete(api, folder)
     assert deployed.pod()["metadata"]["uid"] != before["uid"]
 
 

@@ -185,6 +185,15 @@ class Deployed:
         words = ("-n", NAMESPACE, "exec", f"deployment/{NAME}", "--", "/usr/bin/python3.11", "-I", "-c", _HOGS)
         self.cluster.run("kubectl", *words, check=False)
 
+    def wait_asked_to_end(self, pid: int, timeout: float = 30) -> None:
+        """Return once a process that stands still has been sent SIGTERM."""
+
+        def sent() -> bool:
+            pending = _text(Path(f"/proc/{pid}/status")).partition("ShdPnd:")[2].split()[0]
+            return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
+
+        self._poll(sent, f"no SIGTERM after {timeout} s", timeout)
+
     # -- the endpoint, through the Service -----------------------------------------------------------------------------
 
     def request(self, method: str, path: str, token: str, body: Any = None, *, timeout: float = 30.0) -> Answer:
