@@ -13,6 +13,8 @@ import pytest
 
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.base import Store
+from rollup_operator.stores.duckdb import claims
+from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.errors import (
     DocumentsChanged,
     SearchTooLarge,
@@ -52,6 +54,29 @@ from support.rounding import HOUR, MINUTE, ms
 from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NESTED, NESTED_ROWS, NUMBERS
 
 DAY = 24 * HOUR
+
+
+async def test_a_result_that_is_dropped_while_records_are_read_is_no_error(
+    at: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.write("rows", [(h * HOUR, 1.0, "a", 1) for h in range(3)])
+    await at.completed()
+    store, stands = at.store(), claims.target_stands
+    asked = []
+
+    def deleted_then(lane: Lane, key: tuple[str, str], target: str) -> bool:
+        asked.append(stands(lane, key, target))
+        if len(asked) == 1:
+            lane.transaction(lambda lane: claims.forget_documents(lane, key, target))
+        return asked[-1]
+
+    try:
+        (tier,) = await store.tiers(["out"])
+        monkeypatch.setattr(claims, "target_stands", deleted_then)
+        (gone,) = await store.tiers(["out"])
+        assert (tier.end_ms > 0, gone.end_ms, asked) == (True, 0, [True])
+    finally:
+        await store.close()
 
 
 async def test_rows_that_hold_numbers_where_texts_were_rolled_up_are_refused(at: Embedded) -> None:

@@ -29,6 +29,13 @@ _KINDS: Mapping[str, FieldKind] = {"VARCHAR": "keyword", "BIGINT": "long", "DOUB
 
 def tiers(lane: Lane, rollup_indices: Collection[str]) -> list[Tier]:
     """Return what can be read of the jobs of these rollup indices."""
+    try:
+        return _tiers(lane, rollup_indices)
+    except duckdb.CatalogException:
+        return _tiers(lane, rollup_indices)  # a result was dropped after its record was read
+
+
+def _tiers(lane: Lane, rollup_indices: Collection[str]) -> list[Tier]:
     if not claims.exists(lane):
         return []
     found = []
