@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.query.aggregations import (
     Aggregation,
     DateHistogramAggregation,
@@ -18,12 +19,14 @@ from rollup_operator.query.aggregations import (
     TermsAggregation,
     TimeBounds,
 )
-from rollup_operator.query.answering.answer import Style
+from rollup_operator.query.answering.answer import Style, answer
 from rollup_operator.query.clauses import ExistsClause, RangeClause, TermClause
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.planner import plan
 from rollup_operator.query.reading.request import SearchRequest
+from support.portions import watched
 from support.search_jobs import DAY, HOUR, answered, live_of, spec_of
+from support.search_reference import fetched
 
 ROWS = [
     {"time": HOUR, "carrier": "AA", "code": 1, "distance": 150.0, "delay": 2.0},
@@ -417,3 +420,22 @@ def test_an_answer_has_so_many_buckets_at_most() -> None:
         one(Aggregation("h", wide))
     with pytest.raises(SearchRefused, match=r"Must be less than or equal to"):
         one(hours(hours(extended_bounds=TimeBounds(0, 400 * HOUR)), extended_bounds=TimeBounds(0, 10 * DAY)))
+
+
+async def test_pipelines_that_read_each_other_hold_nobody_up() -> None:
+    """Each reads the one behind it, so that only the last can be computed first."""
+    count = 950
+    chain = [
+        Aggregation(f"p{i}", PipelineAggregation("bucket_script", {"buckets_path": {"a": f"p{i + 1}"}, "script": "a"}))
+        for i in range(count)
+    ]
+    last = Aggregation(f"p{count}", MetricAggregation("sum", "delay"))
+    request = SearchRequest(aggregations=(hours(*chain, last, min_doc_count=1),))
+    made = plan(request, [], live_of(spec_of()), 5 * HOUR)
+    parts = [fetched(fetch, ROWS) for fetch in made.fetches]
+    async with watched() as loop:
+        found = await in_portions(answer(made, parts, Style()))
+    buckets = found["aggregations"]["t"]["buckets"]
+    assert [bucket["p0"]["value"] for bucket in buckets] == [2.0, -4.0, 6.0]
+    assert list(buckets[0])[-3:] == ["p948", "p949", "p950"]
+    assert loop.longest < 0.05

@@ -8,6 +8,7 @@ As in Elasticsearch: those within deeper buckets first, and each after those who
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -330,15 +331,25 @@ def _names(a: Aggregation, bucket: Bucket) -> dict[str, float] | None:
 def _ordered(aggregations: Sequence[Aggregation]) -> list[Aggregation]:
     """Return the pipelines among them, each after those that it reads. Raises SearchRefused where they read in turn."""
     pipelines = {a.name: a for a in aggregations if isinstance(a.kind, PipelineAggregation)}
-    reads = {name: [r for r in _read_by(a) if r in pipelines and r != name] for name, a in pipelines.items()}
+    reads = {name: {r for r in _read_by(a) if r in pipelines and r != name} for name, a in pipelines.items()}
+    read_by: dict[str, list[str]] = {}
+    for name, others in reads.items():
+        for other in others:
+            read_by.setdefault(other, []).append(name)
+    waits_for = {name: len(others) for name, others in reads.items()}
+    ready = deque(name for name, count in waits_for.items() if not count)
     done: dict[str, Aggregation] = {}
-    while len(done) < len(pipelines):
-        ready = [name for name in pipelines if name not in done and all(r in done for r in reads[name])]
-        if not ready:
-            raise SearchRefused(
-                f"Cyclical dependency found with pipeline aggregator {next(n for n in reads if n not in done)}"
-            )
-        done.update((name, pipelines[name]) for name in ready)
+    while ready:
+        name = ready.popleft()
+        done[name] = pipelines[name]
+        for other in read_by.get(name, ()):
+            waits_for[other] -= 1
+            if not waits_for[other]:
+                ready.append(other)
+    if len(done) < len(pipelines):
+        raise SearchRefused(
+            f"Cyclical dependency found with pipeline aggregator {next(n for n in reads if n not in done)}"
+        )
     return list(done.values())
 
 
