@@ -2,6 +2,7 @@
 
 import ast
 import operator
+import re
 import sysconfig
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def test_modules_can_be_read_in_one_sitting() -> None:
     assert long == {}
 
 
-@pytest.mark.parametrize(("path", "files"), [("of a stop", 5), ("of a run", 4)])
+@pytest.mark.parametrize(("path", "files"), [("of a stop", 5), ("of a run", 4), ("of a search", 5)])
 def test_a_path_that_contributing_names_can_be_read_in_one_sitting(path: str, files: int) -> None:
     (row,) = (r for r in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if r.startswith(f"| {path} |"))
     names = row.split("`")[1::2]
@@ -33,6 +34,18 @@ def test_a_path_that_contributing_names_can_be_read_in_one_sitting(path: str, fi
     read = [package / "lifecycle/jobs/states.py", *(package / name for name in names)]
     assert len(names) == files
     assert sum(len(file.read_text().splitlines()) for file in read) < 2000
+
+
+def test_contributing_lists_every_package_and_names_only_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    package, tests = ROOT / "operator" / "rollup_operator", ROOT / "tests"
+    layout = text.split("## Layout", 1)[1].split("```")[1]
+    assert [d.name for d in package.iterdir() if (d / "__init__.py").exists() and f"\n  {d.name}/" not in layout] == []
+    tasks = text.split("the files to open", 1)[1].split("## Rules")[0]
+    files = re.findall(r"`([\w/]+/\w+\.(?:py|md|yaml)|\w+\.py)`", tasks)
+    missing = [f for f in files if not any((root / f).exists() for root in (package, tests, ROOT))]
+    assert len(files) > 50
+    assert missing == []
 
 
 def test_a_class_name_means_one_class() -> None:
