@@ -3,10 +3,16 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
+from rich.text import Text
 
+from rollup_operator import cli
+from rollup_operator.plugin import main as plugin
 from rollup_operator.plugin.main import invoke
 from rollup_operator.plugin.outcome import Code
 
@@ -111,6 +117,21 @@ def test_every_command_has_its_help(command: str, words: list[str], capsys: pyte
     written = capsys.readouterr().out
     for word in words:
         assert word in written
+
+
+def test_no_help_text_loses_words_to_markup() -> None:
+    """Rich takes `[default: 30s]` for a style, and leaves it out."""
+    texts = [text for each in (plugin, cli) for text in help_texts(typer.main.get_command(each.app))]
+    assert len(texts) > 80
+    assert [text for text in texts if Text.from_markup(text).plain != text] == []
+
+
+def help_texts(command: Any) -> Iterator[str]:
+    """What a command and those below say of themselves and of their options."""
+    yield command.help or ""
+    yield from (parameter.help or "" for parameter in command.params)
+    for below in getattr(command, "commands", {}).values():
+        yield from help_texts(below)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -85,7 +85,7 @@ All = Annotated[bool, typer.Option("--all", help="All jobs of the namespace.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return when it is done, or at the timeout.")]
 Timeout = Annotated[
     str | None,
-    typer.Option(help="How long --wait waits: 90s, 1m30s; 0: one check. A timeout undoes nothing. [default: 30s]"),
+    typer.Option(help="How long --wait waits: 90s, 1m30s; 0: one check. A timeout undoes nothing. Default: 30s."),
 ]
 
 
@@ -215,19 +215,25 @@ def query(
     name: Name,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="avg:FIELD, min:, max:, sum:, value_count:FIELD, or count. [default: count]"),
+        typer.Option(
+            "--metric",
+            help="count, or avg, min, max, sum or value_count of a field: avg:FIELD. Repeatable. Default: count.",
+        ),
     ] = None,
-    by: Annotated[list[str] | None, typer.Option("--by", help="Field whose values are told apart.")] = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="Field to group by: one line for each value. Repeatable.")
+    ] = None,
     interval: Annotated[
-        str | None, typer.Option(help="Length of a bucket of time: 1h, 1d, 1w, 1M, 1q, 1y. [default: all time]")
+        str | None,
+        typer.Option(help="Length of a time bucket: 15m, 1h, 1d, 1w, 1M, 1q, 1y. Default: one bucket for all time."),
     ] = None,
-    last: Annotated[str | None, typer.Option(help="How far to look back: 24h, 30d.")] = None,
-    begin: Annotated[str | None, typer.Option("--from", help="From this time on: 2024-03-01, now-1y/y.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Up to this time, which is not in.")] = None,
+    last: Annotated[str | None, typer.Option(help="Time range that ends now: 24h, 30d. Default: all time.")] = None,
+    begin: Annotated[str | None, typer.Option("--from", help="Start of the time range: 2024-03-01, now-1y/y.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of the time range, exclusive.")] = None,
     condition: Annotated[
-        str | None, typer.Option("--where", help="Which documents: 'origin:JFK AND delay:[15 TO *]'.")
+        str | None, typer.Option("--where", help="Condition on group fields: 'origin:JFK AND distance:[1000 TO *]'.")
     ] = None,
-    zone: Annotated[str | None, typer.Option("--time-zone", help="Clock of the buckets. [default: UTC]")] = None,
+    zone: Annotated[str | None, typer.Option("--time-zone", help="Time zone of days and months. Default: UTC.")] = None,
     url: Annotated[str | None, typer.Option(envvar="ROLLUP_URL", help="URL of the operator's endpoint.")] = None,
     ca: Annotated[
         str | None, typer.Option(envvar="ROLLUP_CA", help="File with the certificate authority of the endpoint.")
@@ -237,7 +243,7 @@ def query(
     context: Context = None,
     output: Annotated[View, typer.Option("--output", "-o", help="How to show the data.")] = View.TABLE,
 ) -> int:
-    """Show a job's data: what is rolled up, and what is still to come from the source, as one.
+    """Show a job's data as a table or a chart: what is rolled up, and what only the source has yet, as one.
 
     The operator's endpoint answers. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need the right
     to search the job (role rollup-reader).
