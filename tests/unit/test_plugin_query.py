@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.plugin.outcome import Failure
-from rollup_operator.plugin.query import Question, chart, heads_of, lines, notes, written
+from rollup_operator.plugin.query import Question, chart, heads_of, lines, notes, nothing_found, written
 
 DAY = 86_400_000
 
@@ -82,6 +82,36 @@ def test_what_is_rolled_up_and_what_is_live_is_told_apart() -> None:
         ((DAY,), (-5.0, 20), "both"),
         ((3 * DAY,), (None, 30), "live"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "data"),
+    [
+        ({0: 1, 1: 0, 2: 0, 3: 5}, ["rolled", "live"]),  # only empty buckets between
+        ({0: 1}, ["rolled"]),
+        ({1: 1}, ["both"]),  # half of a day is rolled up
+        ({2: 1}, ["live"]),
+    ],
+)
+def test_a_buckets_data_does_not_depend_on_its_neighbors(counts: dict[int, int], data: list[str]) -> None:
+    buckets = [{"key": day * DAY, "doc_count": count} for day, count in counts.items()]
+    answered = {
+        "hits": {"total": {"value": sum(counts.values()), "relation": "eq"}},
+        "aggregations": {"time": {"buckets": buckets}},
+        "_rollup": {"jobs": [{"from": "1970-01-01T00:00:00.000Z", "to": "1970-01-02T12:00:00.000Z"}]},
+    }
+    assert [line.data for line in lines(Question(interval="1d"), answered)] == data
+
+
+def test_an_empty_answer_says_where_to_look() -> None:
+    none = {"hits": {"total": {"value": 0, "relation": "eq"}}, "aggregations": {"time": {"buckets": []}}}
+    months = lines(Question(interval="1M"), none)
+    assert list(nothing_found(months, {"watermark": "2014-01-01T00:00:00Z"})) == [
+        "no documents match. Of this job, everything before 2014-01-01T00:00:00Z is rolled up; "
+        "check the time range (--last, --from, --to) and --where"
+    ]
+    assert "nothing is rolled up yet" in next(nothing_found(lines(Question(), none), {}))
+    assert list(nothing_found(lines(DELAYS, ANSWERED), {})) == []
 
 
 def test_csv_has_the_numbers_in_full() -> None:

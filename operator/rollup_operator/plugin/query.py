@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -19,8 +20,24 @@ CALENDAR = {"1w", "1M", "1q", "1y"}
 MOST_VALUES = 1_000
 """Values of one field that are asked for."""
 
+DAY = 86_400_000
+"""Milliseconds."""
+
 BAR = 40
 """Characters of the longest bar."""
+
+_MS = {
+    "ms": 1,
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": DAY,
+    "w": 7 * DAY,
+    "M": 28 * DAY,
+    "q": 90 * DAY,
+    "y": 365 * DAY,
+}
+"""How long a unit is, at least."""
 
 _ROLLED, _LIVE, _BOTH = "rolled", "live", "both"
 _BARS = {_ROLLED: "█", _LIVE: "░", _BOTH: "▒"}
@@ -111,7 +128,7 @@ async def query(where: Where, output: Output, server: EndpointAddress, word: str
     else:
         for line in table(heads, [[*map(_shown, cells(question, line)), line.data] for line in found]):
             say(line)
-    for note in notes(answered):
+    for note in (*notes(answered), *nothing_found(found, job.get("status") or {})):
         output.complain("note", note)
     return Code.DONE
 
@@ -127,11 +144,10 @@ def lines(question: Question, answered: Mapping[str, Any]) -> list[Line]:
     rolled = [(_epoch_ms(job["from"]), _epoch_ms(job["to"])) for job in answered.get("_rollup", {}).get("jobs", ())]
     levels = (["time"] if question.interval is not None else []) + [f"by{i}" for i in range(len(question.by))]
     top = {"doc_count": answered["hits"]["total"]["value"], **answered.get("aggregations", {})}
-    found = list(_buckets(top, levels, ()))
-    step = _step([keys[0] for keys, _ in found]) if question.interval is not None else 0
+    ends = _ends(question, answered) if question.interval is not None else {}
     return [
-        Line(keys, _numbers(question, bucket), _data(keys[0], step, rolled) if step else _overall(rolled))
-        for keys, bucket in found
+        Line(keys, _numbers(question, bucket), _data(keys[0], ends[keys[0]], rolled) if ends else _overall(rolled))
+        for keys, bucket in _buckets(top, levels, ())
     ]
 
 
@@ -180,6 +196,15 @@ def notes(answered: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def nothing_found(found: Sequence[Line], status: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what to say if no document matches: an empty table does not show whether the time range is the reason."""
+    if any(line.keys for line in found) or any(number for line in found for number in line.numbers):
+        return
+    watermark = status.get("watermark")
+    until = f"everything before {watermark} is rolled up" if watermark else "nothing is rolled up yet"
+    yield f"no documents match. Of this job, {until}; check the time range (--last, --from, --to) and --where"
+
+
 def _buckets(
     node: Mapping[str, Any], levels: Sequence[str], keys: tuple[Any, ...]
 ) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
@@ -196,19 +221,24 @@ def _numbers(question: Question, bucket: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(bucket["doc_count"] if text == "count" else bucket[f"m{i}"]["value"] for i, text in enumerate(metrics))
 
 
-def _data(time: int, step: int, rolled: Sequence[tuple[int, int]]) -> str:
-    covered = sum(max(0, min(time + step, end) - max(time, begin)) for begin, end in rolled)
-    return _ROLLED if covered >= step else _BOTH if covered else _LIVE
+def _data(time: int, following: int, rolled: Sequence[tuple[int, int]]) -> str:
+    covered = sum(max(0, min(following, end) - max(time, begin)) for begin, end in rolled)
+    return _ROLLED if covered >= following - time else _BOTH if covered else _LIVE
 
 
 def _overall(rolled: Sequence[tuple[int, int]]) -> str:
     return _BOTH if rolled else _LIVE
 
 
-def _step(times: Sequence[int]) -> int:
-    """Return about how long a bucket is: the shortest way from one to the next."""
-    apart = [b - a for a, b in pairwise(times) if b > a]
-    return min(apart, default=1)
+def _ends(question: Question, answered: Mapping[str, Any]) -> dict[int, int]:
+    """Return where each bucket of time ends: where the next one begins. The last one has the length of its unit."""
+    times = [bucket["key"] for bucket in answered.get("aggregations", {}).get("time", {}).get("buckets", ())]
+    if not times:
+        return {}
+    interval = answered.get("_rollup", {}).get("interval", question.interval)
+    length = re.fullmatch(r"(\d+)(ms|[smhdwMqy])", str(interval))
+    usual = int(length[1]) * _MS[length[2]] if length else 1
+    return {**dict(pairwise(times)), times[-1]: times[-1] + usual}
 
 
 def _epoch_ms(text: str) -> int:
