@@ -384,9 +384,21 @@ def test_a_condition_on_what_is_no_group_is_refused(where: str) -> None:
         "Job [job] cannot answer this exactly: field [price] in [term] query is none of its groups, "
         "[time, distance, carrier, code]."
     )
+    unknown = refused(query=TermClause("nowhere", (1,), "term"))
+    assert unknown.startswith("Job [job] cannot answer this exactly: field [nowhere] in [term] query is none of its")
     # In live time alone every field can be asked for.
     live = BoolClause((query, RangeClause("time", 10 * DAY, None)))
     assert len(planned(*aggregations, query=live).fetches) == 1
+
+
+def test_the_finest_job_says_why_none_can_answer() -> None:
+    by_nowhere = Aggregation("c", TermsAggregation("nowhere"), type_name="terms")
+    tiers = [tier_of("daily", spec_of("1d"), 0, 5 * DAY), tier_of("hourly", spec_of("1h"), 0, 6 * DAY)]
+    for asked, why in ((metric("avg", "price"), "keeps nothing of [price]"), (by_nowhere, "[nowhere] is none of its")):
+        with pytest.raises(SearchRefused) as refusal:
+            planned(asked, tiers=tiers)
+        assert refusal.value.reason.startswith("Job [hourly] cannot answer this exactly: ")
+        assert why in refusal.value.reason
 
 
 def test_single_times_are_refused() -> None:

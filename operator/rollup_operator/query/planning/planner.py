@@ -19,7 +19,7 @@ from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.binding import FieldNotKept
 from rollup_operator.query.planning.intervals import Refusals, changed_intervals, length, widened
 from rollup_operator.query.planning.rolled import Rolled
-from rollup_operator.query.planning.shape import Reader, Shape, flat
+from rollup_operator.query.planning.shape import FieldNotKnown, Reader, Shape, flat
 from rollup_operator.query.reading.request import SearchRequest
 from rollup_operator.query.times.formats import iso
 from rollup_operator.query.times.grids import EARLIEST, LATEST, floor
@@ -137,7 +137,11 @@ class _Candidate:
         try:
             return cls(rolled, reader, reader.predicate(request.query), None)
         except FieldNotKept as e:
-            return cls(rolled, reader, everything.predicate(request.query), rolled.not_kept(e))
+            refusal = rolled.not_kept(e)
+        try:
+            return cls(rolled, reader, everything.predicate(request.query), refusal)
+        except FieldNotKept:
+            raise refusal from None
 
     @property
     def read(self) -> tuple[int, int] | None:
@@ -154,6 +158,8 @@ class _Candidate:
             self.rolled.check(request.aggregations, self.reader.shapes(request.aggregations), begin, end)
         except FieldNotKept as e:
             return self.rolled.not_kept(e)
+        except FieldNotKnown as e:
+            return self.rolled.not_known(e)
         except SearchRefused as e:
             return e
         return None
@@ -174,7 +180,8 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
     if live is not None:
         tiers = [_credible(t, now_ms) for t in tiers]
     ordered = sorted((Rolled.of(t, request.door) for t in tiers), key=_fineness)
-    candidates = [_Candidate.of(r, request, everything) for r in ordered]
+    # If all of them refuse, the finest job says why: it keeps the most.
+    candidates = [_Candidate.of(r, request, everything) for r in reversed(ordered)][::-1]
     if request.door == "rollup_search" and candidates:
         _some_job_can(request, candidates)
     relevant = [c for c in candidates if c.read is not None]
@@ -189,7 +196,7 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
                 request, refusals = wider, still
                 break
     if not able:
-        raise refusals[0][1]
+        raise refusals[-1][1]
     first = able[0]
     chosen: list[Rolled] = []
     for c in able:

@@ -23,7 +23,7 @@ from rollup_operator.query.aggregations import (
 )
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.binding import FieldNotKept
-from rollup_operator.query.planning.shape import Shape, numbers_of
+from rollup_operator.query.planning.shape import FieldNotKnown, Shape, numbers_of
 from rollup_operator.query.reading.request import Door
 from rollup_operator.query.times.formats import iso
 from rollup_operator.query.times.grids import EARLIEST, LATEST
@@ -101,6 +101,12 @@ class Rolled:
         return self._refusal(
             f"fields that the search names hold values of other kinds than for job [{other.tier.key[1]}]"
         )
+
+    def not_known(self, refused: FieldNotKnown) -> SearchRefused:
+        """Return what is told of buckets by a field that nobody knows."""
+        if self.door == "rollup_search":
+            return refused
+        return self._refusal(f"field [{refused.field}] is none of its groups, {self._groups()}")
 
     def check(self, aggregations: tuple[Aggregation, ...], shapes: tuple[Shape, ...], begin: int, end: int) -> None:
         """Refuse what documents of buckets that begin in [begin, end) cannot answer. Raises SearchRefused."""

@@ -62,6 +62,14 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 """Of whole numbers."""
 
 
+class FieldNotKnown(SearchRefused):
+    """Buckets are asked for by a field of which neither a job nor its source says what it holds."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"Field [{field}] is not known: it cannot be aggregated")
+        self.field = field
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """An aggregation that makes buckets."""
@@ -207,7 +215,7 @@ class Reader:
     def _kind(self, field: str, a: Aggregation, *takes: FieldKind) -> FieldKind:
         """Return what a field holds. `takes`: what the aggregation takes; everything where that is empty."""
         if (kind := self.kinds.get(field)) is None:
-            raise SearchRefused(f"Field [{field}] is not known: it cannot be aggregated")
+            raise FieldNotKnown(field)
         if takes and kind not in takes:
             raise SearchRefused(f"Field [{field}] of type [{kind}] is not supported for aggregation [{a.type_name}]")
         return kind
