@@ -125,7 +125,7 @@ def test_several_jobs_each_get_their_answer(operator: Operator, api: Api, plugin
     ended_with = plugin.of("stop", "b", "missing", "a", "b", "--wait")
     assert ended_with.code == 5
     assert ended_with.out == "rollupjob/b stopped\nrollupjob/a stopped\n"
-    assert f"error: rollupjob/missing: there is no such job in namespace {api.namespace}" in ended_with.err
+    assert f"error: rollupjob/missing: there is no job 'missing' in namespace {api.namespace}" in ended_with.err
 
 
 def test_all_jobs_of_the_namespace_are_meant_by_all(operator: Operator, api: Api, plugin: Plugin) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.plugin.outcome import Failure
-from rollup_operator.plugin.query import Question, chart, heads_of, lines, notes, nothing_found, written
+from rollup_operator.plugin.query import Question, chart, lines, notes, nothing_found, written
 
 DAY = 86_400_000
 
@@ -47,6 +47,8 @@ def test_months_are_those_of_the_calendar(interval: str, kind: str) -> None:
     [
         (Question(("avg",)), "--metric 'avg': write count, or one of avg:FIELD"),
         (Question(("median:x",)), "--metric 'median:x'"),
+        (Question(interval="fortnight"), "--interval 'fortnight': write a number and ms, s, m, h or d"),
+        (Question(interval="2M"), "--interval '2M': .* a unit of the calendar: 1w, 1M, 1q, 1y"),
         (Question(last="1d", end="now"), "give --last, or --from and --to, not both"),
     ],
 )
@@ -103,6 +105,16 @@ def test_a_buckets_data_does_not_depend_on_its_neighbors(counts: dict[int, int],
     assert [line.data for line in lines(Question(interval="1d"), answered)] == data
 
 
+@pytest.mark.parametrize(("whole", "data"), [(True, "rolled"), (False, "both")])
+def test_the_bucket_in_which_the_data_begins_is_rolled_unless_the_job_has_a_start(whole: bool, data: str) -> None:
+    answered = {
+        "hits": {"total": {"value": 1, "relation": "eq"}},
+        "aggregations": {"time": {"buckets": [{"key": 0, "doc_count": 1}]}},
+        "_rollup": {"jobs": [{"from": "1970-01-01T05:00:00.000Z", "to": "1970-01-02T12:00:00.000Z"}]},
+    }
+    assert [line.data for line in lines(Question(interval="1d"), answered, whole=whole)] == [data]
+
+
 def test_an_empty_answer_says_where_to_look() -> None:
     none = {"hits": {"total": {"value": 0, "relation": "eq"}}, "aggregations": {"time": {"buckets": []}}}
     months = lines(Question(interval="1M"), none)
@@ -111,12 +123,14 @@ def test_an_empty_answer_says_where_to_look() -> None:
         "check the time range (--last, --from, --to) and --where"
     ]
     assert "nothing is rolled up yet" in next(nothing_found(lines(Question(), none), {}))
+    assert chart(Question(interval="1M"), months) == []
     assert list(nothing_found(lines(DELAYS, ANSWERED), {})) == []
 
 
 def test_csv_has_the_numbers_in_full() -> None:
-    assert written(heads_of(DELAYS), lines(DELAYS, ANSWERED)) == (
-        f"TIME,avg:delay,count,DATA\n0,2.5,10,rolled\n{DAY},-5.0,20,both\n{3 * DAY},,30,live\n"
+    assert written(DELAYS, lines(DELAYS, ANSWERED)) == (
+        "TIME,avg:delay,count,DATA\n1970-01-01T00:00:00Z,2.5,10,rolled\n1970-01-02T00:00:00Z,-5.0,20,both\n"
+        "1970-01-04T00:00:00Z,,30,live\n"
     )
 
 
@@ -149,6 +163,6 @@ def test_values_are_lines_of_their_own() -> None:
 def test_what_was_rounded_is_said() -> None:
     assert notes(ANSWERED) == [
         "the interval is 1d: what is rolled up has no shorter one",
-        "1970-01-01T05:00:00.000Z lies within a bucket that begins at 1970-01-01T00:00:00.000Z: "
-        "it is shown whole, or not at all",
+        "1970-01-01T05:00:00.000Z lies within the bucket that begins at 1970-01-01T00:00:00.000Z, "
+        "which counts as a whole",
     ]

@@ -184,7 +184,7 @@ async def each(work: Callable[[str], Awaitable[T]], names: Iterable[str]) -> lis
 def failure(error: KubeError, verb: str, name: str = "", namespace: str = "") -> Failure:
     """Say what the API server's refusal means, and what to do."""
     if error.status == 404 and name and f'"{name}"' in error.message:
-        return Failure(Code.NOT_FOUND, "NotFound", f"there is no such job in namespace {namespace}")
+        return Failure(Code.NOT_FOUND, "NotFound", f"there is no job {name!r} in namespace {namespace}")
     if error.status == 404:
         return Failure(
             Code.FAILED, "NotInstalled", "the API server knows no RollupJobs: install rollup-operator's CRDs (crds/)"

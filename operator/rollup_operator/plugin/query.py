@@ -13,7 +13,7 @@ from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
 from rollup_operator.plugin.endpoint import EndpointAddress, post
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import Output, say
-from rollup_operator.plugin.text import table
+from rollup_operator.plugin.text import command, table
 
 KINDS = ("avg", "min", "max", "sum", "value_count")
 CALENDAR = {"1w", "1M", "1q", "1y"}
@@ -38,6 +38,8 @@ _MS = {
     "y": 365 * DAY,
 }
 """How long a unit is, at least."""
+
+_INTERVAL = re.compile(r"([1-9]\d*)(ms|[smhd])|1[wMqy]")
 
 _ROLLED, _LIVE, _BOTH = "rolled", "live", "both"
 _BARS = {_ROLLED: "█", _LIVE: "░", _BOTH: "▒"}
@@ -65,6 +67,9 @@ class Question:
             terms = {"field": field, "size": MOST_VALUES, "order": {"_key": "asc"}}
             aggs = {f"by{i}": {"terms": terms, **({"aggs": aggs} if aggs else {})}}
         if self.interval is not None:
+            if not _INTERVAL.fullmatch(self.interval):
+                form = "write a number and ms, s, m, h or d (15m, 1d), or a unit of the calendar: 1w, 1M, 1q, 1y"
+                raise Failure(Code.USAGE, "Usage", f"--interval {self.interval!r}: {form}")
             kind = "calendar_interval" if self.interval in CALENDAR else "fixed_interval"
             time: dict[str, Any] = {"field": date, kind: self.interval}
             if self.zone is not None:
@@ -115,13 +120,20 @@ async def query(where: Where, output: Output, server: EndpointAddress, word: str
         job, namespace = await cluster.find(name_of(word)), cluster.namespace
     spec = job["spec"]
     body = question.body(str(spec["groups"]["dateHistogram"]["field"]))
-    answered = await post(server, where, (namespace, str(spec["rollupIndex"]), "_search"), body, ("hits",))
+    try:
+        answered = await post(server, where, (namespace, str(spec["rollupIndex"]), "_search"), body, ("hits",))
+    except Failure as e:
+        if e.reason == "Refused" and not (job.get("status") or {}).get("watermark"):
+            run = command("run", namespace, name_of(word))
+            hint = f"Job {name_of(word)!r} has rolled up nothing yet: {run}"
+            raise Failure(e.code, e.reason, f"{e.message} {hint}") from None
+        raise
     if output.for_programs:
         output.document({"command": "query", "exitCode": Code.DONE} | answered)
         return Code.DONE
-    heads, found = heads_of(question), lines(question, answered)
+    heads, found = heads_of(question), lines(question, answered, whole="start" not in spec)
     if output.format == "csv":
-        say(written(heads, found).rstrip("\n"), keep="\n")
+        say(written(question, found).rstrip("\n"), keep="\n")
     elif output.format == "chart":
         for line in chart(question, found):
             say(line)
@@ -139,14 +151,19 @@ def heads_of(question: Question) -> list[str]:
     return [*time, *question.by, *(question.metrics or ("count",)), "DATA"]
 
 
-def lines(question: Question, answered: Mapping[str, Any]) -> list[Line]:
-    """Return the buckets of an answer, those without documents left out."""
+def lines(question: Question, answered: Mapping[str, Any], *, whole: bool = False) -> list[Line]:
+    """Return the buckets of an answer, those without documents left out.
+
+    `whole`: the job has no spec.start, so its first bucket of documents holds all that the source has up to there.
+    """
     rolled = [(_epoch_ms(job["from"]), _epoch_ms(job["to"])) for job in answered.get("_rollup", {}).get("jobs", ())]
     levels = (["time"] if question.interval is not None else []) + [f"by{i}" for i in range(len(question.by))]
     top = {"doc_count": answered["hits"]["total"]["value"], **answered.get("aggregations", {})}
     ends = _ends(question, answered) if question.interval is not None else {}
     return [
-        Line(keys, _numbers(question, bucket), _data(keys[0], ends[keys[0]], rolled) if ends else _overall(rolled))
+        Line(
+            keys, _numbers(question, bucket), _data(keys[0], ends[keys[0]], rolled, whole) if ends else _overall(rolled)
+        )
         for keys, bucket in _buckets(top, levels, ())
     ]
 
@@ -159,17 +176,19 @@ def cells(question: Question, line: Line) -> list[Any]:
     return [*keys, *line.numbers]
 
 
-def written(heads: Sequence[str], found: Sequence[Line]) -> str:
-    """Return the buckets as CSV: times in epoch milliseconds, numbers in full."""
+def written(question: Question, found: Sequence[Line]) -> str:
+    """Return the buckets as CSV, numbers in full."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows([*line.keys, *("" if n is None else n for n in line.numbers), line.data] for line in found)
+    writer.writerow(heads_of(question))
+    writer.writerows([*("" if n is None else n for n in cells(question, line)), line.data] for line in found)
     return out.getvalue()
 
 
 def chart(question: Question, found: Sequence[Line]) -> list[str]:
     """Return a bar for each bucket, of its first number. What is rolled up and what is live have bars of their own."""
+    if not found:
+        return []
     values = [line.numbers[0] or 0 for line in found]
     most = max((abs(value) for value in values), default=0) or 1
     labels = ["  ".join(map(_shown, cells(question, line)[: len(line.keys)])) for line in found]
@@ -190,7 +209,7 @@ def notes(answered: Mapping[str, Any]) -> list[str]:
     if (interval := report.get("interval")) is not None:
         found.append(f"the interval is {interval}: what is rolled up has no shorter one")
     found += [
-        f"{rounded['time']} lies within a bucket that begins at {rounded['begins']}: it is shown whole, or not at all"
+        f"{rounded['time']} lies within the bucket that begins at {rounded['begins']}, which counts as a whole"
         for rounded in report.get("rounded", ())
     ]
     return found
@@ -221,9 +240,13 @@ def _numbers(question: Question, bucket: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(bucket["doc_count"] if text == "count" else bucket[f"m{i}"]["value"] for i, text in enumerate(metrics))
 
 
-def _data(time: int, following: int, rolled: Sequence[tuple[int, int]]) -> str:
+def _data(time: int, following: int, rolled: Sequence[tuple[int, int]], whole: bool) -> str:
     covered = sum(max(0, min(following, end) - max(time, begin)) for begin, end in rolled)
-    return _ROLLED if covered >= following - time else _BOTH if covered else _LIVE
+    if not covered:
+        return _LIVE
+    if whole:
+        covered += max(0, min(begin for begin, _ in rolled) - time)
+    return _ROLLED if covered >= following - time else _BOTH
 
 
 def _overall(rolled: Sequence[tuple[int, int]]) -> str:
