@@ -9,8 +9,9 @@ import pytest
 
 from rollup_operator.http.api import search
 from rollup_operator.http.api.search_turns import AT_ONCE, STORE_AT_ONCE
+from rollup_operator.sharing.memory import MIB, Budgets
 from rollup_operator.stores.errors import StoreUnavailable
-from rollup_operator.stores.search import Fetch, Partials, Tier
+from rollup_operator.stores.search import Documents, Fetch, LevelBuckets, Partials, Row, Tier
 from support.access_double import Anybody
 from support.http_double import Cluster, Shelf
 from support.serving import Client, call, calling, served
@@ -190,3 +191,33 @@ async def test_what_is_known_of_jobs_follows_them(cluster: Cluster, client: Clie
     assert await statuses("second") == [200]
     cluster.remove("second")
     assert await statuses("sensor_rollup", "second") == [200, 404]
+
+
+class Rich(Shelf):
+    """A store with as many buckets of time as a test wants."""
+
+    buckets = 22_000
+
+    async def search(self, fetches: Sequence[Fetch], **more: Any) -> Sequence[Partials]:
+        found = []
+        for fetch, partials in zip(fetches, await super().search(fetches, **more), strict=True):
+            rows = (
+                {(n * 3_600_000,): Row(1) for n in range(self.buckets)} if isinstance(fetch.relation, Documents) else {}
+            )
+            found.append({path: LevelBuckets(rows) if path else of for path, of in partials.items()})
+        return found
+
+
+async def test_answers_have_a_part_of_the_memory_until_they_are_sent(cluster: Cluster) -> None:
+    shelf = cluster.shelves["default", "default"] = Rich()
+    shelf.roll_up("sensor", SPEC)
+    hours = {"date_histogram": {"field": "time_hour", "fixed_interval": "1h", "min_doc_count": 1}}
+    panel = {"size": 0, "aggs": {"hours": hours}}
+    lines = [part for _ in range(3) for part in ({"index": "sensor_rollup"}, panel)]
+    panels = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    async with served(cluster, access=Anybody(), budgets=Budgets.of(64 * MIB)) as endpoint, calling(endpoint) as client:
+        answers = await ask(client, panels)
+        assert sorted(answer["status"] for answer in answers) == [200, 429, 429], answers[0].get("error")
+        for _ in range(3):
+            status, answer = await call(client, "POST", "/sensor_rollup/_search", json=panel)
+            assert (status, len(answer["aggregations"]["hours"]["buckets"])) == (200, shelf.buckets)

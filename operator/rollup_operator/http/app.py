@@ -120,7 +120,7 @@ class Endpoint:
                 dialect,
                 settings.cluster,
                 bodies,
-                Searches(Searchable(self._states, stores, settings.cluster), stores, _now),
+                Searches(Searchable(self._states, stores, settings.cluster), stores, _now, memory=budgets.memory),
             ),
         )
         self.app = web.Application(

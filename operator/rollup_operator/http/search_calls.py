@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,10 +104,11 @@ class SearchCalls:
                 except ApiError as e:
                     return e.envelope()
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(item)) for item in asked]
-        took = round((asyncio.get_running_loop().time() - began) * 1000)
-        return await answers.answer({"took": took, "responses": [task.result() for task in tasks]}, form)
+        with closing(scope):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(item)) for item in asked]
+            took = round((asyncio.get_running_loop().time() - began) * 1000)
+            return await answers.answer({"took": took, "responses": [task.result() for task in tasks]}, form)
 
     async def field_caps(self, request: web.Request) -> web.Response:
         """Show which fields can be searched, and their types."""
@@ -184,9 +186,10 @@ class SearchCalls:
             sources = await self.searches.sources(scope, _names(request), options, door)
         body = await self.bodies.read(request, _object, needed=False)
         body = with_parameters(body, {name: value for name, value in given.items() if value is not None})
-        async with discreet(scope.permit):
-            found = await self.searches.search(scope, sources, body, door, style)
-        return await answers.answer(found, form)
+        with closing(scope):
+            async with discreet(scope.permit):
+                found = await self.searches.search(scope, sources, body, door, style)
+            return await answers.answer(found, form)
 
     async def _scope(self, request: web.Request) -> Scope:
         return await self.searches.scope(namespace_of(request), request[PERMIT])

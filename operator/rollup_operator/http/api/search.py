@@ -6,9 +6,9 @@ source ─ Store.tiers ─▶ what is rolled up of it, read once ─ plan ─▶
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from rollup_operator.concurrency.once import Once
 from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import Permit
-from rollup_operator.http.api.search_turns import SearchTurns
+from rollup_operator.http.api.search_turns import TURN_SECONDS, SearchTurns
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.ports import Stores
 from rollup_operator.http.protocol import errors, job_errors
@@ -32,6 +32,7 @@ from rollup_operator.query.fields import Fields, fields_of, kinds_of
 from rollup_operator.query.planning.planner import Live, SearchPlan, plan
 from rollup_operator.query.reading.request import Door, SearchRequest, parse_request
 from rollup_operator.query.sources import Catalog, IndexOptions, Logical, NoSuchIndex, SearchedJob
+from rollup_operator.sharing.shares import Held, Shares
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
     DocumentsChanged,
@@ -42,10 +43,14 @@ from rollup_operator.stores.errors import (
     StoreElsewhere,
     StoreError,
 )
-from rollup_operator.stores.search import Partials, Rows, Tier
+from rollup_operator.stores.search import MAX_BUCKETS, Partials, Rows, Tier
 
 PLANS_AT_ONCE = 4
 """Threads of their own: those of the process are for what a stop waits for as well."""
+
+MEMORY_OF_A_BUCKET = 8192
+"""Bytes of the process's memory for each bucket that all searches may have at a time: they take a fifth of that, from
+the store's answer to the last byte that is sent."""
 
 READABLE_SECONDS = 5.0
 """How long what was read of a source for one search of a call counts for the others of it. Rows that are rolled up
@@ -75,12 +80,24 @@ class Scope:
     catalog: Catalog
     sources: Once[tuple[tuple[str, ...], IndexOptions, Door], list[Logical]] = field(default_factory=Once)
     readable: Once[Hashable, Readable] = field(default_factory=lambda: Once(READABLE_SECONDS))
+    rooms: list[Held] = field(default_factory=list)
+    """For the buckets of its answers, until the last of them is sent."""
+
+    def close(self) -> None:
+        """Give the room back: the call is over."""
+        for held in self.rooms:
+            held.end()
+        self.rooms.clear()
 
 
 class Searches:
     """Answers searches."""
 
-    def __init__(self, searchable: Searchable, stores: Stores, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, searchable: Searchable, stores: Stores, now: Callable[[], datetime], *, memory: int = 2**30
+    ) -> None:
+        """`memory`: what the process may use."""
+        self._room = Shares(max(MAX_BUCKETS, memory // MEMORY_OF_A_BUCKET))
         self._searchable, self._stores, self._now = searchable, stores, now
         self._turns = SearchTurns()
         self._planning = ThreadPoolExecutor(PLANS_AT_ONCE, thread_name_prefix="search")
@@ -96,7 +113,10 @@ class Searches:
     async def search(
         self, scope: Scope, sources: Sequence[Logical], body: Mapping[str, Any], door: Door, style: Style
     ) -> dict[str, Any]:
-        """Return the answer to one search. Raises ApiError, StoreTrouble."""
+        """Return the answer to one search, for which the scope has room until it is closed.
+
+        Raises ApiError, StoreTrouble.
+        """
         began = time.monotonic()
         with refusals():
             # A thousand aggregations take it some hundredths of a second.
@@ -106,9 +126,11 @@ class Searches:
             planned, parts = await self._read(scope, sources, request)
             if planned is None:
                 return _of_nothing(style)
-            found = await in_portions(answer(planned, parts, style))
+            count, work = len(parts), answer(planned, parts, style)
+            del parts  # they go as soon as they are added up
+            found = await in_portions(work)
         took = round((time.monotonic() - began) * 1000)
-        shards = {"total": len(parts), "successful": len(parts), "skipped": 0, "failed": 0}
+        shards = {"total": count, "successful": count, "skipped": 0, "failed": 0}
         return {"took": took, "timed_out": False, "_shards": shards, **found}
 
     async def fields(self, scope: Scope, sources: Sequence[Logical], names: Sequence[str]) -> list[tuple[str, Fields]]:
@@ -157,6 +179,7 @@ class Searches:
         for source in sources:
             async with self._turn(scope, source):
                 planned, found = await self._read_one(scope, source, request, now)
+                await self._take_room(scope, found)
             if planned is None:
                 continue
             parts += found
@@ -185,6 +208,24 @@ class Searches:
                         raise
             scope.readable.forget(_key(source), readable)
         return None, ()
+
+    async def _take_room(self, scope: Scope, found: Iterable[Partials]) -> None:
+        """Let the call have room for its answer. Raises ApiError 429.
+
+        It is waited for with a turn, so that few wait with all that they have read; and not by who has some already:
+        calls that waited for one another would all wait in vain.
+        """
+        buckets, who = sum(len(level.rows) for each in found for level in each.values()), scope.namespace
+        held: Held | None = None
+        if scope.rooms:
+            held = self._room.take_now(who, buckets)
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TURN_SECONDS):
+                    held = await self._room.take(who, buckets)
+        if held is None:
+            raise errors.too_many("Answers to searches of this namespace take all the memory of their share")
+        scope.rooms.append(held)
 
     def _turn(self, scope: Scope, source: Logical) -> AbstractAsyncContextManager[None]:
         return self._turns.turn(scope.namespace, source.store, scope.permit.caller.name)

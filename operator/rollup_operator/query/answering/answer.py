@@ -35,9 +35,11 @@ def answer(plan: SearchPlan, parts: Sequence[Partials], style: Style) -> Work[di
     The parts are the answers to the plan's fetches, in order.
     """
     merged = yield from merge(parts, plan.numbers, plan.shapes)
+    del parts  # of ten thousands of buckets each form takes many megabytes: one goes before the next but one is made
     out: dict[str, Any] = {"hits": _hits(plan, merged[()].rows.get((), Row(0)).count, style)}
     if plan.request.aggregations:
         results = yield from Tree(plan, merged).build()
+        del merged
         yield from add_pipelines(plan.request.aggregations, results)
         out["aggregations"] = yield from _named(results, style)
     if plan.report is not None:
@@ -86,6 +88,7 @@ def _series(series: Series, style: Style) -> Work[dict[str, Any]]:
             written.append(_head(series, bucket) | _measures(bucket.results, style))
         else:
             written.append(_head(series, bucket) | (yield from _named(bucket.results, style)))
+        bucket.results = {}
         if place % 20 == 0:
             yield
     match a.kind:
