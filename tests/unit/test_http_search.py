@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.http_calls import Client, call
+from support.http_calls import Client, call, deepest
 from support.http_double import Cluster
 
 GROUPS: dict[str, Any] = {
@@ -21,3 +21,14 @@ async def test_a_job_that_has_not_written_yet_hides_no_field_of_its_source(clien
     assert (status, found["aggregations"]["n"]["buckets"]) == (200, [])
     status, found = await call(client, "GET", "/sensor_rollup/_field_caps?fields=*")
     assert (status, set(found["fields"])) == (200, {"timestamp", "node"})
+
+
+async def test_names_of_fields_without_end_are_refused(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", **SPEC)
+    cluster.shelf.roll_up("sensor", SPEC)
+    names = {"fields": [f"a*b{i}*c" for i in range(1_001)]}
+    status, answer = await call(client, "POST", "/sensor-*/_field_caps", names)
+    assert (status, deepest(answer)["reason"]) == (400, "[fields] has [1001] names, more than the limit of [1000]")
+    names["fields"][0:2] = ["timestamp"]
+    status, answer = await call(client, "POST", "/sensor-*/_field_caps", names)
+    assert (status, set(answer["fields"])) == (200, {"timestamp"})

@@ -55,6 +55,9 @@ IN_BODY = (
 )
 """Parameters that a body can have as well."""
 
+MOST_FIELDS = 1_000
+"""Names of fields in one request. Each wildcard is compared with all fields."""
+
 SIDE_BY_SIDE = 4
 """Searches of one `_msearch` that are answered at a time."""
 
@@ -123,7 +126,10 @@ class SearchCalls:
         wanted += _fields_of(body)
         if not wanted:
             raise errors.illegal_argument("specified fields can't be null or empty")
-        return await answers.answer(field_caps(await self._fields(request, scope, sources), wanted), form)
+        if len(wanted) > MOST_FIELDS:
+            raise errors.illegal_argument(f"[fields] has [{len(wanted)}] names, more than the limit of [{MOST_FIELDS}]")
+        found = await self._fields(request, scope, sources)
+        return await answers.answer(await asyncio.to_thread(field_caps, found, wanted), form)
 
     async def mapping(self, request: web.Request) -> web.Response:
         """Show the fields as a mapping."""

@@ -94,5 +94,6 @@ def field_mappings(indices: Sequence[tuple[str, Fields]], wanted: Sequence[str])
 
 def chosen(fields: Fields, wanted: Sequence[str]) -> list[str]:
     """Return the fields that one of the names or wildcards means."""
-    globs = [Glob.of(name) for name in dict.fromkeys(wanted)]
-    return [field for field in fields if any(glob.matches(field) for glob in globs)]
+    names = set(wanted)
+    globs = [Glob.of(name) for name in names if "*" in name]
+    return [field for field in fields if field in names or any(glob.matches(field) for glob in globs)]
