@@ -72,3 +72,19 @@ def test_a_part_that_is_no_object_counts_as_none(part: Any) -> None:
     seen = view(part, part)
     assert (seen.raw_spec, seen.raw_status, seen.desired) == ({}, {}, DesiredState.STOPPED)
     assert seen.claimed_spec() is None
+
+
+def test_what_has_not_changed_is_held_once() -> None:
+    old = view(bodies.job(desiredState="started")["spec"], STATUS)
+    new = JobView.of(
+        {
+            "metadata": {"uid": "u", "namespace": "n", "name": "flights", "generation": 5, "resourceVersion": "1001"},
+            "spec": bodies.job(desiredState="stopped")["spec"],
+            "status": dict(STATUS),
+        },
+        old,
+    )
+    assert new.desired is DesiredState.STOPPED
+    assert new.lasting_spec is old.lasting_spec
+    assert new.status_json is old.status_json
+    assert view(bodies.job(desiredState="stopped")["spec"], STATUS).status_json is not old.status_json

@@ -69,8 +69,11 @@ class JobView:
     status_json: str = field(repr=False)
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "JobView":
-        """Read an object as the API server sends it. Keeps no reference to metadata.managedFields."""
+    def of(cls, body: Mapping[str, Any], before: "JobView | None" = None) -> "JobView":
+        """Read an object as the API server sends it. Keeps no reference to metadata.managedFields.
+
+        What is as in the view `before` is held once.
+        """
         meta = body["metadata"]
         annotations = meta.get("annotations") or {}
         asked = annotations.get(RUN_REQUESTED_AT)
@@ -89,13 +92,15 @@ class JobView:
             creation_timeout=annotations.get(CREATION_TIMEOUT),
             job_id=_text(spec.get("jobId")) or name,
             store_name=_store_name(spec.get("storeRef")),
-            rollup_index=_text(spec.get("rollupIndex")) or "",
-            index_pattern=_text(spec.get("indexPattern")) or "",
+            rollup_index=_once(before, "rollup_index", _text(spec.get("rollupIndex")) or ""),
+            index_pattern=_once(before, "index_pattern", _text(spec.get("indexPattern")) or ""),
             desired=_desired(spec, status),
             ever_asked="desiredState" in spec or "desiredState" in status,
             spec_asks=intern(asks) if isinstance(asks := spec.get("desiredState"), str) else asks,
-            lasting_spec=_json({key: value for key, value in spec.items() if key != "desiredState"}),
-            status_json=_json(status),
+            lasting_spec=_once(
+                before, "lasting_spec", _json({key: value for key, value in spec.items() if key != "desiredState"})
+            ),
+            status_json=_once(before, "status_json", _json(status)),
         )
 
     @property
@@ -191,6 +196,12 @@ def _status(text: str) -> RollupJobStatus:
         return RollupJobStatus.model_validate_json(text)
     except ValidationError:
         return RollupJobStatus()
+
+
+def _once(before: JobView | None, field_: str, new: str) -> str:
+    """Return the copy that an earlier view holds, if it is the same."""
+    old: str | None = getattr(before, field_, None)
+    return old if old == new else new
 
 
 def _fields(part: Any) -> Mapping[str, Any]:

@@ -164,7 +164,7 @@ class DesiredStates:
     async def _read(self, job: JobView) -> JobView | None:
         try:
             async with asyncio.timeout(READ_SECONDS):
-                body: JobView | None = JobView.of(await self._reads.get(jobs_path(job.namespace, job.name)))
+                body: JobView | None = JobView.of(await self._reads.get(jobs_path(job.namespace, job.name)), job)
         except NotFound:
             body = None
         found = body if body is not None and body.uid == job.uid else None
@@ -284,7 +284,7 @@ class DesiredStates:
             why = f"no answer from the API server within {WRITE_SECONDS:g}s"
             raise state_errors.outcome_unknown(job.job_id, state, why) from e
         # Of many who ask for the same, all but the first change nothing: let them hold the body that is known.
-        written, known = JobView.of(answer), self._jobs.find(job.namespace, job.job_id)
+        written, known = JobView.of(answer, job), self._jobs.find(job.namespace, job.job_id)
         return known if known is not None and known == written else written
 
     def _forget(self, uid: str, write: asyncio.Task[JobView] | None) -> None:

@@ -361,7 +361,7 @@ class Actor:
             self._write_later()
         else:
             self._lost_writes = 0
-            self._learn(newer := JobView.of(answer), decided_on=view)
+            self._learn(newer := JobView.of(answer, view), decided_on=view)
             if (event := transition_event(view, newer)) is not None:
                 self._env.events.record(Regarding.job(newer), *event)
 
@@ -378,7 +378,7 @@ class Actor:
         except KubeError:
             self._write_later()
         else:
-            self._learn(found := JobView.of(newest))
+            self._learn(found := JobView.of(newest, view))
             if self.view.version == view.version:
                 self._write_later()
             if found.uid == view.uid and found.version < known:

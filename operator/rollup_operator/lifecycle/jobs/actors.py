@@ -66,8 +66,8 @@ class Actors:
 
     def observe(self, body: Mapping[str, Any]) -> None:
         """Take in a RollupJob from an event, a list or an answer. A job that is known to be gone stays gone."""
-        view = JobView.of(body)
-        actor = self._index.actor(view.uid)
+        actor = self._index.actor(body["metadata"]["uid"])
+        view = JobView.of(body, None if actor is None else actor.view)
         if actor is not None:
             if actor.observe(view):
                 self._index.show(view)

@@ -19,6 +19,9 @@ PASSING = {
 }
 """Reasons that say nothing about the last run."""
 
+_NONE: frozenset[Reason] = frozenset()
+"""One for all jobs: Python makes a new one each time."""
+
 
 def backoff(first: float, last: float, failures: int) -> float:
     """Return the seconds to wait after this number of failures in a row, at least one: capped and jittered."""
@@ -36,7 +39,7 @@ class Recovery:
         self._changed = False
         self.trouble = _published(job)
         self._retry_at = None if self.trouble is None else 0.0
-        self._reported: frozenset[Reason] = frozenset() if self.trouble is None else frozenset({self.trouble.reason})
+        self._reported: frozenset[Reason] = _NONE if self.trouble is None else frozenset({self.trouble.reason})
 
     def is_new(self, reason: Reason) -> bool:
         """Whether this is to be reported: the first time for a generation since all was well.
@@ -50,7 +53,7 @@ class Recovery:
 
     def new_generation(self) -> None:
         """The spec changed: what comes up now is new."""
-        self._reported = frozenset()
+        self._reported = _NONE
         self.something_changed()
 
     def begun(self) -> None:
@@ -67,7 +70,7 @@ class Recovery:
     def mended(self) -> None:
         """A good run, or a job that is shown as stopped, ends all trouble."""
         if self.trouble is not None:
-            self._reported = frozenset()
+            self._reported = _NONE
         self.trouble, self._retry_at, self._failures = None, None, 0
 
     def something_changed(self) -> None:
