@@ -13,12 +13,13 @@ collection: ten thousand calls that have come and gone leave it whether or not a
 """
 
 import asyncio
-import ctypes
 import gc
 import time
 from typing import Any
 
 import structlog
+
+from rollup_operator.freed_memory import give_back
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +85,7 @@ class Collector:
             else:
                 continue
             if calm:
-                _give_back()
+                give_back()
 
     def settle(self) -> None:
         """Collect all garbage, the frozen too, and freeze what is left."""
@@ -112,12 +113,6 @@ class Collector:
                 if self._calm_checks >= CALM_CHECKS:
                     # Where nothing is at work, what is alive lasts: to walk it again would find no garbage.
                     self._walked += gc.get_freeze_count() - frozen
-
-
-def _give_back() -> None:
-    """Return freed memory to the system, wherever in the heap it lies; glibc does so only at the heap's end."""
-    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
 
 
 def _young_collections() -> int:

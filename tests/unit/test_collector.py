@@ -154,7 +154,7 @@ async def test_freed_memory_goes_back_once_nothing_happens_though_nothing_frozen
     given: list[int] = []
     monkeypatch.setattr(collector, "CALM_CHANGED", (10.0, 10**9))
     monkeypatch.setattr(collector, "COLLECT_EVERY", 0.0)
-    monkeypatch.setattr(collector, "_give_back", lambda: given.append(1))
+    monkeypatch.setattr(collector, "give_back", lambda: given.append(1))
     with monkeypatch.context() as busy:
         busy.setattr(collector, "_young_collections", count(step=2).__next__)
         await turns()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rollup_operator.http.listener.admission import CROWDED_SECONDS, UNKNOWN_AT_ONCE, Guest, Room
+from rollup_operator.http.listener.admission import CROWDED_SECONDS, FEW, MANY, UNKNOWN_AT_ONCE, Guest, Room
 from rollup_operator.sharing.shares import TooManyWait
 
 
@@ -20,7 +20,8 @@ class Lobby:
 
     def __init__(self, size: int) -> None:
         self.clock = Clock()
-        self.room = Room(size, clock=self.clock)
+        self.told: list[bool] = []
+        self.room = Room(size, clock=self.clock, many=self.told.append)
         self.closed: list[str] = []
         self.tasks: list[asyncio.Task[Guest]] = []
 
@@ -167,4 +168,20 @@ async def test_who_was_answered_and_stays_unknown_has_to_go_when_others_wait() -
     lobby.room.make_place()
     await lobby.turns()
     assert (lobby.closed, lobby.room.waiting) == (["0.0"], 0)
+    await lobby.end()
+
+
+async def test_it_is_said_when_there_are_many_and_when_there_are_few_again() -> None:
+    lobby = Lobby(10_000)
+    guests: list[Guest] = []
+    for number in range(MANY):
+        assert not lobby.told
+        guests += await lobby.come(1, f"{number}.")
+        guests[-1].known(f"caller {number}")
+    assert lobby.told == [True]
+    for guest in guests[FEW - 1 :]:
+        assert lobby.told == [True]
+        guest.leave()
+        guest.leave()
+    assert lobby.told == [True, False]
     await lobby.end()

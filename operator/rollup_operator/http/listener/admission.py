@@ -32,6 +32,9 @@ UNKNOWN_A_SECOND = 64.0
 """Of the strangers of one address that never become known: each takes a millisecond or two of the event loop, and a
 question to the API server. Those that become known do not count."""
 
+MANY, FEW = 256, 128
+"""Connections from which on memory is taken so that it can be given back when they go, and below which it is not."""
+
 GENEROSITY = 5.0
 """A single caller may have five of six connections: one who waits for thousands of jobs holds as many."""
 
@@ -71,7 +74,7 @@ class Guest:
 
     def leave(self) -> None:
         """It is over. May be called again."""
-        self.room.guests.discard(self)
+        self.room.leave(self)
         if self._share is not None:
             self._share.end()
             self._share = None
@@ -87,8 +90,16 @@ class Guest:
 class Room:
     """The room of one listener."""
 
-    def __init__(self, size: int, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        clock: Callable[[], float] | None = None,
+        many: Callable[[bool], object] = lambda _: None,
+    ) -> None:
+        """`many` is called when there are many connections, and when there are few again."""
         self._size = size
+        self._many, self._are_many = many, False
         self._places = Shares(max(_FEWEST, min(STRANGERS, size // 4)))
         self._clock = clock or asyncio.get_running_loop().time
         self.unknown = Allowance(UNKNOWN_AT_ONCE, UNKNOWN_A_SECOND, self._clock)
@@ -130,7 +141,17 @@ class Room:
         guest = Guest(self, close, self._clock(), len(self.guests) >= self._size, _place=place)
         self.guests.add(guest)
         self.strangers[guest] = None
+        if not self._are_many and len(self.guests) >= MANY:
+            self._are_many = True
+            self._many(True)
         return guest
+
+    def leave(self, guest: Guest) -> None:
+        """Note that a guest has gone."""
+        self.guests.discard(guest)
+        if self._are_many and len(self.guests) < FEW:
+            self._are_many = False
+            self._many(False)
 
     def over(self, margin: int) -> bool:
         """Whether there are more connections than the limit and a margin above it."""

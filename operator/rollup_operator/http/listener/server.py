@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from rollup_operator.concurrency.background import keep_running
+from rollup_operator.freed_memory import serve_by_pages
 from rollup_operator.http.listener.accepting import Listener
 from rollup_operator.http.listener.admission import Room
 from rollup_operator.http.listener.connections import MARGIN, Limits, connection_factory
@@ -125,7 +126,7 @@ class LimitedSite(Site):
         """Listen. Raises OSError."""
         listener = Listener(
             await _bound(None if self._host == ANYWHERE else self._host, self._port),
-            Room(self._limits.connections),
+            Room(self._limits.connections, many=serve_by_pages),
             connection_factory(server, self._limits),
             tls=tls,
             patience=self._limits.head_seconds,

@@ -1,0 +1,80 @@
+"""Memory that this process has freed, and gives back to the system.
+
+Python's own allocator takes memory by the MiB, and gives a MiB back once nothing in it is in use. Ten thousand calls
+that wait fill hundreds of them, and in each of these is something small that lasts, as the newest view of a job. The C
+library gives memory back by pages of 4 KiB, but takes twice as long for a small object. So it serves small objects only
+while there are very many calls: `serve_by_pages`.
+
+Both work with glibc alone. Elsewhere nothing changes, nor where PYTHONMALLOC says what serves small objects.
+"""
+
+import ctypes
+import os
+from functools import cache
+from typing import ClassVar, NamedTuple
+
+_FROM_LIBRARY = 0
+"""Python's domain of memory that the C library serves always."""
+
+_SMALL = 1, 2
+"""The domains of small objects, and of what belongs to them."""
+
+
+class _Allocator(ctypes.Structure):
+    """Python's `PyMemAllocatorEx`."""
+
+    _fields_: ClassVar = [(name, ctypes.c_void_p) for name in ("context", "malloc", "calloc", "realloc", "free")]
+
+
+class _Found(NamedTuple):
+    """What served a domain at first, and what serves it by pages."""
+
+    domain: int
+    own: _Allocator
+    by_pages: _Allocator
+
+
+def serve_by_pages(wanted: bool) -> bool:
+    """From now on, have the C library serve small objects, or Python's own allocator. Returns whether the former does.
+
+    An object that the other one has served may be resized and freed all the same: Python's allocator knows its own, and
+    hands all else on to the C library, as it has to for large objects.
+    """
+    served = False
+    for found in _found():
+        if _allocator_of(found.domain).context is None:  # else something has come between, as a debugger of memory
+            served = wanted
+            new = found.by_pages if wanted else found.own
+            ctypes.pythonapi.PyMem_SetAllocator(found.domain, ctypes.byref(new))
+    return served
+
+
+def give_back() -> None:
+    """Return freed memory to the system, wherever in the heap it lies; glibc itself does so only at the heap's end."""
+    if _has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@cache
+def _found() -> tuple[_Found, ...]:
+    """Return all domains that may change; none: nothing may."""
+    if not _has_glibc() or "PYTHONMALLOC" in os.environ:
+        return ()
+    library = _allocator_of(_FROM_LIBRARY)
+    own = {domain: _allocator_of(domain) for domain in _SMALL}
+    if any(one.context is not None for one in (library, *own.values())):
+        return ()
+    return tuple(
+        _Found(domain, one, _Allocator(None, library.malloc, library.calloc, one.realloc, one.free))
+        for domain, one in own.items()
+    )
+
+
+def _has_glibc() -> bool:
+    return hasattr(ctypes.CDLL(None), "malloc_trim")
+
+
+def _allocator_of(domain: int) -> _Allocator:
+    found = _Allocator()
+    ctypes.pythonapi.PyMem_GetAllocator(domain, ctypes.byref(found))
+    return found
