@@ -46,9 +46,11 @@ class Caller:
     def msearch(self, *lines: Any) -> Any:
         connection = self._operator.connect()
         headers = {"Content-Type": "application/x-ndjson", "Authorization": f"Bearer {self._operator.token}"}
+        headers["FromAlert"] = "true"
         body = "".join(json.dumps(line) + "\n" for line in lines)
+        path = f"{self._below}/_msearch?max_concurrent_shard_requests=5&ignore_throttled=false"
         with closing(connection):
-            connection.request("POST", f"{self._below}/_msearch?max_concurrent_shard_requests=5", body, headers)
+            connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             assert answer.status == 200
             return json.loads(answer.read())["responses"]
@@ -117,13 +119,18 @@ def test_what_grafana_sends_is_answered_panel_by_panel(rolled: Caller, folder: P
     header = {"ignore_unavailable": True, "index": "hourly", "search_type": "query_then_fetch"}
     times = {"bool": {"should": [{"range": {"picked_up": {"from": begin, "to": end, "format": "epoch_millis"}}}]}}
     annotations = {"size": 10_000, "query": {"bool": {"filter": [times, TAGS]}}}
-    sent = [header, panel, header, unknown, {"index": "nothing"}, panel, header, annotations]
-    found, refused, missing, none = rolled.msearch(*sent)
+    values = {"size": 0, "aggs": {"1": {"terms": {"field": "site", "size": 500, "order": {"_key": "asc"}}}}}
+    listed = {**header, "index": ["nothing", "hourly"]}
+    sent = [header, panel, header, unknown, {"index": "nothing"}, panel, header, annotations, listed, values]
+    found, refused, missing, none, variable, empty = rolled.msearch(*sent, {**header, "index": "nothing"}, panel)
     assert (none["status"], none["hits"]["hits"]) == (200, [])
+    assert (empty["status"], empty["hits"]["hits"]) == (200, [])
+    assert [bucket["key"] for bucket in variable["aggregations"]["1"]["buckets"]] == [f"site-{n}" for n in range(4)]
     assert shown(found["aggregations"]["2"]) == days(folder, "site = 'site-1' AND gate >= 1")
     assert found["status"] == 200
     assert (refused["status"], missing["status"]) == (400, 404)
     assert "size" in refused["error"]["reason"]
+    assert refused["error"]["root_cause"] == [{k: refused["error"][k] for k in ("type", "reason")}]
     assert missing["error"]["reason"] == "no such index [nothing]"
 
 
@@ -135,7 +142,26 @@ def test_rollup_search_reads_the_rollup_index_alone_unless_live_data_is_named(ro
     assert shown(both.body["aggregations"]["2"]) == days(folder)
 
 
-def test_fields_have_the_sources_names(rolled: Caller) -> None:
+def test_a_data_source_finds_a_version_a_health_and_the_fields(rolled: Caller) -> None:
+    """What Grafana reads for "Save & test" and its field pickers: Elasticsearch's data source, then OpenSearch's."""
+    root = rolled.get("/")
+    assert root.headers["X-Elastic-Product"] == "Elasticsearch"
+    assert root.body["tagline"] == "You Know, for Search"
+    assert tuple(map(int, root.body["version"]["number"].split("."))) >= (7, 16, 0)
+    assert root.body["version"]["build_flavor"] == "default"
+    health = rolled.get("/_cluster/health?wait_for_status=yellow")
+    assert (health.status, health.body["status"]) == (200, "green")
+    time = rolled.get("/hourly/_field_caps?fields=picked_up").body["fields"]["picked_up"]
+    assert time["date"]["type"] == "date"
+    for kinds in rolled.get("/hourly/_field_caps?fields=*").body["fields"].values():
+        assert not {"object", "metadata_field"} & kinds.keys()
+        assert all(of["type"] == kind and not of["metadata_field"] for kind, of in kinds.items())
+    dated = rolled.get("/hourly-2024.03.01/_field_caps?fields=*")
+    assert (dated.status, dated.body["error"]["type"]) == (404, "index_not_found_exception")
+    mapping = rolled.get("/hourly/_mapping/field/picked_up").body["hourly"]["mappings"]["picked_up"]
+    assert mapping["mapping"]["picked_up"]["type"] == "date"
+
+    # The names are the source's.
     caps = rolled.get("/hourly/_field_caps?fields=*").body
     types = {name: list(kinds) for name, kinds in caps["fields"].items()}
     assert types == {
@@ -152,7 +178,6 @@ def test_fields_have_the_sources_names(rolled: Caller) -> None:
         "hourly": {"mappings": {"picked_up": {"full_name": "picked_up", "mapping": {"picked_up": {"type": "date"}}}}}
     }
     assert rolled.get("/hourly/_mapping").body["hourly"]["mappings"]["properties"]["site"] == {"type": "keyword"}
-    assert rolled.get("/_cluster/health?wait_for_status=yellow").body["status"] == "green"
 
 
 def test_only_who_may_search_a_job_learns_of_its_data(rolled: Caller, api: Api) -> None:

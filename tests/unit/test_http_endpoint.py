@@ -81,6 +81,24 @@ async def test_clients_recognise_elasticsearch(client: Client) -> None:
         assert answer.status == 200
 
 
+async def test_typed_clients_find_every_field_that_they_fail_without(client: Client) -> None:
+    """Elasticsearch's Java client, which makes a class of each answer."""
+    _, about = await call(client, "GET", "/")
+    assert about["version"].keys() >= {
+        "build_date",
+        "build_flavor",
+        "build_hash",
+        "build_snapshot",
+        "build_type",
+        "lucene_version",
+        "minimum_index_compatibility_version",
+        "minimum_wire_compatibility_version",
+        "number",
+    }
+    _, health = await call(client, "GET", "/_cluster/health")
+    assert {"unassigned_shards", "unassigned_primary_shards", "task_max_waiting_in_queue_millis"} <= health.keys()
+
+
 @pytest.mark.parametrize("version", ["7", "8", "9"])
 async def test_a_version_asked_for_is_echoed(client: Client, version: str) -> None:
     kind = f"application/vnd.elasticsearch+json;compatible-with={version}"

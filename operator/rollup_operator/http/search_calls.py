@@ -173,6 +173,7 @@ class SearchCalls:
                 "relocating_shards": 0,
                 "initializing_shards": 0,
                 "unassigned_shards": 0,
+                "unassigned_primary_shards": 0,
                 "delayed_unassigned_shards": 0,
                 "number_of_pending_tasks": 0,
                 "number_of_in_flight_fetch": 0,

@@ -5,6 +5,9 @@ from typing import Any
 
 from rollup_operator.http.protocol.dialects import Dialect
 
+UNKNOWN_DATE = "1970-01-01T00:00:00.000Z"
+"""When this was built. Nothing records it, and typed clients fail without a date."""
+
 
 def version_information(cluster: str, dialect: Dialect) -> dict[str, Any]:
     """Return the answer; `cluster` is the name of this cluster."""
@@ -17,7 +20,9 @@ def version_information(cluster: str, dialect: Dialect) -> dict[str, Any]:
             "build_flavor": "default",
             "build_type": "rollup-operator",
             "build_hash": version("rollup-operator"),
+            "build_date": UNKNOWN_DATE,
             "build_snapshot": False,
+            "lucene_version": dialect.lucene,
             "minimum_wire_compatibility_version": dialect.minimum_wire,
             "minimum_index_compatibility_version": dialect.minimum_index,
         },

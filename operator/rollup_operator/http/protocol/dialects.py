@@ -14,6 +14,8 @@ class Dialect:
 
     number: str
     """What `GET /` shows; clients read its first part."""
+    lucene: str
+    """The version of Lucene in it. Typed clients fail without one."""
     minimum_wire: str
     minimum_index: str
     start_needs_stopped: bool
@@ -41,6 +43,7 @@ class Dialect:
 DIALECTS = {
     6: Dialect(
         number="6.8.23",
+        lucene="7.7.3",
         minimum_wire="5.6.0",
         minimum_index="5.0.0",
         start_needs_stopped=True,
@@ -56,6 +59,7 @@ DIALECTS = {
     ),
     7: Dialect(
         number="7.17.28",
+        lucene="8.11.3",
         minimum_wire="6.8.0",
         minimum_index="6.0.0-beta1",
         start_needs_stopped=True,
@@ -71,6 +75,7 @@ DIALECTS = {
     ),
     8: Dialect(
         number="8.17.0",
+        lucene="9.12.0",
         minimum_wire="7.17.0",
         minimum_index="7.0.0",
         start_needs_stopped=False,
@@ -86,6 +91,7 @@ DIALECTS = {
     ),
     9: Dialect(
         number="9.0.0",
+        lucene="10.1.0",
         minimum_wire="8.18.0",
         minimum_index="8.0.0",
         start_needs_stopped=False,
