@@ -50,7 +50,7 @@ PLANS_AT_ONCE = 4
 
 MEMORY_OF_A_BUCKET = 8192
 """Bytes of the process's memory for each bucket that all searches may have at a time: they take a fifth of that, from
-the store's answer to the last byte that is sent."""
+the store's answer until they are written as JSON."""
 
 READABLE_SECONDS = 5.0
 """How long what was read of a source for one search of a call counts for the others of it. Rows that are rolled up
@@ -81,7 +81,7 @@ class Scope:
     sources: Once[tuple[tuple[str, ...], IndexOptions, Door], list[Logical]] = field(default_factory=Once)
     readable: Once[Hashable, Readable] = field(default_factory=lambda: Once(READABLE_SECONDS))
     rooms: list[Held] = field(default_factory=list)
-    """For the buckets of its answers, until the last of them is sent."""
+    """For the buckets of its answers, until the last of them is written."""
 
     def close(self) -> None:
         """Give the room back: the call is over."""
