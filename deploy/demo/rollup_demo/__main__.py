@@ -104,6 +104,8 @@ def _write_environment(path: Path, stack: Stack) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+        # kubectl finds `kubectl rollup` on the PATH. At its end: the environment's Python must not hide the user's.
+        file.write(f'export PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}\n')
 
 
 def _down(state: Path, teller: Teller) -> int:

@@ -17,8 +17,9 @@ from pathlib import Path
 NAMES = ("etcd", "kube-apiserver", "kubectl")
 PACKAGE = "sigs.k8s.io/controller-runtime/tools/setup-envtest"
 
-BUILD_SECONDS = 90.0
-"""For the tool itself: a few small modules."""
+BUILD_SECONDS = 300.0
+"""For the tool itself: a few small modules, seconds on an idle machine. On a busy machine the build from source, which
+follows if this fails, takes several times longer, and it needs modules from the same proxy."""
 INDEX_SECONDS = 10.0
 """Without an answer until then the machine is taken for one that does not reach the index."""
 FETCH_SECONDS = 300.0
@@ -68,6 +69,7 @@ class Envtest:
             return str(tool)
         if go is None:
             raise _NotFetched("go: command not found")
+        self.say("building setup-envtest, which fetches prebuilt programs; seconds, or some minutes on a busy machine")
         with tempfile.TemporaryDirectory(prefix=".build-", dir=self.folder) as work:
             made = Path(work) / tool.name
             self._run([go, "build", "-o", str(made), "-ldflags", "-s -w", PACKAGE], BUILD_SECONDS, self.source)
