@@ -36,7 +36,7 @@ help: ## Show this list
 	@echo 'Whatever else is needed is installed into $(VENV) and ~/.cache.'
 	@echo
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | \
-		while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 demo: $(STAMP) ## Roll up real data on a real API server, stop a job in the middle, show the results; ends by itself
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo demo
@@ -50,7 +50,7 @@ down: $(STAMP) ## End what `make up` started, and remove its data
 # What takes long is marked slow, or is in a folder that is named for what it starts.
 QUICK_TESTS := tests/unit tests/contract tests/simulation
 
-quick: $(STAMP) api-server ## Run what one runs before a commit: unit and contract tests and a short simulation; 2 minutes on 2 idle cores
+quick: $(STAMP) api-server ## Run what to run before each commit: unit and contract tests and a short simulation; 2 minutes on 2 idle cores
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile -q -m 'not slow' $(QUICK_TESTS) $(ARGS)
 
 test: $(STAMP) control-plane stores verdict ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
@@ -63,11 +63,11 @@ test-stores: $(STAMP) api-server stores ## Run all tests of stores on each kind 
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(STORE_TESTS) --stores='$(STORES)' --store-record=tests/stores.json $(ARGS); \
 		code=$$?; PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m support.store_table && exit $$code
 
-simulate: $(STAMP) ## Run the operator under random schedules in virtual time; SEEDS=100000 FIRST=0 for more, SEED=4711 for one story
+simulate: $(STAMP) ## Run the operator under random schedules in virtual time; SEEDS=100000 FIRST=0 for more, SEED=4711 for one schedule
 	@PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST) \
 		--workers $(if $(findstring file,$(origin WORKERS)),1,$(WORKERS))) $(ARGS)
 
-simulate-mutations: $(STAMP) ## Take out the product's guards one at a time, and count schedules until that is found; an hour
+simulate-mutations: $(STAMP) ## Remove each guard from the product in turn, and count the schedules that it takes to detect that; an hour
 	@PYTHONPATH="$(CURDIR)/tests" "$(BIN)/python" -m simulation --mutations="$(ONLY)" --seeds 10000 --first $(FIRST) \
 		--workers $(if $(findstring file,$(origin WORKERS)),1,$(WORKERS)) $(ARGS)
 
@@ -78,7 +78,7 @@ lint: $(STAMP) ## Check format, style, types, the direction of imports, and that
 	@"$(BIN)/lint-imports" --no-cache
 	@"$(BIN)/python" -m rollup_operator.model.crd --check
 
-format: $(STAMP) ## Format the code and mend what ruff can mend
+format: $(STAMP) ## Format the code, and fix what ruff can fix
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
 
@@ -99,7 +99,7 @@ bench: $(STAMP) api-server ## Measure stops, writes, memory and the speed of a r
 bench-search: $(STAMP) api-server stores ## Measure searches next to bare ones, and stops beside them; ARGS="--search='--rows 10000000'" for more, see tests/bench/search_run.py
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/run.py --only search $(ARGS)
 
-soak: $(STAMP) api-server ## Use an operator with 1,000 jobs for half an hour, and see that it comes back to what it was; ARGS='--minutes 5' for less
+soak: $(STAMP) api-server ## Call an operator with 1,000 jobs for half an hour, and check that memory, files and tasks return to where they started; ARGS='--minutes 5' for less
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m bench.soak $(ARGS)
 
 bench-loop: $(STAMP) ## Measure how long each call holds the event loop at 10,000 jobs; some minutes
@@ -136,7 +136,7 @@ docs: $(STAMP) ## Write the documentation as a site to build/site
 	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet
 	@echo 'docs: open build/site/index.html'
 
-locks: ## Choose the versions in requirements/ anew (needs uv; add UPGRADE=--upgrade for the newest)
+locks: ## Resolve the versions in requirements/ again (needs uv; add UPGRADE=--upgrade for the newest)
 	$(LOCK) $(UPGRADE) --extra aws --extra tracing pyproject.toml -o requirements/image.txt
 	$(LOCK) $(UPGRADE) pyproject.toml -c requirements/image.txt -o requirements/run.txt
 	$(LOCK) $(UPGRADE) --extra aws --extra tracing pyproject.toml requirements/dev.in -c requirements/image.txt -o requirements/dev.txt
@@ -164,7 +164,7 @@ $(PACKAGES): requirements/dev.txt requirements/demo-data.txt
 		echo 'error: $(PYTHON): command not found; install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo 'error: $(PYTHON) is older than Python 3.11; install a newer one and name it: make PYTHON=python3.12' >&2; exit 1; }
-	@echo 'environment: making $(VENV) with the packages of requirements/; 20 to 90 seconds, once'
+	@echo 'environment: making $(VENV) with the packages of requirements/; 20 to 90 seconds on an idle machine, once'
 	@"$(PYTHON)" -m venv --clear $(VENV) || { \
 		echo 'error: $(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv first' >&2; exit 1; }
 	@$(PIP) --require-hashes --only-binary :all: -r requirements/dev.txt

@@ -67,7 +67,7 @@ def test_an_alert_has_all_that_whoever_it_wakes_needs(rule: dict[str, Any]):
     assert annotations["runbook_url"] == f"docs/operate.md#{name.lower()}"
     section = RUNBOOK.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
     assert "Cause: " in section
-    assert "Cure: " in section
+    assert "Fix: " in section
 
 
 def test_the_runbook_has_no_alert_that_is_not_there():
