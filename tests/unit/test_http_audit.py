@@ -99,6 +99,15 @@ async def test_looking_leaves_no_line(client: aiohttp.ClientSession, cluster: Cl
     assert await lines(client, "PUT", STOP) == []
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_searching_leaves_no_line(client: aiohttp.ClientSession, cluster: Cluster, method: str) -> None:
+    cluster.create("sensor")  # a dashboard asks each second, and a line could not say of what
+    for path in ("/_all/_search", "/_search", "/_all/_rollup_search", "/_all/_field_caps?fields=*", "/x/_search"):
+        assert await lines(client, method, path) == []
+    for path in ("/_all/_mapping", "/_all/_mapping/field/*", "/_cluster/health"):
+        assert await lines(client, "GET", path) == []
+
+
 async def test_a_client_cannot_steer_the_terminal_that_shows_the_log(client: aiohttp.ClientSession) -> None:
     [line] = await lines(client, "POST", "/_rollup/job/%1b%5b31m%0d%0a" + "x" * 500 + "/_stop")
     assert line["job"].startswith("?[31m??xxx")

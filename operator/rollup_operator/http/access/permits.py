@@ -99,9 +99,7 @@ class Permit:
 
     async def named(self, names: Collection[str]) -> frozenset[str]:
         """Return those of the resource names that the caller may do the action to."""
-        allowed = await self.access.allowed(self.caller, self.action, self.namespace, names)
-        self.granted.extend(sorted(allowed))
-        return allowed
+        return await self.access.allowed(self.caller, self.action, self.namespace, names)
 
     async def require_all(self) -> None:
         """Return if the caller may do the action to all jobs of the namespace. Raises ApiError 403."""
