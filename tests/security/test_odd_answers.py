@@ -12,9 +12,11 @@ from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
 from rollup_operator.stores.opensearch.records import ALIAS
 from rollup_operator.stores.opensearch.target.lock import locked
+from rollup_operator.stores.opensearch.transport.answers import LISTING
+from rollup_operator.stores.search import EVERYTHING, ByPredicate, ByTerms, ByWidth, Exists, Fetch, Level, Number, Rows
 from rollup_operator.stores.secrets import SecretContent
-from support.hostile_cluster import HONEST, HOUR, JOB, honest, kind_of, renamed, spoiled
-from support.hostile_host import Answer, HostileHost, Said, bomb, hostile_host, said
+from support.hostile_cluster import HONEST, HOUR, INDEX, JOB, honest, kind_of, renamed, spoiled
+from support.hostile_host import Answer, Asked, HostileHost, Said, bomb, hostile_host, said
 from support.portions import watched
 
 SPAN = Span(0, 6 * HOUR)
@@ -67,6 +69,27 @@ async def preview(store: ClusterStore) -> None:
     await store.preview(JOB, SPAN, 10)
 
 
+VALUES = Number("sum", "value"), Number("min", "value")
+BY_SIZE = Level("size", ByWidth("size", 10.0))
+SEARCHED = Fetch(
+    Rows("rows", JOB.spec),
+    EVERYTHING,
+    None,
+    VALUES,
+    (Level("t", ByTerms("term", "keyword", 10), VALUES, (BY_SIZE,)), Level("p", ByPredicate((Exists("value"),)))),
+)
+
+
+async def tiers(store: ClusterStore) -> None:
+    """What is rolled up, as a search asks for it, and an index of another cluster's history."""
+    store._tiers._first.clear()
+    await store.tiers(["out"])
+
+
+async def search(store: ClusterStore) -> None:
+    await store.search([SEARCHED], seconds=5.0)
+
+
 KINDS: dict[str, Do] = {
     "about": ClusterStore.check,
     "idle": ClusterStore.check,
@@ -93,6 +116,10 @@ KINDS: dict[str, Do] = {
     "listed": ClusterStore.known_jobs,
     "documents": run,
     "deleted": forget,
+    "rolled": tiers,
+    "recalled": tiers,
+    "edges": tiers,
+    "searched": search,
 }
 """What brings each kind of request about."""
 
@@ -241,3 +268,36 @@ async def test_what_is_no_answer_at_all_is_said_in_words_and_holds_up_nobody(bod
                 assert error is None or 0 < len(str(error)) < 3000
     assert worst < 10
     assert loop.longest < 0.25
+
+
+# Index metadata that somebody else wrote
+
+JOBS = 4_000
+CONFIGURATION = {
+    "index_pattern": "rows",
+    "groups": {"date_histogram": {"field": "ts", "fixed_interval": "1h"}, "terms": {"fields": ["a", "b", "c"]}},
+    "metrics": [{"field": "value", "metrics": ["min", "max", "sum"]}],
+}
+
+
+def planted(asked: Asked) -> Said:
+    """What a cluster answers in whose index `out` somebody has written the metadata of so many jobs."""
+    match kind_of(asked):
+        case "rolled":
+            jobs = {f"job-{n}": CONFIGURATION for n in range(JOBS)}
+            return said({"out": {**INDEX, "mappings": {"_meta": {"_rollup": jobs}}}})
+        case "recalled":
+            return said({"docs": [{"_id": each, "found": False} for each in asked.body["ids"]]})
+        case "edges":
+            ends = {"first": {"value": 0.0}, "last": {"value": 3_600_000.0}}
+            return said({"responses": [{"hits": {"hits": []}, "aggregations": ends}] * (len(asked.body) // 2)})
+    return honest(asked)
+
+
+async def test_many_jobs_in_one_index_hold_up_nobody() -> None:
+    with hostile_host(planted) as host:
+        async with store_at(host) as store, watched() as loop:
+            found = await store.tiers(["out"])
+    assert len(found) == JOBS
+    assert len(planted(Asked("GET", "/out?filter_path=mappings", None, None)).body) < LISTING
+    assert loop.longest < 0.05

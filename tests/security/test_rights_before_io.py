@@ -403,6 +403,11 @@ async def test_what_others_roll_up_on_a_shared_store_is_not_shown(world: World) 
         ("GET", "/_all/_rollup/data", None),
         ("PUT", "/_rollup/job/new", sensor()),
         ("POST", "/_rollup/job/_preview", PREVIEWED),
+        ("POST", "/sensor_rollup/_search", {"size": 0}),
+        ("POST", "/sensor_rollup/_rollup_search", {"size": 0, "aggs": {"m": {"max": {"field": "temperature"}}}}),
+        ("GET", "/sensor_rollup/_field_caps?fields=*", None),
+        ("GET", "/sensor_rollup/_mapping", None),
+        ("GET", "/nothing/_search", {"size": 0}),
     ],
 )
 async def test_what_a_store_says_is_for_who_may_read_it(world: World, method: str, path: str, body: Any) -> None:

@@ -36,9 +36,12 @@ def _types() -> dict[str, Any]:
     return {field: {kind: {"aggregatable": True}} for field, kind in kinds.items()}
 
 
+def _stats() -> dict[str, Any]:
+    return {"count": 1, "min": 1.0, "max": 2.0, "avg": 1.5, "sum": 3.0}
+
+
 def _bucket(number: int) -> dict[str, Any]:
-    stats = {"count": 1, "min": 1.0, "max": 2.0, "avg": 1.5, "sum": 3.0}
-    return {"key": {"0": number * HOUR, "1": 10.0, "2": "a"}, "doc_count": 2, "m0": stats}
+    return {"key": {"0": number * HOUR, "1": 10.0, "2": "a"}, "doc_count": 2, "m0": _stats()}
 
 
 def documents(ids: list[str]) -> dict[str, Any]:
@@ -110,6 +113,42 @@ HONEST: dict[str, Any] = {
     "refreshed": {"_shards": SHARDS},
     "listed": {"hits": {"hits": [{"_source": _source(), "sort": ["out", "job"]}]}},
     "documents": documents(["x", "y"]),
+    "rolled": {"out": INDEX},
+    "recalled": {"docs": [{"_id": "claim", "_seq_no": 7, "_primary_term": 1, "found": True, "_source": _source()}]},
+    "edges": {
+        "responses": [
+            {
+                "status": 200,
+                "hits": {"hits": [{"_version": EPOCH}]},
+                "aggregations": {"first": {"value": 2.0 * HOUR}, "last": {"value": 4.0 * HOUR}},
+            }
+        ]
+    },
+    "searched": {
+        "responses": [
+            {
+                "status": 200,
+                "timed_out": False,
+                "_shards": SHARDS,
+                "hits": {"total": {"value": 4, "relation": "eq"}},
+                "aggregations": {
+                    "n0": _stats(),
+                    "l0": {
+                        "sum_other_doc_count": 0,
+                        "buckets": [
+                            {
+                                "key": "a",
+                                "doc_count": 2,
+                                "n0": _stats(),
+                                "l0": {"buckets": [{"key": 10.0, "doc_count": 2}]},
+                            }
+                        ],
+                    },
+                    "l1": {"buckets": [{"doc_count": 4}]},
+                },
+            }
+        ]
+    },
     "deleted": {"failures": [], "total": 0, "deleted": 0},
     "found": {"count": 0, "_shards": SHARDS},
 }
@@ -136,7 +175,13 @@ def kind_of(request: Asked) -> str:
         case "GET", [index]:
             if "," in index:
                 return "look"
+            if "mappings" in params["filter_path"][0]:
+                return "rolled"
             return "uuid" if "uuid" in params["filter_path"][0] else "aliases"
+        case "POST", [records.ALIAS, "_mget"]:
+            return "recalled"
+        case "POST", ["_msearch"]:
+            return "edges" if "first" in request.body[1].get("aggregations", {}) else "searched"
         case "PUT", _:
             return "changed"
         case _, ["_aliases"]:

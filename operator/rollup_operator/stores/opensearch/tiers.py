@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from dataclasses import dataclass, field
 
 import orjson
-from pydantic import ValidationError
 
+from rollup_operator.concurrency.portions import Work, each, in_portions
 from rollup_operator.model.elasticsearch_config import spec_of
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Bounds
@@ -109,16 +109,32 @@ class Tiers:
         known = await self._records([key for _, key in keys])
         ours: list[tuple[_Index, RollupJobSpec, Record]] = []
         theirs: list[tuple[_Index, Key, RollupJobSpec]] = []
-        for index, key in keys:
-            record = known.get(key)
-            if (spec := readable_spec(index.mappings, index.name, key[1], record)) is None:
+
+        def read(of: tuple[_Index, Key]) -> RollupJobSpec | None:
+            index, key = of
+            return readable_spec(index.mappings, index.name, key[1], known.get(key))
+
+        # An index may be that of any number of jobs, and its metadata may be anybody's.
+        specs = await in_portions(each(read, keys))
+        for (index, key), spec in zip(keys, specs, strict=True):
+            if spec is None:
                 continue
-            if record is None:
+            if (record := known.get(key)) is None:
                 theirs.append((index, key, spec))
             else:
                 ours.append((index, spec, record))
         ends = await self._visible(ours)
         firsts, lasts = await self._edges([of for of in ours if ends.get(of[2].claim.key)], theirs)
+        return await in_portions(self._found(ours, theirs, ends, firsts, lasts))
+
+    @staticmethod
+    def _found(
+        ours: Sequence[tuple[_Index, RollupJobSpec, Record]],
+        theirs: Sequence[tuple[_Index, Key, RollupJobSpec]],
+        ends: Mapping[Key, int],
+        firsts: Mapping[Key, int],
+        lasts: Mapping[Key, _LastDocument],
+    ) -> Work[list[Tier]]:
         found = []
         for index, spec, record in ours:
             key = record.claim.key
@@ -127,12 +143,14 @@ class Tiers:
             last_ms = position_ms(spec, record.claim.position)
             kinds = _kinds(index, spec)
             found.append(Tier(key, spec, begin, end, kinds, record.owner, place=index.uuid, last_ms=last_ms))
+            yield
         for index, key, spec in theirs:
             begin, end = firsts.get(key, 0), 0
             if (last := lasts.get(key)) is not None:
                 end = Bounds.of(spec.groups.date_histogram).next_edge(last.ms)
             lost = last is not None and last.is_of_an_operator
             found.append(Tier(key, spec, begin, max(begin, end), _kinds(index, spec), lost=lost))
+            yield
         return found
 
     async def must_stand(self, documents: Collection[Documents]) -> None:
@@ -153,9 +171,9 @@ class Tiers:
         """Return up to where a job's documents are written, whether they are seen or not."""
         try:
             spec = RollupJobSpec.model_validate(record.spec)
-        except ValidationError:
+            return rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=False)
+        except ValueError:
             return 0
-        return rolled_up_to(spec, record.claim.position, record.claim.watermark_ms, last_is_whole=False)
 
     async def _indices(self, names: Collection[str]) -> AsyncIterator[_Index]:
         for line in _lines(sorted({n for n in names if n and not set(n) & set('*,/\\?"<>| #:')})):
@@ -197,13 +215,13 @@ class Tiers:
                 )
             except NotThere:
                 return {}
-            for each in answer.at("docs").items():
-                if each.find("error").given:
-                    error = classify(404, each.value, "reading records", self.cluster.redact)
+            for said in answer.at("docs").items():
+                if said.find("error").given:
+                    error = classify(404, said.value, "reading records", self.cluster.redact)
                     if not isinstance(error, NotThere):
                         raise error
-                elif each.find("found").value is True:
-                    record = records.from_document(each)
+                elif said.find("found").value is True:
+                    record = records.from_document(said)
                     found[record.claim.key] = record
         return found
 
@@ -261,7 +279,7 @@ class Tiers:
                 "POST",
                 "/_msearch",
                 doing="finding the ends of rollup indices",
-                body=b"".join(_ends_of(each) for each in part),
+                body=b"".join(map(_ends_of, part)),
                 longest=LISTING,
                 room=self.cluster.searches,
             )
@@ -305,11 +323,11 @@ def _ends_of(of: tuple[_Index, Key, RollupJobSpec]) -> bytes:
 def _lines(names: Sequence[str]) -> Iterator[str]:
     """Yield the names, quoted and with commas between them, in parts that fit into the first line of a request."""
     line = ""
-    for each in map(name, names):
-        if line and len(line) + len(each) > _LINE:
+    for part in map(name, names):
+        if line and len(line) + len(part) > _LINE:
             yield line
             line = ""
-        line = f"{line},{each}" if line else each
+        line = f"{line},{part}" if line else part
     if line:
         yield line
 
