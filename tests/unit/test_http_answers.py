@@ -1,5 +1,6 @@
 """The text of an answer: the same as in one piece, but written in portions."""
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -39,6 +40,18 @@ async def test_a_long_answer_holds_the_loop_for_a_portion_at_a_time(pretty: bool
         async with watched() as loop:
             await answer(body, Form(pretty=pretty))
         assert loop.longest < 0.06
+
+
+async def test_a_long_answer_takes_little_more_memory_than_its_text() -> None:
+    body = {"buckets": [{"key": n, "doc_count": 0} for n in range(5_000)]}
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        written = (await answer(body, Form())).body
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most - before < 12 * len(text(written))
 
 
 @pytest.mark.parametrize("headers", [{}, {"Accept-Encoding": "gzip"}])

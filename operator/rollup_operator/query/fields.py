@@ -13,6 +13,9 @@ from rollup_operator.stores.search import FieldKind, Tier
 Fields = Mapping[str, FieldKind]
 """Types by name."""
 
+DEEPEST = 20
+"""Objects within each other that a mapping has, as in a cluster. A name of more parts is shown as it stands."""
+
 
 def fields_of(tiers: Iterable[Tier]) -> dict[str, FieldKind]:
     """Return the fields that one of the jobs keeps. A field that is a group as well as a metric is what groups it."""
@@ -70,7 +73,7 @@ def mappings(indices: Sequence[tuple[str, Fields]]) -> dict[str, Any]:
 def _properties(fields: Fields) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for field in sorted(fields):  # what stands before a dot comes before what stands behind it
-        parts = field.split(".")
+        parts = field.split(".") if field.count(".") < DEEPEST else [field]
         within = properties
         for part in parts[:-1]:
             node = within.setdefault(part, {})

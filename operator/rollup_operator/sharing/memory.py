@@ -65,6 +65,11 @@ def memory_limit(root: Path = Path("/")) -> int:
     return min([machine, *_limits(root)])
 
 
+def compact(text: bytes) -> bytes:
+    """Return a text of orjson's that is one of many to be kept: as orjson leaves it, it takes four KiB at least."""
+    return bytes(memoryview(text))
+
+
 def _limits(root: Path) -> Iterator[int]:
     """Yield the limit of each control group that this process is in, of both versions."""
     for line in _text(root / "proc/self/cgroup").splitlines():

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -126,7 +127,7 @@ class Searches:
             planned, parts = await self._read(scope, sources, request)
             if planned is None:
                 return _of_nothing(style)
-            count, work = len(parts), answer(planned, parts, style)
+            count, work = len(parts), answer(planned, parts, style, partial(self._take_more, scope))
             del parts  # they go as soon as they are added up
             found = await in_portions(work)
         took = round((time.monotonic() - began) * 1000)
@@ -223,6 +224,14 @@ class Searches:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TURN_SECONDS):
                     held = await self._room.take(who, buckets)
+        self._keep(scope, held)
+
+    def _take_more(self, scope: Scope, buckets: int) -> None:
+        """Let the call have room for buckets that nobody found, or for many numbers in them. Raises ApiError 429."""
+        self._keep(scope, self._room.take_now(scope.namespace, buckets))
+
+    @staticmethod
+    def _keep(scope: Scope, held: Held | None) -> None:
         if held is None:
             raise errors.too_many("Answers to searches of this namespace take all the memory of their share")
         scope.rooms.append(held)

@@ -17,6 +17,7 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.filter_path import Filter
 from rollup_operator.http.protocol.media_types import JSON, answer_type
 from rollup_operator.http.protocol.parameters import Parameters
+from rollup_operator.sharing.memory import compact
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 """Elasticsearch's clients refuse a server that does not send it."""
@@ -74,7 +75,7 @@ async def answer(
 
     Raises ApiError 400 for a filter that takes too much work.
     """
-    kept = await in_portions(form.filter.applied(body, lambda item: orjson.dumps(item, option=_indent(form))))
+    kept = await in_portions(form.filter.applied(body, lambda item: compact(orjson.dumps(item, option=_indent(form)))))
     return _respond(status, await in_portions(_written(kept, form)), form, headers)
 
 

@@ -1,6 +1,6 @@
 """Writes the answer to a search as Elasticsearch does, in the request's order. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from rollup_operator.query.aggregations import (
 )
 from rollup_operator.query.answering.merge import merge
 from rollup_operator.query.answering.pipelines import add_pipelines
-from rollup_operator.query.answering.results import Bucket, Measured, Result, Series
+from rollup_operator.query.answering.results import Bucket, BucketAllowance, Measured, Result, Series
 from rollup_operator.query.answering.tree import Tree, edge_printer
 from rollup_operator.query.planning.planner import SearchPlan
 from rollup_operator.query.times.dates import java_number
@@ -29,16 +29,18 @@ class Style:
     total_as_int: bool = False
 
 
-def answer(plan: SearchPlan, parts: Sequence[Partials], style: Style) -> Work[dict[str, Any]]:
+def answer(
+    plan: SearchPlan, parts: Sequence[Partials], style: Style, room: Callable[[int], None] = lambda _: None
+) -> Work[dict[str, Any]]:
     """Return what the parts of a search say together: `hits`, `aggregations` and `_rollup`. Raises SearchRefused.
 
-    The parts are the answers to the plan's fetches, in order.
+    The parts are the answers to the plan's fetches, in order. `room` is `BucketAllowance.room`.
     """
     merged = yield from merge(parts, plan.numbers, plan.shapes)
     del parts  # of ten thousands of buckets each form takes many megabytes: one goes before the next but one is made
     out: dict[str, Any] = {"hits": _hits(plan, merged[()].rows.get((), Row(0)).count, style)}
     if plan.request.aggregations:
-        results = yield from Tree(plan, merged).build()
+        results = yield from Tree(plan, merged, BucketAllowance(room=room)).build()
         del merged
         yield from add_pipelines(plan.request.aggregations, results)
         out["aggregations"] = yield from _named(results, style)

@@ -12,6 +12,9 @@ from rollup_operator.stores.search import MAX_BUCKETS, Key
 
 Printer = Callable[[float], str]
 
+NUMBERS_INCLUDED = 2
+"""Metrics and pipelines of a bucket that count with it. Each five more take the memory of two buckets."""
+
 
 @dataclass(slots=True)
 class Measured:
@@ -78,6 +81,15 @@ class BucketAllowance:
     """How many buckets an answer may still have."""
 
     left: int = MAX_BUCKETS
+    room: Callable[[int], None] = lambda _: None
+    """Called with how many buckets more, beside those that were found, the answer takes the memory of. Raises what ends
+    the search."""
+
+    def fill(self, count: int, *, found: int, numbers: int) -> None:
+        """Take so many, some of which were found, with so many numbers each. Raises SearchRefused, and as `room`."""
+        self.take(count)
+        if more := max(0, count - found) + count * max(0, numbers - NUMBERS_INCLUDED) * 2 // 5:
+            self.room(more)
 
     def take(self, count: int = 1) -> None:
         """Take some. Raises SearchRefused."""

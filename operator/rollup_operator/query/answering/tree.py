@@ -123,7 +123,8 @@ class Tree:
             case _:
                 known = dict(rows)
                 chosen = [(i, known.get(i, _NOTHING)) for i in range(len(shape.ranges))]
-        self.budget.take(len(chosen))
+        numbers = [a for a in shape.aggregation.subs if isinstance(a.kind, MetricAggregation | PipelineAggregation)]
+        self.budget.fill(len(chosen), found=len(rows), numbers=len(numbers))
         if isinstance(shape.aggregation.kind, DateHistogramAggregation | HistogramAggregation):
             chosen = yield from self._sorted(shape, chosen, shape.aggregation.kind.order, path, keys)
         text, subs = _text(shape), shape.aggregation.subs

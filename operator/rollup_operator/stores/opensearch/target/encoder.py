@@ -16,6 +16,7 @@ import mmh3
 import orjson
 
 from rollup_operator.rollup.documents import SEED, VERSION, KeyValue, is_ambiguous, key_bytes, unambiguous
+from rollup_operator.sharing.memory import compact
 from rollup_operator.stores.opensearch.query import Query
 
 _GAP = b"\0\0"
@@ -189,7 +190,7 @@ class Encoder:
 
 
 def _written(value: KeyValue) -> tuple[bytes, bytes]:
-    return orjson.dumps(value), key_bytes(value)
+    return compact(orjson.dumps(value)), key_bytes(value)
 
 
 Column = int | tuple[str, str] | None
