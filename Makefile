@@ -28,7 +28,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores verdict docs \
+.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores verdict java-client docs \
 	clean image node node-packages e2e-cluster
 
 help: ## Show this list
@@ -53,7 +53,7 @@ QUICK_TESTS := tests/unit tests/contract tests/simulation
 quick: $(STAMP) api-server ## Run what to run before each commit: unit and contract tests and a short simulation; 2 minutes on 2 idle cores
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile -q -m 'not slow' $(QUICK_TESTS) $(ARGS)
 
-test: $(STAMP) control-plane stores verdict ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
+test: $(STAMP) control-plane stores verdict java-client ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
 
@@ -131,6 +131,9 @@ e2e-cluster: $(STAMP) node stores ## Deploy on a real node as a user would, and 
 
 verdict: $(STAMP) ## Build kstatus and Flux's evaluator for the tests, once (1 to 3 minutes; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -c 'from support.verdict import build; build()'
+
+java-client: $(STAMP) ## Fetch Elasticsearch's Java client for the tests, and build a program with it, once (some seconds; cached in ~/.cache)
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m support.java_client --optional >/dev/null
 
 docs: $(STAMP) ## Write the documentation as a site to build/site
 	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet

@@ -6,12 +6,9 @@ from typing import Any
 import pytest
 
 from support.api import Api
-from support.bodies import store
-from support.callers import READER, Account, install_roles
-from support.data import end_of, trips_job, write_trips
 from support.operator import Operator
+from support.searcher import searcher
 from support.speaker import Client, Speaker
-from support.waiting import NEVER, finished, request_run
 
 pytestmark = pytest.mark.timeout(300)  # the first test of each client makes its environment
 
@@ -30,14 +27,7 @@ SEARCH: dict[str, Any] = {
 @pytest.fixture
 def client(speaker: Speaker, operator: Operator, api: Api, folder: Path) -> Client:
     """The client of somebody who may search, over two days that are rolled up and one that is not."""
-    write_trips(folder, hours=72)
-    api.create(store())
-    install_roles(api)
-    api.create(trips_job(cron=NEVER, end="2024-03-03T00:00:00Z"))
-    request_run(api, "trips", "1")
-    api.wait("trips", finished(end_of(47)), 20)
-    reader = Account(api).bind(READER).in_force("get", "rollupjobs/search")
-    return Client(speaker, f"{operator.url}/namespaces/{api.namespace}", reader.token)
+    return searcher(speaker, operator, api, folder)
 
 
 def test_a_client_searches_as_it_searches_elasticsearch(client: Client) -> None:

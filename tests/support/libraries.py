@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from support.speaker import Speaker
+from support.speaker import Speaker, in_python
 
 
 class Library(NamedTuple):
@@ -39,5 +39,5 @@ def speaker(
     library: Library, say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Speaker]:
     log = tmp_path_factory.mktemp("client") / "client.log"
-    with Speaker(library.name, environment=dict(library.environment), say=say, log=log) as process:
+    with Speaker(in_python(library.name, say), environment=dict(library.environment), log=log) as process:
         yield process

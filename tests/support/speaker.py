@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -62,16 +62,20 @@ class Client:
         return self.speaker.tell({"name": name, "arguments": arguments} | client)
 
 
+def in_python(library: str, say: Callable[[str], None]) -> list[str]:
+    """Return the command that starts SCRIPT in the environment of a library, which is made first if need be."""
+    kind = "opensearch" if library == "opensearch" else "elasticsearch"
+    return [str(interpreter(library, say)), str(SCRIPT), kind]
+
+
 class Speaker:
     """A process that has loaded one client library. A context manager; it ends with its stdin."""
 
-    def __init__(self, library: str, *, environment: Mapping[str, str], say: Callable[[str], None], log: Path) -> None:
-        kind = "opensearch" if library == "opensearch" else "elasticsearch"
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
         without = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        python = interpreter(library, say)
         self._log = log.open("w+")
         self._process = subprocess.Popen(
-            [str(python), str(SCRIPT), kind],
+            command,
             env=without | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

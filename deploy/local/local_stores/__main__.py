@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from local_stores.errors import StoreNodeError, ToolMissing
-from local_stores.jars import pin, say
 from local_stores.kinds import KINDS, kind_named
+from local_stores.maven import pin, say
 from local_stores.node import Node, down, prepare
 
 EXIT_NOT_RUNNING = 3
@@ -105,7 +105,7 @@ def _status(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     for name in options.kinds or KINDS:
         if options.pin:
-            say(f"wrote {pin(kind_named(name))}")
+            say(f"wrote {pin(kind_named(name).bundle)}")
         try:
             print(f"{name}: {prepare(name)}")
         except ToolMissing as error:

@@ -1,38 +1,27 @@
 """Gets what a kind of node is made of, once.
 
-That is: its jars, through Maven, each checked against its committed SHA-256; the lines that start it, compiled; the
-folders of modules of a node that has such; and an archive of the classes that it loads, with which it starts in half
-the time.
+That is: its jars, through Maven; the lines that start it, compiled; the folders of modules of a node that has such; and
+an archive of the classes that it loads, with which it starts in half the time.
 """
 
 import hashlib
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stores.errors import StoreNodeError, ToolMissing
+from local_stores.errors import StoreNodeError
 from local_stores.java import Jdk, find_jdk
-from local_stores.kinds import Artifact, Kind
+from local_stores.kinds import Kind
+from local_stores.maven import fetch, say
 from local_stores.modules import STAND_INS, link_modules
-from local_tools.folder import HEARTBEAT_SECONDS, cache_root, one_builder
+from local_tools.folder import cache_root, one_builder
 
 _HERE = Path(__file__).resolve().parent
 _LOGGING = _HERE / "log4j2.properties"
-_POM = """<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>stores</artifactId>
-<version>1</version><dependencies>{dependencies}</dependencies></project>
-"""
-_DEPENDENCY = """<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>
-<exclusions>{exclusions}</exclusions></dependency>
-"""
-_EXCLUSION = "<exclusion><groupId>{group}</groupId><artifactId>{name}</artifactId></exclusion>"
-# A version of the plugin that names the same files on every machine.
-_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 
 
 @dataclass(frozen=True)
@@ -108,9 +97,7 @@ def install(kind: Kind, train: Callable[[Installed, Path], None]) -> Installed:
             shutil.rmtree(abandoned, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as work:
             if not (folder / "lib").is_dir():
-                _fetch(kind, Path(work))
-                _verify(kind, Path(work) / "lib")
-                (Path(work) / "lib").rename(folder / "lib")
+                fetch(kind.bundle, Path(work)).rename(folder / "lib")
             if not installed.launcher.exists():
                 _compile(installed, kind.launcher, Path(work) / "launcher", _LOGGING).replace(installed.launcher)
             if kind.modules and not installed.module_folder.is_dir():
@@ -122,81 +109,6 @@ def install(kind: Kind, train: Callable[[Installed, Path], None]) -> Installed:
                 made.touch()
                 made.replace(installed.archive)
     return installed
-
-
-def pin(kind: Kind) -> Path:
-    """Write the list of a kind's jars anew, from what Maven brings now; return its path."""
-    with tempfile.TemporaryDirectory(prefix="local-stores-pin-") as work:
-        _fetch(kind, Path(work))
-        sums = _sums(Path(work) / "lib")
-    kind.pinned.parent.mkdir(exist_ok=True)
-    kind.pinned.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
-    return kind.pinned
-
-
-def say(message: str) -> None:
-    """Tell whoever waits."""
-    print(f"stores: {message}", file=sys.stderr, flush=True)
-
-
-def _fetch(kind: Kind, work: Path) -> None:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ToolMissing(f"mvn: command not found, and {kind.title} is not here yet; install Maven 3")
-    say(f"fetching {kind.title} through Maven, {kind.megabytes} MB; 10 to 60 seconds, once")
-    dependencies = "".join(_dependency(artifact, kind.excluded) for artifact in kind.artifacts)
-    (work / "pom.xml").write_text(_POM.format(dependencies=dependencies))
-    # Strict: a file that differs from its published checksum ends the build.
-    command = [maven, "--batch-mode", "--strict-checksums", "-f", str(work / "pom.xml"), _COPY]
-    command += [f"-DoutputDirectory={work / 'lib'}", "-DincludeScope=runtime"]
-    log, started = work / "maven.log", time.monotonic()
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as run,
-    ):
-        try:
-            while True:
-                try:
-                    run.wait(HEARTBEAT_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    files = log.read_text(errors="replace").count("Downloaded from")
-                    say(f"  {kind.title}: {time.monotonic() - started:.0f} s, {files} files downloaded")
-        except BaseException:
-            run.kill()
-            raise
-    if run.returncode != 0:
-        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("[ERROR]")]
-        raise StoreNodeError(
-            f"{kind.title}: Maven failed with exit code {run.returncode}. Its words:\n" + "\n".join(said[:6]) + "\n"
-            "Mend that (no network? a mirror in Maven's settings?) and try again; nothing half-made was kept."
-        )
-    say(f"fetched {kind.title} in {time.monotonic() - started:.0f} s")
-
-
-def _verify(kind: Kind, lib: Path) -> None:
-    pinned = {
-        name: digest for digest, _, name in (line.partition("  ") for line in kind.pinned.read_text().splitlines())
-    }
-    found = _sums(lib)
-    wrong = sorted(name for name in pinned.keys() | found.keys() if pinned.get(name) != found.get(name))
-    if wrong:
-        raise StoreNodeError(
-            f"{kind.title}: {wrong[0]} is not the one that {kind.pinned.name} names ({len(wrong)} of {len(pinned)} "
-            "differ); nothing was kept. If that is meant, look at what changed and run `build KIND --pin`"
-        )
-
-
-def _sums(lib: Path) -> Mapping[str, str]:
-    return {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in lib.glob("*.jar")}
-
-
-def _dependency(artifact: Artifact, excluded: Sequence[str]) -> str:
-    exclusions = "".join(
-        _EXCLUSION.format(group=group, name=name)
-        for group, _, name in (each.partition(":") for each in (["*:*"] if artifact.alone else excluded))
-    )
-    return _DEPENDENCY.format(group=artifact.group, name=artifact.name, version=artifact.version, exclusions=exclusions)
 
 
 def _source(kind: Kind, name: str) -> str:

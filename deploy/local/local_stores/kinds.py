@@ -5,19 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_stores.errors import StoreNodeError
+from local_stores.maven import Artifact, Bundle
 
 _PINNED = Path(__file__).resolve().parent / "jars"
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """What Maven is asked for, with all that it depends on."""
-
-    group: str
-    name: str
-    version: str
-    alone: bool = False
-    """Without what it depends on."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +46,11 @@ class Kind:
     def pinned(self) -> Path:
         """The list of its jars and their SHA-256, in sha256sum's format."""
         return _PINNED / f"{self.name}-{self.version}.sha256"
+
+    @property
+    def bundle(self) -> Bundle:
+        """What Maven is asked for."""
+        return Bundle(self.title, self.artifacts, self.megabytes, self.pinned, self.excluded)
 
 
 def _embedded(name: str, product: str, artifact: str, version: str, runner: str, **more: int | str) -> Kind:
