@@ -66,22 +66,18 @@ async def _found(cluster: Cluster, of: Rows) -> str:
     A wildcard finds no index that is hidden by its settings; who names it alone would.
     """
     found = set(whole := of.spec.index_pattern.split(","))
-    if any("*" in part for part in whole):
+    if wide := [part for part in whole if "*" in part or part.startswith("-")]:
+        # Not by the indices themselves: a user who may read is not always one who may read settings.
         answer = await cluster.call(
             "GET",
-            f"/{sources.indices(of.spec.index_pattern)}",
+            f"/_resolve/index/{sources.indices(','.join(wide))}",
             doing="finding the indices of a source",
-            params={"ignore_unavailable": "true", "allow_no_indices": "true", "filter_path": _NAMES},
+            params={"filter_path": _NAMES},
             opaque_id=OPAQUE_ID,
             longest=LISTING,
         )
-        for index, told in answer.members():
-            found.add(index)
-            found.update(
-                alias for alias, how in told.find("aliases").members() if how.find("is_hidden").value is not True
-            )
-            if isinstance(stream := told.find("data_stream").value, str):
-                found.add(stream)
+        for kind in ("indices", "aliases", "data_streams"):
+            found.update(each.at("name").text() for each in answer.find(kind).items())
     return ",".join(name for name in of.index_pattern.split(",") if name in found)
 
 
@@ -117,7 +113,7 @@ async def _search(
         room.end()
 
 
-_NAMES = "*.aliases,*.data_stream,*.settings.index.uuid"
+_NAMES = "indices.name,aliases.name,data_streams.name"
 _FILTER = ",".join(
     f"responses.{part}"
     for part in ("status", "error", "timed_out", "_shards.total", "_shards.failed", "hits.total", "aggregations")
