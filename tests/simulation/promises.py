@@ -35,6 +35,9 @@ REPEAT_SECONDS = 5.0
 LONGEST_DELIVERY = 30.0
 """Seconds after which each replica has heard of a change, watch gaps included."""
 
+FIRST_LOOK = 1.0
+"""Seconds in which a new leader has read what each store lists of claims."""
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -109,6 +112,7 @@ class Promises:
         self._ending: set[str] = set()
         self._calls: list[Asked] = []
         self._restored_at = -1e9
+        self._led_since_restore = True
         self.leaders_unknown_until = 0.0
         """The lease was deleted, so for as long as its holder may not know that nobody can say who leads."""
         self.two_leaders_until = 0.0
@@ -146,12 +150,19 @@ class Promises:
     def restored(self) -> None:
         """Take in that etcd was restored: what anybody knows may be of another history."""
         self._restored_at = self._world.clock.now
+        self._led_since_restore = False
         self.leaders_unknown_until = self._world.clock.now + LONGEST_DELIVERY
         exist = {body["metadata"]["uid"]: body for body in self._world.api.all(JOBS)}
         for uid, job in self.jobs.items():
             job.gone, job.torn = uid not in exist, True
             if uid in exist:
                 self._take_in(job, exist[uid], self._world.api.revision)
+
+    def leads(self) -> None:
+        """Take in that a replica leads: until the first one after a restore has looked, statuses are as given back."""
+        if not self._led_since_restore:
+            self._led_since_restore = True
+            self._restored_at = max(self._restored_at, self._world.clock.now + FIRST_LOOK - LONGEST_DELIVERY)
 
     def _just_restored(self) -> bool:
         return self._world.clock.now < self._restored_at + LONGEST_DELIVERY

@@ -164,6 +164,7 @@ class Replica:
 
     def _lead(self) -> None:
         self.world.story(self.name, "leads")
+        self.world.promises.leads()
         self.books.lead()
         self.relisting.catch_up()
         self.actors.lead()
