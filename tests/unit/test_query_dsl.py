@@ -85,6 +85,10 @@ BOUND = [
     ({"prefix": {"k": {"value": "l*", "case_insensitive": True, "rewrite": "x"}}}, Prefix("k", "l*", True)),
     ({"wildcard": {"k": "L*"}}, Prefix("k", "L")),
     ({"wildcard": {"k": {"wildcard": "L?X*"}}}, Wildcard("k", "L?X*")),
+    # Not even an empty text, as Lucene has it; as a prefix it is that of every text.
+    ({"wildcard": {"k": ""}}, NOTHING),
+    ({"wildcard": {"k": {"value": "", "case_insensitive": True}}}, NOTHING),
+    ({"prefix": {"k": ""}}, Prefix("k", "")),
     ({"match": {"k": {"query": "b c", "operator": "and"}}}, OneOf("k", ("b c",))),
     ({"match": {"n": {"query": "x", "lenient": True}}}, NOTHING),
     ({"match_phrase": {"k": {"query": "b c", "slop": 2}}}, OneOf("k", ("b c",))),

@@ -285,6 +285,8 @@ class _Binder:
             raise SearchRefused(f"a pattern has at most [{MOST_IN_PATTERN}] stars: [{shown(pattern)}]")
         if clause.kind == "prefix":
             return Prefix(field, pattern, clause.ignores_case)
+        if not pattern:
+            return NOTHING  # not even an empty text
         if pattern.endswith("*") and not any(c in pattern[:-1] for c in "*?\\"):
             return Prefix(field, pattern[:-1], clause.ignores_case)
         return Wildcard(field, pattern, clause.ignores_case)
