@@ -32,3 +32,15 @@ async def test_names_of_fields_without_end_are_refused(client: Client, cluster: 
     names["fields"][0:2] = ["timestamp"]
     status, answer = await call(client, "POST", "/sensor-*/_field_caps", names)
     assert (status, set(answer["fields"])) == (200, {"timestamp"})
+
+
+async def test_a_job_that_has_not_written_yet_hides_no_field_beside_one_that_has(
+    client: Client, cluster: Cluster
+) -> None:
+    plain = {**SPEC, "groups": {"dateHistogram": GROUPS["dateHistogram"]}}
+    for name, spec, until in (("plain", plain, 1_700_000_000_000), ("sensor", SPEC, 0)):
+        cluster.create(name, **spec)
+        cluster.shelf.roll_up(name, spec, until=until)
+    later = {"range": {"timestamp": {"gte": "2024-01-01"}}}
+    status, found = await call(client, "POST", "/sensor-*/_search", {**BY_NODE, "query": later})
+    assert (status, found["aggregations"]["n"]["buckets"]) == (200, [])

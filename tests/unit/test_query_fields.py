@@ -1,7 +1,8 @@
 """What clients are shown of fields before they search."""
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.query.fields import field_caps, field_mappings, fields_of, mappings
+from rollup_operator.query.fields import field_caps, field_mappings, fields_of, kinds_of, mappings
+from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.search import FieldKind, Tier
 
 SPEC = RollupJobSpec.model_validate(
@@ -26,6 +27,13 @@ def caps(kind: str, **more: object) -> dict[str, object]:
 
 def test_groups_and_metrics_are_the_fields_under_the_sources_names() -> None:
     assert FLIGHTS == {**KINDS, "delay": "double"}
+
+
+def test_whole_numbers_are_times_in_the_field_of_time_alone() -> None:
+    """A database can take any column of whole numbers for a job's time."""
+    number = SourceField(frozenset({"long"}), tells_time=True)
+    fields = {"at": number, "code": number, "day": SourceField(frozenset({"date"}), tells_time=True)}
+    assert kinds_of(fields, "at") == {"at": "date", "code": "long", "day": "date"}
 
 
 def test_field_caps_show_the_wanted_fields_by_type() -> None:

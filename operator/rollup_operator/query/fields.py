@@ -27,11 +27,14 @@ def fields_of(tiers: Iterable[Tier]) -> dict[str, FieldKind]:
     return metrics | groups
 
 
-def kinds_of(fields: Mapping[str, SourceField]) -> dict[str, FieldKind]:
-    """Return what fields of a source hold, those left out of which summaries keep nothing."""
+def kinds_of(fields: Mapping[str, SourceField], time: str) -> dict[str, FieldKind]:
+    """Return what fields of a source hold, those left out of which summaries keep nothing.
+
+    `time` is the job's field of time: whole numbers may be milliseconds since 1970 there, and nowhere else.
+    """
     kinds: dict[str, FieldKind] = {}
     for name, field in fields.items():
-        if field.types <= DATES or field.tells_time:
+        if field.types <= DATES or (name == time and field.tells_time):
             kinds[name] = "date"
         elif (kind := term_kind(field)) is not None:
             kinds[name] = kind

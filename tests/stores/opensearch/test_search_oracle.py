@@ -103,7 +103,8 @@ class Oracle:
         if tiers:
             live = Live(rows, fields_of(tiers))
         else:
-            live = Live(rows, kinds_of(await self.at.store.fields(rows.index_pattern, self.at.target, like.spec)))
+            found = await self.at.store.fields(rows.index_pattern, self.at.target, like.spec)
+            live = Live(rows, kinds_of(found, TIME))
         now = max((tier.end_ms for tier in tiers), default=0)
         made = plan(request, tiers, live, now)
         parts = made.checked(await self.at.store.search(made.reads)) if made.reads else []

@@ -257,13 +257,13 @@ class Searches:
             return None
         spec = _spec(source.like)
         rows = Rows(source.live, spec, source.like.job_id)
-        if _tell_kinds(tiers):
+        if tell_kinds(tiers):
             return Live(rows, fields_of(tiers))
         try:
             found = await store.fields(source.live, source.like.rollup_index, spec)
         except SourceNotFound:
             return Live(rows, fields_of(tiers)) if tiers else None
-        return Live(rows, kinds_of(found))
+        return Live(rows, kinds_of(found, spec.groups.date_histogram.field))
 
 
 def _key(source: Logical) -> Hashable:
@@ -278,13 +278,17 @@ def _of_nothing(style: Style) -> dict[str, Any]:
     return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
 
 
-def _tell_kinds(tiers: Sequence[Tier]) -> bool:
-    """Whether something is rolled up. Before that, a job does not know what its groups hold."""
-    return any(tier.begin_ms < tier.end_ms for tier in tiers)
+def tell_kinds(tiers: Sequence[Tier]) -> bool:
+    """Whether something is rolled up, and each job knows what its groups hold: some do not before they have written."""
+    return any(tier.begin_ms < tier.end_ms for tier in tiers) and all(
+        tier.begin_ms < tier.end_ms
+        or tier.kinds.keys() >= {*(tier.spec.groups.terms.fields if tier.spec.groups.terms else ())}
+        for tier in tiers
+    )
 
 
 def _fields(of: Readable) -> Fields:
-    return fields_of(of.tiers) if _tell_kinds(of.tiers) or of.live is None else _kinds(of)
+    return fields_of(of.tiers) if tell_kinds(of.tiers) or of.live is None else _kinds(of)
 
 
 def _kinds(of: Readable) -> Fields:
