@@ -1,115 +1,41 @@
-"""Random rows, jobs that roll them up, and bodies of searches that any node takes, each made out of one number."""
+"""Random bodies of searches that any node takes, each made out of one number."""
 
-import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any
 
-from rollup_operator.query.aggregations import Aggregation, DateHistogramAggregation
-from rollup_operator.query.planning.planner import SearchPlan
-from rollup_operator.rollup.bounds import Bounds
-from support.rounding import DAY, HOUR, MINUTE, ms
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.reading.request import parse_request
+from support.random_conditions import Conditions
+from support.random_worlds import FIELDS, KINDS, TIME, ZONES, Chance, World, lists
+from support.rounding import DAY
 
 Body = dict[str, Any]
-Row = dict[str, Any]
 
-TIME = "ts"
-FIELDS = {
-    TIME: "date",
-    "carrier": "keyword",
-    "origin": "keyword",
-    "code": "long",
-    "size": "long",
-    "distance": "double",
-    "delay": "double",
-    "price": "double",
-}
-CARRIERS = ("AA", "B6", "DL", "UA", "aa")
-ORIGINS = ("JFK", "New York", "a*c", "", "x:y")
-BEGINS = ("2024-03-29T00:00", "2024-10-25T00:00", "2023-12-30T12:00")
-"""Two days before the clocks of Berlin change, twice, and a turn of a year."""
-ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York", "+02:00")
-KINDS = ("min", "max", "sum", "avg", "value_count")
-PHASES = ("before", "part", "stopped", "during", "after", "deleted")
-
-
-@dataclass(frozen=True)
-class World:
-    """Rows of a source, and jobs."""
-
-    begin: int
-    days: int
-    rows: Sequence[Row]
-    jobs: Sequence[Mapping[str, Any]]
-    """Changes for `spec`."""
-    phases: Sequence[str]
-    """One for each job."""
-    middle: int
-    """Up to where a job has rolled up that is in the phase `part`."""
-
-
-class Chance(random.Random):
-    """Chance, with words for it."""
-
-    def often(self, share: float) -> bool:
-        return self.random() < share
-
-    def some(self, of: Sequence[Any], least: int = 0, most: int | None = None) -> list[Any]:
-        return self.sample(list(of), self.randint(least, min(len(of), most or len(of))))
-
-
-def world(chance: Chance) -> World:
-    """Make one up."""
-    begin, days = ms(chance.choice(BEGINS)), chance.randint(1, 6)
-    jobs = [_job(chance) for _ in range(chance.choice([1, 1, 2]))]
-    middle = begin + chance.randrange(days * DAY)
-    rows = [_row(chance, begin, days) for _ in range(chance.choice([0, 5, 40, 200, 400]))]
-    return World(begin, days, rows, jobs, [chance.choice(PHASES) for _ in jobs], middle)
-
-
-def _row(chance: Chance, begin: int, days: int) -> Row:
-    step = chance.choice([1, MINUTE, HOUR, HOUR])
-    made: dict[str, Callable[[], Any]] = {
-        TIME: lambda: begin + chance.randrange(days * DAY) // step * step,
-        "carrier": lambda: chance.choice(CARRIERS),
-        "origin": lambda: chance.choice(ORIGINS),
-        "code": lambda: chance.randint(-1, 3),
-        "size": lambda: chance.randint(-30, 60),
-        "distance": lambda: chance.randint(-10, 20) * 25.0,
-        # Halves and quarters add up without an error, in any order.
-        "delay": lambda: chance.randint(-200, 400) / 4,
-        "price": lambda: chance.randint(-20, 20) / 2,
-    }
-    gap = {TIME: 0.05}
-    return {name: make() for name, make in made.items() if not chance.often(gap.get(name, 0.12))}
-
-
-def _job(chance: Chance) -> dict[str, Any]:
-    interval: dict[str, Any]
-    if chance.often(0.75):
-        interval = {"fixedInterval": chance.choice(["30m", "1h", "1h", "1h", "2h", "6h", "1d"])}
-    else:
-        interval = {"calendarInterval": chance.choice(["1h", "1d", "1w", "1M"])}
-    zone = chance.choice(ZONES) if chance.often(0.4) else "UTC"
-    groups: dict[str, Any] = {"dateHistogram": {"field": TIME, "timeZone": zone, **interval}}
-    if terms := chance.some(["carrier", "origin", "code"], 0 if chance.often(0.2) else 2):
-        groups["terms"] = {"fields": terms}
-    if chance.often(0.7):
-        groups["histogram"] = {"fields": chance.some(["size", "distance"], 1), "interval": chance.choice([10, 50])}
-    metrics = [
-        {"field": f, "metrics": list(KINDS) if chance.often(0.7) else chance.some(KINDS, 1)}
-        for f in ("delay", "price")
-        if chance.often(0.9)
-    ]
-    return {"groups": groups, "metrics": metrics, "pageSize": chance.choice([3, 10, 1000])}
+_MOVING = (
+    *(f"{name}(values)" for name in ("max", "min", "sum", "unweightedAvg", "linearWeightedAvg")),
+    "ewma(values, 0.5)",
+    "holt(values, 0.5, 0.25)",
+)
+_SCRIPTS = (
+    "params.a / params.n",
+    "params.a * 2 - params.n",
+    "(params.a + 1.5) * -3",
+    "params.n > 2 ? params.a : 0",
+    "Math.max(params.a, params.n)",
+    {"source": "params.a * params.f", "params": {"f": 0.25}},
+)
+_CHOICES = ("params.n > 1", "params.a > 0 && params.n >= 1", "params.a < params.n || params.n == 2", "!(params.a > 10)")
 
 
 class Requests:
     """Makes requests up that suit the jobs of a world, most of the time."""
 
-    def __init__(self, chance: Chance, of: World) -> None:
-        self._chance, self._world = chance, of
+    def __init__(self, chance: Chance, of: World, lacks: Collection[str] = ()) -> None:
+        """`lacks`: kinds of aggregations that the node does not know."""
+        self.chance = self._chance = chance
+        self._conditions, self._lacks = Conditions(chance, of), lacks
+        self._lists = lists(of)
+        """Summaries count the values of these fields, and not the rows that have any: `missing` is not exact there."""
         self._job = of.jobs[0]
         groups = self._job["groups"]
         self._keys: list[str] = groups.get("terms", {}).get("fields", [])
@@ -119,9 +45,11 @@ class Requests:
 
     def one(self) -> Body:
         """Make one up."""
+        if self._chance.often(0.02):
+            return self._unanswerable()
         body: Body = {"size": 0, "aggs": self._tree(0)}
         if self._chance.often(0.7):
-            body["query"] = self._query()
+            body["query"] = self._conditions.query()
         if self._chance.often(0.5):
             body["track_total_hits"] = self._chance.choice([True, False, 5, 1000])
         if not body["aggs"]:
@@ -129,149 +57,24 @@ class Requests:
             body.setdefault("track_total_hits", True)
         return body
 
-    # -- conditions --------------------------------------------------------------------------------------------------
+    def one_of_rollup_search(self) -> Body:
+        """Make one up of what Elasticsearch's `_rollup_search` takes."""
+        while True:
+            body = self.one()
+            try:
+                parse_request(body, "rollup_search")
+            except SearchRefused:
+                continue
+            return body
 
-    def _query(self) -> Body:
-        kind = self._chance.choice(["time", "grafana", "grafana", "any", "both"])
-        match kind:
-            case "time":
-                return self._time_range()
-            case "grafana":
-                text = self._query_string()
-                return {"bool": {"filter": [self._time_range(), text]}} if self._chance.often(0.7) else text
-            case "any":
-                return self._clause(0)
-            case _:
-                return {"bool": {"must": [self._clause(0)], "filter": self._time_range()}}
-
-    def moment(self) -> int:
-        chance = self._chance
-        step = chance.choice([DAY, DAY, HOUR, 1])
-        at = self._world.begin + chance.randrange(-DAY, (self._world.days + 1) * DAY)
-        return at // step * step
-
-    def _time_range(self) -> Body:
-        chance = self._chance
-        low, high = sorted([self.moment(), self.moment()])
-        ends: Body = {}
-        if chance.often(0.9):
-            ends[chance.choice(["gte", "gte", "gt"])] = low
-        if chance.often(0.9):
-            ends[chance.choice(["lt", "lte", "lte"])] = high
-        return {"range": {TIME: {**ends, "format": "epoch_millis"}}}
-
-    def _clause(self, depth: int) -> Body:
-        chance = self._chance
-        if depth < 3 and chance.often(0.45):
-            inner = lambda least, most: [self._clause(depth + 1) for _ in range(chance.randint(least, most))]  # noqa: E731
-            match chance.randrange(8):
-                case 0:
-                    return {"constant_score": {"filter": self._clause(depth + 1), "boost": 2}}
-                case 1:
-                    return {"dis_max": {"queries": inner(1, 3)}}
-                case 2:
-                    return {"bool": {"must_not": inner(1, 2)}}
-                case 3:
-                    return {"bool": {"should": inner(1, 3)}}
-                case 4:
-                    least = chance.choice([0, 1, 2, -1, "50%", "2"])
-                    return {"bool": {"should": inner(1, 4), "minimum_should_match": least}}
-                case 5:
-                    return {"bool": {"must": inner(1, 2), "should": inner(1, 2)}}
-                case _:
-                    return {"bool": {"filter": inner(0, 2), "must_not": inner(0, 2), "should": inner(0, 2)}}
-        return self._leaf()
-
-    def _leaf(self) -> Body:
-        chance = self._chance
-        kind = chance.choice(["all", "time", "exists", "terms", "terms", "terms", "width", "string"])
-        if kind == "all":
-            return {"match_all": {}}
-        if kind == "time":
-            return self._time_range()
-        if kind == "string":
-            return self._query_string()
-        if kind == "exists":
-            return {"exists": {"field": chance.choice([*self._keys, *self._widths, TIME])}}
-        if kind == "width" and self._widths:
-            low, high = sorted(chance.randint(-4, 8) * self._width for _ in range(2))
-            return {"range": {chance.choice(self._widths): {"gte": low, "lt": high}}}
-        if not self._keys or chance.often(0.02):
-            return {"term": {chance.choice(list(FIELDS)): 1}} if chance.often(0.2) else {"match_all": {}}
-        field = chance.choice(self._keys)
-        return self._of_term(field)
-
-    def _value(self, field: str) -> Any:
-        chance = self._chance
-        if field == "code":
-            return chance.choice([-1, 0, 1, 2, 3, 4, "1", 1.0])
-        return chance.choice([*(CARRIERS if field == "carrier" else ORIGINS), "nobody"])
-
-    def _of_term(self, field: str) -> Body:
-        chance, value = self._chance, self._value(field)
-        number = FIELDS[field] == "long"
-        match chance.choice(
-            ["term", "terms", "range", "match", "match_phrase"] + ([] if number else ["prefix", "wildcard"])
-        ):
-            case "term":
-                more = {"case_insensitive": True} if not number and chance.often(0.2) else {}
-                return {"term": {field: {"value": value, **more} if chance.often(0.5) or more else value}}
-            case "terms":
-                return {"terms": {field: [self._value(field) for _ in range(chance.randint(0, 3))]}}
-            case "range":
-                pair = [self._value(field), self._value(field)]
-                if number:
-                    pair = [v if isinstance(v, str) else chance.choice([v, v + 0.5]) for v in pair]
-                ends = {chance.choice(["gt", "gte"]): pair[0], chance.choice(["lt", "lte"]): pair[1]}
-                return {"range": {field: dict(chance.some(list(ends.items()), 1))}}
-            case "match":
-                return {"match": {field: value if chance.often(0.5) else {"query": value, "operator": "and"}}}
-            case "match_phrase":
-                return {"match_phrase": {field: value}}
-            case "prefix":
-                more = {"case_insensitive": True} if chance.often(0.3) else {}
-                return {"prefix": {field: {"value": str(value)[:1], **more}}}
-            case _:
-                pattern = chance.choice(["*", "?A", "A*", "*a*", "??", "*6", "New*", "a\\**", ""])
-                more = {"case_insensitive": True} if chance.often(0.3) else {}
-                return {"wildcard": {field: {"value": pattern, **more}}}
-
-    def _query_string(self) -> Body:
-        chance = self._chance
-        body: Body = {"query": self._words(0), "analyze_wildcard": True}
-        if chance.often(0.1):
-            body["default_operator"] = chance.choice(["AND", "OR"])
-        return {"query_string": body}
-
-    def _words(self, depth: int) -> str:
-        chance = self._chance
-        if depth < 2 and chance.often(0.5):
-            parts = [self._words(depth + 1) for _ in range(chance.randint(1, 3))]
-            parts = [chance.choice(["", "", "NOT ", "-", "+", "!"]) + p for p in parts]
-            text = chance.choice([" ", " AND ", " OR ", " && ", " || "]).join(parts)
-            return f"({text})" if depth or chance.often(0.3) else text
-        return self._word()
-
-    def _word(self) -> str:
-        chance = self._chance
-        if not self._keys:
-            return "*"
-        field = chance.choice(self._keys)
-        if chance.often(0.1):
-            return chance.choice(["*", f"_exists_:{field}", f"{field}:*", "*:*"])
-        if field == "code":
-            a, b = sorted(chance.randint(-1, 4) for _ in range(2))
-            return chance.choice([
-                f"code:{abs(a)}", f"code:[{a} TO {b}]", f"code:{{{a} TO {b}]", f"code:>={a}", f"code:<{b}",
-                f"code:({abs(a)} OR {abs(b)})", f"code:[{a} TO *]", f'code:"{a}"',
-            ])  # fmt: skip
-        value = self._value(field)
-        if value in ("", "x:y", "New York", "a*c"):
-            return f'{field}:"{value}"'
-        return chance.choice([
-            f"{field}:{value}", f'{field}:"{value}"', f"{field}:{value[:1]}*", f"{field}:?{value[1:]}",
-            f"{field}:[A TO {value}]", f"{field}:({value} OR B6)", f"{field}:>={value}",
-        ])  # fmt: skip
+    def _unanswerable(self) -> Body:
+        """Return what a node answers and summaries cannot."""
+        field = self._chance.choice(list(FIELDS))
+        if self._chance.often(0.3):
+            return {"size": 3, "query": self._conditions.query()}
+        kind = self._chance.choice(["percentiles", "cardinality", "extended_stats", "top_hits", "missing"])
+        wanted = {"size": 1} if kind == "top_hits" else {"field": "delay" if kind != "missing" else field}
+        return {"size": 0, "aggs": {"a": {kind: wanted}, **self._tree(0)}}
 
     # -- aggregations ------------------------------------------------------------------------------------------------
 
@@ -282,7 +85,7 @@ class Requests:
         for kind, metric in self._some_metrics(depth):
             found[next(names)] = {kind: metric}
         if depth < 3:
-            for _ in range(chance.choice([0, 1, 1, 2] if depth else [1, 1, 1, 2, 0])):
+            for _ in range(chance.choice([0, 0, 1, 1, 2] if depth else [1, 1, 1, 2, 0])):
                 found[next(names)] = self._buckets(depth)
         for name in list(found):
             if chance.often(0.12) and depth:
@@ -304,9 +107,14 @@ class Requests:
             body: Body = {"field": field}
             if chance.often(0.05):
                 body["format"] = "0.00"
-            if chance.often(0.05):
-                body["missing"] = 2
+            if field not in self._lists and chance.often(0.08):
+                body["missing"] = chance.choice([2, -7.5])
             found.append((chance.choice(able), body))
+        if chance.often(0.05):
+            kind, field = chance.choice(
+                [("value_count", TIME), *([("min", "code"), ("max", "code")] * ("code" in self._keys))]
+            )
+            found.append((kind, {"field": field}))
         return found
 
     def _buckets(self, depth: int) -> Body:
@@ -350,7 +158,7 @@ class Requests:
         if chance.often(0.7):
             body["min_doc_count"] = chance.choice([0, 0, 0, 1, 2])
         if chance.often(0.4):
-            low, high = sorted([self.moment(), self.moment()])
+            low, high = sorted([self._conditions.moment(), self._conditions.moment()])
             if body.get("format") in (None, "epoch_millis", "strict_date_optional_time", "epoch_second"):
                 which = chance.choice(["extended_bounds", "extended_bounds", "hard_bounds"])
                 if body.get("format") == "epoch_second":
@@ -359,7 +167,7 @@ class Requests:
         if chance.often(0.08):
             body["keyed"] = True
         if chance.often(0.08):
-            missing = self.moment()
+            missing = self._conditions.moment()
             body["missing"] = missing if body.get("format") == "epoch_millis" else None
             if body["missing"] is None:
                 del body["missing"]
@@ -430,15 +238,15 @@ class Requests:
     def _filters(self, subs: Body) -> Body:
         chance = self._chance
         names = chance.some(["x", "b", "*", "origin:JFK"], 1)
-        body: Body = {"filters": {n: self._clause(1) for n in names}}
+        body: Body = {"filters": {n: self._conditions.clause(1) for n in names}}
         if chance.often(0.3):
-            body = {"filters": [self._clause(1) for _ in names]}
+            body = {"filters": [self._conditions.clause(1) for _ in names]}
         if chance.often(0.3):
             body |= chance.choice([{"other_bucket": True}, {"other_bucket_key": "rest"}])
         return body
 
     def _filter(self, subs: Body) -> Body:
-        return self._clause(1)
+        return self._conditions.clause(1)
 
     def _range(self, subs: Body) -> Body:
         chance, ranges = self._chance, []
@@ -454,7 +262,7 @@ class Requests:
     def _date_range(self, subs: Body) -> Body:
         chance, ranges = self._chance, []
         for _ in range(chance.randint(1, 3)):
-            low, high = sorted([self.moment() // DAY * DAY, self.moment() // DAY * DAY])
+            low, high = sorted([self._conditions.moment() // DAY * DAY, self._conditions.moment() // DAY * DAY])
             ranges.append(dict(chance.some([("from", low), ("to", high)], 1)))
         return {"field": TIME, "ranges": ranges, "format": "epoch_millis"}
 
@@ -466,37 +274,45 @@ class Requests:
 
     def _over(self, subs: Body) -> None:
         chance, path = self._chance, self._chance.choice(self._paths(subs))
-        match chance.randrange(4):
-            case 0:
-                made: Body = {"derivative": {"buckets_path": path}}
-                if chance.often(0.3):
-                    made["derivative"]["unit"] = "1h"
-            case 1:
-                made = {"cumulative_sum": {"buckets_path": path}}
-            case 2:
-                made = {"serial_diff": {"buckets_path": path, "lag": chance.randint(1, 3)}}
-            case _:
-                function = chance.choice(["max", "min", "sum", "unweightedAvg", "linearWeightedAvg"])
-                made = {
-                    "moving_fn": {
-                        "buckets_path": path,
-                        "window": chance.randint(1, 4),
-                        "script": f"MovingFunctions.{function}(values)",
-                    }
-                }
-        (kind,) = made
+        kind = chance.choice(["derivative", "cumulative_sum", "serial_diff", "moving_fn"])
+        body: Body = {"buckets_path": path}
+        if kind == "derivative" and chance.often(0.3):
+            body["unit"] = chance.choice(["1h", "day", "1M", "90m"])
+        if kind == "serial_diff":
+            body["lag"] = chance.randint(1, 3)
+        if kind == "moving_fn":
+            body |= {"window": chance.randint(1, 4), "script": f"MovingFunctions.{chance.choice(_MOVING)}"}
+            if chance.often(0.2):
+                body["shift"] = chance.choice([1, -1, 2])
         if kind != "cumulative_sum" and chance.often(0.3):
-            made[kind]["gap_policy"] = chance.choice(["skip", "insert_zeros"])
-        subs["P"] = made
+            body["gap_policy"] = chance.choice(["skip", "insert_zeros"])
+        if chance.often(0.1):
+            body["format"] = "0.0"
+        self._put(subs, "P", kind, body)
+
+    def _put(self, subs: Body, name: str, kind: str, body: Body) -> None:
+        if kind not in self._lacks:
+            subs[name] = {kind: body}
 
     def _within(self, subs: Body) -> None:
         chance, path = self._chance, self._chance.choice(self._paths(subs))
-        match chance.randrange(2):
+        match chance.randrange(5):
             case 0:
                 sort = [{path: {"order": chance.choice(["asc", "desc"])}}, {"_key": {"order": "asc"}}]
-                subs["S"] = {"bucket_sort": {"sort": sort, "size": chance.randint(1, 4), "from": chance.randint(0, 1)}}
+                body: Body = {"sort": sort, "size": chance.randint(1, 4), "from": chance.randint(0, 1)}
+                self._put(subs, "S", "bucket_sort", body)
+            case 1:
+                self._put(subs, "S", "bucket_sort", {"from": chance.randint(0, 2), "size": 3})
+            case 2 | 3:
+                body = {"buckets_path": {"a": path, "n": "_count"}, "script": chance.choice(_SCRIPTS)}
+                if chance.often(0.3):
+                    body["gap_policy"] = chance.choice(["skip", "insert_zeros"])
+                self._put(subs, "S", "bucket_script", body)
             case _:
-                subs["S"] = {"bucket_sort": {"from": chance.randint(0, 2), "size": 3}}
+                body = {"buckets_path": {"a": path, "n": "_count"}, "script": chance.choice(_CHOICES)}
+                if chance.often(0.3):
+                    body["gap_policy"] = chance.choice(["skip", "insert_zeros"])
+                self._put(subs, "S", "bucket_selector", body)
 
     def _beside(self, found: Body, name: str, of: str) -> None:
         chance = self._chance
@@ -505,114 +321,4 @@ class Requests:
             return
         path = chance.choice(self._paths(found[of].get("aggs", {})))
         beside = chance.choice(["avg_bucket", "max_bucket", "min_bucket", "sum_bucket", "stats_bucket"])
-        found[name] = {beside: {"buckets_path": f"{of}>{path}"}}
-
-
-# -- what the node is asked instead, and how answers are compared -----------------------------------------------------
-
-
-def as_answered(body: Body, made: SearchPlan, bounds: Bounds) -> Body | None:
-    """Return the body with the intervals that are answered, and with the ends of ranges where a bucket begins.
-
-    `bounds` are those of the job that answers. None: the keys of a date_range are told by such ends.
-    """
-    found = _whole(body)
-    report = made.report or {}
-    rounded = {ms(each["time"].rstrip("Z")) for each in report.get("rounded", ())}
-    if rounded and not rounded.isdisjoint(_ends_of_ranges(body)):
-        return None
-    if rounded:
-        found = _rounded(found, rounded, bounds)
-    if "interval" in report:
-        found["aggs"] = _widened(found["aggs"], made.request.aggregations)
-    return found
-
-
-def _ends_of_ranges(node: Any) -> Iterator[int]:
-    if isinstance(node, list):
-        for each in node:
-            yield from _ends_of_ranges(each)
-    elif isinstance(node, dict):
-        if isinstance(node.get("date_range"), dict):
-            yield from (end for part in node["date_range"]["ranges"] for end in part.values())
-        for each in node.values():
-            yield from _ends_of_ranges(each)
-
-
-def _whole(node: Any) -> Any:
-    """Return it with each shard asked for all terms: it drops those below `min_doc_count` after cutting, otherwise."""
-    if isinstance(node, list):
-        return [_whole(each) for each in node]
-    if not isinstance(node, dict):
-        return node
-    out = {name: _whole(each) for name, each in node.items()}
-    if "order" in out and "min_doc_count" in out and "interval" not in "".join(out):
-        out["shard_size"] = 10_000
-    return out
-
-
-def _widened(aggs: Body, of: Sequence[Aggregation]) -> Body:
-    out: Body = {}
-    for a in of:
-        body = dict(aggs[a.name])
-        if isinstance(a.kind, DateHistogramAggregation):
-            own = {k: v for k, v in body["date_histogram"].items() if "interval" not in k}
-            interval = (
-                {"fixed_interval": f"{a.kind.fixed_ms}ms"}
-                if a.kind.fixed_ms is not None
-                else {"calendar_interval": a.kind.calendar_unit}
-            )
-            body["date_histogram"] = {**own, **interval, "time_zone": a.kind.time_zone}
-        if "aggs" in body:
-            body["aggs"] = _widened(body["aggs"], a.subs)
-        out[a.name] = body
-    return out
-
-
-def _rounded(node: Any, rounded: set[int], bounds: Bounds) -> Any:
-    if isinstance(node, list):
-        return [_rounded(each, rounded, bounds) for each in node]
-    if not isinstance(node, dict):
-        return node
-    out = {name: _rounded(each, rounded, bounds) for name, each in node.items()}
-    if isinstance(ends := out.get("range"), dict) and isinstance(ends.get(TIME), dict):
-        out["range"] = {TIME: _ends(ends[TIME], rounded, bounds)}
-    return out
-
-
-def _ends(ends: Body, rounded: set[int], bounds: Bounds) -> Body:
-    out: Body = {"format": "epoch_millis"}
-    for name, value in ends.items():
-        if name in ("gte", "gt"):
-            low = value + (name == "gt")
-            out["gte"] = bounds.round_down(low) if low in rounded else low
-        elif name in ("lt", "lte"):
-            high = value + (name == "lte")
-            out["lt"] = bounds.next_edge(high) if high in rounded else high
-    return out
-
-
-def differences(ours: Any, theirs: Any, at: str = "") -> list[str]:
-    """Return where two answers differ, a line each."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        if not theirs.get("meta", True):  # OpenSearch 3 writes an empty one where a filter was asked for
-            theirs = {k: v for k, v in theirs.items() if k != "meta"}
-        found = [f"{at}.{k}: missing in {'theirs' if k in ours else 'ours'}" for k in ours.keys() ^ theirs.keys()]
-        if at.endswith("buckets") and list(ours) != list(theirs) and not found:
-            found.append(f"{at}: order {list(ours)} / {list(theirs)}")
-        return found + [d for k in ours if k in theirs for d in differences(ours[k], theirs[k], f"{at}.{k}")]
-    if isinstance(ours, list) and isinstance(theirs, list):
-        if len(ours) != len(theirs):
-            heads = [[b.get("key") if isinstance(b, dict) else b for b in x] for x in (ours, theirs)]
-            return [f"{at}: {heads[0]} / {heads[1]}"]
-        return [d for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) for d in differences(a, b, f"{at}[{i}]")]
-    if isinstance(ours, float) or isinstance(theirs, float):
-        if isinstance(ours, bool) or isinstance(theirs, bool) or ours is None or theirs is None:
-            return [f"{at}: {ours!r} / {theirs!r}"]
-        same = (
-            not isinstance(ours, str)
-            and not isinstance(theirs, str)
-            and math.isclose(ours, theirs, rel_tol=1e-12, abs_tol=1e-9)
-        )
-        return [] if same else [f"{at}: {ours!r} / {theirs!r}"]
-    return [] if ours == theirs and type(ours) is type(theirs) else [f"{at}: {ours!r} / {theirs!r}"]
+        self._put(found, name, beside, {"buckets_path": f"{of}>{path}"})

@@ -1,0 +1,141 @@
+"""What a node is asked in place of a search, and how its answer and ours are compared."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from rollup_operator.query.aggregations import Aggregation, DateHistogramAggregation
+from rollup_operator.query.times.dates import DateReader, zone_of
+from rollup_operator.rollup.bounds import Bounds
+from support.random_worlds import TIME
+from support.rounding import ms
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How a search was answered."""
+
+    aggregations: Sequence[Aggregation]
+    """With the intervals that are answered."""
+    report: Mapping[str, Any]
+    """The answer's `_rollup`."""
+    bounds: Bounds
+    """Those of the job that answers."""
+
+
+def as_answered(body: Body, how: Answered) -> Body | None:
+    """Return the body with the intervals that are answered, and with the ends of ranges where a bucket begins.
+
+    None: the keys of a date_range are told by such ends, or a text has them.
+    """
+    found = _whole(body)
+    rounded = {ms(each["time"].rstrip("Z")) for each in how.report.get("rounded", ())}
+    if rounded and (f"{TIME}:" in str(body) or not rounded.isdisjoint(_ends_of_ranges(body))):
+        return None
+    if rounded:
+        found = _rounded(found, rounded, how.bounds)
+    if "interval" in how.report:
+        found["aggs"] = _widened(found["aggs"], how.aggregations)
+    return found
+
+
+def also(body: Body, **clauses: Sequence[Body]) -> Body:
+    """Return the body with more conditions, given as those of a `bool`."""
+    must = [*([body["query"]] if "query" in body else []), *clauses.get("must", ())]
+    return {**body, "query": {"bool": {**clauses, "must": must}}}
+
+
+def _ends_of_ranges(node: Any) -> Iterator[int]:
+    if isinstance(node, list):
+        for each in node:
+            yield from _ends_of_ranges(each)
+    elif isinstance(node, dict):
+        if isinstance(node.get("date_range"), dict):
+            yield from (end for part in node["date_range"]["ranges"] for end in part.values())
+        for each in node.values():
+            yield from _ends_of_ranges(each)
+
+
+def _whole(node: Any) -> Any:
+    """Return it with each shard asked for all terms: it drops those below `min_doc_count` after cutting, otherwise."""
+    if isinstance(node, list):
+        return [_whole(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    out = {name: _whole(each) for name, each in node.items()}
+    if "order" in out and "min_doc_count" in out and "interval" not in "".join(out):
+        out["shard_size"] = 10_000
+    return out
+
+
+def _widened(aggs: Body, of: Sequence[Aggregation]) -> Body:
+    out: Body = {}
+    for a in of:
+        body = dict(aggs[a.name])
+        if isinstance(a.kind, DateHistogramAggregation):
+            own = {k: v for k, v in body["date_histogram"].items() if "interval" not in k}
+            interval = (
+                {"fixed_interval": f"{a.kind.fixed_ms}ms"}
+                if a.kind.fixed_ms is not None
+                else {"calendar_interval": a.kind.calendar_unit}
+            )
+            body["date_histogram"] = {**own, **interval, "time_zone": a.kind.time_zone}
+        if "aggs" in body:
+            body["aggs"] = _widened(body["aggs"], a.subs)
+        out[a.name] = body
+    return out
+
+
+def _rounded(node: Any, rounded: set[int], bounds: Bounds) -> Any:
+    if isinstance(node, list):
+        return [_rounded(each, rounded, bounds) for each in node]
+    if not isinstance(node, dict):
+        return node
+    out = {name: _rounded(each, rounded, bounds) for name, each in node.items()}
+    if isinstance(ends := out.get("range"), dict) and isinstance(ends.get(TIME), dict):
+        out["range"] = {TIME: _ends(ends[TIME], rounded, bounds)}
+    return out
+
+
+def _ends(ends: Body, rounded: set[int], bounds: Bounds) -> Body:
+    out: Body = {"format": "epoch_millis"}
+    zone = zone_of(ends["time_zone"]) if "time_zone" in ends else UTC
+    reader = DateReader(int(time.time() * 1000), ends.get("format"), zone)
+    for name, value in ends.items():
+        if name in ("gte", "gt"):
+            low = reader.read(value, rounds_up=name == "gt") + (name == "gt")
+            out["gte"] = bounds.round_down(low) if low in rounded else low
+        elif name in ("lt", "lte"):
+            high = reader.read(value, rounds_up=name == "lte") + (name == "lte")
+            out["lt"] = bounds.next_edge(high) if high in rounded else high
+    return out
+
+
+def differences(ours: Any, theirs: Any, tolerance: float, at: str = "") -> list[str]:
+    """Return where two answers differ, a line each; numbers that are no more apart than the tolerance are alike."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        if not theirs.get("meta", True):  # OpenSearch 3 writes an empty one where a filter was asked for
+            theirs = {k: v for k, v in theirs.items() if k != "meta"}
+        found = [f"{at}.{k}: missing in {'theirs' if k in ours else 'ours'}" for k in ours.keys() ^ theirs.keys()]
+        if at.endswith("buckets") and list(ours) != list(theirs) and not found:
+            found.append(f"{at}: order {list(ours)} / {list(theirs)}")
+        return found + [d for k in ours if k in theirs for d in differences(ours[k], theirs[k], tolerance, f"{at}.{k}")]
+    if isinstance(ours, list) and isinstance(theirs, list):
+        if len(ours) != len(theirs):
+            heads = [[b.get("key") if isinstance(b, dict) else b for b in x] for x in (ours, theirs)]
+            return [f"{at}: {heads[0]} / {heads[1]}"]
+        pairs = enumerate(zip(ours, theirs, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, tolerance, f"{at}[{i}]")]
+    if isinstance(ours, float) or isinstance(theirs, float):
+        same = _is_number(ours) and _is_number(theirs) and math.isclose(ours, theirs, rel_tol=1e-12, abs_tol=tolerance)
+        return [] if same else [f"{at}: {ours!r} / {theirs!r}"]
+    return [] if ours == theirs and type(ours) is type(theirs) else [f"{at}: {ours!r} / {theirs!r}"]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
