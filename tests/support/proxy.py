@@ -151,7 +151,13 @@ class FaultyProxy:
         for task in self._watches:
             task.cancel()
         await self._runner.cleanup()
+        # A call whose client has gone may still be connecting, and its socket is closed one turn of the loop later.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
         await self._session.close()
+        await asyncio.sleep(0)
 
     async def _cut_watches(self) -> None:
         for task in self._watches:

@@ -37,7 +37,7 @@ from support.store_http import StoreHttp
 
 Body = dict[str, Any]
 
-EXAMPLES = int(os.environ.get("SEARCH_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("SEARCH_EXAMPLES", "60"))
 SEED = int(os.environ.get("SEARCH_SEED", "1")) or random.randrange(2**32)
 PER_WORLD = 50
 """Searches of the same rows and jobs."""
