@@ -5,16 +5,14 @@ python -m support.java_client [--pin] [--optional]
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from local_stores import StoreNodeError, ToolMissing
 from local_stores.java import find_jdk
 from local_stores.maven import Artifact, Bundle, fetch, pin, say
-from local_tools.folder import cache_root, one_builder
+from local_tools.folder import building, cache_root
 
 SOURCES = Path(__file__).resolve().parents[1] / "clients" / "java"
 SOURCE = SOURCES / "Speaker.java"
@@ -42,28 +40,24 @@ def command() -> list[str]:
     jdk = find_jdk(JAVA)
     folder = cache_root() / "java-client" / VERSION
     made = folder / f"speaker-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with one_builder(folder, say):
-        for abandoned in folder.glob(".part-*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as work:
-            if not (folder / "lib").is_dir():
-                fetch(CLIENT, Path(work)).rename(folder / "lib")
-            if not made.is_dir():
-                classes = Path(work) / "classes"
-                compiler = [
-                    jdk.tool("javac"),
-                    "-proc:none",
-                    "-Xlint:all,-processing",
-                    "-Werror",
-                    "-cp",
-                    f"{folder}/lib/*",
-                ]
-                done = subprocess.run(
-                    [*compiler, "-d", str(classes), str(SOURCE)], capture_output=True, text=True, check=False
-                )
-                assert done.returncode == 0, f"{SOURCE.name} does not compile:\n{done.stdout}{done.stderr}"
-                classes.rename(made)
+    with building(folder, say) as work:
+        if not (folder / "lib").is_dir():
+            fetch(CLIENT, work).rename(folder / "lib")
+        if not made.is_dir():
+            classes = work / "classes"
+            compiler = [
+                jdk.tool("javac"),
+                "-proc:none",
+                "-Xlint:all,-processing",
+                "-Werror",
+                "-cp",
+                f"{folder}/lib/*",
+            ]
+            done = subprocess.run(
+                [*compiler, "-d", str(classes), str(SOURCE)], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{SOURCE.name} does not compile:\n{done.stdout}{done.stderr}"
+            classes.rename(made)
     return [jdk.tool("java"), *QUICK, "-cp", f"{made}:{folder}/lib/*", "Speaker"]
 
 

@@ -7,7 +7,6 @@ an archive of the classes that it loads, with which it starts in half the time.
 import hashlib
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from local_stores.java import Jdk, find_jdk
 from local_stores.kinds import Kind
 from local_stores.maven import fetch, say
 from local_stores.modules import STAND_INS, link_modules
-from local_tools.folder import cache_root, one_builder
+from local_tools.folder import building, cache_root
 
 _HERE = Path(__file__).resolve().parent
 _LOGGING = _HERE / "log4j2.properties"
@@ -91,23 +90,19 @@ def install(kind: Kind, train: Callable[[Installed, Path], None]) -> Installed:
     if installed.complete:
         return installed
     folder = installed.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with one_builder(folder, say):
-        for abandoned in folder.glob(".part-*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as work:
-            if not (folder / "lib").is_dir():
-                fetch(kind.bundle, Path(work)).rename(folder / "lib")
-            if not installed.launcher.exists():
-                _compile(installed, kind.launcher, Path(work) / "launcher", _LOGGING).replace(installed.launcher)
-            if kind.modules and not installed.module_folder.is_dir():
-                _make_modules(installed, Path(work) / "modules").rename(installed.module_folder)
-            if not installed.archive.exists():
-                say(f"{kind.title}: starting it once, to make its next starts quick; 10 to 20 seconds, once")
-                made = Path(work) / "classes.jsa"
-                train(installed, made)
-                made.touch()
-                made.replace(installed.archive)
+    with building(folder, say) as work:
+        if not (folder / "lib").is_dir():
+            fetch(kind.bundle, work).rename(folder / "lib")
+        if not installed.launcher.exists():
+            _compile(installed, kind.launcher, work / "launcher", _LOGGING).replace(installed.launcher)
+        if kind.modules and not installed.module_folder.is_dir():
+            _make_modules(installed, work / "modules").rename(installed.module_folder)
+        if not installed.archive.exists():
+            say(f"{kind.title}: starting it once, to make its next starts quick; 10 to 20 seconds, once")
+            made = work / "classes.jsa"
+            train(installed, made)
+            made.touch()
+            made.replace(installed.archive)
     return installed
 
 

@@ -70,7 +70,7 @@ def fetch(bundle: Bundle, work: Path) -> Path:
 
 
 def pin(bundle: Bundle) -> Path:
-    """Write the list of jars anew, from what Maven brings now; return its path."""
+    """Write the list of jars as Maven brings them now; return its path."""
     with tempfile.TemporaryDirectory(prefix="local-stores-pin-") as work:
         sums = _sums(_copy(bundle, Path(work)))
     bundle.pinned.parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def pin(bundle: Bundle) -> Path:
 
 
 def say(message: str) -> None:
-    """Tell whoever waits."""
+    """Print progress on stderr."""
     print(f"stores: {message}", file=sys.stderr, flush=True)
 
 

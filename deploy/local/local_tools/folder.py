@@ -11,6 +11,7 @@ from pathlib import Path
 
 HEARTBEAT_SECONDS = 10.0
 _ABANDONED_SECONDS = 3600.0
+_HALF_MADE = ".part-"
 
 
 def cache_root() -> Path:
@@ -55,6 +56,20 @@ def one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
                     say(f"another process is building into {folder}; waiting ({waited:.0f} s)")
                 time.sleep(0.2)
         yield
+
+
+@contextmanager
+def building(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Make a cache folder and hold it for one builder; yield a folder in it for what is half made.
+
+    Move what is complete out of that: the rest goes at the end of the block, or with the next builder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_builder(folder, say):
+        for abandoned in folder.glob(f"{_HALF_MADE}*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_HALF_MADE, dir=folder) as work:
+            yield Path(work)
 
 
 def remove_abandoned(prefix: str, running: Callable[[Path], bool]) -> None:

@@ -259,7 +259,7 @@ def _grid(group: DateHistogramGroup) -> Grid:
             )
         if step > LONGEST:
             raise ValueError(
-                f"spec.groups.dateHistogram.fixedInterval is {group.fixed_interval!r}: it is at most 3652500d"
+                f"spec.groups.dateHistogram.fixedInterval is {group.fixed_interval!r}: it is at most {LONGEST // DAY}d"
             )
         return Grid(int(step))
     unit = _UNITS.get(group.calendar_interval or "", group.calendar_interval)

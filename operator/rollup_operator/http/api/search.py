@@ -58,7 +58,7 @@ READABLE_SECONDS = 5.0
 later count as live meanwhile, which is right as long as nobody deletes them."""
 
 TRIES = 3
-"""How often a search is planned anew whose documents were deleted meanwhile."""
+"""How often a search is planned whose documents are deleted meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Searchable:
                 index, job_id = tier.key
                 raise store_errors.unavailable(
                     f"RollupStore: the record of job [{job_id}] is gone, so nobody knows whose its documents in "
-                    f"[{index}] are: restore the index of records, or delete the documents and create the job anew"
+                    f"[{index}] are: restore the index of records, or delete the documents and create the job again"
                 )
             if not self.is_of(tier, permit.namespace):
                 continue

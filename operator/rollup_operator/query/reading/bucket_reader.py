@@ -305,7 +305,7 @@ def _interval(fields: ObjectFields) -> Interval:
     if found[0] is not None and found[0] <= 0:
         raise SearchRefused("Zero or negative time interval not supported")
     if found[0] is not None and found[0] > LONGEST:
-        raise SearchRefused(f"an interval of [{found[0]}ms] is longer than the limit of [3652500d]")
+        raise SearchRefused(f"an interval of [{found[0]}ms] is longer than the limit of [{LONGEST // DAY}d]")
     return found
 
 
@@ -346,7 +346,9 @@ def _milliseconds(given: str, setting: str) -> int:
 def _offset(given: Any) -> int:
     ms = _given_offset(given)
     if abs(ms) > _LONGEST_OFFSET:
-        raise SearchRefused(f"an offset of [{shown(str(given))}] is longer than the limit of [366d]")
+        raise SearchRefused(
+            f"an offset of [{shown(str(given))}] is longer than the limit of [{_LONGEST_OFFSET // DAY}d]"
+        )
     return ms
 
 

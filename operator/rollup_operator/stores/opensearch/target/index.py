@@ -127,7 +127,7 @@ async def make(cluster: Cluster, config: JobConfig, record: Record, types: Mappi
         if _DATA_STREAMS in str(e):
             raise IndexBlocked(
                 f"{e}: an index template makes data streams of names like this one. Take the name out of the "
-                "template's index_patterns, or create the job anew with another spec.rollupIndex",
+                "template's index_patterns, or create the job again with another spec.rollupIndex",
                 status=e.status,
                 kind=e.kind,
             ) from e
