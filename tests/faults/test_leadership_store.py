@@ -43,11 +43,13 @@ def epoch(request: Request) -> int:
 
 
 def handed_over(request: Request, thawed: float) -> bool:
-    """Whether the process had this at hand when it froze: that goes out as it thaws, and is over at once.
+    """Whether the process had this at hand when it froze: that goes out as it thaws, and has no effect.
 
-    A search loses its client; a write meets a closed gate, or a record that is no longer as it was read.
+    A search loses its client at once; a write meets a closed gate, or a record that is no longer as it was read.
     """
-    return thawed <= request.arrived < thawed + 1 and request.ended is not None and request.ended - request.arrived < 1
+    if request.arrived < thawed or request.ended is None:
+        return False
+    return request.ended - request.arrived < 1 and (request.status == 409 or request.arrived < thawed + 5)
 
 
 def overlapping(requests: list[Request]) -> list[str]:

@@ -27,6 +27,12 @@ from typing import Any
 PROCESSOR_SECONDS = 0.050
 BLOCKED_SECONDS = 0.250
 
+DEEPEST = 30
+"""How many frames a report shows at most: a finalizer that runs amid the operator's code may log, which is deep."""
+
+THREAD = "loop guard"
+"""The name of the thread that samples."""
+
 _SAMPLE_EVERY = 0.010
 _OURS = f"{Path('rollup_operator')}/"
 _TESTS = str(Path(__file__).resolve().parents[1])
@@ -78,7 +84,7 @@ class LoopGuard:
                     self._judge(turn, processor)
 
         end = threading.Event()
-        sampler = threading.Thread(target=self._sample, args=(end,), name="loop guard", daemon=True)
+        sampler = threading.Thread(target=self._sample, args=(end,), name=THREAD, daemon=True)
         asyncio.Handle._run = timed  # type: ignore[method-assign]
         gc.callbacks.append(self._collects)
         sampler.start()
@@ -108,7 +114,7 @@ class LoopGuard:
                 if frame is not None and is_ours(frame):
                     turn.ours += 1
                     turn.blocked += _sleeps(turn.native)
-                    turn.stack = traceback.format_stack(frame)[-12:]
+                    turn.stack = traceback.format_stack(frame)[-DEEPEST:]
 
     def _collects(self, phase: str, _: dict[str, int]) -> None:
         if (turn := self._turns.get(threading.get_ident())) is None:

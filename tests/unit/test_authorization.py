@@ -364,9 +364,10 @@ async def test_who_cannot_be_asked_about_is_not_let_in_and_not_remembered(
             lambda: access.require(ANN, EndpointAction.GET, "team", "sensor"),
             lambda: access.allowed(ANN, EndpointAction.GET, "team", {"sensor"}),
         ):
-            server.fails = [failure]
+            server.fails = [failure] * 2
             with pytest.raises(ApiError) as caught:
                 await question()
+            server.fails = []
             assert caught.value.status == 503
             assert caught.value.headers["Retry-After"]
     assert len(logs) <= 2
@@ -384,11 +385,14 @@ async def test_the_failure_of_one_name_of_many_is_the_failure_of_all(server: Ser
     assert caught.value.status == 503
 
 
-async def test_a_review_whose_answer_was_lost_is_repeated_once(server: Server, access: KubernetesAccess) -> None:
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_review_without_an_answer_is_repeated_once(
+    server: Server, access: KubernetesAccess, sent: bool
+) -> None:
     server.tokens["abc"] = {"authenticated": True, "user": {"username": "ann"}}
-    server.fails = [Unreachable("connection reset", sent=True)]
+    server.fails = [Unreachable("connection reset", sent=sent)]
     assert (await access.identify("Bearer abc")).name == "ann"
-    server.fails = [Unreachable("connection reset", sent=True)] * 2
+    server.fails = [Unreachable("connection reset", sent=sent)] * 2
     with capture_logs():
         assert (await refused(access, "Bearer def")).status == 503
 

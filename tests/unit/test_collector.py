@@ -135,17 +135,21 @@ async def test_what_is_frozen_while_nothing_happens_is_not_walked_once_more(
         settle()
 
     monkeypatch.setattr(keeping, "settle", walk)
-    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 1_000))
+    # Many more than what the tests' own threads make and free meanwhile.
+    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 20_000))
+    monkeypatch.setattr(collector, "MOST_GROWN", (0.0, 10**9))
+    nodes: list[Node] = []
     for _ in range(collector.CALM_CHECKS + 1):
         await turns()
     walks.clear()
-    nodes = [loop_of_two() for _ in range(2_000)]
+    nodes += [loop_of_two() for _ in range(20_000)]
     with monkeypatch.context() as slow:
         slow.setattr(collector, "LONG", -1.0)
         gc.collect()
-    await turns()
+    for _ in range(collector.CALM_CHECKS + 1):
+        await turns()
     assert not walks
-    assert len(nodes) == 2_000
+    assert len(nodes) == 20_000
 
 
 async def test_freed_memory_goes_back_once_nothing_happens_though_nothing_frozen_has_changed(

@@ -220,15 +220,17 @@ class Reviews:
     async def _ask(
         self, path: ApiPath, version: str, kind: str, spec: Mapping[str, Any], who: str
     ) -> Mapping[str, Any]:
-        """Return the status of the review. Reviews change nothing, so one whose answer was lost is repeated."""
+        """Return the status of the review.
+
+        Reviews change nothing, so one that got no answer is repeated once, whether or not it was sent: under a flood
+        the operator may not get a connection in time.
+        """
         body = {"apiVersion": version, "kind": kind, "spec": spec}
         try:
             async with self._turns[path].taking(who), asyncio.timeout(REVIEW_SECONDS):
                 try:
                     answer = await self._kube.post(path, body)
-                except Unreachable as e:
-                    if not e.sent:
-                        raise
+                except Unreachable:
                     answer = await self._kube.post(path, body)
         except TooManyWait as e:
             raise Crowded(429, "TooManyRequests", f"too many of {kind} wait already") from e
