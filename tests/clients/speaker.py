@@ -3,8 +3,8 @@
     python speaker.py elasticsearch|opensearch
 
 Each line of stdin is a call, as JSON: `name` (a method of Elasticsearch's rollup client, or info, ping, usage, search,
-msearch, field_caps),
-`arguments`, and `url`, `token` and `patience` (seconds) of the client to use. Each line of stdout tells its outcome.
+msearch, field_caps; or built, a search that the library's own builders make), `arguments`, and `url`, `token` and
+`patience` (seconds) of the client to use. Each line of stdout tells its outcome.
 """
 
 import json
@@ -54,6 +54,8 @@ class ElasticsearchClient:
             self.client = elasticsearch.Elasticsearch(url, **bearer, request_timeout=patience)
 
     def call(self, name, arguments):
+        if name == "built":
+            return built(self._builders(), self.client, **arguments)
         if name in ("info", "ping"):
             return getattr(self.client, name)(**arguments)
         if name == "preview":  # not Elasticsearch's, so its users name method and path, too
@@ -71,6 +73,13 @@ class ElasticsearchClient:
             arguments |= {"searches": body} if name == "msearch" else body
         return getattr(self.client if name in SEARCHES else self.client.rollup, name)(**arguments)
 
+    def _builders(self):
+        if self.major == 7:
+            import elasticsearch_dsl as builders
+        else:
+            import elasticsearch.dsl as builders
+        return builders
+
 
 class OpenSearchClient:
     """The client of OpenSearch, which has no methods for these calls: its users name method and path."""
@@ -82,6 +91,10 @@ class OpenSearchClient:
         self.client = opensearchpy.OpenSearch([url], headers=headers, timeout=patience)
 
     def call(self, name, arguments):
+        if name == "built":
+            import opensearchpy
+
+            return built(opensearchpy, self.client, **arguments)
         if name in SEARCHES:
             return getattr(self.client, name)(**arguments)
         method, path = PATHS[name]
@@ -92,6 +105,38 @@ class OpenSearchClient:
         query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in arguments.items()}
         url = path.format(**parts) + (f"?{urlencode(query)}" if query else "")
         return self.client.transport.perform_request(method, url, body=body)
+
+
+def built(builders, client, index, begin, end, sites):
+    """Search by objects, alone and as one of several; return what the answers' objects say."""
+    search = builders.Search(using=client, index=index).filter("range", picked_up={"gte": begin, "lt": end})
+    search = search.query(builders.Q("terms", site=sites) | builders.Q("term", gate=1))[0:0]
+    days = search.aggs.bucket("days", "date_histogram", field="picked_up", calendar_interval="day")
+    days.metric("mean", "avg", field="size").pipeline("change", "derivative", buckets_path="mean")
+    days.bucket("sites", builders.A("terms", field="site", order={"heaviest": "desc"})).metric(
+        "heaviest", "max", field="size"
+    )
+    search.aggs.pipeline("best", "max_bucket", buckets_path="days>mean")
+    alone = search.execute()
+    several = list(
+        builders.MultiSearch(using=client, index=index).add(search).add(search.filter("term", gate=2)).execute()
+    )
+    return {
+        "success": [alone.success(), *(one.success() for one in several)],
+        "totals": [one.hits.total.value for one in (alone, *several)],
+        "alike": several[0].aggregations.to_dict() == alone.aggregations.to_dict(),
+        "best": [alone.aggregations.best.value, list(alone.aggregations.best["keys"])],
+        "days": [
+            {
+                "count": day.doc_count,
+                "text": day.key_as_string,
+                "mean": day.mean.value,
+                "change": day.change.value if "change" in day else None,
+                "sites": {site.key: [site.doc_count, site.heaviest.value] for site in day.sites.buckets},
+            }
+            for day in alone.aggregations.days
+        ],
+    }
 
 
 KINDS = {"elasticsearch": ElasticsearchClient, "opensearch": OpenSearchClient}

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from support.api import Api
+from support.data import PATTERN
 from support.operator import Operator
 from support.searcher import searcher
 from support.speaker import Client, Speaker
@@ -55,3 +57,25 @@ def test_a_client_searches_what_is_rolled_up_alone(client: Client) -> None:
         400,
         "Rollup does not support returning search hits, please try again with [size: 0].",
     )
+
+
+def test_a_client_searches_by_its_builders(client: Client, folder: Path) -> None:
+    sites = ["site-1", "site-2"]
+    found = client("built", index="hourly", begin="2024-03-02T00:00:00Z", end="2024-03-04T00:00:00Z", sites=sites).ok
+    days = found["days"]
+    where = f"picked_up >= '2024-03-02' AND (gate = 1 OR list_contains({sites}, site))"
+    rows = f"(FROM read_parquet('{folder}/{PATTERN}') WHERE {where})"
+    with duckdb.connect() as db:
+        each = db.execute(f"SELECT count(*), avg(size) FROM {rows} GROUP BY picked_up::DATE ORDER BY picked_up::DATE")
+        assert [(day["count"], day["mean"]) for day in days] == each.fetchall()
+        best = db.execute(
+            f"SELECT site, count(*), max(size) FROM {rows} WHERE picked_up < '2024-03-03' AND site <> '' "
+            "GROUP BY 1 ORDER BY 3 DESC"
+        ).fetchall()
+        few = db.execute(f"SELECT count(*) FROM {rows} WHERE gate = 2").fetchone()
+    assert [(site, *values) for site, values in days[0]["sites"].items()] == best
+    assert [day["text"] for day in days] == ["2024-03-02T00:00:00.000Z", "2024-03-03T00:00:00.000Z"]
+    assert [day["change"] for day in days] == [None, days[1]["mean"] - days[0]["mean"]]
+    assert found["best"] == max([day["mean"], [day["text"]]] for day in days)
+    assert found["totals"] == [sum(day["count"] for day in days)] * 2 + list(few or ())
+    assert (found["success"], found["alike"]) == ([True] * 3, True)
