@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 PROCESSOR_SECONDS = 0.050
@@ -60,6 +60,7 @@ class LoopGuard:
         self._report = report
         self._turns: dict[int, _Turn] = {}
         self._collecting = 0.0
+        self._timed: CodeType | None = None
 
     @contextmanager
     def on_guard(self) -> Iterator[None]:
@@ -85,6 +86,7 @@ class LoopGuard:
 
         end = threading.Event()
         sampler = threading.Thread(target=self._sample, args=(end,), name=THREAD, daemon=True)
+        self._timed = timed.__code__
         asyncio.Handle._run = timed  # type: ignore[method-assign]
         gc.callbacks.append(self._collects)
         sampler.start()
@@ -109,12 +111,15 @@ class LoopGuard:
             for turn in list(self._turns.values()):
                 if now - turn.began < 2 * _SAMPLE_EVERY:
                     continue
-                frame = sys._current_frames().get(turn.thread)
+                frames = _frames_of(turn.thread)
+                if self._timed not in {frame.f_code for frame in frames}:
+                    continue  # some of them ended amid the walk, so that those further out are missing
                 turn.samples += 1
-                if frame is not None and is_ours(frame):
+                if is_ours(frames):
                     turn.ours += 1
                     turn.blocked += _sleeps(turn.native)
-                    turn.stack = traceback.format_stack(frame)[-DEEPEST:]
+                    innermost = [(frame, frame.f_lineno) for frame in reversed(frames[:DEEPEST])]
+                    turn.stack = traceback.StackSummary.extract(iter(innermost)).format()
 
     def _collects(self, phase: str, _: dict[str, int]) -> None:
         if (turn := self._turns.get(threading.get_ident())) is None:
@@ -125,18 +130,26 @@ class LoopGuard:
             turn.collected += time.thread_time() - self._collecting
 
 
-def is_ours(frame: FrameType) -> bool:
+def _frames_of(thread: int) -> list[FrameType]:
+    """What a thread runs, from the innermost frame outwards."""
+    frames = []
+    at = sys._current_frames().get(thread)
+    while at is not None:
+        frames.append(at)
+        at = at.f_back
+    return frames
+
+
+def is_ours(frames: list[FrameType]) -> bool:
     """Whether the operator's code runs there, and neither a test that it calls nor since a test called a function."""
     ours, test = None, False
-    at: FrameType | None = frame
-    while at is not None:  # from the innermost one outwards
+    for at in frames:
         if _OURS in at.f_code.co_filename:
             ours = at
         elif at.f_code.co_filename.startswith(_TESTS):
             if ours is None:
                 return False
             test = True
-        at = at.f_back
     return ours is not None and (
         not test or bool(ours.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
     )
