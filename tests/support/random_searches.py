@@ -6,7 +6,7 @@ from typing import Any
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import parse_request
 from support.random_conditions import Conditions
-from support.random_worlds import FIELDS, KINDS, TIME, ZONES, Chance, World, lists
+from support.random_worlds import FIELDS, KINDS, TIME, ZONES, Chance, World
 from support.rounding import DAY
 
 Body = dict[str, Any]
@@ -34,8 +34,6 @@ class Requests:
         """`lacks`: kinds of aggregations that the node does not know."""
         self.chance = self._chance = chance
         self._conditions, self._lacks = Conditions(chance, of), lacks
-        self._lists = lists(of)
-        """Summaries count the values of these fields, and not the rows that have any: `missing` is not exact there."""
         self._job = of.jobs[0]
         groups = self._job["groups"]
         self._keys: list[str] = groups.get("terms", {}).get("fields", [])
@@ -107,7 +105,7 @@ class Requests:
             body: Body = {"field": field}
             if chance.often(0.05):
                 body["format"] = "0.00"
-            if field not in self._lists and chance.often(0.08):
+            if chance.often(0.08):
                 body["missing"] = chance.choice([2, -7.5])
             found.append((chance.choice(able), body))
         if chance.often(0.05):

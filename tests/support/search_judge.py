@@ -50,6 +50,10 @@ class Judge:
     """How far apart numbers may be that are alike."""
     late: dict[str, str] = field(default_factory=dict)
     """By the id of a job that has not read them: what is written in LATE of rows that came late."""
+    several: set[str] = field(default_factory=set)
+    """Fields of which a row has several values."""
+    gone: bool = False
+    """Whether rows were deleted."""
     seen: Counter[str] = field(default_factory=Counter)
 
     def together(self, other: "Judge") -> "Judge":
@@ -59,6 +63,8 @@ class Judge:
             {**self.jobs, **other.jobs},
             self.tolerance + other.tolerance,
             {**self.late, **other.late},
+            self.several | other.several,
+            self.gone or other.gone,
             self.seen,
         )
 
@@ -119,11 +125,14 @@ class Judge:
         self.seen["answered"] += 1
         self.seen["rolled"] += bool(chosen)
         reasons = [each["reason"] for each in report.get("not_used", ())]
-        found += [f"not used without reason: {r}" for r in reasons if is_true(r, body, self.jobs) is False]
+        found += [f"not used without reason: {r}" for r in reasons if self._is_true(r, body) is False]
         if part == "documents":
             return also(asked, must=[{"bool": {"should": [_NOTHING, *map(self._of_job, chosen)]}}])
         old = [self._came_late(each) for each in chosen if each["job_id"] in self.late]
         return also(asked, must_not=old) if old else asked
+
+    def _is_true(self, reason: str, body: Body) -> bool | None:
+        return is_true(reason, body, self.jobs, None if self.gone else self.several)
 
     def _of_job(self, stretch: Body) -> Body:
         """Return the condition that a row is summarised in this stretch of a job's documents."""
@@ -139,7 +148,7 @@ class Judge:
         self.seen["refused"] += 1
         if DEBUG:
             self.seen[f"refused: {reason[:150]}"] += 1
-        true = is_true(reason, body, self.jobs)
+        true = self._is_true(reason, body)
         if true is None:
             asked[i] = body
         elif not true:

@@ -28,7 +28,7 @@ from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.search import Partials, Rows, Tier
 from support.portions import result
 from support.random_searches import Requests
-from support.random_worlds import PHASES, TIME, Chance, World, values, world
+from support.random_worlds import PHASES, TIME, Chance, World, lists, values, world
 from support.rounding import DAY
 from support.search_front import front
 from support.search_judge import DEBUG, Found, Judge, Part, Reply
@@ -57,7 +57,7 @@ class Oracle:
         every = [*of.rows, *of.late]
         most = max(math.fsum(abs(v) for v in values(every, field)) for field in ("delay", "price"))
         late = {job.job_id: self.copy.name for job in self.jobs} if of.late else {}
-        self.judge = Judge([self.copy], {job.job_id: job for job in self.jobs}, 1e-12 * most, late)
+        self.judge = Judge([self.copy], {job.job_id: job for job in self.jobs}, 1e-12 * most, late, lists(of))
         self.wrong: list[str] = []
 
     async def prepare(self) -> list[asyncio.Task[Any]]:
@@ -84,6 +84,7 @@ class Oracle:
             begin, end = max(t.begin_ms for t in tiers), min(t.end_ms for t in tiers)
             if len(tiers) == len(of.jobs) and begin < end:
                 await place.remove(begin, end)
+                self.judge.gone = True
         if of.late:
             await place.add("late", of.late)
             await asyncio.to_thread(self.copy.add, of.late, late=True)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rollup_operator.rollup.identity import JobConfig
@@ -19,13 +19,20 @@ _NEEDS: Mapping[str, set[str]] = {
 }
 """What a job must keep of a field for a metric: one of these."""
 _PARTS: Mapping[str, tuple[str, ...]] = {"avg": ("sum", "value_count"), "stats": tuple(_NEEDS)}
-_LIMITS = re.compile("The buckets of time lie in|Trying to create too many buckets")
+_LIMITS = re.compile(
+    "The buckets of time lie in|Trying to create too many buckets|the search takes a request of more than"
+)
 _UNANSWERABLE = re.compile(r"aggregation \[(.*?)\] of type \[(.*?)\] cannot be answered over rolled-up data: .{10}")
 _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
 
 
-def is_true(reason: str, body: Body, jobs: Mapping[str, JobConfig]) -> bool | None:
-    """Return whether the reason is true; None: only a node can tell, which must refuse the body as well."""
+def is_true(
+    reason: str, body: Body, jobs: Mapping[str, JobConfig], several: Collection[str] | None = ()
+) -> bool | None:
+    """Return whether the reason is true; None: only a node can tell, which must refuse the body as well.
+
+    `several`: fields of which a row has several values; None: any may, since rows are gone.
+    """
     if _LIMITS.match(reason):
         return True
     if (found := _UNANSWERABLE.match(reason)) is not None:
@@ -35,6 +42,8 @@ def is_true(reason: str, body: Body, jobs: Mapping[str, JobConfig]) -> bool | No
     if (found := re.match(r"Job \[(.*?)\] cannot answer this exactly: (.*)", reason)) is None:
         return None
     job = jobs.get(found[1])
+    if (m := re.match(r"a metric of field \[(.*?)\] has \[missing\]", found[2])) is not None:
+        return (several is None or m[1] in several) and '"missing"' in json.dumps(body)
     return job is not None and _is_true_of(job, found[2], json.dumps(body))
 
 

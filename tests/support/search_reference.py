@@ -59,7 +59,7 @@ def roll_up(job_id: str, spec: RollupJobSpec, rows: Iterable[Document], begin: i
 def _metrics(metrics: Iterable[tuple[str, tuple[str, ...]]], rows: Sequence[Document]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field, _ in metrics:
-        there = [row[field] for row in rows if row.get(field) is not None]
+        there = [v for row in rows for v in _values(row.get(field))]
         values[f"{field}.value_count.value"] = values[f"{field}.avg._count"] = len(there)
         values[f"{field}.sum.value"] = values[f"{field}.avg.value"] = sum(there)
         values[f"{field}.min.value"] = min(there, default=math.inf)
@@ -141,9 +141,19 @@ def _count(fetch: Fetch, rows: Sequence[Document]) -> int:
     return len(rows) if fetch.count is None else sum(row[fetch.count] for row in rows)
 
 
+def _values(value: Any) -> list[Any]:
+    """Return the values that a row has of a field."""
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]
+
+
 def _number(number: Number, rows: Iterable[Document]) -> float | int | None:
-    values = [v for row in rows if (v := row.get(number.field)) is not None]
+    found = [_values(row.get(number.field)) for row in rows]
+    values = [v for of in found for v in of]
     match number.function:
+        case "rows":
+            return sum(bool(of) for of in found)
         case "count":
             return len(values)
         case "sum":

@@ -190,6 +190,43 @@ def test_rows_that_are_read_in_place_of_a_job_that_cannot_answer_are_all_there_o
     assert found["aggregations"]["c"]["buckets"] == [{"key": "AA", "doc_count": (11 if until is None else 8) * 24}]
 
 
+@pytest.mark.parametrize(
+    ("values", "gone", "exact"),
+    [
+        ([1.0, 2.0, None], False, True),  # in each hour
+        ([1.0, 2.0, None], True, False),
+        ([[1.0, 2.0], None, None], False, False),
+        ([[1.0, 2.0], None, None], True, False),
+        ([None, 2.0, None], True, True),  # no document has more than one value
+        ([None, [], None], True, True),
+    ],
+)
+def test_rows_without_a_value_are_counted_exactly_or_it_is_said_that_documents_do_not_say(
+    values: list[Any], gone: bool, exact: bool
+) -> None:
+    """`gone`: the rows that are rolled up."""
+    rows = [{"time": h * HOUR + i, "carrier": "AA", "delay": v} for h in range(24) for i, v in enumerate(values)]
+    documents, tiers = roll_up("job", SPEC, rows, 0, 12 * HOUR), [tier_of("job", SPEC, 0, 12 * HOUR)]
+    made = planned(Aggregation("m", MetricAggregation("sum", "delay", missing=100)), tiers=tiers)
+    left = [row for row in rows if not gone or row["time"] >= 12 * HOUR]
+    read = [fetched(f, documents if isinstance(f.relation, Documents) else left) for f in made.reads]
+    if not exact:
+        with pytest.raises(
+            SearchRefused, match=r"\[job\] cannot answer.* \[delay\] has \[missing\].* are gone or have"
+        ):
+            made.checked(read)
+        return
+    found = result(answer(made, made.checked(read), Style()))["aggregations"]["m"]["value"]
+    assert found == sum(v if isinstance(v, float) else 100 for v in values) * 24
+
+
+def test_rows_of_several_values_are_not_taken_for_rows_without_one_where_they_are_live() -> None:
+    rows = [{"time": HOUR, "delay": [1.0, 2.0]}, {"time": HOUR}, {"time": HOUR, "delay": []}]
+    made = planned(Aggregation("m", MetricAggregation("stats", "delay", missing=-5)), tiers=[])
+    found = result(answer(made, made.checked([fetched(f, rows) for f in made.reads]), Style()))["aggregations"]["m"]
+    assert found == {"count": 4, "min": -5.0, "max": 2.0, "avg": -1.75, "sum": -7.0}
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_jobs_for_which_a_name_holds_other_kinds_of_values_do_not_answer_together(live: bool) -> None:
     mine = tier_of("words", spec_of(), 0, 4 * DAY)

@@ -156,8 +156,8 @@ Grouping = ByTime | ByTerms | ByWidth | ByPredicate
 class Number:
     """A number of all rows of a bucket."""
 
-    function: Literal["sum", "count", "min", "max"]
-    """`count`: how many values the column has."""
+    function: Literal["sum", "count", "rows", "min", "max"]
+    """`count`: how many values the column has. `rows`: how many rows have any."""
     field: str
 
 
@@ -286,7 +286,7 @@ def nothing(fetch: Fetch) -> Partials:
 
 def none_of(numbers: tuple[Number, ...]) -> tuple[float | int | None, ...]:
     """Return these numbers of no row at all."""
-    return tuple(0 if number.function in ("sum", "count") else None for number in numbers)
+    return tuple(0 if number.function in ("sum", "count", "rows") else None for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)

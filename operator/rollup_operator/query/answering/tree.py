@@ -287,7 +287,7 @@ class Tree:
         states = places.states(row)
         count = int(states.get("count") or 0)
         total, low, high = states.get("sum") or 0.0, states.get("min"), states.get("max")
-        if k.missing is not None and (absent := row.count - count) > 0:
+        if k.missing is not None and (absent := row.count - int(states.get("rows") or 0)) > 0:
             value = _missing(a, k)
             count, total = count + absent, total + absent * value
             low, high = min(value, value if low is None else low), max(value, value if high is None else high)

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rollup_operator.query.aggregations import DateHistogramAggregation
+from rollup_operator.query.aggregations import Aggregation, DateHistogramAggregation
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.binding import FieldNotKept
+from rollup_operator.query.planning.doubts import Doubt, UncertainTime, UncertainValues, whole_buckets, with_missing
 from rollup_operator.query.planning.intervals import Refusals, changed_intervals, length, widened
 from rollup_operator.query.planning.rolled import Rolled
 from rollup_operator.query.planning.shape import FieldNotKnown, Reader, Shape, flat
@@ -27,6 +28,7 @@ from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.search import (
     AtLeast,
     Between,
+    ByPredicate,
     ByTime,
     Documents,
     Exists,
@@ -39,7 +41,6 @@ from rollup_operator.stores.search import (
     Number,
     Partials,
     Predicate,
-    Row,
     Rows,
     Tier,
     time_range,
@@ -62,18 +63,6 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class UncertainTime:
-    """Time that is read of the rows, since a job that has rolled it up cannot answer: some may be gone."""
-
-    documents: Fetch
-    """How many rows the job has rolled up."""
-    rows: Fetch
-    """How many there are now."""
-    refusal: SearchRefused
-    """Why the job cannot answer, for when there are fewer."""
-
-
-@dataclass(frozen=True, slots=True)
 class SearchPlan:
     """What to read for a search, and how the answer is built of it."""
 
@@ -86,12 +75,12 @@ class SearchPlan:
     kinds: Mapping[str, FieldKind]
     report: Mapping[str, Any] | None
     """What the answer says of how it was found: which job answers for which time, and what was rounded."""
-    doubts: tuple[UncertainTime, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def reads(self) -> tuple[Fetch, ...]:
         """All that is to be read, at once: the fetches, and what settles the doubts."""
-        return (*self.fetches, *(fetch for doubt in self.doubts for fetch in (doubt.documents, doubt.rows)))
+        return (*self.fetches, *(fetch for doubt in self.doubts for fetch in doubt.reads))
 
     def joined(self, other: "SearchPlan", source: str) -> "SearchPlan":
         """Return the plan of two sources that are answered together. Raises SearchRefused that names the other one."""
@@ -111,12 +100,11 @@ class SearchPlan:
         return replace(self, fetches=(*self.fetches, *other.fetches), report=report or None)
 
     def checked(self, parts: Sequence[Partials]) -> Sequence[Partials]:
-        """Return the answers to the fetches of those to all reads. Raises SearchRefused where rows are gone."""
-        settling = parts[len(self.fetches) :]
-        for doubt, documents, rows in zip(self.doubts, settling[::2], settling[1::2], strict=True):
-            # A row of several times counts under each.
-            if _row(documents).count > (_row(rows).numbers[0] or 0):
-                raise doubt.refusal
+        """Return the answers to the fetches of those to all reads. Raises SearchRefused where a doubt is right."""
+        at = len(self.fetches)
+        for doubt in self.doubts:
+            doubt.check(parts[at : at + len(doubt.reads)])
+            at += len(doubt.reads)
         return parts[: len(self.fetches)]
 
 
@@ -207,8 +195,10 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
     if live is None:
         _check_whole(chosen, relevant, refusals)
     found = _plan(request, chosen, live, first.reader, first.where, refusals)
+    doubts: list[Doubt] = list(_unsure_values(live, chosen, first.where, request.aggregations))
     if live is not None:
-        found = replace(found, doubts=tuple(_doubts(live, chosen, relevant, refusals)))
+        doubts += _doubts(live, chosen, relevant, refusals)
+    found = replace(found, doubts=tuple(doubts))
     if found.report is not None and (texts := list(dict.fromkeys(changed_intervals(request.aggregations, asked)))):
         found = replace(found, report={"interval": texts[0] if len(texts) == 1 else texts, **found.report})
     return found
@@ -278,21 +268,12 @@ def _doubts(
         read = _met(owned, *_asked(c.rolled, c.where))
         if not read:
             continue
-        rolled, bounds = c.rolled, c.rolled.bounds
-        whole = [(Instant(a), Instant(bounds.next_edge(b - 1))) for a, b in read]
-        tier = rolled.tier
+        rolled, tier = c.rolled, c.rolled.tier
         yield UncertainTime(
             Fetch(
-                Documents(*tier.key, tier.place, tier.end_ms),
-                AtLeast(1, tuple(Between(rolled.time, a, b) for a, b in whole)),
-                rolled.count,
+                Documents(*tier.key, tier.place, tier.end_ms), whole_buckets(rolled, rolled.time, read), rolled.count
             ),
-            Fetch(
-                live.rows,
-                AtLeast(1, tuple(Between(rolled.date, a, b) for a, b in whole)),
-                None,
-                (Number("count", rolled.date),),
-            ),
+            Fetch(live.rows, whole_buckets(rolled, rolled.date, read), None, (Number("count", rolled.date),)),
             SearchRefused(
                 f"{refusal.reason} It alone has rolled up all of [{iso(read[0][0])}] to [{iso(read[-1][1])}], and some "
                 f"of the rows of that time are gone from [{live.rows.index_pattern}]",
@@ -301,8 +282,34 @@ def _doubts(
         )
 
 
-def _row(parts: Partials) -> Row:
-    return parts[()].rows.get((), Row(0, (0,)))
+def _unsure_values(
+    live: Live | None, chosen: Iterable[Rolled], where: Predicate, aggregations: Iterable[Aggregation]
+) -> Iterator[UncertainValues]:
+    """Yield the fields of metrics whose documents may not say how many rows have no value."""
+    wanted = dict.fromkeys(with_missing(aggregations))
+    free: list[Stretch] = [(None, None)]
+    for rolled in chosen:
+        owned, free = _take(free, rolled)
+        if not (read := _met(owned, *_asked(rolled, where))):
+            continue
+        for name in wanted:
+            (values,) = rolled.numbers((Number("count", name),))
+            if values.field == rolled.count:
+                continue  # each row of a document has a time
+            tier = rolled.tier
+            several = ByPredicate((Between(values.field, 2, None),))
+            numbers = Number("count", rolled.date), Number("count", name), Number("rows", name)
+            yield UncertainValues(
+                Fetch(
+                    Documents(*tier.key, tier.place, tier.end_ms),
+                    whole_buckets(rolled, rolled.time, read),
+                    rolled.count,
+                    (),
+                    (Level("several", several),),
+                ),
+                None if live is None else Fetch(live.rows, whole_buckets(rolled, rolled.date, read), None, numbers),
+                rolled.unsure_of(name, read[0][0], read[-1][1]),
+            )
 
 
 def _plan(

@@ -7,6 +7,7 @@
     min, max of delay               min, max of delay.min.value, delay.max.value
     sum of delay                    sum of delay.sum.value, or of delay.avg.value, which is a sum as well
     values that delay has           sum of delay.value_count.value, or of delay.avg._count
+    rows that delay has values in   the same, unless a row has several: the plan asks whether one has
     rows                            sum of time.date_histogram._count
 
 A bucket belongs to a range of time when it begins in it, and where the range begins within the bucket.
@@ -100,6 +101,13 @@ class Rolled:
         """Return why this job does not answer together with the other one."""
         return self._refusal(
             f"fields that the search names hold values of other kinds than for job [{other.tier.key[1]}]"
+        )
+
+    def unsure_of(self, name: str, begin: int, end: int) -> SearchRefused:
+        """Return why the documents do not say how many rows have no value of a field."""
+        return self._refusal(
+            f"a metric of field [{name}] has [missing], and the job has rolled up how many values rows have, not how "
+            f"many rows have none: of the rows from {iso(begin)} to {iso(end)}, some are gone or have several values"
         )
 
     def not_known(self, refused: FieldNotKnown) -> SearchRefused:
@@ -254,7 +262,7 @@ class Rolled:
             case "sum":
                 if kept & {"sum", "avg"}:
                     return Number("sum", f"{f}.sum.value" if "sum" in kept else f"{f}.avg.value")
-            case "count":
+            case "count" | "rows":
                 if kept & {"value_count", "avg"}:
                     return Number("sum", f"{f}.value_count.value" if "value_count" in kept else f"{f}.avg._count")
                 if f == self.date:

@@ -247,8 +247,8 @@ def _no_value(a: Aggregation, kind: str) -> SearchRefused:
 def numbers_of(metric: MetricAggregation) -> tuple[Number, ...]:
     """Return what must be known of a bucket for a metric."""
     states = STATES[metric.kind]
-    if metric.missing is not None and "count" not in states:
-        states = (*states, "count")
+    if metric.missing is not None:
+        states = (*states, "rows")
     return tuple(Number(s, metric.field) for s in states)  # type: ignore[arg-type]  # each is one of Number's functions
 
 

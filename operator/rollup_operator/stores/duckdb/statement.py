@@ -182,7 +182,9 @@ class _FetchPart:
 
     def _sum(self, number: Number) -> _Sum:
         if number.field not in self._types:  # no row has a value
-            return _Sum("0::BIGINT", "sum", "i") if number.function in ("count", "sum") else _Sum("NULL", "", "i")
+            return (
+                _Sum("0::BIGINT", "sum", "i") if number.function in ("count", "rows", "sum") else _Sum("NULL", "", "i")
+            )
         column = Field.of(number.field, self._types)
         sort, many = column.sort, column.many
         kind = "d" if sort in (Sort.REAL, Sort.DECIMAL) else "i"
@@ -196,6 +198,10 @@ class _FetchPart:
             value = f"len({column.values(of_value)})" if many else of_value(name)
             value = self._values.setdefault(value, f"v{len(self._values)}")
             return _Sum(f"{'sum' if many else 'count'}({value})", "sum", "i")
+        if number.function == "rows":
+            value = f"nullif(len({column.values(of_value)}), 0)" if many else of_value(name)
+            value = self._values.setdefault(value, f"v{len(self._values)}")
+            return _Sum(f"count({value})", "sum", "i")
         elif sort in (Sort.TEXT, Sort.OTHER):
             return _Sum("NULL", "", "i")
         else:

@@ -1,6 +1,7 @@
 """Builds the body of a search for a fetch, and finds the buckets in its answer. Pure.
 
-Names within a bucket: `l0`, `l1` … are its levels, `n0` … its numbers by field, `c` the sum that counts documents of
+Names within a bucket: `l0`, `l1` … are its levels, `n0` … its numbers by field, `r0` … the rows that have a value of
+it, `c` the sum that counts documents of
 the source. A level of time is cut into segments, since a cluster only ever rounds by a fixed offset from UTC: each is
 an aggregation of its own, `l0_0`, `l0_1` …, and one more for what has no time.
 """
@@ -149,7 +150,10 @@ def _within(fetch: Fetch, numbers: Sequence[Number], levels: Sequence[Level]) ->
     if fetch.count is not None:
         found["c"] = {"sum": {"field": fetch.count}}
     for i, (field, functions) in enumerate(_by_field(numbers).items()):
-        found[f"n{i}"] = {_ALONE[functions[0]] if len(functions) == 1 else "stats": {"field": field}}
+        if of_values := [f for f in functions if f != "rows"]:
+            found[f"n{i}"] = {_ALONE[of_values[0]] if len(of_values) == 1 else "stats": {"field": field}}
+        if len(of_values) < len(functions):
+            found[f"r{i}"] = {"filter": {"exists": {"field": field}}}
     for i, level in enumerate(levels):
         inner = _within(fetch, level.numbers, level.levels)
         inner_aggregations = {"aggregations": inner} if inner else {}
@@ -350,7 +354,9 @@ def _both(one: Row, other: Row, numbers: Sequence[Number]) -> Row:
         if a is None or b is None:
             found.append(b if a is None else a)
         else:
-            found.append(a + b if number.function in ("sum", "count") else (min, max)[number.function == "max"](a, b))
+            found.append(
+                a + b if number.function in ("sum", "count", "rows") else (min, max)[number.function == "max"](a, b)
+            )
     return Row(one.count + other.count, tuple(found))
 
 
@@ -368,12 +374,18 @@ class _NumberPlace:
     @classmethod
     def all_of(cls, numbers: tuple[Number, ...]) -> "tuple[_NumberPlace, ...]":
         """Return those of a level, once for all its buckets."""
-        names = {field: (f"n{i}", len(of) > 1) for i, (field, of) in enumerate(_by_field(numbers).items())}
-        return tuple(
-            cls(name, number.function if several else "value", several, of_none, _MAKE[number.function == "count"])
-            for number, of_none in zip(numbers, none_of(numbers), strict=True)
-            for name, several in (names[number.field],)
-        )
+        names = {
+            field: (i, sum(f != "rows" for f in of) > 1) for i, (field, of) in enumerate(_by_field(numbers).items())
+        }
+        found = []
+        for number, of_none in zip(numbers, none_of(numbers), strict=True):
+            i, several = names[number.field]
+            if number.function == "rows":
+                found.append(cls(f"r{i}", "doc_count", False, of_none, int))
+                continue
+            inner = number.function if several else "value"
+            found.append(cls(f"n{i}", inner, several, of_none, _MAKE[number.function == "count"]))
+        return tuple(found)
 
     def read(self, bucket: Mapping[str, Any]) -> float | int | None:
         """Return the number."""

@@ -1,0 +1,89 @@
+"""What has to be asked beside a search, since an answer might be wrong or short without it. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rollup_operator.query.aggregations import Aggregation, MetricAggregation
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.planning.rolled import Rolled
+from rollup_operator.stores.search import AtLeast, Between, Fetch, Instant, Partials, Predicate, Row
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainTime:
+    """Time that is read of the rows, since a job that has rolled it up cannot answer: some may be gone."""
+
+    documents: Fetch
+    """How many rows the job has rolled up."""
+    rows: Fetch
+    """How many there are now."""
+    refusal: SearchRefused
+    """Why the job cannot answer, for when there are fewer."""
+
+    @property
+    def reads(self) -> tuple[Fetch, ...]:
+        """What settles it."""
+        return self.documents, self.rows
+
+    def check(self, parts: Sequence[Partials]) -> None:
+        """Raise SearchRefused if rows are gone."""
+        documents, rows = map(_row, parts)
+        # A row of several times counts under each.
+        if documents.count > (rows.numbers[0] or 0):
+            raise self.refusal
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainValues:
+    """A field whose rows without a value are wanted of documents, which count values.
+
+    |           | values of the documents | rows with a value           |
+    | --------- | ----------------------- | --------------------------- |
+    | none, one | as many                 | exact in each document      |
+    | more      | as many, or more        | exact if no row has several |
+
+    So the rows are asked whether one has several, and whether they are still there.
+    """
+
+    documents: Fetch
+    """How many rows the job has rolled up, and how many of them into documents of two values and more, in a level."""
+    rows: Fetch | None
+    """How many there are now, how many values they have, and how many have one; None: there are no rows to ask."""
+    refusal: SearchRefused
+
+    @property
+    def reads(self) -> tuple[Fetch, ...]:
+        """What settles it."""
+        return (self.documents,) if self.rows is None else (self.documents, self.rows)
+
+    def check(self, parts: Sequence[Partials]) -> None:
+        """Raise SearchRefused if a row may have several values."""
+        (level,) = self.documents.levels
+        if not parts[0][(level.name,)].rows:
+            return
+        if self.rows is not None:
+            times, values, rows = _row(parts[1]).numbers
+            if values == rows and _row(parts[0]).count <= (times or 0):
+                return
+        raise self.refusal
+
+
+Doubt = UncertainTime | UncertainValues
+
+
+def with_missing(aggregations: Iterable[Aggregation]) -> Iterator[str]:
+    """Yield the fields of metrics that count rows without a value."""
+    for a in aggregations:
+        if isinstance(a.kind, MetricAggregation) and a.kind.missing is not None:
+            yield a.kind.field
+        yield from with_missing(a.subs)
+
+
+def whole_buckets(rolled: Rolled, field: str, of: Iterable[tuple[int, int]]) -> Predicate:
+    """Return the condition that a time is in a bucket that begins in one of these stretches."""
+    times = ((Instant(a), Instant(rolled.bounds.next_edge(b - 1))) for a, b in of)
+    return AtLeast(1, tuple(Between(field, a, b) for a, b in times))
+
+
+def _row(parts: Partials) -> Row:
+    return parts[()].rows.get((), Row(0, (0,)))
