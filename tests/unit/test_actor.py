@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+from collections.abc import AsyncIterator
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle.jobs import actor as actor_module
+from rollup_operator.lifecycle.jobs import retry
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
@@ -395,3 +397,73 @@ async def test_another_spec_of_the_same_generation_is_read_anew() -> None:
             pass
     assert outside.begun.empty()
     actor.stand_down()
+
+
+class Answering(Outside):
+    """An API server that carries out each write of a status."""
+
+    def __init__(self, whole: dict[str, Any]) -> None:
+        super().__init__()
+        self.whole, self.writes = whole, 0
+        self.written = asyncio.Event()
+
+    async def put(self, _: str, body: dict[str, Any], **__: object) -> dict[str, Any]:  # type: ignore[override]
+        self.writes += 1
+        self.written.set()
+        return self.replaced(body["status"])
+
+    def replaced(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Return the job with another status, one version later."""
+        version = str(int(self.whole["metadata"]["resourceVersion"]) + 1)
+        self.whole = self.whole | {"metadata": self.whole["metadata"] | {"resourceVersion": version}, "status": status}
+        return self.whole
+
+    def in_other_words(self) -> JobView:
+        """Return the job as another process that believes it leads publishes it."""
+        conditions = [c | {"reason": "StoreUnavailable", "message": "away"} for c in self.whole["status"]["conditions"]]
+        return JobView.of(self.replaced(self.whole["status"] | {"conditions": conditions}))
+
+
+async def at_rest(actor: Actor) -> None:
+    """Let the actor have its turns."""
+    while actor.busy:  # noqa: ASYNC110  # only a test waits for that
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def publishing() -> AsyncIterator[tuple[Actor, Answering]]:
+    """An actor that has published its status once."""
+    outside, gate = Answering(raw(1, "started")), Gate()
+    gate.lead()
+    actor = Actor(body(1, "started"), environment(outside, gate))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        await outside.written.wait()
+        await at_rest(actor)
+        outside.written.clear()
+        yield actor, outside
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_words_that_another_leader_replaces_are_not_fought_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_REPAIR", 600.0)
+    monkeypatch.setattr(retry, "LAST_REPAIR", 600.0)
+    async with publishing() as (actor, outside):
+        for _ in range(20):
+            actor.observe(outside.in_other_words())
+            await at_rest(actor)
+        assert outside.writes == 1
+        actor.observe(JobView.of(outside.replaced(outside.whole["status"] | {"state": "stopped"})))
+        await outside.written.wait()
+        assert outside.whole["status"]["state"] == "started"
+
+
+async def test_words_that_another_leader_replaced_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_REPAIR", 0.01)
+    async with publishing() as (actor, outside):
+        mine = outside.whole["status"]["conditions"]
+        actor.observe(outside.in_other_words())
+        await outside.written.wait()
+        assert outside.whole["status"]["conditions"] == mine

@@ -23,7 +23,7 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.lifecycle.jobs.checked_spec import Checked
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
-from rollup_operator.lifecycle.jobs.retry import Recovery, backoff
+from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
 from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.jobs.transition_events import transition_event
@@ -45,8 +45,8 @@ class Actor:
 
     __slots__ = (
         "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_listed",
-        "_lost_writes", "_next_tick", "_read_recovery", "_report", "_reported_at", "_run", "_settled", "_task",
-        "_timer", "_with_documents", "view",
+        "_lost_writes", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run", "_settled",
+        "_task", "_timer", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -66,6 +66,7 @@ class Actor:
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._reported_at = 0.0
         self._read_recovery: Recovery | None = None
+        self._repair = Repair()
         self._settled = self._cleaned = self._with_documents = self._listed = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
@@ -271,6 +272,8 @@ class Actor:
     # Turns and timers have a context of their own: kopf's holds the whole event that it is handling.
 
     def _wake_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self.wake, context=Context())
 
     # The run task
@@ -341,14 +344,19 @@ class Actor:
         if status == view.raw_status:
             self._lost_writes = 0
             return
+        if wait := self._repair.wait(view, status, asyncio.get_running_loop().time()):
+            self._recheck_after(wait if decision.recheck_in is None else min(wait, decision.recheck_in))
+            return
         if decision.stalled or decision.reason is Reason.DRAIN_TIMEOUT:
             self._tell(decision.reason, decision.message)
         if decision.show is not State.INDEXING:
             self._reported_at = asyncio.get_running_loop().time()
-        await self._write(view, job_writes.write_status(self._env.kube, view, status))
+        written = await self._write(view, job_writes.write_status(self._env.kube, view, status))
+        if written is not None:
+            self._repair.published(written)
 
-    async def _write(self, view: JobView, write: Awaitable[Body]) -> None:
-        """Make one write; its answer is a body like any other."""
+    async def _write(self, view: JobView, write: Awaitable[Body]) -> JobView | None:
+        """Make one write; its answer is a body like any other. None: it was not carried out, or nobody knows."""
         try:
             answer = await write
         except NotFound:
@@ -364,6 +372,8 @@ class Actor:
             self._learn(newer := JobView.of(answer, view), decided_on=view)
             if (event := transition_event(view, newer)) is not None:
                 self._env.events.record(Regarding.job(newer), *event)
+            return newer
+        return None
 
     async def _read_newest(self, view: JobView) -> None:
         """Somebody else wrote: the watch event may be here already; otherwise read the job."""
@@ -400,8 +410,6 @@ class Actor:
 
     def _write_later(self) -> None:
         self._lost_writes += 1
-        if self._timer is not None:
-            self._timer.cancel()
         self._wake_in(backoff(0.1, 10.0, self._lost_writes))
 
     def _tell(self, reason: Reason, message: str) -> None:

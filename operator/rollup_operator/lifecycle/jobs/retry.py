@@ -1,13 +1,20 @@
-"""Retries of failed runs: what is reported, how often, and when the next attempt begins."""
+"""Retries of failed runs: what is reported, how often, and when the next attempt begins. Repairs of statuses."""
 
 import random
+from collections.abc import Mapping
+from typing import Any
 
 from rollup_operator.model.conditions import READY, STALLED, Reason, Trouble
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import State
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
 """Seconds between two attempts, doubling from the first to the last, each shortened at random by up to half."""
+
+FIRST_REPAIR = 1.0
+LAST_REPAIR = 30.0
+"""Seconds before a status that somebody else replaced is published again, doubling likewise."""
 
 PASSING = {
     Reason.INVALID_SPEC,
@@ -82,6 +89,60 @@ class Recovery:
     def retry_in(self, now: float) -> float | None:
         """Return the seconds until the next attempt; None: only a change helps."""
         return None if self._retry_at is None else max(0.0, self._retry_at - now)
+
+
+class Repair:
+    """Publishing a status again after somebody else replaced it. Times are the event loop's.
+
+    Two processes may both believe that they lead, for as long as a lease. If each replaced the other's status at once,
+    they would write as fast as the API server answers. So what was published before waits. What is new never does, nor
+    does a state other than the one that is read.
+    """
+
+    __slots__ = ("_at", "_published", "_repairs")
+
+    def __init__(self) -> None:
+        self._published: JobView | None = None
+        self._repairs = 0
+        self._at: float | None = None
+
+    def published(self, view: JobView) -> None:
+        """Note what this process has published."""
+        self._published, self._at = view, None
+
+    def wait(self, view: JobView, status: Mapping[str, Any], now: float) -> float:
+        """Return the seconds until this status may replace the one that the job shows."""
+        mine = self._published
+        if mine is None or mine.generation != view.generation:
+            self._repairs = 0
+        elif mine.status_json != view.status_json and _same(mine.raw_status, status) and _state_is_shown(view, status):
+            if self._at is None:
+                self._repairs += 1
+                self._at = now + backoff(FIRST_REPAIR, LAST_REPAIR, self._repairs)
+            return max(0.0, self._at - now)
+        self._at = None
+        return 0.0
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses say the same, whenever their conditions changed last."""
+    return _timeless(one) == _timeless(other)
+
+
+def _timeless(status: Mapping[str, Any]) -> dict[str, Any]:
+    conditions = [
+        {key: value for key, value in condition.items() if key != "lastTransitionTime"}
+        for condition in status.get("conditions") or ()
+    ]
+    return {**status, "conditions": conditions}
+
+
+def _state_is_shown(view: JobView, status: Mapping[str, Any]) -> bool:
+    """Whether a job shows the state of a status, for the same generation; `indexing` is a kind of `started`."""
+    shown, on = view.status, (State.STARTED, State.INDEXING)
+    return shown.observed_generation == view.generation and (
+        shown.state == status["state"] or (shown.state in on and status["state"] in on)
+    )
 
 
 def _published(job: JobView) -> Trouble | None:
