@@ -8,6 +8,7 @@ from rollup_operator.query.reading.request import parse_request
 from support.random_conditions import Conditions
 from support.random_worlds import FIELDS, KINDS, TIME, ZONES, Chance, World
 from support.rounding import DAY
+from support.search_places import NO_VALUE_LAST
 
 Body = dict[str, Any]
 
@@ -30,10 +31,10 @@ _CHOICES = ("params.n > 1", "params.a > 0 && params.n >= 1", "params.a < params.
 class Requests:
     """Makes requests up that suit the jobs of a world, most of the time."""
 
-    def __init__(self, chance: Chance, of: World, lacks: Collection[str] = ()) -> None:
-        """`lacks`: kinds of aggregations that the node does not know."""
+    def __init__(self, chance: Chance, of: World, lacks: Collection[str] = (), deepest: int = 3) -> None:
+        """`lacks`: kinds of aggregations that the node does not know. `deepest`: how many levels of buckets."""
         self.chance = self._chance = chance
-        self._conditions, self._lacks = Conditions(chance, of), lacks
+        self._conditions, self._lacks, self._deepest = Conditions(chance, of), lacks, deepest
         self._job = of.jobs[0]
         groups = self._job["groups"]
         self._keys: list[str] = groups.get("terms", {}).get("fields", [])
@@ -82,7 +83,7 @@ class Requests:
         names = iter(chance.sample("0123456789abcdefgh", 12))
         for kind, metric in self._some_metrics(depth):
             found[next(names)] = {kind: metric}
-        if depth < 3:
+        if depth < self._deepest:
             for _ in range(chance.choice([0, 0, 1, 1, 2] if depth else [1, 1, 1, 2, 0])):
                 found[next(names)] = self._buckets(depth)
         for name in list(found):
@@ -176,6 +177,8 @@ class Requests:
     def _order(self, subs: Body) -> Any:
         chance = self._chance
         paths = ["_count", "_key", *self._sortable(subs)]
+        if NO_VALUE_LAST in self._lacks:
+            paths = [p for p in paths if not p.endswith(".avg") and "avg" not in subs.get(p, ())]
         orders = [{chance.choice(paths): chance.choice(["asc", "desc"])} for _ in range(chance.choice([1, 1, 2]))]
         return orders if len(orders) > 1 else orders[0]
 

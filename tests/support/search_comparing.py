@@ -14,6 +14,9 @@ from support.random_worlds import TIME
 from support.rounding import ms
 
 Body = dict[str, Any]
+SIZED = ("delay", "price")
+SIZE = "~"
+"""Begins the names of fields with the absolute values of `SIZED`, and of aggregations that sum them up."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,43 @@ def _ends(ends: Body, rounded: set[int], bounds: Bounds) -> Body:
     return out
 
 
+def with_sizes(body: Body) -> Body:
+    """Return the body with the sum of absolute values, as `Copy` has them, asked beside each sum and average.
+
+    An `interval` of time gets its newer name, since not every node knows the old one.
+    """
+    aggs: Body = {}
+    for name, a in body.get("aggs", {}).items():
+        aggs[name] = with_sizes(a)
+        if "interval" in (times := a.get("date_histogram", {})):
+            times = {("fixed_interval" if k == "interval" else k): v for k, v in times.items()}
+            aggs[name] |= {"date_histogram": times}
+        for kind in ("sum", "avg", "stats"):
+            if kind in a and a[kind]["field"] in SIZED:
+                of = {"field": f"{SIZE}{a[kind]['field']}"}
+                missing = {"missing": abs(a[kind]["missing"])} if "missing" in a[kind] else {}
+                aggs[f"{SIZE}{name}"] = {"sum": of | missing}
+    return {**body, "aggs": aggs} if aggs else body
+
+
 def differences(ours: Any, theirs: Any, tolerance: float, at: str = "") -> list[str]:
-    """Return where two answers differ, a line each; numbers that are no more apart than the tolerance are alike."""
+    """Return where two answers differ, a line each; numbers that are no more apart than the tolerance are alike.
+
+    In sums and averages, the tolerance is that of the bucket: 1e-12 of the sum of its absolute values.
+    """
     if isinstance(ours, dict) and isinstance(theirs, dict):
+        sizes = {k: v["value"] for k, v in theirs.items() if k.rpartition("#")[2].startswith(SIZE)}
+        if sizes:
+            theirs = {k: v for k, v in theirs.items() if k not in sizes}
+            sizes = {k.rpartition("#")[2].removeprefix(SIZE): 1e-12 * v for k, v in sizes.items()}
         if not theirs.get("meta", True):  # OpenSearch 3 writes an empty one where a filter was asked for
             theirs = {k: v for k, v in theirs.items() if k != "meta"}
         found = [f"{at}.{k}: missing in {'theirs' if k in ours else 'ours'}" for k in ours.keys() ^ theirs.keys()]
         if at.endswith("buckets") and list(ours) != list(theirs) and not found:
             found.append(f"{at}: order {list(ours)} / {list(theirs)}")
-        return found + [d for k in ours if k in theirs for d in differences(ours[k], theirs[k], tolerance, f"{at}.{k}")]
+        for k in ours.keys() & theirs.keys():
+            found += differences(ours[k], theirs[k], sizes.get(k.rpartition("#")[2], tolerance), f"{at}.{k}")
+        return found
     if isinstance(ours, list) and isinstance(theirs, list):
         if len(ours) != len(theirs):
             heads = [[b.get("key") if isinstance(b, dict) else b for b in x] for x in (ours, theirs)]

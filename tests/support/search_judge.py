@@ -14,7 +14,7 @@ from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import SearchTooLarge, SearchTooWide, StoreError
 from support.random_worlds import TIME
-from support.search_comparing import Answered, also, as_answered, differences
+from support.search_comparing import Answered, also, as_answered, differences, with_sizes
 from support.search_places import LATE, Copy
 from support.search_reasons import is_true
 
@@ -47,7 +47,7 @@ class Judge:
     copies: Sequence[Copy]
     jobs: Mapping[str, JobConfig]
     tolerance: float
-    """How far apart numbers may be that are alike."""
+    """How far apart numbers may be that are alike, where no bucket has them."""
     late: dict[str, str] = field(default_factory=dict)
     """By the id of a job that has not read them: what is written in LATE of rows that came late."""
     several: set[str] = field(default_factory=set)
@@ -90,7 +90,8 @@ class Judge:
             elif (same := self._same(body, reply, part, found[i])) is not None:
                 asked[i] = same
             await asyncio.sleep(0)
-        answers = await asyncio.to_thread(Copy.ask, self.copies, list(asked.values()), **parameters)
+        sized = list(map(with_sizes, asked.values()))
+        answers = await asyncio.to_thread(Copy.ask, self.copies, sized, **parameters)
         for i, (status, theirs) in zip(asked, answers, strict=True):
             reply = replies[i]
             if isinstance(reply, SearchRefused):

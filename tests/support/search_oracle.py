@@ -38,9 +38,12 @@ from support.store_http import StoreHttp
 Body = dict[str, Any]
 
 EXAMPLES = int(os.environ.get("SEARCH_EXAMPLES", "60"))
+FEW = min(EXAMPLES, 15)
+"""On nodes that are much like another one."""
 SEED = int(os.environ.get("SEARCH_SEED", "1")) or random.randrange(2**32)
 PER_WORLD = 50
-"""Searches of the same rows and jobs."""
+"""Searches of the same rows and jobs, if they are large."""
+PER_SMALL_WORLD = 50
 BATCH = 25
 """Searches that are judged together."""
 
@@ -204,21 +207,28 @@ def _smaller(body: Any) -> Iterator[Any]:
 async def compared(
     node: StoreHttp,
     placed: Callable[[World, Chance], AbstractAsyncContextManager[Place]],
+    examples: int = EXAMPLES,
 ) -> None:
-    """Compare EXAMPLES searches, and about a fifth as many that are asked of the endpoint."""
+    """Compare so many searches, and a few more that are asked of the endpoint."""
     seen: Counter[str] = Counter()
     wrong: list[str] = []
     print(f"SEARCH_SEED={SEED}")
     lacks = await asyncio.to_thread(lacking, node)
-    for seed in range(SEED, SEED - (-EXAMPLES // PER_WORLD)):
+    left, seed = examples, SEED - 1
+    while left > 0:
+        seed += 1
+        small = bool((seed - SEED) % 4)
+        count = min(left, PER_SMALL_WORLD if small else PER_WORLD)
+        left -= count
         chance = Chance(seed)
-        of = world(chance)
+        of = world(chance, small=small)
         async with placed(of, chance) as place:
             one = Oracle(place, node, of, seed)
             running = await one.prepare()
-            requests = Requests(chance, of, lacks)
-            for _ in range(PER_WORLD // BATCH):
-                bodies, typed_keys = [requests.one() for _ in range(BATCH)], chance.often(0.2)
+            requests = Requests(chance, of, lacks, 2 if small else 3)
+            for i in range(0, count, BATCH):
+                bodies = [requests.one() for _ in range(min(BATCH, count - i))]
+                typed_keys = chance.often(0.2)
                 for body, found in zip(bodies, await one.compare(bodies, typed_keys=typed_keys), strict=True):
                     if found:
                         await one.tell(body, found, typed_keys)
@@ -227,7 +237,10 @@ async def compared(
                 assert (await task).outcome == "Completed"
             if chance.often(0.3):
                 again = replace(
-                    world(chance), jobs=of.jobs, phases=[chance.choice(PHASES) for _ in of.jobs], many=False
+                    world(chance, small=small),
+                    jobs=of.jobs,
+                    phases=[chance.choice(PHASES) for _ in of.jobs],
+                    many=False,
                 )
                 async with placed(again, chance) as beside:
                     other = Oracle(beside, node, again, seed, len(of.jobs))

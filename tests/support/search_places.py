@@ -16,7 +16,8 @@ from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Store
 from support.clustered import Clustered, clustered
 from support.embedded import Embedded, config, spec
-from support.random_worlds import FIELDS, TIME, Row
+from support.random_worlds import FIELDS, TIME, Row, values
+from support.search_comparing import SIZE, SIZED
 from support.store_http import StoreHttp, unique
 
 Body = dict[str, Any]
@@ -56,12 +57,14 @@ class Indices:
         self._at, self.store = at, at.store
         at.source, at.target = unique("rows"), unique("out")
         self.pattern, self.target = f"{at.source}-*", at.target
+        self.names: list[str] = []
 
     def job(self, number: int, changes: Mapping[str, Any]) -> JobConfig:
         return _owned(self._at.job(job_id=f"job{number}", uid=str(number), indexPattern=self.pattern, **changes))
 
     async def add(self, name: str, rows: Sequence[Row]) -> None:
         index = f"{self._at.source}-{name}"
+        self.names.append(index)
         await asyncio.to_thread(self._at.node.create, index, FIELDS)
         await asyncio.to_thread(self._at.node.load, index, rows)
 
@@ -135,7 +138,8 @@ async def on_cluster(node: StoreHttp) -> AsyncIterator[Indices]:
         try:
             yield place
         finally:
-            node.delete(f"{place.pattern},{place.target}")
+            # By name: a node may refuse to delete by a wildcard.
+            node.delete(",".join([*place.names, place.target]))
 
 
 @asynccontextmanager
@@ -154,13 +158,14 @@ class Copy:
     def __init__(self, node: StoreHttp, parts: int) -> None:
         self.node, self.name, self._parts = node, unique("copy"), parts
         for i in range(parts):
-            node.create(f"{self.name}-{i}", {**FIELDS, LATE: "keyword"})
+            node.create(f"{self.name}-{i}", {**FIELDS, LATE: "keyword", **{f"{SIZE}{f}": "double" for f in SIZED}})
 
     def add(self, rows: Sequence[Row], *, late: bool = False) -> None:
         """Add rows."""
         for i in range(self._parts):
-            of = rows[i :: self._parts]
-            self.node.load(f"{self.name}-{i}", [{**row, LATE: self.name} for row in of] if late else of)
+            more = {LATE: self.name} if late else {}
+            sized = [{**row, **more, **_sizes(row)} for row in rows[i :: self._parts]]
+            self.node.load(f"{self.name}-{i}", sized)
 
     @staticmethod
     def ask(copies: Sequence["Copy"], bodies: Sequence[Body], **parameters: Any) -> list[tuple[int, Body]]:
@@ -175,7 +180,12 @@ class Copy:
 
     def delete(self) -> None:
         """Delete them."""
-        self.node.delete(f"{self.name}-*")
+        self.node.delete(",".join(f"{self.name}-{i}" for i in range(self._parts)))
+
+
+def _sizes(row: Row) -> Row:
+    """Return the absolute values of a row."""
+    return {f"{SIZE}{f}": [abs(v) for v in values([row], f)] for f in SIZED if f in row}
 
 
 _PROBES: Mapping[str, Body] = {
@@ -189,8 +199,14 @@ _PROBES: Mapping[str, Body] = {
 }
 
 
+NO_VALUE_LAST = "no value last"
+
+
 def lacking(node: StoreHttp) -> set[str]:
-    """Return which pipelines a node does not know, as it is here."""
+    """Return which pipelines a node does not know, as it is here, and whether it lacks NO_VALUE_LAST.
+
+    Elasticsearch 8 and 9 sort what has no average to the front, others to the end, whichever way it is sorted.
+    """
     index = node.create(unique("probe"), FIELDS)
     node.load(index, [{TIME: 0}])
     found = set()
@@ -199,5 +215,10 @@ def lacking(node: StoreHttp) -> set[str]:
         days = {"date_histogram": {"field": TIME, "calendar_interval": "1d"}, "aggs": {"p": {kind: body}}}
         if node.ask("POST", f"/{index}/_search", {"size": 0, "aggs": {"d": days}})[0] >= 400:
             found.add(kind)
+    node.load(index, [{"carrier": "a"}, {"carrier": "b", "price": 1}])
+    by_average = {"terms": {"field": "carrier", "order": {"p": "desc"}}, "aggs": {"p": {"avg": {"field": "price"}}}}
+    answer = node.search(index, {"size": 0, "aggs": {"t": by_average}})
+    if answer["aggregations"]["t"]["buckets"][0]["key"] == "a":
+        found.add(NO_VALUE_LAST)
     node.delete(index)
     return found

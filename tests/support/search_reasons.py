@@ -20,7 +20,8 @@ _NEEDS: Mapping[str, set[str]] = {
 """What a job must keep of a field for a metric: one of these."""
 _PARTS: Mapping[str, tuple[str, ...]] = {"avg": ("sum", "value_count"), "stats": tuple(_NEEDS)}
 _LIMITS = re.compile(
-    "The buckets of time lie in|Trying to create too many buckets|the search takes a request of more than"
+    "The buckets of time lie in|Trying to create too many buckets"
+    "|the search takes a request of more than|a search may name at most"
 )
 _UNANSWERABLE = re.compile(r"aggregation \[(.*?)\] of type \[(.*?)\] cannot be answered over rolled-up data: .{10}")
 _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
