@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rollup_operator.escaping import escaped, escaped_json
 from support.api import Api
 from support.bodies import job
+from support.hostile_host import Said, hostile_host, said
 from support.plugin import Plugin
 from support.waiting import NEVER
 
@@ -111,6 +112,34 @@ def test_the_plugin_shows_it_harmless(evil: Plugin, command: tuple[str, ...]) ->
     if command[-1] in ("json", "yaml"):
         texts = walk(yaml.safe_load(result.out))
         assert any(EVIL in text for text in texts), "a program reads what is there"
+
+
+FOUND = {
+    "hits": {"total": {"value": 2, "relation": EVIL}, "max_score": None, "hits": []},
+    "aggregations": {
+        "time": {"buckets": [{"key": 0, "doc_count": 2, "by0": {"buckets": [{"key": EVIL, "doc_count": 2}]}}]}
+    },
+    "_rollup": {"jobs": [], "interval": EVIL, "rounded": [{"time": EVIL, "begins": EVIL}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "form"),
+    [(said(FOUND), form) for form in ("table", "chart", "csv", "json")]
+    + [(said({"error": {"reason": EVIL}, "status": 400}, 400), "table")],
+    ids=["table", "chart", "csv", "json", "an error"],
+)
+def test_the_plugin_shows_what_a_search_finds_harmless(evil: Plugin, answer: Said, form: str) -> None:
+    """Keys are the source's values, which whoever writes to the source chooses."""
+    with hostile_host(lambda _: answer) as host:
+        asked = ("evil", "--interval", "1h", "--by", "carrier", "--where", f"carrier:{EVIL[:-2]}", "-o", form)
+        result = evil("query", *asked, "-n", evil.namespace, ROLLUP_URL=host.url, ROLLUP_TOKEN="x")
+    assert result.code == (0 if answer.status == 200 else 1), result.err
+    assert harmless(result.out), result.out
+    assert harmless(result.err), result.err
+    assert "RED" in result.out + result.err
+    if form == "json":
+        assert EVIL in walk(result.document)
 
 
 def walk(value: object) -> list[str]:
