@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
+from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.model.times import instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
 from rollup_operator.plugin.endpoint import EndpointAddress, post
@@ -16,28 +17,15 @@ from rollup_operator.plugin.output import Output, say
 from rollup_operator.plugin.text import command, table
 
 KINDS = ("avg", "min", "max", "sum", "value_count")
-CALENDAR = {"1w", "1M", "1q", "1y"}
+DAY = 86_400_000
+CALENDAR = {"1w": 7 * DAY, "1M": 28 * DAY, "1q": 90 * DAY, "1y": 365 * DAY}
+"""Units of the calendar, and how many milliseconds each has at least."""
+
 MOST_VALUES = 1_000
 """Values of one field that are asked for."""
 
-DAY = 86_400_000
-"""Milliseconds."""
-
 BAR = 40
 """Characters of the longest bar."""
-
-_MS = {
-    "ms": 1,
-    "s": 1_000,
-    "m": 60_000,
-    "h": 3_600_000,
-    "d": DAY,
-    "w": 7 * DAY,
-    "M": 28 * DAY,
-    "q": 90 * DAY,
-    "y": 365 * DAY,
-}
-"""How long a unit is, at least."""
 
 _INTERVAL = re.compile(r"([1-9]\d*)(ms|[smhd])|1[wMqy]")
 
@@ -258,10 +246,17 @@ def _ends(question: Question, answered: Mapping[str, Any]) -> dict[int, int]:
     times = [bucket["key"] for bucket in answered.get("aggregations", {}).get("time", {}).get("buckets", ())]
     if not times:
         return {}
-    interval = answered.get("_rollup", {}).get("interval", question.interval)
-    length = re.fullmatch(r"(\d+)(ms|[smhdwMqy])", str(interval))
-    usual = int(length[1]) * _MS[length[2]] if length else 1
-    return {**dict(pairwise(times)), times[-1]: times[-1] + usual}
+    interval = str(answered.get("_rollup", {}).get("interval", question.interval))
+    return {**dict(pairwise(times)), times[-1]: times[-1] + _milliseconds(interval)}
+
+
+def _milliseconds(interval: str) -> int:
+    if (of_calendar := CALENDAR.get(interval)) is not None:
+        return of_calendar
+    try:
+        return int(parse_time_value(interval, "interval").milliseconds)
+    except ValueError:
+        return 1  # nothing that is asked for
 
 
 def _epoch_ms(text: str) -> int:
