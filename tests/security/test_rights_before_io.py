@@ -207,7 +207,7 @@ def action_of(method: str, path: str) -> str:
     return "_search" if any(word in path for word in SEARCHES) else method
 
 
-SEARCHES = ("_search", "_msearch", "_rollup_search", "_field_caps", "_mapping", "_cluster")
+SEARCHES = ("_search", "_msearch", "_rollup_search", "_field_caps", "_mapping", "_cluster", "_query")
 
 RIGHTS: Mapping[str, tuple[str, str]] = {
     "_search": ("get", "rollupjobs/search"),

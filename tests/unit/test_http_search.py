@@ -23,6 +23,14 @@ async def test_a_job_that_has_not_written_yet_hides_no_field_of_its_source(clien
     assert (status, set(found["fields"])) == (200, {"timestamp", "node"})
 
 
+async def test_a_query_in_another_language_is_refused_in_a_sentence(client: Client, cluster: Cluster) -> None:
+    cluster.create("sensor", **SPEC)
+    status, answer = await call(client, "POST", "/_query?format=json", {"query": "FROM sensor-* | LIMIT 10"})
+    reason = deepest(answer)["reason"]
+    assert status == 400
+    assert all(word in reason for word in ("ES|QL", "[_search]", "aggregations", "Grafana"))
+
+
 async def test_names_of_fields_without_end_are_refused(client: Client, cluster: Cluster) -> None:
     cluster.create("sensor", **SPEC)
     cluster.shelf.roll_up("sensor", SPEC)

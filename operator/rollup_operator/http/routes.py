@@ -95,6 +95,7 @@ class Calls:
         yield Route("GET", f"{index}/_mapping", search, calls.mapping)
         yield Route("GET", f"{index}/_mapping/field/{{field:[^/]+}}", search, calls.field_mapping)
         yield Route("GET", "/_cluster/health", search, calls.health)
+        yield Route("POST", "/_query", search, calls.query)
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop a job, or all; wait for it if requested."""

@@ -113,6 +113,19 @@ class SearchCalls:
             took = round((asyncio.get_running_loop().time() - began) * 1000)
             return await answers.answer({"took": took, "responses": [task.result() for task in tasks]}, form)
 
+    async def query(self, request: web.Request) -> web.Response:
+        """Refuse a query in ES|QL, which newer dashboards can send, and name what to use."""
+        parameters = Parameters(request, self.dialect)
+        Form.wanted(request, parameters)
+        for name in ("allow_partial_results", "delimiter", "drop_null_columns"):
+            parameters.text(name)
+        parameters.finish()
+        await self.searches.require(namespace_of(request), request[PERMIT])
+        raise errors.illegal_argument(
+            "ES|QL is not supported: it asks for rows, and what is rolled up has none. Use [_search] or [_msearch] "
+            "with aggregations; in Grafana, choose the query type Metrics"
+        )
+
     async def field_caps(self, request: web.Request) -> web.Response:
         """Show which fields can be searched, and their types."""
         parameters = Parameters(request, self.dialect)
