@@ -303,6 +303,44 @@ async def test_rolled_and_live_rows_add_up_at_every_moment_of_a_job(at: Embedded
     await store.close()
 
 
+async def test_late_rows_of_a_bucket_are_in_all_its_groups_or_in_none(at: Embedded) -> None:
+    """While their documents are rewritten, after a stop in the middle, and after the next run."""
+    at.now = datetime(1970, 1, 3, tzinfo=UTC)
+    first: list[SourceRow] = [(h * HOUR, 1.0, term, 1) for h in range(40) for term in "abc"]
+    at.write("rows", first)
+    job = config(spec(lookback="48h"))
+    store = at.store(page_seconds=0.000001)
+    await at.completed(job, store=store)
+    await store.close()
+    at.write("rows", first + [(h * HOUR, 10.0, term, 1) for h in range(40) for term in "abc"])
+    store = at.store(page_seconds=0.000001)
+    sums = (Number("sum", "value.sum.value"), Number("max", "value.max.value"))
+    hours = ByTime(
+        "ts.date_histogram.timestamp", tuple(Bounds.of(job.spec.groups.date_histogram).segments(0, 40 * HOUR))
+    )
+    old, new = Row(3, (3.0, 1.0)), Row(6, (33.0, 10.0))
+
+    async def found() -> list[Row]:
+        (part,) = await store.search([rolled(EVERYTHING, Level("h", hours, sums), numbers=sums)])
+        of, whole = list(part[("h",)].rows.values()), part[()].rows[()]
+        late = of.count(new)
+        assert late + of.count(old) == 40  # each hour is wholly old or wholly new
+        assert whole == Row(120 + 3 * late, (120 + 30.0 * late, 10.0 if late else 1.0))
+        return of
+
+    run = at.make_run(job, store=store)
+    task = asyncio.ensure_future(run.index())
+    while not task.done():
+        await found()
+        if run.progress.rewritten:
+            run.halt()
+    assert (await task).outcome == "Halted"
+    assert 3 * (await found()).count(new) == run.progress.rewritten < 120
+    await at.completed(job, store=store)
+    assert (await found()).count(new) == 40
+    await store.close()
+
+
 async def test_what_has_no_rows_is_empty(at: Embedded) -> None:
     fetches = (live(EVERYTHING, Level("h", HOURS)), rolled(EVERYTHING, Level("h", HOURS)), live(pattern="none/*.csv"))
     for found in await asked(at, *fetches):

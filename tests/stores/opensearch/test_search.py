@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -171,6 +172,42 @@ async def test_rolled_and_live_documents_add_up_at_every_moment_of_a_job(node: S
             ("-",): Row(40, (40 * 1.0, 40.0)),
         }
         assert (counts(found, "u"), found[("u",)].left_out) == ({("t1",): 80, ("t2",): 80}, {(): 80})
+
+
+async def test_late_rows_of_a_group_are_in_all_its_numbers_or_in_none(at: Clustered) -> None:
+    """While their documents are rewritten, after a stop in the middle, and after the next run, whoever refreshes."""
+    at.now = datetime(1970, 1, 3, tzinfo=UTC)
+    groups = [(h, term) for h in range(40) for term in "abc"]
+    at.write([(h * HOUR, 1.0, term, 1) for h, term in groups])
+    job = at.job(pageSize=20, lookback="48h", rollupIndexSettings={"refreshInterval": "-1"})
+    await at.completed(job)
+    at.write([(h * HOUR, 10.0, term, 1) for h, term in groups])
+    sums = (Number("sum", "value.sum.value"), Number("max", "value.max.value"))
+    each = Level("t", ByTerms("term.terms.value", "keyword", 10), sums)
+    hours = Level("h", ByTime(TIME, tuple(Bounds.of(job.spec.groups.date_histogram).segments(0, 40 * HOUR))), sums)
+    old, new = Row(1, (1.0, 1.0)), Row(2, (11.0, 10.0))
+
+    async def found() -> list[Row]:
+        await asyncio.to_thread(at.node.refresh, at.target)
+        (part,) = await at.store.search([rolled(at, EVERYTHING, replace(hours, levels=(each,)), numbers=sums)])
+        of, whole = part[("h", "t")].rows, part[()].rows[()]
+        assert of.keys() == {(h * HOUR, term) for h, term in groups}
+        assert all(row in (old, new) for row in of.values())
+        # What is above is of the same rows: the documents that one search sees are those of one moment.
+        late = sum(row == new for row in of.values())
+        assert whole == Row(120 + late, (120 + 10.0 * late, 10.0 if late else 1.0))
+        return list(of.values())
+
+    run = at.begin(job)
+    task = asyncio.ensure_future(run.index())
+    while not task.done():
+        await found()
+        if run.progress.rewritten:
+            run.halt()
+    assert (await task).outcome == "Halted"
+    assert (await found()).count(new) == run.progress.rewritten < len(groups)
+    await at.completed(job)
+    assert (await found()).count(new) == len(groups)
 
 
 async def test_documents_that_a_run_has_not_refreshed_yet_are_not_said_to_be_seen(at: Clustered) -> None:
