@@ -32,34 +32,8 @@ def client(speaker: Speaker, operator: Operator, api: Api, folder: Path) -> Clie
     return searcher(speaker, operator, api, folder)
 
 
-def test_a_client_searches_as_it_searches_elasticsearch(client: Client) -> None:
-    found = client("search", index="hourly", body=SEARCH).ok
-    buckets = found["aggregations"]["sites"]["buckets"]
-    assert [bucket["key"] for bucket in buckets] == [f"site-{n}" for n in range(4)]
-    assert found["hits"]["total"] == {"value": 72 * 40, "relation": "eq"}
-    assert all(isinstance(bucket["size"]["value"], float) for bucket in buckets)
-    lines = [{"index": "hourly"}, SEARCH, {"index": "nothing"}, {"size": 0}]
-    one, other = client("msearch", body=lines).ok["responses"]
-    assert one["aggregations"] == found["aggregations"]
-    assert (other["status"], other["error"]["type"]) == (404, "index_not_found_exception")
-    caps = client("field_caps", index="hourly", fields="pick*,site").ok
-    assert {name: list(types) for name, types in caps["fields"].items()} == {"picked_up": ["date"], "site": ["keyword"]}
-
-
-def test_a_client_searches_what_is_rolled_up_alone(client: Client) -> None:
-    body = {"size": 0, "aggs": {"sizes": {"value_count": {"field": "size"}}, "all": {"sum": {"field": "size"}}}}
-    rolled = client("rollup_search", index="hourly", body=body).ok
-    both = client("rollup_search", index="hourly,trips/*.parquet", body=body).ok
-    assert rolled["aggregations"]["sizes"]["value"] == 48 * 40 * 4 / 5
-    assert both["aggregations"]["sizes"]["value"] == 72 * 40 * 4 / 5
-    raised = client("rollup_search", index="hourly", body={"size": 10})
-    assert raised.failure[1:] == (
-        400,
-        "Rollup does not support returning search hits, please try again with [size: 0].",
-    )
-
-
-def test_a_client_searches_by_its_builders(client: Client, folder: Path) -> None:
+def searches_by_builders(client: Client, folder: Path) -> None:
+    """Let the client's own builders make a search and read its answer, which says what SQL over the rows says."""
     sites = ["site-1", "site-2"]
     found = client("built", index="hourly", begin="2024-03-02T00:00:00Z", end="2024-03-04T00:00:00Z", sites=sites).ok
     days = found["days"]
@@ -79,3 +53,31 @@ def test_a_client_searches_by_its_builders(client: Client, folder: Path) -> None
     assert found["best"] == max([day["mean"], [day["text"]]] for day in days)
     assert found["totals"] == [sum(day["count"] for day in days)] * 2 + list(few or ())
     assert (found["success"], found["alike"]) == ([True] * 3, True)
+
+
+def test_a_client_searches_as_it_searches_elasticsearch(client: Client, folder: Path) -> None:
+    found = client("search", index="hourly", body=SEARCH).ok
+    buckets = found["aggregations"]["sites"]["buckets"]
+    assert [bucket["key"] for bucket in buckets] == [f"site-{n}" for n in range(4)]
+    assert found["hits"]["total"] == {"value": 72 * 40, "relation": "eq"}
+    assert all(isinstance(bucket["size"]["value"], float) for bucket in buckets)
+    lines = [{"index": "hourly"}, SEARCH, {"index": "nothing"}, {"size": 0}]
+    one, other = client("msearch", body=lines).ok["responses"]
+    assert one["aggregations"] == found["aggregations"]
+    assert (other["status"], other["error"]["type"]) == (404, "index_not_found_exception")
+    caps = client("field_caps", index="hourly", fields="pick*,site").ok
+    assert {name: list(types) for name, types in caps["fields"].items()} == {"picked_up": ["date"], "site": ["keyword"]}
+    searches_by_builders(client, folder)
+
+
+def test_a_client_searches_what_is_rolled_up_alone(client: Client) -> None:
+    body = {"size": 0, "aggs": {"sizes": {"value_count": {"field": "size"}}, "all": {"sum": {"field": "size"}}}}
+    rolled = client("rollup_search", index="hourly", body=body).ok
+    both = client("rollup_search", index="hourly,trips/*.parquet", body=body).ok
+    assert rolled["aggregations"]["sizes"]["value"] == 48 * 40 * 4 / 5
+    assert both["aggregations"]["sizes"]["value"] == 72 * 40 * 4 / 5
+    raised = client("rollup_search", index="hourly", body={"size": 10})
+    assert raised.failure[1:] == (
+        400,
+        "Rollup does not support returning search hits, please try again with [size: 0].",
+    )
