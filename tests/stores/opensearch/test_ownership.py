@@ -30,6 +30,11 @@ def renamed(of: JobConfig, name: str, uid: str, *, cluster: str = "c", hash_: st
     return replace(of, owner=replace(of.owner, cluster=cluster, name=name, uid=uid), config_hash=hash_)
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 1.0)
+
+
 @pytest.fixture
 async def at(opensearch: StoreHttp) -> AsyncIterator[Clustered]:
     async with clustered(opensearch) as made:
@@ -261,10 +266,7 @@ async def test_a_deletion_that_arrives_after_another_claim_deletes_nothing(at: C
 
 
 @pytest.mark.parametrize("step", ["settle", "claim"])
-async def test_a_claim_that_others_keep_changing_is_not_asked_for_without_a_pause(
-    at: Clustered, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rollup_operator.stores.opensearch.transport.retry.SECONDS", 1.0)
+async def test_a_claim_that_others_keep_changing_is_not_asked_for_without_a_pause(at: Clustered, step: str) -> None:
     await taken(at.cluster, job := at.job(), "dead")
     async with StoreProxy(at.node.url) as proxy, clustered(at.node, proxy.url, target=at.target) as busy:
         proxy.on("PUT", "/_doc/claim", fault=Answer(409), times=None)
