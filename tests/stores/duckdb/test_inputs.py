@@ -164,9 +164,20 @@ def long_numbers(embedded: Embedded, values: list[int], metrics: dict[str, list[
     return job("a.csv", metrics=metrics, csv={"columns": columns})
 
 
-@pytest.mark.parametrize("type_", ["BIGINT", "UBIGINT", "HUGEINT", "DECIMAL(38, 0)"])
-async def test_long_numbers_are_summed_up_exactly(embedded: Embedded, type_: str) -> None:
-    values = [2**53 + 1] * 3 + [1, 3, 2**62 + 1]
+@pytest.mark.parametrize(
+    ("type_", "sign"),
+    [
+        ("BIGINT", 1),
+        ("BIGINT", -1),
+        ("UBIGINT", 1),
+        ("HUGEINT", 1),
+        ("HUGEINT", -1),
+        ("DECIMAL(38, 0)", 1),
+        ("DECIMAL(38, 0)", -1),
+    ],
+)
+async def test_long_numbers_are_summed_up_exactly(embedded: Embedded, type_: str, sign: int) -> None:
+    values = [sign * v for v in [2**53 + 1] * 3 + [1, 3, 2**62 + 1]]
     metrics = {"v": ["min", "max", "sum", "avg"]}
     if type_ == "HUGEINT":  # which Parquet does not have
         of = long_numbers(embedded, values, metrics)
@@ -176,7 +187,15 @@ async def test_long_numbers_are_summed_up_exactly(embedded: Embedded, type_: str
         of = job(metrics=metrics)
     await embedded.completed(of)
     (found,) = by_time(embedded, of, "v.sum.value", "v.min.value", "v.max.value", "v.avg.value").values()
-    assert found == (float(sum(values)), 1.0, float(2**62 + 1), float(sum(values)))
+    assert found == (float(sum(values)), float(min(values)), float(max(values)), float(sum(values)))
+
+
+async def test_a_sum_between_two_numbers_of_64_bits_goes_to_the_even_one(embedded: Embedded) -> None:
+    values = [100, -164, -854_932_075_493_109_632]
+    rows = ", ".join(f"({v})" for v in values)
+    write(embedded, f"SELECT TIMESTAMP '2024-01-01' AS t, v::BIGINT AS v FROM (VALUES {rows}) r(v)")
+    await embedded.completed(job())
+    assert list(by_time(embedded, job(), "v.sum.value").values()) == [float(sum(values))]
 
 
 async def test_sums_of_whole_numbers_do_not_depend_on_their_order(embedded: Embedded) -> None:

@@ -114,6 +114,8 @@ def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:
         given = f"list_filter({_each(field, type_, number)}, lambda x: x IS NOT NULL)"
         found = [f"{whole}({of}({given}))" for whole, of in (("min", "list_min"), ("max", "list_max"))]
         found += [f"sum(list_sum({given}))", f"coalesce(sum(len({given})), 0)"]
+    if value in _WIDE or value == "BIGINT":
+        found[:3] = [_nearest(x) for x in found[:3]]
     return _parts(field, wanted, found, exact=kind is not None or value in _FLOATS or value in _SMALL)
 
 
@@ -130,6 +132,14 @@ def _parts(field: str, wanted: Sequence[str], found: Sequence[str], *, exact: bo
     needed = {"min": {"min"}, "max": {"max"}, "sum": {"sum"}, "avg": {"sum", "count"}, "value_count": {"count"}}
     names = set().union(*(needed[m] for m in wanted))
     return [column for part, column in parts.items() if part in names]
+
+
+def _nearest(number: str) -> str:
+    """Return what gives the DOUBLE nearest to a whole number, the even one of two.
+
+    DuckDB's own conversion of 128 bits takes the other one for some negative numbers; that of a text does not.
+    """
+    return f"CASE WHEN {number} BETWEEN {-(2**53)} AND {2**53} THEN {number}::DOUBLE ELSE {number}::VARCHAR::DOUBLE END"
 
 
 def _group(key: str, type_: str, field: str, source: str, of: Of) -> Column:
