@@ -235,7 +235,8 @@ def _act(do: Do, at: State, job: JobView, facts: Facts, tick: bool) -> Act:
         case Do.RUN_WHEN_DUE if _due(job, facts, tick):
             return Act.RUN if job.has_drain_finalizer else Act.HOLD
         case Do.SETTLE_FIRST if _unsettled(job, facts) and _may_retry(facts):
-            return Act.SETTLE
+            # Settling takes the claim: the status leaves `stopped` first.
+            return Act.NOTHING if job.status.state is State.STOPPED else Act.SETTLE
         case Do.CLEAN_UP:
             return _clean_up(at, job, facts)
         case _:
