@@ -273,10 +273,10 @@ def stopped_needs_no_settling() -> AbstractContextManager[Any]:
 
 @mutation("settle with the store before the finalizer goes")
 def deletion_needs_no_settling() -> AbstractContextManager[Any]:
-    def clean_up(_: Any, job: JobView, __: Any) -> Act:
+    def clean_up(_: State, job: JobView, __: Any) -> Act:
         return Act.LET_GO if job.has_drain_finalizer else Act.NOTHING
 
-    return instead(states, "_clean_up", clean_up)
+    return patch.object(states, "_clean_up", clean_up)
 
 
 @mutation("begin nothing before a write of `started` is accepted")
@@ -338,7 +338,7 @@ def clocks_are_not_compared() -> AbstractContextManager[Any]:
 
 @mutation("verify each item of a bulk")
 def items_are_not_verified() -> AbstractContextManager[Any]:
-    return answers(bulk, "_failed", {})
+    return answers(bulk, "_failed", ({}, None))
 
 
 @mutation("commit the position only after the page is written")
@@ -376,7 +376,7 @@ def records_are_overwritten() -> AbstractContextManager[Any]:
             body=records.to_document(record),
             opaque_id=opaque_id or record.opaque_id,
         )
-        return replace(record, seq_no=answer["_seq_no"], primary_term=answer["_primary_term"])
+        return replace(record, seq_no=answer.at("_seq_no").whole(), primary_term=answer.at("_primary_term").whole())
 
     return patch.object(claims, "_put", put)
 
