@@ -78,7 +78,7 @@ async def test_answers_that_never_end_take_no_memory_of_runs_and_stops() -> None
             await asyncio.sleep(0.2)
             began = time.monotonic()
             await other.check()
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 5
             for search in searches:
                 search.cancel()
             ended = await asyncio.gather(*searches, return_exceptions=True)

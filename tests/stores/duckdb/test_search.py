@@ -377,14 +377,14 @@ async def test_a_search_ends_when_it_is_cancelled_or_takes_too_long(at: Embedded
     began = time.monotonic()
     with pytest.raises(SearchTooSlow):
         await store.search([fetch], seconds=0.2)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     task = asyncio.ensure_future(store.search([fetch]))
     await asyncio.sleep(0.2)
     began = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert await count(at, live()) == 5_000_000
     await store.close()
 
@@ -401,12 +401,12 @@ async def test_searches_are_in_nobodys_way(at: Embedded) -> None:
     began = time.monotonic()
     run.halt()
     assert (await task).outcome == "Halted"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert not all(search.done() for search in searches)
     began = time.monotonic()
     await store.close()
     ended = await asyncio.gather(*searches, return_exceptions=True)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert any(isinstance(each, StoreUnavailable) for each in ended)
 
 

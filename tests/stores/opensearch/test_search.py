@@ -339,5 +339,5 @@ async def test_a_search_ends_in_the_cluster_when_it_is_cancelled(at: Clustered) 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     at.node.wait(lambda node: not node.tasks("rollup-operator/search"), seconds=5)
