@@ -10,6 +10,7 @@ Both work with glibc alone. Elsewhere nothing changes, nor where PYTHONMALLOC sa
 
 import ctypes
 import os
+import sysconfig
 from functools import cache
 from typing import ClassVar, NamedTuple
 
@@ -60,6 +61,8 @@ def _found() -> tuple[_Found, ...]:
     """Return all domains that may change; none: nothing may."""
     if not _has_glibc() or "PYTHONMALLOC" in os.environ:
         return ()
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return ()  # mimalloc serves objects there, and takes each for its own
     library = _allocator_of(_FROM_LIBRARY)
     own = {domain: _allocator_of(domain) for domain in _SMALL}
     if any(one.context is not None for one in (library, *own.values())):

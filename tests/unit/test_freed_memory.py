@@ -4,11 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
+import sysconfig
 import tracemalloc
 from contextlib import AsyncExitStack
 
 import pytest
 
+from rollup_operator import freed_memory
 from rollup_operator.freed_memory import serve_by_pages
 from rollup_operator.http.listener import admission, server
 from support.http_double import Cluster
@@ -58,6 +60,16 @@ def test_who_says_what_serves_small_objects_is_obeyed() -> None:
     served, most, left = wave(PYTHONMALLOC="pymalloc")
     assert not served
     assert left > most / 2
+
+
+def test_a_python_without_a_global_lock_keeps_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": 1}.get)
+    freed_memory._found.cache_clear()
+    try:
+        assert not serve_by_pages(True)
+    finally:
+        serve_by_pages(False)
+        freed_memory._found.cache_clear()
 
 
 def test_a_debugger_of_memory_is_left_alone() -> None:
