@@ -121,7 +121,8 @@ def _stores_answering(it: Hostile, answer: Answer, count: int) -> Iterator[list[
     names = [f"odd-{attack}-{n}" for n in range(count)]
     with hostile_host(answer) as host:
         stores = [store(name, opensearch={"hosts": [host.url]}) for name in names]
-        jobs = [trips_job(name, storeRef={"name": name}, groups=small_groups(), indexPattern="rows") for name in names]
+        of = {"groups": small_groups(), "indexPattern": "rows", "drainTimeoutSeconds": 5}
+        jobs = [trips_job(name, storeRef={"name": name}, **of) for name in names]
         with it.having(*stores, *jobs):
             yield names
 
