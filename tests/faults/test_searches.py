@@ -22,6 +22,7 @@ from support.data import PATTERN
 from support.operator import Operator
 from support.operator_fixtures import StartOperator
 from support.replicas import SHORT_LEASE, election, wait_leads
+from support.threads import repeating
 
 LOST = ("the lease cannot be used", "halting: the lease is not renewed", "write failed", "watch", "Watch")
 """What a leader may say that was frozen for longer than its lease."""
@@ -80,22 +81,8 @@ class Searching:
 @contextmanager
 def searching(*all_of: Searching) -> Iterator[None]:
     """Let clients search meanwhile."""
-    over = threading.Event()
-
-    def client(of: Searching) -> None:
-        while not over.is_set():
-            of.search()
-            over.wait(0.05)
-
-    threads = [threading.Thread(target=client, args=(of,)) for of in all_of for _ in range(EACH)]
-    for thread in threads:
-        thread.start()
-    try:
+    with repeating(EACH * len(all_of), lambda n: all_of[n % len(all_of)].search(), pause=0.05):
         yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 @pytest.mark.timeout(300)

@@ -130,7 +130,7 @@ FOUND = {
     ids=["table", "chart", "csv", "json", "an error"],
 )
 def test_the_plugin_shows_what_a_search_finds_harmless(evil: Plugin, answer: Said, form: str) -> None:
-    """Keys are the source's values, which whoever writes to the source chooses."""
+    """Keys are the source's values: who writes to the source chooses them."""
     with hostile_host(lambda _: answer) as host:
         asked = ("evil", "--interval", "1h", "--by", "carrier", "--where", f"carrier:{EVIL[:-2]}", "-o", form)
         result = evil("query", *asked, "-n", evil.namespace, ROLLUP_URL=host.url, ROLLUP_TOKEN="x")

@@ -18,6 +18,7 @@ from support.data import small_groups, trips_job, write_trips
 from support.hostile_cluster import JOB, honest, kind_of
 from support.hostile_host import Answer, Asked, Said, bomb, hostile_host, said
 from support.operator import Operator
+from support.threads import repeating
 
 MIB = 2**20
 
@@ -44,23 +45,13 @@ class Hostile:
     @contextmanager
     def many(self, count: int, act: Callable[[int], object]) -> Iterator[None]:
         """Do it again and again in so many threads."""
-        over = threading.Event()
 
-        def run(number: int) -> None:
-            while not over.is_set():
-                with suppress(OSError, ApiError, ValueError, AssertionError):
-                    act(number)
-                over.wait(0.002)
+        def attempt(number: int) -> None:
+            with suppress(OSError, ApiError, ValueError, AssertionError):
+                act(number)
 
-        threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(count)]
-        for thread in threads:
-            thread.start()
-        try:
+        with repeating(count, attempt, pause=0.002):
             yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join(40)
 
     @contextmanager
     def having(self, *bodies: dict[str, Any]) -> Iterator[None]:

@@ -1,5 +1,9 @@
 """Rows, and what conditions and groupings make of them, by hand: the same in every store."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from rollup_operator.indexer.run import Run
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.search import (
     EVERYTHING,
@@ -105,3 +109,13 @@ NESTED_ROWS = {
     },
 }
 """The rows of each level of NESTED, and NUMBERS of all rows; no bucket is left out."""
+
+
+async def halted_amid_late_rows(run: Run, look: Callable[[], Awaitable[object]]) -> None:
+    """Look again and again while a run rewrites late rows, and halt it once it has rewritten some."""
+    task = asyncio.ensure_future(run.index())
+    while not task.done():
+        await look()
+        if run.progress.rewritten:
+            run.halt()
+    assert (await task).outcome == "Halted"

@@ -42,8 +42,7 @@ FEW = min(EXAMPLES, 15)
 """On nodes that are much like another one."""
 SEED = int(os.environ.get("SEARCH_SEED", "1")) or random.randrange(2**32)
 PER_WORLD = 50
-"""Searches of the same rows and jobs, if they are large."""
-PER_SMALL_WORLD = 50
+"""Searches of the same rows and jobs."""
 BATCH = 25
 """Searches that are judged together."""
 
@@ -218,7 +217,7 @@ async def compared(
     while left > 0:
         seed += 1
         small = bool((seed - SEED) % 4)
-        count = min(left, PER_SMALL_WORLD if small else PER_WORLD)
+        count = min(left, PER_WORLD)
         left -= count
         chance = Chance(seed)
         of = world(chance, small=small)

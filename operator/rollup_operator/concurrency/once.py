@@ -47,7 +47,7 @@ class Once(Generic[K, T]):
         return made.result  # type: ignore[return-value]  # it was made, be it None
 
     def forget(self, key: K, result: T) -> None:
-        """Make a result again for whoever asks next, unless another has taken the place of this one."""
+        """Have the next one who asks make the result, unless another has taken the place of this one."""
         slot = self._slots.get(key)
         if slot is not None and slot.made is not None and slot.made.result is result:
             slot.made = None

@@ -160,6 +160,11 @@ class Number:
     """`count`: how many values the column has. `rows`: how many rows have any."""
     field: str
 
+    @property
+    def is_added_up(self) -> bool:
+        """Whether that of several buckets is their sum, and that of no row is 0."""
+        return self.function in ("sum", "count", "rows")
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -286,7 +291,7 @@ def nothing(fetch: Fetch) -> Partials:
 
 def none_of(numbers: tuple[Number, ...]) -> tuple[float | int | None, ...]:
     """Return these numbers of no row at all."""
-    return tuple(0 if number.function in ("sum", "count", "rows") else None for number in numbers)
+    return tuple(0 if number.is_added_up else None for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ from rollup_operator.stores.search import (
 from support.embedded import Embedded, config, spec, with_groups
 from support.embedded import Row as SourceRow
 from support.rounding import HOUR, MINUTE, ms
-from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NESTED, NESTED_ROWS, NUMBERS
+from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NESTED, NESTED_ROWS, NUMBERS, halted_amid_late_rows
 
 DAY = 24 * HOUR
 
@@ -329,12 +329,7 @@ async def test_late_rows_of_a_bucket_are_in_all_its_groups_or_in_none(at: Embedd
         return of
 
     run = at.make_run(job, store=store)
-    task = asyncio.ensure_future(run.index())
-    while not task.done():
-        await found()
-        if run.progress.rewritten:
-            run.halt()
-    assert (await task).outcome == "Halted"
+    await halted_amid_late_rows(run, found)
     assert 3 * (await found()).count(new) == run.progress.rewritten < 120
     await at.completed(job, store=store)
     assert (await found()).count(new) == 40

@@ -40,7 +40,7 @@ from support.clustered import Clustered, clustered
 from support.embedded import Row as SourceRow
 from support.embedded import spec, with_groups
 from support.rounding import DAY, HOUR, MINUTE, ms
-from support.search_cases import CONDITIONS, DATA, GROUPINGS, NESTED, NESTED_ROWS, NUMBERS
+from support.search_cases import CONDITIONS, DATA, GROUPINGS, NESTED, NESTED_ROWS, NUMBERS, halted_amid_late_rows
 from support.store_http import StoreHttp, unique
 
 TIME = "ts.date_histogram.timestamp"
@@ -175,7 +175,7 @@ async def test_rolled_and_live_documents_add_up_at_every_moment_of_a_job(node: S
 
 
 async def test_late_rows_of_a_group_are_in_all_its_numbers_or_in_none(at: Clustered) -> None:
-    """While their documents are rewritten, after a stop in the middle, and after the next run, whoever refreshes."""
+    """While their documents are rewritten, after a stop in the middle, and after the next run, where others refresh."""
     at.now = datetime(1970, 1, 3, tzinfo=UTC)
     groups = [(h, term) for h in range(40) for term in "abc"]
     at.write([(h * HOUR, 1.0, term, 1) for h, term in groups])
@@ -199,12 +199,7 @@ async def test_late_rows_of_a_group_are_in_all_its_numbers_or_in_none(at: Cluste
         return list(of.values())
 
     run = at.begin(job)
-    task = asyncio.ensure_future(run.index())
-    while not task.done():
-        await found()
-        if run.progress.rewritten:
-            run.halt()
-    assert (await task).outcome == "Halted"
+    await halted_amid_late_rows(run, found)
     assert (await found()).count(new) == run.progress.rewritten < len(groups)
     await at.completed(job)
     assert (await found()).count(new) == len(groups)

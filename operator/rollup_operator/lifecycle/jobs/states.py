@@ -234,9 +234,8 @@ def _act(do: Do, at: State, job: JobView, facts: Facts, tick: bool) -> Act:
             return Act.HALT
         case Do.RUN_WHEN_DUE if _due(job, facts, tick):
             return Act.RUN if job.has_drain_finalizer else Act.HOLD
-        case Do.SETTLE_FIRST if _unsettled(job, facts) and _may_retry(facts):
-            # Settling takes the claim: the status leaves `stopped` first.
-            return Act.NOTHING if job.status.state is State.STOPPED else Act.SETTLE
+        case Do.SETTLE_FIRST if _unsettled(job, facts):
+            return _settle(job, facts)
         case Do.CLEAN_UP:
             return _clean_up(at, job, facts)
         case _:
@@ -277,14 +276,16 @@ def _clean_up(at: State, job: JobView, facts: Facts) -> Act:
     quiet = facts.settled or at is State.STOPPED
     if quiet and facts.deletion_policy is DeletionPolicy.RETAIN:
         return Act.LET_GO
-    if job.status.state is State.STOPPED:
-        return Act.NOTHING  # removing documents is work: the status leaves `stopped` first
-    return Act.SETTLE if _may_retry(facts) else Act.NOTHING
+    return _settle(job, facts)
 
 
-def _may_retry(facts: Facts) -> bool:
-    """Whether settling may begin. A permanent trouble belongs to a run, and says nothing about settling."""
-    return facts.trouble is None or not facts.trouble.transient or facts.retry_in == 0.0
+def _settle(job: JobView, facts: Facts) -> Act:
+    """Settle, once that may begin. It takes the claim and may remove documents: the status leaves `stopped` first.
+
+    A permanent trouble belongs to a run, and says nothing about settling.
+    """
+    may_retry = facts.trouble is None or not facts.trouble.transient or facts.retry_in == 0.0
+    return Act.SETTLE if may_retry and job.status.state is not State.STOPPED else Act.NOTHING
 
 
 def _requested(job: JobView) -> bool:

@@ -30,7 +30,6 @@ from rollup_operator.stores.search import (
     Between,
     ByPredicate,
     ByTime,
-    Documents,
     Exists,
     Fetch,
     FieldKind,
@@ -268,11 +267,9 @@ def _doubts(
         read = _met(owned, *_asked(c.rolled, c.where))
         if not read:
             continue
-        rolled, tier = c.rolled, c.rolled.tier
+        rolled = c.rolled
         yield UncertainTime(
-            Fetch(
-                Documents(*tier.key, tier.place, tier.end_ms), whole_buckets(rolled, rolled.time, read), rolled.count
-            ),
+            Fetch(rolled.documents, whole_buckets(rolled, rolled.time, read), rolled.count),
             Fetch(live.rows, whole_buckets(rolled, rolled.date, read), None, (Number("count", rolled.date),)),
             SearchRefused(
                 f"{refusal.reason} It alone has rolled up all of [{iso(read[0][0])}] to [{iso(read[-1][1])}], and some "
@@ -296,12 +293,11 @@ def _unsure_values(
             (values,) = rolled.numbers((Number("count", name),))
             if values.field == rolled.count:
                 continue  # each row of a document has a time
-            tier = rolled.tier
             several = ByPredicate((Between(values.field, 2, None),))
             numbers = Number("count", rolled.date), Number("count", name), Number("rows", name)
             yield UncertainValues(
                 Fetch(
-                    Documents(*tier.key, tier.place, tier.end_ms),
+                    rolled.documents,
                     whole_buckets(rolled, rolled.time, read),
                     rolled.count,
                     (),
@@ -335,7 +331,7 @@ def _plan(
         fresh = replace(rolled, rounded=set())
         fetches.append(
             Fetch(
-                Documents(*rolled.tier.key, rolled.tier.place, rolled.tier.end_ms),
+                rolled.documents,
                 flat([fresh.predicate(where), times[0] if len(times) == 1 else AtLeast(1, times)]),
                 rolled.count,
                 fresh.numbers(numbers),

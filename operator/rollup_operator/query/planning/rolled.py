@@ -38,6 +38,7 @@ from rollup_operator.stores.search import (
     ByTerms,
     ByTime,
     ByWidth,
+    Documents,
     Exists,
     Grouping,
     Instant,
@@ -73,6 +74,11 @@ class Rolled:
     def of(cls, tier: Tier, door: Door) -> "Rolled":
         """Prepare for a job's documents."""
         return cls(tier, door, Bounds.of(tier.spec.groups.date_histogram))
+
+    @property
+    def documents(self) -> Documents:
+        """The job's documents, to be read."""
+        return Documents(*self.tier.key, self.tier.place, self.tier.end_ms)
 
     @property
     def date(self) -> str:

@@ -182,9 +182,7 @@ class _FetchPart:
 
     def _sum(self, number: Number) -> _Sum:
         if number.field not in self._types:  # no row has a value
-            return (
-                _Sum("0::BIGINT", "sum", "i") if number.function in ("count", "rows", "sum") else _Sum("NULL", "", "i")
-            )
+            return _Sum("0::BIGINT", "sum", "i") if number.is_added_up else _Sum("NULL", "", "i")
         column = Field.of(number.field, self._types)
         sort, many = column.sort, column.many
         kind = "d" if sort in (Sort.REAL, Sort.DECIMAL) else "i"

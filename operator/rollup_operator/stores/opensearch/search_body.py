@@ -1,9 +1,9 @@
 """Builds the body of a search for a fetch, and finds the buckets in its answer. Pure.
 
 Names within a bucket: `l0`, `l1` … are its levels, `n0` … its numbers by field, `r0` … the rows that have a value of
-it, `c` the sum that counts documents of
-the source. A level of time is cut into segments, since a cluster only ever rounds by a fixed offset from UTC: each is
-an aggregation of its own, `l0_0`, `l0_1` …, and one more for what has no time.
+it, `c` the sum that counts documents of the source. A level of time is cut into segments, since a cluster only ever
+rounds by a fixed offset from UTC: each is an aggregation of its own, `l0_0`, `l0_1` …, and one more for what has no
+time.
 """
 
 import math
@@ -354,9 +354,7 @@ def _both(one: Row, other: Row, numbers: Sequence[Number]) -> Row:
         if a is None or b is None:
             found.append(b if a is None else a)
         else:
-            found.append(
-                a + b if number.function in ("sum", "count", "rows") else (min, max)[number.function == "max"](a, b)
-            )
+            found.append(a + b if number.is_added_up else (min, max)[number.function == "max"](a, b))
     return Row(one.count + other.count, tuple(found))
 
 
