@@ -1,5 +1,6 @@
 """Retries of failed runs: what is reported, how often, and when the next attempt begins. Repairs of statuses."""
 
+import json
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -99,23 +100,24 @@ class Repair:
     does a state other than the one that is read.
     """
 
-    __slots__ = ("_at", "_published", "_repairs")
+    __slots__ = ("_at", "_generation", "_published", "_repairs")
 
     def __init__(self) -> None:
-        self._published: JobView | None = None
+        self._generation = -1
+        self._published = ""  # the text of the status alone, which later views share: there are ten thousand of these
         self._repairs = 0
         self._at: float | None = None
 
     def published(self, view: JobView) -> None:
         """Note what this process has published."""
-        self._published, self._at = view, None
+        self._generation, self._published, self._at = view.generation, view.status_json, None
 
     def wait(self, view: JobView, status: Mapping[str, Any], now: float) -> float:
         """Return the seconds until this status may replace the one that the job shows."""
         mine = self._published
-        if mine is None or mine.generation != view.generation:
+        if self._generation != view.generation:
             self._repairs = 0
-        elif mine.status_json != view.status_json and _same(mine.raw_status, status) and _state_is_shown(view, status):
+        elif mine != view.status_json and _same(json.loads(mine), status) and _state_is_shown(view, status):
             if self._at is None:
                 self._repairs += 1
                 self._at = now + backoff(FIRST_REPAIR, LAST_REPAIR, self._repairs)
