@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.headers import CsvDialect
-from rollup_operator.stores.duckdb.plan import Plan
-from rollup_operator.stores.duckdb.sql import TimeKind
+from rollup_operator.stores.duckdb.statements.plan import Plan
+from rollup_operator.stores.duckdb.statements.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid
 
 _SECONDS_FROM, _SECONDS_TO = 315_532_800, 7_258_118_400

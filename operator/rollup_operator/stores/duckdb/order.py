@@ -3,10 +3,10 @@
 import math
 
 from rollup_operator.stores.base import Source
-from rollup_operator.stores.duckdb import sql
 from rollup_operator.stores.duckdb.database import Lane
-from rollup_operator.stores.duckdb.plan import Plan
 from rollup_operator.stores.duckdb.sources import SourceFiles
+from rollup_operator.stores.duckdb.statements import sql
+from rollup_operator.stores.duckdb.statements.plan import Plan
 
 _BLOCK = 122_880
 """Rows of a table that share one entry with their least and greatest time."""

@@ -9,10 +9,11 @@ from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.documents import Layout, layout_of
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import CsvFound, Preview, Source
-from rollup_operator.stores.duckdb import judging, sql
+from rollup_operator.stores.duckdb import judging
 from rollup_operator.stores.duckdb.database import Lane
 from rollup_operator.stores.duckdb.export import columns_of, document_of
 from rollup_operator.stores.duckdb.reading import Range, Reading
+from rollup_operator.stores.duckdb.statements import sql
 
 _WRITING = 1.0
 """Seconds that writing and exporting take per second of reading, as runs show."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
-from rollup_operator.stores.duckdb import columns, conditions, sql
-from rollup_operator.stores.duckdb.columns import Of
-from rollup_operator.stores.duckdb.conditions import FIRST_MS, LAST_MS, Field, Sort, literal, meets
+from rollup_operator.stores.duckdb.statements import columns, conditions, sql
+from rollup_operator.stores.duckdb.statements.columns import Of
+from rollup_operator.stores.duckdb.statements.conditions import FIRST_MS, LAST_MS, Field, Sort, literal, meets
 from rollup_operator.stores.errors import SearchTooLarge, SourceInvalid
 from rollup_operator.stores.search import (
     ByPredicate,

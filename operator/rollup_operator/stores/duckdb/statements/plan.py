@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Bounds, Segment
-from rollup_operator.stores.duckdb import columns, sql
-from rollup_operator.stores.duckdb.columns import Column
-from rollup_operator.stores.duckdb.sql import TimeKind
+from rollup_operator.stores.duckdb.statements import columns, sql
+from rollup_operator.stores.duckdb.statements.columns import Column
+from rollup_operator.stores.duckdb.statements.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid
 
 COUNT = "_count"

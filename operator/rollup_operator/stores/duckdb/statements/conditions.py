@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
-from rollup_operator.stores.duckdb import columns, sql
-from rollup_operator.stores.duckdb.sql import TimeKind
+from rollup_operator.stores.duckdb.statements import columns, sql
+from rollup_operator.stores.duckdb.statements.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid
 from rollup_operator.stores.search import (
     All,

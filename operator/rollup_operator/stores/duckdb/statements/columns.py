@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from rollup_operator.stores.duckdb import sql
-from rollup_operator.stores.duckdb.sql import TimeKind
+from rollup_operator.stores.duckdb.statements import sql
+from rollup_operator.stores.duckdb.statements.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"})
