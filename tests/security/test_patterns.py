@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rollup_operator.model.validation import problems
-from rollup_operator.stores.duckdb.folders import Folders
+from rollup_operator.stores.duckdb.database.folders import Folders
 from rollup_operator.stores.duckdb.sources import Search
 from support import bodies
 from support.bodies import sensor

@@ -19,8 +19,9 @@ import pytest
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.status import JobStats, Outcome
-from rollup_operator.stores.duckdb import DuckDBStore, claims, database
-from rollup_operator.stores.duckdb.inspection import Inspections
+from rollup_operator.stores.duckdb import DuckDBStore, claims
+from rollup_operator.stores.duckdb.database import database
+from rollup_operator.stores.duckdb.database.inspection import Inspections
 from rollup_operator.stores.errors import StoreError, StoreUnavailable, TargetBlocked
 from support.embedded import Embedded, config, spec
 from support.rounding import HOUR, ms

@@ -8,8 +8,8 @@ import pytest
 
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.duckdb import Budget
-from rollup_operator.stores.duckdb.budget import LEAST_MEMORY, Share, _processors
-from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.database.budget import LEAST_MEMORY, Share, _processors
+from rollup_operator.stores.duckdb.database.database import Lane
 from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, hour, ms
 

@@ -8,7 +8,7 @@ import pytest
 
 from rollup_operator.model.status import Outcome
 from rollup_operator.stores.duckdb import Budget
-from rollup_operator.stores.duckdb.budget import LEAST_MEMORY
+from rollup_operator.stores.duckdb.database.budget import LEAST_MEMORY
 from support.embedded import Embedded, config
 
 SECONDS = 5.0

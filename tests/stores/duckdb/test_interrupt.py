@@ -10,8 +10,8 @@ SCRIPT = """
 import asyncio, random, sys
 from pathlib import Path
 from rollup_operator.stores.duckdb import Budget
-from rollup_operator.stores.duckdb.database import Database
-from rollup_operator.stores.duckdb.folders import Folders
+from rollup_operator.stores.duckdb.database.database import Database
+from rollup_operator.stores.duckdb.database.folders import Folders
 
 folder = Path(sys.argv[1])
 

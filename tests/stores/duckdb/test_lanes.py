@@ -5,7 +5,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from rollup_operator.stores.duckdb.database import Lane, Lanes
+from rollup_operator.stores.duckdb.database.database import Lane, Lanes
 from support.embedded import Embedded
 
 

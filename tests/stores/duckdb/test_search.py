@@ -14,7 +14,7 @@ import pytest
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.duckdb import claims
-from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.errors import (
     DocumentsChanged,
     SearchTooLarge,

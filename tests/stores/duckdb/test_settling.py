@@ -15,7 +15,7 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import DuckDBStore, claims
 from rollup_operator.stores.duckdb.claims import ClaimRow
-from rollup_operator.stores.duckdb.database import Database, Lane
+from rollup_operator.stores.duckdb.database.database import Database, Lane
 from rollup_operator.stores.duckdb.session import Ahead
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth

@@ -15,8 +15,8 @@ import orjson
 from rollup_operator.model.status import JobStats
 from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.base import Claim, Position
-from rollup_operator.stores.duckdb.database import Lane
-from rollup_operator.stores.duckdb.inspection import MOST_TEXT, SCHEMA
+from rollup_operator.stores.duckdb.database.database import Lane
+from rollup_operator.stores.duckdb.database.inspection import MOST_TEXT, SCHEMA
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import Fenced, TargetBlocked
 

@@ -21,8 +21,8 @@ import orjson
 from rollup_operator.rollup.documents import Layout, document
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb.claims import ClaimRow
-from rollup_operator.stores.duckdb.database import Lane
-from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
+from rollup_operator.stores.duckdb.database.database import Lane
+from rollup_operator.stores.duckdb.database.folders import Folder, Folders, NotItself
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.duckdb.statements.plan import COUNT
 from rollup_operator.stores.errors import StoreUnavailable, TargetBlocked

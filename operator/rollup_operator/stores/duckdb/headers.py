@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 
 from rollup_operator.model.job import CsvReading, RollupJobSpec
-from rollup_operator.stores.duckdb import csv_errors
-from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.database import csv_errors
+from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import SourceInvalid, StoreUnavailable
 

@@ -19,7 +19,7 @@ from rollup_operator.rollup.due import due
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import claims
-from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.reading import Reading
 from rollup_operator.stores.duckdb.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import plan, sql

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.duckdb import judging
-from rollup_operator.stores.duckdb.database import Lane
+from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import SourceInvalid

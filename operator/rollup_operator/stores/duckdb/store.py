@@ -23,15 +23,15 @@ from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview
 from rollup_operator.stores.duckdb import claims, export, fields, sources
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb import search as searches
-from rollup_operator.stores.duckdb.budget import Budget
 from rollup_operator.stores.duckdb.claims import ClaimRow, ForeignClaim
-from rollup_operator.stores.duckdb.database import Database, Lane, Lanes
-from rollup_operator.stores.duckdb.folders import Folders
-from rollup_operator.stores.duckdb.inspection import NotOurs
-from rollup_operator.stores.duckdb.opening import SPILL
-from rollup_operator.stores.duckdb.reserve import RESERVE
+from rollup_operator.stores.duckdb.database.budget import Budget
+from rollup_operator.stores.duckdb.database.database import Database, Lane, Lanes
+from rollup_operator.stores.duckdb.database.folders import Folders
+from rollup_operator.stores.duckdb.database.inspection import NotOurs
+from rollup_operator.stores.duckdb.database.opening import SPILL
+from rollup_operator.stores.duckdb.database.reserve import RESERVE
+from rollup_operator.stores.duckdb.database.takeover import LOGS
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
-from rollup_operator.stores.duckdb.takeover import LOGS
 from rollup_operator.stores.errors import SearchTooSlow, StoreElsewhere, StoreUnavailable
 from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Rows, Tier, nothing
 

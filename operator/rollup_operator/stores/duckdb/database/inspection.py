@@ -23,7 +23,7 @@ from pathlib import Path
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from rollup_operator.stores.duckdb.folders import Folder
+from rollup_operator.stores.duckdb.database.folders import Folder
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import StoreUnavailable, TargetBlocked, VolumeFull
 

@@ -7,7 +7,7 @@ filled the volume, they could not, and would wait for the room that they are to 
 import os
 from contextlib import suppress
 
-from rollup_operator.stores.duckdb.folders import Folder, Folders
+from rollup_operator.stores.duckdb.database.folders import Folder, Folders
 
 RESERVE = ".reserve"
 """The suffix of the reserve file of a database."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from rollup_operator.stores.duckdb.folders import Folder, Folders, NotItself
-from rollup_operator.stores.duckdb.inspection import Inspections, NotOurs
+from rollup_operator.stores.duckdb.database.folders import Folder, Folders, NotItself
+from rollup_operator.stores.duckdb.database.inspection import Inspections, NotOurs
 from rollup_operator.stores.errors import StoreUnavailable, TargetBlocked
 
 log = structlog.get_logger(__name__)

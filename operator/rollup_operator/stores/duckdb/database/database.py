@@ -19,11 +19,11 @@ import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
 from rollup_operator.sharing.shares import Held
-from rollup_operator.stores.duckdb import reserve
-from rollup_operator.stores.duckdb.budget import Budget, Share
-from rollup_operator.stores.duckdb.folders import Folders
-from rollup_operator.stores.duckdb.opening import Turn, classify, exists, open_database, part_prefix, volume_of
-from rollup_operator.stores.duckdb.takeover import Takeover
+from rollup_operator.stores.duckdb.database import reserve
+from rollup_operator.stores.duckdb.database.budget import Budget, Share
+from rollup_operator.stores.duckdb.database.folders import Folders
+from rollup_operator.stores.duckdb.database.opening import Turn, classify, exists, open_database, part_prefix, volume_of
+from rollup_operator.stores.duckdb.database.takeover import Takeover
 from rollup_operator.stores.errors import SourceNotFound, StoreUnavailable, VolumeFull
 
 T = TypeVar("T")

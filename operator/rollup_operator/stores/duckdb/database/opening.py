@@ -15,11 +15,11 @@ from contextlib import suppress
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from rollup_operator.stores.duckdb import csv_errors, inspection, reserve
-from rollup_operator.stores.duckdb.folders import Folder, Folders
-from rollup_operator.stores.duckdb.inspection import NO_SPACE, SCRATCH, SECURE
+from rollup_operator.stores.duckdb.database import csv_errors, inspection, reserve
+from rollup_operator.stores.duckdb.database.folders import Folder, Folders
+from rollup_operator.stores.duckdb.database.inspection import NO_SPACE, SCRATCH, SECURE
+from rollup_operator.stores.duckdb.database.takeover import LOGS, Takeover, lies_with_users
 from rollup_operator.stores.duckdb.statements import sql
-from rollup_operator.stores.duckdb.takeover import LOGS, Takeover, lies_with_users
 from rollup_operator.stores.errors import SourceInvalid, StoreError, StoreUnavailable, TargetBlocked, VolumeFull
 
 SPILL = ".tmp"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rollup_operator.sharing.shares import Shares
-from rollup_operator.stores.duckdb.inspection import Inspections
+from rollup_operator.stores.duckdb.database.inspection import Inspections
 
 LEAST_MEMORY = 32 << 20
 """Bytes with which a database works, slowly."""
