@@ -10,7 +10,8 @@ import duckdb
 import pytest
 
 from rollup_operator.model.store import DuckDBStoreSpec as StoreSpec
-from rollup_operator.stores.duckdb import Budget, DuckDBStore, sources
+from rollup_operator.stores.duckdb import Budget, DuckDBStore
+from rollup_operator.stores.duckdb.source import sources
 from rollup_operator.stores.errors import StoreUnavailable
 from support.embedded import Embedded
 from support.rounding import ms

@@ -12,7 +12,8 @@ import pytest
 
 from rollup_operator.indexer.run import Run
 from rollup_operator.rollup.bounds import Span
-from rollup_operator.stores.duckdb import DuckDBStore, headers, sources
+from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.duckdb.source import headers, sources
 from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreError
 from support.embedded import Embedded, config, spec
 from support.rounding import ms

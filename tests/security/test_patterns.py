@@ -8,7 +8,7 @@ import pytest
 
 from rollup_operator.model.validation import problems
 from rollup_operator.stores.duckdb.database.folders import Folders
-from rollup_operator.stores.duckdb.sources import Search
+from rollup_operator.stores.duckdb.source.sources import Search
 from support import bodies
 from support.bodies import sensor
 from support.http_calls import call, served

@@ -9,7 +9,7 @@ import pytest
 
 from rollup_operator.rollup.due import due
 from rollup_operator.rollup.identity import JobConfig
-from rollup_operator.stores.duckdb import sources
+from rollup_operator.stores.duckdb.source import sources
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound
 from support.embedded import Embedded, config, spec
 from support.rounding import DAY, HOUR, ms

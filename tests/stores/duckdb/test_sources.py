@@ -10,7 +10,7 @@ import pytest
 from rollup_operator.model.store import DuckDBStoreSpec as StoreSpec
 from rollup_operator.stores.duckdb import Budget, DuckDBStore
 from rollup_operator.stores.duckdb.database.folders import Folders
-from rollup_operator.stores.duckdb.sources import Search
+from rollup_operator.stores.duckdb.source.sources import Search
 from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, StoreUnavailable, TargetBlocked
 from support.embedded import NAMESPACE, Embedded, config, spec
 

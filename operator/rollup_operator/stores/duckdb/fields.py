@@ -2,9 +2,9 @@
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.source_rules import SourceField
-from rollup_operator.stores.duckdb import sources, spelling
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.headers import Wanted
+from rollup_operator.stores.duckdb.source import sources, spelling
+from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.statements import columns, plan
 
 _TYPES = {

@@ -9,10 +9,10 @@ from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.documents import Layout, layout_of
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import CsvFound, Preview, Source
-from rollup_operator.stores.duckdb import judging
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.export import columns_of, document_of
-from rollup_operator.stores.duckdb.reading import Range, Reading
+from rollup_operator.stores.duckdb.source import judging
+from rollup_operator.stores.duckdb.source.reading import Range, Reading
 from rollup_operator.stores.duckdb.statements import sql
 
 _WRITING = 1.0

@@ -6,7 +6,7 @@ from rollup_operator.rollup.documents import SAME_SUM
 from rollup_operator.stores.base import Claim, Rewritten
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.reading import Range, Reading
+from rollup_operator.stores.duckdb.source.reading import Range, Reading
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.duckdb.statements.plan import COUNT, Plan
 from rollup_operator.stores.errors import SourceInvalid

@@ -4,7 +4,7 @@ import math
 
 from rollup_operator.stores.base import Source
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.sources import SourceFiles
+from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.duckdb.statements.plan import Plan
 

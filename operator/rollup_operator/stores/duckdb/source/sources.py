@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.job import CSV_ENDINGS
-from rollup_operator.stores.duckdb import headers
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.database.folders import Folder, Folders, NotItself
-from rollup_operator.stores.duckdb.headers import CsvDialect, Wanted
+from rollup_operator.stores.duckdb.source import headers
+from rollup_operator.stores.duckdb.source.headers import CsvDialect, Wanted
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreUnavailable
 

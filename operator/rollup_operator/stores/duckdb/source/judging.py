@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.headers import CsvDialect
+from rollup_operator.stores.duckdb.source.headers import CsvDialect
 from rollup_operator.stores.duckdb.statements.plan import Plan
 from rollup_operator.stores.duckdb.statements.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid

@@ -20,8 +20,8 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.reading import Reading
-from rollup_operator.stores.duckdb.sources import SourceFiles
+from rollup_operator.stores.duckdb.source.reading import Reading
+from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import plan, sql
 from rollup_operator.stores.duckdb.statements.plan import COUNT
 

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.duckdb import judging
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.sources import SourceFiles
+from rollup_operator.stores.duckdb.source import judging
+from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import SourceInvalid
 

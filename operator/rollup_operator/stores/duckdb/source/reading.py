@@ -15,11 +15,12 @@ from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import Pager
 from rollup_operator.stores.base import Position, Source
-from rollup_operator.stores.duckdb import claims, judging, order, sources, spelling
+from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.database.inspection import SCRATCH
-from rollup_operator.stores.duckdb.headers import Wanted
-from rollup_operator.stores.duckdb.sources import SourceFiles
+from rollup_operator.stores.duckdb.source import judging, order, sources, spelling
+from rollup_operator.stores.duckdb.source.headers import Wanted
+from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import plan, sql
 from rollup_operator.stores.duckdb.statements.plan import Plan
 from rollup_operator.stores.errors import SourceInvalid

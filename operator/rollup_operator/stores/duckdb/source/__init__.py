@@ -1,0 +1,1 @@
+"""The tables and files that a job reads: found, checked, and read page by page."""
