@@ -23,7 +23,7 @@ from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.observability import logging
 from rollup_operator.settings import Settings, SettingsError
 from rollup_operator.shutdown import PartFailed
-from rollup_operator.stores.duckdb.export import documents_of
+from rollup_operator.stores.duckdb.target.export import documents_of
 
 log = structlog.get_logger(__name__)
 console = Console(stderr=True)

@@ -29,7 +29,7 @@ main()
 WITHOUT_WRITING = """
 import threading
 import structlog
-from rollup_operator.stores.duckdb import writing
+from rollup_operator.stores.duckdb.target import writing
 
 def hang(*_):
     structlog.get_logger().info("a write hangs")

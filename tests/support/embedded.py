@@ -22,7 +22,7 @@ from rollup_operator.stores.duckdb import Budget, DuckDBStore, claims
 from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database.database import Database
 from rollup_operator.stores.duckdb.database.folders import Folders
-from rollup_operator.stores.duckdb.export import documents_of, export_path
+from rollup_operator.stores.duckdb.target.export import documents_of, export_path
 from support.data import results_of
 from support.database import databases_of
 from support.rounding import HOUR

@@ -20,7 +20,7 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import Claim, Settled
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.database.database import Database
-from rollup_operator.stores.duckdb.export import export_path
+from rollup_operator.stores.duckdb.target.export import export_path
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, hour, ms

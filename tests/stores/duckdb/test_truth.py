@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.source_rules import broken_rules
-from rollup_operator.stores.duckdb import Budget, DuckDBStore, export
+from rollup_operator.stores.duckdb import Budget, DuckDBStore
+from rollup_operator.stores.duckdb.target import export
 from rollup_operator.stores.errors import SourceInvalid
 from support.embedded import Embedded, config, spec
 from support.random_sources import TWINS, Example, agree, examples, written

@@ -15,7 +15,7 @@ import pytest
 from rollup_operator.rollup.bounds import Bounds, periods
 from rollup_operator.rollup.documents import document_id
 from rollup_operator.rollup.identity import JobConfig
-from rollup_operator.stores.duckdb.export import documents_of as exported
+from rollup_operator.stores.duckdb.target.export import documents_of as exported
 from rollup_operator.stores.opensearch.source import sources
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from support.embedded import Embedded, Row, config, spec

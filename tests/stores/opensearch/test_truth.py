@@ -17,7 +17,7 @@ import pytest
 
 from rollup_operator.rollup.documents import document_id
 from rollup_operator.rollup.identity import JobConfig
-from rollup_operator.stores.duckdb.export import documents_of
+from rollup_operator.stores.duckdb.target.export import documents_of
 from support.clustered import FIELDS, Clustered, clustered
 from support.embedded import Embedded, Row, config
 from support.rounding import DAY, HOUR, changes, ms, round_fixed, round_long_unit, round_short_unit

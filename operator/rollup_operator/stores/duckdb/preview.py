@@ -10,10 +10,10 @@ from rollup_operator.rollup.documents import Layout, layout_of
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import CsvFound, Preview, Source
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.export import columns_of, document_of
 from rollup_operator.stores.duckdb.source import judging
 from rollup_operator.stores.duckdb.source.reading import Range, Reading
 from rollup_operator.stores.duckdb.statements import sql
+from rollup_operator.stores.duckdb.target.export import columns_of, document_of
 
 _WRITING = 1.0
 """Seconds that writing and exporting take per second of reading, as runs show."""

@@ -15,12 +15,12 @@ from rollup_operator.rollup.due import position_ms, rolled_up_to
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.export import columns_of
 from rollup_operator.stores.duckdb.source import sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.statements import columns, sql
 from rollup_operator.stores.duckdb.statements.plan import COUNT, date_key
 from rollup_operator.stores.duckdb.statements.search import Relation, answer, statement
+from rollup_operator.stores.duckdb.target.export import columns_of
 from rollup_operator.stores.errors import DocumentsChanged, SourceInvalid, SourceNotFound
 from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Rows, Tier, nothing
 

@@ -16,12 +16,13 @@ from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.documents import layout_of
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Source
-from rollup_operator.stores.duckdb import claims, export, writing
+from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database.database import Database, Lane, Lanes
 from rollup_operator.stores.duckdb.source import missed
 from rollup_operator.stores.duckdb.source.missed import Missed
 from rollup_operator.stores.duckdb.source.reading import Range, Reading
+from rollup_operator.stores.duckdb.target import export, writing
 from rollup_operator.stores.errors import Fenced, IdentityConflict, StoreUnavailable, TargetBlocked
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, Settled
-from rollup_operator.stores.duckdb import claims, export, fields
+from rollup_operator.stores.duckdb import claims, fields
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb import search as searches
 from rollup_operator.stores.duckdb.claims import ClaimRow, ForeignClaim
@@ -33,6 +33,7 @@ from rollup_operator.stores.duckdb.database.reserve import RESERVE
 from rollup_operator.stores.duckdb.database.takeover import LOGS
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 from rollup_operator.stores.duckdb.source import sources
+from rollup_operator.stores.duckdb.target import export
 from rollup_operator.stores.errors import SearchTooSlow, StoreElsewhere, StoreUnavailable
 from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Rows, Tier, nothing
 

@@ -1,0 +1,1 @@
+"""The result that a job writes: its table, and the Parquet file made of it."""
