@@ -2,16 +2,29 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from rollup_operator.concurrency.portions import in_portions
+from rollup_operator.http.access.permits import Caller, EndpointAction, Permit
+from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.app import Endpoint
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.query.errors import SearchRefused
+from rollup_operator.query.reading.request import Door
+from rollup_operator.query.sources import Catalog, IndexOptions, SearchedJob
+from rollup_operator.rollup.identity import Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.sharing.memory import MIB, Budgets
+from rollup_operator.stores.search import Tier
 from support.access_double import Anybody
 from support.http_double import Cluster
+from support.loop_guard import PROCESSOR_SECONDS
+from support.portions import watched
 from support.serving import Client, call, served
 
 FIELDS = [{"field": f"metric-{n}", "metrics": ["min"]} for n in range(200)]
@@ -83,3 +96,71 @@ async def test_a_name_of_hundreds_of_parts_is_shown(client: Client, cluster: Clu
     cluster.create("deep", indexPattern="sensor-*", rollupIndex="deep", metrics=[{"field": deep, "metrics": ["min"]}])
     status, reply = await call(client, "GET", "/deep/_mapping")
     assert (status, reply["deep"]["mappings"]["properties"][deep]) == (200, {"type": "double"})
+
+
+# What names mean, and whose documents there are, where a namespace has ten thousand jobs, or few with long patterns.
+
+
+def searched(index: str, number: int, pattern: str) -> SearchedJob:
+    return SearchedJob(index, f"j{number}", "default", pattern, _no_spec, f"j{number}")
+
+
+def _no_spec() -> RollupJobSpec:
+    raise AssertionError("nobody reads a spec in order to find a name")
+
+
+MANY = 10_000
+LONG = [searched(f"long-{n}", n, ",".join(chr(0x4E00 + 31 * n + i) for i in range(31))) for n in range(32)]
+"""No name of one is that of another."""
+
+NAMES: dict[str, tuple[list[SearchedJob], list[str], Door]] = {
+    "sources of many names": (LONG, ["*"], "search"),
+    "exclusions of nothing": (
+        [searched(f"i{n % 3}", n, f"p{n}") for n in range(MANY)],
+        ["*", *(f"-x{n}" for n in range(399))],
+        "search",
+    ),
+    "exclusions again and again": (
+        [searched(f"i{n % 3}", n, f"p{n}") for n in range(MANY)],
+        ["*", *["-i1", "-i2"] * 199],
+        "search",
+    ),
+    "a name again and again": ([searched("one", n, f"p{n}") for n in range(MANY)], ["one"] * 400, "search"),
+    "all again and again": ([searched("one", n, f"p{n}") for n in range(MANY)], ["*"] * 400, "search"),
+    "jobs of one source": ([searched("one", n, "p") for n in range(MANY)], ["one"], "rollup_search"),
+    "parts of one source": ([searched("one", n, "p*") for n in range(MANY)], [f"p{n}" for n in range(400)], "search"),
+    "a long name": ([searched("one", 1, "p*")], ["p" * 200_000], "search"),
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+async def test_what_names_mean_is_found_without_holding_up_anybody(what: str) -> None:
+    jobs, names, door = NAMES[what]
+    catalog = await in_portions(Catalog().take_in(jobs))
+    async with watched() as held:
+        for work in (catalog.candidates(names), catalog.resolve(names, IndexOptions(), door)):
+            with suppress(SearchRefused):
+                await in_portions(work)
+    assert held.longest < PROCESSOR_SECONDS
+
+
+async def test_sources_of_more_names_than_can_be_compared_are_refused() -> None:
+    longer = [*LONG[:31], searched("longest", 32, ",".join(chr(0x4E00 + 31**2 + i) for i in range(60)))]
+    catalog = await in_portions(Catalog().take_in(longer))
+    with pytest.raises(SearchRefused, match=r"sources of \[1021\] names together, more than the limit of \[1000\]"):
+        await in_portions(catalog.resolve([], IndexOptions(), "search"))
+    (alone,) = await in_portions(catalog.resolve(["longest"], IndexOptions(), "search"))
+    assert len((alone.live or "").split(",")) == 60
+
+
+async def test_whose_documents_there_are_is_found_without_holding_up_anybody(access: Anybody) -> None:
+    count = 3_000
+    jobs = [searched("one", n, "p") for n in range(count)]
+    catalog = await in_portions(Catalog().take_in(jobs))
+    spec = cast("RollupJobSpec", SimpleNamespace())
+    tiers = [Tier(job.key, spec, 0, 1, {}, Owner("c", "n", job.name, job.name)) for job in jobs]
+    searchable = Searchable(cast("Any", None), cast("Any", None), "c")
+    permit = Permit(access, Caller("reader"), EndpointAction.SEARCH, "n")
+    async with watched() as held:
+        assert len(await searchable.readable(tiers, jobs, catalog, permit)) == count
+    assert held.longest < PROCESSOR_SECONDS

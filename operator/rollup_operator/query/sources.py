@@ -22,12 +22,18 @@ from rollup_operator.query.reading.request import Door
 MOST_NAMES = 400
 """Names in one request. Each may be compared with all sources."""
 
+LONGEST_NAME = 1_024
+"""Characters of one name: as many as a source pattern has at most."""
+
 MOST_STEPS = 100
 """Of all wildcards in one request: each is compared with the names of all jobs. A caller learns nothing of how many
 there are, since only the request is limited."""
 
 MOST_SOURCES = 32
 """Sources of one request. Each is read by requests of its own."""
+
+MOST_PARTS = 1_000
+"""Names in the patterns of all sources of one request: each is compared with those of the other sources."""
 
 _SYNTAX = '/\\:<>{}|,?"#%'
 """What a name has by its pattern alone: folders, clusters, dates that a cluster computes."""
@@ -110,7 +116,7 @@ class _Matched:
     whole: dict[tuple[str, str], SearchedJob]
     """A job of each source that was named as a whole."""
     parts: dict[str, list[SearchedJob]]
-    """The jobs whose pattern matches each name."""
+    """A job of each source whose pattern matches each name; of more than are allowed, only some."""
 
     @property
     def all(self) -> Iterator[SearchedJob]:
@@ -126,7 +132,7 @@ class Catalog:
         self._by_pattern: dict[str, list[SearchedJob]] = {}
         self._by_source: dict[tuple[str, str], list[SearchedJob]] = {}
         self._globs: dict[str, list[tuple[str, Glob, SearchedJob]]] | None = None
-        """Each part of each source pattern with its job, by what stands before its first star."""
+        """Each part of the pattern of each source with a job of it, by what stands before its first star."""
 
     def take_in(self, jobs: Iterable[SearchedJob]) -> Work["Catalog"]:
         """Add jobs, and return this."""
@@ -146,10 +152,11 @@ class Catalog:
         """
         check_names(names)
         found = dict.fromkeys(job.source for job in self.by_pattern(",".join(names)))
-        for name in names or ["*"]:
+        for name in dict.fromkeys(names or ["*"]):
             yield from self._may_be(name, found)
             if name.startswith("-"):
                 yield from self._may_be(name[1:], found)
+            yield
         jobs: list[SearchedJob] = []
         for source in found:
             jobs += self._by_source[source]
@@ -184,7 +191,7 @@ class Catalog:
                 f"[index] means [{sources}] sources, more than the limit of [{MOST_SOURCES}] for one search; name fewer"
             )
         logical = _of_rollup_search(found) if door == "rollup_search" else _of_search(found, self._by_source)
-        _must_be_apart(logical)
+        yield from _must_be_apart(logical)
         return logical
 
     def by_index(self, name: str) -> Sequence[SearchedJob]:
@@ -206,22 +213,26 @@ class Catalog:
         return self._by_pattern.keys()
 
     def by_part(self, name: str) -> Work[list[SearchedJob]]:
-        """Return the jobs a part of whose source pattern finds this name."""
+        """Return a job of each source that finds this name by a part of its pattern."""
         if self._globs is None:
             globs: dict[str, list[tuple[str, Glob, SearchedJob]]] = {}
-            for job in chain.from_iterable(self._by_pattern.values()):
-                for part in job.index_pattern.split(","):
-                    glob = Glob.of(part)
-                    globs.setdefault(glob.first, []).append((part, glob, job))
-                yield
+            for jobs in self._by_pattern.values():
+                first: dict[tuple[str, str], SearchedJob] = {}
+                for job in jobs:
+                    first.setdefault(job.source, job)
+                for job in first.values():
+                    for part in job.index_pattern.split(","):
+                        glob = Glob.of(part)
+                        globs.setdefault(glob.first, []).append((part, glob, job))
+                    yield
             self._globs = globs
-        found = []
+        found: dict[tuple[str, str], SearchedJob] = {}
         for length in range(len(name) + 1):
             for part, glob, job in self._globs.get(name[:length], ()):
                 if glob.matches(name) and _finds(part, name):
-                    found.append(job)
+                    found.setdefault(job.source, job)
                 yield
-        return found
+        return list(found.values())
 
 
 class _RequestNames:
@@ -241,6 +252,7 @@ class _RequestNames:
             self._add_pattern(whole, out)
             return out
         for name in names:
+            yield
             without = name.startswith("-") and excludes
             pattern = (name[1:] if without else name) or "*"
             expands = pattern in EVERY or "*" in pattern
@@ -252,7 +264,7 @@ class _RequestNames:
             else:
                 rollups, patterns = self._concrete(pattern)
             if without:
-                self._remove(pattern, rollups, patterns, out)
+                yield from self._remove(pattern, rollups, patterns, out)
                 continue
             for index in rollups:
                 out.rolled.update(((*job.key, job.name), job) for job in self._catalog.by_index(index))
@@ -294,15 +306,19 @@ class _RequestNames:
         """Add a name that is neither a rollup index nor a source, as a part of the sources that it matches."""
         found = yield from self._catalog.by_part(name)
         if found:
-            out.parts[name] = found
+            out.parts[name] = found[: MOST_SOURCES + 1]
         elif not self._options.ignore_unavailable:
             raise NoSuchIndex(name)
 
-    @staticmethod
-    def _remove(pattern: str, rollups: Iterable[str], patterns: Iterable[str], out: _Matched) -> None:
-        gone, sources = set(rollups), set(patterns)
-        out.rolled = {key: job for key, job in out.rolled.items() if job.rollup_index not in gone}
-        out.whole = {source: job for source, job in out.whole.items() if source[1] not in sources}
+    def _remove(self, pattern: str, rollups: Iterable[str], patterns: Iterable[str], out: _Matched) -> Work[None]:
+        for index in rollups:
+            for job in self._catalog.by_index(index):
+                out.rolled.pop((*job.key, job.name), None)
+            yield
+        for of in patterns:
+            for job in self._catalog.by_pattern(of):
+                out.whole.pop(job.source, None)
+            yield
         out.parts.pop(pattern, None)
 
 
@@ -310,7 +326,9 @@ def check_names(names: Sequence[str]) -> None:
     """Raise SearchRefused where to find out what the names mean would take long."""
     if len(names) > MOST_NAMES:
         raise SearchRefused(f"[index] has [{len(names)}] names, more than the limit of [{MOST_NAMES}]")
-    steps = sum(Glob.of(name).steps for name in names if "*" in name and name not in EVERY)
+    if (longest := max(map(len, names), default=0)) > LONGEST_NAME:
+        raise SearchRefused(f"[index] has a name of [{longest}] characters, more than the limit of [{LONGEST_NAME}]")
+    steps = sum(Glob.of(name).steps for name in names if "*" in name or name in EVERY)
     if steps > MOST_STEPS:
         raise SearchRefused(
             f"[index] has wildcards of [{steps}] parts, more than the limit of [{MOST_STEPS}]: give fewer names, or "
@@ -342,10 +360,10 @@ def _of_search(found: _Matched, by_source: Mapping[tuple[str, str], Sequence[Sea
 
 def _of_rollup_search(found: _Matched) -> list[Logical]:
     """A rollup index means its documents, any other name live rows."""
-    out: dict[tuple[str, str], Logical] = {}
+    rolled: dict[tuple[str, str], list[SearchedJob]] = {}
     for job in _sorted(found.rolled.values()):
-        of = out.setdefault(job.source, Logical(*job.source, (), None, job))
-        out[job.source] = replace(of, jobs=(*of.jobs, job))
+        rolled.setdefault(job.source, []).append(job)
+    out = {source: Logical(*source, tuple(jobs), None, jobs[0]) for source, jobs in rolled.items()}
     for name, (job, *_) in found.parts.items():
         of = out.setdefault(job.source, Logical(*job.source, (), None, job))
         out[job.source] = replace(of, live=name if of.live is None else f"{of.live},{name}")
@@ -359,9 +377,14 @@ def _sorted(jobs: Iterable[SearchedJob]) -> tuple[SearchedJob, ...]:
     return tuple(sorted(jobs, key=lambda job: job.key))
 
 
-def _must_be_apart(logical: Sequence[Logical]) -> None:
+def _must_be_apart(logical: Sequence[Logical]) -> Work[None]:
     """Raise SearchRefused where a row could be of two of the sources: it would count twice."""
-    read = [(of, part) for of in logical if of.live is not None for part in of.live.split(",")]
+    read = [(of, Glob.of(part)) for of in logical if of.live is not None for part in of.live.split(",")]
+    if len(logical) > 1 and len(read) > MOST_PARTS:
+        raise SearchRefused(
+            f"[index] means sources of [{len(read)}] names together, more than the limit of [{MOST_PARTS}] for one "
+            "search; name fewer"
+        )
     for i, (one, left) in enumerate(read):
         for other, right in read[i + 1 :]:
             if one is not other and one.store == other.store and _may_meet(left, right):
@@ -369,6 +392,7 @@ def _must_be_apart(logical: Sequence[Logical]) -> None:
                     f"[{one.index_pattern}] and [{other.index_pattern}] may hold the same documents, which would count "
                     f"twice: search the source of one job at a time, such as [{one.like.rollup_index}]"
                 )
+        yield
 
 
 def _finds(pattern: str, name: str) -> bool:
@@ -389,13 +413,12 @@ def _ending(name: str) -> str:
     return next((end for end in _FILES if name.lower().endswith(end)), "")
 
 
-def _may_meet(left: str, right: str) -> bool:
+def _may_meet(a: Glob, b: Glob) -> bool:
     """Whether a name may match both patterns: what they begin with agrees, and what they end with."""
-    a, b = Glob.of(left), Glob.of(right)
-    if a.last is None or b.last is None:
-        return b.matches(left) if a.last is None else a.matches(right)
-    return _agree(a.first, b.first) and _agree(a.last[::-1], b.last[::-1])
-
-
-def _agree(left: str, right: str) -> bool:
-    return left.startswith(right) or right.startswith(left)
+    if a.last is None:
+        return b.matches(a.first)
+    if b.last is None:
+        return a.matches(b.first)
+    return (a.first.startswith(b.first) or b.first.startswith(a.first)) and (
+        a.last.endswith(b.last) or b.last.endswith(a.last)
+    )

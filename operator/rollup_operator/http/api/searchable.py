@@ -57,8 +57,13 @@ class Searchable:
         names: dict[tuple[str, str], set[str]] = {}
         for job in jobs:
             names.setdefault(job.key, set()).add(job.name)
+        of_indices = list(tiers)
+        alike: dict[tuple[str, str], set[str]] = {}
+        for index in {tier.key[0] for tier in of_indices}:
+            for job in known.by_index(index):
+                alike.setdefault(job.key, set()).add(job.name)
         found = []
-        for tier in tiers:
+        for tier in of_indices:
             by = names.get(tier.key)
             if by is None:
                 continue
@@ -70,8 +75,8 @@ class Searchable:
                 )
             if not self.is_of(tier, permit.namespace):
                 continue
-            alike = {job.name for job in known.by_index(tier.key[0]) if job.key == tier.key}
-            if tier.owner is None or by & {tier.owner.name, ""} or (len(alike) == 1 and await permit.may(ALL_JOBS)):
+            alone = len(alike.get(tier.key, ())) == 1
+            if tier.owner is None or by & {tier.owner.name, ""} or (alone and await permit.may(ALL_JOBS)):
                 found.append(tier)
         return tuple(found)
 
