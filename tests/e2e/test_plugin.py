@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from local_control_plane import ControlPlane
+from rollup_operator.plugin.text import moment
 from support.api import Api
 from support.backfill import PAGE_SECONDS, begun
 from support.bodies import job, store
@@ -141,6 +142,50 @@ def test_all_jobs_of_the_namespace_are_meant_by_all(operator: Operator, api: Api
     assert {status(body)["state"] for body in api.list()} == {"stopped"}
     ended_with = plugin.of("start", "--all", "--wait")
     assert ended_with.out.splitlines() == [f"rollupjob/{name} started" for name in names]
+
+
+def test_jobs_are_chosen_by_their_labels(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "a", "b")
+    api.patch("a", {"metadata": {"labels": {"team": "a"}}})
+    ended_with = plugin.of("stop", "-l", "team=a", "--wait")
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/a stopped\n")
+    assert asked(api, "b") == "started"
+    assert plugin.of("get", "-l", "team=a", "-o", "name").out == "rollupjob.rollup-operator.dev/a\n"
+    ended_with = plugin.of("stop", "-l", "team=none")
+    assert (ended_with.code, ended_with.out) == (0, "")
+    assert ended_with.err == f"note: no rollup jobs with labels team=none in namespace {api.namespace}\n"
+    ended_with = plugin.of("stop", "-l", "==")
+    assert ended_with.code == 2
+    assert "-l '=='" in ended_with.err
+
+
+# -- delete ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_deleted_once_it_is_quiet(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
+    begun(api, folder)
+    ended_with = plugin.of("delete", "trips", "--wait")
+    assert (ended_with.code, ended_with.err[:8]) == (0, "waiting ")
+    assert ended_with.out == "rollupjob/trips deleted; its documents stay in hourly (deletionPolicy: Retain)\n"
+    assert api.find("trips") is None
+    ended_with = plugin.of("delete", "trips")
+    assert ended_with.code == 5
+    assert f"there is no job 'trips' in namespace {api.namespace}" in ended_with.err
+
+
+def test_a_deletion_that_nobody_carries_out_stands(frozen: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips", deletionPolicy="Delete")
+    api.patch("trips", {"metadata": {"finalizers": ["example.com/audit"]}})
+    ended_with = plugin.of("delete", "trips")
+    said = "rollupjob/trips is being deleted, and stops first; its documents go with it\n"
+    assert (ended_with.code, ended_with.out) == (0, said)
+    ended_with = plugin.of("delete", "trips", "--wait", "--timeout", "0", "-o", "json")
+    assert (ended_with.code, one(ended_with)["outcome"]) == (3, "TimedOut")
+    assert "The delete stands" in one(ended_with)["message"]
+    with plugin.waiting("delete", "trips", "--timeout", "1h") as process:
+        api.patch("trips", {"metadata": {"finalizers": None}})
+        ended_with = ended(process)
+    assert (ended_with.code, ended_with.out) == (0, "rollupjob/trips deleted, with its documents\n")
 
 
 # -- waits that end otherwise ----------------------------------------------------------------------------------------
@@ -275,11 +320,8 @@ def test_jobs_are_listed_in_every_form(operator: Operator, api: Api, plugin: Plu
     api.wait_state("a", "started")
     api.wait_state("b", "started")
     head, *rows = plugin.of("get").out.splitlines()
-    assert head.split()[:4] == ["NAME", "ASKED", "STATE", "READY"]
-    assert [row.split()[:4] for row in rows] == [
-        ["a", "started", "started", "True"],
-        ["b", "started", "started", "True"],
-    ]
+    assert head.split()[:4] == ["NAME", "STATUS", "WATERMARK", "NEWEST"]
+    assert [row.split()[:4] for row in rows] == [["a", "started", "-", "-"], ["b", "started", "-", "-"]]
     everywhere = plugin("get", "-A", "-o", "wide").out
     assert any(row.split()[:2] == [api.namespace, "a"] for row in everywhere.splitlines())
     assert plugin.of("get", "-o", "name").out.splitlines() == [f"rollupjob.rollup-operator.dev/{n}" for n in "ab"]
@@ -304,19 +346,52 @@ def test_a_page_tells_of_a_job_that_ran(operator: Operator, api: Api, plugin: Pl
     text = plugin.of("status", "trips").out
     body = api.get("trips")
     for words in (
-        "started by kubectl-rollup",
-        "True Running",
-        status(body)["watermark"],
+        "Status      started",
+        "started, set by kubectl-rollup",
+        "Running",
+        f"{moment(status(body)['watermark'])}: everything before it is rolled up",
         "picked_up 2024-",
-        "Completed",
+        "completed",
     ):
         assert words in text
     assert "\x1b" not in text
     document = plugin.of("status", "trips", "-o", "json").document
     assert document["status"] == status(body)
     assert document["askedBy"][0]["manager"] == "kubectl-rollup"
-    assert "waits for the tick" in document["explanation"][0]
+    assert document["summary"] == "started"
+    assert "Its next run is at" in document["explanation"][0]
     assert plugin.of("status", "missing").code == 5
+
+
+def test_what_the_operator_reported_is_listed(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "trips", "other")
+    api.wait_event("trips", "Started")
+    api.wait_event("other", "Started")
+    head, *rows = plugin.of("events", "trips").out.splitlines()
+    assert head.split() == ["LAST", "SEEN", "TYPE", "REASON", "TIMES", "JOB", "MESSAGE"]
+    assert any("Started" in row for row in rows)
+    assert not any("other" in row.split() for row in rows)
+    found = plugin.of("events", "-o", "json").document["events"]
+    assert {event["involvedObject"]["name"] for event in found} == {"trips", "other"}
+    assert plugin.of("events", "missing").code == 5
+
+
+def test_changes_are_watched(operator: Operator, api: Api, plugin: Plugin) -> None:
+    idle(api, "a", "b")
+    api.wait_state("a", "started")
+    api.wait_state("b", "started")
+    # An interrupted command does not wait for the server's goodbye over TLS, and leaves the connection to the system.
+    warnings = "error,ignore::ResourceWarning"
+    with plugin.begun("get", "--watch", "-n", api.namespace, PYTHONWARNINGS=warnings) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert next(lines).split()[:2] == ["NAME", "STATUS"]
+        assert [next(lines).split()[:2] for _ in "ab"] == [["a", "started"], ["b", "started"]]
+        api.stop("b")
+        assert next(line for line in lines if line.split()[:2] == ["b", "stopped"])
+        interrupt(process)
+        ended_with = ended(process)
+    assert (ended_with.code, ended_with.err) == (130, "")
 
 
 def test_an_explanation_names_the_trouble_and_the_cure(operator: Operator, api: Api, plugin: Plugin) -> None:

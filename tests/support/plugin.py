@@ -66,7 +66,7 @@ class Plugin:
         with self.begun(command, *arguments, "--wait", "-n", self.namespace, **environment) as process:
             assert process.stderr is not None
             line = process.stderr.readline()
-            assert line.startswith("waiting up to"), line + process.stderr.read()
+            assert line.startswith("waiting ") or " %" in line, line + process.stderr.read()
             yield process
 
 

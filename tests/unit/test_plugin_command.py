@@ -11,6 +11,7 @@ import pytest
 import typer.main
 from rich.text import Text
 
+import rollup_operator
 from rollup_operator import cli
 from rollup_operator.plugin import main as plugin
 from rollup_operator.plugin.main import invoke
@@ -33,15 +34,22 @@ USAGE = [
     (["stop", "a", "--wait", "--timeout", "-1"], ["'-1' is no duration"]),
     (["get", "a", "-A"], ["-A cannot be combined"]),
     (["get", "-o", "xml"], ["'xml'", "json"]),
-    (["get", "../secrets"], ["cannot be the name of a job"]),
+    (["get", "../secrets"], ["cannot be the name of a RollupJob"]),
     (["get", "-n", "a/b"], ["cannot be the name of a namespace"]),
-    (["run"], ["NAME"]),
-    (["status"], ["NAME"]),
+    (["run"], ["name at least one job, or use --all or -l LABELS"]),
+    (["status"], ["NAME", "kubectl rollup status --help"]),
+    (["stop", "a", "-l", "team=a"], ["use names or -l, not both"]),
+    (["delete", "a", "--all"], ["use names or --all, not both"]),
+    (["stop", "-l", " "], ["would mean all jobs"]),
+    (["get", "a", "-l", "team=a"], ["-l cannot be combined"]),
+    (["get", "-w", "-o", "name"], ["--watch writes tables"]),
+    (["stop", "--al"], ["no such option: --al. Did you mean --all?"]),
+    (["statsu"], ["Did you mean 'status'", "kubectl rollup --help"]),
     (["preview"], ["name one job, or give a manifest"]),
     (["preview", "a", "-f", "b"], ["name one job, or give a manifest"]),
     (["preview", "a"], ["--url or ROLLUP_URL"]),
-    (["preview", "-f", "/nonexistent", "--url", "https://x"], ["/nonexistent cannot be read"]),
-    (["preview", "-f", __file__, "--url", "https://x"], ["cannot be read"]),
+    (["preview", "-f", "/nonexistent", "--url", "https://x"], ["-f /nonexistent: No such file"]),
+    (["preview", "-f", __file__, "--url", "https://x"], ["is no YAML"]),
     (["preview", "a", "--url", "x"], ["--url 'x' is no URL"]),
     (["preview", "a", "--url", "https://x"], ["set KUBECONFIG or --kubeconfig"]),
     (["query", "a"], ["--url or ROLLUP_URL"]),
@@ -79,6 +87,8 @@ def test_a_command_line_that_cannot_be_used_is_reported_and_ends_with_2(
     assert written.err.startswith("error: ")
     for word in expected:
         assert word in written.err
+    assert "Value error" not in written.err
+    assert "Errno" not in written.err
 
 
 @pytest.mark.parametrize("flag", [["-o", "json"], ["-ojson"], ["--output=json"], ["--output", "json"]])
@@ -101,22 +111,55 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         assert word in written.out + written.err
 
 
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("stop", ["--all", "--wait", "--timeout", "--namespace", "--kubeconfig", "--context", "--output", "30s"]),
-        ("start", ["--all", "--wait", "--timeout"]),
-        ("run", ["--wait", "--timeout"]),
-        ("get", ["--all-namespaces", "-A", "wide"]),
-        ("status", ["--output"]),
-        ("explain", ["--output"]),
-    ],
-)
-def test_every_command_has_its_help(command: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke([command, "--help"]) == 0
+HELP = [
+    (
+        "stop",
+        ["--all", "--selector", "--wait", "--timeout", "--namespace", "--kubeconfig", "--context", "Default: 30s."],
+    ),
+    ("start", ["--all", "--selector", "--wait", "--timeout"]),
+    ("run", ["--all", "--selector", "--wait", "Default: to the run's end."]),
+    ("delete", ["--all", "--selector", "--wait", "deletionPolicy"]),
+    ("get", ["--all-namespaces", "-A", "wide", "--watch", "--selector"]),
+    ("status", ["--output"]),
+    ("explain", ["--output"]),
+    ("events", ["--output"]),
+    ("preview", ["--filename", "ROLLUP_URL", "ROLLUP_TOKEN"]),
+    ("query", ["--metric", "--interval", "--where", "Default: UTC."]),
+    ("version", ["--output"]),
+]
+
+
+@pytest.mark.parametrize(("command", "words"), HELP)
+@pytest.mark.parametrize("columns", [80, 100])
+def test_every_command_has_its_help_with_an_example(
+    command: str, words: list[str], columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert invoke([command, "-h"]) == 0
     written = capsys.readouterr().out
+    lines = written.splitlines()
+    assert lines[0].startswith(f"Usage: kubectl rollup {command}")
+    assert f"  kubectl rollup {command}" in written[written.index("Examples:") :]
+    assert max(map(len, lines)) <= columns
     for word in words:
-        assert word in written
+        assert word in " ".join(written.split())
+    for clutter in ("--install-completion", "{", "<bool>"):
+        assert clutter not in written
+
+
+def test_every_command_is_in_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--help"]) == 0
+    written = capsys.readouterr().out
+    listed = written[written.index("Commands:") : written.index("Exit codes")]
+    commands = typer.main.get_command(plugin.app).commands  # type: ignore[attr-defined]  # it is a group
+    assert [line.split()[0] for line in listed.splitlines()[1:] if line[2:3].strip()] == list(commands)
+    assert "..." not in listed  # no line is cut off
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--version"]])
+def test_the_version_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(arguments) == 0
+    assert capsys.readouterr().out == f"kubectl rollup {rollup_operator.__version__}\n"
 
 
 def test_no_help_text_loses_words_to_markup() -> None:

@@ -2,20 +2,22 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollup_operator.escaping import escaped
 from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.plugin.preview import lines, manifest
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
-from rollup_operator.plugin.text import ahead, seconds_of, table
-from rollup_operator.plugin.views import listing, page, position
-from support.observed_job import NOW, at, conditions, observed_job, run_ended
+from rollup_operator.plugin.tables import Styled, Table, wrapped
+from rollup_operator.plugin.text import about, ago, ahead, counted, moment, seconds_of, sentence, spoken
+from support.observed_job import NOW, at, observed_job
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,37 @@ def test_a_duration_is_written_as_kubectl_does(seconds: float, text: str) -> Non
     assert duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "less than a second"), (1, "1 second"), (119, "119 seconds"), (120, "2 minutes"), (3600, "60 minutes"),
+        (5 * 3600 + 180, "5 hours"), (40 * 3600, "40 hours"), (12 * 86_400, "12 days"),
+    ],
+)  # fmt: skip
+def test_a_duration_is_told_as_people_say_it(seconds: float, text: str) -> None:
+    assert spoken(seconds) == text
+
+
+def test_numbers_have_separators_and_things_their_number() -> None:
+    assert [counted(n, "page") for n in (0, 1, 2, 336_776)] == ["0 pages", "1 page", "2 pages", "336,776 pages"]
+    assert [about(n) for n in (7, 999, 1_004, 336_776)] == [7, 999, 1_000, 337_000]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [("2030-01-01T12:00:00Z", "2030-01-01 12:00Z"), ("2030-01-01T12:00:05.5Z", "2030-01-01 12:00:05Z"), (None, "-")],
+)
+def test_a_moment_is_written_in_few_letters(text: str | None, written: str) -> None:
+    assert moment(text) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"), [("a", "a."), ("a.", "a."), ("a..", "a."), ("a...", "a..."), ("a!", "a!"), (" ", "")]
+)
+def test_a_sentence_ends_once(text: str, ended: str) -> None:
+    assert sentence(text) == ended
+
+
 @given(st.floats(0, 1e9))
 def test_a_duration_is_short(seconds: float) -> None:
     assert 2 <= len(duration(seconds)) <= 6
@@ -53,18 +86,58 @@ def test_times_are_read_as_kubernetes_writes_them() -> None:
     assert instant_of("2030-01-01T12:00:00.123456Z") == NOW + timedelta(microseconds=123_456)
     assert (instant_of(None), instant_of("soon")) == (None, None)
     assert instant_of("2030-01-01T12:00:00") == datetime(2030, 1, 1, 12, tzinfo=UTC)
-    assert ahead(NOW + timedelta(seconds=5), NOW) == "in 5s"
-    assert ahead(NOW - timedelta(seconds=5), NOW) == "overdue for 5s"
+    assert ahead(NOW + timedelta(seconds=5), NOW) == "in 5 seconds"
+    assert ahead(NOW - timedelta(seconds=5), NOW) == "overdue for 5 seconds"
+    assert (ago(NOW - timedelta(seconds=1), NOW), ago(NOW, NOW), ago(None, NOW)) == ("1 second ago", "just now", "-")
     assert rfc3339_ms(1_388_530_800_000) == "2013-12-31T23:00:00Z"
     assert rfc3339_ms(1) == "1970-01-01T00:00:00.001Z"
 
 
-def test_a_table_has_straight_columns() -> None:
-    assert table(("A", "LONG"), [("x", "1"), ("longer", "")]) == [
-        "A        LONG",
-        "x        1",
-        "longer   -",
-    ]
+ROWS = [("x", "one two three four five six seven"), ("longer", "")]
+
+
+@pytest.mark.parametrize(
+    ("heads", "rows", "columns", "spare", "expected"),
+    [
+        (("A", "LONG"), [("x", "1"), ("longer", "")], None, (), ["A        LONG", "x        1", "longer   -"]),
+        (("A", "LONG"), [("x", "1"), ("longer", "")], 40, (), ["A        LONG", "x        1", "longer   -"]),
+        (
+            ("A", "LONG"), ROWS, 40, (),
+            ["A       LONG", "x       one two three four five six", "        seven", "longer  -"],
+        ),
+        (
+            ("A", "LONG"), ROWS, None, (),
+            ["A        LONG", "x        one two three four five six seven", "longer   -"],
+        ),
+        (("A", "B", "C"), [("a" * 20, "b" * 20, "c")], 40, ("B",), [f"A{' ' * 21}C", f"{'a' * 20}  c"]),
+        (
+            ("A", "B", "C"), [("a" * 20, "b" * 20, "c")], 60, ("B",),
+            [f"A{' ' * 22}B{' ' * 22}C", f"{'a' * 20}   {'b' * 20}   c"],
+        ),
+        (("A", "B"), [("a" * 20, "b" * 18)], 40, ("A",), [f"A{' ' * 21}B", f"{'a' * 20}  {'b' * 18}"]),
+        (("A", "B"), [("日本", "1"), ("abcd", "2")], None, (), ["A      B", "日本   1", "abcd   2"]),
+        (
+            ("A", "B"), [("a\x1b[31m", Styled("b\nc", colour="red"))], None, (),
+            ["A           B", "a\\x1b[31m   b\\nc"],
+        ),
+    ],
+    ids=["straight", "fits", "goes on below", "a pipe", "spare", "not spare", "closer", "wide letters", "escaped"],
+)  # fmt: skip
+def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(
+    heads: tuple[str, ...], rows: list[Any], columns: int | None, spare: tuple[str, ...], expected: list[str]
+) -> None:
+    assert Table(heads).lines(rows, columns, spare) == expected
+
+
+def test_a_table_that_grows_keeps_its_columns() -> None:
+    table = Table(("A", "B"))
+    assert table.lines([("long enough", "1")]) == ["A             B", "long enough   1"]
+    assert table.lines([("x", "2")], head=False) == ["x             2"]
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=200), st.integers(40, 140))
+def test_no_line_breaks_a_word(text: str, width: int) -> None:
+    assert " ".join(wrapped(escaped(text), width)).split() == escaped(text).split()
 
 
 @pytest.mark.parametrize(
@@ -116,63 +189,6 @@ def test_several_jobs_share_an_exit_code_or_fail(codes: list[Code], code: Code) 
     assert code_of(Result("team", "x", JobOutcome.DONE, "", each) for each in codes) is code
 
 
-def test_a_listing_shows_the_main_things() -> None:
-    ran = observed_job(
-        nextRunTime=at(40),
-        watermark=at(-3600),
-        lastRun=run_ended(),
-        conditions=conditions("Running", "waiting " * 20, ready=True),
-    )
-    new = observed_job(name="new", desired=None, state=None, generation=1, observed=-1, created=-5)
-    going = observed_job(name="going", deleting=-5, state="aborting", generation=4, observed=3)
-    lines = listing([ran, new, going], NOW, wide=False, namespaces=True)
-    assert lines[0].split()[:4] == ["NAMESPACE", "NAME", "ASKED", "STATE"]
-    assert "team" in lines[1]
-    for words in ("flights", "started", "True", at(-3600), "Completed 30s ago", "in 40s", "60m"):
-        assert words in lines[1]
-    assert [cell for cell in lines[2].split() if cell != "-"] == ["team", "new", "never", "Unknown", "5s"]
-    assert lines[3].split()[2:5] == ["deleted", "aborting", "Unknown"]
-    wide = listing([ran], NOW, wide=True, namespaces=False)
-    for words in ("Running", "flights/*.parquet", "hourly", "kubectl-rollup", "..."):
-        assert words in wide[1]
-
-
-def test_a_page_shows_everything() -> None:
-    body = observed_job(
-        manager="argocd-controller",
-        spec={"jobId": "Flights by hour"},
-        conditions=conditions("StoreNotFound", "no store", since=-600),
-        position={"carrier.terms": "WN", "time_hour.date_histogram": 1_388_530_800_000},
-        lastRun=run_ended("Failed", "no store"),
-        stats={"documentsProcessed": 7, "rollupsIndexed": 3, "pagesProcessed": 2, "triggerCount": 1},
-    )
-    text = "\n".join(f"{label}: {value}" for label, value in page(body, NOW))
-    for words in (
-        "Job: team/flights (id Flights by hour)",
-        "Asked: started by argocd-controller (Git) 10m ago",
-        "Ready: False StoreNotFound, since 10m ago",
-        ": no store",
-        "Position: time_hour 2013-12-31T23:00:00Z, carrier WN",
-        "Last run: Failed 30s ago, took 5s",
-        "Watermark: none",
-        "Next run: none",
-        "7 source documents, 3 rolled up, 2 pages, 1 runs",
-    ):
-        assert words in text
-    lagging = dict(page(observed_job(generation=4, observed=3), NOW))
-    assert "the operator has not seen 4 yet" in lagging["State"]
-    assert position(None).startswith("none")
-
-
-def test_progress_is_on_the_page_while_there_is_some() -> None:
-    body = observed_job()
-    assert "Progress" not in dict(page(body, NOW))
-    body["status"]["progress"] = {"percent": 45, "remainingSeconds": 700}
-    assert dict(page(body, NOW))["Progress"] == "45 %, about 11m left"
-    del body["status"]["progress"]["remainingSeconds"]
-    assert dict(page(body, NOW))["Progress"] == "45 %"
-
-
 PREVIEWED = {
     "preview": [{"_id": "trips$1", "_source": {"_rollup.id": "trips"}}],
     "estimate": {"source_documents": 5000, "buckets": 40, "pages": 1, "time_in_ms": 90_000},
@@ -183,8 +199,8 @@ PREVIEWED = {
 def test_a_preview_is_shown_to_people() -> None:
     assert lines(PREVIEWED) == [
         ("Range", "the beginning to 2024-03-01T00:00:00Z"),
-        ("Source", "5000 documents"),
-        ("Would write", "about 40 documents, in 1 page and 90s"),
+        ("Source", "5,000 documents"),
+        ("Would write", "about 40 documents, in 1 page and 90 seconds"),
         ("Document", "trips$1"),
         ("", "{"),
         ("", '  "_rollup.id": "trips"'),
@@ -210,7 +226,7 @@ def test_how_a_source_is_read_is_shown_to_people() -> None:
 @pytest.mark.parametrize("text", ["", "kind: RollupStore", "- 1", "kind: RollupJob\n---\nkind: RollupJob", "\t{"])
 def test_a_file_that_holds_no_one_job_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
-    with pytest.raises(Failure, match=r"RollupJobs|cannot be read") as failure:
+    with pytest.raises(Failure, match=r"RollupJobs|is no YAML") as failure:
         manifest(str(tmp_path / "job.yaml"))
     assert failure.value.code is Code.USAGE
 

@@ -124,8 +124,12 @@ class KubeClient:
         """Read an object or a list."""
         return await self._call("GET", path, params=params)
 
-    async def pages(self, path: ApiPath, *, metadata_only: bool = False) -> AsyncIterator[Body]:
+    async def pages(
+        self, path: ApiPath, *, metadata_only: bool = False, labels: str | None = None
+    ) -> AsyncIterator[Body]:
         """Read a list page by page: a list of ten thousand objects at once would hold the event loop for long.
+
+        `labels` is a label selector.
 
         All pages show the same moment. Raises KubeError, with status 410 when reading them took too long.
         """
@@ -133,6 +137,8 @@ class KubeClient:
         token = ""
         while True:
             params = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+            if labels is not None:
+                params["labelSelector"] = labels
             page = await self._call("GET", path, params=params, accept=accept)
             page["items"] = page.get("items") or []  # null, if there are none and only metadata are requested
             yield page

@@ -12,11 +12,12 @@ from rollup_operator.kube.client import Body
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.times import micro_time
-from rollup_operator.plugin.cluster import NamespaceClient, each
-from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
-from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.cluster import NamespaceClient, each, name_of
+from rollup_operator.plugin.goals import Deleted, End, Goal, Ran, Started, Stopped
+from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit
 from rollup_operator.plugin.owners import gitops_owner, owners
 from rollup_operator.plugin.results import JobOutcome, Result, failed
+from rollup_operator.plugin.summary import summary
 from rollup_operator.plugin.text import command
 from rollup_operator.plugin.waiting import settle
 
@@ -44,13 +45,22 @@ async def run(cluster: NamespaceClient, job: JobView) -> Goal:
         raise Failure(
             Code.FAILED,
             "Stopped",
-            f"it is asked to be stopped, and runs only when started: {command('start', *job.key)}",
+            f"the job is stopped; start it first: {command('start', *job.key)}",
         )
     value = micro_time(datetime.now(UTC))
     return Ran(await cluster.request_run(job, value))
 
 
-VERBS: Mapping[str, Begin] = {"stop": stop, "start": start, "run": run}
+async def delete(cluster: NamespaceClient, job: JobView) -> Goal:
+    """Delete the job; it stops first."""
+    left = await cluster.delete(job)
+    goal = Deleted(left or job)
+    if left is None:
+        goal.hear(None)
+    return goal
+
+
+VERBS: Mapping[str, Begin] = {"stop": stop, "start": start, "run": run, "delete": delete}
 
 
 @dataclass
@@ -58,14 +68,15 @@ class Action:
     """One command over some jobs. `goals` and `results` fill while `carry_out` goes on."""
 
     verb: str
-    names: Sequence[str] | None
-    """None: all jobs of the namespace."""
-    wait: float | None
-    """Seconds; None: do not wait. They count from the beginning of `carry_out`; the writes are not cut short."""
+    chosen: Chosen
+    wait: WaitLimit | None
+    """None: do not wait. It counts from the beginning of `carry_out`; the writes are not cut short."""
     heard: Callable[["Action"], None] = lambda _: None
     """Called when there is something to wait for, and with each change."""
 
     def __post_init__(self) -> None:
+        names = self.chosen.names
+        self._names = None if names is None else [name_of(name) for name in names]
         self.goals: dict[str, Goal] = {}
         self._failures: dict[str, Result] = {}
         self._warnings: dict[str, str] = {}
@@ -78,13 +89,14 @@ class Action:
 
     async def carry_out(self, cluster: NamespaceClient) -> list[Result]:
         """Do it. Returns one result for each job, in the order of the names. Raises Failure when nothing was done."""
-        deadline = asyncio.get_running_loop().time() + (self.wait or 0.0)
+        wait = self.wait.seconds if self.wait is not None else None
+        deadline = None if wait is None else asyncio.get_running_loop().time() + wait
         bodies: Sequence[Body | Failure]
-        if self.names is None:
-            bodies = await cluster.jobs()
+        if self._names is None:
+            bodies = await cluster.jobs(self.chosen)
             self._order = [body["metadata"]["name"] for body in bodies]
         else:
-            self._order = list(dict.fromkeys(self.names))
+            self._order = list(dict.fromkeys(self._names))
             bodies = await cluster.find_each(self._order)
         found = dict(zip(self._order, bodies, strict=True))
         await each(lambda name: self._begin(cluster, name, found[name]), self._order)
@@ -98,10 +110,10 @@ class Action:
             if isinstance(body, Failure):
                 raise body
             self.goals[name] = await VERBS[self.verb](cluster, JobView.of(body))
-            if self.verb != "run":
+            if self.verb in ("stop", "start"):
                 self._warnings[name] = _warning(body, self.goals[name])
         except Failure as e:
-            if self.names is None and e.code is Code.NOT_FOUND:
+            if self._names is None and e.code is Code.NOT_FOUND:
                 self._order.remove(name)  # it was deleted between the list and the write: there are the others
             else:
                 self._failures[name] = failed(cluster.namespace, name, e)
@@ -128,20 +140,24 @@ class Action:
         match goal.end:
             case End.DONE if isinstance(goal, Ran):
                 return replace(result, message=f"{goal.done}: {goal.why}" if goal.why else goal.done)
+            case End.DONE if isinstance(goal, Deleted):
+                return replace(result, message=f"{goal.done}{_documents(goal.newest, done=True)}")
             case End.DONE:
                 return replace(result, warning="; ".join(filter(None, (result.warning, goal.why))))
             case End.OVERTAKEN:
                 return ended(JobOutcome.OVERTAKEN, Code.OVERTAKEN, goal.why)
             case End.FAILED:
                 return ended(JobOutcome.FAILED, Code.FAILED, goal.why)
-            case End.GONE if isinstance(goal, Stopped) and (self.names is None or goal.newest.deleting):
+            case End.GONE if isinstance(goal, Stopped) and (self._names is None or goal.newest.deleting):
                 return ended(JobOutcome.DELETED, Code.DONE, "deleted: nothing of it runs any more")
             case End.GONE:
                 return ended(JobOutcome.DELETED, Code.NOT_FOUND, "it was deleted meanwhile")
             case _ if interrupted:
                 return ended(JobOutcome.RECORDED, Code.INTERRUPTED, f"interrupted; the {self.verb} stands")
             case _ if self.wait is not None:
-                return ended(JobOutcome.TIMED_OUT, Code.TIMED_OUT, _timed_out(goal, self.verb, self.wait))
+                return ended(JobOutcome.TIMED_OUT, Code.TIMED_OUT, _timed_out(goal, self.verb, self.wait.seconds or 0))
+            case _ if isinstance(goal, Deleted):
+                return ended(JobOutcome.RECORDED, Code.DONE, f"{goal.recorded}{_documents(goal.newest, done=False)}")
             case _ if goal.newest.deleting:
                 return ended(JobOutcome.RECORDED, Code.DONE, "is being deleted, which stops it")
             case _:
@@ -150,12 +166,21 @@ class Action:
 
 def _timed_out(goal: Goal, verb: str, wait: float) -> str:
     job, status = goal.newest, goal.newest.status
-    text = f"not {goal.done} within {wait:g}s; its state is {status.state or 'unknown'}. The {verb} stands"
+    text = f"not {goal.done} within {wait:g}s; it is {summary(job).text}. The {verb} stands"
     if status.observed_generation < job.generation:
         text += (
             f", but no operator has seen it yet (generation {job.generation}, observed {status.observed_generation})"
         )
     return f"{text}: {command('explain', *job.key)}"
+
+
+def _documents(job: JobView, *, done: bool) -> str:
+    """Say what becomes of the documents."""
+    if job.raw_spec.get("deletionPolicy") == "Delete":
+        return ", with its documents" if done else "; its documents go with it"
+    kept = f"its documents stay in {job.rollup_index} (deletionPolicy: Retain)"
+    wrote = job.has_drain_finalizer or job.status.position  # the finalizer is there before the first document
+    return f"; {kept}" if wrote else ""
 
 
 def _warning(before: Body, goal: Goal) -> str:

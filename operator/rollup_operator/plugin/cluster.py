@@ -15,7 +15,7 @@ from rollup_operator.kube.paths import NAMESPACES, events_about_path, jobs_path,
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import is_name, is_namespace
-from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.outcome import Chosen, Code, Failure, Where
 
 MANAGER = "kubectl-rollup"
 """Owner of spec.desiredState in metadata.managedFields after a stop or start of the plugin."""
@@ -29,8 +29,6 @@ ATTEMPTS = 4
 _TYPE = re.compile(r"(rj|rollupjobs?(\.rollup-operator\.dev)?)/")
 
 T = TypeVar("T")
-Where = tuple[str | None, str | None, str | None]
-"""Kubeconfig, context and namespace, as the command line has them."""
 
 
 @dataclass
@@ -51,7 +49,7 @@ class NamespaceClient:
             raise Failure(Code.USAGE, "NoConnection", str(e)) from e
         namespace = namespace or connection.namespace
         if not is_namespace(namespace):
-            raise Failure(Code.USAGE, "Usage", f"{namespace!r} cannot be the name of a namespace")
+            raise Failure(Code.USAGE, "Usage", f"-n {namespace!r} cannot be the name of a namespace")
         async with KubeClient(connection, connections=4 * AT_ONCE, timeout=timeout) as kube:
             yield cls(kube, namespace)
 
@@ -73,16 +71,32 @@ class NamespaceClient:
 
         return await each(one, names)
 
-    async def jobs(self, *, everywhere: bool = False) -> list[Body]:
-        """Return all jobs, of all namespaces if requested, in order of their names."""
+    async def jobs(self, chosen: Chosen) -> list[Body]:
+        """Return all jobs, or those with the labels, in order of their names."""
+        return (await self.listed(chosen))[0]
+
+    async def listed(self, chosen: Chosen) -> tuple[list[Body], str]:
+        """Return the jobs, and the version from which to watch on."""
         found: list[Body] = []
+        version = ""
+        path = jobs_path(None if chosen.everywhere else self.namespace)
         try:
-            async for page in self.kube.pages(jobs_path(None if everywhere else self.namespace)):
+            async for page in self.kube.pages(path, labels=chosen.labels):
                 found += page["items"]
+                version = str(page["metadata"]["resourceVersion"])
         except KubeError as e:
+            if e.status == 400 and chosen.labels is not None:
+                raise Failure(Code.USAGE, "Usage", f"-l {chosen.labels!r}: {e.message}") from e
             raise failure(e, "list") from e
         found.sort(key=lambda body: (body["metadata"]["namespace"], body["metadata"]["name"]))
-        return found
+        return found, version
+
+    def follow_all(self, chosen: Chosen, since: str) -> AsyncGenerator[tuple[str, Body], None]:
+        """Yield what changes in the chosen jobs, until the server ends it. Raises KubeError. To be closed."""
+        one = chosen.names is not None and len(chosen.names) == 1
+        selector = {"fieldSelector": f"metadata.name={name_of(chosen.names[0])}"} if one and chosen.names else {}
+        selector |= {"labelSelector": chosen.labels} if chosen.labels is not None else {}
+        return self.kube.watch(jobs_path(None if chosen.everywhere else self.namespace), since=since, **selector)
 
     def follow(self, name: str | None, since: str) -> AsyncGenerator[tuple[str, Body], None]:
         """Yield what changes in one job, or in all, until the server ends it. Raises KubeError. To be closed."""
@@ -131,6 +145,35 @@ class NamespaceClient:
                 ) from e
         raise Failure(Code.FAILED, "Replaced", "it keeps being deleted and created again; nothing was changed")
 
+    async def delete(self, job: JobView) -> JobView | None:
+        """Delete the job. Returns it as it is then, or None if it is gone already."""
+        for _ in range(ATTEMPTS):
+            try:
+                answer = await self.kube.delete(jobs_path(self.namespace, job.name), uid=job.uid, version=job.version)
+            except NotFound:
+                return None
+            except Conflict:
+                now = JobView.of(await self.find(job.name))
+                if now.uid != job.uid:
+                    return None
+                job = now
+            except KubeError as e:
+                raise failure(e, "delete", job.name, self.namespace) from e
+            else:
+                return JobView.of(answer) if answer.get("kind") == "RollupJob" else None
+        raise Failure(Code.FAILED, "Conflict", "it changes all the time; nothing was deleted: try again")
+
+    async def events_of(self, name: str | None) -> list[Body]:
+        """Return the events about a job, or about all jobs of the namespace, oldest first."""
+        about = "involvedObject.kind=RollupJob" + (f",involvedObject.name={name}" if name is not None else "")
+        try:
+            items = (await self.kube.get(events_about_path(self.namespace), fieldSelector=about))["items"]
+        except KubeError as e:
+            if e.status == 403:
+                raise Failure(Code.FAILED, "Forbidden", f"{e.message}: ask for the verb list on events") from e
+            raise failure(e, "list") from e
+        return sorted(items, key=lambda event: int(event["metadata"]["resourceVersion"]))
+
     async def events(self, uid: str) -> list[Body] | None:
         """Return the events about an object, oldest first; None where the caller may not read them."""
         try:
@@ -166,7 +209,12 @@ def name_of(word: str) -> str:
     """Return the name of a job as typed: `flights`, `rj/flights`. Raises Failure for what cannot be a name."""
     name = word[found.end() :] if (found := _TYPE.match(word)) else word
     if not is_name(name):
-        raise Failure(Code.USAGE, "Usage", f"{word!r} cannot be the name of a job: use the resource's, not its jobId")
+        raise Failure(
+            Code.USAGE,
+            "Usage",
+            f"{word!r} cannot be the name of a RollupJob: names have lower-case letters, digits, - and . "
+            "(kubectl rollup get lists them; spec.jobId is no name)",
+        )
     return name
 
 

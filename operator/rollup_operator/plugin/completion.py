@@ -62,6 +62,13 @@ def script(shell: str) -> None:
         _run()
 
 
+def enable() -> None:
+    """Let the command line answer shells. Typer does so only together with options that install its scripts."""
+    from typer.completion import completion_init  # type: ignore[attr-defined]  # noqa: PLC0415  # it is not re-exported
+
+    completion_init()
+
+
 def kubectl_complete() -> None:
     """Complete `kubectl rollup` for kubectl, which calls `kubectl_complete-rollup WORD…`; the last word is incomplete.
 
@@ -81,6 +88,7 @@ def kubectl_complete() -> None:
 def _run() -> None:
     from rollup_operator.plugin.main import app  # noqa: PLC0415  # it imports this module
 
+    enable()
     app(args=[], prog_name=PROGRAM, complete_var=VARIABLE)
 
 

@@ -14,8 +14,7 @@ from rollup_operator.kube.credentials import bearer
 from rollup_operator.kube.kubeconfig import find_connection
 from rollup_operator.net.hosts import is_loopback
 from rollup_operator.net.tls import verifying
-from rollup_operator.plugin.cluster import Where
-from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.outcome import Code, Failure, Where
 
 TOKEN = "ROLLUP_TOKEN"  # noqa: S105  # the name of a variable
 PATIENCE = 60.0

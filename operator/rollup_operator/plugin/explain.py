@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollup_operator.model.base import DRAIN_FINALIZER
-from rollup_operator.model.conditions import READY, RECONCILING, STALLED, Reason
+from rollup_operator.model.conditions import READY, STALLED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome, State
-from rollup_operator.model.times import duration, instant_of
+from rollup_operator.model.times import instant_of
 from rollup_operator.plugin.cures import cure_of
-from rollup_operator.plugin.goals import condition
 from rollup_operator.plugin.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners
-from rollup_operator.plugin.text import ago, ahead, command
+from rollup_operator.plugin.summary import Mood, condition, trouble
+from rollup_operator.plugin.text import ago, ahead, command, event_time, moment, sentence, spoken
 
 PATIENCE = 10.0
 """Seconds that an operator may take to observe a change before the command doubts that one is running."""
@@ -37,6 +37,8 @@ class Sentence:
 
     text: str
     cure: bool = False
+    mood: Mood | None = None
+    """How good the state is that it is about, where it is the main one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class _Explanation:
         self.job = JobView.of(seen.body)
         self.status = self.job.status
         self.ready = condition(self.job, READY)
+        self.stuck = trouble(self.job)
         self.behind = self.status.observed_generation < self.job.generation
 
     def sentences(self) -> Iterator[Sentence]:
@@ -71,10 +74,12 @@ class _Explanation:
             yield from self._deletion()
         elif self.behind:
             yield from self._unseen()
-        else:
+        elif self.stuck is None:
             yield from self._state()
         yield from self._trouble()
         yield from self._store()
+        if self.stuck is not None and not self.job.deleting and not self.behind:
+            yield from self._state()
         if not self.job.deleting:
             yield from self._last_run()
             yield from self._request()
@@ -85,35 +90,33 @@ class _Explanation:
 
     def _deletion(self) -> Iterator[Sentence]:
         when = instant_of(self.body["metadata"].get("deletionTimestamp"))
-        yield Sentence(f"It is being deleted, as requested {ago(when, self.now)}.")
+        yield Sentence(f"The job is being deleted, as requested {ago(when, self.now)}.")
         if self.job.has_drain_finalizer:
             yield Sentence(
-                f"The finalizer {DRAIN_FINALIZER} holds it until nothing of it runs, its claim is released and, with "
-                "deletionPolicy Delete, its documents are gone."
+                f"The finalizer {DRAIN_FINALIZER} holds it until nothing of the job runs, its claim is released and, "
+                "with deletionPolicy Delete, its documents are gone."
             )
         others = [name for name in self.job.finalizers if name != DRAIN_FINALIZER]
         if others:
-            yield Sentence(f"{_listed(others)} {'holds' if len(others) == 1 else 'hold'} it too, which is not ours.")
-            yield Sentence("Find out who set that finalizer: the operator neither sets nor removes it.", cure=True)
+            yield Sentence(f"{_listed(others)} {'holds' if len(others) == 1 else 'hold'} it too.")
+            yield Sentence("Find out who set that finalizer: rollup-operator neither sets nor removes it.", cure=True)
         if not self.job.has_drain_finalizer:
             return
         if self.behind and when is not None and self._is_long(when, PATIENCE):
-            yield Sentence("No operator seems to run: none has seen the deletion yet.")
+            yield Sentence("No operator has seen the deletion yet: the operator may be down.")
             yield Sentence(f"{NO_OPERATOR}. For an uninstall without one: rollup-operator release --yes", cure=True)
         elif self.status.state is State.ABORTING and self.ready is not None:
-            yield Sentence(f"It waits: {self.ready.message}.")
+            yield Sentence(sentence(f"It waits: {self.ready.message}"))
 
     def _unseen(self) -> Iterator[Sentence]:
         never = self.status.observed_generation < 0
         when = instant_of(self.body["metadata"].get("creationTimestamp")) if never else changed_at(self.body)
-        what = f"It was created {ago(when, self.now)}" if never else f"It was changed {ago(when, self.now)}"
-        if when is None:
-            what = "It was changed"
+        what = f"The job was {'created' if never else 'changed'}{'' if when is None else ' ' + ago(when, self.now)}"
         if when is not None and not self._is_long(when, PATIENCE):
             yield Sentence(f"{what}, and the operator has not seen that yet.")
             return
         generations = f"generation {self.job.generation}, observed {self.status.observed_generation}"
-        yield Sentence(f"{what}, and no operator seems to run: none has seen that yet ({generations}).")
+        yield Sentence(f"{what}, and no operator has seen that yet ({generations}): the operator may be down.")
         if not never:
             yield Sentence(f"Its state, {self.status.state}, dates from before that.")
         asked = "The request stands, and takes effect once an operator runs."
@@ -123,12 +126,12 @@ class _Explanation:
         asked = self.job.desired
         match self.status.state:
             case State.STOPPED if asked is DesiredState.STARTED:
-                yield Sentence("A start is requested, but the job cannot begin.")
+                yield Sentence("A start was requested; the job cannot begin until this is solved.")
             case State.STOPPED if not self.job.ever_asked:
-                yield Sentence("It was never started: spec.desiredState has never been set, and a new job is stopped.")
+                yield Sentence("The job was never started: spec.desiredState is not set, and a new job is stopped.")
                 yield Sentence(f"Start it: {command('start', *self.job.key)}", cure=True)
             case State.STOPPED:
-                yield Sentence(f"It is stopped, as {self._who()} asked: nothing of it is in flight.")
+                yield Sentence(f"The job is stopped, as {self._who()}. No queries or writes are running.")
             case State.STARTED if asked is DesiredState.STARTED:
                 yield from self._waits_for_tick()
             case State.INDEXING if asked is DesiredState.STARTED:
@@ -136,78 +139,88 @@ class _Explanation:
             case State.STOPPING:
                 yield from self._stopping()
             case state:
-                yield Sentence(f"It is {state}, while {asked} is requested: the operator is about to change that.")
+                yield Sentence(f"The job is {state}; {asked} was requested, and the operator is about to change it.")
 
     def _waits_for_tick(self) -> Iterator[Sentence]:
         tick = instant_of(self.status.next_run_time)
         if tick is None:
-            yield Sentence("It is started, but its schedule never comes again.")
-            yield Sentence("Change spec.cron, in UTC and with seconds first.", cure=True)
-            return
-        when = f"the tick of spec.cron at {self.status.next_run_time} ({ahead(tick, self.now)})"
-        if self._is_long(tick, OVERDUE):
-            yield Sentence(f"It is started, but {when} has passed without a run: no operator seems to run.")
+            yield Sentence("The job is started, but its schedule has no future run times.")
+            yield Sentence("Change spec.cron: times in UTC, seconds first.", cure=True)
+        elif self._is_long(tick, OVERDUE):
+            yield Sentence(
+                f"The job is started, but its run at {moment(self.status.next_run_time)} is "
+                f"{ahead(tick, self.now)}: the operator may be down."
+            )
             yield Sentence(f"{NO_OPERATOR}.", cure=True)
         else:
-            yield Sentence(f"It is started, and waits for {when}.")
+            head = "The job is started." if self.stuck is None else "The job stays started."
+            yield Sentence(f"{head} Its next run is at {moment(self.status.next_run_time)} ({ahead(tick, self.now)}).")
 
     def _indexing(self) -> Iterator[Sentence]:
         reported = changed_at(self.body, status=True)
-        doing = f": {self.ready.message}" if self.ready is not None and self.ready.message else ""
+        told = self.ready is None or not self.ready.message or self.stuck is not None
+        doing = "" if told or self.ready is None else f": {self.ready.message}"
         since = f", as reported {ago(reported, self.now)}" if reported is not None else ""
-        yield Sentence(f"A run is under way{since}{doing}.")
+        yield Sentence(sentence(f"A run is in progress{since}{doing}"))
         if reported is not None and self._is_long(reported, SILENCE):
-            yield Sentence(f"A long run reports every 30s, and this one has not for {self._for(reported)}.")
+            yield Sentence(
+                f"A long run reports every 30 seconds; the last report of this one is {self._for(reported)} old."
+            )
             yield Sentence(f"{NO_OPERATOR}.", cure=True)
 
     def _stopping(self) -> Iterator[Sentence]:
         since = instant_of(self.ready.last_transition_time) if self.ready is not None else None
         began = "" if since is None else f" for {self._for(since)}"
         if self.job.desired is DesiredState.STARTED:
-            yield Sentence(f"A stop has been in progress{began}; a start was requested since, and follows it.")
+            yield Sentence(f"The job has been stopping{began}; a start was requested since, and follows the stop.")
         else:
-            yield Sentence(f"It has been stopping{began}, as {self._who()} asked.")
+            yield Sentence(f"The job has been stopping{began}, as {self._who()}.")
         if self.ready is None or self.ready.reason == Reason.STOPPING:
             yield Sentence("What is in flight ends first: the page being written is finished and committed.")
 
     def _who(self) -> str:
         found = owners(self.body)
         if not found:
-            return "spec.desiredState" if "desiredState" in self.job.raw_spec else "status.desiredState recalls was"
+            return "spec.desiredState says" if "desiredState" in self.job.raw_spec else "last requested"
         newest = found[0]
-        return f"{newest.manager} ({ago(newest.time, self.now)})" if newest.time is not None else newest.manager
+        return f"{newest.manager} requested" + (f" {ago(newest.time, self.now)}" if newest.time is not None else "")
 
     # What is wrong
 
     def _trouble(self) -> Iterator[Sentence]:
-        stuck = condition(self.job, STALLED) or condition(self.job, RECONCILING)
-        if stuck is None or (stuck.reason in (Reason.STOPPING, Reason.DELETING)):
+        if (stuck := self.stuck) is None:
             return
         since = instant_of(stuck.last_transition_time)
-        retried = "it needs a change" if stuck.type == STALLED else "the operator retries it"
-        old = ", as of an earlier version of the spec" if stuck.observed_generation < self.job.generation else ""
-        yield Sentence(f"{stuck.reason} for {self._for(since)}{old}; {retried}. {_sentence(stuck.message)}")
+        if stuck.observed_generation < self.job.generation:
+            retried = "this is about an earlier version of the spec"
+        elif stuck.type == STALLED:
+            retried = "retrying cannot help, something has to change"
+        elif stuck.reason == Reason.DRAIN_TIMEOUT:
+            retried = "the operator keeps waiting"
+        else:
+            retried = "the operator keeps retrying"
+        mood = Mood.BAD if stuck.type == STALLED else Mood.CHANGING
+        yield Sentence(f"{stuck.reason} for {self._for(since)}; {retried}.", mood=mood)
+        yield Sentence(sentence(stuck.message))
         if cure := cure_of(stuck.reason, self.job):
             yield Sentence(cure, cure=True)
 
     def _store(self) -> Iterator[Sentence]:
         if not self.seen.store_known:
             return
-        name = self.job.store_name
+        name, said = self.job.store_name, self.stuck.message if self.stuck is not None else ""
         missing = self.ready is not None and self.ready.reason == Reason.STORE_NOT_FOUND
         if self.seen.store is None:
             if not missing:
-                yield Sentence(f"There is no RollupStore {name!r} in this namespace, which its next run needs.")
+                yield Sentence(f"There is no RollupStore {name!r} in this namespace, which the next run needs.")
                 yield Sentence(cure_of(Reason.STORE_NOT_FOUND, self.job), cure=True)
             return
         if missing:
             yield Sentence(f"RollupStore {name!r} exists now: the operator checks the job again soon.")
         conditions = (self.seen.store.get("status") or {}).get("conditions") or ()
         bad = next((c for c in conditions if c.get("type") == READY and c.get("status") == "False"), None)
-        if bad is not None:
-            yield Sentence(
-                f"RollupStore {name!r} is not ready: {bad.get('reason')}: {_sentence(bad.get('message', ''))}"
-            )
+        if bad is not None and (message := str(bad.get("message", ""))) not in said:
+            yield Sentence(f"RollupStore {name!r} is not ready: {bad.get('reason')}: {sentence(message)}")
 
     def _last_run(self) -> Iterator[Sentence]:
         last = self.status.last_run
@@ -215,7 +228,8 @@ class _Explanation:
         if last is None or last.outcome in (Outcome.COMPLETED, Outcome.HALTED) or in_condition:
             return
         when = ago(instant_of(last.end_time), self.now)
-        yield Sentence(f"Its last run, ended {when}, {last.outcome.lower()}: {_sentence(last.message)}")
+        ended = "was fenced" if last.outcome is Outcome.FENCED else last.outcome.lower()
+        yield Sentence(f"The last run {ended} {when}: {sentence(last.message)}")
 
     def _request(self) -> Iterator[Sentence]:
         request = self.job.run_request
@@ -249,29 +263,16 @@ class _Explanation:
             if event.get("type") == "Warning" and event.get("reason") not in in_conditions:
                 newest[str(event.get("reason"))] = event
         for reason, event in newest.items():
-            when = _time_of(event)
+            when = event_time(event)
             if when is not None and self.now - when < RECENT:
-                yield Sentence(f"{ago(when, self.now)}: {reason}: {_sentence(str(event.get('message', '')))}")
+                yield Sentence(f"{ago(when, self.now)}: {reason}: {sentence(str(event.get('message', '')))}")
 
     def _is_long(self, since: datetime, seconds: float) -> bool:
         return (self.now - since).total_seconds() > seconds
 
     def _for(self, since: datetime | None) -> str:
-        return "some time" if since is None else duration((self.now - since).total_seconds())
-
-
-def _time_of(event: Mapping[str, Any]) -> datetime | None:
-    series = event.get("series") or {}
-    for text in (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")):
-        if (when := instant_of(text)) is not None:
-            return when
-    return instant_of(event["metadata"].get("creationTimestamp"))
+        return "some time" if since is None else spoken((self.now - since).total_seconds())
 
 
 def _listed(names: Sequence[str]) -> str:
     return f"The finalizer {names[0]}" if len(names) == 1 else f"The finalizers {', '.join(names)}"
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?")) or not text else f"{text}."

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 from rollup_operator.model.conditions import READY, STALLED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import Condition, Outcome, State
+from rollup_operator.model.status import Outcome, State
 from rollup_operator.model.stop_verdict import Verdict, judge
+from rollup_operator.plugin.summary import condition
 
 
 class End(Enum):
@@ -27,6 +28,8 @@ class Goal:
     """As in `to …`."""
     recorded: ClassVar[str]
     done: ClassVar[str]
+    gone: ClassVar[End] = End.GONE
+    """How the wait ends if the job goes."""
 
     def __init__(self, answer: JobView) -> None:
         self.asked = answer.generation
@@ -41,7 +44,7 @@ class Goal:
         if self.end is not End.PENDING:
             return self.end
         if body is None or body.uid != self.newest.uid:
-            self.end = End.GONE
+            self.end = self.gone
         elif body.age >= self.newest.age:
             self.newest = body
             self.end = self._judge(body)
@@ -104,13 +107,20 @@ class Ran(Goal):
         self._request = answer.run_request
         self._before = _runs(answer)
         self._under_way = False
+        self._rows_before = _rows(answer)
         super().__init__(answer)
+
+    @property
+    def rows(self) -> int:
+        """Return how many source rows the run has summarised so far, as far as that is reported."""
+        return max(0, _rows(self.newest) - self._rows_before)
 
     def _judge(self, body: JobView) -> End:
         status = body.status
         if status.last_handled_run_request != self._request:
             # What ends before the request is seen is another run.
             self._before = _runs(body)
+            self._rows_before = _rows(body)
             return self._hopeless(body)
         if status.state is State.INDEXING:
             self._under_way = True  # it counts already, and the state after it shows its end
@@ -140,9 +150,17 @@ class Ran(Goal):
         return End.PENDING
 
 
-def condition(body: JobView, type_: str) -> Condition | None:
-    """Return the condition of that type; None if it is not shown."""
-    return next((c for c in body.status.conditions if c.type == type_), None)
+class Deleted(Goal):
+    """The job is gone."""
+
+    aim, recorded, done, gone = "to be deleted", "is being deleted, and stops first", "deleted", End.DONE
+
+    def _judge(self, body: JobView) -> End:
+        return End.PENDING
+
+
+def _rows(body: JobView) -> int:
+    return body.status.stats.documents_processed if body.status.stats is not None else 0
 
 
 def _runs(body: JobView) -> Any:

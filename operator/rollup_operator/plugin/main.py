@@ -1,98 +1,78 @@
 """The `kubectl-rollup` command, which kubectl runs as `kubectl rollup`. Heavy imports wait until they are needed."""
 
 import asyncio
+import difflib
 import gc
+import os
 import sys
-from collections.abc import Coroutine, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rollup_operator.plugin.completion import PROGRAM, VARIABLE, job_names, namespace_names, script
-from rollup_operator.plugin.outcome import Code, Failure
-from rollup_operator.plugin.output import Format, Output
+from rollup_operator.plugin.completion import VARIABLE, enable, script
+from rollup_operator.plugin.options import (
+    CODES,
+    COMMAND,
+    HELP,
+    All,
+    Authority,
+    Command,
+    Context,
+    Form,
+    Kubeconfig,
+    Labels,
+    Listing,
+    Name,
+    Names,
+    Namespace,
+    OneName,
+    RunTimeout,
+    Shell,
+    Timeout,
+    Url,
+    View,
+    Wait,
+)
+from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit, Where
+from rollup_operator.plugin.output import Format, Output, say
 from rollup_operator.plugin.text import seconds_of
-
-HELP = """Stop, start, run and understand rollup jobs, with the rights of your kubeconfig.
-
-`stopped` means quiet: nothing of the job is in flight any more. A stop is durable once the API server has accepted \
-it, whether or not a client waits for it.
-
-Exit codes (with several jobs the one that all failures share, else 1):
-
-0  done
-
-1  refused, or failed
-
-2  the command line or the kubeconfig cannot be used; nothing was done
-
-3  timed out; the request stands
-
-4  overtaken by a newer request for the opposite
-
-5  not found, or deleted in the meantime
-"""
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,  # the command `completion` prints the scripts
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help=HELP,
+    epilog=CODES,
 )
 
 
-class Shell(StrEnum):
-    """Shells that can complete words."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
+def command(*examples: str, short: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command with examples at the end of its help; `short`: its line in the list of commands."""
+    lines = "\n".join(["\b", "Examples:", *(f"  {COMMAND} {line}" for line in examples)])
+    return app.command(cls=Command, epilog=lines if examples else None, short_help=short)
 
 
-class View(StrEnum):
-    """What -o of `query` takes."""
-
-    TABLE = "table"
-    CHART = "chart"
-    CSV = "csv"
-    JSON = "json"
-    YAML = "yaml"
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> int:
+    """Take the options before a command."""
+    return _version(Format.TEXT) if version else 0
 
 
-class Listing(StrEnum):
-    """What -o of `get` takes."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    YAML = "yaml"
-    NAME = "name"
-
-
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", autocompletion=job_names, help="Names of jobs.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=job_names, help="Name of the job.")]
-Kubeconfig = Annotated[
-    str | None, typer.Option(help="Kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config, as kubectl.")
-]
-Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig. Default: the current one.")]
-Namespace = Annotated[
-    str | None,
-    typer.Option("--namespace", "-n", autocompletion=namespace_names, help="Default: the context's namespace."),
-]
-Form = Annotated[Format, typer.Option("--output", "-o", help="How to write the result.")]
-All = Annotated[bool, typer.Option("--all", help="All jobs of the namespace.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when it is done, or at the timeout.")]
-Timeout = Annotated[
-    str | None,
-    typer.Option(help="How long --wait waits: 90s, 1m30s; 0: one check. A timeout undoes nothing. Default: 30s."),
-]
-
-
-@app.command()
+@command(
+    "stop flights --wait",
+    "stop --all --wait --timeout 2m -n team-a",
+    "stop -l team=a",
+    short="Stop jobs, and wait until they are quiet.",
+)
 def stop(
     names: Names = None,
     everything: All = False,
+    labels: Labels = None,
     wait: Wait = False,
     timeout: Timeout = None,
     namespace: Namespace = None,
@@ -101,14 +81,21 @@ def stop(
     output: Form = Format.TEXT,
 ) -> int:
     """Stop jobs: a write in progress finishes, and nothing new begins. With --wait, return when they are quiet."""
-    seconds = _seconds(wait, timeout)
-    return _act("stop", _chosen(names, everything), seconds, (kubeconfig, context, namespace), output)
+    return _act(
+        "stop", _chosen(names, everything, labels), _seconds(wait, timeout), (kubeconfig, context, namespace), output
+    )
 
 
-@app.command()
+@command(
+    "start flights",
+    "start --all --wait",
+    "start -l team=a",
+    short="Start jobs: they run at the next tick of their schedule.",
+)
 def start(
     names: Names = None,
     everything: All = False,
+    labels: Labels = None,
     wait: Wait = False,
     timeout: Timeout = None,
     namespace: Namespace = None,
@@ -117,13 +104,43 @@ def start(
     output: Form = Format.TEXT,
 ) -> int:
     """Start jobs: they run at the next tick of their schedule. With --wait, return when the operator has seen it."""
-    seconds = _seconds(wait, timeout)
-    return _act("start", _chosen(names, everything), seconds, (kubeconfig, context, namespace), output)
+    return _act(
+        "start", _chosen(names, everything, labels), _seconds(wait, timeout), (kubeconfig, context, namespace), output
+    )
 
 
-@app.command()
+@command(
+    "run flights --wait",
+    "run flights positions --wait --timeout 10m",
+    "run -l team=a",
+    short="Run started jobs now, and show their progress.",
+)
 def run(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", autocompletion=job_names, help="Names of jobs.")],
+    names: Names = None,
+    everything: All = False,
+    labels: Labels = None,
+    wait: Wait = False,
+    timeout: RunTimeout = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Run started jobs now, without waiting for the next tick. With --wait, show the progress until the run's end."""
+    return _act(
+        "run",
+        _chosen(names, everything, labels),
+        _seconds(wait, timeout, None),
+        (kubeconfig, context, namespace),
+        output,
+    )
+
+
+@command("delete flights --wait", "delete -l team=a --wait --timeout 5m", short="Delete jobs; each stops first.")
+def delete(
+    names: Names = None,
+    everything: All = False,
+    labels: Labels = None,
     wait: Wait = False,
     timeout: Timeout = None,
     namespace: Namespace = None,
@@ -131,29 +148,49 @@ def run(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Run started jobs now, without waiting for the next tick. With --wait, return when that run has ended."""
-    return _act("run", names, _seconds(wait, timeout), (kubeconfig, context, namespace), output)
+    """Delete jobs: each stops first. Its documents stay, unless it has deletionPolicy: Delete.
+
+    With --wait, return when the jobs are gone.
+    """
+    return _act(
+        "delete", _chosen(names, everything, labels), _seconds(wait, timeout), (kubeconfig, context, namespace), output
+    )
 
 
-@app.command()
+@command(
+    "get",
+    "get -A -o wide",
+    "get -l team=a --watch",
+    "get flights -o yaml",
+    short="List jobs and their state, or watch them.",
+)
 def get(
     names: Names = None,
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Jobs of all namespaces.")] = False,
+    labels: Labels = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and show each change until Ctrl-C.")] = False,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     output: Annotated[Listing, typer.Option("--output", "-o", help="How to write the jobs.")] = Listing.TABLE,
 ) -> int:
-    """List jobs."""
-    from rollup_operator.plugin import reading  # noqa: PLC0415
+    """List jobs, each with its state in words, how far its data is complete, and its runs."""
+    from rollup_operator.plugin import reading, watching  # noqa: PLC0415
 
     if names and all_namespaces:
         raise Failure(Code.USAGE, "Usage", "-A cannot be combined with names: leave out one of the two")
+    if names and labels is not None:
+        raise Failure(Code.USAGE, "Usage", "-l cannot be combined with names: leave out one of the two")
     where, written = (kubeconfig, context, namespace), Output("get", output.value)
-    return _run(reading.get(where, written, names or (), everywhere=all_namespaces))
+    chosen = Chosen(names or None, _labels(labels), everywhere=all_namespaces)
+    if watch:
+        if output not in (Listing.TABLE, Listing.WIDE):
+            raise Failure(Code.USAGE, "Usage", "--watch writes tables: leave out -o, or use -o wide")
+        return _run(watching.watch(where, written, chosen))
+    return _run(reading.get(where, written, chosen))
 
 
-@app.command()
+@command("status flights", "status flights -o json", short="Show all that is known of a job.")
 def status(
     name: Name,
     namespace: Namespace = None,
@@ -161,13 +198,13 @@ def status(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Show the whole status of a job: state, conditions, position, runs, and who set its desired state."""
+    """Show all that is known of a job: state, conditions, position, runs, and who set its desired state."""
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
     return _run(reading.status((kubeconfig, context, namespace), Output("status", output), name))
 
 
-@app.command()
+@command("explain flights", short="Explain a job's state and how to fix it.")
 def explain(
     name: Name,
     namespace: Namespace = None,
@@ -175,24 +212,39 @@ def explain(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Explain why a job is in its state, what it waits for, and what helps."""
+    """Explain a job's state and how to fix it."""
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
     return _run(reading.explain((kubeconfig, context, namespace), Output("explain", output), name))
 
 
-@app.command()
+@command("events", "events flights", short="List what the operator reported about jobs.")
+def events(
+    name: OneName = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """List what the operator reported about a job, or about all jobs of the namespace, oldest first."""
+    from rollup_operator.plugin import reading  # noqa: PLC0415
+
+    return _run(reading.events((kubeconfig, context, namespace), Output("events", output), name))
+
+
+@command(
+    "preview -f job.yaml --url https://rollup.example:9400",
+    "preview flights",
+    short="Show what a job would do; nothing is written.",
+)
 def preview(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", autocompletion=job_names, help="Name of a job.")
-    ] = None,
+    name: OneName = None,
     file: Annotated[
-        str | None, typer.Option("--filename", "-f", help="Manifest of a RollupJob; - reads stdin.")
+        str | None,
+        typer.Option("--filename", "-f", metavar="FILE", help="Manifest of a RollupJob; - reads standard input."),
     ] = None,
-    url: Annotated[str | None, typer.Option(envvar="ROLLUP_URL", help="URL of the operator's endpoint.")] = None,
-    ca: Annotated[
-        str | None, typer.Option(envvar="ROLLUP_CA", help="File with the certificate authority of the endpoint.")
-    ] = None,
+    url: Url = None,
+    ca: Authority = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -201,7 +253,7 @@ def preview(
     """Show what a job would do, with a few of its documents. Nothing is written.
 
     The operator's endpoint computes the preview. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You
-    need the right to create the job.
+    need permission to create RollupJobs.
     """
     from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import preview as previewing  # noqa: PLC0415
@@ -210,34 +262,50 @@ def preview(
     return _run(previewing.preview(where, written, endpoint.EndpointAddress(url, ca), name, file))
 
 
-@app.command()
+@command(
+    "query flights --interval 1M --metric avg:dep_delay -o chart",
+    "query flights --last 7d --by carrier --where origin:JFK",
+    short="Show a job's data as a table or a chart.",
+)
 def query(
     name: Name,
     metric: Annotated[
         list[str] | None,
         typer.Option(
             "--metric",
-            help="count, or avg, min, max, sum or value_count of a field: avg:FIELD. Repeatable. Default: count.",
+            metavar="KIND:FIELD",
+            help="count, or avg, min, max, sum or value_count of a field. Repeatable. Default: count.",
         ),
     ] = None,
     by: Annotated[
-        list[str] | None, typer.Option("--by", help="Field to group by: one line for each value. Repeatable.")
+        list[str] | None,
+        typer.Option("--by", metavar="FIELD", help="Field to group by: one line for each value. Repeatable."),
     ] = None,
     interval: Annotated[
         str | None,
-        typer.Option(help="Length of a time bucket: 15m, 1h, 1d, 1w, 1M, 1q, 1y. Default: one bucket for all time."),
+        typer.Option(
+            metavar="TIME",
+            help="Length of a time bucket: 15m, 1h, 1d, 1w, 1M, 1q, 1y. Default: one bucket for all time.",
+        ),
     ] = None,
-    last: Annotated[str | None, typer.Option(help="Time range that ends now: 24h, 30d. Default: all time.")] = None,
-    begin: Annotated[str | None, typer.Option("--from", help="Start of the time range: 2024-03-01, now-1y/y.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End of the time range, exclusive.")] = None,
+    last: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time range that ends now: 24h, 30d. Default: all time.")
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="WHEN", help="Start of the time range: 2024-03-01, now-1y/y.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="WHEN", help="End of the time range, exclusive.")] = None,
     condition: Annotated[
-        str | None, typer.Option("--where", help="Condition on group fields: 'origin:JFK AND distance:[1000 TO *]'.")
+        str | None,
+        typer.Option(
+            "--where", metavar="QUERY", help="Condition on group fields: 'origin:JFK AND distance:[1000 TO *]'."
+        ),
     ] = None,
-    zone: Annotated[str | None, typer.Option("--time-zone", help="Time zone of days and months. Default: UTC.")] = None,
-    url: Annotated[str | None, typer.Option(envvar="ROLLUP_URL", help="URL of the operator's endpoint.")] = None,
-    ca: Annotated[
-        str | None, typer.Option(envvar="ROLLUP_CA", help="File with the certificate authority of the endpoint.")
+    zone: Annotated[
+        str | None, typer.Option("--time-zone", metavar="ZONE", help="Time zone of days and months. Default: UTC.")
     ] = None,
+    url: Url = None,
+    ca: Authority = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -245,8 +313,8 @@ def query(
 ) -> int:
     """Show a job's data as a table or a chart: what is rolled up, and what only the source has yet, as one.
 
-    The operator's endpoint answers. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need the right
-    to search the job (role rollup-reader).
+    The operator's endpoint answers. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need
+    permission to search the job (role rollup-reader).
     """
     from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import query as querying  # noqa: PLC0415
@@ -256,8 +324,14 @@ def query(
     return _run(querying.query(where, written, endpoint.EndpointAddress(url, ca), name, asked))
 
 
-@app.command()
-def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
+@command("version", "version -o json")
+def version(output: Form = Format.TEXT) -> int:
+    """Print the version of the plugin."""
+    return _version(output)
+
+
+@command(short="Print the script that completes names in your shell.")
+def completion(shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", hidden=True)]) -> None:
     """Print the script that completes kubectl-rollup in your shell: source <(kubectl-rollup completion bash).
 
     kubectl 1.26 or newer completes `kubectl rollup` with the command kubectl_complete-rollup, installed alongside.
@@ -265,32 +339,45 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> N
     script(shell.value)
 
 
-def _act(
-    verb: str,
-    names: Sequence[str] | None,
-    wait: float | None,
-    where: tuple[str | None, str | None, str | None],
-    output: Format,
-) -> int:
+def _version(output: str) -> int:
+    from rollup_operator import __version__  # noqa: PLC0415
+
+    written = Output("version", output)
+    if written.for_programs:
+        written.document({"command": "version", "exitCode": Code.DONE, "version": __version__})
+    else:
+        say(f"{COMMAND} {__version__}")
+    return Code.DONE
+
+
+def _act(verb: str, chosen: Chosen, wait: WaitLimit | None, where: Where, output: Format) -> int:
     from rollup_operator.plugin import changing  # noqa: PLC0415
 
-    return _run(changing.act(where, Output(verb, output), verb, names, wait))
+    return _run(changing.act(where, Output(verb, output), verb, chosen, wait))
 
 
-def _chosen(names: Sequence[str] | None, everything: bool) -> Sequence[str] | None:
-    if bool(names) == everything:
-        what = "use names or --all, not both" if everything else "name at least one job, or use --all"
-        raise Failure(Code.USAGE, "Usage", what)
-    return names or None
+def _chosen(names: Sequence[str] | None, everything: bool, labels: str | None) -> Chosen:
+    if names and (everything or labels is not None):
+        flag = "--all" if everything else "-l"
+        raise Failure(Code.USAGE, "Usage", f"use names or {flag}, not both")
+    if not names and not everything and labels is None:
+        raise Failure(Code.USAGE, "Usage", "name at least one job, or use --all or -l LABELS")
+    return Chosen(names or None, _labels(labels))
 
 
-def _seconds(wait: bool, timeout: str | None) -> float | None:
+def _labels(labels: str | None) -> str | None:
+    if labels is not None and not labels.strip(" ,"):
+        raise Failure(Code.USAGE, "Usage", "-l is empty, which would mean all jobs: write a label, as in -l team=a")
+    return labels
+
+
+def _seconds(wait: bool, timeout: str | None, otherwise: float | None = 30.0) -> WaitLimit | None:
     if not wait:
         if timeout is not None:
             raise Failure(Code.USAGE, "Usage", "--timeout needs --wait: add --wait")
         return None
     try:
-        return seconds_of(timeout or "30s")
+        return WaitLimit(otherwise if timeout is None else seconds_of(timeout))
     except ValueError as e:
         raise Failure(Code.USAGE, "Usage", f"--timeout: {e}") from e
 
@@ -305,8 +392,10 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Nothing is raised but SystemExit, for completions."""
     output = Output(next((word for word in arguments if not word.startswith("-")), ""), _format(arguments))
+    if VARIABLE in os.environ:
+        enable()
     try:
-        code = app(args=list(arguments), prog_name=PROGRAM, complete_var=VARIABLE, standalone_mode=False)
+        code = app(args=list(arguments), prog_name=COMMAND, complete_var=VARIABLE, standalone_mode=False)
     except typer.TyperException as e:
         return _usage(output, e)
     except Failure as e:
@@ -315,12 +404,18 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 def _usage(output: Output, error: typer.TyperException) -> int:
-    message = error.format_message()
-    if not message:
-        return Code.USAGE  # without a command the help has been shown
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else PROGRAM
-    return output.failure(Failure(Code.USAGE, "Usage", f"{message} See {path} --help"))
+    message = error.format_message().replace("Value error, ", "")
+    if context is not None and message == context.get_help():
+        say(message, err=True, keep="\n")  # there was no command
+        return Code.USAGE
+    path = context.command_path if context is not None else COMMAND
+    if option := getattr(error, "option_name", None):
+        near = difflib.get_close_matches(option, getattr(error, "possibilities", None) or (), n=1)
+        if near:
+            message = f"no such option: {option}. Did you mean {near[0]}?"
+    end = "" if message.endswith((".", "?")) else "."
+    return output.failure(Failure(Code.USAGE, "Usage", f"{message}{end} See: {path} --help"))
 
 
 def _format(arguments: Sequence[str]) -> str:
@@ -342,8 +437,6 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has closed the pipe; buffered output is dropped.
-        import os  # noqa: PLC0415
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Code.FAILED
     sys.exit(code)

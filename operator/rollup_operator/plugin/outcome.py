@@ -1,6 +1,14 @@
-"""Exit codes and failures of commands. Apart from `results`, which needs the model, so that `--help` is quick."""
+"""Exit codes and failures of commands, and what a command line chooses.
 
+Apart from `results`, which needs the model, so that `--help` is quick.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+
+Where = tuple[str | None, str | None, str | None]
+"""Kubeconfig, context and namespace, as the command line has them."""
 
 
 class Code(IntEnum):
@@ -26,3 +34,28 @@ class Failure(Exception):
     def __init__(self, code: Code, reason: str, message: str) -> None:
         super().__init__(message)
         self.code, self.reason, self.message = code, reason, message
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The jobs that a command is about."""
+
+    names: Sequence[str] | None = None
+    """As typed. None: all, or all with these labels."""
+    labels: str | None = None
+    """A label selector."""
+    everywhere: bool = False
+    """Those of all namespaces."""
+
+    def described(self, namespace: str) -> str:
+        """Say where nothing was found."""
+        labelled = f" with labels {self.labels}" if self.labels is not None else ""
+        return f"no rollup jobs{labelled}" + ("" if self.everywhere else f" in namespace {namespace}")
+
+
+@dataclass(frozen=True)
+class WaitLimit:
+    """How long a command waits."""
+
+    seconds: float | None
+    """None: until the end."""

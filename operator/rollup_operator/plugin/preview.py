@@ -9,11 +9,12 @@ import orjson
 import yaml
 
 from rollup_operator.model.base import API_VERSION
-from rollup_operator.model.times import duration
-from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
+from rollup_operator.plugin.cluster import NamespaceClient, name_of
 from rollup_operator.plugin.endpoint import EndpointAddress, namespace_of, post
-from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output
+from rollup_operator.plugin.tables import Cell
+from rollup_operator.plugin.text import counted, spoken
 
 _ANSWERED = ("preview", "estimate", "range")
 
@@ -45,23 +46,24 @@ def manifest(file: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         found = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (OSError, ValueError, yaml.YAMLError) as e:
-        raise Failure(Code.USAGE, "Usage", f"{file} cannot be read: {e}") from e
+    except OSError as e:
+        raise Failure(Code.USAGE, "Usage", f"-f {file}: {e.strerror or e}") from e
+    except (ValueError, yaml.YAMLError) as e:
+        raise Failure(Code.USAGE, "Usage", f"-f {file} is no YAML: {' '.join(str(e).split())}") from e
     jobs = [body for body in found if isinstance(body, dict) and body.get("kind") == "RollupJob"]
     if len(jobs) != 1:
-        raise Failure(Code.USAGE, "Usage", f"{file} holds {len(jobs)} RollupJobs ({API_VERSION}): give one")
+        raise Failure(Code.USAGE, "Usage", f"-f {file} holds {len(jobs)} RollupJobs ({API_VERSION}): give one")
     return jobs[0]
 
 
-def lines(answered: Mapping[str, Any]) -> list[tuple[str, str]]:
+def lines(answered: Mapping[str, Any]) -> list[tuple[str, Cell]]:
     """Return an answer as labels and values."""
     estimate, bounds = answered["estimate"], answered["range"]
-    pages = "1 page" if estimate["pages"] == 1 else f"{estimate['pages']} pages"
-    took = duration(estimate["time_in_ms"] / 1000) if estimate["time_in_ms"] >= 1000 else "less than a second"
-    found = [
+    pages, took = counted(estimate["pages"], "page"), spoken(estimate["time_in_ms"] / 1000)
+    found: list[tuple[str, Cell]] = [
         ("Range", f"{bounds['gte'] or 'the beginning'} to {bounds['lt']}"),
-        ("Source", f"{estimate['source_documents']} documents"),
-        ("Would write", f"about {estimate['buckets']} documents, in {pages} and {took}"),
+        ("Source", counted(estimate["source_documents"], "document")),
+        ("Would write", f"about {counted(estimate['buckets'], 'document')}, in {pages} and {took}"),
     ]
     source = answered.get("source", {})  # an operator of an earlier version does not send it
     found += [("Column", f"{name}  {type_}") for name, type_ in source.get("columns", {}).items()]

@@ -10,11 +10,11 @@ from typing import Any
 
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.model.times import instant_of, rfc3339_ms
-from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
+from rollup_operator.plugin.cluster import NamespaceClient, name_of
 from rollup_operator.plugin.endpoint import EndpointAddress, post
-from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output, say
-from rollup_operator.plugin.text import command, table
+from rollup_operator.plugin.text import command
 
 KINDS = ("avg", "min", "max", "sum", "value_count")
 DAY = 86_400_000
@@ -126,8 +126,7 @@ async def query(where: Where, output: Output, server: EndpointAddress, word: str
         for line in chart(question, found):
             say(line)
     else:
-        for line in table(heads, [[*map(_shown, cells(question, line)), line.data] for line in found]):
-            say(line)
+        output.table(heads, [[*map(_shown, cells(question, line)), line.data] for line in found])
     for note in (*notes(answered), *nothing_found(found, job.get("status") or {})):
         output.complain("note", note)
     return Code.DONE
@@ -266,5 +265,7 @@ def _epoch_ms(text: str) -> int:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:,.2f}"
+        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.2f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return "-" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""The commands that only read: get, status, explain."""
+"""The commands that only read: get, status, explain, events."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,15 @@ from rollup_operator.model.base import GROUP
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin import explain as explaining
 from rollup_operator.plugin import views
-from rollup_operator.plugin.cluster import NamespaceClient, Where, name_of
-from rollup_operator.plugin.outcome import Code, Failure
-from rollup_operator.plugin.output import Output, say, styled
+from rollup_operator.plugin.cluster import NamespaceClient, name_of
+from rollup_operator.plugin.outcome import Chosen, Code, Failure, Where
+from rollup_operator.plugin.output import Output, say
+from rollup_operator.plugin.tables import styled
 
 
-async def get(where: Where, output: Output, words: Sequence[str], *, everywhere: bool) -> Code:
+async def get(where: Where, output: Output, chosen: Chosen) -> Code:
     """Write a list of jobs: those named, else all."""
-    names = [name_of(word) for word in words]
+    names = [name_of(word) for word in chosen.names or ()]
     failures: dict[str, Failure] = {}
     async with NamespaceClient.open(where) as cluster:
         if names:
@@ -25,13 +26,13 @@ async def get(where: Where, output: Output, words: Sequence[str], *, everywhere:
             bodies = [body for body in found.values() if not isinstance(body, Failure)]
             failures = {name: body for name, body in found.items() if isinstance(body, Failure)}
         else:
-            bodies = await cluster.jobs(everywhere=everywhere)
+            bodies = await cluster.jobs(chosen)
     if failures and len(names) == 1:
         (only,) = failures.values()
         raise Failure(only.code, only.reason, f"rollupjob/{names[0]}: {only.message}")
-    _write(output, bodies, failures, single=len(names) == 1, everywhere=everywhere)
+    _write(output, bodies, failures, single=len(names) == 1, everywhere=chosen.everywhere)
     if not bodies and not names and not output.for_programs:
-        output.complain("note", "no rollup jobs" + ("" if everywhere else f" in namespace {cluster.namespace}"))
+        output.complain("note", chosen.described(cluster.namespace))
     codes = {failure.code for failure in failures.values()}
     return codes.pop() if len(codes) == 1 else Code.FAILED if codes else Code.DONE
 
@@ -50,9 +51,10 @@ def _write(
         for body in bodies:
             say(f"rollupjob.{GROUP}/{body['metadata']['name']}")
     elif bodies:
-        wide = output.format == "wide"
-        for line in views.listing(bodies, datetime.now(UTC), wide=wide, namespaces=everywhere):
-            say(line)
+        wide, now = output.format == "wide", datetime.now(UTC)
+        rows = [views.row(body, now, wide=wide, namespaces=everywhere) for body in bodies]
+        spare = () if wide else views.SPARE
+        output.table(views.heads(wide=wide, namespaces=everywhere), rows, spare=spare)
     for name, failure in failures.items():
         output.complain("error", f"rollupjob/{name}: {failure.message}")
 
@@ -84,9 +86,27 @@ async def explain(where: Where, output: Output, word: str) -> Code:
         return Code.DONE
     for sentence in said:
         if sentence.cure:
-            say("", head=styled(f"  -> {sentence.text}", fg="green"))
+            say(sentence.text, head=styled("  -> ", fg="green"), indent=5, colour="green")
         else:
-            say(sentence.text)
+            say(sentence.text, indent=0, colour=views.COLOURS[sentence.mood] if sentence.mood else None)
+    return Code.DONE
+
+
+async def events(where: Where, output: Output, word: str | None) -> Code:
+    """Write the events about a job, or about all jobs of the namespace."""
+    name = name_of(word) if word is not None else None
+    async with NamespaceClient.open(where) as cluster:
+        found = await cluster.events_of(name)
+        if not found and name is not None:
+            await _find(cluster, name)
+    if output.for_programs:
+        output.document({"command": "events", "exitCode": Code.DONE, "events": [_without_managers(e) for e in found]})
+    elif found:
+        now = datetime.now(UTC)
+        output.table(views.EVENT_HEADS, [views.event_row(event, now) for event in found], spare=("TIMES", "TYPE"))
+    else:
+        about = f" about rollupjob/{name}" if name is not None else ""
+        output.complain("note", f"no events{about} in namespace {cluster.namespace}: they are kept for an hour or so")
     return Code.DONE
 
 

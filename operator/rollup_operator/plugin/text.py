@@ -1,11 +1,11 @@
-"""Times, durations and tables as text, and durations from text."""
+"""Times, durations and counts as text, and durations from text."""
 
 import re
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
-from rollup_operator.escaping import escaped
-from rollup_operator.model.times import duration
+from rollup_operator.model.times import duration, instant_of
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -24,20 +24,63 @@ def seconds_of(text: str) -> float:
     raise ValueError(f"'{text}' is no duration: write 30s, 1m30s or 500ms, or 0 for one check without waiting")
 
 
+def spoken(seconds: float) -> str:
+    """Write a duration as people say it: `12 seconds`, `3 minutes`, `5 hours`, `12 days`."""
+    whole = round(seconds)
+    if whole < 1:
+        return "less than a second"
+    for unit, length, until in (("second", 1, 120), ("minute", 60, 7200), ("hour", 3600, 172_800)):
+        if whole < until:
+            return counted(round(seconds / length), unit)
+    return counted(round(seconds / 86_400), "day")
+
+
+def counted(number: int, thing: str) -> str:
+    """Write a number of things: `1 page`, `12,345 pages`."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def about(number: int) -> int:
+    """Round a number to three digits."""
+    return round(number, min(0, 3 - len(str(number))))
+
+
 def ago(when: datetime | None, now: datetime) -> str:
     """Write how long ago something was, `-` if unknown."""
-    return "-" if when is None else f"{duration((now - when).total_seconds())} ago"
+    if when is None:
+        return "-"
+    seconds = (now - when).total_seconds()
+    return f"{spoken(seconds)} ago" if seconds >= 1 else "just now"
 
 
 def ahead(when: datetime | None, now: datetime) -> str:
-    """Write how far ahead something is."""
+    """Write how far ahead something is, `-` if unknown."""
     if when is None:
         return "-"
-    return (
-        f"in {duration((when - now).total_seconds())}"
-        if when > now
-        else f"overdue for {duration((now - when).total_seconds())}"
-    )
+    seconds = (when - now).total_seconds()
+    return f"in {spoken(seconds)}" if seconds > 0 else f"overdue for {spoken(-seconds)}"
+
+
+def short_age(when: datetime | None, now: datetime) -> str:
+    """Write how long ago something was, for a column: `3m12s`."""
+    return "-" if when is None else duration((now - when).total_seconds())
+
+
+def moment(text: str | None) -> str:
+    """Write a time of the API server in few characters: `2026-11-30 05:00Z`; `-` if there is none."""
+    when = instant_of(text)
+    if when is None:
+        return "-"
+    form = "%Y-%m-%d %H:%MZ" if not when.second else "%Y-%m-%d %H:%M:%SZ"
+    return when.astimezone(UTC).strftime(form)
+
+
+def sentence(text: str) -> str:
+    """End a text as a sentence ends, once."""
+    text = text.strip()
+    if text.endswith("..") and not text.endswith("..."):
+        text = text[:-1]
+    return text if text.endswith((".", "!", "?")) or not text else f"{text}."
 
 
 def command(verb: str, namespace: str, name: str) -> str:
@@ -45,8 +88,10 @@ def command(verb: str, namespace: str, name: str) -> str:
     return f"kubectl rollup {verb} {name} -n {namespace}"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out columns as kubectl does, and return the lines."""
-    lines = [tuple(heads), *(tuple(escaped(cell) or "-" for cell in row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+def event_time(event: Mapping[str, Any]) -> datetime | None:
+    """Return when an event was last seen."""
+    series = event.get("series") or {}
+    for text in (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")):
+        if (when := instant_of(text)) is not None:
+            return when
+    return instant_of(event["metadata"].get("creationTimestamp"))

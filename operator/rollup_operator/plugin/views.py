@@ -1,91 +1,102 @@
-"""How commands show jobs: the columns of `get` and the page of `status`. Pure."""
+"""How commands show jobs: the columns of `get`, the page of `status`, the lines of `events`. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.times import duration, instant_of, rfc3339_ms
-from rollup_operator.plugin.goals import condition
+from rollup_operator.model.status import JobStats, LastRun, Outcome
+from rollup_operator.model.times import instant_of, rfc3339, rfc3339_ms
 from rollup_operator.plugin.owners import FieldOwner, owners
-from rollup_operator.plugin.text import ago, ahead, table
+from rollup_operator.plugin.summary import Mood, condition, summary
+from rollup_operator.plugin.tables import Cell, Styled
+from rollup_operator.plugin.text import ago, ahead, counted, event_time, moment, short_age, spoken
 
-HEADS = ("NAME", "ASKED", "STATE", "READY", "WATERMARK", "LAST RUN", "NEXT RUN", "AGE")
-WIDE = ("REASON", "SOURCE", "TARGET", "ASKED BY", "MESSAGE")
-LONGEST = 80
+HEADS = ("NAME", "STATUS", "WATERMARK", "NEWEST", "LAST RUN", "NEXT RUN", "AGE")
+WIDE = ("DESIRED", "SET BY", "SOURCE", "TARGET", "MESSAGE")
+SPARE = ("AGE", "NEWEST", "NEXT RUN", "LAST RUN", "WATERMARK")
+"""Columns of a list that a narrow terminal goes without, the first one first."""
+
+COLOURS: Mapping[Mood, str | None] = {
+    Mood.GOOD: "green",
+    Mood.RESTING: None,
+    Mood.CHANGING: "yellow",
+    Mood.BAD: "red",
+}
 
 
-def listing(bodies: Sequence[Mapping[str, Any]], now: datetime, *, wide: bool, namespaces: bool) -> list[str]:
-    """Return jobs as the lines of a table."""
-    heads = (("NAMESPACE",) if namespaces else ()) + HEADS + (WIDE if wide else ())
-    return table(heads, [_row(body, now, wide=wide, namespaces=namespaces) for body in bodies])
+def heads(*, wide: bool, namespaces: bool) -> tuple[str, ...]:
+    """Return the names of the columns of a list."""
+    return (("NAMESPACE",) if namespaces else ()) + HEADS + (WIDE if wide else ())
 
 
-def _row(body: Mapping[str, Any], now: datetime, *, wide: bool, namespaces: bool) -> list[str]:
+def row(body: Mapping[str, Any], now: datetime, *, wide: bool, namespaces: bool) -> list[Cell]:
+    """Return a job as a line of a list."""
     job = JobView.of(body)
-    status, ready = job.status, condition(job, READY)
-    cells = [job.namespace] if namespaces else []
-    cells += [job.name, _asked(job), status.state or "-", _is_ready(job), status.watermark or "-"]
-    last = status.last_run
-    cells.append(f"{last.outcome} {ago(instant_of(last.end_time), now)}" if last is not None else "-")
-    next_run = instant_of(status.next_run_time)
-    cells.append(ahead(next_run, now))
-    created = instant_of(body["metadata"].get("creationTimestamp"))
-    cells.append(duration((now - created).total_seconds()) if created is not None else "-")
+    status = job.status
+    cells: list[Cell] = [job.namespace] if namespaces else []
+    cells += [job.name, _summary(job), moment(status.watermark), moment(newest(status.position))]
+    cells += [_last_run(status.last_run, now), _next_run(job, now)]
+    cells.append(short_age(instant_of(body["metadata"].get("creationTimestamp")), now))
     if wide:
-        reason, message = (ready.reason, ready.message) if ready is not None else ("-", "-")
-        found = owners(body)
-        cells += [reason, str(job.raw_spec.get("indexPattern", "-")), str(job.raw_spec.get("rollupIndex", "-"))]
-        cells += [
-            found[0].manager if found else "-",
-            message if len(message) <= LONGEST else f"{message[: LONGEST - 3]}...",
-        ]
+        ready, found = condition(job, READY), owners(body)
+        cells += [_asked(job), found[0].manager if found else "-"]
+        cells += [str(job.raw_spec.get("indexPattern", "-")), str(job.raw_spec.get("rollupIndex", "-"))]
+        cells.append(ready.message if ready is not None else "-")
     return cells
 
 
-def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
+EVENT_HEADS = ("LAST SEEN", "TYPE", "REASON", "TIMES", "JOB", "MESSAGE")
+
+
+def event_row(event: Mapping[str, Any], now: datetime) -> list[Cell]:
+    """Return an event as a line of a list."""
+    warns = event.get("type") == "Warning"
+    times = (event.get("series") or {}).get("count") or event.get("count") or 1
+    kind = Styled("Warning", colour="yellow") if warns else str(event.get("type", "-"))
+    about = event.get("involvedObject") or {}
+    cells = [kind, str(event.get("reason", "-")), f"{times}", str(about.get("name", "-"))]
+    return [f"{short_age(event_time(event), now)} ago", *cells, str(event.get("message", ""))]
+
+
+def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, Cell]]:
     """Return everything that is known of a job as labels and values; an empty label goes on with the one before."""
     job = JobView.of(body)
-    status, spec = job.status, job.raw_spec
-    lines = [("Job", f"{job.namespace}/{job.name}" + (f" (id {job.job_id})" if job.job_id != job.name else ""))]
-    seen = "" if status.observed_generation >= job.generation else _unseen(job)
-    lines.append(("State", f"{status.state or 'none yet'}{seen}"))
-    lines.append(("Asked", f"{_asked(job)}{_by(owners(body), now)}"))
+    status, spec, ready = job.status, job.raw_spec, condition(job, READY)
+    named = f"{job.namespace}/{job.name}" + (f" (id {job.job_id})" if job.job_id != job.name else "")
+    lines: list[tuple[str, Cell]] = [("Job", named), ("Status", _summary(job))]
+    told = set()
+    if ready is not None and ready.message:
+        told.add(ready.message)
+        lines.append(("", ready.message))
+    lines.append(("Desired", f"{_asked(job)}{_by(owners(body), now)}"))
     for shown in status.conditions:
-        since = ago(instant_of(shown.last_transition_time), now)
-        lines.append((shown.type, f"{shown.status} {shown.reason}, since {since}"))
-        if shown.type == READY and shown.message:
+        since = instant_of(shown.last_transition_time)
+        lasts = f" for {spoken((now - since).total_seconds())}" if since is not None else ""
+        lines.append((shown.type, f"{shown.status}{lasts}, {shown.reason}"))
+        if shown.message and shown.message not in told:
+            told.add(shown.message)
             lines.append(("", shown.message))
     if (progress := status.progress) is not None:
         left = progress.remaining_seconds
-        lines.append(("Progress", f"{progress.percent} %" + ("" if left is None else f", about {duration(left)} left")))
-    lines.append(("Watermark", status.watermark or "none: no run has come to its end"))
+        lines.append(("Progress", f"{progress.percent} %" + ("" if left is None else f", about {spoken(left)} left")))
+    lines.append(("Watermark", _complete(status.watermark)))
+    if (last_bucket := newest(status.position)) is not None:
+        lines.append(("Newest", f"{moment(last_bucket)}, the last bucket that is written"))
     lines.append(("Position", position(status.position)))
-    if (last := status.last_run) is not None:
-        began, ended = instant_of(last.start_time), instant_of(last.end_time)
-        took = f", took {duration((ended - began).total_seconds())}" if began and ended else ""
-        lines += [
-            ("Last run", f"{last.outcome} {ago(ended, now)}{took}"),
-            *([("", last.message)] if last.message else []),
-        ]
-    else:
-        lines.append(("Last run", "none"))
-    next_run = status.next_run_time
-    lines.append(("Next run", f"{next_run}, {ahead(instant_of(next_run), now)}" if next_run else "none"))
+    lines += _run(status.last_run, told, now)
+    tick = instant_of(status.next_run_time)
+    lines.append(("Next run", f"{moment(status.next_run_time)}, {ahead(tick, now)}" if tick else "none"))
     lines.append(("Schedule", f"{spec.get('cron', '-')} (UTC)"))
     lines.append(
         ("Rolls up", f"{spec.get('indexPattern', '-')} into {spec.get('rollupIndex', '-')}, store {job.store_name}")
     )
     if (stats := status.stats) is not None:
-        lines.append(
-            (
-                "Counters",
-                f"{stats.documents_processed} source documents, {stats.rollups_indexed} rolled up, "
-                f"{stats.pages_processed} pages, {stats.trigger_count} runs",
-            )
-        )
-    lines.append(("Generation", f"{job.generation}, observed {status.observed_generation}"))
+        lines.append(("Counters", _counters(stats)))
+    seen = status.observed_generation
+    late = "" if seen >= job.generation else f": the operator has not seen {job.generation} yet"
+    lines.append(("Generation", f"{job.generation}, observed {seen}{late}"))
     return lines
 
 
@@ -97,6 +108,7 @@ def document(body: Mapping[str, Any], sentences: Sequence[str]) -> dict[str, Any
         "name": job.name,
         "uid": job.uid,
         "jobId": job.job_id,
+        "summary": summary(job).text,
         "asked": job.ask.value,
         "askedBy": [
             {
@@ -124,19 +136,67 @@ def position(found: Mapping[str, Any] | None) -> str:
     return ", ".join(parts)
 
 
+def newest(found: Mapping[str, Any] | None) -> str | None:
+    """Return when the last bucket begins that is written; None: none is."""
+    for key, value in (found or {}).items():
+        if key.endswith(".date_histogram") and isinstance(value, int | float):
+            try:
+                return rfc3339(datetime.fromtimestamp(value / 1000, UTC))
+            except (ValueError, OverflowError, OSError):
+                return None
+    return None
+
+
+def _summary(job: JobView) -> Styled:
+    said = summary(job)
+    return Styled(said.text, colour=COLOURS[said.mood], dim=said.text == "never started")
+
+
+def _last_run(last: LastRun | None, now: datetime) -> Cell:
+    if last is None:
+        return "-"
+    when = f"{short_age(instant_of(last.end_time), now)} ago"
+    if last.outcome is Outcome.COMPLETED:
+        return when
+    return Styled(f"{last.outcome.lower()} {when}", colour="yellow" if last.outcome is Outcome.HALTED else "red")
+
+
+def _next_run(job: JobView, now: datetime) -> str:
+    tick = instant_of(job.status.next_run_time)
+    if tick is None:
+        return "-"
+    return f"in {short_age(now, tick)}" if tick > now else f"{short_age(tick, now)} late"
+
+
+def _complete(watermark: str | None) -> str:
+    if watermark is None:
+        return "none: no run has completed yet"
+    return f"{moment(watermark)}: everything before it is rolled up"
+
+
+def _run(last: LastRun | None, told: set[str], now: datetime) -> list[tuple[str, Cell]]:
+    if last is None:
+        return [("Last run", "none")]
+    began, ended = instant_of(last.start_time), instant_of(last.end_time)
+    took = f", took {spoken((ended - began).total_seconds())}" if began and ended else ""
+    text = f"{last.outcome.lower()} {ago(ended, now)}{took}"
+    colour = None if last.outcome is Outcome.COMPLETED else "yellow" if last.outcome is Outcome.HALTED else "red"
+    message = next((last.message.removeprefix(said) for said in told if last.message.startswith(said)), last.message)
+    message = message.lstrip("; ")
+    return [("Last run", Styled(text, colour=colour)), *([("", message)] if message else [])]
+
+
+def _counters(stats: JobStats) -> str:
+    return (
+        f"{stats.documents_processed:,} source documents, {stats.rollups_indexed:,} rolled up, "
+        f"{counted(stats.pages_processed, 'page')}, {counted(stats.trigger_count, 'run')}"
+    )
+
+
 def _asked(job: JobView) -> str:
     if job.deleting:
         return "deleted"
-    return job.desired.value if job.ever_asked else "never"
-
-
-def _is_ready(job: JobView) -> str:
-    ready = condition(job, READY)
-    return ready.status if ready is not None and job.status.observed_generation >= job.generation else "Unknown"
-
-
-def _unseen(job: JobView) -> str:
-    return f", as of generation {job.status.observed_generation}: the operator has not seen {job.generation} yet"
+    return job.desired.value if job.ever_asked else "never set"
 
 
 def _by(found: Sequence[FieldOwner], now: datetime) -> str:
@@ -144,4 +204,4 @@ def _by(found: Sequence[FieldOwner], now: datetime) -> str:
         f"{owner.manager}{' (Git)' if owner.is_gitops else ''}{f' {ago(owner.time, now)}' if owner.time else ''}"
         for owner in found
     ]
-    return f" by {', '.join(named)}" if named else ""
+    return f", set by {', '.join(named)}" if named else ""

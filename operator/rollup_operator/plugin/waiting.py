@@ -36,11 +36,11 @@ class _Scope:
 
 
 async def settle(
-    cluster: NamespaceClient, goals: Sequence[Goal], deadline: float, heard: Callable[[], None] = lambda: None
+    cluster: NamespaceClient, goals: Sequence[Goal], deadline: float | None, heard: Callable[[], None] = lambda: None
 ) -> None:
     """Return when every goal has ended, or at `deadline` by the event loop's clock: what is PENDING then timed out.
 
-    `heard` is called after each change.
+    Without a deadline the wait ends with the last goal. `heard` is called after each change.
     """
     pending = {goal.newest.name: goal for goal in goals if goal.end is End.PENDING}
     if not pending:

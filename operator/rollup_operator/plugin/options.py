@@ -1,0 +1,120 @@
+"""The options that commands share, the texts of the help, and how a command shows its usage."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from rollup_operator.plugin.completion import job_names, namespace_names
+from rollup_operator.plugin.output import Format
+
+HELP = """Stop, start, run and understand rollup jobs, with the rights of your kubeconfig.
+
+`stopped` means quiet: no queries or writes of the job are running. A stop is durable once the API server has accepted
+it, whether or not a client waits for it.
+"""
+
+CODES = """\b
+Exit codes (several jobs: their common code, otherwise 1):
+  0  done
+  1  refused, or failed
+  2  the command line or the kubeconfig cannot be used; nothing was done
+  3  timed out; the request stands
+  4  overtaken by a newer request for the opposite
+  5  not found, or deleted in the meantime
+
+\b
+Examples:
+  kubectl rollup get                        list the jobs of the namespace
+  kubectl rollup explain flights            why is it not ready, and what helps
+  kubectl rollup run flights --wait         run it now, and show the progress
+  kubectl rollup stop --all --wait          return once all are quiet
+"""
+
+COMMAND = "kubectl rollup"
+"""How people call it, whichever name the executable has."""
+
+
+class Command(TyperCommand):
+    """A command whose usage is written as kubectl writes its own."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what stands after the command's name, without braces around what is required."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+class Shell(StrEnum):
+    """Shells that can complete words."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+class View(StrEnum):
+    """What -o of `query` takes."""
+
+    TABLE = "table"
+    CHART = "chart"
+    CSV = "csv"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class Listing(StrEnum):
+    """What -o of `get` takes."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", hidden=True, autocompletion=job_names, help="Names of jobs.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", hidden=True, autocompletion=job_names, help="Name of the job.")]
+OneName = Annotated[
+    str | None, typer.Argument(metavar="NAME", hidden=True, autocompletion=job_names, help="Name of one job.")
+]
+Kubeconfig = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config.")
+]
+Context = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Context of the kubeconfig. Default: the current one.")
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace", "-n", metavar="NAME", autocompletion=namespace_names, help="Default: the context's namespace."
+    ),
+]
+Form = Annotated[Format, typer.Option("--output", "-o", help="How to write the result.")]
+All = Annotated[bool, typer.Option("--all", help="All jobs of the namespace.")]
+Labels = Annotated[
+    str | None, typer.Option("--selector", "-l", metavar="LABELS", help="Jobs with these labels: team=a,tier!=test.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is done, or until --timeout.")]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="How long --wait waits: 90s, 1m30s; 0: one check. A timeout undoes nothing. Default: 30s."
+    ),
+]
+RunTimeout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="How long --wait waits: 90s, 1m30s; 0: one check. Default: to the run's end."),
+]
+
+
+Url = Annotated[
+    str | None, typer.Option(envvar="ROLLUP_URL", show_envvar=True, metavar="URL", help="The operator's endpoint.")
+]
+Authority = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ROLLUP_CA", show_envvar=True, metavar="FILE", help="Certificate authority of the endpoint, in PEM."
+    ),
+]
