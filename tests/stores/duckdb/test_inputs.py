@@ -125,6 +125,27 @@ async def test_other_units_than_milliseconds_are_not_rolled_up(embedded: Embedde
     assert result.claim.position is None
 
 
+@pytest.mark.parametrize("text", ["%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S"])
+async def test_dates_written_as_whole_numbers_are_not_rolled_up(embedded: Embedded, text: str) -> None:
+    days = f"strftime(TIMESTAMP '2024-02-27' + INTERVAL (i) DAY, '{text}')::BIGINT"
+    write(embedded, f"SELECT {days} AS t, 1 AS v FROM range(5) r(i)")
+    result = await embedded.run(job())
+    assert isinstance(result.error, SourceInvalid)
+    for part in ("spec.groups.dateHistogram.field", "'t'", "milliseconds", "like dates", "2024-02-27"):
+        assert part in result.message
+    if text == "%Y%m%d":
+        of = job(start="1970-01-01T00:00:00Z")
+        await embedded.completed(of)
+        assert sum(by_time(embedded, of, "v.sum.value").values()) == 5
+
+
+@pytest.mark.parametrize("numbers", ["20240230, 20240101", "20241301", "202401010060"])
+async def test_numbers_that_are_no_dates_are_milliseconds(embedded: Embedded, numbers: str) -> None:
+    write(embedded, f"SELECT unnest([{numbers}]) AS t, 1 AS v")
+    await embedded.completed(job())
+    assert len(embedded.documents(job())) == 1
+
+
 async def test_milliseconds_of_1970_are_taken_when_a_start_says_so(embedded: Embedded) -> None:
     write(embedded, "SELECT 1704067200 + i AS t, 1 AS v FROM range(100) r(i)")
     of = job(start="1970-01-01T00:00:00Z")
