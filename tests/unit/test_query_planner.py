@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.query.aggregations import (
     Aggregation,
     DateHistogramAggregation,
@@ -218,6 +219,26 @@ def test_rows_without_a_value_are_counted_exactly_or_it_is_said_that_documents_d
         return
     found = result(answer(made, made.checked(read), Style()))["aggregations"]["m"]["value"]
     assert found == sum(v if isinstance(v, float) else 100 for v in values) * 24
+
+
+def test_all_fields_whose_rows_without_a_value_count_are_asked_about_at_once() -> None:
+    names = [f"delay{n}" for n in range(100)]
+    spec = RollupJobSpec.model_validate(
+        SPEC.model_dump(by_alias=True, exclude_none=True)
+        | {"metrics": [{"field": name, "metrics": ["sum", "value_count"]} for name in names]}
+    )
+    tiers = [tier_of("job", spec, 0, 12 * HOUR)]
+    metrics = [Aggregation(name, MetricAggregation("sum", name, missing=100)) for name in names]
+    made = planned(*metrics, tiers=tiers, spec=spec)
+    assert len(made.reads) == len(made.fetches) + 2
+    rows = [{"time": h * HOUR, "carrier": "AA"} | dict.fromkeys(names, 1.0) for h in range(24) for _ in range(2)]
+    for at, values in ((0, [1.0, 2.0]), (99, [3.0, 4.0])):
+        some: list[Any] = [{**rows[0], names[at]: values}, *rows[1:]]
+        documents = roll_up("job", spec, some, 0, 12 * HOUR)
+        with pytest.raises(SearchRefused, match=rf"\[{names[at]}\] has \[missing\]"):
+            made.checked([fetched(f, documents if isinstance(f.relation, Documents) else some) for f in made.reads])
+    documents = roll_up("job", spec, rows, 0, 12 * HOUR)
+    made.checked([fetched(f, documents if isinstance(f.relation, Documents) else rows) for f in made.reads])
 
 
 def test_rows_of_several_values_are_not_taken_for_rows_without_one_where_they_are_live() -> None:

@@ -35,7 +35,7 @@ class UncertainTime:
 
 @dataclass(frozen=True, slots=True)
 class UncertainValues:
-    """A field whose rows without a value are wanted of documents, which count values.
+    """Fields whose rows without a value are wanted of documents, which count values. All are asked about at once.
 
     |           | values of the documents | rows with a value           |
     | --------- | ----------------------- | --------------------------- |
@@ -46,10 +46,13 @@ class UncertainValues:
     """
 
     documents: Fetch
-    """How many rows the job has rolled up, and how many of them into documents of two values and more, in a level."""
+    """How many rows the job has rolled up, and how many of them into documents of two values and more, in a level for
+    each field."""
     rows: Fetch | None
-    """How many there are now, how many values they have, and how many have one; None: there are no rows to ask."""
-    refusal: SearchRefused
+    """How many there are now and, for each field, how many values they have, and how many have one; None: there are no
+    rows to ask."""
+    refusals: tuple[SearchRefused, ...]
+    """For each field."""
 
     @property
     def reads(self) -> tuple[Fetch, ...]:
@@ -58,14 +61,11 @@ class UncertainValues:
 
     def check(self, parts: Sequence[Partials]) -> None:
         """Raise SearchRefused if a row may have several values."""
-        (level,) = self.documents.levels
-        if not parts[0][(level.name,)].rows:
-            return
-        if self.rows is not None:
-            times, values, rows = _row(parts[1]).numbers
-            if values == rows and _row(parts[0]).count <= (times or 0):
-                return
-        raise self.refusal
+        times, *numbers = (0,) if self.rows is None else _row(parts[1]).numbers
+        are_there = self.rows is not None and _row(parts[0]).count <= (times or 0)
+        for i, (level, refusal) in enumerate(zip(self.documents.levels, self.refusals, strict=True)):
+            if parts[0][(level.name,)].rows and not (are_there and numbers[2 * i] == numbers[2 * i + 1]):
+                raise refusal
 
 
 Doubt = UncertainTime | UncertainValues

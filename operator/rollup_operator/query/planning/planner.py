@@ -282,29 +282,27 @@ def _doubts(
 def _unsure_values(
     live: Live | None, chosen: Iterable[Rolled], where: Predicate, aggregations: Iterable[Aggregation]
 ) -> Iterator[UncertainValues]:
-    """Yield the fields of metrics whose documents may not say how many rows have no value."""
+    """Yield, for each job, the fields of metrics whose documents may not say how many rows have no value."""
     wanted = dict.fromkeys(with_missing(aggregations))
     free: list[Stretch] = [(None, None)]
     for rolled in chosen:
         owned, free = _take(free, rolled)
         if not (read := _met(owned, *_asked(rolled, where))):
             continue
+        levels, numbers, why = [], [Number("count", rolled.date)], []
         for name in wanted:
             (values,) = rolled.numbers((Number("count", name),))
             if values.field == rolled.count:
                 continue  # each row of a document has a time
-            several = ByPredicate((Between(values.field, 2, None),))
-            numbers = Number("count", rolled.date), Number("count", name), Number("rows", name)
+            levels.append(Level(f"several{len(levels)}", ByPredicate((Between(values.field, 2, None),))))
+            numbers += [Number("count", name), Number("rows", name)]
+            why.append(rolled.unsure_of(name, read[0][0], read[-1][1]))
+        if levels:
+            documents, rows = whole_buckets(rolled, rolled.time, read), whole_buckets(rolled, rolled.date, read)
             yield UncertainValues(
-                Fetch(
-                    rolled.documents,
-                    whole_buckets(rolled, rolled.time, read),
-                    rolled.count,
-                    (),
-                    (Level("several", several),),
-                ),
-                None if live is None else Fetch(live.rows, whole_buckets(rolled, rolled.date, read), None, numbers),
-                rolled.unsure_of(name, read[0][0], read[-1][1]),
+                Fetch(rolled.documents, documents, rolled.count, (), tuple(levels)),
+                None if live is None else Fetch(live.rows, rows, None, tuple(numbers)),
+                tuple(why),
             )
 
 
