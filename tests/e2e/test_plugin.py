@@ -286,6 +286,18 @@ def test_a_run_is_over_when_it_has_ended(operator: Operator, api: Api, plugin: P
     api.wait("trips", lambda body: status(body).get("lastHandledRunRequest", request) != request)
 
 
+def test_a_wait_for_a_long_run_shows_its_progress(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
+    begun(api, folder, hours=4000)
+    with plugin.begun("run", "trips", "--wait", "-n", api.namespace) as process:
+        assert process.stderr is not None
+        shown = (line.split()[1] for line in process.stderr if line.startswith("trips ") and " %" in line)
+        first, second = next(shown), next(shown)  # the run is reported within seconds, not after 30
+        api.stop("trips")
+        ended_with = ended(process)
+    assert 0 <= int(first) <= int(second) < 100
+    assert ended_with.code == 4
+
+
 def test_a_run_that_fails_is_reported_with_the_reason(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "trips")
     api.wait_state("trips", "started")

@@ -246,9 +246,13 @@ def test_a_wait_for_several_jobs_counts_them() -> None:
 
 def test_off_a_terminal_each_report_is_a_line() -> None:
     seen = Seen(Ran(asked()), moves=False)
-    for second, parts in enumerate([UNDER_WAY, progressed(3, 4_000), progressed(9, 9_000), progressed(9, 9_000)]):
-        seen.time = second * PAUSE / 1.5  # the second one comes too soon
+    reports = [UNDER_WAY, progressed(3, 4_000), progressed(9, 9_000)]
+    for second, parts in enumerate(reports):  # the last two come too soon, and the last one is written later
+        seen.time = second * PAUSE / 4
         seen.hear(**parts, version=101 + second)
+        seen.line.write()
+    for _ in range(2):
+        seen.time += PAUSE
         seen.line.write()
     assert [text for text, _ in seen.lines] == [
         "waiting for rollupjob/flights to run, now running",

@@ -255,7 +255,7 @@ def test_passing_states_are_shown_only_when_they_last(ask: Ask, run: RunFacts, s
         assert decision.recheck_in <= PATIENCE
 
 
-def test_a_long_run_is_reported_every_half_minute() -> None:
+def test_a_long_run_is_reported_soon_and_then_every_half_minute() -> None:
     shown = job(Ask.STARTED, State.INDEXING)
     facts = replace(ARMED, run=running(age=100.0))
     young, due = (decide(shown, replace(facts, report_age=age), NOW) for age in (REFRESH - 1, REFRESH))
@@ -263,6 +263,26 @@ def test_a_long_run_is_reported_every_half_minute() -> None:
     assert young.recheck_in == pytest.approx(1.0)
     # Whatever a run has counted is shown with its first report.
     assert decide(job(Ask.STARTED, State.STARTED), facts, NOW).refresh
+
+
+def test_each_report_of_a_run_is_made_at_its_time() -> None:
+    shown = job(Ask.STARTED, State.INDEXING)
+    age = reported = PATIENCE  # it has just been shown as indexing
+    reports = []
+    while age < 130:
+        decision = decide(shown, replace(ARMED, run=running(age=age), report_age=age - reported), NOW)
+        if decision.refresh:
+            reports.append(round(age, 3))
+            reported = age
+        assert decision.recheck_in is not None
+        age += decision.recheck_in + 1e-6  # a timer is never early, and a little late
+    assert reports == [2, 5, 10, 30, 60, 90, 120]
+
+
+def test_a_run_that_was_reported_late_is_not_reported_twice() -> None:
+    facts = replace(ARMED, run=running(age=5.5), report_age=0.2)
+    decision = decide(job(Ask.STARTED, State.INDEXING), facts, NOW)
+    assert (decision.refresh, decision.recheck_in) == (False, pytest.approx(4.5))
 
 
 def test_a_job_that_was_started_elsewhere_is_settled_before_it_reads_stopped() -> None:

@@ -45,7 +45,7 @@ class WaitingLine:
     """The line that says what a wait is at.
 
     On a terminal it is one line that moves: between two reports of the operator the remaining time is counted down.
-    Elsewhere each report is a line of its own, but for those that follow the last line within PAUSE seconds.
+    Elsewhere each report is a line of its own, but for those that another one follows within PAUSE seconds.
     """
 
     def __init__(self, show: Shows, *, moves: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,8 +67,8 @@ class WaitingLine:
         self.write()
 
     async def turn(self) -> None:
-        """Write the line again and again, where it moves."""
-        while self._moves:
+        """Write the line again and again: what time changes, and what came too soon after the last line."""
+        while True:
             await asyncio.sleep(TURN)
             self.write()
 

@@ -8,7 +8,7 @@ when that is due. The table never shows `stopped` while a run of any kind exists
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 
@@ -21,8 +21,11 @@ from rollup_operator.model.status import State
 PATIENCE = 0.1
 """Seconds: `indexing`, `stopping` and `aborting` are shown only when they last longer."""
 
+FIRST_REPORTS = (2.0, 5.0, 10.0, 30.0)
+"""Seconds after a run began at which its progress is reported: somebody may be waiting for it."""
+
 REFRESH = 30.0
-"""Seconds between two reports of a long run's progress."""
+"""Seconds between two reports after those."""
 
 
 class RunKind(Enum):
@@ -192,7 +195,7 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         show = State.STOPPED
     ready, stalled, reason, message = _verdict(show, job, facts, next_tick)
     shown, wait = _patience(show, job, facts, act)
-    refresh = at is State.INDEXING and (job.status.state is not State.INDEXING or facts.report_age >= REFRESH)
+    refresh = at is State.INDEXING and (job.status.state is not State.INDEXING or _report_in(facts) <= 0.0)
     return Decision(
         act=act,
         show=shown,
@@ -322,10 +325,17 @@ def _wait(
     if next_tick is not None:
         waits.append(max(0.001, (next_tick - now).total_seconds()))
     if at is State.INDEXING:
-        waits.append(REFRESH if refresh else max(0.001, REFRESH - facts.report_age))
+        waits.append(_report_in(replace(facts, report_age=0.0) if refresh else facts))
     if facts.run is not None and facts.run.halted is not None and facts.run.halted < facts.drain_timeout:
         waits.append(facts.drain_timeout - facts.run.halted)
     return min((w for w in waits if w is not None), default=None)
+
+
+def _report_in(facts: Facts) -> float:
+    """Return the seconds until the run's progress is reported again; 0: now."""
+    age = facts.run.age if facts.run is not None else 0.0
+    last = age - facts.report_age
+    return max(0.0, next((at - age for at in FIRST_REPORTS if at > last), REFRESH - facts.report_age))
 
 
 def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None) -> tuple[bool, bool, Reason, str]:
