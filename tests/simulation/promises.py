@@ -431,8 +431,9 @@ class Promises:
             return
         if before["spec"].get("desiredState") != "started":
             return  # nothing is undone
-        known = [v for v in self.jobs[uid].versions if v.at < call.began]
-        if any(v.desired == "stopped" for v in self.jobs[uid].versions if v.at >= call.began):
+        versions = [v for v in self.jobs[uid].versions if v.generation <= before["metadata"]["generation"]]
+        known = [v for v in versions if v.at < call.began]
+        if any(v.desired == "stopped" for v in versions if v.at >= call.began):
             return  # the look may have shown that, and the start have come right after it
         if known and known[-1].generation > first.generation and known[-1].desired == "started":
             self._fail(f"{call.replica} repeats the stop of {first.began:.3f} s and undoes a start that came after it")

@@ -124,6 +124,12 @@ SHORT = (0.0, 0.005, 0.02, 0.06, 0.2, 0.5, 1.2)
 RESTORES = 0.1
 """How many schedules end with a restore of etcd."""
 
+REPEATS = 0.1
+"""How many schedules have a client who sends a stop again, though somebody has started the job meanwhile."""
+
+REPEATED = {"0s": 0.0, "100ms": 0.1, "1s": 1.0}
+"""For how long such a client waits, in seconds too."""
+
 OFF: frozenset[str] = frozenset()
 """Kinds of steps that find faults which are known and not cured yet."""
 
@@ -160,6 +166,7 @@ class _Draw:
             else:
                 kind = random.choices(self._kinds, self._weights)[0]
                 self._step(job, kind, ())
+        self._repeat(Random(f"again {seed}"))
         if random.random() < RESTORES:
             self._at += random.choice(pauses)
             if random.random() < 0.5:  # in the middle of runs
@@ -169,6 +176,26 @@ class _Draw:
         weathers = (CALM, BREEZE, BREEZE, ROUGH, STORM)
         api, store = random.choice(weathers), random.choice(weathers)
         return Schedule(seed, self._jobs, tuple(self._steps), api, store, flips=random.random() < 0.3)
+
+    def _repeat(self, random: Random) -> None:
+        """Add a stop that is not carried out in time, a start that follows it, and the same stop once more.
+
+        A client, or a proxy before it, repeats what was not answered well. All other steps are as they would be
+        without these, which are drawn from random numbers of their own.
+        """
+        if random.random() >= REPEATS:
+            return
+        job, number, timeout = random.choice(list(self._jobs)), random.choice("01"), random.choice(list(REPEATED))
+        stop = "call_stop", job, (number, timeout)
+        start = random.choice((("ask", job, "started"), ("call_start", job, (random.choice("01"), None))))
+        before = random.choice((("run_now", job, None), ("cut_store", "leader", 5.0)))
+        at = random.uniform(1.0, self._at)
+        for do, on, value in (("ask", job, "started"), ("run_now", job, None), before, stop, start, stop):
+            self._steps.append(Step(round(at, 3), do, on, value))
+            at += random.choice(SHORT)
+            if do == "call_stop":
+                at += REPEATED[timeout]
+        self._steps.sort(key=lambda step: step.at)
 
     def _scene(self, job: str) -> None:
         replica = self._random.choice("01")
