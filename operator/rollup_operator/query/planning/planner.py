@@ -289,7 +289,8 @@ def _unsure_values(
         owned, free = _take(free, rolled)
         if not (read := _met(owned, *_asked(rolled, where))):
             continue
-        levels, numbers, why = [], [Number("count", rolled.date)], []
+        levels: list[Level] = []
+        numbers, why = [Number("count", rolled.date)], []
         for name in wanted:
             (values,) = rolled.numbers((Number("count", name),))
             if values.field == rolled.count:
