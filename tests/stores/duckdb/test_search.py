@@ -56,6 +56,27 @@ from support.search_cases import CONDITIONS, DATA, GROUPINGS, HOURS, NESTED, NES
 DAY = 24 * HOUR
 
 
+async def test_files_are_opened_once_for_all_that_is_read_of_them(
+    at: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.write("rows.parquet", [(h * HOUR, 1.0, "a", 1) for h in range(3)])
+    store, opened = at.store(), []
+    keep_open = Lane.keep_open
+
+    def kept(lane: Lane, fd: int, name: str) -> None:
+        opened.append(name)
+        keep_open(lane, fd, name)
+
+    monkeypatch.setattr(Lane, "keep_open", kept)
+    try:
+        rows = Rows("rows.parquet", spec("rows.parquet"), "job")
+        found = await store.search([Fetch(rows, EVERYTHING, None) for _ in range(5)])
+    finally:
+        await store.close()
+    assert [partials[()].rows[()].count for partials in found] == [3] * 5
+    assert len(opened) == 1
+
+
 async def test_a_result_that_is_dropped_while_records_are_read_is_no_error(
     at: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,10 +87,12 @@ def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Parti
 
 def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
     asked: list[tuple[int, Fetch, Relation]] = []
+    known: dict[int, Relation | None] = {}
     for i, fetch in enumerate(fetches):
         of = fetch.relation
-        relation = _rows(lane, of) if isinstance(of, Rows) else _documents(lane, of)
-        if relation is not None:
+        if id(of) not in known:  # the source is listed, and its files are opened, once
+            known[id(of)] = _rows(lane, of) if isinstance(of, Rows) else _documents(lane, of)
+        if (relation := known[id(of)]) is not None:
             asked.append((i, fetch, relation))
     found = [nothing(fetch) for fetch in fetches]
     if asked:
