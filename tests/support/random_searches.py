@@ -8,7 +8,7 @@ from rollup_operator.query.reading.request import parse_request
 from support.random_conditions import Conditions
 from support.random_worlds import FIELDS, KINDS, TIME, ZONES, Chance, World
 from support.rounding import DAY
-from support.search_places import NO_VALUE_LAST
+from support.search_places import NO_VALUE_LAST, ONE_OFFSET
 
 Body = dict[str, Any]
 
@@ -47,6 +47,8 @@ class Requests:
         if self._chance.often(0.02):
             return self._unanswerable()
         body: Body = {"size": 0, "aggs": self._tree(0)}
+        if ONE_OFFSET in self._lacks:
+            _drop_offsets(body["aggs"])
         if self._chance.often(0.7):
             body["query"] = self._conditions.query()
         if self._chance.often(0.5):
@@ -323,3 +325,12 @@ class Requests:
         path = chance.choice(self._paths(found[of].get("aggs", {})))
         beside = chance.choice(["avg_bucket", "max_bucket", "min_bucket", "sum_bucket", "stats_bucket"])
         self._put(found, name, beside, {"buckets_path": f"{of}>{path}"})
+
+
+def _drop_offsets(aggs: Body, in_a_gap: bool = False) -> None:
+    """Leave out what a node without ONE_OFFSET answers wrong."""
+    for a in aggs.values():
+        if in_a_gap and "extended_bounds" in a.get("date_histogram", ()):
+            a["date_histogram"].pop("offset", None)
+        fills = any(a[kind].get("min_doc_count", 0) == 0 for kind in ("date_histogram", "histogram") if kind in a)
+        _drop_offsets(a.get("aggs", {}), in_a_gap or fills)

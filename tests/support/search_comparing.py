@@ -119,6 +119,28 @@ def _ends(ends: Body, rounded: set[int], bounds: Bounds) -> Body:
     return out
 
 
+def counting_all(body: Body) -> Body:
+    """Return the body with all hits counted.
+
+    A node that counts up to five stops at the fifth: whether it knows that there is no sixth, and so says `eq` or
+    `gte` of five hits, is a matter of the segments that it happens to have.
+    """
+    return {**body, "track_total_hits": True} if _limit(body) is not None else body
+
+
+def counted(body: Body, hits: Body) -> Body:
+    """Return the hits of `counting_all`, as they are to be answered where the body counts up to a number only."""
+    most = _limit(body)
+    if most is None or hits["total"]["value"] <= most:
+        return hits
+    return {**hits, "total": {"value": most, "relation": "gte"}}
+
+
+def _limit(body: Body) -> int | None:
+    most = body.get("track_total_hits")
+    return None if most is None or isinstance(most, bool) else int(most)
+
+
 def with_sizes(body: Body) -> Body:
     """Return the body with the sum of absolute values, as `Copy` has them, asked beside each sum and average.
 

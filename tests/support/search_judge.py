@@ -14,7 +14,7 @@ from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import SearchTooLarge, SearchTooWide, StoreError
 from support.random_worlds import TIME
-from support.search_comparing import Answered, also, as_answered, differences, with_sizes
+from support.search_comparing import Answered, also, as_answered, counted, counting_all, differences, with_sizes
 from support.search_places import LATE, Copy
 from support.search_reasons import is_true
 
@@ -90,7 +90,7 @@ class Judge:
             elif (same := self._same(body, reply, part, found[i])) is not None:
                 asked[i] = same
             await asyncio.sleep(0)
-        sized = list(map(with_sizes, asked.values()))
+        sized = [with_sizes(counting_all(body)) for body in asked.values()]
         answers = await asyncio.to_thread(Copy.ask, self.copies, sized, **parameters)
         for i, (status, theirs) in zip(asked, answers, strict=True):
             reply = replies[i]
@@ -105,6 +105,8 @@ class Judge:
                 names = ("hits", "aggregations") if total else ("aggregations",)
                 ours = {name: reply.body[name] for name in names if name in reply.body}
                 right = {name: theirs[name] for name in names if name in theirs}
+                if total:
+                    right["hits"] = counted(bodies[i], theirs["hits"])
                 found[i] += differences(ours, right, self.tolerance)
             await asyncio.sleep(0)
         return found

@@ -17,6 +17,7 @@ from rollup_operator.stores.base import Store
 from support.clustered import Clustered, clustered
 from support.embedded import Embedded, config, spec
 from support.random_worlds import FIELDS, TIME, Row, values
+from support.rounding import DAY, HOUR
 from support.search_comparing import SIZE, SIZED
 from support.store_http import StoreHttp, unique
 
@@ -200,12 +201,15 @@ _PROBES: Mapping[str, Body] = {
 
 
 NO_VALUE_LAST = "no value last"
+ONE_OFFSET = "one offset"
 
 
 def lacking(node: StoreHttp) -> set[str]:
-    """Return which pipelines a node does not know, as it is here, and whether it lacks NO_VALUE_LAST.
+    """Return which pipelines a node does not know, as it is here, and whether it lacks NO_VALUE_LAST and ONE_OFFSET.
 
     Elasticsearch 8 and 9 sort what has no average to the front, others to the end, whichever way it is sorted.
+    A node that fills a gap of a histogram with an empty bucket fills that by the extended bounds of a date histogram
+    within, whose offset it adds at each step once more than it should.
     """
     index = node.create(unique("probe"), FIELDS)
     node.load(index, [{TIME: 0}])
@@ -220,5 +224,12 @@ def lacking(node: StoreHttp) -> set[str]:
     answer = node.search(index, {"size": 0, "aggs": {"t": by_average}})
     if answer["aggregations"]["t"]["buckets"][0]["key"] == "a":
         found.add(NO_VALUE_LAST)
+    node.load(index, [{TIME: 2 * DAY}])
+    within = {"field": TIME, "calendar_interval": "1d", "offset": "+1h", "extended_bounds": {"min": 0, "max": 2 * DAY}}
+    times = {"date_histogram": {"field": TIME, "calendar_interval": "1d"}, "aggs": {"w": {"date_histogram": within}}}
+    answer = node.search(index, {"size": 0, "aggs": {"d": times}})
+    gap = answer["aggregations"]["d"]["buckets"][1]["w"]["buckets"]
+    if [bucket["key"] for bucket in gap] != [HOUR, DAY + HOUR, 2 * DAY + HOUR]:
+        found.add(ONE_OFFSET)
     node.delete(index)
     return found

@@ -82,6 +82,14 @@ def test_bounds_extend_and_cut_a_date_histogram() -> None:
     assert one(hours(extended_bounds=TimeBounds(0, None)), rows=[])["buckets"] == []
 
 
+def test_an_offset_counts_once_within_an_empty_bucket() -> None:
+    """Elasticsearch answers 01:00, 02:00 and 26:00 within 02:00, the empty one: it adds the offset at each step."""
+    within = DateHistogramAggregation("time", DAY, None, extended_bounds=TimeBounds(0, DAY), offset_ms=HOUR)
+    found = one(hours(Aggregation("w", within)))
+    assert [b["doc_count"] for b in found["buckets"]] == [2, 0, 1, 1]
+    assert [[w["key"] for w in b["w"]["buckets"]] for b in found["buckets"]] == [[HOUR, DAY + HOUR]] * 4
+
+
 def test_bounds_that_end_before_they_begin_are_refused() -> None:
     with pytest.raises(SearchRefused, match=r"\[extended_bounds.min\]\[5\] cannot be greater than"):
         one(hours(extended_bounds=TimeBounds(5, 1)))
@@ -263,6 +271,7 @@ def test_typed_keys_name_each_kind() -> None:
     [
         ({}, Style(), {"value": 4, "relation": "eq"}),
         ({"counts_up_to": 3}, Style(), {"value": 3, "relation": "gte"}),
+        ({"counts_up_to": 4}, Style(), {"value": 4, "relation": "eq"}),  # some nodes say gte, as their segments are
         ({"counts_up_to": None}, Style(total_as_int=True), 4),
         ({"door": "rollup_search"}, Style(), {"value": 0, "relation": "eq"}),
         ({"door": "rollup_search"}, Style(total_as_int=True), 0),
