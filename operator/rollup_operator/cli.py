@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import orjson
 import structlog
@@ -31,6 +33,8 @@ console = Console(stderr=True)
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Runs Elasticsearch-style rollup jobs as Kubernetes resources. Stopped means quiet.",
 )
 
@@ -39,7 +43,17 @@ Kubeconfig = Annotated[
 ]
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Take the options before a command."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command(short_help="Run the operator.")
 def run(
     kubeconfig: Kubeconfig = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
@@ -75,24 +89,27 @@ def run(
     url_file: Annotated[Path | None, typer.Option(help="Write the endpoint's URL to this file once it serves.")] = None,
 ) -> None:
     """Run the operator: watch RollupJobs, run them, and serve the Elasticsearch rollup API. SIGTERM ends it."""
+    given: dict[str, Any] = {
+        "data_root": data_root,
+        "http_host": http_host,
+        "http_port": http_port,
+        "tls_cert_file": str(tls_cert_file) if tls_cert_file else None,
+        "tls_key_file": str(tls_key_file) if tls_key_file else None,
+        "allow_plain_http": True if allow_plain_http else None,
+        "default_namespace": default_namespace,
+        "namespaces": tuple(namespace) if namespace else None,
+        "grace_seconds": grace_seconds,
+        "page_seconds": page_seconds,
+        "compat_version": compat_version,
+        "log_format": log_format,
+        "log_level": log_level,
+    }
     try:
-        settings = Settings.from_environment(
-            data_root=data_root,
-            http_host=http_host,
-            http_port=http_port,
-            tls_cert_file=str(tls_cert_file) if tls_cert_file else None,
-            tls_key_file=str(tls_key_file) if tls_key_file else None,
-            allow_plain_http=True if allow_plain_http else None,
-            default_namespace=default_namespace,
-            namespaces=tuple(namespace) if namespace else None,
-            grace_seconds=grace_seconds,
-            page_seconds=page_seconds,
-            compat_version=compat_version,
-            log_format=log_format,
-            log_level=log_level,
-        )
+        settings = Settings.from_environment(**given)
         connection = find_connection(kubeconfig, context)
-    except (SettingsError, NoConnection) as e:
+    except SettingsError as e:
+        _fail(_as_typed(str(e), given))
+    except NoConnection as e:
         _fail(str(e))
     logging.configure(settings.log_format, settings.log_level)
 
@@ -105,13 +122,23 @@ def run(
     try:
         while asyncio.run(run_operator(settings, connection, announce)):
             connection = find_connection(kubeconfig, context)  # what logs in belongs to one event loop
-    except (StartupFailed, NoConnection) as e:
+    except StartupFailed as e:
+        _fail(_as_typed(str(e), given))
+    except NoConnection as e:
         _fail(str(e))
     except PartFailed as e:
         _fail(str(e), code=1)
 
 
-@app.command()
+def _as_typed(text: str, given: Mapping[str, Any]) -> str:
+    """Write settings as their flags if any was given as a flag: an error and its cure then name what can be typed."""
+    if all(value is None for value in given.values()):
+        return text
+    flags = {name: f"--{name.replace('_', '-')}" for name in given} | {"namespaces": "--namespace"}
+    return re.sub(rf"\b({'|'.join(flags)})\b(=true)?", lambda found: flags[found[1]], text)
+
+
+@app.command(short_help="Print a job's result as Elasticsearch documents.")
 def export(
     file: Annotated[
         Path,
@@ -130,7 +157,7 @@ def export(
         _fail(str(e))
 
 
-@app.command()
+@app.command(short_help="Remove the operator's finalizers before an uninstall.")
 def release(
     kubeconfig: Kubeconfig = None,
     yes: Annotated[
@@ -189,7 +216,8 @@ def _fail(message: str, code: int = 2) -> NoReturn:
 
 
 def _print(text: str, head: str = "") -> None:
-    console.print(head + escape(escaped(text, keep="\n")), highlight=False)
+    # Into a pipe a line stays whole.
+    console.print(head + escape(escaped(text, keep="\n")), highlight=False, soft_wrap=not console.is_terminal)
 
 
 def main() -> None:

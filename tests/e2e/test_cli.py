@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from local_control_plane import ControlPlane
+from rollup_operator import __version__
 from support.api import Api
 from support.bodies import store
 from support.data import export_of, exported, trips_job, write_trips
@@ -23,7 +24,7 @@ def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ROLLUP_") and k != "KUBECONFIG"}
     return subprocess.run(
         [sys.executable, "-m", "rollup_operator", *arguments],
-        env=kept | {"NO_COLOR": "1", "COLUMNS": "200"} | environment,
+        env=kept | {"NO_COLOR": "1", "COLUMNS": "60"} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -31,23 +32,44 @@ def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
     )
 
 
-def test_help_names_every_command() -> None:
-    result = command("--help")
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_names_every_command(flag: str) -> None:
+    result = command(flag)
     assert result.returncode == 0
     for word in ("run", "export", "release", "version"):
         assert word in result.stdout
+    assert "..." not in result.stdout.partition("Commands:")[2]  # no line is cut off
+
+
+@pytest.mark.parametrize("argument", ["version", "--version"])
+def test_the_version_is_told(argument: str) -> None:
+    result = command(argument)
+    assert (result.returncode, result.stdout) == (0, f"{__version__}\n")
+
+
+def test_a_flag_that_is_misspelt_is_reported_without_a_box() -> None:
+    result = command("run", "--http-hots", "x")
+    assert result.returncode == 2
+    assert "No such option: --http-hots" in result.stderr
+    assert "--http-host" in result.stderr
+    assert result.stderr.isascii()
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
-        (["--http-host", "0.0.0.0"], {}, ["http_host", "'0.0.0.0'", "tls_cert_file", "127.0.0.1", "allow_plain_http"]),
+        (
+            ["--http-host", "0.0.0.0"],
+            {},
+            ["--http-host is '0.0.0.0'", "--tls-cert-file", "127.0.0.1", "set --allow-plain-http"],
+        ),
         ([], {"ROLLUP_HTTP_HOST": "192.0.2.1"}, ["http_host", "'192.0.2.1'", "tls_cert_file"]),
-        (["--tls-cert-file", "a.crt"], {}, ["tls_key_file is not set"]),
-        (["--tls-cert-file", "no.crt", "--tls-key-file", "no.key"], {}, ["tls_cert_file no.crt", "No such file"]),
+        (["--tls-cert-file", "a.crt"], {}, ["--tls-key-file is not set"]),
+        (["--tls-cert-file", "no.crt", "--tls-key-file", "no.key"], {}, ["--tls-cert-file no.crt", "No such file"]),
         ([], {"ROLLUP_HTTP_PORT": "many"}, ["ROLLUP_HTTP_PORT", "'many'", "number"]),
-        (["--log-level", "loud"], {}, ["log_level", "'loud'", "debug, info, warning or error"]),
-        (["--log-format", "xml"], {}, ["log_format", "'xml'", "auto, json or console"]),
+        (["--log-level", "loud"], {}, ["--log-level is 'loud'", "debug, info, warning or error"]),
+        (["--log-format", "xml"], {}, ["--log-format is 'xml'", "auto, json or console"]),
+        (["--namespace", "A_B"], {}, ["--namespace has 'A_B'"]),
         (["--kubeconfig", "/nonexistent/config"], {}, ["/nonexistent/config"]),
     ],
 )
@@ -57,9 +79,9 @@ def test_a_setting_that_cannot_be_used_ends_the_start_with_its_name_and_the_cure
     ended = command("run", *arguments, **({"KUBECONFIG": str(control_plane.kubeconfig)} | environment))
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
-    text = " ".join(ended.stderr.split())
+    assert len(ended.stderr.splitlines()) == 1  # whole in a pipe, however narrow the terminal was
     for word in words:
-        assert word in text
+        assert word in ended.stderr
 
 
 def test_no_kubeconfig_at_all_is_reported(tmp_path: Path) -> None:
