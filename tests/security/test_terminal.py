@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,12 @@ def test_one_place_of_the_plugin_writes() -> None:
 @pytest.fixture
 def evil(api: Api) -> Plugin:
     """The plugin, with a job that says all it can say."""
-    api.create(job("evil", jobId="id\u202eRED", indexPattern="x\u200b\u202eGREEN", cron=NEVER))
+    body = api.create(job("evil", jobId="id\u202eRED", indexPattern="x\u200b\u202eGREEN", cron=NEVER))
+    about = {"kind": "RollupJob", "name": "evil", "namespace": api.namespace, "uid": body["metadata"]["uid"]}
+    told = {"type": "Warning", "reason": f"Odd{EVIL}", "message": f"it was told: {EVIL}", "involvedObject": about}
+    meta = {"name": "evil.1", "namespace": api.namespace}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    api.create({"apiVersion": "v1", "kind": "Event", "metadata": meta, "lastTimestamp": now} | told)
     conditions = [
         {
             "type": kind,
@@ -95,6 +101,8 @@ def evil(api: Api) -> Plugin:
     [
         ("status", "evil"),
         ("explain", "evil"),
+        ("events",),
+        ("events", "evil", "-o", "yaml"),
         ("get", "-o", "wide"),
         ("get", "evil", "-o", "json"),
         ("get", "evil", "-o", "yaml"),

@@ -111,6 +111,11 @@ CASES = [
         ["A run is in progress, as reported 12 seconds ago: reading (3 pages so far)."],
     ),
     Case(
+        "a run that is half done",
+        observed_job(state="indexing", reported=-12, progress={"percent": 57, "remainingSeconds": 22}),
+        ["A run is in progress, 57 % done and about 22 seconds left, as reported 12 seconds ago."],
+    ),
+    Case(
         "a run that reports no more",
         observed_job(state="indexing", reported=-700, conditions=conditions("Running", "reading", ready=True)),
         ["A run is in progress, as reported 12 minutes ago: reading.", "the last report of this one is 12 minutes old"],

@@ -161,12 +161,18 @@ class _Explanation:
         told = self.ready is None or not self.ready.message or self.stuck is not None
         doing = "" if told or self.ready is None else f": {self.ready.message}"
         since = f", as reported {ago(reported, self.now)}" if reported is not None else ""
-        yield Sentence(sentence(f"A run is in progress{since}{doing}"))
+        yield Sentence(sentence(f"A run is in progress{self._done()}{since}{doing}"))
         if reported is not None and self._is_long(reported, SILENCE):
             yield Sentence(
                 f"A long run reports every 30 seconds; the last report of this one is {self._for(reported)} old."
             )
             yield Sentence(f"{NO_OPERATOR}.", cure=True)
+
+    def _done(self) -> str:
+        if (progress := self.status.progress) is None:
+            return ""
+        left = progress.remaining_seconds
+        return f", {progress.percent} % done" + ("" if left is None else f" and about {spoken(left)} left")
 
     def _stopping(self) -> Iterator[Sentence]:
         since = instant_of(self.ready.last_transition_time) if self.ready is not None else None
