@@ -235,6 +235,24 @@ def test_a_wrong_store_is_refused_by_name(api: Api, name: str):
     assert field in [cause for cause, _ in error.value.causes]
 
 
+SHOWN = {
+    "host-and-port": ({"opensearch": {"hosts": ["a:92"]}}, "begins with http:// or https://"),
+    "login": ({"opensearch": {"hosts": ["https://me:secret@search:9200"]}}, "the Secret of credentialsSecretRef"),
+    "path": ({"elasticsearch": {"hosts": ["https://search/es"]}}, "no login, no path, no query"),
+    "parent": ({"duckdb": {"database": "../other.duckdb"}}, "the name of a file, as in rollup.duckdb"),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_mistake_in_a_store_is_told_in_words(api: Api, name: str):
+    spec, words = SHOWN[name]
+    with pytest.raises(ApiError) as error:
+        api.create(bodies.store("wrong", **spec))
+    [(_, message)] = error.value.causes
+    assert words in message
+    assert "should match" not in message
+
+
 def test_the_database_of_a_store_is_immutable(api: Api):
     api.create(bodies.store(duckdb={"database": "a.duckdb"}))
     for database in ("b.duckdb", None):

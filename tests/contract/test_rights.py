@@ -22,7 +22,7 @@ from support.callers import RBAC, Account
 from support.data import trips_job, write_trips
 from support.operator import Answer, Operator
 from support.operator_fixtures import tidy
-from support.waiting import NEVER
+from support.waiting import NEVER, WRONG_CRON
 
 OURS, CORE, EVENTS, LEASES = "rollup-operator.dev", "", "events.k8s.io", "coordination.k8s.io"
 LEASE = "rollup-operator"
@@ -292,10 +292,10 @@ def get_secrets(scene: Scene) -> Iterator[None]:
 
 
 def create_events(scene: Scene) -> Iterator[None]:
-    scene.api.create(trips_job("wrong", cron="never"))
+    scene.api.create(trips_job("wrong", cron=WRONG_CRON))
     scene.api.wait_condition("wrong", "Stalled")
     yield
-    scene.api.create(trips_job("wrong-too", cron="never"))
+    scene.api.create(trips_job("wrong-too", cron=WRONG_CRON))
     scene.api.wait_event("wrong-too", "InvalidSpec")
 
 

@@ -67,6 +67,47 @@ def test_a_wrong_field_is_refused_by_name(shared: Api, case: Refusal):
     assert refused(error.value, case.field), error.value
 
 
+SHOWN = {
+    "unix-cron": ({"cron": "*/5 * * * *"}, "spec.cron", "cron has 6 or 7 fields, seconds first"),
+    "nickname-cron": ({"cron": "@hourly"}, "spec.cron", "'0 */5 * * * ?' is every five minutes"),
+    "eight-fields": ({"cron": "0 0 0 1 * ? 2020 1"}, "spec.cron", "cron has 6 or 7 fields"),
+    "hour-25": ({"cron": "0 0 25 * * ?"}, "spec.cron", "minutes, 0 to 59, and hours, 0 to 23"),
+    "minute-60": ({"cron": "0 0-60/5 * * * ?"}, "spec.cron", "seconds, 0 to 59, minutes, 0 to 59"),
+    "cron-as-a-block": ({"cron": "0 0 * * * ?\n"}, "spec.cron", "a line break: remove it"),
+    "zone-with-a-blank": ({"groups": date(timeZone="Europe Berlin")}, "spec.groups.dateHistogram.timeZone", "an IANA"),
+    "zone-of-a-time": ({"groups": date(timeZone="05:30")}, "spec.groups.dateHistogram.timeZone", "such as +05:30"),
+    "no-zone": ({"groups": date(timeZone="")}, "spec.groups.dateHistogram.timeZone", "such as Europe/Berlin"),
+    "capital": ({"rollupIndex": "Flights_Hourly"}, "spec.rollupIndex", "rollupIndex must be in lower case"),
+    "target-with-a-blank": ({"rollupIndex": "flights hourly"}, "spec.rollupIndex", "a blank, a control character or"),
+    "target-with-a-colon": ({"rollupIndex": "a:b"}, "spec.rollupIndex", r'one of \ / * ? " < > | , # :'),
+    "hidden-target": ({"rollupIndex": ".hourly"}, "spec.rollupIndex", "needs a letter or a digit"),
+    "list-with-blanks": ({"indexPattern": "flights/*, other/*"}, "spec.indexPattern", "a list with commas alone"),
+    "delay-in-words": ({"groups": date(delay="1 hour")}, "spec.groups.dateHistogram.delay", "as in 90m: nanos, micros"),
+    "delay-bare": ({"groups": date(delay="10")}, "spec.groups.dateHistogram.delay", "a whole number and a unit"),
+    "interval-bare": ({"groups": date(fixedInterval="5")}, "spec.groups.dateHistogram.fixedInterval", "as in 90m"),
+    "interval-week": ({"groups": date(fixedInterval="1w")}, "spec.groups.dateHistogram.fixedInterval", "set calendar"),
+    "lookback-months": ({"lookback": "1M"}, "spec.lookback", "as in 6h: ms, s, m, h or d"),
+    "lookback-bare": ({"lookback": "6"}, "spec.lookback", "a whole number above 0 and a unit"),
+    "refresh": (
+        {"rollupIndexSettings": {"refreshInterval": "1 s"}},
+        "spec.rollupIndexSettings.refreshInterval",
+        "as in 30s: ms, s, m, h or d; or -1",
+    ),
+}
+"""Common mistakes, each with the field that is named and words of its message."""
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_mistake_is_told_in_words_and_not_as_a_regular_expression(shared: Api, name: str):
+    spec, field, words = SHOWN[name]
+    with pytest.raises(ApiError) as error:
+        shared.create(bodies.job(**spec))
+    [(place, message)] = error.value.causes
+    assert place == field
+    assert words in message
+    assert "should match" not in message
+
+
 ACCEPTED = {
     "everything": FULL,
     "started": {"desiredState": "started"},
@@ -85,6 +126,11 @@ ACCEPTED = {
     "files-at-the-top": {"indexPattern": "*.parquet", "rollupIndex": "hourly"},
     "files-in-a-folder": {"indexPattern": "flights/**/*.parquet", "rollupIndex": "flights-hourly"},
     "smallest-page": {"pageSize": 1, "drainTimeoutSeconds": 1},
+    "seven-fields": {"cron": "0 0 22-2/2,12 ? NOV-FEB MON#1 2026/2"},
+    "steps-and-lists": {"cron": "/10 */90,59 00,023 LW * ?"},
+    "blanks-between-fields": {"cron": " 0  0   * * * ? "},
+    "offset-of-a-zone": {"groups": date(timeZone="UTC-08:00")},
+    "offset-without-a-colon": {"groups": date(timeZone="-0330")},
     "fixed-days": {"groups": date(fixedInterval="7d")},
     "fixed-milliseconds": {"groups": date(fixedInterval="250ms")},
     "calendar-word": {"groups": date(fixedInterval=None, calendarInterval="quarter")},

@@ -11,7 +11,7 @@ from support.bodies import store
 from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
 from support.database import claim, opened
 from support.operator import Operator
-from support.waiting import NEVER, assert_silent, finished, request_run, run_completed, runs, status
+from support.waiting import NEVER, WRONG_CRON, assert_silent, finished, request_run, run_completed, runs, status
 
 SETTINGS = {"page_seconds": PAGE_SECONDS}
 
@@ -64,12 +64,12 @@ def test_a_field_that_the_source_lacks_stalls_the_job(operator: Operator, api: A
 def test_an_invalid_cron_stalls_the_job_until_it_is_mended(operator: Operator, api: Api, folder: Path) -> None:
     write_trips(folder)
     api.create(store())
-    api.create(trips_job(cron="0 0 25 * * ?", groups=small_groups()))
+    api.create(trips_job(cron=WRONG_CRON, groups=small_groups()))
     api.create(trips_job("healthy", groups=small_groups()))
     body = api.wait_condition("trips", "Stalled", reason="InvalidSpec")
     message = (condition(body) or {})["message"]
     assert "spec.cron" in message
-    assert "'25'" in message
+    assert "'32'" in message
     assert status(body)["state"] == "stopped"
     event = api.wait_event("trips", "InvalidSpec")
     assert (event["type"], event["message"]) == ("Warning", message)
@@ -81,7 +81,7 @@ def test_an_invalid_cron_stalls_the_job_until_it_is_mended(operator: Operator, a
 
 def test_stopped_and_invalid_is_stopped_and_stalled(operator: Operator, api: Api, folder: Path) -> None:
     api.create(store())
-    api.create(trips_job(cron="every day", desiredState="stopped"))
+    api.create(trips_job(cron=WRONG_CRON, desiredState="stopped"))
     body = api.wait_condition("trips", "Stalled", reason="InvalidSpec")
     assert status(body)["state"] == "stopped"
     assert status(body)["observedGeneration"] == body["metadata"]["generation"]
@@ -146,7 +146,7 @@ def test_a_database_that_another_process_holds_is_named_and_waited_for(
 
 def test_an_invalid_edit_lets_the_run_end_and_begins_no_other(operator: Operator, api: Api, folder: Path) -> None:
     begun(api, folder)
-    api.patch_job("trips", {"cron": "nonsense"})
+    api.patch_job("trips", {"cron": WRONG_CRON})
     body = api.wait("trips", finished(end_of(HOURS - 1)), 60)
     assert exported(folder) == rolled_up_small(folder)
     assert (condition(body, "Stalled") or {})["reason"] == "InvalidSpec"
@@ -159,7 +159,7 @@ def test_an_invalid_edit_lets_the_run_end_and_begins_no_other(operator: Operator
 
 def test_an_invalid_edit_does_not_hold_a_stop(operator: Operator, api: Api, folder: Path) -> None:
     begun(api, folder)
-    api.patch_job("trips", {"cron": "nonsense", "desiredState": "stopped"})
+    api.patch_job("trips", {"cron": WRONG_CRON, "desiredState": "stopped"})
     body = api.wait_state("trips", "stopped")
     assert (condition(body, "Stalled") or {})["reason"] == "InvalidSpec"
     record = claim(folder)

@@ -7,7 +7,7 @@ from support.api import Api, Body
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
 from support.operator_fixtures import StartOperator
-from support.waiting import NEVER, request_run, run_completed, runs, status
+from support.waiting import NEVER, WRONG_CRON, request_run, run_completed, runs, status
 
 
 def started(api: Api) -> Body:
@@ -99,6 +99,6 @@ def test_where_warnings_alone_are_wanted_a_start_and_a_stop_tell_nothing(
     started(api)
     api.stop("trips")
     api.wait_state("trips", "stopped")
-    api.create(trips_job("wrong", cron="nonsense", rollupIndex="wrong", desiredState="started"))
+    api.create(trips_job("wrong", cron=WRONG_CRON, rollupIndex="wrong", desiredState="started"))
     api.wait_event("wrong", "InvalidSpec")
     assert reasons(api) == []

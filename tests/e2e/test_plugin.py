@@ -22,11 +22,9 @@ from support.data import trips_job, write_trips
 from support.operator import Operator
 from support.plugin import CommandResult, Plugin, ended, interrupt
 from support.proxy import Fault, FaultyProxy
-from support.waiting import NEVER, run_completed, status
+from support.waiting import NEVER, WRONG_CRON, run_completed, status
 
 SETTINGS = {"page_seconds": PAGE_SECONDS}
-UNIX_CRON = "*/5 * * * *"
-"""Accepted by the CRD, refused by the operator."""
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def test_a_start_waits_until_the_operator_has_accepted_it(operator: Operator, ap
 
 def test_a_start_that_cannot_be_is_refused_with_the_reason(operator: Operator, api: Api, plugin: Plugin) -> None:
     idle(api, "other")
-    api.create(trips_job(desiredState="stopped", cron=UNIX_CRON))
+    api.create(trips_job(desiredState="stopped", cron=WRONG_CRON))
     api.wait_state("trips", "stopped")
     ended_with = plugin.of("start", "trips", "--wait")
     assert ended_with.code == 1
@@ -407,7 +405,7 @@ def test_changes_are_watched(operator: Operator, api: Api, plugin: Plugin) -> No
 
 
 def test_an_explanation_names_the_trouble_and_the_cure(operator: Operator, api: Api, plugin: Plugin) -> None:
-    api.create(trips_job(cron=UNIX_CRON))
+    api.create(trips_job(cron=WRONG_CRON))
     api.wait_condition("trips", "Stalled")
     text = plugin.of("explain", "trips").out
     assert "InvalidSpec" in text

@@ -12,7 +12,7 @@ from support.data import small_groups, trips_job, write_trips
 from support.database import opened, written_to
 from support.operator_fixtures import StartOperator
 from support.snapshots import recorded
-from support.waiting import NEVER, run_completed, status
+from support.waiting import NEVER, WRONG_CRON, run_completed, status
 
 
 def differences(seen: dict[str, Body]) -> list[str]:
@@ -43,7 +43,7 @@ def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path
     api.wait("running", run_completed)
     api.patch_job("running", {"cron": NEVER})
     seen["job-running"] = api.wait_condition("running", reason="Running")
-    api.create(trips_job("invalid", cron="every day"))
+    api.create(trips_job("invalid", cron=WRONG_CRON))
     seen["job-invalid"] = api.wait_condition("invalid", "Stalled", reason="InvalidSpec")
     api.create(trips_job("stalled", metrics=[{"field": "colour", "metrics": ["max"]}]))
     seen["job-stalled"] = api.wait_condition("stalled", "Stalled", reason="SourceInvalid")

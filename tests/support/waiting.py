@@ -8,6 +8,9 @@ from support.api import Api, Body
 NEVER = "0 0 0 1 1 ? 2099"
 """A cron expression whose tick no test lives to see."""
 
+WRONG_CRON = "0 0 0 32 * ?"
+"""A cron expression that the API server accepts and the operator cannot use."""
+
 
 def status(body: Body) -> Body:
     found: Body = body.get("status", {})

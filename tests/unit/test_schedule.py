@@ -2,6 +2,7 @@
 
 import calendar
 import pickle
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rollup_operator.model import crd
 from rollup_operator.model.schedule import Schedule, ScheduleError
 
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
@@ -162,6 +164,28 @@ def wanted(draw: st.DrawFn) -> Wanted:
     return Wanted(text, seconds, minutes, hours, day, months, years)
 
 
+def shapes_of_the_crd() -> list[str]:
+    """The regular expressions that the API server holds an expression against."""
+    rules = crd.job_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][
+        "cron"
+    ]
+    found = {
+        shape
+        for rule in rules["x-kubernetes-validations"]
+        for shape in re.findall(r"matches\(r'(.*?)'\)", rule["rule"])
+    }
+    assert len(found) == 2
+    return sorted(found)
+
+
+SHAPES = [re.compile(shape, re.ASCII) for shape in shapes_of_the_crd()]  # Go's \\s and \\S are those of ASCII
+
+
+@given(wanted())
+def test_the_crd_accepts_every_schedule(want: Wanted):
+    assert all(shape.search(want.text) for shape in SHAPES)
+
+
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2032, 12, 31)).map(lambda moment: moment.replace(tzinfo=UTC))
 HORIZON = timedelta(days=365 * 9)
 
@@ -216,6 +240,7 @@ TICKS = {
 @pytest.mark.parametrize("text", TICKS)
 def test_a_tick(text: str):
     assert Schedule.parse(text).next_after(NOW) == TICKS[text]
+    assert all(shape.search(text) for shape in SHAPES)
 
 
 NEVER = [

@@ -1,11 +1,14 @@
 """Elasticsearch's time values and zones, against its documented grammar."""
 
+import re
+import zoneinfo
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollup_operator.model import crd
 from rollup_operator.model.time_values import parse_time_value, parse_time_zone
 
 GOOD = {
@@ -129,6 +132,15 @@ def test_a_region_is_read():
 def test_what_is_no_zone_is_refused_with_the_cure(text):
     with pytest.raises(ValueError, match="is no time zone"):
         parse_time_zone(text)
+
+
+def test_the_crd_accepts_every_zone():
+    spec = crd.job_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    zone = spec["properties"]["groups"]["properties"]["dateHistogram"]["properties"]["timeZone"]
+    [shape] = re.findall(r"matches\(r'(.*?)'\)", zone["x-kubernetes-validations"][0]["rule"])
+    names = zoneinfo.available_timezones()
+    assert len(names) > 400
+    assert [name for name in (*names, *OFFSETS) if not re.search(shape, name)] == []
 
 
 @given(st.text(max_size=20))

@@ -1,5 +1,7 @@
 """What every part of a resource has in common."""
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
@@ -53,15 +55,17 @@ class Part(BaseModel):
     )
 
 
-def fixed(field: str, *, of: str = "job", **schema: JsonValue) -> JsonDict:
-    """Return `schema` with the CEL rule, at the field itself, that forbids changing its value.
+def fixed(field: str, *rules: tuple[str, str], of: str = "job") -> JsonDict:
+    """Return the schema of `in_words` with the CEL rule, at the field itself, that forbids changing its value.
 
     Enough for a field that is required or has a default. One that may be absent needs `stays` at its parent, too: a
     rule at the field is not evaluated when the field is added or removed. Comparing at the field is what costs least:
     a rule at the parent makes the API server build a map of all its fields at each access, with every status write.
     """
     rule: JsonDict = {"rule": "self == oldSelf", "message": _immutable(field, of), "reason": "FieldValueForbidden"}
-    return {**schema, "x-kubernetes-validations": [rule]}
+    if not rules:
+        return {"x-kubernetes-validations": [rule]}
+    return {"pattern": None, "x-kubernetes-validations": [*_in_words(rules), rule]}
 
 
 def stays(field: str, *, of: str = "job") -> dict[str, JsonValue]:
@@ -82,6 +86,32 @@ def at_creation(rule: str, message: str, field: str) -> dict[str, JsonValue]:
         "message": message,
         "fieldPath": f".{field}",
     }
+
+
+def in_words(*rules: tuple[str, str]) -> JsonDict:
+    """Return the schema of a field whose values CEL rules check: each a condition, and the message where it is false.
+
+    In place of a pattern, of which the API server shows nothing but the regular expression. A value that stays as it
+    is passes: a job that an older CRD accepted can be stopped, reported on and deleted, and a status write costs no
+    matching.
+    """
+    return {"pattern": None, "x-kubernetes-validations": _in_words(rules)}
+
+
+def _in_words(rules: Sequence[tuple[str, str]]) -> list[JsonValue]:
+    return [
+        {
+            "rule": f"(oldSelf.hasValue() && oldSelf.value() == self) || ({condition})",
+            "optionalOldSelf": True,
+            "message": message,
+        }
+        for condition, message in rules
+    ]
+
+
+def matching(pattern: str) -> str:
+    """Return the CEL condition that the field matches a regular expression, which has no single quote."""
+    return f"self.matches(r'{pattern}')"
 
 
 def _immutable(field: str, of: str) -> str:

@@ -214,8 +214,9 @@ def _rewrite(schema: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Sc
             raise TypeError(f"a structural schema has no alternatives of several types: {schema}")
         return _rewrite({**alternatives[0], **result}, definitions)
     result.pop("title", None)
-    if result.get("default", ...) is None:
-        del result["default"]
+    for key in ("default", "pattern"):
+        if result.get(key, ...) is None:
+            del result[key]
     if "const" in result:
         result["enum"] = [result.pop("const")]
     if result.get("type") == "integer":

@@ -5,14 +5,64 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rollup_operator.model.base import CONTROL, LONGEST_CRON, PLAIN, Part, at_creation, fixed, stays
+from rollup_operator.model.base import CONTROL, LONGEST_CRON, PLAIN, Part, at_creation, fixed, in_words, matching, stays
 from rollup_operator.model.glob import MOST_STARS
 from rollup_operator.model.names import EVERY, ObjectName
 
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=PLAIN)]
-Interval = Annotated[str, StringConstraints(min_length=2, max_length=32)]
+Interval = Annotated[str, StringConstraints(max_length=32)]
 Instant = Annotated[str, StringConstraints(min_length=20, max_length=40)]
 MetricName = Literal["min", "max", "sum", "avg", "value_count"]
+
+
+_UNITS = "a whole number above 0 and a unit, without a blank between them"
+_LONGER_THAN_0 = matching("^[1-9][0-9]*(ms|s|m|h|d)$")
+_FIXED_INTERVAL = (
+    _LONGER_THAN_0,
+    f"fixedInterval is {_UNITS}, as in 90m: ms, s, m, h or d. For weeks, months, quarters and years set "
+    "calendarInterval",
+)
+_LOOKBACK = (_LONGER_THAN_0, f"lookback is {_UNITS}, as in 6h: ms, s, m, h or d")
+_REFRESH_INTERVAL = (
+    f"self == '-1' || {_LONGER_THAN_0}",
+    f"refreshInterval is {_UNITS}, as in 30s: ms, s, m, h or d; or -1",
+)
+_DELAY = (
+    matching("^(0|[0-9]+(nanos|micros|ms|s|m|h|d))$"),
+    "delay is a whole number and a unit, without a blank between them, as in 90m: nanos, micros, ms, s, m, h or d",
+)
+_TIME_ZONE = (
+    matching(
+        "^([A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*"
+        "|(UTC|GMT|UT)?[+-][0-9]{1,2}(:[0-9]{2}){0,2}|[+-][0-9]{4}([0-9]{2})?)$"
+    ),
+    "timeZone is an IANA name such as Europe/Berlin, or an offset such as +05:30",
+)
+
+_SIX_OR_SEVEN = matching(r"^\s*(\S+\s+){5,6}\S+\s*$")
+
+
+def _numbers(number: str) -> str:
+    """Return the pattern of a cron field that has these numbers; a step can be any."""
+    part = rf"(\*|{number}(-{number})?)?(/[0-9]+)?"
+    return f"{part}(,{part})*"
+
+
+_TO_59, _TO_23 = _numbers("0{0,2}[0-5]?[0-9]"), _numbers("0{0,2}([01]?[0-9]|2[0-3])")
+_CLOCK = matching(rf"^\s*{_TO_59}\s+{_TO_59}\s+{_TO_23}\s")
+_CRON = (
+    (
+        _SIX_OR_SEVEN,
+        "cron has 6 or 7 fields, seconds first, and ? in one of the two day fields: '0 */5 * * * ?' is every five "
+        "minutes, '0 30 2 * * ?' is 02:30 each day",
+    ),
+    (
+        f"!{_SIX_OR_SEVEN} || {_CLOCK}",
+        "the first three fields of cron are seconds, 0 to 59, minutes, 0 to 59, and hours, 0 to 23, as in "
+        "'0 30 2 * * ?' for 02:30 each day",
+    ),
+    (f"!self.matches('[{CONTROL}]')", "cron holds a control character, such as a line break: remove it"),
+)
 
 
 class DesiredState(StrEnum):
@@ -59,7 +109,7 @@ class DateHistogramGroup(Part):
     fixed_interval: Interval | None = Field(
         default=None,
         description="Length of a bucket as a multiple of a unit that always lasts the same: 30s, 90m, 1h, 7d.",
-        json_schema_extra=fixed("fixedInterval", pattern=r"^[1-9][0-9]*(ms|s|m|h|d)$"),
+        json_schema_extra=fixed("fixedInterval", _FIXED_INTERVAL),
     )
     calendar_interval: (
         Literal[
@@ -85,16 +135,16 @@ class DateHistogramGroup(Part):
         "minute, hour, day, week, month, quarter, year).",
         json_schema_extra=fixed("calendarInterval"),
     )
-    delay: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
+    delay: Interval | None = Field(
         default=None,
         description="How long to wait for late documents before a bucket is rolled up, for instance 1h. Default: 0.",
-        json_schema_extra={"pattern": r"^(0|[0-9]+(nanos|micros|ms|s|m|h|d))$"},
+        json_schema_extra=in_words(_DELAY),
     )
-    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)] = Field(
+    time_zone: Annotated[str, StringConstraints(max_length=64, pattern=PLAIN)] = Field(
         default="UTC",
         description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as "
         "+05:30.",
-        json_schema_extra=fixed("timeZone"),
+        json_schema_extra=fixed("timeZone", _TIME_ZONE),
     )
 
 
@@ -141,11 +191,11 @@ class RollupIndexSettings(Part):
     codec: Literal["default", "best_compression"] | None = Field(
         default=None, description="How stored documents are compressed. Default: the cluster's."
     )
-    refresh_interval: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
+    refresh_interval: Interval | None = Field(
         default=None,
         description="How soon new documents can be searched, for instance 1s; -1: only on an explicit refresh. "
         "Default: 30s. Each run refreshes the index at its end, whatever is set here.",
-        json_schema_extra={"pattern": r"^(-1|[1-9][0-9]*(ms|s|m|h|d))$"},
+        json_schema_extra=in_words(_REFRESH_INTERVAL),
     )
     sort_by_time: bool = Field(
         default=False,
@@ -203,7 +253,23 @@ CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 """What names of CSV files end in, in any case."""
 
 _PART = rf"[^\\,\s{CONTROL}]"
-_NOT_IN_INDEX = rf"A-Z\\/*?\"<>| ,#:\s{CONTROL}"
+_INDEX_PATTERN = (
+    matching(f"^{_PART}+(,{_PART}+)*$"),
+    "indexPattern holds a blank, a backslash, a control character or an empty part: write a list with commas alone, as "
+    "in flights-*,trains-*",
+)
+_ROLLUP_INDEX = (
+    ("!self.matches('[A-Z]')", "rollupIndex must be in lower case, as in flights-hourly"),
+    (
+        rf"!self.matches(r'[\\/*?\"<>|,#:\s{CONTROL}]')",
+        "rollupIndex holds a character that an index name cannot have: a blank, a control character or one of "
+        r'\ / * ? " < > | , # :',
+    ),
+    (
+        "!self.matches('^[-_+.]')",
+        "rollupIndex begins with one of - _ + . where an index name needs a letter or a digit",
+    ),
+)
 
 _MATCHES_ALL = "self.indexPattern.split(',').exists(p, p == '_all' || p.matches('^[*]+$'))"
 
@@ -275,15 +341,16 @@ class RollupJobSpec(Part):
     index_pattern: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=PLAIN)] = Field(
         description="What to roll up: an index or table, a pattern with *, or, in an embedded store, files below the "
         "namespace's data folder such as flights/*.parquet. Immutable.",
-        json_schema_extra=fixed("indexPattern", pattern=f"^{_PART}+(,{_PART}+)*$"),
+        json_schema_extra=fixed("indexPattern", _INDEX_PATTERN),
     )
     rollup_index: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)] = Field(
         description="Where the documents go: an index name in lower case. Immutable.",
-        json_schema_extra=fixed("rollupIndex", pattern=f"^[^-_+.{_NOT_IN_INDEX}][^{_NOT_IN_INDEX}]*$"),
+        json_schema_extra=fixed("rollupIndex", *_ROLLUP_INDEX),
     )
     cron: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CRON, pattern=PLAIN)] = Field(
         description="When to run, in UTC: a Quartz cron expression of six or seven fields, seconds first, for instance "
         "'0 */5 * * * ?'. A tick that is missed, or falls into a run, is dropped.",
+        json_schema_extra=in_words(*_CRON),
     )
     page_size: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=1000,
@@ -316,11 +383,11 @@ class RollupJobSpec(Part):
         "nothing to do.",
         json_schema_extra={"format": "date-time"},
     )
-    lookback: Annotated[str, StringConstraints(min_length=2, max_length=32)] | None = Field(
+    lookback: Interval | None = Field(
         default=None,
         description="How late rows may come, for instance 6h: each run reads the buckets of this time before the end "
         "of the last one again, and rewrites those that changed. Default: none, a bucket is read once.",
-        json_schema_extra={"pattern": r"^[1-9][0-9]*(ms|s|m|h|d)$"},
+        json_schema_extra=in_words(_LOOKBACK),
     )
     parallelism: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,

@@ -4,12 +4,36 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.config import JsonDict
 
-from rollup_operator.model.base import CONTROL, Part, fixed, stays
+from rollup_operator.model.base import CONTROL, Part, fixed, matching, stays
 from rollup_operator.model.names import ObjectName
 from rollup_operator.model.status import Condition
 
-HostUrl = Annotated[str, StringConstraints(min_length=8, max_length=512, pattern=rf"^https?://[^\s/?#@{CONTROL}]+$")]
+_HOST_URL = rf"^https?://[^\s/?#@{CONTROL}]+$"
+_SCHEME = matching("^https?://")
+# No rule about the old value, as in `in_words`: items of a set have none. An unchanged list passes.
+_HOST_RULES: JsonDict = {
+    "pattern": None,
+    "x-kubernetes-validations": [
+        {
+            "rule": _SCHEME,
+            "message": "a host begins with http:// or https://, as in https://search.example.org:9200",
+        },
+        {
+            "rule": f"!{_SCHEME} || {matching(_HOST_URL)}",
+            "message": "a host has a name and a port after http:// or https://, and no login, no path, no query and no "
+            "blank; the login goes into the Secret of credentialsSecretRef",
+        },
+    ],
+}
+_DATABASE = (
+    matching("^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"),
+    "database is the name of a file, as in rollup.duckdb or team/rollup.duckdb: letters, digits, '_', '-' and '.', "
+    "each part beginning with a letter or a digit",
+)
+
+HostUrl = Annotated[str, StringConstraints(max_length=512, pattern=_HOST_URL), Field(json_schema_extra=_HOST_RULES)]
 
 
 class DuckDBStoreSpec(Part):
@@ -19,9 +43,7 @@ class DuckDBStoreSpec(Part):
         default="rollup.duckdb",
         description="File name of the database, below the folder of the namespace's databases in the operator's own "
         "tree. Immutable.",
-        json_schema_extra=fixed(
-            "database", of="store", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
-        ),
+        json_schema_extra=fixed("database", _DATABASE, of="store"),
     )
 
 
