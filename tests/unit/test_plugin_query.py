@@ -134,6 +134,18 @@ def test_csv_has_the_numbers_in_full() -> None:
     )
 
 
+@pytest.mark.parametrize("time", [1_700_000_000_000_000, -62_135_596_800_001, 2**63 - 1])
+def test_a_time_that_no_calendar_has_is_a_number(time: int) -> None:
+    """A row with microseconds for milliseconds is in a bucket of its own."""
+    answered = {
+        "hits": {"total": {"value": 1}},
+        "aggregations": {"time": {"buckets": [{"key": time, "doc_count": 1, "m0": {"value": 2.0}}]}},
+    }
+    found = lines(DELAYS, answered)
+    assert written(DELAYS, found).splitlines()[1] == f"{time},2.0,1,live"
+    assert chart(DELAYS, found)[0] == f"{time}  {'░' * 40} 2"
+
+
 def test_a_chart_has_a_bar_for_each_bucket() -> None:
     assert chart(DELAYS, lines(DELAYS, ANSWERED)) == [
         f"1970-01-01T00:00:00Z  {'█' * 20} 2.5",

@@ -19,9 +19,12 @@ def minute(epoch_ms: int) -> str:
 
 
 def rfc3339_ms(epoch_ms: int) -> str:
-    """Write an instant; milliseconds only where there are some."""
+    """Write an instant; milliseconds only where there are some. Before the year 1 and after 9999: the number."""
     seconds, ms = divmod(epoch_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    try:
+        text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return str(epoch_ms)
     return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
 
 
