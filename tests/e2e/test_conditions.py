@@ -79,6 +79,18 @@ def test_an_invalid_cron_stalls_the_job_until_it_is_mended(operator: Operator, a
     api.wait("trips", run_completed)
 
 
+def test_a_cron_that_never_comes_is_invalid_until_the_job_has_run(operator: Operator, api: Api, folder: Path) -> None:
+    write_trips(folder)
+    api.create(store())
+    api.create(trips_job(cron="0 0 0 1 1 ? 2020", groups=small_groups()))
+    body = api.wait_condition("trips", "Stalled", reason="InvalidSpec")
+    assert (condition(body) or {})["message"].startswith("spec.cron: '0 0 0 1 1 ? 2020' has no further tick")
+    assert status(body)["state"] == "started"
+    request_run(api, "trips", "now")
+    body = api.wait("trips", run_completed)
+    assert (condition(body) or {})["reason"] == "Running"
+
+
 def test_stopped_and_invalid_is_stopped_and_stalled(operator: Operator, api: Api, folder: Path) -> None:
     api.create(store())
     api.create(trips_job(cron=WRONG_CRON, desiredState="stopped"))

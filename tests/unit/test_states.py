@@ -104,10 +104,14 @@ TICK = replace(ARMED, next_tick=NOW)
 
 
 @pytest.mark.parametrize("cron", ["0 0 0 30 2 ?", "0 0 0 1 1 ? 2020"])
-def test_a_schedule_that_never_comes_says_so(cron: str) -> None:
+def test_a_schedule_that_never_comes_is_invalid_unless_the_job_has_run(cron: str) -> None:
     facts = replace(ARMED, schedule=Schedule.parse(cron), next_tick=None)
     decision = decide(job(Ask.STARTED, State.STARTED), facts, NOW)
-    assert decision.ready
+    assert (decision.show, decision.ready, decision.stalled) == (State.STARTED, False, True)
+    assert decision.reason is Reason.INVALID_SPEC
+    assert decision.message.startswith(f"spec.cron: '{cron}' has no further tick, for instance because of a day that")
+    decision = decide(job(Ask.STARTED, State.STARTED), replace(facts, has_run=True), NOW)
+    assert (decision.ready, decision.stalled, decision.reason) == (True, False, Reason.RUNNING)
     assert "no further tick" in decision.message
     assert "waiting" not in decision.message
 

@@ -239,6 +239,7 @@ class Actor:
             retry_in=self._recovery.retry_in(now),
             store_trouble=self._env.books.trouble((view.namespace, view.store_name)),
             next_tick=self._next_tick,
+            has_run=(view.status if self._report is None else self._report).last_run is not None,
             begun_request=self._begun_request,
             report_age=now - self._reported_at,
             draining=self._env.gate.draining,

@@ -73,6 +73,8 @@ class Facts:
     store_trouble: Trouble | None = None
     """Set when the job's store does not exist or cannot be used: what to show the user."""
     next_tick: datetime | None = None
+    has_run: bool = False
+    """A run of the job has come to its end, here or as the status shows."""
     begun_request: str | None = None
     """The last request to run for which this process started a run; the status may not show it as handled yet.
     """
@@ -358,6 +360,9 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, False, facts.store_trouble.reason, facts.store_trouble.message
         case State.INDEXING:
             return True, False, Reason.RUNNING, doing
+        case _ if next_tick is None and facts.schedule is not None and not facts.has_run:
+            # A job that ran has had its ticks, and keeps well when the last of them is over.
+            return False, True, Reason.INVALID_SPEC, f"spec.cron: '{facts.schedule.text}' {_NEVER}: correct it"
         case _ if next_tick is None and facts.schedule is not None:
             return True, False, Reason.RUNNING, f"spec.cron {_NEVER}: a run begins only on request"
         case _:
