@@ -101,8 +101,20 @@ def test_a_run_that_did_not_complete_stands_out(outcome: str, text: str, colour:
     assert (cell.text, cell.colour) == (text, colour)
 
 
-def test_a_tick_that_has_passed_is_late() -> None:
-    assert texts(row(observed_job(nextRunTime=at(-90)), NOW, wide=False, namespaces=False))[5] == "90s late"
+@pytest.mark.parametrize(
+    ("state", "tick", "column", "line"),
+    [
+        ("started", 90, "in 90s", "2030-01-01 12:01:30Z, in 90 seconds"),
+        ("started", -90, "90s late", "2030-01-01 11:58:30Z, overdue for 90 seconds"),
+        ("indexing", 90, "in 90s", "2030-01-01 12:01:30Z, in 90 seconds"),
+        ("indexing", -90, "now", "at the next tick after this one"),
+        ("stopped", None, "-", "none"),
+    ],
+)
+def test_a_tick_is_late_only_when_nothing_runs(state: str, tick: float | None, column: str, line: str) -> None:
+    body = observed_job(state=state, nextRunTime=at(tick) if tick is not None else None)
+    assert texts(row(body, NOW, wide=False, namespaces=False))[5] == column
+    assert dict(page(body, NOW))["Next run"] == line
 
 
 @pytest.mark.parametrize("columns", [80, 100, 140])

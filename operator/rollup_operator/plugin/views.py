@@ -6,7 +6,7 @@ from typing import Any
 
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import JobStats, LastRun, Outcome
+from rollup_operator.model.status import JobStats, LastRun, Outcome, State
 from rollup_operator.model.times import instant_of, rfc3339, rfc3339_ms
 from rollup_operator.plugin.owners import FieldOwner, owners
 from rollup_operator.plugin.summary import Mood, condition, summary
@@ -87,7 +87,10 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, Cell]]:
     lines.append(("Position", position(status.position)))
     lines += _run(status.last_run, told, now)
     tick = instant_of(status.next_run_time)
-    lines.append(("Next run", f"{moment(status.next_run_time)}, {ahead(tick, now)}" if tick else "none"))
+    if tick is not None and tick <= now and status.state is State.INDEXING:
+        lines.append(("Next run", "at the next tick after this one"))
+    else:
+        lines.append(("Next run", f"{moment(status.next_run_time)}, {ahead(tick, now)}" if tick else "none"))
     lines.append(("Schedule", f"{spec.get('cron', '-')} (UTC)"))
     lines.append(
         ("Rolls up", f"{spec.get('indexPattern', '-')} into {spec.get('rollupIndex', '-')}, store {job.store_name}")
@@ -165,7 +168,9 @@ def _next_run(job: JobView, now: datetime) -> str:
     tick = instant_of(job.status.next_run_time)
     if tick is None:
         return "-"
-    return f"in {short_age(now, tick)}" if tick > now else f"{short_age(tick, now)} late"
+    if tick > now:
+        return f"in {short_age(now, tick)}"
+    return "now" if job.status.state is State.INDEXING else f"{short_age(tick, now)} late"
 
 
 def _complete(watermark: str | None) -> str:
