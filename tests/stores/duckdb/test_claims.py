@@ -170,6 +170,7 @@ async def test_a_result_that_vanished_is_not_begun_anew(embedded: Embedded) -> N
     with pytest.raises(IdentityConflict) as e:
         await claimed(store)
     assert e.value.reason is Reason.TARGET_REPLACED
+    assert "restore the database, or go on in a new job with another spec.jobId" in str(e.value)  # both are fixed now
     await store.close()
 
 

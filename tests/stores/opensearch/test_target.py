@@ -314,6 +314,7 @@ async def test_a_target_that_was_deleted_or_replaced_is_not_made_anew(cluster: C
     with pytest.raises(IdentityConflict, match="deleted") as caught:
         await prepare(cluster, of, record, FIELDS)
     assert caught.value.reason is Reason.TARGET_MISSING
+    assert "go on in a new job with another spec.rollupIndex" in str(caught.value)  # the field is fixed now
     assert not opensearch.exists(of.spec.rollup_index)
     opensearch.call("PUT", f"/{of.spec.rollup_index}", {"mappings": {"_meta": {"_rollup": {}}}})
     with pytest.raises(IdentityConflict, match="not the one that the job wrote to") as caught:

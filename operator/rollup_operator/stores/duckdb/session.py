@@ -327,7 +327,7 @@ def judge(config: JobConfig, record: ClaimRow, target_stands: bool, is_alive: Ca
         raise IdentityConflict(
             Reason.TARGET_REPLACED,
             f"the documents of job {job_id!r} in rollup index {index!r} were removed or replaced behind its record: "
-            "set another spec.jobId or spec.rollupIndex, or restore the database",
+            "restore the database, or go on in a new job with another spec.jobId or spec.rollupIndex",
         )
 
 
