@@ -165,6 +165,56 @@ async def test_a_line_with_other_columns_is_named(embedded: Embedded, last: str,
         assert part in result.message
 
 
+@pytest.mark.parametrize("text", ["n/a", "1;5", "$1", "10%", "1 000"])
+async def test_a_text_among_the_first_numbers_is_named(embedded: Embedded, text: str) -> None:
+    write(embedded, lines("a"), "d/0.csv")
+    write(embedded, f'{lines("a", "b")}2024-01-01 00:10:00,a,"{text}"\n2024-01-01 00:10:00,a,5\n')
+    result = await failed(embedded, job())
+    assert isinstance(result.error, SourceInvalid)
+    for part in ("d/a.csv", "line 4", "column 'v'", repr(text), "spec.csv.nullText"):
+        assert part in result.message
+    of = job(csv={"nullText": text})
+    await embedded.completed(of)
+    assert sums(embedded, of) == {"a": 7, "b": 2}
+
+
+@pytest.mark.parametrize("null", ["1,5", ",", '"', 'n"a'])
+async def test_a_text_for_missing_values_that_no_reader_can_tell_is_refused(embedded: Embedded, null: str) -> None:
+    write(embedded, f'{lines("a", "b")}2024-01-01 00:10:00,"x ""y""",5\n')
+    result = await failed(embedded, job(csv={"nullText": null}))
+    assert isinstance(result.error, SourceInvalid)
+    for part in ("d/a.csv", "spec.csv.nullText", repr(null)):
+        assert part in result.message
+
+
+@pytest.mark.parametrize("text", ["n/a", "04/13/2024 00:00", "2024-02-30 00:10:00"])
+async def test_what_is_no_time_is_named(embedded: Embedded, text: str) -> None:
+    write(embedded, f"{lines('a', 'b')}{text},a,4\n")
+    result = await failed(embedded, job())
+    for part in ("d/a.csv", "line 4", "column 't'", repr(text)):
+        assert part in result.message
+
+
+async def test_what_is_no_finite_number_counts_as_missing(embedded: Embedded) -> None:
+    write(
+        embedded, f"{HEAD}" + "".join(f"2024-01-01 00:10:00,a,{v}\n" for v in ("inf", "1", "nan", "-Infinity", "2.5"))
+    )
+    await embedded.completed(job())
+    (document,) = embedded.documents(job())
+    assert (document["v.sum.value"], document["v.value_count.value"]) == (3.5, 2)
+
+
+@pytest.mark.parametrize("before", [1, 200_000])
+async def test_line_ends_of_several_kinds_are_named(embedded: Embedded, before: int) -> None:
+    rows = "".join(f"2024-01-01 00:{i % 60:02}:00,a,{i}\r\n" for i in range(before))
+    write(embedded, f"{HEAD[:-1]}\r\n{rows}2024-01-01 00:10:00,a,1\n2024-01-01 00:10:00,a,1\r\n")
+    result = await failed(embedded, job())
+    assert isinstance(result.error, SourceInvalid)
+    assert not result.error.transient
+    for part in ("d/a.csv", "ends of lines", "LF", "CRLF"):
+        assert part in result.message
+
+
 @pytest.mark.parametrize("before", [0, 200_000])
 async def test_another_encoding_is_named(embedded: Embedded, before: int) -> None:
     rows = "".join(f"2024-01-01 00:{i % 60:02}:00,a,{i}\n" for i in range(before))
@@ -175,8 +225,9 @@ async def test_another_encoding_is_named(embedded: Embedded, before: int) -> Non
         assert part in result.message
 
 
-async def test_columns_that_differ_in_case_are_named(embedded: Embedded) -> None:
-    write(embedded, "t,k,Value,value\n2024-01-01 00:10:00,a,1,10\n")
+@pytest.mark.parametrize("begin", ["", "\ufeff"])
+async def test_columns_that_differ_in_case_are_named(embedded: Embedded, begin: str) -> None:
+    write(embedded, f"{begin}Value,value,t,k\n1,10,2024-01-01 00:10:00,a\n")
     result = await failed(embedded, job(metrics=("Value", "value")))
     assert isinstance(result.error, SourceInvalid)
     assert "'Value'" in result.message

@@ -3,7 +3,7 @@
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.source import sources, spelling
+from rollup_operator.stores.duckdb.source import fitting, sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.statements import columns, plan
 
@@ -45,6 +45,7 @@ def read(lane: Lane, pattern: str, own: str, spec: RollupJobSpec | None) -> dict
     found = sources.find(pattern, own, lane, Wanted.of(spec, {}) if spec is not None else Wanted())
     if spec is not None:
         spelling.check(lane, spec, found)
+        fitting.check(lane, spec, found)
     catalog = str(lane.execute("SELECT current_database()")[0][0])
     types: dict[str, set[str]] = {}
     for part in found.parts(catalog):

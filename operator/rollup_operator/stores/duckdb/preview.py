@@ -29,11 +29,11 @@ def preview(lane: Lane, config: JobConfig, span: Span, documents: int, page_seco
         page = reading.next(lane, span.start_ms, lambda start, end: None)
         took = time.monotonic() - began
         found = Preview((), reading.source.rows, 0, 0, 0.0)
-        notes: list[str] = []
+        notes = list(reading.notes)
         if page is not None:
             layout = layout_of(config.job_id, config.spec)
             found = _reckon(reading.source, page, _documents(lane, layout, page, documents), took, page_seconds)
-            notes = _rounded(lane, reading, page)
+            notes += _rounded(lane, reading, page)
         types = {name: reading.types[name] for name in judging.named(config.spec)}
         csv = [CsvFound(d.delimiter, d.header, d.types) for d in reading.found.dialects]
         return replace(found, columns=types, csv=csv, notes=notes)

@@ -255,10 +255,12 @@ class DuckDBSession:
         return ", ".join(parts) or None
 
     def notes(self) -> Sequence[str]:
-        """Say how many rows came after their buckets were rolled up: an embedded store reads everything else."""
+        """Say which rows no run reads: those of files without times, and those that came too late."""
+        notes = self._reading.notes if self._reading is not None else ()
         if not (rows := self._missed.rows):
-            return ()
+            return notes
         return (
+            *notes,
             f"{rows} rows came after their buckets were rolled up and are in no document: set spec.lookback, or a "
             "longer delay",
         )

@@ -14,6 +14,11 @@ _COLUMN, _VALUE, _TYPE = 'Error when converting column "', '". Could not convert
 _FOUND = "Expected Number of Columns: "
 _ENCODING = ("not utf-8 encoded", "invalid unicode", "byte sequence mismatch")
 _QUOTES = "unterminated quote"
+_STATE = "state machine reached an invalid state"
+_ENDS = (
+    "its ends of lines differ (LF, CR, CRLF), or a line ends within quotes: give all lines the same end, for instance "
+    "with dos2unix, and close all quotes"
+)
 _RECODE = "convert the file to it, for instance with iconv"
 
 
@@ -22,6 +27,8 @@ def explain(text: str, hide: Callable[[str], str]) -> str | None:
 
     `hide` gives files the names that users know.
     """
+    if _STATE in text:
+        return f"{_file(text, hide)}: {_ENDS}"
     if (at := text.find(_LINE)) < 0:
         return None
     line = text[at + len(_LINE) :].split("\n", 1)[0].strip()[:20]
@@ -29,8 +36,8 @@ def explain(text: str, hide: Callable[[str], str]) -> str | None:
     if (converting := _converting(text)) is not None:
         column, value, type_ = converting
         return (
-            f"{where}, column {column!r}: {value!r} is no {type_}: correct the file, or say in spec.csv.columns that "
-            "the column is VARCHAR, or in spec.csv.nullText which text stands for a missing value"
+            f"{where}, column {column!r}: {value!r} is no {type_}: correct the file, or say in spec.csv.nullText which "
+            "text stands for a missing value, or in spec.csv.columns that the column is VARCHAR, if it may be"
         )
     lower = text.lower()
     if any(words in lower for words in _ENCODING):
@@ -51,6 +58,8 @@ def not_readable(text: str, head: bytes) -> str:
     except UnicodeDecodeError as e:
         line = head.count(b"\n", 0, e.start) + 1
         return f"is not UTF-8 in line {line}: {_RECODE}"
+    if len({head.count(b"\r\n"), head.count(b"\n"), head.count(b"\r")} - {0}) > 1:
+        return f"cannot be read as CSV: {_ENDS}"
     said = next((line for line in text.splitlines() if line.strip()), "")
     said = said.partition(" when sniffing file ")[0][:_LONGEST].strip()
     return f"cannot be read as CSV: {said}: say in spec.csv how it is written (delimiter, header, columns)"

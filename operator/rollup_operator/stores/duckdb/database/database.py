@@ -80,6 +80,10 @@ class Lane:
             )
         self._files[self.path_of(fd)] = name
 
+    def name_of(self, path: str) -> str:
+        """Return what an open file's path means to users."""
+        return self._files.get(path, "a file")
+
     def part_name(self) -> str:
         """Return a new name for a file in the folder of the results that is not complete yet."""
         return f"{part_prefix(self._database.name)}{uuid.uuid4().hex}"

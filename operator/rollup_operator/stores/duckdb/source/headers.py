@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -34,7 +34,9 @@ _CHUNK = 64 << 10
 _NOTHING = "(empty)"
 _GZIP = zlib.MAX_WBITS | 16
 _TAB = ("tab", "\\t")
-_TEXT = "VARCHAR"
+_TEXT, _NUMBER, _TIME = "VARCHAR", "DOUBLE", "TIMESTAMP"
+_LONG = "BIGNUM"
+"""What DuckDB takes whole numbers beyond 128 bits for."""
 _NAMES = frozenset({_TEXT, "BOOLEAN"})
 """What names of columns may be taken for: t is true, too."""
 
@@ -46,6 +48,10 @@ class Wanted:
     reading: CsvReading = field(default_factory=CsvReading)
     texts: frozenset[str] = frozenset()
     """Columns that hold texts, whatever they seem to be: of 1.1 and 1.10, or of 1e5 and 100000, a number makes one."""
+    values: frozenset[str] = frozenset()
+    """Columns that hold numbers or times."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """Of these columns it is known which of the two: DOUBLE or TIMESTAMP."""
 
     @classmethod
     def of(cls, spec: RollupJobSpec, written: Mapping[str, str]) -> "Wanted":
@@ -54,11 +60,13 @@ class Wanted:
         Terms are texts, unless their keys are numbers already, or the column is one of numbers elsewhere in the job.
         """
         groups = spec.groups
-        numbers = {groups.date_histogram.field, *(metric.field for metric in spec.metrics)}
-        numbers |= set(groups.histogram.fields if groups.histogram else ())
-        terms = [f for f in (groups.terms.fields if groups.terms else ()) if f not in numbers]
+        kinds = {m.field: _NUMBER for m in spec.metrics if not {"sum", "avg"}.isdisjoint(m.metrics)}
+        kinds |= dict.fromkeys(groups.histogram.fields if groups.histogram else (), _NUMBER)
+        kinds[groups.date_histogram.field] = _TIME
+        values = frozenset([*kinds, *(metric.field for metric in spec.metrics)])
+        terms = [f for f in (groups.terms.fields if groups.terms else ()) if f not in values]
         texts = {f for f in terms if written.get(f"{f}.terms", _TEXT) == _TEXT}
-        return cls(spec.csv or CsvReading(), frozenset(texts))
+        return cls(spec.csv or CsvReading(), frozenset(texts), values, kinds)
 
     @property
     def delimiter(self) -> str | None:
@@ -80,13 +88,35 @@ class Wanted:
 class CsvDialect:
     """How a CSV file is written, as it is read."""
 
-    options: str
-    """For read_csv."""
+    written: str
+    """The options of read_csv, but for the columns."""
     delimiter: str
     header: bool
     types: Mapping[str, str]
     names: Sequence[str] = ()
     """Of the columns, as the file has them: DuckDB renames one that it takes for another one."""
+    empty: frozenset[str] = frozenset()
+    """Columns of numbers or times that have no value yet: other files say what they are."""
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    """Columns that have to be numbers or times and hold texts, each with the first of these in a sentence."""
+
+    @property
+    def options(self) -> str:
+        """Options for read_csv."""
+        columns = ", ".join(f"{sql.text(column)}: {sql.text(type_)}" for column, type_ in self.types.items())
+        return f"{self.written}, columns = {{{columns}}}"
+
+
+def settled(dialects: Sequence[CsvDialect]) -> list[CsvDialect]:
+    """Return the dialects of a source's files: a column that is empty in one is of the type that it has in another."""
+    known: dict[str, str] = {}
+    for dialect in dialects:
+        for column in dialect.types.keys() - dialect.empty:
+            known.setdefault(column, dialect.types[column])
+    return [
+        replace(d, types={**d.types, **{c: known[c] for c in d.empty if c in known}}) if d.empty else d
+        for d in dialects
+    ]
 
 
 def check_parquet(fd: int, name: str) -> None:
@@ -108,7 +138,8 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
     if not head.strip():
         return None
     whole = len(head) < HEAD
-    found = _sniffed(lane, head if whole else _whole_lines(head, name), name, wanted)
+    head = head if whole else _whole_lines(head, name)
+    found = _sniffed(lane, head, name, wanted)
     if len(columns := found["Columns"]) > MOST_COLUMNS:
         raise _invalid(name, f"has {len(columns)} columns, above {MOST_COLUMNS}")
     types = {str(column["name"]): str(column["type"]) for column in columns}
@@ -128,19 +159,64 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
         "comment": found["Comment"],
         "dateformat": found["DateFormat"],
         "timestampformat": found["TimestampFormat"],
-        "compression": "gzip" if gzipped else "none",
     }
     texts = [
         f"{key} = {sql.text('' if value == _NOTHING else value)}" for key, value in given.items() if value is not None
     ]
     if (null := wanted.reading.null_text) is not None:
+        for mark in {delimiter, quoting[0]} - {"", _NOTHING, None}:
+            if mark in null or null in mark:
+                what = f"has {mark!r} as delimiter or quote, and spec.csv.nullText {null!r} cannot hold it"
+                raise _invalid(name, f"{what}: correct the file, and name another text")
         texts.append(f"nullstr = ['', {sql.text(null)}]")
     skip = int(found["SkipRows"])
     names = _header(head, delimiter, quoting[0], skip) if header else ()
     types = {column: wanted.type_of(column, guess) for column, guess in types.items()}
-    columns_of = ", ".join(f"{sql.text(column)}: {sql.text(type_)}" for column, type_ in types.items())
-    options = f"auto_detect = false, header = {header}, skip = {skip}, {', '.join(texts)}, columns = {{{columns_of}}}"
-    return CsvDialect(options, delimiter, bool(header), types, names or tuple(types))
+    written = f"auto_detect = false, header = {header}, skip = {skip}, {', '.join(texts)}"
+    dialect = CsvDialect(written, delimiter, bool(header), types, names or tuple(types))
+    values = wanted.values - wanted.types.keys()
+    if doubtful := [c for c, type_ in types.items() if type_ in (_TEXT, _LONG) and c in values]:
+        dialect = _looked_at(lane, head, name, dialect, doubtful, wanted)
+    return replace(dialect, written=f"{dialect.written}, compression = '{'gzip' if gzipped else 'none'}'")
+
+
+def _looked_at(
+    lane: Lane, head: bytes, name: str, dialect: CsvDialect, doubtful: Sequence[str], wanted: Wanted
+) -> CsvDialect:
+    """Find out why columns that have to be numbers or times were taken for texts: they may only be empty."""
+    types, wrong = dict(dialect.types), {}
+
+    def counted(columns: Sequence[str], types: Mapping[str, str]) -> Sequence[object]:
+        counts = ", ".join(f"count({sql.name(c)})" for c in columns)
+        relation = sql.files("read_csv", [path], replace(dialect, types=types).options)
+        return lane.execute(f"SELECT {counts} FROM {relation}")[0]
+
+    with _copied(lane, head) as path:
+        try:
+            counts = counted(doubtful, types)
+        except (duckdb.InvalidInputException, duckdb.ConversionException):
+            return dialect  # a run finds the same, and says where
+        empty = {c for c, count in zip(doubtful, counts, strict=True) if not count}
+        for column in doubtful:
+            if types[column] == _LONG:
+                wrong[column] = (
+                    f"{name}, column {column!r}: its whole numbers beyond 128 bits are not summed up exactly: "
+                    "say in spec.csv.columns that the column is DOUBLE"
+                )
+                continue
+            if (kind := wanted.kinds.get(column)) is None:
+                continue
+            if column in empty:
+                # As DuckDB takes numbers at first; a time without a value is no time.
+                types[column] = "BIGINT" if kind == _NUMBER else _TEXT
+                continue
+            try:
+                counted([column], {**types, column: kind})
+            except duckdb.ConversionException as e:
+                wrong[column] = csv_errors.explain(str(e), lambda _: name) or ""
+            else:
+                types[column] = kind if kind == _NUMBER else _TEXT
+    return replace(dialect, types=types, empty=frozenset(empty), wrong=wrong)
 
 
 def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, Any]:
@@ -161,7 +237,7 @@ def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, An
 
 def _header(head: bytes, delimiter: str, quote: str, skip: int) -> Sequence[str]:
     """Return the names in the first line; none if it cannot be recognized."""
-    lines = head.decode("utf-8", "replace").splitlines()[skip : skip + 1]
+    lines = head.decode("utf-8-sig", "replace").splitlines()[skip : skip + 1]
     try:
         return next(csv.reader(lines, delimiter=delimiter, quotechar=quote if len(quote) == 1 else '"'), [])
     except (csv.Error, TypeError):  # a delimiter of several characters: then only the message is less exact

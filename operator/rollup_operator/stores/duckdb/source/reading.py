@@ -5,7 +5,7 @@ page summarizes everything that is due once, and the pages are cut from that sum
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from rollup_operator.stores.base import Position, Source
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.database.inspection import SCRATCH
-from rollup_operator.stores.duckdb.source import judging, order, sources, spelling
+from rollup_operator.stores.duckdb.source import fitting, judging, order, sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import plan, sql
@@ -65,6 +65,8 @@ class Reading:
     types: Mapping[str, str] = field(default_factory=dict)
     """The types of the source's columns, by name."""
     found: SourceFiles = field(default_factory=lambda: SourceFiles(()))
+    notes: Sequence[str] = ()
+    """What users should know of the source although it can be read."""
     pager: Pager = field(default_factory=lambda: Pager(1.0, 1.0))
     _stage: str | None = None
     _tables: set[str] = field(default_factory=set)
@@ -77,9 +79,12 @@ class Reading:
         found = sources.find(spec.index_pattern, spec.rollup_index, lane, Wanted.of(spec, written or {}))
         spelling.check(lane, spec, found)
         judging.check_names(spec, found.dialects)
+        note = fitting.check(lane, spec, found)
         catalog = str(lane.execute("SELECT current_database()")[0][0])
         relation = found.relation(catalog)
         types = {str(r[0]): str(r[1]) for r in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
+        if (wrong := fitting.wrong_texts(found, types)) is not None:
+            raise SourceInvalid(f"spec.indexPattern: {wrong}")
         made = plan.make_plan(spec, relation, types, written)
         if written is None and spec.start is None:
             judging.check_unit(lane, made)
@@ -94,7 +99,7 @@ class Reading:
         )
         spread = order.spread(lane, found, catalog, made, source)
         bounds = Bounds.of(spec.groups.date_histogram)
-        return cls(bounds, made, source, spread, span, types, found)
+        return cls(bounds, made, source, spread, span, types, found, [note] if note else [])
 
     @property
     def last_ms(self) -> int:

@@ -99,8 +99,7 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
 
 def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> SourceFiles:
     parquet: list[str] = []
-    csv: dict[str, list[str]] = {}
-    dialects: dict[str, CsvDialect] = {}
+    csv: dict[str, CsvDialect] = {}
     for name, fd in files.items():
         lane.go_on()
         path, ending = lane.path_of(fd), _ending(name)
@@ -108,9 +107,14 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
             headers.check_parquet(fd, name)
             parquet.append(path)
         elif dialect := headers.csv_dialect(lane, fd, name, wanted, gzipped=ending.endswith(".gz")):
-            csv.setdefault(dialect.options, []).append(path)
-            dialects.setdefault(dialect.options, dialect)
-    paths = {options: tuple(found) for options, found in csv.items()}
+            csv[path] = dialect
+    written: dict[str, list[str]] = {}
+    dialects: dict[str, CsvDialect] = {}
+    for path, dialect in zip(csv, headers.settled(list(csv.values())), strict=True):
+        options = dialect.options
+        written.setdefault(options, []).append(path)
+        dialects.setdefault(options, dialect)
+    paths = {options: tuple(found) for options, found in written.items()}
     return SourceFiles(
         tuple(tables), tuple(parquet), paths, tuple(dialects.values()), tuple(files.values()), _seen_ns(files.values())
     )

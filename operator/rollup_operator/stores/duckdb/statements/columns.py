@@ -56,6 +56,11 @@ def time_kind(type_: str) -> TimeKind | None:
     return TimeKind.INTEGER if type_ in INTEGERS else None
 
 
+def is_number(type_: str) -> bool:
+    """Whether a column of a type holds numbers."""
+    return _double(type_) is not None
+
+
 def element(type_: str) -> str:
     """Return the type of a list's values, or the type itself where it is no list."""
     return type_[: type_.rindex("[")] if type_.endswith("]") and "[" in type_ else type_
