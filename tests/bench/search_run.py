@@ -12,6 +12,9 @@ node's cache of requests is off, so that no answer is remembered. Figures are me
 - panels: 20 unlike charts in one `_msearch`, the first time that this process is asked for anything, and later;
 - beside: stops in the middle of a run, and whole runs, while 20 clients search all rows through the operator, while
   they search the node itself, and while nobody does.
+
+OpenSearch's own rollup is no side of it: that is the plugin index-management, which the nodes here, made of Maven's
+jars, do not have, and Maven Central has no opensearch-index-management 2.19.1.0 to load into them.
 """
 
 import argparse
