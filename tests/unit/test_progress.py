@@ -34,7 +34,7 @@ def test_rows_tell_the_share_and_the_pace_the_rest() -> None:
     step(progress, clock, page(100), 5.0)
     report = progress.report()
     assert (report.percent, report.remaining_seconds) == (10, 45)
-    assert progress.describe() == "beginning (1 pages, 100 rows, 1 documents so far, 10 %, about 45s left)"
+    assert progress.describe() == "beginning (1 page, 100 rows, 1 document so far, 10 %, about 45s left)"
 
 
 def test_the_pace_is_that_of_the_last_minute() -> None:

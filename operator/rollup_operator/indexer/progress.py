@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rollup_operator.model import status
+from rollup_operator.model.counts import counted
 from rollup_operator.model.times import duration
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.base import Claim, Page, Position, Rewritten, Session, Source
@@ -84,7 +85,7 @@ class Progress:
     def describe(self) -> str:
         """Describe in a few words what goes on now."""
         flight = self.session.in_flight() if self.session is not None else None
-        parts = [f"{self.pages} pages, {self.rows} rows, {self.documents} documents so far"]
+        parts = [f"{self._counts()} so far"]
         if self._source is not None and self.pages:
             parts.append(f"{self.percent} %")
         if remaining := self.remaining_s:
@@ -93,12 +94,15 @@ class Progress:
 
     def summary(self) -> str:
         """Summarize the run at its end."""
-        text = f"{self.pages} pages, {self.rows} rows, {self.documents} documents"
+        text = self._counts()
         if self.rewritten:
-            text += f"; {self.rewritten} documents rewritten after late rows"
+            text += f"; {counted(self.rewritten, 'document')} rewritten after late rows"
         if self.kept:
-            text += f"; {self.kept} documents kept, since the source holds fewer rows for them now"
+            text += f"; {counted(self.kept, 'document')} kept, since the source holds fewer rows for them now"
         return text
+
+    def _counts(self) -> str:
+        return f"{counted(self.pages, 'page')}, {counted(self.rows, 'row')}, {counted(self.documents, 'document')}"
 
     def _share(self, page: Page) -> float:
         if page.exhausted:

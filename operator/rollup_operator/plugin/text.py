@@ -1,10 +1,11 @@
-"""Times, durations and counts as text, and durations from text."""
+"""Times and durations as text, and durations from text."""
 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from rollup_operator.model.counts import counted
 from rollup_operator.model.times import duration, instant_of
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -33,11 +34,6 @@ def spoken(seconds: float) -> str:
         if whole < until:
             return counted(round(seconds / length), unit)
     return counted(round(seconds / 86_400), "day")
-
-
-def counted(number: int, thing: str) -> str:
-    """Write a number of things: `1 page`, `12,345 pages`."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def about(number: int) -> int:

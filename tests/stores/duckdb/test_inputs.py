@@ -445,7 +445,7 @@ async def test_rows_that_are_appended_to_a_file_are_counted(embedded: Embedded) 
     with path.open("a") as file:
         file.write("2024-01-01 00:59:59,1\n2024-01-01 06:00:00,1\n")
     result = await embedded.run(job("a.csv"))
-    assert "1 rows came after" in result.message
+    assert "1 row came after" in result.message
     assert len(embedded.documents(job("a.csv"))) == 3
 
 

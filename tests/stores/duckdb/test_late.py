@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rollup_operator.indexer.run import Run
+from rollup_operator.model.counts import counted
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.base import Rewritten
 from rollup_operator.stores.errors import Fenced
@@ -36,7 +37,7 @@ async def test_late_rows_within_the_lookback_are_in_and_others_are_not(embedded:
     result = await embedded.run(JOB)
     assert result.kept == 0
     assert 0 < result.rewritten <= 50
-    assert f"{result.rewritten} documents rewritten after late rows" in result.message
+    assert f"{counted(result.rewritten, 'document')} rewritten after late rows" in result.message
     agree(embedded.documents(JOB), truth(data + late, hour))
 
 
@@ -79,7 +80,7 @@ async def test_a_source_that_shrank_takes_nothing_from_the_documents(embedded: E
     result = await embedded.run(JOB)
     assert result.rewritten == 0
     assert result.kept > 0
-    assert f"{result.kept} documents kept, since the source holds fewer rows" in result.message
+    assert f"{counted(result.kept, 'document')} kept, since the source holds fewer rows" in result.message
     assert embedded.documents(JOB) == documents
 
 

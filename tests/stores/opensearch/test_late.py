@@ -67,7 +67,7 @@ async def test_a_source_that_shrank_takes_nothing_from_the_documents(at: Cluster
     at.node.load(at.source, [{"ts": START + 95 * HOUR, "value": 1.0, "term": "a", "size": 1}])
     result = await at.run(job)
     assert (result.rewritten, result.kept) == (0, 1)
-    assert "1 documents kept, since the source holds fewer rows for them now" in result.message
+    assert "1 document kept, since the source holds fewer rows for them now" in result.message
     assert at.node.documents(at.target) == documents
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from rollup_operator.concurrency.background import dropped, ended
 from rollup_operator.model.conditions import Reason
+from rollup_operator.model.counts import counted
 from rollup_operator.model.status import JobStats
 from rollup_operator.model.times import minute
 from rollup_operator.rollup import identity
@@ -144,7 +145,7 @@ class DuckDBSession:
             lane.transaction(lambda lane: writing.replace_range(lane, after, found, reading.plan))
             reading.drop(lane, found)
 
-        await self._write(f"writing {page.buckets} documents up to {minute(found.end)}", work)
+        await self._write(f"writing {counted(page.buckets, 'document')} up to {minute(found.end)}", work)
         if (took := self._served.clock() - begun) > self._served.page_seconds:
             reading.learn(reading.covered(found), took)
         return after
@@ -166,7 +167,7 @@ class DuckDBSession:
             reading.drop(lane, found)
             return rewritten
 
-        return await self._write(f"comparing {page.buckets} documents up to {minute(found.end)}", work)
+        return await self._write(f"comparing {counted(page.buckets, 'document')} up to {minute(found.end)}", work)
 
     async def _begin(self, span: Span, hint: float | None) -> Reading:
         reading = await self._read("inspecting the source", lambda lane: Reading.begin(lane, self._config, span))
@@ -261,8 +262,8 @@ class DuckDBSession:
             return notes
         return (
             *notes,
-            f"{rows} rows came after their buckets were rolled up and are in no document: set spec.lookback, or a "
-            "longer delay",
+            f"{counted(rows, 'row')} came after their buckets were rolled up and are in no document: "
+            "set spec.lookback, or a longer delay",
         )
 
     async def _drop_ahead(self) -> None:

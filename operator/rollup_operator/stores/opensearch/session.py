@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from rollup_operator.model.counts import counted
 from rollup_operator.model.status import JobStats
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.bounds import Span
@@ -269,7 +270,7 @@ class ClusterSession:
 
     async def _bulk(self, record: Record, batch: Batch) -> None:
         assert record.gate is not None
-        doing = f"writing {len(batch)} documents to {self.config.spec.rollup_index}"
+        doing = f"writing {counted(len(batch), 'document')} to {self.config.spec.rollup_index}"
         self._unseen = True
         try:
             landed = await bulk.write(self.cluster, record.gate, batch, opaque_id=record.opaque_id, doing=doing)
