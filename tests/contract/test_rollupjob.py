@@ -169,13 +169,15 @@ def test_unknown_fields_are_dropped(api: Api):
     assert "interval" not in spec["groups"]["dateHistogram"]
 
 
-# Each immutable field by its path, with the value that it has and another one.
+# Each field by its path, with the value that it has and another one.
 IMMUTABLE = {
     ("jobId",): ("a", "b"),
     ("storeRef", "name"): ("other", "another"),
     ("storeRef",): ({"name": "other"}, {"name": "another"}),
-    ("indexPattern",): ("flights", "trains"),
     ("rollupIndex",): ("hourly", "daily"),
+}
+FIXED_ONCE_ROLLED_UP = {
+    ("indexPattern",): ("flights", "trains"),
     ("metrics",): (metric(), metric(metrics=["max"])),
     ("rollupIndexSettings",): ({"numberOfShards": 1}, {"numberOfShards": 2}),
     ("groups", "dateHistogram", "field"): ("a", "b"),
@@ -185,6 +187,8 @@ IMMUTABLE = {
     ("groups", "histogram"): ({"fields": ["x"], "interval": 5}, {"fields": ["x"], "interval": 6}),
     ("groups", "terms"): ({"fields": ["x"]}, {"fields": ["x", "y"]}),
 }
+ROLLED_UP = {"position": {"time_hour.date_histogram": 1641974400000}, "state": "started"}
+EMPTY_SOURCE = {"watermark": "2026-01-02T03:00:00Z", "state": "started"}
 
 
 def with_value(path: tuple[str, ...], value: object) -> dict:
@@ -206,8 +210,8 @@ def body_of(name: str, path: tuple[str, ...], value: object) -> dict:
     return bodies.job(name) | {"spec": with_value(path, value)}
 
 
-OPTIONAL = [path for path in IMMUTABLE if path[-1] not in ("indexPattern", "rollupIndex", "field")]
 INTERVALS = ("fixedInterval", "calendarInterval")
+OPTIONAL = [path for path in FIXED_ONCE_ROLLED_UP if path[-1] not in ("indexPattern", "field", *INTERVALS)]
 
 
 def names(path: tuple[str, ...]) -> str:
@@ -217,7 +221,7 @@ def names(path: tuple[str, ...]) -> str:
 def test_no_immutable_field_is_forgotten():
     open_to_change = {"desiredState", "cron", "pageSize", "drainTimeoutSeconds", "groups", "deletionPolicy"}
     open_to_change |= {"start", "end", "lookback", "parallelism", "csv"}
-    assert {path[0] for path in IMMUTABLE} | open_to_change == set(FULL)
+    assert {path[0] for path in (*IMMUTABLE, *FIXED_ONCE_ROLLED_UP)} | open_to_change == set(FULL)
 
 
 @pytest.mark.parametrize("path", IMMUTABLE, ids=names)
@@ -228,33 +232,80 @@ def test_an_immutable_field_cannot_be_changed(api: Api, path: tuple[str, ...]):
     again = api.replace(again)  # the same once more is no change
     with pytest.raises(ApiError, match="immutable: delete the job and create it again") as error:
         api.replace(again | {"spec": with_value(path, second)})
+    assert "Its documents stay with deletionPolicy Retain, and go with Delete" in error.value.message
     assert any(
         place.startswith("spec." + names(path)) or names(path).startswith(place[5:]) for place, _ in error.value.causes
     )
+    if path[-1] != "rollupIndex":
+        with pytest.raises(ApiError, match="immutable"):
+            api.replace(again | {"spec": with_value(path, None)})
+
+
+def test_a_job_id_cannot_be_added(api: Api):
+    api.create(bodies.job())
+    with pytest.raises(ApiError, match="jobId is immutable"):
+        api.patch_job("flights", {"jobId": "a"})
+
+
+@pytest.mark.parametrize("path", FIXED_ONCE_ROLLED_UP, ids=names)
+def test_a_field_can_be_changed_until_anything_is_rolled_up(api: Api, path: tuple[str, ...]):
+    first, second = FIXED_ONCE_ROLLED_UP[path]
+    made = api.create(body_of("job", path, first))
+    api.replace(made | {"spec": with_value(path, second)})
+    for shown in (ROLLED_UP, EMPTY_SOURCE | {"position": None}):
+        api.patch_status("job", shown)
+        with pytest.raises(ApiError) as error:
+            api.replace(api.get("job") | {"spec": with_value(path, first)})
+        [(place, message)] = error.value.causes
+        assert place == f"spec.{path[0]}"
+        assert "cannot change once anything is rolled up: old and new documents would not fit" in message
+        assert "To keep the documents, create another job with another rollupIndex." in message
+        assert "To replace them, set deletionPolicy to Delete, delete this job, which deletes its documents" in message
+
+
+@pytest.mark.parametrize("state", ["indexing", "stopping", "aborting"])
+def test_nothing_of_what_a_run_reads_changes_under_it(api: Api, state: str):
+    api.create(bodies.job())
+    api.patch_status("flights", {"state": state})
+    with pytest.raises(ApiError, match="metrics cannot change while a run is under way: try again when it is over"):
+        api.patch_job("flights", {"metrics": metric(metrics=["max"])})
+    api.patch_job("flights", {"pageSize": 5, "groups": {"dateHistogram": {"delay": "1h"}}})
+    api.patch_status("flights", {"state": "started"})
+    api.patch_job("flights", {"metrics": metric(metrics=["max"])})
 
 
 @pytest.mark.parametrize("path", OPTIONAL, ids=names)
-def test_an_immutable_field_cannot_be_removed(api: Api, path: tuple[str, ...]):
-    made = api.create(body_of("job", path, IMMUTABLE[path][0]))
-    with pytest.raises(ApiError) as error:
+def test_a_field_can_be_added_and_removed_until_anything_is_rolled_up(api: Api, path: tuple[str, ...]):
+    value, _ = FIXED_ONCE_ROLLED_UP[path]
+    made = api.create(body_of("job", path, value))
+    made = api.replace(made | {"spec": with_value(path, None)})
+    made = api.replace(made | {"spec": with_value(path, value)})
+    made = api.patch_status("job", ROLLED_UP)
+    with pytest.raises(ApiError, match="cannot change once anything is rolled up"):
         api.replace(made | {"spec": with_value(path, None)})
-    assert error.value.code == 422
-    assert "immutable" in error.value.message
+    api.patch_status("job", {"position": None})
+    api.replace(api.get("job") | {"spec": with_value(path, None)})
+    made = api.patch_status("job", ROLLED_UP)
+    with pytest.raises(ApiError, match="cannot change once anything is rolled up"):
+        api.replace(made | {"spec": with_value(path, value)})
 
 
-@pytest.mark.parametrize("path", [path for path in OPTIONAL if path[-1] not in INTERVALS], ids=names)
-def test_an_immutable_field_cannot_be_added(api: Api, path: tuple[str, ...]):
-    made = api.create(body_of("job", path, None))
-    with pytest.raises(ApiError, match="immutable: delete the job and create it again"):
-        api.replace(made | {"spec": with_value(path, IMMUTABLE[path][0])})
-
-
-def test_one_kind_of_interval_cannot_replace_the_other(api: Api):
+def test_one_kind_of_interval_replaces_the_other_until_anything_is_rolled_up(api: Api):
     api.create(bodies.job())
     change = {"groups": {"dateHistogram": {"fixedInterval": None, "calendarInterval": "1h"}}}
-    with pytest.raises(ApiError, match="calendarInterval is immutable") as error:
+    back = {"groups": {"dateHistogram": {"fixedInterval": "1h", "calendarInterval": None}}}
+    api.patch_job("flights", change)
+    api.patch_job("flights", back)
+    api.patch_status("flights", ROLLED_UP)
+    with pytest.raises(ApiError, match="groups, all but delay, cannot change once"):
         api.patch_job("flights", change)
-    assert "fixedInterval is immutable" in error.value.message
+
+
+def test_a_corrected_source_may_not_cover_the_target_either(api: Api):
+    api.create(bodies.job())
+    for pattern in ("flights*", "*", "flights-rollup"):
+        with pytest.raises(ApiError, match="rollupIndex"):
+            api.patch_job("flights", {"indexPattern": pattern})
 
 
 def test_the_other_fields_can_be_changed(api: Api):

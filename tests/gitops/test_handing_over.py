@@ -3,14 +3,16 @@
 The API server's merge of fields is what GitOps controllers rely on; they are played by applies under their names.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.api import Api, ApiError, Body
-from support.data import trips_job
+from support.api import Api, ApiError, Body, condition
+from support.bodies import store
+from support.data import trips_job, write_trips
 from support.operator import Answer, Operator
-from support.waiting import NEVER, status
+from support.waiting import NEVER, request_run, run_completed, status
 
 
 def manifest(**spec: Any) -> Body:
@@ -126,3 +128,47 @@ def test_git_takes_the_state_back_by_naming_it(operator: Operator, api: Api) -> 
     api.wait_state("trips", "started")
     assert owners(synced(api, manifest(desiredState="stopped"))) == {"argocd-controller"}
     api.wait_state("trips", "stopped")
+
+
+WRONG = {"indexPattern": "tirps/*.parquet", "metrics": [{"field": "colour", "metrics": ["max"]}]}
+
+
+def test_a_wrong_job_is_corrected_by_the_next_commit(operator: Operator, api: Api, folder: Path) -> None:
+    write_trips(folder)
+    api.create(store())
+    every_second = {"cron": "* * * * * ?", "desiredState": "started"}
+    synced(api, manifest(**every_second, **WRONG))
+    api.wait_condition("trips", status="False", reason="SourceNotFound")
+    right = {"metrics": [{"field": "size", "metrics": ["max"]}]}
+    synced(api, manifest(**every_second, **right))
+    api.wait("trips", run_completed)
+    with pytest.raises(ApiError, match="metrics cannot change once anything is rolled up") as error:
+        synced(api, manifest(**every_second, metrics=[{"field": "size", "metrics": ["min"]}]))
+    assert "create another job with another rollupIndex" in error.value.message
+    assert "set deletionPolicy to Delete, delete this job" in error.value.message
+
+    synced(api, manifest(**every_second, **right, deletionPolicy="Delete"))
+    api.delete("trips")
+    api.wait_gone("trips")
+    synced(api, manifest(**every_second, metrics=[{"field": "size", "metrics": ["min"]}]))
+    api.wait("trips", run_completed)
+
+
+def test_a_correction_meets_the_documents_of_a_run_that_no_status_shows(
+    operator: Operator, api: Api, folder: Path
+) -> None:
+    write_trips(folder)
+    api.create(store())
+    synced(api, manifest(desiredState="started"))
+    api.wait_state("trips", "started")
+    request_run(api, "trips", "first")
+    api.wait("trips", run_completed)
+    operator.stop()
+    body = api.get("trips")
+    lost = {field: value for field, value in body["status"].items() if field not in ("position", "watermark")}
+    api.replace(body | {"status": lost}, subresource="status")
+    synced(api, manifest(desiredState="started", indexPattern="other/*.parquet"))
+    operator.start()
+    request_run(api, "trips", "second")
+    body = api.wait_condition("trips", "Stalled", reason="ConfigChanged")
+    assert "documents of job 'trips' from 'trips/*.parquet'" in (condition(body) or {})["message"]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from rollup_operator.model.conditions import Reason
 from rollup_operator.rollup.identity import judge
 from rollup_operator.stores.errors import IdentityConflict
 from support.embedded import config
@@ -21,6 +22,41 @@ HERE = config()
 def test_a_job_of_another_cluster_is_not_taken_for_this_one(cluster: str, shown: list[str], hidden: list[str]) -> None:
     owner = replace(HERE.owner, cluster=cluster, name="other", uid="2")
     with pytest.raises(IdentityConflict) as error:
-        judge(HERE, owner=owner, config_hash=HERE.config_hash, has_documents=False, is_alive=lambda _: True)
+        judge(
+            HERE, owner=owner, config_hash=HERE.config_hash, pattern=None, has_documents=False, is_alive=lambda _: True
+        )
     assert [part for part in shown if part not in str(error.value)] == []
     assert [part for part in hidden if part in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("uid", "pattern", "has_documents", "refused"),
+    [
+        ("1", "other", True, True),
+        ("1", "rows", True, False),
+        ("1", None, True, False),
+        ("1", "other", False, False),
+        ("2", "other", True, False),
+    ],
+    ids=["changed", "the-same", "not-recorded", "nothing-written", "created-anew"],
+)
+def test_documents_of_another_source_are_not_continued_by_the_job_that_made_them(
+    uid: str, pattern: str | None, has_documents: bool, refused: bool
+) -> None:
+    def judged() -> None:
+        judge(
+            HERE,
+            owner=replace(HERE.owner, uid=uid),
+            config_hash=HERE.config_hash,
+            pattern=pattern,
+            has_documents=has_documents,
+            is_alive=lambda _: False,
+        )
+
+    assert HERE.owner.uid == "1"
+    if not refused:
+        judged()
+        return
+    with pytest.raises(IdentityConflict, match="holds documents of job 'job' from 'other'") as error:
+        judged()
+    assert error.value.reason is Reason.CONFIG_CHANGED

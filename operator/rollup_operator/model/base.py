@@ -78,10 +78,14 @@ def stays(field: str, *, of: str = "job") -> dict[str, JsonValue]:
     }
 
 
-def at_creation(rule: str, message: str, field: str) -> dict[str, JsonValue]:
-    """Return a CEL rule about fields that never change afterwards, and so need no check at an update."""
+def when_changed(fields: Sequence[str], rule: str, message: str, field: str) -> dict[str, JsonValue]:
+    """Return a CEL rule that is checked where one of the required `fields` is new or has changed.
+
+    An object that an older CRD accepted stays as it is, and everything else in it can be changed.
+    """
+    same = " && ".join(f"oldSelf.value().{name} == self.{name}" for name in fields)
     return {
-        "rule": f"oldSelf.hasValue() || ({rule})",
+        "rule": f"(oldSelf.hasValue() && {same}) || ({rule})",
         "optionalOldSelf": True,
         "message": message,
         "fieldPath": f".{field}",
@@ -109,10 +113,23 @@ def _in_words(rules: Sequence[tuple[str, str]]) -> list[JsonValue]:
     ]
 
 
+def unchanged(path: str) -> str:
+    """Return the CEL condition, at the root of an object, that its spec has the same value there as before.
+
+    `?` marks an optional last step. CEL's own optional values would be shorter, but the API server cannot bound the
+    cost of comparing two of them.
+    """
+    new, old = (f"{root}.spec.{path.replace('?', '')}" for root in ("self", "oldSelf"))
+    if "?" not in path:
+        return f"{new} == {old}"
+    return f"(has({new}) ? has({old}) && {new} == {old} : !has({old}))"
+
+
 def matching(pattern: str) -> str:
     """Return the CEL condition that the field matches a regular expression, which has no single quote."""
     return f"self.matches(r'{pattern}')"
 
 
 def _immutable(field: str, of: str) -> str:
-    return f"{field} is immutable: delete the {of} and create it again"
+    text = f"{field} is immutable: delete the {of} and create it again"
+    return f"{text}. Its documents stay with deletionPolicy Retain, and go with Delete" if of == "job" else text

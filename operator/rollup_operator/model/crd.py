@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from rollup_operator.model.base import GROUP, VERSION, Part
+from rollup_operator.model.fixed_fields import fixed_fields
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.status import RollupJobStatus
 from rollup_operator.model.store import RollupStoreSpec, RollupStoreStatus
@@ -87,7 +88,7 @@ def job_crd() -> Schema:
         what="A rollup job: it summarises time-series data into a small index, by a schedule, while it is started.",
         spec=RollupJobSpec,
         status=RollupJobStatus,
-        rules=[_KEEP_UNRECORDED_STATE],
+        rules=[_KEEP_UNRECORDED_STATE, *fixed_fields()],
         columns=_JOB_COLUMNS,
     )
 

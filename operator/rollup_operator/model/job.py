@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rollup_operator.model.base import CONTROL, LONGEST_CRON, PLAIN, Part, at_creation, fixed, in_words, matching, stays
+from rollup_operator.model.base import (
+    CONTROL,
+    LONGEST_CRON,
+    PLAIN,
+    Part,
+    fixed,
+    in_words,
+    matching,
+    stays,
+    when_changed,
+)
 from rollup_operator.model.glob import MOST_STARS
 from rollup_operator.model.names import EVERY, ObjectName
 
@@ -99,17 +109,15 @@ class DateHistogramGroup(Part):
                     "rule": "has(self.fixedInterval) != has(self.calendarInterval)",
                     "message": "exactly one of fixedInterval and calendarInterval must be set",
                 },
-                stays("fixedInterval"),
-                stays("calendarInterval"),
             ]
         }
     )
 
-    field: FieldName = Field(description="Name of the date field of the source.", json_schema_extra=fixed("field"))
+    field: FieldName = Field(description="Name of the date field of the source.")
     fixed_interval: Interval | None = Field(
         default=None,
         description="Length of a bucket as a multiple of a unit that always lasts the same: 30s, 90m, 1h, 7d.",
-        json_schema_extra=fixed("fixedInterval", _FIXED_INTERVAL),
+        json_schema_extra=in_words(_FIXED_INTERVAL),
     )
     calendar_interval: (
         Literal[
@@ -133,7 +141,6 @@ class DateHistogramGroup(Part):
         default=None,
         description="Length of a bucket as one unit of the calendar in timeZone: 1m, 1h, 1d, 1w, 1M, 1q, 1y (or "
         "minute, hour, day, week, month, quarter, year).",
-        json_schema_extra=fixed("calendarInterval"),
     )
     delay: Interval | None = Field(
         default=None,
@@ -144,7 +151,7 @@ class DateHistogramGroup(Part):
         default="UTC",
         description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as "
         "+05:30.",
-        json_schema_extra=fixed("timeZone", _TIME_ZONE),
+        json_schema_extra=in_words(_TIME_ZONE),
     )
 
 
@@ -170,13 +177,9 @@ class TermsGroup(Part):
 class Groups(Part):
     """The dimensions of the result: one row for each combination of their buckets."""
 
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [stays("histogram"), stays("terms")]})
-
     date_histogram: DateHistogramGroup = Field(description="The time dimension.")
-    histogram: HistogramGroup | None = Field(
-        default=None, description="Numeric dimensions.", json_schema_extra=fixed("histogram")
-    )
-    terms: TermsGroup | None = Field(default=None, description="Dimensions by value.", json_schema_extra=fixed("terms"))
+    histogram: HistogramGroup | None = Field(default=None, description="Numeric dimensions.")
+    terms: TermsGroup | None = Field(default=None, description="Dimensions by value.")
 
 
 class RollupIndexSettings(Part):
@@ -280,6 +283,9 @@ _MATCHES_TARGET = (
 )
 
 
+_INDICES = ("indexPattern", "rollupIndex")
+
+
 class RollupJobSpec(Part):
     """What a RollupJob asks for."""
 
@@ -287,33 +293,37 @@ class RollupJobSpec(Part):
         json_schema_extra={
             "x-kubernetes-validations": [
                 stays("jobId"),
-                stays("rollupIndexSettings"),
                 {
                     "rule": "!has(self.start) || !has(self.end) || self.start < self.end",
                     "message": "end must be after start",
                     "fieldPath": ".end",
                 },
-                at_creation(
-                    f"!has(self.jobId) || !(self.jobId in {sorted(EVERY)})",
-                    "jobId means every job: choose another id",
-                    "jobId",
-                ),
-                at_creation(
+                {
+                    "rule": f"oldSelf.hasValue() || !has(self.jobId) || !(self.jobId in {sorted(EVERY)})",
+                    "optionalOldSelf": True,
+                    "message": "jobId means every job: choose another id",
+                    "fieldPath": ".jobId",
+                },
+                when_changed(
+                    _INDICES,
                     "self.indexPattern != self.rollupIndex",
                     "rollupIndex may not be the same as indexPattern",
                     "rollupIndex",
                 ),
-                at_creation(
+                when_changed(
+                    _INDICES,
                     f"self.indexPattern.split(',').all(p, p.split('*').size() <= {MOST_STARS + 1})",
                     f"indexPattern has a pattern with too many stars: use at most {MOST_STARS} in one pattern",
                     "indexPattern",
                 ),
-                at_creation(
+                when_changed(
+                    _INDICES,
                     f"!({_MATCHES_ALL})",
                     "indexPattern must not match everything: it would match the job's own rollupIndex",
                     "indexPattern",
                 ),
-                at_creation(
+                when_changed(
+                    _INDICES,
                     f"self.indexPattern == self.rollupIndex || {_MATCHES_ALL} || !({_MATCHES_TARGET})",
                     "indexPattern would match the rollupIndex: choose a name that it does not cover",
                     "indexPattern",
@@ -340,8 +350,8 @@ class RollupJobSpec(Part):
     )
     index_pattern: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=PLAIN)] = Field(
         description="What to roll up: an index or table, a pattern with *, or, in an embedded store, files below the "
-        "namespace's data folder such as flights/*.parquet. Immutable.",
-        json_schema_extra=fixed("indexPattern", _INDEX_PATTERN),
+        "namespace's data folder such as flights/*.parquet. Fixed once anything is rolled up.",
+        json_schema_extra=in_words(_INDEX_PATTERN),
     )
     rollup_index: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)] = Field(
         description="Where the documents go: an index name in lower case. Immutable.",
@@ -361,12 +371,11 @@ class RollupJobSpec(Part):
         description="A halt that takes longer than this reports state stopping, reason DrainTimeout. It is never given "
         "up.",
     )
-    groups: Groups = Field(description="The dimensions of the result.")
+    groups: Groups = Field(description="The dimensions of the result. Fixed once anything is rolled up, all but delay.")
     metrics: Annotated[list[Metric], Field(max_length=256)] = Field(
         default=[],
-        description="The numbers to keep of each bucket. Immutable.",
+        description="The numbers to keep of each bucket. Fixed once anything is rolled up.",
         json_schema_extra={
-            **fixed("metrics"),
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["field"],
         },
@@ -401,8 +410,7 @@ class RollupJobSpec(Part):
     rollup_index_settings: RollupIndexSettings | None = Field(
         default=None,
         description="Settings of the rollup index, used when the job creates it. Embedded stores ignore them. "
-        "Immutable.",
-        json_schema_extra=fixed("rollupIndexSettings"),
+        "Fixed once anything is rolled up.",
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,

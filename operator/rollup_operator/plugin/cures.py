@@ -10,8 +10,8 @@ CURES: Mapping[Reason, str] = {
         "Check what it waits for in store {store!r}. The halt goes on by itself and is never given up."
     ),
     Reason.INVALID_SPEC: (
-        "Fix the fields that the message names; the job then goes on by itself. An immutable field needs a new job: "
-        "delete this one and create it again. A stop works whatever the spec says."
+        "Fix the fields that the message names; the job then goes on by itself. Where the API server says that a "
+        "field is fixed, it names the two ways. A stop works whatever the spec says."
     ),
     Reason.STORE_NOT_FOUND: ("Create the RollupStore {store!r} in namespace {namespace}: the job goes on by itself."),
     Reason.STORE_UNAVAILABLE: (
@@ -46,21 +46,22 @@ CURES: Mapping[Reason, str] = {
         "another rollupIndex."
     ),
     Reason.SOURCE_NOT_FOUND: (
-        "Create the table, files or index that spec.indexPattern {pattern!r} names; to run at once: "
+        "Create the table, files or index that spec.indexPattern {pattern!r} names, or correct it; to run at once: "
         "kubectl rollup run {name} -n {namespace}"
     ),
     Reason.SOURCE_INVALID: (
-        "Fix the source so that it has the fields that the spec names, or delete the job and create it with other "
-        "fields; to run at once: kubectl rollup run {name} -n {namespace}"
+        "Fix the source so that it has the fields that the spec names, or, while nothing is rolled up, the spec; to "
+        "run at once: kubectl rollup run {name} -n {namespace}"
     ),
     Reason.FORBIDDEN_SOURCE: (
-        "spec.indexPattern {pattern!r} must stay within the namespace's data folder: delete the job and create it with "
-        "another pattern."
+        "spec.indexPattern {pattern!r} must stay within the namespace's data folder: correct it, or, once anything is "
+        "rolled up, create another job."
     ),
     Reason.JOB_ID_TAKEN: ("Delete the other job, or delete this one and create it with another jobId or rollupIndex."),
     Reason.CONFIG_CHANGED: (
-        "Delete the job and create it with another jobId or rollupIndex, or with the groups and metrics that the "
-        "documents there were made with."
+        "To keep the documents, delete the job and create it with another jobId or rollupIndex. To replace them, "
+        "create it with the groups, metrics and indexPattern that they were made with and deletionPolicy Delete, let "
+        "it run once, delete it, which deletes them, and create it as you want it."
     ),
     Reason.TARGET_REPLACED: (
         "Delete the job and create it with another rollupIndex, or restore the index that its position belongs to."

@@ -7,8 +7,9 @@
 | any other that is gone | yes | no | no |
 | any other that lives, or may live in another cluster | no | no | no |
 
-To continue a record, a job must also have the same groups and metrics. A job that was refused never becomes the
-owner, so it deletes nothing: its predecessor's documents were promised to stay.
+To continue a record, a job must also have the same groups and metrics, and the resource that made its documents the
+same indexPattern. A job that was refused never becomes the owner, so it deletes nothing: its predecessor's documents
+were promised to stay.
 """
 
 from collections.abc import Callable
@@ -46,11 +47,18 @@ class JobConfig:
 
 
 def judge(
-    config: JobConfig, *, owner: Owner, config_hash: str, has_documents: bool, is_alive: Callable[[Owner], bool]
+    config: JobConfig,
+    *,
+    owner: Owner,
+    config_hash: str,
+    pattern: str | None,
+    has_documents: bool,
+    is_alive: Callable[[Owner], bool],
 ) -> None:
-    """Raise IdentityConflict if another living job owns the record, or if other groups or metrics were rolled up.
+    """Raise IdentityConflict if another living job owns the record, or if another spec was rolled up.
 
-    `owner` and `config_hash` are the record's; `has_documents` says whether anything was written under it.
+    `owner`, `config_hash` and `pattern`, its indexPattern, are the record's; `has_documents` says whether anything was
+    written under it. A job that was created anew may name another source: the API server let nobody change it.
     """
     index, job_id = config.key
     if owner != config.owner and is_alive(owner):
@@ -63,6 +71,8 @@ def judge(
         )
     if has_documents and config_hash != config.config_hash:
         raise config_changed(config.key)
+    if has_documents and owner.uid == config.owner.uid and pattern not in (None, config.spec.index_pattern):
+        raise config_changed(config.key, f"from {str(pattern)[:100]!r}")
 
 
 def is_this_job(mine: Owner, owner: Owner, is_alive: Callable[[Owner], bool]) -> bool:
@@ -103,11 +113,11 @@ def not_a_rollup_index(index: str, lacks: str) -> str:
     )
 
 
-def config_changed(key: tuple[str, str]) -> IdentityConflict:
-    """Return the error for documents under this key that were made with other groups or metrics."""
+def config_changed(key: tuple[str, str], otherwise: str = "with other groups or metrics") -> IdentityConflict:
+    """Return the error for documents under this key that were made in another way."""
     index, job_id = key
     return IdentityConflict(
         Reason.CONFIG_CHANGED,
-        f"rollup index {index!r} holds documents of job {job_id!r} with other groups or metrics: "
+        f"rollup index {index!r} holds documents of job {job_id!r} {otherwise}: "
         "set another spec.jobId or spec.rollupIndex, or delete the documents with the job that made them",
     )

@@ -156,6 +156,11 @@ async def test_other_groups_do_not_continue_documents(embedded: Embedded) -> Non
     with pytest.raises(IdentityConflict) as e:
         await claimed(store, replace(JOB, config_hash="other"))
     assert e.value.reason is Reason.CONFIG_CHANGED
+    moved = replace(JOB, spec=JOB.spec.model_copy(update={"index_pattern": "other"}))
+    with pytest.raises(IdentityConflict, match=f"documents of job 'job' from '{JOB.spec.index_pattern}'") as e:
+        await claimed(store, moved)
+    assert e.value.reason is Reason.CONFIG_CHANGED
+    await claimed(store, replace(moved, owner=replace(JOB.owner, uid="2")))  # created anew, over another source
     await store.close()
 
 

@@ -179,6 +179,10 @@ async def test_a_record_of_another_living_job_or_configuration_is_not_continued(
     with pytest.raises(IdentityConflict, match="other groups or metrics") as caught:
         await taken(cluster, of)
     assert caught.value.reason is Reason.CONFIG_CHANGED
+    moved = replace(other, spec=other.spec.model_copy(update={"index_pattern": "moved"}))
+    with pytest.raises(IdentityConflict, match=r"from 'events-\*'") as caught:
+        await taken(cluster, moved)
+    assert caught.value.reason is Reason.CONFIG_CHANGED
     assert record.claim.epoch < taken_over.claim.epoch
 
 

@@ -39,6 +39,8 @@ _COLUMNS = (
     "revision, exported"
 )
 _NOW = "epoch_ms(now())"
+_LONGEST_SPEC = 4 << 20
+"""Characters. The API server takes no larger object."""
 
 
 class ForeignClaim(TargetBlocked):
@@ -104,6 +106,15 @@ def read(lane: Lane, key: tuple[str, str]) -> ClaimRow | None:
     if len(rows) > 1:
         raise _foreign(key, "there is more than one")
     return _record(rows[0]) if rows else None
+
+
+def pattern(lane: Lane, key: tuple[str, str]) -> str | None:
+    """Return the indexPattern that a job's record was claimed with; None: it tells none."""
+    where = f"FROM {SCHEMA}.claims WHERE rollup_index = ? AND job_id = ?"
+    rows = lane.execute(f"SELECT spec {where} AND strlen(spec) <= {_LONGEST_SPEC} LIMIT 1", key)
+    spec = _spec(key, rows[0][0]) if rows else None
+    found = None if spec is None else spec.get("indexPattern")
+    return found if isinstance(found, str) else None
 
 
 def known(lane: Lane, rollup_indices: Collection[str] | None = None) -> list[tuple[ClaimRow, dict[str, Any] | None]]:

@@ -73,20 +73,20 @@ class DuckDBSession:
         key, config = self._config.key, self._config
         await self.open()
 
-        def read(lane: Lane) -> tuple[ClaimRow | None, bool]:
+        def read(lane: Lane) -> tuple[ClaimRow | None, str | None, bool]:
             if not claims.is_current(lane):
                 lane.transaction(claims.prepare)
             record = claims.read(lane, key)
             stands = record is None or record.target is None or claims.target_stands(lane, key, record.target)
-            return record, stands
+            return record, claims.pattern(lane, key), stands
 
         while True:
-            seen, stands = await self._write("reading the claim", read)
+            seen, pattern, stands = await self._write("reading the claim", read)
             # Checked while the file is open, so no other process settles the job between this and the claim.
             if not self._served.may_run():
                 raise StoreUnavailable("this process no longer leads: it claims nothing")
             if seen is not None:
-                judge(config, seen, stands, self._served.is_alive)
+                judge(config, seen, pattern, stands, self._served.is_alive)
 
             taken = await self._commit("claiming", partial(self._take, seen))
             if taken is not None:
@@ -316,12 +316,19 @@ def _handle(page: Page) -> tuple[Range, Reading]:
     return found, reading
 
 
-def judge(config: JobConfig, record: ClaimRow, target_stands: bool, is_alive: Callable[[Owner], bool]) -> None:
-    """Raise IdentityConflict if this job may not continue the record."""
+def judge(
+    config: JobConfig,
+    record: ClaimRow,
+    pattern: str | None,
+    target_stands: bool,
+    is_alive: Callable[[Owner], bool],
+) -> None:
+    """Raise IdentityConflict if this job may not continue the record, whose indexPattern is `pattern`."""
     identity.judge(
         config,
         owner=record.owner,
         config_hash=record.config_hash,
+        pattern=pattern,
         has_documents=record.has_documents,
         is_alive=is_alive,
     )

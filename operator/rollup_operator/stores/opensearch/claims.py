@@ -96,6 +96,7 @@ async def take(
                 config,
                 owner=seen.owner,
                 config_hash=seen.config_hash,
+                pattern=seen.spec.get("indexPattern"),
                 has_documents=seen.has_documents,
                 is_alive=is_alive,
             )
