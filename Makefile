@@ -23,13 +23,13 @@ STAMP := $(VENV)/.installed
 PROMTOOL := $(HOME)/.cache/rollup-operator/promtool/v0.316.0/promtool
 # Absolute, because the demo and the tests start processes in other folders.
 BIN := $(CURDIR)/$(VENV)/bin
-SOURCES := $(CURDIR)/deploy/local:$(CURDIR)/deploy/demo:$(CURDIR)/deploy/image
+SOURCES := $(CURDIR)/deploy/local:$(CURDIR)/deploy/demo:$(CURDIR)/deploy/image:$(CURDIR)/deploy/release
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores verdict java-client docs \
-	clean image node node-packages e2e-cluster
+	clean image release node node-packages e2e-cluster
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
@@ -120,6 +120,9 @@ stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7, 8 and 9 for th
 image: $(STAMP) ## Make the operator's image as an archive in dist/, without a container engine; ARGS='--arch arm64' for another machine
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m operator_image $(ARGS)
 
+release: $(STAMP) ## Make what a release consists of, in dist/release: wheel, chart, CRDs, plugin, image, SBOM, checksums; ARGS='--url https://...'
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m operator_release $(ARGS)
+
 node: $(STAMP) control-plane ## Build what else a Kubernetes node runs, once (5 to 10 minutes on 2 cores; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_cluster build >/dev/null
 
@@ -140,9 +143,10 @@ docs: $(STAMP) ## Write the documentation as a site to build/site
 	@echo 'docs: open build/site/index.html'
 
 locks: ## Resolve the versions in requirements/ again (needs uv; add UPGRADE=--upgrade for the newest)
-	$(LOCK) $(UPGRADE) --extra aws --extra tracing pyproject.toml -o requirements/image.txt
-	$(LOCK) $(UPGRADE) pyproject.toml -c requirements/image.txt -o requirements/run.txt
-	$(LOCK) $(UPGRADE) --extra aws --extra tracing pyproject.toml requirements/dev.in -c requirements/image.txt -o requirements/dev.txt
+	$(LOCK) $(UPGRADE) --extra operator --extra aws --extra tracing pyproject.toml -o requirements/image.txt
+	$(LOCK) $(UPGRADE) --extra operator pyproject.toml -c requirements/image.txt -o requirements/run.txt
+	$(LOCK) $(UPGRADE) pyproject.toml -c requirements/image.txt -o requirements/plugin.txt
+	$(LOCK) $(UPGRADE) --extra operator --extra aws --extra tracing pyproject.toml requirements/dev.in -c requirements/image.txt -o requirements/dev.txt
 	$(LOCK) $(UPGRADE) --no-deps requirements/demo-data.in -o requirements/demo-data.txt
 	for each in requirements/clients/*.in; do $(LOCK) $(UPGRADE) $$each -o $${each%.in}.txt || exit 1; done
 

@@ -1,7 +1,6 @@
 """A real node with the operator's image, and what is deployed there. All of it is shared by the tests of a module."""
 
 import itertools
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +10,20 @@ import pytest
 from local_cluster import Cluster, why_not
 from local_cluster.needs import PROGRAMS, TOOLS
 from local_control_plane import built
-from local_tools.folder import locked
-from operator_image import make
 from support.api import Api
 from support.deployed import Deployed
+from support.release import release
+
+__all__ = ["release"]
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive of the operator's image, made from this code, once for all workers."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with locked(folder):
-        made = list((folder / "image").glob("*.tar"))
-        return made[0] if made else make(output=folder / "image")
+def image(release: Path) -> Path:
+    """The archive of the operator's image, made from this code."""
+    [archive] = release.glob("rollup-operator-*-*.tar")
+    return archive
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def test_it_is_an_oci_layout_and_a_docker_archive_of_the_same_layers(tmp_path: P
             assert hashlib.sha256(content).hexdigest() == name.removeprefix("blobs/sha256/")
     (entry,) = json.loads(files["index.json"])["manifests"]
     assert entry["digest"] == digest
-    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/operator:1"
+    assert entry["annotations"]["io.containerd.image.name"] == "operator:1"
     manifest = loaded(files, digest)
     config = loaded(files, manifest["config"]["digest"])
     assert config["config"] == {"User": "65532:65532"}

@@ -79,7 +79,7 @@ def write(
     }
     manifest_descriptor = descriptor(_MANIFEST_TYPE, _json(manifest))
     annotations = {
-        "io.containerd.image.name": f"docker.io/library/{reference}",
+        "io.containerd.image.name": reference,
         "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
     }
     platform = {"architecture": architecture, "os": "linux"}

@@ -62,7 +62,7 @@ def make(*, output: Path, architecture: str = "", epoch: int | None = None) -> P
             "org.opencontainers.image.licenses": "Apache-2.0",
         },
     }
-    digest = archive.write(path, f"rollup-operator:{version}", architecture, layers, config, created)
+    digest = archive.write(path, f"localhost/rollup-operator:{version}", architecture, layers, config, created)
     bill = sbom.document(
         version=version, architecture=architecture, digest=digest, created=created, debian=packages, wheels=wheels
     )
