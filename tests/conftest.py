@@ -64,9 +64,9 @@ def be_quiet_after_the_summary() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-examples", type=int, default=150, help="calls that are made up for each call of the API")
-    parser.addoption("--takeovers", type=int, default=3, help="how often a leading replica is killed")
+    parser.addoption("--takeovers", type=int, default=2, help="how often a leading replica is killed")
     parser.addoption("--rounds", type=int, default=2, help="rounds of users and faults with two replicas")
-    parser.addoption("--schedules", type=int, default=16, help="random schedules of runs and faults on a store node")
+    parser.addoption("--schedules", type=int, default=10, help="random schedules of runs and faults on a store node")
     store_choice.add_options(parser)
 
 

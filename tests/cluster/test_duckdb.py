@@ -122,11 +122,11 @@ def test_the_roles_that_every_cluster_has_hold_ours(deployed: Deployed, api: Api
     assert deployed.request("POST", f"{path}/_stop", caller.token).status == (200 if may_stop else 403)
 
 
-def test_a_rolling_update_with_a_hundred_running_jobs_loses_nothing_of_any(
+def test_a_rolling_update_with_many_running_jobs_loses_nothing_of_any(
     deployed: Deployed, api: Api, folder: Path
 ) -> None:
     """Each has rolled up six hours and goes on with six more as the pod ends; then its next run does what is left."""
-    names = [f"job-{number:03}" for number in range(100)]
+    names = [f"job-{number:03}" for number in range(40)]
     write_trips(folder, hours=6, per_hour=4)
     api.create(store())
     for name in names:

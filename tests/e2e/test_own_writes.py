@@ -15,7 +15,8 @@ from support.operator_fixtures import StartOperator
 from support.replicas import election, leader_of
 from support.waiting import NEVER
 
-BREATHS = 1000
+BREATHS = 600
+"""With those of tests/clients/test_own_writes.py, a thousand in a row."""
 
 STOPS = ("", *(f"?wait_for_completion=true&timeout={timeout}" for timeout in ("0", "-1", "0s", "0ms")))
 

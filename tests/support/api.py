@@ -178,6 +178,10 @@ class Api:
     def delete(self, name: str, *, kind: str = "RollupJob") -> None:
         self.request("DELETE", self.path(kind, name))
 
+    def delete_all(self, label: str, *, kind: str = "RollupJob") -> None:
+        """Delete those of a collection that carry the label `name=value`."""
+        self.request("DELETE", f"{self.path(kind)}?{urlencode({'labelSelector': label})}")
+
     def table(self, *, kind: str = "RollupJob") -> Body:
         """The collection as `kubectl get` asks for it."""
         return self.request("GET", self.path(kind), accept="application/json;as=Table;g=meta.k8s.io;v=v1")

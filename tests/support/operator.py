@@ -2,22 +2,21 @@
 
 import contextlib
 import ctypes
-import http.client
 import json
 import os
 import re
 import signal
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from local_tools.process import ProcessId
+from support.endpoint import Answer, Endpoint
+
+__all__ = ["BEGINS_AGAIN", "READY", "Answer", "Operator"]
 
 QUIET = ("debug", "info")
 EXPECTED = (
@@ -34,20 +33,7 @@ BEGINS_AGAIN = "this operator ends, and another begins in its place"
 """Log events of an operator."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the endpoint said."""
-
-    status: int
-    headers: dict[str, str]
-    body: Any
-
-    @property
-    def reason(self) -> str:
-        return str(self.body["error"]["reason"])
-
-
-class Operator:
+class Operator(Endpoint):
     """`rollup-operator run`, with a guard of its event loop. It dies with the test process, however that ends.
 
     `expected` are patterns of log lines of level warning and above that a test provokes; `settings` are more settings;
@@ -74,11 +60,9 @@ class Operator:
         self.data_root = data_root or folder / "data"
         self.log = folder / "operator.log"
         self.expected = [*EXPECTED, *expected]
-        self.url = ""
-        self.token = _token(kubeconfig)
-        """What its callers send where they name no other: the admin's, as whom it runs."""
+        # Callers that name no token send the admin's, as whom it runs.
+        super().__init__("", _token(kubeconfig), authority)
         self._url_file = folder / "url"
-        self._authority = authority
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "ROLLUP_STORE_HOSTS": "127.0.0.1"}
         # For the guard of its event loop; and the operator that the tests themselves import is the one that runs.
         paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
@@ -163,7 +147,7 @@ class Operator:
         if not self._url_file.exists():
             return False
         self.url = self._url_file.read_text().strip()
-        if self.url.startswith("https:") and self._authority is None:
+        if self.url.startswith("https:") and self.authority is None:
             return True  # nothing here could check whom it asks
         return self.request("GET", "/readyz", headers={}).status == 200
 
@@ -227,49 +211,6 @@ class Operator:
 
     def _tail(self) -> str:
         return self.log.read_text()[-6000:]
-
-    # -- the endpoint ------------------------------------------------------------------------------------------------
-
-    def get(self, path: str, *, token: str | None = None, timeout: float = 30.0) -> Answer:
-        return self.request("GET", path, token=token, timeout=timeout)
-
-    def post(self, path: str, *, token: str | None = None, timeout: float = 30.0) -> Answer:
-        return self.request("POST", path, token=token, timeout=timeout)
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        token: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
-    ) -> Answer:
-        """Send one request, with a body as JSON if one is given, and return the answer whatever its status.
-
-        `headers` replace that of the token.
-        """
-        if headers is None:
-            headers = {"Authorization": f"Bearer {token or self.token}"}
-        connection = self.connect(timeout)
-        try:
-            if body is None:
-                connection.request(method, path, headers=headers)
-            else:
-                connection.request(method, path, json.dumps(body), {"Content-Type": "application/json", **headers})
-            answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.headers), json.loads(answer.read()))
-        finally:
-            connection.close()
-
-    def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
-        """A connection to the endpoint, for more than one request."""
-        scheme, netloc = urlsplit(self.url)[:2]
-        if scheme == "http":
-            return http.client.HTTPConnection(netloc, timeout=timeout)
-        trust = ssl.create_default_context(cafile=self._authority)
-        return http.client.HTTPSConnection(netloc, timeout=timeout, context=trust)
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """What the log says of one event, oldest first."""
