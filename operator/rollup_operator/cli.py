@@ -135,7 +135,7 @@ def _as_typed(text: str, given: Mapping[str, Any]) -> str:
     if all(value is None for value in given.values()):
         return text
     flags = {name: f"--{name.replace('_', '-')}" for name in given} | {"namespaces": "--namespace"}
-    return re.sub(rf"\b({'|'.join(flags)})\b(=true)?", lambda found: flags[found[1]], text)
+    return re.sub(r"\b(\w+)(=true)?", lambda found: flags.get(found[1], found[0]), text)
 
 
 @app.command(short_help="Print a job's result as Elasticsearch documents.")
