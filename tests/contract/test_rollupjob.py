@@ -257,7 +257,8 @@ def test_a_field_can_be_changed_until_anything_is_rolled_up(api: Api, path: tupl
         with pytest.raises(ApiError) as error:
             api.replace(api.get("job") | {"spec": with_value(path, first)})
         [(place, message)] = error.value.causes
-        assert place == f"spec.{path[0]}"
+        assert place == "spec"
+        assert path[0] in message
         assert "cannot change once anything is rolled up: old and new documents would not fit" in message
         assert "To keep the documents, create another job with another rollupIndex." in message
         assert "To replace them, set deletionPolicy to Delete, delete this job, which deletes its documents" in message

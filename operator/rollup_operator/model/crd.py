@@ -88,7 +88,7 @@ def job_crd() -> Schema:
         what="A rollup job: it summarises time-series data into a small index, by a schedule, while it is started.",
         spec=RollupJobSpec,
         status=RollupJobStatus,
-        rules=[_KEEP_UNRECORDED_STATE, *fixed_fields()],
+        rules=[_KEEP_UNRECORDED_STATE, fixed_fields()],
         columns=_JOB_COLUMNS,
     )
 
