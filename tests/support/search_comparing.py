@@ -122,8 +122,7 @@ def _ends(ends: Body, rounded: set[int], bounds: Bounds) -> Body:
 def counting_all(body: Body) -> Body:
     """Return the body with all hits counted.
 
-    A node that counts up to five stops at the fifth: whether it knows that there is no sixth, and so says `eq` or
-    `gte` of five hits, is a matter of the segments that it happens to have.
+    A node that counts up to five need not find out whether there is a sixth, and may say `eq` or `gte` of five hits.
     """
     return {**body, "track_total_hits": True} if _limit(body) is not None else body
 

@@ -271,7 +271,7 @@ def test_typed_keys_name_each_kind() -> None:
     [
         ({}, Style(), {"value": 4, "relation": "eq"}),
         ({"counts_up_to": 3}, Style(), {"value": 3, "relation": "gte"}),
-        ({"counts_up_to": 4}, Style(), {"value": 4, "relation": "eq"}),  # some nodes say gte, as their segments are
+        ({"counts_up_to": 4}, Style(), {"value": 4, "relation": "eq"}),  # a node may say gte
         ({"counts_up_to": None}, Style(total_as_int=True), 4),
         ({"door": "rollup_search"}, Style(), {"value": 0, "relation": "eq"}),
         ({"door": "rollup_search"}, Style(total_as_int=True), 0),
