@@ -89,7 +89,7 @@ async def test_a_bulk_that_arrives_after_another_claim_deletes_nothing(at: Clust
     bulk = proxy.on("POST", "/_bulk", fault=hold)
     deleting = asyncio.ensure_future(delete(at))
     await proxy.caught(bulk)
-    async with clustered(at.node, target=at.target) as other:
+    async with clustered(at.node, source=at.source, target=at.target) as other:
         await taken(other.cluster, other.job(), "next")
     hold.release()
     with pytest.raises(Fenced):
