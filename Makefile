@@ -55,7 +55,7 @@ quick: $(STAMP) api-server ## Run what to run before each commit: unit and contr
 
 test: $(STAMP) control-plane stores verdict java-client ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
-	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
+	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 STORE_TESTS := tests/stores/opensearch $(wildcard tests/faults/test_store_*.py) tests/faults/test_leadership_store.py
 

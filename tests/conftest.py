@@ -15,8 +15,9 @@ import yaml
 from local_control_plane import ControlPlane
 from support import store_choice
 from support.api import Api
+from support.file_order import long_files_first
 from support.loop_guard import LoopGuard
-from support.store_choice import pytest_collection_modifyitems, pytest_generate_tests
+from support.store_choice import pytest_generate_tests
 from support.store_nodes import (
     elasticsearch,
     elasticsearch7_node,
@@ -39,7 +40,6 @@ __all__ = [
     "opensearch2_node",
     "opensearch3",
     "opensearch3_node",
-    "pytest_collection_modifyitems",
     "pytest_generate_tests",
 ]
 
@@ -54,6 +54,12 @@ structlog.configure(
 
 ROOT = Path(__file__).resolve().parent.parent
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what a node lacks, and begin with what takes long."""
+    store_choice.skip_what_nodes_lack(items)
+    long_files_first(items)
 
 
 @atexit.register

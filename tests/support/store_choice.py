@@ -54,7 +54,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(fixture, kinds, indirect=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def skip_what_nodes_lack(items: list[pytest.Item]) -> None:
     """Note the kind of each test's node, and skip those tests that it cannot run."""
     for item in items:
         if (kind := _kind_of(item)) is None:
