@@ -15,7 +15,7 @@ import yaml
 from local_control_plane import built
 from local_manifests import render
 from operator_release import ReleaseError
-from operator_release.build import SUMS, checked_version
+from operator_release.build import SUMS, checked_version, remove_release
 from rollup_operator import __version__
 from support.api import Api
 from support.release import PLATFORM, URL, release
@@ -132,11 +132,15 @@ def test_the_bill_of_materials_is_the_image_s(release: Path) -> None:
     [
         ("pyproject.toml", f'version = "{__version__}"', 'version = "0.0.9"', "pyproject.toml: 0.0.9"),
         ("CHANGELOG.md", f"## {__version__}", "## 9.9.9", "CHANGELOG.md, first heading of a version: 9.9.9"),
+        ("deploy/quickstart/data.yaml", f"operator:{__version__}", "operator:0.0.1", "data.yaml, image: 0.0.1"),
         ("deploy/chart/Chart.yaml", f"appVersion: {__version__}", "appVersion: 7.0.0", "Chart.yaml, appVersion: 7.0.0"),
     ],
 )
 def test_versions_that_differ_are_refused_by_name(tmp_path: Path, file: str, old: str, new: str, words: str) -> None:
-    for name in ("pyproject.toml", "CHANGELOG.md", "deploy/chart/Chart.yaml", "operator/rollup_operator/__init__.py"):
+    for name in (
+        *("pyproject.toml", "CHANGELOG.md", "operator/rollup_operator/__init__.py"),
+        *("deploy/chart/Chart.yaml", "deploy/quickstart/data.yaml"),
+    ):
         text = (ROOT / name).read_text()
         assert name != file or old in text
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -144,3 +148,15 @@ def test_versions_that_differ_are_refused_by_name(tmp_path: Path, file: str, old
     with pytest.raises(ReleaseError, match="the versions differ") as raised:
         checked_version(tmp_path)
     assert words in str(raised.value)
+
+
+def test_an_earlier_release_makes_room_and_nothing_else_does(tmp_path: Path) -> None:
+    for name in (SUMS, "rollup.yaml", "rollup-operator-0.0.9.tgz", "kubectl-rollup-0.0.9-linux-arm64.tar.gz"):
+        (tmp_path / name).touch()
+    remove_release(tmp_path)
+    assert not list(tmp_path.iterdir())
+    for name in ("rollup.yaml", "thesis.tex"):
+        (tmp_path / name).touch()
+    with pytest.raises(ReleaseError, match=r"holds 'thesis.tex', which is of no release"):
+        remove_release(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"rollup.yaml", "thesis.tex"}

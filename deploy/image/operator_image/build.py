@@ -12,7 +12,8 @@ from operator_image import archive, debian, python, sbom
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _USER = 65532
-_FIRST_TIME = 315532800  # 1980, where nothing says another
+FIRST_TIME = 315532800
+"""1980, in seconds: the time of every file where nothing says another. A zip knows no earlier one."""
 
 
 def make(*, output: Path, architecture: str = "", epoch: int | None = None) -> Path:
@@ -22,7 +23,7 @@ def make(*, output: Path, architecture: str = "", epoch: int | None = None) -> P
     SOURCE_DATE_EPOCH or 1980 by default. Raises ImageError.
     """
     architecture = architecture or own_architecture()
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH", _FIRST_TIME)) if epoch is None else epoch
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH", FIRST_TIME)) if epoch is None else epoch
     source = _PROJECT / "operator/rollup_operator"
     version = python.operator_version(source)
     created = datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +39,8 @@ def install(lock: Path, architecture: str, root: Path) -> list[Wheel]:
     target = root / PACKAGES
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in reversed(_GLIBC)] + [f"manylinux2014_{machine}"]
     command = [
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
-        *("--target", str(target), "--python-version", VERSION, "--implementation", "cp", "--abi", "cp311"),
-        *("--abi", "abi3", "--abi", "none"),
-        *(f"--platform={each}" for each in platforms),
-        *("--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", str(lock)),
+        *(sys.executable, "-m", "pip", "install", "--no-compile", "--target", str(target)),
+        *locked_wheels(lock, VERSION, platforms),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -52,6 +50,16 @@ def install(lock: Path, architecture: str, root: Path) -> list[Wheel]:
     for record in target.glob("*.dist-info/RECORD"):
         record.unlink()
     return sorted((_wheel(each) for each in target.glob("*.dist-info/METADATA")), key=lambda each: each.name)
+
+
+def locked_wheels(lock: Path, version: str, platforms: Sequence[str]) -> list[str]:
+    """Return pip's options for the wheels of a lock, each checked by its hash, for another Python than this one."""
+    return [
+        *("--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--no-deps"),
+        *("--python-version", version, "--implementation", "cp", "--abi", f"cp{version.replace('.', '')}"),
+        *("--abi", "abi3", "--abi", "none", *(f"--platform={each}" for each in platforms)),
+        *("--require-hashes", "-r", str(lock)),
+    ]
 
 
 def copy_operator(source: Path, root: Path) -> None:

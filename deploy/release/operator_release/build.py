@@ -14,30 +14,33 @@ from pathlib import Path
 import yaml
 
 import operator_image
-from local_control_plane import ControlPlaneError, binaries
+from local_control_plane import ControlPlaneError
+from local_manifests import render
+from operator_image.build import FIRST_TIME
+from operator_image.python import operator_version
 from operator_release import plugin
 from operator_release.errors import ReleaseError
 
 PROJECT = Path(__file__).resolve().parents[3]
 SUMS = "SHA256SUMS"
-_CHART = PROJECT / "deploy" / "chart"
+_OURS = re.compile(rf"{SUMS}|rollup\.yaml|(rollup[-_]operator|kubectl-rollup)-.+")
 
 
 def make(
     *, output: Path, url: str, architectures: Sequence[str], platforms: Sequence[str], pythons: Sequence[str]
 ) -> Path:
-    """Make the release in the folder `output`, which is emptied first, and return that folder.
+    """Make the release in the folder `output`, from which an earlier one is removed first, and return that folder.
 
     `url` is the address below which its files will be; `architectures` are those of images, `platforms` and `pythons`
-    those of the plugin. Progress is told on standard error. Raises ReleaseError and ImageError.
+    those of the plugin. It writes its progress to standard error. Raises ReleaseError and ImageError.
     """
     version = checked_version(PROJECT)
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
+    remove_release(output)
     _say("wheel")
     wheel = _wheel(output)
     _say("chart and CRDs")
-    _chart(output)
+    _package(output)
     (output / f"rollup-operator-{version}-crds.yaml").write_text(_crds())
     for platform in platforms:
         _say(f"kubectl plugin for {platform}")
@@ -50,16 +53,26 @@ def make(
     return output
 
 
+def remove_release(folder: Path) -> None:
+    """Remove the files of an earlier release. Raises ReleaseError if there is anything else."""
+    files = list(folder.iterdir())
+    if foreign := [path.name for path in files if not _OURS.fullmatch(path.name) or not path.is_file()]:
+        raise ReleaseError(f"{folder} holds {min(foreign)!r}, which is of no release: name an empty folder by --output")
+    for path in files:
+        path.unlink()
+
+
 def checked_version(project: Path) -> str:
-    """Return the version that package, chart and changelog agree on. Raises ReleaseError if they do not."""
+    """Return the version that all of the tree agrees on. Raises ReleaseError if it does not."""
     chart = yaml.safe_load((project / "deploy/chart/Chart.yaml").read_text())
     released = re.search(r"(?m)^## (\d+\.\d+\.\d+)", (project / "CHANGELOG.md").read_text())
-    said = re.search(r'(?m)^__version__ = "(.+)"$', (project / "operator/rollup_operator/__init__.py").read_text())
+    quick_start = re.search(r"(?m)^ *image: .+:(.+)$", (project / "deploy/quickstart/data.yaml").read_text())
     versions = {
         "pyproject.toml": tomllib.loads((project / "pyproject.toml").read_text())["project"]["version"],
-        "operator/rollup_operator/__init__.py": said[1] if said else "none",
+        "operator/rollup_operator/__init__.py": operator_version(project / "operator/rollup_operator"),
         "deploy/chart/Chart.yaml, version": chart["version"],
         "deploy/chart/Chart.yaml, appVersion": chart["appVersion"],
+        "deploy/quickstart/data.yaml, image": quick_start[1] if quick_start else "none",
         "CHANGELOG.md, first heading of a version": released[1] if released else "none",
     }
     if len(set(versions.values())) > 1:
@@ -76,7 +89,7 @@ def sums(folder: Path) -> str:
 
 def run(*command: str) -> str:
     """Run a tool and return its standard output. Raises ReleaseError with what it said."""
-    environment = {"SOURCE_DATE_EPOCH": "315532800"} | os.environ  # 1980, before which a zip has no time
+    environment = {"SOURCE_DATE_EPOCH": str(FIRST_TIME)} | os.environ
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise ReleaseError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
@@ -97,12 +110,11 @@ def _wheel(output: Path) -> Path:
     return wheel
 
 
-def _chart(output: Path) -> None:
+def _package(output: Path) -> None:
     try:
-        helm = binaries(["helm"])["helm"]
-    except ControlPlaneError as error:
+        render.helm("package", str(render.CHART), "--destination", str(output))
+    except (render.RenderError, ControlPlaneError) as error:
         raise ReleaseError(str(error)) from error
-    run(str(helm), "package", str(_CHART), "--destination", str(output))
 
 
 def _crds() -> str:

@@ -2,18 +2,18 @@
 
 import gzip
 import hashlib
-import io
-import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
+from operator_image.archive import layer
+from operator_image.build import FIRST_TIME
+from operator_image.python import locked_wheels
 from operator_release.errors import ReleaseError
 
 PLATFORMS: Mapping[str, Sequence[str]] = {
@@ -64,7 +64,8 @@ def archive(wheel: Path, lock: Path, platform: str, pythons: Sequence[str], outp
         project = lock.resolve().parent.parent
         shutil.copy(project / "LICENSE", root)
         path = output / f"kubectl-rollup-{version}-{platform}.tar.gz"
-        path.write_bytes(_tar(root))
+        packed = layer(root, "the plugin", epoch=FIRST_TIME, owners={}).content
+        path.write_bytes(gzip.compress(packed, mtime=0))
     return path
 
 
@@ -102,12 +103,8 @@ def manifest(version: str, url: str, folder: Path, platforms: Sequence[str]) -> 
 
 
 def _download(lock: Path, tags: Sequence[str], python: str, folder: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder)),
-        *("--python-version", python, "--implementation", "cp", "--abi", f"cp{python.replace('.', '')}"),
-        *("--abi", "abi3", "--abi", "none", *(f"--platform={tag}" for tag in tags)),
-        *("--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", str(lock)),
-    ]
+    options = locked_wheels(lock, python, tags)
+    command = [sys.executable, "-m", "pip", "download", "--dest", str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ReleaseError(f"pip cannot download {lock} for Python {python} on {tags[0]}:\n{done.stderr.strip()}")
@@ -122,18 +119,3 @@ def _unpack(wheel: Path, target: Path) -> None:
             if (data / part).is_dir():
                 shutil.copytree(data / part, target, dirs_exist_ok=True)
         shutil.rmtree(data)
-
-
-def _tar(root: Path) -> bytes:
-    """Pack a folder: the same files give the same bytes, whenever and by whomever they were made."""
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for path in sorted(root.rglob("*")):
-            if path.is_dir() or re.search(r"__pycache__|\.pyc$", str(path)):
-                continue
-            entry = tarfile.TarInfo(path.relative_to(root).as_posix())
-            entry.size = path.stat().st_size
-            entry.mode = 0o755 if path.name == "kubectl-rollup" else 0o644
-            with path.open("rb") as file:
-                tar.addfile(entry, file)
-    return packed.getvalue()
