@@ -26,7 +26,7 @@ AWAITED = {
     "lifecycle/jobs/run_task.py": "runs, whose end the actor takes in",
     "observability/figures.py": "a scrape, which its callers await",
     "plugin/changing.py": "the line that moves while a command waits: without it the command goes on",
-    "plugin/watching.py": "a list that is shown anew each second: without it, changes are still shown",
+    "plugin/watching.py": "a list that is shown again each second: without it, changes are still shown",
     "stores/duckdb/session.py": "the page read ahead, which the run awaits",
     "stores/opensearch/source/pages.py": "pages, which the run awaits",
     "stores/opensearch/search.py": "answers that are being read, which the search awaits",

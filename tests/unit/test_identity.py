@@ -38,7 +38,7 @@ def test_a_job_of_another_cluster_is_not_taken_for_this_one(cluster: str, shown:
         ("1", "other", False, False),
         ("2", "other", True, False),
     ],
-    ids=["changed", "the-same", "not-recorded", "nothing-written", "created-anew"],
+    ids=["changed", "the-same", "not-recorded", "nothing-written", "created-again"],
 )
 def test_documents_of_another_source_are_not_continued_by_the_job_that_made_them(
     uid: str, pattern: str | None, has_documents: bool, refused: bool

@@ -14,10 +14,12 @@ place that the spec names.
 """
 
 from rollup_operator.model.base import unchanged
+from rollup_operator.model.status import State
 
 _ROLLED_UP = "has(oldSelf.status) && (has(oldSelf.status.position) || has(oldSelf.status.watermark))"
 _AT_WORK = (
-    "has(oldSelf.status) && has(oldSelf.status.state) && oldSelf.status.state in ['indexing', 'stopping', 'aborting']"
+    "has(oldSelf.status) && has(oldSelf.status.state) && oldSelf.status.state in "
+    f"{[str(state) for state in (State.INDEXING, State.STOPPING, State.ABORTING)]}"
 )
 
 TWO_WAYS = (

@@ -175,8 +175,6 @@ def get(
     output: Annotated[Listing, typer.Option("--output", "-o", help="How to write the jobs.")] = Listing.TABLE,
 ) -> int:
     """List jobs, each with its state in words, how far its data is complete, and its runs."""
-    from rollup_operator.plugin import reading, watching  # noqa: PLC0415
-
     if names and all_namespaces:
         raise Failure(Code.USAGE, "Usage", "-A cannot be combined with names: leave out one of the two")
     if names and labels is not None:
@@ -186,7 +184,11 @@ def get(
     if watch:
         if output not in (Listing.TABLE, Listing.WIDE):
             raise Failure(Code.USAGE, "Usage", "--watch writes tables: leave out -o, or use -o wide")
+        from rollup_operator.plugin import watching  # noqa: PLC0415
+
         return _run(watching.watch(where, written, chosen))
+    from rollup_operator.plugin import reading  # noqa: PLC0415
+
     return _run(reading.get(where, written, chosen))
 
 

@@ -99,7 +99,7 @@ def say(
     indent: int | None = None,
     colour: str | None = None,
 ) -> None:
-    """Write one line: `head` as it is, and the text, whoever wrote it, escaped but for the characters in `keep`.
+    """Write one line: `head` as it is, and the text, which others may have written, escaped but for `keep`.
 
     With `indent`, the width of `head`, a line that is too long for the terminal is broken between words, and goes on
     that far to the right. Into a pipe a line stays whole.

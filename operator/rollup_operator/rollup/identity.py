@@ -58,7 +58,7 @@ def judge(
     """Raise IdentityConflict if another living job owns the record, or if another spec was rolled up.
 
     `owner`, `config_hash` and `pattern`, its indexPattern, are the record's; `has_documents` says whether anything was
-    written under it. A job that was created anew may name another source: the API server let nobody change it.
+    written under it. A job that was created again may name another source: the API server let nobody change it.
     """
     index, job_id = config.key
     if owner != config.owner and is_alive(owner):

@@ -160,7 +160,7 @@ async def test_other_groups_do_not_continue_documents(embedded: Embedded) -> Non
     with pytest.raises(IdentityConflict, match=f"documents of job 'job' from '{JOB.spec.index_pattern}'") as e:
         await claimed(store, moved)
     assert e.value.reason is Reason.CONFIG_CHANGED
-    await claimed(store, replace(moved, owner=replace(JOB.owner, uid="2")))  # created anew, over another source
+    await claimed(store, replace(moved, owner=replace(JOB.owner, uid="2")))  # created again, over another source
     await store.close()
 
 
