@@ -27,6 +27,7 @@ from support.data import exported, rolled_up_small, small_groups, trips_job, wri
 from support.hostile_tenant import ATTACKS, Attackers
 from support.operator import Operator
 from support.store_http import StoreHttp
+from support.store_nodes import lent
 from support.waiting import NEVER, handled, request_run, run_completed
 
 MIB = 2**20
@@ -99,7 +100,17 @@ def _at_rest(body: dict[str, object]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def store_node(opensearch2_node: Node) -> Iterator[StoreHttp]:
+    with lent(opensearch2_node) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def operator(
+    control_plane: ControlPlane,
+    store_node: StoreHttp,  # to be wiped when the operator has ended
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("tenants")
     settings = {"memory_bytes": CHART, "denied_cache_seconds": 0.5, "store_check_seconds": 3}
     # A hostile tenant is worth a warning in the log, but no error of ours.
@@ -125,15 +136,14 @@ def tenants(control_plane: ControlPlane, operator: Operator) -> Iterator[Callabl
 
 
 @pytest.fixture(scope="module")
-def victim(operator: Operator, tenants: Callable[[str], Api], opensearch2_node: Node) -> Victim:
-    node = StoreHttp(opensearch2_node)
+def victim(operator: Operator, tenants: Callable[[str], Api], store_node: StoreHttp) -> Victim:
     api = tenants("team-good")
     folder = operator.data_root / "team-good"
     write_trips(folder, hours=200, per_hour=60)
-    node.create("two-tenants", {"picked_up": "date", "size": "double", "weight": "double"})
-    node.load("two-tenants", ({"picked_up": n * 60_000, "size": n % 7, "weight": n % 5} for n in range(5_000)))
+    store_node.create("two-tenants", {"picked_up": "date", "size": "double", "weight": "double"})
+    store_node.load("two-tenants", ({"picked_up": n * 60_000, "size": n % 7, "weight": n % 5} for n in range(5_000)))
     api.create(store())
-    api.create(store("cluster", opensearch={"hosts": [node.url]}))
+    api.create(store("cluster", opensearch={"hosts": [store_node.url]}))
     api.create(trips_job(groups=small_groups(), cron=NEVER))
     searched = trips_job("searched", groups=small_groups(), cron=NEVER, indexPattern="two-tenants")
     api.create(searched | {"spec": searched["spec"] | {"rollupIndex": "tenant-out", "storeRef": {"name": "cluster"}}})

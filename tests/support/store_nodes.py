@@ -59,8 +59,8 @@ def elasticsearch9_node() -> Iterator[Node]:
 
 
 @contextmanager
-def _lent(node: Node) -> Iterator[StoreHttp]:
-    """Lend the session's node to one test: running when it begins, rid of the test's indices when it has ended."""
+def lent(node: Node) -> Iterator[StoreHttp]:
+    """Lend a node to a test or a module: running when it begins, rid of the indices it made when it has ended."""
     if not node.running:
         node.restart()
     client = StoreHttp(node)
@@ -74,7 +74,7 @@ def _lent(node: Node) -> Iterator[StoreHttp]:
 
 def _chosen(request: pytest.FixtureRequest, usual: str) -> Iterator[StoreHttp]:
     kind = getattr(request, "param", usual)
-    with _lent(request.getfixturevalue(f"{kind}_node")) as client:
+    with lent(request.getfixturevalue(f"{kind}_node")) as client:
         yield client
 
 
@@ -90,14 +90,14 @@ def opensearch(request: pytest.FixtureRequest) -> Iterator[StoreHttp]:
 @pytest.fixture
 def opensearch3(opensearch3_node: Node) -> Iterator[StoreHttp]:
     """OpenSearch 3, as `opensearch`."""
-    with _lent(opensearch3_node) as client:
+    with lent(opensearch3_node) as client:
         yield client
 
 
 @pytest.fixture
 def elasticsearch(elasticsearch7_node: Node) -> Iterator[StoreHttp]:
     """Elasticsearch 7, as `opensearch`."""
-    with _lent(elasticsearch7_node) as client:
+    with lent(elasticsearch7_node) as client:
         yield client
 
 

@@ -15,7 +15,7 @@ from support.embedded import Row
 from support.rounding import HOUR, ms
 from support.store_choice import NEWEST, named
 from support.store_http import StoreHttp, unique
-from support.store_nodes import started
+from support.store_nodes import lent, started
 from support.store_proxy import StoreProxy
 from support.store_users import OneSecret, Users, logged_in, rights
 
@@ -41,10 +41,8 @@ def secured(request: pytest.FixtureRequest) -> Iterator[Node]:
 @pytest.fixture
 def guarded(secured: Node) -> Iterator[StoreHttp]:
     """It, without what an earlier test left there."""
-    client = StoreHttp(secured)
-    there = client.indices(), client.data_streams()
-    yield client
-    client.wipe(keep=there)
+    with lent(secured) as client:
+        yield client
 
 
 @pytest.fixture
