@@ -11,7 +11,17 @@ from support.bodies import store
 from support.data import end_of, exported, rolled_up_small, small_groups, trips_job, write_trips
 from support.database import claim, opened
 from support.operator import Operator
-from support.waiting import NEVER, WRONG_CRON, assert_silent, finished, request_run, run_completed, runs, status
+from support.waiting import (
+    NEVER,
+    WRONG_CRON,
+    assert_silent,
+    finished,
+    handled,
+    request_run,
+    run_completed,
+    runs,
+    status,
+)
 
 SETTINGS = {"page_seconds": PAGE_SECONDS}
 
@@ -29,12 +39,20 @@ def test_a_store_that_does_not_exist_yet_is_waited_for(operator: Operator, api: 
     assert exported(folder) == rolled_up_small(folder)
 
 
-def test_a_job_can_be_stopped_and_deleted_without_its_store(operator: Operator, api: Api) -> None:
-    api.create(trips_job())
+@pytest.mark.parametrize("tried", [False, True], ids=["before its first run", "after a run that found no store"])
+def test_a_job_can_be_stopped_and_deleted_without_its_store(operator: Operator, api: Api, tried: bool) -> None:
+    api.create(trips_job(cron=NEVER))
     api.wait_condition("trips", status="False", reason="StoreNotFound")
+    if tried:
+        request_run(api, "trips", "now")
+        api.wait(
+            "trips", lambda body: handled("now")(body) and status(body).get("lastRun", {}).get("outcome") == "Failed"
+        )
     api.stop("trips")
     api.wait_state("trips", "stopped")
     api.wait_condition("trips", reason="Stopped")
+    api.delete("trips")
+    api.wait_gone("trips")
 
 
 def test_a_source_that_does_not_exist_yet_is_waited_for(operator: Operator, api: Api, folder: Path) -> None:

@@ -238,6 +238,14 @@ def test_the_finalizer_comes_before_the_first_claim_and_the_tick_waits_for_it() 
     assert decide(job(Ask.STARTED, State.STARTED), replace(TICK, next_tick=decision.next_tick), NOW).act is Act.RUN
 
 
+@pytest.mark.parametrize(("listed", "unclaimed"), [(False, True), (True, False), (None, False)])
+def test_with_the_finalizer_a_job_is_known_to_be_unclaimed_unless_its_store_says_else(
+    listed: bool | None, unclaimed: bool
+) -> None:
+    decision = decide(job(Ask.STARTED, State.STARTED, held=False), replace(TICK, settled=False, held=listed), NOW)
+    assert (decision.act, decision.unclaimed) == (Act.HOLD, unclaimed)
+
+
 @pytest.mark.parametrize(
     ("ask", "run", "shown"),
     [

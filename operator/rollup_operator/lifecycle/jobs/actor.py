@@ -197,7 +197,9 @@ class Actor:
                 env.forget(view.uid)
                 return
             case Act.HOLD:
-                await self._write(view, job_writes.add_finalizer(env.kube, view))
+                if await self._write(view, job_writes.add_finalizer(env.kube, view)) is not None:
+                    # Whoever claimed before would have added it, so until a run claims, a stop need not ask the store.
+                    self._settled = decision.unclaimed
                 return
             case Act.LET_GO:
                 await self._write(view, job_writes.remove_finalizer(env.kube, view))

@@ -147,6 +147,8 @@ class Decision:
     handled_request: str | None = None
     recheck_in: float | None = None
     """Seconds until time alone can change the decision; None: never."""
+    unclaimed: bool = False
+    """HOLD only: no store can hold a claim of this job before the finalizer is there."""
 
 
 _NEVER = "has no further tick, for instance because of a day that no month has or a year that is over"
@@ -183,7 +185,8 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
     tick, next_tick = _tick(job, facts, now)
     act = _act(do, at, job, facts, tick)
     if act is Act.HOLD:
-        return Decision(act=act, next_tick=facts.next_tick)  # the tick stays due until the finalizer is there
+        # The tick stays due until the finalizer is there.
+        return Decision(act=act, next_tick=facts.next_tick, unclaimed=not _unsettled(job, facts))
     if act is Act.LET_GO or (do is Do.CLEAN_UP and not job.has_drain_finalizer):
         return Decision(act=act)
     if facts.draining and (facts.run is not None or act in (Act.RUN, Act.SETTLE)):
