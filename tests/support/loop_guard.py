@@ -130,10 +130,26 @@ class LoopGuard:
             turn.collected += time.thread_time() - self._collecting
 
 
+def innermost_frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread. No collection begins amid that.
+
+    CPython holds a lock of all threads meanwhile. A finalizer that lets other threads run, as that of a DuckDB
+    connection does, would wait for ever: another thread waits for that lock when it ends, and lets nobody run
+    (https://github.com/python/cpython/issues/106883).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _frames_of(thread: int) -> list[FrameType]:
     """What a thread runs, from the innermost frame outwards."""
     frames = []
-    at = sys._current_frames().get(thread)
+    at = innermost_frames().get(thread)
     while at is not None:
         frames.append(at)
         at = at.f_back
