@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from local_control_plane import ControlPlane
-from rollup_operator.plugin.text import moment
+from rollup_operator.explaining.text import moment
 from support.api import Api
 from support.backfill import PAGE_SECONDS, begun
 from support.bodies import job, store

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollup_operator.escaping import escaped
+from rollup_operator.explaining.owners import applied_state, changed_at, gitops_owner, owners
+from rollup_operator.explaining.text import about, ago, ahead, moment, seconds_of, sentence, spoken
 from rollup_operator.model.counts import counted
 from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
-from rollup_operator.plugin.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.plugin.preview import lines, manifest
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.tables import Styled, Table, wrapped
-from rollup_operator.plugin.text import about, ago, ahead, moment, seconds_of, sentence, spoken
 from support.observed_job import NOW, at, observed_job
 
 

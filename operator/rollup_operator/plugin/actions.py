@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from rollup_operator.explaining.owners import gitops_owner, owners
+from rollup_operator.explaining.summary import summary
+from rollup_operator.explaining.text import command
 from rollup_operator.kube.client import Body
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
@@ -15,10 +18,7 @@ from rollup_operator.model.times import micro_time
 from rollup_operator.plugin.cluster import NamespaceClient, each, name_of
 from rollup_operator.plugin.goals import Deleted, End, Goal, Ran, Started, Stopped
 from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit
-from rollup_operator.plugin.owners import gitops_owner, owners
 from rollup_operator.plugin.results import JobOutcome, Result, failed
-from rollup_operator.plugin.summary import summary
-from rollup_operator.plugin.text import command
 from rollup_operator.plugin.waiting import settle
 
 Begin = Callable[[NamespaceClient, JobView], Awaitable[Goal]]

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from rollup_operator.explaining.summary import summary
+from rollup_operator.explaining.text import about, spoken
 from rollup_operator.model.counts import counted
 from rollup_operator.plugin.actions import Action
 from rollup_operator.plugin.cluster import NamespaceClient
@@ -11,8 +13,6 @@ from rollup_operator.plugin.goals import Ran
 from rollup_operator.plugin.outcome import Chosen, Code, WaitLimit, Where
 from rollup_operator.plugin.output import Output, Shows, progress, say
 from rollup_operator.plugin.results import Result, code_of
-from rollup_operator.plugin.summary import summary
-from rollup_operator.plugin.text import about, spoken
 
 TURN = 0.5
 """Seconds between two renewals of the line that moves."""

@@ -3,12 +3,12 @@
 from enum import Enum, auto
 from typing import Any, ClassVar
 
+from rollup_operator.explaining.summary import condition
 from rollup_operator.model.conditions import READY, STALLED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome, State
 from rollup_operator.model.stop_verdict import Verdict, judge
-from rollup_operator.plugin.summary import condition
 
 
 class End(Enum):

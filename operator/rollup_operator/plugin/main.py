@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from rollup_operator.explaining.text import seconds_of
 from rollup_operator.plugin.completion import VARIABLE, enable, script
 from rollup_operator.plugin.options import (
     CODES,
@@ -36,7 +37,6 @@ from rollup_operator.plugin.options import (
 )
 from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit, Where
 from rollup_operator.plugin.output import Format, Output, say
-from rollup_operator.plugin.text import seconds_of
 
 app = typer.Typer(
     no_args_is_help=True,

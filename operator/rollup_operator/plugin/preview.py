@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import yaml
 
+from rollup_operator.explaining.text import spoken
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.counts import counted
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
@@ -15,7 +16,6 @@ from rollup_operator.plugin.endpoint import EndpointAddress, namespace_of, post
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output
 from rollup_operator.plugin.tables import Cell
-from rollup_operator.plugin.text import spoken
 
 _ANSWERED = ("preview", "estimate", "range")
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
+from rollup_operator.explaining.text import command
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.model.times import instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
 from rollup_operator.plugin.endpoint import EndpointAddress, post
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output, say
-from rollup_operator.plugin.text import command
 
 KINDS = ("avg", "min", "max", "sum", "value_count")
 DAY = 86_400_000

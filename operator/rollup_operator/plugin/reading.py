@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rollup_operator.explaining import explain as explaining
 from rollup_operator.kube.client import Body
 from rollup_operator.model.base import GROUP
 from rollup_operator.model.job_view import JobView
-from rollup_operator.plugin import explain as explaining
 from rollup_operator.plugin import views
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
 from rollup_operator.plugin.outcome import Chosen, Code, Failure, Where

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rollup_operator.explaining.owners import FieldOwner, owners
+from rollup_operator.explaining.summary import Mood, condition, summary
+from rollup_operator.explaining.text import ago, ahead, event_time, moment, short_age, spoken
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.counts import counted
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats, LastRun, Outcome, State
 from rollup_operator.model.times import instant_of, rfc3339, rfc3339_ms
-from rollup_operator.plugin.owners import FieldOwner, owners
-from rollup_operator.plugin.summary import Mood, condition, summary
 from rollup_operator.plugin.tables import Cell, Styled
-from rollup_operator.plugin.text import ago, ahead, event_time, moment, short_age, spoken
 
 HEADS = ("NAME", "STATUS", "WATERMARK", "NEWEST", "LAST RUN", "NEXT RUN", "AGE")
 WIDE = ("DESIRED", "SET BY", "SOURCE", "TARGET", "MESSAGE")

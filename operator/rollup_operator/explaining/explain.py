@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from rollup_operator.explaining.cures import cure_of
+from rollup_operator.explaining.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners
+from rollup_operator.explaining.summary import Mood, condition, trouble
+from rollup_operator.explaining.text import ago, ahead, command, event_time, moment, sentence, spoken
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.conditions import READY, STALLED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Outcome, State
 from rollup_operator.model.times import instant_of
-from rollup_operator.plugin.cures import cure_of
-from rollup_operator.plugin.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners
-from rollup_operator.plugin.summary import Mood, condition, trouble
-from rollup_operator.plugin.text import ago, ahead, command, event_time, moment, sentence, spoken
 
 PATIENCE = 10.0
 """Seconds that an operator may take to observe a change before the command doubts that one is running."""

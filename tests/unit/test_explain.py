@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.explaining.cures import CURES
+from rollup_operator.explaining.explain import Seen, explain
 from rollup_operator.model.conditions import Reason
-from rollup_operator.plugin.cures import CURES
-from rollup_operator.plugin.explain import Seen, explain
 from support.observed_job import NOW, at, conditions, observed_job, run_ended
 
 DRAIN = "rollup-operator.dev/drain"
