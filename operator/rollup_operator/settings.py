@@ -87,6 +87,8 @@ class Settings:
     stop_timeout_status: int = 500
     """HTTP status of a stop that times out: 500, or 429 as in Elasticsearch 9. Official clients retry a call that is
     answered 429, so a wait lasts up to four times its timeout."""
+    ui: bool = True
+    """Serve the page to browsers, under `/ui/` of the endpoint."""
     gitops_managers: tuple[str, ...] = GITOPS_MANAGERS
     """Field managers that set a job's desiredState back to the value in Git. Callers that change it through the API get
     a warning."""

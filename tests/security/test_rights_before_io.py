@@ -178,15 +178,16 @@ PREVIEWED = bodies.job(
     metrics=None,
 )
 OPEN = ("/healthz", "/readyz")
+OF_PAGES = "/ui"
 
 
-def requests(endpoint: Endpoint) -> Sequence[tuple[str, str, Any]]:
-    """Each call of the table: method, path and body, for each kind of id."""
+def requests(endpoint: Endpoint, *, pages: bool = False) -> Sequence[tuple[str, str, Any]]:
+    """Each call of the table, or each page: method, path and body, for each kind of id."""
     found: list[tuple[str, str, Any]] = []
     for route in endpoint.app.router.routes():
         assert route.resource is not None
         form = route.resource.canonical
-        if form in OPEN or route.method == "HEAD":
+        if form in OPEN or route.method == "HEAD" or form.startswith(OF_PAGES) is not pages:
             continue
         forms = [form.replace("{namespace}", "default")]
         for word, values in (("{id}", IDS), ("{index}", INDICES), ("{field}", ("*",))):
@@ -507,3 +508,30 @@ async def test_who_asks_for_much_makes_no_answers_of_others_go(monkeypatch: pyte
     assert await reviews.user("ann") == ann
     assert await reviews.allows(ann, right)
     assert recorder.entries == []
+
+
+async def page(world: World, method: str, path: str, who: str | None) -> tuple[int, str]:
+    """Ask for a page, or send a form as a page of the same site does."""
+    world.recorder.entries.clear()
+    headers = {"Sec-Fetch-Site": "same-origin"} | ({} if who is None else {"Authorization": f"Bearer {who}"})
+    form = {"token": "bad", "csrf": "x"} if method == "POST" else None
+    async with world.client.request(method, path, headers=headers, data=form, allow_redirects=False) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_pages_cause_no_more_than_questions_before_the_right_is_there(world: World) -> None:
+    found = requests(world.endpoint, pages=True)
+    assert len(found) > 5
+    for method, path, _ in found:
+        is_open = path in ("/ui", "/ui/login") or "static" in path
+        status, _ = await page(world, method, path, None)
+        assert (status in (200, 303, 401, 404), world.recorder.left) == (True, []), path
+        assert is_open or (status == 303) is (method == "GET"), (method, path)
+        assert world.recorder.entries == ([("token", False)] if (method, path) == ("POST", "/ui/login") else []), path
+        status, _ = await page(world, method, path, "bad")
+        assert is_open or status in (303, 401), (method, path)
+        assert world.recorder.left == []
+        status, text = await page(world, method, path, "nobody")
+        assert world.recorder.left == [], (method, path)
+        assert is_open or path == "/ui/" or status == 403, (method, path)
+        assert "sensor" not in text

@@ -14,13 +14,17 @@ class Anybody:
 
     def __init__(self) -> None:
         self.denied: set[tuple[EndpointAction, str]] = set()
+        self.gone: set[str] = set()
+        """Users whose tokens have ended."""
+        self.hidden: set[str] = set()
+        """Namespaces without the right to all jobs."""
         self.reads_stores = True
         self.asked: list[tuple[EndpointAction, str, str]] = []
         """Action, namespace and name of each right that was required."""
 
     async def identify(self, authorization: str | None, peer: str = "") -> Caller:
         scheme, _, name = (authorization or "").partition(" ")
-        if scheme != "Bearer" or not name:
+        if scheme != "Bearer" or not name.strip() or name in self.gone:
             raise errors.bad_credentials()
         return Caller(name)
 
@@ -39,3 +43,6 @@ class Anybody:
         self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
     ) -> frozenset[str]:
         return frozenset(name for name in names if (action, name) not in self.denied)
+
+    async def namespaces(self, caller: Caller, action: EndpointAction, namespaces: Collection[str]) -> frozenset[str]:
+        return frozenset(name for name in namespaces if (action, "") not in self.denied and name not in self.hidden)

@@ -260,6 +260,9 @@ class Cluster:
     def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
         return meant(job_id, (v for v in self.in_namespace(namespace) if v.job_id == job_id))
 
+    def namespaces(self) -> Sequence[str]:
+        return list(dict.fromkeys(v.namespace for v in self.known.values()))
+
     def in_namespace(self, namespace: str) -> Sequence[JobView]:
         return [v for v in self.known.values() if v.namespace == namespace]
 

@@ -43,7 +43,9 @@ def served() -> set[Call]:
     return {
         (route.method, nameless(route.resource.canonical))
         for route in app.router.routes()
-        if route.resource is not None and route.method != "HEAD"  # GET's without its body
+        if route.resource is not None
+        and route.method != "HEAD"  # GET's without its body
+        and not route.resource.canonical.startswith("/ui")  # pages are for people
     }
 
 

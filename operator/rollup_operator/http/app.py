@@ -1,6 +1,7 @@
 """The endpoint: its parts, its lifecycle, and its answers to failed calls."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +44,10 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
 from rollup_operator.http.search_calls import SearchCalls
+from rollup_operator.http.ui.guard import guard
+from rollup_operator.http.ui.listing import KnownFacts
+from rollup_operator.http.ui.pages import Pages
+from rollup_operator.http.ui.sessions import Sessions
 from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets, memory_limit
@@ -123,13 +128,26 @@ class Endpoint:
                 Searches(Searchable(self._states, stores, settings.cluster), stores, _now, memory=budgets.memory),
             ),
         )
+        sessions = Sessions(_shared_secret(certificate))
+        pages = Pages(
+            access=access,
+            jobs=jobs,
+            states=self._states,
+            sessions=sessions,
+            known=KnownFacts(),
+            now=_now,
+            secure=settings.tls,
+            body_seconds=settings.http_body_seconds,
+        )
+        outer = [noted, wire, with_telemetry(telemetry), audit, envelope]
+        inner = [admission, authentication(access, sessions.credentials)]
         self.app = web.Application(
-            middlewares=[noted, wire, with_telemetry(telemetry), audit, envelope, admission, authentication(access)],
+            middlewares=[*outer, *([guard()] if settings.ui else []), *inner],
             client_max_size=settings.http_body_bytes,
         )
         self.app[DEFAULT_NAMESPACE] = settings.default_namespace
         add_probes(self.app.router, self.liveness, self.readiness)
-        add_routes(self.app, calls.routes())
+        add_routes(self.app, calls.routes(), pages.routes() if settings.ui else ())
         self._server = EndpointServer(self.app, settings, certificate, budgets.connections)
 
     @property
@@ -173,6 +191,14 @@ class Endpoint:
         self._pulse.stop()
         await self._server.close()
         await self._states.settle()
+
+
+def _shared_secret(certificate: Certificate | None) -> Callable[[], bytes]:
+    """Return what gives the secret of sessions: all replicas have the key of the certificate; without, each its own."""
+    if certificate is not None:
+        return lambda: certificate.key_digest
+    own = secrets.token_bytes(32)
+    return lambda: own
 
 
 def _now() -> datetime:

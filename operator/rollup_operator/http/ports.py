@@ -34,6 +34,9 @@ class Jobs(Protocol):
     def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
         """Return the job that has this Elasticsearch id, or several if it is ambiguous."""
 
+    def namespaces(self) -> Sequence[str]:
+        """Return the namespaces that have jobs."""
+
     def in_namespace(self, namespace: str) -> Iterable[JobView]:
         """Return all jobs of a namespace, in any order, each in its newest view."""
 

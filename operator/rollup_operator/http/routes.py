@@ -225,15 +225,24 @@ class Calls:
             return await self.rolled_up.jobs(namespace, permit)
 
 
-def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
-    """Add all routes to an application, below each of SPACES, with and without a slash at the end."""
+def add_routes(app: web.Application, calls: Iterable[Route], pages: Iterable[Route] = ()) -> None:
+    """Add all routes to an application: calls below each of SPACES, with and without a slash at the end; pages as is.
+
+    Pages come first, since the name of an index in a path can be any.
+    """
     table: dict[web.AbstractRoute, Route] = {}
-    for route in routes:
-        for path in (f"{space}{route.path}{end}" for space in SPACES for end in ("", "/")):
+
+    def add(route: Route, path: str) -> None:
+        resource = app.router.add_resource(path)
+        for method in ("HEAD", "GET") if route.method == "GET" else (route.method,):
+            table[resource.add_route(method, route.handler)] = route
+
+    for page in pages:
+        add(page, page.path)
+    for call in calls:
+        for path in (f"{space}{call.path}{end}" for space in SPACES for end in ("", "/")):
             if path:
-                resource = app.router.add_resource(path)
-                for method in ("HEAD", "GET") if route.method == "GET" else (route.method,):
-                    table[resource.add_route(method, route.handler)] = route
+                add(call, path)
     app[ROUTES] = table
 
 

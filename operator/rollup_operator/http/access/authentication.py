@@ -1,6 +1,6 @@
 """Runs before the handler of every request: finds room for the request, identifies the caller, and authorizes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -26,6 +26,8 @@ class Route:
     handler: Handler
     right: EndpointAction | None = None
     """The action that its caller needs a right to; None: the same."""
+    is_open: bool = False
+    """Whether it answers anybody."""
 
 
 ROUTES: web.AppKey[Mapping[web.AbstractRoute, Route]] = web.AppKey("routes", Mapping[web.AbstractRoute, Route])
@@ -53,13 +55,17 @@ async def admission(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
-def authentication(access: Access) -> Middleware:
-    """Return the middleware that admits only requests of known callers, and records the caller and their permit."""
+def authentication(access: Access, credentials: Callable[[web.Request], Sequence[str]]) -> Middleware:
+    """Return the middleware that admits only requests of known callers, and records the caller and their permit.
+
+    `credentials` returns the values of `Authorization` that a request comes with.
+    """
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in OPEN:
-            given = request.headers.getall("Authorization", [])
+        route = route_of(request)
+        if request.path not in OPEN and not (route is not None and route.is_open):
+            given = credentials(request)
             if not given:
                 raise errors.missing_credentials(request.path_qs)
             if len(given) > 1:  # a proxy that checks another one than we do would admit somebody else
@@ -67,7 +73,7 @@ def authentication(access: Access) -> Middleware:
             caller = request[CALLER] = await access.identify(given[0], request.remote or "")
             if (connection := connection_of(request)) is not None and not connection.known(caller.name):
                 raise errors.too_many("This user has reached the limit of connections per user", closes=True)
-            if (route := route_of(request)) is not None:
+            if route is not None:
                 request[PERMIT] = Permit(access, caller, route.right or route.action, namespace_of(request))
         return await handler(request)
 

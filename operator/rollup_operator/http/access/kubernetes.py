@@ -15,7 +15,7 @@ include it. A caller never gains the rights of the operator's service account.
 import base64
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
@@ -52,6 +52,9 @@ _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
 
 NAMES_AT_ONCE = 4
 """The number of names that one call on all jobs reviews at a time, so that others get their turn in between."""
+
+EVERYWHERE = ""
+"""The namespace of a right that is granted in all of them."""
 
 LOG_EVERY = 60.0
 """Seconds between two log lines about the same problem, which affects every call."""
@@ -133,12 +136,27 @@ class KubernetesAccess:
         """
         if await self.may(caller, action, namespace, ""):
             return frozenset(names)
+        return await self._granted(names, lambda name: self._may(caller, action, namespace, name, among=len(names)))
+
+    async def namespaces(self, caller: Caller, action: EndpointAction, namespaces: Collection[str]) -> frozenset[str]:
+        """Return the namespaces in which the caller may do the action to all jobs.
+
+        A caller with the right everywhere costs one review. Raises ApiError 503 if the API server does not answer.
+        """
+        if await self.may(caller, action, EVERYWHERE, ""):
+            return frozenset(namespaces)
+        return await self._granted(
+            namespaces, lambda namespace: self._may(caller, action, namespace, "", among=len(namespaces))
+        )
+
+    @staticmethod
+    async def _granted(names: Collection[str], may: Callable[[str], Awaitable[bool]]) -> frozenset[str]:
         left, granted = iter(names), set()
 
         async def ask() -> None:
             with sharing() as pause:
                 for name in left:
-                    if await self._may(caller, action, namespace, name, among=len(names)):
+                    if await may(name):
                         granted.add(name)
                     await pause()  # answers that are known come without one
 

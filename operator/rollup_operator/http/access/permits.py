@@ -60,6 +60,9 @@ class Access(Protocol):
     ) -> frozenset[str]:
         """Return those of the resource names that the caller may do the action to, for calls on all jobs."""
 
+    async def namespaces(self, caller: Caller, action: EndpointAction, namespaces: Collection[str]) -> frozenset[str]:
+        """Return those of the namespaces in which the caller may do the action to all jobs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:

@@ -6,6 +6,7 @@ began with.
 """
 
 import asyncio
+import hashlib
 import math
 import ssl
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ class Certificate:
         self._cert, self._key = cert_file, key_file
         self._seen = self._stat()
         self._refused: list[tuple[int, int, int] | None] | None = None
+        self.key_digest = b""
+        """A digest of the private key in use: a secret that all replicas with this certificate have."""
         self._current = self.context = self._load()
         self._ends = expiry_of(self._cert)
         # A context of its own for each pair: one that is loaded again keeps an old certificate whose key is of another
@@ -68,6 +71,7 @@ class Certificate:
         try:
             # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
             context.load_cert_chain(self._cert, self._key, password="")
+            self.key_digest = hashlib.sha256(self._key.read_bytes()).digest()
         except (OSError, ValueError) as e:
             why = e.strerror or str(e) if isinstance(e, OSError) else str(e)
             raise CertificateError(

@@ -100,6 +100,11 @@ def unsupported_type(given: str) -> ApiError:
     return ApiError(406, "media_type_header_exception", f"Content-Type header [{given}] is not supported")
 
 
+def unsupported_form(wanted: str) -> ApiError:
+    """415: a body that is not such a form as the page sends."""
+    return ApiError(415, "media_type_header_exception", f"this takes a form: Content-Type [{wanted}], not compressed")
+
+
 def unsupported_encoding(given: str = "") -> ApiError:
     """415: a body with an unsupported compression."""
     value = f" [{given}]" if given else ""

@@ -52,6 +52,10 @@ class Index:
         """Return the first of `meant`."""
         return next(iter(self.meant(namespace, job_id)), None)
 
+    def namespaces(self) -> Sequence[str]:
+        """Return the namespaces that have jobs."""
+        return tuple(self._spaces)
+
     def in_namespace(self, namespace: str) -> Iterator[JobView]:
         """Yield the namespace's jobs in the order in which they came, each in its newest view."""
         return (actor.view for actor in tuple(self._spaces.get(namespace, {}).values()) if not actor.gone)

@@ -1,0 +1,40 @@
+"""Reads what a form of the page sends: a few short fields."""
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from rollup_operator.http.listener.connections import ask_for_body
+from rollup_operator.http.protocol import errors
+
+MOST_BYTES = 16 * 1024
+MOST_FIELDS = 16
+FORM = "application/x-www-form-urlencoded"
+
+
+async def read_form(request: web.Request, seconds: float) -> Mapping[str, str]:
+    """Return the fields of a form that arrives within so many seconds.
+
+    Raises ApiError: 415 for another type, 413 for too many bytes, 408 for a body that is too slow, 400 for too many
+    fields.
+    """
+    if request.content_type != FORM or "Content-Encoding" in request.headers:
+        raise errors.unsupported_form(FORM)
+    if (request.content_length or 0) > MOST_BYTES:
+        raise errors.too_large(MOST_BYTES)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            await ask_for_body(request)
+            async for part in request.content.iter_any():
+                data += part
+                if len(data) > MOST_BYTES:
+                    raise errors.too_large(MOST_BYTES)
+    except TimeoutError:
+        raise errors.too_slow(seconds) from None
+    try:
+        return dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError:
+        raise errors.illegal_argument(f"the form has more than [{MOST_FIELDS}] fields") from None

@@ -1,0 +1,112 @@
+"""Stands before every page: refuses what other sites send, makes pages of errors, sets the headers for browsers."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from rollup_operator.http.access.authentication import Handler
+from rollup_operator.http.protocol import errors
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.ui.rendering import page
+from rollup_operator.http.ui.sessions import COOKIE, PATH
+
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Nothing from elsewhere, nothing inline: what a tenant may smuggle into a page stays text."""
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+PART = "part"
+"""Parameter of a request for a part of a page, which a script makes to keep the page up to date."""
+
+
+def guard() -> Middleware:
+    """Return the middleware. It has no part in what is not below `/ui/`."""
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith(PATH):
+            return await handler(request)
+        try:
+            if request.method == "POST" and not is_same_origin(request):
+                raise foreign_request()
+            response = await handler(request)
+        except ApiError as e:
+            response = _refusal(request, e)
+        except web.HTTPNotFound:
+            response = _refusal(request, errors.no_such_route(request.method, request.path_qs))
+        for name, value in HEADERS.items():
+            response.headers[name] = value
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return guarded
+
+
+def is_same_origin(request: web.Request) -> bool:
+    """Whether a page of ours, or the user, makes this request, as far as the browser says so.
+
+    A client that says nothing of that is no browser: it has no cookie but what it was given on purpose.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    return origin is None or urlsplit(origin).netloc == request.host
+
+
+def foreign_request() -> ApiError:
+    """403: the form does not come from a page of this session."""
+    return ApiError(
+        403,
+        "security_exception",
+        "this form does not come from a page of your session; nothing was changed. Open the page again and repeat it",
+    )
+
+
+def _refusal(request: web.Request, error: ApiError) -> web.Response:
+    if error.status == 401 and request.method in ("GET", "HEAD") and PART not in request.query:
+        return _to_login(request)
+    response = page("error.html", status=error.status, **_shown(error))
+    for name, value in error.headers.items():
+        response.headers[name] = value
+    response.headers.pop("WWW-Authenticate", None)
+    if error.closes:
+        response.force_close()
+    return response
+
+
+def _shown(error: ApiError) -> dict[str, Any]:
+    titles = {401: "Please log in", 403: "Not allowed", 404: "Not found", 429: "Too many requests", 503: "Not now"}
+    reason = "Your session has ended" if error.status == 401 else error.reason
+    return {"title": titles.get(error.status, "That did not work"), "reason": reason, "code": error.status}
+
+
+def _to_login(request: web.Request) -> web.Response:
+    if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and COOKIE not in request.cookies:
+        # A browser leaves the cookie out of what another site's link leads to. The page itself asks again, with it.
+        return page("again.html")
+    ended = "&ended" if COOKIE in request.cookies else ""
+    response = web.Response(status=303, headers={"Location": f"{PATH}login?next={quote(request.path_qs)}{ended}"})
+    response.force_close()  # strangers hold no connections
+    return response

@@ -1,0 +1,169 @@
+"""Finds, filters and sorts what a list of jobs shows. Pure; long lists are worked on in portions.
+
+What a list goes by is read of each version of a job once and remembered: with ten thousand jobs, a page that is kept
+up to date would read all their statuses every few seconds.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rollup_operator.concurrency.portions import Work, sorted_by
+from rollup_operator.explaining.summary import Mood, summary, trouble
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import State
+from rollup_operator.model.times import instant_of
+
+JOBS_OF_A_PAGE = 50
+
+LONGEST_SEARCH = 100
+"""Characters of a text that is searched for."""
+
+REMEMBERED = 20_000
+"""Jobs, of some 300 bytes each."""
+
+_NEVER = math.inf
+
+
+class Group(StrEnum):
+    """What the state of a job is filtered by."""
+
+    TROUBLE = "trouble"
+    RUNNING = "running"
+    CHANGING = "changing"
+    STARTED = "started"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a list goes by of one version of a job. Times in seconds since the epoch, infinite where there is none."""
+
+    version: int
+    group: Group
+    mood: Mood
+    words: str
+    """The state in words."""
+    watermark: float
+    next_run: float
+    last_run: float
+
+    @classmethod
+    def of(cls, job: JobView) -> "Facts":
+        """Read a job."""
+        said, status = summary(job), job.status
+        last = status.last_run.end_time if status.last_run is not None else None
+        times = [_seconds(text) for text in (status.watermark, status.next_run_time, last)]
+        return cls(job.version, _group(job, said.mood), said.mood, said.text, *times)
+
+
+class KnownFacts:
+    """The facts of the jobs that lists have shown."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Facts] = {}
+
+    def of(self, job: JobView) -> Facts:
+        """Return the facts of this version of a job."""
+        known = self._of.get(job.uid)
+        if known is None or known.version != job.version:
+            known = self._of[job.uid] = Facts.of(job)
+            if len(self._of) > REMEMBERED:
+                del self._of[next(iter(self._of))]
+        return known
+
+
+SORTS: Mapping[str, Callable[[JobView, Facts], tuple[Any, ...]]] = {
+    "name": lambda job, facts: (job.namespace, job.job_id),
+    "state": lambda job, facts: (list(Group).index(facts.group), facts.words),
+    "lag": lambda job, facts: (facts.watermark,),
+    "next": lambda job, facts: (facts.next_run,),
+    "last": lambda job, facts: (facts.last_run == _NEVER, -facts.last_run),
+}
+"""What a list can be sorted by, in its natural order: trouble, the largest lag, the next and the latest run first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """What is asked of a list."""
+
+    text: str = ""
+    """Part of a job's id, of its name, its source or its rollup index; case makes no difference."""
+    group: Group | None = None
+    sort: str = "name"
+    backwards: bool = False
+    page: int = 1
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> "ListQuery":
+        """Read the parameters of a request. What cannot be read counts as not given: the page shows what counts."""
+        sort = given.get("sort", "")
+        state, number = given.get("state", ""), given.get("page", "")
+        return cls(
+            text=given.get("q", "").strip()[:LONGEST_SEARCH],
+            group=Group(state) if state in list(Group) else None,
+            sort=name if (name := sort.removeprefix("-")) in SORTS else "name",
+            backwards=sort.startswith("-"),
+            page=int(number) if number.isascii() and number.isdecimal() and len(number) < 7 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a list shows."""
+
+    jobs: Sequence[JobView]
+    """Those of the page."""
+    page: int
+    pages: int
+    matching: int
+    """How many jobs the whole list has."""
+    counts: Mapping[Group, int]
+    """How many jobs with the text are in each state."""
+    total: int
+    """How many jobs the caller may see here."""
+
+
+def find(jobs: Iterable[JobView], query: ListQuery, known: KnownFacts) -> Work[Found]:
+    """Return what a list shows of these jobs."""
+    text = query.text.casefold()
+    counts, total = dict.fromkeys(Group, 0), 0
+    chosen: list[JobView] = []
+    for job in jobs:
+        total += 1
+        if not text or _has(job, text):
+            group = known.of(job).group
+            counts[group] += 1
+            if query.group in (None, group):
+                chosen.append(job)
+        yield
+    key = SORTS[query.sort]
+    ordered = yield from sorted_by(chosen, lambda job: (key(job, known.of(job)), job.namespace, job.name))
+    if query.backwards:
+        ordered.reverse()
+    pages = max(1, math.ceil(len(ordered) / JOBS_OF_A_PAGE))
+    number = min(max(query.page, 1), pages)
+    shown = ordered[(number - 1) * JOBS_OF_A_PAGE :][:JOBS_OF_A_PAGE]
+    return Found(shown, number, pages, len(ordered), counts, total)
+
+
+def _has(job: JobView, text: str) -> bool:
+    names = (job.job_id, job.name, job.index_pattern, job.rollup_index)
+    return any(text in name.casefold() for name in names)
+
+
+def _group(job: JobView, mood: Mood) -> Group:
+    if trouble(job) is not None and not job.deleting:
+        return Group.TROUBLE
+    if job.status.state is State.INDEXING and not job.deleting:
+        return Group.RUNNING
+    if mood is Mood.CHANGING:
+        return Group.CHANGING
+    return Group.STARTED if job.status.state is State.STARTED else Group.STOPPED
+
+
+def _seconds(text: str | None) -> float:
+    instant = instant_of(text)
+    return _NEVER if instant is None else instant.timestamp()

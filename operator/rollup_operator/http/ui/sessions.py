@@ -1,0 +1,87 @@
+"""Sessions of browsers. All of a session is in its cookie, so any replica with the same secret serves it.
+
+The cookie holds the user's token, sealed: scripts, logs and whoever finds it cannot use it at the API server. Each
+request has the token reviewed as if the browser had sent it itself; so a session ends with its token.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+
+from rollup_operator.http.access.permits import CALLER
+from rollup_operator.http.ui.sealing import Seal
+
+COOKIE = "rollup_session"
+PATH = "/ui/"
+
+SESSION_SECONDS = 12 * 3600.0
+"""After this long a session ends even if its token is good for longer."""
+
+LONGEST_COOKIE = 4_000
+"""Characters. Browsers drop a longer one without a word."""
+
+_NONCE_BYTES = 12
+
+
+class TokenTooLong(ValueError):
+    """A token that no cookie can hold."""
+
+
+class Sessions:
+    """Begins, reads and ends sessions.
+
+    `secret` returns what all replicas share; sessions end when that changes. `clock`: seconds since the epoch.
+    """
+
+    def __init__(self, secret: Callable[[], bytes], clock: Callable[[], float] = time.time) -> None:
+        self._secret, self._clock = secret, clock
+        self._made = b"", Seal(b"")
+
+    def begin(self, response: web.StreamResponse, token: str, *, secure: bool) -> None:
+        """Give the browser a session. `secure`: it uses TLS. Raises TokenTooLong."""
+        sealed = self._seal.seal(f"{self._clock():.0f} {token}")
+        if len(sealed) > LONGEST_COOKIE:
+            raise TokenTooLong
+        response.set_cookie(COOKIE, sealed, path=PATH, httponly=True, samesite="Strict", secure=secure)
+
+    def end(self, response: web.StreamResponse) -> None:
+        """Take the session away from the browser."""
+        response.del_cookie(COOKIE, path=PATH, httponly=True, samesite="Strict")
+
+    def token(self, request: web.Request) -> str | None:
+        """Return the token of the request's session; None: it has none, or one that has ended."""
+        began, _, token = (self._seal.open(request.cookies.get(COOKIE, "")) or "0 ").partition(" ")
+        return token if self._clock() - float(began) < SESSION_SECONDS else None
+
+    def credentials(self, request: web.Request) -> Sequence[str]:
+        """Return the values of `Authorization` that a request comes with: its own, or the session's."""
+        given = request.headers.getall("Authorization", [])
+        if given or not request.path.startswith(PATH):
+            return given
+        token = self.token(request)
+        return [] if token is None else [f"Bearer {token}"]
+
+    def form_token(self, request: web.Request) -> str:
+        """Return a token that proves that a form comes from a page of this session. No two are equal."""
+        nonce = secrets.token_hex(_NONCE_BYTES)
+        return nonce + self._proof(request, nonce)
+
+    def is_ours(self, request: web.Request, form_token: str) -> bool:
+        """Whether a form's token was made for the session of this request."""
+        nonce, proof = form_token[: 2 * _NONCE_BYTES], form_token[2 * _NONCE_BYTES :]
+        return secrets.compare_digest(proof.encode(), self._proof(request, nonce).encode())
+
+    def _proof(self, request: web.Request, nonce: str) -> str:
+        # Behind a proxy that logs users in there is no cookie of ours: the session is the user's.
+        session = request.cookies.get(COOKIE, "") if "Authorization" not in request.headers else ""
+        return self._seal.mark(f"{nonce} {session or request[CALLER].name}")
+
+    @property
+    def _seal(self) -> Seal:
+        secret, seal = self._made
+        if secret != (now := self._secret()):
+            seal = Seal(now)
+            self._made = now, seal
+        return seal

@@ -1,0 +1,148 @@
+// Keeps the parts of a page up to date, and says what becomes of a change. Every page works without it.
+"use strict";
+
+const TIMEOUT_MS = 15000;
+
+// What is new goes into what is there, so that focus, selection and scroll position stay.
+
+function patch(old, fresh) {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  if (old.nodeType !== Node.ELEMENT_NODE) return;
+  for (const { name, value } of [...fresh.attributes]) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  patchChildren(old, fresh);
+}
+
+function patchChildren(old, fresh) {
+  if (fresh.firstElementChild?.dataset?.job) {
+    patchRows(old, fresh);
+    return;
+  }
+  let at = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const next = at?.nextSibling ?? null;
+    if (at) patch(at, child);
+    else old.appendChild(child);
+    at = next;
+  }
+  removeFrom(at);
+}
+
+// A row is known by its job, wherever it goes.
+function patchRows(old, fresh) {
+  const known = new Map([...old.children].map((row) => [row.dataset.job, row]));
+  let at = old.firstElementChild;
+  for (const row of [...fresh.children]) {
+    const same = known.get(row.dataset.job);
+    if (same) patch(same, row);
+    if (same && same === at) at = at.nextElementSibling;
+    else old.insertBefore(same ?? row, at);
+  }
+  removeFrom(at);
+}
+
+function removeFrom(node) {
+  while (node) {
+    const next = node.nextSibling;
+    node.remove();
+    node = next;
+  }
+}
+
+function update(part, text) {
+  const focused = document.activeElement;
+  const fresh = new DOMParser().parseFromString(text, "text/html").body;
+  patchChildren(part, fresh);
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+}
+
+function say(text) {
+  const said = document.getElementById("said");
+  if (said.textContent !== text) said.textContent = text;
+}
+
+// A part is asked for again after each answer, as long as somebody looks.
+
+class Kept {
+  constructor(part) {
+    this.part = part;
+    this.every = 1000 * Number(part.dataset.every);
+    this.failures = 0;
+    this.later();
+    document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
+  }
+
+  later() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.refresh(), this.every * Math.min(1 + this.failures, 6));
+  }
+
+  async refresh() {
+    clearTimeout(this.timer);
+    if (document.hidden) return;
+    this.asked?.abort();
+    const asked = (this.asked = new AbortController());
+    const limit = setTimeout(() => asked.abort(), TIMEOUT_MS);
+    const url = this.part.querySelector("[data-url]").dataset.url;
+    try {
+      const answer = await fetch(url, { signal: asked.signal, headers: { Accept: "text/html" } });
+      const text = await answer.text();
+      if (asked !== this.asked) return;
+      if (answer.status === 401) {
+        location.reload(); // the session has ended: this leads to the login, and back
+        return;
+      }
+      if (!answer.ok) throw new Error(answer.statusText);
+      update(this.part, text);
+      this.part.removeAttribute("data-stale");
+      if (this.failures) say("Connected again");
+      this.failures = 0;
+      this.part.dispatchEvent(new Event("updated"));
+    } catch (error) {
+      if (asked !== this.asked) return;
+      this.failures += 1;
+      if (this.failures === 2) {
+        this.part.setAttribute("data-stale", "");
+        say("The operator does not answer; trying again");
+      }
+    } finally {
+      clearTimeout(limit);
+    }
+    this.later();
+  }
+}
+
+const kept = [...document.querySelectorAll(".kept")].map((part) => new Kept(part));
+
+// A list follows the search while it is typed.
+
+const search = document.getElementById("q");
+if (search) {
+  const list = kept.find((one) => one.part.id === "list");
+  let typed;
+  search.addEventListener("input", () => {
+    clearTimeout(typed);
+    typed = setTimeout(async () => {
+      const url = new URL(location.href);
+      url.searchParams.delete("page");
+      if (search.value.trim()) url.searchParams.set("q", search.value.trim());
+      else url.searchParams.delete("q");
+      history.replaceState(null, "", url);
+      url.searchParams.set("part", "list");
+      list.part.querySelector("[data-url]").dataset.url = url.pathname + url.search;
+      await list.refresh();
+      say(document.getElementById("count")?.textContent ?? "");
+    }, 250);
+  });
+}
