@@ -13,6 +13,7 @@ GROUPS = {
     "rollupjobs/status": "rollup-operator.dev",
     "rollupjobs/start": "rollup-operator.dev",
     "rollupjobs/stop": "rollup-operator.dev",
+    "rollupjobs/run": "rollup-operator.dev",
     "rollupjobs/search": "rollup-operator.dev",
     "rollupjobs/finalizers": "rollup-operator.dev",
     "rollupstores": "rollup-operator.dev",
@@ -37,6 +38,7 @@ MAY = {
         "rollupjobs": "create get list watch delete",
         "rollupjobs/start": "update",
         "rollupjobs/stop": "update",
+        "rollupjobs/run": "update",
         "rollupstores": "get list watch",
     },
     OPERATOR: {

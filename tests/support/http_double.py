@@ -140,6 +140,7 @@ class Cluster:
         self.synced = True
         self.healthy: dict[str, bool | str] = {"watch": True}
         self.applied: list[tuple[str, Body]] = []
+        self.patched: list[tuple[str, Body]] = []
         self.posted: list[Body] = []
         self.deleted: list[str] = []
         self.shelves: dict[tuple[str, str], Shelf] = {("default", "default"): Shelf()}
@@ -381,6 +382,19 @@ class Cluster:
         answer = copy.deepcopy(held)
         self.after_write(path)
         return answer
+
+    async def patch(self, path: str, body: Mapping[str, Any], *, manager: str = "") -> Body:
+        """Merge annotations into those of a job."""
+        if self.fail_write is not None:
+            raise self.fail_write
+        held = self.objects.get(path)
+        if held is None:
+            raise NotFound(404, "NotFound", f"{path} not found")
+        self.patched.append((path, {**body, "manager": manager}))
+        held["metadata"].setdefault("annotations", {}).update(body["metadata"]["annotations"])
+        self._touch(path)
+        self.tell(path)
+        return copy.deepcopy(held)
 
     def _ask(self, path: str, state: str) -> None:
         body = self.objects[path]

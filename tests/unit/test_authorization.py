@@ -188,6 +188,7 @@ RIGHTS = [
     (EndpointAction.DELETE, [("delete", "rollupjobs")]),
     (EndpointAction.START, [("update", "rollupjobs/start"), ("patch", "rollupjobs")]),
     (EndpointAction.STOP, [("update", "rollupjobs/stop"), ("patch", "rollupjobs")]),
+    (EndpointAction.RUN, [("update", "rollupjobs/run"), ("patch", "rollupjobs")]),
 ]
 EVERY = sorted({right for _, rights in RIGHTS for right in rights} | {("update", "rollupjobs"), ("list", "rollupjobs")})
 
@@ -459,3 +460,29 @@ async def test_made_up_tokens_do_not_keep_those_waiting_who_are_known(server: Se
     server.gate.set()
     await question
     await asyncio.gather(*flood, return_exceptions=True)
+
+
+class Spaces(Server):
+    """Lets everybody get all jobs of some namespaces; with `` among them, of all."""
+
+    def __init__(self, *namespaces: str) -> None:
+        super().__init__()
+        self.granted = set(namespaces)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = body["spec"]["resourceAttributes"]
+        assert (path, wanted["verb"], wanted["resource"], wanted["name"]) == (ACCESS_REVIEWS, "get", "rollupjobs", "")
+        self.asked.append(wanted["namespace"])
+        return {"status": {"allowed": bool({wanted["namespace"], ""} & self.granted)}}
+
+
+async def test_the_namespaces_whose_jobs_a_caller_may_see() -> None:
+    names = [f"team-{n}" for n in range(2_000)]
+    some = Spaces("team-7", "team-1999")
+    access = of(some)
+    for _ in range(2):
+        assert await access.namespaces(ANN, EndpointAction.GET, names) == {"team-7", "team-1999"}
+    assert len(some.asked) < 2_010  # denials of so many count for longer
+    everywhere = Spaces("")
+    assert await of(everywhere).namespaces(ANN, EndpointAction.GET, names) == set(names)
+    assert everywhere.asked == [""]

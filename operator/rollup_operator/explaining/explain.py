@@ -1,6 +1,6 @@
 """Explains a job's state, what it waits for, and the fix. Pure: turns what the API server shows into sentences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from rollup_operator.explaining.cures import cure_of
 from rollup_operator.explaining.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners
 from rollup_operator.explaining.summary import Mood, condition, trouble
 from rollup_operator.explaining.text import ago, ahead, command, event_time, moment, sentence, spoken
-from rollup_operator.model.base import DRAIN_FINALIZER
+from rollup_operator.model.base import DRAIN_FINALIZER, GITOPS_MANAGERS
 from rollup_operator.model.conditions import READY, STALLED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
@@ -52,6 +52,8 @@ class Seen:
     """Whether the caller may know."""
     events: Sequence[Mapping[str, Any]] = ()
     """About the job, oldest first."""
+    managers: Collection[str] = GITOPS_MANAGERS
+    """Field managers of GitOps."""
 
 
 def explain(seen: Seen, now: datetime) -> list[Sentence]:
@@ -248,7 +250,7 @@ class _Explanation:
     def _ownership(self) -> Iterator[Sentence]:
         asked = self.job.spec_asks
         cure = "Change it there, or leave desiredState out of the manifest, so that others may set it."
-        if (manager := gitops_owner(owners(self.body))) is not None:
+        if (manager := gitops_owner(owners(self.body), self.seen.managers)) is not None:
             yield Sentence(
                 f"Git owns spec.desiredState, by {manager}: a stop or start by other means is undone at its next sync."
             )

@@ -1,7 +1,7 @@
 """Who set a job's desired state: the field managers of `spec.desiredState`, and whether Git will set it again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,9 +46,9 @@ def changed_at(body: Mapping[str, Any], *, status: bool = False) -> datetime | N
     return max((time for time in times if time is not None), default=None)
 
 
-def gitops_owner(found: Sequence[FieldOwner]) -> str | None:
-    """Return the GitOps controller among the owners."""
-    return next((owner.manager for owner in found if owner.is_gitops), None)
+def gitops_owner(found: Sequence[FieldOwner], managers: Collection[str] = GITOPS_MANAGERS) -> str | None:
+    """Return the GitOps controller among the owners, which is one of these managers."""
+    return next((owner.manager for owner in found if owner.manager in managers), None)
 
 
 def applied_state(body: Mapping[str, Any]) -> str | None:

@@ -79,6 +79,11 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) or not text else f"{text}."
 
 
+def capital(text: str) -> str:
+    """Begin a sentence with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def command(verb: str, namespace: str, name: str) -> str:
     """Write a command of the plugin in a form to copy."""
     return f"kubectl rollup {verb} {name} -n {namespace}"

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from rollup_operator.http.api.create import Creations
 from rollup_operator.http.api.delete import Deletions
 from rollup_operator.http.api.preview import Previews
 from rollup_operator.http.api.rolled_up import RolledUp
+from rollup_operator.http.api.run import Runs
 from rollup_operator.http.api.search import Searches
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.api.start import Starts
@@ -45,8 +47,9 @@ from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
 from rollup_operator.http.search_calls import SearchCalls
 from rollup_operator.http.ui.guard import guard
+from rollup_operator.http.ui.job_pages import JobPages
 from rollup_operator.http.ui.listing import KnownFacts
-from rollup_operator.http.ui.pages import Pages
+from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.sessions import Sessions
 from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
@@ -129,7 +132,7 @@ class Endpoint:
             ),
         )
         sessions = Sessions(_shared_secret(certificate))
-        pages = Pages(
+        pages = ListPages(
             access=access,
             jobs=jobs,
             states=self._states,
@@ -139,6 +142,15 @@ class Endpoint:
             secure=settings.tls,
             body_seconds=settings.http_body_seconds,
         )
+        job_pages = JobPages(
+            pages=pages,
+            lookup=lookup,
+            reads=reads or client,
+            starts=calls.starts,
+            stops=calls.stops,
+            runs=Runs(lookup, client, _now),
+            managers=frozenset(settings.gitops_managers),
+        )
         outer = [noted, wire, with_telemetry(telemetry), audit, envelope]
         inner = [admission, authentication(access, sessions.credentials)]
         self.app = web.Application(
@@ -147,7 +159,7 @@ class Endpoint:
         )
         self.app[DEFAULT_NAMESPACE] = settings.default_namespace
         add_probes(self.app.router, self.liveness, self.readiness)
-        add_routes(self.app, calls.routes(), pages.routes() if settings.ui else ())
+        add_routes(self.app, calls.routes(), chain(pages.routes(), job_pages.routes()) if settings.ui else ())
         self._server = EndpointServer(self.app, settings, certificate, budgets.connections)
 
     @property

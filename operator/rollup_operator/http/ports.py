@@ -81,6 +81,9 @@ class Kubernetes(Reads, Protocol):
     ) -> dict[str, Any]:
         """Server-side apply; return the object as it is now."""
 
+    async def patch(self, path: ApiPath, body: Mapping[str, Any], *, manager: str = "") -> dict[str, Any]:
+        """Merge-patch an object; return it as it is now."""
+
 
 class Events(Protocol):
     """The part of `kube.events.EventRecorder` that the endpoint uses."""

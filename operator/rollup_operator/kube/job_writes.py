@@ -25,6 +25,13 @@ class Applies(Protocol):
         """Server-side apply; return the object as it is now."""
 
 
+class Patches(Protocol):
+    """The part of `KubeClient` that requesting a run needs."""
+
+    async def patch(self, path: ApiPath, body: Mapping[str, Any], *, manager: str = "") -> Body:
+        """Merge-patch an object; return it as it is now."""
+
+
 async def ask(kube: Applies, job: JobView, state: DesiredState, *, manager: str) -> Body:
     """Request a state, whoever owns the field, and return the object as it is then."""
     body = {
@@ -36,7 +43,7 @@ async def ask(kube: Applies, job: JobView, state: DesiredState, *, manager: str)
     return await _of_uid(kube.apply(jobs_path(job.namespace, job.name), body, manager=manager, force=True))
 
 
-async def request_run(kube: KubeClient, job: JobView, value: str, *, manager: str) -> Body:
+async def request_run(kube: Patches, job: JobView, value: str, *, manager: str) -> Body:
     """Request a run now, by a value that no earlier request had, and return the object as it is then."""
     body = {"metadata": {"uid": job.uid, "annotations": {RUN_REQUESTED_AT: value}}}
     return await _of_uid(kube.patch(jobs_path(job.namespace, job.name), body, manager=manager))

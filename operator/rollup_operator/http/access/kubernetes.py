@@ -6,6 +6,7 @@
 | search | `get` of `rollupjobs/search` |
 | start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
 | stop | `update` of `rollupjobs/stop`, or `patch` of `rollupjobs` |
+| run | `update` of `rollupjobs/run`, or `patch` of `rollupjobs` |
 
 A user who may patch a job can start and stop it with kubectl, so the endpoint allows it, too; a user who may only
 stop it needs no right to change anything else. A search reads the sources of jobs, so the right to see a job does not
@@ -36,6 +37,7 @@ ACTIONS: Mapping[EndpointAction, str] = {
     EndpointAction.DELETE: "cluster:admin/xpack/rollup/delete",
     EndpointAction.START: "cluster:admin/xpack/rollup/start",
     EndpointAction.STOP: "cluster:admin/xpack/rollup/stop",
+    EndpointAction.RUN: "cluster:admin/xpack/rollup/run",
     EndpointAction.SEARCH: "indices:data/read/xpack/rollup/search",
 }
 """Elasticsearch's name of each action."""
@@ -46,6 +48,7 @@ _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
     EndpointAction.DELETE: (("delete", ""),),
     EndpointAction.START: (("update", "start"), ("patch", "")),
     EndpointAction.STOP: (("update", "stop"), ("patch", "")),
+    EndpointAction.RUN: (("update", "run"), ("patch", "")),
     EndpointAction.SEARCH: (("get", "search"),),
 }
 """Verb and subresource; the first granted one is enough."""

@@ -30,6 +30,7 @@ class EndpointAction(Enum):
     DELETE = "delete"
     START = "start"
     STOP = "stop"
+    RUN = "run"
     SEARCH = "search"
 
 

@@ -1,12 +1,12 @@
 """Stands before every page: refuses what other sites send, makes pages of errors, sets the headers for browsers."""
 
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from rollup_operator.explaining.text import sentence
 from rollup_operator.http.access.authentication import Handler
 from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
@@ -34,6 +34,14 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
+}
+
+TITLES: Mapping[int, str] = {
+    401: "Please log in",
+    403: "Not allowed",
+    404: "Not found",
+    429: "Too many requests",
+    503: "Not now",
 }
 
 PART = "part"
@@ -84,22 +92,37 @@ def foreign_request() -> ApiError:
     )
 
 
+def takes_json(request: web.Request) -> bool:
+    """Whether a script asks, which shows the answer on the page that is open."""
+    return "application/json" in request.headers.get("Accept", "")
+
+
 def _refusal(request: web.Request, error: ApiError) -> web.Response:
+    if takes_json(request):
+        return _with_headers(web.json_response({"message": _reason(error)}, status=error.status), error)
     if error.status == 401 and request.method in ("GET", "HEAD") and PART not in request.query:
         return _to_login(request)
-    response = page("error.html", status=error.status, **_shown(error))
+    title = TITLES.get(error.status, "That did not work")
+    back = request.path.rpartition("/")[0] if request.method == "POST" and "/jobs/" in request.path else ""
+    values = {"title": title, "reason": _reason(error), "code": error.status, "back": quote(back)}
+    return _with_headers(page("error.html", status=error.status, **values), error)
+
+
+def _with_headers(response: web.Response, error: ApiError) -> web.Response:
     for name, value in error.headers.items():
-        response.headers[name] = value
-    response.headers.pop("WWW-Authenticate", None)
+        if name != "WWW-Authenticate":  # a browser would ask for a password
+            response.headers[name] = value
     if error.closes:
         response.force_close()
     return response
 
 
-def _shown(error: ApiError) -> dict[str, Any]:
-    titles = {401: "Please log in", 403: "Not allowed", 404: "Not found", 429: "Too many requests", 503: "Not now"}
-    reason = "Your session has ended" if error.status == 401 else error.reason
-    return {"title": titles.get(error.status, "That did not work"), "reason": reason, "code": error.status}
+def _reason(error: ApiError) -> str:
+    """Return the sentences of an error: what happened, and what lies behind it."""
+    if error.status == 401:
+        return "Your session has ended."
+    behind = (error.caused_by or {}).get("reason", "")
+    return " ".join(sentence(text) for text in (error.reason, behind) if text)
 
 
 def _to_login(request: web.Request) -> web.Response:

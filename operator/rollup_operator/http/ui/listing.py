@@ -38,7 +38,7 @@ class Group(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class JobFacts:
     """What a list goes by of one version of a job. Times in seconds since the epoch, infinite where there is none."""
 
     version: int
@@ -51,7 +51,7 @@ class Facts:
     last_run: float
 
     @classmethod
-    def of(cls, job: JobView) -> "Facts":
+    def of(cls, job: JobView) -> "JobFacts":
         """Read a job."""
         said, status = summary(job), job.status
         last = status.last_run.end_time if status.last_run is not None else None
@@ -63,19 +63,19 @@ class KnownFacts:
     """The facts of the jobs that lists have shown."""
 
     def __init__(self) -> None:
-        self._of: dict[str, Facts] = {}
+        self._of: dict[str, JobFacts] = {}
 
-    def of(self, job: JobView) -> Facts:
+    def of(self, job: JobView) -> JobFacts:
         """Return the facts of this version of a job."""
         known = self._of.get(job.uid)
         if known is None or known.version != job.version:
-            known = self._of[job.uid] = Facts.of(job)
+            known = self._of[job.uid] = JobFacts.of(job)
             if len(self._of) > REMEMBERED:
                 del self._of[next(iter(self._of))]
         return known
 
 
-SORTS: Mapping[str, Callable[[JobView, Facts], tuple[Any, ...]]] = {
+SORTS: Mapping[str, Callable[[JobView, JobFacts], tuple[Any, ...]]] = {
     "name": lambda job, facts: (job.namespace, job.job_id),
     "state": lambda job, facts: (list(Group).index(facts.group), facts.words),
     "lag": lambda job, facts: (facts.watermark,),

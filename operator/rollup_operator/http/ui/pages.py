@@ -31,7 +31,7 @@ HOME = PATH
 
 
 @dataclass(frozen=True, slots=True)
-class Pages:
+class ListPages:
     """Each page reads its request and answers. All raise ApiError, which `guard` turns into a page."""
 
     access: Access
@@ -145,7 +145,7 @@ class Pages:
         query = ListQuery.of(request.query)
         found = await in_portions(find(jobs, query, self.known))
         now = self.now()
-        values = {
+        values: dict[str, Any] = {
             "title": "All jobs" if namespace is None else f"Jobs of {namespace}",
             "namespace": namespace,
             "namespaces": namespaces,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from rollup_operator.explaining.summary import Mood, condition, summary
-from rollup_operator.explaining.text import sentence, short_age
+from rollup_operator.explaining.text import capital, sentence, short_age
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LastRun, Outcome, State, shortened
@@ -21,7 +21,7 @@ _OUTCOMES: Mapping[Outcome, Mood] = {Outcome.COMPLETED: Mood.GOOD, Outcome.HALTE
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JobRow:
     """A job in a list."""
 
     key: str
@@ -47,13 +47,13 @@ class Row:
     outcome_mood: str
 
 
-def row(job: JobView, now: datetime) -> Row:
+def row(job: JobView, now: datetime) -> JobRow:
     """Return a job as a list shows it."""
     said, status, ready = summary(job), job.status, condition(job, READY)
     last = status.last_run
     failed = last is not None and last.outcome is not Outcome.COMPLETED
     message = "" if ready is None else shortened(sentence(ready.message), LONGEST_SENTENCE)
-    return Row(
+    return JobRow(
         key=f"{job.namespace}/{job.name}",
         namespace=job.namespace,
         job_id=job.job_id,
@@ -62,7 +62,7 @@ def row(job: JobView, now: datetime) -> Row:
         state=said.text,
         mood=said.mood.value,
         reason="" if ready is None or ready.status == "True" or ready.reason in said.text else ready.reason,
-        sentence=message[:1].upper() + message[1:],
+        sentence=capital(message),
         lag=short_age(instant_of(status.watermark), now),
         watermark=to_the_minute(status.watermark),
         next_run=next_run(job, now),

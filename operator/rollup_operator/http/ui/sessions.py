@@ -41,7 +41,7 @@ class Sessions:
 
     def begin(self, response: web.StreamResponse, token: str, *, secure: bool) -> None:
         """Give the browser a session. `secure`: it uses TLS. Raises TokenTooLong."""
-        sealed = self._seal.seal(f"{self._clock():.0f} {token}")
+        sealed = self._seal.seal(f"{int(self._clock())} {token}")
         if len(sealed) > LONGEST_COOKIE:
             raise TokenTooLong
         response.set_cookie(COOKIE, sealed, path=PATH, httponly=True, samesite="Strict", secure=secure)

@@ -123,6 +123,58 @@ class Kept {
   }
 }
 
+// A change is sent without leaving the page, which shows meanwhile what the job waits for.
+
+const progress = document.getElementById("progress");
+
+function show(text, kind) {
+  progress.hidden = false;
+  progress.className = `notice ${kind}`;
+  if (progress.textContent !== text) progress.textContent = text;
+}
+
+function offer(live) {
+  const can = live.querySelector("[data-can]").dataset.can.split(" ");
+  for (const form of document.querySelectorAll("form[data-change]")) {
+    if (form.hidden === !can.includes(form.id)) continue;
+    if (form.contains(document.activeElement)) {
+      if (form.ariaBusy === "true") continue;
+      progress.focus({ preventScroll: true });
+    }
+    form.hidden = !can.includes(form.id);
+  }
+}
+
+async function change(form, live) {
+  if (document.querySelector("form[aria-busy=true]")) return;
+  const began = Date.now();
+  const waited = () => Math.round((Date.now() - began) / 1000);
+  form.ariaBusy = "true";
+  show(`${form.dataset.change} …`, "plain");
+  const clock = setInterval(() => {
+    show(`${form.dataset.change} … ${waited()} s`, "plain");
+    live.refresh();
+  }, 1000);
+  let text = "The operator does not answer; it is not known what became of this. The state below is the newest.";
+  let kind = "bad";
+  try {
+    const answer = await fetch(form.action, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(form)),
+      headers: { Accept: "application/json" },
+    });
+    text = (await answer.json()).message;
+    kind = answer.ok ? "good" : "bad";
+  } catch (error) {
+    // The text above says it.
+  } finally {
+    clearInterval(clock);
+    form.ariaBusy = "false";
+  }
+  show(text, kind);
+  await live.refresh();
+}
+
 const kept = [...document.querySelectorAll(".kept")].map((part) => new Kept(part));
 
 // A list follows the search while it is typed.
@@ -145,4 +197,15 @@ if (search) {
       say(document.getElementById("count")?.textContent ?? "");
     }, 250);
   });
+}
+
+const live = kept.find((one) => one.part.id === "live");
+if (live) {
+  live.part.addEventListener("updated", () => offer(live.part));
+  for (const form of document.querySelectorAll("form[data-change]")) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      change(form, live);
+    });
+  }
 }
