@@ -8,7 +8,8 @@ import pytest
 
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.filter_path import Filter
-from rollup_operator.model.schedule import Schedule, ScheduleError
+from rollup_operator.model.cron_fields import ScheduleError
+from rollup_operator.model.schedule import Schedule
 from support import bodies
 from support.http_calls import call, served
 from support.http_double import Cluster

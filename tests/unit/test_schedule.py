@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rollup_operator.model import crd
-from rollup_operator.model.schedule import Schedule, ScheduleError
+from rollup_operator.model.cron_fields import ScheduleError
+from rollup_operator.model.schedule import Schedule
 
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 WEEKDAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]

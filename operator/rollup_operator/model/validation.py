@@ -11,11 +11,12 @@ from pydantic_core import ErrorDetails
 
 from rollup_operator.escaping import escaped_json
 from rollup_operator.model.base import PLAIN
+from rollup_operator.model.cron_fields import ScheduleError
 from rollup_operator.model.glob import MOST_STARS, Glob
 from rollup_operator.model.job import CSV_ENDINGS, DateHistogramGroup, RollupJobSpec
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import EVERY, NAME_PATTERN
-from rollup_operator.model.schedule import Schedule, ScheduleError
+from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.time_values import parse_instant, parse_time_value, parse_time_zone
 
 _DAY_MS = 86_400_000

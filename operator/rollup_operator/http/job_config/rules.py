@@ -27,9 +27,10 @@ from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.job_errors import validation_failed
 from rollup_operator.http.protocol.positioned_json import Node
 from rollup_operator.model.base import LONGEST_CRON
+from rollup_operator.model.cron_fields import ScheduleError
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.names import EVERY
-from rollup_operator.model.schedule import Schedule, ScheduleError
+from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.time_values import parse_time_value, parse_time_zone
 from rollup_operator.model.validation import Problem, problems
 from rollup_operator.rollup.source_rules import date_metrics_message
