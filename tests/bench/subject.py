@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from bench.client import Jobs, Server
 from bench.machine import Machine
 from local_control_plane import ControlPlane
@@ -90,6 +92,7 @@ class Subject:
 def ours(plane: ControlPlane, server: Server, machine: Machine, folder: Path) -> Subject:
     """Return our operator, from the environment that runs the bench."""
     url_file = folder / "url"
+    _write_source(folder / "data" / "default")
     return Subject(
         name="ours",
         jobs=Jobs(server, OURS, _spec),
@@ -128,7 +131,7 @@ def _environment(plane: ControlPlane) -> Mapping[str, str]:
 def _spec(name: str) -> dict[str, Any]:
     """Return a job that idles: its schedule has no tick while the bench runs."""
     return {
-        "indexPattern": "source",
+        "indexPattern": "source.parquet",
         "rollupIndex": f"{name}-rollup",
         "cron": "0 0 0 1 1 ? 2099",
         "groups": {
@@ -137,6 +140,13 @@ def _spec(name: str) -> dict[str, Any]:
         },
         "metrics": [{"field": "distance", "metrics": ["min", "max", "sum", "avg", "value_count"]}],
     }
+
+
+def _write_source(folder: Path) -> None:
+    """Write the source of all jobs: one that is not there would be looked for again and again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = "TIMESTAMP '2024-01-01' AS time, 'a' AS carrier, 'b' AS origin, 1.0 AS distance"
+    duckdb.sql(f"COPY (SELECT {columns}) TO '{folder / 'source.parquet'}' (FORMAT parquet)")
 
 
 STORE = {

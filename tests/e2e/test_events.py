@@ -63,6 +63,7 @@ def test_a_problem_is_reported_when_it_comes_and_when_it_is_over(
 
 
 def test_a_job_that_flaps_does_not_flood_the_cluster(start_operator: StartOperator, api: Api, folder: Path) -> None:
+    write_trips(folder)
     start_operator()
     started(api)
     for _ in range(20):
@@ -78,6 +79,7 @@ def test_a_job_that_flaps_does_not_flood_the_cluster(start_operator: StartOperat
 
 
 def test_a_restart_over_unchanged_jobs_tells_nothing(start_operator: StartOperator, api: Api, folder: Path) -> None:
+    write_trips(folder)
     operator = start_operator()
     started(api)
     api.create(trips_job("stopped", cron=NEVER, rollupIndex="other", desiredState="started"))
@@ -95,6 +97,7 @@ def test_a_restart_over_unchanged_jobs_tells_nothing(start_operator: StartOperat
 def test_where_warnings_alone_are_wanted_a_start_and_a_stop_tell_nothing(
     start_operator: StartOperator, api: Api, folder: Path
 ) -> None:
+    write_trips(folder)
     start_operator(settings={"events": "warnings"})
     started(api)
     api.stop("trips")

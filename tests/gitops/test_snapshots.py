@@ -33,9 +33,9 @@ def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path
         seen["job-starting"] = api.start("still")
     finally:
         operator.thaw()
-    api.wait_condition("still", reason="Running")
+    api.wait_condition("still", status="False", reason="SourceNotFound")
 
-    api.create(trips_job("sourceless"))
+    api.create(trips_job("sourceless", cron=NEVER))
     seen["job-source-missing"] = api.wait_condition("sourceless", status="False", reason="SourceNotFound")
     api.delete("sourceless")
     write_trips(folder)
@@ -45,7 +45,7 @@ def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path
     seen["job-running"] = api.wait_condition("running", reason="Running")
     api.create(trips_job("invalid", cron=WRONG_CRON))
     seen["job-invalid"] = api.wait_condition("invalid", "Stalled", reason="InvalidSpec")
-    api.create(trips_job("stalled", metrics=[{"field": "colour", "metrics": ["max"]}]))
+    api.create(trips_job("stalled", cron=NEVER, metrics=[{"field": "colour", "metrics": ["max"]}]))
     seen["job-stalled"] = api.wait_condition("stalled", "Stalled", reason="SourceInvalid")
 
     begin(api, folder, hours=3000)

@@ -36,9 +36,10 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
 from rollup_operator.lifecycle.jobs import actor, states
 from rollup_operator.lifecycle.jobs.actor import Actor
+from rollup_operator.lifecycle.jobs.checked_source import CheckedSource
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.relist import Relisting
-from rollup_operator.lifecycle.jobs.states import Act, State
+from rollup_operator.lifecycle.jobs.states import Act, RunKind, State
 from rollup_operator.lifecycle.leader.gate import Candidacy, Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.lifecycle.stores.known_store import KnownStore
@@ -331,6 +332,20 @@ def the_next_tick_is_believed() -> AbstractContextManager[Any]:
 @mutation("compare the process's clock with the store's before a run")
 def clocks_are_not_compared() -> AbstractContextManager[Any]:
     return patch.object(run, "moment", lambda spec, now, other, allowed: clocks.Moment(now))
+
+
+@mutation("check the source of a job before it is shown as Ready")
+def sources_are_not_checked() -> AbstractContextManager[Any]:
+    return answers(CheckedSource, "is_good", True)
+
+
+@mutation("end the check of a source before `stopped`")
+def a_check_outlives_a_stop() -> AbstractContextManager[Any]:
+    def decide(original: Any, job: JobView, facts: Any, now: Any) -> Any:
+        checking = facts.run is not None and facts.run.kind is RunKind.CHECK
+        return original(job, replace(facts, run=None, checked=True) if checking else facts, now)
+
+    return instead(actor, "decide", decide)
 
 
 # Rule 4: the order of a page

@@ -110,6 +110,8 @@ class Promises:
         self._renewed: dict[str, float] = {}
         """When each replica's last write of the lease was carried out."""
         self._ending: set[str] = set()
+        self._described: set[str] = set()
+        """The uids of jobs for which the cluster has described the source."""
         self._calls: list[Asked] = []
         self._restored_at = -1e9
         self._led_since_restore = True
@@ -146,6 +148,8 @@ class Promises:
             job.asked_at = self._world.clock.now
         else:
             self._status(job, before, body)
+            if job.now.state == "stopped" and self._world.is_checking(change.by, job.uid):
+                self._fail(f"{job.uid} reads stopped while {change.by} checks its source")
 
     def restored(self) -> None:
         """Take in that etcd was restored: what anybody knows may be of another history."""
@@ -192,6 +196,8 @@ class Promises:
         job.torn = False
         if now.observed != now.generation:
             self._fail(f"{job.uid}: the status of generation {now.observed} was written onto {now.generation}")
+        if now.state == "started" and job.uid not in self._described and "position" not in status and _is_ready(status):
+            self._fail(f"{job.uid}: reads started and Ready, and nobody has looked at its source")
         if now.state in ON and now.desired == "stopped" and not job.deleting:
             self._fail(f"{job.uid}: reads {now.state}, and is asked to stop since generation {now.generation}")
         if now.state == "stopped":
@@ -362,6 +368,12 @@ class Promises:
         if record is not None and record["position"] is not None:
             self._fail(f"{uid}: {documents} documents are deleted that the job's position says are written")
 
+    def describes(self, opaque_id: str) -> None:
+        """Take in that the cluster describes the source to a job."""
+        uid, _ = _run(opaque_id)
+        if uid is not None:
+            self._described.add(uid)
+
     # The replicas
 
     def sends(self, replica: str, what: str) -> None:
@@ -403,7 +415,7 @@ class Promises:
 
     def begins(self, replica: str, kind: RunKind, view: JobView) -> None:
         """Judge that a replica begins a run task, decided on this version of the job."""
-        if kind is not RunKind.INDEX:
+        if kind is RunKind.SETTLE:
             return
         if self._world.clock.now > self._renewed.get(replica, 0.0) + HALT_SECONDS:
             self._fail(f"{replica} begins a run of {view.uid}, and has not renewed its lease for {HALT_SECONDS:g} s")
@@ -498,6 +510,10 @@ class Promises:
 
 def _stops(version: Version, generation: int) -> bool:
     return version.state == "stopped" and version.observed >= generation and version.desired == "stopped"
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])
 
 
 def _visible(status: Mapping[str, Any], *, words: bool = True) -> dict[str, Any]:

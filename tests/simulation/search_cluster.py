@@ -28,6 +28,9 @@ CANCEL_SECONDS = 0.04
 DATE = "ts"
 SOURCE_INDEX = "events"
 
+FIELDS = {DATE: "date", "x": "long"}
+"""What the source has, and the types."""
+
 Answer = Callable[[Any, StoreError | None], None]
 """Takes the answer of a request, or the error."""
 
@@ -73,6 +76,9 @@ class Witness(Protocol):
 
     def deletes(self, opaque_id: str, index: str, job_id: str, epochs: Sequence[int]) -> None:
         """A job's documents of these epochs are about to be deleted."""
+
+    def describes(self, opaque_id: str) -> None:
+        """The fields of the source are told."""
 
 
 class SearchCluster:
@@ -239,6 +245,8 @@ class SearchCluster:
         self, method: str, path: tuple[str, ...], params: Mapping[str, str], data: bytes | None, opaque_id: str
     ) -> Any:
         match method, path:
+            case "GET", (index, "_field_caps"):
+                return self._fields(index, opaque_id)
             case "GET", ("_tasks",):
                 return self._clock() if "lists" in params.get("actions", "") else self._listed()
             case "GET", (index, "_doc", id_) if index == ALIAS:
@@ -269,6 +277,11 @@ class SearchCluster:
             case "GET", ():
                 return {"version": {"number": "3.0.0", "distribution": "opensearch"}}
         raise NotImplementedError(f"{method} {path}")
+
+    def _fields(self, index: str, opaque_id: str) -> dict[str, Any]:
+        self._witness.describes(opaque_id)
+        fields = {name: {kind: {"aggregatable": True}} for name, kind in FIELDS.items()}
+        return {"indices": [index], "fields": fields}
 
     def _clock(self) -> dict[str, Any]:
         """Show the request for the task list, which says what time it is."""

@@ -27,10 +27,7 @@ from rollup_operator.stores.opensearch.transport.request import NotSent, Request
 from rollup_operator.stores.opensearch.transport.wire import Wire as Exchange
 from simulation.clock import ProcessLoop
 from simulation.network import Fate
-from simulation.search_cluster import CANCEL_SECONDS, DATE, SearchCluster, Task, failure
-
-FIELDS = {DATE: SourceField(frozenset({"date"})), "x": SourceField(frozenset({"long"}))}
-"""What the source has."""
+from simulation.search_cluster import CANCEL_SECONDS, DATE, FIELDS, SearchCluster, Task, failure
 
 ON_ITS_WAY = 0.045
 """Seconds from being sent: a search whose connection is cut before it arrives does so by then, or never.
@@ -78,6 +75,10 @@ class Wire:
     def frozen(self) -> bool:
         """Whether the process stands still, and its connections are open."""
         return self._loop.frozen
+
+    def is_asked_for(self, opaque_id: str) -> bool:
+        """Whether a request with this id is on its way, or its answer is."""
+        return any(flight.opaque_id == opaque_id for flight in self.flights)
 
     def connections_end(self) -> None:
         """The process is dead, and its connections with it."""
@@ -134,6 +135,10 @@ class _Flight:
         self._task: Task | None = None
         self._arrived = self._ended = False
         self.sent = wire.cluster.clock.now
+
+    @property
+    def opaque_id(self) -> str:
+        return str(self._request.headers["X-Opaque-Id"])
 
     def arrive(self) -> None:
         """Reach the cluster; a search whose sender is gone may do so a moment later, or not at all."""
@@ -245,7 +250,7 @@ class SessionDouble(ClusterSession):
     async def describe(self, claim: Claim, span: Span) -> Source:
         record = self._ours()
         start = max(span.start_ms, self._start(claim))
-        self._fields = FIELDS
+        self._fields = {name: SourceField(frozenset({kind})) for name, kind in FIELDS.items()}
         answer = await self._or_halted(
             self.cluster.call(
                 "POST",

@@ -10,6 +10,7 @@ from typing import Any
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.base import API_VERSION, RUN_REQUESTED_AT
 from rollup_operator.model.job_view import JobView
+from rollup_operator.stores.opensearch import quiet
 from simulation import source
 from simulation.api_server import JOBS, LEASES, STORES, ApiServer, Change
 from simulation.clock import Clock, Spins, virtual_time
@@ -127,6 +128,11 @@ class World:
     def looks(self, replica: str) -> list[Look]:
         """Return the GETs that a replica has sent."""
         return next((r.link.looks for r in self.replicas if r.name == replica), [])
+
+    def is_checking(self, replica: str, uid: str) -> bool:
+        """Whether a replica has sent a request about the source of a job that is not over."""
+        wire = next((r.wire for r in self.replicas if r.name == replica), None)
+        return wire is not None and wire.is_asked_for(quiet.opaque_id(uid, 0))
 
     def is_undisturbed(self, name: str) -> bool:
         """Whether nothing has kept a replica from its lease for as long as that lasts."""

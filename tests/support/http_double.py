@@ -97,7 +97,7 @@ class Shelf:
         return [nothing(fetch) for fetch in fetches]
 
     async def fields(
-        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None, *, uid: str | None = None
     ) -> Mapping[str, SourceField]:
         if self.fail is not None:
             raise self.fail

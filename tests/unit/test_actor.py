@@ -27,6 +27,7 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats
 from rollup_operator.stores.base import Claim
 from support.bodies import job
+from support.observed_job import at
 
 
 class Outside:
@@ -39,6 +40,10 @@ class Outside:
 
     def trouble(self, _: object) -> None:
         """All stores can be used."""
+
+    def edition(self, _: object) -> tuple[str, int]:
+        """It is always the same."""
+        return "s", 1
 
     def held(self, _: object) -> bool | None:
         """Whether the store lists a claim."""
@@ -81,7 +86,13 @@ def raw(generation: int, asked: str, *, request: str = "") -> dict[str, Any]:
         "finalizers": [DRAIN_FINALIZER],
         "annotations": {"rollup-operator.dev/run-requested-at": request} if request else {},
     }
-    return whole | {"status": {"state": "started", "observedGeneration": generation}}
+    return whole | {"status": {"state": "started", "observedGeneration": generation, "conditions": ready(generation)}}
+
+
+def ready(generation: int) -> list[dict[str, Any]]:
+    """The conditions of a job that has been found good."""
+    condition = {"type": "Ready", "status": "True", "reason": "Running", "message": "", "lastTransitionTime": at(0)}
+    return [condition | {"observedGeneration": generation}]
 
 
 def environment(outside: Outside, gate: Gate, **seams: Any) -> JobContext:

@@ -18,6 +18,7 @@ from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.job_view import JobView
 from support.bodies import job
 from support.turned_clock import turned
+from unit.test_actor import ready
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 NOTICED = timedelta(minutes=10)
@@ -40,6 +41,10 @@ class Outside:
 
     def trouble(self, _: object) -> None:
         """All stores can be used."""
+
+    def edition(self, _: object) -> tuple[str, int]:
+        """The store never changes."""
+        return "s", 1
 
     def held(self, _: object) -> bool:
         """No store tells of a claim."""
@@ -66,7 +71,7 @@ class Outside:
         self.body["metadata"] |= {
             "uid": "u", "namespace": "n", "generation": 1, "resourceVersion": "1", "finalizers": [DRAIN_FINALIZER],
         }  # fmt: skip
-        self.body["status"] = {"state": "started", "observedGeneration": 1}
+        self.body["status"] = {"state": "started", "observedGeneration": 1, "conditions": ready(1)}
         parts: Any = self
         self.gate = Gate(asyncio.get_running_loop().time)
         self.gate.lead()

@@ -656,7 +656,7 @@ async def test_a_store_that_is_down(client: Client, cluster: Cluster) -> None:
 
 
 async def test_a_store_that_does_not_answer(client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(*_: str) -> Any:
+    async def never(*_: str, **__: object) -> Any:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(source_check, "STORE_SECONDS", 0.05)

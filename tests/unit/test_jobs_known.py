@@ -27,6 +27,7 @@ from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.errors import StoreUnavailable
 from support.bodies import job
 from support.portions import watched
+from unit.test_actor import ready
 
 
 class Lists:
@@ -132,7 +133,7 @@ class Others:
 
     def __init__(self, **parts: Any) -> None:
         self.sweep, self.trouble, self.record = no_stores, lambda _: None, lambda *_: None
-        self.held = lambda *_: False
+        self.held, self.edition = lambda *_: False, lambda _: ("s", 1)
         self.__dict__.update(parts)
 
     def subscribe(self, listener: Callable[[tuple[str, str]], None]) -> None:
@@ -424,7 +425,7 @@ def running(uid: str, version: int) -> Body:
         "finalizers": [DRAIN_FINALIZER],
         "annotations": {RUN_REQUESTED_AT: "now"},
     }
-    return whole | {"status": {"state": "started", "observedGeneration": 3}}
+    return whole | {"status": {"state": "started", "observedGeneration": 3, "conditions": ready(3)}}
 
 
 class Worker:

@@ -27,7 +27,7 @@ class Summary:
     mood: Mood
 
 
-ON_ITS_WAY = frozenset({Reason.RUNNING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
+ON_ITS_WAY = frozenset({Reason.RUNNING, Reason.RECONCILING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
 """Reasons of a job that is on its way or has arrived. Every other one is a trouble."""
 
 _RESTING: Mapping[State, Mood] = {State.STARTED: Mood.GOOD, State.STOPPED: Mood.RESTING}
@@ -64,7 +64,7 @@ def summary(job: JobView) -> Summary:
 def trouble(job: JobView) -> Condition | None:
     """Return the condition that says what keeps the job from what it is asked; None: nothing does."""
     found = condition(job, STALLED) or condition(job, RECONCILING)
-    return None if found is None or found.reason in ON_ITS_WAY or found.reason == "Reconciling" else found
+    return None if found is None or found.reason in ON_ITS_WAY else found
 
 
 def condition(job: JobView, type_: str) -> Condition | None:

@@ -26,6 +26,8 @@ class Reason(StrEnum):
 
     RUNNING = "Running"
     """The job is started: it runs at its next tick, or now."""
+    RECONCILING = "Reconciling"
+    """The job is started, and its source is being checked; the first run checks it, too."""
     STOPPED = "Stopped"
     """The job is stopped, as asked."""
     STOPPING = "Stopping"

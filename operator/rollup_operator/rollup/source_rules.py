@@ -1,5 +1,9 @@
-"""Elasticsearch's rules for the fields of a job's source, and its error texts for each. Pure."""
+"""Elasticsearch's rules for the fields of a job's source. Pure.
 
+A broken rule has two texts: Elasticsearch's, for its clients, and one for those who write manifests.
+"""
+
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +29,12 @@ _TERMS: Sequence[tuple[TermKind, frozenset[str]]] = (("long", WHOLE), ("double",
 
 _NESTED = "nested"
 
+_COMPARED, _LONGEST = 200, 100
+"""How many names of fields are compared with a missing one, and how much of each: others choose them."""
+
+_SHOWN = 20
+"""How many names of fields a message lists."""
+
 _UNSIGNED = frozenset({"unsigned_long"})
 """Elasticsearch has no such groups; here they would not fit into a term's 64 bits with a sign."""
 
@@ -42,24 +52,61 @@ class SourceField:
     """Whether it has an index, without which some stores find nothing by it."""
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenRule:
+    """A field that a job names and cannot use."""
+
+    elasticsearch: str
+    """Elasticsearch's text."""
+    manifest: str
+    """Which part of the manifest is meant, what is wrong with it, and what is valid."""
+
+
 def broken_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[str]:
+    """Return Elasticsearch's texts for what `check_rules` finds."""
+    return [rule.elasticsearch for rule in check_rules(spec, fields)]
+
+
+def check_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[BrokenRule]:
     """Return the problems of the fields that a job names, given the fields of its sources."""
-    groups = spec.groups
-    named = [groups.date_histogram.field, *(m.field for m in spec.metrics)]
-    named += groups.histogram.fields if groups.histogram else []
-    named += groups.terms.fields if groups.terms else []
-    if not any(name in fields for name in named):
-        return [NO_FIELDS]
-    if hidden := [message for name in dict.fromkeys(named) if (message := _in_nested(name, fields))]:
+    checks = list(_checks(spec, fields))
+    named = [name for _, name, _ in checks]
+    if hidden := [
+        BrokenRule(text, f"{at}: {text}")
+        for name, at in {name: at for at, name, _ in reversed(checks)}.items()
+        if (text := _in_nested(name, fields)) is not None
+    ]:
         return hidden
-    found = list(_of_date(groups.date_histogram.field, fields.get(groups.date_histogram.field)))
+    found = [
+        BrokenRule(text, f"{at}: {text if name in fields else _not_there(name, fields)}")
+        for at, name, texts in checks
+        for text in texts
+    ]
+    if any(name in fields for name in named):
+        return found
+    return [BrokenRule(NO_FIELDS, "; ".join(rule.manifest for rule in found))]
+
+
+def _checks(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Yield each use of a field: where the spec names it, the field, and Elasticsearch's texts for its problems."""
+    groups = spec.groups
+    date = groups.date_histogram.field
+    yield "spec.groups.dateHistogram.field", date, _of_date(date, fields.get(date))
     for name in groups.histogram.fields if groups.histogram else ():
-        found += _of_histogram(name, fields.get(name))
+        yield "spec.groups.histogram.fields", name, _of_histogram(name, fields.get(name))
     for name in groups.terms.fields if groups.terms else ():
-        found += _of_terms(name, fields.get(name))
+        yield "spec.groups.terms.fields", name, _of_terms(name, fields.get(name))
     for metric in spec.metrics:
-        found += _of_metric(metric.field, metric.metrics, fields.get(metric.field))
-    return found
+        yield "spec.metrics", metric.field, _of_metric(metric.field, metric.metrics, fields.get(metric.field))
+
+
+def _not_there(name: str, fields: Mapping[str, SourceField]) -> str:
+    """Say that a field is missing, and which are near it, or which there are."""
+    there = sorted(fields)[:_COMPARED]
+    near = [other for other in there if other.lower() == name.lower()]
+    if near := near or difflib.get_close_matches(name[:_LONGEST], (other[:_LONGEST] for other in there), 1):
+        return f"the source has no field {name!r}: did you mean {near[0]!r}"
+    return f"the source has no field {name!r}: it has {', '.join(map(repr, there[:_SHOWN])) or 'none'}"
 
 
 def date_metrics_message(field: str, metrics: Sequence[str], type_: str) -> str | None:

@@ -275,11 +275,12 @@ class Store(Protocol):
         ...
 
     async def fields(
-        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None, *, uid: str | None = None
     ) -> Mapping[str, SourceField]:
         """Return the fields of everything that the pattern matches, by name, except in `rollup_index` itself.
 
-        `spec` says how a job reads sources that do not describe themselves, such as CSV files.
+        `spec` says how a job reads sources that do not describe themselves, such as CSV files. `uid` names the job for
+        which they are read, if it exists: a call that is cancelled then ends once nothing of it is in progress.
 
         Raises SourceNotFound, ForbiddenSource, SourceInvalid, StoreUnavailable.
         """

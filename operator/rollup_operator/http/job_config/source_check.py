@@ -8,11 +8,12 @@ from rollup_operator.http.access import store_errors
 from rollup_operator.http.jobs.desired_state import READ_SECONDS
 from rollup_operator.http.ports import Kubernetes, Stores
 from rollup_operator.http.protocol import errors, job_errors
+from rollup_operator.indexer.source_check import find_broken_rules
 from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.rollup.source_rules import NO_FIELDS, broken_rules
+from rollup_operator.rollup.source_rules import NO_FIELDS
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
     ForbiddenSource,
@@ -59,9 +60,9 @@ class SourceChecks:
         Raises ApiError, StoreTrouble.
         """
         with source_errors_answered(name, spec):
-            fields = await store.fields(spec.index_pattern, spec.rollup_index, spec)
-        if messages := broken_rules(spec, fields):
-            raise job_errors.validation_failed(messages)
+            broken = await find_broken_rules(store, spec)
+        if broken:
+            raise job_errors.validation_failed([rule.elasticsearch for rule in broken])
 
 
 @contextlib.contextmanager

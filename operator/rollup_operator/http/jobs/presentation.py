@@ -10,7 +10,7 @@ from rollup_operator.model.status import JobStats, State
 
 _NO_STATS = JobStats()
 
-_USUAL = frozenset({Reason.RUNNING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
+_USUAL = frozenset({Reason.RUNNING, Reason.RECONCILING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
 """Reasons that every job shows in passing."""
 
 _TELLING = frozenset(reason.value for reason in Reason) - _USUAL

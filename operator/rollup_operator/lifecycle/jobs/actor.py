@@ -20,6 +20,7 @@ from rollup_operator.kube import job_writes
 from rollup_operator.kube.client import Body, Conflict, KubeError, NotFound
 from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import jobs_path
+from rollup_operator.lifecycle.jobs.checked_source import CheckedSource
 from rollup_operator.lifecycle.jobs.checked_spec import Checked
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
@@ -46,7 +47,7 @@ class Actor:
     __slots__ = (
         "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_listed",
         "_lost_writes", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run", "_settled",
-        "_task", "_timer", "_with_documents", "view",
+        "_source", "_task", "_timer", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -67,6 +68,7 @@ class Actor:
         self._reported_at = 0.0
         self._read_recovery: Recovery | None = None
         self._repair = Repair()
+        self._source = CheckedSource()
         self._settled = self._cleaned = self._with_documents = self._listed = False
         self._lost_writes = 0
         self._next_tick: datetime | None = None
@@ -209,8 +211,8 @@ class Actor:
             case Act.RUN:
                 self._begun_request = view.run_request
                 self._start(RunKind.INDEX)
-            case Act.SETTLE:
-                self._start(RunKind.SETTLE)
+            case Act.CHECK | Act.SETTLE:
+                self._start(RunKind[decision.act.name])
         if decision.refresh:
             self._snapshot()
         self._recheck_after(decision.recheck_in)
@@ -227,7 +229,9 @@ class Actor:
     def _facts(self) -> Facts:
         checked, loop = self._check(), asyncio.get_running_loop()
         view, run = self.view, self._run
-        now = loop.time()
+        store, now = (view.namespace, view.store_name), loop.time()
+        shown = view.status if self._report is None else self._report
+        rolled_up = shown.position is not None
         return Facts(
             schedule=checked.schedule,
             invalid=checked.invalid,
@@ -237,11 +241,13 @@ class Actor:
             held=self._env.worker.held(view),
             settled=self._settled,
             cleaned=self._cleaned and (self._with_documents or checked.deletion_policy is DeletionPolicy.RETAIN),
+            checked=rolled_up or self._source.is_good(view, self._env.books.edition(store)),
             trouble=self._recovery.trouble,
+            failed=self._recovery.by,
             retry_in=self._recovery.retry_in(now),
-            store_trouble=self._env.books.trouble((view.namespace, view.store_name)),
+            store_trouble=self._env.books.trouble(store),
             next_tick=self._next_tick,
-            has_run=(view.status if self._report is None else self._report).last_run is not None,
+            has_run=shown.last_run is not None,
             begun_request=self._begun_request,
             report_age=now - self._reported_at,
             draining=self._env.gate.draining,
@@ -283,7 +289,7 @@ class Actor:
 
     def _halt(self) -> None:
         assert self._run is not None
-        if self.view.ask is Ask.STARTED:
+        if self.view.ask is Ask.STARTED and self._run.kind is RunKind.INDEX:
             self._begun_request = None  # the lease is late: what is cut off for that was not what the user asked for
         self._run.halt(asyncio.get_running_loop().time())
         self.wake()
@@ -294,8 +300,10 @@ class Actor:
         self._with_documents = delete
         known = None if self._report is None else self._report.stats
         self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held, known=known)
+        if kind is RunKind.CHECK:
+            self._source.begin(self.view, self._env.books.edition((self.view.namespace, self.view.store_name)))
         self._run.task.add_done_callback(partial(self._ended, self._settled))
-        self._settled = False
+        self._settled = self._settled and kind is RunKind.CHECK  # which claims nothing
 
     def _ended(self, was_settled: bool, task: asyncio.Task[Ended]) -> None:
         assert self._run is not None
@@ -321,10 +329,14 @@ class Actor:
             if end.kept is not None:
                 self._tell(Reason.DOCUMENTS_KEPT, end.kept)
         if end.trouble is not None:
-            self._recovery.failed(end.trouble, asyncio.get_running_loop().time())
+            self._recovery.failed(end.trouble, asyncio.get_running_loop().time(), run.kind)
             self._tell(end.trouble.reason, end.trouble.message)
         elif end.mended:
             self._recovery.mended()
+        if run.kind is RunKind.CHECK:
+            if end.mended:
+                self._source.found_good()
+            return
         if end.last_run is not None and end.last_run.kept:
             self._tell(Reason.SOURCE_SHRUNK, end.last_run.message)
         report = replace(self._report or Report.published(self.view.status), progress=None)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.model.conditions import READY, STALLED, Reason, Trouble
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
@@ -23,6 +24,7 @@ PASSING = {
     Reason.DELETING,
     Reason.DRAIN_TIMEOUT,
     Reason.RUNNING,
+    Reason.RECONCILING,
     Reason.STOPPED,
 }
 """Reasons that say nothing about the last run."""
@@ -39,13 +41,17 @@ def backoff(first: float, last: float, failures: int) -> float:
 class Recovery:
     """The trouble of one job. Times are the event loop's."""
 
-    __slots__ = ("_changed", "_failures", "_reported", "_retry_at", "trouble")
+    __slots__ = ("_changed", "_failures", "_reported", "_retry_at", "by", "trouble")
 
     def __init__(self, job: JobView) -> None:
-        """Begin with what an earlier process published: only a good run clears it, so one is due."""
+        """Begin with what an earlier process published: only a good run clears it, so one is due.
+
+        `by` is what failed with the trouble. Before the first run has ended, only a check can have.
+        """
         self._failures = 0
         self._changed = False
         self.trouble = _published(job)
+        self.by = RunKind.CHECK if job.status.last_run is None else RunKind.INDEX
         self._retry_at = None if self.trouble is None else 0.0
         self._reported: frozenset[Reason] = _NONE if self.trouble is None else frozenset({self.trouble.reason})
 
@@ -68,9 +74,9 @@ class Recovery:
         """A run begins, with spec and store as they are now."""
         self._changed = False
 
-    def failed(self, trouble: Trouble, now: float) -> None:
+    def failed(self, trouble: Trouble, now: float, by: RunKind = RunKind.INDEX) -> None:
         """Note a failure. A transient one is retried by itself, any other if something changed since it began."""
-        self.trouble = trouble
+        self.trouble, self.by = trouble, by
         self._failures += 1
         wait = backoff(FIRST_RETRY, LAST_RETRY, self._failures)
         self._retry_at = now + wait if trouble.transient or self._changed else None

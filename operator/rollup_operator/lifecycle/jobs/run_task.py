@@ -12,6 +12,7 @@ import structlog
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.indexer.source_check import check_source
 from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
@@ -23,9 +24,16 @@ from rollup_operator.model.times import rfc3339
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.sharing.shares import Account, Shares
 from rollup_operator.stores.base import Claim, Store
-from rollup_operator.stores.errors import SecretGone, StoreError, StoreNotFound
+from rollup_operator.stores.errors import SecretGone, StoreError, StoreNotFound, StoreUnavailable
 
 log = structlog.get_logger(__name__)
+
+CHECKS_AT_ONCE = 8
+"""Sources checked at a time in this process, half of them of one namespace: thousands of jobs may be started at once.
+"""
+
+CHECK_SECONDS = 60.0
+"""How long a store may take to describe a source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +104,14 @@ class Worker:
     """How far this process's clock may be ahead of a store's; None: they are not compared."""
     places: Shares = field(default_factory=lambda: Shares(2**62))
     """For runs that index, divided among namespaces. Settling waits for none: a stop does not."""
+    checks: Shares = field(default_factory=lambda: Shares(CHECKS_AT_ONCE))
+    """For checks of sources, divided likewise."""
     _tasks: dict[asyncio.Task[Ended], tuple[str, str]] = field(default_factory=dict)
     """Each with namespace and name of its job."""
 
     @property
     def runs(self) -> int:
-        """How many run tasks exist, including those that wait for a slot."""
+        """How many run tasks exist, including those that wait for a place."""
         return len(self._tasks)
 
     def begin(
@@ -123,13 +133,16 @@ class Worker:
         if kind is RunKind.INDEX:
             run = self._run(job, progress, known or job.status.stats or JobStats())
             work = partial(self._index, run, held)
+        elif kind is RunKind.CHECK:
+            work = partial(self._check, job, progress)
         else:
             progress.doing = "releasing what an earlier run left in the store"
             work = partial(self._settle, job, held, delete=delete)
         task = loop.create_task(_classified(work, job))
         self._tasks[task] = job.key
         task.add_done_callback(self._tasks.pop)
-        # Settling is halted only once the object is gone: another job may have its name, and may read stopped.
+        # A check can be cut off at any moment. Settling is, once the object is gone: another job may have its name, and
+        # may read stopped.
         halt = run.halt if run is not None else task.cancel
         return Work(kind, loop.time(), job.deleting, progress, task, halt, run)
 
@@ -157,6 +170,22 @@ class Worker:
 
     def _config(self, job: JobView, spec: RollupJobSpec) -> JobConfig:
         return JobConfig(job.job_id, spec, self._owner(job), config_hash(spec))
+
+    async def _check(self, job: JobView, progress: Progress) -> Ended:
+        """Check the source of a job that has not been rolled up yet."""
+        progress.doing = "waiting for one of the operator's places for checks of sources"
+        try:
+            async with self.checks.taking(job.namespace):
+                progress.doing = "checking the source"
+                async with asyncio.timeout(CHECK_SECONDS):
+                    store = await self.books.open((job.namespace, job.store_name))
+                    await check_source(store, job.spec(), uid=job.uid)
+        except TimeoutError:
+            slow = f"RollupStore {job.store_name!r} has not described the source within {CHECK_SECONDS:g} s"
+            return Ended(settled=None, trouble=Trouble(StoreUnavailable.reason, slow, transient=True))
+        except StoreError as e:
+            return Ended(settled=None, trouble=Trouble(e.reason, str(e), e.transient))
+        return Ended(settled=None, mended=True)
 
     async def _index(self, run: Run, held: tuple[Store, ...] = ()) -> Ended:
         result = await run.index()

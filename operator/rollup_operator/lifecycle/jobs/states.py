@@ -31,6 +31,8 @@ REFRESH = 30.0
 class RunKind(Enum):
     """What the job's one run task is for."""
 
+    CHECK = auto()
+    """Check the source of a started job that has not been rolled up yet. Claims and changes nothing."""
     INDEX = auto()
     """Wait for a slot, claim, write pages, release."""
     SETTLE = auto()
@@ -67,9 +69,14 @@ class Facts:
     """This process has seen the store hold no claim for the job since its last run."""
     cleaned: bool = False
     """Deletion only: what the policy removes is removed, or cannot be reached any more."""
+    checked: bool = True
+    """The source was found good for this spec in this store: by this process, or by an earlier one that then showed
+    the job as Ready."""
     trouble: Trouble | None = None
+    failed: RunKind | None = None
+    """What failed with that trouble, and is retried."""
     retry_in: float | None = None
-    """Seconds until the failed run is retried; None: only a change helps."""
+    """Seconds until it is retried; None: only a change helps."""
     store_trouble: Trouble | None = None
     """Set when the job's store does not exist or cannot be used: what to show the user."""
     next_tick: datetime | None = None
@@ -90,6 +97,8 @@ class Act(Enum):
     """What the actor does; a decision has at most one act."""
 
     NOTHING = auto()
+    CHECK = auto()
+    """Start a CHECK run."""
     RUN = auto()
     """Start an INDEX run."""
     SETTLE = auto()
@@ -109,6 +118,7 @@ class Do(Enum):
 
     NOTHING = auto()
     RUN_WHEN_DUE = auto()
+    """Until the first run is due, check the source."""
     SETTLE_FIRST = auto()
     HALT = auto()
     CLEAN_UP = auto()
@@ -158,7 +168,8 @@ def where(job: JobView, facts: Facts) -> State:
     """Return the actual state of the job: the run task that exists here, else what was last published.
 
     Whatever a status from another process says, nothing of the job runs here unless a run task exists. A run that was
-    halted is `stopping`, and `aborting` once the deletion is requested.
+    halted is `stopping`, and `aborting` once the deletion is requested. A check of the source leaves a job `started`
+    as long as that is asked: a run that is due ends the check and takes its place.
 
     A job with the finalizer and without a state has lost its status, as after a restore. It may have been claimed, so
     it counts as started: a stop then settles it first. So does a job that is shown as `stopped` while the store lists a
@@ -171,7 +182,9 @@ def where(job: JobView, facts: Facts) -> State:
         if never_seen:
             return State.STARTED if job.has_drain_finalizer else State.STOPPED
         return State.STOPPED if job.status.state is State.STOPPED else State.STARTED
-    if facts.run.kind is RunKind.INDEX and facts.run.halted is None:
+    if facts.run.kind is RunKind.CHECK and job.ask is Ask.STARTED and not facts.gone:
+        return State.STARTED
+    if facts.run.kind is not RunKind.SETTLE and facts.run.halted is None:
         return State.INDEXING
     return State.ABORTING if job.deleting or facts.gone else State.STOPPING
 
@@ -183,17 +196,20 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
     at, ask = where(job, facts), job.ask
     show, do = TABLE[at, ask]
     tick, next_tick = _tick(job, facts, now)
+    if do is Do.RUN_WHEN_DUE and facts.run is not None and _due(job, facts, tick):
+        # The run checks the source, too. It begins once the check has ended, so the tick stays due.
+        return Decision(act=_halt(facts.run), next_tick=facts.next_tick)
     act = _act(do, at, job, facts, tick)
     if act is Act.HOLD:
         # The tick stays due until the finalizer is there.
         return Decision(act=act, next_tick=facts.next_tick, unclaimed=not _unsettled(job, facts))
     if act is Act.LET_GO or (do is Do.CLEAN_UP and not job.has_drain_finalizer):
         return Decision(act=act)
-    if facts.draining and (facts.run is not None or act in (Act.RUN, Act.SETTLE)):
+    if facts.draining and (facts.run is not None or act in (Act.RUN, Act.CHECK, Act.SETTLE)):
         # A restart is no change of state: nothing begins, and the status waits for the run's end.
         # A tick that is due stays so, in case that the lease is renewed after all.
         due = facts.next_tick if act is Act.RUN else next_tick
-        return Decision(act=Act.HALT if at is State.INDEXING else Act.NOTHING, next_tick=due)
+        return Decision(act=Act.NOTHING if facts.run is None else _halt(facts.run), next_tick=due)
     if do is Do.SETTLE_FIRST and _unsettled(job, facts):
         show = State.STOPPING
     if show is State.STARTED and at is State.STOPPED and facts.invalid is not None:
@@ -221,6 +237,11 @@ def _gone(facts: Facts) -> Decision:
     return Decision(act=Act.HALT if facts.run.halted is None else Act.NOTHING)
 
 
+def _halt(run: RunFacts) -> Act:
+    """Halt a run once; settling ends by itself."""
+    return Act.HALT if run.kind is not RunKind.SETTLE and run.halted is None else Act.NOTHING
+
+
 def _tick(job: JobView, facts: Facts, now: datetime) -> tuple[bool, datetime | None]:
     """Whether a tick is due, and the next one after it. This alone drops ticks that were missed or overlap.
 
@@ -242,6 +263,8 @@ def _act(do: Do, at: State, job: JobView, facts: Facts, tick: bool) -> Act:
             return Act.HALT
         case Do.RUN_WHEN_DUE if _due(job, facts, tick):
             return Act.RUN if job.has_drain_finalizer else Act.HOLD
+        case Do.RUN_WHEN_DUE if _check_is_due(job, facts):
+            return Act.CHECK
         case Do.SETTLE_FIRST if _unsettled(job, facts):
             return _settle(job, facts)
         case Do.CLEAN_UP:
@@ -267,7 +290,24 @@ def _due(job: JobView, facts: Facts, tick: bool) -> bool:
     if _requested(job) and job.run_request != facts.begun_request:
         return True
     # A tick tries a permanent trouble again, too: the other job may be gone, the source may have the field by now.
-    return tick or (facts.trouble is not None and facts.retry_in == 0.0)
+    return tick or (facts.trouble is not None and facts.retry_in == 0.0 and not _is_of_check(facts))
+
+
+def _check_is_due(job: JobView, facts: Facts) -> bool:
+    """Whether the source is to be checked now, since nothing shows yet that the job can run.
+
+    A check that failed is repeated like a run that failed, and a failed run is repeated by a run.
+    """
+    if facts.checked or facts.run is not None or facts.schedule is None or not _accepted(job):
+        return False
+    if facts.store_trouble is not None:
+        return False  # the store wakes its jobs once it can be used
+    return facts.trouble is None or (_is_of_check(facts) and facts.retry_in == 0.0)
+
+
+def _is_of_check(facts: Facts) -> bool:
+    """Whether a check has found the trouble, and the source has not been found good since."""
+    return facts.failed is RunKind.CHECK and not facts.checked
 
 
 def _accepted(job: JobView) -> bool:
@@ -368,6 +408,8 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, True, Reason.INVALID_SPEC, f"spec.cron: '{facts.schedule.text}' {_NEVER}: correct it"
         case _ if next_tick is None and facts.schedule is not None:
             return True, False, Reason.RUNNING, f"spec.cron {_NEVER}: a run begins only on request"
+        case _ if not facts.checked:
+            return False, False, Reason.RECONCILING, "checking that the source can be rolled up"
         case _:
             return True, False, Reason.RUNNING, "waiting for the next tick of spec.cron"
 

@@ -9,7 +9,7 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import Condition, State
 
 _ON = (State.STARTED, State.INDEXING)
-_PASSING = (Reason.STOPPING, Reason.DELETING, Reason.DRAIN_TIMEOUT)
+_PASSING = (Reason.STOPPING, Reason.DELETING, Reason.DRAIN_TIMEOUT, Reason.RECONCILING)
 """Reasons for which a job is not Ready though nothing is wrong with it, or nothing that the end will not show."""
 
 
@@ -34,7 +34,7 @@ def transition_event(before: JobView, after: JobView) -> tuple[Reason, str] | No
 
 
 def _started(job: JobView, ready: Condition | None) -> str:
-    if ready is not None and ready.status != "True":
+    if ready is not None and ready.status != "True" and ready.reason != Reason.RECONCILING:
         return f"the job is started, but {ready.reason}: {ready.message}"
     if (tick := job.status.next_run_time) is None:
         return "the job is started; spec.cron has no tick to come"

@@ -100,6 +100,11 @@ class StoreBook:
             return Trouble(Reason.STORE_NOT_FOUND, str(_not_found(key)), transient=True)
         return None if known.problem is None else trouble_of(key[1], known.problem)
 
+    def edition(self, key: StoreKey) -> tuple[str, int] | None:
+        """Return what changes with the store's spec, and with the store that has the name; None: there is none."""
+        known = self._stores.get(key)
+        return None if known is None else known.edition
+
     def held(self, key: StoreKey, owner: Owner) -> bool | None:
         """Whether another process, alive or dead, holds a claim of this job in the store.
 

@@ -91,6 +91,11 @@ class KnownStore:
     # What is known of the store
 
     @property
+    def edition(self) -> tuple[str, int]:
+        """What another spec, or another store of this name, changes."""
+        return self.uid, self._generation
+
+    @property
     def embedded(self) -> bool:
         """Whether one process at a time can open it."""
         return self._spec is not None and self._spec.duckdb is not None

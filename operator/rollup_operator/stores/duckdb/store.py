@@ -116,7 +116,7 @@ class DuckDBStore:
         return session
 
     async def fields(
-        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None, *, uid: str | None = None
     ) -> Mapping[str, SourceField]:
         """Describe the sources. Reading files needs the database, which is made where it is missing."""
         return await self._read_source(

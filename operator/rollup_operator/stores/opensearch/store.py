@@ -137,12 +137,14 @@ class ClusterStore:
         return ClusterSession(self._cluster, config, holder, self._is_alive, may_copy_segments=self._may_copy_segments)
 
     async def fields(
-        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None
+        self, index_pattern: str, rollup_index: str, spec: RollupJobSpec | None = None, *, uid: str | None = None
     ) -> Mapping[str, SourceField]:
         """Describe the fields of all indices that the pattern matches, by their mappings."""
         if spec is not None:
             sources.refuse_csv(spec)
-        return await sources.fields(self._cluster, index_pattern, rollup_index)
+        # As a request of the job it is sent only by the leader, and waited for if it is cancelled. No run has epoch 0.
+        opaque_id = OPAQUE_ID if uid is None else quiet.opaque_id(uid, 0)
+        return await sources.fields(self._cluster, index_pattern, rollup_index, opaque_id=opaque_id)
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Read the first page of the span, and estimate from it."""

@@ -178,9 +178,11 @@ async def too_large(
     ]
 
 
-async def fields(cluster: Cluster, pattern: str, rollup_index: str) -> dict[str, SourceField]:
+async def fields(
+    cluster: Cluster, pattern: str, rollup_index: str, *, opaque_id: str = OPAQUE_ID
+) -> dict[str, SourceField]:
     """Return all fields of the sources. Raises what `describe` raises."""
-    return await _capabilities(cluster, pattern, rollup_index, "*", OPAQUE_ID)
+    return await _capabilities(cluster, pattern, rollup_index, "*", opaque_id)
 
 
 async def search(
