@@ -7,10 +7,12 @@ rights, the audit log and telemetry need not ask.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
 from rollup_operator.concurrency.portions import in_portions
+from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.authentication import ROUTES, Route, namespace_of
 from rollup_operator.http.access.bodies import Bodies
 from rollup_operator.http.access.permits import PERMIT, EndpointAction
@@ -19,6 +21,7 @@ from rollup_operator.http.api.about import usage, version_information
 from rollup_operator.http.api.capabilities import EVERYTHING, Described, by_index, by_pattern
 from rollup_operator.http.api.create import Creations
 from rollup_operator.http.api.delete import Deletions, unfinished
+from rollup_operator.http.api.every_store import Answers
 from rollup_operator.http.api.preview import Previews, proposal
 from rollup_operator.http.api.rolled_up import RolledUp
 from rollup_operator.http.api.start import Starts
@@ -32,6 +35,7 @@ from rollup_operator.http.jobs.request_context import ARRIVED, OWNED, Call
 from rollup_operator.http.protocol import answers, job_errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.dialects import Dialect
+from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.parameters import Parameters
 from rollup_operator.http.search_calls import SearchCalls
 
@@ -183,8 +187,9 @@ class Calls:
         """Show which rolled-up data can be queried, by index pattern."""
         form = await self._plain(request)
         namespace, pattern = _addressed(request)
-        jobs = await self._capable(namespace, request)
-        return await answers.answer(await in_portions(by_pattern(jobs, pattern, self.dialect)), form)
+        known = await self._capable(namespace, request)
+        found = await in_portions(by_pattern(known.found, pattern, self.dialect))
+        return await self._of_stores(request, known, found, form)
 
     async def index_capabilities(self, request: web.Request) -> web.Response:
         """Show the same by rollup index."""
@@ -194,9 +199,15 @@ class Calls:
         parameters.finish()
         await self.bodies.refuse(request)
         namespace, _ = _addressed(request)
-        jobs = await self._capable(namespace, request)
-        found = by_index(jobs, request.match_info["index"], options, self.dialect)
-        return await answers.answer(await in_portions(found), form)
+        known = await self._capable(namespace, request)
+        async with discreet(request[PERMIT]):
+            try:
+                found = await in_portions(by_index(known.found, request.match_info["index"], options, self.dialect))
+            except ApiError as e:
+                if e.status == 404:
+                    known.must_be_whole()
+                raise
+        return await self._of_stores(request, known, found, form)
 
     async def usage(self, request: web.Request) -> web.Response:
         """Show how many jobs there are."""
@@ -219,10 +230,20 @@ class Calls:
             await self.bodies.refuse(request)
         return form
 
-    async def _capable(self, namespace: str, request: web.Request) -> list[Described]:
+    async def _capable(self, namespace: str, request: web.Request) -> Answers[Described]:
         permit = request[PERMIT]
         async with discreet(permit):
             return await self.rolled_up.jobs(namespace, permit)
+
+    async def _of_stores(
+        self, request: web.Request, known: Answers[Described], found: dict[str, Any], form: Form
+    ) -> web.Response:
+        """Answer what is known of the stores. Raises ApiError 503 if that is nothing, and a store has not answered."""
+        permit = request[PERMIT]
+        async with discreet(permit):
+            if not found:
+                known.must_be_whole()
+        return await answers.answer(found, form, headers=await store_errors.warning(permit, known.troubles))
 
 
 def add_routes(app: web.Application, calls: Iterable[Route], pages: Iterable[Route] = ()) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.authentication import namespace_of
 from rollup_operator.http.access.bodies import Bodies
 from rollup_operator.http.access.permits import PERMIT
@@ -26,7 +27,6 @@ from rollup_operator.query.reading.request import Door, with_parameters
 from rollup_operator.query.sources import IndexOptions, Logical, names_in
 
 IGNORED = (
-    "allow_partial_search_results",
     "batched_reduce_size",
     "ccs_minimize_roundtrips",
     "max_concurrent_searches",
@@ -111,7 +111,9 @@ class SearchCalls:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(item)) for item in asked]
             took = round((asyncio.get_running_loop().time() - began) * 1000)
-            return await answers.answer({"took": took, "responses": [task.result() for task in tasks]}, form)
+            headers = await store_errors.warning(scope.permit, scope.lacking)
+            responses = [task.result() for task in tasks]
+            return await answers.answer({"took": took, "responses": responses}, form, headers=headers)
 
     async def query(self, request: web.Request) -> web.Response:
         """Refuse a query in ES|QL, which newer dashboards can send, and name what to use."""
@@ -141,8 +143,8 @@ class SearchCalls:
             raise errors.illegal_argument("specified fields can't be null or empty")
         if len(wanted) > MOST_FIELDS:
             raise errors.illegal_argument(f"[fields] has [{len(wanted)}] names, more than the limit of [{MOST_FIELDS}]")
-        found = await self._fields(request, scope, sources)
-        return await answers.answer(await asyncio.to_thread(field_caps, found, wanted), form)
+        found, headers = await self._fields(request, scope, sources)
+        return await answers.answer(await asyncio.to_thread(field_caps, found, wanted), form, headers=headers)
 
     async def mapping(self, request: web.Request) -> web.Response:
         """Show the fields as a mapping."""
@@ -150,8 +152,8 @@ class SearchCalls:
         options, _, form = self._read(request, parameters)
         self._ignore_master(parameters)
         await self.bodies.refuse(request)
-        found = await self._fields(request, *await self._sources(request, options))
-        return await answers.answer(mappings(found), form)
+        found, headers = await self._fields(request, *await self._sources(request, options))
+        return await answers.answer(mappings(found), form, headers=headers)
 
     async def field_mapping(self, request: web.Request) -> web.Response:
         """Show some fields as mappings."""
@@ -160,8 +162,9 @@ class SearchCalls:
         parameters.boolean("include_defaults", False)
         self._ignore_master(parameters)
         await self.bodies.refuse(request)
-        found = await self._fields(request, *await self._sources(request, options))
-        return await answers.answer(field_mappings(found, names_in(request.match_info["field"])), form)
+        found, headers = await self._fields(request, *await self._sources(request, options))
+        names = names_in(request.match_info["field"])
+        return await answers.answer(field_mappings(found, names), form, headers=headers)
 
     async def health(self, request: web.Request) -> web.Response:
         """Tell clients that check a cluster first that this endpoint answers."""
@@ -209,7 +212,8 @@ class SearchCalls:
         with closing(scope):
             async with discreet(scope.permit):
                 found = await self.searches.search(scope, sources, body, door, style)
-            return await answers.answer(found, form)
+            headers = await store_errors.warning(scope.permit, scope.lacking)
+            return await answers.answer(found, form, headers=headers)
 
     async def _scope(self, request: web.Request) -> Scope:
         return await self.searches.scope(namespace_of(request), request[PERMIT])
@@ -220,6 +224,7 @@ class SearchCalls:
         style = Style(
             typed_keys=parameters.boolean("typed_keys", False),
             total_as_int=parameters.boolean("rest_total_hits_as_int", False),
+            partial=parameters.boolean("allow_partial_search_results", True),
         )
         for name in IGNORED:
             parameters.text(name)
@@ -236,9 +241,13 @@ class SearchCalls:
         async with discreet(scope.permit):
             return scope, await self.searches.sources(scope, _names(request), options, "search")
 
-    async def _fields(self, request: web.Request, scope: Scope, sources: Sequence[Logical]) -> list[tuple[str, Fields]]:
+    async def _fields(
+        self, request: web.Request, scope: Scope, sources: Sequence[Logical]
+    ) -> tuple[list[tuple[str, Fields]], Mapping[str, str]]:
+        """Return the fields of each source, and the headers of the answer."""
         async with discreet(scope.permit):
-            return await self.searches.fields(scope, sources, _names(request))
+            found = await self.searches.fields(scope, sources, _names(request))
+        return found, await store_errors.warning(scope.permit, scope.lacking)
 
 
 def _fields_of(body: Mapping[str, Any]) -> list[str]:

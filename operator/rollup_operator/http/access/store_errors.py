@@ -4,13 +4,21 @@ The text of such an error names hosts, files and users, and comes from the store
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.protocol import errors, job_errors
+from rollup_operator.http.protocol.answers import warning_value
 from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.model.status import shortened
 
 _PLAIN = "A RollupStore of the namespace cannot be used; callers with the right to get rollupstores see why"
+
+LONGEST_REASON = 500
+"""Characters of what a `Warning` header says of one store."""
+
+MOST_REASONS = 5
+"""Stores that are named there."""
 
 
 class StoreTrouble(Exception):
@@ -29,6 +37,18 @@ def unavailable(why: str) -> StoreTrouble:
 def unsuitable(why: str) -> StoreTrouble:
     """400: the store cannot serve such a job."""
     return StoreTrouble(job_errors.validation_failed([why]), job_errors.validation_failed([_PLAIN]))
+
+
+async def warning(permit: Permit, troubles: Iterable[StoreTrouble]) -> dict[str, str]:
+    """Return the header of an answer that lacks what some stores hold: it says which, and why; empty for none."""
+    if not (lacking := list(troubles)):
+        return {}
+    may_read = await permit.may_read_stores()
+    reasons = dict.fromkeys((trouble.whole if may_read else trouble.plain).reason for trouble in lacking)
+    texts = [
+        f"This answer is not whole: {shortened(reason, LONGEST_REASON)}" for reason in list(reasons)[:MOST_REASONS]
+    ]
+    return {"Warning": ", ".join(map(warning_value, texts))}
 
 
 @contextlib.asynccontextmanager

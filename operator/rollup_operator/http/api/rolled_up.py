@@ -1,20 +1,15 @@
 """Collects the jobs whose data can be queried, from the index and from every store of the namespace."""
 
-import asyncio
 from collections.abc import Iterable
 
 from rollup_operator.concurrency.portions import Work, in_portions
-from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import ALL_JOBS, Permit
 from rollup_operator.http.api.capabilities import Described
+from rollup_operator.http.api.every_store import Answers, ask_every_store
 from rollup_operator.http.jobs.newest import Newest
 from rollup_operator.http.ports import Stores
 from rollup_operator.model.job_view import JobView
-from rollup_operator.stores.base import KnownJob
-from rollup_operator.stores.errors import StoreError, StoreNotFound
-
-STORES_SECONDS = 30.0
-"""How long the stores may take."""
+from rollup_operator.stores.base import KnownJob, Store
 
 
 class RolledUp:
@@ -26,35 +21,25 @@ class RolledUp:
     def __init__(self, newest: Newest, stores: Stores, cluster: str) -> None:
         self._newest, self._stores, self._cluster = newest, stores, cluster
 
-    async def jobs(self, namespace: str, permit: Permit) -> list[Described]:
+    async def jobs(self, namespace: str, permit: Permit) -> Answers[Described]:
         """Return the jobs that the caller may read.
 
         The stores are queried for deleted jobs only if the caller may read all jobs of the namespace: no other call
-        reaches them. Raises StoreTrouble if they do not answer.
+        reaches them. Raises StoreTrouble if none of them answers.
         """
         living = await self._newest.all(namespace, permit)
         if not await permit.may(ALL_JOBS):
-            return await in_portions(_known(living, ()))
-        try:
-            async with asyncio.timeout(STORES_SECONDS):
-                stores = self._stores.usable(namespace)
-                remembered = [known for name in stores for known in await self._remembered(namespace, name)]
-        except TimeoutError as e:
-            raise store_errors.unavailable(f"The stores have not answered within {STORES_SECONDS:g}s") from e
-        ours = [known for known in remembered if self._is_of(known, namespace)]
-        return await in_portions(_known(living, ours))
+            return Answers(await in_portions(_known(living, ())), ())
+        remembered = await ask_every_store(self._stores, namespace, _remembered)
+        ours = [known for known in remembered.found if self._is_of(known, namespace)]
+        return Answers(await in_portions(_known(living, ours)), remembered.troubles)
 
     def _is_of(self, known: KnownJob, namespace: str) -> bool:
         return (known.owner.cluster, known.owner.namespace) == (self._cluster, namespace)
 
-    async def _remembered(self, namespace: str, name: str) -> list[KnownJob]:
-        try:
-            store = await self._stores.open((namespace, name))
-            return list(await store.known_jobs())
-        except StoreNotFound:
-            return []  # deleted just now
-        except StoreError as e:
-            raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e
+
+async def _remembered(_: str, store: Store) -> list[KnownJob]:
+    return list(await store.known_jobs())
 
 
 def _known(living: Iterable[JobView], remembered: Iterable[KnownJob]) -> Work[list[Described]]:

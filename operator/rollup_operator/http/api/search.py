@@ -20,6 +20,7 @@ from rollup_operator.concurrency.once import Once
 from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import Permit
+from rollup_operator.http.access.store_errors import StoreTrouble
 from rollup_operator.http.api.search_turns import TURN_SECONDS, SearchTurns
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.ports import Stores
@@ -83,6 +84,14 @@ class Scope:
     readable: Once[Hashable, Readable] = field(default_factory=lambda: Once(READABLE_SECONDS))
     rooms: list[Held] = field(default_factory=list)
     """For the buckets of its answers, until the last of them is written."""
+    lacking: list[StoreTrouble] = field(default_factory=list)
+    """Why some sources are in no answer."""
+
+    def lack(self, troubles: Sequence[StoreTrouble], sources: int) -> None:
+        """Take in why some of so many sources are in no answer. Raises the first StoreTrouble if none is, or may be."""
+        if troubles and len(troubles) >= sources:
+            raise troubles[0]
+        self.lacking.extend(troubles)
 
     def close(self) -> None:
         """Give the room back: the call is over."""
@@ -124,22 +133,26 @@ class Searches:
             request = await asyncio.to_thread(parse_request, body, door, total_hits_as_int=style.total_as_int)
             if request.for_annotations:
                 return _of_nothing(style)
-            planned, parts = await self._read(scope, sources, request)
+            planned, parts, failed = await self._read(scope, sources, request, partial=style.partial)
             if planned is None:
-                return _of_nothing(style)
+                return _of_nothing(style, failed)
             count, work = len(parts), answer(planned, parts, style, partial(self._take_more, scope))
             del parts  # they go as soon as they are added up
             found = await in_portions(work)
         took = round((time.monotonic() - began) * 1000)
-        shards = {"total": count, "successful": count, "skipped": 0, "failed": 0}
-        return {"took": took, "timed_out": False, "_shards": shards, **found}
+        return {"took": took, "timed_out": False, "_shards": _shards(count, failed), **found}
 
     async def fields(self, scope: Scope, sources: Sequence[Logical], names: Sequence[str]) -> list[tuple[str, Fields]]:
         """Return what can be asked of each source, by its name. Raises ApiError, StoreTrouble."""
         found: list[Readable] = []
+        troubles: list[StoreTrouble] = []
         for source in sources:
-            async with self._turn(scope, source):
-                found.append(await self._readable(scope, source))
+            try:
+                async with self._turn(scope, source):
+                    found.append(await self._readable(scope, source))
+            except StoreTrouble as e:
+                troubles.append(e)
+        scope.lack(troubles, len(sources))
         alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
         return [(alone or of.logical.like.rollup_index, _fields(of)) for of in found]
 
@@ -165,27 +178,38 @@ class Searches:
         except NoSuchIndex:
             await scope.permit.require_all()
             more = await self._searchable.remembered(scope.namespace, names)
-            if not more:
+            await in_portions(mine.take_in(more.found))
+            try:
+                return await in_portions(mine.resolve(names, options, door))
+            except NoSuchIndex:
+                more.must_be_whole()
                 raise
-            await in_portions(mine.take_in(more))
-            return await in_portions(mine.resolve(names, options, door))
 
     async def _read(
-        self, scope: Scope, sources: Sequence[Logical], request: SearchRequest
-    ) -> tuple[SearchPlan | None, list[Partials]]:
-        """Read one source after the other; all are answered alike, so their parts are added. None: there is nothing."""
+        self, scope: Scope, sources: Sequence[Logical], request: SearchRequest, *, partial: bool
+    ) -> tuple[SearchPlan | None, list[Partials], int]:
+        """Read one source after the other; all are answered alike, so their parts are added. None: there is nothing.
+
+        Also returns how many sources could not be read. Raises StoreTrouble if none could, or if not `partial`.
+        """
         whole: SearchPlan | None = None
         parts: list[Partials] = []
+        troubles: list[StoreTrouble] = []
         now = epoch_ms(self._now())
         for source in sources:
-            async with self._turn(scope, source):
-                planned, found = await self._read_one(scope, source, request, now)
-                await self._take_room(scope, found)
+            try:
+                async with self._turn(scope, source):
+                    planned, found = await self._read_one(scope, source, request, now)
+                    await self._take_room(scope, found)
+            except StoreTrouble as e:
+                troubles.append(e)
+                continue
             if planned is None:
                 continue
             parts += found
             whole = planned if whole is None else whole.joined(planned, f"[{source.index_pattern}]")
-        return whole, parts
+        scope.lack(troubles, len(sources) if partial else 0)
+        return whole, parts, len(troubles)
 
     async def _read_one(
         self, scope: Scope, source: Logical, request: SearchRequest, now: int
@@ -271,11 +295,16 @@ def _key(source: Logical) -> Hashable:
     return *source.like.source, source.live, tuple((job.key, job.name) for job in source.jobs)
 
 
-def _of_nothing(style: Style) -> dict[str, Any]:
+def _shards(parts: int, failed: int) -> dict[str, int]:
+    """Return what an answer says of its parts, as Elasticsearch does of shards; a source that failed counts as one."""
+    return {"total": parts + failed, "successful": parts, "skipped": 0, "failed": failed}
+
+
+def _of_nothing(style: Style, failed: int = 0) -> dict[str, Any]:
     """Return the answer to a search of names that mean nothing, of sources that hold nothing yet, or for documents."""
     total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
-    shards = {"total": 0, "successful": 0, "skipped": 0, "failed": 0}
-    return {"took": 0, "timed_out": False, "_shards": shards, "hits": {"total": total, "max_score": 0.0, "hits": []}}
+    hits: dict[str, Any] = {"total": total, "max_score": 0.0, "hits": []}
+    return {"took": 0, "timed_out": False, "_shards": _shards(0, failed), "hits": hits}
 
 
 def tell_kinds(tiers: Sequence[Tier]) -> bool:

@@ -8,16 +8,14 @@ from functools import partial
 from rollup_operator.concurrency.portions import Work, each, in_portions, sorted_by
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import ALL_JOBS, Permit
+from rollup_operator.http.api.every_store import Answers, ask_every_store
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.ports import Stores
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
 from rollup_operator.query.sources import Catalog, SearchedJob
-from rollup_operator.stores.errors import StoreError, StoreNotFound
+from rollup_operator.stores.base import Store
 from rollup_operator.stores.search import Tier
-
-LOOK_SECONDS = 30.0
-"""How long the stores may take."""
 
 MOST_ASKED = 32
 """Names that are looked for in the stores, of one call."""
@@ -112,39 +110,26 @@ class Searchable:
         if not await permit.may(ALL_JOBS):
             await permit.require_some(await self._states.in_namespace(namespace))
 
-    async def remembered(self, namespace: str, names: Sequence[str]) -> list[SearchedJob]:
+    async def remembered(self, namespace: str, names: Sequence[str]) -> Answers[SearchedJob]:
         """Return the jobs of rollup indices with these names that the stores know, for who may search all jobs.
 
-        Raises StoreTrouble where a store does not answer.
+        Raises StoreTrouble where no store answers.
         """
         wanted = [name for name in names if "*" not in name][:MOST_ASKED]
         if not wanted:
-            return []
-        found: list[SearchedJob] = []
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                for name in self._stores.usable(namespace):
-                    found += await self._of_store(namespace, name, wanted)
-        except TimeoutError as e:
-            raise store_errors.unavailable(f"The stores have not answered within {LOOK_SECONDS:g}s") from e
-        return found
+            return Answers((), ())
 
-    async def _of_store(self, namespace: str, name: str, wanted: Sequence[str]) -> list[SearchedJob]:
-        try:
-            store = await self._stores.open((namespace, name))
-            tiers = await store.tiers(wanted)
-        except StoreNotFound:
-            return []  # deleted just now
-        except StoreError as e:
-            raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e
-        return [
-            SearchedJob(
-                index, job_id, name, t.spec.index_pattern, partial(_itself, t.spec), has_rows=t.owner is not None
-            )
-            for t in tiers
-            for index, job_id in (t.key,)
-            if self.is_of(t, namespace)
-        ]
+        async def ask(name: str, store: Store) -> list[SearchedJob]:
+            return [
+                SearchedJob(
+                    index, job_id, name, t.spec.index_pattern, partial(_itself, t.spec), has_rows=t.owner is not None
+                )
+                for t in await store.tiers(wanted)
+                for index, job_id in (t.key,)
+                if self.is_of(t, namespace)
+            ]
+
+        return await ask_every_store(self._stores, namespace, ask)
 
 
 class _Living:

@@ -30,6 +30,7 @@ from rollup_operator.stores.base import Store, closes_with_leadership
 from rollup_operator.stores.errors import (
     SecretGone,
     SecretInvalid,
+    StoreElsewhere,
     StoreNotFound,
     StoreUnavailable,
 )
@@ -127,7 +128,7 @@ class StoreBook:
         if known is None:
             raise _not_found(key)
         if known.embedded and not self._gate.open:
-            raise StoreUnavailable(
+            raise StoreElsewhere(
                 f"RollupStore {key[1]!r} is embedded and open in another replica, the leader: send the request again"
             )
         if known.client is None or (known.problem is not None and not known.problem.transient):

@@ -27,6 +27,8 @@ class Style:
 
     typed_keys: bool = False
     total_as_int: bool = False
+    partial: bool = True
+    """It may lack sources whose store cannot be asked."""
 
 
 def answer(
