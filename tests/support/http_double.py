@@ -137,6 +137,8 @@ class Cluster:
         self.objects: dict[str, Body] = {}
         self.known: dict[str, JobView] = {}
         self.listeners: dict[str, list[Callable[[JobView | None], None]]] = {}
+        self.checked: list[tuple[str, Body]] = []
+        self.fail_check: KubeError | None = None
         self.synced = True
         self.healthy: dict[str, bool | str] = {"watch": True}
         self.applied: list[tuple[str, Body]] = []
@@ -320,6 +322,11 @@ class Cluster:
         if failure is not None:
             raise failure
         return copy.deepcopy(self.objects[at])
+
+    async def check(self, path: str, body: Mapping[str, Any], *, manager: str, change: bool = False) -> None:
+        self.checked.append((path, dict(body)))
+        if self.fail_check is not None:
+            raise self.fail_check
 
     async def delete(self, path: str, *, uid: str, version: int) -> Body:
         """Delete a job. `drains`: it is only marked, until `remove`."""

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api import preview
+from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.stores.base import CsvFound, Preview
 from rollup_operator.stores.errors import StoreUnavailable
 from support import bodies
@@ -231,3 +232,29 @@ async def test_a_job_may_be_named_preview(client: Client, cluster: Cluster) -> N
     assert (await call(client, "PUT", PATH, sensor()))[0] == 200
     assert (await call(client, "GET", PATH))[1]["jobs"][0]["config"]["id"] == "_preview"
     assert await call(client, "POST", f"{PATH}/_start") == (200, {"started": True})
+
+
+async def test_a_manifest_is_checked_by_the_api_server_before_its_source(client: Client, cluster: Cluster) -> None:
+    unknown = 'strict decoding error: unknown field "spec.index_pattern", unknown field "spec.colour"'
+    cluster.fail_check = KubeError(400, "BadRequest", unknown)
+    body = manifest("sensor", index_pattern="x", colour="red")
+    body["metadata"] |= {"labels": {"a": "b"}, "finalizers": ["x"], "uid": "y"}
+    status, answered = await call(client, "POST", PATH, body)
+    assert (status, answered["error"]["type"]) == (400, ARGUMENT)
+    assert answered["error"]["reason"] == f'{unknown}; did you mean "indexPattern" instead of "spec.index_pattern"?'
+    [(_, checked)] = cluster.checked
+    assert checked["metadata"] == {"name": "sensor", "labels": {"a": "b"}}
+    assert cluster.shelf.previewed == []
+    cluster.fail_check = Unreachable("away", sent=False)
+    assert (await call(client, "POST", PATH, manifest()))[0] == 503
+    assert (await call(client, "POST", PATH, sensor()))[0] == 200
+
+
+async def test_what_is_wrong_with_a_source_is_told_in_the_words_of_the_body(client: Client, cluster: Cluster) -> None:
+    metrics = [{"field": "loud", "metrics": ["max"]}]
+    _, answered = await call(client, "POST", PATH, manifest(metrics=metrics))
+    assert answered["error"]["reason"] == "spec.metrics: the source has no field 'loud': did you mean 'load'"
+    _, answered = await call(client, "POST", PATH, sensor(metrics=metrics))
+    assert "Could not find a [numeric] or [date,date_nanos] field with name [loud]" in str(answered)
+    _, answered = await call(client, "POST", PATH, manifest(indexPattern="weather"))
+    assert answered["error"]["reason"] == "spec.indexPattern 'weather' matches nothing"

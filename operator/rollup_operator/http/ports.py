@@ -73,6 +73,9 @@ class Kubernetes(Reads, Protocol):
     async def post(self, path: ApiPath, body: Mapping[str, Any], *, manager: str = "") -> dict[str, Any]:
         """Create an object."""
 
+    async def check(self, path: ApiPath, body: Mapping[str, Any], *, manager: str, change: bool = False) -> None:
+        """Have the creation or the change of an object checked, and keep nothing."""
+
     async def delete(self, path: ApiPath, *, uid: str, version: int) -> dict[str, Any]:
         """Delete one version of one object."""
 

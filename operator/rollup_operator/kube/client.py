@@ -150,6 +150,14 @@ class KubeClient:
         """Create an object, under a field manager if one is given."""
         return await self._call("POST", path, body, JSON, params={"fieldManager": manager} if manager else None)
 
+    async def check(self, path: ApiPath, body: Mapping[str, Any], *, manager: str, change: bool = False) -> None:
+        """Have the creation of an object checked, or the change of one, as strictly as `kubectl apply`. Keeps nothing.
+
+        Raises KubeError with what is wrong; Conflict with AlreadyExists says that nothing else is.
+        """
+        params = {"fieldManager": manager, "dryRun": "All", "fieldValidation": "Strict"}
+        await self._call("PATCH" if change else "POST", path, body, MERGE_PATCH if change else JSON, params=params)
+
     async def put(self, path: ApiPath, body: Mapping[str, Any]) -> Body:
         """Replace an object. Raises Conflict where the body's metadata.resourceVersion is not the newest."""
         return await self._call("PUT", path, body, JSON)

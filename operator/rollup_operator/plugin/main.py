@@ -254,8 +254,9 @@ def preview(
 ) -> int:
     """Show what a job would do, with a few of its documents. Nothing is written.
 
-    The operator's endpoint computes the preview. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You
-    need permission to create RollupJobs.
+    The manifest is checked as kubectl apply checks it, and then against its source. The operator's endpoint computes
+    the preview. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need permission to create
+    RollupJobs.
     """
     from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import preview as previewing  # noqa: PLC0415

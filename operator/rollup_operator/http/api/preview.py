@@ -1,7 +1,7 @@
 """The preview call: what a job would do, computed from its first page. It creates, claims and writes nothing.
 
 The body is a configuration as for the creation call, or a whole RollupJob as for `kubectl apply`. Only a RollupJob
-can name a store, a start and an end.
+can name a store, a start and an end. What `kubectl apply` would refuse of one is refused, in the same words.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.http.api.create import STORE
+from rollup_operator.http.job_config.manifest_check import ManifestChecks
 from rollup_operator.http.job_config.rules import new_job
 from rollup_operator.http.job_config.source_check import SourceChecks, source_errors_answered, within_limit
 from rollup_operator.http.ports import Kubernetes, Stores
@@ -50,6 +51,10 @@ class Proposal:
     job_id: str
     store: str
     spec: RollupJobSpec
+    name: str = ""
+    """Of the RollupJob that the body is."""
+    manifest: Mapping[str, Any] | None = None
+    """That RollupJob as it was sent; None: the body is a configuration."""
 
 
 def proposal(root: Node, dialect: Dialect) -> Proposal:
@@ -73,14 +78,14 @@ def _of_resource(body: Mapping[str, Any]) -> Proposal:
     if found := problems(body.get("spec")):
         raise errors.illegal_argument("; ".join(map(str, found)))
     spec = RollupJobSpec.model_validate(body["spec"])
-    return Proposal(spec.job_id or name, spec.store_ref.name, spec)
+    return Proposal(spec.job_id or name, spec.store_ref.name, spec, name, {"apiVersion": API_VERSION, **body})
 
 
 class Previews:
     """Previews jobs."""
 
     def __init__(self, client: Kubernetes, stores: Stores, now: Callable[[], datetime]) -> None:
-        self._sources, self._now = SourceChecks(client, stores), now
+        self._manifests, self._sources, self._now = ManifestChecks(client), SourceChecks(client, stores), now
         what = "Previews of this namespace take all of its turns"
         self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
 
@@ -88,10 +93,13 @@ class Previews:
         """Return the answer. Raises ApiError."""
         span = due(job.spec, self._now()).fresh
         config = JobConfig(job.job_id, job.spec, Owner("", namespace, job.job_id, ""), "")
+        of_manifest = job.manifest is not None
         async with self._turns.turn(namespace), within_limit(job.store):
+            if job.manifest is not None:
+                await self._manifests.check(namespace, job.name, job.manifest)
             store = await self._sources.open(namespace, job.store)
-            await self._sources.check(store, job.store, job.spec)
-            with source_errors_answered(job.store, job.spec):
+            await self._sources.check(store, job.store, job.spec, manifest=of_manifest)
+            with source_errors_answered(job.store, job.spec, manifest=of_manifest):
                 found = await store.preview(config, span, DOCUMENTS)
         return _answer(found, span)
 

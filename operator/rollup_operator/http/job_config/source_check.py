@@ -8,6 +8,7 @@ from rollup_operator.http.access import store_errors
 from rollup_operator.http.jobs.desired_state import READ_SECONDS
 from rollup_operator.http.ports import Kubernetes, Stores
 from rollup_operator.http.protocol import errors, job_errors
+from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.indexer.source_check import find_broken_rules
 from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import stores_path
@@ -54,32 +55,42 @@ class SourceChecks:
         except StoreUnavailable as e:
             raise store_errors.unavailable(f"{e}; nothing was changed") from e
 
-    async def check(self, store: Store, name: str, spec: RollupJobSpec) -> None:
+    async def check(self, store: Store, name: str, spec: RollupJobSpec, *, manifest: bool = False) -> None:
         """Return if the sources have the fields that a job names, as Elasticsearch requires.
 
-        Raises ApiError, StoreTrouble.
+        `manifest`: the job is described by one, and the errors name its fields. Raises ApiError, StoreTrouble.
         """
-        with source_errors_answered(name, spec):
+        with source_errors_answered(name, spec, manifest=manifest):
             broken = await find_broken_rules(store, spec)
+        if broken and manifest:
+            raise errors.illegal_argument("; ".join(rule.manifest for rule in broken))
         if broken:
             raise job_errors.validation_failed([rule.elasticsearch for rule in broken])
 
 
 @contextlib.contextmanager
-def source_errors_answered(name: str, spec: RollupJobSpec) -> Iterator[None]:
-    """Turn errors of a store into answers: ApiError for a problem of the job's source, else StoreTrouble."""
+def source_errors_answered(name: str, spec: RollupJobSpec, *, manifest: bool = False) -> Iterator[None]:
+    """Turn errors of a store into answers: ApiError for a problem of the job's source, else StoreTrouble.
+
+    `manifest`: in the words of a manifest instead of Elasticsearch's.
+    """
     try:
         yield
-    except SourceNotFound as e:
-        concrete = [part for part in spec.index_pattern.split(",") if "*" not in part]
-        no_source = job_errors.no_such_index(concrete[0]) if concrete else job_errors.validation_failed([NO_FIELDS])
-        raise no_source from e
-    except (SourceInvalid, ForbiddenSource) as e:
-        raise job_errors.validation_failed([str(e)]) from e
+    except (SourceNotFound, SourceInvalid, ForbiddenSource) as e:
+        if manifest:
+            raise errors.illegal_argument(str(e)) from e
+        raise _in_elasticsearch(e, spec) from e
     except StoreError as e:
         if e.transient and e.reason is not Reason.RUN_FAILED:
             raise store_errors.unavailable(f"RollupStore [{name}]: {e}; nothing was changed") from e
         raise store_errors.unsuitable(str(e)) from e
+
+
+def _in_elasticsearch(error: StoreError, spec: RollupJobSpec) -> ApiError:
+    if not isinstance(error, SourceNotFound):
+        return job_errors.validation_failed([str(error)])
+    concrete = [part for part in spec.index_pattern.split(",") if "*" not in part]
+    return job_errors.no_such_index(concrete[0]) if concrete else job_errors.validation_failed([NO_FIELDS])
 
 
 @contextlib.asynccontextmanager
