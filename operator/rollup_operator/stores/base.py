@@ -10,6 +10,7 @@ epoch must still be ours. Every implementation keeps these promises:
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Tier
+from rollup_operator.stores.verification import Verification
 
 Position = Mapping[str, PositionValue]
 """The key of the last written bucket: `{"ts.date_histogram": epoch ms, "f.histogram": number, "f.terms": value}`."""
@@ -313,6 +315,16 @@ class Store(Protocol):
         Nothing of it goes on once it has ended, also where it was cancelled. A relation that is not there has no rows.
         Raises SearchTooLarge, SearchTooSlow after so many seconds, StoreElsewhere, DocumentsChanged, and the errors of
         a source.
+        """
+        ...
+
+    def verification(
+        self, config: JobConfig, fields: Collection[str] | None = None
+    ) -> AbstractAsyncContextManager[Verification]:
+        """Open a comparison of a job's documents with its source, for a block.
+
+        `fields`: whose metrics are compared; None: all. Raises StoreError; StoreElsewhere where another process has
+        the store.
         """
         ...
 

@@ -34,6 +34,7 @@ from rollup_operator.stores.duckdb.database.takeover import LOGS
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 from rollup_operator.stores.duckdb.source import sources
 from rollup_operator.stores.duckdb.target import export
+from rollup_operator.stores.duckdb.verification import DuckDBVerification
 from rollup_operator.stores.errors import SearchTooSlow, StoreElsewhere, StoreUnavailable
 from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Fetch, Partials, Rows, Tier, nothing
 
@@ -131,6 +132,20 @@ class DuckDBStore:
             "reading for a preview",
         )
 
+    @asynccontextmanager
+    async def verification(
+        self, config: JobConfig, fields: Collection[str] | None = None
+    ) -> AsyncIterator[DuckDBVerification]:
+        """Open a connection for a comparison. The database is made where it is missing."""
+        self._must_lead()
+        if self._lanes.closed:
+            raise StoreUnavailable("the store was closed")
+        lane = await self._database.lane(self._lanes)
+        try:
+            yield DuckDBVerification(lane, config, fields, page_seconds=self._page_seconds, is_alive=self._is_alive)
+        finally:
+            await self._leave(lane)
+
     async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
         """Read the records, and the kinds of fields from the results."""
         nothing: list[Tier] = []
@@ -159,13 +174,16 @@ class DuckDBStore:
 
     @asynccontextmanager
     async def _searching(self, seconds: float) -> AsyncIterator[None]:
-        if not self._may_run():
-            raise StoreElsewhere("this process does not lead, and whoever leads has the database open")
+        self._must_lead()
         try:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as e:
             raise SearchTooSlow(seconds) from e
+
+    def _must_lead(self) -> None:
+        if not self._may_run():
+            raise StoreElsewhere("this process does not lead, and whoever leads has the database open")
 
     async def rollup_index(self, index: str) -> None:
         """Return None: a result is a table of the store's own."""
@@ -277,4 +295,8 @@ class DuckDBStore:
                 return await lane.run_in_reserve(what, work)
             return await lane.run(what, work, interruptible=interruptible)
         finally:
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(database.pool, database.leave, lane))
+            await self._leave(lane)
+
+    async def _leave(self, lane: Lane) -> None:
+        database = self._database
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(database.pool, database.leave, lane))

@@ -24,6 +24,7 @@ from rollup_operator.stores.opensearch.tiers import Tiers
 from rollup_operator.stores.opensearch.transport.answers import LATEST_MS, Value
 from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluster
 from rollup_operator.stores.opensearch.transport.errors import Redact
+from rollup_operator.stores.opensearch.verification import ClusterVerification
 from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Documents, Fetch, Partials, Tier
 
 Kind = Literal["opensearch", "elasticsearch"]
@@ -149,6 +150,15 @@ class ClusterStore:
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         """Read the first page of the span, and estimate from it."""
         return await previews.preview(self._cluster, config, span, documents, may_copy_segments=self._may_copy_segments)
+
+    @asynccontextmanager
+    async def verification(
+        self, config: JobConfig, fields: Collection[str] | None = None
+    ) -> AsyncIterator[ClusterVerification]:
+        """Compare by searches that belong to no run."""
+        yield ClusterVerification(
+            self._cluster, config, fields, self._is_alive, may_copy_segments=self._may_copy_segments
+        )
 
     async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
         """Read the indices' mappings and the records, and let searches see what is said to be rolled up."""

@@ -6,7 +6,7 @@ page summarizes everything that is due once, and the pages are cut from that sum
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -88,18 +88,14 @@ class Reading:
         made = plan.make_plan(spec, relation, types, written)
         if written is None and spec.start is None:
             judging.check_unit(lane, made)
-        measured = [(0, None, None)] if span.empty else lane.execute(made.measure(span.start_ms, span.end_ms))
-        ((rows, first, last),) = measured
-        assert isinstance(rows, int)
-        source = Source(
-            shards=found.count,
-            rows=rows,
-            first_ms=first if isinstance(first, int) else None,
-            last_ms=last if isinstance(last, int) else None,
-        )
+        source = _measured(lane, made, span, found.count)
         spread = order.spread(lane, found, catalog, made, source)
         bounds = Bounds.of(spec.groups.date_histogram)
         return cls(bounds, made, source, spread, span, types, found, [note] if note else [])
+
+    def part(self, lane: Lane, span: Span) -> "Reading":
+        """Return a reading of a part of the span, of the same files."""
+        return replace(self, span=span, source=_measured(lane, self.plan, span, self.source.shards))
 
     @property
     def last_ms(self) -> int:
@@ -214,3 +210,15 @@ class Reading:
             self._stage = self.scratch(lane, f"{due} ORDER BY {key}")
         first = min(start, self.bounds.round_down(start))
         return f"SELECT * FROM {self._stage} WHERE {key} >= {first} AND {key} < {end}"
+
+
+def _measured(lane: Lane, plan: Plan, span: Span, shards: int) -> Source:
+    measured = [(0, None, None)] if span.empty else lane.execute(plan.measure(span.start_ms, span.end_ms))
+    ((rows, first, last),) = measured
+    assert isinstance(rows, int)
+    return Source(
+        shards=shards,
+        rows=rows,
+        first_ms=first if isinstance(first, int) else None,
+        last_ms=last if isinstance(last, int) else None,
+    )

@@ -61,6 +61,14 @@ def is_number(type_: str) -> bool:
     return _double(type_) is not None
 
 
+def is_summed_exactly(type_: str) -> bool:
+    """Whether sums of a column of a type do not depend on the order of its rows: those of whole numbers, of decimals.
+
+    They are computed as they are, and become a DOUBLE once.
+    """
+    return element(type_) not in _FLOATS
+
+
 def element(type_: str) -> str:
     """Return the type of a list's values, or the type itself where it is no list."""
     return type_[: type_.rindex("[")] if type_.endswith("]") and "[" in type_ else type_

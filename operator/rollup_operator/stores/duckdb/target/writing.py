@@ -1,6 +1,6 @@
 """The writing side of a run: a page into the result table. Called in a worker."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 
 from rollup_operator.rollup.documents import SAME_SUM
 from rollup_operator.stores.base import Claim, Rewritten
@@ -8,8 +8,12 @@ from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.source.reading import Range, Reading
 from rollup_operator.stores.duckdb.statements import sql
+from rollup_operator.stores.duckdb.statements.columns import Column
 from rollup_operator.stores.duckdb.statements.plan import COUNT, Plan
 from rollup_operator.stores.errors import SourceInvalid
+
+DOCUMENTS = "_documents"
+"""The column that counts the documents of a bucket: a second one was written by somebody else."""
 
 _EXACT = 2**53
 """Up to here a DOUBLE holds every whole number."""
@@ -63,7 +67,7 @@ def rewrite_range(lane: Lane, claim: Claim, found: Range, reading: Reading) -> R
         return Rewritten(0, 0)
     target = claims.table(record.target)
     keys = [sql.name(n) for n in (reading.plan.date_key, *(c.name for c in reading.plan.groups))]
-    different = reading.scratch(lane, _different(target, found, reading.plan, keys))
+    different = reading.scratch(lane, _different(target, found, reading.plan))
     ((changed, kept),) = lane.execute(f"SELECT count(*) FILTER (NOT _less), count(*) FILTER (_less) FROM {different}")
     assert isinstance(changed, int)
     assert isinstance(kept, int)
@@ -80,21 +84,50 @@ def rewrite_range(lane: Lane, claim: Claim, found: Range, reading: Reading) -> R
     return Rewritten(changed, kept)
 
 
-def _different(target: str, found: Range, plan: Plan, keys: Sequence[str]) -> str:
-    """Return the statement for the page's buckets that differ from the result."""
-    same = " AND ".join(f"b.{k} IS NOT DISTINCT FROM r.{k}" for k in keys)
-    differs = [f"b.{COUNT} <> r.{COUNT}"]
-    for column in plan.aggregates:
+def stored(target: str, plan: Plan, written: Collection[str], begin: int, end: int) -> str:
+    """Return the statement for the result's buckets of [begin, end), each once, with the number of its `_documents`.
+
+    `written`: the result's columns, the plan's keys among them.
+    """
+    key = sql.name(plan.date_key)
+    keys = [key, *(sql.name(c.name) for c in plan.groups)]
+    numbers = [COUNT, *(sql.name(c.name) for c in plan.aggregates if c.name in written)]
+    return (
+        f"SELECT {', '.join([*keys, *(f'first({n}) AS {n}' for n in numbers)])}, count(*) AS {DOCUMENTS} "
+        f"FROM {target} WHERE {key} >= {begin} AND {key} < {end} GROUP BY {', '.join(keys)}"
+    )
+
+
+def same_key(plan: Plan) -> str:
+    """Return the condition that a bucket `b` of the source is the bucket `r` of the result."""
+    keys = [sql.name(n) for n in (plan.date_key, *(c.name for c in plan.groups))]
+    return " AND ".join(f"b.{k} IS NOT DISTINCT FROM r.{k}" for k in keys)
+
+
+def differences(aggregates: Iterable[Column], exact: Collection[str] = ()) -> str:
+    """Return the condition that a bucket `b` of the source is not stored once and alike as `r`.
+
+    `exact`: names of columns whose sums are compared exactly; others may differ as sums in another order do.
+    """
+    differs = [f"b.{COUNT} IS DISTINCT FROM r.{COUNT}", f"r.{DOCUMENTS} > 1"]
+    for column in aggregates:
         name = sql.name(column.name)
         old, new = f"r.{name}", f"b.{name}"
-        if column.name.endswith(".sum"):
-            differs.append(f"abs({new} - {old}) > {SAME_SUM} * greatest(abs({new}), abs({old}))")
+        if column.name.endswith(".sum") and column.name not in exact:
+            far = f"abs({new} - {old}) > {SAME_SUM} * greatest(abs({new}), abs({old}))"
+            differs.append(f"coalesce({far}, {new} IS DISTINCT FROM {old})")
         else:
             differs.append(f"{new} IS DISTINCT FROM {old}")
+    return " OR ".join(differs)
+
+
+def _different(target: str, found: Range, plan: Plan) -> str:
+    """Return the statement for the page's buckets that differ from the result."""
+    written = stored(target, plan, [c.name for c in plan.aggregates], found.key_from, found.end)
     return (
         f"SELECT b.*, coalesce(b.{COUNT} < r.{COUNT}, false) AS _less FROM ({found.select}) b "
-        f"LEFT JOIN (SELECT * FROM {target} WHERE {_within(plan, found)}) r ON {same} "
-        f"WHERE r.{COUNT} IS NULL OR {' OR '.join(differs)}"
+        f"LEFT JOIN ({written}) r ON {same_key(plan)} "
+        f"WHERE r.{COUNT} IS NULL OR {differences(plan.aggregates)}"
     )
 
 
