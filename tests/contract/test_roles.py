@@ -15,6 +15,7 @@ GROUPS = {
     "rollupjobs/stop": "rollup-operator.dev",
     "rollupjobs/run": "rollup-operator.dev",
     "rollupjobs/search": "rollup-operator.dev",
+    "rollupjobs/verify": "rollup-operator.dev",
     "rollupjobs/finalizers": "rollup-operator.dev",
     "rollupstores": "rollup-operator.dev",
     "rollupstores/status": "rollup-operator.dev",
@@ -33,7 +34,7 @@ AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 
 MAY = {
     VIEWER: {"rollupjobs": "get list watch", "rollupstores": "get list watch"},
-    READER: {"rollupjobs/search": "get"},
+    READER: {"rollupjobs/search": "get", "rollupjobs/verify": "get"},
     MANAGER: {
         "rollupjobs": "create get list watch delete",
         "rollupjobs/start": "update",

@@ -83,7 +83,7 @@ class RecordedShelf(Shelf):
         self._recorder = recorder
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("fields", "preview", "rollup_index", "known_jobs", "tiers", "search"):
+        if name in ("fields", "preview", "rollup_index", "known_jobs", "tiers", "search", "verification"):
             self._recorder.took(f"store {name}")
         return super().__getattribute__(name)
 
@@ -202,7 +202,7 @@ def requests(endpoint: Endpoint, *, pages: bool = False) -> Sequence[tuple[str, 
 
 
 def action_of(method: str, path: str) -> str:
-    for word in ("_stop", "_start", "_preview"):
+    for word in ("_stop", "_start", "_preview", "_verify"):
         if path.rstrip("/").endswith(word):
             return word
     return "_search" if any(word in path for word in SEARCHES) else method
@@ -218,6 +218,7 @@ RIGHTS: Mapping[str, tuple[str, str]] = {
     "_preview": ("create", "rollupjobs"),
     "_start": ("update", "rollupjobs/start"),
     "_stop": ("patch", "rollupjobs"),
+    "_verify": ("get", "rollupjobs/verify"),
 }
 """One right that will do for each kind of call."""
 
@@ -248,7 +249,14 @@ async def test_who_has_no_right_causes_no_more_than_questions(world: World) -> N
 
 
 async def test_who_has_no_right_cannot_tell_what_exists(world: World) -> None:
-    for method, form in (("GET", "{}"), ("DELETE", "{}"), ("PUT", "{}"), ("POST", "{}/_stop"), ("POST", "{}/_start")):
+    for method, form in (
+        ("GET", "{}"),
+        ("DELETE", "{}"),
+        ("PUT", "{}"),
+        ("POST", "{}/_stop"),
+        ("POST", "{}/_start"),
+        ("POST", "{}/_verify"),
+    ):
         answers = [
             await world.call(method, f"/_rollup/job/{form.format(job)}", who="nobody", body=sensor())
             if method == "PUT"
@@ -268,8 +276,8 @@ async def test_nothing_leaves_before_the_right_is_there(world: World, name: str)
 
 @pytest.mark.parametrize("name", ["mine", "unseen", "odd-id-6b25267795"])
 async def test_a_right_to_one_job_causes_reads_of_that_job_alone(world: World, name: str) -> None:
-    # What a search reads of the stores has a test of its own.
-    kinds = set(RIGHTS) - {"PUT", "_search"}
+    # What a search reads of the stores has a test of its own; a verification reads that of the job.
+    kinds = set(RIGHTS) - {"PUT", "_search", "_verify"}
     calls = [call for call in requests(world.endpoint) if "_all" not in call[1] and action_of(*call[:2]) in kinds]
     for method, path, body in calls:
         world.recorder.rights = {(*RIGHTS[action_of(method, path)], name)}

@@ -7,6 +7,7 @@ import asyncio
 import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -17,15 +18,58 @@ from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_ids import meant
 from rollup_operator.model.job_view import JobView
-from rollup_operator.rollup.bounds import Span
+from rollup_operator.rollup.bounds import HOUR, Span
+from rollup_operator.rollup.comparison import BucketNumbers, Findings, Judge
+from rollup_operator.rollup.documents import layout_of
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.stores.base import KnownJob, Preview, RollupIndex
 from rollup_operator.stores.errors import DocumentsChanged, SourceNotFound, StoreNotFound
 from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Tier, nothing
+from rollup_operator.stores.verification import DayCount, Extent
 from support import bodies
 
 Body = dict[str, Any]
+
+
+class Comparison:
+    """What a store reads of two days to verify a job: every bucket is missing whose hour is in `missing`."""
+
+    def __init__(self) -> None:
+        self.judge: Judge
+        self.opened: list[tuple[JobConfig, Collection[str] | None]] = []
+        self.left = 0
+        self.asked: list[Span] = []
+        self.missing: set[int] = set()
+        self.rows = 48
+        self.compared = asyncio.Event()
+        """Set when the first bucket is compared."""
+        self.gate: asyncio.Event | None = None
+        """What a comparison waits for then."""
+        self.ended = 0
+        """How many comparisons have ended, in whatever way."""
+
+    async def begin(self, span: Span) -> Extent:
+        self.asked.append(span)
+        end = 48 * HOUR
+        return Extent(Span(span.start_ms, max(span.start_ms, min(span.end_ms, end))), end, self.rows, ["a note"])
+
+    async def count(self, days: Sequence[Span]) -> Sequence[DayCount]:
+        hours = [(day.end_ms - day.start_ms) // HOUR for day in days]
+        lost = [sum(day.start_ms <= hour * HOUR < day.end_ms for hour in self.missing) for day in days]
+        return [DayCount(of, of - less) for of, less in zip(hours, lost, strict=True)]
+
+    async def compare(self, span: Span, into: Findings, reached: Callable[[int], None]) -> None:
+        try:
+            for begin in range(span.start_ms, span.end_ms, HOUR):
+                bucket = BucketNumbers((begin,), {self.judge.count: 1})
+                into.take(None if begin // HOUR in self.missing else bucket, bucket)
+                reached(begin + HOUR)
+                self.compared.set()
+                if self.gate is not None:
+                    await self.gate.wait()
+        finally:
+            self.ended += 1
 
 
 class Shelf:
@@ -44,6 +88,7 @@ class Shelf:
         self.fail: Exception | None = None
         self.previewed: list[tuple[JobConfig, Span]] = []
         self.preview_found = Preview((), 5000, 40, 3, 0.25)
+        self.comparison = Comparison()
         self.rolled_up: list[Tier] = []
         self.read: set[tuple[str, str]] = set()
         """The keys of all jobs whose documents were searched."""
@@ -109,6 +154,17 @@ class Shelf:
         self.previewed.append((config, span))
         document = (f"{config.job_id}$1", {"_rollup.id": config.job_id})
         return replace(self.preview_found, documents=[document] * min(2, documents))
+
+    @asynccontextmanager
+    async def verification(
+        self, config: JobConfig, fields: Collection[str] | None = None
+    ) -> AsyncIterator["Comparison"]:
+        if self.fail is not None:
+            raise self.fail
+        self.comparison.opened.append((config, fields))
+        self.comparison.judge = Judge(layout_of(config.job_id, config.spec))
+        yield self.comparison
+        self.comparison.left += 1
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
         return self.target

@@ -25,6 +25,7 @@ from rollup_operator.http.api.search import Searches
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.api.start import Starts
 from rollup_operator.http.api.stop import Stops, StopTimeoutAnswer
+from rollup_operator.http.api.verify import Verifications
 from rollup_operator.http.jobs.acceptance import ACCEPT_SECONDS, Acceptances
 from rollup_operator.http.jobs.attempt import Attempts
 from rollup_operator.http.jobs.desired_state import DesiredStates
@@ -51,6 +52,7 @@ from rollup_operator.http.ui.job_pages import JobPages
 from rollup_operator.http.ui.listing import KnownFacts
 from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.sessions import Sessions
+from rollup_operator.http.verify_calls import VerifyCalls
 from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets, memory_limit
@@ -130,6 +132,7 @@ class Endpoint:
                 bodies,
                 Searches(Searchable(self._states, stores, settings.cluster), stores, _now, memory=budgets.memory),
             ),
+            verifying=VerifyCalls(dialect, bodies, lookup, Verifications(jobs, client, stores, settings.cluster, _now)),
         )
         sessions = Sessions(_shared_secret(certificate))
         pages = ListPages(

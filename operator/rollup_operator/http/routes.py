@@ -38,6 +38,7 @@ from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.parameters import Parameters
 from rollup_operator.http.search_calls import SearchCalls
+from rollup_operator.http.verify_calls import VerifyCalls
 
 DEFAULT_TIMEOUT = "30s"
 """The parameters of a stop that waits."""
@@ -64,6 +65,7 @@ class Calls:
     deletions: Deletions
     rolled_up: RolledUp
     searching: SearchCalls
+    verifying: VerifyCalls
 
     def routes(self) -> Iterator[Route]:
         """Return the table."""
@@ -81,6 +83,7 @@ class Calls:
             yield Route("POST", f"{jobs}/_preview", EndpointAction.GET, self.preview, right=EndpointAction.CREATE)
             yield Route("POST", f"{jobs}/{job_id}/_stop", EndpointAction.STOP, self.stop)
             yield Route("POST", f"{jobs}/{job_id}/_start", EndpointAction.START, self.start)
+            yield Route("POST", f"{jobs}/{job_id}/_verify", EndpointAction.VERIFY, self.verifying.verify)
             yield Route("GET", data, EndpointAction.GET, self.capabilities)
             yield Route("GET", f"{data}/{job_id}", EndpointAction.GET, self.capabilities)
             yield Route("GET", f"/{index}{data}", EndpointAction.GET, self.index_capabilities)

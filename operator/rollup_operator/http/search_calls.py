@@ -6,12 +6,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.authentication import namespace_of
-from rollup_operator.http.access.bodies import Bodies
+from rollup_operator.http.access.bodies import Bodies, json_object
 from rollup_operator.http.access.permits import PERMIT
 from rollup_operator.http.access.store_errors import discreet
 from rollup_operator.http.api.search import Scope, Searches, refusals
@@ -137,7 +136,7 @@ class SearchCalls:
             parameters.text(name)
         parameters.finish()
         scope, sources = await self._sources(request, options)
-        body = await self.bodies.read(request, _object, needed=False)
+        body = await self.bodies.read(request, json_object, needed=False)
         wanted += _fields_of(body)
         if not wanted:
             raise errors.illegal_argument("specified fields can't be null or empty")
@@ -207,7 +206,7 @@ class SearchCalls:
         scope = await self._scope(request)
         async with discreet(scope.permit):
             sources = await self.searches.sources(scope, _names(request), options, door)
-        body = await self.bodies.read(request, _object, needed=False)
+        body = await self.bodies.read(request, json_object, needed=False)
         body = with_parameters(body, {name: value for name, value in given.items() if value is not None})
         with closing(scope):
             async with discreet(scope.permit):
@@ -261,15 +260,3 @@ def _fields_of(body: Mapping[str, Any]) -> list[str]:
 
 def _names(request: web.Request) -> list[str]:
     return names_in(request.match_info.get("index", ""))
-
-
-def _object(data: bytes) -> Mapping[str, Any]:
-    if not data.strip():
-        return {}
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as e:
-        raise ApiError(400, "x_content_parse_exception", f"[{e.lineno}:{e.colno}] {e.msg}") from e
-    if not isinstance(found, dict):
-        raise ApiError(400, "parsing_exception", "Unknown key for a VALUE: the body must be a JSON object")
-    return found

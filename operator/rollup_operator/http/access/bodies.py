@@ -5,10 +5,11 @@ apart, and only until the call has made of it what it needs.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import orjson
 from aiohttp import web
 
 from rollup_operator.http.access.permits import CALLER
@@ -28,6 +29,19 @@ LARGE = 8 * 1024
 
 PARSED = 64
 """Bytes of memory that one byte of JSON may take once it is parsed."""
+
+
+def json_object(data: bytes) -> Mapping[str, Any]:
+    """Parse a body that may be empty, and then is an object without members. Raises ApiError 400."""
+    if not data.strip():
+        return {}
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError as e:
+        raise ApiError(400, "x_content_parse_exception", f"[{e.lineno}:{e.colno}] {e.msg}") from e
+    if not isinstance(found, dict):
+        raise ApiError(400, "parsing_exception", "Unknown key for a VALUE: the body must be a JSON object")
+    return found
 
 
 class Bodies:

@@ -7,10 +7,11 @@
 | start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
 | stop | `update` of `rollupjobs/stop`, or `patch` of `rollupjobs` |
 | run | `update` of `rollupjobs/run`, or `patch` of `rollupjobs` |
+| verify | `get` of `rollupjobs/verify` |
 
 A user who may patch a job can start and stop it with kubectl, so the endpoint allows it, too; a user who may only
-stop it needs no right to change anything else. A search reads the sources of jobs, so the right to see a job does not
-include it. A caller never gains the rights of the operator's service account.
+stop it needs no right to change anything else. Searches and verifications read the sources of jobs, so the right to
+see a job does not include them. A caller never gains the rights of the operator's service account.
 """
 
 import base64
@@ -39,6 +40,7 @@ ACTIONS: Mapping[EndpointAction, str] = {
     EndpointAction.STOP: "cluster:admin/xpack/rollup/stop",
     EndpointAction.RUN: "cluster:admin/xpack/rollup/run",
     EndpointAction.SEARCH: "indices:data/read/xpack/rollup/search",
+    EndpointAction.VERIFY: "indices:data/read/xpack/rollup/verify",
 }
 """Elasticsearch's name of each action."""
 
@@ -50,6 +52,7 @@ _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
     EndpointAction.STOP: (("update", "stop"), ("patch", "")),
     EndpointAction.RUN: (("update", "run"), ("patch", "")),
     EndpointAction.SEARCH: (("get", "search"),),
+    EndpointAction.VERIFY: (("get", "verify"),),
 }
 """Verb and subresource; the first granted one is enough."""
 

@@ -32,6 +32,7 @@ class EndpointAction(Enum):
     STOP = "stop"
     RUN = "run"
     SEARCH = "search"
+    VERIFY = "verify"
 
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
