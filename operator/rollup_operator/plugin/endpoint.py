@@ -1,10 +1,11 @@
 """Calls of the operator's endpoint, for commands that only it can answer: only it reaches the stores."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
@@ -49,23 +50,63 @@ async def post(
 
     Raises Failure for an error, and for what is no answer of the endpoint's.
     """
+    async with _answer(server, where, path, body, aiohttp.ClientTimeout(total=PATIENCE, sock_connect=5)) as answer:
+        return _read(answer.status, await answer.read(), server.check(), names)
+
+
+async def post_for_lines(
+    server: EndpointAddress, where: Where, path: Sequence[str], body: Mapping[str, Any], query: Mapping[str, str]
+) -> AsyncIterator[dict[str, Any]]:
+    """Send a call whose answer is lines of JSON, and yield each as it comes; for how long does not matter.
+
+    Raises Failure likewise, and for a line that is an error.
+    """
+    url, patience = server.check(), aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=PATIENCE)
+    async with _answer(server, where, path, body, patience, query) as answer:
+        if answer.status != 200:
+            _read(answer.status, await answer.read(), url, ())
+        rest = b""
+        async for part in answer.content.iter_any():
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                yield _line(line, url)
+
+
+@asynccontextmanager
+async def _answer(
+    server: EndpointAddress,
+    where: Where,
+    path: Sequence[str],
+    body: Mapping[str, Any],
+    patience: aiohttp.ClientTimeout,
+    query: Mapping[str, str] | None = None,
+) -> AsyncIterator[aiohttp.ClientResponse]:
     url, login = server.check(), _login(where)
     below = "/".join(quote(part, safe="") for part in path)
     try:
         tls, proxy = verifying(cafile=server.authority), proxy_of(url)
     except (OSError, NoConnection) as e:
         raise Failure(Code.USAGE, "Usage", f"--ca {server.authority}: {e}" if server.authority else str(e)) from e
+    target = f"{url}/namespaces/{below}" + (f"?{urlencode(query)}" if query else "")
     try:
         async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=PATIENCE, sock_connect=5),
-                middlewares=(login,) if login is not None else (),
-            ) as session,
-            session.post(f"{url}/namespaces/{below}", json=body, ssl=tls, proxy=proxy, allow_redirects=False) as answer,
+            aiohttp.ClientSession(timeout=patience, middlewares=(login,) if login is not None else ()) as session,
+            session.post(target, json=body, ssl=tls, proxy=proxy, allow_redirects=False) as answer,
         ):
-            return _read(answer.status, await answer.read(), url, names)
+            yield answer
     except (aiohttp.ClientError, TimeoutError) as e:
         raise Failure(Code.FAILED, "Unreachable", f"{url} does not answer: {str(e) or 'no answer in time'}") from e
+
+
+def _line(line: bytes, url: str) -> dict[str, Any]:
+    try:
+        found = orjson.loads(line)
+        if "error" not in found:
+            return dict(found)
+        status = int(found["status"])
+    except (ValueError, KeyError, TypeError):
+        raise Failure(Code.FAILED, "NoEndpoint", f"{url} is not the operator's endpoint") from None
+    return _read(status, line, url, ())
 
 
 def _read(status: int, data: bytes, url: str, names: Collection[str]) -> dict[str, Any]:

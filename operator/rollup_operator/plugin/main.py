@@ -327,6 +327,51 @@ def query(
     return _run(querying.query(where, written, endpoint.EndpointAddress(url, ca), name, asked))
 
 
+@command(
+    "verify flights",
+    "verify flights --from 2013-06-01 --to 2013-07-01 --full",
+    "verify flights --fields distance -o json",
+    short="Compare what is rolled up with the source.",
+)
+def verify(
+    name: Name,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="WHEN", help="Start of the time range: 2024-03-01, now-1y/y. Default: all."),
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="WHEN", help="End of the time range, exclusive.")] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--fields", metavar="FIELD", help="Field whose metrics to compare. Repeatable. Default: all."),
+    ] = None,
+    full: Annotated[
+        bool | None,
+        typer.Option(
+            "--full/--counts",
+            help="Compare every bucket, or those of days whose number of rows differs. Default: every bucket of up to "
+            "10 million rows.",
+        ),
+    ] = None,
+    url: Url = None,
+    ca: Authority = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Compare what a job has rolled up with what its source gives now, bucket by bucket. Nothing is written.
+
+    The operator's endpoint does it. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need
+    permission to verify the job (role rollup-reader).
+    """
+    from rollup_operator.plugin import endpoint  # noqa: PLC0415
+    from rollup_operator.plugin import verify as verifying  # noqa: PLC0415
+
+    where, written = (kubeconfig, context, namespace), Output("verify", output)
+    options = verifying.VerifyOptions(begin, end, fields or (), full)
+    return _run(verifying.verify(where, written, endpoint.EndpointAddress(url, ca), name, options))
+
+
 @command("version", "version -o json")
 def version(output: Form = Format.TEXT) -> int:
     """Print the version of the plugin."""

@@ -23,6 +23,7 @@ Exit codes (several jobs: their common code, otherwise 1):
   3  timed out; the request stands
   4  overtaken by a newer request for the opposite
   5  not found, or deleted in the meantime
+  6  verify has found differences
 
 \b
 Examples:

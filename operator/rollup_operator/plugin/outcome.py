@@ -25,6 +25,8 @@ class Code(IntEnum):
     """Somebody has requested the opposite since."""
     NOT_FOUND = 5
     """No such job, or it was deleted meanwhile."""
+    DIFFERENT = 6
+    """`verify` has found buckets that are not as the source says."""
     INTERRUPTED = 130
 
 

@@ -1,0 +1,52 @@
+"""Verification from the command line to the store: a real API server, operator and database."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.api import Api
+from support.bodies import store
+from support.callers import READER, Account, install_roles
+from support.data import end_of, trips_job, write_trips
+from support.database import opened
+from support.operator import Operator
+from support.plugin import Plugin
+from support.waiting import NEVER, finished, request_run
+
+
+@pytest.fixture
+def plugin(api: Api) -> Plugin:
+    return Plugin(api.plane.kubeconfig, api.namespace)
+
+
+def plant(folder: Path, statement: str) -> None:
+    """Change the result as somebody who opens the database can."""
+    with opened(folder) as db:
+        ((target,),) = db.execute("SELECT target FROM _rollup.claims").fetchall()
+        db.execute(statement.replace("result", f'_rollup."result_{target}"'))
+
+
+def test_a_planted_fault_is_found(operator: Operator, api: Api, folder: Path, plugin: Plugin) -> None:
+    write_trips(folder, hours=72)
+    api.create(store())
+    install_roles(api)
+    api.create(trips_job(cron=NEVER, end="2024-03-03T00:00:00Z"))
+    request_run(api, "trips", "1")
+    api.wait("trips", finished(end_of(47)), 20)
+    reader = Account(api).bind(READER).in_force("get", "rollupjobs/verify")
+    reach = {"ROLLUP_URL": operator.url, "ROLLUP_TOKEN": reader.token}
+    here = ("-n", api.namespace)
+    well = plugin("verify", "trips", *here, **reach)
+    assert (well.code, well.out.count("are equal (from 2024-03-01T00:00:00Z to 2024-03-03T00:00:00Z)")) == (0, 1), well
+    plant(folder, "DELETE FROM result WHERE rowid = 5")
+    found = plugin("verify", "trips", *here, **reach)
+    assert found.code == 6
+    assert "DAY          " in found.out
+    assert "missing: 2024-03-01T0" in found.out
+    assert "1 is missing (from" in found.out
+    whole = plugin("verify", "trips", "--from", "2024-03-02", "-o", "json", *here, **reach)
+    assert (whole.code, whole.document["verified"], whole.document["exitCode"]) == (0, True, 0)
+    refused = plugin("verify", "trips", *here, **(reach | {"ROLLUP_TOKEN": Account(api).token}))
+    assert (refused.code, "[get] of [rollupjobs/verify]" in refused.err) == (1, True)
+    assert json.loads(plugin("verify", "trips", "--fields", "speed", "-o", "json", *here, **reach).out)["exitCode"] == 1
