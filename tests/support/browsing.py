@@ -76,6 +76,8 @@ class Browser:
 
 
 @asynccontextmanager
-async def browsing(endpoint: Endpoint, **headers: str) -> AsyncIterator[Browser]:
+async def browsing(endpoint: Endpoint | str, **headers: str) -> AsyncIterator[Browser]:
+    """A browser at an endpoint of this process, or at a URL."""
+    base = endpoint if isinstance(endpoint, str) else f"http://127.0.0.1:{endpoint.port}"
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield Browser(session, f"http://127.0.0.1:{endpoint.port}", headers=headers)
+        yield Browser(session, base, headers=headers)

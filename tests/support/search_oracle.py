@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from rollup_operator.http.api.search import tell_kinds
+from rollup_operator.http.api.search_fields import tell_kinds
 from rollup_operator.query.answering.answer import Style, answer
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.fields import fields_of, kinds_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollup_operator.escaping import escaped
 from rollup_operator.explaining.owners import applied_state, changed_at, gitops_owner, owners
-from rollup_operator.explaining.text import about, ago, ahead, moment, seconds_of, sentence, spoken
+from rollup_operator.explaining.text import about, ago, ahead, capital, moment, seconds_of, sentence, spoken
 from rollup_operator.model.counts import counted
 from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
@@ -19,6 +19,13 @@ from rollup_operator.plugin.preview import lines, manifest
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.tables import Styled, Table, wrapped
 from support.observed_job import NOW, at, observed_job
+
+
+def test_a_sentence_begins_with_a_capital_letter_and_a_field_keeps_its_name() -> None:
+    texts = ("store is down", "spec.cron: 'x' is no schedule", "", "2 pages", "Éa")
+    assert [capital(text) for text in texts] == [
+        "Store is down", "spec.cron: 'x' is no schedule", "", "2 pages", "Éa",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,11 @@ def test_a_spec_that_cannot_be_read_is_shown_all_the_same(spec: dict[str, Any]) 
     assert yaml.safe_load(manifest(body))["spec"]["cron"] == "0 0 * * * ?"
 
 
+def test_a_schedule_is_said_in_words() -> None:
+    [schedule, *_] = definition(JobView.of(observed_job(spec={"cron": "0 */5 * * * ?"})))
+    assert (schedule.value, schedule.note) == ("every 5 minutes", "0 */5 * * * ? (UTC)")
+
+
 def test_a_manifest_can_be_applied() -> None:
     body = observed_job(annotations={"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"})
     read = yaml.safe_load(manifest(body))

@@ -80,8 +80,8 @@ def sentence(text: str) -> str:
 
 
 def capital(text: str) -> str:
-    """Begin a sentence with a capital letter."""
-    return text[:1].upper() + text[1:]
+    """Begin a sentence with a capital letter, unless it begins with a name such as spec.cron."""
+    return text[:1].upper() + text[1:] if text.split(" ", 1)[0].rstrip(".,:;").isalpha() else text
 
 
 def command(verb: str, namespace: str, name: str) -> str:

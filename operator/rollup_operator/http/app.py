@@ -47,6 +47,7 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
 from rollup_operator.http.search_calls import SearchCalls
+from rollup_operator.http.ui.data_page import DataPage
 from rollup_operator.http.ui.guard import guard
 from rollup_operator.http.ui.job_pages import JobPages
 from rollup_operator.http.ui.listing import KnownFacts
@@ -154,6 +155,7 @@ class Endpoint:
             runs=Runs(lookup, client, _now),
             managers=frozenset(settings.gitops_managers),
         )
+        data_page = DataPage(pages, lookup, calls.searching.searches)
         outer = [noted, wire, with_telemetry(telemetry), audit, envelope]
         inner = [admission, authentication(access, sessions.credentials)]
         self.app = web.Application(
@@ -162,7 +164,11 @@ class Endpoint:
         )
         self.app[DEFAULT_NAMESPACE] = settings.default_namespace
         add_probes(self.app.router, self.liveness, self.readiness)
-        add_routes(self.app, calls.routes(), chain(pages.routes(), job_pages.routes()) if settings.ui else ())
+        add_routes(
+            self.app,
+            calls.routes(),
+            chain(pages.routes(), job_pages.routes(), data_page.routes()) if settings.ui else (),
+        )
         self._server = EndpointServer(self.app, settings, certificate, budgets.connections)
 
     @property

@@ -14,26 +14,24 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
 from rollup_operator.concurrency.once import Once
 from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.access.store_errors import StoreTrouble
+from rollup_operator.http.api.search_fields import Readable, fields_in, spec_of, tell_kinds
 from rollup_operator.http.api.search_turns import TURN_SECONDS, SearchTurns
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.ports import Stores
 from rollup_operator.http.protocol import errors, job_errors
 from rollup_operator.http.protocol.errors import ApiError
-from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.time_values import epoch_ms
 from rollup_operator.query.answering.answer import Style, answer
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.fields import Fields, fields_of, kinds_of
 from rollup_operator.query.planning.planner import Live, SearchPlan, plan
 from rollup_operator.query.reading.request import Door, SearchRequest, parse_request
-from rollup_operator.query.sources import Catalog, IndexOptions, Logical, NoSuchIndex, SearchedJob
+from rollup_operator.query.sources import Catalog, IndexOptions, Logical, NoSuchIndex
 from rollup_operator.sharing.shares import Held, Shares
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
@@ -60,17 +58,6 @@ later count as live meanwhile, which is right as long as nobody deletes them."""
 
 TRIES = 3
 """How often a search is planned whose documents are deleted meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """A source, with what its store holds of it now."""
-
-    logical: Logical
-    store: Store
-    tiers: tuple[Tier, ...]
-    live: Live | None
-    """None: its rows are not asked for, or there are none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +141,15 @@ class Searches:
                 troubles.append(e)
         scope.lack(troubles, len(sources))
         alone = names[0] if len(found) == 1 == len(names) and "*" not in names[0] else None
-        return [(alone or of.logical.like.rollup_index, _fields(of)) for of in found]
+        return [(alone or of.logical.like.rollup_index, fields_in(of)) for of in found]
+
+    async def rolled_up(self, scope: Scope, sources: Sequence[Logical]) -> list[Tier]:
+        """Return what is rolled up of sources, of jobs that the caller may search. Raises ApiError, StoreTrouble."""
+        found: list[Tier] = []
+        for source in sources:
+            async with self._turn(scope, source):
+                found += (await self._readable(scope, source)).tiers
+        return found
 
     async def sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
         """Return the sources that names mean, of the jobs that the caller may search.
@@ -279,7 +274,7 @@ class Searches:
     async def _live(self, store: Store, source: Logical, tiers: Sequence[Tier]) -> Live | None:
         if source.live is None:
             return None
-        spec = _spec(source.like)
+        spec = spec_of(source.like)
         rows = Rows(source.live, spec, source.like.job_id)
         if tell_kinds(tiers):
             return Live(rows, fields_of(tiers))
@@ -305,45 +300,6 @@ def _of_nothing(style: Style, failed: int = 0) -> dict[str, Any]:
     total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
     hits: dict[str, Any] = {"total": total, "max_score": 0.0, "hits": []}
     return {"took": 0, "timed_out": False, "_shards": _shards(0, failed), "hits": hits}
-
-
-def tell_kinds(tiers: Sequence[Tier]) -> bool:
-    """Whether something is rolled up, and each job knows what its groups hold: some do not before they have written."""
-    return any(tier.begin_ms < tier.end_ms for tier in tiers) and all(
-        tier.begin_ms < tier.end_ms
-        or tier.kinds.keys() >= {*(tier.spec.groups.terms.fields if tier.spec.groups.terms else ())}
-        for tier in tiers
-    )
-
-
-def _fields(of: Readable) -> Fields:
-    return fields_of(of.tiers) if tell_kinds(of.tiers) or of.live is None else _kinds(of)
-
-
-def _kinds(of: Readable) -> Fields:
-    """Return what nothing is rolled up of yet will be asked by: the fields that the job names."""
-    if of.live is None:
-        return {}
-    named = {field for job in of.logical.jobs for field in _named(job)}
-    return {field: kind for field, kind in of.live.kinds.items() if field in named}
-
-
-def _spec(job: SearchedJob) -> RollupJobSpec:
-    try:
-        return job.spec()
-    except ValidationError as e:
-        raise SearchRefused(f"The spec of job [{job.job_id}] cannot be read: kubectl rollup explain says why") from e
-
-
-def _named(job: SearchedJob) -> list[str]:
-    spec = _spec(job)
-    groups = spec.groups
-    return [
-        groups.date_histogram.field,
-        *(groups.histogram.fields if groups.histogram else ()),
-        *(groups.terms.fields if groups.terms else ()),
-        *(metric.field for metric in spec.metrics),
-    ]
 
 
 @contextmanager

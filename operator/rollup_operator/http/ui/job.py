@@ -17,6 +17,7 @@ from rollup_operator.explaining.text import ago, ahead, capital, command, moment
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.schedule_words import schedule_in_words
 from rollup_operator.model.status import Condition, LastRun, Outcome, State
 from rollup_operator.model.times import instant_of
 
@@ -127,8 +128,9 @@ def definition(job: JobView) -> Sequence[Figure]:
         for metric in (metrics if isinstance(metrics, list) else ())
         if isinstance(metric, Mapping)
     ]
+    cron = str(spec.get("cron", "-"))
     found = [
-        Figure("Schedule", str(spec.get("cron", "-")), "UTC"),
+        Figure("Schedule", schedule_in_words(cron), f"{cron} (UTC)"),
         Figure("Source", job.index_pattern),
         Figure("Rollup index", job.rollup_index),
         Figure("Store", job.store_name),

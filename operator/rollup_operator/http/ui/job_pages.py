@@ -145,7 +145,7 @@ class JobPages:
 
     async def _rights(self, permit: Permit, job: JobView) -> Mapping[str, bool]:
         """Return what the caller may do to the job."""
-        actions = (EndpointAction.START, EndpointAction.STOP, EndpointAction.RUN)
+        actions = (EndpointAction.START, EndpointAction.STOP, EndpointAction.RUN, EndpointAction.SEARCH)
         return {
             action.value: await permit.access.may(permit.caller, action, job.namespace, job.name) for action in actions
         }

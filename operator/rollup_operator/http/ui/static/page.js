@@ -3,6 +3,8 @@
 
 const TIMEOUT_MS = 15000;
 
+document.documentElement.classList.add("scripted"); // forms that follow each choice need no button
+
 // What is new goes into what is there, so that focus, selection and scroll position stay.
 
 function patch(old, fresh) {
@@ -206,6 +208,33 @@ if (live) {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       change(form, live);
+    });
+  }
+}
+
+// Time line and chart come after the rest, since a store has to be asked for them.
+
+const data = document.getElementById("data");
+
+async function draw(parameters) {
+  const url = `${data.dataset.url}?${new URLSearchParams([...parameters, ["part", "data"]])}`;
+  data.ariaBusy = "true";
+  try {
+    const answer = await fetch(url, { headers: { Accept: "text/html" } });
+    update(data, await answer.text());
+  } catch (error) {
+    say("The operator does not answer; the chart is as it was");
+  } finally {
+    data.ariaBusy = "false";
+  }
+}
+
+if (data) {
+  draw([]);
+  for (const kind of ["change", "submit"]) {
+    data.addEventListener(kind, (event) => {
+      event.preventDefault();
+      draw(new FormData(document.getElementById("chart-form")));
     });
   }
 }

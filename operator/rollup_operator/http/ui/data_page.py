@@ -1,0 +1,138 @@
+"""The data of a job as a picture: its time line, and a chart of what a search finds, rolled up and live.
+
+Who sees it needs the right to search. The search is the API's own, by its planner, in its turn and within its limits.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from rollup_operator.http.access.authentication import Route, namespace_of
+from rollup_operator.http.access.permits import PERMIT, EndpointAction
+from rollup_operator.http.access.store_errors import discreet
+from rollup_operator.http.api.search import Searches
+from rollup_operator.http.jobs.lookup import Lookup
+from rollup_operator.http.protocol import errors, state_errors
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.ui import rendering
+from rollup_operator.http.ui.guard import PART
+from rollup_operator.http.ui.pages import ListPages
+from rollup_operator.http.ui.pictures.charts import chart
+from rollup_operator.http.ui.pictures.time_line import SourceStretch, StretchKind, time_line
+from rollup_operator.http.ui.questions import COUNT, PERIODS, ChartQuestion, cut, newest_bucket
+from rollup_operator.http.ui.rows import job_url
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import State
+from rollup_operator.model.time_values import parse_time_value
+from rollup_operator.query.answering.answer import Style
+from rollup_operator.query.sources import IndexOptions
+from rollup_operator.stores.search import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class DataPage:
+    """The page reads its request and answers. It raises ApiError."""
+
+    pages: ListPages
+    lookup: Lookup
+    searches: Searches
+
+    def routes(self) -> Iterator[Route]:
+        """Return the one page."""
+        yield Route("GET", "/ui/namespaces/{namespace}/jobs/{id:[^/]+}/data", EndpointAction.SEARCH, self.show)
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Show the time line and a chart of a job."""
+        job_id, permit = request.match_info["id"], request[PERMIT]
+        job = await self.lookup.find(namespace_of(request), job_id, permit)
+        if job is None:
+            raise state_errors.job_not_found(job_id)
+        now = self.pages.now()
+        values: dict[str, Any] = {"title": f"Data of {job.job_id}", "url": job_url(job.namespace, job.job_id)}
+        status, question = 200, None
+        try:
+            question = _question(job, request.query, now)
+            answer, tiers = await self._search(job, question, request)
+        except ApiError as e:
+            # What can be chosen stays on the page: something else may be answered.
+            status, values["problem"] = e.status, e.reason
+        else:
+            values["problem"] = ""
+            values["time_line"] = time_line(stretches(job, tiers, now), now=now)
+            values["chart"] = _drawn(question, answer)
+        values |= {"question": question, "periods": PERIODS, "count": COUNT}
+        if request.query.get(PART) == "data":
+            return rendering.page("data_part.html", status=status, **values)
+        return rendering.page("data.html", status=status, **values, **self.pages.session(request))
+
+    async def _search(
+        self, job: JobView, question: ChartQuestion, request: web.Request
+    ) -> tuple[Mapping[str, Any], Sequence[Tier]]:
+        """Return the answer, and what is rolled up of the job. Raises ApiError."""
+        permit = request[PERMIT]
+        scope = await self.searches.scope(job.namespace, permit)
+        with closing(scope):
+            async with discreet(permit):
+                named = await self.searches.sources(scope, [job.rollup_index], IndexOptions(), "search")
+                # Other jobs may write to the same index what they make of other sources.
+                sources = [source for source in named if any(each.name == job.name for each in source.jobs)]
+                tiers = await self.searches.rolled_up(scope, sources)
+                answer = await self.searches.search(scope, sources, question.body(), "search", Style())
+        return answer, [tier for tier in tiers if tier.key == (job.rollup_index, job.job_id)]
+
+
+def stretches(job: JobView, tiers: Sequence[Tier], now: datetime) -> Sequence[SourceStretch]:
+    """Return what became of the source's time so far. Pure."""
+    found = []
+    for begin, end in ((_instant(tier.begin_ms), _instant(tier.end_ms)) for tier in tiers):
+        if begin is None or end is None or begin >= end:
+            continue
+        found.append(SourceStretch(begin, end, StretchKind.ROLLED))
+        last = job.status.last_run
+        if last is not None and last.rewritten:
+            back = max(begin, end - _lookback(job))
+            found.append(SourceStretch(back, end, StretchKind.LATE, f"{last.rewritten:,} documents by the last run"))
+        if end < now:
+            runs = job.status.state is State.INDEXING
+            progress = job.status.progress
+            note = f"{progress.percent} % done" if runs and progress is not None else ""
+            found.append(SourceStretch(end, now, StretchKind.RUNNING if runs else StretchKind.WAITING, note))
+    return found
+
+
+def _question(job: JobView, given: Mapping[str, str], now: datetime) -> ChartQuestion:
+    try:
+        return ChartQuestion.of(job.spec(), given, newest_bucket(job.status.position), now)
+    except ValidationError:
+        raise errors.illegal_argument(f"The spec of job [{job.job_id}] cannot be read") from None
+
+
+def _drawn(question: ChartQuestion, answer: Mapping[str, Any]) -> Any:
+    return chart(
+        question.series(answer),
+        interval=question.interval.length,
+        cut=cut(answer),
+        unit=question.words,
+        title=f"{question.words}, every {question.interval.text}",
+        bars=question.metric == COUNT,
+    )
+
+
+def _instant(ms: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _lookback(job: JobView) -> timedelta:
+    text = job.raw_spec.get("lookback")
+    try:
+        return timedelta(milliseconds=parse_time_value(str(text), "lookback").milliseconds)
+    except (ValueError, OverflowError):
+        return timedelta()

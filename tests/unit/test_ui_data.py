@@ -1,0 +1,186 @@
+"""The data of a job as a picture: what can be chosen, what is asked, and who may ask."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from rollup_operator.http.access.permits import EndpointAction
+from rollup_operator.http.app import Endpoint
+from rollup_operator.http.ui.data_page import stretches
+from rollup_operator.http.ui.pictures.time_line import StretchKind
+from rollup_operator.http.ui.questions import MOST_BUCKETS, PERIODS, ChartQuestion, cut, newest_bucket
+from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.job_view import JobView
+from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.search import Tier
+from support import bodies
+from support.access_double import Anybody
+from support.browsing import Browser, browsing
+from support.http_double import Cluster
+from support.observed_job import NOW, observed_job, run_ended
+
+DATA = "/ui/namespaces/default/jobs/sensor/data"
+METRICS = [{"field": "temperature", "metrics": ["avg", "max"]}]
+TERMS = {"terms": {"fields": ["node", "carrier"]}}
+
+
+def spec(**dates: Any) -> RollupJobSpec:
+    date = {"field": "timestamp", **(dates or {"fixedInterval": "1h"})}
+    return RollupJobSpec.model_validate(
+        bodies.job("sensor", groups={"dateHistogram": date, **TERMS}, metrics=METRICS)["spec"]
+    )
+
+
+def asked(of: RollupJobSpec | None = None, newest: datetime | None = NOW, **given: str) -> ChartQuestion:
+    return ChartQuestion.of(of or spec(), given, newest, NOW)
+
+
+def test_what_can_be_chosen_is_what_the_job_keeps() -> None:
+    question = asked()
+    assert question.metrics == ["count", "avg:temperature", "max:temperature"]
+    assert question.groups == ["", "node", "carrier"]
+    assert [each.text for each in question.intervals] == ["1h", "3h", "6h", "12h", "1d", "7d", "30d"]
+    assert (question.metric, question.group, question.interval.text, question.period) == ("count", "", "1h", "7 days")
+
+
+@pytest.mark.parametrize(
+    ("dates", "texts"),
+    [
+        ({"fixedInterval": "90m"}, {"90m", "3h", "6h", "12h", "1d", "7d", "30d"}),
+        ({"fixedInterval": "7s"}, {"7d"}),
+        ({"calendarInterval": "hour"}, {"1h", "1d", "1w", "1M", "1q", "1y"}),
+        ({"calendarInterval": "1w"}, {"1w"}),
+        ({"calendarInterval": "1M"}, {"1M", "1q", "1y"}),
+    ],
+)
+def test_intervals_are_whole_multiples(dates: dict[str, str], texts: set[str]) -> None:
+    questions = [asked(spec(**dates), period=period) for period in PERIODS]
+    assert {each.text for question in questions for each in question.intervals} == texts
+    for question in questions:
+        assert PERIODS[question.period] / question.interval.length <= MOST_BUCKETS
+
+
+@pytest.mark.parametrize(
+    "given", [{"metric": "sum:temperature"}, {"group": "secret"}, {"interval": "1s"}, {"period": "ever"}, {"x": "y"}]
+)
+def test_what_the_job_cannot_answer_counts_as_not_chosen(given: dict[str, str]) -> None:
+    assert asked(**given) == asked()
+
+
+def test_the_search() -> None:
+    question = asked(metric="avg:temperature", group="node", interval="1d", period="30 days")
+    assert question.body() == {
+        "size": 0,
+        "query": {"range": {"timestamp": {"gte": "2029-12-02T00:00:00Z", "lt": "2030-01-01T12:00:00Z"}}},
+        "aggs": {
+            "groups": {
+                "terms": {"field": "node", "size": 6},
+                "aggs": {
+                    "times": {
+                        "date_histogram": {"field": "timestamp", "fixed_interval": "1d", "time_zone": "UTC"},
+                        "aggs": {"value": {"avg": {"field": "temperature"}}},
+                    }
+                },
+            }
+        },
+    }
+
+
+def test_a_source_without_new_rows_is_shown_up_to_its_newest() -> None:
+    old = datetime(2013, 12, 31, 23, tzinfo=UTC)
+    question = asked(newest=old, period="1 day")
+    assert (question.begin, question.end) == (
+        datetime(2013, 12, 31, 6, tzinfo=UTC),
+        datetime(2014, 1, 1, 6, tzinfo=UTC),
+    )
+    assert asked(newest=NOW - timedelta(days=1)).end == NOW
+    assert asked(newest=None).end == NOW
+
+
+def test_an_answer_becomes_series() -> None:
+    times = {
+        "buckets": [
+            {"key": 0, "doc_count": 3, "value": {"value": 1.5}},
+            {"key": 3_600_000, "doc_count": 0, "value": {"value": None}},
+        ]
+    }
+    answer = {"aggregations": {"groups": {"buckets": [{"key": "a", "times": times}, {"key": 7, "times": times}]}}}
+    one, other = asked(metric="avg:temperature", group="node").series(answer)
+    assert (one.name, other.name) == ("a", "7")
+    assert [value for _, value in one.points] == [1.5, None]
+    [whole] = asked().series({"aggregations": {"times": times}})
+    assert [value for _, value in whole.points] == [3.0, 0.0]
+    assert asked(group="node").series({}) == []
+
+
+def test_the_cut_is_where_the_answer_says() -> None:
+    jobs = [{"to": "2030-01-01T10:00:00Z"}, {"to": "2030-01-01T11:00:00Z"}]
+    assert cut({"_rollup": {"jobs": jobs}}) == datetime(2030, 1, 1, 11, tzinfo=UTC)
+    assert cut({}) is None
+
+
+@pytest.mark.parametrize("position", [None, {}, {"a.terms": 1}, {"t.date_histogram": "x"}, {"t.date_histogram": 1e300}])
+def test_a_position_without_a_time(position: Any) -> None:
+    assert newest_bucket(position) is None
+
+
+def tier(begin: datetime, end: datetime) -> Tier:
+    ms = [round(when.timestamp() * 1000) for when in (begin, end)]
+    return Tier(("hourly", "flights"), spec(), ms[0], ms[1], {})
+
+
+def test_the_time_line_says_what_became_of_the_source() -> None:
+    day = timedelta(days=1)
+    late = {**run_ended(), "rewritten": 12}
+    job = JobView.of(observed_job(state="indexing", progress={"percent": 57}, lastRun=late, spec={"lookback": "6h"}))
+    found = stretches(job, [tier(NOW - 9 * day, NOW - day)], NOW)
+    assert [(s.kind, s.begin, s.end, s.note) for s in found] == [
+        (StretchKind.ROLLED, NOW - 9 * day, NOW - day, ""),
+        (StretchKind.LATE, NOW - day - timedelta(hours=6), NOW - day, "12 documents by the last run"),
+        (StretchKind.RUNNING, NOW - day, NOW, "57 % done"),
+    ]
+    waiting = stretches(JobView.of(observed_job()), [tier(NOW - day, NOW - day / 2)], NOW)
+    assert [s.kind for s in waiting] == [StretchKind.ROLLED, StretchKind.WAITING]
+    assert stretches(JobView.of(observed_job()), [tier(NOW, NOW)], NOW) == []
+
+
+@pytest.fixture
+async def browser(endpoint: Endpoint, cluster: Cluster) -> AsyncIterator[Browser]:
+    cluster.create("sensor", metrics=METRICS)
+    groups = {"dateHistogram": {"field": "timestamp", "fixedInterval": "1h"}}
+    cluster.shelf.roll_up("sensor", {"metrics": METRICS, "groups": groups}, index="sensor_rollup")
+    async with browsing(endpoint, Authorization="Bearer ann") as browser:
+        yield browser
+
+
+async def test_a_chart_needs_the_right_to_search(browser: Browser, cluster: Cluster, access: Anybody) -> None:
+    page = await browser.get(f"{DATA}?metric=avg:temperature")
+    assert page.status == 200, page.text
+    assert "avg of temperature" in page.text
+    part = await browser.get(f"{DATA}?part=data")
+    assert (part.status, 'id="chart"' in part.text, "<html" in part.text) == (200, True, False)
+    assert f'data-url="{DATA}"' in (await browser.get(DATA.removesuffix("/data"))).text
+    access.denied = {(EndpointAction.SEARCH, "sensor")}
+    cluster.shelf.read.clear()
+    assert (await browser.get(DATA)).status == 403
+    assert cluster.shelf.read == set()
+    assert DATA not in (await browser.get(DATA.removesuffix("/data"))).text
+
+
+async def test_a_store_that_does_not_answer_leaves_what_can_be_chosen(
+    browser: Browser, cluster: Cluster, access: Anybody
+) -> None:
+    cluster.shelf.fail = StoreUnavailable("https://bob:hunter2@search.example refused")
+    for may_read, says in ((True, "search.example"), (False, "callers with the right to get rollupstores see why")):
+        access.reads_stores = may_read
+        part = await browser.get(f"{DATA}?part=data")
+        assert (part.status, says in part.text) == (503, True)
+        assert 'id="chart-form"' in part.text
+
+
+async def test_a_spec_that_cannot_be_read_has_no_chart(browser: Browser, cluster: Cluster) -> None:
+    cluster.edit("sensor", groups={"dateHistogram": {}})
+    part = await browser.get(f"{DATA}?part=data")
+    assert (part.status, 'id="chart-form"' in part.text) == (400, False)
