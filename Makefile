@@ -29,7 +29,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores verdict java-client docs \
-	clean image release node node-packages e2e-cluster
+	clean image release node node-packages e2e-cluster chromium browser
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
@@ -131,6 +131,12 @@ node-packages: $(STAMP) ## Install containerd, runc and CNI plugins for it from 
 
 e2e-cluster: $(STAMP) node stores ## Deploy on a real node as a user would, and see what pods go through (Linux, root; 5 minutes)
 	@"$(BIN)/python" -m pytest tests/cluster $(ARGS)
+
+chromium: $(STAMP) ## Install Chromium and its driver, for tests of the page, from the distribution (Debian or Ubuntu, root)
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_browser install
+
+browser: $(STAMP) api-server chromium ## Test the page in Chromium; its screenshots are in .local/screenshots
+	@"$(BIN)/python" -m pytest tests/browser --screenshots=.local/screenshots $(ARGS)
 
 verdict: $(STAMP) ## Build kstatus and Flux's evaluator for the tests, once (1 to 3 minutes; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -c 'from support.verdict import build; build()'

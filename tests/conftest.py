@@ -73,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--takeovers", type=int, default=2, help="how often a leading replica is killed")
     parser.addoption("--rounds", type=int, default=2, help="rounds of users and faults with two replicas")
     parser.addoption("--schedules", type=int, default=10, help="random schedules of runs and faults on a store node")
+    parser.addoption("--screenshots", type=Path, help="folder for pictures of the page, of tests/browser")
     store_choice.add_options(parser)
 
 

@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +12,7 @@ from local_cluster.errors import ClusterError
 from local_cluster.needs import PACKAGES, PROGRAMS, TOOLS, why_not
 from local_control_plane.build import binaries
 from local_control_plane.errors import ControlPlaneError
+from local_tools.apt import can_install, install
 
 DEFAULT_DIRECTORY = Path(".local/cluster")
 EXIT_NOT_RUNNING = 3
@@ -86,20 +85,11 @@ def _parser() -> argparse.ArgumentParser:
 def _install() -> int:
     if why_not() is None:
         return 0
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+    if not can_install():
         raise ClusterError(f"cannot install it here: {why_not()}")
-    # Without the lists of packages, as in a fresh container, they are fetched first.
-    install = ["install", "--yes", "--no-install-recommends", *PACKAGES]
-    if _apt_get(*install) != 0 and (_apt_get("update") != 0 or _apt_get(*install) != 0):
+    if not install(PACKAGES, "cluster"):
         raise ClusterError(f"apt-get could not install {', '.join(PACKAGES)}")
     return 0
-
-
-def _apt_get(*words: str) -> int:
-    command = ["apt-get", *words]
-    print(f"cluster: {' '.join(command)}", file=sys.stderr, flush=True)
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
 
 
 def _up(directory: Path, timeout: float) -> int:
