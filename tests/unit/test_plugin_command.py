@@ -125,6 +125,7 @@ HELP = [
     ("events", ["--output"]),
     ("preview", ["--filename", "ROLLUP_URL", "ROLLUP_TOKEN"]),
     ("query", ["--metric", "--interval", "--where", "Default: UTC."]),
+    ("ui", ["--no-browser", "--service-account", "--service NAMESPACE/NAME", "ROLLUP_URL", "ROLLUP_TOKEN"]),
     ("version", ["--output"]),
 ]
 

@@ -41,6 +41,11 @@ def secret_path(namespace: str, name: str) -> ApiPath:
     return _path("/api/v1", "secrets", namespace, name)
 
 
+def account_token_path(namespace: str, name: str) -> ApiPath:
+    """Path under which tokens of a service account are requested. Raises InvalidName."""
+    return _path("/api/v1", "serviceaccounts", namespace, name, "token")
+
+
 def leases_path(namespace: str, name: str | None = None) -> ApiPath:
     """Path of the Leases of a namespace, or of one of them. Raises InvalidName."""
     return _path("/apis/coordination.k8s.io/v1", "leases", namespace, name)

@@ -1,6 +1,7 @@
 """Calls of the operator's endpoint, for commands that only it can answer: only it reaches the stores."""
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,13 @@ class EndpointAddress:
             raise Failure(Code.USAGE, "Usage", f"--url {url!r} would send your token unencrypted: use https://")
         return url
 
+    def trust(self) -> ssl.SSLContext:
+        """Return whose certificates count. Raises Failure for a file without an authority."""
+        try:
+            return verifying(cafile=self.authority)
+        except (OSError, ValueError) as e:
+            raise Failure(Code.USAGE, "Usage", f"--ca {self.authority}: {e}") from e
+
 
 async def post(
     server: EndpointAddress, where: Where, path: Sequence[str], body: Mapping[str, Any], names: Collection[str]
@@ -81,12 +89,12 @@ async def _answer(
     patience: aiohttp.ClientTimeout,
     query: Mapping[str, str] | None = None,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    url, login = server.check(), _login(where)
+    url, login, tls = server.check(), own_login(where), server.trust()
     below = "/".join(quote(part, safe="") for part in path)
     try:
-        tls, proxy = verifying(cafile=server.authority), proxy_of(url)
-    except (OSError, NoConnection) as e:
-        raise Failure(Code.USAGE, "Usage", f"--ca {server.authority}: {e}" if server.authority else str(e)) from e
+        proxy = proxy_of(url)
+    except NoConnection as e:
+        raise Failure(Code.USAGE, "Usage", str(e)) from e
     target = f"{url}/namespaces/{below}" + (f"?{urlencode(query)}" if query else "")
     try:
         async with (
@@ -123,7 +131,8 @@ def _read(status: int, data: bytes, url: str, names: Collection[str]) -> dict[st
     raise Failure(Code.FAILED, "Forbidden" if status == 403 else "Refused", reason)
 
 
-def _login(where: Where) -> aiohttp.ClientMiddlewareType | None:
+def own_login(where: Where) -> aiohttp.ClientMiddlewareType | None:
+    """Return what sends the caller's token: that of the environment, else the kubeconfig's; None: there is none."""
     if token := os.environ.get(TOKEN):
         return bearer(token)
     try:

@@ -16,24 +16,38 @@ from rollup_operator.plugin.options import (
     CODES,
     COMMAND,
     HELP,
+    Account,
     All,
     Authority,
+    Begin,
     Command,
+    Condition,
     Context,
+    End,
+    Fields,
     Form,
+    Full,
+    GroupBy,
+    Interval,
     Kubeconfig,
     Labels,
+    Last,
     Listing,
+    Metrics,
     Name,
     Names,
     Namespace,
     OneName,
+    OpenBrowser,
+    Port,
     RunTimeout,
+    Service,
     Shell,
     Timeout,
     Url,
     View,
     Wait,
+    Zone,
 )
 from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit, Where
 from rollup_operator.plugin.output import Format, Output, say
@@ -272,41 +286,14 @@ def preview(
 )
 def query(
     name: Name,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            metavar="KIND:FIELD",
-            help="count, or avg, min, max, sum or value_count of a field. Repeatable. Default: count.",
-        ),
-    ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option("--by", metavar="FIELD", help="Field to group by: one line for each value. Repeatable."),
-    ] = None,
-    interval: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Length of a time bucket: 15m, 1h, 1d, 1w, 1M, 1q, 1y. Default: one bucket for all time.",
-        ),
-    ] = None,
-    last: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Time range that ends now: 24h, 30d. Default: all time.")
-    ] = None,
-    begin: Annotated[
-        str | None, typer.Option("--from", metavar="WHEN", help="Start of the time range: 2024-03-01, now-1y/y.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="WHEN", help="End of the time range, exclusive.")] = None,
-    condition: Annotated[
-        str | None,
-        typer.Option(
-            "--where", metavar="QUERY", help="Condition on group fields: 'origin:JFK AND distance:[1000 TO *]'."
-        ),
-    ] = None,
-    zone: Annotated[
-        str | None, typer.Option("--time-zone", metavar="ZONE", help="Time zone of days and months. Default: UTC.")
-    ] = None,
+    metric: Metrics = None,
+    by: GroupBy = None,
+    interval: Interval = None,
+    last: Last = None,
+    begin: Begin = None,
+    end: End = None,
+    condition: Condition = None,
+    zone: Zone = None,
     url: Url = None,
     ca: Authority = None,
     namespace: Namespace = None,
@@ -335,23 +322,10 @@ def query(
 )
 def verify(
     name: Name,
-    begin: Annotated[
-        str | None,
-        typer.Option("--from", metavar="WHEN", help="Start of the time range: 2024-03-01, now-1y/y. Default: all."),
-    ] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="WHEN", help="End of the time range, exclusive.")] = None,
-    fields: Annotated[
-        list[str] | None,
-        typer.Option("--fields", metavar="FIELD", help="Field whose metrics to compare. Repeatable. Default: all."),
-    ] = None,
-    full: Annotated[
-        bool | None,
-        typer.Option(
-            "--full/--counts",
-            help="Compare every bucket, or those of days whose number of rows differs. Default: every bucket of up to "
-            "10 million rows.",
-        ),
-    ] = None,
+    begin: Begin = None,
+    end: End = None,
+    fields: Fields = None,
+    full: Full = None,
     url: Url = None,
     ca: Authority = None,
     namespace: Namespace = None,
@@ -370,6 +344,35 @@ def verify(
     where, written = (kubeconfig, context, namespace), Output("verify", output)
     options = verifying.VerifyOptions(begin, end, fields or (), full)
     return _run(verifying.verify(where, written, endpoint.EndpointAddress(url, ca), name, options))
+
+
+@command(
+    "ui",
+    "ui -n team-a --service-account viewer",
+    "ui --url https://rollup.example:9400 --no-browser",
+    short="Open the operator's page in a browser.",
+)
+def ui(
+    account: Account = None,
+    service: Service = "rollup-operator/rollup-operator",
+    port: Port = 0,
+    browser: OpenBrowser = True,
+    url: Url = None,
+    ca: Authority = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> int:
+    """Open the operator's page in a browser, with your permissions, until Ctrl-C.
+
+    The page comes through kubectl port-forward, or from --url. Your token stays in this command: that in ROLLUP_TOKEN,
+    else that of your kubeconfig. If your kubeconfig has no token, name a service account.
+    """
+    from rollup_operator.plugin import endpoint  # noqa: PLC0415
+    from rollup_operator.plugin import ui as page  # noqa: PLC0415
+
+    options = page.PageOptions(endpoint.EndpointAddress(url, ca), service, account, port, browser)
+    return _run(page.show((kubeconfig, context, namespace), options))
 
 
 @command("version", "version -o json")

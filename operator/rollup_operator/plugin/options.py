@@ -119,3 +119,58 @@ Authority = Annotated[
         envvar="ROLLUP_CA", show_envvar=True, metavar="FILE", help="Certificate authority of the endpoint, in PEM."
     ),
 ]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="KIND:FIELD",
+        help="count, or avg, min, max, sum or value_count of a field. Repeatable. Default: count.",
+    ),
+]
+GroupBy = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="FIELD", help="Field to group by: one line for each value. Repeatable."),
+]
+Interval = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Length of a time bucket: 15m, 1h, 1d, 1w, 1M, 1q, 1y. Default: one bucket for all time.",
+    ),
+]
+Last = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Time range that ends now: 24h, 30d. Default: all time.")
+]
+Condition = Annotated[
+    str | None,
+    typer.Option("--where", metavar="QUERY", help="Condition on group fields: 'origin:JFK AND distance:[1000 TO *]'."),
+]
+Zone = Annotated[
+    str | None, typer.Option("--time-zone", metavar="ZONE", help="Time zone of days and months. Default: UTC.")
+]
+Begin = Annotated[
+    str | None,
+    typer.Option("--from", metavar="WHEN", help="Start of the time range: 2024-03-01, now-1y/y. Default: all."),
+]
+End = Annotated[str | None, typer.Option("--to", metavar="WHEN", help="End of the time range, exclusive.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--fields", metavar="FIELD", help="Field whose metrics to compare. Repeatable. Default: all."),
+]
+Full = Annotated[
+    bool | None,
+    typer.Option(
+        "--full/--counts",
+        help="Compare every bucket, or those of days whose number of rows differs. Default: every bucket of up to "
+        "10 million rows.",
+    ),
+]
+Account = Annotated[
+    str | None,
+    typer.Option(
+        "--service-account", metavar="NAME", help="Log in as a service account of the namespace, or NAMESPACE/NAME."
+    ),
+]
+Service = Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="The operator's Service.")]
+Port = Annotated[int, typer.Option(metavar="PORT", help="Port of this machine. Default: a free one.")]
+OpenBrowser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
