@@ -178,6 +178,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         health=health,
         budgets=budgets,
         answering=lambda: index.leads or (election is not None and election.is_led),
+        holder=identity,
     )
     figures = Figures(
         telemetry.metrics,

@@ -16,6 +16,7 @@ GROUPS = {
     "rollupjobs/run": "rollup-operator.dev",
     "rollupjobs/search": "rollup-operator.dev",
     "rollupjobs/verify": "rollup-operator.dev",
+    "rollupjobs/documents": "rollup-operator.dev",
     "rollupjobs/finalizers": "rollup-operator.dev",
     "rollupstores": "rollup-operator.dev",
     "rollupstores/status": "rollup-operator.dev",
@@ -40,6 +41,7 @@ MAY = {
         "rollupjobs/start": "update",
         "rollupjobs/stop": "update",
         "rollupjobs/run": "update",
+        "rollupjobs/documents": "delete",
         "rollupstores": "get list watch",
     },
     OPERATOR: {

@@ -77,4 +77,7 @@ def test_every_call_gets_an_answer_that_the_document_knows(
     expected -= {
         f"GET {path}/{call} 200" for path in ("", "/{index}") for call in ("_search", "_msearch", "_rollup_search")
     }
+    # No job was deleted, so none has left documents.
+    purges = [f"{method} /_rollup/documents/{{index}}/{{id}}" for method in ("GET", "DELETE")]
+    expected = (expected - {f"{call} 200" for call in purges}) | {f"{call} 404" for call in purges}
     assert expected <= seen.keys(), seen

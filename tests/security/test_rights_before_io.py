@@ -83,7 +83,17 @@ class RecordedShelf(Shelf):
         self._recorder = recorder
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("fields", "preview", "rollup_index", "known_jobs", "tiers", "search", "verification"):
+        if name in (
+            "fields",
+            "preview",
+            "rollup_index",
+            "known_jobs",
+            "tiers",
+            "search",
+            "verification",
+            "retained",
+            "purge",
+        ):
             self._recorder.took(f"store {name}")
         return super().__getattribute__(name)
 
@@ -101,6 +111,7 @@ class RecordedCluster(Cluster):
         for name in ("unseen", "odd-id-6b25267795"):
             del self.known[jobs_path("default", name)]
         self.shelf.remember("gone", SPEC, index="sensor_rollup")
+        self.leads = True
 
     async def get(self, path: str) -> Body:
         self._recorder.took(f"GET {path}")
@@ -205,6 +216,8 @@ def action_of(method: str, path: str) -> str:
     for word in ("_stop", "_start", "_preview", "_verify"):
         if path.rstrip("/").endswith(word):
             return word
+    if "/documents/" in path:
+        return "_documents"
     return "_search" if any(word in path for word in SEARCHES) else method
 
 
@@ -219,6 +232,7 @@ RIGHTS: Mapping[str, tuple[str, str]] = {
     "_start": ("update", "rollupjobs/start"),
     "_stop": ("patch", "rollupjobs"),
     "_verify": ("get", "rollupjobs/verify"),
+    "_documents": ("delete", "rollupjobs/documents"),
 }
 """One right that will do for each kind of call."""
 
@@ -276,14 +290,31 @@ async def test_nothing_leaves_before_the_right_is_there(world: World, name: str)
 
 @pytest.mark.parametrize("name", ["mine", "unseen", "odd-id-6b25267795"])
 async def test_a_right_to_one_job_causes_reads_of_that_job_alone(world: World, name: str) -> None:
-    # What a search reads of the stores has a test of its own; a verification reads that of the job.
-    kinds = set(RIGHTS) - {"PUT", "_search", "_verify"}
+    # What a search and a purge read of the stores have tests of their own; a verification reads that of the job.
+    kinds = set(RIGHTS) - {"PUT", "_search", "_verify", "_documents"}
     calls = [call for call in requests(world.endpoint) if "_all" not in call[1] and action_of(*call[:2]) in kinds]
     for method, path, body in calls:
         world.recorder.rights = {(*RIGHTS[action_of(method, path)], name)}
         await world.call(method, path, who="some", body=body)
         others = [what for what in world.recorder.left if not what.endswith(jobs_path("default", name))]
         assert others == [], (method, path)
+
+
+async def test_a_right_to_purge_one_job_finds_its_documents_alone(world: World) -> None:
+    shelf = world.cluster.shelf
+    shelf.remember("theirs", SPEC, index="sensor_rollup")
+    shelf.remember("mine", SPEC, index="sensor_rollup", name="before")  # under the id of one, by the job of another
+    shelf.remember("mine", SPEC, index="payroll", namespace="team-b")
+    world.recorder.rights = {("delete", "rollupjobs/documents", "mine")}
+    for path in ("sensor_rollup/theirs", "sensor_rollup/gone"):
+        assert (await world.call("DELETE", f"/_rollup/documents/{path}", who="some"))[0] == 403, path
+        assert world.recorder.left == []
+    for path in ("sensor_rollup/mine", "payroll/mine"):
+        assert (await world.call("DELETE", f"/_rollup/documents/{path}", who="some"))[0] == 404, path
+    world.recorder.rights |= {("delete", "rollupjobs/documents", "before")}
+    status, reply = await world.call("DELETE", "/_rollup/documents/sensor_rollup/mine?owner=uid-of-mine", who="some")
+    assert (status, reply) == (200, {"acknowledged": True, "documents": 3})
+    assert shelf.purged == [("sensor_rollup", "mine")]
 
 
 async def test_a_right_to_search_one_job_reads_its_documents_alone(world: World) -> None:
@@ -417,6 +448,7 @@ async def test_what_others_roll_up_on_a_shared_store_is_not_shown(world: World) 
         ("GET", "/sensor_rollup/_field_caps?fields=*", None),
         ("GET", "/sensor_rollup/_mapping", None),
         ("GET", "/nothing/_search", {"size": 0}),
+        ("GET", "/_rollup/documents/sensor_rollup/gone", None),
     ],
 )
 async def test_what_a_store_says_is_for_who_may_read_it(world: World, method: str, path: str, body: Any) -> None:

@@ -23,7 +23,7 @@ from rollup_operator.rollup.comparison import BucketNumbers, Findings, Judge
 from rollup_operator.rollup.documents import layout_of
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
-from rollup_operator.stores.base import KnownJob, Preview, RollupIndex
+from rollup_operator.stores.base import KnownJob, Preview, Purged, Retained, RollupIndex
 from rollup_operator.stores.errors import DocumentsChanged, SourceNotFound, StoreNotFound
 from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Tier, nothing
 from rollup_operator.stores.verification import DayCount, Extent
@@ -94,6 +94,8 @@ class Shelf:
         """The keys of all jobs whose documents were searched."""
         self.changing = 0
         """How many searches find that documents were deleted meanwhile."""
+        self.purged: list[tuple[str, str]] = []
+        self.fail_purge: Exception | None = None
 
     def remember(
         self,
@@ -104,9 +106,10 @@ class Shelf:
         documents: bool = True,
         cluster: str = "local",
         namespace: str = "default",
+        name: str | None = None,
     ) -> None:
         """Leave the record of a job that is gone."""
-        owner = Owner(cluster, namespace, job_id, f"uid-of-{job_id}")
+        owner = Owner(cluster, namespace, name or job_id, f"uid-of-{job_id}")
         self.remembered.append(KnownJob((index, job_id), owner, spec, documents))
 
     def roll_up(
@@ -168,6 +171,18 @@ class Shelf:
 
     async def rollup_index(self, index: str) -> RollupIndex | None:
         return self.target
+
+    async def retained(self, key: tuple[str, str]) -> Retained | None:
+        """Three documents of each job that is remembered."""
+        if self.fail is not None:
+            raise self.fail
+        return next((Retained(known.owner, 3) for known in self.remembered if known.key == key), None)
+
+    async def purge(self, key: tuple[str, str], owner: Owner, holder: str) -> Purged:
+        if self.fail_purge is not None:
+            raise self.fail_purge
+        self.purged.append(key)
+        return Purged(3)
 
     async def known_jobs(self) -> Sequence[KnownJob]:
         if self.fail is not None:

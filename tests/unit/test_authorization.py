@@ -189,6 +189,7 @@ RIGHTS = [
     (EndpointAction.START, [("update", "rollupjobs/start"), ("patch", "rollupjobs")]),
     (EndpointAction.STOP, [("update", "rollupjobs/stop"), ("patch", "rollupjobs")]),
     (EndpointAction.RUN, [("update", "rollupjobs/run"), ("patch", "rollupjobs")]),
+    (EndpointAction.PURGE, [("delete", "rollupjobs/documents")]),
 ]
 EVERY = sorted({right for _, rights in RIGHTS for right in rights} | {("update", "rollupjobs"), ("list", "rollupjobs")})
 

@@ -1,5 +1,6 @@
 """Small texts of the plugin: durations, tables, names, owners, exit codes."""
 
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rollup_operator.model.counts import counted
 from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
+from rollup_operator.plugin.output import agreed
 from rollup_operator.plugin.preview import lines, manifest
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.tables import Styled, Table, wrapped
@@ -242,3 +244,27 @@ def test_a_file_that_holds_no_one_job_is_reported(tmp_path: Path, text: str) -> 
 def test_one_job_among_other_resources_is_found(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text("kind: RollupStore\n---\nkind: RollupJob\nspec: {cron: x}\n---\n")
     assert manifest(str(tmp_path / "all.yaml")) == {"kind": "RollupJob", "spec": {"cron": "x"}}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "agrees"),
+    [("y\n", True), (" YES \n", True), ("\n", False), ("no\n", False), ("yup\n", False), ("", False)],
+)
+def test_only_yes_agrees_to_a_deletion(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, agrees: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    assert agreed("3 documents cannot be restored.") is agrees
+    written = capsys.readouterr()
+    assert (written.out, written.err) == ("", "3 documents cannot be restored.\nDelete? [y/N] ")
+
+
+def test_where_nobody_can_answer_a_deletion_needs_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    with pytest.raises(Failure, match="add --yes"):
+        agreed("3 documents cannot be restored.")

@@ -1,5 +1,6 @@
 """The fix for each reason for which a job is not ready."""
 
+import shlex
 from collections.abc import Mapping
 
 from rollup_operator.model.conditions import Reason
@@ -59,12 +60,12 @@ CURES: Mapping[Reason, str] = {
     ),
     Reason.JOB_ID_TAKEN: ("Delete the other job, or delete this one and create it with another jobId or rollupIndex."),
     Reason.CONFIG_CHANGED: (
-        "To keep the documents, delete the job and create it with another jobId or rollupIndex. To replace them, "
-        "create it with the groups, metrics and indexPattern that they were made with and deletionPolicy Delete, let "
-        "it run once, delete it, which deletes them, and create it as you want it."
+        "To keep the documents, delete the job and create it with another jobId or rollupIndex. To replace them: "
+        "kubectl rollup purge {name} -n {namespace}, which says how many they are and asks before it deletes them."
     ),
     Reason.TARGET_REPLACED: (
-        "Delete the job and create it with another rollupIndex, or restore the index that its position belongs to."
+        "Restore the index that its position belongs to, or create the job with another rollupIndex. To start over: "
+        "delete the job, kubectl rollup purge {id} --index {index} -n {namespace}, and create the job again."
     ),
     Reason.CLOCK_SKEWED: (
         "Correct the clock that is wrong, that of the operator's node or that of store {store!r}: the message has both "
@@ -79,4 +80,11 @@ def cure_of(reason: str, job: JobView) -> str:
     """Return the fix; empty if nothing needs to be done, or none is known."""
     text = next((cure for known, cure in CURES.items() if known == reason), "")
     pattern = job.raw_spec.get("indexPattern", "")
-    return text.format(name=job.name, namespace=job.namespace, store=job.store_name, pattern=pattern)
+    return text.format(
+        name=job.name,
+        namespace=job.namespace,
+        store=job.store_name,
+        pattern=pattern,
+        id=shlex.quote(job.job_id),
+        index=shlex.quote(job.rollup_index),
+    )

@@ -19,6 +19,7 @@ from rollup_operator.http.access.waiting_room import WaitingRoom
 from rollup_operator.http.api.create import Creations
 from rollup_operator.http.api.delete import Deletions
 from rollup_operator.http.api.preview import Previews
+from rollup_operator.http.api.purge import Purges
 from rollup_operator.http.api.rolled_up import RolledUp
 from rollup_operator.http.api.run import Runs
 from rollup_operator.http.api.search import Searches
@@ -68,7 +69,7 @@ class Endpoint:
     `failure` says which part of this process has failed, so that it lives no more; `health` says of each part
     that must work whether it does (True), or its problem. `budgets`: what calls may take.
     `accept_seconds`: how long a call waits until the operator has observed its write; longer while
-    `answering` says that a leader exists.
+    `answering` says that a leader exists. `holder` names this process in claims.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Endpoint:
         budgets: Budgets | None = None,
         accept_seconds: float = ACCEPT_SECONDS,
         answering: Callable[[], bool] = lambda: False,
+        holder: str = "",
     ) -> None:
         self._settings, self._failure, self._health = settings, failure, health
         telemetry, budgets = telemetry or NoTelemetry(), budgets or Budgets.of(memory_limit())
@@ -126,6 +128,7 @@ class Endpoint:
             creations=Creations(jobs, client, stores),
             previews=Previews(client, stores, _now),
             deletions=Deletions(lookup, newest, self._states, jobs, client),
+            purges=Purges(lookup, self._states, jobs, stores, cluster=settings.cluster, holder=holder),
             rolled_up=RolledUp(newest, stores, settings.cluster),
             searching=SearchCalls(
                 dialect,

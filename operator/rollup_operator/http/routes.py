@@ -19,10 +19,11 @@ from rollup_operator.http.access.permits import PERMIT, EndpointAction
 from rollup_operator.http.access.store_errors import discreet
 from rollup_operator.http.api.about import usage, version_information
 from rollup_operator.http.api.capabilities import EVERYTHING, Described, by_index, by_pattern
-from rollup_operator.http.api.create import Creations
+from rollup_operator.http.api.create import STORE, Creations
 from rollup_operator.http.api.delete import Deletions, unfinished
 from rollup_operator.http.api.every_store import Answers
 from rollup_operator.http.api.preview import Previews, proposal
+from rollup_operator.http.api.purge import Place, Purges
 from rollup_operator.http.api.rolled_up import RolledUp
 from rollup_operator.http.api.start import Starts
 from rollup_operator.http.api.stop import Stops, Wait
@@ -63,6 +64,7 @@ class Calls:
     creations: Creations
     previews: Previews
     deletions: Deletions
+    purges: Purges
     rolled_up: RolledUp
     searching: SearchCalls
     verifying: VerifyCalls
@@ -81,6 +83,9 @@ class Calls:
             yield Route("DELETE", f"{jobs}/{job_id}", EndpointAction.DELETE, self.delete)
             # Whoever may create a job can have the source's data rolled up for him, so he may see a part of that.
             yield Route("POST", f"{jobs}/_preview", EndpointAction.GET, self.preview, right=EndpointAction.CREATE)
+            documents, purge = f"{base}/documents/{index}/{job_id}", EndpointAction.PURGE
+            yield Route("GET", documents, EndpointAction.GET, self.documents, right=purge)
+            yield Route("DELETE", documents, purge, self.purge)
             yield Route("POST", f"{jobs}/{job_id}/_stop", EndpointAction.STOP, self.stop)
             yield Route("POST", f"{jobs}/{job_id}/_start", EndpointAction.START, self.start)
             yield Route("POST", f"{jobs}/{job_id}/_verify", EndpointAction.VERIFY, self.verifying.verify)
@@ -185,6 +190,33 @@ class Calls:
         namespace, job_id = _addressed(request)
         left = await self.deletions.delete(namespace, job_id, request[PERMIT])
         return await answers.answer({"acknowledged": left is None}, form, headers=answers.warning(unfinished(left)))
+
+    async def documents(self, request: web.Request) -> web.Response:
+        """Show whose documents a rollup index holds under a job's id, and how many."""
+        place, _, form = await self._place(request)
+        permit = request[PERMIT]
+        async with discreet(permit):
+            return await answers.answer(await self.purges.find(place, permit), form)
+
+    async def purge(self, request: web.Request) -> web.Response:
+        """Delete the documents that a deleted job left."""
+        place, owner, form = await self._place(request)
+        permit = request[PERMIT]
+        async with discreet(permit):
+            purged = await self.purges.purge(place, owner, permit)
+        document: dict[str, Any] = {"acknowledged": True, "documents": purged.documents}
+        return await answers.answer(document | ({} if purged.kept is None else {"kept": purged.kept}), form)
+
+    async def _place(self, request: web.Request) -> tuple[Place, str | None, Form]:
+        """Read where documents are, and the owner that the call names."""
+        parameters = Parameters(request, self.dialect)
+        store = parameters.text("store") or STORE
+        owner = parameters.text("owner") if request.method == "DELETE" else None
+        form = Form.wanted(request, parameters)
+        parameters.finish()
+        await self.bodies.refuse(request)
+        namespace, job_id = _addressed(request)
+        return Place(namespace, store, request.match_info["index"], job_id), owner, form
 
     async def capabilities(self, request: web.Request) -> web.Response:
         """Show which rolled-up data can be queried, by index pattern."""

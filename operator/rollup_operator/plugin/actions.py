@@ -4,6 +4,7 @@ A write is durable once the API server has accepted it. A wait only observes: on
 """
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -178,9 +179,11 @@ def _documents(job: JobView, *, done: bool) -> str:
     """Say what becomes of the documents."""
     if job.raw_spec.get("deletionPolicy") == "Delete":
         return ", with its documents" if done else "; its documents go with it"
-    kept = f"its documents stay in {job.rollup_index} (deletionPolicy: Retain)"
-    wrote = job.has_drain_finalizer or job.status.position  # the finalizer is there before the first document
-    return f"; {kept}" if wrote else ""
+    if not (job.has_drain_finalizer or job.status.position):  # the finalizer is there before the first document
+        return ""
+    place = shlex.join([job.job_id, "--index", job.rollup_index])
+    purge = f"; to delete them: {command('purge', job.namespace, place)}" if done else ""
+    return f"; its documents stay in {job.rollup_index} (deletionPolicy: Retain){purge}"
 
 
 def _warning(before: Body, goal: Goal) -> str:

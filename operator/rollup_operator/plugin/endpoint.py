@@ -62,6 +62,22 @@ async def post(
         return _read(answer.status, await answer.read(), server.check(), names)
 
 
+async def ask(
+    server: EndpointAddress,
+    where: Where,
+    method: str,
+    path: Sequence[str],
+    query: Mapping[str, str],
+    names: Collection[str],
+    *,
+    seconds: float | None = PATIENCE,
+) -> dict[str, Any]:
+    """Send a call without a body, and return its answer likewise. What is not there is Failure NOT_FOUND."""
+    patience = aiohttp.ClientTimeout(total=seconds, sock_connect=5)
+    async with _answer(server, where, path, None, patience, query, method) as answer:
+        return _read(answer.status, await answer.read(), server.check(), names, Code.NOT_FOUND)
+
+
 async def post_for_lines(
     server: EndpointAddress, where: Where, path: Sequence[str], body: Mapping[str, Any], query: Mapping[str, str]
 ) -> AsyncIterator[dict[str, Any]]:
@@ -85,9 +101,10 @@ async def _answer(
     server: EndpointAddress,
     where: Where,
     path: Sequence[str],
-    body: Mapping[str, Any],
+    body: Mapping[str, Any] | None,
     patience: aiohttp.ClientTimeout,
     query: Mapping[str, str] | None = None,
+    method: str = "POST",
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     url, login, tls = server.check(), own_login(where), server.trust()
     below = "/".join(quote(part, safe="") for part in path)
@@ -99,7 +116,7 @@ async def _answer(
     try:
         async with (
             aiohttp.ClientSession(timeout=patience, middlewares=(login,) if login is not None else ()) as session,
-            session.post(target, json=body, ssl=tls, proxy=proxy, allow_redirects=False) as answer,
+            session.request(method, target, json=body, ssl=tls, proxy=proxy, allow_redirects=False) as answer,
         ):
             yield answer
     except (aiohttp.ClientError, TimeoutError) as e:
@@ -117,7 +134,7 @@ def _line(line: bytes, url: str) -> dict[str, Any]:
     return _read(status, line, url, ())
 
 
-def _read(status: int, data: bytes, url: str, names: Collection[str]) -> dict[str, Any]:
+def _read(status: int, data: bytes, url: str, names: Collection[str], missing: Code = Code.FAILED) -> dict[str, Any]:
     try:
         answered = orjson.loads(data)
         if status == 200 and set(names) <= answered.keys():
@@ -128,6 +145,8 @@ def _read(status: int, data: bytes, url: str, names: Collection[str]) -> dict[st
     if status == 401:
         cure = f"give a token, with {TOKEN} or in the kubeconfig (kubectl create token)"
         raise Failure(Code.FAILED, "Unauthorized", f"the endpoint does not know you: {cure}")
+    if status == 404 and missing is Code.NOT_FOUND:
+        raise Failure(missing, "NotFound", reason)
     raise Failure(Code.FAILED, "Forbidden" if status == 403 else "Refused", reason)
 
 

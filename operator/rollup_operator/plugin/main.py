@@ -280,6 +280,44 @@ def preview(
 
 
 @command(
+    "purge flights --index flights-hourly",
+    "purge flights --yes",
+    short="Delete documents that a deleted job left.",
+)
+def purge(
+    name: Name,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Rollup index of a deleted job; NAME is then the job's id (jobId)."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(metavar="NAME", help="RollupStore. Default: that of the job, else default.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")] = False,
+    url: Url = None,
+    ca: Authority = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Form = Format.TEXT,
+) -> int:
+    """Delete the documents that a deleted job left in its rollup index, after a question that names their number.
+
+    Without --index: those that are in the way of the job NAME, which was created again and reports ConfigChanged,
+    TargetReplaced or TargetMissing. Documents of a job that exists are refused.
+
+    The operator's endpoint deletes them. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need
+    permission to delete rollupjobs/documents (role rollup-manager).
+    """
+    from rollup_operator.plugin import endpoint  # noqa: PLC0415
+    from rollup_operator.plugin import purge as purging  # noqa: PLC0415
+
+    where, written = (kubeconfig, context, namespace), Output("purge", output)
+    address = endpoint.EndpointAddress(url, ca)
+    return _run(purging.purge(where, written, address, name, index, store, yes=yes))
+
+
+@command(
     "query flights --interval 1M --metric avg:dep_delay -o chart",
     "query flights --last 7d --by carrier --where origin:JFK",
     short="Show a job's data as a table or a chart.",

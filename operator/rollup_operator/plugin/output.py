@@ -111,6 +111,18 @@ def say(
         typer.echo(f"{head if at == 0 else ' ' * (indent or 0)}{shown}", err=err)
 
 
+def agreed(text: str) -> bool:
+    """Ask on standard error whether to delete what `text` names; only `y` or `yes` agrees.
+
+    Raises Failure where nobody can answer.
+    """
+    if not sys.stdin.isatty():
+        raise Failure(Code.USAGE, "Usage", f"{text} To delete it without a question, add --yes")
+    say(text, err=True, indent=0)
+    typer.echo("Delete? [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 Shows = Callable[[str, "float | None"], None]
 """Takes what a wait is at: a text, and how much is done in per cent where that is known."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.stores.errors import IdentityConflict
+from rollup_operator.stores.errors import Fenced, IdentityConflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,15 @@ def made_by(mine: Owner, owner: Owner) -> bool:
     return (owner.cluster, owner.uid) == (mine.cluster, mine.uid)
 
 
+def claimed_meanwhile(key: tuple[str, str], owner: Owner | None) -> Fenced:
+    """Return the error for documents that are another resource's by now; None: their record is gone."""
+    index, job_id = key
+    whose = (
+        "their record is gone" if owner is None else f"job {owner.namespace}/{owner.name}, uid {owner.uid}, has them"
+    )
+    return Fenced(f"the documents of {job_id!r} in rollup index {index!r} have changed hands meanwhile: {whose}")
+
+
 def kept(config: JobConfig, owner: Owner) -> str:
     """Say which documents stay that were to be deleted with the job, and whose they are."""
     index, job_id = config.key
@@ -119,5 +128,5 @@ def config_changed(key: tuple[str, str], otherwise: str = "with other groups or 
     return IdentityConflict(
         Reason.CONFIG_CHANGED,
         f"rollup index {index!r} holds documents of job {job_id!r} {otherwise}: "
-        "set another spec.jobId or spec.rollupIndex, or delete the documents with the job that made them",
+        "set another spec.jobId or spec.rollupIndex, or delete the documents: kubectl rollup purge",
     )

@@ -56,6 +56,25 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Retained:
+    """What a store holds under a job's key, and whose it is."""
+
+    owner: Owner
+    """The resource that claimed the record last. It may be gone."""
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """The result of a purge."""
+
+    documents: int
+    """How many were deleted."""
+    kept: str | None = None
+    """The documents that stay, and whose they are; None: none stay."""
+
+
+@dataclass(frozen=True, slots=True)
 class KnownJob:
     """A job as its store remembers it, whether or not the resource still exists."""
 
@@ -345,6 +364,21 @@ class Store(Protocol):
         Acts only on a record of this job (`identity.is_this_job`). With `delete_documents` the position and the
         documents go, too, if this resource claimed the record last (`identity.made_by`); the record itself stays, so
         that epochs only grow. A job of another owner that claims meanwhile keeps claim and documents.
+        """
+        ...
+
+    async def retained(self, key: tuple[str, str]) -> Retained | None:
+        """Say whose documents are under a key, (rollup index, job id), and how many; None: a new job finds none.
+
+        Raises StoreError.
+        """
+        ...
+
+    async def purge(self, key: tuple[str, str], owner: Owner, holder: str) -> Purged:
+        """Delete what `retained` found of an `owner` that is gone, as the deletion of its job would have.
+
+        Before that, nothing of its runs is in progress any more; the record stays, so that epochs only grow. Raises
+        Fenced where another resource has claimed the record: then nothing of that resource is deleted.
         """
         ...
 

@@ -1,8 +1,6 @@
 """Settling and deletion act on the records of one job and leave everything else alone."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,12 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.base import Claim
 from rollup_operator.stores.duckdb import DuckDBStore, claims
 from rollup_operator.stores.duckdb.claims import ClaimRow
-from rollup_operator.stores.duckdb.database.database import Database, Lane
+from rollup_operator.stores.duckdb.database.database import Database
 from rollup_operator.stores.duckdb.session import Ahead
 from rollup_operator.stores.errors import Fenced, StoreUnavailable
 from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, hour, ms
+from support.store_turns import nobody_writes, waits_to_write
 
 SPAN = Span(0, ms("2030-01-01T00:00"))
 ROWS = [(ms("2024-03-01T00:00") + i * HOUR // 7, float(i % 13), "ab"[i % 2], i % 40) for i in range(700)]
@@ -160,32 +159,15 @@ async def test_a_claim_is_taken_from_this_job_alone(
     await store.close()
 
 
-@contextmanager
-def nobody_writes(embedded: Embedded) -> Iterator[Lane]:
-    """Keep all others from writing; yields a lane that may."""
-    base = database(embedded)
-    lane = base._join()
-    with base.writing:
-        yield lane
-    base.leave(lane)
-
-
-async def waits_to_write(embedded: Embedded, what: str) -> None:
-    """Wait until a lane is about to do something that needs the turn to write."""
-    async with asyncio.timeout(10):
-        while not any(lane.doing is not None and lane.doing[0] == what for lane in database(embedded)._lanes):  # noqa: ASYNC110 - it announces nothing
-            await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("delete", [False, True])
 async def test_who_claims_while_another_settles_keeps_claim_and_documents(embedded: Embedded, delete: bool) -> None:
     await embedded.completed(JOB)
     store = embedded.store()
     await hold(store, JOB)
     next_one = renamed(JOB, "other", "2")
-    with nobody_writes(embedded) as lane:
+    with nobody_writes(database(embedded)) as lane:
         settling = asyncio.ensure_future(store.settle(JOB, "me", delete_documents=delete))
-        await waits_to_write(embedded, "settling")
+        await waits_to_write(database(embedded), "settling")
         taken = await asyncio.to_thread(claims.take, lane, JOB.key, "next", next_one.owner, next_one.config_hash, "{}")
     await settling
     after = await record(embedded)
@@ -202,7 +184,7 @@ async def test_an_export_that_was_under_way_does_not_come_after_the_deletion(emb
     await session.describe(claim, SPAN)
     page = await session.read(claim, SPAN)
     claim = await session.write(claim, page)
-    with nobody_writes(embedded) as lane:
+    with nobody_writes(database(embedded)) as lane:
         exporting = asyncio.ensure_future(session.publish(claim))
         async with asyncio.timeout(10):
             while not any(p.stat().st_size for p in embedded.results.iterdir()):  # noqa: ASYNC110 - it announces nothing

@@ -1,4 +1,4 @@
-"""The audit log: one line for each call that starts, stops, creates or deletes a job, whatever its outcome.
+"""The audit log: one line for each call that starts, stops, creates or deletes a job, or purges its documents.
 
 A line names the user and the request id, the action, the namespace, the id as given and the resources that it meant,
 the peer, and the result. It never holds a token or a body.

@@ -4,6 +4,7 @@
 | --- | --- |
 | get, create, delete | that verb on `rollupjobs` |
 | search | `get` of `rollupjobs/search` |
+| purge | `delete` of `rollupjobs/documents` |
 | start | `update` of `rollupjobs/start`, or `patch` of `rollupjobs` |
 | stop | `update` of `rollupjobs/stop`, or `patch` of `rollupjobs` |
 | run | `update` of `rollupjobs/run`, or `patch` of `rollupjobs` |
@@ -41,8 +42,9 @@ ACTIONS: Mapping[EndpointAction, str] = {
     EndpointAction.RUN: "cluster:admin/xpack/rollup/run",
     EndpointAction.SEARCH: "indices:data/read/xpack/rollup/search",
     EndpointAction.VERIFY: "indices:data/read/xpack/rollup/verify",
+    EndpointAction.PURGE: "indices:data/write/rollup/purge",
 }
-"""Elasticsearch's name of each action."""
+"""Elasticsearch's name of each action, as far as it has the action."""
 
 _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
     EndpointAction.GET: (("get", ""),),
@@ -53,6 +55,7 @@ _RIGHTS: Mapping[EndpointAction, tuple[tuple[str, str], ...]] = {
     EndpointAction.RUN: (("update", "run"), ("patch", "")),
     EndpointAction.SEARCH: (("get", "search"),),
     EndpointAction.VERIFY: (("get", "verify"),),
+    EndpointAction.PURGE: (("delete", "documents"),),
 }
 """Verb and subresource; the first granted one is enough."""
 

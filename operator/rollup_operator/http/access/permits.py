@@ -33,6 +33,7 @@ class EndpointAction(Enum):
     RUN = "run"
     SEARCH = "search"
     VERIFY = "verify"
+    PURGE = "purge"
 
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)

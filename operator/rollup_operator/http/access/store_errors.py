@@ -4,7 +4,7 @@ The text of such an error names hosts, files and users, and comes from the store
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.protocol import errors, job_errors
@@ -37,6 +37,11 @@ def unavailable(why: str) -> StoreTrouble:
 def unsuitable(why: str) -> StoreTrouble:
     """400: the store cannot serve such a job."""
     return StoreTrouble(job_errors.validation_failed([why]), job_errors.validation_failed([_PLAIN]))
+
+
+def unfinished(error: Callable[[str], ApiError], why: str) -> StoreTrouble:
+    """A change that may have been made in part. `error` makes the answer, given what the caller may read of `why`."""
+    return StoreTrouble(error(why), error(_PLAIN))
 
 
 async def warning(permit: Permit, troubles: Iterable[StoreTrouble]) -> dict[str, str]:

@@ -96,6 +96,50 @@ class NotDeleted(ApiError):
         return {"task_failures": [failure], "acknowledged": False}
 
 
+def no_documents(job_id: str, index: str, store: str) -> ApiError:
+    """404 of purge: no job of the namespace that the caller may purge left documents there."""
+    return ApiError(
+        404,
+        "resource_not_found_exception",
+        f"Rollup index [{index}] of RollupStore [{store}] holds no documents of a job with the id [{job_id}]",
+    )
+
+
+def owner_exists(job_id: str, index: str, name: str) -> ApiError:
+    """409 of purge: the job that made the documents exists. Nothing was changed."""
+    return ApiError(
+        409,
+        "status_exception",
+        f"The documents of [{job_id}] in rollup index [{index}] belong to RollupJob [{name}], which exists: delete it "
+        "first. With deletionPolicy Retain they stay, and can then be purged; with Delete they go with it",
+    )
+
+
+def other_owner(job_id: str, index: str, name: str, uid: str) -> ApiError:
+    """409 of purge: the documents are not those of the resource that the call names. Nothing was changed."""
+    return ApiError(
+        409,
+        "status_exception",
+        f"The documents of [{job_id}] in rollup index [{index}] belong to RollupJob [{name}] with uid [{uid}]: "
+        "look at them again, and name that uid as [owner]",
+    )
+
+
+def purge_overtaken(why: str) -> ApiError:
+    """409 of purge: another job has claimed the record meanwhile, and the rest of the documents."""
+    return ApiError(409, "status_exception", f"The purge has ended early: {why}")
+
+
+def purge_unfinished(job_id: str, index: str, why: str) -> ApiError:
+    """500: documents may have been deleted in part."""
+    return ApiError(
+        500,
+        "exception",
+        f"Could not delete all documents of [{job_id}] in rollup index [{index}]. What is left can be purged again",
+        caused_by={"type": "exception", "reason": why},
+    )
+
+
 def deletion_refused(job_id: str, why: str) -> ApiError:
     """500: the API server refused to delete the job. Nothing was changed."""
     return ApiError(

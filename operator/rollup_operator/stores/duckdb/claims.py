@@ -117,6 +117,14 @@ def pattern(lane: Lane, key: tuple[str, str]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def documents(lane: Lane, record: ClaimRow) -> int:
+    """Return how many documents the job has. Not within a transaction."""
+    if record.target is None or not _is_there(lane, table(record.target)):
+        return 0
+    ((count,),) = lane.execute(f"SELECT count(*) FROM {table(record.target)}")
+    return int(str(count))
+
+
 def known(lane: Lane, rollup_indices: Collection[str] | None = None) -> list[tuple[ClaimRow, dict[str, Any] | None]]:
     """Return the records of these rollup indices, or all, each with its job's spec where that was recorded.
 

@@ -19,7 +19,7 @@ from rollup_operator.rollup import identity
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
-from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, Settled
+from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, Purged, Retained, Settled
 from rollup_operator.stores.duckdb import claims, fields
 from rollup_operator.stores.duckdb import preview as previews
 from rollup_operator.stores.duckdb import search as searches
@@ -231,6 +231,32 @@ class DuckDBStore:
             settled = await self._with_lane("settling", partial(self._settle, seen, delete), None, ends=True)
             if settled is not None:
                 return Settled(export.claim_of(settled, self._folders), kept)
+
+    async def retained(self, key: tuple[str, str]) -> Retained | None:
+        """Read the record, and count the rows of the result."""
+
+        def read(lane: Lane) -> Retained | None:
+            seen = claims.read(lane, key) if claims.exists(lane) else None
+            if seen is None or not seen.has_documents:
+                return None
+            return Retained(seen.owner, claims.documents(lane, seen))
+
+        return await self._with_lane("counting the documents", read, None, interruptible=True)
+
+    async def purge(self, key: tuple[str, str], owner: Owner, _holder: str) -> Purged:
+        """Take the record as it was read, or read it again, and delete the result and its export."""
+
+        def read(lane: Lane) -> tuple[ClaimRow, int] | None:
+            seen = claims.read(lane, key) if claims.exists(lane) else None
+            return None if seen is None else (seen, claims.documents(lane, seen))
+
+        while True:
+            found = await self._with_lane("reading the claim", read, None, ends=True)
+            if found is None or not identity.made_by(owner, found[0].owner):
+                raise identity.claimed_meanwhile(key, None if found is None else found[0].owner)
+            seen, documents = found
+            if await self._with_lane("purging", partial(self._settle, seen, True), None, ends=True) is not None:
+                return Purged(documents)
 
     def _settle(self, seen: ClaimRow, delete: bool, lane: Lane) -> ClaimRow | None:
         """Take the claim and delete the documents, unless somebody has claimed the job since the record was `seen`."""

@@ -10,8 +10,9 @@ cluster sets it again when it next checks the disk, about every 30 s: time enoug
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -19,8 +20,8 @@ from pydantic import ValidationError
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup import identity
 from rollup_operator.rollup.identity import JobConfig, Owner
-from rollup_operator.stores.base import Settled
-from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.base import Purged, Retained, Settled
+from rollup_operator.stores.errors import StoreError, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, records
 from rollup_operator.stores.opensearch.records import ALIAS, Record
 from rollup_operator.stores.opensearch.target import deletion, gate
@@ -31,6 +32,8 @@ from rollup_operator.stores.opensearch.transport.errors import DiskFull, NotTher
 from rollup_operator.stores.opensearch.transport.retry import Patience
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 async def settle(
@@ -48,11 +51,57 @@ async def settle(
     only grow. A record that is another job's is left as it is. Raises Fenced where somebody else claims the job before
     its documents are deleted.
     """
-    try:
+
+    async def attempt() -> Settled:
         return await _settle(cluster, config, holder, is_alive, delete_documents=delete_documents, now=now)
+
+    return await _though_disk_is_full(cluster, config, attempt)
+
+
+async def retained(cluster: Cluster, key: tuple[str, str]) -> Retained | None:
+    """Say whose documents are under a key, and how many. None: a new job finds neither documents nor a position."""
+    seen = await claims.read(cluster, key, opaque_id=OPAQUE_ID)
+    if seen is None or not seen.has_documents:
+        return None
+    config = _of_record(seen)
+    found, documents = await _found(cluster, config, OPAQUE_ID), 0
+    if found is not None and found.uuid == seen.target:
+        with contextlib.suppress(NotThere):  # it was deleted just now
+            documents = await target.count(cluster, config, opaque_id=OPAQUE_ID, copies=found.copies)
+    return Retained(seen.owner, documents)
+
+
+async def purge(cluster: Cluster, key: tuple[str, str], owner: Owner, holder: str) -> Purged:
+    """Delete the documents of a job whose resource, `owner`, is gone. Raises Fenced where another has the record."""
+    config = _of_record(await _of_owner(cluster, key, owner))
+
+    async def attempt() -> Purged:
+        return await _purge(cluster, config, holder)
+
+    return await _though_disk_is_full(cluster, config, attempt)
+
+
+async def _purge(cluster: Cluster, config: JobConfig, holder: str) -> Purged:
+    """Take the record as it was read, or read it again: who claims it meanwhile keeps it."""
+    patience = Patience()
+    while True:
+        seen = await _of_owner(cluster, config.key, config.owner)
+        record = await claims.evict(cluster, config, holder, seen, patience)
+        if record is None:
+            continue
+        record, purged = await _forget(cluster, config, record)
+        if await claims.release(cluster, record) is not None:
+            return purged
+        await patience.pause(claims.contended(config.key), carried_out=False)
+
+
+async def _though_disk_is_full(cluster: Cluster, config: JobConfig, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Make an attempt, and another one with the block of a full disk lifted if that is in the way."""
+    try:
+        return await attempt()
     except DiskFull as e:
         await _lift_block(cluster, config, e)
-    return await _settle(cluster, config, holder, is_alive, delete_documents=delete_documents, now=now)
+    return await attempt()
 
 
 async def _settle(
@@ -81,7 +130,8 @@ async def _settle(
         if record is None:
             continue
         if delete:
-            record, kept = await _forget(cluster, _as_claimed(config, record), record)
+            record, purged = await _forget(cluster, _as_claimed(config, record), record)
+            kept = purged.kept
         if (settled := await claims.release(cluster, record)) is not None:
             return Settled(settled.claim, kept)
         await patience.pause(claims.contended(config.key), carried_out=False)
@@ -104,6 +154,26 @@ async def _lift_block(cluster: Cluster, config: JobConfig, error: DiskFull) -> N
     except StoreError:
         raise error from None
     log.info("lifted the block of a full disk", indices=indices, job=config.job_id, why=str(error))
+
+
+async def _of_owner(cluster: Cluster, key: tuple[str, str], owner: Owner) -> Record:
+    """Return the record. Raises Fenced if another resource claimed it last."""
+    seen = await claims.read(cluster, key, opaque_id=OPAQUE_ID)
+    if seen is None or not identity.made_by(owner, seen.owner):
+        raise identity.claimed_meanwhile(key, None if seen is None else seen.owner)
+    return seen
+
+
+def _of_record(record: Record) -> JobConfig:
+    """Return the job that claimed the record last. Raises StoreUnsuitable if the record does not tell its fields."""
+    index, job_id = record.claim.key
+    try:
+        spec = RollupJobSpec.model_validate(record.spec)
+    except ValidationError as e:
+        raise StoreUnsuitable(
+            f"the record of {job_id!r} in rollup index {index!r} does not say which fields its documents have"
+        ) from e
+    return JobConfig(job_id, spec, record.owner, record.config_hash)
 
 
 def _as_claimed(config: JobConfig, record: Record) -> JobConfig:
@@ -129,14 +199,14 @@ async def _found(cluster: Cluster, config: JobConfig, opaque_id: str) -> Target 
         return None  # the name has come to mean something else
 
 
-async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[Record, str | None]:
-    """Delete what was written under the record; return it without documents, and what stays of the index, if any."""
-    found, kept = await _found(cluster, config, record.opaque_id), None
+async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[Record, Purged]:
+    """Delete what was written under the record; return it without documents, and what was deleted and what stays."""
+    found, kept, deleted = await _found(cluster, config, record.opaque_id), None, 0
     with contextlib.suppress(NotThere):  # the index is gone; or a later claim closed the gate, and the commit says so
         if found is not None and record.target == found.uuid:
             # The position goes first: if the deletion is cut short and the job created again, no document is missed.
             record = await claims.commit(cluster, record, records.forgotten(record).claim)
-            await deletion.delete(cluster, config, record, copies=found.copies)
+            deleted = await deletion.delete(cluster, config, record, copies=found.copies)
             await target.unregister(cluster, config, record)
         elif found is not None and record.target is not None:
             kept = target.kept(config.key)
@@ -144,7 +214,7 @@ async def _forget(cluster: Cluster, config: JobConfig, record: Record) -> tuple[
             await target.unregister(cluster, config, record)
     await gate.close_gates(cluster, config.key, record.claim.epoch + 1, opaque_id=record.opaque_id)
     record = records.forgotten(record)
-    return await claims.commit(cluster, record, record.claim), kept
+    return await claims.commit(cluster, record, record.claim), Purged(deleted, kept)
 
 
 async def _is_left_over(cluster: Cluster, config: JobConfig, record: Record, found: Target) -> bool:

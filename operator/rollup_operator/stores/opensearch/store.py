@@ -11,7 +11,17 @@ from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.source_rules import SourceField
-from rollup_operator.stores.base import Checkup, ClockReading, KnownJob, Preview, RollupIndex, Session, Settled
+from rollup_operator.stores.base import (
+    Checkup,
+    ClockReading,
+    KnownJob,
+    Preview,
+    Purged,
+    Retained,
+    RollupIndex,
+    Session,
+    Settled,
+)
 from rollup_operator.stores.errors import SearchTooSlow, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, quiet, replication, settling
 from rollup_operator.stores.opensearch import preview as previews
@@ -200,6 +210,14 @@ class ClusterStore:
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from its holder, and wait until nothing of it is in progress."""
         return await settling.settle(self._cluster, config, holder, self._is_alive, delete_documents=delete_documents)
+
+    async def retained(self, key: tuple[str, str]) -> Retained | None:
+        """Read the record, and count the documents that it is about."""
+        return await settling.retained(self._cluster, key)
+
+    async def purge(self, key: tuple[str, str], owner: Owner, holder: str) -> Purged:
+        """Take the claim, wait until nothing of it is in progress, and delete the documents."""
+        return await settling.purge(self._cluster, key, owner, holder)
 
     async def retire(self) -> None:
         """Close connections that no call needs."""

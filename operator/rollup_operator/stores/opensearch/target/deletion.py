@@ -37,17 +37,17 @@ _MOST_REQUESTS = 10_000
 _NO_SUCH_CALL = ("no handler found for uri", "Incorrect HTTP method for uri")
 
 
-async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies: Copies = ANY) -> None:
-    """Delete all documents of the job in its rollup index. Raises NotThere if a later claim has closed the gate.
+async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies: Copies = ANY) -> int:
+    """Delete all documents of the job in its rollup index, and return how many there were.
 
-    `copies`: those of the index that show all of them.
+    Raises NotThere if a later claim has closed the gate. `copies`: those of the index that show all of them.
     """
     index = config.spec.rollup_index
     way = await gate.open_gate(cluster, config.key, record.claim.epoch, opaque_id=record.opaque_id)
     deletion = _Deletion(cluster, config, record, way, copies, f"deleting the documents of {config.job_id} in {index}")
     await target.refresh(cluster, index, opaque_id=record.opaque_id)  # what cannot be found is not deleted
     step = deletion.by_query
-    patience = Patience()
+    patience, deleted = Patience(), 0
     for _ in range(_MOST_REQUESTS):
         try:
             found, gone = await step()
@@ -57,7 +57,8 @@ async def delete(cluster: Cluster, config: JobConfig, record: Record, *, copies:
             step = deletion.by_bulk
             continue
         if not found:
-            return
+            return deleted
+        deleted += gone
         if not gone:
             changed = f"{deletion.doing}: another client changes all of them just now"
             await patience.pause(StoreUnavailable(changed))

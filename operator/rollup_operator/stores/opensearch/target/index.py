@@ -287,8 +287,8 @@ def _replicas(settings: Value) -> int:
 
 def _cure(key: tuple[str, str], forgets: bool) -> str:
     if not forgets:
-        return "set another spec.jobId or spec.rollupIndex"
+        return "set another spec.jobId or spec.rollupIndex, or let kubectl rollup purge forget the position"
     return (
-        f"set spec.deletionPolicy to Delete, then delete the job {key[1]!r} and create it anew, and it begins at the "
+        f"set spec.deletionPolicy to Delete, then delete the job {key[1]!r} and create it again, and it begins at the "
         "beginning; or go on in a new job with another spec.rollupIndex and a spec.start"
     )
