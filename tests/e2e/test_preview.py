@@ -83,4 +83,5 @@ def test_what_is_wrong_with_the_source_is_told_as_the_condition_tells_it(
     assert (status, reason) == (400, missing["status"]["conditions"][0]["message"])
     write_trips(folder)
     status, reason = previewed(operator, api, manifest(metrics=[{"field": "colour", "metrics": ["max"]}]))
-    assert (status, reason.startswith("spec.metrics: the source has no field 'colour': it has 'gate', ")) == (400, True)
+    assert status == 400
+    assert reason.startswith("spec.metrics: the source has no field 'colour': there are 'gate', ")

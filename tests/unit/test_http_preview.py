@@ -253,7 +253,10 @@ async def test_a_manifest_is_checked_by_the_api_server_before_its_source(client:
 async def test_what_is_wrong_with_a_source_is_told_in_the_words_of_the_body(client: Client, cluster: Cluster) -> None:
     metrics = [{"field": "loud", "metrics": ["max"]}]
     _, answered = await call(client, "POST", PATH, manifest(metrics=metrics))
-    assert answered["error"]["reason"] == "spec.metrics: the source has no field 'loud': did you mean 'load'"
+    assert answered["error"]["reason"] == (
+        "spec.metrics: the source has no field 'loud': did you mean 'load'? There are 'load', 'node', 'temperature', "
+        "'timestamp'"
+    )
     _, answered = await call(client, "POST", PATH, sensor(metrics=metrics))
     assert "Could not find a [numeric] or [date,date_nanos] field with name [loud]" in str(answered)
     _, answered = await call(client, "POST", PATH, manifest(indexPattern="weather"))

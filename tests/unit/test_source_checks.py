@@ -249,8 +249,8 @@ async def test_another_spec_and_another_store_are_checked_and_another_desired_st
     world.edit(uid, pageSize=7)
     message = (await world.until(uid, "SourceInvalid"))["message"]
     assert message == (
-        "spec.indexPattern 'flights': spec.groups.terms.fields: the source has no field 'carrier': it has 'distance', "
-        "'origin', 'time_hour'"
+        "spec.indexPattern 'flights': spec.groups.terms.fields: the source has no field 'carrier': there are "
+        "'distance', 'origin', 'time_hour'"
     )
     world.sources.has["carrier"] = "keyword"
     world.store_edition = 2

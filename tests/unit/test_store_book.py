@@ -407,3 +407,15 @@ async def test_a_store_that_cannot_be_used_tells_of_no_claim() -> None:
     await asyncio.sleep(0)
     assert book.held(KEY, Owner("here", "team", "job", "1")) is False
     await book.close()
+
+
+async def test_a_store_that_is_missing_is_reported_with_those_that_there_are() -> None:
+    book = book_of(Unsuitable())
+    for name, said in (("clusters", "(did you mean 'cluster'?)"), ("default", "(there is 'cluster')")):
+        trouble = book.trouble((KEY[0], name))
+        assert trouble is not None
+        assert f"no RollupStore named {name!r} in namespace 'team' {said}" in trouble.message
+    elsewhere = book.trouble(("other", "cluster"))
+    assert elsewhere is not None
+    assert "did you mean" not in elsewhere.message
+    await book.close()

@@ -3,13 +3,13 @@
 A broken rule has two texts: Elasticsearch's, for its clients, and one for those who write manifests.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import DATE_METRICS
+from rollup_operator.rollup import hints
 
 DATES = frozenset({"date", "date_nanos"})
 WHOLE = frozenset({"long", "integer", "short", "byte"})
@@ -29,11 +29,7 @@ _TERMS: Sequence[tuple[TermKind, frozenset[str]]] = (("long", WHOLE), ("double",
 
 _NESTED = "nested"
 
-_COMPARED, _LONGEST = 200, 100
-"""How many names of fields are compared with a missing one, and how much of each: others choose them."""
-
-_SHOWN = 20
-"""How many names of fields a message lists."""
+_TIME = "spec.groups.dateHistogram.field"
 
 _UNSIGNED = frozenset({"unsigned_long"})
 """Elasticsearch has no such groups; here they would not fit into a term's 64 bits with a sign."""
@@ -78,7 +74,7 @@ def check_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[
     ]:
         return hidden
     found = [
-        BrokenRule(text, f"{at}: {text if name in fields else _not_there(name, fields)}")
+        BrokenRule(text, f"{at}: {text if name in fields else _not_there(at, name, fields)}")
         for at, name, texts in checks
         for text in texts
     ]
@@ -91,7 +87,7 @@ def _checks(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> Iterator[
     """Yield each use of a field: where the spec names it, the field, and Elasticsearch's texts for its problems."""
     groups = spec.groups
     date = groups.date_histogram.field
-    yield "spec.groups.dateHistogram.field", date, _of_date(date, fields.get(date))
+    yield _TIME, date, _of_date(date, fields.get(date))
     for name in groups.histogram.fields if groups.histogram else ():
         yield "spec.groups.histogram.fields", name, _of_histogram(name, fields.get(name))
     for name in groups.terms.fields if groups.terms else ():
@@ -100,13 +96,15 @@ def _checks(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> Iterator[
         yield "spec.metrics", metric.field, _of_metric(metric.field, metric.metrics, fields.get(metric.field))
 
 
-def _not_there(name: str, fields: Mapping[str, SourceField]) -> str:
-    """Say that a field is missing, and which are near it, or which there are."""
-    there = sorted(fields)[:_COMPARED]
-    near = [other for other in there if other.lower() == name.lower()]
-    if near := near or difflib.get_close_matches(name[:_LONGEST], (other[:_LONGEST] for other in there), 1):
-        return f"the source has no field {name!r}: did you mean {near[0]!r}"
-    return f"the source has no field {name!r}: it has {', '.join(map(repr, there[:_SHOWN])) or 'none'}"
+def _not_there(at: str, name: str, fields: Mapping[str, SourceField]) -> str:
+    """Say that a field is missing, what it may mean, and which there are: times first where one is needed."""
+
+    def order(other: str) -> tuple[bool, str]:
+        return at == _TIME and not fields[other].types <= DATES, other
+
+    there = sorted((other for other in fields if not other.startswith("_")), key=order)
+    hint = hints.instead(name, there)
+    return f"the source has no field {name!r}" + (f": {hint}" if hint else "")
 
 
 def date_metrics_message(field: str, metrics: Sequence[str], type_: str) -> str | None:

@@ -203,7 +203,15 @@ async def test_a_halt_keeps_what_was_committed_and_the_next_run_goes_on(embedded
     [
         ({"metrics": [{"field": "nope", "metrics": ["min"]}]}, "spec.metrics: the source has no column 'nope'"),
         ({"metrics": [{"field": "Value", "metrics": ["min"]}]}, "did you mean 'value'"),
-        ({"metrics": [{"field": "term", "metrics": ["min"]}]}, "column 'term' is VARCHAR"),
+        (
+            {"metrics": [{"field": "terms", "metrics": ["min"]}]},
+            "'terms': did you mean 'term'? There are 'size', 'term'",
+        ),
+        ({"metrics": [{"field": "term", "metrics": ["min"]}]}, "column 'term' is VARCHAR: metrics need a column of"),
+        (
+            {"groups": {"dateHistogram": {"field": "when", "fixedInterval": "1h"}}},
+            "no column 'when': there are 'ts', 'si",
+        ),
         ({"metrics": [{"field": "ts", "metrics": ["sum"]}]}, "has min, max and value_count, not sum"),
         ({"groups": {"dateHistogram": {"field": "term", "fixedInterval": "1h"}}}, "dateHistogram.field: column 'term'"),
     ],

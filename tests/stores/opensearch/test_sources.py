@@ -133,6 +133,11 @@ async def test_a_source_that_is_not_there_may_come(opensearch: StoreHttp, cluste
             await describe(cluster, over(pattern))
         assert says in str(e.value)
         assert e.value.transient
+    opensearch.create(f"{word}s-2024.01", {"ts": "date"})
+    opensearch.create(f"{word}s-2024.02", {"ts": "date"})
+    for pattern in (word, f"{word}-*"):
+        with pytest.raises(SourceNotFound, match=r"did you mean 'none-\S*s-\*'\? Correct it, or create"):
+            await describe(cluster, over(pattern))
     with pytest.raises(SourceNotFound, match="no such index"):
         await pages_of(cluster, over(word), END).next(None)
     assert (await pages_of(cluster, over(f"{word}-*"), END).next(None)).exhausted
@@ -168,7 +173,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (with_terms("address"), "must be a [numeric] or [keyword/text] type, but found [ip] for field [address]"),
     (with_terms("words"), "The field [words] must be aggregatable across all indices, but is not."),
     (with_terms("plain"), "The field [plain] must be aggregatable across all indices, but is not."),
-    (with_terms("none"), "Could not find a [numeric] or [keyword/text] field with name [none]"),
+    (with_terms("none"), "spec.groups.terms.fields: the source has no field 'none': there are 'address', 'flag'"),
+    ({"terms": {"fields": ["Size"]}}, "spec.groups.terms.fields: the source has no field 'Size': did you mean 'size'?"),
+    ({"dateHistogram": {"field": "@ts", "fixedInterval": "1h"}}, "has no field '@ts': did you mean 'ts'?"),
+    ({"dateHistogram": {"field": "when", "fixedInterval": "1h"}}, "has no field 'when': there are 'ts', 'address'"),
     ({"histogram": {"fields": ["host.raw"], "interval": 5}}, "must be a [numeric] type, but found [keyword]"),
 ]
 
@@ -203,7 +211,7 @@ async def test_a_job_may_name_more_fields_than_a_request_line_holds(opensearch: 
     wide = RollupJobSpec.model_validate(job.spec.model_dump(by_alias=True, exclude_none=True) | more)
     with pytest.raises(SourceInvalid) as e:
         await describe(cluster, config(wide))
-    assert str(e.value).count("Could not find") == 1
+    assert str(e.value).count("has no field") == 1
 
 
 @pytest.mark.parametrize(("one", "other"), [("long", "double"), ("long", "keyword")])

@@ -24,6 +24,7 @@ from rollup_operator.lifecycle.stores.known_store import KnownStore, StoreContex
 from rollup_operator.lifecycle.stores.status import trouble_of
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.store import RollupStoreSpec
+from rollup_operator.rollup import hints
 from rollup_operator.rollup.identity import Owner
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store, closes_with_leadership
@@ -98,7 +99,7 @@ class StoreBook:
         """Say why there is no usable store of that name; None: there is one."""
         known = self._stores.get(key)
         if known is None:
-            return Trouble(Reason.STORE_NOT_FOUND, str(_not_found(key)), transient=True)
+            return Trouble(Reason.STORE_NOT_FOUND, str(self._not_found(key)), transient=True)
         return None if known.problem is None else trouble_of(key[1], known.problem)
 
     def edition(self, key: StoreKey) -> tuple[str, int] | None:
@@ -122,11 +123,17 @@ class StoreBook:
         """Return every store, and whether it can be used."""
         return [(key, known.problem is None) for key, known in self._stores.items()]
 
+    def _not_found(self, key: StoreKey) -> StoreNotFound:
+        namespace, name = key
+        there = hints.instead(name, sorted(each for of, each in self._stores if of == namespace))
+        missing = f"no RollupStore named {name!r} in namespace {namespace!r}" + (f" ({there})" if there else "")
+        return StoreNotFound(f"{missing}: once it is there, the job goes on by itself")
+
     async def open(self, key: StoreKey) -> Store:
         """Return the client. Raises StoreNotFound, or StoreUnavailable for an unusable store."""
         known = self._stores.get(key)
         if known is None:
-            raise _not_found(key)
+            raise self._not_found(key)
         if known.embedded and not self._gate.open:
             raise StoreElsewhere(
                 f"RollupStore {key[1]!r} is embedded and open in another replica, the leader: send the request again"
@@ -250,9 +257,3 @@ class StoreBook:
 async def _close(stores: Iterable[Store | None]) -> None:
     """Close all; a failure is logged and does not keep the others open."""
     await in_order(*(("a store is closed", store.close) for store in stores if store is not None))
-
-
-def _not_found(key: StoreKey) -> StoreNotFound:
-    return StoreNotFound(
-        f"no RollupStore named {key[1]!r} in namespace {key[0]!r}: create it, and the job goes on by itself"
-    )

@@ -89,7 +89,7 @@ class Turn:
             if gone():
                 raise StoreUnavailable("the store was closed")
             if time.monotonic() >= ends:
-                raise StoreUnavailable("the database file is still open from before this operator began anew")
+                raise StoreUnavailable("the database file is still open from before this operator restarted")
 
     def end(self) -> None:
         """Give it back."""

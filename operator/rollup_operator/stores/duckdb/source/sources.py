@@ -7,14 +7,15 @@ link, and DuckDB gets the opened file: whatever users do to their folders meanwh
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.job import CSV_ENDINGS
+from rollup_operator.rollup import hints
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.database.folders import Folder, Folders, NotItself
-from rollup_operator.stores.duckdb.source import headers
+from rollup_operator.stores.duckdb.source import headers, nearby
 from rollup_operator.stores.duckdb.source.headers import CsvDialect, Wanted
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreUnavailable
@@ -87,7 +88,7 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
         else:
             tables.update(dict.fromkeys(_find_tables(part, lane)))
     if not tables and not files:
-        raise nothing_found(pattern)
+        raise nothing_found(pattern, nearby.listed(lane, _ENDINGS, own))
     found = _sources(tables, dict(sorted(files.items())), lane, wanted)
     if not found.count:
         raise SourceNotFound(
@@ -125,12 +126,11 @@ def _seen_ns(fds: Iterable[int]) -> int:
     return newest if newest < time.time_ns() - _SETTLED_NS else newest - 1
 
 
-def nothing_found(pattern: str) -> SourceNotFound:
-    """Return the error for a pattern that matches nothing."""
-    return SourceNotFound(
-        f"{_FIELD} {pattern!r} matches no table of the database, and no file below the namespace's data folder (names "
-        f"of files end in {', '.join(_ENDINGS)}): create one, and the job goes on by itself"
-    )
+def nothing_found(pattern: str, there: Sequence[str] = ()) -> SourceNotFound:
+    """Return the error for a pattern that matches nothing; `there`: the patterns that would match something."""
+    hint = hints.instead(pattern, there) or f"there are none yet (names of files end in {', '.join(_ENDINGS)})"
+    problem = f"{_FIELD} {pattern!r} matches no table of the database, and no file below the namespace's data folder"
+    return SourceNotFound(hints.nothing_matches(problem, hint))
 
 
 def is_files(part: str) -> bool:

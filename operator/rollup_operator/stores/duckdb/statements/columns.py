@@ -118,7 +118,8 @@ def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:
         number = _exact(value)
     if number is None:
         raise SourceInvalid(
-            f"spec.metrics: column {field!r} is {type_}: metrics are taken of numbers and times, and lists of these"
+            f"spec.metrics: column {field!r} is {type_}: metrics need a column of numbers or times, or of lists of "
+            "these. To group by its values, name it in spec.groups.terms.fields"
         )
     if value == type_:
         given = number(column)

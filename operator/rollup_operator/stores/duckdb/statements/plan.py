@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup import hints
 from rollup_operator.rollup.bounds import Bounds, Segment
 from rollup_operator.stores.duckdb.statements import columns, sql
 from rollup_operator.stores.duckdb.statements.columns import Column
@@ -11,6 +12,7 @@ from rollup_operator.stores.duckdb.statements.sql import TimeKind
 from rollup_operator.stores.errors import SourceInvalid
 
 COUNT = "_count"
+_TIME = "spec.groups.dateHistogram.field"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def make_plan(
     and what is valid.
     """
     field = spec.groups.date_histogram.field
-    kind = _time_kind(field, _type(types, field, "spec.groups.dateHistogram.field"))
+    kind = _time_kind(field, _type(types, field, _TIME))
     groups: list[Column] = []
     if (histogram := spec.groups.histogram) is not None:
         at = "spec.groups.histogram.fields"
@@ -149,9 +151,11 @@ def segments(bounds: Bounds, start: int, end: int) -> list[Segment]:
 def _type(types: Mapping[str, str], field: str, at: str) -> str:
     if field in types:
         return types[field]
-    near = next((n for n in types if n.lower() == field.lower()), None)
-    hint = f"did you mean {near!r}" if near else f"it has {', '.join(repr(n) for n in sorted(types)[:20])}"
-    raise SourceInvalid(f"{at}: the source has no column {field!r}: {hint}")
+    wants_time = at == _TIME
+    there = sorted(
+        types, key=lambda name: (wants_time and columns.time_kind(types[name]) in (None, TimeKind.INTEGER), name)
+    )
+    raise SourceInvalid(f"{at}: the source has no column {field!r}: {hints.instead(field, there)}")
 
 
 def tells_time(type_: str) -> bool:
@@ -163,6 +167,5 @@ def _time_kind(field: str, type_: str) -> TimeKind:
     if (kind := columns.time_kind(type_)) is not None:
         return kind
     raise SourceInvalid(
-        f"spec.groups.dateHistogram.field: column {field!r} is {type_}: "
-        "use a TIMESTAMP, a DATE, or whole milliseconds since 1970"
+        f"{_TIME}: column {field!r} is {type_}: use a TIMESTAMP, a DATE, or whole milliseconds since 1970"
     )

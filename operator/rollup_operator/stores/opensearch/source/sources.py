@@ -1,5 +1,6 @@
 """Inspects the sources of a pattern: their fields, how much is due, and their problems."""
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
@@ -7,13 +8,15 @@ from typing import Any
 from urllib.parse import quote
 
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.rollup import hints
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig
-from rollup_operator.rollup.source_rules import SourceField, broken_rules, term_kind
+from rollup_operator.rollup.source_rules import SourceField, broken_rules, check_rules, term_kind
 from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.base import Position, Source
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
 from rollup_operator.stores.opensearch.query import time_range
+from rollup_operator.stores.opensearch.records import ALIAS
 from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source import buckets
 from rollup_operator.stores.opensearch.transport.answers import LISTING, PAGE, SMALL, Value, whole
@@ -46,8 +49,9 @@ async def check(cluster: Cluster, config: JobConfig, *, opaque_id: str) -> dict[
     for names in _in_lines(sorted(wanted)):
         found |= await _capabilities(cluster, spec.index_pattern, spec.rollup_index, names, opaque_id)
     found = {field: of for field, of in found.items() if field in wanted}  # an asterisk in a name matches others, too
-    messages = broken_rules(spec, found) or _mixed(spec, found)
-    if messages:
+    if any(field not in found for field in named_fields(spec)):
+        raise await _missing(cluster, spec, found, opaque_id)
+    if messages := broken_rules(spec, found) or _mixed(spec, found):
         messages += [message async for message in _where(cluster, spec, opaque_id)]
         raise SourceInvalid(f"{_FIELD} {spec.index_pattern!r}: {' '.join(messages)}")
     return found
@@ -73,7 +77,7 @@ def must_go_on(spec: RollupJobSpec, position: Position | None, found: Mapping[st
             raise SourceInvalid(
                 f"{_FIELD} {spec.index_pattern!r}: field [{field}] was of the kind {was} in all that is written so far "
                 f"and is {now} now (mapped as [{types}]), and rollup index {spec.rollup_index!r} can keep one kind "
-                "only: map the field as before and index those documents anew, or go on with a new job whose "
+                "only: map the field as before and index those documents again, or go on with a new job whose "
                 "spec.rollupIndex is another and whose spec.start is where this one ends"
             )
 
@@ -231,6 +235,17 @@ def named_fields(spec: RollupJobSpec) -> list[str]:
     })  # fmt: skip
 
 
+async def _missing(
+    cluster: Cluster, spec: RollupJobSpec, found: Mapping[str, SourceField], opaque_id: str
+) -> SourceInvalid:
+    """Return the error for fields of which some are in no index, with those that there are."""
+    there: Mapping[str, SourceField] = {}
+    with contextlib.suppress(StoreError):  # the problem was found, and is reported without it
+        there = await _capabilities(cluster, spec.index_pattern, spec.rollup_index, "*", opaque_id)
+    rules = check_rules(spec, {**there, **found})
+    return SourceInvalid(f"{_FIELD} {spec.index_pattern!r}: {'; '.join(rule.manifest for rule in rules)}")
+
+
 def _mixed(spec: RollupJobSpec, found: Mapping[str, SourceField]) -> list[str]:
     """Return what Elasticsearch's rules allow although its searches fail: text and numbers as one group."""
     return [
@@ -298,17 +313,37 @@ async def _capabilities(
             opaque_id=opaque_id,
             longest=LISTING,
         )
+    except NotThere as e:
+        raise await _not_found(cluster, pattern, f"{_FIELD} {pattern!r}: {e}", opaque_id) from e
     except StoreError as e:
         raise source_error(pattern, e) from e
     matched = [index.text() for index in answer.find("indices").items()]
     if not matched:
         # What is blocked is left out there, and a search says why.
         await search(cluster, pattern, {"size": 0}, doing=doing, opaque_id=opaque_id)
-        raise SourceNotFound(f"{_FIELD} {pattern!r} matches no index: create one, and the job goes on by itself")
+        raise await _not_found(cluster, pattern, f"{_FIELD} {pattern!r} matches no index", opaque_id)
     if rollup_index in matched:
         raise SourceInvalid(f"{_FIELD} {pattern!r} leads to spec.rollupIndex itself, {rollup_index!r}: leave it out")
     members = ((field, dict(types.members())) for field, types in answer.find("fields").members())
     return {field: _field(types) for field, types in members if not _is_meta(types)}
+
+
+async def _not_found(cluster: Cluster, pattern: str, problem: str, opaque_id: str) -> SourceNotFound:
+    """Return the error for a pattern that matches nothing, with the names that it may mean."""
+    there: list[str] = []
+    with contextlib.suppress(StoreError):  # the login may not list names, or the cluster is too old to
+        answer = await cluster.call(
+            "GET",
+            "/_resolve/index/*",
+            doing="listing indices",
+            params={"filter_path": "indices.name,aliases.name,data_streams.name"},
+            opaque_id=opaque_id,
+            longest=LISTING,
+        )
+        kinds = (answer.find(kind).items() for kind in ("indices", "aliases", "data_streams"))
+        there = [name for of in kinds for each in of if not (name := each.at("name").text()).startswith((".", ALIAS))]
+    hint = hints.instead(pattern, hints.series(there))
+    return SourceNotFound(hints.nothing_matches(problem, hint))
 
 
 def indices(pattern: str) -> str:

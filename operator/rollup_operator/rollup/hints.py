@@ -1,0 +1,73 @@
+"""Says what there is in place of a name that there is not: what it may mean, and the rest. Pure.
+
+Names may come from anybody: what is compared is cut, and the comparison is linear in it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+_LONGEST = 64
+"""Characters of a name that are compared."""
+_COMPARED = 2000
+_MEANT = 3
+_SHOWN = 10
+_ALIKE = 0.5
+"""How much of two names' pairs of letters must be the same."""
+_NUMBERS = re.compile(r"[0-9][0-9._-]*")
+
+
+def instead(name: str, there: Iterable[str]) -> str:
+    """Say what `name` may mean and what there is, as in `did you mean 'b'? There are 'a', 'b'`.
+
+    `there` is listed in its order; where it is empty, so is the answer.
+    """
+    names = list(dict.fromkeys(there))
+    if not names:
+        return ""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    are = "is" if len(names) == 1 else "are"
+    if not (meant := near(name, names)):
+        return f"there {are} {shown}{more}"
+    if len(meant) == len(names):
+        return f"did you mean {' or '.join(map(repr, meant))}?"
+    return f"did you mean {' or '.join(map(repr, meant))}? There {are} {shown}{more}"
+
+
+def nothing_matches(problem: str, hint: str) -> str:
+    """Return the error of a pattern that matches nothing, which a user can correct or somebody else can fulfil."""
+    end = "" if hint.endswith("?") else "."
+    return f"{problem}{hint and ': '}{hint}{end} Correct it, or create what it names: the job then goes on by itself"
+
+
+def near(name: str, there: Sequence[str]) -> list[str]:
+    """Return the names that `name` may mean, the likeliest first; only one, if that differs in case or signs alone."""
+    wanted = _plain(name)
+    compared = [(each, _plain(each)) for each in there[:_COMPARED]]
+    if same := [each for each, plain in compared if plain == wanted]:
+        return same[:1]
+    pairs = _pairs(wanted)
+    scored = sorted(((-_likeness(pairs, _pairs(plain)), each) for each, plain in compared))
+    return [each for score, each in scored if -score >= _ALIKE][:_MEANT]
+
+
+def series(names: Iterable[str]) -> list[str]:
+    """Return names in order, each series of names that differ in numbers alone once, as in `logs-*`."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        found.setdefault(_NUMBERS.sub("*", name), []).append(name)
+    return [pattern if len(of) > 1 else of[0] for pattern, of in found.items()]
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name[:_LONGEST].lower() if c.isalnum())
+
+
+def _pairs(plain: str) -> set[str]:
+    """Return the pairs of letters, the first and the last with the edge."""
+    whole = f"^{plain}$" if plain else ""
+    return {whole[i : i + 2] for i in range(len(whole) - 1)}
+
+
+def _likeness(one: set[str], other: set[str]) -> float:
+    return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0
