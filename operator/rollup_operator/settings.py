@@ -11,7 +11,16 @@ from rollup_operator.model.names import is_name, is_namespace
 from rollup_operator.net.hosts import is_loopback
 from rollup_operator.stores.host_rules import HostRules
 
-_CHOICES = frozenset({"http_port", "metrics_port", "compat_version", "stop_timeout_status", "lease_seconds"})
+CHOICES: Mapping[str, tuple[int | str, ...]] = {
+    "compat_version": (6, 7, 8, 9),
+    "stop_timeout_status": (500, 429),
+    "events": ("all", "warnings"),
+    "log_format": ("auto", "json", "console"),
+    "log_level": ("debug", "info", "warning", "error"),
+}
+"""All values of settings that have few."""
+
+_CHECKED = frozenset({"http_port", "metrics_port", "lease_seconds", *CHOICES})
 """Numbers that have checks of their own."""
 
 _MAY_BE_ZERO = frozenset(
@@ -178,8 +187,10 @@ class Settings:
                 "tls_key_file, or use 127.0.0.1; if a proxy before the endpoint terminates TLS, set "
                 "allow_plain_http=true"
             )
-        if self.compat_version not in {6, 7, 8, 9}:
-            raise SettingsError(f"compat_version is {self.compat_version}: use 6, 7, 8 or 9")
+        for name, choices in CHOICES.items():
+            if (chosen := getattr(self, name)) not in choices:
+                *others, last = map(str, choices)
+                raise SettingsError(f"{name} is {chosen!r}: use {', '.join(others)} or {last}")
         if not is_namespace(self.default_namespace):
             raise SettingsError(f"default_namespace is {self.default_namespace!r}: name a namespace, such as default")
         for name, values in (
@@ -226,21 +237,13 @@ class Settings:
             raise SettingsError(f"store_hosts: {e}") from None
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name in _CHOICES or isinstance(value, bool) or not isinstance(value, int | float):
+            if f.name in _CHECKED or isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             # Written so that nan is refused, too.
             if f.name in _MAY_BE_ZERO and not value >= 0:
                 raise SettingsError(f"{f.name} is {value}: use 0 or more")
             if f.name not in _MAY_BE_ZERO and not value > 0:
                 raise SettingsError(f"{f.name} is {value}: use more than 0")
-        if self.stop_timeout_status not in {500, 429}:
-            raise SettingsError(f"stop_timeout_status is {self.stop_timeout_status}: use 500 or 429")
-        if self.events not in {"all", "warnings"}:
-            raise SettingsError(f"events is {self.events!r}: use all or warnings")
-        if self.log_format not in {"auto", "json", "console"}:
-            raise SettingsError(f"log_format is {self.log_format!r}: use auto, json or console")
-        if self.log_level not in {"debug", "info", "warning", "error"}:
-            raise SettingsError(f"log_level is {self.log_level!r}: use debug, info, warning or error")
 
 
 def _read(name: str, default: object, text: str) -> object:

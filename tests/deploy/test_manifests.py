@@ -24,6 +24,11 @@ MONITORED = {"metrics": {name: {"enabled": True} for name in ("serviceMonitor", 
 CERT_MANAGER = {"tls": {"source": "certManager"}}
 ISSUER = {"tls": {"source": "certManager", "certManager": {"issuerRef": {"name": "ca", "kind": "ClusterIssuer"}}}}
 OWN_NAMESPACE = {"watch": {"allNamespaces": False}}
+MORE = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "{{ .Release.Name }}-more", "namespace": "{{ .Release.Namespace }}"},
+}
 EVERYTHING = DUCKDB | MONITORED | {
     "watch": {"allNamespaces": False, "namespaces": ["team-a", "team-b"]},
     "rbac": {"secretNamespaces": ["team-b"]},
@@ -38,6 +43,11 @@ EVERYTHING = DUCKDB | MONITORED | {
     "extraVolumes": [{"name": "trips", "persistentVolumeClaim": {"claimName": "trips"}}],
     "extraVolumeMounts": [{"name": "trips", "mountPath": "/data/team-a/trips", "readOnly": True}],
     "podLabels": {"team": "data"},
+    "commonLabels": {"cost-centre": "42"},
+    "podSecurityContext": {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000},
+    "topologySpreadConstraints": [],
+    "extraArgs": ["--log-level", "debug"],
+    "extraObjects": [MORE],
     "podAnnotations": {"note": "x"},
     "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"operator": "Exists"}],
@@ -147,8 +157,11 @@ def test_helm_and_kustomize_render_the_same(
     [
         (DUCKDB | {"replicas": 2}, "the files of a DuckDB store belong to one process. Set replicas to 1"),
         ({"watch": {"namespaces": ["team-a"]}}, "set watch.allNamespaces to false"),
-        ({"settings": {"stop_timeout": 3}}, "invalid propertyName 'stop_timeout'"),
-        ({"settings": {"http_port": 3}}, "invalid propertyName 'http_port'"),
+        ({"settings": {"stop_timeout": 3}}, "additional properties 'stop_timeout' not allowed"),
+        ({"settings": {"http_port": 3}}, "additional properties 'http_port' not allowed"),
+        ({"settings": {"log_level": "loud"}}, "value must be one of 'debug', 'info', 'warning', 'error'"),
+        ({"settings": {"store_hosts": 3}}, "got number, want string or array"),
+        ({"settings": {"http_connections": "many"}}, "got string, want integer"),
         ({"replicaCount": 3}, "additional properties 'replicaCount' not allowed"),
         ({"tls": {"source": "none"}}, "'/tls/source'"),
     ],
@@ -183,6 +196,26 @@ def test_the_operator_knows_every_variable_that_it_is_given(values: dict[str, An
     assert env.keys() - known == set(), "the operator would not even say that it does not know them"
     settings = Settings.from_environment(env)
     assert (settings.leader_election, settings.tls) == (True, True)
+
+
+def test_the_usual_values_do_what_they_do_elsewhere() -> None:
+    bodies = render.chart(GIVEN | EVERYTHING | {"nameOverride": "rollups"})
+    (deployment,) = (body for body in bodies if body["kind"] == "Deployment")
+    pod, labels = deployment["spec"]["template"], deployment["metadata"]["labels"]
+    assert deployment["metadata"]["name"] == labels["app.kubernetes.io/name"] == "rollups"
+    assert deployment["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"] == "rollups"
+    services = [body for body in bodies if body["kind"] == "Service"]
+    assert {body["spec"]["selector"]["app.kubernetes.io/name"] for body in services} == {"rollups"}
+    assert labels["cost-centre"] == pod["metadata"]["labels"]["cost-centre"] == "42"
+    assert pod["spec"]["securityContext"]["runAsUser"] == 1000
+    assert pod["spec"]["topologySpreadConstraints"] == []
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == ["run", "--log-level", "debug"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert f"{NAME}-more" in {body["metadata"]["name"] for body in bodies if body["kind"] == "ConfigMap"}
+    names = {body["metadata"]["name"] for body in render.chart(GIVEN | {"nameOverride": "a", "fullnameOverride": "b"})}
+    assert "b" in names
+    assert "a" not in names
 
 
 def test_large_numbers_stay_as_they_were_written() -> None:
@@ -407,7 +440,11 @@ def test_a_release_from_nothing_to_nothing(empty: Api, tmp_path: Path) -> None:
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
-        if isinstance(value, dict) and value and key not in ("labels", "resources"):
+        if (
+            isinstance(value, dict)
+            and value
+            and key not in ("labels", "resources", "podSecurityContext", "securityContext")
+        ):
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key

@@ -1,5 +1,5 @@
 {{- define "rollup.name" -}}
-{{ .Values.fullnameOverride | default "rollup-operator" }}
+{{ .Values.fullnameOverride | default .Values.nameOverride | default "rollup-operator" }}
 {{- end }}
 
 {{- define "rollup.serviceAccount" -}}
@@ -7,7 +7,7 @@
 {{- end }}
 
 {{- define "rollup.selector" -}}
-app.kubernetes.io/name: rollup-operator
+app.kubernetes.io/name: {{ .Values.nameOverride | default "rollup-operator" }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
@@ -15,6 +15,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "rollup.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* The metadata of an object of the release's namespace. */}}

@@ -15,7 +15,7 @@ import yaml
 
 from local_manifests.render import CHART, DEPLOY, NAME, chart_text, objects
 from rollup_operator import __version__
-from rollup_operator.settings import Settings
+from rollup_operator.settings import CHOICES, Settings
 
 COPIES = {
     "crds": (DEPLOY.parent / "crds", "*.yaml"),
@@ -29,6 +29,8 @@ _HEADER = "# Rendered from deploy/chart by `make generate`: change it there.\n"
 _BY_THE_CHART = re.compile(
     r"(?m)^ *(app\.kubernetes\.io/managed-by: Helm|annotations:\n +helm\.sh/resource-policy: keep)\n"
 )
+_SETTINGS = r'(?s)(    "settings": \{\n.*?      "properties": \{\n).*?(      \}\n)'
+"""Where the schema of the values lists the settings."""
 _SHARED = {"tls": {"source": "secret"}, "crds": {"install": False}, "rbac": {"userRoles": False}}
 """Values for what kustomize does in its own way: CRDs and roles of users are folders that the base includes."""
 
@@ -52,10 +54,11 @@ def schema() -> dict[Path, str]:
     """Return the schema of the values. `settings` may name each setting that the chart has no other place for."""
     path = CHART / "values.schema.json"
     fixed = {env["name"] for env in _container_of(chart_text({"watch": {"allNamespaces": False}}))["env"]}
-    names = [f.name for f in dataclasses.fields(Settings) if f"ROLLUP_{f.name.upper()}" not in fixed]
+    chosen = [f for f in dataclasses.fields(Settings) if f"ROLLUP_{f.name.upper()}" not in fixed]
+    lines = ",\n".join(f'        "{f.name}": {json.dumps(_values_of(f.name, f.default))}' for f in chosen)
     # The rest of the file is for people, and stays as they wrote it.
-    listed = f'"propertyNames": {{"enum": {json.dumps(names)}}}'
-    return {path: re.sub(r'"propertyNames": \{"enum": \[[^]]*\]\}', listed, path.read_text(encoding="utf-8"))}
+    text = path.read_text(encoding="utf-8")
+    return {path: re.sub(_SETTINGS, lambda found: f"{found[1]}{lines}\n{found[2]}", text)}
 
 
 def kustomize_files() -> dict[Path, str]:
@@ -108,6 +111,22 @@ def write(files: dict[Path, str]) -> None:
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+def _values_of(name: str, default: object) -> dict[str, object]:
+    """Return the schema of a setting's values."""
+    if name in CHOICES:
+        return {"enum": list(CHOICES[name])}
+    match default:
+        case bool():
+            return {"type": "boolean"}
+        case int():
+            return {"type": "integer"}
+        case float():
+            return {"type": "number"}
+        case tuple():
+            return {"type": ["array", "string"], "items": {"type": "string"}}
+    return {"type": "string"}
 
 
 def _joined(rendered: list[tuple[str, str]], chosen: Chosen, source: str) -> str:
