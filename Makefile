@@ -15,6 +15,7 @@ SEEDS ?= 1000
 FIRST ?= 0
 ONLY ?=
 WORKERS ?= 2
+KIND ?= opensearch2
 STORES ?= all
 
 VENV := .venv
@@ -28,7 +29,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores verdict java-client docs \
+.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client docs \
 	clean image release node node-packages e2e-cluster chromium browser
 
 help: ## Show this list
@@ -116,6 +117,12 @@ control-plane: $(STAMP) ## Fetch or build etcd, kube-apiserver, helm and kustomi
 
 stores: $(STAMP) ## Fetch OpenSearch 2 and 3 and Elasticsearch 7, 8 and 9 for the tests, once (2 minutes; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores build --optional >/dev/null
+
+store-up: $(STAMP) ## Start a node, KIND=opensearch2 or another kind of deploy/local/README.md, and print its URL; the first time it is fetched
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores up $(KIND) $(ARGS)
+
+store-down: $(STAMP) ## End that node
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_stores down $(KIND)
 
 image: $(STAMP) ## Make the operator's image as an archive in dist/, without a container engine; ARGS='--arch arm64' for another machine
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m operator_image $(ARGS)

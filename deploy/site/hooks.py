@@ -1,10 +1,11 @@
-"""What MkDocs does differently for these pages: links out of docs/, and pages that are not there."""
+"""What MkDocs does differently for these pages: the first one, links out of docs/, and pages that are not there."""
 
 import os
 import posixpath
 import re
 from typing import Any
 
+_DOCS = re.compile(r"\]\(docs/([^)\s]+)")
 _LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)\s]+)\)")
 
 
@@ -24,8 +25,21 @@ def on_config(config: Any) -> Any:
     return config
 
 
+def first_screen() -> str:
+    """Return the README up to its third heading, with links as they are from docs/."""
+    with open("README.md", encoding="utf-8") as file:
+        head = "## ".join(file.read().split("\n## ")[:2])
+    within = _DOCS.sub(r"](\1", head)
+    return re.sub(r"\]\((?![a-z]+:|#|[\w-]+\.(?:md|yaml))", "](../", within)
+
+
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
-    """Let links that lead out of docs/ lead into the repository, if its address is known; else keep their text."""
+    """Begin the first page as the README begins, and let links that lead out of docs/ lead into the repository.
+
+    If the repository's address is not known, such links keep their text.
+    """
+    if page.file.src_uri == "README.md":
+        markdown = f"{first_screen()}\n\n{markdown.replace('# Documentation', '## All pages', 1)}"
 
     def outward(match: re.Match[str]) -> str:
         text, target = match.groups()

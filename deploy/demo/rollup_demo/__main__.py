@@ -111,7 +111,13 @@ def _write_environment(path: Path, stack: Stack) -> None:
 def _down(state: Path, teller: Teller) -> int:
     (state / "env").unlink(missing_ok=True)
     ran = state.exists() and clear(Folder(state))
-    teller.say("Ended, and its data removed." if ran else "Nothing was running.")
+    if ran:
+        teller.say("Ended, and its data removed; the logs stay in .local.")
+        teller.say(
+            "A shell that has sourced .local/env still has its variables: unset KUBECONFIG ROLLUP_URL ROLLUP_TOKEN"
+        )
+    else:
+        teller.say("Nothing was running.")
     return 0
 
 
