@@ -83,7 +83,7 @@ def test_rows_that_come_late(operator: Operator, api: Api, folder: Path, lookbac
     write_trips(folder, "a", begin=begin_at, hours=20)
     api.create(store())
     api.create(trips_job(groups=small_groups(), cron=NEVER, lookback=lookback))
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     request_run(api, "trips", "one")
     before = api.wait("trips", lambda body: handled("one")(body) and run_completed(body), 20)
     on_time = exported(folder)
@@ -157,7 +157,7 @@ def test_the_same_on_a_cluster(operator: Operator, api: Api, opensearch: StoreHt
     assert not opensearch.exists("hourly")
 
     api.create(manifest)
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     request_run(api, "trips", "one")
     before = api.wait("trips", lambda body: handled("one")(body) and run_completed(body), 20)
     documents = opensearch.documents("hourly")

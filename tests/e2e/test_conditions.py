@@ -34,7 +34,7 @@ def test_a_store_that_does_not_exist_yet_is_waited_for(operator: Operator, api: 
     assert (condition(body, "Reconciling") or {})["status"] == "True"
     assert "'later'" in (condition(body) or {})["message"]
     api.create(store("later"))
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     api.wait("trips", run_completed)
     assert exported(folder) == rolled_up_small(folder)
 
@@ -64,7 +64,7 @@ def test_a_source_that_does_not_exist_yet_is_waited_for(operator: Operator, api:
     assert "trips/*.parquet" in (condition(body) or {})["message"]
     assert "watermark" not in status(body)
     write_trips(folder)
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     api.wait("trips", finished(end_of(47)))
     assert exported(folder) == rolled_up_small(folder)
 
@@ -93,7 +93,7 @@ def test_an_invalid_cron_stalls_the_job_until_it_is_mended(operator: Operator, a
     assert (event["type"], event["message"]) == ("Warning", message)
     api.wait("healthy", lambda body: runs(body) >= 2)
     api.patch_job("trips", {"cron": "* * * * * ?"})
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     api.wait("trips", run_completed)
 
 
@@ -106,7 +106,7 @@ def test_a_cron_that_never_comes_is_invalid_until_the_job_has_run(operator: Oper
     assert status(body)["state"] == "started"
     request_run(api, "trips", "now")
     body = api.wait("trips", run_completed)
-    assert (condition(body) or {})["reason"] == "Running"
+    assert (condition(body) or {})["reason"] == "Waiting"
 
 
 def test_stopped_and_invalid_is_stopped_and_stalled(operator: Operator, api: Api, folder: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_database_that_another_process_holds_is_named_and_waited_for(
     if asked == "started":
         body = api.wait("trips", lambda body: runs(body) >= 2 and run_completed(body), 20)
         assert status(body)["position"] == status(first)["position"]
-        api.wait_condition("trips", reason="Running")
+        api.wait_condition("trips", reason="Waiting")
 
 
 def test_an_invalid_edit_lets_the_run_end_and_begins_no_other(operator: Operator, api: Api, folder: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_invalid_edit_lets_the_run_end_and_begins_no_other(operator: Operator
     assert_silent(api, body, 2.2)
     api.patch_job("trips", {"cron": "* * * * * ?"})
     api.wait("trips", lambda body: runs(body) >= 2)
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
 
 
 def test_an_invalid_edit_does_not_hold_a_stop(operator: Operator, api: Api, folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_start_stop_and_get_one_and_all(operator: Operator, api: Api) -> None:
 
     assert operator.post(f"/namespaces/{api.namespace}/_rollup/job/_all/_start").body == {"started": True}
     for name in ("a", "b", "c"):
-        api.wait_condition(name, reason="Running")
+        api.wait_condition(name, reason="Waiting")
     answer = operator.post(f"/namespaces/{api.namespace}/_rollup/job/_all/_stop?{WAIT}&timeout=10s")
     assert (answer.status, answer.body) == (200, {"stopped": True})
     bodies = [api.get(name) for name in ("a", "b", "c")]
@@ -69,7 +69,7 @@ def test_start_stop_and_get_one_and_all(operator: Operator, api: Api) -> None:
 
 def test_a_stop_through_the_endpoint_is_seen_on_the_object(operator: Operator, api: Api) -> None:
     api.apply(trips_job(groups=small_groups()), manager="git")
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     assert operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?{WAIT}").body == {"stopped": True}
     body = api.get("trips")
     assert body["spec"]["desiredState"] == "stopped"
@@ -81,7 +81,7 @@ def test_a_stop_through_the_endpoint_is_seen_on_the_object(operator: Operator, a
 def test_a_stop_of_what_git_owns_warns_the_caller_and_the_job(operator: Operator, api: Api) -> None:
     manifest = trips_job(groups=small_groups(), cron=NEVER)
     api.apply(manifest, manager="argocd-controller")
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     answer = operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_stop?{WAIT}")
     assert (answer.status, answer.body) == (200, {"stopped": True})
     assert "spec.desiredState of rollup job [trips] is owned by [argocd-controller]" in answer.headers["Warning"]
@@ -94,7 +94,7 @@ def test_a_started_job_waits_for_its_tick(operator: Operator, api: Api) -> None:
     api.create(trips_job(groups=small_groups(), cron=NEVER, desiredState=None))
     api.wait_state("trips", "stopped")
     assert operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_start").body == {"started": True}
-    body = api.wait_state("trips", "started")
+    body = api.wait_condition("trips", reason="Waiting")
     assert_silent(api, body, 0.5)
     assert "lastRun" not in status(body)
     assert operator.post(f"/namespaces/{api.namespace}/_rollup/job/trips/_start").body == {"started": True}

@@ -26,7 +26,7 @@ def test_a_hundred_idle_jobs_are_not_written_to(start_operator: StartOperator, a
     for i, name in enumerate(names):
         api.create(trips_job(name, cron=NEVER, groups=small_groups(), desiredState=("started", "stopped", None)[i % 3]))
     for i, name in enumerate(names):
-        api.wait_condition(name, reason="Running" if i % 3 == 0 else "Stopped")
+        api.wait_condition(name, reason="Waiting" if i % 3 == 0 else "Stopped")
     for name in names[:30:3]:
         request_run(api, name, "once")
     for name in names[:30:3]:

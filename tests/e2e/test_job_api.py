@@ -124,7 +124,7 @@ def test_an_id_that_is_no_resource_name(rollup: Rollup, api: Api) -> None:
     assert body["metadata"]["annotations"]["rollup-operator.dev/creation-timeout"] == "20s"
     assert [job["config"]["id"] for job in rollup.jobs("Trips%20of%2F2024")] == ["Trips of/2024"]
     assert rollup.ok("POST", "_rollup/job/Trips%20of%2F2024/_start") == {"started": True}
-    api.wait_condition(body["metadata"]["name"], reason="Running")
+    api.wait_condition(body["metadata"]["name"], reason="Waiting")
     assert rollup.ok("POST", "_rollup/job/Trips%20of%2F2024/_stop?wait_for_completion=true") == {"stopped": True}
     assert rollup.ok("DELETE", "_rollup/job/Trips%20of%2F2024") == DONE
     assert api.list() == []

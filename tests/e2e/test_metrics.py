@@ -141,7 +141,7 @@ def test_a_job_can_be_followed_from_its_run_to_its_end(
     operator = start_operator(settings={"metrics_port": port})
     api.create(store())
     api.create(trips_job(groups=small_groups(), cron=NEVER))
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     for number in range(1, 6):  # within a second or two: runs that end in one second are several
         request_run(api, "trips", str(number))
         api.wait("trips", lambda body, number=number: runs_of(body) == number and run_completed(body))
@@ -208,7 +208,7 @@ def same_numbers(operator: Operator, api: Api, port: int, holds: Callable[[dict[
 def test_counters_count_the_same_everywhere(start_operator: StartOperator, api: Api, folder: Path, port: int) -> None:
     operator = start_operator(settings={"metrics_port": port}, page_seconds=PAGE_SECONDS)
     begin(api, folder, cron=NEVER)
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     request_run(api, "trips", "once")
     api.wait_state("trips", "indexing")
     # The run that is under way counts.

@@ -324,11 +324,12 @@ def test_a_stopped_job_is_not_asked_to_run(operator: Operator, api: Api, plugin:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_jobs_are_listed_in_every_form(operator: Operator, api: Api, plugin: Plugin) -> None:
+def test_jobs_are_listed_in_every_form(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
     assert plugin.of("get").err == f"note: no rollup jobs in namespace {api.namespace}\n"
+    write_trips(folder)
     idle(api, "b", "a")
-    api.wait_state("a", "started")
-    api.wait_state("b", "started")
+    api.wait_condition("a", reason="Waiting")
+    api.wait_condition("b", reason="Waiting")
     head, *rows = plugin.of("get").out.splitlines()
     assert head.split()[:4] == ["NAME", "STATUS", "WATERMARK", "NEWEST"]
     assert [row.split()[:4] for row in rows] == [["a", "started", "-", "-"], ["b", "started", "-", "-"]]
@@ -358,7 +359,7 @@ def test_a_page_tells_of_a_job_that_ran(operator: Operator, api: Api, plugin: Pl
     for words in (
         "Status      started",
         "started, set by kubectl-rollup",
-        "Running",
+        "Waiting",
         f"{moment(status(body)['watermark'])}: everything before it is rolled up",
         "picked_up 2024-",
         "completed",
@@ -386,10 +387,11 @@ def test_what_the_operator_reported_is_listed(operator: Operator, api: Api, plug
     assert plugin.of("events", "missing").code == 5
 
 
-def test_changes_are_watched(operator: Operator, api: Api, plugin: Plugin) -> None:
+def test_changes_are_watched(operator: Operator, api: Api, plugin: Plugin, folder: Path) -> None:
+    write_trips(folder)
     idle(api, "a", "b")
-    api.wait_state("a", "started")
-    api.wait_state("b", "started")
+    api.wait_condition("a", reason="Waiting")
+    api.wait_condition("b", reason="Waiting")
     # An interrupted command does not wait for the server's goodbye over TLS, and leaves the connection to the system.
     warnings = "error,ignore::ResourceWarning"
     with plugin.begun("get", "--watch", "-n", api.namespace, PYTHONWARNINGS=warnings) as process:

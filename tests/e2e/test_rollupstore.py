@@ -203,7 +203,7 @@ def test_a_job_runs_over_tls_with_credentials_that_change(
         opensearch.load(source, [{"ts": 10 * 3_600_000, "host": "h0", "load": 1}])
         request_run(api, "hourly", "2")
         body = api.wait("hourly", lambda body: runs(body) == 2 and run_completed(body), GENEROUS)
-        assert (condition(body) or {})["reason"] == "Running"
+        assert (condition(body) or {})["reason"] == "Waiting"
         assert opensearch.count(f"{source}-rolled") == 5
         api.delete("hourly")
         api.wait_gone("hourly", 20)

@@ -88,7 +88,7 @@ def test_a_run_can_be_asked_for(operator: Operator, api: Api, folder: Path) -> N
     write_trips(folder)
     api.create(store())
     api.create(trips_job(cron=NEVER))
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     request_run(api, "trips", "one")
     body = api.wait("trips", lambda body: handled("one")(body) and run_completed(body))
     assert runs(body) == 1

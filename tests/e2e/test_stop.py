@@ -134,9 +134,13 @@ def test_queued_runs_wait_their_turn_and_stop_at_once(operator: Operator, api: A
     queued = [
         name
         for name, body in zip(names, bodies, strict=True)
-        if "waiting for one of the store's places" in (condition(body) or {})["message"]
+        if "spec.maxConcurrentRuns of RollupStore 'default' allows 1 run at a time"
+        in (condition(body) or {})["message"]
     ]
     assert len(queued) == 2
+    first = next(name for name in names if name not in queued)
+    assert (condition(api.wait_state(first, "indexing")) or {})["reason"] in ("Running", "Waiting", "Reconciling")
+    assert {(condition(api.get(name)) or {})["reason"] for name in queued} <= {"Waiting", "Reconciling"}
     api.stop(queued[0])
     stopped = api.wait_state(queued[0], "stopped")
     stats = status(stopped)["stats"]

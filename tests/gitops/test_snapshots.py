@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from support.api import Api, Body
+from support.api import Api, Body, condition
 from support.backfill import PAGE_SECONDS, begin
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
@@ -42,14 +42,17 @@ def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path
     api.create(trips_job("running", groups=small_groups(), cron="* * * * * ?"))
     api.wait("running", run_completed)
     api.patch_job("running", {"cron": NEVER})
-    seen["job-running"] = api.wait_condition("running", reason="Running")
+    seen["job-running"] = api.wait_condition("running", reason="Waiting")
     api.create(trips_job("invalid", cron=WRONG_CRON))
     seen["job-invalid"] = api.wait_condition("invalid", "Stalled", reason="InvalidSpec")
     api.create(trips_job("stalled", cron=NEVER, metrics=[{"field": "colour", "metrics": ["max"]}]))
     seen["job-stalled"] = api.wait_condition("stalled", "Stalled", reason="SourceInvalid")
 
     begin(api, folder, hours=3000)
-    seen["job-indexing"] = api.wait_state("trips", "indexing")
+    seen["job-indexing"] = api.wait(
+        "trips",
+        lambda body: status(body).get("state") == "indexing" and (condition(body) or {}).get("reason") == "Running",
+    )
     written_to(folder)
     operator.kill()  # its claim stays, and while the test holds the file nobody can release it
     with opened(folder):

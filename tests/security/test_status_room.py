@@ -26,7 +26,7 @@ def stopped(operator: Operator, api: Api, name: str) -> None:
 def test_a_job_that_is_asked_to_run_by_a_long_value_is_stopped(operator: Operator, api: Api, folder: Path) -> None:
     write_trips(folder)
     api.create(trips_job(groups=small_groups()))
-    api.wait_condition("trips", reason="Running")
+    api.wait_condition("trips", reason="Waiting")
     request_run(api, "trips", "now " * 50_000)
     body = api.wait("trips", lambda body: status(body).get("lastHandledRunRequest", "").startswith("now now"))
     assert len(status(body)["lastHandledRunRequest"]) == 256

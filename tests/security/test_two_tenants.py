@@ -148,7 +148,7 @@ def victim(operator: Operator, tenants: Callable[[str], Api], store_node: StoreH
     searched = trips_job("searched", groups=small_groups(), cron=NEVER, indexPattern="two-tenants")
     api.create(searched | {"spec": searched["spec"] | {"rollupIndex": "tenant-out", "storeRef": {"name": "cluster"}}})
     for job in JOBS:
-        api.wait_condition(job, reason="Running", timeout=30)
+        api.wait_condition(job, reason="Waiting", timeout=30)
     account = Account(api, "user").bind(MANAGER).in_force("delete")
     return Victim(operator, api, folder, account.token)
 

@@ -24,6 +24,8 @@ def step(progress: Progress, clock: Clock, page: Page, seconds: float) -> None:
 def test_nothing_is_done_before_it_is_known_what_is_due() -> None:
     progress = Progress()
     assert (progress.report().percent, progress.report().remaining_seconds) == (0, None)
+    assert progress.describe() == "beginning"
+    progress.expect(Source(1, 1000, 0, 999), Span(0, 1000))
     assert progress.describe() == "beginning (0 pages, 0 rows, 0 documents so far)"
 
 

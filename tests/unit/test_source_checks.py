@@ -225,12 +225,12 @@ async def test_after_a_restart_only_jobs_that_were_not_found_good_are_checked_fe
     await world.busy_with(CHECKS_AT_ONCE - 2)
     world.sources.answer.set()
     for uid in new:
-        assert (await world.until(uid, "Running"))["status"] == "True"
+        assert (await world.until(uid, "Waiting"))["status"] == "True"
     assert sorted(world.sources.asked) == sorted(new)
     assert world.sources.most <= CHECKS_AT_ONCE
     assert world.sources.most_of["a"] <= CHECKS_AT_ONCE / 2 + 1
     assert [status["conditions"][0]["reason"] for uid, status in world.shown if uid == new[0]] == [
-        "Reconciling", "Running",
+        "Reconciling", "Waiting",
     ]  # fmt: skip
     await world.end()
 
@@ -239,11 +239,11 @@ async def test_another_spec_and_another_store_are_checked_and_another_desired_st
     world = World()
     world.sources.answer.set()
     uid = world.create("a", 1)
-    await world.until(uid, "Running")
+    await world.until(uid, "Waiting")
     world.edit(uid, desiredState="stopped")
     await world.until(uid, "Stopped")
     world.edit(uid, desiredState="started")
-    await world.until(uid, "Running")
+    await world.until(uid, "Waiting")
     assert world.sources.asked == [uid]
     del world.sources.has["carrier"]
     world.edit(uid, pageSize=7)
@@ -256,7 +256,7 @@ async def test_another_spec_and_another_store_are_checked_and_another_desired_st
     world.store_edition = 2
     for listener in world.listeners:
         listener(("a", "default"))
-    await world.until(uid, "Running")
+    await world.until(uid, "Waiting")
     assert world.sources.asked == [uid] * 3
     await world.end()
 
@@ -271,7 +271,7 @@ async def test_what_may_pass_is_reconciling_and_is_checked_again_by_itself(error
     assert (condition["status"], condition["message"]) == ("False", str(error))
     assert {c["type"] for c in world.bodies[uid]["status"]["conditions"]} == {"Ready", "Reconciling"}
     world.sources.error = None
-    assert (await world.until(uid, "Running"))["status"] == "True"
+    assert (await world.until(uid, "Waiting"))["status"] == "True"
     assert "lastRun" not in world.bodies[uid]["status"]
     await world.end()
 
@@ -297,7 +297,7 @@ async def test_a_process_that_begins_after_a_failed_check_checks_and_does_not_ru
     ]
     uid = world.create("a", 1, state="started", observedGeneration=1, conditions=failed)
     world.sources.answer.set()
-    await world.until(uid, "Running")
+    await world.until(uid, "Waiting")
     assert world.sources.asked == [uid]
     await world.end()
 

@@ -111,7 +111,7 @@ def test_a_schedule_that_never_comes_is_invalid_unless_the_job_has_run(cron: str
     assert decision.reason is Reason.INVALID_SPEC
     assert decision.message.startswith(f"spec.cron: '{cron}' has no further tick, for instance because of a day that")
     decision = decide(job(Ask.STARTED, State.STARTED), replace(facts, has_run=True), NOW)
-    assert (decision.ready, decision.stalled, decision.reason) == (True, False, Reason.RUNNING)
+    assert (decision.ready, decision.stalled, decision.reason) == (True, False, Reason.WAITING)
     assert "no further tick" in decision.message
     assert "waiting" not in decision.message
 
@@ -437,3 +437,15 @@ def test_what_was_published_is_not_written_again(state: State, ask: Ask) -> None
         changed = set(difference(status, new))
         # A job that left `stopped` shows its state; everything else stands as it was written.
         assert changed == set()
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_run_that_waits_says_so_and_for_what_and_is_not_running(checked: bool) -> None:
+    """A job whose source nobody has checked is not Ready while its run waits."""
+    waits = replace(ARMED, checked=checked, run=replace(running(), doing="waiting for a place", waits=True))
+    decision = decide(job(Ask.STARTED, State.STARTED), waits, NOW)
+    reason = Reason.WAITING if checked else Reason.RECONCILING
+    assert (decision.show, decision.ready, decision.reason) == (State.INDEXING, checked, reason)
+    assert decision.message == "waiting for a place"
+    decision = decide(job(Ask.STARTED, State.INDEXING), replace(waits, run=running()), NOW)
+    assert (decision.ready, decision.reason, decision.message) == (True, Reason.RUNNING, "reading")

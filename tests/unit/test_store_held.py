@@ -100,6 +100,9 @@ async def test_a_claim_that_is_taken_while_it_waits_for_earlier_requests_begins_
 
     record |= {"owner": {"cluster": "here", "namespace": "team", "name": mine.job_id, "uid": "of-an-earlier-one"}}
     record |= {"config_hash": mine.config_hash}
+    said: list[str] = []
+    before = record["holder"]
     with pytest.raises(Fenced, match="another") as raised:
-        await claims.take(speaking(send), mine, "me", lambda _: False)
+        await claims.take(speaking(send), mine, "me", lambda _: False, waits=said.append)
     assert raised.value.uncertain
+    assert said == [f"waiting until nothing of {before}, which held the claim, is in progress"]

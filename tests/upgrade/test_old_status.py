@@ -64,7 +64,7 @@ def test_whatever_an_older_version_wrote(start_operator: StartOperator, api: Api
         written(api, name, old)
     start_operator()
     for name, (old, state) in jobs.items():
-        body = api.wait_condition(name, reason={"started": "Running", "stopped": "Stopped"}[state])
+        body = api.wait_condition(name, reason={"started": "Waiting", "stopped": "Stopped"}[state])
         assert (status(body)["state"], status(body).get("desiredState")) == (state, old.get("desiredState"))
         assert broken_rules(body) == []
         if state == "started":
@@ -106,7 +106,7 @@ def test_an_operator_that_is_older_than_its_crds(newer: ControlPlane, tmp_path: 
         try:
             operator.start()
             for name in ("known", "unknown"):
-                body = api.wait_condition(name, reason="Running")
+                body = api.wait_condition(name, reason="Waiting")
                 assert status(body)["state"] == "started"
                 assert broken_rules(body) == []
                 assert body["spec"]["fromTheFuture"]

@@ -44,7 +44,7 @@ def test_a_hundred_running_jobs_go_on_under_the_next_operator(
     new = start_operator()
     for name, state in asked.items():
         request_run(api, name, "2")
-        body = api.wait_condition(name, reason="Stopped" if state == "stopped" else "Running", timeout=GENEROUS)
+        body = api.wait_condition(name, reason="Stopped" if state == "stopped" else "Waiting", timeout=GENEROUS)
         assert status(body)["desiredState"] == state
     for name in (name for name, state in asked.items() if state == "started"):
         body = api.wait(name, run_again, GENEROUS)

@@ -58,7 +58,7 @@ def test_resources_and_the_data_folder_together_go_on_from_the_position(
     shutil.copytree(tmp_path / "saved", root)
     write_trips(root / api.namespace, "b", begin=BEGIN.replace(day=10))
     second = start_operator(data_root=root)
-    after = api.wait_condition("trips", reason="Running")
+    after = api.wait_condition("trips", reason="Waiting")
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     request_run(api, "trips", "2")
     after = api.wait("trips", lambda body: run_completed(body) and status(body)["lastHandledRunRequest"] == "2")

@@ -157,13 +157,18 @@ class _Explanation:
         else:
             head = "The job is started." if self.stuck is None else "The job stays started."
             yield Sentence(f"{head} Its next run is at {moment(self.status.next_run_time)} ({ahead(tick, self.now)}).")
+            if self.ready is not None and self.ready.reason == Reason.RECONCILING:
+                yield Sentence("Until then its source is checked: that is under way.")
 
     def _indexing(self) -> Iterator[Sentence]:
         reported = changed_at(self.body, status=True)
         told = self.ready is None or not self.ready.message or self.stuck is not None
         doing = "" if told or self.ready is None else f": {self.ready.message}"
         since = f", as reported {ago(reported, self.now)}" if reported is not None else ""
-        yield Sentence(sentence(f"A run is in progress{self._done()}{since}{doing}"))
+        if self.ready is not None and self.ready.reason == Reason.WAITING:
+            yield Sentence(sentence(f"A run is due and {self.ready.message}{since}"))
+        else:
+            yield Sentence(sentence(f"A run is in progress{self._done()}{since}{doing}"))
         if reported is not None and self._is_long(reported, SILENCE):
             yield Sentence(
                 f"A long run reports every 30 seconds; the last report of this one is {self._for(reported)} old."

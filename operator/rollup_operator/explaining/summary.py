@@ -27,7 +27,9 @@ class Summary:
     mood: Mood
 
 
-ON_ITS_WAY = frozenset({Reason.RUNNING, Reason.RECONCILING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
+ON_ITS_WAY = frozenset({
+    Reason.RUNNING, Reason.WAITING, Reason.RECONCILING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING,
+})  # fmt: skip
 """Reasons of a job that is on its way or has arrived. Every other one is a trouble."""
 
 _RESTING: Mapping[State, Mood] = {State.STARTED: Mood.GOOD, State.STOPPED: Mood.RESTING}
@@ -45,6 +47,8 @@ def summary(job: JobView) -> Summary:
     match status.state:
         case State.STOPPING:
             return _with_reason("stopping", job)
+        case State.INDEXING if (ready := condition(job, READY)) is not None and ready.reason == Reason.WAITING:
+            return Summary("waiting to run", Mood.GOOD)
         case State.INDEXING:
             percent = f" {status.progress.percent} %" if status.progress is not None else ""
             return Summary(f"running{percent}", Mood.GOOD)

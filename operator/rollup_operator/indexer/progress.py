@@ -32,10 +32,22 @@ class Progress:
     rewritten: int = 0
     kept: int = 0
     clock: Callable[[], float] = time.monotonic
+    begins: Callable[[], None] = lambda: None
+    """Called once the run has all that it waits for."""
     _source: Source | None = None
     _span: Span = field(default=Span(0, 0))
     _seen: deque[tuple[float, float]] = field(default_factory=deque)
     """Times, each with the share that was done by then."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the run still waits, for a place, its store or the end of an earlier run, and has done nothing."""
+        return self.claim is None
+
+    def claimed(self, claim: Claim) -> None:
+        """Take in the claim: the wait is over."""
+        self.claim = claim
+        self.begins()
 
     def expect(self, source: Source, span: Span) -> None:
         """Take in what is due."""
@@ -85,8 +97,10 @@ class Progress:
     def describe(self) -> str:
         """Describe in a few words what goes on now."""
         flight = self.session.in_flight() if self.session is not None else None
+        if self._source is None:
+            return flight or self.doing
         parts = [f"{self._counts()} so far"]
-        if self._source is not None and self.pages:
+        if self.pages:
             parts.append(f"{self.percent} %")
         if remaining := self.remaining_s:
             parts.append(f"about {duration(remaining)} left")

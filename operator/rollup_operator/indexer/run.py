@@ -19,6 +19,7 @@ from rollup_operator.concurrency.background import dropped
 from rollup_operator.indexer.clocks import Moment, moment
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run_slots import RunSlots
+from rollup_operator.model.counts import counted
 from rollup_operator.model.status import JobStats, Outcome
 from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.due import Due, due
@@ -111,7 +112,10 @@ class Run:
     async def index(self) -> RunResult:
         """Run to the end. Raises nothing: failures are in the result."""
         began, self._since = self.now(), asyncio.get_running_loop().time()
-        self.progress.doing = "waiting for one of the store's places"
+        self.progress.doing = (
+            f"waiting for a place: spec.maxConcurrentRuns of RollupStore {self.config.spec.store_ref.name!r} allows "
+            f"{counted(self.slots.size, 'run')} at a time"
+        )
         try:
             await self._until_halted(self._take_place())
             if self._place is None or self._halted.is_set():
@@ -126,7 +130,7 @@ class Run:
     async def _take_place(self) -> None:
         await self.slots.acquire()
         self._placed = True
-        self.progress.doing = "waiting for one of the operator's places"
+        self.progress.doing = "waiting for one of the operator's places for runs, which all namespaces share"
         self._place = await self.places.take()
 
     async def _with_store(self, began: datetime) -> RunResult:
@@ -148,7 +152,8 @@ class Run:
                     self._nothing = _UNCLAIMED
                 else:
                     self.progress.doing = "claiming the job"
-                    claim = self.progress.claim = await session.claim()
+                    claim = await session.claim()
+                    self.progress.claimed(claim)
                     self._count(claim.stats.at_least(self.known).plus(TRIGGERED))
                     completed = await self._pages(session, claim, at)
             finally:

@@ -25,7 +25,9 @@ class Reason(StrEnum):
     """Why a condition has its status."""
 
     RUNNING = "Running"
-    """The job is started: it runs at its next tick, or now."""
+    """A run of the job is under way."""
+    WAITING = "Waiting"
+    """The job is started: it waits for its next tick, or its run for what the message names."""
     RECONCILING = "Reconciling"
     """The job is started, and its source is being checked; the first run checks it, too."""
     STOPPED = "Stopped"

@@ -75,4 +75,4 @@ EVENTS: Mapping[Reason, Posted] = {
     Reason.FENCED: _FAILED,
     Reason.RUN_FAILED: _FAILED,
 }
-"""All of them. `Running`, `Reconciling` and `Available` are reasons of conditions alone."""
+"""All of them. `Running`, `Waiting`, `Reconciling` and `Available` are reasons of conditions alone."""

@@ -10,7 +10,9 @@ from rollup_operator.model.status import JobStats, State
 
 _NO_STATS = JobStats()
 
-_USUAL = frozenset({Reason.RUNNING, Reason.RECONCILING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING})
+_USUAL = frozenset({
+    Reason.RUNNING, Reason.WAITING, Reason.RECONCILING, Reason.STOPPED, Reason.STOPPING, Reason.DELETING,
+})  # fmt: skip
 """Reasons that every job shows in passing."""
 
 _TELLING = frozenset(reason.value for reason in Reason) - _USUAL

@@ -300,10 +300,15 @@ class Actor:
         self._with_documents = delete
         known = None if self._report is None else self._report.stats
         self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held, known=known)
+        self._run.progress.begins = self._run_begins
         if kind is RunKind.CHECK:
             self._source.begin(self.view, self._env.books.edition((self.view.namespace, self.view.store_name)))
         self._run.task.add_done_callback(partial(self._ended, self._settled))
         self._settled = self._settled and kind is RunKind.CHECK  # which claims nothing
+
+    def _run_begins(self) -> None:
+        if self.view.status.state is State.INDEXING:
+            self.wake()  # the status says that it waits
 
     def _ended(self, was_settled: bool, task: asyncio.Task[Ended]) -> None:
         assert self._run is not None

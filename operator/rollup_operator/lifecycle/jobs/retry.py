@@ -24,6 +24,7 @@ PASSING = {
     Reason.DELETING,
     Reason.DRAIN_TIMEOUT,
     Reason.RUNNING,
+    Reason.WAITING,
     Reason.RECONCILING,
     Reason.STOPPED,
 }

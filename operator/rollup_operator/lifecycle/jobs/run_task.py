@@ -88,7 +88,7 @@ class Work:
     def facts(self, now: float) -> RunFacts:
         """Return what `decide` needs of it."""
         halted = None if self._halted_at is None else now - self._halted_at
-        return RunFacts(self.kind, now - self.began, halted, self.progress.describe())
+        return RunFacts(self.kind, now - self.began, halted, self.progress.describe(), self.progress.waits)
 
 
 @dataclass

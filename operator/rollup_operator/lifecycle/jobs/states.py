@@ -50,6 +50,8 @@ class RunFacts:
     """Seconds since it was asked to halt; None: it was not."""
     doing: str
     """What it does, for people."""
+    waits: bool = False
+    """It waits for what `doing` says, and has done nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,17 +403,20 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, not facts.trouble.transient, facts.trouble.reason, facts.trouble.message
         case _ if facts.store_trouble is not None:
             return False, False, facts.store_trouble.reason, facts.store_trouble.message
+        case State.INDEXING if facts.run is not None and facts.run.waits:
+            # Nothing shows yet that a job whose source was not checked can run.
+            return facts.checked, False, Reason.WAITING if facts.checked else Reason.RECONCILING, doing
         case State.INDEXING:
             return True, False, Reason.RUNNING, doing
         case _ if next_tick is None and facts.schedule is not None and not facts.has_run:
             # A job that ran has had its ticks, and keeps well when the last of them is over.
             return False, True, Reason.INVALID_SPEC, f"spec.cron: '{facts.schedule.text}' {_NEVER}: correct it"
         case _ if next_tick is None and facts.schedule is not None:
-            return True, False, Reason.RUNNING, f"spec.cron {_NEVER}: a run begins only on request"
+            return True, False, Reason.WAITING, f"spec.cron {_NEVER}: a run begins only on request"
         case _ if not facts.checked:
             return False, False, Reason.RECONCILING, "checking that the source can be rolled up"
         case _:
-            return True, False, Reason.RUNNING, "waiting for the next tick of spec.cron"
+            return True, False, Reason.WAITING, "waiting for the next tick of spec.cron"
 
 
 def _halting(reason: Reason, message: str, facts: Facts) -> tuple[Reason, str]:

@@ -76,10 +76,12 @@ async def take(
     is_alive: Callable[[Owner], bool],
     *,
     now: Callable[[], float] = time.time,
+    waits: Callable[[str], None] = lambda _: None,
 ) -> Record:
     """Take the job's claim under the next epoch.
 
-    If somebody held it, this returns when nothing of an earlier epoch can write any more or is in progress.
+    If somebody held it, this returns when nothing of an earlier epoch can write any more or is in progress, and calls
+    `waits` before with what it waits for.
     Raises IdentityConflict if this job may not continue the record, Fenced if somebody else has claimed it by
     then. An error is `uncertain` if the claim may be ours nevertheless, or another's.
     """
@@ -108,6 +110,8 @@ async def take(
     except StoreError as e:
         e.uncertain = patience.tried
         raise
+    if taken.awaited:
+        waits(f"waiting until nothing of {seen.claim.holder or 'an earlier run'}, which held the claim, is in progress")
     try:
         shut = await shut_out(cluster, taken)
         # That may have taken long, and if there are two leaders, the other one may have claimed the job meanwhile.

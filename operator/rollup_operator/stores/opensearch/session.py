@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from rollup_operator.model.counts import counted
@@ -53,6 +54,8 @@ class ClusterSession:
     may_copy_segments: bool = True
     """The cluster knows `index.replication.type`."""
     _record: Record | None = None
+    _waits_for: str | None = None
+    """What the claim waits for."""
     _fields: Mapping[str, SourceField] = field(default_factory=dict)
     _source: Source | None = None
     _copies: Copies = replication.ANY
@@ -85,7 +88,9 @@ class ClusterSession:
             )
         self.cluster.begin_run()
         self._begun = True
-        self._record = await claims.take(self.cluster, self.config, self.holder, self.is_alive)
+        self._record = await claims.take(
+            self.cluster, self.config, self.holder, self.is_alive, waits=partial(setattr, self, "_waits_for")
+        )
         return self._record.claim
 
     async def describe(self, claim: Claim, span: Span) -> Source:
@@ -228,7 +233,7 @@ class ClusterSession:
 
     def in_flight(self) -> str | None:
         """Say what the cluster does for this run and for how long."""
-        return None if self._record is None else self.cluster.in_flight(self._record.opaque_id)
+        return self._waits_for if self._record is None else self.cluster.in_flight(self._record.opaque_id)
 
     def notes(self) -> Sequence[str]:
         """Say what was not visible, and what was deleted while it was read."""
