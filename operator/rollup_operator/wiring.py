@@ -15,6 +15,7 @@ from rollup_operator.http.access.kubernetes import KubernetesAccess
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.listener.scrape import MetricsListener
 from rollup_operator.http.listener.tls import Certificate
+from rollup_operator.http.ui.recent_runs import RecentRuns
 from rollup_operator.kube import authz
 from rollup_operator.kube.authz import Reviews
 from rollup_operator.kube.client import KubeClient
@@ -31,6 +32,7 @@ from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.election import Election, Followers
 from rollup_operator.lifecycle.leader.gate import Gate, Terms
 from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.lifecycle.telemetry import JobObservers
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.figures import Figures
 from rollup_operator.observability.telemetry import Telemetry
@@ -103,7 +105,13 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         normal=settings.events == "all",
         observe=telemetry.metrics.event,
     )
-    index = Index(gate=gate, cluster=settings.cluster, namespaces=settings.namespaces, observer=telemetry)
+    recent_runs = RecentRuns()
+    index = Index(
+        gate=gate,
+        cluster=settings.cluster,
+        namespaces=settings.namespaces,
+        observer=JobObservers(telemetry, recent_runs) if settings.ui else telemetry,
+    )
     books = StoreBook(
         kube=kube,
         make=StoreMaker(settings, budgets, index, server_clock, leads),
@@ -177,6 +185,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         failure=lambda: ending.failure,
         health=health,
         budgets=budgets,
+        recent_runs=recent_runs,
         answering=lambda: index.leads or (election is not None and election.is_led),
         holder=identity,
     )

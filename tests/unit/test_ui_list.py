@@ -10,6 +10,7 @@ import pytest
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.ui.listing import JOBS_OF_A_PAGE, Group, KnownFacts, ListQuery, find
+from rollup_operator.http.ui.recent_runs import RUNS, RecentRuns
 from rollup_operator.http.ui.rows import row
 from rollup_operator.model.job_view import JobView
 from support.access_double import Anybody
@@ -215,3 +216,36 @@ async def test_ten_thousand_jobs_hold_the_loop_for_a_portion_at_a_time(cluster: 
 
 def test_times_are_of_the_moment_that_is_given() -> None:
     assert row(view(nextRunTime=at(-30)), datetime(2030, 1, 1, 12, 1, tzinfo=UTC)).next_run == "90s late"
+
+
+def ended(number: int, documents: int, **more: Any) -> JobView:
+    """The job after its run of that number."""
+    return view(lastRun=run_ended(ended=-1000 + number), stats={"documentsProcessed": documents}, **more)
+
+
+def test_runs_are_remembered_as_they_end() -> None:
+    runs = RecentRuns()
+    for number, documents in enumerate((100, 130, 130, 200)):
+        runs.seen(ended(number, documents))
+        runs.seen(ended(number, documents, version=101, state="indexing"))  # nothing has ended
+    assert list(runs.of(ended(3, 200))) == [30, 0, 70]
+    for number in range(4, 60):
+        runs.seen(ended(number, 200 + number))
+    assert (len(runs.of(ended(0, 0))), runs.of(ended(0, 0))[-1]) == (RUNS, 1)
+    runs.gone(ended(0, 0))
+    assert list(runs.of(ended(0, 0))) == []
+
+
+@pytest.mark.parametrize(
+    "status", [{}, {"lastRun": 7}, {"lastRun": {"endTime": 7}}, {"lastRun": run_ended(), "stats": []}]
+)
+def test_a_status_that_cannot_be_read_is_no_run(status: dict[str, Any]) -> None:
+    runs = RecentRuns()
+    runs.seen(view(**status))
+    assert list(runs.of(view())) == []
+
+
+def test_a_row_shows_runs_only_where_some_are_known() -> None:
+    assert row(view(), NOW).runs == ""
+    shown = row(view(), NOW, [1200, 30])
+    assert 'aria-label="Documents of the last 2 runs: at most 1,200, 30 at last"' in shown.runs

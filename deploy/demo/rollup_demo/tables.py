@@ -110,6 +110,7 @@ class Teller:
         """Say what to try with what `make up` has started, on the embedded store or on a node at a URL."""
         self._console.print("\n[bold]It stays until `make down`. To use it in this shell:[/]")
         self._console.print("  source .local/env")
+        self._console.print(f"\n[bold]In a browser:[/] {escape(url)}/ui/ shows the jobs; log in with $ROLLUP_TOKEN")
         self._console.print(f"\n[bold]Then, for instance[/] (ROLLUP_URL is {escape(url)}):")
         lines = _HINTS if node is None else [(comment, text.format(node=node)) for comment, text in _NODE_HINTS]
         for comment, command in lines:

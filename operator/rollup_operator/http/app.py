@@ -53,6 +53,7 @@ from rollup_operator.http.ui.guard import guard
 from rollup_operator.http.ui.job_pages import JobPages
 from rollup_operator.http.ui.listing import KnownFacts
 from rollup_operator.http.ui.pages import ListPages
+from rollup_operator.http.ui.recent_runs import RecentRuns
 from rollup_operator.http.ui.sessions import Sessions
 from rollup_operator.http.verify_calls import VerifyCalls
 from rollup_operator.net.aiohttp_private.server import end_of_body
@@ -68,6 +69,7 @@ class Endpoint:
     `client` writes, and `reads` reads: a storm of reads must not hold up the writes. `events` is where to post Events;
     `failure` says which part of this process has failed, so that it lives no more; `health` says of each part
     that must work whether it does (True), or its problem. `budgets`: what calls may take.
+    `recent_runs` has what lists show of runs.
     `accept_seconds`: how long a call waits until the operator has observed its write; longer while
     `answering` says that a leader exists. `holder` names this process in claims.
     """
@@ -87,6 +89,7 @@ class Endpoint:
         failure: Callable[[], str | None] = lambda: None,
         health: Callable[[], Mapping[str, bool | str]] = dict,
         budgets: Budgets | None = None,
+        recent_runs: RecentRuns | None = None,
         accept_seconds: float = ACCEPT_SECONDS,
         answering: Callable[[], bool] = lambda: False,
         holder: str = "",
@@ -145,6 +148,7 @@ class Endpoint:
             states=self._states,
             sessions=sessions,
             known=KnownFacts(),
+            recent_runs=recent_runs or RecentRuns(),
             now=_now,
             secure=settings.tls,
             body_seconds=settings.http_body_seconds,

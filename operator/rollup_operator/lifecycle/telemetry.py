@@ -7,7 +7,7 @@ from typing import Protocol
 from rollup_operator.model.job_view import JobView
 
 
-class Observer(Protocol):
+class JobObserver(Protocol):
     """Called in the event loop; must not block, and must not raise."""
 
     def seen(self, job: JobView) -> None:
@@ -15,6 +15,10 @@ class Observer(Protocol):
 
     def gone(self, job: JobView) -> None:
         """Take in that a job no longer exists."""
+
+
+class Observer(JobObserver, Protocol):
+    """Hears of runs and turns, too."""
 
     def ran(self, outcome: str, seconds: float) -> None:
         """Take in that a run of an actor has ended, once per run, and how long it took."""
@@ -47,3 +51,20 @@ class NoObserver:
 
     def turned(self, result: str, seconds: float) -> None:
         """Do nothing."""
+
+
+class JobObservers:
+    """Several who observe jobs."""
+
+    def __init__(self, *observers: JobObserver) -> None:
+        self._observers = observers
+
+    def seen(self, job: JobView) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.seen(job)
+
+    def gone(self, job: JobView) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.gone(job)

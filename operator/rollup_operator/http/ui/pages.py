@@ -20,6 +20,7 @@ from rollup_operator.http.ui import rendering
 from rollup_operator.http.ui.forms import read_form
 from rollup_operator.http.ui.guard import PART, foreign_request
 from rollup_operator.http.ui.listing import Found, Group, KnownFacts, ListQuery, find
+from rollup_operator.http.ui.recent_runs import RecentRuns
 from rollup_operator.http.ui.rows import namespace_url, row
 from rollup_operator.http.ui.sessions import PATH, Sessions, TokenTooLong
 from rollup_operator.model.job_view import JobView
@@ -39,6 +40,7 @@ class ListPages:
     states: DesiredStates
     sessions: Sessions
     known: KnownFacts
+    recent_runs: RecentRuns
     now: Callable[[], datetime]
     secure: bool
     """Whether the endpoint itself speaks TLS."""
@@ -149,7 +151,7 @@ class ListPages:
             "title": "All jobs" if namespace is None else f"Jobs of {namespace}",
             "namespace": namespace,
             "namespaces": namespaces,
-            "rows": [row(job, now) for job in found.jobs],
+            "rows": [row(job, now, self.recent_runs.of(job)) for job in found.jobs],
             "found": found,
             "query": query,
             "groups": list(Group),

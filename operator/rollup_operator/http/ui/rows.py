@@ -1,13 +1,17 @@
 """What a list shows of a job, as texts. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from rollup_operator.explaining.summary import Mood, condition, summary
 from rollup_operator.explaining.text import capital, sentence, short_age
+from rollup_operator.http.ui.pictures.spark import spark
 from rollup_operator.model.conditions import READY
+from rollup_operator.model.counts import counted
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import LastRun, Outcome, State, shortened
 from rollup_operator.model.times import instant_of
@@ -45,10 +49,12 @@ class JobRow:
     outcome: str
     """How the last run ended; empty if it completed, or if there was none."""
     outcome_mood: str
+    runs: Markup
+    """A picture of the documents of its latest runs; empty if none is known."""
 
 
-def row(job: JobView, now: datetime) -> JobRow:
-    """Return a job as a list shows it."""
+def row(job: JobView, now: datetime, runs: Sequence[int] = ()) -> JobRow:
+    """Return a job as a list shows it. `runs`: the documents of its latest runs, the latest one last."""
     said, status, ready = summary(job), job.status, condition(job, READY)
     last = status.last_run
     failed = last is not None and last.outcome is not Outcome.COMPLETED
@@ -71,6 +77,7 @@ def row(job: JobView, now: datetime) -> JobRow:
         last_at=to_the_minute(last.end_time if last is not None else None),
         outcome=last.outcome.lower() if failed and last is not None else "",
         outcome_mood=_outcome_mood(last),
+        runs=spark(runs, label=_runs_in_words(runs)) if runs else Markup(),
     )
 
 
@@ -98,6 +105,10 @@ def to_the_minute(text: str | None) -> str:
     """Write a time of the API server to the minute; empty if there is none."""
     when = instant_of(text)
     return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
+
+
+def _runs_in_words(runs: Sequence[int]) -> str:
+    return f"Documents of the last {counted(len(runs), 'run')}: at most {max(runs):,}, {runs[-1]:,} at last"
 
 
 def _outcome_mood(last: LastRun | None) -> str:

@@ -10,7 +10,7 @@ import structlog
 from rollup_operator.kube.sweep import Gone
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.leader.gate import Gate
-from rollup_operator.lifecycle.telemetry import NoObserver, Observer
+from rollup_operator.lifecycle.telemetry import JobObserver, NoObserver
 from rollup_operator.model.job_ids import meant
 from rollup_operator.model.job_view import JobView
 from rollup_operator.rollup.identity import Owner
@@ -26,7 +26,7 @@ class Index:
     """The actors of all jobs, as others may see them. All methods belong to one event loop."""
 
     def __init__(
-        self, *, gate: Gate, cluster: str, namespaces: Sequence[str] = (), observer: Observer | None = None
+        self, *, gate: Gate, cluster: str, namespaces: Sequence[str] = (), observer: JobObserver | None = None
     ) -> None:
         """`cluster`: the name of this cluster in claims. No namespaces: the jobs of all are watched."""
         self._gate, self._cluster, self._namespaces = gate, cluster, namespaces
