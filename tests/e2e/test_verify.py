@@ -50,3 +50,28 @@ def test_a_planted_fault_is_found(operator: Operator, api: Api, folder: Path, pl
     refused = plugin("verify", "trips", *here, **(reach | {"ROLLUP_TOKEN": Account(api).token}))
     assert (refused.code, "[get] of [rollupjobs/verify]" in refused.err) == (1, True)
     assert json.loads(plugin("verify", "trips", "--fields", "speed", "-o", "json", *here, **reach).out)["exitCode"] == 1
+
+
+def test_a_run_repairs_what_was_found(operator: Operator, api: Api, folder: Path, plugin: Plugin) -> None:
+    write_trips(folder, hours=72)
+    api.create(store())
+    api.create(trips_job(cron=NEVER, end="2024-03-03T00:00:00Z"))
+    request_run(api, "trips", "1")
+    api.wait("trips", finished(end_of(47)), 20)
+    plant(folder, "DELETE FROM result WHERE rowid = 5")
+    plant(folder, 'UPDATE result SET "size.max" = 1e9 WHERE rowid = 900')
+    plant(folder, "UPDATE result SET _count = _count + 1 WHERE rowid = 901")
+    reach = {"ROLLUP_URL": operator.url, "ROLLUP_TOKEN": operator.token}
+    found = plugin("verify", "trips", "--repair", "-n", api.namespace, **reach)
+    assert found.code == 6, found  # what the source has lost is kept, and still different
+    assert "1 differs, 1 is missing, 1 is extra before a run repaired it" in found.out
+    assert "2 documents rewritten" in found.out
+    assert "1 is extra (from" in found.out
+    request = api.get("trips")["metadata"]["annotations"]["rollup-operator.dev/run-requested-at"]
+    assert request.endswith("Z 2024-03-01T00:00:00Z/2024-03-02T00:00:00Z")
+    assert api.get("trips")["status"]["lastHandledRunRequest"] == request
+    api.stop("trips")
+    api.wait_state("trips", "stopped")
+    plant(folder, "DELETE FROM result WHERE rowid = 7")
+    refused = plugin("verify", "trips", "--repair", "-n", api.namespace, **reach)
+    assert (refused.code, "the job is stopped; start it first" in refused.err) == (1, True)

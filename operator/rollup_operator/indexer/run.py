@@ -7,7 +7,7 @@ release it.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.counts import counted
 from rollup_operator.model.status import JobStats, Outcome
 from rollup_operator.rollup.bounds import Bounds, Span
-from rollup_operator.rollup.due import Due, due
+from rollup_operator.rollup.due import Due, due, written_of
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.sharing.shares import Account, Held, unbounded
 from rollup_operator.stores.base import Claim, Page, Session, Store
@@ -79,6 +79,8 @@ class Run:
     """The job's counters before this run. The store's may lack failed runs."""
     clock_skew: timedelta | None = None
     """How far this process's clock may be ahead of the store's; None: they are not compared."""
+    reread: Sequence[tuple[int, int]] = ()
+    """Stretches that are to be read again besides what is due: from and to, in epoch milliseconds."""
     may_go_on: Callable[[], bool] = lambda: True
     """Called before anything is sent to the store; False acts as a halt. A process that was frozen notices it so."""
     store: Store | None = None
@@ -184,9 +186,10 @@ class Run:
     async def _pages(self, session: Session, claim: Claim, at: Moment) -> bool:
         """Process everything that is due. Returns whether the end was reached; False: halted."""
         todo = self._due(claim, at)
-        self._nothing, self._doubt = todo.nothing, todo.doubt
+        reread = written_of(self.config.spec, claim.position, self.reread)
+        self._nothing, self._doubt = todo.nothing if not reread else None, todo.doubt
         watermark, stats = claim.watermark_ms, self._stats
-        if todo.nothing is None:
+        if self._nothing is None:
             self.progress.doing = "inspecting the source"
             source = await self._until_halted(session.describe(claim, todo.fresh))
             if source is None:
@@ -196,11 +199,13 @@ class Run:
             again = todo.again
             if again.empty and source.late_ms is not None:
                 again = Span(source.late_ms, min(self._edge_after(source.late_ms), todo.fresh.end_ms))
-            late = await self._look_back(session, claim, again)
-            if late is None:
-                return False
+            for span in (again, *reread):
+                late = await self._look_back(session, claim, span)
+                if late is None:
+                    return False
+                stats = stats.plus(late)
             self.progress.expect(source, todo.fresh)
-            written = await self._write_fresh(session, claim, todo.fresh, stats.plus(late))
+            written = await self._write_fresh(session, claim, todo.fresh, stats)
             if written is None:
                 return False
             claim, stats = written

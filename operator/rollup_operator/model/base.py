@@ -14,7 +14,10 @@ DRAIN_FINALIZER = f"{GROUP}/drain"
 """Holds a job's deletion back until the job is quiet. Added before the first claim."""
 
 RUN_REQUESTED_AT = f"{GROUP}/run-requested-at"
-"""Annotation: a new value asks for one run now. Handled when `status.lastHandledRunRequest` reads the same."""
+"""Annotation: a new value asks for one run now. Handled when `status.lastHandledRunRequest` reads the same.
+
+`run_request` says what a value may ask of the run.
+"""
 
 SECRET_HOSTS = f"{GROUP}/hosts"
 """Annotation of a Secret: the hosts that it may be sent to, as comma-separated entries of the setting store_hosts.

@@ -137,6 +137,11 @@ class JobView:
         """Whether a claim may exist: the finalizer is added before the first one."""
         return DRAIN_FINALIZER in self.finalizers
 
+    @property
+    def open_run_request(self) -> str | None:
+        """The request to run now that the operator has not reported as handled; None: there is none."""
+        return None if self.run_request == self.status.last_handled_run_request else self.run_request
+
     def rests_as(self, before: "JobView") -> bool:
         """Whether this is shown as `stopped`, and differs from `before` only in its status."""
         return (

@@ -5,7 +5,7 @@ A write is durable once the API server has accepted it. A wait only observes: on
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from rollup_operator.explaining.text import command
 from rollup_operator.kube.client import Body
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.run_request import Stretch, request_of
 from rollup_operator.model.times import micro_time
 from rollup_operator.plugin.cluster import NamespaceClient, each, name_of
 from rollup_operator.plugin.goals import Deleted, End, Goal, Ran, Started, Stopped
@@ -38,8 +39,8 @@ async def start(cluster: NamespaceClient, job: JobView) -> Goal:
     return Started(await cluster.ask(job, DesiredState.STARTED))
 
 
-async def run(cluster: NamespaceClient, job: JobView) -> Goal:
-    """Request a run now, which only a started job can do."""
+async def run(cluster: NamespaceClient, job: JobView, stretches: Iterable[Stretch] = ()) -> Goal:
+    """Request a run now, which only a started job can do. It reads `stretches` again."""
     if job.deleting:
         raise Failure(Code.FAILED, "Deleting", "it is being deleted")
     if job.desired is DesiredState.STOPPED:
@@ -48,7 +49,7 @@ async def run(cluster: NamespaceClient, job: JobView) -> Goal:
             "Stopped",
             f"the job is stopped; start it first: {command('start', *job.key)}",
         )
-    value = micro_time(datetime.now(UTC))
+    value = request_of(micro_time(datetime.now(UTC)), stretches)
     return Ran(await cluster.request_run(job, value))
 
 

@@ -40,6 +40,7 @@ from rollup_operator.plugin.options import (
     OneName,
     OpenBrowser,
     Port,
+    Repair,
     RunTimeout,
     Service,
     Shell,
@@ -356,6 +357,7 @@ def query(
     "verify flights",
     "verify flights --from 2013-06-01 --to 2013-07-01 --full",
     "verify flights --fields distance -o json",
+    "verify flights --repair",
     short="Compare what is rolled up with the source.",
 )
 def verify(
@@ -364,6 +366,7 @@ def verify(
     end: End = None,
     fields: Fields = None,
     full: Full = None,
+    repair: Repair = False,
     url: Url = None,
     ca: Authority = None,
     namespace: Namespace = None,
@@ -371,16 +374,17 @@ def verify(
     context: Context = None,
     output: Form = Format.TEXT,
 ) -> int:
-    """Compare what a job has rolled up with what its source gives now, bucket by bucket. Nothing is written.
+    """Compare what a job has rolled up with what its source gives now, bucket by bucket.
 
-    The operator's endpoint does it. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need
-    permission to verify the job (role rollup-reader).
+    Without --repair nothing is written. With it, a run of the job rewrites what differs or is missing, and keeps what
+    the source has lost. The operator's endpoint compares. It gets the token in ROLLUP_TOKEN, else that of your
+    kubeconfig. You need permission to verify the job (role rollup-reader), and for --repair to patch it.
     """
     from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import verify as verifying  # noqa: PLC0415
 
     where, written = (kubeconfig, context, namespace), Output("verify", output)
-    options = verifying.VerifyOptions(begin, end, fields or (), full)
+    options = verifying.VerifyOptions(begin, end, fields or (), full, repair)
     return _run(verifying.verify(where, written, endpoint.EndpointAddress(url, ca), name, options))
 
 

@@ -165,6 +165,9 @@ Full = Annotated[
         "10 million rows.",
     ),
 ]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Have a run rewrite what differs or is missing, and compare once more.")
+]
 Account = Annotated[
     str | None,
     typer.Option(

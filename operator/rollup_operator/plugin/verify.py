@@ -4,12 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rollup_operator.explaining.summary import summary
 from rollup_operator.model.counts import counted
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.run_request import Stretch, fewer
+from rollup_operator.model.time_values import parse_instant
+from rollup_operator.plugin.actions import run
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
 from rollup_operator.plugin.endpoint import EndpointAddress, post_for_lines
+from rollup_operator.plugin.goals import End
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output, Shows, progress, say
 from rollup_operator.plugin.tables import Cell
+from rollup_operator.plugin.waiting import settle
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "differs": ("differs", "differ"),
@@ -20,6 +27,9 @@ KINDS: Mapping[str, tuple[str, str]] = {
 """What is wrong with a bucket, and with several."""
 
 HEADS = ("DAY", "SOURCE ROWS", "ROLLED UP", "DIFFERS", "MISSING", "EXTRA", "DUPLICATE")
+
+TRIES = 2
+"""Runs that may repair: a request that comes during a run is dropped, and the next one is heard."""
 
 EXAMPLES = 10
 """Findings that are written in full."""
@@ -36,6 +46,8 @@ class VerifyOptions:
     end: str | None = None
     fields: Sequence[str] = ()
     full: bool | None = None
+    repair: bool = False
+    """Whether a run is to rewrite what is found, before it is compared once more."""
 
     def body(self) -> dict[str, Any]:
         """Return the request."""
@@ -44,14 +56,44 @@ class VerifyOptions:
 
 
 async def verify(where: Where, output: Output, server: EndpointAddress, word: str, options: VerifyOptions) -> Code:
-    """Write how a job's documents compare with its source. Raises Failure."""
+    """Write how a job's documents compare with its source; before that, repair them if asked to. Raises Failure."""
     server.check()
+    repairs: list[dict[str, Any]] = []
     async with NamespaceClient.open(where) as cluster:
-        job, namespace = await cluster.find(name_of(word)), cluster.namespace
-    job_id = str(job["spec"].get("jobId") or job["metadata"]["name"])
-    with progress() as (show, _):
-        found = await verified(server, where, (namespace, "_rollup", "job", job_id, "_verify"), options, show)
-    return write(output, name_of(word), found)
+        name = name_of(word)
+        job = JobView.of(await cluster.find(name))
+        path = (cluster.namespace, "_rollup", "job", job.job_id, "_verify")
+        with progress() as (show, _):
+            found = await verified(server, where, path, options, show)
+            while options.repair and len(repairs) < TRIES and (stretches := to_repair(found)):
+                job = JobView.of(await cluster.find(name))
+                ran = await repaired(cluster, job, stretches, show)
+                repairs.append({"found": found["buckets"], "run": ran})
+                found = await verified(server, where, path, options, show)
+    return write(output, name, found, repairs)
+
+
+def to_repair(found: Mapping[str, Any]) -> list[Stretch]:
+    """Return the stretches with what a run can repair: all but what the source has lost."""
+    days = [day for day in found["by_day"] if any(day[kind] for kind in KINDS if kind != "extra")]
+    return fewer([(parse_instant(day["gte"], "gte"), parse_instant(day["lt"], "lt")) for day in days])
+
+
+async def repaired(cluster: NamespaceClient, job: JobView, stretches: Sequence[Stretch], show: Shows) -> str:
+    """Have a run read stretches again, wait for its end, and return what it says. Raises Failure."""
+    goal = await run(cluster, job, stretches)
+
+    def hear() -> None:
+        report = goal.newest.status.progress
+        show(f"a run repairs what was found  {summary(goal.newest).text}", report.percent if report else None)
+
+    hear()
+    await settle(cluster, [goal], None, hear)
+    if goal.end is End.DONE:
+        return goal.why or goal.done
+    code = {End.OVERTAKEN: Code.OVERTAKEN, End.GONE: Code.NOT_FOUND}.get(goal.end, Code.FAILED)
+    why = goal.why or "the job is gone"
+    raise Failure(code, "NotRepaired", f"the run that was to repair did not come to its end: {why}")
 
 
 async def verified(
@@ -69,12 +111,14 @@ async def verified(
     raise Failure(Code.FAILED, "NoEndpoint", "the endpoint's answer ended before the verification did: try again")
 
 
-def write(output: Output, name: str, found: Mapping[str, Any]) -> Code:
-    """Write an answer. Returns the exit code."""
+def write(output: Output, name: str, found: Mapping[str, Any], repairs: Sequence[Mapping[str, Any]] = ()) -> Code:
+    """Write an answer, and what was repaired before. Returns the exit code."""
     code = Code.DONE if found["verified"] else Code.DIFFERENT
     if output.for_programs:
-        output.document({"command": "verify", "exitCode": code} | found)
+        output.document({"command": "verify", "exitCode": code, **found, **({"repairs": repairs} if repairs else {})})
         return code
+    for repair in repairs:
+        say(f"rollupjob/{name}: {wrong_of(repair['found'])} before a run repaired it: {repair['run']}", indent=2)
     if found["by_day"]:
         output.table(HEADS, [row(day) for day in found["by_day"]], spare=("SOURCE ROWS", "ROLLED UP"))
         say("")
@@ -127,12 +171,16 @@ def sentence(found: Mapping[str, Any]) -> str:
         until = found["rolled_up_to"]
         return "nothing of that time is rolled up" if until else "nothing is rolled up yet"
     stretch = f"from {bounds['gte']} to {bounds['lt']}"
-    wrong = [f"{count:,} {words[count != 1]}" for kind, words in KINDS.items() if (count := buckets[kind])]
-    if wrong:
-        return f"of {counted(buckets['compared'], 'bucket')} compared, {', '.join(wrong)} ({stretch})"
+    if wrong := wrong_of(buckets):
+        return f"of {counted(buckets['compared'], 'bucket')} compared, {wrong} ({stretch})"
     if not days["compared"]:
         return f"the counts of {counted(days['total'], 'day')} are equal ({stretch})"
     return f"{counted(buckets['compared'], 'bucket')} of {counted(days['compared'], 'day')} are equal ({stretch})"
+
+
+def wrong_of(buckets: Mapping[str, int]) -> str:
+    """Say how many buckets are not as they should be; empty: none."""
+    return ", ".join(f"{count:,} {words[count != 1]}" for kind, words in KINDS.items() if (count := buckets[kind]))
 
 
 def remarks(found: Mapping[str, Any]) -> list[str]:

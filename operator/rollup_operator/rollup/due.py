@@ -15,7 +15,7 @@ bucket is older than that. A run first reads again the buckets that were younger
 reads what is new; a halt between the two steps leaves both for the next run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -112,6 +112,25 @@ def _again(spec: RollupJobSpec, bounds: Bounds, record: _Record, start: int, end
     if record.watermark_is_ahead:  # the newest buckets were read before they were over
         lows.append(bounds.round_down(last - bounds.delay_ms))
     return Span(max(0, start, min(lows)), min(written, end)) if lows else Span(0, 0)
+
+
+def written_of(
+    spec: RollupJobSpec, position: Mapping[str, PositionValue] | None, stretches: Iterable[tuple[int, int]]
+) -> list[Span]:
+    """Return what is written of stretches [from, to) that are to be read again: whole buckets that begin in them."""
+    last = position_ms(spec, position)
+    if last is None:
+        return []
+    bounds = Bounds.of(spec.groups.date_histogram)
+    start = _edge(bounds, spec.start, "spec.start") if spec.start is not None else 0
+    end = bounds.next_edge(last)
+    if spec.end is not None:
+        end = min(end, _edge(bounds, spec.end, "spec.end"))
+    spans = [
+        Span(max(start, bounds.next_edge(begin - 1)), min(end, bounds.next_edge(until - 1)))
+        for begin, until in stretches
+    ]
+    return [span for span in spans if not span.empty]
 
 
 def rolled_up_to(

@@ -269,6 +269,31 @@ async def test_a_run_repairs_a_duplicate_and_a_lost_number(embedded: Embedded) -
     assert not kinds(await verify(embedded, of))
 
 
+@pytest.mark.parametrize("end", [None, "2024-03-05T04:00:00Z"])
+async def test_a_run_repairs_the_stretches_that_it_is_asked_for(embedded: Embedded, end: str | None) -> None:
+    """Also where the job has come to its end; what the source has lost stays."""
+    of = config(spec("in/*.parquet", **({"end": end} if end is not None else {})))
+    await rolled_up(embedded, scattered(3000, START, 100), of)
+    hour = '"ts.date_histogram" = '
+    plant(embedded, f"DELETE FROM result WHERE {hour}{START + 5 * HOUR}")
+    plant(embedded, f'UPDATE result SET "value.max" = 1e9 WHERE {hour}{START + 30 * HOUR}')
+    plant(embedded, f"UPDATE result SET _count = _count + 1 WHERE {hour}{START + 31 * HOUR}")
+    plant(embedded, f'UPDATE result SET "value.max" = 1e9 WHERE {hour}{START + 60 * HOUR}')
+    before = kinds(await verify(embedded, of))
+    assert set(before) == {Kind.MISSING, Kind.DIFFERS, Kind.EXTRA}
+    store = embedded.store()
+    run = embedded.make_run(of, store=store)
+    run.reread = [(START, START + 6 * HOUR), (START + 30 * HOUR, START + 32 * HOUR)]
+    result = await run.index()
+    await store.close()
+    assert result.outcome == "Completed"
+    assert (result.rewritten > before[Kind.MISSING], result.kept) == (True, before[Kind.EXTRA])
+    after = await verify(embedded, of)
+    assert kinds(after).keys() == {Kind.DIFFERS, Kind.EXTRA}
+    assert after.findings is not None
+    assert {one.key[0] for one in after.findings.examples} == {START + 31 * HOUR, START + 60 * HOUR}
+
+
 FAULTS: dict[str, Kind] = {
     'UPDATE result SET "value.max" = "value.max" + 1 WHERE rowid = {row}': Kind.DIFFERS,
     "UPDATE result SET _count = _count - 1 WHERE rowid = {row}": Kind.DIFFERS,

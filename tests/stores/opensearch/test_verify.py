@@ -168,6 +168,34 @@ async def test_documents_with_several_values_are_compared_in_full(at: Clustered)
     assert found.compared
 
 
+async def test_a_run_repairs_the_stretches_that_it_is_asked_for(at: Clustered) -> None:
+    of = await rolled_up(at, pageSize=100)
+    there = documents(at)
+    (lost, _), (wrong, document), *_ = there.items()
+    at.node.delete_documents(at.target, {"ids": {"values": [lost]}})
+    put(at, wrong, {**document, "value.max.value": 1e9})
+    assert kinds(await verified(at.store, of)) == {Kind.MISSING: 1, Kind.DIFFERS: 1}
+    run = at.begin(of)
+    times = sorted(there[id_]["ts.date_histogram.timestamp"] for id_ in (lost, wrong))
+    run.reread = [(time, time + HOUR) for time in times]
+    result = await run.index()
+    assert (result.outcome, result.rewritten) == ("Completed", 2)
+    assert not kinds(await verified(at.store, of))
+
+
+async def test_documents_with_several_values_are_read_again_as_they_were(at: Clustered) -> None:
+    of = at.job(pageSize=20)
+    at.node.create(at.source, {"ts": "date", "value": "double", "term": "keyword", "size": "long"})
+    rows = [{"ts": START + i * HOUR, "value": i, "term": "a", "size": [1, 5] if i == 3 else 1} for i in range(90)]
+    at.node.load(at.source, rows)
+    await at.completed(of)
+    run = at.begin(of)
+    run.reread = [(START, START + 50 * HOUR)]
+    result = await run.index()
+    assert (result.outcome, result.rewritten, result.kept) == ("Completed", 0, 0)
+    assert not kinds(await verified(at.store, of))
+
+
 async def test_what_is_not_this_job_s_or_gone_is_said(at: Clustered) -> None:
     of = at.job()
     at.write(scattered(10, START, 100))

@@ -19,6 +19,7 @@ from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.run_request import stretches_of
 from rollup_operator.model.status import LONGEST_MESSAGE, JobStats, LastRun, Outcome, shortened
 from rollup_operator.model.times import rfc3339
 from rollup_operator.rollup.identity import JobConfig, Owner
@@ -158,6 +159,7 @@ class Worker:
             progress=progress,
             known=known,
             clock_skew=self.clock_skew,
+            reread=tuple(stretches_of(job.open_run_request or "")),
             may_go_on=lambda: self.gate.open,
         )
 

@@ -60,6 +60,8 @@ class ClusterSession:
     _source: Source | None = None
     _copies: Copies = replication.ANY
     """The copies of the sources that show everything."""
+    _measured_ms: int = 0
+    """From where on the source is measured."""
     _fresh: Pages | None = None
     _again: Pages | None = None
     _prepared: bool = False
@@ -114,27 +116,11 @@ class ClusterSession:
         late = None
         if spec.lookback is None:
             late = await seen.grown(cluster, config, self._ours(), opaque_id=opaque_id, copies=copies)
-        start = max(span.start_ms, self._start(claim))
-        source = await sources.measure(
-            cluster,
-            config,
-            start_ms=start,
-            bound_ms=span.end_ms,
-            opaque_id=opaque_id,
-            fields=self._fields,
-            copies=copies,
-        )
+        start = self._measured_ms = max(span.start_ms, self._start(claim))
+        source = await self._measure(start, span.end_ms, opaque_id)
         if spec.lookback is not None and claim.position is not None:
-            begin = start - int(parse_time_value(spec.lookback, "lookback").milliseconds)
-            before = await sources.measure(
-                cluster,
-                config,
-                start_ms=begin,
-                bound_ms=start,
-                opaque_id=opaque_id,
-                fields=self._fields,
-                copies=copies,
-            )
+            self._measured_ms = start - int(parse_time_value(spec.lookback, "lookback").milliseconds)
+            before = await self._measure(self._measured_ms, start, opaque_id)
             source = replace(source, several=source.several | before.several)
         notes = [*unseen.notes, closed, unknown]
         date = spec.groups.date_histogram.field
@@ -144,6 +130,17 @@ class ClusterSession:
             )
         self._notes += [note for note in notes if note is not None]
         return replace(source, hold_ms=unseen.hold_ms, late_ms=late)
+
+    async def _measure(self, start_ms: int, bound_ms: int, opaque_id: str) -> Source:
+        return await sources.measure(
+            self.cluster,
+            self.config,
+            start_ms=start_ms,
+            bound_ms=bound_ms,
+            opaque_id=opaque_id,
+            fields=self._fields,
+            copies=self._copies,
+        )
 
     async def read(self, claim: Claim, span: Span) -> Page:
         """Return the next page; further ones are read meanwhile."""
@@ -167,14 +164,25 @@ class ClusterSession:
 
     async def read_again(self, claim: Claim, span: Span, after: Position | None) -> Page:
         """Return the next page of buckets that were written before, compared with their documents."""
-        if self._again is None:
-            self._again = self._pages(claim, span, None)
+        if self._again is None or after is None:
+            await self._begin_again(claim, span)
+        assert self._again is not None
         page = await self._or_halted(self._again.next(after))
         if not isinstance(page.handle, Batch):
             return page
         layout = layout_of(self.config.job_id, self.config.spec)
         compared = await self._or_halted(late.compare(self.cluster, self._ours(), layout, page.handle))
         return replace(page, handle=compared)
+
+    async def _begin_again(self, claim: Claim, span: Span) -> None:
+        """Begin to read another span again. What was measured before may be another stretch of time."""
+        if self._again is not None:
+            await self._again.close()
+            self._lost_other |= self._again.unclean
+        if self._source is not None and span.start_ms < self._measured_ms:
+            source = await self._or_halted(self._measure(span.start_ms, span.end_ms, self._ours().opaque_id))
+            self._source = replace(self._source, several=self._source.several | source.several)
+        self._again = self._pages(claim, span, None)
 
     async def rewrite(self, claim: Claim, page: Page) -> Rewritten:
         """Write the documents that late rows of the source changed. Raises Fenced."""
