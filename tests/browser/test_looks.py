@@ -48,6 +48,7 @@ def test_every_page_is_in_order_in_every_look(
             browser.look(dark=dark, size=size)
             browser.open(path)
             browser.one("main h1")
+            browser.until(lambda: not browser.all("[aria-busy=true]"), "all of the page")
             if browser.overflows():
                 complaints.append(f"{page}, {look}: wider than its window")
             if look in ("light", "dark", "phone"):
@@ -61,6 +62,7 @@ def pages(space: str) -> Iterator[tuple[str, str]]:
     yield "login", "/ui/login"
     yield "list", space
     yield "job", f"{space}/trips"
+    yield "data", f"{space}/trips/data"
     yield "job-in-trouble", f"{space}/wrong"
     yield "not-found", f"{space}/no-such-job"
 

@@ -11,7 +11,7 @@ from rollup_operator.http.ui.pictures.ticks import time_ticks
 WIDTH = 1000
 """Width of the part that stretches, in units of its own."""
 _TICK = Markup('<line class="tick" x1="{x}%" x2="{x}%" y1="{y}" y2="{below}"/>')
-_LABEL = Markup('<text class="label {side}{spare}" x="{x}%" y="{y}">{text}</text>')
+_LABEL = Markup('<text class="label {side}{rare}" x="{x}%" y="{y}">{text}</text>')
 _ENTRY = Markup(
     '<li><svg class="swatch" width="12" height="12" aria-hidden="true"><rect class="{name}" {shape}/></svg> {text}</li>'
 )
@@ -39,15 +39,15 @@ class ShownPeriod:
         """Return the ticks and their texts below the height `y`; a narrow picture shows every other text."""
         return Markup().join(
             _TICK.format(x=self.percent(when), y=y, below=y + 5)
-            + label(self.percent(when), y + 19, text, spare=bool(number % 2))
+            + label(self.percent(when), y + 19, text, every_other=bool(number % 2))
             for number, (when, text) in enumerate(time_ticks(self.begin, self.end))
         )
 
 
-def label(percent: float, y: int, text: str, *, spare: bool = False) -> Markup:
+def label(percent: float, y: int, text: str, *, every_other: bool = False) -> Markup:
     """Return a text centred at a place; near an edge it begins or ends there, so that nothing is cut off."""
     side = "left" if percent < 6 else "right" if percent > 94 else "middle"
-    return _LABEL.format(side=side, spare=" spare" if spare else "", x=percent, y=y, text=text)
+    return _LABEL.format(side=side, rare=" every-other" if every_other else "", x=percent, y=y, text=text)
 
 
 def legend(entries: Iterable[tuple[str, Markup, str]]) -> Markup:
