@@ -23,7 +23,7 @@ from rollup_operator.http.api.create import STORE, Creations
 from rollup_operator.http.api.delete import Deletions, unfinished
 from rollup_operator.http.api.every_store import Answers
 from rollup_operator.http.api.preview import Previews, proposal
-from rollup_operator.http.api.purge import Place, Purges
+from rollup_operator.http.api.purge import PurgedPlace, Purges
 from rollup_operator.http.api.rolled_up import RolledUp
 from rollup_operator.http.api.start import Starts
 from rollup_operator.http.api.stop import Stops, Wait
@@ -207,7 +207,7 @@ class Calls:
         document: dict[str, Any] = {"acknowledged": True, "documents": purged.documents}
         return await answers.answer(document | ({} if purged.kept is None else {"kept": purged.kept}), form)
 
-    async def _place(self, request: web.Request) -> tuple[Place, str | None, Form]:
+    async def _place(self, request: web.Request) -> tuple[PurgedPlace, str | None, Form]:
         """Read where documents are, and the owner that the call names."""
         parameters = Parameters(request, self.dialect)
         store = parameters.text("store") or STORE
@@ -216,7 +216,7 @@ class Calls:
         parameters.finish()
         await self.bodies.refuse(request)
         namespace, job_id = _addressed(request)
-        return Place(namespace, store, request.match_info["index"], job_id), owner, form
+        return PurgedPlace(namespace, store, request.match_info["index"], job_id), owner, form
 
     async def capabilities(self, request: web.Request) -> web.Response:
         """Show which rolled-up data can be queried, by index pattern."""

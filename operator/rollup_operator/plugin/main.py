@@ -1,7 +1,6 @@
 """The `kubectl-rollup` command, which kubectl runs as `kubectl rollup`. Heavy imports wait until they are needed."""
 
 import asyncio
-import difflib
 import gc
 import os
 import sys
@@ -10,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rollup_operator.explaining.text import seconds_of
+from rollup_operator.plugin.choices import choose, labels_of, limit
 from rollup_operator.plugin.completion import VARIABLE, enable, script
 from rollup_operator.plugin.options import (
     CODES,
@@ -33,6 +32,7 @@ from rollup_operator.plugin.options import (
     Labels,
     Last,
     Listing,
+    ManifestFile,
     Metrics,
     Name,
     Names,
@@ -40,18 +40,22 @@ from rollup_operator.plugin.options import (
     OneName,
     OpenBrowser,
     Port,
+    PurgedIndex,
     Repair,
     RunTimeout,
     Service,
     Shell,
+    StoreName,
     Timeout,
     Url,
     View,
     Wait,
+    Yes,
     Zone,
 )
 from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit, Where
 from rollup_operator.plugin.output import Format, Output, say
+from rollup_operator.plugin.usage import asked_format, usage
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -97,7 +101,11 @@ def stop(
 ) -> int:
     """Stop jobs: a write in progress finishes, and nothing new begins. With --wait, return when they are quiet."""
     return _act(
-        "stop", _chosen(names, everything, labels), _seconds(wait, timeout), (kubeconfig, context, namespace), output
+        "stop",
+        choose(names, everything, labels),
+        limit(wait, timeout),
+        (kubeconfig, context, namespace),
+        output,
     )
 
 
@@ -120,7 +128,11 @@ def start(
 ) -> int:
     """Start jobs: they run at the next tick of their schedule. With --wait, return when the operator has seen it."""
     return _act(
-        "start", _chosen(names, everything, labels), _seconds(wait, timeout), (kubeconfig, context, namespace), output
+        "start",
+        choose(names, everything, labels),
+        limit(wait, timeout),
+        (kubeconfig, context, namespace),
+        output,
     )
 
 
@@ -144,8 +156,8 @@ def run(
     """Run started jobs now, without waiting for the next tick. With --wait, show the progress until the run's end."""
     return _act(
         "run",
-        _chosen(names, everything, labels),
-        _seconds(wait, timeout, None),
+        choose(names, everything, labels),
+        limit(wait, timeout, None),
         (kubeconfig, context, namespace),
         output,
     )
@@ -168,7 +180,11 @@ def delete(
     With --wait, return when the jobs are gone.
     """
     return _act(
-        "delete", _chosen(names, everything, labels), _seconds(wait, timeout), (kubeconfig, context, namespace), output
+        "delete",
+        choose(names, everything, labels),
+        limit(wait, timeout),
+        (kubeconfig, context, namespace),
+        output,
     )
 
 
@@ -195,7 +211,7 @@ def get(
     if names and labels is not None:
         raise Failure(Code.USAGE, "Usage", "-l cannot be combined with names: leave out one of the two")
     where, written = (kubeconfig, context, namespace), Output("get", output.value)
-    chosen = Chosen(names or None, _labels(labels), everywhere=all_namespaces)
+    chosen = Chosen(names or None, labels_of(labels), everywhere=all_namespaces)
     if watch:
         if output not in (Listing.TABLE, Listing.WIDE):
             raise Failure(Code.USAGE, "Usage", "--watch writes tables: leave out -o, or use -o wide")
@@ -256,10 +272,7 @@ def events(
 )
 def preview(
     name: OneName = None,
-    file: Annotated[
-        str | None,
-        typer.Option("--filename", "-f", metavar="FILE", help="Manifest of a RollupJob; - reads standard input."),
-    ] = None,
+    file: ManifestFile = None,
     url: Url = None,
     ca: Authority = None,
     namespace: Namespace = None,
@@ -287,14 +300,9 @@ def preview(
 )
 def purge(
     name: Name,
-    index: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Rollup index of a deleted job; NAME is then the job's id (jobId)."),
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(metavar="NAME", help="RollupStore. Default: that of the job, else default.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")] = False,
+    index: PurgedIndex = None,
+    store: StoreName = None,
+    yes: Yes = False,
     url: Url = None,
     ca: Authority = None,
     namespace: Namespace = None,
@@ -449,32 +457,6 @@ def _act(verb: str, chosen: Chosen, wait: WaitLimit | None, where: Where, output
     return _run(changing.act(where, Output(verb, output), verb, chosen, wait))
 
 
-def _chosen(names: Sequence[str] | None, everything: bool, labels: str | None) -> Chosen:
-    if names and (everything or labels is not None):
-        flag = "--all" if everything else "-l"
-        raise Failure(Code.USAGE, "Usage", f"use names or {flag}, not both")
-    if not names and not everything and labels is None:
-        raise Failure(Code.USAGE, "Usage", "name at least one job, or use --all or -l LABELS")
-    return Chosen(names or None, _labels(labels))
-
-
-def _labels(labels: str | None) -> str | None:
-    if labels is not None and not labels.strip(" ,"):
-        raise Failure(Code.USAGE, "Usage", "-l is empty, which would mean all jobs: write a label, as in -l team=a")
-    return labels
-
-
-def _seconds(wait: bool, timeout: str | None, otherwise: float | None = 30.0) -> WaitLimit | None:
-    if not wait:
-        if timeout is not None:
-            raise Failure(Code.USAGE, "Usage", "--timeout needs --wait: add --wait")
-        return None
-    try:
-        return WaitLimit(otherwise if timeout is None else seconds_of(timeout))
-    except ValueError as e:
-        raise Failure(Code.USAGE, "Usage", f"--timeout: {e}") from e
-
-
 def _run(command: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(command)
@@ -484,42 +466,16 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Nothing is raised but SystemExit, for completions."""
-    output = Output(next((word for word in arguments if not word.startswith("-")), ""), _format(arguments))
+    output = Output(next((word for word in arguments if not word.startswith("-")), ""), asked_format(arguments))
     if VARIABLE in os.environ:
         enable()
     try:
         code = app(args=list(arguments), prog_name=COMMAND, complete_var=VARIABLE, standalone_mode=False)
     except typer.TyperException as e:
-        return _usage(output, e)
+        return usage(output, e)
     except Failure as e:
         return output.failure(e)
     return int(code or 0)
-
-
-def _usage(output: Output, error: typer.TyperException) -> int:
-    context = getattr(error, "ctx", None)
-    message = error.format_message().replace("Value error, ", "")
-    if context is not None and message == context.get_help():
-        say(message, err=True, keep="\n")  # there was no command
-        return Code.USAGE
-    path = context.command_path if context is not None else COMMAND
-    if option := getattr(error, "option_name", None):
-        near = difflib.get_close_matches(option, getattr(error, "possibilities", None) or (), n=1)
-        if near:
-            message = f"no such option: {option}. Did you mean {near[0]}?"
-    end = "" if message.endswith((".", "?")) else "."
-    return output.failure(Failure(Code.USAGE, "Usage", f"{message}{end} See: {path} --help"))
-
-
-def _format(arguments: Sequence[str]) -> str:
-    """Find out in which format errors are wanted when the command line cannot be read."""
-    for index, word in enumerate(arguments):
-        if word in ("-o", "--output"):
-            return "".join(arguments[index + 1 : index + 2])
-        for flag in ("--output=", "-o=", "-o"):
-            if word.startswith(flag):
-                return word.removeprefix(flag)
-    return Format.TEXT
 
 
 def main() -> NoReturn:

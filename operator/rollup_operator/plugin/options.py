@@ -177,3 +177,14 @@ Account = Annotated[
 Service = Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="The operator's Service.")]
 Port = Annotated[int, typer.Option(metavar="PORT", help="Port of this machine. Default: a free one.")]
 OpenBrowser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
+ManifestFile = Annotated[
+    str | None,
+    typer.Option("--filename", "-f", metavar="FILE", help="Manifest of a RollupJob; - reads standard input."),
+]
+PurgedIndex = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Rollup index of a deleted job; NAME is then the job's id (jobId).")
+]
+StoreName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="RollupStore. Default: that of the job, else default.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")]

@@ -39,7 +39,7 @@ TURN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PurgedPlace:
     """Where documents are."""
 
     namespace: str
@@ -68,7 +68,7 @@ class Purges:
         what = "Purges of this namespace take all of its turns"
         self._turns = Turns(what, Shares(AT_ONCE, waiting=WAITING), seconds=TURN_SECONDS)
 
-    async def find(self, place: Place, permit: Permit) -> dict[str, Any]:
+    async def find(self, place: PurgedPlace, permit: Permit) -> dict[str, Any]:
         """Say whose documents are there, and how many. Raises ApiError, StoreTrouble."""
         async with self._opened(place, permit) as store:
             found = await self._retained(store, place, permit)
@@ -81,7 +81,7 @@ class Purges:
             "documents": found.documents,
         }
 
-    async def purge(self, place: Place, uid: str | None, permit: Permit) -> Purged:
+    async def purge(self, place: PurgedPlace, uid: str | None, permit: Permit) -> Purged:
         """Delete the documents of the resource with that uid, which must be gone. Raises ApiError, StoreTrouble.
 
         Without a uid the error names it: a caller is to know whose documents go.
@@ -102,7 +102,7 @@ class Purges:
                 ) from e
 
     @contextlib.asynccontextmanager
-    async def _opened(self, place: Place, permit: Permit) -> AsyncIterator[Store]:
+    async def _opened(self, place: PurgedPlace, permit: Permit) -> AsyncIterator[Store]:
         """Check the right, then open the store. Errors of the store become StoreTrouble."""
         await self._lookup.find(place.namespace, place.job_id, permit)
         if not self._states.covers(place.namespace):
@@ -119,7 +119,7 @@ class Purges:
             except StoreError as e:
                 raise _trouble(place, e) from e
 
-    async def _retained(self, store: Store, place: Place, permit: Permit) -> Retained:
+    async def _retained(self, store: Store, place: PurgedPlace, permit: Permit) -> Retained:
         """Return what is there, if it is this namespace's and the caller may purge it. Raises ApiError 404."""
         found = await store.retained(place.key)
         ours = found is not None and (found.owner.cluster, found.owner.namespace) == (self._cluster, place.namespace)
@@ -135,6 +135,6 @@ class Purges:
         return job is not None and job.uid == owner.uid
 
 
-def _trouble(place: Place, error: StoreError) -> StoreTrouble:
+def _trouble(place: PurgedPlace, error: StoreError) -> StoreTrouble:
     why = f"RollupStore [{place.store}]: {error}"
     return store_errors.unavailable(f"{why}; nothing was changed") if error.transient else store_errors.unsuitable(why)
