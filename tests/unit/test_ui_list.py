@@ -141,6 +141,11 @@ def test_a_row_says_how_a_job_is() -> None:
     assert (shown.watermark, shown.outcome_mood) == ("2030-01-01 11:50Z", "bad")
 
 
+def test_a_row_says_a_reason_once() -> None:
+    stopping = row(view(state="stopping", conditions=conditions("Stopping", "a page is written")), NOW)
+    assert (stopping.state, stopping.reason, stopping.sentence) == ("stopping", "", "A page is written.")
+
+
 def test_a_job_that_nobody_has_seen_has_a_row_too() -> None:
     shown = row(view(state=None, observed=-1, desired=None), NOW)
     assert (shown.lag, shown.watermark, shown.next_run, shown.last_run) == ("-", "", "-", "-")

@@ -67,7 +67,9 @@ def row(job: JobView, now: datetime, runs: Sequence[int] = ()) -> JobRow:
         what=f"{shortened(job.index_pattern, LONGEST_PATTERN)} → {shortened(job.rollup_index, LONGEST_PATTERN)}",
         state=said.text,
         mood=said.mood.value,
-        reason="" if ready is None or ready.status == "True" or ready.reason in said.text else ready.reason,
+        reason=""
+        if ready is None or ready.status == "True" or ready.reason.lower() in said.text.lower()
+        else ready.reason,
         sentence=capital(message),
         lag=short_age(instant_of(status.watermark), now),
         watermark=to_the_minute(status.watermark),
