@@ -134,6 +134,14 @@ async def test_a_change_needs_the_right_and_the_token_of_the_form(
     assert (cluster.applied, cluster.patched) == ([], [])
 
 
+@pytest.mark.parametrize("verb", ["start", "stop", "run"])
+async def test_the_form_of_a_caller_without_the_right_is_not_read(browser: Browser, access: Anybody, verb: str) -> None:
+    large = {"csrf": "x" * 20_000}
+    assert (await browser.post(f"{JOB}/{verb}", large)).status == 413
+    access.denied = {(action, "sensor") for action in ALL}
+    assert (await browser.post(f"{JOB}/{verb}", large)).status == 403
+
+
 async def test_start(browser: Browser, cluster: Cluster) -> None:
     cluster.ask("sensor", "stopped")
     cluster.status("sensor", state="stopped")

@@ -1,7 +1,9 @@
 """What a cookie holds: nobody but the operator reads or changes it."""
 
 import base64
+import contextlib
 import re
+import zlib
 
 import pytest
 from hypothesis import given
@@ -23,6 +25,14 @@ def test_it_shows_nothing_of_the_text_and_is_never_the_same(text: str) -> None:
     assert text not in one
     assert one != other
     assert re.fullmatch("[A-Za-z0-9_-]+", one)
+
+
+def test_it_holds_the_text_in_no_form_that_others_can_read() -> None:
+    sealed = SEAL.seal("token-of-ann" * 9)
+    whole = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+    for begin in range(len(whole)):
+        with contextlib.suppress(zlib.error):
+            assert b"token" not in zlib.decompressobj().decompress(whole[begin:])
 
 
 def test_any_change_is_noticed() -> None:
