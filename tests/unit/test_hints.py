@@ -33,8 +33,8 @@ def test_what_there_is_is_listed_behind_what_is_meant() -> None:
 
 
 def test_names_that_differ_in_numbers_are_one_series() -> None:
-    names = ["logs-2024.01.02", "logs-2024.01.01", "trips-1", "flights"]
-    assert series(names) == ["flights", "logs-*", "trips-1"]
+    names = ["logs-2024.01.02", "logs-2024.01.01", "trips-1", "flights", "a7b", "a8b"]
+    assert series(names) == ["a7b", "a8b", "flights", "logs-*", "trips-1"]
 
 
 def test_only_so_much_is_compared() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.rollup.source_rules import SourceField, broken_rules
+from rollup_operator.rollup.source_rules import SourceField, broken_rules, check_rules
+from support.bodies import job
 
 GOOD = {"ts": {"date"}, "size": {"long"}, "host": {"keyword"}, "load": {"double"}, "seen": {"date"}}
 
@@ -133,3 +134,27 @@ def test_whole_numbers_tell_the_time_where_the_store_reads_them_so() -> None:
 def test_no_field_that_the_job_names() -> None:
     text = "Could not find any fields in the index/index-pattern that were configured in job"
     assert broken_rules(spec(), {"other": SourceField(frozenset({"long"}))}) == [text]
+
+
+def test_who_writes_manifests_reads_plain_words() -> None:
+    fields = {
+        "time": SourceField(frozenset({"date"})),
+        "load": SourceField(frozenset({"double"})),
+        "host": SourceField(frozenset({"keyword"})),
+    }
+
+    def manifest(**spec: Any) -> list[str]:
+        return [rule.manifest for rule in check_rules(RollupJobSpec.model_validate(job(**spec)["spec"]), fields)]
+
+    time = {"dateHistogram": {"field": "time", "fixedInterval": "1h"}}
+    host = {"dateHistogram": {"field": "host", "fixedInterval": "1h"}}
+    assert manifest(groups=host, metrics=None) == [
+        "spec.groups.dateHistogram.field: field 'host' is keyword, not a date: there is 'time'"
+    ]
+    assert manifest(groups=time, metrics=[{"field": "host", "metrics": ["max"]}]) == [
+        "spec.metrics: field 'host' is keyword: metrics need numbers or dates. To group by its values, name it in "
+        "spec.groups.terms.fields"
+    ]
+    assert manifest(groups=time, metrics=[{"field": "laod", "metrics": ["max"]}]) == [
+        "spec.metrics: the source has no field 'laod': there are 'host', 'load', 'time'"
+    ]

@@ -14,6 +14,7 @@ from functools import lru_cache
 from croniter import CroniterBadDateError, croniter
 
 from rollup_operator.model.base import LONGEST_CRON
+from rollup_operator.model.counts import counted
 from rollup_operator.model.cron_fields import (
     DAY_OF_MONTH,
     DAY_OF_WEEK,
@@ -171,8 +172,8 @@ def _count_cure(words: list[str]) -> str:
             f"and ? in day of month or in day of week{example}"
         )
     return (
-        f"has {len(words)} fields: use 6 or 7, that is seconds, minutes, hours, day of month, month, day of week "
-        "and, if needed, year, as in '0 */5 * * * ?'"
+        f"has {counted(len(words), 'field')}: use 6 or 7, that is seconds, minutes, hours, day of month, month, day of "
+        "week and, if needed, year, as in '0 */5 * * * ?'"
     )
 
 

@@ -13,7 +13,7 @@ _MEANT = 3
 _SHOWN = 10
 _ALIKE = 0.5
 """How much of two names' pairs of letters must be the same."""
-_NUMBERS = re.compile(r"[0-9][0-9._-]*")
+_NUMBERS = re.compile(r"(?<![a-zA-Z0-9])[0-9][0-9._-]*(?![a-zA-Z])")
 
 
 def instead(name: str, there: Iterable[str]) -> str:

@@ -30,6 +30,7 @@ _TERMS: Sequence[tuple[TermKind, frozenset[str]]] = (("long", WHOLE), ("double",
 _NESTED = "nested"
 
 _TIME = "spec.groups.dateHistogram.field"
+_METRICS = "spec.metrics"
 
 _UNSIGNED = frozenset({"unsigned_long"})
 """Elasticsearch has no such groups; here they would not fit into a term's 64 bits with a sign."""
@@ -74,7 +75,7 @@ def check_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[
     ]:
         return hidden
     found = [
-        BrokenRule(text, f"{at}: {text if name in fields else _not_there(at, name, fields)}")
+        BrokenRule(text, f"{at}: {_in_plain_words(at, name, fields) or text}")
         for at, name, texts in checks
         for text in texts
     ]
@@ -93,7 +94,24 @@ def _checks(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> Iterator[
     for name in groups.terms.fields if groups.terms else ():
         yield "spec.groups.terms.fields", name, _of_terms(name, fields.get(name))
     for metric in spec.metrics:
-        yield "spec.metrics", metric.field, _of_metric(metric.field, metric.metrics, fields.get(metric.field))
+        yield _METRICS, metric.field, _of_metric(metric.field, metric.metrics, fields.get(metric.field))
+
+
+def _in_plain_words(at: str, name: str, fields: Mapping[str, SourceField]) -> str | None:
+    """Say what is wrong with a field that is missing or has another type; None: neither is the case."""
+    if (field := fields.get(name)) is None:
+        return _not_there(at, name, fields)
+    types = " and ".join(sorted(field.types))
+    if at == _TIME and not (field.types <= DATES or field.tells_time):
+        dates = sorted(other for other, of in fields.items() if of.types <= DATES and other != name)
+        hint = hints.instead(name, dates)
+        return f"field {name!r} is {types}, not a date" + (f": {hint}" if hint else "")
+    if at == _METRICS and not field.types <= NUMBERS | DATES:
+        return (
+            f"field {name!r} is {types}: metrics need numbers or dates. To group by its values, name it in "
+            "spec.groups.terms.fields"
+        )
+    return None
 
 
 def _not_there(at: str, name: str, fields: Mapping[str, SourceField]) -> str:
