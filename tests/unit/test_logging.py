@@ -32,6 +32,24 @@ def test_our_lines_and_those_of_libraries_have_one_form():
     assert theirs["timestamp"].endswith("Z")
 
 
+ORDER = """
+structlog.contextvars.bind_contextvars(uid="u")
+log.warning("run failed", zone="utc", job="flights", namespace="team", rows=3)
+"""
+
+
+def test_a_line_begins_with_when_how_bad_what_and_which_job():
+    text = written(ORDER)
+    keys = ["timestamp", "level", "event", "namespace", "job", "zone", "rows", "uid", "logger"]
+    assert list(json.loads(text)) == keys
+    shown = written(ORDER, form="console").strip()
+    begin, _, rest = shown.partition(" ")
+    assert begin.endswith("Z")
+    assert rest == (
+        "[warning  ] run failed namespace=team job=flights zone=utc rows=3 uid=u logger=rollup_operator.here"
+    )
+
+
 def test_what_is_bound_to_a_request_is_on_its_lines():
     (line,) = lines("structlog.contextvars.bind_contextvars(request_id='ab'); log.info('x')")
     assert line["request_id"] == "ab"

@@ -1,5 +1,7 @@
 """When a run that failed is tried again."""
 
+from itertools import pairwise
+
 import pytest
 
 from rollup_operator.lifecycle.jobs.retry import FIRST_RETRY, LAST_RETRY, Recovery, backoff
@@ -37,6 +39,34 @@ def test_a_transient_failure_is_tried_again_by_itself_and_a_permanent_one_is_not
     assert recovery.retry_in(1_000.0) == 0.0
     recovery.failed(TAKEN, 100.0)
     assert recovery.retry_in(10_000.0) is None
+
+
+def test_a_failure_counts_once_for_each_step_of_the_backoff_however_often_ticks_retry() -> None:
+    recovery = Recovery(job())
+    steps = []
+    for second in range(3_600):
+        if recovery.failed(AWAY, float(second)):
+            steps.append(second)
+        recovery.is_new(AWAY.reason)
+    waits = [later - earlier for earlier, later in pairwise(steps)]
+    assert waits[:9] == [1, 1, 2, 4, 8, 16, 32, 64, 128]
+    assert set(waits[9:]) == {LAST_RETRY / 2}
+    assert recovery.failures == 3_600
+
+
+@pytest.mark.parametrize("again", ["another reason", "a new generation", "a good run"])
+def test_what_is_new_is_a_step_at_once(again: str) -> None:
+    recovery = Recovery(job())
+    for _ in range(20):
+        recovery.failed(AWAY, 0.0)
+        recovery.is_new(AWAY.reason)
+    assert not recovery.failed(AWAY, 0.1)
+    match again:
+        case "a new generation":
+            recovery.new_generation()
+        case "a good run":
+            recovery.mended()
+    assert recovery.failed(TAKEN if again == "another reason" else AWAY, 0.2)
 
 
 @pytest.mark.parametrize("trouble", [AWAY, TAKEN])

@@ -1,11 +1,15 @@
 """One line for each change, stops measured from when they are asked until they are over, whoever brings the bodies."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from rollup_operator.lifecycle.telemetry import RunReport
+from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import Outcome
 from rollup_operator.observability.metrics import Metrics
 from rollup_operator.observability.transitions import Stop, Transitions
 
@@ -35,7 +39,7 @@ class Subject:
         """Show a body, one second after the one before; returns the lines that it made."""
         self._version += 1
         self.now += 1
-        ready = "True" if state == asked else "False"
+        ready = "True" if more.pop("ready", state == asked) else "False"
         conditions = [{"type": "Ready", "status": ready, "reason": more.pop("reason", state), "message": "so it is"}]
         status = {"observedGeneration": observed or generation, "state": state, "conditions": conditions} | more
         meta = {
@@ -65,24 +69,108 @@ def test_what_was_the_case_at_the_beginning_is_no_transition(subject: Subject):
 
 
 def test_a_change_is_one_line_with_what_one_looks_for(subject: Subject):
-    subject.sees("started", "started")
-    (line,) = subject.sees("started", "indexing", reason="Running")
+    subject.sees("stopped", "stopped")
+    (line,) = subject.sees("started", "started", reason="Running", generation=2)
     assert line == {
         "event": "job changed",
         "log_level": "info",
         "namespace": "team",
         "job": "flights",
         "uid": "u",
-        "generation": 1,
-        "was": "started",
-        "state": "indexing",
+        "generation": 2,
+        "was": "stopped",
+        "state": "started",
         "reason": "Running",
-        "message": "so it is",
     }
-    assert subject.sees("started", "indexing", reason="Running") == []
-    assert [line["reason"] for line in subject.sees("started", "indexing", reason="StoreUnavailable")] == [
-        "StoreUnavailable"
-    ]
+    assert subject.sees("started", "started", reason="Running", generation=2) == []
+
+
+def test_that_a_run_begins_and_ends_is_for_whoever_debugs(subject: Subject):
+    subject.sees("started", "started", reason="Running")
+    for state, reason in (
+        ("indexing", "Running"),
+        ("started", "Waiting"),
+        ("indexing", "Waiting"),
+        ("indexing", "Running"),
+    ):
+        (line,) = subject.sees("started", state, reason=reason)
+        assert line["log_level"] == "debug"
+    (line,) = subject.sees("stopped", "stopping", reason="Stopping", generation=2)
+    assert (line["log_level"], line["state"]) == ("info", "stopping")
+
+
+def test_a_check_of_the_source_is_no_news_and_what_it_finds_is(subject: Subject):
+    subject.sees("stopped", "stopped")
+    (line,) = subject.sees("started", "started", reason="Reconciling", generation=2, ready=False)
+    assert (line["log_level"], line["state"]) == ("info", "started")
+    (line,) = subject.sees("started", "started", reason="Running", generation=2)
+    assert line["log_level"] == "debug"
+    assert subject.sees("started", "started", reason="Reconciling", generation=3, ready=False) == []
+    (line,) = subject.sees("started", "started", reason="SourceNotFound", generation=3, ready=False)
+    assert line["log_level"] == "warning"
+    assert subject.sees("started", "started", reason="Reconciling", generation=4, ready=False) == []
+    (line,) = subject.sees("started", "started", reason="Running", generation=4)
+    assert (line["log_level"], line["reason"]) == ("info", "Running")
+
+
+def ended(trouble: Trouble | None = None, outcome: Outcome = Outcome.COMPLETED, **more: Any) -> RunReport:
+    watermark = "2026-01-01T00:00:00Z"
+    return RunReport(
+        outcome, 1.23456, rows=7, documents=3, rewritten=0, kept=0, watermark=watermark, trouble=trouble, **more
+    )
+
+
+def ran(subject: Subject, run: RunReport) -> list[Any]:
+    meta = {"uid": "u", "namespace": "team", "name": "flights", "resourceVersion": "9"}
+    with capture_logs() as lines:
+        subject.transitions.ran(JobView.of({"metadata": meta}), run)
+    return lines
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.HALTED])
+def test_a_run_is_one_line_with_what_it_did(subject: Subject, outcome: Outcome):
+    (line,) = ran(subject, ended(outcome=outcome))
+    assert line == {
+        "event": f"run {outcome.lower()}",
+        "log_level": "info",
+        "namespace": "team",
+        "job": "flights",
+        "rows": 7,
+        "documents": 3,
+        "seconds": 1.235,
+        "watermark": "2026-01-01T00:00:00Z",
+    }
+    (line,) = ran(subject, replace(ended(), rewritten=2))
+    assert (line["rewritten"], "kept" in line) == (2, False)
+
+
+AWAY = Trouble(Reason.STORE_UNAVAILABLE, "no answer", transient=True)
+
+
+def test_a_failed_run_is_a_warning_once_for_each_step_of_the_backoff(subject: Subject):
+    (line,) = ran(subject, ended(AWAY, Outcome.FAILED, failures=3))
+    assert (line["event"], line["log_level"]) == ("run failed", "warning")
+    assert (line["reason"], line["message"], line["failures"]) == ("StoreUnavailable", "no answer", 3)
+    (line,) = ran(subject, ended(AWAY, Outcome.FAILED, failures=4, is_step=False))
+    assert line["log_level"] == "debug"
+
+
+def test_a_bug_is_an_error_with_its_place_in_the_code(subject: Subject):
+    error = ZeroDivisionError("of ours")
+    (line,) = ran(subject, ended(Trouble(Reason.RUN_FAILED, "x", transient=True), Outcome.FAILED, error=error))
+    assert (line["log_level"], line["exc_info"]) == ("error", error)
+
+
+def test_a_trouble_is_told_once_by_the_run_or_else_by_the_change(subject: Subject):
+    subject.sees("started", "started", reason="Running")
+    ran(subject, ended(AWAY, Outcome.FAILED))
+    subject.sees("started", "indexing", reason="Running")  # a report from before the end of the run
+    (line,) = subject.sees("started", "started", reason="StoreUnavailable", ready=False)
+    assert line["log_level"] == "debug"
+    (line,) = subject.sees("started", "started", reason="InvalidSpec", ready=False)
+    assert (line["log_level"], line["message"]) == ("warning", "so it is")
+    (line,) = subject.sees("started", "started", reason="Running")
+    assert line["log_level"] == "info"
 
 
 def test_a_stop_is_measured_from_its_asking_to_its_end(subject: Subject):

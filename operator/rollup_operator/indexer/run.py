@@ -169,8 +169,6 @@ class Run:
                 self._count(self._stats.plus(WRITE_FAILED if self._writing else READ_FAILED))
             if claim is None and (not isinstance(e, StoreError) or e.uncertain):
                 released = False
-            if not isinstance(e, StoreError):
-                log.exception("run failed", job=self.config.job_id, namespace=self.config.owner.namespace)
         finally:
             self.progress.session = None
         return self._judge(began, completed, error, claim, released)
@@ -295,7 +293,8 @@ class Run:
                 self.progress.doing, released = "releasing the claim", False
                 released = await session.release(claim)
         except StoreError as e:
-            log.warning("claim not released", job=self.config.job_id, error=str(e))
+            owner = self.config.owner
+            log.warning("claim not released", namespace=owner.namespace, job=owner.name, error=str(e))
         finally:
             await session.close()
         return released

@@ -256,14 +256,14 @@ class EventRecorder:
             result = "posted"
         except (KubeError, TimeoutError) as e:
             why = str(e) or f"no answer within {POST_SECONDS:g} s"
-            report("event not posted", reason=event.reason, namespace=namespace, error=why)
+            report("event not posted", namespace=namespace, job=event.about.name, reason=event.reason, error=why)
         except Exception:  # nor may one that cannot be posted hold back those after it
-            log.exception("event not posted", reason=event.reason, namespace=namespace)
+            log.exception("event not posted", namespace=namespace, job=event.about.name, reason=event.reason)
         self._observe(event.type, result)
 
     def _drop(self, event: Event) -> None:
         tell = log.warning if event.type is EventType.WARNING else log.debug
-        tell("event dropped", reason=event.reason, namespace=event.about.namespace, name=event.about.name)
+        tell("event dropped", namespace=event.about.namespace, job=event.about.name, reason=event.reason)
         self._observe(event.type, "dropped")
 
     def _body(self, event: Event) -> dict[str, Any]:

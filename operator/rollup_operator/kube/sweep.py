@@ -155,5 +155,5 @@ class Sweep:
                 body = await self._kube.get(self._path(seen.namespace, seen.name))
             except NotFound:
                 continue  # deleted since
-            log.debug("object read by the sweep", namespace=seen.namespace, name=seen.name)
+            log.debug("object read by the sweep", namespace=seen.namespace, object=seen.name)
             self._known.observe(body)

@@ -2,9 +2,39 @@
 
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Protocol
 
+from rollup_operator.model.conditions import Trouble
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How a run ended, and what it did."""
+
+    outcome: Outcome
+    seconds: float
+    """How long it took, the wait for a place at its store included."""
+    rows: int
+    """Source rows read."""
+    documents: int
+    """Rolled-up documents written."""
+    rewritten: int
+    """Documents rewritten because rows came late."""
+    kept: int
+    """Documents left as they were because their source holds fewer rows now."""
+    watermark: str | None
+    """Everything before it is rolled up."""
+    trouble: Trouble | None = None
+    """Why it failed."""
+    failures: int = 0
+    """How many runs of the job have failed in a row."""
+    is_step: bool = True
+    """Whether a failure begins another step of the back-off; ticks may retry far more often."""
+    error: Exception | None = None
+    """The error that no store is known to raise: a bug."""
 
 
 class JobObserver(Protocol):
@@ -20,8 +50,8 @@ class JobObserver(Protocol):
 class Observer(JobObserver, Protocol):
     """Hears of runs and turns, too."""
 
-    def ran(self, outcome: str, seconds: float) -> None:
-        """Take in that a run of an actor has ended, once per run, and how long it took."""
+    def ran(self, job: JobView, run: RunReport) -> None:
+        """Take in that a run of an actor has ended, once per run."""
 
     def turned(self, result: str, seconds: float) -> None:
         """Take in that an actor had a turn: `success` or `error`."""
@@ -46,7 +76,7 @@ class NoObserver:
     def gone(self, job: JobView) -> None:
         """Do nothing."""
 
-    def ran(self, outcome: str, seconds: float) -> None:
+    def ran(self, job: JobView, run: RunReport) -> None:
         """Do nothing."""
 
     def turned(self, result: str, seconds: float) -> None:

@@ -17,6 +17,9 @@ import structlog
 
 from rollup_operator.escaping import escaped, escaped_json
 
+FIRST_KEYS = ("timestamp", "level", "event", "namespace", "job")
+"""What each line begins with, as far as it has them; what a line says of its own follows."""
+
 RETRIES = re.compile(r"^Request attempt #(?P<attempt>\d+)(/\d+)? failed; will retry")
 """How kopf logs, as an error, a request that it retries at once."""
 
@@ -34,9 +37,9 @@ def configure(form: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.types.Processor] = (
-        [_escape, structlog.dev.ConsoleRenderer(exception_formatter=_traceback, colors=sys.stderr.isatty())]
+        [_ordered, _escape, _text()]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
+        else [structlog.processors.format_exc_info, _ordered, structlog.processors.JSONRenderer(serializer=_dumps)]
     )
     structlog.configure(
         processors=[*shared, *renderer],
@@ -88,6 +91,21 @@ class _Retries(logging.Filter):
         else:
             record.levelno, record.levelname = logging.INFO, "INFO"
         return record.levelno >= self._level
+
+
+def _text() -> structlog.dev.ConsoleRenderer:
+    """Return the renderer for terminals. The name of the logger stays where `_ordered` has put it: at the end."""
+    renderer = structlog.dev.ConsoleRenderer(
+        exception_formatter=_traceback, colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=0
+    )
+    renderer.columns = [column for column in renderer.columns if column.key not in ("logger", "logger_name")]
+    return renderer
+
+
+def _ordered(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put first what one looks for first, and the name of the logger last."""
+    last = {"logger": event.pop("logger")} if "logger" in event else {}
+    return {key: event.pop(key) for key in FIRST_KEYS if key in event} | dict(event) | last
 
 
 def _dumps(value: Any, *, default: Callable[[Any], Any]) -> str:

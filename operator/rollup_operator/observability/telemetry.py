@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from rollup_operator.lifecycle.telemetry import RunReport
 from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.metrics import Metrics
 from rollup_operator.observability.transitions import Transitions
@@ -28,7 +29,6 @@ class Telemetry:
         self._tracing = tracing = _tracing(tracing_endpoint, cluster)
         self._transitions = Transitions(self.metrics, leading=leading, tracer=tracing)
         self.turned = self.metrics.turned
-        self.ran = self.metrics.ran
         self.answered = self.metrics.answered
         self.lagged = self.metrics.lagged
         self.stop_answered = self.metrics.stop_answered
@@ -44,6 +44,14 @@ class Telemetry:
         """Take in that a job no longer exists."""
         try:
             self._transitions.gone(job)
+        except Exception:
+            log.exception("telemetry failed", namespace=job.namespace, job=job.name)
+
+    def ran(self, job: JobView, run: RunReport) -> None:
+        """Take in that a run has ended."""
+        self.metrics.ran(run.outcome, run.seconds)
+        try:
+            self._transitions.ran(job, run)
         except Exception:
             log.exception("telemetry failed", namespace=job.namespace, job=job.name)
 

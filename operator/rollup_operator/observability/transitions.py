@@ -1,7 +1,15 @@
-"""Notices what becomes of jobs: one line of the log for each change of state, stops measured.
+"""Notices what becomes of jobs: one line of the log for each change of state and each run, stops measured.
 
-Input: each newer view of a job, whoever brought it, in order. Output: log lines, and calls of `Metrics` and of whoever
-traces stops. It keeps a few words of each job, so that it can see what is new; it never touches the job.
+Input: each newer view of a job, whoever brought it, in order; the ends of runs. Output: log lines, and calls of
+`Metrics` and of whoever traces stops. It keeps a few words of each job, so that it can see what is new; it never
+touches the job.
+
+| line | level |
+| --- | --- |
+| a run completed or was halted | info |
+| a run failed | warning, once for each step of the back-off; debug between |
+| the job was started or stopped, or its reason changed | info; warning for a trouble that no run's line has told |
+| a run began or ended | debug |
 """
 
 import time
@@ -12,9 +20,11 @@ from typing import Any, Protocol
 
 import structlog
 
-from rollup_operator.model.conditions import READY
+from rollup_operator.lifecycle.telemetry import RunReport
+from rollup_operator.model.conditions import READY, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import LONGEST_MESSAGE, shortened
 from rollup_operator.observability.job_series import Job
 from rollup_operator.observability.metrics import Metrics
 
@@ -22,6 +32,12 @@ log = structlog.get_logger("rollup_operator.transitions")
 
 REMEMBERED = 10_000
 """Requests whose stops and starts are still to be reported."""
+
+_ON = ("started", "indexing")
+_WELL = frozenset({Reason.RUNNING, Reason.WAITING})
+"""Reasons that alternate with each run."""
+_HARMLESS = frozenset({Reason.STOPPING, Reason.DELETING, Reason.RECONCILING, Reason.WAITING})
+"""Reasons for which a job is not Ready though nothing is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,8 @@ class _Seen:
     asked_after: float
     """The same by a clock without steps."""
     steps: tuple[tuple[str, float], ...] = ()
+    told: str | None = None
+    """The reason that the line of a failed run has told before the status shows it."""
 
 
 class Transitions:
@@ -102,10 +120,36 @@ class Transitions:
         self._seen[job.uid] = found
         if before is None:
             return  # what was the case when this process began is no transition
+        if found.reason == before.reason:
+            found.told = before.told
         if found.state != before.state or found.reason != before.reason:
             self._tell(job, before, found)
         if before.stop is not None and found.stop is None and found.state == "stopped" and self._leading():
             self._stopped(job, before, now, after)
+
+    def ran(self, job: JobView, run: RunReport) -> None:
+        """Log the end of a run. Its uid and generation are bound to the context."""
+        fields: dict[str, Any] = {"namespace": job.namespace, "job": job.name}
+        did = {
+            "rows": run.rows,
+            "documents": run.documents,
+            "seconds": round(run.seconds, 3),
+            "watermark": run.watermark,
+        }
+        did |= {name: count for name, count in (("rewritten", run.rewritten), ("kept", run.kept)) if count}
+        if run.trouble is None:
+            log.info(f"run {run.outcome.lower()}", **fields, **did)
+            return
+        if (seen := self._seen.get(job.uid)) is not None:
+            seen.told = run.trouble.reason
+        fields |= {"reason": run.trouble.reason.value, "failures": run.failures}
+        fields |= {"message": shortened(run.trouble.message, LONGEST_MESSAGE), **did}
+        if not run.is_step:
+            log.debug("run failed", **fields)
+        elif run.error is None:
+            log.warning("run failed", **fields)
+        else:
+            log.error("run failed", **fields, exc_info=run.error)
 
     def gone(self, job: JobView) -> None:
         """Take in that a job no longer exists."""
@@ -129,7 +173,7 @@ class Transitions:
         request_id = self._requests.get((job.uid, job.generation))
         if request_id is not None:
             more["request_id"] = request_id
-        tell = log.info if self._leading() else log.debug
+        tell = getattr(log, self._level(before, found, is_ready=ready.get("status") == "True"))
         tell(
             "job changed",
             namespace=job.namespace,
@@ -142,11 +186,21 @@ class Transitions:
             **more,
         )
 
+    def _level(self, before: _Seen, found: _Seen, *, is_ready: bool) -> str:
+        if not self._leading():
+            return "debug"
+        checked = before.reason == Reason.RECONCILING and is_ready
+        if checked or {before.reason, found.reason} <= _WELL or found.reason in (before.reason, before.told):
+            return "debug" if before.state in _ON and found.state in _ON else "info"
+        return "info" if is_ready or found.reason in _HARMLESS else "warning"
+
 
 def _observe(view: JobView, before: _Seen | None, now: float, after: float) -> _Seen:
     job = Job.of(view, now)
     state = _word(job.status("state"))
     reason = _word(job.condition(READY).get("reason"))
+    if reason == Reason.RECONCILING and before is not None and before.state in _ON:
+        reason = before.reason  # a check of the source is under way: what it finds is news
     found = _Seen(state, reason, None, now, after)
     if view.desired is not DesiredState.STOPPED or view.deleting:
         return found

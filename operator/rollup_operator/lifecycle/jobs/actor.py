@@ -28,11 +28,11 @@ from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
 from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.jobs.transition_events import transition_event
-from rollup_operator.lifecycle.telemetry import timed
+from rollup_operator.lifecycle.telemetry import RunReport, timed
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
-from rollup_operator.model.status import State
+from rollup_operator.model.status import Outcome, State
 from rollup_operator.stores.base import Store, closes_with_leadership
 
 log = structlog.get_logger(__name__)
@@ -333,8 +333,9 @@ class Actor:
                 self._tell(Reason.DRAIN_SKIPPED, end.skipped)
             if end.kept is not None:
                 self._tell(Reason.DOCUMENTS_KEPT, end.kept)
+        is_step = True
         if end.trouble is not None:
-            self._recovery.failed(end.trouble, asyncio.get_running_loop().time(), run.kind)
+            is_step = self._recovery.failed(end.trouble, asyncio.get_running_loop().time(), run.kind)
             self._tell(end.trouble.reason, end.trouble.message)
         elif end.mended:
             self._recovery.mended()
@@ -352,7 +353,23 @@ class Actor:
         self._report = report
         if end.last_run is not None:
             self._report = replace(report, last_run=end.last_run)
-            self._env.observer.ran(end.last_run.outcome, asyncio.get_running_loop().time() - run.began)
+            self._env.observer.ran(self.view, self._run_report(run, end, end.last_run.outcome, is_step=is_step))
+
+    def _run_report(self, run: Work, end: Ended, outcome: Outcome, *, is_step: bool) -> RunReport:
+        done = run.progress
+        return RunReport(
+            outcome,
+            asyncio.get_running_loop().time() - run.began,
+            rows=done.rows,
+            documents=done.documents,
+            rewritten=done.rewritten,
+            kept=done.kept,
+            watermark=None if self._report is None else self._report.watermark,
+            trouble=end.trouble,
+            failures=self._recovery.failures,
+            is_step=is_step,
+            error=end.error,
+        )
 
     # Writes
 

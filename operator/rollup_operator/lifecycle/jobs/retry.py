@@ -1,6 +1,7 @@
 """Retries of failed runs: what is reported, how often, and when the next attempt begins. Repairs of statuses."""
 
 import json
+import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -36,21 +37,27 @@ _NONE: frozenset[Reason] = frozenset()
 
 def backoff(first: float, last: float, failures: int) -> float:
     """Return the seconds to wait after this number of failures in a row, at least one: capped and jittered."""
-    return float(min(last, first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+    return least_backoff(first, last, failures) * random.uniform(1.0, 2.0)  # noqa: S311  # jitter
+
+
+def least_backoff(first: float, last: float, failures: int) -> float:
+    """Return the shortest of these waits."""
+    return 0.5 * min(last, first * 2.0 ** min(failures - 1, 16))
 
 
 class Recovery:
     """The trouble of one job. Times are the event loop's."""
 
-    __slots__ = ("_changed", "_failures", "_reported", "_retry_at", "by", "trouble")
+    __slots__ = ("_changed", "_quiet_until", "_reported", "_retry_at", "_steps", "by", "failures", "trouble")
 
     def __init__(self, job: JobView) -> None:
         """Begin with what an earlier process published: only a good run clears it, so one is due.
 
         `by` is what failed with the trouble. Before the first run has ended, only a check can have.
         """
-        self._failures = 0
+        self.failures = 0
         self._changed = False
+        self._steps, self._quiet_until = 0, -math.inf
         self.trouble = _published(job)
         self.by = RunKind.CHECK if job.status.last_run is None else RunKind.INDEX
         self._retry_at = None if self.trouble is None else 0.0
@@ -75,18 +82,33 @@ class Recovery:
         """A run begins, with spec and store as they are now."""
         self._changed = False
 
-    def failed(self, trouble: Trouble, now: float, by: RunKind = RunKind.INDEX) -> None:
-        """Note a failure. A transient one is retried by itself, any other if something changed since it began."""
+    def failed(self, trouble: Trouble, now: float, by: RunKind = RunKind.INDEX) -> bool:
+        """Note a failure. A transient one is retried by itself, any other if something changed since it began.
+
+        Returns whether it begins a step of the back-off: the first failure for a reason does, and then one after each
+        wait. Ticks retry more often than that.
+        """
         self.trouble, self.by = trouble, by
-        self._failures += 1
-        wait = backoff(FIRST_RETRY, LAST_RETRY, self._failures)
+        self.failures += 1
+        wait = backoff(FIRST_RETRY, LAST_RETRY, self.failures)
         self._retry_at = now + wait if trouble.transient or self._changed else None
+        if trouble.reason not in self._reported:
+            self._begin_steps()
+        if now < self._quiet_until:
+            return False
+        self._steps += 1
+        self._quiet_until = now + least_backoff(FIRST_RETRY, LAST_RETRY, self._steps)
+        return True
+
+    def _begin_steps(self) -> None:
+        self._steps, self._quiet_until = 0, -math.inf
 
     def mended(self) -> None:
         """A good run, or a job that is shown as stopped, ends all trouble."""
         if self.trouble is not None:
             self._reported = _NONE
-        self.trouble, self._retry_at, self._failures = None, None, 0
+            self._begin_steps()
+        self.trouble, self._retry_at, self.failures = None, None, 0
 
     def something_changed(self) -> None:
         """Spec or store changed: what failed may work now."""

@@ -57,6 +57,8 @@ class Ended:
     """The stores in which a run of this process left its claim, or may have. None: the same as before."""
     kept: str | None = None
     """Documents that stay although the job was to be deleted with them: which, and whose they are."""
+    error: Exception | None = None
+    """The error of a run that no store is known to raise."""
 
 
 @dataclass(slots=True)
@@ -210,6 +212,7 @@ class Worker:
             last_run=last_run,
             trouble=_trouble(result),
             mended=result.outcome is Outcome.COMPLETED,
+            error=None if isinstance(result.error, StoreError) else result.error,
         )
 
     async def _settle(self, job: JobView, held: tuple[Store, ...] = (), *, delete: bool) -> Ended:

@@ -186,6 +186,7 @@ class KnownStore:
             if (client := self.client) is not None:
                 before = self.problem
                 found, self.problem = await _check(client)
+                self._log_problem(before)
                 if before is not None and self.problem is None:
                     log.info("store can be used again", namespace=self.key[0], store=self.key[1])
                     self._env.changed(self.key)
@@ -200,6 +201,18 @@ class KnownStore:
             if wait is None:
                 return
             await asyncio.sleep(wait)
+
+    def _log_problem(self, before: StoreError | None) -> None:
+        """Log what is wrong with the store, once for each reason."""
+        problem = self.problem
+        if problem is not None and (before is None or before.reason != problem.reason):
+            log.warning(
+                "store cannot be used",
+                namespace=self.key[0],
+                store=self.key[1],
+                reason=problem.reason.value,
+                message=str(problem),
+            )
 
     async def _list_claims(self, client: Store) -> None:
         """List the claims of others each time: a claim that a dead process has sent may land late."""

@@ -153,7 +153,10 @@ async def _lift_block(cluster: Cluster, config: JobConfig, error: DiskFull) -> N
         )
     except StoreError:
         raise error from None
-    log.info("lifted the block of a full disk", indices=indices, job=config.job_id, why=str(error))
+    owner = config.owner
+    log.info(
+        "lifted the block of a full disk", namespace=owner.namespace, job=owner.name, indices=indices, why=str(error)
+    )
 
 
 async def _of_owner(cluster: Cluster, key: tuple[str, str], owner: Owner) -> Record:
