@@ -36,6 +36,7 @@ from rollup_operator.lifecycle.telemetry import JobObservers
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.observability.figures import Figures
 from rollup_operator.observability.telemetry import Telemetry
+from rollup_operator.observability.volume import Volume
 from rollup_operator.settings import Settings
 from rollup_operator.sharing.memory import Budgets, memory_limit
 from rollup_operator.sharing.shares import Account, Shares
@@ -196,6 +197,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         worker=worker,
         endpoint=endpoint,
         certificate=certificate,
+        volume=Volume(settings.data_root),
         leading=leads,
         limit=settings.metrics_jobs,
     )

@@ -146,7 +146,7 @@ def test_a_job_can_be_followed_from_its_run_to_its_end(
         request_run(api, "trips", str(number))
         api.wait("trips", lambda body, number=number: runs_of(body) == number and run_completed(body))
     api.wait("trips", finished(end_of(47)))
-    job = f"job=trips,namespace={api.namespace}"
+    job = f"rollup_job=trips,rollup_namespace={api.namespace}"
     found = when(port, lambda s: s.get(f"rollup_job_state{{{job},state=started}}") == 1)
     stats = api.get("trips")["status"]["stats"]
     assert found[f"rollup_job_ready{{{job}}}"] == found[f"rollup_job_desired_started{{{job}}}"] == 1
@@ -154,7 +154,7 @@ def test_a_job_can_be_followed_from_its_run_to_its_end(
     assert found[f"rollup_job_pages_total{{{job}}}"] == stats["pagesProcessed"]
     assert found["rollup_runs_total{outcome=Completed}"] == found["rollup_run_seconds_count"] == 5
     assert found[f"rollup_job_runs_total{{{job}}}"] == 5
-    assert found[f"rollup_store_ready{{namespace={api.namespace},store=default}}"] == 1
+    assert found[f"rollup_store_ready{{rollup_namespace={api.namespace},rollup_store=default}}"] == 1
     assert found["rollup_operator_leader"] == 1
     assert found["rollup_operator_reconcile_total{result=success}"] > 0
     assert found["rollup_operator_api_requests_total{code=200,verb=PUT}"] > 0
@@ -184,7 +184,10 @@ def same_numbers(operator: Operator, api: Api, port: int, holds: Callable[[dict[
 
     def agree() -> bool:
         nonlocal found
-        job, path = f"{{job=trips,namespace={api.namespace}}}", f"/namespaces/{api.namespace}/_rollup/job/trips"
+        job, path = (
+            f"{{rollup_job=trips,rollup_namespace={api.namespace}}}",
+            f"/namespaces/{api.namespace}/_rollup/job/trips",
+        )
         status = api.get("trips")["status"].get("stats", {})
         found = operator.get(path).body["jobs"][0]["stats"]
         series = {

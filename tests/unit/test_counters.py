@@ -191,4 +191,4 @@ async def test_status_api_and_metrics_show_the_same_numbers() -> None:
         "rollups": stats.rollups_indexed,
         "failures": stats.search_failures + stats.index_failures,
     }.items():
-        assert f'rollup_job_{metric}_total{{namespace="team",job="flights"}} {float(number)}' in text
+        assert f'rollup_job_{metric}_total{{rollup_namespace="team",rollup_job="flights"}} {float(number)}' in text

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rollup_operator.model.job_view import JobView
+from rollup_operator.observability import volume as volume_module
 from rollup_operator.observability.figures import Figures
 from rollup_operator.observability.metrics import Metrics
 from rollup_operator.observability.telemetry import Telemetry
+from rollup_operator.observability.volume import Volume
 from support.portions import watched
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
@@ -77,7 +80,7 @@ def read(text: bytes) -> Samples:
 
 
 def of_job(samples: Samples, name: str = "flights") -> dict[str, float]:
-    labels = (("job", name), ("namespace", "team"))
+    labels = (("rollup_job", name), ("rollup_namespace", "team"))
     return {metric: value for (metric, given), value in samples.items() if given == labels}
 
 
@@ -90,7 +93,10 @@ class Parts:
     """All that a watch shows, with one job and one store."""
 
     busy = runs = waiting = 0
-    ends = math.nan
+    ends = size_bytes = available_bytes = math.nan
+
+    async def measure(self) -> None:
+        """Nothing to measure."""
 
     def views(self) -> list[JobView]:
         return [running()]
@@ -114,6 +120,7 @@ def figures(
         worker=of,
         endpoint=of,
         certificate=of,
+        volume=of,
         leading=leading,
         limit=limit,
     )
@@ -149,8 +156,18 @@ async def exposed() -> dict[str, tuple[str, list[str]]]:
 
 async def test_every_metric_is_documented_with_its_type_and_labels():
     found = await exposed()
-    unready = ("gauge", ["reason"])  # no job is unready there
-    assert documented() == found | {"rollup_jobs_unready": unready}
+    # No job is unready there.
+    unready = {
+        "rollup_jobs_unready": ("gauge", ["reason"]),
+        "rollup_job_unready": ("gauge", ["reason", "rollup_job", "rollup_namespace"]),
+    }
+    assert documented() == found | unready
+
+
+def test_no_label_is_one_that_a_scrape_gives_its_target():
+    given = {"job", "instance", "namespace", "pod", "container", "service", "endpoint", "node"}
+    taken = {name: given.intersection(labels) for name, (_, labels) in documented().items()}
+    assert {name: labels for name, labels in taken.items() if labels} == {}
 
 
 async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +205,7 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     parts.jobs = [view("flights", spec={**body.raw_spec, "desiredState": "stopped"}, status=status)]
     parts.ready, parts.busy, parts.runs, parts.waiting, parts.ends = False, 3, 1, 2, NOW
+    parts.size_bytes, parts.available_bytes = 100.0, 7.0
     now += 60
     metrics = watch.metrics
     metrics.turned("error", 0.1)
@@ -250,6 +268,47 @@ async def test_ready_of_an_older_generation_is_not_ready():
     assert samples["rollup_jobs_unready", (("reason", "Running"),)] == 1
 
 
+async def test_a_job_that_is_not_ready_is_shown_with_its_reason_and_one_that_is_has_no_such_series():
+    away = [{"type": "Ready", "status": "False", "reason": "StoreUnavailable"}]
+    failing = view("late", status={"observedGeneration": 3, "state": "started", "conditions": away})
+    samples = await scraped([running(), failing])
+    shown = {labels: value for (name, labels), value in samples.items() if name == "rollup_job_unready"}
+    assert shown == {(("reason", "StoreUnavailable"), ("rollup_job", "late"), ("rollup_namespace", "team")): 1}
+
+
+async def test_a_volume_is_measured_where_there_is_one(tmp_path: Path):
+    volume = Volume(tmp_path)
+    await volume.measure()
+    assert 0 < volume.available_bytes <= volume.size_bytes
+    nowhere = Volume(tmp_path / "none")
+    await nowhere.measure()
+    assert math.isnan(nowhere.size_bytes)
+    assert math.isnan(nowhere.available_bytes)
+
+
+async def test_a_volume_that_hangs_holds_up_no_scrape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    answers, asked = threading.Event(), []
+
+    def hang(folder: Path) -> tuple[float, float]:
+        asked.append(folder)
+        answers.wait(60)
+        return 10.0, 3.0
+
+    monkeypatch.setattr(volume_module, "_bytes", hang)
+    monkeypatch.setattr(volume_module, "PATIENCE", 0.01)
+    volume = Volume(tmp_path)
+    try:
+        await volume.measure()
+        await volume.measure()
+        assert math.isnan(volume.available_bytes)
+        assert len(asked) <= 1  # no thread after the other
+    finally:
+        answers.set()
+    monkeypatch.setattr(volume_module, "PATIENCE", 60)
+    await volume.measure()
+    assert (volume.size_bytes, volume.available_bytes) == (10.0, 3.0)
+
+
 async def test_a_job_without_a_status_has_the_series_that_are_known():
     samples = await scraped([view()])
     assert of_job(samples) == {"rollup_job_desired_started": 0, "rollup_job_ready": 0, "rollup_job_stalled": 0}
@@ -285,7 +344,8 @@ async def test_the_usual_lag_of_a_calendar_interval_is_its_longest_bucket(calend
 async def test_the_limit_bounds_the_series_and_not_the_totals():
     jobs = [running(f"job-{n}") for n in range(76)]
     samples = await scraped(jobs, limit=5, stores=[(("team", f"store-{n}"), n == 0) for n in range(9)])
-    assert {dict(labels)["job"] for (_, labels) in samples if "job" in dict(labels)} == {f"job-{n}" for n in range(5)}
+    named = {dict(labels).get("rollup_job") for (_, labels) in samples} - {None}
+    assert named == {f"job-{n}" for n in range(5)}
     assert samples["rollup_jobs", (("state", "indexing"),)] == len(jobs)
     assert samples["rollup_jobs_without_series", ()] == len(jobs) - 5
     assert [value for (name, _), value in samples.items() if name == "rollup_store_ready"] == [1, 0, 0, 0, 0]
@@ -299,7 +359,7 @@ async def test_no_series_at_all_still_counts_the_jobs():
 
 async def test_a_name_is_escaped():
     samples = await scraped([], stores=[(('a"b', "c\\d\n"), True)])
-    assert samples["rollup_store_ready", (("namespace", 'a"b'), ("store", "c\\d\n"))] == 1
+    assert samples["rollup_store_ready", (("rollup_namespace", 'a"b'), ("rollup_store", "c\\d\n"))] == 1
 
 
 async def test_scrapes_at_a_time_are_made_once() -> None:

@@ -51,6 +51,16 @@ class CertificateFigures(Protocol):
         """When it ends, in seconds since the epoch."""
 
 
+class VolumeFigures(Protocol):
+    """What a scrape shows of the volume of the embedded stores."""
+
+    size_bytes: float
+    available_bytes: float
+
+    async def measure(self) -> None:
+        """Bring both up to date."""
+
+
 class Figures:
     """All that a scrape shows."""
 
@@ -63,6 +73,7 @@ class Figures:
         worker: RunFigures,
         endpoint: EndpointFigures,
         certificate: CertificateFigures | None,
+        volume: VolumeFigures,
         leading: Callable[[], bool],
         limit: int = 1_000,
     ) -> None:
@@ -71,7 +82,7 @@ class Figures:
         `limit` bounds the jobs, and the stores, with their own series.
         """
         self._metrics, self._jobs, self._stores = metrics, jobs, stores
-        self._leading, self._limit = leading, limit
+        self._volume, self._leading, self._limit = volume, leading, limit
         self._scraping: asyncio.Future[bytes] | None = None
         gauge = metrics.gauge
         gauge("rollup_operator_leader", "1 while this process acts on the jobs.", leading)
@@ -92,6 +103,12 @@ class Figures:
             "When the certificate of the HTTP API ends; NaN without TLS.",
             lambda: certificate.ends if certificate is not None else math.nan,
         )
+        gauge(
+            "rollup_volume_size_bytes",
+            "Size of the volume of the embedded stores; NaN while none was used.",
+            lambda: volume.size_bytes,
+        )
+        gauge("rollup_volume_available_bytes", "What is free of it.", lambda: volume.available_bytes)
 
     async def scrape(self) -> bytes:
         """Return the text of all metrics, made once for all concurrent callers, since any caller is served.
@@ -103,6 +120,7 @@ class Figures:
         return await asyncio.shield(self._scraping)
 
     async def _scrape(self) -> bytes:
+        await self._volume.measure()
         if not self._leading():
             return await self._metrics.scrape((), (), limit=self._limit)
         return await self._metrics.scrape(self._jobs.views(), self._stores.readiness(), limit=self._limit)

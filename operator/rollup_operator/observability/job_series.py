@@ -33,6 +33,11 @@ CALENDAR_SECONDS: Mapping[str, float] = {
 """The longest that a bucket of each calendar interval lasts."""
 
 
+OF_A_JOB = ("rollup_namespace", "rollup_job")
+"""Labels of a job's series. Prometheus and its operator give each target `job`, `instance`, `namespace` and others: a
+series with a label of that name is renamed where it is scraped, and no alert finds it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """What one metric is: its name, kind and meaning, and the labels that its series have."""
@@ -40,7 +45,7 @@ class Family:
     name: str
     kind: Literal["gauge", "counter"]
     help: str
-    labels: tuple[str, ...] = ("namespace", "job")
+    labels: tuple[str, ...] = OF_A_JOB
 
     @property
     def header(self) -> str:
@@ -206,14 +211,22 @@ STATES = Family(
     "rollup_job_state",
     "gauge",
     "1 for the state that the status shows, 0 for the others.",
-    ("namespace", "job", "state"),
+    (*OF_A_JOB, "state"),
+)
+UNREADY_JOB = Family(
+    "rollup_job_unready",
+    "gauge",
+    "1 while the job is not Ready, with the reason that it shows; absent while it is Ready.",
+    (*OF_A_JOB, "reason"),
 )
 JOBS = Family("rollup_jobs", "gauge", "Jobs in each state, those without series of their own included.", ("state",))
 UNREADY = Family("rollup_jobs_unready", "gauge", "Jobs that are not Ready, by the reason they show.", ("reason",))
 OMITTED = Family("rollup_jobs_without_series", "gauge", "Jobs above the limit of jobs with series of their own.", ())
-STORE_READY = Family("rollup_store_ready", "gauge", "1 while the RollupStore can be used.", ("namespace", "store"))
+STORE_READY = Family(
+    "rollup_store_ready", "gauge", "1 while the RollupStore can be used.", ("rollup_namespace", "rollup_store")
+)
 
-FAMILIES: tuple[Family, ...] = (JOBS, UNREADY, OMITTED, STORE_READY, STATES, *OF_JOB)
+FAMILIES: tuple[Family, ...] = (JOBS, UNREADY, OMITTED, STORE_READY, STATES, UNREADY_JOB, *OF_JOB)
 
 LINES = 2_000
 """Lines in one piece of the text."""
@@ -242,12 +255,12 @@ class ScrapePage:
         state = job.status("state")
         state = state if isinstance(state, str) and state in self._states else UNSEEN
         self._states[state] += 1
-        if not job.ready:
-            reason = job.condition(READY).get("reason")
-            self._reasons[reason if isinstance(reason, str) and reason in _REASONS else UNSEEN] += 1
+        reason = None if job.ready else _known_reason(job)
+        if reason is not None:
+            self._reasons[reason] += 1
         self._jobs += 1
         if self._jobs <= self.limit:
-            self._own_series(job, state)
+            self._own_series(job, state, reason)
 
     def add_stores(self, stores: Iterable[tuple[tuple[str, str], bool]]) -> None:
         """Take in the namespace and name of each store, and whether it can be used."""
@@ -269,8 +282,10 @@ class ScrapePage:
             for begin in range(0, len(lines), LINES):
                 yield "".join(lines[begin : begin + LINES])
 
-    def _own_series(self, job: Job, state: str) -> None:
-        pairs = _pairs(("namespace", "job"), job.view.key)
+    def _own_series(self, job: Job, state: str, unready: str | None) -> None:
+        pairs = _pairs(OF_A_JOB, job.view.key)
+        if unready is not None:
+            self._put(UNREADY_JOB, (*job.view.key, unready), 1)
         for each in State:
             value = "1" if each.value == state else "0"
             self._lines[STATES.name].append(f'{STATES.name}{{{pairs},state="{each.value}"}} {value}\n')
@@ -280,6 +295,11 @@ class ScrapePage:
 
     def _put(self, family: Family, labels: tuple[str, ...], value: float) -> None:
         self._lines[family.name].append(_line(family.name, _pairs(family.labels, labels), value))
+
+
+def _known_reason(job: Job) -> str:
+    reason = job.condition(READY).get("reason")
+    return reason if isinstance(reason, str) and reason in _REASONS else UNSEEN
 
 
 def _line(name: str, pairs: str, value: float) -> str:
