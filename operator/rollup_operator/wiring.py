@@ -134,6 +134,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         gate=gate,
         now=now,
         observer=telemetry,
+        gitops_managers=settings.gitops_managers,
         went_back=ending.begin_again,
     )
     relisting = Relisting(

@@ -1,8 +1,10 @@
 """Events tell a person what became of a job: one for each transition, none for a scheduled run or a restart."""
 
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
+from rollup_operator.plugin.explain import Seen, explain
 from support.api import Api, Body
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
@@ -76,6 +78,29 @@ def test_a_job_that_flaps_does_not_flood_the_cluster(start_operator: StartOperat
     assert set(counts) == {"Started", "Stopped"}
     # The first of each at once; what follows within ten seconds of it is one more, with a series.
     assert max(counts.values()) <= 3
+
+
+def test_a_stop_that_git_undoes_is_an_event_a_line_of_the_log_and_a_sentence(
+    start_operator: StartOperator, api: Api, folder: Path
+) -> None:
+    operator = start_operator(default_namespace=api.namespace)
+    manifest = trips_job(cron=NEVER, groups=small_groups(), desiredState="started")
+    manifest["metadata"]["namespace"] = api.namespace
+    api.create(store())
+    api.apply(manifest, manager="argocd-controller")
+    api.wait_state("trips", "started")
+    assert operator.request("POST", "/_rollup/job/trips/_stop?wait_for_completion=true").status == 200
+    api.apply(manifest, manager="argocd-controller", force=True)
+
+    event = api.wait_event("trips", "DesiredStateReverted")
+    assert event["type"] == "Warning"
+    assert event["message"].startswith("rollup-api asked for stopped, and ")
+    assert "argocd-controller set spec.desiredState back to started: change desiredState in Git" in event["message"]
+    api.wait_state("trips", "started")
+    (line,) = operator.records("desired state set back")
+    assert (line["level"], line["job"], line["message"]) == ("warning", "trips", event["message"])
+    said = [s.text for s in explain(Seen(api.get("trips"), events=api.events("trips")), datetime.now(UTC))]
+    assert any(event["message"] in text for text in said)
 
 
 def test_a_restart_over_unchanged_jobs_tells_nothing(start_operator: StartOperator, api: Api, folder: Path) -> None:

@@ -26,6 +26,7 @@ def observed_job(
     changed: float = -600,
     reported: float = -60,
     manager: str = "kubectl-rollup",
+    applier: str = "kubectl",
     annotations: dict[str, str] | None = None,
     conditions: list[dict[str, Any]] | None = None,
     spec: dict[str, Any] | None = None,
@@ -42,7 +43,7 @@ def observed_job(
         "annotations": annotations or {},
         "finalizers": list(finalizers),
         "managedFields": [
-            {"manager": "kubectl", "time": at(created), "fieldsV1": {"f:spec": {"f:cron": {}}}},
+            {"manager": applier, "time": at(created), "fieldsV1": {"f:spec": {"f:cron": {}}}},
             {"manager": "rollup", "time": at(reported), "subresource": "status", "fieldsV1": {"f:status": {}}},
         ],
     }

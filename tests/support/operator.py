@@ -28,7 +28,7 @@ EXPECTED = (
 )
 """What any start or end may log at level warning and above."""
 
-TROUBLES = ("run failed", "job changed", "store cannot be used")
+TROUBLES = ("run failed", "job changed", "store cannot be used", "desired state set back")
 """Warnings about a job or a store, not about the operator: a test that provokes them asserts what the status says."""
 
 READY = "ready"

@@ -239,6 +239,29 @@ CASES = [
         cures=["leave desiredState out of the manifest"],
     ),
     Case(
+        "Git owns the rest, and has not synced since",
+        observed_job(desired="stopped", state="stopped", applier="argocd-controller", conditions=QUIET),
+        [
+            "The job is stopped, as kubectl-rollup requested",
+            "argocd-controller applies this job from Git, and kubectl-rollup set desiredState 10 minutes ago",
+            "the next sync undoes that",
+        ],
+        cures=["leave desiredState out of the manifest"],
+    ),
+    Case(
+        "Git owns the rest, and leaves the state alone",
+        observed_job(desired="stopped", state="stopped", applier="argocd-controller", changed=-7200, conditions=QUIET),
+        ["The job is stopped"],
+        never=["from Git"],
+    ),
+    Case(
+        "the state was set back",
+        observed_job(manager="argocd-controller", nextRunTime=at(5), conditions=WAITING),
+        ["Git owns spec.desiredState", "60 seconds ago: DesiredStateReverted: rollup-api asked for stopped"],
+        cures=["leave desiredState out of the manifest"],
+        events=[event("DesiredStateReverted", "rollup-api asked for stopped, and …")],
+    ),
+    Case(
         "the manifest says otherwise",
         observed_job(desired="stopped", state="stopped", annotations=last_applied("started"), conditions=QUIET),
         ["The job is stopped", "The manifest that was applied last has desiredState: started"],

@@ -216,6 +216,7 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics.stop_answered("timeout", 0.1)
     metrics.stopped(0.1)
     metrics.ran("Failed", 1.0)
+    metrics.reverted()
     metrics.lagged(0.1)
     tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
     after = read(await shown.scrape())

@@ -6,7 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollup_operator.explaining.cures import cure_of
-from rollup_operator.explaining.owners import LAST_APPLIED, applied_state, changed_at, gitops_owner, owners
+from rollup_operator.explaining.owners import (
+    LAST_APPLIED,
+    applied_state,
+    changed_at,
+    gitops_applier,
+    gitops_owner,
+    owners,
+)
 from rollup_operator.explaining.summary import Mood, condition, trouble
 from rollup_operator.explaining.text import ago, ahead, command, event_time, moment, sentence, spoken
 from rollup_operator.model.base import DRAIN_FINALIZER, GITOPS_MANAGERS
@@ -255,11 +262,21 @@ class _Explanation:
     def _ownership(self) -> Iterator[Sentence]:
         asked = self.job.spec_asks
         cure = "Change it there, or leave desiredState out of the manifest, so that others may set it."
-        if (manager := gitops_owner(owners(self.body), self.seen.managers)) is not None:
+        if (manager := gitops_owner(found := owners(self.body), self.seen.managers)) is not None:
             yield Sentence(
                 f"Git owns spec.desiredState, by {manager}: a stop or start by other means is undone at its next sync."
             )
             yield Sentence(cure, cure=True)
+            return
+        applier = gitops_applier(self.body, self.seen.managers)
+        if found and applier is not None:
+            newest = found[0]
+            if newest.time is not None and self.now - newest.time < RECENT:
+                yield Sentence(
+                    f"{applier} applies this job from Git, and {newest.manager} set desiredState "
+                    f"{ago(newest.time, self.now)}: if the manifest in Git has desiredState, the next sync undoes that."
+                )
+                yield Sentence(cure, cure=True)
             return
         applied = applied_state(self.body)
         if asked is not None and applied is not None and applied != asked:

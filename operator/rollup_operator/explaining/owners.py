@@ -51,6 +51,18 @@ def gitops_owner(found: Sequence[FieldOwner], managers: Collection[str] = GITOPS
     return next((owner.manager for owner in found if owner.manager in managers), None)
 
 
+def gitops_applier(body: Mapping[str, Any], managers: Collection[str] = GITOPS_MANAGERS) -> str | None:
+    """Return the GitOps controller, one of these managers, that owns a field of the spec, whichever."""
+    return next(
+        (
+            str(entry.get("manager"))
+            for entry in body["metadata"].get("managedFields") or ()
+            if entry.get("manager") in managers and "f:spec" in (entry.get("fieldsV1") or {})
+        ),
+        None,
+    )
+
+
 def applied_state(body: Mapping[str, Any]) -> str | None:
     """Return the desiredState of the manifest that `kubectl apply` was last given, or an Argo CD like it."""
     text = (body["metadata"].get("annotations") or {}).get(LAST_APPLIED)

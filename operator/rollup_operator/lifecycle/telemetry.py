@@ -53,6 +53,9 @@ class Observer(JobObserver, Protocol):
     def ran(self, job: JobView, run: RunReport) -> None:
         """Take in that a run of an actor has ended, once per run."""
 
+    def reverted(self, job: JobView, message: str) -> None:
+        """Take in that somebody set the desired state of a job back."""
+
     def turned(self, result: str, seconds: float) -> None:
         """Take in that an actor had a turn: `success` or `error`."""
 
@@ -77,6 +80,9 @@ class NoObserver:
         """Do nothing."""
 
     def ran(self, job: JobView, run: RunReport) -> None:
+        """Do nothing."""
+
+    def reverted(self, job: JobView, message: str) -> None:
         """Do nothing."""
 
     def turned(self, result: str, seconds: float) -> None:

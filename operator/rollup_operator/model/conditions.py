@@ -88,6 +88,8 @@ class Reason(StrEnum):
     """Event only: a client waited for a stop and did not see it in its time; the stop goes on."""
     GITOPS_OWNED = "GitOpsOwned"
     """Event only: the API changed desiredState where a GitOps controller owns it and may set it back."""
+    DESIRED_STATE_REVERTED = "DesiredStateReverted"
+    """Event only: somebody set desiredState back minutes after another had changed it."""
     SOURCE_SHRUNK = "SourceShrunk"
     """Event only: looking back, a run found fewer rows than documents were made of, and left these as they were."""
     AVAILABLE = "Available"

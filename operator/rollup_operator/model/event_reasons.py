@@ -52,6 +52,9 @@ EVENTS: Mapping[Reason, Posted] = {
         EventType.WARNING,
         "the API changed `desiredState` where a GitOps controller owns the field and may set it back",
     ),
+    Reason.DESIRED_STATE_REVERTED: Posted(
+        EventType.WARNING, "`desiredState` was set back within ten minutes of the change, by another field manager"
+    ),
     Reason.SOURCE_SHRUNK: Posted(
         EventType.WARNING,
         "looking back, a run found fewer rows than documents were made of, and left those as they were",

@@ -134,6 +134,12 @@ class Metrics:
             registry=registry,
         )
 
+        self._reverts = Counter(
+            "rollup_desired_state_reverts_total",
+            "Changes of a job's desired state that undid another field manager's within ten minutes.",
+            registry=registry,
+        )
+
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -187,6 +193,10 @@ class Metrics:
     def stopped(self, seconds: float) -> None:
         """A job has come to rest, that many seconds after its stop was seen."""
         self._stop.observe(seconds)
+
+    def reverted(self) -> None:
+        """The desired state of a job was set back."""
+        self._reverts.inc()
 
     def ran(self, outcome: str, seconds: float) -> None:
         """A run ended."""

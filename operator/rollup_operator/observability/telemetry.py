@@ -55,6 +55,11 @@ class Telemetry:
         except Exception:
             log.exception("telemetry failed", namespace=job.namespace, job=job.name)
 
+    def reverted(self, job: JobView, message: str) -> None:
+        """Take in that somebody set the desired state of a job back."""
+        self.metrics.reverted()
+        log.warning("desired state set back", namespace=job.namespace, job=job.name, message=message)
+
     def asked(self, job: JobView) -> None:
         """Take in the answer of a write of the endpoint."""
         self._transitions.asked(job, structlog.contextvars.get_contextvars().get("request_id"))

@@ -25,6 +25,7 @@ from rollup_operator.lifecycle.jobs.checked_spec import Checked
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
 from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff
+from rollup_operator.lifecycle.jobs.reverts import StateChange, noticed
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
 from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.jobs.transition_events import transition_event
@@ -47,7 +48,7 @@ class Actor:
     __slots__ = (
         "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_listed",
         "_lost_writes", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run", "_settled",
-        "_source", "_task", "_timer", "_with_documents", "view",
+        "_source", "_state_change", "_task", "_timer", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -58,6 +59,7 @@ class Actor:
         self._run: Work | None = None
         self._gone = self._dirty = False
         self._held: tuple[Store, ...] = ()
+        self._state_change: StateChange | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._know_nothing()
@@ -98,9 +100,21 @@ class Actor:
             return False
         if view.generation != self.view.generation:
             self._recovery.new_generation()
+        if view.desired is not known.desired:
+            self._notice_revert(view)
         self.view = view
         self.recheck()
         return True
+
+    def _notice_revert(self, view: JobView) -> None:
+        now = asyncio.get_running_loop().time()
+        self._state_change, revert = noticed(self._state_change, self.view, view, now)
+        if revert is None or not self._env.gate.open:
+            return
+        message = revert.describe(self._env.gitops_managers)
+        self._env.observer.reverted(view, message)
+        if revert.is_news:
+            self._env.events.record(Regarding.job(view), Reason.DESIRED_STATE_REVERTED, message)
 
     def store_changed(self) -> None:
         """Decide anew: the job's store came, went or changed."""

@@ -7,7 +7,7 @@ restored from a backup; then everything known here is worthless, and `went_back`
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.lifecycle.stores.known_store import StoreKey
 from rollup_operator.lifecycle.telemetry import NoObserver, Observer
+from rollup_operator.model.base import GITOPS_MANAGERS
 from rollup_operator.model.job_view import JobView
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,7 @@ class Actors:
         gate: Gate,
         now: Callable[[], datetime],
         observer: Observer | None = None,
+        gitops_managers: Collection[str] = GITOPS_MANAGERS,
         went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
@@ -58,6 +60,7 @@ class Actors:
             published=index.show,
             forget=index.forget,
             observer=observer or NoObserver(),
+            gitops_managers=gitops_managers,
             went_back=went_back,
         )
         self._spreader = Spreader()

@@ -1,6 +1,6 @@
 """The dependencies that the actors of all jobs share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.lifecycle.telemetry import Observer
+from rollup_operator.model.base import GITOPS_MANAGERS
 from rollup_operator.model.job_view import JobView
 
 
@@ -28,5 +29,7 @@ class JobContext:
     """Called with each newer view that an actor learns from the API server's answers."""
     forget: Callable[[str], None]
     observer: Observer
+    gitops_managers: Collection[str] = GITOPS_MANAGERS
+    """Field managers that set the desired state back to what is in Git."""
     went_back: Callable[[str], None] = lambda _: None
     """Called, with what showed it, when the API server's revisions are lower than they were: etcd was restored."""
