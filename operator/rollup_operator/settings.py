@@ -112,7 +112,7 @@ class Settings:
     traces."""
     cluster: str = "local"
     """Name of this cluster in claims. Claims under another name belong to another owner."""
-    leader_election: bool = False
+    leader_election: bool = True
     """Elect a leader among several processes by a Lease. The others serve the endpoint and stand by."""
     lease_namespace: str = ""
     """Namespace of the Lease. Empty: that of the pod, or of the kubeconfig's context."""

@@ -95,6 +95,9 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
     # Clients of their own: a storm of questions must not hold up what the jobs' actors have to write, and neither
     # the renewal of the lease.
     kube, asking, electing = client(), client(authz.CONNECTIONS), client(4)
+    lease: LeaseClient | None = None
+    if settings.leader_election:
+        lease = LeaseClient(electing, settings.lease_namespace or connection.namespace, settings.lease_name, now)
     watches = Watches(settings.namespaces)
     instance = f"{socket.gethostname()}-{os.getpid()}"
     identity = f"{instance}-{uuid.uuid4().hex[:8]}"
@@ -121,6 +124,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         holder=identity,
         check_seconds=settings.store_check_seconds,
         namespaces=settings.namespaces,
+        others_act=index.others_act,
         went_back=ending.begin_again,
     )
     skew = timedelta(seconds=settings.clock_skew_seconds)
@@ -134,6 +138,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         gate=gate,
         now=now,
         observer=telemetry,
+        operator=None if lease is None else str(lease),
         gitops_managers=settings.gitops_managers,
         went_back=ending.begin_again,
     )
@@ -160,8 +165,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
 
     followers = Followers(lead, actors.recheck, stand_down, ending.begin_again)
     election: Election | None = None
-    if settings.leader_election:
-        lease = LeaseClient(electing, settings.lease_namespace or connection.namespace, settings.lease_name, now)
+    if lease is not None:
         election = Election(lease, identity, gate, followers, Terms.of(settings.lease_seconds))
     reviews = Reviews(
         asking,

@@ -97,7 +97,7 @@ async def test_what_became_of_a_job_is_found(api: Api, states: DesiredStates) ->
 
 
 async def test_the_endpoint_on_a_real_api_server(api: Api, kube: KubeClient) -> None:
-    settings = Settings(http_port=0, default_namespace=api.namespace)
+    settings = Settings(http_port=0, leader_election=False, default_namespace=api.namespace)
     endpoint = Endpoint(jobs=Seen(), client=kube, stores=Cluster(), access=Anybody(), settings=settings)
     await endpoint.start()
     try:
@@ -129,7 +129,7 @@ async def test_git_owned_state_is_changed_with_a_warning_and_an_event(api: Api, 
         stores=Cluster(),
         access=Anybody(),
         events=posted,
-        settings=Settings(http_port=0, default_namespace=api.namespace),
+        settings=Settings(http_port=0, leader_election=False, default_namespace=api.namespace),
     )
     await endpoint.start()
     try:

@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rollup_operator.plugin.explain import Seen, explain
+from rollup_operator.explaining.explain import Seen, explain
 from support.api import Api, Body
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips

@@ -67,6 +67,8 @@ class Operator(Endpoint):
         super().__init__("", _token(kubeconfig), authority)
         self._url_file = folder / "url"
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "ROLLUP_STORE_HOSTS": "127.0.0.1"}
+        # Many of them watch one API server, and those that are killed give no lease back.
+        self._environment["ROLLUP_LEADER_ELECTION"] = "false"
         # For the guard of its event loop; and the operator that the tests themselves import is the one that runs.
         paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
         self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -38,7 +38,7 @@ async def served(
 
     No operator takes in what calls record, so none waits for that unless the test says for how long.
     """
-    of = Settings(**{"http_port": 0} | settings)
+    of = Settings(**{"http_port": 0, "leader_election": False} | settings)
     endpoint = Endpoint(
         jobs=cluster,
         client=cluster,

@@ -478,3 +478,53 @@ async def test_words_that_another_leader_replaced_come_back(monkeypatch: pytest.
         actor.observe(outside.in_other_words())
         await outside.written.wait()
         assert outside.whole["status"]["conditions"] == mine
+
+
+class Leaving(NoObserver):
+    """Notes to whom jobs are left."""
+
+    def __init__(self) -> None:
+        self.seen_as: list[str | None] = []
+
+    def left(self, job: JobView, operator: str | None) -> None:
+        self.seen_as.append(operator)
+
+
+def of_operator(generation: int, operator: str, **status: Any) -> JobView:
+    whole = raw(generation, "started")
+    whole["metadata"]["resourceVersion"] = str(generation * 10 + len(status))
+    whole["status"] |= {"operator": operator} | status
+    return JobView.of(whole)
+
+
+async def test_a_job_that_another_operator_acts_on_is_left_alone_at_once_and_taken_over_when_its_run_is_overdue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outside, gate, observer = Outside(), Gate(), Leaving()
+    gate.lead()
+    mine = JobView.of(raw(1, "started", request="now") | {"status": of_operator(1, "ops/me").raw_status})
+    actor = Actor(mine, environment(outside, gate, observer=observer, operator="ops/me"))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        assert await outside.begun.get() is RunKind.INDEX
+        await outside.tried.wait()
+        # It was away for so long that the other one has taken the job over.
+        actor.observe(of_operator(2, "team/other", nextRunTime="2099-01-01T00:00:00Z"))
+        while not actor.left:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+        assert actor.is_others()
+        assert "team/other acts on it" in actor.explain()
+        outside.end.set()
+        outside.tried.clear()
+        actor.wake()
+        while actor.busy:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert not outside.tried.is_set()
+        assert outside.begun.empty()
+        # That one does not begin the run that is due.
+        actor.observe(of_operator(2, "team/other", nextRunTime="2020-01-01T00:00:00Z", progress=None))
+        assert await outside.begun.get() is RunKind.INDEX
+    assert observer.seen_as == ["team/other", None]
+    gate.shut()
+    actor.stand_down()

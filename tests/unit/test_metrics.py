@@ -92,7 +92,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 class Parts:
     """All that a watch shows, with one job and one store."""
 
-    busy = runs = waiting = 0
+    busy = runs = waiting = left = 0
     ends = size_bytes = available_bytes = math.nan
 
     async def measure(self) -> None:
@@ -205,7 +205,7 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     parts.jobs = [view("flights", spec={**body.raw_spec, "desiredState": "stopped"}, status=status)]
     parts.ready, parts.busy, parts.runs, parts.waiting, parts.ends = False, 3, 1, 2, NOW
-    parts.size_bytes, parts.available_bytes = 100.0, 7.0
+    parts.size_bytes, parts.available_bytes, parts.left = 100.0, 7.0, 4
     now += 60
     metrics = watch.metrics
     metrics.turned("error", 0.1)

@@ -56,7 +56,7 @@ async def test_nothing_begins_on_a_list_from_before_a_restore(restored: str, tmp
         return others.get(path, Answer(404, {"kind": "Status", "reason": "NotFound", "code": 404}))
 
     async with wire_server(behave) as server:
-        settings = Settings(data_root=tmp_path, http_port=0)
+        settings = Settings(data_root=tmp_path, http_port=0, leader_election=False)
         connection = Connection(server=server.url, ssl=ssl.create_default_context())
         ending = Ending()
         parts = build(settings, connection, ending)

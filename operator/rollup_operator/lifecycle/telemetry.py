@@ -56,6 +56,9 @@ class Observer(JobObserver, Protocol):
     def reverted(self, job: JobView, message: str) -> None:
         """Take in that somebody set the desired state of a job back."""
 
+    def left(self, job: JobView, operator: str | None) -> None:
+        """Take in that a job is left to another operator; None: it no longer is."""
+
     def turned(self, result: str, seconds: float) -> None:
         """Take in that an actor had a turn: `success` or `error`."""
 
@@ -83,6 +86,9 @@ class NoObserver:
         """Do nothing."""
 
     def reverted(self, job: JobView, message: str) -> None:
+        """Do nothing."""
+
+    def left(self, job: JobView, operator: str | None) -> None:
         """Do nothing."""
 
     def turned(self, result: str, seconds: float) -> None:

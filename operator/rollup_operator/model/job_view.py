@@ -62,6 +62,8 @@ class JobView:
     """The state in effect: spec's, else the one last recorded in status, else stopped."""
     ever_asked: bool
     """Whether the state was ever asked for, by spec now or earlier."""
+    operator: str | None
+    """The operator that acts on the job, as the status names it."""
     spec_asks: object
     """spec.desiredState as it is written; None: the spec is silent."""
     lasting_spec: str = field(repr=False)
@@ -96,6 +98,7 @@ class JobView:
             index_pattern=_once(before, "index_pattern", _text(spec.get("indexPattern")) or ""),
             desired=_desired(spec, status),
             ever_asked="desiredState" in spec or "desiredState" in status,
+            operator=intern(acts) if isinstance(acts := status.get("operator"), str) else None,
             spec_asks=intern(asks) if isinstance(asks := spec.get("desiredState"), str) else asks,
             lasting_spec=_once(
                 before, "lasting_spec", _json({key: value for key, value in spec.items() if key != "desiredState"})

@@ -11,7 +11,8 @@ from rollup_operator.model.job import DesiredState
 LONGEST_MESSAGE = 4096
 LONGEST_REQUEST = 256
 LONGEST_VALUE = 256
-"""Characters of a message, of a request to run and of a value of a position. The API server takes no longer ones."""
+LONGEST_OPERATOR = 320
+"""Characters of a message, a run request, a value of a position, an operator's name. The API server takes no more."""
 
 Time = Annotated[str, StringConstraints(max_length=40)]
 Count = Annotated[int, Field(ge=0)]
@@ -128,6 +129,11 @@ class RollupJobStatus(Part):
         default=None,
         description="The state in effect: spec.desiredState, or the one last requested where spec.desiredState is "
         "absent.",
+    )
+    operator: Annotated[str, StringConstraints(max_length=LONGEST_OPERATOR)] | None = Field(
+        default=None,
+        description="The operator that acts on the job: namespace and name of its Lease. Other operators leave the job "
+        "alone while this one does what is due. Absent: an operator without a Lease.",
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default=[],

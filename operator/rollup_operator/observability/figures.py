@@ -16,6 +16,10 @@ class JobFigures(Protocol):
     def busy(self) -> int:
         """How many jobs have a turn or a run in progress."""
 
+    @property
+    def left(self) -> int:
+        """How many jobs are left to another operator."""
+
     def views(self) -> Sequence[JobView]:
         """Return the newest view of every job."""
 
@@ -91,6 +95,11 @@ class Figures:
             "rollup_operator_queue_depth",
             "Jobs that wait for their actor, or for a write of it.",
             lambda: max(0, jobs.busy - worker.runs),
+        )
+        gauge(
+            "rollup_jobs_left_to_another_operator",
+            "Jobs that this process watches and leaves alone, because another operator acts on them.",
+            lambda: jobs.left,
         )
         gauge(
             "rollup_runs_active",

@@ -28,6 +28,7 @@ class Telemetry:
         self.metrics = Metrics()
         self._tracing = tracing = _tracing(tracing_endpoint, cluster)
         self._transitions = Transitions(self.metrics, leading=leading, tracer=tracing)
+        self._others: set[str] = set()
         self.turned = self.metrics.turned
         self.answered = self.metrics.answered
         self.lagged = self.metrics.lagged
@@ -59,6 +60,21 @@ class Telemetry:
         """Take in that somebody set the desired state of a job back."""
         self.metrics.reverted()
         log.warning("desired state set back", namespace=job.namespace, job=job.name, message=message)
+
+    def left(self, job: JobView, operator: str | None) -> None:
+        """Take in that a job is left to another operator; None: it no longer is. Each operator is logged once."""
+        if operator is None:
+            log.info("taking over a job from another operator", namespace=job.namespace, job=job.name, was=job.operator)
+            return
+        if operator not in self._others:
+            self._others.add(operator)
+            log.warning(
+                "another operator acts on jobs that this one watches: they are left to it",
+                namespace=job.namespace,
+                job=job.name,
+                operator=operator,
+                cure="remove one of the two, or let each watch namespaces of its own (ROLLUP_NAMESPACES)",
+            )
 
     def asked(self, job: JobView) -> None:
         """Take in the answer of a write of the endpoint."""

@@ -26,14 +26,16 @@ from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
 from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff
 from rollup_operator.lifecycle.jobs.reverts import StateChange, noticed
-from rollup_operator.lifecycle.jobs.run_task import Ended, Work
+from rollup_operator.lifecycle.jobs.rivals import left_for
+from rollup_operator.lifecycle.jobs.run_task import Ended, Work, run_report
 from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.jobs.transition_events import transition_event
-from rollup_operator.lifecycle.telemetry import RunReport, timed
+from rollup_operator.lifecycle.telemetry import timed
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
-from rollup_operator.model.status import Outcome, State
+from rollup_operator.model.status import State
+from rollup_operator.model.times import instant_of
 from rollup_operator.stores.base import Store, closes_with_leadership
 
 log = structlog.get_logger(__name__)
@@ -46,9 +48,9 @@ class Actor:
     """Everything about one uid. All methods belong to one event loop."""
 
     __slots__ = (
-        "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_listed",
-        "_lost_writes", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run", "_settled",
-        "_source", "_state_change", "_task", "_timer", "_with_documents", "view",
+        "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_left", "_listed",
+        "_lost_writes", "_newest_since", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run",
+        "_settled", "_source", "_state_change", "_task", "_timer", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -60,6 +62,8 @@ class Actor:
         self._gone = self._dirty = False
         self._held: tuple[Store, ...] = ()
         self._state_change: StateChange | None = None
+        self._left = False  # to another operator
+        self._newest_since: tuple[JobView, float] | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._know_nothing()
@@ -109,7 +113,7 @@ class Actor:
     def _notice_revert(self, view: JobView) -> None:
         now = asyncio.get_running_loop().time()
         self._state_change, revert = noticed(self._state_change, self.view, view, now)
-        if revert is None or not self._env.gate.open:
+        if revert is None or self._left or not self._env.gate.open:
             return
         message = revert.describe(self._env.gitops_managers)
         self._env.observer.reverted(view, message)
@@ -161,6 +165,15 @@ class Actor:
         return self._run is not None or self._task is not None
 
     @property
+    def left(self) -> bool:
+        """Whether this process leads, and leaves the job to another operator, as its last turn has found."""
+        return self._left and self._env.gate.open
+
+    def is_others(self) -> bool:
+        """Whether another operator acts on the job, as its newest body says."""
+        return not self._gone and self._left_for() is not None
+
+    @property
     def is_writing(self) -> bool:
         """Whether a turn is under way, and perhaps a write."""
         return self._task is not None
@@ -169,6 +182,8 @@ class Actor:
         """Say in a few words what goes on, and for how long."""
         if not self._env.gate.open:
             return "another replica leads"
+        if self._left:
+            return f"the operator {self.view.operator} acts on it"
         return explain(self._facts())
 
     def wake(self) -> None:
@@ -205,6 +220,9 @@ class Actor:
             self._timer.cancel()
             self._timer = None
         view, env = self.view, self._env
+        if (seconds := self._leave_alone()) is not None:
+            self._recheck_after(seconds)
+            return
         self._note_listed_claim()
         decision = decide(view, self._facts(), env.now())
         self._next_tick = decision.next_tick
@@ -232,6 +250,29 @@ class Actor:
         self._recheck_after(decision.recheck_in)
         if decision.show is not None:
             await self._publish(view, decision)
+
+    def _left_for(self) -> float | None:
+        """Return for how many seconds to leave the job to another operator; None: this one acts."""
+        now = asyncio.get_running_loop().time()
+        if self._newest_since is None or self._newest_since[0] is not self.view:
+            self._newest_since = self.view, now
+        return left_for(self.view, self._env.operator, self._env.now(), now - self._newest_since[1])
+
+    def _leave_alone(self) -> float | None:
+        """Leave the job to the operator that acts on it, and return for how many seconds; None: this one acts."""
+        if self._gone:
+            return None
+        if ((wait := self._left_for()) is not None) is self._left:
+            return wait
+        self._left = wait is not None
+        self._know_nothing()
+        self._env.observer.left(self.view, self.view.operator if self._left else None)
+        if not self._left:  # the run that the other one missed is due
+            self._next_tick = instant_of(self.view.status.next_run_time)
+        elif self._run is not None:
+            self._run.outlived = True
+            self._run.task.cancel()
+        return wait
 
     def _note_listed_claim(self) -> None:
         """Take in that the store lists a claim by now: it may lead elsewhere than where the job was settled."""
@@ -367,29 +408,15 @@ class Actor:
         self._report = report
         if end.last_run is not None:
             self._report = replace(report, last_run=end.last_run)
-            self._env.observer.ran(self.view, self._run_report(run, end, end.last_run.outcome, is_step=is_step))
-
-    def _run_report(self, run: Work, end: Ended, outcome: Outcome, *, is_step: bool) -> RunReport:
-        done = run.progress
-        return RunReport(
-            outcome,
-            asyncio.get_running_loop().time() - run.began,
-            rows=done.rows,
-            documents=done.documents,
-            rewritten=done.rewritten,
-            kept=done.kept,
-            watermark=None if self._report is None else self._report.watermark,
-            trouble=end.trouble,
-            failures=self._recovery.failures,
-            is_step=is_step,
-            error=end.error,
-        )
+            now, failures = asyncio.get_running_loop().time(), self._recovery.failures
+            did = run_report(run, end, now, watermark=report.watermark, failures=failures, is_step=is_step)
+            self._env.observer.ran(self.view, did)
 
     # Writes
 
     async def _publish(self, view: JobView, decision: Decision) -> None:
         report = self._report or Report.published(view.status)
-        status = status_of(view, decision, report, self._env.now())
+        status = status_of(view, decision, report, self._env.now(), self._env.operator)
         if decision.show is State.STOPPED:
             self._recovery.mended()
         if status == view.raw_status:

@@ -45,10 +45,14 @@ class Actors:
         gate: Gate,
         now: Callable[[], datetime],
         observer: Observer | None = None,
+        operator: str | None = None,
         gitops_managers: Collection[str] = GITOPS_MANAGERS,
         went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`went_back` is called, with what showed it, when the API server's revisions are lower than they were."""
+        """`operator` is what statuses call this one.
+
+        `went_back` is called, with what showed it, when the API server's revisions are lower than they were.
+        """
         self._index, self._gate = index, gate
         self._environment = JobContext(
             kube=kube,
@@ -60,6 +64,7 @@ class Actors:
             published=index.show,
             forget=index.forget,
             observer=observer or NoObserver(),
+            operator=operator,
             gitops_managers=gitops_managers,
             went_back=went_back,
         )

@@ -29,6 +29,8 @@ class JobContext:
     """Called with each newer view that an actor learns from the API server's answers."""
     forget: Callable[[str], None]
     observer: Observer
+    operator: str | None = None
+    """What statuses call this operator, all its replicas together; None: it has no Lease."""
     gitops_managers: Collection[str] = GITOPS_MANAGERS
     """Field managers that set the desired state back to what is in Git."""
     went_back: Callable[[str], None] = lambda _: None

@@ -75,6 +75,17 @@ class Index:
         return sum(actor.busy for actor in self._actors.values())
 
     @property
+    def left(self) -> int:
+        """How many jobs this process leaves to another operator."""
+        return sum(actor.left for actor in self._actors.values())
+
+    def others_act(self, key: tuple[str, str]) -> bool:
+        """Whether another operator acts on a job of this store, given by namespace and name."""
+        namespace, name = key
+        of_store = (a for a in self._spaces.get(namespace, {}).values() if a.view.store_name == name)
+        return any(actor.is_others() for actor in of_store)
+
+    @property
     def leads(self) -> bool:
         """Whether this process decides about the jobs, and knows what its predecessor did."""
         return self._gate.open and not self._gate.behind

@@ -48,8 +48,13 @@ class Report:
         return replace(self, stats=stats if self.stats is None else stats.at_least(self.stats))
 
 
-def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -> dict[str, Any]:
-    """Return the whole status that the decision asks to show, as the API server would send it."""
+def status_of(
+    job: JobView, decision: Decision, report: Report, now: datetime, operator: str | None = None
+) -> dict[str, Any]:
+    """Return the whole status that the decision asks to show, as the API server would send it.
+
+    `operator`: the one that acts on the job.
+    """
     state = decision.show
     assert state is not None
     armed = state in (State.STARTED, State.INDEXING)
@@ -70,6 +75,7 @@ def status_of(job: JobView, decision: Decision, report: Report, now: datetime) -
         observed_generation=job.generation,
         state=state,
         desired_state=job.desired if job.ever_asked else None,
+        operator=operator,
         conditions=conditions,
         watermark=report.watermark,
         position=position,

@@ -16,6 +16,7 @@ from rollup_operator.indexer.source_check import check_source
 from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.lifecycle.telemetry import RunReport
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
@@ -92,6 +93,25 @@ class Work:
         """Return what `decide` needs of it."""
         halted = None if self._halted_at is None else now - self._halted_at
         return RunFacts(self.kind, now - self.began, halted, self.progress.describe(), self.progress.waits)
+
+
+def run_report(run: Work, end: Ended, now: float, *, watermark: str | None, failures: int, is_step: bool) -> RunReport:
+    """Return what telemetry is told of a run that has ended, `now` by the event loop's clock."""
+    assert end.last_run is not None
+    done = run.progress
+    return RunReport(
+        end.last_run.outcome,
+        now - run.began,
+        rows=done.rows,
+        documents=done.documents,
+        rewritten=done.rewritten,
+        kept=done.kept,
+        watermark=watermark,
+        trouble=end.trouble,
+        failures=failures,
+        is_step=is_step,
+        error=end.error,
+    )
 
 
 @dataclass

@@ -62,11 +62,13 @@ class StoreBook:
         holder: str = "",
         check_seconds: float = 30.0,
         namespaces: Sequence[str] = (),
+        others_act: Callable[[StoreKey], bool] = lambda _: False,
         went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
         """No namespaces: the stores of all. `went_back` is called, with what showed it, when etcd was restored.
 
-        A cluster is checked every `check_seconds`; any store that cannot be used, three times as often.
+        A cluster is checked every `check_seconds`; any store that cannot be used, three times as often. A store
+        with jobs on which `others_act` is left to those.
         """
         self._kube, self._make, self._gate = kube, make, gate
         self._environment = StoreContext(
@@ -78,6 +80,7 @@ class StoreBook:
             gate=gate,
             holder=holder,
             check_seconds=check_seconds,
+            others_act=others_act,
         )
         self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces, went_back=went_back)
         self._stores: dict[StoreKey, KnownStore] = {}

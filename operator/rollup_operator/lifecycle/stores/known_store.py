@@ -68,6 +68,8 @@ class StoreContext:
     holder: str
     """The name of this process in claims."""
     check_seconds: float
+    others_act: Callable[[StoreKey], bool]
+    """Whether another operator acts on jobs of a store: it checks the store, and writes its status."""
 
 
 class KnownStore:
@@ -182,6 +184,9 @@ class KnownStore:
     async def _keep_checking(self) -> None:
         """Check periodically, and write the status whenever it changes."""
         while self._env.gate.open:
+            if self._env.others_act(self.key):
+                await asyncio.sleep(self._env.check_seconds)
+                continue
             found: Checkup | None = None
             if (client := self.client) is not None:
                 before = self.problem

@@ -1,0 +1,55 @@
+"""A job that another operator acts on is left alone, until that one does not do what is due."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from rollup_operator.lifecycle.jobs.rivals import PATIENCE, left_for
+from rollup_operator.model.job_view import JobView
+
+NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+ME, OTHER = "ops/rollup-operator", "team/rollup"
+
+
+def job(operator: str | None, *, generation: int = 1, **status: Any) -> JobView:
+    meta = {"uid": "u", "namespace": "n", "name": "j", "generation": generation, "resourceVersion": "1"}
+    shown = {"observedGeneration": 1, "state": "stopped"} | status
+    return JobView.of({"metadata": meta, "status": shown if operator is None else shown | {"operator": operator}})
+
+
+def next_run(seconds: float) -> dict[str, str]:
+    return {"state": "started", "nextRunTime": (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+@pytest.mark.parametrize("me", [ME, None])
+def test_who_acts_on_a_job_is_its_own_operator_or_anybody(me: str | None) -> None:
+    assert left_for(job(None), me, NOW, 0.0) is None
+    assert left_for(job(me), me, NOW, 0.0) is None
+
+
+@pytest.mark.parametrize("me", [ME, None])
+def test_a_job_of_another_operator_is_left_alone_for_as_long_as_nothing_is_due(me: str | None) -> None:
+    assert left_for(job(OTHER), me, NOW, 1e9) == float("inf")
+    assert left_for(job(OTHER, **next_run(3600)), me, NOW, 1e6) == 3600 + PATIENCE
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        job(OTHER, generation=2),
+        job(OTHER, state="indexing"),
+        job(OTHER, state="stopping"),
+        job(OTHER, state="aborting"),
+        job(OTHER, generation=2, **next_run(3600)),
+    ],
+    ids=["a change", "a run", "a stop", "a deletion", "a change of a started job"],
+)
+def test_what_is_under_way_is_overdue_if_there_is_no_news_of_it(shown: JobView) -> None:
+    assert left_for(shown, ME, NOW, 10.0) == PATIENCE - 10
+    assert left_for(shown, ME, NOW, PATIENCE) is None
+
+
+def test_a_run_that_does_not_begin_is_overdue() -> None:
+    assert left_for(job(OTHER, **next_run(1 - PATIENCE)), ME, NOW, 1e6) == 1
+    assert left_for(job(OTHER, **next_run(-PATIENCE)), ME, NOW, 0.0) is None
