@@ -24,7 +24,7 @@ def test_a_source_that_is_not_there_shows_before_the_first_run_and_is_found_once
     assert (condition(body, "Reconciling") or {})["status"] == "True"
     assert api.wait_event("trips", "SourceNotFound")["type"] == "Warning"
     write_trips(folder)
-    body = api.wait_condition("trips", status="True")
+    body = api.wait_condition("trips", status="True", timeout=60)  # the longest pause by then, and more
     assert "lastRun" not in status(body)
     assert "SourceNotFound is over" in api.wait_event("trips", "Recovered")["message"]
 
