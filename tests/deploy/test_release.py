@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_it_holds_what_docs_name(release: Path) -> None:
         f"rollup-operator-{__version__}-{architecture}.cdx.json",
         f"kubectl-rollup-{__version__}-{PLATFORM}.tar.gz",
     }
+
+
+def test_the_wheel_holds_what_the_page_is_made_of(release: Path) -> None:
+    [wheel] = release.glob("*.whl")
+    page = ROOT / "operator" / "rollup_operator" / "http" / "ui"
+    files = {str(p.relative_to(ROOT / "operator")) for of in ("static", "templates") for p in (page / of).iterdir()}
+    assert len(files) > 10
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_the_wheel_alone_is_the_plugin_without_what_the_operator_needs(release: Path, tmp_path: Path) -> None:
