@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from jsonschema import Draft202012Validator
 from rollup_operator.http import verify_calls
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api import verify
+from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.indexer.verify import VerifyProgress
 from rollup_operator.model.conditions import Reason
 from rollup_operator.rollup.bounds import HOUR, Span
 from rollup_operator.stores.errors import IdentityConflict, SourceNotFound, StoreElsewhere
@@ -177,6 +180,40 @@ async def test_a_stop_ends_it(client: Client, store: Comparison, cluster: Cluste
         "Rollup job [sensor] was stopped while it was verified; verify it again",
     )
     assert store.ended == store.left + 1 == 1
+
+
+async def test_a_stop_before_it_begins_ends_it(store: Comparison, cluster: Cluster) -> None:
+    verifications = verify.Verifications(cluster, cluster, cluster, "c", lambda: datetime.now(UTC))
+    sensor = cluster.find("default", "sensor")
+    assert sensor is not None
+    prepared = verifications.prepare(sensor, verify.VerifyRequest())
+    cluster.ask("sensor", "stopped")
+    with pytest.raises(ApiError, match="was stopped while it was verified"):
+        await verifications.verify(prepared, VerifyProgress())
+    assert store.opened == []
+
+
+async def test_a_stop_ends_one_that_waits_for_its_turn(store: Comparison, cluster: Cluster) -> None:
+    verifications = verify.Verifications(cluster, cluster, cluster, "c", lambda: datetime.now(UTC))
+
+    def begun(name: str) -> asyncio.Task[dict[str, Any]]:
+        job = cluster.find("default", name)
+        assert job is not None
+        prepared = verifications.prepare(job, verify.VerifyRequest())
+        return asyncio.ensure_future(verifications.verify(prepared, VerifyProgress()))
+
+    cluster.create("other", desiredState="started")
+    store.gate = asyncio.Event()
+    others = [begun("other") for _ in range(verify.AT_ONCE // 2)]
+    await store.compared.wait()
+    waiting = begun("sensor")
+    await asyncio.sleep(0.01)
+    cluster.ask("sensor", "stopped")
+    with pytest.raises(ApiError, match="was stopped while it was verified"):
+        await asyncio.wait_for(waiting, verify.TURN_SECONDS / 2)
+    assert not any(other.done() for other in others)
+    store.gate.set()
+    await asyncio.gather(*others)
 
 
 async def test_a_job_that_is_stopped_can_be_verified(client: Client, store: Comparison, cluster: Cluster) -> None:

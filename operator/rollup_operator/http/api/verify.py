@@ -138,10 +138,12 @@ class Verifications:
 
         Raises ApiError; StoreTrouble; 409 if the job is stopped or deleted meanwhile.
         """
-        job = prepared.job
         progress.doing = "waiting for a turn"
-        async with self._turns.turn(job.namespace):
-            return await self._until_stopped(job, self._verify(prepared, progress))
+        return await self._until_stopped(prepared.job, self._in_turn(prepared, progress))
+
+    async def _in_turn(self, prepared: Prepared, progress: VerifyProgress) -> dict[str, Any]:
+        async with self._turns.turn(prepared.job.namespace):
+            return await self._verify(prepared, progress)
 
     async def _verify(self, prepared: Prepared, progress: VerifyProgress) -> dict[str, Any]:
         job, spec = prepared.job, prepared.spec
@@ -176,9 +178,13 @@ class Verifications:
                 over.set_result(why)
 
         unsubscribe = self._jobs.subscribe(job.uid, hear)
+        newest = self._jobs.find(job.namespace, job.job_id)
+        if newest is not None and newest.uid == job.uid and newest.age > job.age:
+            hear(newest)  # it has changed since it was looked up
         task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+            if not over.done():
+                await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             unsubscribe()
             await dropped(task)
