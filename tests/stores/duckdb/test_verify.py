@@ -116,6 +116,20 @@ async def test_a_page_that_was_lost_is_missing(embedded: Embedded) -> None:
     assert kinds(found) == {Kind.MISSING: counted[0]}
 
 
+@pytest.mark.parametrize(
+    "interval",
+    [{"calendarInterval": "1d", "timeZone": "Europe/Berlin"}, {"calendarInterval": "1w"}, {"calendarInterval": "1M"}],
+)
+async def test_a_bucket_that_1970_cuts_is_compared_like_any_other(embedded: Embedded, interval: dict[str, str]) -> None:
+    """Clocks that were never set write rows of that time."""
+    of, rows = config(with_groups(spec("in/*.parquet"), **interval)), [(HOUR, 1.0, "a", 1), (60 * DAY, 2.0, None, 1)]
+    await rolled_up(embedded, rows, of)
+    assert not kinds(await verify(embedded, of))
+    assert not (await verify(embedded, of, full=False)).compared
+    embedded.write("in/1.parquet", rows[1:])
+    assert kinds(await verify(embedded, of)) == {Kind.EXTRA: 1}
+
+
 async def test_all_documents_may_be_gone(embedded: Embedded) -> None:
     await rolled_up(embedded, scattered(300, START, 100))
     plant(embedded, "DELETE FROM result")

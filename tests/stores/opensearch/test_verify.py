@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,6 +108,20 @@ async def test_a_page_that_was_lost_is_missing(at: Clustered) -> None:
     found = await verified(at.store, of, full=False)
     assert kinds(found) == {Kind.MISSING: before - len(at.node.documents(at.target))}
     assert [day.start_ms for day in found.compared] == [START + DAY]
+
+
+@pytest.mark.parametrize(
+    "interval", [{"calendarInterval": "1d", "timeZone": "Europe/Berlin"}, {"calendarInterval": "1w"}]
+)
+async def test_a_bucket_that_1970_cuts_is_no_difference(at: Clustered, interval: dict[str, str]) -> None:
+    """Clocks that were never set write rows of that time."""
+    of = replace(at.job(), spec=with_groups(at.job().spec, **interval))
+    at.write([(HOUR, 1.0, "a", 1), (60 * DAY, 2.0, None, 1)])
+    await at.completed(of)
+    at.node.refresh(at.target)
+    found = await verified(at.store, of)
+    assert (found.buckets, kinds(found)) == (1, {})
+    assert not (await verified(at.store, of, full=False)).compared
 
 
 async def test_late_rows_and_a_shrunk_source_are_found(at: Clustered) -> None:

@@ -94,7 +94,7 @@ class DuckDBVerification:
         if (target := self._target) is None:
             return None
         key = sql.name(self._reading.plan.date_key)
-        where = f"{key} >= {span.start_ms} AND {key} < {span.end_ms}"
+        where = f"{key} >= {self._reading.bounds.round_down(span.start_ms)} AND {key} < {span.end_ms}"
         ((first,),) = lane.execute(f"SELECT min({key}) FROM {target} WHERE {where}")
         return first if isinstance(first, int) else None
 
@@ -110,7 +110,9 @@ class DuckDBVerification:
         there = f"SELECT greatest({key}, {begin}) AS k, {COUNT} AS n FROM ({of.select(self._segments(begin, end))})"
         written = "SELECT 0::BIGINT AS k, 0::BIGINT AS n WHERE false"
         if (target := self._target) is not None:
-            written = f"SELECT {key} AS k, {COUNT} AS n FROM {target} WHERE {key} >= {begin} AND {key} < {end}"
+            first = self._reading.bounds.round_down(begin)  # before `begin` where a bucket is cut by 1970
+            written = f"SELECT greatest({key}, {begin}) AS k, {COUNT} AS n FROM {target} "
+            written += f"WHERE {key} >= {first} AND {key} < {end}"
         rows, stored = (self._by_day(lane, side, days) for side in (there, written))
         return [DayCount(rows.get(day.start_ms, 0), stored.get(day.start_ms, 0)) for day in days]
 
@@ -149,9 +151,9 @@ class DuckDBVerification:
                 lane.doing = (f"comparing {minute(start)}..{minute(end)}", doing[1])
 
         page = reading.next(lane, begin, say)
-        end, first = (page.end, min(begin, page.key_from)) if page is not None else (reading.span.end_ms, begin)
+        end = page.end if page is not None else reading.span.end_ms
         alike = page.buckets if page is not None else 0
-        for stored, recomputed in self._unlike(lane, reading, page, first, end):
+        for stored, recomputed in self._unlike(lane, reading, page, reading.bounds.round_down(begin), end):
             into.take(stored, recomputed)
             alike -= recomputed is not None
         into.compared += alike

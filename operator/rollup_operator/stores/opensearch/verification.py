@@ -112,11 +112,13 @@ class ClusterVerification:
         self.judge = replace(self.judge, exact=frozenset(exact))
         of = record.claim
         end = rolled_up_to(spec, of.position, of.watermark_ms, last_is_whole=False)
-        within = Span(span.start_ms, max(span.start_ms, min(span.end_ms, end)))
+        bounds = Bounds.of(spec.groups.date_histogram)
+        # A bucket that 1970 cuts begins before: clusters take such a time for a year, and find no document by it.
+        start = max(span.start_ms, bounds.next_edge(-1))
+        within = Span(start, max(start, min(span.end_ms, end)))
         rows, firsts = 0, list[int]()
         if not within.empty:
             rows, firsts = await self._measure(within)
-        bounds = Bounds.of(spec.groups.date_histogram)
         begin = min((bounds.round_down(ms) for ms in firsts), default=within.end_ms)
         return Extent(
             Span(max(within.start_ms, begin), within.end_ms), end, rows, [note for note in notes if note is not None]
