@@ -49,3 +49,17 @@ def test_a_new_pair_that_could_not_be_opened_is_used_later_without_another_chang
         certificate.refresh()
         certificate.refresh()
     assert [line["event"] for line in logs] == [REFUSED, USED]
+
+
+def test_replicas_with_the_same_key_have_the_same_secret_until_the_key_is_another(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path / "authority")
+    first, second = authority.issue("first"), authority.issue("second")
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+    for source, target in zip((first.certificate, first.key), files, strict=True):
+        shutil.copy(source, target)
+    one, other = Certificate(*files), Certificate(first.certificate, first.key)
+    assert one.key_digest == other.key_digest != b""
+    for source, target in zip((second.certificate, second.key), files, strict=True):
+        shutil.copy(source, target)
+    one.refresh()
+    assert one.key_digest == Certificate(second.certificate, second.key).key_digest != other.key_digest

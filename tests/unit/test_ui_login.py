@@ -6,11 +6,14 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.ui import sessions
 from rollup_operator.http.ui.guard import CONTENT_POLICY
+from rollup_operator.http.ui.sessions import COOKIE, Sessions
 from support.access_double import Anybody
 from support.browsing import OWN, Browser, browsing
 from support.http_double import Cluster
@@ -146,6 +149,19 @@ async def test_a_session_ends_after_a_while_though_its_token_is_good(
     await browser.log_in()
     monkeypatch.setattr(sessions, "SESSION_SECONDS", 0.0)
     assert (await browser.get("/ui/")).status == 303
+
+
+def test_replicas_that_share_the_secret_share_sessions_until_it_is_another() -> None:
+    secret = [b"of the certificate"]
+    response = web.Response()
+    Sessions(lambda: secret[0]).begin(response, "token-of-ann", secure=True)
+    cookie = response.cookies[COOKIE]
+    assert cookie["secure"] is True
+    request = make_mocked_request("GET", "/ui/", headers={"Cookie": f"{COOKIE}={cookie.value}"})
+    replica = Sessions(lambda: secret[0])
+    assert replica.credentials(request) == ["Bearer token-of-ann"]
+    secret[0] = b"of another one"
+    assert replica.credentials(request) == []
 
 
 async def test_the_cookie_opens_the_page_alone(browser: Browser, cluster: Cluster) -> None:
