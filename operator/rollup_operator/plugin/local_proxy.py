@@ -25,7 +25,7 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )  # fmt: skip
-_NOT_SENT = _HOP_BY_HOP | {"authorization", "cookie", "content-length", "expect"}
+_NOT_SENT = _HOP_BY_HOP | {"authorization", "cookie", "content-length", "expect", "host"}
 
 Ask = Callable[..., Awaitable[aiohttp.ClientResponse]]
 """Sends a request with the caller's token: method, path and query, headers, body."""
@@ -69,7 +69,15 @@ class LocalProxy:
             return self._let_in(request.path)
         if not self._is_secret(self._cookie(request)):
             return _refusal(403, "Open the address that kubectl rollup ui has printed.")
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _NOT_SENT]
+        own = (
+            "origin",
+            f"http://{request.host}",
+        )  # what is asked has another host, so this would look like a stranger's
+        headers = [
+            (name, value)
+            for name, value in request.headers.items()
+            if name.lower() not in _NOT_SENT and (name.lower(), value) != own
+        ]
         body = await request.read() if request.body_exists else None
         try:
             return await self._pass_on(request, headers, body)

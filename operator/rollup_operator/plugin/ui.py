@@ -37,8 +37,8 @@ CERTIFICATE = "rollup-operator-tls"
 """The Secret whose ca.crt is trusted where --ca names no file, and the caller may read it."""
 TOKEN_SECONDS = 600
 """Life of a service account's token, the shortest that Kubernetes gives."""
-PATIENCE = 90.0
-"""Seconds for an answer: longer than the page waits for a stop."""
+PATIENCE = 330.0
+"""Seconds for an answer: longer than somebody may let the page wait for a stop."""
 
 
 @dataclass(frozen=True)
