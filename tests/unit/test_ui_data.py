@@ -69,6 +69,16 @@ def test_what_the_job_cannot_answer_counts_as_not_chosen(given: dict[str, str]) 
     assert asked(**given) == asked()
 
 
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+@pytest.mark.parametrize(
+    "dates", [{"fixedInterval": "1h"}, {"fixedInterval": "9223372036854775807d"}, {"calendarInterval": "1y"}]
+)
+@pytest.mark.parametrize("period", PERIODS)
+def test_a_chart_of_the_first_and_the_last_years_that_there_are(year: int, dates: dict[str, str], period: str) -> None:
+    question = asked(spec(**dates), datetime(year, 1, 1, tzinfo=UTC), period=period)
+    assert question.begin < question.end <= NOW
+
+
 def test_the_search() -> None:
     question = asked(metric="avg:temperature", group="node", interval="1d", period="30 days")
     assert question.body() == {
@@ -144,6 +154,8 @@ def test_the_time_line_says_what_became_of_the_source() -> None:
     waiting = stretches(JobView.of(observed_job()), [tier(NOW - day, NOW - day / 2)], NOW)
     assert [s.kind for s in waiting] == [StretchKind.ROLLED, StretchKind.WAITING]
     assert stretches(JobView.of(observed_job()), [tier(NOW, NOW)], NOW) == []
+    whole = JobView.of(observed_job(spec={"lookback": "900000d"}, lastRun={**run_ended(), "rewritten": 1}))
+    assert stretches(whole, [tier(NOW - day, NOW)], NOW)[-1].begin == NOW - day
 
 
 @pytest.fixture

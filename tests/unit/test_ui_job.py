@@ -305,3 +305,18 @@ def test_times_are_of_the_moment_that_is_given() -> None:
         Seen(observed_job(nextRunTime=at(60)), store_known=False), datetime(2030, 1, 1, 12, 0, 30, tzinfo=UTC)
     )
     assert later.figures[1].value == "in 30 seconds"
+
+
+@pytest.mark.parametrize("verb", ["stop", "run", "nothing"])
+async def test_a_link_cannot_make_the_page_say_what_is_not_so(browser: Browser, cluster: Cluster, verb: str) -> None:
+    if verb == "run":
+        cluster.create("other", desiredState="stopped")
+        page = await browser.get(f"/ui/namespaces/default/jobs/other?done={verb}")
+    else:
+        page = await browser.get(f"{JOB}?done={verb}")
+    assert page.words('id="progress"') == ""
+
+
+async def test_a_refused_form_leads_back_to_its_job(browser: Browser) -> None:
+    page = await browser.post("/ui/namespaces/default/jobs/a%2F%25b/stop", {"csrf": ""}, Sec_Fetch_Site="cross-site")
+    assert (page.status, 'href="/ui/namespaces/default/jobs/a%2F%25b"' in page.text) == (403, True)

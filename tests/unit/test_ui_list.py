@@ -54,6 +54,15 @@ async def test_all_jobs_of_the_namespaces_that_the_caller_may_see(
     assert page.words('aria-label="State"').startswith("All 2 ")
 
 
+@pytest.mark.parametrize("path", ["/ui/", "/ui/namespaces/a/jobs"])
+async def test_a_list_that_has_not_been_read_yet_is_not_shown_as_empty(
+    browser: Browser, cluster: Cluster, path: str
+) -> None:
+    cluster.synced = False
+    page = await browser.get(path)
+    assert (page.status, "has not been read yet" in page.words('role="alert"')) == (503, True)
+
+
 async def test_a_caller_with_rights_to_some_jobs_sees_those_of_the_namespace(
     browser: Browser, cluster: Cluster, access: Anybody
 ) -> None:

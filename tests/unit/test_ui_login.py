@@ -24,6 +24,7 @@ FOREIGN = [
     {"Sec_Fetch_Site": "same-site"},
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
+    {"Origin": "http://[::1"},
 ]
 
 
@@ -190,7 +191,9 @@ async def test_a_link_of_another_site_finds_the_session(browser: Browser) -> Non
     assert again.status == 303
 
 
-@pytest.mark.parametrize("path", ["/ui/", "/ui/login", "/ui/nothing", "/ui/namespaces/default/jobs"])
+@pytest.mark.parametrize(
+    "path", ["/ui/", "/ui/login", "/ui/nothing", "/ui/namespaces/default/jobs", "/ui/namespaces/default/jobs/a/stop"]
+)
 async def test_every_page_says_what_a_browser_may_do(browser: Browser, path: str) -> None:
     for user in ("", "ann"):
         browser.headers = {"Authorization": f"Bearer {user}"} if user else {}
@@ -198,7 +201,7 @@ async def test_every_page_says_what_a_browser_may_do(browser: Browser, path: str
         assert page.headers["Content-Security-Policy"] == CONTENT_POLICY
         assert page.headers["X-Content-Type-Options"] == "nosniff"
         assert page.headers["X-Frame-Options"] == "DENY"
-        assert page.headers["Referrer-Policy"] == "no-referrer"
+        assert page.headers["Referrer-Policy"] == "same-origin"
         assert page.headers["Cache-Control"] == "no-store"
         assert "WWW-Authenticate" not in page.headers  # a browser would ask for a password
         assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", page.text)

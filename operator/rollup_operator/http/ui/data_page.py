@@ -24,7 +24,7 @@ from rollup_operator.http.ui.guard import PART
 from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.pictures.charts import chart
 from rollup_operator.http.ui.pictures.time_line import SourceStretch, StretchKind, time_line
-from rollup_operator.http.ui.questions import COUNT, PERIODS, ChartQuestion, cut, newest_bucket
+from rollup_operator.http.ui.questions import COUNT, PERIODS, ChartQuestion, cut, newest_bucket, shifted
 from rollup_operator.http.ui.rows import job_url
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
@@ -95,7 +95,7 @@ def stretches(job: JobView, tiers: Sequence[Tier], now: datetime) -> Sequence[So
         found.append(SourceStretch(begin, end, StretchKind.ROLLED))
         last = job.status.last_run
         if last is not None and last.rewritten:
-            back = max(begin, end - _lookback(job))
+            back = max(begin, shifted(end, -_lookback(job)))
             found.append(SourceStretch(back, end, StretchKind.LATE, f"{last.rewritten:,} documents by the last run"))
         if end < now:
             runs = job.status.state is State.INDEXING

@@ -1,7 +1,7 @@
 """Stands before every page: refuses what other sites send, makes pages of errors, sets the headers for browsers."""
 
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -31,7 +31,7 @@ HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with none, browsers say `Origin: null` of our own forms, too
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -63,6 +63,9 @@ def guard() -> Middleware:
             response = _refusal(request, e)
         except web.HTTPNotFound:
             response = _refusal(request, errors.no_such_route(request.method, request.path_qs))
+        except web.HTTPMethodNotAllowed as e:
+            allowed = list(e.allowed_methods)
+            response = _refusal(request, errors.method_not_allowed(request.method, request.path_qs, allowed))
         for name, value in HEADERS.items():
             response.headers[name] = value
         response.headers.setdefault("Cache-Control", "no-store")
@@ -80,7 +83,7 @@ def is_same_origin(request: web.Request) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host
+    return origin is None or origin.partition("://")[2] == request.host
 
 
 def foreign_request() -> ApiError:
@@ -103,8 +106,9 @@ def _refusal(request: web.Request, error: ApiError) -> web.Response:
     if error.status == 401 and request.method in ("GET", "HEAD") and PART not in request.query:
         return _to_login(request)
     title = TITLES.get(error.status, "That did not work")
-    back = request.path.rpartition("/")[0] if request.method == "POST" and "/jobs/" in request.path else ""
-    values = {"title": title, "reason": _reason(error), "code": error.status, "back": quote(back)}
+    path = request.rel_url.raw_path
+    back = path.rpartition("/")[0] if request.method == "POST" and "/jobs/" in path else ""
+    values = {"title": title, "reason": _reason(error), "code": error.status, "back": back}
     return _with_headers(page("error.html", status=error.status, **values), error)
 
 

@@ -80,7 +80,7 @@ class JobPages:
             "url": job_url(view.namespace, view.job_id),
             "list_url": namespace_url(view.namespace),
             "may": await self._rights(permit, view),
-            "done": DONE.get(request.query.get("done", ""), ""),
+            "done": _done(request.query.get("done", ""), shown),
             "timeouts": TIMEOUTS,
             "definition": definition(view),
             "commands": commands(view),
@@ -170,6 +170,12 @@ class JobPages:
             return None
         except (KubeError, TimeoutError) as e:
             raise errors.unavailable(f"The API server does not answer: {errors.said(e)}") from e
+
+
+def _done(verb: str, shown: JobShown) -> str:
+    """Say what was done, as long as it is so: anybody may make a link that claims it."""
+    so = {"start": not shown.can_start, "stop": not shown.can_stop, "run": shown.can_run}
+    return DONE[verb] if so.get(verb) else ""
 
 
 def _part(request: web.Request) -> str:

@@ -15,6 +15,7 @@ from rollup_operator.http.access.permits import CALLER, PERMIT, Access, Endpoint
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.listener.connections import connection_of
 from rollup_operator.http.ports import Jobs
+from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui import rendering
 from rollup_operator.http.ui.forms import read_form
@@ -128,6 +129,8 @@ class ListPages:
 
     async def all_jobs(self, request: web.Request) -> web.Response:
         """Show the jobs of all namespaces whose jobs the caller may see."""
+        if not self.jobs.synced:
+            raise errors.unavailable("The list of jobs has not been read yet. Try again shortly")
         spaces = self.jobs.namespaces()
         mine = await self.access.namespaces(request[CALLER], EndpointAction.GET, spaces)
         jobs = chain.from_iterable(self.states.unsorted(space) for space in spaces if space in mine)

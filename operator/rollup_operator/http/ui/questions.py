@@ -31,6 +31,9 @@ PERIODS: Mapping[str, timedelta] = {
     "5 years": timedelta(days=5 * 365),
 }
 
+_LONGEST_MS = 10**14
+"""Some 3,000 years: what is longer is as good."""
+
 _FIXED = ("1m", "5m", "10m", "30m", "1h", "3h", "6h", "12h", "1d", "7d", "30d")
 
 _CALENDAR: Mapping[str, tuple[str, timedelta, str]] = {
@@ -92,13 +95,13 @@ class ChartQuestion:
         fitting = [each for each in possible if length / each.length <= MOST_BUCKETS] or possible[-1:]
         usual = next((each for each in fitting if length / each.length <= ENOUGH_BUCKETS), fitting[-1])
         interval = next((each for each in fitting if each.text == given.get("interval")), usual)
-        end = now if newest is None else min(now, newest + own.length + length / 4)
+        end = now if newest is None else min(now, shifted(shifted(newest, own.length), length / 4))
         return cls(
             metric=_one_of(metrics, given.get("metric")),
             group=_one_of(groups, given.get("group")),
             interval=interval,
             period=period,
-            begin=_rounded_down(end - length, interval.length),
+            begin=_rounded_down(shifted(end, -length), interval.length),
             end=end,
             metrics=metrics,
             groups=groups,
@@ -160,6 +163,14 @@ def newest_bucket(position: Mapping[str, Any] | None) -> datetime | None:
     return None
 
 
+def shifted(when: datetime, length: timedelta) -> datetime:
+    """Return the instant that much later; the first or the last that there is, for one that is beyond."""
+    try:
+        return when + length
+    except OverflowError:  # a source may have rows of the years 1 and 9999
+        return (datetime.max if length > timedelta() else datetime.min).replace(tzinfo=UTC)
+
+
 def _intervals(date: DateHistogramGroup) -> list[ChartInterval]:
     """Return the intervals that a job can answer, its own first."""
     if date.calendar_interval is not None:
@@ -175,12 +186,12 @@ def _intervals(date: DateHistogramGroup) -> list[ChartInterval]:
 
 
 def _length(text: str) -> timedelta:
-    return timedelta(milliseconds=parse_time_value(text, "interval").milliseconds)
+    return timedelta(milliseconds=min(parse_time_value(text, "interval").milliseconds, _LONGEST_MS))
 
 
 def _rounded_down(when: datetime, length: timedelta) -> datetime:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return when - (when - epoch) % length
+    return shifted(when, -((when - epoch) % length))
 
 
 def _one_of(known: Sequence[str], given: str | None) -> str:
