@@ -506,6 +506,7 @@ async def test_a_job_that_another_operator_acts_on_is_left_alone_at_once_and_tak
     actor = Actor(mine, environment(outside, gate, observer=observer, operator="ops/me"))
     actor.lead()
     actor.wake()
+    asyncio.get_running_loop().call_later(9, outside.end.set)  # a run that never ends would hang a test that fails
     async with asyncio.timeout(10):
         assert await outside.begun.get() is RunKind.INDEX
         await outside.tried.wait()
