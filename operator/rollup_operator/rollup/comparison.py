@@ -261,6 +261,8 @@ class Findings:
     """What an earlier comparison found: only that counts. None: everything does."""
     compared: int = 0
     """Buckets of the source."""
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    """How many buckets of each kind are not as they should be."""
     days: dict[int, Counter[Kind]] = field(default_factory=dict)
     """By where a day begins, of those with findings."""
     examples: list[Finding] = field(default_factory=list)
@@ -279,14 +281,10 @@ class Findings:
         begin = found.key[0]
         assert isinstance(begin, int)
         day = self.starts[max(0, bisect_right(self.starts, begin) - 1)]
+        self.kinds[found.kind] += 1
         self.days.setdefault(day, Counter())[found.kind] += 1
         if len(self.examples) < self.most:
             self.examples.append(found)
-
-    @property
-    def kinds(self) -> Counter[Kind]:
-        """How many buckets of each kind are not as they should be."""
-        return sum(self.days.values(), Counter())
 
     @property
     def total(self) -> int:
