@@ -184,7 +184,8 @@ class Verifications:
         task = asyncio.ensure_future(work)
         try:
             if not over.done():
-                await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+                either: set[asyncio.Future[Any]] = {task, over}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             unsubscribe()
             await dropped(task)
