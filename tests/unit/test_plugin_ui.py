@@ -32,8 +32,8 @@ async def page(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def proxied() -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    """A proxy before `page`: the address that it prints, and a browser without a cookie yet."""
+async def proxied(*, once: bool = False) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    """A proxy before `page`: the address that it prints, or that works `once`; and a browser without a cookie yet."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", page)
     async with TestServer(application) as server, aiohttp.ClientSession(middlewares=(bearer("t0ken"),)) as session:
@@ -46,7 +46,7 @@ async def proxied() -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
         jar = aiohttp.CookieJar(unsafe=True)  # it takes cookies of an address
         try:
             async with aiohttp.ClientSession(cookie_jar=jar) as browser:
-                yield proxy.address("/ui/"), browser
+                yield (proxy.address_for_once if once else proxy.address)("/ui/"), browser
         finally:
             await runner.cleanup()
 
@@ -101,6 +101,20 @@ async def test_who_does_not_know_the_secret_is_refused() -> None:
                     "Open the address that kubectl rollup ui has printed.\n",
                 )
         async with browser.get(f"{page_address}?key=guess") as answer:
+            assert answer.status == 403
+
+
+async def test_the_address_that_others_may_read_works_once_and_a_second_use_ends_the_first() -> None:
+    async with proxied(once=True) as (address, browser):
+        async with browser.get(address) as answer:
+            assert answer.status == 200
+        async with browser.get(address.partition("?")[0]) as answer:
+            assert answer.status == 200
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as thief:
+            for _ in range(2):
+                async with thief.get(address) as answer:
+                    assert answer.status == 403
+        async with browser.get(address.partition("?")[0]) as answer:
             assert answer.status == 403
 
 

@@ -37,6 +37,7 @@ class LocalProxy:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._secret = secrets.token_urlsafe(24)
+        self._once = _OneUse()
         self._port = 0
 
     async def begin(self, port: int) -> web.AppRunner:
@@ -60,19 +61,27 @@ class LocalProxy:
         """Return the address that lets a browser in."""
         return f"http://127.0.0.1:{self._port}{path}?key={self._secret}"
 
+    def address_for_once(self, path: str) -> str:
+        """Return the address for a browser's command line, which other users of the machine can read: it works once.
+
+        Whoever uses it a second time ends what the first use began.
+        """
+        return f"http://127.0.0.1:{self._port}{path}?key={self._once.key}"
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.getall("Host", []) not in ([f"127.0.0.1:{self._port}"], [f"localhost:{self._port}"]):
             return _refusal(403, "This address belongs to kubectl rollup ui on this machine.")
         if not request.path.startswith(_PAGE) or ".." in request.path.split("/"):
             return _refusal(404, "There is only /ui/ here.")
-        if (key := request.query.get("key")) is not None and self._is_secret(key):
-            return self._let_in(request.path)
-        if not self._is_secret(self._cookie(request)):
+        if (key := request.query.get("key")) is not None:
+            if _same(key, self._secret):
+                return self._let_in(request.path, self._secret)
+            if _same(key, self._once.key) and (secret := self._once.used()):
+                return self._let_in(request.path, secret)
+        cookie = self._cookie(request)
+        if not (_same(cookie, self._secret) or (self._once.secret and _same(cookie, self._once.secret))):
             return _refusal(403, "Open the address that kubectl rollup ui has printed.")
-        own = (
-            "origin",
-            f"http://{request.host}",
-        )  # what is asked has another host, so this would look like a stranger's
+        own = ("origin", f"http://{request.host}")  # the endpoint would take this machine's pages for another site's
         headers = [
             (name, value)
             for name, value in request.headers.items()
@@ -101,9 +110,9 @@ class LocalProxy:
             await passed.write_eof()
             return passed
 
-    def _let_in(self, path: str) -> web.Response:
+    def _let_in(self, path: str, secret: str) -> web.Response:
         answer = web.Response(status=303, headers={"Location": path, "Cache-Control": "no-store"})
-        answer.set_cookie(self._name, self._secret, httponly=True, samesite="Strict", path=_PAGE)
+        answer.set_cookie(self._name, secret, httponly=True, samesite="Strict", path=_PAGE)
         return answer
 
     def _cookie(self, request: web.Request) -> str:
@@ -117,8 +126,22 @@ class LocalProxy:
     def _name(self) -> str:
         return f"rollup_ui_{self._port}"  # a browser keeps one set of cookies for all ports of a machine
 
-    def _is_secret(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode(), self._secret.encode())
+
+class _OneUse:
+    """A key that opens a session of its own, once; its second use ends that session."""
+
+    def __init__(self) -> None:
+        self.key, self.secret, self._uses = secrets.token_urlsafe(24), "", 0
+
+    def used(self) -> str:
+        """Return the secret of the session; empty: the key was used before."""
+        self._uses += 1
+        self.secret = secrets.token_urlsafe(24) if self._uses == 1 else ""
+        return self.secret
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _refusal(status: int, text: str) -> web.Response:

@@ -82,7 +82,7 @@ async def show(where: Where, options: PageOptions) -> int:
         address = proxy.address(path)
         say(f"The page is at {address}")
         say("It is open to anyone who has this address, with your permissions, until you press Ctrl-C.", err=True)
-        if options.browser and not await asyncio.to_thread(webbrowser.open, address):
+        if options.browser and not await asyncio.to_thread(webbrowser.open, proxy.address_for_once(path)):
             say("No browser could be opened here: open the address yourself.", err=True)
         await _interrupted()
     return Code.DONE
