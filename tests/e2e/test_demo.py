@@ -73,6 +73,8 @@ def test_up_stays_until_down(tmp_path: Path) -> None:
         assert first.returncode == 0, first.stdout + first.stderr
         values = exported(tmp_path)
         assert (tmp_path / "env").stat().st_mode & 0o077 == 0
+        assert f"{values['ROLLUP_URL']}/ui/ shows the jobs" in first.stdout
+        assert "kubectl rollup ui" in first.stdout
         assert set(called(values, "/_rollup/job")["jobs"][0]) == {"config", "status", "stats"}
         again = run("up", state=tmp_path)
         assert "It runs already" in again.stdout

@@ -17,7 +17,10 @@ RESULTS = ".local/data/.rollup-operator/default/results"
 BEARER = "Authorization: Bearer $ROLLUP_TOKEN"
 """The header that says who calls."""
 
+_PAGE = ("the page in a browser, without a login", "kubectl rollup ui")
+
 _HINTS = (
+    _PAGE,
     ("both jobs, and each change of them", "kubectl get rollupjobs --watch"),
     (
         f"run the flights now; their result is {RESULTS}/flights-hourly/flights.parquet",
@@ -49,6 +52,7 @@ _HINTS = (
 )
 
 _NODE_HINTS = (
+    _PAGE,
     ("the job, and each change of it", "kubectl get rollupjobs --watch"),
     (
         "run it now",
