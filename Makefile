@@ -30,7 +30,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client docs \
-	clean image release node node-packages e2e-cluster chromium browser
+	clean image release node node-packages e2e-cluster chromium browser picture
 
 help: ## Show this list
 	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
@@ -144,6 +144,9 @@ chromium: $(STAMP) ## Install Chromium and its driver, for tests of the page, fr
 
 browser: $(STAMP) api-server chromium ## Test the page in Chromium; its screenshots are in .local/screenshots
 	@"$(BIN)/python" -m pytest tests/browser --screenshots=.local/screenshots $(ARGS)
+
+picture: $(STAMP) chromium ## Take the README's picture of the page, docs/page.png, with the data that `make up` has started
+	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m rollup_demo picture
 
 verdict: $(STAMP) ## Build kstatus and Flux's evaluator for the tests, once (1 to 3 minutes; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -c 'from support.verdict import build; build()'

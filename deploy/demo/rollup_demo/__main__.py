@@ -1,4 +1,4 @@
-"""The command: `python -m rollup_demo demo | up | down`."""
+"""The command: `python -m rollup_demo demo | up | down | picture`."""
 
 import argparse
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from local_control_plane import ControlPlaneError
+from rollup_demo import picture
 from rollup_demo.errors import FAILURES, UsageError
 from rollup_demo.search_node import VARIABLE, SearchNode
 from rollup_demo.stack import PROJECT, Folder, Stack, clear
@@ -24,7 +25,7 @@ _ABANDONED_SECONDS = 3600.0
 def main() -> int:
     """Run one command; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rollup_demo", description=__doc__)
-    parser.add_argument("command", choices=["demo", "up", "down"])
+    parser.add_argument("command", choices=["demo", "up", "down", "picture"])
     parser.add_argument("--dir", type=Path, default=PROJECT / ".local", help="state folder (default: %(default)s)")
     options = parser.parse_args()
     command, state = options.command, options.dir.absolute()
@@ -33,6 +34,8 @@ def main() -> int:
     try:
         if command == "down":
             return _down(state, teller)
+        if command == "picture":
+            return _picture(state, teller)
         node = _named_node(command)
         state.mkdir(parents=True, exist_ok=True)
         return _demo(state, teller) if command == "demo" else _up(state, teller, node)
@@ -118,6 +121,18 @@ def _down(state: Path, teller: Teller) -> int:
         )
     else:
         teller.say("Nothing was running.")
+    return 0
+
+
+def _picture(state: Path, teller: Teller) -> int:
+    stack = Stack.find(state) if state.exists() else None
+    if stack is None:
+        raise UsageError("nothing runs of which a picture could be taken: `make up` first")
+    try:
+        picture.take(stack)
+    except FAILURES as error:
+        return _failed(error, Folder(state), teller)
+    teller.say(f"wrote {picture.FILE.relative_to(PROJECT)}: {picture.FILE.stat().st_size:,} bytes")
     return 0
 
 
