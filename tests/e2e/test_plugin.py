@@ -164,7 +164,10 @@ def test_a_job_is_deleted_once_it_is_quiet(operator: Operator, api: Api, plugin:
     begun(api, folder)
     ended_with = plugin.of("delete", "trips", "--wait")
     assert (ended_with.code, ended_with.err[:8]) == (0, "waiting ")
-    assert ended_with.out == "rollupjob/trips deleted; its documents stay in hourly (deletionPolicy: Retain)\n"
+    assert ended_with.out == (
+        "rollupjob/trips deleted; its documents stay in hourly (deletionPolicy: Retain); to delete them: "
+        f"kubectl rollup purge trips --index hourly -n {api.namespace}\n"
+    )
     assert api.find("trips") is None
     ended_with = plugin.of("delete", "trips")
     assert ended_with.code == 5
