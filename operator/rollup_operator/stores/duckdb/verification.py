@@ -7,6 +7,7 @@ The source is summarized by the statement of the job's own pages, so the compari
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from rollup_operator.model.times import minute
@@ -136,8 +137,8 @@ class DuckDBVerification:
         begin = span.start_ms
         try:
             while begin < span.end_ms:
-                at = begin
-                begin = await self._run("comparing", lambda lane, at=at: self._page(lane, reading, at, into))
+                page = partial(self._page, reading=reading, begin=begin, into=into)
+                begin = await self._run("comparing", page)
                 reached(begin)
         finally:
             await self._run("ending", reading.drop_all)

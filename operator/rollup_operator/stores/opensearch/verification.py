@@ -267,7 +267,7 @@ class _Documents:
     def __init__(self, of: ClusterVerification, span: Span) -> None:
         self._of, self._span, self._layout = of, span, of._layout
         time, *others = self._layout.group_keys()
-        keys = [{"terms": {"field": f"{time}.timestamp"}}]
+        keys: list[dict[str, Any]] = [{"terms": {"field": f"{time}.timestamp"}}]
         keys += [{"terms": {"field": f"{name}.value", "missing_bucket": True}} for name in others]
         self._keys: Sequence[Mapping[str, Any]] = [{str(i): key} for i, key in enumerate(keys)]
         self._names = [*counts_of(self._layout), *metrics_of(self._layout)]
