@@ -19,9 +19,9 @@ from support.operator_fixtures import folder, operator
 __all__ = ["folder", "operator"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """One operator for all tests of the folder. It asks soon whether a right that it has seen still stands."""
+    """One operator for all tests of a module. It asks soon whether a right that it has seen still stands."""
     process = Operator(
         control_plane.kubeconfig,
         tmp_path_factory.mktemp("operator"),
