@@ -187,6 +187,7 @@ async def test_a_proxy_s_login_wins_over_a_cookie_and_two_are_refused(browser: B
 async def test_a_link_of_another_site_finds_the_session(browser: Browser) -> None:
     page = await browser.get("/ui/?q=x", Sec_Fetch_Site="cross-site")
     assert (page.status, 'http-equiv="refresh" content="0"' in page.text) == (200, True)
+    assert page.headers["Connection"] == "close"
     again = await browser.get("/ui/?q=x", Sec_Fetch_Site="same-origin")
     assert again.status == 303
 

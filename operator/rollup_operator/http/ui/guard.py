@@ -132,8 +132,9 @@ def _reason(error: ApiError) -> str:
 def _to_login(request: web.Request) -> web.Response:
     if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and COOKIE not in request.cookies:
         # A browser leaves the cookie out of what another site's link leads to. The page itself asks again, with it.
-        return page("again.html")
-    ended = "&ended" if COOKIE in request.cookies else ""
-    response = web.Response(status=303, headers={"Location": f"{PATH}login?next={quote(request.path_qs)}{ended}"})
+        response = page("again.html")
+    else:
+        ended = "&ended" if COOKIE in request.cookies else ""
+        response = web.Response(status=303, headers={"Location": f"{PATH}login?next={quote(request.path_qs)}{ended}"})
     response.force_close()  # strangers hold no connections
     return response
