@@ -23,7 +23,7 @@ from rollup_operator.rollup.comparison import (
     metrics_of,
     with_reach,
 )
-from rollup_operator.rollup.days import days, joined
+from rollup_operator.rollup.days import bridged, days, joined
 from rollup_operator.rollup.documents import KeyValue, layout_of
 from support.embedded import spec
 from support.rounding import HOUR
@@ -259,3 +259,21 @@ def test_days_cover_a_span_in_whole_buckets(of: Mapping[str, str], begin: int, l
         assert all(midnights.round_down(edge) == midnights.round_down(first) for edge in others)
     assert list(joined(found)) == [span]
     assert list(joined(found[::2])) == found[::2]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "most", "bridges"),
+    [
+        ([], 3, []),
+        ([4], 1, []),
+        ([1, 2, 3], 1, []),
+        ([1, 5, 7], 3, []),
+        ([1, 5, 7], 2, [6]),
+        ([1, 5, 7], 1, [2, 3, 4, 6]),
+        ([0, 2, 3, 9, 11], 2, [1, 10]),
+    ],
+)
+def test_the_smallest_gaps_between_days_are_bridged_until_few_stretches_are_left(
+    chosen: list[int], most: int, bridges: list[int]
+) -> None:
+    assert bridged(chosen, most) == sorted([*chosen, *bridges])

@@ -119,6 +119,7 @@ async def test_nothing_is_compared_before_it_is_over(client: Client, store: Comp
     [
         ({"form": "2024"}, "unknown field [form]: use one of fields, from, full, to"),
         ({"from": True}, "[from] must be a date"),
+        ({"from": "2024-02-01", "to": "2024-01-01"}, "[from] [2024-02-01] is not before [to] [2024-01-01]"),
         ({"to": "yesterday"}, "failed to parse date field [yesterday]"),
         ({"fields": "load"}, "[fields] must be a list"),
         ({"fields": ["speed"]}, "the job has no metrics of [speed]; it has those of [load]"),

@@ -16,7 +16,7 @@ from rollup_operator.concurrency.portions import each, in_portions
 from rollup_operator.model.job import DateHistogramGroup
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.comparison import Findings
-from rollup_operator.rollup.days import days, joined
+from rollup_operator.rollup.days import bridged, days, joined
 from rollup_operator.stores.verification import DayCount, Extent, Verification
 
 FULL_ROWS = 10_000_000
@@ -24,6 +24,9 @@ FULL_ROWS = 10_000_000
 
 DAYS_AT_ONCE = 300
 """Days that are counted by one request of each side."""
+
+STRETCHES = 20
+"""Into so many the days to compare are joined, by comparing days between them, too: each searches the source anew."""
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Verified:
     days: Sequence[tuple[Span, DayCount]]
     """Of the stretch, in order."""
     compared: Sequence[Span]
-    """The days that were compared bucket by bucket."""
+    """The days that were compared bucket by bucket: those chosen, and some between them."""
     buckets: int
     """Those of the source that were compared."""
     findings: Findings | None
@@ -86,14 +89,14 @@ class Verifier:
             parts = await in_portions(each(_itself, days(self.group, extent.span)))
             counts = await self._counts(verification, parts)
             everything = extent.rows <= FULL_ROWS if full is None else full
-            chosen = [day for day, c in zip(parts, counts, strict=True) if everything or c.rows != c.stored]
+            chosen = _joinable(parts, [i for i, c in enumerate(counts) if everything or c.rows != c.stored])
             self.progress.doing = "comparing buckets"
             found = Findings(verification.judge, [day.start_ms for day in parts])
             await self._compare(verification, chosen, found)
         buckets = found.compared
         if found.days:
             self.progress.doing = "comparing days with differences once more"
-            again = [day for day in chosen if day.start_ms in found.days]
+            again = _joinable(parts, [i for i, day in enumerate(parts) if day.start_ms in found.days])
             async with self.open() as verification:
                 await verification.begin(extent.span)
                 found = Findings(verification.judge, found.starts, believed=found.suspects())
@@ -123,6 +126,10 @@ class Verifier:
 
             await verification.compare(stretch, found, reached)
             reached(stretch.end_ms)
+
+
+def _joinable(parts: Sequence[Span], numbers: Sequence[int]) -> list[Span]:
+    return [parts[i] for i in bridged(numbers, STRETCHES)]
 
 
 def _itself(day: Span) -> Span:

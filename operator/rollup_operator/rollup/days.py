@@ -7,7 +7,8 @@ A bucket belongs to the day, of the job's time zone, in which it begins. Longer 
     days         ├──────────────┼──────────────┼─────────────┼
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from rollup_operator.model.job import DateHistogramGroup
 from rollup_operator.rollup.bounds import Bounds, Span
@@ -36,3 +37,15 @@ def joined(spans: Iterable[Span]) -> Iterator[Span]:
         whole = span
     if whole is not None:
         yield whole
+
+
+def bridged(chosen: Sequence[int], most: int) -> list[int]:
+    """Return the numbers of the chosen days, which come in order, and of as few between them as leave `most` stretches.
+
+    Where a hundred single days are to be read, each would cost a search of the whole source.
+    """
+    gaps = sorted((gap for gap in pairwise(chosen) if gap[1] - gap[0] > 1), key=lambda gap: gap[0] - gap[1])
+    numbers = set(chosen)
+    for left, right in gaps[most - 1 :]:
+        numbers.update(range(left + 1, right))
+    return sorted(numbers)

@@ -79,20 +79,21 @@ class VerifyRequest:
     def span(self, spec: RollupJobSpec, now: datetime) -> Span:
         """Return the buckets that begin in the time asked for and that the job covers. Raises ApiError 400."""
         group, covered = spec.groups.date_histogram, due(spec, now).fresh
-        bounds = Bounds.of(group)
-        begin, end = covered.start_ms, covered.end_ms
+        today = epoch_ms(now)
         try:
-            if self.begin is not None:
-                begin = max(begin, bounds.next_edge(self._instant(self.begin, group.time_zone, now) - 1))
-            if self.end is not None:
-                end = min(end, bounds.next_edge(self._instant(self.end, group.time_zone, now) - 1))
+            begin, end = (
+                None if at is None else instant_of(at, None, group.time_zone, today) for at in (self.begin, self.end)
+            )
         except SearchRefused as e:
             raise ApiError(400, e.kind, e.reason) from e
-        return Span(begin, max(begin, end))
-
-    @staticmethod
-    def _instant(value: str | int, zone: str, now: datetime) -> int:
-        return max(0, min(instant_of(value, None, zone, epoch_ms(now)), epoch_ms(now)))
+        if begin is not None and end is not None and begin >= end:
+            raise errors.illegal_argument(f"[from] [{self.begin}] is not before [to] [{self.end}]")
+        first, last = (
+            limit if at is None else Bounds.of(group).next_edge(max(0, min(at, today)) - 1)
+            for at, limit in ((begin, covered.start_ms), (end, covered.end_ms))
+        )
+        first, last = max(first, covered.start_ms), min(last, covered.end_ms)
+        return Span(first, max(first, last))
 
 
 @dataclass(frozen=True, slots=True)
