@@ -39,7 +39,7 @@ def test_a_wrong_field_stalls_a_job_before_its_first_run_until_the_spec_is_corre
     body = api.wait_condition("trips", "Stalled", reason="SourceInvalid")
     assert "lastRun" not in status(body)
     assert "spec.metrics: the source has no field 'Size': did you mean 'size'" in message(body)
-    assert "spec.metrics: The field referenced by a metric group must be" in message(body)
+    assert "spec.metrics: field 'site' is keyword: metrics need numbers or dates" in message(body)
     api.patch_job("trips", {"metrics": [{"field": "size", "metrics": ["max"]}]})
     body = api.wait_condition("trips", status="True")
     assert "lastRun" not in status(body)
