@@ -257,7 +257,7 @@ async def test_a_term_of_an_odd_type_is_right_or_refused_by_name(opensearch: Sto
         ):
             says = f"found [{name.partition('.')[0]}] for field [{name}]"
             await failed(at, job(at, groups={"terms": {"fields": [name]}}), Reason.SOURCE_INVALID, says)
-        await failed(at, job(at, groups={"terms": {"fields": ["_index"]}}), Reason.SOURCE_INVALID, "name [_index]")
+        await failed(at, job(at, groups={"terms": {"fields": ["_index"]}}), Reason.SOURCE_INVALID, "no field '_index'")
         await at.completed(job(at, groups={"terms": {"fields": ["token_count.length"]}}))
         assert by(at, "token_count.length.terms") == {3: (1, 1.0)}
 
