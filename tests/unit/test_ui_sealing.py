@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.http.ui.sealing import NONCE_BYTES, Seal
+from rollup_operator.http.ui.sealing import Seal
 
 SEAL = Seal(b"a secret")
 
@@ -44,7 +44,7 @@ def test_any_change_is_noticed() -> None:
     assert SEAL.open(base64.urlsafe_b64encode(whole[:-1]).decode()) is None
 
 
-@pytest.mark.parametrize("cookie", ["", "x", "AAAA", "A" * 4000, "é", "Bearer ann", "A" * 4 * NONCE_BYTES])
+@pytest.mark.parametrize("cookie", ["", "x", "AAAA", "A" * 4000, "é", "Bearer ann", "A" * 96])
 def test_what_nobody_sealed_opens_to_nothing(cookie: str) -> None:
     assert SEAL.open(cookie) is None
 
