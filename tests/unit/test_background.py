@@ -18,6 +18,7 @@ PACKAGE = Path(background.__file__).parents[1]
 
 AWAITED = {
     "app.py": "kopf's own task, which `run` awaits",
+    "http/api/verify.py": "a verification, which its caller awaits",
     "http/jobs/desired_state.py": "writes, which their callers await",
     "http/jobs/shared_reads.py": "reads, which their callers await",
     "indexer/run.py": "a step of the run, which awaits it",
@@ -25,7 +26,9 @@ AWAITED = {
     "lifecycle/jobs/actor.py": "turns, which log what they raise and are tried again",
     "lifecycle/jobs/run_task.py": "runs, whose end the actor takes in",
     "observability/figures.py": "a scrape, which its callers await",
+    "observability/volume.py": "a question to the file system, which scrapes await",
     "plugin/changing.py": "the line that moves while a command waits: without it the command goes on",
+    "plugin/forward.py": "the port-forward, which the command awaits at its end: until then calls say that it is gone",
     "plugin/watching.py": "a list that is shown again each second: without it, changes are still shown",
     "stores/duckdb/session.py": "the page read ahead, which the run awaits",
     "stores/opensearch/source/pages.py": "pages, which the run awaits",

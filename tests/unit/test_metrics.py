@@ -287,6 +287,12 @@ async def test_a_volume_is_measured_where_there_is_one(tmp_path: Path):
     assert math.isnan(nowhere.available_bytes)
 
 
+async def test_two_scrapes_at_once_take_one_answer_of_the_volume(tmp_path: Path):
+    volume = Volume(tmp_path)
+    await asyncio.gather(volume.measure(), volume.measure())
+    assert volume.available_bytes > 0
+
+
 async def test_a_volume_that_hangs_holds_up_no_scrape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     answers, asked = threading.Event(), []
 

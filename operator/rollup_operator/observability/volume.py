@@ -22,12 +22,12 @@ class Volume:
 
     async def measure(self) -> None:
         """Ask the file system, unless it still owes an answer."""
-        if self._asking is None:
+        if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(asyncio.to_thread(_bytes, self._folder))
-        done, _ = await asyncio.wait({self._asking}, timeout=PATIENCE)
-        if done:
-            self.size_bytes, self.available_bytes = self._asking.result()
-            self._asking = None
+        asking = self._asking
+        await asyncio.wait({asking}, timeout=PATIENCE)
+        if asking.done():
+            self.size_bytes, self.available_bytes = asking.result()
 
 
 def _bytes(folder: Path) -> tuple[float, float]:

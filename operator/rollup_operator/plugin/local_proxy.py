@@ -8,6 +8,7 @@ The token never enters the browser. Whoever can reach the port would act with th
 
 import hmac
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from http.cookies import CookieError, SimpleCookie
 
@@ -50,7 +51,7 @@ class LocalProxy:
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", port).start()
+            await web.SockSite(runner, socket.create_server(("127.0.0.1", port))).start()
         except OSError:
             await runner.cleanup()
             raise
