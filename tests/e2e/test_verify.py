@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from support.api import Api
-from support.bodies import store
 from support.callers import READER, Account, install_roles
-from support.data import end_of, trips_job, write_trips
 from support.database import opened
 from support.operator import Operator
 from support.plugin import Plugin
-from support.waiting import NEVER, finished, request_run
+from support.searcher import two_days_of_three
 
 
 @pytest.fixture
@@ -28,12 +26,8 @@ def plant(folder: Path, statement: str) -> None:
 
 
 def test_a_planted_fault_is_found(operator: Operator, api: Api, folder: Path, plugin: Plugin) -> None:
-    write_trips(folder, hours=72)
-    api.create(store())
+    two_days_of_three(api, folder)
     install_roles(api)
-    api.create(trips_job(cron=NEVER, end="2024-03-03T00:00:00Z"))
-    request_run(api, "trips", "1")
-    api.wait("trips", finished(end_of(47)), 20)
     reader = Account(api).bind(READER).in_force("get", "rollupjobs/verify")
     reach = {"ROLLUP_URL": operator.url, "ROLLUP_TOKEN": reader.token}
     here = ("-n", api.namespace)
@@ -53,11 +47,7 @@ def test_a_planted_fault_is_found(operator: Operator, api: Api, folder: Path, pl
 
 
 def test_a_run_repairs_what_was_found(operator: Operator, api: Api, folder: Path, plugin: Plugin) -> None:
-    write_trips(folder, hours=72)
-    api.create(store())
-    api.create(trips_job(cron=NEVER, end="2024-03-03T00:00:00Z"))
-    request_run(api, "trips", "1")
-    api.wait("trips", finished(end_of(47)), 20)
+    two_days_of_three(api, folder)
     plant(folder, "DELETE FROM result WHERE rowid = 5")
     plant(folder, 'UPDATE result SET "size.max" = 1e9 WHERE rowid = 900')
     plant(folder, "UPDATE result SET _count = _count + 1 WHERE rowid = 901")

@@ -130,7 +130,7 @@ class LoopGuard:
             turn.collected += time.thread_time() - self._collecting
 
 
-def innermost_frames() -> dict[int, FrameType]:
+def _innermost_frames() -> dict[int, FrameType]:
     """The innermost frame of each thread. No collection begins amid that.
 
     CPython holds a lock of all threads meanwhile. A finalizer that lets other threads run, as that of a DuckDB
@@ -149,7 +149,7 @@ def innermost_frames() -> dict[int, FrameType]:
 def _frames_of(thread: int) -> list[FrameType]:
     """What a thread runs, from the innermost frame outwards."""
     frames = []
-    at = innermost_frames().get(thread)
+    at = _innermost_frames().get(thread)
     while at is not None:
         frames.append(at)
         at = at.f_back

@@ -5,7 +5,7 @@
                                                                      compare those once more ◀──────┘
 
 A run may rewrite a bucket, and rows may come, between the moments at which the two sides are read. So a finding counts
-only if it is found a second time, by a reading that begins anew.
+only if it is found a second time, by a new reading.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +26,7 @@ DAYS_AT_ONCE = 300
 """Days that are counted by one request of each side."""
 
 STRETCHES = 20
-"""Into so many the days to compare are joined, by comparing days between them, too: each searches the source anew."""
+"""At most so many stretches of days are compared; days between them fill the gaps. Each stretch searches the source."""
 
 
 @dataclass

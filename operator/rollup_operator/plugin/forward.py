@@ -1,4 +1,4 @@
-"""A port of this machine that leads to a Service: `kubectl port-forward`, begun anew whenever it ends.
+"""A port of this machine that leads to a Service: `kubectl port-forward`, started again whenever it ends.
 
 kubectl follows one pod, and ends when that pod does. A rollout of the operator is then an interruption of seconds.
 """
@@ -20,7 +20,7 @@ _LISTENING = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) ")
 
 
 class PortForward:
-    """The way to a port of a Service. `port` is where to connect now; it changes when kubectl begins anew."""
+    """The way to a port of a Service. `port` is where to connect now; it changes when kubectl starts again."""
 
     def __init__(self, where: Where, namespace: str, service: str, target: str) -> None:
         kubeconfig, context, _ = where

@@ -1,6 +1,6 @@
 """A server on this machine that adds the caller's token to what the browser asks of the page.
 
-The token never enters the browser. Whoever can reach the port would act with the caller's rights, so a request must
+The token never enters the browser. Anybody who can reach the port would act with the caller's rights, so a request must
 
 - name this machine as its host: a page of another site, whose name leads here, names another;
 - carry the cookie that the printed address sets: other users and programs of the machine do not know its secret.
@@ -65,7 +65,7 @@ class LocalProxy:
     def address_for_once(self, path: str) -> str:
         """Return the address for a browser's command line, which other users of the machine can read: it works once.
 
-        Whoever uses it a second time ends what the first use began.
+        A second use ends what the first one began.
         """
         return f"http://127.0.0.1:{self._port}{path}?key={self._once.key}"
 

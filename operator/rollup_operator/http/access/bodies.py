@@ -88,7 +88,7 @@ class Bodies:
         if (declared or 0) > self._most:
             raise errors.too_large(self._most)
         async with self._reading.turn(caller, self._most if declared is None else declared):
-            data = await self._read(request)
+            data = await read_within(request, self._most, self._seconds)
             if data.strip():
                 check_body(request, lines=lines)
             elif needed:
@@ -110,16 +110,21 @@ class Bodies:
         except TimeoutError:
             raise errors.too_slow(self._seconds) from None
 
-    async def _read(self, request: web.Request) -> bytes:
-        """Return the body. The request object would keep it until the end of the request."""
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(self._seconds):
-                await ask_for_body(request)
-                async for part in request.content.iter_any():
-                    if (size := size + len(part)) > self._most:
-                        raise errors.too_large(self._most)
-                    parts.append(part)
-        except TimeoutError:
-            raise errors.too_slow(self._seconds) from None
-        return b"".join(parts)
+
+async def read_within(request: web.Request, most: int, seconds: float) -> bytes:
+    """Return a body of at most `most` bytes that arrives within so many seconds.
+
+    The request object would keep it until the end of the request. Raises ApiError: 413 for more bytes, 408 for a body
+    that is too slow.
+    """
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(seconds):
+            await ask_for_body(request)
+            async for part in request.content.iter_any():
+                if (size := size + len(part)) > most:
+                    raise errors.too_large(most)
+                parts.append(part)
+    except TimeoutError:
+        raise errors.too_slow(seconds) from None
+    return b"".join(parts)

@@ -1,12 +1,11 @@
 """Reads what a form of the page sends: a few short fields."""
 
-import asyncio
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from rollup_operator.http.listener.connections import ask_for_body
+from rollup_operator.http.access.bodies import read_within
 from rollup_operator.http.protocol import errors
 
 MOST_BYTES = 16 * 1024
@@ -24,16 +23,7 @@ async def read_form(request: web.Request, seconds: float) -> Mapping[str, str]:
         raise errors.unsupported_form(FORM)
     if (request.content_length or 0) > MOST_BYTES:
         raise errors.too_large(MOST_BYTES)
-    data = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            await ask_for_body(request)
-            async for part in request.content.iter_any():
-                data += part
-                if len(data) > MOST_BYTES:
-                    raise errors.too_large(MOST_BYTES)
-    except TimeoutError:
-        raise errors.too_slow(seconds) from None
+    data = await read_within(request, MOST_BYTES, seconds)
     try:
         return dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Seals a text, so that whoever holds it can hand it back, but neither read nor change it."""
+"""Seals a text. Its holder can hand it back, but neither read nor change it."""
 
 import base64
 import hmac

@@ -1,6 +1,6 @@
 """Sessions of browsers. All of a session is in its cookie, so any replica with the same secret serves it.
 
-The cookie holds the user's token, sealed: scripts, logs and whoever finds it cannot use it at the API server. Each
+The cookie holds the user's token, sealed: scripts, logs and finders cannot use it at the API server. Each
 request has the token reviewed as if the browser had sent it itself; so a session ends with its token.
 """
 

@@ -232,7 +232,7 @@ class Actor:
                 return
             case Act.HOLD:
                 if await self._write(view, job_writes.add_finalizer(env.kube, view)) is not None:
-                    # Whoever claimed before would have added it, so until a run claims, a stop need not ask the store.
+                    # An earlier claim would have added it. Until a run claims, a stop need not ask the store.
                     self._settled = decision.unclaimed
                 return
             case Act.LET_GO:

@@ -30,7 +30,7 @@ from rollup_operator.rollup.due import rolled_up_to
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.rollup.page_size import PageSize
 from rollup_operator.rollup.source_rules import SourceField
-from rollup_operator.stores.base import Position
+from rollup_operator.stores.base import Position, Source
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.opensearch import claims, records, replication
 from rollup_operator.stores.opensearch.query import ROLLUP, time_range
@@ -126,7 +126,14 @@ class ClusterVerification:
 
     async def _measure(self, span: Span) -> tuple[int, list[int]]:
         """Return the number of rows, and the first times of both sides."""
-        source = await sources.measure(
+        source = await self._source_of(span)
+        answer = await self._search_documents(span, {"first": {"min": {"field": self._timestamp}}}, "measuring")
+        first = answer.find("aggregations", "first", "value")
+        found = [source.first_ms, int(first.number()) if first.given else None]
+        return source.rows, [ms for ms in found if ms is not None]
+
+    async def _source_of(self, span: Span) -> Source:
+        return await sources.measure(
             self.cluster,
             self.config,
             start_ms=span.start_ms,
@@ -135,10 +142,6 @@ class ClusterVerification:
             fields=self._known,
             copies=self._copies,
         )
-        answer = await self._search_documents(span, {"first": {"min": {"field": self._timestamp}}}, "measuring")
-        first = answer.find("aggregations", "first", "value")
-        found = [source.first_ms, int(first.number()) if first.given else None]
-        return source.rows, [ms for ms in found if ms is not None]
 
     async def count(self, days: Sequence[Span]) -> Sequence[DayCount]:
         """Count by one aggregation on each side; where that is too much for the cluster, by two over half of it."""
@@ -196,15 +199,7 @@ class ClusterVerification:
             await pages.close()
 
     async def _pages(self, span: Span) -> Pages:
-        source = await sources.measure(
-            self.cluster,
-            self.config,
-            start_ms=span.start_ms,
-            bound_ms=span.end_ms,
-            opaque_id=OPAQUE_ID,
-            fields=self._known,
-            copies=self._copies,
-        )
+        source = await self._source_of(span)
         return Pages(
             self.cluster,
             self._wide,
