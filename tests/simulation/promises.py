@@ -73,6 +73,8 @@ class Job:
     writes: int = 0
     reworded: int = 0
     """Status writes that changed nothing but the wording of a message."""
+    given_back: int | None = None
+    """The position that a restore of etcd gave back, shown until the job's next claim: docs/backup.md."""
 
     @property
     def now(self) -> Version:
@@ -161,6 +163,7 @@ class Promises:
             job.gone, job.torn = uid not in exist, True
             if uid in exist:
                 self._take_in(job, exist[uid], self._world.api.revision)
+                job.given_back = _time((exist[uid].get("status") or {}).get("position"))
 
     def leads(self) -> None:
         """Take in that a replica leads: until the first one after a restore has looked, statuses are as given back."""
@@ -247,7 +250,7 @@ class Promises:
     def _position_is_shown(self, job: Job, status: Mapping[str, Any]) -> None:
         record = self._world.cluster.record(job.key)
         shown = _time(status.get("position"))
-        if record is None or record["owner"]["uid"] != job.uid:
+        if record is None or record["owner"]["uid"] != job.uid or (shown is not None and shown == job.given_back):
             return
         stored = _time(record["position"])
         if shown is not None and (stored is None or shown > stored):
@@ -321,6 +324,8 @@ class Promises:
             self._owner[key] = job.uid
         if after["holder"] and changed_hands and not known:
             self._of_two_leaders.add(epoch)
+        if after["holder"] and changed_hands:
+            job.given_back = None
         if after["holder"] and changed_hands and self._must_rest(job):
             self._fail(f"{job.uid}: {after['holder']} takes its claim, epoch {epoch}, and the job {_what(job)}")
         self._position(key, None if before is None else _time(before["position"]), _time(after["position"]))
