@@ -73,6 +73,7 @@ FULL_STATUS = {
     ],
     "watermark": "2026-01-02T03:00:00Z",
     "position": {"time.date_histogram": 1641974400000, "carrier.terms": "AA", "x.histogram": 5.5, "y.terms": None},
+    "newestBucket": "2022-01-12T04:00:00Z",
     "stats": {"pagesProcessed": 3, "documentsProcessed": 2**53},
     "lastRun": {
         "startTime": "2026-01-02T03:04:05Z",
@@ -130,16 +131,28 @@ def test_columns_of_a_job(api: Api):
     heads = [(column["name"], column["priority"]) for column in table["columnDefinitions"]]
     assert heads == [
         ("Name", 0),
-        *((name, 0) for name in ("Desired", "State", "Ready", "Watermark", "Last run", "Age")),
-        *((name, 1) for name in ("Reason", "Progress", "Source", "Target", "Result")),
+        *((name, 0) for name in ("State", "Ready", "Reason", "Watermark", "Last run", "Age")),
+        *((name, 1) for name in ("Newest", "Next run", "Desired", "Progress", "Source", "Target", "Result")),
     ]
     api.patch_status("flights", FULL_STATUS)
     row = rows(api.table())[0]
     assert (row["Desired"], row["State"], row["Ready"], row["Reason"]) == ("started", "started", "True", "Running")
     assert (row["Watermark"], row["Source"], row["Target"]) == ("2026-01-02T03:00:00Z", "flights", "flights-rollup")
+    assert (row["Newest"], row["Next run"]) == ("2022-01-12T04:00:00Z", "2026-01-02T04:00:00Z")
     assert row["Progress"] == 45
     assert isinstance(row["Last run"], str)
     assert row["Last run"].endswith("d")
+
+
+def test_a_list_of_jobs_fits_100_columns(api: Api):
+    api.create(bodies.job("twenty-characters-no"))
+    worst = FULL_STATUS["conditions"][0] | {"status": "False", "reason": "StoreUnauthorized"}
+    api.patch_status("twenty-characters-no", FULL_STATUS | {"state": "indexing", "conditions": [worst]})
+    table = api.table()
+    shown = [i for i, column in enumerate(table["columnDefinitions"]) if column["priority"] == 0]
+    heads, (cells,) = [column["name"] for column in table["columnDefinitions"]], [row["cells"] for row in table["rows"]]
+    gaps = 3 * (len(shown) - 1)  # as kubectl leaves them
+    assert sum(max(len(heads[i]), len(str(cells[i]))) for i in shown) + gaps <= 100
 
 
 def test_columns_of_a_store(api: Api):

@@ -23,7 +23,7 @@ _SHOWN = {
 }
 """Fields whose values say what a moment is; of the others it is only known which there are, and of which type."""
 
-_HOW_FAR = {"lastRun", "stats", "progress", "position", "watermark", "nextRunTime"}
+_HOW_FAR = {"lastRun", "stats", "progress", "position", "newestBucket", "watermark", "nextRunTime"}
 """What status tells of the way so far; it depends on speed, and no controller judges by it."""
 
 _FIXED = {

@@ -10,9 +10,10 @@ from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.ui.data_page import stretches
 from rollup_operator.http.ui.pictures.time_line import StretchKind
-from rollup_operator.http.ui.questions import MOST_BUCKETS, PERIODS, ChartQuestion, cut, newest_bucket
+from rollup_operator.http.ui.questions import MOST_BUCKETS, PERIODS, ChartQuestion, cut
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import newest_bucket
 from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.search import Tier
 from support import bodies

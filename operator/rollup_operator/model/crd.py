@@ -56,13 +56,15 @@ _KEEP_UNRECORDED_STATE = {
 _READY = '.status.conditions[?(@.type=="Ready")]'
 
 _JOB_COLUMNS = (
-    ("Desired", "string", ".status.desiredState", "The state in effect.", 0),
     ("State", "string", ".status.state", "Where the job is.", 0),
     ("Ready", "string", f"{_READY}.status", "Whether the job is in the state that is asked for.", 0),
+    ("Reason", "string", f"{_READY}.reason", "Why it is ready or not.", 0),
     ("Watermark", "string", ".status.watermark", "Everything before this instant is rolled up.", 0),
     ("Last run", "date", ".status.lastRun.endTime", "How long ago the last run ended.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "How long ago the job was created.", 0),
-    ("Reason", "string", f"{_READY}.reason", "Why it is ready or not.", 1),
+    ("Newest", "string", ".status.newestBucket", "When the last bucket written begins.", 1),
+    ("Next run", "string", ".status.nextRunTime", "The next tick of the schedule.", 1),
+    ("Desired", "string", ".status.desiredState", "The state in effect.", 1),
     ("Progress", "integer", ".status.progress.percent", "Per cent of the run under way that are done.", 1),
     ("Source", "string", ".spec.indexPattern", "What is rolled up.", 1),
     ("Target", "string", ".spec.rollupIndex", "Where the documents go.", 1),
@@ -71,11 +73,11 @@ _JOB_COLUMNS = (
 
 _STORE_COLUMNS = (
     ("Ready", "string", f"{_READY}.status", "Whether the store can be used.", 0),
+    ("Reason", "string", f"{_READY}.reason", "Why it is ready or not.", 0),
     ("Distribution", "string", ".status.distribution", "What the store turned out to be.", 0),
     ("Version", "string", ".status.version", "Its version.", 0),
     ("Health", "string", ".status.health", "The cluster's health.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "How long ago the store was created.", 0),
-    ("Reason", "string", f"{_READY}.reason", "Why it is ready or not.", 1),
     ("Results", "string", ".status.results", "Folder of the results, below the operator's data root.", 1),
 )
 

@@ -1,7 +1,9 @@
 """RollupJob's status: what was observed, as clients and `kubectl get` read it."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -151,6 +153,11 @@ class RollupJobStatus(Part):
         description="The key of the last bucket written, in Elasticsearch's format.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "maxProperties": 256},
     )
+    newest_bucket: Time | None = Field(
+        default=None,
+        description="When the last bucket written begins. Absent: none is written.",
+        json_schema_extra={"format": "date-time"},
+    )
     stats: JobStats | None = Field(default=None, description="Counters over the life of the job.")
     progress: RunProgress | None = Field(
         default=None, description="How far the run under way has come. Absent while none is."
@@ -168,6 +175,17 @@ class RollupJobStatus(Part):
         default=None,
         description="The value of the annotation rollup-operator.dev/run-requested-at that was handled last.",
     )
+
+
+def newest_bucket(position: Mapping[str, Any] | None) -> datetime | None:
+    """Return when the last bucket begins that a job has written, from its position; None: it has written none."""
+    for key, value in (position or {}).items():
+        if key.endswith(".date_histogram") and isinstance(value, int | float):
+            try:
+                return datetime.fromtimestamp(value / 1000, UTC)
+            except (ValueError, OverflowError, OSError):
+                return None  # a source may have rows of any year
+    return None
 
 
 def shortened(text: str, longest: int) -> str:

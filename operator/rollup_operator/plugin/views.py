@@ -1,7 +1,7 @@
 """How commands show jobs: the columns of `get`, the page of `status`, the lines of `events`. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rollup_operator.explaining.owners import FieldOwner, owners
@@ -10,7 +10,7 @@ from rollup_operator.explaining.text import ago, ahead, event_time, moment, shor
 from rollup_operator.model.conditions import READY
 from rollup_operator.model.counts import counted
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import JobStats, LastRun, Outcome, State
+from rollup_operator.model.status import JobStats, LastRun, Outcome, State, newest_bucket
 from rollup_operator.model.times import instant_of, rfc3339, rfc3339_ms
 from rollup_operator.plugin.tables import Cell, Styled
 
@@ -37,7 +37,7 @@ def row(body: Mapping[str, Any], now: datetime, *, wide: bool, namespaces: bool)
     job = JobView.of(body)
     status = job.status
     cells: list[Cell] = [job.namespace] if namespaces else []
-    cells += [job.name, _summary(job), moment(status.watermark), moment(newest(status.position))]
+    cells += [job.name, _summary(job), moment(status.watermark), _newest(status.position)]
     cells += [_last_run(status.last_run, now), _next_run(job, now)]
     cells.append(short_age(instant_of(body["metadata"].get("creationTimestamp")), now))
     if wide:
@@ -83,8 +83,8 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, Cell]]:
         left = progress.remaining_seconds
         lines.append(("Progress", f"{progress.percent} %" + ("" if left is None else f", about {spoken(left)} left")))
     lines.append(("Watermark", _complete(status.watermark)))
-    if (last_bucket := newest(status.position)) is not None:
-        lines.append(("Newest", f"{moment(last_bucket)}, the last bucket that is written"))
+    if newest_bucket(status.position) is not None:
+        lines.append(("Newest", f"{_newest(status.position)}, the last bucket that is written"))
     lines.append(("Position", position(status.position)))
     lines += _run(status.last_run, told, now)
     tick = instant_of(status.next_run_time)
@@ -140,15 +140,9 @@ def position(found: Mapping[str, Any] | None) -> str:
     return ", ".join(parts)
 
 
-def newest(found: Mapping[str, Any] | None) -> str | None:
-    """Return when the last bucket begins that is written; None: none is."""
-    for key, value in (found or {}).items():
-        if key.endswith(".date_histogram") and isinstance(value, int | float):
-            try:
-                return rfc3339(datetime.fromtimestamp(value / 1000, UTC))
-            except (ValueError, OverflowError, OSError):
-                return None
-    return None
+def _newest(found: Mapping[str, Any] | None) -> str:
+    began = newest_bucket(found)
+    return moment(None if began is None else rfc3339(began))
 
 
 def _summary(job: JobView) -> Styled:

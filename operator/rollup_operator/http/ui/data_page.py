@@ -24,10 +24,10 @@ from rollup_operator.http.ui.guard import PART
 from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.pictures.charts import chart
 from rollup_operator.http.ui.pictures.time_line import SourceStretch, StretchKind, time_line
-from rollup_operator.http.ui.questions import COUNT, PERIODS, ChartQuestion, cut, newest_bucket, shifted
+from rollup_operator.http.ui.questions import COUNT, PERIODS, ChartQuestion, cut, shifted
 from rollup_operator.http.ui.rows import job_url
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import State
+from rollup_operator.model.status import State, newest_bucket
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.query.answering.answer import Style
 from rollup_operator.query.sources import IndexOptions

@@ -152,17 +152,6 @@ def cut(answer: Mapping[str, Any]) -> datetime | None:
     return max((end for end in ends if end is not None), default=None)
 
 
-def newest_bucket(position: Mapping[str, Any] | None) -> datetime | None:
-    """Return where the last bucket begins that a job has written; None: it has written none."""
-    for key, value in (position or {}).items():
-        if key.endswith(".date_histogram") and isinstance(value, int | float):
-            try:
-                return datetime.fromtimestamp(value / 1000, UTC)
-            except (ValueError, OverflowError, OSError):
-                return None
-    return None
-
-
 def shifted(when: datetime, length: timedelta) -> datetime:
     """Return the instant that much later; the first or the last that there is, for one that is beyond."""
     try:

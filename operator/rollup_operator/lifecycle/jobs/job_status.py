@@ -15,6 +15,7 @@ from rollup_operator.model.status import (
     RollupJobStatus,
     RunProgress,
     State,
+    newest_bucket,
     shortened,
 )
 from rollup_operator.model.times import rfc3339, rfc3339_ms
@@ -71,6 +72,7 @@ def status_of(
         before=job.status.conditions,
     )
     position = None if report.position is None else _shown(report.position)
+    newest = newest_bucket(report.position)
     status = RollupJobStatus(
         observed_generation=job.generation,
         state=state,
@@ -79,6 +81,7 @@ def status_of(
         conditions=conditions,
         watermark=report.watermark,
         position=position,
+        newest_bucket=None if newest is None else rfc3339(newest),
         stats=report.stats,
         progress=report.progress if state is State.INDEXING else None,
         last_run=report.last_run,
