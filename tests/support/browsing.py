@@ -50,6 +50,7 @@ class Browser:
     session: aiohttp.ClientSession
     base: str
     cookie: str = ""
+    cookie_name: str = "rollup_session"
     headers: dict[str, str] = field(default_factory=dict)
     """Of every request: a proxy in front adds some."""
 
@@ -66,12 +67,13 @@ class Browser:
     async def _request(self, method: str, path: str, form: Mapping[str, str] | None, headers: dict[str, str]) -> Page:
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.cookie:
-            sent["Cookie"] = f"rollup_session={self.cookie}"
+            sent["Cookie"] = f"{self.cookie_name}={self.cookie}"
         more: dict[str, Any] = {} if form is None else {"data": dict(form)}
         url = URL(self.base + path, encoded=True)
         async with self.session.request(method, url, headers=sent, allow_redirects=False, **more) as answer:
             for line in answer.headers.getall("Set-Cookie", []):
-                self.cookie = unquote(line.partition(";")[0].partition("=")[2]).strip('"')
+                self.cookie_name, _, value = line.partition(";")[0].partition("=")
+                self.cookie = unquote(value).strip('"')
             return Page(answer.status, answer.headers, await answer.text())
 
 

@@ -14,6 +14,7 @@ from rollup_operator.explaining.explain import Seen
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.ui.job import LONGEST_MANIFEST, JobShown, commands, definition, manifest
+from rollup_operator.http.ui.job_pages import OFFERED
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job_view import JobView
@@ -102,6 +103,24 @@ async def test_the_store_s_trouble_is_for_those_who_may_read_stores(
     assert "There is no RollupStore" in (await browser.get(JOB)).text
     access.reads_stores = False
     assert "RollupStore &#39;" not in (await browser.get(JOB)).text
+
+
+async def test_all_that_is_asked_about_a_job_is_asked_at_once(
+    browser: Browser, access: Anybody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, all_asked, answered = 0, asyncio.Event(), Anybody.may
+
+    async def slow(*of: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == len(OFFERED):
+            all_asked.set()
+        async with asyncio.timeout(10):
+            await all_asked.wait()
+        return await answered(*of)
+
+    monkeypatch.setattr(Anybody, "may", slow)
+    assert (await browser.get(JOB)).status == 200
 
 
 # What can be done

@@ -68,7 +68,22 @@ async def test_the_cookie_is_for_this_page_alone_and_holds_no_token(browser: Bro
 
 async def test_the_cookie_is_secure_behind_tls(browser: Browser) -> None:
     done = await browser.post("/ui/login", {"token": "ann"}, X_Forwarded_Proto="https", **OWN_)
-    assert "Secure" in done.headers["Set-Cookie"]
+    value, *attributes = done.headers["Set-Cookie"].split("; ")
+    assert value.startswith("__Host-rollup_session=")
+    assert {each.lower() for each in attributes} == {"httponly", "path=/", "samesite=strict", "secure"}
+    browser.headers = {"X-Forwarded-Proto": "https"}
+    page = await browser.get("/ui/")
+    assert (page.status, (await browser.get("/_rollup/job")).status) == (200, 401)
+    gone = await browser.post("/ui/logout", {"csrf": page.csrf})
+    assert (gone.status, "__Host-rollup_session=" in gone.headers["Set-Cookie"]) == (303, True)
+    assert {"Path=/", "Secure"} < set(gone.headers["Set-Cookie"].split("; "))
+
+
+async def test_behind_tls_no_cookie_counts_that_another_host_can_set(browser: Browser) -> None:
+    await browser.log_in()
+    assert (await browser.get("/ui/")).status == 200
+    browser.headers = {"X-Forwarded-Proto": "https"}
+    assert (browser.cookie_name, (await browser.get("/ui/")).status) == ("rollup_session", 303)
 
 
 async def test_a_refused_token_is_told_so_and_the_connection_ends(browser: Browser, access: Anybody) -> None:
@@ -155,9 +170,8 @@ async def test_a_session_ends_after_a_while_though_its_token_is_good(
 def test_replicas_that_share_the_secret_share_sessions_until_it_is_another() -> None:
     secret = [b"of the certificate"]
     response = web.Response()
-    Sessions(lambda: secret[0]).begin(response, "token-of-ann", secure=True)
+    Sessions(lambda: secret[0]).begin(make_mocked_request("POST", "/ui/login"), response, "token-of-ann")
     cookie = response.cookies[COOKIE]
-    assert cookie["secure"] is True
     request = make_mocked_request("GET", "/ui/", headers={"Cookie": f"{COOKIE}={cookie.value}"})
     replica = Sessions(lambda: secret[0])
     assert replica.credentials(request) == ["Bearer token-of-ann"]
@@ -240,6 +254,18 @@ async def test_the_page_can_be_turned_off(cluster: Cluster, access: Anybody) -> 
         assert [(await browser.get(path)).status for path in ("/ui/", "/ui/login", "/ui")] == [401, 401, 401]
         browser.headers = {"Authorization": "Bearer ann"}
         assert (await browser.get("/ui/")).status == 404
+
+
+async def test_without_the_page_its_cookie_is_no_login(
+    cluster: Cluster, access: Anybody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollup_operator.http.app._shared_secret", lambda _: lambda: b"of the certificate")
+    async with served(cluster, access=access) as endpoint, browsing(endpoint) as browser:
+        await browser.log_in()
+        cookie = browser.cookie
+    async with served(cluster, access=access, ui=False) as endpoint, browsing(endpoint) as browser:
+        browser.cookie = cookie
+        assert [(await browser.get(path)).status for path in ("/ui/", "/ui/namespaces/default/jobs")] == [401, 401]
 
 
 async def test_who_may_see_no_job_is_told_so_on_a_page(browser: Browser, access: Anybody) -> None:

@@ -54,7 +54,7 @@ from rollup_operator.http.ui.job_pages import JobPages
 from rollup_operator.http.ui.listing import KnownFacts
 from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.recent_runs import RecentRuns
-from rollup_operator.http.ui.sessions import Sessions
+from rollup_operator.http.ui.sessions import Sessions, given_credentials
 from rollup_operator.http.verify_calls import VerifyCalls
 from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
@@ -150,7 +150,6 @@ class Endpoint:
             known=KnownFacts(),
             recent_runs=recent_runs or RecentRuns(),
             now=_now,
-            secure=settings.tls,
             body_seconds=settings.http_body_seconds,
         )
         job_pages = JobPages(
@@ -164,7 +163,7 @@ class Endpoint:
         )
         data_page = DataPage(pages, lookup, calls.searching.searches)
         outer = [noted, wire, with_telemetry(telemetry), audit, envelope]
-        inner = [admission, authentication(access, sessions.credentials)]
+        inner = [admission, authentication(access, sessions.credentials if settings.ui else given_credentials)]
         self.app = web.Application(
             middlewares=[*outer, *([guard()] if settings.ui else []), *inner],
             client_max_size=settings.http_body_bytes,

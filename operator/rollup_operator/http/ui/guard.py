@@ -11,7 +11,7 @@ from rollup_operator.http.access.authentication import Handler
 from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui.rendering import page
-from rollup_operator.http.ui.sessions import COOKIE, PATH
+from rollup_operator.http.ui.sessions import PATH, cookie
 
 CONTENT_POLICY = "; ".join(
     (
@@ -130,11 +130,11 @@ def _reason(error: ApiError) -> str:
 
 
 def _to_login(request: web.Request) -> web.Response:
-    if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and COOKIE not in request.cookies:
+    if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and cookie(request) is None:
         # A browser leaves the cookie out of what another site's link leads to. The page itself asks again, with it.
         response = page("again.html")
     else:
-        ended = "&ended" if COOKIE in request.cookies else ""
+        ended = "&ended" if cookie(request) is not None else ""
         response = web.Response(status=303, headers={"Location": f"{PATH}login?next={quote(request.path_qs)}{ended}"})
     response.force_close()  # strangers hold no connections
     return response

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from rollup_operator.concurrency.background import side_by_side
 from rollup_operator.explaining.explain import Seen
 from rollup_operator.http.access.authentication import Route, namespace_of
 from rollup_operator.http.access.permits import PERMIT, EndpointAction, Permit
@@ -33,6 +34,9 @@ READ_SECONDS = 5.0
 
 TIMEOUTS: Mapping[str, str] = {"10s": "10 seconds", "30s": "30 seconds", "1m": "1 minute", "5m": "5 minutes"}
 """How long somebody may choose to wait for a stop."""
+
+OFFERED = (EndpointAction.START, EndpointAction.STOP, EndpointAction.RUN, EndpointAction.SEARCH)
+"""What a job's page offers to those who may do it."""
 
 DONE: Mapping[str, str] = {
     "start": "Started: it runs at its next tick.",
@@ -65,13 +69,13 @@ class JobPages:
     async def show(self, request: web.Request) -> web.Response:
         """Show a job."""
         permit, job = request[PERMIT], await self._found(request)
-        body = await self._read(jobs_path(job.namespace, job.name))
-        if body is None or body["metadata"]["uid"] != job.uid:
-            raise state_errors.job_not_found(job.job_id)
-        seen = await self._seen(body, permit)
-        shown = JobShown.of(seen, self.pages.now())
         if request.query.get(PART) == "live":
+            shown = JobShown.of(await self._seen(job, permit), self.pages.now())
             return rendering.page("job_live.html", job=shown, part=_part(request))
+        async with side_by_side() as group:
+            seeing = group.create_task(self._seen(job, permit))
+            rights = group.create_task(self._rights(permit, job))
+        shown = JobShown.of(seeing.result(), self.pages.now())
         view = shown.view
         values: dict[str, Any] = {
             "title": view.job_id,
@@ -79,12 +83,12 @@ class JobPages:
             "part": _part(request),
             "url": job_url(view.namespace, view.job_id),
             "list_url": namespace_url(view.namespace),
-            "may": await self._rights(permit, view),
+            "may": rights.result(),
             "done": _done(request.query.get("done", ""), shown),
             "timeouts": TIMEOUTS,
             "definition": definition(view),
             "commands": commands(view),
-            "manifest": await asyncio.to_thread(manifest, body),
+            "manifest": await asyncio.to_thread(manifest, seeing.result().body),
         }
         return rendering.page("job.html", **values, **self.pages.session(request))
 
@@ -145,18 +149,25 @@ class JobPages:
 
     async def _rights(self, permit: Permit, job: JobView) -> Mapping[str, bool]:
         """Return what the caller may do to the job."""
-        actions = (EndpointAction.START, EndpointAction.STOP, EndpointAction.RUN, EndpointAction.SEARCH)
-        return {
-            action.value: await permit.access.may(permit.caller, action, job.namespace, job.name) for action in actions
-        }
+        async with side_by_side() as group:
+            asked = {
+                action.value: group.create_task(permit.access.may(permit.caller, action, job.namespace, job.name))
+                for action in OFFERED
+            }
+        return {action: review.result() for action, review in asked.items()}
 
-    async def _seen(self, body: Mapping[str, Any], permit: Permit) -> Seen:
-        """Return the job with its store, as far as the caller may read that."""
-        job = JobView.of(body)
-        if not await permit.may_read_stores():
+    async def _seen(self, job: JobView, permit: Permit) -> Seen:
+        """Return the job as it is now, with its store, as far as the caller may read that. Raises ApiError 404, 503."""
+        async with side_by_side() as group:
+            reading = group.create_task(self._read(jobs_path(job.namespace, job.name)))
+            reviewing = group.create_task(permit.may_read_stores())
+        body = reading.result()
+        if body is None or body["metadata"]["uid"] != job.uid:
+            raise state_errors.job_not_found(job.job_id)
+        if not reviewing.result():
             return Seen(body, store_known=False, managers=self.managers)
         try:
-            store = await self._read(stores_path(job.namespace, job.store_name))
+            store = await self._read(stores_path(job.namespace, JobView.of(body).store_name))
         except (ApiError, InvalidName):
             return Seen(body, store_known=False, managers=self.managers)
         return Seen(body, store, managers=self.managers)

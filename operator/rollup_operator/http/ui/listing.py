@@ -1,13 +1,15 @@
 """Finds, filters and sorts what a list of jobs shows. Pure; long lists are worked on in portions.
 
 What a list goes by is read of each version of a job once and remembered: with ten thousand jobs, a page that is kept
-up to date would read all their statuses every few seconds.
+up to date would read all their statuses every few seconds. Only what comes up to the page that is shown is sorted.
 """
 
+import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from rollup_operator.concurrency.portions import Work, sorted_by
@@ -22,7 +24,16 @@ LONGEST_SEARCH = 100
 """Characters of a text that is searched for."""
 
 REMEMBERED = 20_000
-"""Jobs, of some 300 bytes each."""
+"""Jobs, of some 500 bytes each."""
+
+AT_ONCE = 20
+"""Jobs that are read without an interruption: in less than a millisecond, even where nothing is remembered of them."""
+
+CHOSEN_AT_ONCE = 500
+"""Jobs that are compared without an interruption with those of the page, in about 0.3 ms."""
+
+FEW = 1_000
+"""Jobs of which the first are chosen in one pass. A page further down needs more: all are sorted for it."""
 
 _NEVER = math.inf
 
@@ -49,6 +60,8 @@ class JobFacts:
     watermark: float
     next_run: float
     last_run: float
+    names: str
+    """What a search compares, in one case."""
 
     @classmethod
     def of(cls, job: JobView) -> "JobFacts":
@@ -56,7 +69,8 @@ class JobFacts:
         said, status = summary(job), job.status
         last = status.last_run.end_time if status.last_run is not None else None
         times = [_seconds(text) for text in (status.watermark, status.next_run_time, last)]
-        return cls(job.version, _group(job, said.mood), said.mood, said.text, *times)
+        names = "\n".join((job.job_id, job.name, job.index_pattern, job.rollup_index)).casefold()
+        return cls(job.version, _group(job, said.mood), said.mood, said.text, *times, names)
 
 
 class KnownFacts:
@@ -75,9 +89,11 @@ class KnownFacts:
         return known
 
 
+_RANKS: Mapping[Group, int] = {group: rank for rank, group in enumerate(Group)}
+
 SORTS: Mapping[str, Callable[[JobView, JobFacts], tuple[Any, ...]]] = {
     "name": lambda job, facts: (job.namespace, job.job_id),
-    "state": lambda job, facts: (list(Group).index(facts.group), facts.words),
+    "state": lambda job, facts: (_RANKS[facts.group], facts.words),
     "lag": lambda job, facts: (facts.watermark,),
     "next": lambda job, facts: (facts.next_run,),
     "last": lambda job, facts: (facts.last_run == _NEVER, -facts.last_run),
@@ -130,28 +146,41 @@ def find(jobs: Iterable[JobView], query: ListQuery, known: KnownFacts) -> Work[F
     """Return what a list shows of these jobs."""
     text = query.text.casefold()
     counts, total = dict.fromkeys(Group, 0), 0
-    chosen: list[JobView] = []
+    chosen: list[tuple[JobView, JobFacts]] = []
     for job in jobs:
         total += 1
-        if not text or _has(job, text):
-            group = known.of(job).group
-            counts[group] += 1
-            if query.group in (None, group):
-                chosen.append(job)
-        yield
-    key = SORTS[query.sort]
-    ordered = yield from sorted_by(chosen, lambda job: (key(job, known.of(job)), job.namespace, job.name))
-    if query.backwards:
-        ordered.reverse()
-    pages = max(1, math.ceil(len(ordered) / JOBS_OF_A_PAGE))
+        if not total % AT_ONCE:
+            yield
+        facts = known.of(job)
+        if text in facts.names:
+            counts[facts.group] += 1
+            if query.group in (None, facts.group):
+                chosen.append((job, facts))
+    pages = max(1, math.ceil(len(chosen) / JOBS_OF_A_PAGE))
     number = min(max(query.page, 1), pages)
-    shown = ordered[(number - 1) * JOBS_OF_A_PAGE :][:JOBS_OF_A_PAGE]
-    return Found(shown, number, pages, len(ordered), counts, total)
+    first = yield from _first(chosen, number * JOBS_OF_A_PAGE, query)
+    shown = first[(number - 1) * JOBS_OF_A_PAGE :]
+    return Found(shown, number, pages, len(chosen), counts, total)
 
 
-def _has(job: JobView, text: str) -> bool:
-    names = (job.job_id, job.name, job.index_pattern, job.rollup_index)
-    return any(text in name.casefold() for name in names)
+def _first(chosen: Sequence[tuple[JobView, JobFacts]], count: int, query: ListQuery) -> Work[list[JobView]]:
+    """Return the first jobs in the order asked for."""
+    key = SORTS[query.sort]
+    if count > FEW:
+        ordered = yield from sorted_by(chosen, lambda one: _place(key, *one))
+        return [job for job, _ in (reversed(ordered) if query.backwards else ordered)][:count]
+    pick = heapq.nlargest if query.backwards else heapq.nsmallest
+    first: list[tuple[Any, ...]] = []
+    for begin in range(0, len(chosen), CHOSEN_AT_ONCE):
+        more = ((*_place(key, job, facts), job) for job, facts in chosen[begin : begin + CHOSEN_AT_ONCE])
+        first = pick(count, chain(first, more))
+        yield
+    return [job for *_, job in first]
+
+
+def _place(key: Callable[[JobView, JobFacts], tuple[Any, ...]], job: JobView, facts: JobFacts) -> tuple[Any, ...]:
+    """Return where a job belongs; no two are equal."""
+    return (*key(job, facts), job.namespace, job.name, job.uid)
 
 
 def _group(job: JobView, mood: Mood) -> Group:

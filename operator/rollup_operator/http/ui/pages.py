@@ -43,8 +43,6 @@ class ListPages:
     known: KnownFacts
     recent_runs: RecentRuns
     now: Callable[[], datetime]
-    secure: bool
-    """Whether the endpoint itself speaks TLS."""
     body_seconds: float
     """How long a form may take to arrive."""
 
@@ -78,7 +76,7 @@ class ListPages:
         response = web.Response(status=303, headers={"Location": onward})
         try:
             caller = await self.access.identify(f"Bearer {token}", request.remote or "")
-            self.sessions.begin(response, token, secure=self.secure or _is_behind_tls(request))
+            self.sessions.begin(request, response, token)
         except ApiError as e:
             why = "The API server does not accept this token." if e.status == 401 else e.reason
             return self._login_refused(onward, e.status, why)
@@ -95,7 +93,7 @@ class ListPages:
         """End the session."""
         await self.form(request)
         response = web.Response(status=303, headers={"Location": f"{PATH}login"})
-        self.sessions.end(response)
+        self.sessions.end(request, response)
         return response
 
     def _login_page(self, onward: str, message: str, status: int = 200) -> web.Response:
@@ -222,7 +220,3 @@ def _inside(address: str) -> str:
     """Return the address of a page of ours to go on to; anything else becomes the first page."""
     fine = address.startswith(PATH) and address.isascii() and address.isprintable() and "\\" not in address
     return address if fine else HOME
-
-
-def _is_behind_tls(request: web.Request) -> bool:
-    return request.headers.get("X-Forwarded-Proto", "").lower() == "https"

@@ -13,8 +13,12 @@ from aiohttp import web
 from rollup_operator.http.access.permits import CALLER
 from rollup_operator.http.ui.sealing import Seal
 
-COOKIE = "rollup_session"
 PATH = "/ui/"
+
+COOKIE = "rollup_session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
+"""The cookie with TLS: browsers take it from this host itself alone, so no other host of the domain, and nobody who
+answers in its place without TLS, can give a browser the session of somebody else. It has to be for all paths."""
 
 SESSION_SECONDS = 12 * 3600.0
 """After this long a session ends even if its token is good for longer."""
@@ -23,6 +27,16 @@ LONGEST_COOKIE = 4_000
 """Characters. Browsers drop a longer one without a word."""
 
 _NONCE_BYTES = 12
+
+
+def is_secure(request: web.Request) -> bool:
+    """Whether the browser uses TLS, be it that of a proxy in front."""
+    return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+
+
+def cookie(request: web.Request) -> str | None:
+    """Return the value of the session's cookie; None: there is none."""
+    return request.cookies.get(SECURE_COOKIE if is_secure(request) else COOKIE)
 
 
 class TokenTooLong(ValueError):
@@ -39,25 +53,27 @@ class Sessions:
         self._secret, self._clock = secret, clock
         self._made = b"", Seal(b"")
 
-    def begin(self, response: web.StreamResponse, token: str, *, secure: bool) -> None:
-        """Give the browser a session. `secure`: it uses TLS. Raises TokenTooLong."""
+    def begin(self, request: web.Request, response: web.StreamResponse, token: str) -> None:
+        """Give the browser a session. Raises TokenTooLong."""
         sealed = self._seal.seal(f"{int(self._clock())} {token}")
         if len(sealed) > LONGEST_COOKIE:
             raise TokenTooLong
-        response.set_cookie(COOKIE, sealed, path=PATH, httponly=True, samesite="Strict", secure=secure)
+        name, path, secure = _of_cookie(request)
+        response.set_cookie(name, sealed, path=path, httponly=True, samesite="Strict", secure=secure)
 
-    def end(self, response: web.StreamResponse) -> None:
+    def end(self, request: web.Request, response: web.StreamResponse) -> None:
         """Take the session away from the browser."""
-        response.del_cookie(COOKIE, path=PATH, httponly=True, samesite="Strict")
+        name, path, secure = _of_cookie(request)
+        response.del_cookie(name, path=path, httponly=True, samesite="Strict", secure=secure)
 
     def token(self, request: web.Request) -> str | None:
         """Return the token of the request's session; None: it has none, or one that has ended."""
-        began, _, token = (self._seal.open(request.cookies.get(COOKIE, "")) or "0 ").partition(" ")
+        began, _, token = (self._seal.open(cookie(request) or "") or "0 ").partition(" ")
         return token if self._clock() - float(began) < SESSION_SECONDS else None
 
     def credentials(self, request: web.Request) -> Sequence[str]:
         """Return the values of `Authorization` that a request comes with: its own, or the session's."""
-        given = request.headers.getall("Authorization", [])
+        given = given_credentials(request)
         if given or not request.path.startswith(PATH):
             return given
         token = self.token(request)
@@ -75,7 +91,7 @@ class Sessions:
 
     def _proof(self, request: web.Request, nonce: str) -> str:
         # Behind a proxy that logs users in there is no cookie of ours: the session is the user's.
-        session = request.cookies.get(COOKIE, "") if "Authorization" not in request.headers else ""
+        session = cookie(request) if "Authorization" not in request.headers else ""
         return self._seal.mark(f"{nonce} {session or request[CALLER].name}")
 
     @property
@@ -85,3 +101,13 @@ class Sessions:
             seal = Seal(now)
             self._made = now, seal
         return seal
+
+
+def given_credentials(request: web.Request) -> Sequence[str]:
+    """Return the values of `Authorization` that a request comes with."""
+    return request.headers.getall("Authorization", [])
+
+
+def _of_cookie(request: web.Request) -> tuple[str, str, bool]:
+    """Return the name and the path of the cookie, and whether it is for TLS alone."""
+    return (SECURE_COOKIE, "/", True) if is_secure(request) else (COOKIE, PATH, False)
