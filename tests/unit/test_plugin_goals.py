@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.explaining.goals import End, Goal, Ran, Started, Stopped
 from rollup_operator.model.job_view import JobView
-from rollup_operator.plugin.goals import End, Goal, Ran, Started, Stopped
 from support.observed_job import conditions, observed_job, run_ended
 
 NOW_RUN = {"rollup-operator.dev/run-requested-at": "now"}

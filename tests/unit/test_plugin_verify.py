@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.plugin.verify import VerifyOptions, described, progress_of, remarks, row, sentence
+from rollup_operator.explaining.findings import described, progress_of, remarks, verdict
+from rollup_operator.plugin.verify import VerifyOptions, row
 
 FOUND: dict[str, Any] = {
     "range": {"gte": "2013-06-01T00:00:00Z", "lt": "2013-07-01T00:00:00Z"},
@@ -33,7 +34,7 @@ def test_options_become_a_request() -> None:
     ],
 )
 def test_a_sentence_says_what_was_found(changes: dict[str, Any], said: str) -> None:
-    assert sentence(FOUND | changes) == f"{said} (from 2013-06-01T00:00:00Z to 2013-07-01T00:00:00Z)"
+    assert verdict(FOUND | changes) == f"{said} (from 2013-06-01T00:00:00Z to 2013-07-01T00:00:00Z)"
 
 
 @pytest.mark.parametrize(
@@ -41,15 +42,17 @@ def test_a_sentence_says_what_was_found(changes: dict[str, Any], said: str) -> N
     [(None, "nothing is rolled up yet"), ("2013-01-01T00:00:00Z", "nothing of that time is rolled up")],
 )
 def test_what_is_not_rolled_up_has_nothing_to_compare(until: str | None, said: str) -> None:
-    assert sentence(FOUND | {"range": {"gte": None, "lt": None}, "rolled_up_to": until}) == said
+    assert verdict(FOUND | {"range": {"gte": None, "lt": None}, "rolled_up_to": until}) == said
 
 
 def test_what_counts_do_not_see_is_said() -> None:
-    assert remarks(FOUND) == []
+    assert remarks(FOUND, "--full") == []
     counted = FOUND | {"full": False, "days": {"total": 30, "compared": 1, "with_findings": 1}}
-    (said,) = remarks(counted)
+    (said,) = remarks(counted, "--full")
     assert said.startswith("of 29 days only the number of rows was compared")
-    assert remarks(FOUND | {"buckets": FOUND["buckets"] | {"extra": 1}})[0].startswith("extra: the source has fewer")
+    assert remarks(FOUND | {"buckets": FOUND["buckets"] | {"extra": 1}}, "--full")[0].startswith(
+        "extra: the source has fewer"
+    )
 
 
 def test_a_finding_names_its_bucket_and_both_numbers() -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.explaining.goals import Deleted, Goal, Ran, Stopped
 from rollup_operator.explaining.summary import Mood, summary
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.actions import Action
 from rollup_operator.plugin.changing import PAUSE, WaitingLine
-from rollup_operator.plugin.goals import Deleted, Goal, Ran, Stopped
 from rollup_operator.plugin.outcome import Chosen, WaitLimit
 from rollup_operator.plugin.tables import Cell, Styled, Table
 from rollup_operator.plugin.views import HEADS, SPARE, WIDE, event_row, heads, page, position, row

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from rollup_operator.explaining.goals import Deleted, End, Goal, Ran, Started, Stopped
 from rollup_operator.explaining.owners import gitops_owner, owners
 from rollup_operator.explaining.summary import summary
 from rollup_operator.explaining.text import command
@@ -18,7 +19,6 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.run_request import Stretch, request_of
 from rollup_operator.model.times import micro_time
 from rollup_operator.plugin.cluster import NamespaceClient, each, name_of
-from rollup_operator.plugin.goals import Deleted, End, Goal, Ran, Started, Stopped
 from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit
 from rollup_operator.plugin.results import JobOutcome, Result, failed
 from rollup_operator.plugin.waiting import settle

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from rollup_operator.explaining.goals import Ran
 from rollup_operator.explaining.summary import summary
 from rollup_operator.explaining.text import about, spoken
 from rollup_operator.model.counts import counted
 from rollup_operator.plugin.actions import Action
 from rollup_operator.plugin.cluster import NamespaceClient
-from rollup_operator.plugin.goals import Ran
 from rollup_operator.plugin.outcome import Chosen, Code, WaitLimit, Where
 from rollup_operator.plugin.output import Output, Shows, progress, say
 from rollup_operator.plugin.results import Result, code_of

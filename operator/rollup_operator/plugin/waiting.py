@@ -9,11 +9,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rollup_operator.explaining.goals import End, Goal
 from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.cluster import NamespaceClient, failure
-from rollup_operator.plugin.goals import End, Goal
 
 ALONE = 16
 """Up to this number, each job has its own watch, which needs rights on it only; more share one watch of all."""

@@ -68,9 +68,9 @@ class JobFacts:
         """Read a job."""
         said, status = summary(job), job.status
         last = status.last_run.end_time if status.last_run is not None else None
-        times = [_seconds(text) for text in (status.watermark, status.next_run_time, last)]
+        watermark, next_run, last_run = (_seconds(text) for text in (status.watermark, status.next_run_time, last))
         names = "\n".join((job.job_id, job.name, job.index_pattern, job.rollup_index)).casefold()
-        return cls(job.version, _group(job, said.mood), said.mood, said.text, *times, names)
+        return cls(job.version, _group(job, said.mood), said.mood, said.text, watermark, next_run, last_run, names)
 
 
 class KnownFacts:

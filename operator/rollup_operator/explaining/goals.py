@@ -1,4 +1,4 @@
-"""What a command waits for, one goal per job: pure judgements of the bodies that a watch shows, in their order."""
+"""What a job is waited for, one goal each: pure judgements of the bodies that a watch shows, in their order."""
 
 from enum import Enum, auto
 from typing import Any, ClassVar
