@@ -44,6 +44,7 @@ FULL = {
         "delimiter": "tab",
         "header": False,
         "nullText": "n/a",
+        "timeFormat": "%d/%m/%Y",
     },
     "deletionPolicy": "Delete",
 }

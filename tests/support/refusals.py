@@ -34,6 +34,7 @@ _TEXTS = {
     "metric": "spec.metrics[0].field",
     "csv-column": "spec.csv.columns[0].name",
     "csv-null-text": "spec.csv.nullText",
+    "csv-time-format": "spec.csv.timeFormat",
 }
 """Fields with text of the user's choice."""
 
@@ -55,6 +56,8 @@ def _with(field: str, text: str) -> dict[str, Any]:
             return CSV | {"csv": {"columns": [{"name": text, "type": "DATE"}]}}
         case "csv-null-text":
             return CSV | {"csv": {"nullText": text}}
+        case "csv-time-format":
+            return CSV | {"csv": {"timeFormat": text}}
         case _:
             return {field: text}
 
@@ -177,6 +180,7 @@ BY_BOTH = [
     Refusal("csv-column-twice", CSV | {"csv": {"columns": [{"name": "a", "type": "DATE"}] * 2}}, "spec.csv.columns[1]"),
     Refusal("csv-delimiter-none", CSV | {"csv": {"delimiter": ""}}, "spec.csv.delimiter"),
     Refusal("csv-delimiter-long", CSV | {"csv": {"delimiter": ";;;;;"}}, "spec.csv.delimiter"),
+    Refusal("csv-time-format-none", CSV | {"csv": {"timeFormat": ""}}, "spec.csv.timeFormat"),
     Refusal("csv-null-text-none", CSV | {"csv": {"nullText": ""}}, "spec.csv.nullText"),
     Refusal("deletion-policy", {"deletionPolicy": "Keep"}, "spec.deletionPolicy"),
 ]

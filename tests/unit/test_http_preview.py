@@ -57,12 +57,12 @@ async def test_how_the_source_is_read_is_reported(client: Client, cluster: Clust
     KNOWN.validate(answered)
     assert answered["source"] == {"columns": {}, "csv": []}
     assert answered["notes"] == []
-    csv = CsvFound(",", header=True, columns={"a": "VARCHAR"})
+    csv = CsvFound(",", header=True, columns={"a": "VARCHAR"}, time_format="%d/%m/%Y")
     cluster.shelf.preview_found = replace(cluster.shelf.preview_found, columns={"a": "VARCHAR"}, csv=[csv], notes=["n"])
     _, answered = await call(client, "POST", PATH, sensor())
     assert answered["source"] == {
         "columns": {"a": "VARCHAR"},
-        "csv": [{"delimiter": ",", "header": True, "columns": {"a": "VARCHAR"}}],
+        "csv": [{"delimiter": ",", "header": True, "columns": {"a": "VARCHAR"}, "time_format": "%d/%m/%Y"}],
     }
     assert answered["notes"] == ["n"]
     KNOWN.validate(answered)

@@ -224,11 +224,12 @@ def test_a_preview_names_what_one_might_not_expect() -> None:
 
 def test_how_a_source_is_read_is_shown_to_people() -> None:
     csv = {"delimiter": "\t", "header": True, "columns": {"t": "TIMESTAMP", "k": "VARCHAR"}}
-    source = {"columns": {"t": "TIMESTAMP"}, "csv": [csv]}
+    source = {"columns": {"t": "TIMESTAMP"}, "csv": [csv, csv | {"delimiter": ",", "time_format": "%d/%m/%Y"}]}
     found = lines(PREVIEWED | {"preview": [], "source": source, "notes": ["v.sum is rounded"]})
     assert found[3:] == [
         ("Column", "t  TIMESTAMP"),
         ("CSV", "delimiter tab, a header; t TIMESTAMP, k VARCHAR"),
+        ("CSV", "delimiter ,, a header; t TIMESTAMP, k VARCHAR; times as %d/%m/%Y"),
         ("Note", "v.sum is rounded"),
     ]
 

@@ -250,6 +250,11 @@ class CsvReading(Part):
     null_text: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)] | None = Field(
         default=None, description="A text that, like the empty one, stands for a missing value, for instance n/a."
     )
+    time_format: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)] | None = Field(
+        default=None,
+        description="How dates and times are written, in the directives of strptime, for instance %d/%m/%Y or "
+        "%m/%d/%Y %I:%M %p. Needed where day and month cannot be told apart.",
+    )
 
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")

@@ -25,6 +25,9 @@ _SHOWN = 10
 _LONGEST_TEXT = 380
 _LONGEST_VALUE = 100
 _FIXED_INTERVAL = re.compile(r"[1-9][0-9]*(ms|s|m|h|d)")
+_DIRECTIVE = re.compile(r"%-?([^-]|$)")
+_DIRECTIVES = "aAbBcdfgGhHIjmMnpSTuUVwWxXyYzZ"
+"""Of strptime, as DuckDB knows it: https://duckdb.org/docs/stable/sql/functions/dateformat"""
 _CALENDAR_UNIT = re.compile(r"1(w|M|q|y)|minute|hour|day|week|month|quarter|year")
 _NOT_IN_INDEX_NAMES = re.compile(r"[\\/*?\"<>| ,#:\s]")
 _PATTERNS = {
@@ -232,6 +235,17 @@ def _of_csv(spec: RollupJobSpec) -> Iterator[Problem]:
     yield from _duplicates("spec.csv.columns", [column.name for column in spec.csv.columns], of=".name")
     if spec.csv.delimiter is not None and spec.csv.delimiter in ('"', "'"):
         yield Problem("spec.csv.delimiter", f"is {spec.csv.delimiter}, which quotes texts: use another one, as in ';'")
+    if spec.csv.time_format is not None:
+        yield from _of_time_format(spec.csv.time_format)
+
+
+def _of_time_format(text: str) -> Iterator[Problem]:
+    at, such = "spec.csv.timeFormat", "use one such as %d/%m/%Y, or %m/%d/%Y %I:%M %p"
+    used = set(_DIRECTIVE.findall(text.replace("%%", "")))
+    if unknown := used - set(_DIRECTIVES):
+        yield Problem(at, f"'{text}' has the directive %{min(unknown)}, which does not exist: {such}")
+    elif not ((used & set("Yy") and ("j" in used or (used & set("mbBh") and "d" in used))) or used & set("cx")):
+        yield Problem(at, f"'{text}' does not say year, month and day: {such}")
 
 
 def _duplicates(at: str, values: Iterable[str], of: str = "") -> Iterator[Problem]:

@@ -72,7 +72,8 @@ def lines(answered: Mapping[str, Any]) -> list[tuple[str, Cell]]:
         delimiter = "tab" if csv["delimiter"] == "\t" else csv["delimiter"]
         header = "a header" if csv["header"] else "no header"
         types = ", ".join(f"{name} {type_}" for name, type_ in csv["columns"].items())
-        found.append(("CSV", f"delimiter {delimiter}, {header}; {types}"))
+        times = f"; times as {csv['time_format']}" if "time_format" in csv else ""
+        found.append(("CSV", f"delimiter {delimiter}, {header}; {types}{times}"))
     found += [("Note", note) for note in answered.get("notes", [])]
     for document in answered["preview"]:
         source = orjson.dumps(document["_source"], option=orjson.OPT_INDENT_2).decode().split("\n")

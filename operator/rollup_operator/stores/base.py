@@ -148,6 +148,8 @@ class CsvFound:
     header: bool
     columns: Mapping[str, str]
     """Types of all columns, by name."""
+    time_format: str | None = None
+    """How the job's times are written, in the directives of strptime; None: year, month, day as in ISO 8601."""
 
 
 @dataclass(frozen=True, slots=True)

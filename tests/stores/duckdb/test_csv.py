@@ -1,6 +1,7 @@
 """CSV files as people have them: what is guessed can be seen and said, and what is wrong is named."""
 
 import gzip
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,78 @@ async def test_a_cut_file_is_named_as_users_know_it(embedded: Embedded) -> None:
     assert "d/a.parquet" in result.message
 
 
+def dated(*times: str) -> str:
+    return HEAD + "".join(f"{time},a,{2**i}\n" for i, time in enumerate(times))
+
+
+def hours(embedded: Embedded, of: JobConfig) -> list[str]:
+    found = [d["t.date_histogram.timestamp"] for d in embedded.documents(of)]
+    return sorted(datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H") for at in found)
+
+
+@pytest.mark.parametrize(
+    ("times", "one", "other"),
+    [
+        (("03/04/2024", "05/04/2024"), "%d/%m/%Y", "%m/%d/%Y"),
+        (("03-04-2024 10:00:00", "05-04-2024 11:00:00"), "%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S"),
+        (("03-04-24", "05-04-24"), "%d-%m-%y", "%y-%m-%d"),
+    ],
+)
+async def test_times_that_can_be_read_in_two_ways_are_refused(
+    embedded: Embedded, times: tuple[str, ...], one: str, other: str
+) -> None:
+    write(embedded, dated(*times))
+    result = await failed(embedded, job())
+    assert isinstance(result.error, SourceInvalid)
+    for part in ("d/a.csv", "column 't'", repr(times[0]), "spec.csv.timeFormat", one, other):
+        assert part in result.message, result.message
+
+
+async def test_two_ways_that_are_one_are_no_doubt(embedded: Embedded) -> None:
+    write(embedded, dated("04/04/2024", "04/04/2024"))
+    await embedded.completed(job())
+    assert hours(embedded, job()) == ["2024-04-04T00"]
+
+
+async def test_a_day_that_is_no_month_settles_how_times_are_read(embedded: Embedded) -> None:
+    write(embedded, dated("13/04/2024", "05/04/2024"))
+    write(embedded, dated("03/04/2024"), "d/b.csv")  # as in the file beside it
+    await embedded.completed(job())
+    assert hours(embedded, job()) == ["2024-04-03T00", "2024-04-05T00", "2024-04-13T00"]
+
+
+@pytest.mark.parametrize(
+    ("time", "format_", "hour"),
+    [
+        ("03/04/2024", "%m/%d/%Y", "2024-03-04T00"),
+        ("03/04/2024", "%d/%m/%Y", "2024-04-03T00"),
+        ("3/14/2024 1:05 PM", "%m/%d/%Y %I:%M %p", "2024-03-14T13"),
+        ("04/Mar/2024:10:00:01 +0200", "%d/%b/%Y:%H:%M:%S %z", "2024-03-04T08"),
+    ],
+)
+async def test_how_times_are_written_can_be_said(embedded: Embedded, time: str, format_: str, hour: str) -> None:
+    write(embedded, dated(time))
+    of = job(csv={"timeFormat": format_})
+    await embedded.completed(of)
+    assert hours(embedded, of) == [hour]
+
+
+async def test_a_time_of_another_format_is_named(embedded: Embedded) -> None:
+    write(embedded, dated("3/14/2024 1:05 PM"))
+    result = await failed(embedded, job())
+    for part in ("d/a.csv", "column 't'", "'3/14/2024 1:05 PM'", "spec.csv.timeFormat"):
+        assert part in result.message, result.message
+    result = await failed(embedded, job(csv={"timeFormat": "%Y-%m-%d"}))
+    for part in ("d/a.csv", "column 't'", "'3/14/2024 1:05 PM'", "spec.csv.timeFormat"):
+        assert part in result.message, result.message
+
+
+async def test_a_preview_shows_how_times_are_read(embedded: Embedded) -> None:
+    write(embedded, dated("13/04/2024"))
+    (csv,) = (await previewed(embedded, job())).csv
+    assert csv.time_format == "%d/%m/%Y"
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -294,6 +367,10 @@ async def test_a_cut_file_is_named_as_users_know_it(embedded: Embedded) -> None:
         ({"csv": {"columns": [{"name": "a", "type": "DATE"}] * 2}}, "spec.csv.columns[1].name"),
         ({"csv": {"delimiter": '"'}}, "spec.csv.delimiter"),
         ({"csv": {"delimiter": ""}}, "spec.csv.delimiter"),
+        ({"csv": {"timeFormat": "dd/MM/yyyy"}}, "spec.csv.timeFormat"),
+        ({"csv": {"timeFormat": "%H:%M:%S"}}, "spec.csv.timeFormat"),
+        ({"csv": {"timeFormat": "%d/%m"}}, "spec.csv.timeFormat"),
+        ({"csv": {"timeFormat": "%Y-%m-%d %q"}}, "spec.csv.timeFormat"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], field: str) -> None:

@@ -115,7 +115,11 @@ def _answer(found: Preview, span: Span) -> dict[str, Any]:
         },
         "source": {
             "columns": dict(found.columns),
-            "csv": [{"delimiter": c.delimiter, "header": c.header, "columns": dict(c.columns)} for c in found.csv],
+            "csv": [
+                {"delimiter": c.delimiter, "header": c.header, "columns": dict(c.columns)}
+                | ({"time_format": c.time_format} if c.time_format is not None else {})
+                for c in found.csv
+            ],
         },
         "notes": list(found.notes),
         "range": {"gte": rfc3339_ms(span.start_ms) if span.start_ms else None, "lt": rfc3339_ms(span.end_ms)},

@@ -35,7 +35,7 @@ def preview(lane: Lane, config: JobConfig, span: Span, documents: int, page_seco
             found = _reckon(reading.source, page, _documents(lane, layout, page, documents), took, page_seconds)
             notes += _rounded(lane, reading, page)
         types = {name: reading.types[name] for name in judging.named(config.spec)}
-        csv = [CsvFound(d.delimiter, d.header, d.types) for d in reading.found.dialects]
+        csv = [CsvFound(d.delimiter, d.header, d.types, d.time_format) for d in reading.found.dialects]
         return replace(found, columns=types, csv=csv, notes=notes)
     finally:
         reading.drop_all(lane)

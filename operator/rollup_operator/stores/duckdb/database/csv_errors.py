@@ -11,6 +11,7 @@ _LONGEST = 200
 _LINE = "CSV Error on Line: "
 _FILE = "\n  file = "
 _COLUMN, _VALUE, _TYPE = 'Error when converting column "', '". Could not convert string "', "\" to '"
+_TIMES = ("DATE", "TIMESTAMP")
 _FOUND = "Expected Number of Columns: "
 _ENCODING = ("not utf-8 encoded", "invalid unicode", "byte sequence mismatch")
 _QUOTES = "unterminated quote"
@@ -35,9 +36,11 @@ def explain(text: str, hide: Callable[[str], str]) -> str | None:
     where = f"{_file(text, hide)}, line {line}"
     if (converting := _converting(text)) is not None:
         column, value, type_ = converting
+        written = "in spec.csv.timeFormat how times are written, " if type_.startswith(_TIMES) else ""
         return (
-            f"{where}, column {column!r}: {value!r} is no {type_}: correct the file, or say in spec.csv.nullText which "
-            "text stands for a missing value, or in spec.csv.columns that the column is VARCHAR, if it may be"
+            f"{where}, column {column!r}: {value!r} is no {type_}: correct the file, or say {written}in "
+            "spec.csv.nullText which text stands for a missing value, or in spec.csv.columns that the column is "
+            "VARCHAR, if it may be"
         )
     lower = text.lower()
     if any(words in lower for words in _ENCODING):

@@ -18,6 +18,7 @@ import duckdb
 from rollup_operator.model.job import CsvReading, RollupJobSpec
 from rollup_operator.stores.duckdb.database import csv_errors
 from rollup_operator.stores.duckdb.database.database import Lane
+from rollup_operator.stores.duckdb.source import time_formats
 from rollup_operator.stores.duckdb.statements import sql
 from rollup_operator.stores.errors import SourceInvalid, StoreUnavailable
 
@@ -75,6 +76,12 @@ class Wanted:
         return "\t" if given is not None and given.lower() in _TAB else given
 
     @property
+    def formats(self) -> Mapping[str, str]:
+        """The options for how times are written, if that was given."""
+        format_ = self.reading.time_format
+        return time_formats.options(format_) if format_ is not None else {}
+
+    @property
     def types(self) -> Mapping[str, str]:
         """The types that were given, by column."""
         return {column.name: column.type for column in self.reading.columns}
@@ -99,6 +106,10 @@ class CsvDialect:
     """Columns of numbers or times that have no value yet: other files say what they are."""
     wrong: Mapping[str, str] = field(default_factory=dict)
     """Columns that have to be numbers or times and hold texts, each with the first of these in a sentence."""
+    time_format: str | None = None
+    """How the job's times are written, if not as ISO 8601 has them."""
+    unclear: str | None = None
+    """Which time can be read in two ways, in a sentence."""
 
     @property
     def options(self) -> str:
@@ -108,7 +119,14 @@ class CsvDialect:
 
 
 def settled(dialects: Sequence[CsvDialect]) -> list[CsvDialect]:
-    """Return the dialects of a source's files: a column that is empty in one is of the type that it has in another."""
+    """Return the dialects of a source's files: a column that is empty in one is of the type that it has in another.
+
+    Raises SourceInvalid if times of a file can be read in two ways, and no other file shows which.
+    """
+    clear = {d.time_format for d in dialects if d.unclear is None}
+    for dialect in dialects:
+        if dialect.unclear is not None and dialect.time_format not in clear:
+            raise SourceInvalid(dialect.unclear)
     known: dict[str, str] = {}
     for dialect in dialects:
         for column in dialect.types.keys() - dialect.empty:
@@ -152,13 +170,14 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
     # What no row of the beginning needs may come later, and then has its usual meaning.
     quoting = ('"', '"') if b'"' not in head else (found["Quote"], found["Escape"])
     delimiter = wanted.delimiter or str(found["Delimiter"])
+    formats: dict[str, str | None] = {"dateformat": found["DateFormat"], "timestampformat": found["TimestampFormat"]}
+    formats |= wanted.formats
     given = {
         "delim": delimiter,
         "quote": quoting[0],
         "escape": quoting[1],
         "comment": found["Comment"],
-        "dateformat": found["DateFormat"],
-        "timestampformat": found["TimestampFormat"],
+        **formats,
     }
     texts = [
         f"{key} = {sql.text('' if value == _NOTHING else value)}" for key, value in given.items() if value is not None
@@ -177,6 +196,7 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
     values = wanted.values - wanted.types.keys()
     if doubtful := [c for c, type_ in types.items() if type_ in (_TEXT, _LONG) and c in values]:
         dialect = _looked_at(lane, head, name, dialect, doubtful, wanted)
+    dialect = _timed(lane, head, name, dialect, formats, wanted)
     return replace(dialect, written=f"{dialect.written}, compression = '{'gzip' if gzipped else 'none'}'")
 
 
@@ -219,6 +239,37 @@ def _looked_at(
     return replace(dialect, types=types, empty=frozenset(empty), wrong=wrong)
 
 
+def _timed(
+    lane: Lane, head: bytes, name: str, dialect: CsvDialect, formats: Mapping[str, str | None], wanted: Wanted
+) -> CsvDialect:
+    """Note how the job's times are written, and which of them can be read in two ways."""
+    if wanted.formats:
+        return replace(dialect, time_format=wanted.reading.time_format)
+    for column in sorted(wanted.values & dialect.types.keys()):
+        type_ = dialect.types[column]
+        key = "dateformat" if type_ == "DATE" else "timestampformat" if type_.startswith(_TIME) else None
+        format_ = formats[key] if key is not None else None
+        if format_ is None or time_formats.is_plain(format_):
+            continue
+        dialect = replace(dialect, time_format=format_)
+        options = replace(dialect, types={**dialect.types, column: _TEXT}).options
+        for other in time_formats.other_orders(format_):
+            text = sql.name(column)
+            one, two = (f"try_strptime({text}, {sql.text(way)})" for way in (format_, other))
+            with _copied(lane, head) as path:
+                ((times, also, first),) = lane.execute(
+                    f"SELECT count({text}), count({two}), min({text}) FILTER ({one} <> {two}) "
+                    f"FROM {sql.files('read_csv', [path], options)}"
+                )
+            if times == also and first is not None:
+                return replace(
+                    dialect,
+                    unclear=f"{name}, column {column!r}: {first!r} can be {format_} or {other}: say in "
+                    "spec.csv.timeFormat how times are written",
+                )
+    return dialect
+
+
 def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, Any]:
     given = []
     if (delimiter := wanted.delimiter) is not None:
@@ -227,6 +278,7 @@ def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, An
         given.append(f"header = {wanted.reading.header}")
     if (null := wanted.reading.null_text) is not None:
         given.append(f"nullstr = ['', {sql.text(null)}]")
+    given += [f"{option} = {sql.text(format_)}" for option, format_ in wanted.formats.items()]
     with _copied(lane, head) as path:
         try:
             (names, values) = lane.execute_named(f"FROM sniff_csv({', '.join([sql.text(path), *given])})")
