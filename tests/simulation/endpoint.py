@@ -60,6 +60,8 @@ class Asked:
     """The job and the generation that the call's write has recorded; empty and 0 while no answer says so."""
     recorded: float | None = None
     """When the process learned that."""
+    taken: float = 0.0
+    """When the process began with it: it may have been frozen as the call arrived."""
     carried_out: bool = False
     """The API server has carried the call's write out, whether the answer came or not."""
 
@@ -103,6 +105,7 @@ class Endpoint:
     async def ask(self, call: Asked) -> None:
         """Carry a call out and take down its answer."""
         CALLER.set(call)
+        call.taken = self._loop.time()
         try:
             if call.verb == "stop":
                 await self._stops.stop(NAMESPACE, call.job_id, self._wait(call), self._call(call, EndpointAction.STOP))

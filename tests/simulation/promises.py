@@ -444,7 +444,7 @@ class Promises:
         if call.verb != "stop" or first is None or first.uid != uid or not first.reason.startswith("Timed out"):
             return
         assert first.ended is not None
-        if call.began > first.ended + REPEAT_SECONDS or self._just_restored():
+        if call.taken > first.ended + REPEAT_SECONDS or self._just_restored():
             return
         if before["spec"].get("desiredState") != "started":
             return  # nothing is undone
