@@ -286,6 +286,21 @@ async def test_a_cut_file_is_named_as_users_know_it(embedded: Embedded) -> None:
     assert "d/a.parquet" in result.message
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", None])
+@pytest.mark.parametrize(
+    ("row", "columns"), [("2024-01-01 00:10:00,b", 2), ("2024-01-01 00:10:00,b,2,9", 4), ("2024-01-01 00:1", 1)]
+)
+async def test_a_line_of_a_small_file_that_is_too_short_or_long_is_named(
+    embedded: Embedded, delimiter: str | None, row: str, columns: int
+) -> None:
+    text = f"{lines('a', 'b')}{row}\n"
+    write(embedded, text.replace(",", delimiter or ","))
+    result = await failed(embedded, job(csv={} if delimiter is None else {"delimiter": delimiter.replace("\t", "tab")}))
+    assert isinstance(result.error, SourceInvalid)
+    for part in ("d/a.csv", "line 4", f"3 columns are expected, and there are {columns}"):
+        assert part in result.message, result.message
+
+
 def dated(*times: str) -> str:
     return HEAD + "".join(f"{time},a,{2**i}\n" for i, time in enumerate(times))
 

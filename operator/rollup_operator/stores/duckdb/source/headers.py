@@ -33,6 +33,7 @@ _MOST_QUOTES = 10_000
 """Among the last ones of what is read, before an end of a line is found."""
 _CHUNK = 64 << 10
 _NOTHING = "(empty)"
+_DELIMITERS = (",", ";", "\t", "|")
 _GZIP = zlib.MAX_WBITS | 16
 _TAB = ("tab", "\\t")
 _TEXT, _NUMBER, _TIME = "VARCHAR", "DOUBLE", "TIMESTAMP"
@@ -74,6 +75,11 @@ class Wanted:
         """What stands between two values, if that was given."""
         given = self.reading.delimiter
         return "\t" if given is not None and given.lower() in _TAB else given
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The columns that the job names."""
+        return self.values | self.texts
 
     @property
     def formats(self) -> Mapping[str, str]:
@@ -157,9 +163,15 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
         return None
     whole = len(head) < HEAD
     head = head if whole else _whole_lines(head, name)
-    found = _sniffed(lane, head, name, wanted)
+    try:
+        found = _sniffed(lane, head, name, wanted)
+    except SourceInvalid:
+        _check_lines(lane, head, name, wanted)
+        raise
     if len(columns := found["Columns"]) > MOST_COLUMNS:
         raise _invalid(name, f"has {len(columns)} columns, above {MOST_COLUMNS}")
+    if not wanted.named <= {column["name"] for column in columns}:
+        _check_lines(lane, head, name, wanted)
     types = {str(column["name"]): str(column["type"]) for column in columns}
     header = found["HasHeader"] if wanted.reading.header is None else wanted.reading.header
     if whole and len(head.strip().splitlines()) == 1:
@@ -285,6 +297,28 @@ def _sniffed(lane: Lane, head: bytes, name: str, wanted: Wanted) -> dict[str, An
         except duckdb.InvalidInputException as e:
             raise _invalid(name, csv_errors.not_readable(str(e), head)) from e
     return dict(zip(names, values[0], strict=True))
+
+
+def _check_lines(lane: Lane, head: bytes, name: str, wanted: Wanted) -> None:
+    """Raise SourceInvalid if the first line names the job's columns, and another line has more or fewer values.
+
+    DuckDB takes such a file for one of a single column, for one that begins later, or for none.
+    """
+    if not (named := wanted.named) or wanted.reading.header is False:
+        return
+    for delimiter in (wanted.delimiter,) if wanted.delimiter is not None else _DELIMITERS:
+        names = _header(head, delimiter, '"', 0)
+        if len(names) < 2 or len({n.lower() for n in names}) < len(names) or not named <= set(names):
+            continue
+        columns = ", ".join(f"{sql.text(column)}: '{_TEXT}'" for column in names)
+        options = f"""auto_detect = false, header = true, delim = {sql.text(delimiter)}, quote = '"', escape = '"', """
+        options += f"columns = {{{columns}}}"
+        with _copied(lane, head) as path:
+            try:
+                lane.execute(f"SELECT count(*) FROM {sql.files('read_csv', [path], options)}")
+            except duckdb.InvalidInputException as e:
+                if (why := csv_errors.explain(str(e), lambda _: name)) is not None:
+                    raise SourceInvalid(f"spec.indexPattern: {why}") from e
 
 
 def _header(head: bytes, delimiter: str, quote: str, skip: int) -> Sequence[str]:
