@@ -3,7 +3,8 @@
 # PYTHON names the interpreter that makes .venv: make demo PYTHON=python3.13
 # STORE_JAVA_HOME names the JDK that store nodes run on, if the one on PATH is too old.
 # STORES names the kinds of nodes for test-stores, with blanks between: make test-stores STORES='elasticsearch8 elasticsearch9'
-# WORKERS is how many tests run side by side, each worker with an API server and store nodes of its own (0: none, in order).
+# WORKERS is how many tests run side by side, each worker with an API server and store nodes of its own (0: none, in
+# order). Unless it is set, `make test` has 3, since many of its tests wait, and whatever else has 2.
 # KUBEBUILDER_ASSETS, if set, names a folder of etcd and kube-apiserver that is used instead of fetching or building them.
 # ENVTEST_INDEX names the index of prebuilt ones, if not Kubernetes' own; off: build them from source.
 
@@ -27,6 +28,9 @@ BIN := $(CURDIR)/$(VENV)/bin
 SOURCES := $(CURDIR)/deploy/local:$(CURDIR)/deploy/demo:$(CURDIR)/deploy/image:$(CURDIR)/deploy/release
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+# Each of the many processes that tests start would compile the operator anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client docs \
@@ -56,7 +60,7 @@ quick: $(STAMP) api-server ## Run what to run before each commit: unit and contr
 
 test: $(STAMP) control-plane stores verdict java-client ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
-	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
+	@"$(BIN)/python" -m pytest -n $(if $(findstring file,$(origin WORKERS)),3,$(WORKERS)) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 STORE_TESTS := tests/stores/opensearch $(wildcard tests/faults/test_store_*.py) tests/faults/test_leadership_store.py
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -15,7 +16,7 @@ import yaml
 from local_control_plane import ControlPlane
 from support import store_choice
 from support.api import Api
-from support.file_order import long_files_first
+from support.file_order import FileSharing, long_files_first
 from support.loop_guard import LoopGuard
 from support.store_choice import pytest_generate_tests
 from support.store_nodes import (
@@ -60,6 +61,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what a node lacks, and begin with what takes long."""
     store_choice.skip_what_nodes_lack(items)
     long_files_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is on
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileSharing | None:
+    """Share files among workers, whatever they have started."""
+    return FileSharing(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @atexit.register
