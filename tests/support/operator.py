@@ -1,7 +1,6 @@
 """The operator as a process of its own, as users run it. Its log is read at the end, and may hold no surprise."""
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -15,8 +14,12 @@ from typing import Any, Self
 
 from local_tools.process import ProcessId
 from support.endpoint import Answer, Endpoint
+from support.preloaded import Preloaded, die_with_parent
 
 __all__ = ["BEGINS_AGAIN", "READY", "Answer", "Operator"]
+
+PROGRAM = ("-m", "support.loop_guard")
+"""What Python runs: the operator, with a guard of its event loop."""
 
 QUIET = ("debug", "info")
 EXPECTED = (
@@ -57,7 +60,7 @@ class Operator(Endpoint):
         expected: Sequence[str] = (),
         settings: Mapping[str, object] | None = None,
         authority: Path | None = None,
-        program: Sequence[str] = ("-m", "support.loop_guard"),
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data_root = data_root or folder / "data"
@@ -75,8 +78,9 @@ class Operator(Endpoint):
         self._environment |= {f"ROLLUP_{name.upper()}": str(value) for name, value in (settings or {}).items()}
         if sweep_seconds is not None:
             self._environment["ROLLUP_SWEEP_SECONDS"] = str(sweep_seconds)
-        self._command = [sys.executable, "-W", "default", *program, "run", "--log-format", "json"]
-        self._command += ["--data-root", str(self.data_root), "--http-port", "0", "--url-file", str(self._url_file)]
+        self._program = program
+        self._arguments = ["run", "--log-format", "json"]
+        self._arguments += ["--data-root", str(self.data_root), "--http-port", "0", "--url-file", str(self._url_file)]
         for flag, value in (
             ("--default-namespace", default_namespace),
             ("--page-seconds", page_seconds),
@@ -84,8 +88,9 @@ class Operator(Endpoint):
             *(("--namespace", name) for name in namespaces),
         ):
             if value is not None:
-                self._command += [flag, str(value)]
-        self._process: subprocess.Popen[bytes] | None = None
+                self._arguments += [flag, str(value)]
+        self._process: subprocess.Popen[bytes] | Preloaded | None = None
+        self._terminated = False
         self._read = 0
 
     @property
@@ -101,15 +106,19 @@ class Operator(Endpoint):
         """Start the process and do not wait until it serves."""
         assert not self.running
         self._url_file.unlink(missing_ok=True)
+        self._terminated = False
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  # no fork of ours holds a lock
-            )
+            if self._program == PROGRAM and sys.platform == "linux":
+                self._process = Preloaded(self._arguments, self._environment, log.fileno())
+            else:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-W", "default", *self._program, *self._arguments],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  # no fork of ours holds a lock
+                )
         return self
 
     def start(self, timeout: float = 60.0) -> Self:
@@ -159,13 +168,14 @@ class Operator(Endpoint):
     def terminate(self) -> None:
         """Send SIGTERM and do not wait."""
         assert self._process is not None
+        self._terminated = True
         self._process.send_signal(signal.SIGTERM)
 
     def stop(self, timeout: float = 40.0) -> None:
         """End it in order: exit code 0, and nothing in the log but what was expected."""
         if self._process is None:
             return
-        if self.running:
+        if self.running and not self._terminated:  # a second signal, at the very end, would be the interpreter's
             self.terminate()
         try:
             code = self._process.wait(timeout)
@@ -228,10 +238,6 @@ class Operator(Endpoint):
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
         return found
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _token(kubeconfig: Path) -> str:
