@@ -6,8 +6,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +16,8 @@ from support.api import Api, ApiError
 from support.bodies import store
 from support.data import trips_job, write_trips
 from support.operator import Answer, Operator
+from support.operator_fixtures import tidy_jobs
+from support.rules import check_rules
 from support.waiting import NEVER
 
 JSON = {"Content-Type": "application/json"}
@@ -86,16 +87,34 @@ BODIES: dict[str, bytes] = {
 }
 
 
-@pytest.fixture
-def jobs(operator: Operator, api: Api, folder: Path) -> str:
-    """The path of the jobs of a namespace that has a store, known to the operator, and a source."""
+@pytest.fixture(scope="module")
+def api(_shared: Operator, _session_api: Api) -> Iterator[Api]:
+    """A namespace that all share, since hardly any leaves something in it."""
+    _session_api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hostile"}})
+    with Api(_session_api.plane, "hostile") as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def jobs(_shared: Operator, api: Api) -> str:
+    """The path of its jobs; it has a store, known to the operator, and a source."""
+    folder = _shared.data_root / api.namespace
+    folder.mkdir(parents=True)
     write_trips(folder)
     api.create(store())
     path = f"/namespaces/{api.namespace}/_rollup/job"
     deadline = time.monotonic() + 10
-    while send(operator, "PUT", f"{path}/nothing", with_(index_pattern="nothing/*"), JSON).status == 503:
+    while send(_shared, "PUT", f"{path}/nothing", with_(index_pattern="nothing/*"), JSON).status == 503:
         assert time.monotonic() < deadline, "the store does not become known"
     return path
+
+
+@pytest.fixture
+def operator(_shared: Operator, api: Api) -> Iterator[Operator]:
+    yield _shared
+    check_rules(api)
+    tidy_jobs(api)
+    assert not (found := _shared.surprises()), "\n".join(found)
 
 
 def assert_refused(answer: Answer, api: Api) -> None:

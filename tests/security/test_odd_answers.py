@@ -1,5 +1,6 @@
 """Whatever a host answers to whichever request, it is an error in words, soon, and nothing else stands still."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -171,10 +172,12 @@ async def test_the_honest_answers_are_good_ones(do: Do) -> None:
 
 
 def examples_of(kind: str) -> Sequence[object]:
-    """Spoiled answers. Of many that take a whole run each it is only some, of each value and with each spoil."""
+    """Spoiled answers. Of many it is only some, of each value and with each spoil; ODD_ANSWERS=all: all of them."""
     odd = list(spoiled(HONEST[kind]))
-    few = KINDS[kind] is not run or len(odd) < 50
-    return odd[:: 1 if few else 3 if len(odd) < 1000 else 7]  # prime to the number of spoils
+    if os.environ.get("ODD_ANSWERS") == "all":
+        return odd
+    few, many = (50, 1000) if KINDS[kind] is run else (500, 5000)  # a run takes long
+    return odd[:: 1 if len(odd) < few else 3 if len(odd) < many else 13]  # prime to the number of spoils
 
 
 @pytest.mark.parametrize("kind", KINDS)

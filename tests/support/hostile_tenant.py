@@ -149,7 +149,10 @@ def _stores_answering(it: Hostile, answer: Answer) -> Iterator[tuple[HostileHost
         of = {"groups": small_groups(), "indexPattern": "rows", "drainTimeoutSeconds": 1}
         jobs = [trips_job(name, storeRef={"name": name}, **of) for name in names]
         with it.having(*stores, *jobs):
-            yield host, names
+            try:
+                yield host, names
+            finally:
+                host.answer = honest  # so that they go soon
 
 
 @contextmanager

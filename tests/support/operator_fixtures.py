@@ -77,14 +77,19 @@ def start_operator(control_plane: ControlPlane, api: Api, tmp_path: Path) -> Ite
 
 
 def tidy(api: Api) -> None:
-    """Delete every job of the namespace and wait until it is gone, so that no later test has it for company."""
+    """Delete every job and store of the namespace, so that no later test has them for company."""
+    tidy_jobs(api)
+    for item in api.list(kind="RollupStore"):
+        api.delete(item["metadata"]["name"], kind="RollupStore")
+
+
+def tidy_jobs(api: Api) -> None:
+    """Delete every job of the namespace, and wait until all are gone."""
     names = [item["metadata"]["name"] for item in api.list()]
     for name in names:
         api.delete(name)
     for name in names:
         api.wait_gone(name, 20)
-    for item in api.list(kind="RollupStore"):
-        api.delete(item["metadata"]["name"], kind="RollupStore")
 
 
 def strip(api: Api) -> None:
