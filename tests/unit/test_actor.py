@@ -529,3 +529,42 @@ async def test_a_job_that_another_operator_acts_on_is_left_alone_at_once_and_tak
     assert observer.seen_as == ["team/other", None]
     gate.shut()
     actor.stand_down()
+
+
+@pytest.mark.parametrize(("listed", "settles"), [(False, False), (None, True), (True, True)])
+async def test_a_store_that_comes_after_the_finalizer_lists_its_claims_before_the_job_reads_stopped(
+    listed: bool | None, settles: bool
+) -> None:
+    """A predecessor of the job may have left its claim there."""
+    whole = raw(1, "started", request="now")
+    del whole["metadata"]["finalizers"]
+    outside, gate = Answering(whole), Gate()
+
+    async def json_patch(*_: object) -> dict[str, Any]:
+        outside.whole["metadata"] = outside.whole["metadata"] | {"finalizers": [DRAIN_FINALIZER]}
+        return outside.replaced(outside.whole["status"])
+
+    outside.json_patch = json_patch  # type: ignore[attr-defined]
+    outside.end.set()
+    gate.lead()
+    actor = Actor(JobView.of(whole), environment(outside, gate))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        assert await outside.begun.get() is RunKind.INDEX  # which claims nothing: there is no store
+        await at_rest(actor)
+        outside.is_held = listed
+        actor.store_changed()
+        outside.written.clear()
+        stopped = outside.replaced(outside.whole["status"])
+        stopped["metadata"] |= {"generation": 2}
+        stopped["spec"] = stopped["spec"] | {"desiredState": "stopped"}
+        actor.observe(JobView.of(stopped))
+        if settles:
+            assert await outside.begun.get() is RunKind.SETTLE
+        while outside.whole["status"]["state"] != "stopped":
+            await outside.written.wait()
+            outside.written.clear()
+    assert outside.begun.empty()
+    gate.shut()
+    actor.stand_down()

@@ -50,7 +50,7 @@ class Actor:
     __slots__ = (
         "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_left", "_listed",
         "_lost_writes", "_newest_since", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run",
-        "_settled", "_source", "_state_change", "_task", "_timer", "_with_documents", "view",
+        "_settled", "_source", "_state_change", "_task", "_timer", "_unless_listed", "_with_documents", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -76,6 +76,7 @@ class Actor:
         self._repair = Repair()
         self._source = CheckedSource()
         self._settled = self._cleaned = self._with_documents = self._listed = False
+        self._unless_listed = False  # no store has said so: one that has not listed its claims yet may know more
         self._lost_writes = 0
         self._next_tick: datetime | None = None
         self._begun_request: str | None = None
@@ -233,7 +234,7 @@ class Actor:
             case Act.HOLD:
                 if await self._write(view, job_writes.add_finalizer(env.kube, view)) is not None:
                     # An earlier claim would have added it. Until a run claims, a stop need not ask the store.
-                    self._settled = decision.unclaimed
+                    self._settled = self._unless_listed = decision.unclaimed
                 return
             case Act.LET_GO:
                 await self._write(view, job_writes.remove_finalizer(env.kube, view))
@@ -286,6 +287,7 @@ class Actor:
         view, run = self.view, self._run
         store, now = (view.namespace, view.store_name), loop.time()
         shown = view.status if self._report is None else self._report
+        held = self._env.worker.held(view)
         rolled_up = shown.position is not None
         return Facts(
             schedule=checked.schedule,
@@ -293,8 +295,8 @@ class Actor:
             deletion_policy=checked.deletion_policy,
             drain_timeout=checked.drain_timeout,
             run=run.facts(now) if run is not None else None,
-            held=self._env.worker.held(view),
-            settled=self._settled,
+            held=held,
+            settled=self._settled and not (self._unless_listed and held is None),
             cleaned=self._cleaned and (self._with_documents or checked.deletion_policy is DeletionPolicy.RETAIN),
             checked=rolled_up or self._source.is_good(view, self._env.books.edition(store)),
             trouble=self._recovery.trouble,
@@ -371,7 +373,10 @@ class Actor:
         try:
             if not run.outlived and not task.cancelled():
                 self._held = self._held if (held := task.result().held) is None else held
-                self._settled = was_settled if (settled := task.result().settled) is None else settled
+                if (settled := task.result().settled) is None:
+                    self._settled = was_settled
+                else:
+                    self._settled, self._unless_listed = settled, False
                 self._take_in(run, task.result())
             elif run.store is not None and not closes_with_leadership(run.store):
                 # If it were settled where the RollupStore leads by then, its claim would stay in the old place.
