@@ -7,6 +7,7 @@ and once it is back, all goes on by itself.
 import contextlib
 import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,6 +300,24 @@ def create_events(scene: Scene) -> Iterator[None]:
     scene.api.wait_event("wrong-too", "InvalidSpec")
 
 
+def list_events(scene: Scene) -> Iterator[None]:
+    scene.api.create(trips_job("reported", cron=NEVER))
+    scene.api.wait_event("reported", "Started")
+    page = f"{scene.operator.url}/ui/namespaces/{scene.api.namespace}/jobs/reported"
+    request = urllib.request.Request(page, headers={"Authorization": f"Bearer {scene.api.plane.token()}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert "does not give the operator the events" in answer.read().decode()
+    yield
+    deadline = time.monotonic() + 20  # what was found counts for some seconds
+    while True:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            if "does not give the operator the events" not in (text := answer.read().decode()):
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert "</i>Started</b>" in text
+
+
 def review(scene: Scene) -> Iterator[None]:
     answer = scene.call("GET", "/_rollup/job/_all")
     assert answer.status == 503, answer.body
@@ -325,6 +344,7 @@ WHILE_IT_RUNS: dict[Right, Probe] = {
     Right(OURS, "rollupstores/status", "patch"): patch_store_status,
     Right(CORE, "secrets", "get"): get_secrets,
     Right(EVENTS, "events", "create"): create_events,
+    Right(CORE, "events", "list"): list_events,
     Right(REVIEWS["tokenreviews"], "tokenreviews", "create"): review,
     Right(REVIEWS["subjectaccessreviews"], "subjectaccessreviews", "create"): review,
     Right(LEASES, "leases", "update", LEASE): renew,

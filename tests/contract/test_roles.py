@@ -25,6 +25,7 @@ GROUPS = {
     "configmaps": "",
     "serviceaccounts/token": "",
     "events": "events.k8s.io",
+    "core events": "",
     "rolebindings": "rbac.authorization.k8s.io",
     "tokenreviews": "authentication.k8s.io",
     "subjectaccessreviews": "authorization.k8s.io",
@@ -50,6 +51,7 @@ MAY = {
         "rollupstores": "get list watch",
         "rollupstores/status": "patch",
         "events": "create",
+        "core events": "list",
     },
     SECRETS: {"secrets": "get"},
     REVIEWS: {"tokenreviews": "create", "subjectaccessreviews": "create"},
@@ -63,7 +65,7 @@ def admin(api: Api) -> Api:
 
 
 def may(admin: Api, account: Account, verb: str, resource: str, *, namespace: str, name: str = "") -> bool:
-    kind, _, subresource = resource.partition("/")
+    kind, _, subresource = resource.removeprefix("core ").partition("/")
     attributes = {"verb": verb, "group": GROUPS[resource], "resource": kind, "subresource": subresource}
     spec = {
         "user": account.user,

@@ -113,9 +113,9 @@ class RecordedCluster(Cluster):
         self.shelf.remember("gone", SPEC, index="sensor_rollup")
         self.leads = True
 
-    async def get(self, path: str) -> Body:
+    async def get(self, path: str, **params: str) -> Body:
         self._recorder.took(f"GET {path}")
-        return await super().get(path)
+        return await super().get(path, **params)
 
     async def pages(self, path: str, *, metadata_only: bool = False) -> AsyncIterator[Body]:
         self._recorder.took(f"LIST {path}")

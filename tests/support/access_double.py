@@ -19,6 +19,7 @@ class Anybody:
         self.hidden: set[str] = set()
         """Namespaces without the right to all jobs."""
         self.reads_stores = True
+        self.lists_events = True
         self.asked: list[tuple[EndpointAction, str, str]] = []
         """Action, namespace and name of each right that was required."""
 
@@ -38,6 +39,9 @@ class Anybody:
 
     async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
         return self.reads_stores
+
+    async def may_list_events(self, caller: Caller, namespace: str) -> bool:
+        return self.lists_events
 
     async def allowed(
         self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]

@@ -52,10 +52,10 @@ class Account:
         self._api.create(_object(_RBAC, kind, f"{self.account}-{role}") | binding)
         return self
 
-    def allow(self, verb: str, resource: str, *names: str) -> "Account":
+    def allow(self, verb: str, resource: str, *names: str, group: str = "rollup-operator.dev") -> "Account":
         """Give it one right in its namespace, on some names or on all."""
         name = f"{self.account}-{next(_numbers)}"
-        rule: Mapping[str, Any] = {"apiGroups": ["rollup-operator.dev"], "resources": [resource], "verbs": [verb]}
+        rule: Mapping[str, Any] = {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
         self._api.create(_object(_RBAC, "Role", name) | {"rules": [rule | ({"resourceNames": names} if names else {})]})
         binding = {"roleRef": _reference("Role", name), "subjects": [self._subject]}
         self._api.create(_object(_RBAC, "RoleBinding", name) | binding)

@@ -90,6 +90,7 @@ class Shelf:
         self.preview_found = Preview((), 5000, 40, 3, 0.25)
         self.comparison = Comparison()
         self.rolled_up: list[Tier] = []
+        self.fetched: list[Fetch] = []
         self.read: set[tuple[str, str]] = set()
         """The keys of all jobs whose documents were searched."""
         self.changing = 0
@@ -136,6 +137,7 @@ class Shelf:
         return [tier for tier in self.rolled_up if tier.key[0] in rollup_indices]
 
     async def search(self, fetches: Sequence[Fetch], **_: Any) -> Sequence[Partials]:
+        self.fetched += fetches
         self.read |= {
             (f.relation.rollup_index, f.relation.job_id) for f in fetches if isinstance(f.relation, Documents)
         }
@@ -222,6 +224,10 @@ class Cluster:
         self.fail_delete: Exception | None = None
         self.before_delete: Callable[[], None] = lambda: None
         self.drains = False
+        self.reported: list[Body] = []
+        """The Events that the API server holds."""
+        self.selected: list[tuple[str, str]] = []
+        self.fail_events: Exception | None = None
         self.reads: list[str] = []
         self.lists: list[str] = []
         self.fail_write: Exception | None = None
@@ -419,7 +425,12 @@ class Cluster:
             raise self.fail_delete
         return held
 
-    async def get(self, path: str) -> Body:
+    async def get(self, path: str, **params: str) -> Body:
+        if path.endswith("/events"):
+            self.selected.append((path, params["fieldSelector"]))
+            if self.fail_events is not None:
+                raise self.fail_events
+            return {"items": copy.deepcopy(self.reported)}
         self.reads.append(path)
         if self.read_gate is not None:
             await self.read_gate.wait()
@@ -472,7 +483,9 @@ class Cluster:
         held["metadata"].setdefault("annotations", {}).update(body["metadata"]["annotations"])
         self._touch(path)
         self.tell(path)
-        return copy.deepcopy(held)
+        answer = copy.deepcopy(held)
+        self.after_write(path)
+        return answer
 
     def _ask(self, path: str, state: str) -> None:
         body = self.objects[path]

@@ -8,9 +8,11 @@ import pytest
 
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.ui.data_page import stretches
+from rollup_operator.http.ui.data_page import SourceBegin, stretches
 from rollup_operator.http.ui.pictures.time_line import StretchKind
 from rollup_operator.http.ui.questions import MOST_BUCKETS, PERIODS, ChartQuestion, cut
+from rollup_operator.http.ui.verified import SeenFindings
+from rollup_operator.model.finding_words import KINDS
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import newest_bucket
@@ -157,6 +159,38 @@ def test_the_time_line_says_what_became_of_the_source() -> None:
     assert stretches(JobView.of(observed_job()), [tier(NOW, NOW)], NOW) == []
     whole = JobView.of(observed_job(spec={"lookback": "900000d"}, lastRun={**run_ended(), "rewritten": 1}))
     assert stretches(whole, [tier(NOW - day, NOW)], NOW)[-1].begin == NOW - day
+
+
+def test_the_time_line_tells_what_is_gone_from_what_is_wrong() -> None:
+    day, job = timedelta(days=1), JobView.of(observed_job())
+    of = tier(NOW - 9 * day, NOW)
+    rolled = (StretchKind.ROLLED, NOW - 9 * day, NOW)
+
+    def kinds(source: SourceBegin | None, seen: SeenFindings | None = None) -> list[Any]:
+        return [(s.kind, s.begin, s.end) for s in stretches(job, [of], NOW, source, seen)]
+
+    assert kinds(None) == kinds(SourceBegin(NOW - 9 * day + timedelta(minutes=59))) == [rolled]
+    assert kinds(SourceBegin(NOW - 30 * day)) == [rolled]
+    half = NOW - 4 * day + timedelta(minutes=30)
+    assert kinds(SourceBegin(half)) == [rolled, (StretchKind.GONE, NOW - 9 * day, NOW - 4 * day)]
+    assert kinds(SourceBegin(None)) == [rolled, (StretchKind.GONE, NOW - 9 * day, NOW)]
+    assert kinds(SourceBegin(NOW + day)) == [rolled, (StretchKind.GONE, NOW - 9 * day, NOW)]
+    found = [(NOW - n * day, NOW - n * day + day, kind) for n, kind in enumerate(KINDS, 1)]
+    seen = kinds(None, SeenFindings(NOW - timedelta(minutes=5), found))
+    assert [kind for kind, *_ in seen[1:]] == [
+        StretchKind.DIFFERS, StretchKind.MISSING, StretchKind.GONE, StretchKind.DIFFERS,
+    ]  # fmt: skip
+    notes = [s.note for s in stretches(job, [of], NOW, None, SeenFindings(NOW - timedelta(minutes=5), found))]
+    assert notes[-1] == "buckets are stored twice, as verified 5 minutes ago"
+
+
+async def test_where_the_source_begins_is_asked_once_for_a_while(browser: Browser, cluster: Cluster) -> None:
+    page = await browser.get(DATA)
+    assert "raw data gone" in page.words('class="legend"')  # the double's source has no rows
+    again = await browser.get(f"{DATA}?period=1+year")
+    assert again.status == 200
+    asked = [fetch for fetch in cluster.shelf.fetched if fetch.numbers and fetch.numbers[0].function == "min"]
+    assert len(asked) == 1
 
 
 @pytest.fixture

@@ -105,6 +105,46 @@ async def test_the_store_s_trouble_is_for_those_who_may_read_stores(
     assert "RollupStore &#39;" not in (await browser.get(JOB)).text
 
 
+# Events
+
+
+def event(reason: str, message: str, version: int, **more: Any) -> dict[str, Any]:
+    meta = {"name": f"sensor.{version}", "resourceVersion": str(version), "creationTimestamp": at(-90)}
+    return {"type": "Warning", "reason": reason, "message": message, "metadata": meta, **more}
+
+
+async def test_events_are_shown_with_what_to_do(browser: Browser, cluster: Cluster) -> None:
+    normal = event("Started", "the next run is at noon", 9, type="Normal", series={"count": 1200})
+    cluster.reported = [normal, event("StoreUnavailable", f"{HOSTILE} does not answer", 10)]
+    page = await browser.get(JOB)
+    uid = cluster.known[jobs_path("default", "sensor")].uid
+    assert cluster.selected == [("/api/v1/namespaces/default/events", f"involvedObject.uid={uid}")]
+    said = page.words('id="events"')
+    assert page.text.index("StoreUnavailable") < page.text.index("The next run is at noon.")
+    assert "1,200 times" in page.text
+    assert "kubectl get rollupstore default" in page.text
+    assert (HOSTILE in page.text, "StoreUnavailable" in said) == (False, True)
+    [url] = re.findall(r'data-url="([^"]*part=events)"', page.text)
+    part = await browser.get(url)
+    assert (part.status, "<html" in part.text, "The next run is at noon." in part.text) == (200, False, True)
+    assert len(cluster.selected) == 1  # who looks at the same time shares one answer
+
+
+async def test_events_are_for_who_may_list_them(browser: Browser, cluster: Cluster, access: Anybody) -> None:
+    cluster.reported = [event("StoreUnavailable", "secret", 10)]
+    access.lists_events = False
+    page = await browser.get(JOB)
+    assert ("secret" in page.text, 'id="events"' in page.text) == (False, False)
+    assert (await browser.get(f"{JOB}?part=events")).status == 403
+    assert cluster.selected == []
+
+
+async def test_a_page_does_without_events_that_cannot_be_read(browser: Browser, cluster: Cluster) -> None:
+    cluster.fail_events = KubeError(403, "Forbidden", "events is forbidden")
+    page = await browser.get(JOB)
+    assert (page.status, "does not give the operator the events" in page.text) == (200, True)
+
+
 async def test_all_that_is_asked_about_a_job_is_asked_at_once(
     browser: Browser, access: Anybody, monkeypatch: pytest.MonkeyPatch
 ) -> None:

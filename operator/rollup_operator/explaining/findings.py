@@ -32,10 +32,10 @@ def described(example: Mapping[str, Any]) -> str:
     """Say what is wrong with a bucket."""
     time, *others = example["key"].values()
     names = [name.rpartition(".")[0] for name in list(example["key"])[1:]]
-    bucket = " ".join([time, *(f"{name}={_shown(value)}" for name, value in zip(names, others, strict=True))])
+    bucket = " ".join([time, *(f"{name}={number(value)}" for name, value in zip(names, others, strict=True))])
     numbers = [
-        f"{field['field'].removesuffix('.value')} is {_shown(field['stored'])}, the source gives "
-        f"{_shown(field['recomputed'])}"
+        f"{field['field'].removesuffix('.value')} is {number(field['stored'])}, the source gives "
+        f"{number(field['recomputed'])}"
         for field in example["fields"][:FIELDS]
     ]
     more = len(example["fields"]) - FIELDS
@@ -75,7 +75,8 @@ def remarks(found: Mapping[str, Any], how: str) -> list[str]:
     return said
 
 
-def _shown(value: Any) -> str:
+def number(value: Any) -> str:
+    """Write a number of a bucket, or the value of a group."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     return "missing" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -20,6 +20,7 @@ from rollup_operator.http.api.create import Creations
 from rollup_operator.http.api.delete import Deletions
 from rollup_operator.http.api.preview import Previews
 from rollup_operator.http.api.purge import Purges
+from rollup_operator.http.api.repair import Repairs
 from rollup_operator.http.api.rolled_up import RolledUp
 from rollup_operator.http.api.run import Runs
 from rollup_operator.http.api.search import Searches
@@ -49,12 +50,16 @@ from rollup_operator.http.protocol.media_types import header
 from rollup_operator.http.routes import Calls, add_routes
 from rollup_operator.http.search_calls import SearchCalls
 from rollup_operator.http.ui.data_page import DataPage
+from rollup_operator.http.ui.events import JobEvents
 from rollup_operator.http.ui.guard import guard
 from rollup_operator.http.ui.job_pages import JobPages
 from rollup_operator.http.ui.listing import KnownFacts
+from rollup_operator.http.ui.new_job import NewJobPage
 from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.recent_runs import RecentRuns
 from rollup_operator.http.ui.sessions import Sessions, given_credentials
+from rollup_operator.http.ui.verified import LastFindings
+from rollup_operator.http.ui.verify_page import VerifyPage
 from rollup_operator.http.verify_calls import VerifyCalls
 from rollup_operator.net.aiohttp_private.server import end_of_body
 from rollup_operator.settings import Settings
@@ -152,16 +157,20 @@ class Endpoint:
             now=_now,
             body_seconds=settings.http_body_seconds,
         )
+        runs, verifications, last_findings = Runs(lookup, client, _now), calls.verifying.verifications, LastFindings()
         job_pages = JobPages(
             pages=pages,
             lookup=lookup,
             reads=reads or client,
             starts=calls.starts,
             stops=calls.stops,
-            runs=Runs(lookup, client, _now),
+            runs=runs,
+            events=JobEvents(reads or client),
             managers=frozenset(settings.gitops_managers),
         )
-        data_page = DataPage(pages, lookup, calls.searching.searches)
+        data_page = DataPage(pages, lookup, calls.searching.searches, last_findings)
+        verify_page = VerifyPage(pages, lookup, runs, verifications, Repairs(jobs, runs, verifications), last_findings)
+        new_job_page = NewJobPage(pages, calls.previews)
         outer = [noted, wire, with_telemetry(telemetry), audit, envelope]
         inner = [admission, authentication(access, sessions.credentials if settings.ui else given_credentials)]
         self.app = web.Application(
@@ -173,7 +182,9 @@ class Endpoint:
         add_routes(
             self.app,
             calls.routes(),
-            chain(pages.routes(), job_pages.routes(), data_page.routes()) if settings.ui else (),
+            chain(pages.routes(), job_pages.routes(), data_page.routes(), verify_page.routes(), new_job_page.routes())
+            if settings.ui
+            else (),
         )
         self._server = EndpointServer(self.app, settings, certificate, budgets.connections)
 

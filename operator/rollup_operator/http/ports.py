@@ -60,8 +60,8 @@ class Stores(Protocol):
 class Reads(Protocol):
     """The reading part of `kube.client.KubeClient`. Raises its `KubeError`s."""
 
-    async def get(self, path: ApiPath) -> dict[str, Any]:
-        """Read an object."""
+    async def get(self, path: ApiPath, **params: str) -> dict[str, Any]:
+        """Read an object, or a list that parameters narrow."""
 
     def pages(self, path: ApiPath, *, metadata_only: bool = False) -> AsyncIterator[dict[str, Any]]:
         """Read a list page by page."""

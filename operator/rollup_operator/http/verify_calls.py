@@ -1,7 +1,7 @@
 """The verify call's request and answer: one JSON object, or lines of JSON with progress and the result at the end."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,28 +67,42 @@ class VerifyCalls:
             return await self.verifications.verify(prepared, progress)
 
     async def _in_lines(self, request: web.Request, prepared: Prepared, permit: Permit) -> web.StreamResponse:
-        """Answer in lines. What fails before the first one is answered as an error like any other."""
         progress = VerifyProgress()
-        task = spawn("verification", _outcome(self._verified(prepared, progress, permit)), follows="the call ends")
-        response = web.StreamResponse(headers={**PRODUCT, "Content-Type": LINES, "X-Accel-Buffering": "no"})
-        try:
-            while not (await asyncio.wait({task}, timeout=LINE_SECONDS))[0]:
-                if not response.prepared:
-                    await response.prepare(request)
-                await response.write(_line({"progress": _progress(progress)}))
-            outcome = task.result()
-            if isinstance(outcome, ApiError):
-                if not response.prepared:
-                    raise outcome
-                await response.write(_line(outcome.envelope()))
-            else:
-                if not response.prepared:
-                    await response.prepare(request)
-                await response.write(_line({"result": outcome}))
-            await response.write_eof()
-        finally:
-            await dropped(task)
-        return response
+
+        async def work() -> dict[str, Any]:
+            return {"result": await self._verified(prepared, progress, permit)}
+
+        return await in_lines(request, work(), lambda: _progress(progress), ApiError.envelope, PRODUCT)
+
+
+async def in_lines(
+    request: web.Request,
+    work: Coroutine[Any, Any, dict[str, Any]],
+    progress: Callable[[], dict[str, Any]],
+    failed: Callable[[ApiError], dict[str, Any]],
+    headers: Mapping[str, str],
+) -> web.StreamResponse:
+    """Answer in lines: those of progress, then the one that the work returns, or that says how it has failed.
+
+    The work ends with the connection. What fails before the first line is raised.
+    """
+    task = spawn("verification", _outcome(work), follows="the call ends")
+    response = web.StreamResponse(headers={**headers, "Content-Type": LINES, "X-Accel-Buffering": "no"})
+    try:
+        while not (await asyncio.wait({task}, timeout=LINE_SECONDS))[0]:
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(_line({"progress": progress()}))
+        outcome = task.result()
+        if isinstance(outcome, ApiError) and not response.prepared:
+            raise outcome
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(_line(failed(outcome) if isinstance(outcome, ApiError) else outcome))
+        await response.write_eof()
+    finally:
+        await dropped(task)
+    return response
 
 
 async def _outcome(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any] | ApiError:

@@ -191,6 +191,10 @@ class KubernetesAccess:
         """Return whether the caller may get the RollupStores of the namespace. Raises ApiError 503 likewise."""
         return await self._allows(caller, Right("get", GROUP, "rollupstores", namespace))
 
+    async def may_list_events(self, caller: Caller, namespace: str) -> bool:
+        """Return whether the caller may list the Events of the namespace. Raises ApiError 503 likewise."""
+        return await self._allows(caller, Right("list", "", "events", namespace))
+
     async def _allows(self, caller: Caller, *rights: Right, among: int = 1) -> bool:
         try:
             return await self._reviews.allows(caller, *rights, among=among)

@@ -58,6 +58,9 @@ class Access(Protocol):
     async def may_read_stores(self, caller: Caller, namespace: str) -> bool:
         """Return whether the caller may get the RollupStores of the namespace, and so read what is wrong with them."""
 
+    async def may_list_events(self, caller: Caller, namespace: str) -> bool:
+        """Return whether the caller may list the Events of the namespace."""
+
     async def allowed(
         self, caller: Caller, action: EndpointAction, namespace: str, names: Collection[str]
     ) -> frozenset[str]:
@@ -85,6 +88,10 @@ class Permit:
     async def may_read_stores(self) -> bool:
         """Return whether the caller may read what is wrong with a store."""
         return await self.access.may_read_stores(self.caller, self.namespace)
+
+    async def may_list_events(self) -> bool:
+        """Return whether the caller may read what is reported about jobs."""
+        return await self.access.may_list_events(self.caller, self.namespace)
 
     async def require(self, job_id: str, job: JobView | None) -> None:
         """Return if the caller may do the action to this job or, if no job has the id, to one of that name.

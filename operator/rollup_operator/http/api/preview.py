@@ -61,12 +61,13 @@ def proposal(root: Node, dialect: Dialect) -> Proposal:
     """Read a body. Raises ApiError 400 that names the field."""
     body = root.plain()
     if isinstance(body, dict) and "kind" in body:
-        return _of_resource(body)
+        return proposal_of(body)
     new = new_job(root, ID, dialect)
     return Proposal(new.job_id, STORE, RollupJobSpec.model_validate(new.spec))
 
 
-def _of_resource(body: Mapping[str, Any]) -> Proposal:
+def proposal_of(body: Mapping[str, Any]) -> Proposal:
+    """Read a RollupJob. Raises ApiError 400 that names the field."""
     if body["kind"] != "RollupJob" or body.get("apiVersion", API_VERSION) != API_VERSION:
         raise errors.illegal_argument(
             f"kind and apiVersion must be [RollupJob] and [{API_VERSION}]; leave out kind for a job configuration"

@@ -1,6 +1,6 @@
 """Requests a run now, beside the schedule, as `kubectl rollup run` does: a new value of an annotation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from rollup_operator.http.access.permits import Permit
@@ -13,6 +13,8 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.kube.client import Conflict, KubeError, may_stand
 from rollup_operator.kube.job_writes import request_run
 from rollup_operator.model.job import DesiredState
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.run_request import Stretch, request_of
 from rollup_operator.model.times import micro_time
 
 
@@ -22,8 +24,11 @@ class Runs:
     def __init__(self, lookup: Lookup, client: Kubernetes, now: Callable[[], datetime]) -> None:
         self._lookup, self._client, self._now = lookup, client, now
 
-    async def run(self, namespace: str, job_id: str, permit: Permit) -> None:
-        """Return when the request is durable. Only a started job runs. Raises ApiError."""
+    async def run(self, namespace: str, job_id: str, permit: Permit, stretches: Iterable[Stretch] = ()) -> JobView:
+        """Return the job once the request is durable. Only a started job runs; it reads `stretches` again.
+
+        Raises ApiError.
+        """
         job = await self._lookup.find(namespace, job_id, permit)
         if job is None:
             raise state_errors.job_not_found(job_id)
@@ -31,8 +36,9 @@ class Runs:
             raise state_errors.cannot("run", job_id, "ABORTING")
         if job.desired is DesiredState.STOPPED:
             raise ApiError(409, "status_exception", f"rollup job [{job_id}] is stopped; start it first")
+        value = request_of(micro_time(self._now()), stretches)
         try:
-            await request_run(self._client, job, micro_time(self._now()), manager=FIELD_MANAGER)
+            return JobView.of(await request_run(self._client, job, value, manager=FIELD_MANAGER))
         except Conflict as e:
             raise ApiError(
                 409, "status_exception", f"rollup job [{job_id}] was replaced meanwhile; nothing was changed"

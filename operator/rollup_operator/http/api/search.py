@@ -43,7 +43,7 @@ from rollup_operator.stores.errors import (
     StoreElsewhere,
     StoreError,
 )
-from rollup_operator.stores.search import MAX_BUCKETS, Partials, Rows, Tier
+from rollup_operator.stores.search import MAX_BUCKETS, Exists, Fetch, Number, Partials, Rows, Tier
 
 PLANS_AT_ONCE = 4
 """Threads of their own: those of the process are for what a stop waits for as well."""
@@ -150,6 +150,25 @@ class Searches:
             async with self._turn(scope, source):
                 found += (await self._readable(scope, source)).tiers
         return found
+
+    async def first_row(self, scope: Scope, source: Logical) -> int | None:
+        """Return the time of the first row that a source has now, in epoch milliseconds; None: it has none.
+
+        Raises ApiError, StoreTrouble.
+        """
+        async with self._turn(scope, source):
+            readable = await self._readable(scope, source)
+            if readable.live is None:
+                return None
+            date = readable.live.rows.spec.groups.date_histogram.field
+            async with _asking(source.store):
+                first = Fetch(readable.live.rows, Exists(date), None, (Number("min", date),))
+                try:
+                    [found] = await readable.store.search([first])
+                except SourceNotFound:
+                    return None
+        [value] = found[()].rows[()].numbers
+        return None if value is None else int(value)
 
     async def sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
         """Return the sources that names mean, of the jobs that the caller may search.

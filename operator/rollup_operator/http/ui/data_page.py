@@ -3,19 +3,21 @@
 Who sees it needs the right to search. The search is the API's own, by its planner, in its turn and within its limits.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from rollup_operator.explaining.text import ago
 from rollup_operator.http.access.authentication import Route, namespace_of
-from rollup_operator.http.access.permits import PERMIT, EndpointAction
-from rollup_operator.http.access.store_errors import discreet
-from rollup_operator.http.api.search import Searches
+from rollup_operator.http.access.permits import CALLER, PERMIT, EndpointAction
+from rollup_operator.http.access.store_errors import StoreTrouble, discreet
+from rollup_operator.http.api.search import Scope, Searches
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.http.protocol.errors import ApiError
@@ -26,12 +28,40 @@ from rollup_operator.http.ui.pictures.charts import chart
 from rollup_operator.http.ui.pictures.time_line import SourceStretch, StretchKind, time_line
 from rollup_operator.http.ui.questions import COUNT, PERIODS, ChartQuestion, cut, shifted
 from rollup_operator.http.ui.rows import job_url
+from rollup_operator.http.ui.verified import LastFindings, SeenFindings
+from rollup_operator.kube.answer_cache import ShortMemory
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State, newest_bucket
-from rollup_operator.model.time_values import parse_time_value
+from rollup_operator.model.time_values import epoch_ms, parse_time_value
 from rollup_operator.query.answering.answer import Style
-from rollup_operator.query.sources import IndexOptions
+from rollup_operator.query.sources import IndexOptions, Logical
+from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.search import Tier
+
+FIRST_ROW_SECONDS = 3.0
+"""How long a store may take to find a source's first row. A time line without it does not show what is gone."""
+
+FIRST_ROW_COUNTS = 30.0
+"""Seconds for which that row counts for all who look at the job."""
+
+JOBS = 500
+"""Whose first rows are kept for that long."""
+
+_KINDS: Mapping[str, tuple[StretchKind, str]] = {
+    "extra": (StretchKind.GONE, "the source has fewer rows than are rolled up"),
+    "differs": (StretchKind.DIFFERS, "other numbers than the source gives"),
+    "duplicate": (StretchKind.DIFFERS, "buckets are stored twice"),
+    "missing": (StretchKind.MISSING, "the source has rows of buckets that are not rolled up"),
+}
+"""How findings of a verification are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBegin:
+    """Where a source begins now."""
+
+    first: datetime | None
+    """Its first row; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,10 @@ class DataPage:
     pages: ListPages
     lookup: Lookup
     searches: Searches
+    last_findings: LastFindings
+    begins: ShortMemory[SourceBegin | None] = field(
+        default_factory=lambda: ShortMemory(lambda _: FIRST_ROW_COUNTS, size=JOBS)
+    )
 
     def routes(self) -> Iterator[Route]:
         """Return the one page."""
@@ -57,13 +91,14 @@ class DataPage:
         status, question = 200, None
         try:
             question = _question(job, request.query, now)
-            answer, tiers = await self._search(job, question, request)
+            answer, tiers, begin = await self._search(job, question, request)
         except ApiError as e:
             # What can be chosen stays on the page: something else may be answered.
             status, values["problem"] = e.status, e.reason
         else:
             values["problem"] = ""
-            values["time_line"] = time_line(stretches(job, tiers, now), now=now)
+            found = self.last_findings.of(request[CALLER].name, job)
+            values["time_line"] = time_line(stretches(job, tiers, now, begin, found), now=now)
             values["chart"] = _drawn(question, answer)
         values |= {"question": question, "periods": PERIODS, "count": COUNT}
         if request.query.get(PART) == "data":
@@ -72,8 +107,8 @@ class DataPage:
 
     async def _search(
         self, job: JobView, question: ChartQuestion, request: web.Request
-    ) -> tuple[Mapping[str, Any], Sequence[Tier]]:
-        """Return the answer, and what is rolled up of the job. Raises ApiError."""
+    ) -> tuple[Mapping[str, Any], Sequence[Tier], SourceBegin | None]:
+        """Return the answer, what is rolled up of the job, and where its source begins. Raises ApiError."""
         permit = request[PERMIT]
         scope = await self.searches.scope(job.namespace, permit)
         with closing(scope):
@@ -83,16 +118,37 @@ class DataPage:
                 sources = [source for source in named if any(each.name == job.name for each in source.jobs)]
                 tiers = await self.searches.rolled_up(scope, sources)
                 answer = await self.searches.search(scope, sources, question.body(), "search", Style())
-        return answer, [tier for tier in tiers if tier.key == (job.rollup_index, job.job_id)]
+                begin = await self.begins.get(job.uid.encode(), lambda: self._begin(scope, sources))
+        return answer, [tier for tier in tiers if tier.key == (job.rollup_index, job.job_id)], begin
+
+    async def _begin(self, scope: Scope, sources: Sequence[Logical]) -> SourceBegin | None:
+        """Return where the source begins now; None: that cannot be found out quickly."""
+        try:
+            async with asyncio.timeout(FIRST_ROW_SECONDS):
+                rows = [await self.searches.first_row(scope, source) for source in sources]
+        except (TimeoutError, ApiError, StoreTrouble):
+            return None
+        first = min((ms for ms in rows if ms is not None), default=None)
+        return SourceBegin(None if first is None else _instant(first))
 
 
-def stretches(job: JobView, tiers: Sequence[Tier], now: datetime) -> Sequence[SourceStretch]:
-    """Return what became of the source's time so far. Pure."""
+def stretches(
+    job: JobView,
+    tiers: Sequence[Tier],
+    now: datetime,
+    source: SourceBegin | None = None,
+    findings: SeenFindings | None = None,
+) -> Sequence[SourceStretch]:
+    """Return what became of the source's time so far, as far as it is known. Pure."""
     found = []
-    for begin, end in ((_instant(tier.begin_ms), _instant(tier.end_ms)) for tier in tiers):
+    for tier in tiers:
+        begin, end = _instant(tier.begin_ms), _instant(tier.end_ms)
         if begin is None or end is None or begin >= end:
             continue
         found.append(SourceStretch(begin, end, StretchKind.ROLLED))
+        if source is not None and (gone := _gone(tier, source.first)) is not None and begin < gone:
+            note = "the source begins later" if source.first is not None else "the source has no rows"
+            found.append(SourceStretch(begin, min(gone, end), StretchKind.GONE, note))
         last = job.status.last_run
         if last is not None and last.rewritten:
             back = max(begin, shifted(end, -_lookback(job)))
@@ -102,7 +158,23 @@ def stretches(job: JobView, tiers: Sequence[Tier], now: datetime) -> Sequence[So
             progress = job.status.progress
             note = f"{progress.percent} % done" if runs and progress is not None else ""
             found.append(SourceStretch(end, now, StretchKind.RUNNING if runs else StretchKind.WAITING, note))
-    return found
+    return [*found, *_of_findings(findings, now)]
+
+
+def _gone(tier: Tier, first: datetime | None) -> datetime | None:
+    """Return up to where the rows are gone of which a job's documents were made; None: none are."""
+    if first is None:
+        return _instant(tier.end_ms)
+    edge = Bounds.of(tier.spec.groups.date_histogram).round_down(epoch_ms(first))
+    return _instant(edge) if edge > tier.begin_ms else None
+
+
+def _of_findings(findings: SeenFindings | None, now: datetime) -> Iterator[SourceStretch]:
+    if findings is None:
+        return
+    for begin, end, kind in findings.stretches:
+        shown, note = _KINDS[kind]
+        yield SourceStretch(begin, end, shown, f"{note}, as verified {ago(findings.ended, now)}")
 
 
 def _question(job: JobView, given: Mapping[str, str], now: datetime) -> ChartQuestion:

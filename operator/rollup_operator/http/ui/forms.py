@@ -9,7 +9,7 @@ from rollup_operator.http.access.bodies import read_within
 from rollup_operator.http.protocol import errors
 
 MOST_BYTES = 16 * 1024
-MOST_FIELDS = 16
+MOST_FIELDS = 18
 FORM = "application/x-www-form-urlencoded"
 
 

@@ -102,13 +102,13 @@ def takes_json(request: web.Request) -> bool:
 
 def _refusal(request: web.Request, error: ApiError) -> web.Response:
     if takes_json(request):
-        return _with_headers(web.json_response({"message": _reason(error)}, status=error.status), error)
+        return _with_headers(web.json_response({"message": reason_of(error)}, status=error.status), error)
     if error.status == 401 and request.method in ("GET", "HEAD") and PART not in request.query:
         return _to_login(request)
     title = TITLES.get(error.status, "That did not work")
     path = request.rel_url.raw_path
     back = path.rpartition("/")[0] if request.method == "POST" and "/jobs/" in path else ""
-    values = {"title": title, "reason": _reason(error), "code": error.status, "back": back}
+    values = {"title": title, "reason": reason_of(error), "code": error.status, "back": back}
     return _with_headers(page("error.html", status=error.status, **values), error)
 
 
@@ -121,8 +121,8 @@ def _with_headers(response: web.Response, error: ApiError) -> web.Response:
     return response
 
 
-def _reason(error: ApiError) -> str:
-    """Return the sentences of an error: what happened, and what lies behind it."""
+def reason_of(error: ApiError) -> str:
+    """Return the sentences of an error for a page: what happened, and what lies behind it."""
     if error.status == 401:
         return "Your session has ended."
     behind = (error.caused_by or {}).get("reason", "")

@@ -163,7 +163,12 @@ def manifest(body: Mapping[str, Any]) -> str:
     whole = {"apiVersion": API_VERSION, "kind": "RollupJob", "metadata": meta, "spec": body.get("spec") or {}}
     if len(orjson.dumps(whole)) > LONGEST_MANIFEST:
         return ""
-    return str(yaml.dump(whole, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+    return as_yaml(whole)
+
+
+def as_yaml(body: Mapping[str, Any]) -> str:
+    """Write an object in YAML."""
+    return str(yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 _Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -1,8 +1,9 @@
 """The page of one job, and what can be done there. Each change is the API's own call, with the caller's own right."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -20,10 +21,12 @@ from rollup_operator.http.ports import Reads
 from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui import rendering
+from rollup_operator.http.ui.events import Event, JobEvents, ShownEvent, shown_events
 from rollup_operator.http.ui.guard import PART, takes_json
 from rollup_operator.http.ui.job import JobShown, commands, definition, manifest
 from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.rows import job_url, namespace_url
+from rollup_operator.http.ui.verified import COMPARISONS
 from rollup_operator.kube.client import KubeError, NotFound
 from rollup_operator.kube.paths import ApiPath, InvalidName, jobs_path, stores_path
 from rollup_operator.model.job_view import JobView
@@ -35,13 +38,20 @@ READ_SECONDS = 5.0
 TIMEOUTS: Mapping[str, str] = {"10s": "10 seconds", "30s": "30 seconds", "1m": "1 minute", "5m": "5 minutes"}
 """How long somebody may choose to wait for a stop."""
 
-OFFERED = (EndpointAction.START, EndpointAction.STOP, EndpointAction.RUN, EndpointAction.SEARCH)
+OFFERED = (
+    EndpointAction.START,
+    EndpointAction.STOP,
+    EndpointAction.RUN,
+    EndpointAction.SEARCH,
+    EndpointAction.VERIFY,
+)
 """What a job's page offers to those who may do it."""
 
 DONE: Mapping[str, str] = {
     "start": "Started: it runs at its next tick.",
     "stop": "Stopped: nothing of the job runs any more, and its position is saved.",
     "run": "A run is requested; it begins as soon as the store has a place for it.",
+    "again": "A run is requested that rolls up the stretch again; it begins as soon as the store has a place for it.",
 }
 
 
@@ -55,6 +65,7 @@ class JobPages:
     starts: Starts
     stops: Stops
     runs: Runs
+    events: JobEvents
     managers: frozenset[str]
     """Field managers of GitOps, which set a job's desired state back."""
 
@@ -69,18 +80,30 @@ class JobPages:
     async def show(self, request: web.Request) -> web.Response:
         """Show a job."""
         permit, job = request[PERMIT], await self._found(request)
-        if request.query.get(PART) == "live":
-            shown = JobShown.of(await self._seen(job, permit), self.pages.now())
-            return rendering.page("job_live.html", job=shown, part=_part(request))
+        part, now = request.query.get(PART), self.pages.now()
+        if part == "events":
+            if not await permit.may_list_events():
+                reason = f"user [{permit.caller.name}] may not list the events of namespace [{permit.namespace}]"
+                raise ApiError(403, "security_exception", reason)
+            events = await self.events.about(job)
+            return rendering.page("job_events.html", events=_shown(events, job, now), part=_part(request, "events"))
         async with side_by_side() as group:
             seeing = group.create_task(self._seen(job, permit))
-            rights = group.create_task(self._rights(permit, job))
-        shown = JobShown.of(seeing.result(), self.pages.now())
+            listing = group.create_task(self._events(job, permit))
+            rights = group.create_task(self._rights(permit, job) if part != "live" else _nothing())
+        seen = replace(seeing.result(), events=listing.result() or ())
+        shown = JobShown.of(seen, now)
+        if part == "live":
+            return rendering.page("job_live.html", job=shown, part=_part(request, "live"))
         view = shown.view
         values: dict[str, Any] = {
             "title": view.job_id,
             "job": shown,
-            "part": _part(request),
+            "part": _part(request, "live"),
+            "events": _shown(listing.result(), view, now),
+            "events_part": _part(request, "events"),
+            "given": {},
+            "comparisons": COMPARISONS,
             "url": job_url(view.namespace, view.job_id),
             "list_url": namespace_url(view.namespace),
             "may": rights.result(),
@@ -88,7 +111,7 @@ class JobPages:
             "timeouts": TIMEOUTS,
             "definition": definition(view),
             "commands": commands(view),
-            "manifest": await asyncio.to_thread(manifest, seeing.result().body),
+            "manifest": await asyncio.to_thread(manifest, seen.body),
         }
         return rendering.page("job.html", **values, **self.pages.session(request))
 
@@ -154,7 +177,12 @@ class JobPages:
                 action.value: group.create_task(permit.access.may(permit.caller, action, job.namespace, job.name))
                 for action in OFFERED
             }
+            asked["events"] = group.create_task(permit.may_list_events())
         return {action: review.result() for action, review in asked.items()}
+
+    async def _events(self, job: JobView, permit: Permit) -> Sequence[Event] | None:
+        """Return the events about the job; None where the caller may not list them, or nobody can."""
+        return await self.events.about(job) if await permit.may_list_events() else None
 
     async def _seen(self, job: JobView, permit: Permit) -> Seen:
         """Return the job as it is now, with its store, as far as the caller may read that. Raises ApiError 404, 503."""
@@ -185,9 +213,17 @@ class JobPages:
 
 def _done(verb: str, shown: JobShown) -> str:
     """Say what was done, as long as it is so: anybody may make a link that claims it."""
-    so = {"start": not shown.can_start, "stop": not shown.can_stop, "run": shown.can_run}
+    so = {"start": not shown.can_start, "stop": not shown.can_stop, "run": shown.can_run, "again": shown.can_run}
     return DONE[verb] if so.get(verb) else ""
 
 
-def _part(request: web.Request) -> str:
-    return f"{request.rel_url.raw_path}?{PART}=live"
+def _part(request: web.Request, part: str) -> str:
+    return f"{request.rel_url.raw_path}?{PART}={part}"
+
+
+def _shown(events: Sequence[Event] | None, job: JobView, now: datetime) -> Sequence[ShownEvent] | None:
+    return None if events is None else shown_events(events, job, now)
+
+
+async def _nothing() -> Mapping[str, bool]:
+    return {}

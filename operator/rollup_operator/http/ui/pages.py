@@ -11,7 +11,7 @@ from aiohttp import web
 
 from rollup_operator.concurrency.portions import in_portions
 from rollup_operator.http.access.authentication import Route, namespace_of
-from rollup_operator.http.access.permits import CALLER, PERMIT, Access, EndpointAction
+from rollup_operator.http.access.permits import ALL_JOBS, CALLER, PERMIT, Access, EndpointAction
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.listener.connections import connection_of
 from rollup_operator.http.ports import Jobs
@@ -22,7 +22,7 @@ from rollup_operator.http.ui.forms import read_form
 from rollup_operator.http.ui.guard import PART, foreign_request
 from rollup_operator.http.ui.listing import Found, Group, KnownFacts, ListQuery, find
 from rollup_operator.http.ui.recent_runs import RecentRuns
-from rollup_operator.http.ui.rows import namespace_url, row
+from rollup_operator.http.ui.rows import namespace_url, new_job_url, row
 from rollup_operator.http.ui.sessions import PATH, Sessions, TokenTooLong
 from rollup_operator.model.job_view import JobView
 
@@ -140,10 +140,18 @@ class ListPages:
         mine = await permit.among(self.states.unsorted(namespace))
         if not mine:
             await permit.require_all()
-        return await self._list(request, mine, namespace=namespace, namespaces=[])
+        whole = request.query.get(PART) != "list"
+        may_create = whole and await self.access.may(permit.caller, EndpointAction.CREATE, namespace, ALL_JOBS)
+        return await self._list(request, mine, namespace=namespace, namespaces=[], may_create=may_create)
 
     async def _list(
-        self, request: web.Request, jobs: Iterable[JobView], *, namespace: str | None, namespaces: list[str]
+        self,
+        request: web.Request,
+        jobs: Iterable[JobView],
+        *,
+        namespace: str | None,
+        namespaces: list[str],
+        may_create: bool = False,
     ) -> web.Response:
         query = ListQuery.of(request.query)
         found = await in_portions(find(jobs, query, self.known))
@@ -158,6 +166,7 @@ class ListPages:
             "groups": list(Group),
             "links": Links(request.path, query, found),
             "namespace_url": namespace_url,
+            "new_job": new_job_url(namespace) if may_create and namespace is not None else "",
         }
         if request.query.get(PART) == "list":
             return rendering.page("job_rows.html", **values)

@@ -93,6 +93,11 @@ def namespace_url(namespace: str) -> str:
     return f"/ui/namespaces/{quote(namespace, safe='')}/jobs"
 
 
+def new_job_url(namespace: str) -> str:
+    """Return the address of the form for a new job."""
+    return f"/ui/namespaces/{quote(namespace, safe='')}/new-job"
+
+
 def next_run(job: JobView, now: datetime) -> str:
     """Say when the job runs next; `-` if it does not."""
     tick = instant_of(job.status.next_run_time)

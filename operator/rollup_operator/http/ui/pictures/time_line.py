@@ -1,7 +1,8 @@
 """The time line of a job's source: which stretches are rolled up, which are being worked on, and what is missing.
 
-Kinds differ in height as well as in colour, and may lie over each other: raw data that is gone fills the lower half of
-a stretch that is rolled up, a rewritten stretch shows above it.
+Kinds differ in shape and place as well as in colour, and may lie over each other: raw data that is gone is a hollow
+lower half of a stretch that is rolled up, a rewritten stretch shows above it, one that differs below it, and what is
+missing is as high as the whole picture.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ class StretchKind(StrEnum):
     GONE = "raw data gone"
     LATE = "rewritten"
     RUNNING = "running now"
+    DIFFERS = "differs"
     MISSING = "missing"
 
 
@@ -38,6 +40,8 @@ class SourceStretch:
 
 
 _TOP, _HEIGHT, _BELOW = 18, 32, 26
+_MOST_TOLD = 40
+"""Stretches that are read out; the others are only drawn."""
 _LEAST = 4
 """Width of the shortest stretch, in units of the picture: an hour in a year can be seen."""
 _SHAPES = {
@@ -46,6 +50,7 @@ _SHAPES = {
     StretchKind.GONE: (16, 12),
     StretchKind.LATE: (0, 10),
     StretchKind.RUNNING: (4, 24),
+    StretchKind.DIFFERS: (22, 10),
     StretchKind.MISSING: (0, _HEIGHT),
 }
 """Top and height of each kind, in the order in which they are drawn."""
@@ -82,7 +87,7 @@ def time_line(stretches: Sequence[SourceStretch], *, now: datetime) -> Markup:
     occurring = [kind for kind in _SHAPES if any(each.kind is kind for each in ordered)]
     return _FIGURE.format(
         height=height,
-        desc=escaped(" ".join(_text(each) + "." for each in sorted(ordered, key=lambda each: each.begin))),
+        desc=escaped(_told(ordered)),
         content=content,
         legend=legend((f"stretch {_name(kind)}", _swatch(kind), kind.value) for kind in occurring),
     )
@@ -110,6 +115,12 @@ def _now(percent: float) -> Markup:
 def _swatch(kind: StretchKind) -> Markup:
     y, height = _SHAPES[kind]
     return Markup('width="12" y="{}" height="{}"').format(round(y * 12 / _HEIGHT, 1), round(height * 12 / _HEIGHT, 1))
+
+
+def _told(stretches: Sequence[SourceStretch]) -> str:
+    told = [_text(each) + "." for each in sorted(stretches, key=lambda each: each.begin)]
+    left = len(told) - _MOST_TOLD
+    return " ".join(told[:_MOST_TOLD] + ([f"And {left} more."] if left > 0 else []))
 
 
 def _name(kind: StretchKind) -> str:

@@ -129,10 +129,10 @@ class Kept {
 
 const progress = document.getElementById("progress");
 
-function show(text, kind) {
-  progress.hidden = false;
-  progress.className = `notice ${kind}`;
-  if (progress.textContent !== text) progress.textContent = text;
+function show(text, kind, where = progress) {
+  where.hidden = false;
+  where.className = `notice ${kind}`;
+  if (where.textContent !== text) where.textContent = text;
 }
 
 function offer(live) {
@@ -141,10 +141,15 @@ function offer(live) {
     if (form.hidden === !can.includes(form.id)) continue;
     if (form.contains(document.activeElement)) {
       if (form.ariaBusy === "true") continue;
-      progress.focus({ preventScroll: true });
+      saying(form).focus({ preventScroll: true });
     }
     form.hidden = !can.includes(form.id);
   }
+}
+
+// Where a form says what becomes of it.
+function saying(form) {
+  return document.getElementById(form.dataset.says ?? "progress");
 }
 
 async function change(form, live) {
@@ -152,9 +157,10 @@ async function change(form, live) {
   const began = Date.now();
   const waited = () => Math.round((Date.now() - began) / 1000);
   form.ariaBusy = "true";
-  show(`${form.dataset.change} …`, "plain");
+  const where = saying(form);
+  show(`${form.dataset.change} …`, "plain", where);
   const clock = setInterval(() => {
-    show(`${form.dataset.change} … ${waited()} s`, "plain");
+    show(`${form.dataset.change} … ${waited()} s`, "plain", where);
     live.refresh();
   }, 1000);
   let text = "The operator does not answer; it is not known what became of this. The state below is the newest.";
@@ -173,7 +179,7 @@ async function change(form, live) {
     clearInterval(clock);
     form.ariaBusy = "false";
   }
-  show(text, kind);
+  show(text, kind, where);
   await live.refresh();
 }
 
@@ -229,12 +235,93 @@ async function draw(parameters) {
   }
 }
 
+function chosen() {
+  const form = document.getElementById("chart-form");
+  return form ? new FormData(form) : [];
+}
+
 if (data) {
   draw([]);
   for (const kind of ["change", "submit"]) {
     data.addEventListener(kind, (event) => {
       event.preventDefault();
-      draw(new FormData(document.getElementById("chart-form")));
+      draw(chosen());
     });
   }
+}
+
+// A verification goes on as long as its request. Its answer has lines: how far it is, and at the end what was found.
+
+const verifying = document.getElementById("verify");
+
+async function* linesOf(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += value;
+    const lines = text.split("\n");
+    text = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
+
+async function verify(button) {
+  if (verifying.ariaBusy === "true") return;
+  const [told, cancel, found] = ["verifying", "cancel", "found"].map((id) => document.getElementById(id));
+  const [text, bar] = told.children;
+  const say = (what, percent, kind = "plain") => {
+    told.hidden = false;
+    told.className = `notice ${kind}`;
+    if (text.textContent !== what) text.textContent = what;
+    bar.hidden = percent === undefined;
+    if (percent === null || percent === undefined) bar.removeAttribute("value");
+    else bar.value = percent;
+  };
+  const stop = new AbortController();
+  cancel.onclick = () => stop.abort();
+  verifying.ariaBusy = "true";
+  cancel.hidden = false;
+  say("Beginning …", null);
+  let problem = "The operator's answer ended before the verification did; it was ended, too.";
+  try {
+    const answer = await fetch(button.getAttribute("formaction") ?? verifying.action, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(verifying)),
+      headers: { Accept: "application/x-ndjson, application/json" },
+      signal: stop.signal,
+    });
+    if (answer.status === 401) location.reload();
+    if (!answer.ok) problem = (await answer.json()).message;
+    else
+      for await (const line of linesOf(answer)) {
+        if (line.progress) say(line.progress.text, line.progress.percent);
+        else if (line.message) problem = line.message;
+        else if (line.html) {
+          problem = "";
+          update(found, line.html);
+        }
+      }
+  } catch (error) {
+    if (stop.signal.aborted) problem = "Cancelled: nothing is read any more. A run that was requested goes on.";
+  }
+  verifying.ariaBusy = "false";
+  if (cancel === document.activeElement) told.focus({ preventScroll: true });
+  cancel.hidden = true;
+  if (problem) {
+    found.replaceChildren();
+    say(problem, undefined, stop.signal.aborted ? "plain" : "bad");
+  } else {
+    say("Done.", undefined, "good");
+  }
+  live?.refresh();
+  if (data) draw(chosen());
+}
+
+if (verifying) {
+  verifying.addEventListener("submit", (event) => {
+    event.preventDefault();
+    verify(event.submitter ?? verifying.querySelector("button"));
+  });
 }

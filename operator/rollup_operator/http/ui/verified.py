@@ -1,0 +1,191 @@
+"""What the page shows of a verification, as texts, and what it remembers for the time line. Pure."""
+
+import shlex
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from rollup_operator.explaining.findings import number, remarks, to_repair, verdict
+from rollup_operator.explaining.summary import Mood
+from rollup_operator.explaining.text import capital, sentence
+from rollup_operator.http.api.repair import Repair
+from rollup_operator.http.api.verify import VerifyRequest
+from rollup_operator.model.counts import counted
+from rollup_operator.model.finding_words import KINDS, wrong_of
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.time_values import parse_instant
+
+MOST_DAYS, MOST_BUCKETS, MOST_NUMBERS = 60, 40, 3
+"""Days and buckets with findings that are shown, and numbers of each: a page stays below 100 kB."""
+
+REMEMBERED = 200
+"""Verifications that are remembered for time lines, in at most 50 kB each."""
+
+FINEST = 100
+"""A time line shows findings that are closer to one another than this part of its stretch as one."""
+
+COMPARISONS: Mapping[str, tuple[str, bool | None]] = {
+    "auto": ("counts, then what may differ", None),
+    "full": ("every bucket", True),
+    "counts": ("counts only", False),
+}
+"""How closely to compare: the words, and what the verify call takes for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBucket:
+    """A bucket that is not as it should be."""
+
+    kind: str
+    time: str
+    others: str
+    """The values of its other groups."""
+    numbers: Sequence[tuple[str, str, str]]
+    """Name, what is stored, and what the source gives."""
+    more: str
+    """What is left out; empty: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationShown:
+    """A verification's answer, for people."""
+
+    mood: str
+    headline: str
+    repairs: Sequence[str]
+    """What was found before each run, and what the run says."""
+    repairable: bool
+    """Whether a run can repair any of it."""
+    days: Sequence[tuple[str, Sequence[str]]]
+    """The day and its counts, as in HEADS."""
+    more_days: int
+    buckets: Sequence[ShownBucket]
+    more_buckets: int
+    notes: Sequence[str]
+    command: str
+    call: str
+
+    @classmethod
+    def of(
+        cls, job: JobView, asked: VerifyRequest, found: Mapping[str, Any], repairs: Sequence[Repair] = ()
+    ) -> "VerificationShown":
+        """Read an answer of the verify call."""
+        wrong = {kind: count for kind, count in found["buckets"].items() if kind in KINDS}
+        lost_alone = found["verified"] or not any(count for kind, count in wrong.items() if kind != "extra")
+        mood = Mood.GOOD if found["verified"] else Mood.CHANGING if lost_alone else Mood.BAD
+        examples = found["examples"][:MOST_BUCKETS]
+        return cls(
+            mood=mood.value,
+            headline=capital(sentence(verdict(found))),
+            repairs=[
+                capital(sentence(f"{wrong_of(each.found)} before a run repaired it: {each.run}")) for each in repairs
+            ],
+            repairable=bool(to_repair(found)),
+            days=[_day(day) for day in found["by_day"][:MOST_DAYS]],
+            more_days=found["days"]["with_findings"] - len(found["by_day"][:MOST_DAYS]),
+            buckets=[_bucket(example) for example in examples],
+            more_buckets=sum(wrong.values()) - len(examples),
+            notes=[capital(sentence(note)) for note in (*found["notes"], *remarks(found, "comparing “every bucket”"))],
+            command=command(job, asked),
+            call=call(job, asked),
+        )
+
+
+HEADS = ("Day", "Source rows", "Rolled up", *(kind.capitalize() for kind in KINDS))
+
+
+def _day(day: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+    begin = str(day["gte"]).removesuffix("T00:00:00Z")
+    counts = [day["source_documents"], day["rolled_up_documents"], *(day[kind] for kind in KINDS)]
+    return begin, [f"{count:,}" for count in counts]
+
+
+def _bucket(example: Mapping[str, Any]) -> ShownBucket:
+    time, *others = example["key"].values()
+    names = [name.rpartition(".")[0] for name in list(example["key"])[1:]]
+    numbers = example["fields"][:MOST_NUMBERS]
+    left = len(example["fields"]) - len(numbers)
+    return ShownBucket(
+        kind=example["kind"],
+        time=str(time),
+        others=" ".join(f"{name}={number(value)}" for name, value in zip(names, others, strict=True)),
+        numbers=[
+            (each["field"].removesuffix(".value"), number(each["stored"]), number(each["recomputed"]))
+            for each in numbers
+        ],
+        more=f"and {counted(left, 'more number')}" if left > 0 else "",
+    )
+
+
+def command(job: JobView, asked: VerifyRequest, *, repair: bool = False) -> str:
+    """Return the command that does the same."""
+    parts = ["kubectl", "rollup", "verify", job.name, "-n", job.namespace]
+    for option, value in (("--from", asked.begin), ("--to", asked.end)):
+        parts += [option, str(value)] if value is not None else []
+    parts += {None: [], True: ["--full"], False: ["--counts"]}[asked.full]
+    return shlex.join([*parts, *(["--repair"] if repair else [])])
+
+
+def call(job: JobView, asked: VerifyRequest) -> str:
+    """Return the call of the HTTP API that does the same."""
+    path = f"/namespaces/{quote(job.namespace, safe='')}/_rollup/job/{quote(job.job_id, safe='')}/_verify"
+    given = {"from": asked.begin, "to": asked.end, "full": asked.full}
+    body = {name: value for name, value in given.items() if value is not None}
+    sent = f" -H 'Content-Type: application/json' -d {shlex.quote(orjson.dumps(body).decode())}" if body else ""
+    return f'curl -X POST -H "Authorization: Bearer $ROLLUP_TOKEN"{sent} "$ROLLUP_URL"{shlex.quote(path)}'
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFindings:
+    """What a verification has found, as a time line shows it."""
+
+    ended: datetime
+    stretches: Sequence[tuple[datetime, datetime, str]]
+    """From, to, and the kind of finding."""
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], ended: datetime) -> "SeenFindings":
+        """Read an answer of the verify call."""
+        bounds, stretches = found["range"], list[tuple[datetime, datetime, str]]()
+        if bounds["gte"] is not None:
+            gap = (_ms(bounds["lt"]) - _ms(bounds["gte"])) // FINEST
+            for kind in KINDS:
+                joined: list[list[int]] = []
+                for begin, end in ((_ms(day["gte"]), _ms(day["lt"])) for day in found["by_day"] if day[kind]):
+                    if joined and begin - joined[-1][1] <= gap:
+                        joined[-1][1] = end
+                    else:
+                        joined.append([begin, end])
+                stretches += [(_instant(begin), _instant(end), kind) for begin, end in joined]
+        return cls(ended, stretches)
+
+
+class LastFindings:
+    """What the last verification of each user has found of each job, as far as this process has made it."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[tuple[str, str], SeenFindings] = OrderedDict()
+
+    def of(self, user: str, job: JobView) -> SeenFindings | None:
+        """Return what a user's last verification of a job has found; None: there was none."""
+        return self._of.get((user, job.uid))
+
+    def seen(self, user: str, job: JobView, found: SeenFindings) -> None:
+        """Take in what was found."""
+        self._of[user, job.uid] = found
+        self._of.move_to_end((user, job.uid))
+        if len(self._of) > REMEMBERED:
+            self._of.popitem(last=False)
+
+
+def _ms(text: str) -> int:
+    return parse_instant(text, "time")
+
+
+def _instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
