@@ -6,6 +6,7 @@ told to `fail`, in one sentence.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 from rollup_operator.http.jobs.acceptance import ACCEPT_SECONDS
@@ -244,8 +245,16 @@ class Promises:
             self._fail(f"{job.uid} is gone, and {left} of its documents are still there")
 
     def _may_be_of(self, job: Job, uid: str) -> bool:
-        """Whether what a uid has in the cluster is the job's: its own, or with a finalizer its predecessors'."""
-        return uid == job.uid or (job.held and self.jobs[uid].name == job.name)
+        """Whether what a uid has in the cluster is the job's: its own, or with a finalizer its predecessors'.
+
+        What was left there when one of them was let go without its store is nobody's until the store is known again.
+        """
+        if uid == job.uid or not job.held or self.jobs[uid].name != job.name:
+            return uid == job.uid
+        if self._world.clock.now - self._world.store_gone_at > LONGEST_DELIVERY:
+            return True
+        since = dropwhile(lambda other: other.uid != uid, self.jobs.values())
+        return not any(other.skipped for other in since if other.name == job.name)
 
     def _position_is_shown(self, job: Job, status: Mapping[str, Any]) -> None:
         record = self._world.cluster.record(job.key)
