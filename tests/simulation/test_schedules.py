@@ -11,7 +11,7 @@ import pytest
 from simulation import runner
 from simulation.mutations import MUTATIONS
 
-SECONDS = 20.0
+SECONDS = 60.0
 """How long fresh schedules are run."""
 
 FOUND, AT_ONCE = range(150), 25

@@ -21,7 +21,7 @@ from support.embedded import Embedded, config, spec
 from support.random_sources import TWINS, Example, agree, examples, written
 from support.rounding import ms
 
-EXAMPLES = int(os.environ.get("TRUTH_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("TRUTH_EXAMPLES", "2000"))
 MIDDLE = ms("2024-03-20T00:00")
 _JOBS = 40
 """Of one database: looking at the records takes longer the more there are."""
