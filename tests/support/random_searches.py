@@ -7,7 +7,7 @@ from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import parse_request
 from support.random_conditions import Conditions
 from support.random_worlds import FIELDS, KINDS, TIME, ZONES, Chance, World
-from support.rounding import DAY
+from support.rounding import DAY, HOUR, MINUTE
 from support.search_places import NO_VALUE_LAST, ONE_OFFSET
 
 Body = dict[str, Any]
@@ -25,6 +25,14 @@ _SCRIPTS = (
     "Math.max(params.a, params.n)",
     {"source": "params.a * params.f", "params": {"f": 0.25}},
 )
+_STEPS = {"30m": 30 * MINUTE, "3600000ms": HOUR, "1h": HOUR, "hour": HOUR} | {f"{n}h": n * HOUR for n in (2, 3, 6, 12)}
+"""Steps of time below a day."""
+_WIDTHS = {"code": 8, "size": 110, "distance": 800}
+"""How far apart the values of a field may be, and the bounds beside them."""
+
+MOST_BUCKETS = 1_000
+"""Of most requests: what more of them would show costs more than another request."""
+
 _CHOICES = ("params.n > 1", "params.a > 0 && params.n >= 1", "params.a < params.n || params.n == 2", "!(params.a > 10)")
 
 
@@ -35,6 +43,7 @@ class Requests:
         """`lacks`: kinds of aggregations that the node does not know. `deepest`: how many levels of buckets."""
         self.chance = self._chance = chance
         self._conditions, self._lacks, self._deepest = Conditions(chance, of), lacks, deepest
+        self._days = of.days + 2
         self._job = of.jobs[0]
         groups = self._job["groups"]
         self._keys: list[str] = groups.get("terms", {}).get("fields", [])
@@ -47,6 +56,8 @@ class Requests:
         if self._chance.often(0.02):
             return self._unanswerable()
         body: Body = {"size": 0, "aggs": self._tree(0)}
+        while self._breadth(body["aggs"]) > MOST_BUCKETS and not self._chance.often(0.02):
+            body["aggs"] = self._tree(0)
         if ONE_OFFSET in self._lacks:
             _drop_offsets(body["aggs"])
         if self._chance.often(0.7):
@@ -76,6 +87,26 @@ class Requests:
         kind = self._chance.choice(["percentiles", "cardinality", "extended_stats", "top_hits", "missing"])
         wanted = {"size": 1} if kind == "top_hits" else {"field": "delay" if kind != "missing" else field}
         return {"size": 0, "aggs": {"a": {kind: wanted}, **self._tree(0)}}
+
+    def _breadth(self, aggs: Body) -> int:
+        """Return about how many buckets there may be."""
+        return sum(self._buckets_of(a) * (1 + self._breadth(a.get("aggs", {}))) for a in aggs.values())
+
+    def _buckets_of(self, a: Body) -> int:
+        kind, body = next((name, body) for name, body in a.items() if name not in ("aggs", "meta"))
+        match kind:
+            case "date_histogram":
+                step = body.get("fixed_interval") or body.get("interval") or body.get("calendar_interval")
+                return int(self._days * DAY // _STEPS.get(step, DAY)) + 1
+            case "histogram":
+                return int(_WIDTHS[body["field"]] // body["interval"]) + 1
+            case "terms":
+                return min(int(body.get("size", 10)), 6)
+            case "filters" | "filter":
+                return 3 if kind == "filters" else 1
+            case "range" | "date_range":
+                return len(body["ranges"])
+        return 0
 
     # -- aggregations ------------------------------------------------------------------------------------------------
 
@@ -162,16 +193,15 @@ class Requests:
             low, high = sorted([self._conditions.moment(), self._conditions.moment()])
             if body.get("format") in (None, "epoch_millis", "strict_date_optional_time", "epoch_second"):
                 which = chance.choice(["extended_bounds", "extended_bounds", "hard_bounds"])
-                if body.get("format") == "epoch_second":
-                    low, high = low // 1000, high // 1000
-                body[which] = {"min": low, "max": high}
+                ends: list[int | str] = [low, high]
+                if body.get("format") == "epoch_second":  # a number is of milliseconds in any format, a text is not
+                    ends = [str(low // 1000), str(high // 1000)]
+                body[which] = dict(zip(("min", "max"), ends, strict=True))
         if chance.often(0.08):
             body["keyed"] = True
-        if chance.often(0.08):
-            missing = self._conditions.moment()
-            body["missing"] = missing if body.get("format") == "epoch_millis" else None
-            if body["missing"] is None:
-                del body["missing"]
+        # Elasticsearch 8 and later take a number for what it says in any zone, and other nodes do not.
+        if chance.often(0.08) and body.get("format") == "epoch_millis" and "time_zone" not in body:
+            body["missing"] = self._conditions.moment()
         if chance.often(0.1):
             body["order"] = self._order(subs)
         return body

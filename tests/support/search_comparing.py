@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
 
@@ -29,6 +29,20 @@ class Answered:
     """The answer's `_rollup`."""
     bounds: Bounds
     """Those of the job that answers."""
+    places: Mapping[Sequence[str], Sequence[tuple[int, int]]] = field(default_factory=dict)
+    """The indices of each source, if there are several, and which time of it is answered by what is rolled up."""
+
+    def rounded(self) -> set[int]:
+        """Return the times that are rounded."""
+        return {ms(each["time"].rstrip("Z")) for each in self.report.get("rounded", ())}
+
+    def rounded_by_place(self) -> dict[Sequence[str], set[int]]:
+        """Return which of them are rounded in each source. Where rows are read, none is."""
+        times, next_edge = self.rounded(), self.bounds.next_edge
+        return {
+            names: {t for t in times if any(a <= t < next_edge(b - 1) for a, b in stretches)}
+            for names, stretches in self.places.items()
+        }
 
 
 def as_answered(body: Body, how: Answered) -> Body | None:
@@ -37,11 +51,11 @@ def as_answered(body: Body, how: Answered) -> Body | None:
     None: the keys of a date_range are told by such ends, or a text has them.
     """
     found = _whole(body)
-    rounded = {ms(each["time"].rstrip("Z")) for each in how.report.get("rounded", ())}
+    rounded = how.rounded()
     if rounded and (f"{TIME}:" in str(body) or not rounded.isdisjoint(_ends_of_ranges(body))):
         return None
     if rounded:
-        found = _rounded(found, rounded, how.bounds)
+        found = _rounded(found, how)
     if "interval" in how.report:
         found["aggs"] = _widened(found["aggs"], how.aggregations)
     return found
@@ -94,15 +108,24 @@ def _widened(aggs: Body, of: Sequence[Aggregation]) -> Body:
     return out
 
 
-def _rounded(node: Any, rounded: set[int], bounds: Bounds) -> Any:
+def _rounded(node: Any, how: Answered) -> Any:
     if isinstance(node, list):
-        return [_rounded(each, rounded, bounds) for each in node]
+        return [_rounded(each, how) for each in node]
     if not isinstance(node, dict):
         return node
-    out = {name: _rounded(each, rounded, bounds) for name, each in node.items()}
-    if isinstance(ends := out.get("range"), dict) and isinstance(ends.get(TIME), dict):
-        out["range"] = {TIME: _ends(ends[TIME], rounded, bounds)}
-    return out
+    if not (isinstance(ends := node.get("range"), dict) and isinstance(ends.get(TIME), dict)):
+        return {name: _rounded(each, how) for name, each in node.items()}
+    if not how.places:
+        return {"range": {TIME: _ends(ends[TIME], how.rounded(), how.bounds)}}
+    each_place = [
+        {
+            "bool": {
+                "filter": [{"terms": {"_index": list(names)}}, {"range": {TIME: _ends(ends[TIME], times, how.bounds)}}]
+            }
+        }
+        for names, times in how.rounded_by_place().items()
+    ]
+    return {"bool": {"should": each_place}}
 
 
 def _ends(ends: Body, rounded: set[int], bounds: Bounds) -> Body:

@@ -14,6 +14,7 @@ from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import SearchTooLarge, SearchTooWide, StoreError
 from support.random_worlds import TIME
+from support.rounding import ms
 from support.search_comparing import Answered, also, as_answered, counted, counting_all, differences, with_sizes
 from support.search_places import LATE, Copy
 from support.search_reasons import is_true
@@ -46,6 +47,8 @@ class Judge:
 
     copies: Sequence[Copy]
     jobs: Mapping[str, JobConfig]
+    homes: Mapping[str, Copy]
+    """By a job's id: the copy of its source."""
     tolerance: float
     """How far apart numbers may be that are alike, where no bucket has them."""
     late: dict[str, str] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class Judge:
         return Judge(
             [*self.copies, *other.copies],
             {**self.jobs, **other.jobs},
+            {**self.homes, **other.homes},
             self.tolerance + other.tolerance,
             {**self.late, **other.late},
             self.several | other.several,
@@ -121,7 +125,7 @@ class Judge:
             self.seen["rounded by several jobs"] += 1
             return None
         bounds = Bounds.of((times or [next(iter(self.jobs.values())).spec.groups.date_histogram])[0])
-        asked = as_answered(body, Answered(reply.aggregations, report, bounds))
+        asked = as_answered(body, Answered(reply.aggregations, report, bounds, self._rolled(chosen)))
         if asked is None:
             self.seen["date_range rounded"] += 1
             return None
@@ -134,17 +138,33 @@ class Judge:
         old = [self._came_late(each) for each in chosen if each["job_id"] in self.late]
         return also(asked, must_not=old) if old else asked
 
+    def _rolled(self, chosen: Sequence[Body]) -> dict[Sequence[str], list[tuple[int, int]]]:
+        """Return which time of each source is answered by what is rolled up; nothing: there is one source."""
+        if len(self.copies) == 1:
+            return {}
+        found: dict[Sequence[str], list[tuple[int, int]]] = {copy.indices: [] for copy in self.copies}
+        for each in chosen:
+            stretch = ms(each["from"].rstrip("Z")), ms(each["to"].rstrip("Z"))
+            found[self.homes[each["job_id"]].indices].append(stretch)
+        return found
+
     def _is_true(self, reason: str, body: Body) -> bool | None:
         return is_true(reason, body, self.jobs, None if self.gone else self.several)
 
     def _of_job(self, stretch: Body) -> Body:
         """Return the condition that a row is summarised in this stretch of a job's documents."""
         gone = [self._came_late(stretch)] if stretch["job_id"] in self.late else []
-        return {"bool": {"filter": [_within(stretch)], "must_not": gone}}
+        return {"bool": {"filter": [self._within(stretch)], "must_not": gone}}
 
     def _came_late(self, stretch: Body) -> Body:
         """Return the condition that a row is not summarised there, since it came late."""
-        return {"bool": {"filter": [{"term": {LATE: self.late[stretch["job_id"]]}}, _within(stretch)]}}
+        return {"bool": {"filter": [{"term": {LATE: self.late[stretch["job_id"]]}}, self._within(stretch)]}}
+
+    def _within(self, stretch: Body) -> Body:
+        """Return the condition that a row is in a bucket that begins in the stretch, whose end may be within it."""
+        bounds = Bounds.of(self.jobs[stretch["job_id"]].spec.groups.date_histogram)
+        end = bounds.next_edge(ms(stretch["to"].rstrip("Z")) - 1)
+        return {"range": {TIME: {"gte": ms(stretch["from"].rstrip("Z")), "lt": end, "format": "epoch_millis"}}}
 
     def _refused(self, body: Body, reason: str, asked: dict[int, Body], i: int, found: list[str]) -> None:
         """Note what is wrong with the reason of a refusal. Where only the node can tell, it is to be asked."""
@@ -156,7 +176,3 @@ class Judge:
             asked[i] = body
         elif not true:
             found.append(f"refused without reason: {reason}")
-
-
-def _within(stretch: Body) -> Body:
-    return {"range": {TIME: {"gte": stretch["from"], "lt": stretch["to"]}}}

@@ -1,7 +1,7 @@
 """Asks random searches of a job's documents and its source's rows, and a node the same over all rows.
 
-SEARCH_EXAMPLES: how many searches of each test. SEARCH_SEED: the number that everything is made of, 0 for any.
-SEARCH_DEBUG: what differs is made smaller, and reasons of refusals are counted.
+SEARCH_EXAMPLES: how many searches of all kinds of stores together. SEARCH_SEED: the number that everything is made of,
+0 for any. SEARCH_DEBUG: reasons of refusals are counted.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from rollup_operator.http.api.search_fields import tell_kinds
@@ -31,20 +32,34 @@ from support.random_searches import Requests
 from support.random_worlds import PHASES, TIME, Chance, World, lists, values, world
 from support.rounding import DAY
 from support.search_front import front
-from support.search_judge import DEBUG, Found, Judge, Part, Reply
+from support.search_judge import Found, Judge, Part, Reply
 from support.search_places import Copy, Place, lacking
 from support.store_http import StoreHttp
 
 Body = dict[str, Any]
+Differences = Awaitable[list[str]]
 
-EXAMPLES = int(os.environ.get("SEARCH_EXAMPLES", "60"))
-FEW = min(EXAMPLES, 15)
-"""On nodes that are much like another one."""
+EXAMPLES = int(os.environ.get("SEARCH_EXAMPLES", "5000"))
 SEED = int(os.environ.get("SEARCH_SEED", "1")) or random.randrange(2**32)
-PER_WORLD = 50
+SHARES: Mapping[str, float] = {
+    "opensearch3": 0.54,
+    "opensearch2": 0.2,
+    "elasticsearch7": 0.1,
+    "elasticsearch8": 0.05,
+    "elasticsearch9": 0.05,
+    "duckdb": 0.06,
+}
+"""How many of the searches a kind of store gets. Nodes are much like one another, and a file takes the longest."""
+PER_WORLD = 100
 """Searches of the same rows and jobs."""
-BATCH = 25
+BATCH = 50
 """Searches that are judged together."""
+WORLDS = 2
+"""Made and asked at a time: while one waits for its node, the other works."""
+_TRIES = 250
+"""Smaller bodies that are tried of a search whose answer differs."""
+_SHRUNK = 3
+"""Differences of a test that are made smaller."""
 
 
 class Oracle:
@@ -58,9 +73,10 @@ class Oracle:
         self.copy = Copy(node, self.chance.choice([1, 1, 2]))
         every = [*of.rows, *of.late]
         most = max(math.fsum(abs(v) for v in values(every, field)) for field in ("delay", "price"))
-        late = {job.job_id: self.copy.name for job in self.jobs} if of.late else {}
-        self.judge = Judge([self.copy], {job.job_id: job for job in self.jobs}, 1e-12 * most, late, lists(of))
-        self.wrong: list[str] = []
+        ids = [job.job_id for job in self.jobs]
+        late = dict.fromkeys(ids, self.copy.name) if of.late else {}
+        known = dict(zip(ids, self.jobs, strict=True))
+        self.judge = Judge([self.copy], known, dict.fromkeys(ids, self.copy), 1e-12 * most, late, lists(of))
 
     async def prepare(self) -> list[asyncio.Task[Any]]:
         """Put the rows there, and bring the jobs to where they are; returns what is under way still."""
@@ -71,10 +87,10 @@ class Oracle:
             await place.add(str(i), of.rows[i::parts])
         running = []
         complete: list[JobConfig] = []
-        past = _moment(of.begin + (of.days + 40) * DAY)
+        past = moment(of.begin + (of.days + 40) * DAY)
         for job, phase in zip(self.jobs, of.phases, strict=True):
             if phase in ("part", "after", "deleted"):
-                ran = await place.run(job, _moment(of.middle) if phase == "part" else past)
+                ran = await place.run(job, moment(of.middle) if phase == "part" else past)
                 assert ran.outcome == "Completed", ran
                 complete += [job] if phase != "part" else []
             elif phase == "stopped":
@@ -83,7 +99,8 @@ class Oracle:
                 running.append(asyncio.ensure_future(place.run(job, past)))
         if all(phase == "deleted" for phase in of.phases):
             tiers = await self.tiers()
-            begin, end = max(t.begin_ms for t in tiers), min(t.end_ms for t in tiers)
+            begin = max((t.begin_ms for t in tiers), default=0)
+            end = min((t.end_ms for t in tiers), default=0)
             if len(tiers) == len(of.jobs) and begin < end:
                 await place.remove(begin, end)
                 self.judge.gone = True
@@ -133,32 +150,47 @@ class Oracle:
             replies += await self.ask(bodies[i : i + self.place.at_once], Style(typed_keys=typed_keys))
         return await self.judge.differences(bodies, replies, {"typed_keys": typed_keys})
 
-    async def tell(self, body: Body, found: list[str], typed_keys: bool) -> None:
-        """Note what differs."""
-        small = await self._shrunk(body, _kind(found[0]), typed_keys) if DEBUG else body
-        again = (await self.compare([small], typed_keys=typed_keys))[0] if small is not body else found
-        jobs = [{name: job[name] for name in job if name != "pageSize"} for job in self.of.jobs]
-        lines = [f"world {self.seed}: {jobs} {self.of.phases}", json.dumps(small), *(again or found)[:4]]
-        self.wrong.append("\n  ".join(lines))
+    async def compare_one(self, body: Body, *, typed_keys: bool) -> list[str]:
+        """Return how the answer to a search differs."""
+        return (await self.compare([body], typed_keys=typed_keys))[0]
 
-    async def _shrunk(self, body: Body, kind: str, typed_keys: bool) -> Body:
-        """Leave out what the difference does not need."""
-        tries = 0
-        again = True
-        while again:
-            again = False
-            for smaller in _smaller(body):
-                tries += 1
-                if tries > 250:
-                    return body
-                try:
-                    (found,) = await self.compare([smaller], typed_keys=typed_keys)
-                except Exception:
-                    continue
-                if found and _kind(found[0]) == kind:
-                    body, again = smaller, True
-                    break
-        return body
+    def told(self) -> str:
+        """Return what one has to know of the world to ask it again."""
+        jobs = [{name: job[name] for name in job if name != "pageSize"} for job in self.of.jobs]
+        return f"world {self.seed}: {jobs} {self.of.phases}"
+
+
+@dataclass
+class Report:
+    """What differs in all worlds of a test."""
+
+    wrong: list[str] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    async def note(
+        self, call: str, of: Sequence[Oracle], body: Body, found: Sequence[str], again: Callable[[Body], Differences]
+    ) -> None:
+        """Note how an answer differs, if it does, for the smallest body that `again` finds to differ alike."""
+        if not found:
+            return
+        if len(self.wrong) < _SHRUNK:
+            body, found = await shrunk(body, found, again)
+        self.wrong.append("\n  ".join([call, *(one.told() for one in of), json.dumps(body), *found[:4]]))
+
+
+async def shrunk(body: Body, found: Sequence[str], again: Callable[[Body], Differences]) -> tuple[Body, Sequence[str]]:
+    """Leave out what a difference does not need; `again` returns how a body's answer differs."""
+    kind, left = _kind(found[0]), _TRIES
+    smaller = _smaller(body)
+    while left and (less := next(smaller, None)) is not None:
+        left -= 1
+        try:
+            differs = await again(less)
+        except Exception:
+            continue  # it is no request any more
+        if differs and _kind(differs[0]) == kind:
+            body, found, smaller = less, differs, _smaller(less)
+    return body, found
 
 
 def _planned(body: Body, tiers: Sequence[Tier], live: Live) -> SearchPlan | SearchRefused:
@@ -177,14 +209,16 @@ def _answered(made: SearchPlan, parts: list[Partials], style: Style) -> Reply:
         return e
 
 
-def _moment(ms: int) -> datetime:
+def moment(ms: int) -> datetime:
+    """Return that time."""
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def _kind(line: str) -> str:
     if line.startswith(("the node", "our", "refused")):
         return line[:60]
-    return line.split(":", maxsplit=1)[0].rpartition(".")[2]
+    path = line.split(":", maxsplit=1)[0].split(".")
+    return f"{path[1]}…{path[-1]}" if len(path) > 1 else path[0]
 
 
 def _smaller(body: Any) -> Iterator[Any]:
@@ -206,79 +240,93 @@ def _smaller(body: Any) -> Iterator[Any]:
 async def compared(
     node: StoreHttp,
     placed: Callable[[World, Chance], AbstractAsyncContextManager[Place]],
-    examples: int = EXAMPLES,
+    kind: str,
 ) -> None:
-    """Compare so many searches, and a few more that are asked of the endpoint."""
-    seen: Counter[str] = Counter()
-    wrong: list[str] = []
-    print(f"SEARCH_SEED={SEED}")
+    """Compare a kind's share of the searches, and a few more that are asked of the endpoint."""
+    examples = round(EXAMPLES * SHARES[kind])
+    print(f"SEARCH_SEED={SEED} {examples} searches")
     lacks = await asyncio.to_thread(lacking, node)
-    left, seed = examples, SEED - 1
-    while left > 0:
-        seed += 1
-        small = bool((seed - SEED) % 4)
-        count = min(left, PER_WORLD)
-        left -= count
-        chance = Chance(seed)
-        of = world(chance, small=small)
-        async with placed(of, chance) as place:
-            one = Oracle(place, node, of, seed)
-            running = await one.prepare()
-            requests = Requests(chance, of, lacks, 2 if small else 3)
-            for i in range(0, count, BATCH):
-                bodies = [requests.one() for _ in range(min(BATCH, count - i))]
-                typed_keys = chance.often(0.2)
-                for body, found in zip(bodies, await one.compare(bodies, typed_keys=typed_keys), strict=True):
-                    if found:
-                        await one.tell(body, found, typed_keys)
-            wrong += await _at_the_endpoint([one], requests, PER_WORLD // 10)
-            for task in running:
-                assert (await task).outcome == "Completed"
-            if chance.often(0.3):
-                again = replace(
-                    world(chance, small=small),
-                    jobs=of.jobs,
-                    phases=[chance.choice(PHASES) for _ in of.jobs],
-                    many=False,
-                )
-                async with placed(again, chance) as beside:
-                    other = Oracle(beside, node, again, seed, len(of.jobs))
-                    running = await other.prepare()
-                    wrong += await _at_the_endpoint([one, other], requests, PER_WORLD // 10)
-                    await asyncio.gather(*running)
-                    other.copy.delete()
-            one.copy.delete()
-        seen += one.judge.seen
-        wrong += one.wrong
-        if len(wrong) >= 12:
-            break
-    print(dict(seen))
-    assert not wrong, f"SEARCH_SEED={SEED} {dict(seen)}: {len(wrong)} differ\n" + "\n".join(wrong[:12])
+    report, turns = Report(), asyncio.Semaphore(WORLDS)
+
+    async def one(number: int, count: int) -> None:
+        async with turns:
+            if len(report.wrong) < 12:
+                await _world(node, placed, lacks, Size(SEED + number, count, small=bool(number % 4)), report)
+
+    async with asyncio.TaskGroup() as group:
+        for number, first in enumerate(range(0, examples, PER_WORLD)):
+            group.create_task(one(number, min(PER_WORLD, examples - first)))
+    seen, wrong = dict(report.seen), report.wrong
+    print(seen)
+    # Of few worlds, none may have anything rolled up.
+    assert examples < 500 or seen["rolled"] * 10 > seen["answered"], seen
+    assert not wrong, f"SEARCH_SEED={SEED} {seen}: {len(wrong)} differ\n" + "\n".join(wrong[:12])
 
 
-async def _at_the_endpoint(of: Sequence[Oracle], requests: Requests, count: int) -> list[str]:
-    """Ask the endpoint for one or two worlds; returns what differs."""
+@dataclass(frozen=True)
+class Size:
+    """Of what one world is made, and how often it is searched."""
+
+    seed: int
+    count: int
+    small: bool
+
+
+async def _world(
+    node: StoreHttp,
+    placed: Callable[[World, Chance], AbstractAsyncContextManager[Place]],
+    lacks: Collection[str],
+    size: Size,
+    report: Report,
+) -> None:
+    chance = Chance(size.seed)
+    of = world(chance, small=size.small)
+    async with placed(of, chance) as place:
+        one = await asyncio.to_thread(Oracle, place, node, of, size.seed)
+        running = await one.prepare()
+        requests = Requests(chance, of, lacks, 2 if size.small else 3)
+        made = [requests.one() for _ in range(size.count)]
+        batches = [(made[i : i + BATCH], chance.often(0.2)) for i in range(0, size.count, BATCH)]
+        answers = [one.compare(bodies, typed_keys=typed_keys) for bodies, typed_keys in batches]
+        for (bodies, typed_keys), found in zip(batches, await asyncio.gather(*answers), strict=True):
+            for body, differs in zip(bodies, found, strict=True):
+                await report.note("search", [one], body, differs, partial(one.compare_one, typed_keys=typed_keys))
+        await _at_the_endpoint([one], requests, PER_WORLD // 10, report)
+        for task in running:
+            assert (await task).outcome == "Completed"
+        if chance.often(0.3):
+            phases = [chance.choice(PHASES) for _ in of.jobs]
+            again = replace(world(chance, small=size.small), jobs=of.jobs, phases=phases, many=False)
+            async with placed(again, chance) as beside:
+                other = await asyncio.to_thread(Oracle, beside, node, again, size.seed, len(of.jobs))
+                running = await other.prepare()
+                await _at_the_endpoint([one, other], requests, PER_WORLD // 10, report)
+                await asyncio.gather(*running)
+                await asyncio.to_thread(other.copy.delete)
+        await asyncio.to_thread(one.copy.delete)
+    report.seen += one.judge.seen
+
+
+async def _at_the_endpoint(of: Sequence[Oracle], requests: Requests, count: int, report: Report) -> None:
+    """Ask the endpoint for one or two worlds."""
     chance, judge = requests.chance, of[0].judge
     for other in of[1:]:
         judge = judge.together(other.judge)
-    wrong: list[str] = []
-
-    def note(call: str, body: Body, found: Sequence[str]) -> None:
-        if found:
-            worlds = [f"world {one.seed}: {[*one.of.jobs]} {one.of.phases}" for one in of]
-            wrong.append("\n  ".join([call, *worlds, json.dumps(body), *found[:4]]))
-
     async with front([one.place for one in of], judge, chance) as endpoint:
+
+        async def of_several(body: Body) -> list[str]:
+            return (await endpoint.msearch([body]))[0]
+
         bodies = [requests.one() for _ in range(count)]
         for body, found in zip(bodies, await endpoint.msearch(bodies), strict=True):
-            note("_msearch", body, found)
+            await report.note("_msearch", of, body, found, of_several)
         body = requests.one()
-        note("_search", body, await endpoint.search(body))
+        await report.note("_search", of, body, await endpoint.search(body), endpoint.search)
         parts: list[Part] = ["all"]
         if len(of) == 1:
             parts += ["documents"] if await of[0].tiers() else []
             parts += ["rows"] if "deleted" not in of[0].of.phases else []
         for _ in range(-(-count // 5)):
             body, part = requests.one_of_rollup_search(), chance.choice(parts)
-            note(f"_rollup_search of {part}", body, await endpoint.rollup_search(body, part))
-    return wrong
+            ask = partial(endpoint.rollup_search, part=part)
+            await report.note(f"_rollup_search of {part}", of, body, await ask(body), ask)

@@ -140,7 +140,7 @@ async def on_cluster(node: StoreHttp) -> AsyncIterator[Indices]:
             yield place
         finally:
             # By name: a node may refuse to delete by a wildcard.
-            node.delete(",".join([*place.names, place.target]))
+            await asyncio.to_thread(node.delete, ",".join([*place.names, place.target]))
 
 
 @asynccontextmanager
@@ -157,16 +157,17 @@ class Copy:
     """All rows of a source in indices of a node, which is asked what is right."""
 
     def __init__(self, node: StoreHttp, parts: int) -> None:
-        self.node, self.name, self._parts = node, unique("copy"), parts
-        for i in range(parts):
-            node.create(f"{self.name}-{i}", {**FIELDS, LATE: "keyword", **{f"{SIZE}{f}": "double" for f in SIZED}})
+        self.node, self.name = node, unique("copy")
+        self.indices = tuple(f"{self.name}-{i}" for i in range(parts))
+        for index in self.indices:
+            node.create(index, {**FIELDS, LATE: "keyword", **{f"{SIZE}{f}": "double" for f in SIZED}})
 
     def add(self, rows: Sequence[Row], *, late: bool = False) -> None:
         """Add rows."""
-        for i in range(self._parts):
+        for i, index in enumerate(self.indices):
             more = {LATE: self.name} if late else {}
-            sized = [{**row, **more, **_sizes(row)} for row in rows[i :: self._parts]]
-            self.node.load(f"{self.name}-{i}", sized)
+            sized = [{**row, **more, **_sizes(row)} for row in rows[i :: len(self.indices)]]
+            self.node.load(index, sized)
 
     @staticmethod
     def ask(copies: Sequence["Copy"], bodies: Sequence[Body], **parameters: Any) -> list[tuple[int, Body]]:
@@ -181,7 +182,7 @@ class Copy:
 
     def delete(self) -> None:
         """Delete them."""
-        self.node.delete(",".join(f"{self.name}-{i}" for i in range(self._parts)))
+        self.node.delete(",".join(self.indices))
 
 
 def _sizes(row: Row) -> Row:

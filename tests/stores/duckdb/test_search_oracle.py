@@ -21,4 +21,4 @@ async def test_random_searches_are_answered_as_a_node_answers_them(opensearch3: 
         kind = chance.choice(["TIMESTAMP", "TIMESTAMPTZ"])
         return in_files(tmp_path / str(next(folders)), lists(of), kind, page_seconds)
 
-    await compared(opensearch3, placed)
+    await compared(opensearch3, placed, "duckdb")

@@ -2,15 +2,13 @@
 
 import pytest
 
-from support.search_oracle import EXAMPLES, FEW, compared
+from support.search_oracle import EXAMPLES, compared
 from support.search_places import on_cluster
-from support.store_choice import named
 from support.store_http import StoreHttp
 
 
 @pytest.mark.newest_stores
 @pytest.mark.timeout(300 + EXAMPLES)
-async def test_random_searches_are_answered_as_over_all_rows(node: StoreHttp, request: pytest.FixtureRequest) -> None:
-    """Without `--stores`, OpenSearch 3 is asked most of them."""
-    examples = EXAMPLES if node.kind == "opensearch3" or named(request.config) else FEW
-    await compared(node, lambda of, chance: on_cluster(node), examples)
+async def test_random_searches_are_answered_as_over_all_rows(node: StoreHttp) -> None:
+    """OpenSearch 3 is asked most of them."""
+    await compared(node, lambda of, chance: on_cluster(node), node.kind)
