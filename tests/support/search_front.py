@@ -3,13 +3,14 @@ Elasticsearch's `_rollup_search` has them.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.reading.request import parse_request
+from rollup_operator.rollup.identity import JobConfig
 from support.http_double import Cluster
 from support.random_worlds import Chance
 from support.search_judge import Found, Judge, Part, Reply
@@ -111,15 +112,22 @@ def _reply(body: Body, status: int, found: Mapping[str, Any]) -> Reply | None:
 
 
 @asynccontextmanager
-async def front(places: Sequence[Place], judge: Judge, chance: Chance) -> AsyncIterator[Front]:
-    """Serve the sources."""
+async def endpoint(places: Sequence[Place], jobs: Iterable[JobConfig]) -> AsyncIterator[Client]:
+    """Serve the sources, each from a store of its own, and the jobs over them."""
     cluster = Cluster()
     cluster.shelves.clear()
     for i, place in enumerate(places):
         cluster.shelves["default", f"store{i}"] = place.store  # type: ignore[assignment]
-        for job in judge.jobs.values():
-            if job.spec.index_pattern == place.pattern:
-                spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-                cluster.create(job.job_id, **{**spec, "storeRef": {"name": f"store{i}"}})
-    async with served(cluster) as endpoint, calling(endpoint) as client:
+    for job in jobs:
+        number = next(i for i, place in enumerate(places) if place.pattern == job.spec.index_pattern)
+        spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        cluster.create(job.job_id, **{**spec, "storeRef": {"name": f"store{number}"}})
+    async with served(cluster) as at, calling(at) as client:
+        yield client
+
+
+@asynccontextmanager
+async def front(places: Sequence[Place], judge: Judge, chance: Chance) -> AsyncIterator[Front]:
+    """Serve the sources of a judge."""
+    async with endpoint(places, judge.jobs.values()) as client:
         yield Front(client, places, judge, chance)
