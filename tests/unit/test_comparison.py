@@ -144,6 +144,18 @@ def test_sums_of_the_same_numbers_in_another_order_are_equal(values: list[float]
     assert JUDGE(bucket((0, None, None), values), bucket((0, None, None), other)) is None
 
 
+def test_sums_of_the_largest_numbers_are_judged_by_what_was_added_up() -> None:
+    right = bucket((0, None, "a"), [1e308, 1e308, -1e308, -1e308 + 1e300])
+    right, near, far = (
+        changed(right, **{f"value.{name}.value": total for name in ("sum", "avg")})
+        for total in (1e300, 1.0001e300, 1e307)
+    )
+    assert JUDGE(near, right) is None
+    found = JUDGE(far, right)
+    assert found is not None
+    assert (found.kind, {d.field for d in found.differences}) == (Kind.DIFFERS, {"value.sum.value", "value.avg.value"})
+
+
 def test_sums_near_zero_are_judged_by_what_was_added_up() -> None:
     one, other = bucket((0, None, "a"), [0.1, 0.2, -0.3]), bucket((0, None, "a"), [0.2, -0.3, 0.1])
     assert one.numbers["value.sum.value"] != other.numbers["value.sum.value"]

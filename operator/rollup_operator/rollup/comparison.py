@@ -170,10 +170,11 @@ class Judge:
         if of is None or stored is None or recomputed is None:
             return False
         low, high = (bucket.numbers.get(f"{of}.{end}.value", 0) for end in ("min", "max"))
-        reach = max(bucket.numbers.get(f"{of}.value_count.value", 0) * max(abs(low), abs(high)), abs(recomputed))
-        if of in self.exact and reach <= self.exact_up_to:
+        largest, count = max(abs(low), abs(high)), bucket.numbers.get(f"{of}.value_count.value", 0)
+        if of in self.exact and max(count * largest, abs(recomputed)) <= self.exact_up_to:
             return False
-        return abs(stored - recomputed) <= SAME_SUM * reach
+        # In this order no product becomes infinite.
+        return abs(stored - recomputed) <= max(SAME_SUM * largest * count, SAME_SUM * abs(recomputed))
 
 
 class Merge:

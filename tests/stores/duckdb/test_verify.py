@@ -76,6 +76,10 @@ async def test_nothing_is_found_where_all_is_well(embedded: Embedded) -> None:
         ('UPDATE result SET "value.max" = "value.max" + 1 WHERE rowid = 7', Kind.DIFFERS, "value.max.value"),
         ('UPDATE result SET "value.sum" = "value.sum" + 1e-3 WHERE rowid = 7', Kind.DIFFERS, "value.sum.value"),
         ('UPDATE result SET "value.sum" = NULL WHERE rowid = 7', Kind.DIFFERS, "value.sum.value"),
+        ("""UPDATE result SET "value.sum" = 'inf' WHERE rowid = 7""", Kind.DIFFERS, "value.sum.value"),
+        ("""UPDATE result SET "value.sum" = '-inf' WHERE rowid = 7""", Kind.DIFFERS, "value.sum.value"),
+        ("""UPDATE result SET "value.sum" = 'nan' WHERE rowid = 7""", Kind.DIFFERS, "value.sum.value"),
+        ("""UPDATE result SET "value.max" = 'nan' WHERE rowid = 7""", Kind.DIFFERS, "value.max.value"),
         ('UPDATE result SET "value.min" = NULL WHERE rowid = 7', Kind.DIFFERS, "value.min.value"),
         ("UPDATE result SET _count = _count - 1 WHERE rowid = 7", Kind.DIFFERS, "ts.date_histogram._count"),
         ("UPDATE result SET _count = _count + 1 WHERE rowid = 7", Kind.EXTRA, "ts.date_histogram._count"),
@@ -280,6 +284,26 @@ async def test_a_run_repairs_a_duplicate_and_a_lost_number(embedded: Embedded) -
     plant(embedded, 'UPDATE result SET "value.sum" = NULL WHERE rowid = 9')
     assert kinds(await verify(embedded, of)) == {Kind.DUPLICATE: 1, Kind.DIFFERS: 1}
     await embedded.completed(of)
+    assert not kinds(await verify(embedded, of))
+
+
+async def test_a_sum_that_is_infinite_on_both_sides_is_equal_and_is_not_written_again(embedded: Embedded) -> None:
+    of = config(spec("in/*.parquet", lookback="200h"))
+    await rolled_up(embedded, [(START, 1e308, "a", 1), (START + 1, 1e308, "a", 1), (START + HOUR, 1.0, "a", 1)], of)
+    assert not kinds(await verify(embedded, of))
+    assert (await embedded.run(of)).rewritten == 0
+    plant(embedded, 'UPDATE result SET "value.sum" = 1e308 WHERE "value.max" = 1e308')
+    assert kinds(await verify(embedded, of)) == {Kind.DIFFERS: 1}
+    assert (await embedded.run(of)).rewritten == 1
+    assert not kinds(await verify(embedded, of))
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+async def test_a_run_repairs_a_sum_that_became_no_number(embedded: Embedded, number: str) -> None:
+    of = config(spec("in/*.parquet", lookback="200h"))
+    await rolled_up(embedded, scattered(3000, START, 100), of)
+    plant(embedded, f"""UPDATE result SET "value.sum" = '{number}' WHERE rowid = 7""")
+    assert (await embedded.run(of)).rewritten == 1
     assert not kinds(await verify(embedded, of))
 
 

@@ -114,8 +114,10 @@ def differences(aggregates: Iterable[Column], exact: Collection[str] = ()) -> st
         name = sql.name(column.name)
         old, new = f"r.{name}", f"b.{name}"
         if column.name.endswith(".sum") and column.name not in exact:
-            far = f"abs({new} - {old}) > {SAME_SUM} * greatest(abs({new}), abs({old}))"
-            differs.append(f"coalesce({far}, {new} IS DISTINCT FROM {old})")
+            # Infinity is as far from each number as it may be, and NaN is greater than all.
+            finite = f"isfinite({new}) AND isfinite({old})"
+            near = f"{finite} AND abs({new} - {old}) <= {SAME_SUM} * greatest(abs({new}), abs({old}))"
+            differs.append(f"{new} IS DISTINCT FROM {old} AND NOT coalesce({near}, false)")
         else:
             differs.append(f"{new} IS DISTINCT FROM {old}")
     return " OR ".join(differs)
