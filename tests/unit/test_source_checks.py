@@ -10,13 +10,14 @@ import pytest
 
 from rollup_operator.lifecycle.jobs.actors import Actors
 from rollup_operator.lifecycle.jobs.index import Index
-from rollup_operator.lifecycle.jobs.run_task import CHECKS_AT_ONCE, Worker
+from rollup_operator.lifecycle.jobs.run_task import CHECKS_AT_ONCE, CHECKS_OF_STORE, Worker
 from rollup_operator.lifecycle.jobs.states import Act, Facts, RunFacts, RunKind, decide
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import Ask
 from rollup_operator.model.status import State
 from rollup_operator.rollup.source_rules import SourceField
+from rollup_operator.stores.base import Settled
 from rollup_operator.stores.errors import SourceNotFound, StoreError, StoreUnavailable
 from support.bodies import job as job_body
 from unit.test_actor import ready
@@ -121,19 +122,27 @@ class Sources:
             raise self.error
         return {name: SourceField(frozenset({kind})) for name, kind in self.has.items()}
 
+    async def settle(self, *_: object, delete_documents: bool) -> Settled:
+        """A job that is shown as stopping may have been claimed."""
+        assert not delete_documents
+        return Settled(None)
+
 
 class World:
-    """The actors of jobs, an API server that takes each status, and the one store of all namespaces."""
+    """The actors of jobs, an API server that takes each status, and the stores of all namespaces.
+
+    One of them, `silent`, never answers; all others have the same sources.
+    """
 
     def __init__(self) -> None:
-        self.sources, self.gate = Sources(), Gate()
+        self.sources, self.silent, self.gate = Sources(), Sources(), Gate()
         self.bodies: dict[str, Any] = {}
         self.shown: list[tuple[str, dict[str, Any]]] = []
         self.store_edition = 1
         self.listeners: list[Any] = []
         parts: Any = self
         self.index = Index(gate=self.gate, cluster="here")
-        worker = Worker(parts, "me", "here", lambda: datetime.now(UTC), self.gate)
+        self.worker = worker = Worker(parts, "me", "here", lambda: datetime.now(UTC), self.gate)
         self.actors = Actors(
             self.index, kube=parts, books=parts, events=parts, worker=worker, gate=self.gate,
             now=lambda: datetime.now(UTC),
@@ -152,8 +161,8 @@ class World:
     def edition(self, _: object) -> tuple[str, int]:
         return "s", self.store_edition
 
-    async def open(self, _: object) -> Sources:
-        return self.sources
+    async def open(self, key: tuple[str, str]) -> Sources:
+        return self.silent if key[1] == "silent" else self.sources
 
     def record(self, *_: object) -> None:
         """Nobody reads events."""
@@ -171,9 +180,10 @@ class World:
         self.bodies[uid] = body | changes | {"metadata": body["metadata"] | {"resourceVersion": version}}
         return dict(self.bodies[uid])
 
-    def create(self, namespace: str, number: int, **status: Any) -> str:
+    def create(self, namespace: str, number: int, *, store: str = "default", **status: Any) -> str:
         """Create a started job whose schedule never comes in a test."""
-        body, uid = job_body(f"j{number}", desiredState="started", cron="0 0 0 1 1 ? 2099"), f"{namespace}/{number}"
+        of = {"desiredState": "started", "cron": "0 0 0 1 1 ? 2099", "storeRef": {"name": store}}
+        body, uid = job_body(f"j{number}", **of), f"{namespace}/{number}"
         body["metadata"] |= {"uid": uid, "namespace": namespace, "generation": 1, "resourceVersion": "1"}
         self.bodies[uid] = body | ({"status": status} if status else {})
         self.actors.observe(self.bodies[uid])
@@ -195,10 +205,10 @@ class World:
                         return dict(condition)
                 await asyncio.sleep(0.005)
 
-    async def busy_with(self, sources: int) -> None:
+    async def busy_with(self, sources: int, of: Sources | None = None) -> None:
         """Return once so many sources are being described."""
         async with asyncio.timeout(20):
-            while len(self.sources.now) < sources:  # noqa: ASYNC110 - they announce nothing
+            while len((of or self.sources).now) < sources:  # noqa: ASYNC110 - they announce nothing
                 await asyncio.sleep(0.005)
 
     async def end(self) -> None:
@@ -221,7 +231,7 @@ async def test_after_a_restart_only_jobs_that_were_not_found_good_are_checked_fe
     for n in range(300):
         world.create("known", n, **RESTARTED)
         world.create("rolled-up", n, **ROLLED_UP)
-    new = [world.create("a", n) for n in range(40)] + [world.create("b", n) for n in range(2)]
+    new = [world.create("a", n, store=f"s{n % 4}") for n in range(40)] + [world.create("b", n) for n in range(2)]
     await world.busy_with(CHECKS_AT_ONCE - 2)
     world.sources.answer.set()
     for uid in new:
@@ -232,6 +242,23 @@ async def test_after_a_restart_only_jobs_that_were_not_found_good_are_checked_fe
     assert [status["conditions"][0]["reason"] for uid, status in world.shown if uid == new[0]] == [
         "Reconciling", "Waiting",
     ]  # fmt: skip
+    await world.end()
+
+
+async def test_a_store_that_does_not_answer_leaves_the_other_stores_of_its_namespace_their_places() -> None:
+    world = World()
+    world.sources.answer.set()
+    waiting = [world.create("a", n, store="silent") for n in range(20)]
+    await world.busy_with(CHECKS_OF_STORE, world.silent)
+    for uid in [world.create("a", n) for n in range(20, 30)]:
+        assert (await world.until(uid, "Waiting"))["status"] == "True"
+    assert len(world.silent.now) == world.silent.most == CHECKS_OF_STORE
+    for uid in waiting:
+        world.edit(uid, desiredState="stopped")
+    for uid in waiting:
+        await world.until(uid, "Stopped")
+    assert not world.silent.now
+    assert not world.worker._checks_of_store
     await world.end()
 
 
@@ -278,7 +305,7 @@ async def test_what_may_pass_is_reconciling_and_is_checked_again_by_itself(error
 
 async def test_a_job_that_is_stopped_while_its_source_is_checked_reads_stopped_once_nothing_is_asked() -> None:
     world = World()
-    uids = [world.create("a", n) for n in range(20)]
+    uids = [world.create("a", n, store=f"s{n % 4}") for n in range(20)]
     await world.busy_with(CHECKS_AT_ONCE // 2)
     for uid in uids:
         world.edit(uid, desiredState="stopped")

@@ -2,16 +2,19 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from weakref import WeakValueDictionary
 
 import orjson
 import structlog
 
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run import Run, RunResult
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.indexer.source_check import check_source
 from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
@@ -33,6 +36,9 @@ log = structlog.get_logger(__name__)
 CHECKS_AT_ONCE = 8
 """Sources checked at a time in this process, half of them of one namespace: thousands of jobs may be started at once.
 """
+
+CHECKS_OF_STORE = 2
+"""Of one store: one that does not answer leaves the other stores of its namespace their places."""
 
 CHECK_SECONDS = 60.0
 """How long a store may take to describe a source."""
@@ -129,6 +135,8 @@ class Worker:
     """For runs that index, divided among namespaces. Settling waits for none: a stop does not."""
     checks: Shares = field(default_factory=lambda: Shares(CHECKS_AT_ONCE))
     """For checks of sources, divided likewise."""
+    _checks_of_store: WeakValueDictionary[tuple[str, str], RunSlots] = field(default_factory=WeakValueDictionary)
+    """As long as something is checked there."""
     _tasks: dict[asyncio.Task[Ended], tuple[str, str]] = field(default_factory=dict)
     """Each with namespace and name of its job."""
 
@@ -197,12 +205,13 @@ class Worker:
 
     async def _check(self, job: JobView, progress: Progress) -> Ended:
         """Check the source of a job that has not been rolled up yet."""
+        key = (job.namespace, job.store_name)
         progress.doing = "waiting for one of the operator's places for checks of sources"
         try:
-            async with self.checks.taking(job.namespace):
+            async with self._place_at(key), self.checks.taking(job.namespace):
                 progress.doing = "checking the source"
                 async with asyncio.timeout(CHECK_SECONDS):
-                    store = await self.books.open((job.namespace, job.store_name))
+                    store = await self.books.open(key)
                     await check_source(store, job.spec(), uid=job.uid)
         except TimeoutError:
             slow = f"RollupStore {job.store_name!r} has not described the source within {CHECK_SECONDS:g} s"
@@ -210,6 +219,17 @@ class Worker:
         except StoreError as e:
             return Ended(settled=None, trouble=Trouble(e.reason, str(e), e.transient))
         return Ended(settled=None, mended=True)
+
+    @asynccontextmanager
+    async def _place_at(self, key: tuple[str, str]) -> AsyncIterator[None]:
+        """Hold one of the places of a store for checks during a block."""
+        if (places := self._checks_of_store.get(key)) is None:
+            places = self._checks_of_store[key] = RunSlots(CHECKS_OF_STORE)
+        await places.acquire()
+        try:
+            yield
+        finally:
+            places.release()
 
     async def _index(self, run: Run, held: tuple[Store, ...] = ()) -> Ended:
         result = await run.index()
