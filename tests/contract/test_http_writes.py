@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import aiohttp
 import pytest
@@ -44,6 +45,9 @@ class Seen:
 
     def subscribe(self, uid: str, listener: Callable[[JobView | None], None]) -> Callable[[], None]:
         return lambda: None
+
+    def reading(self, uid: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def explain(self, uid: str) -> str:
         return ""

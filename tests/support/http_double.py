@@ -6,8 +6,8 @@ What a real API server does with the endpoint's writes is tested on a real one.
 import asyncio
 import copy
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -238,6 +238,8 @@ class Cluster:
         self.write_gate: asyncio.Event | None = None
         self.read_gate: asyncio.Event | None = None
         self.found: Counter[str] = Counter()
+        self.read: Counter[str] = Counter()
+        """How many blocks of `reading` each uid has."""
         self.writing: set[str] = set()
         self.events: list[tuple[str, str, str]] = []
         self._begun = asyncio.Condition()
@@ -350,6 +352,14 @@ class Cluster:
         self.listeners.setdefault(uid, []).append(listener)
         self._subscribed.set()
         return lambda: self.listeners[uid].remove(listener)
+
+    @contextmanager
+    def reading(self, uid: str) -> Iterator[None]:
+        self.read[uid] += 1
+        try:
+            yield
+        finally:
+            self.read[uid] -= 1
 
     def explain(self, uid: str) -> str:
         return f"the phase of {uid}"

@@ -183,6 +183,35 @@ async def test_a_stop_ends_it(client: Client, store: Comparison, cluster: Cluste
     assert store.ended == store.left + 1 == 1
 
 
+async def test_a_stop_waits_for_its_end(client: Client, store: Comparison, cluster: Cluster) -> None:
+    sensor = cluster.find("default", "sensor")
+    assert sensor is not None
+    store.gate = asyncio.Event()
+    calling = asyncio.ensure_future(call(client, "POST", PATH))
+    await store.compared.wait()
+    assert cluster.read[sensor.uid] == 1
+    cluster.ask("sensor", "stopped")
+    await calling
+    assert (cluster.read[sensor.uid], store.ended) == (0, 1)
+
+
+async def test_a_stop_waits_for_one_of_a_job_that_was_started_meanwhile(
+    client: Client, store: Comparison, cluster: Cluster
+) -> None:
+    cluster.ask("sensor", "stopped")
+    sensor = cluster.find("default", "sensor")
+    assert sensor is not None
+    store.gate = asyncio.Event()
+    calling = asyncio.ensure_future(call(client, "POST", PATH))
+    await store.compared.wait()
+    assert cluster.read[sensor.uid] == 0
+    cluster.ask("sensor", "started")
+    assert cluster.read[sensor.uid] == 1
+    cluster.ask("sensor", "stopped")
+    assert (await calling)[0] == 409
+    assert cluster.read[sensor.uid] == 0
+
+
 async def test_a_stop_before_it_begins_ends_it(store: Comparison, cluster: Cluster) -> None:
     verifications = verify.Verifications(cluster, cluster, cluster, "c", lambda: datetime.now(UTC))
     sensor = cluster.find("default", "sensor")

@@ -316,6 +316,26 @@ async def test_a_job_that_is_stopped_while_its_source_is_checked_reads_stopped_o
     await world.end()
 
 
+async def test_a_job_reads_stopped_once_no_verification_reads_its_source() -> None:
+    world = World()
+    world.sources.answer.set()
+    uid, idle = world.create("a", 1), world.create("a", 2)
+    for each in (uid, idle):
+        await world.until(each, "Waiting")
+    with world.index.reading(uid), world.index.reading("unknown"):
+        for each in (uid, idle):
+            world.edit(each, desiredState="stopped")
+        await world.until(idle, "Stopped")
+        message = (await world.until(uid, "Stopping"))["message"]
+        assert message == "the job is being stopped; a verification that reads its source is ending"
+        async with asyncio.timeout(20):
+            while world.index.explain(uid) != "a verification reads its source in this process":  # noqa: ASYNC110
+                await asyncio.sleep(0.005)  # it may have been claimed: the store is asked
+    await world.until(uid, "Stopped")
+    assert [status["state"] for of, status in world.shown if of == uid][-2:] == ["stopping", "stopped"]
+    await world.end()
+
+
 async def test_a_process_that_begins_after_a_failed_check_checks_and_does_not_run() -> None:
     world = World()
     failed = [

@@ -267,6 +267,30 @@ def test_passing_states_are_shown_only_when_they_last(ask: Ask, run: RunFacts, s
         assert decision.recheck_in <= PATIENCE
 
 
+@pytest.mark.parametrize(
+    ("ask", "published", "age", "shown"),
+    [
+        (Ask.STOPPED, State.STARTED, SHORT, None),
+        (Ask.STOPPED, State.STARTED, PATIENCE, State.STOPPING),
+        (Ask.STOPPED, State.INDEXING, PATIENCE, State.STOPPING),
+        (Ask.STOPPED, State.STOPPED, PATIENCE, State.STOPPED),
+        (Ask.DELETED, State.STARTED, SHORT, None),
+        (Ask.DELETED, State.STARTED, PATIENCE, State.ABORTING),
+        (Ask.STARTED, State.STARTED, PATIENCE, State.STARTED),
+    ],
+)
+def test_a_job_is_not_shown_as_stopped_nor_let_go_before_a_verification_has_ended(
+    ask: Ask, published: State, age: float, shown: State | None
+) -> None:
+    decision = decide(job(ask, published), replace(ARMED, verified_for=age), NOW)
+    assert (decision.act, decision.show) == (Act.NOTHING, shown)
+    if shown is None:
+        assert decision.recheck_in is not None
+        assert decision.recheck_in <= PATIENCE
+    if shown in (State.STOPPING, State.ABORTING):
+        assert decision.message.endswith("; a verification that reads its source is ending")
+
+
 def test_a_long_run_is_reported_soon_and_then_every_half_minute() -> None:
     shown = job(Ask.STARTED, State.INDEXING)
     facts = replace(ARMED, run=running(age=100.0))

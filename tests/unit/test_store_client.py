@@ -15,6 +15,7 @@ from aiohttp import web
 from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.stores.errors import SecretInvalid, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.host_rules import HostRules
+from rollup_operator.stores.opensearch import tiers
 from rollup_operator.stores.opensearch.transport.answers import PAGE
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import Overloaded, Unanswered, Unauthorized
@@ -478,4 +479,6 @@ async def test_no_request_of_a_run_is_sent_by_a_process_that_does_not_lead() -> 
         with pytest.raises(StoreUnavailable, match="no longer leads"):
             await cluster.call("POST", "/_bulk", doing="writing", opaque_id="rollup/u/1")
         await cluster.call("GET", "/", doing="asking for the version")
-        assert [request.path for request in server.asked] == ["/_bulk", "/"]
+        for reader in (tiers.OPAQUE_ID, "rollup-operator/verify/u"):  # which a replica that does not lead serves, too
+            await cluster.call("POST", "/_search", doing="searching", opaque_id=reader)
+        assert [request.path for request in server.asked] == ["/_bulk", "/", "/_search", "/_search"]

@@ -43,6 +43,9 @@ class Jobs(Protocol):
     def subscribe(self, uid: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` from now on; the returned function ends that. The uid need not be known yet."""
 
+    def reading(self, uid: str) -> AbstractContextManager[None]:
+        """Keep the job from being shown as stopped by this process during a block that reads its source."""
+
     def explain(self, uid: str) -> str:
         """Say in a few words what this process does for the job now, and for how long."""
 

@@ -5,7 +5,7 @@ It ends with its caller's connection, with a stop of the job that is requested m
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -162,9 +162,14 @@ class Verifications:
         return {"took": took, "job": job.job_id, **answer_of(found)}
 
     async def _until_stopped(self, job: JobView, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-        """Do the work, and end it if the job is stopped or deleted meanwhile: `stopped` means that nothing is read."""
+        """Do the work, and end it if the job is stopped or deleted meanwhile: `stopped` means that nothing is read.
+
+        A job that was stopped before is not kept from being shown so.
+        """
         over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        desired = job.desired
+        desired, reading = job.desired, ExitStack()
+        if desired is DesiredState.STARTED:
+            reading.enter_context(self._jobs.reading(job.uid))
 
         def hear(view: JobView | None) -> None:
             nonlocal desired
@@ -174,6 +179,8 @@ class Verifications:
             elif view.desired is DesiredState.STOPPED and desired is DesiredState.STARTED:
                 why = "stopped"
             if view is not None:
+                if view.desired is DesiredState.STARTED is not desired:
+                    reading.enter_context(self._jobs.reading(job.uid))
                 desired = view.desired
             if why is not None and not over.done():
                 over.set_result(why)
@@ -190,6 +197,7 @@ class Verifications:
         finally:
             unsubscribe()
             await dropped(task)
+            reading.close()
         if task.cancelled():
             reason = f"Rollup job [{job.job_id}] was {over.result()} while it was verified; verify it again"
             raise ApiError(409, "status_exception", reason)

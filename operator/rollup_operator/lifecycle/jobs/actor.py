@@ -50,7 +50,8 @@ class Actor:
     __slots__ = (
         "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_left", "_listed",
         "_lost_writes", "_newest_since", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run",
-        "_settled", "_source", "_state_change", "_task", "_timer", "_unless_listed", "_with_documents", "view",
+        "_settled", "_source", "_state_change", "_task", "_timer", "_unless_listed", "_with_documents", "readers",
+        "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -63,6 +64,7 @@ class Actor:
         self._held: tuple[Store, ...] = ()
         self._state_change: StateChange | None = None
         self._left = False  # to another operator
+        self.readers = 0  # verifications under way, of a started job
         self._newest_since: tuple[JobView, float] | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -288,7 +290,6 @@ class Actor:
         store, now = (view.namespace, view.store_name), loop.time()
         shown = view.status if self._report is None else self._report
         held = self._env.worker.held(view)
-        rolled_up = shown.position is not None
         return Facts(
             schedule=checked.schedule,
             invalid=checked.invalid,
@@ -298,7 +299,7 @@ class Actor:
             held=held,
             settled=self._settled and not (self._unless_listed and held is None),
             cleaned=self._cleaned and (self._with_documents or checked.deletion_policy is DeletionPolicy.RETAIN),
-            checked=rolled_up or self._source.is_good(view, self._env.books.edition(store)),
+            checked=shown.position is not None or self._source.is_good(view, self._env.books.edition(store)),
             trouble=self._recovery.trouble,
             failed=self._recovery.by,
             retry_in=self._recovery.retry_in(now),
@@ -307,6 +308,7 @@ class Actor:
             has_run=shown.last_run is not None,
             begun_request=self._begun_request,
             report_age=now - self._reported_at,
+            verified_for=now - self._newest_since[1] if self.readers and self._newest_since else None,
             draining=self._env.gate.draining,
             gone=self._gone,
         )
@@ -353,8 +355,7 @@ class Actor:
 
     def _start(self, kind: RunKind) -> None:
         self._recovery.begun()
-        delete = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
-        self._with_documents = delete
+        delete = self._with_documents = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
         known = None if self._report is None else self._report.stats
         self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held, known=known)
         self._run.progress.begins = self._run_begins
@@ -434,8 +435,7 @@ class Actor:
             self._tell(decision.reason, decision.message)
         if decision.show is not State.INDEXING:
             self._reported_at = asyncio.get_running_loop().time()
-        written = await self._write(view, job_writes.write_status(self._env.kube, view, status))
-        if written is not None:
+        if (written := await self._write(view, job_writes.write_status(self._env.kube, view, status))) is not None:
             self._repair.published(written)
 
     async def _write(self, view: JobView, write: Awaitable[Body]) -> JobView | None:
@@ -460,8 +460,7 @@ class Actor:
 
     async def _read_newest(self, view: JobView) -> None:
         """Somebody else wrote: the watch event may be here already; otherwise read the job."""
-        known = self.view.version
-        if known > view.version:
+        if (known := self.view.version) > view.version:
             self.wake()
             return
         try:

@@ -4,6 +4,7 @@ Only `Actors` changes it. Code that looks a job up, or waits for one, reads it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -125,6 +126,19 @@ class Index:
                 del self._listeners[uid]
 
         return unsubscribe
+
+    @contextmanager
+    def reading(self, uid: str) -> Iterator[None]:
+        """Keep the job from being shown as stopped by this process during a block that reads its source."""
+        if (actor := self._actors.get(uid)) is None:
+            yield
+            return
+        actor.readers += 1
+        try:
+            yield
+        finally:
+            actor.readers -= 1
+            actor.wake()
 
     # For `Actors` and for lists
 

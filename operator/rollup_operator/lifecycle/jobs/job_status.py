@@ -108,6 +108,8 @@ def explain(facts: Facts) -> str:
         return f"halted {run.halted:.1f} s ago, it waits for: {run.doing}"
     if run is not None:
         return f"at work for {run.age:.1f} s: {run.doing}"
+    if facts.verified_for is not None:
+        return "a verification reads its source in this process"
     if trouble is None:
         return "nothing of it runs in this process"
     again = "" if facts.retry_in is None else f", retried in {facts.retry_in:.1f} s"

@@ -89,6 +89,8 @@ class Facts:
     """
     report_age: float = 0.0
     """Seconds since progress was last reported."""
+    verified_for: float | None = None
+    """Seconds since the newest body came, while a verification reads the source for a caller; None: none does."""
     draining: bool = False
     """The operator is shutting down: runs end, nothing begins."""
     gone: bool = False
@@ -205,6 +207,8 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
     if act is Act.HOLD:
         # The tick stays due until the finalizer is there.
         return Decision(act=act, next_tick=facts.next_tick, unclaimed=not _unsettled(job, facts))
+    if act is Act.LET_GO and facts.verified_for is not None:
+        act = Act.NOTHING
     if act is Act.LET_GO or (do is Do.CLEAN_UP and not job.has_drain_finalizer):
         return Decision(act=act)
     if facts.draining and (facts.run is not None or act in (Act.RUN, Act.CHECK, Act.SETTLE)):
@@ -212,7 +216,7 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         # A tick that is due stays so, in case that the lease is renewed after all.
         due = facts.next_tick if act is Act.RUN else next_tick
         return Decision(act=Act.NOTHING if facts.run is None else _halt(facts.run), next_tick=due)
-    if do is Do.SETTLE_FIRST and _unsettled(job, facts):
+    if do is Do.SETTLE_FIRST and (_unsettled(job, facts) or facts.verified_for is not None):
         show = State.STOPPING
     if show is State.STARTED and at is State.STOPPED and facts.invalid is not None:
         show = State.STOPPED
@@ -359,7 +363,8 @@ def _patience(show: State, job: JobView, facts: Facts, act: Act) -> tuple[State 
     if act in (Act.HALT, Act.SETTLE):
         return None, PATIENCE
     if facts.run is None:
-        return show, None
+        early = facts.verified_for is not None and facts.verified_for < PATIENCE
+        return (None, PATIENCE) if early else (show, None)
     age = facts.run.age if show is State.INDEXING or facts.run.halted is None else facts.run.halted
     return (show, None) if age >= PATIENCE else (None, PATIENCE - age)
 
@@ -423,6 +428,8 @@ def _halting(reason: Reason, message: str, facts: Facts) -> tuple[Reason, str]:
     run = facts.run
     if run is not None and run.halted is not None and run.halted >= facts.drain_timeout:
         return Reason.DRAIN_TIMEOUT, f"{message}; after {facts.drain_timeout:g} s it still waits for: {run.doing}"
+    if facts.verified_for is not None and run is None:
+        return reason, f"{message}; a verification that reads its source is ending"
     if facts.trouble is not None and (run is None or run.kind is RunKind.SETTLE):
         return facts.trouble.reason, f"{message}; {facts.trouble.message}"
     return reason, message

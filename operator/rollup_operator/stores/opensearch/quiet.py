@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
-from rollup_operator.stores.opensearch.transport.client import Cluster
+from rollup_operator.stores.opensearch.transport.client import OF_RUN, Cluster
 from rollup_operator.stores.opensearch.transport.errors import reason_of
 
 _FIRST, _LONGEST = 0.010, 0.250
@@ -31,7 +31,7 @@ _TASKS = {
 
 def opaque_id(uid: str, epoch: int) -> str:
     """Return the `X-Opaque-Id` of every request of a run once it has the claim."""
-    return f"rollup/{uid}/{epoch}"
+    return f"{OF_RUN}{uid}/{epoch}"
 
 
 async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: str, arrived: bool = False) -> None:

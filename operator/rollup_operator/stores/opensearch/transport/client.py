@@ -1,9 +1,9 @@
 """The HTTP client of one cluster: one request, one answer or one classified error.
 
 Every request carries `X-Opaque-Id`, with which the cluster's task list shows who owns the request. A cancelled call
-closes its connection, which makes the cluster cancel a search, but not a bulk; a call of a run ends once the cluster
-has read that. No request is sent twice unless the cluster certainly did not carry it out: after a failed connection
-the next host is tried, and after refused credentials they are read again.
+closes its connection, which makes the cluster cancel a search, but not a bulk; a call of a run, a search or a
+verification ends once the cluster has read that. No request is sent twice unless the cluster certainly did not carry it
+out: after a failed connection the next host is tried, and after refused credentials they are read again.
 """
 
 import asyncio
@@ -29,6 +29,9 @@ NDJSON = "application/x-ndjson"
 
 OPAQUE_ID = "rollup-operator"
 """Names requests that belong to no run."""
+
+OF_RUN = "rollup/"
+"""Begins the names of requests that belong to a run."""
 
 LARGEST_REQUEST = 8 * 2**20
 """The bytes of a bulk, until something on the way turns out to accept fewer."""
@@ -269,9 +272,10 @@ class Cluster:
     async def _ask_hosts(self, session: aiohttp.ClientSession, request: Request) -> Any:
         failures: list[StoreError] = []
         for host in self._in_turn():
-            if (of_run := request.headers["X-Opaque-Id"] != OPAQUE_ID) and not self.may_run():
+            owner = request.headers["X-Opaque-Id"]
+            if (of_run := owner.startswith(OF_RUN)) and not self.may_run():
                 raise StoreUnavailable("this process no longer leads: nothing more of its runs is sent")
-            wire = Wire(waits=of_run)
+            wire = Wire(waits=owner != OPAQUE_ID)
             try:
                 answer = await self.send(request, session, host.url, wire)
             except NotSent as e:
@@ -282,7 +286,7 @@ class Cluster:
                 return answer
             finally:
                 if of_run and wire.unread:
-                    self._note_unread(request.headers["X-Opaque-Id"])
+                    self._note_unread(owner)
         raise next((e for e in failures if isinstance(e, Untrusted)), failures[-1])
 
     def _note_unread(self, opaque_id: str) -> None:
