@@ -16,6 +16,7 @@ from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.store import DuckDBStoreSpec as StoreSpec
+from rollup_operator.rollup.documents import time_of
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Claim, ClockReading
 from rollup_operator.stores.duckdb import Budget, DuckDBStore, claims
@@ -222,7 +223,10 @@ def agree(
     documents: Sequence[dict[str, Any]], expected: dict[tuple[int, str | None, float | None], dict[str, Any]]
 ) -> None:
     """Assert that documents say what the truth says, nothing more."""
-    found = {(d["ts.date_histogram.timestamp"], d["term.terms.value"], d["size.histogram.value"]): d for d in documents}
+    found = {
+        (time_of(d["ts.date_histogram.timestamp"]), d["term.terms.value"], d["size.histogram.value"]): d
+        for d in documents
+    }
     assert len(found) == len(documents)
     assert found.keys() == expected.keys()
     for key, entry in expected.items():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollup_operator.rollup.comparison import bucket_of
 from rollup_operator.rollup.documents import Layout, document, document_id
 
 LAYOUT = Layout(
@@ -74,6 +75,15 @@ def test_an_id_is_elasticsearchs_wherever_that_is_the_only_one() -> None:
     """Pinned: an id that changed would write each document a second time."""
     keys = [("t.date_histogram", 1483246800000), ("n.terms", 7), ("x.terms", "ünï"), ("y.terms", None)]
     assert document_id("a$b", keys) == "a$b$t6fROn0IHG3gDaNYO_04sA"
+
+
+@pytest.mark.parametrize(
+    ("begin", "written"), [(-3_600_000, "1969-12-31T23:00:00Z"), (-1, "1969-12-31T23:59:59.999Z"), (0, 0)]
+)
+def test_a_cluster_would_take_a_negative_time_for_a_year(begin: int, written: str | int) -> None:
+    _, source = document(LAYOUT, [begin, 5.0, None], 7, VALUES)
+    assert source["timestamp.date_histogram.timestamp"] == written
+    assert bucket_of(LAYOUT, source).key == (begin, 5.0, None)
 
 
 def test_a_document_has_elasticsearchs_keys() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Span
-from rollup_operator.rollup.due import due
+from rollup_operator.rollup.due import due, written_of
 from support.embedded import spec, with_groups
 from support.rounding import DAY, ms
 
@@ -47,6 +47,14 @@ def test_two_jobs_that_meet_share_no_bucket_and_leave_none_out() -> None:
             before = due(changed(of, end=meet), NOW).fresh
             after = due(changed(of, start=meet), NOW).fresh
             assert before.end_ms == after.start_ms
+
+
+@pytest.mark.parametrize(
+    ("interval", "first"), [({"calendarInterval": "1w"}, 4 * DAY), ({"fixedInterval": "1h"}, 3_600_000)]
+)
+def test_a_bucket_that_1970_cuts_is_read_again_with_what_begins_in_1970(interval: dict[str, str], first: int) -> None:
+    of = with_groups(spec(), **interval)
+    assert written_of(of, at("2024-03-01T00:00"), [(0, 1)]) == [Span(0, first)]
 
 
 def test_a_start_is_counted_in_the_zone() -> None:

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any
 
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.rollup.documents import SAME_SUM, KeyValue, Layout
+from rollup_operator.rollup.documents import SAME_SUM, KeyValue, Layout, time_of
 
 Key = tuple[KeyValue, ...]
 """The values of the groups, in the order of `Layout.group_keys`: time first, in epoch milliseconds."""
@@ -94,9 +94,9 @@ def bucket_of(layout: Layout, document: Mapping[str, Any], documents: int = 1) -
     """Return what a document says of its bucket; what no document of the job has is left out. Raises KeyError."""
     time, *others = layout.group_keys()
     numbers = {name: document[name] for name in (*counts_of(layout), *metrics_of(layout)) if name in document}
-    return BucketNumbers(
-        (document[f"{time}.timestamp"], *(document[f"{name}.value"] for name in others)), numbers, documents
-    )
+    begin = time_of(document[f"{time}.timestamp"])
+    assert isinstance(begin, int)
+    return BucketNumbers((begin, *(document[f"{name}.value"] for name in others)), numbers, documents)
 
 
 def with_reach(spec: RollupJobSpec) -> RollupJobSpec:

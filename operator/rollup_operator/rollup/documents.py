@@ -20,6 +20,8 @@ from typing import Any
 import mmh3
 
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.model.time_values import epoch_ms
+from rollup_operator.model.times import instant_of, rfc3339_ms
 
 _NULL = b"__NULL_PLACEHOLDER__830f1de2__"
 _NULL_TEXT = _NULL.decode()
@@ -140,6 +142,20 @@ def unambiguous(values: Iterable[KeyValue], end: bytes) -> bytes:
     return b"".join(parts) + end + _SCHEME_3
 
 
+def timestamp_of(time: int) -> int | str:
+    """Return where a bucket begins as documents have it: in epoch milliseconds, before 1970 as a text.
+
+    OpenSearch, and Elasticsearch 7, take a negative number for a year: -3600000 for 3,600,000 years before the year 0.
+    """
+    return rfc3339_ms(time) if time < 0 else time
+
+
+def time_of(timestamp: object) -> object:
+    """Return where a bucket begins by what a document has, in epoch milliseconds; what is no time stays as it is."""
+    at = instant_of(timestamp) if isinstance(timestamp, str) else None
+    return timestamp if at is None else epoch_ms(at)
+
+
 def document(
     layout: Layout, keys: Sequence[KeyValue], count: int, values: Mapping[str, float | int | None]
 ) -> tuple[str, dict[str, Any]]:
@@ -152,7 +168,8 @@ def document(
     out: dict[str, Any] = {}
     for i, (name, value) in enumerate(zip(names, keys, strict=True)):
         if i == 0:
-            out[f"{name}.timestamp"] = value
+            assert isinstance(value, int)
+            out[f"{name}.timestamp"] = timestamp_of(value)
             out[f"{name}.interval"] = layout.interval
             out[f"{name}.time_zone"] = layout.time_zone
         else:

@@ -117,7 +117,10 @@ def _again(spec: RollupJobSpec, bounds: Bounds, record: _Record, start: int, end
 def written_of(
     spec: RollupJobSpec, position: Mapping[str, PositionValue] | None, stretches: Iterable[tuple[int, int]]
 ) -> list[Span]:
-    """Return what is written of stretches [from, to) that are to be read again: whole buckets that begin in them."""
+    """Return what is written of stretches [from, to) that are to be read again: whole buckets that begin in them.
+
+    A bucket that 1970 cuts counts as one that begins there.
+    """
     last = position_ms(spec, position)
     if last is None:
         return []
@@ -127,7 +130,7 @@ def written_of(
     if spec.end is not None:
         end = min(end, _edge(bounds, spec.end, "spec.end"))
     spans = [
-        Span(max(start, bounds.next_edge(begin - 1)), min(end, bounds.next_edge(until - 1)))
+        Span(max(start, bounds.next_edge(begin - 1) if begin > 0 else 0), min(end, bounds.next_edge(until - 1)))
         for begin, until in stretches
     ]
     return [span for span in spans if not span.empty]

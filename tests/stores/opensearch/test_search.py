@@ -227,6 +227,32 @@ async def test_documents_that_a_run_has_not_refreshed_yet_are_not_said_to_be_see
 
 
 @pytest.mark.newest_stores
+@pytest.mark.parametrize(
+    "interval", [{"calendarInterval": "1d", "timeZone": "Europe/Berlin"}, {"calendarInterval": "1w"}]
+)
+async def test_a_bucket_that_1970_cuts_is_found_by_its_time(node: StoreHttp, interval: dict[str, str]) -> None:
+    async with clustered(node) as at:
+        at.write([(HOUR, 1.0, "a", 1), (2 * HOUR, 2.0, "b", 1), (60 * DAY, 4.0, None, 1)])
+        spec = with_groups(at.job().spec, **interval)
+        bounds = Bounds.of(spec.groups.date_histogram)
+        first = bounds.round_down(0)
+        await at.completed(replace(at.job(), spec=spec))
+        found = await tier(at)
+        assert found.begin_ms == first < 0
+        assert await total(at) == (3, 7.0)
+        times = Level("t", ByTime(TIME, tuple(bounds.segments(found.begin_ms, 70 * DAY))))
+        before, every = (
+            Between(TIME, Instant(first), Instant(bounds.next_edge(0))),
+            Between(TIME, None, Instant(DAY * 70)),
+        )
+        (one, all_of_it) = await at.store.search([rolled(at, before, times), rolled(at, every, times)])
+        assert counts(one, "t") == {(first,): 2}
+        assert counts(all_of_it, "t") == {(first,): 2, (bounds.round_down(60 * DAY),): 1}
+        settled = await at.store.settle(replace(at.job(), spec=spec), "me", delete_documents=True)
+        assert (settled.kept, at.documents()) == (None, [])
+
+
+@pytest.mark.newest_stores
 async def test_documents_that_are_deleted_while_they_are_searched_are_no_short_answer(node: StoreHttp) -> None:
     async with clustered(node) as at:
         at.write(DATA)

@@ -88,8 +88,10 @@ class VerifyRequest:
             raise ApiError(400, e.kind, e.reason) from e
         if begin is not None and end is not None and begin >= end:
             raise errors.illegal_argument(f"[from] [{self.begin}] is not before [to] [{self.end}]")
+        bounds = Bounds.of(group)
+        earliest = bounds.round_down(0)
         first, last = (
-            limit if at is None else Bounds.of(group).next_edge(max(0, min(at, today)) - 1)
+            limit if at is None else bounds.next_edge(max(earliest, min(at, today)) - 1)
             for at, limit in ((begin, covered.start_ms), (end, covered.end_ms))
         )
         first, last = max(first, covered.start_ms), min(last, covered.end_ms)

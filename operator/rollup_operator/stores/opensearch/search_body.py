@@ -50,7 +50,7 @@ _ALONE = {"min": "min", "max": "max", "sum": "sum", "count": "value_count"}
 _VALUE_TYPES: Mapping[FieldKind, str] = {"keyword": "string", "long": "long", "double": "double", "date": "date"}
 _VERSIONS = (1, 2)
 """Of rolled-up documents, by how their ids are made."""
-_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999: times beyond are taken for these."""
 
 Json = dict[str, Any]
@@ -138,9 +138,9 @@ def _between(of: Between) -> Json:
 def _time_range(field: str, begin: int | None, end: int | None) -> Json:
     ends: Json = {"format": "epoch_millis"}
     if begin is not None:
-        ends["gte"] = max(_FIRST_MS, min(_LAST_MS, begin))
+        ends["gte"] = max(FIRST_MS, min(_LAST_MS, begin))
     if end is not None:
-        ends["lt"] = max(_FIRST_MS, min(_LAST_MS, end))
+        ends["lt"] = max(FIRST_MS, min(_LAST_MS, end))
     return {"range": {field: ends}}
 
 
@@ -215,7 +215,7 @@ def _by_time(where: Predicate, by: ByTime, inner: Json) -> list[Json]:
 def _segments(where: Predicate, by: ByTime) -> tuple[list[Segment], bool]:
     """Return the segments that are asked for, and whether no time that is found is outside all of them."""
     met, whole = segments_of(where, by)
-    return _of_whole_buckets(s for s in met if s.start < _LAST_MS and s.end > _FIRST_MS), whole
+    return _of_whole_buckets(s for s in met if s.start < _LAST_MS and s.end > FIRST_MS), whole
 
 
 def _of_whole_buckets(segments: Iterable[Segment]) -> list[Segment]:

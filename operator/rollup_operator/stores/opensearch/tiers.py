@@ -25,6 +25,7 @@ from rollup_operator.stores.errors import DocumentsChanged, StoreError
 from rollup_operator.stores.opensearch import records, replication
 from rollup_operator.stores.opensearch.records import ALIAS, Record
 from rollup_operator.stores.opensearch.replication import Copies
+from rollup_operator.stores.opensearch.search_body import FIRST_MS
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.target import mapping
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
@@ -139,13 +140,15 @@ class Tiers:
         for index, spec, record in ours:
             key = record.claim.key
             first, end = firsts.get(key), ends.get(key, 0)
+            if first is not None:  # an earlier version wrote negative times, which a cluster takes for years
+                first = max(first, Bounds.of(spec.groups.date_histogram).round_down(0))
             begin, end = (first, end) if first is not None and first < end else (0, 0)
             last_ms = position_ms(spec, record.claim.position)
             kinds = _kinds(index, spec)
             found.append(Tier(key, spec, begin, end, kinds, record.owner, place=index.uuid, last_ms=last_ms))
             yield
         for index, key, spec in theirs:
-            begin, end = firsts.get(key, 0), 0
+            begin, end = max(firsts.get(key, 0), FIRST_MS), 0
             if (last := lasts.get(key)) is not None:
                 end = Bounds.of(spec.groups.date_histogram).next_edge(last.ms)
             lost = last is not None and last.is_of_an_operator

@@ -58,7 +58,7 @@ _NOTHING = Extent(Span(0, 0), 0)
 
 @dataclass
 class ClusterVerification:
-    """One comparison. It belongs to no run: a stop of the job does not wait for its requests."""
+    """One comparison. It belongs to no run, so runs do not wait for it; cancelled, it ends with its requests."""
 
     cluster: Cluster
     config: JobConfig
@@ -81,12 +81,14 @@ class ClusterVerification:
         self._wide_layout = layout_of(self.config.job_id, spec)
         fields = None if self.fields is None else frozenset(self.fields)
         self.judge = Judge(self._layout, exact_up_to=EXACT, fields=fields)
+        self._opaque_id = f"{OPAQUE_ID}/verify/{self.config.owner.uid}"
         self._timestamp = f"{self._layout.group_keys()[0]}.timestamp"
+        self._bounds = Bounds.of(self.config.spec.groups.date_histogram)
 
     async def begin(self, span: Span) -> Extent:
         """Read the record, see that its index stands, and measure both sides."""
         config, cluster, spec = self.config, self.cluster, self.config.spec
-        record = await claims.read(cluster, config.key)
+        record = await claims.read(cluster, config.key, opaque_id=self._opaque_id)
         if record is None:
             return _NOTHING
         identity.judge(
@@ -98,28 +100,25 @@ class ClusterVerification:
             is_alive=self.is_alive,
         )
         records.must_continue(record, config)
-        await target.must_stand(cluster, record, config.owner, opaque_id=OPAQUE_ID)
-        if (found := await target.read(cluster, spec.rollup_index, opaque_id=OPAQUE_ID)) is not None:
+        await target.must_stand(cluster, record, config.owner, opaque_id=self._opaque_id)
+        if (found := await target.read(cluster, spec.rollup_index, opaque_id=self._opaque_id)) is not None:
             self._stands, self._target_copies = True, found.copies
-            await target.refresh(cluster, spec.rollup_index, opaque_id=OPAQUE_ID)
-        self._known = await sources.check(cluster, config, opaque_id=OPAQUE_ID)
+            await target.refresh(cluster, spec.rollup_index, opaque_id=self._opaque_id)
+        self._known = await sources.check(cluster, config, opaque_id=self._opaque_id)
         sources.must_go_on(spec, record.claim.position, self._known)
-        notes: list[str | None] = [await seen.closed(cluster, spec.index_pattern, opaque_id=OPAQUE_ID)]
+        notes: list[str | None] = [await seen.closed(cluster, spec.index_pattern, opaque_id=self._opaque_id)]
         if self.may_copy_segments:
-            self._copies, unknown = await seen.complete_copies(cluster, spec.index_pattern, opaque_id=OPAQUE_ID)
+            self._copies, unknown = await seen.complete_copies(cluster, spec.index_pattern, opaque_id=self._opaque_id)
             notes.append(unknown)
         exact = {m.field for m in spec.metrics if _WHOLE.issuperset(self._known[m.field].types)}
         self.judge = replace(self.judge, exact=frozenset(exact))
         of = record.claim
         end = rolled_up_to(spec, of.position, of.watermark_ms, last_is_whole=False)
-        bounds = Bounds.of(spec.groups.date_histogram)
-        # A bucket that 1970 cuts begins before: clusters take such a time for a year, and find no document by it.
-        start = max(span.start_ms, bounds.next_edge(-1))
-        within = Span(start, max(start, min(span.end_ms, end)))
+        within = Span(span.start_ms, max(span.start_ms, min(span.end_ms, end)))
         rows, firsts = 0, list[int]()
         if not within.empty:
             rows, firsts = await self._measure(within)
-        begin = min((bounds.round_down(ms) for ms in firsts), default=within.end_ms)
+        begin = min((self._bounds.round_down(ms) for ms in firsts), default=within.end_ms)
         return Extent(
             Span(max(within.start_ms, begin), within.end_ms), end, rows, [note for note in notes if note is not None]
         )
@@ -138,7 +137,7 @@ class ClusterVerification:
             self.config,
             start_ms=span.start_ms,
             bound_ms=span.end_ms,
-            opaque_id=OPAQUE_ID,
+            opaque_id=self._opaque_id,
             fields=self._known,
             copies=self._copies,
         )
@@ -158,23 +157,27 @@ class ClusterVerification:
     async def _count(self, days: Sequence[Span]) -> list[DayCount]:
         span = Span(days[0].start_ms, days[-1].end_ms)
         pattern, date = self.config.spec.index_pattern, self._layout.date_field
-        ranges = [{"from": max(0, day.start_ms), "to": day.end_ms} for day in days]
-        by_day: dict[str, Any] = {"format": "epoch_millis", "ranges": ranges}
         body = {
             "size": 0,
             "track_total_hits": False,
             "query": time_range(date, span.start_ms, span.end_ms),
-            "aggregations": {"days": {"date_range": {"field": date, **by_day}}},
+            "aggregations": {"days": self._by_day(date, days)},
         }
         there = await sources.search(
-            self.cluster, pattern, body, doing=f"counting {pattern}", opaque_id=OPAQUE_ID, copies=self._copies
+            self.cluster, pattern, body, doing=f"counting {pattern}", opaque_id=self._opaque_id, copies=self._copies
         )
         rows = {"rows": {"sum": {"field": self.judge.count}}}
-        stored = {"days": {"date_range": {"field": self._timestamp, **by_day}, "aggregations": rows}}
+        first = Span(self._bounds.round_down(span.start_ms), days[0].end_ms)
+        stored = {"days": {**self._by_day(self._timestamp, [first, *days[1:]]), "aggregations": rows}}
         written = await self._search_documents(span, stored, "counting")
         counted = [int(day.at("doc_count").whole()) for day in _days(there, len(days))]
         kept = [int(day.at("rows", "value").number()) for day in _days(written, len(days))]
         return [DayCount(*of) for of in zip(counted, kept, strict=True)]
+
+    @staticmethod
+    def _by_day(field: str, days: Sequence[Span]) -> dict[str, Any]:
+        ranges = [{"from": day.start_ms, "to": day.end_ms} for day in days]
+        return {"date_range": {"field": field, "format": "epoch_millis", "ranges": ranges}}
 
     async def compare(self, span: Span, into: Findings, reached: Callable[[int], None]) -> None:
         """Compare by pages of both sides, one at a time."""
@@ -193,7 +196,7 @@ class ClusterVerification:
                     with readable("reading the source", "its buckets are in another order"):
                         merge.add_recomputed(recomputed, last=page.exhausted)
                     if recomputed:
-                        reached(int(recomputed[-1].key[0] or 0))
+                        reached(max(span.start_ms, int(recomputed[-1].key[0] or 0)))
                 await in_portions(each(lambda pair: into.take(*pair), merge.pairs()))
         finally:
             await pages.close()
@@ -204,7 +207,7 @@ class ClusterVerification:
             self.cluster,
             self._wide,
             epoch=_ANY_EPOCH,
-            opaque_id=OPAQUE_ID,
+            opaque_id=self._opaque_id,
             first=span.start_ms,
             bound_ms=span.end_ms,
             fields=self._known,
@@ -231,10 +234,11 @@ class ClusterVerification:
         longest: int = SMALL,
         parse: Callable[[bytes], Any] = whole,
     ) -> Value:
-        """Search the job's documents of a span."""
+        """Search the job's documents of a span, and that of a bucket that 1970 cuts, which begins before."""
         index = self.config.spec.rollup_index
         query = target.documents(self.config)
-        query["bool"]["filter"].append(time_range(self._timestamp, span.start_ms, span.end_ms))
+        ends = {"gte": self._bounds.round_down(span.start_ms), "lt": span.end_ms, "format": "epoch_millis"}
+        query["bool"]["filter"].append({"range": {self._timestamp: ends}})
         room = await self.cluster.pages.take(longest)
         try:
             answer = await self.cluster.call(
@@ -243,6 +247,7 @@ class ClusterVerification:
                 doing=f"{doing} {index}",
                 params={**_PARAMETERS, "ignore_unavailable": "true", **self._target_copies.parameters},
                 body={"size": 0, "track_total_hits": False, "query": query, "aggregations": aggregations},
+                opaque_id=self._opaque_id,
                 longest=longest,
                 parse=parse,
                 page=room,

@@ -15,7 +15,7 @@ from typing import Any
 import mmh3
 import orjson
 
-from rollup_operator.rollup.documents import SEED, VERSION, KeyValue, is_ambiguous, key_bytes, unambiguous
+from rollup_operator.rollup.documents import SEED, VERSION, KeyValue, is_ambiguous, key_bytes, timestamp_of, unambiguous
 from rollup_operator.sharing.memory import compact
 from rollup_operator.stores.opensearch.query import Query
 
@@ -113,7 +113,7 @@ class Encoder:
         groups = [[key[group] for key in keys] for group in self._groups]
         for values in groups:
             text, raw = self._values(values)
-            texts.append(text)
+            texts.append(text if texts else _timestamps(values, text))
             raws.append(raw)
         counts = [bucket["doc_count"] for bucket in buckets]
         _must_be(_WHOLE, counts)
@@ -191,6 +191,13 @@ class Encoder:
 
 def _written(value: KeyValue) -> tuple[bytes, bytes]:
     return compact(orjson.dumps(value)), key_bytes(value)
+
+
+def _timestamps(times: Sequence[int], texts: Sequence[bytes]) -> Sequence[bytes]:
+    """Return the times as documents have them; `texts`: as numbers."""
+    if min(times) >= 0:
+        return texts
+    return [text if time >= 0 else orjson.dumps(timestamp_of(time)) for time, text in zip(times, texts, strict=True)]
 
 
 Column = int | tuple[str, str] | None

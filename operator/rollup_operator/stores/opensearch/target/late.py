@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from rollup_operator.concurrency.portions import each, in_portions
-from rollup_operator.rollup.documents import SAME_SUM, Layout, is_ambiguous, scheme_2_id
+from rollup_operator.rollup.documents import SAME_SUM, Layout, is_ambiguous, scheme_2_id, time_of
 from rollup_operator.stores.opensearch.records import Record
 from rollup_operator.stores.opensearch.target import index as target
 from rollup_operator.stores.opensearch.target.encoder import Batch
@@ -96,7 +96,7 @@ async def _older(
 
 def _keys(layout: Layout, document: Mapping[str, Any]) -> list[Any]:
     time, *others = layout.group_keys()
-    return [document.get(f"{time}.timestamp"), *(document.get(f"{name}.value") for name in others)]
+    return [time_of(document.get(f"{time}.timestamp")), *(document.get(f"{name}.value") for name in others)]
 
 
 def _under(item: bytes, id_: str, other: str) -> bytes:
