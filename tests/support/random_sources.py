@@ -158,22 +158,22 @@ class Example:
         for row in self.rows:
             if row["t"] is None or row["t"] < 0:
                 continue
-            for key in self._keys(row):
+            for key in self.keys_of(row):
                 found.setdefault(key, []).append(row)
         return {key: self._document(rows) for key, rows in found.items()}
 
-    def _keys(self, row: dict[str, Value]) -> Iterator[Key]:
+    def keys_of(self, row: dict[str, Value]) -> Iterator[Key]:
         keys: list[Key] = [(bucket(self.spec["groups"]["dateHistogram"], row["t"] // 1_000_000),)]
         for name in self.groups["histogram"]:
             interval = self.spec["groups"]["histogram"]["interval"]
-            parts = {floored(n, interval) for n in finite(self._values(row, name))}
+            parts = {floored(n, interval) for n in finite(self.values_of(row, name))}
             keys = [(*key, part) for key in keys for part in parts or {None}]
         for name in self.groups["terms"]:
-            parts = {_term(v) for v in self._values(row, name)} - {None}
+            parts = {_term(v) for v in self.values_of(row, name)} - {None}
             keys = [(*key, part) for key in keys for part in parts or {None}]
         yield from keys
 
-    def _values(self, row: dict[str, Value], name: str) -> list[Value]:
+    def values_of(self, row: dict[str, Value], name: str) -> list[Value]:
         value, kind = row[name], self.columns[name]
         if self.form == "csv" and value == "":
             return []  # no text cannot be told from a missing one
@@ -182,7 +182,7 @@ class Example:
     def _document(self, rows: Sequence[dict[str, Value]]) -> dict[str, Any]:
         document: dict[str, Any] = {"count": len(rows)}
         for name in {metric["field"] for metric in self.spec["metrics"]}:
-            values = [v for row in rows for v in finite(self._values(row, name))]
+            values = [v for row in rows for v in finite(self.values_of(row, name))]
             document[name] = [Fraction(v // 1_000_000 if self.columns[name].is_time else v) for v in values]
         return document
 

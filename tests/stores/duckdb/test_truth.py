@@ -25,7 +25,7 @@ EXAMPLES = int(os.environ.get("TRUTH_EXAMPLES", "2000"))
 MIDDLE = ms("2024-03-20T00:00")
 _JOBS = 40
 """Of one database: looking at the records takes longer the more there are."""
-_MEMORY = Path("/dev/shm")
+MEMORY = Path("/dev/shm")
 
 
 class World:
@@ -68,7 +68,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     reader = duckdb.connect(config={"threads": 1})
     monkeypatch.setattr(export, "_reader", reader.cursor)  # opening one takes longer than all else that is read
-    with tempfile.TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as root:
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as root:
         yield World(Path(root))
 
 
