@@ -50,7 +50,8 @@ def test_a_job_can_be_stopped_and_deleted_without_its_store(operator: Operator, 
         )
     api.stop("trips")
     api.wait_state("trips", "stopped")
-    api.wait_condition("trips", reason="Stopped")
+    told = (condition(api.wait_condition("trips", reason="Stopped")) or {})["message"]
+    assert ("; its last run failed: no RollupStore named 'default'" in told) is tried
     api.delete("trips")
     api.wait_gone("trips")
 

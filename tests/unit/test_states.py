@@ -14,7 +14,7 @@ from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.status import State
+from rollup_operator.model.status import LastRun, Outcome, State
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 HOURLY = Schedule.parse("0 0 * * * ?")
@@ -110,7 +110,7 @@ def test_a_schedule_that_never_comes_is_invalid_unless_the_job_has_run(cron: str
     assert (decision.show, decision.ready, decision.stalled) == (State.STARTED, False, True)
     assert decision.reason is Reason.INVALID_SPEC
     assert decision.message.startswith(f"spec.cron: '{cron}' has no further tick, for instance because of a day that")
-    decision = decide(job(Ask.STARTED, State.STARTED), replace(facts, has_run=True), NOW)
+    decision = decide(job(Ask.STARTED, State.STARTED), replace(facts, last_run=ended(Outcome.COMPLETED)), NOW)
     assert (decision.ready, decision.stalled, decision.reason) == (True, False, Reason.WAITING)
     assert "no further tick" in decision.message
     assert "waiting" not in decision.message
@@ -381,6 +381,22 @@ def test_a_failed_run_shows_until_a_good_one(transient: bool, stalled: bool) -> 
     decision = decide(job(Ask.STARTED, State.STARTED), facts, NOW)
     assert (decision.show, decision.ready, decision.stalled) == (State.STARTED, False, stalled)
     assert decide(job(Ask.STARTED, State.STARTED), replace(facts, retry_in=0.0), NOW).act is Act.RUN
+
+
+def ended(outcome: Outcome, message: str = "no file") -> LastRun:
+    return LastRun(start_time="2026-01-01T11:00:00Z", end_time="2026-01-01T11:00:01Z", outcome=outcome, message=message)
+
+
+def test_a_stopped_job_says_that_its_last_run_had_failed() -> None:
+    decision = decide(job(Ask.STOPPED, State.STOPPED), replace(ARMED, last_run=ended(Outcome.FAILED)), NOW)
+    assert (decision.ready, decision.reason) == (True, Reason.STOPPED)
+    assert decision.message == "nothing of the job is in flight; its last run failed: no file"
+
+
+@pytest.mark.parametrize("last", [None, ended(Outcome.COMPLETED), ended(Outcome.HALTED), ended(Outcome.FENCED)])
+def test_a_stopped_job_whose_last_run_did_not_fail_just_says_so(last: LastRun | None) -> None:
+    decision = decide(job(Ask.STOPPED, State.STOPPED), replace(ARMED, last_run=last), NOW)
+    assert decision.message == "nothing of the job is in flight"
 
 
 def test_a_permanent_failure_waits_for_a_change_a_tick_or_a_request() -> None:

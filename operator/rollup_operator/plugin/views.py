@@ -182,6 +182,8 @@ def _run(last: LastRun | None, told: set[str], now: datetime) -> list[tuple[str,
     text = f"{last.outcome.lower()} {ago(ended, now)}{took}"
     colour = None if last.outcome is Outcome.COMPLETED else "yellow" if last.outcome is Outcome.HALTED else "red"
     message = next((last.message.removeprefix(said) for said in told if last.message.startswith(said)), last.message)
+    if any(message in said for said in told):
+        message = ""
     message = message.lstrip("; ")
     return [("Last run", Styled(text, colour=colour)), *([("", message)] if message else [])]
 

@@ -305,7 +305,7 @@ class Actor:
             retry_in=self._recovery.retry_in(now),
             store_trouble=self._env.books.trouble(store),
             next_tick=self._next_tick,
-            has_run=shown.last_run is not None,
+            last_run=shown.last_run,
             begun_request=self._begun_request,
             report_age=now - self._reported_at,
             verified_for=now - self._newest_since[1] if self.readers and self._newest_since else None,

@@ -16,7 +16,7 @@ from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.status import State
+from rollup_operator.model.status import LastRun, Outcome, State
 
 PATIENCE = 0.1
 """Seconds: `indexing`, `stopping` and `aborting` are shown only when they last longer."""
@@ -82,8 +82,8 @@ class Facts:
     store_trouble: Trouble | None = None
     """Set when the job's store does not exist or cannot be used: what to show the user."""
     next_tick: datetime | None = None
-    has_run: bool = False
-    """A run of the job has come to its end, here or as the status shows."""
+    last_run: LastRun | None = None
+    """The run that ended last, here or as the status shows."""
     begun_request: str | None = None
     """The last request to run for which this process started a run; the status may not show it as handled yet.
     """
@@ -403,7 +403,7 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, True, Reason.INVALID_SPEC, facts.invalid
         case State.STOPPED:
             never = "" if job.ever_asked else "; spec.desiredState has never been set"
-            return True, False, Reason.STOPPED, f"nothing of the job is in flight{never}"
+            return True, False, Reason.STOPPED, f"nothing of the job is in flight{never}{_had_failed(facts)}"
         case _ if facts.trouble is not None:
             return False, not facts.trouble.transient, facts.trouble.reason, facts.trouble.message
         case _ if facts.store_trouble is not None:
@@ -413,7 +413,7 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return facts.checked, False, Reason.WAITING if facts.checked else Reason.RECONCILING, doing
         case State.INDEXING:
             return True, False, Reason.RUNNING, doing
-        case _ if next_tick is None and facts.schedule is not None and not facts.has_run:
+        case _ if next_tick is None and facts.schedule is not None and facts.last_run is None:
             # A job that ran has had its ticks, and keeps well when the last of them is over.
             return False, True, Reason.INVALID_SPEC, f"spec.cron: '{facts.schedule.text}' {_NEVER}: correct it"
         case _ if next_tick is None and facts.schedule is not None:
@@ -422,6 +422,12 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, False, Reason.RECONCILING, "checking that the source can be rolled up"
         case _:
             return True, False, Reason.WAITING, "waiting for the next tick of spec.cron"
+
+
+def _had_failed(facts: Facts) -> str:
+    """Keep in view why a job was in trouble: once it is stopped, no condition says so."""
+    last = facts.last_run
+    return "" if last is None or last.outcome is not Outcome.FAILED else f"; its last run failed: {last.message}"
 
 
 def _halting(reason: Reason, message: str, facts: Facts) -> tuple[Reason, str]:
