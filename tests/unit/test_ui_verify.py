@@ -11,7 +11,7 @@ import pytest
 from rollup_operator.explaining.findings import to_repair
 from rollup_operator.http import verify_calls
 from rollup_operator.http.access.permits import EndpointAction
-from rollup_operator.http.api.repair import Repair
+from rollup_operator.http.api.repair import RepairRun
 from rollup_operator.http.api.verify import VerifyRequest
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.ui import verified, verify_page
@@ -196,7 +196,7 @@ async def test_without_a_script_it_may_not_take_for_ever(
     assert (page.status, "compare less at a time" in page.text, store.ended) == (504, True, 1)
 
 
-# Repair
+# RepairRun
 
 
 def runs_then(cluster: Cluster, store: Comparison, outcome: str = "Completed") -> None:
@@ -349,7 +349,7 @@ def test_a_large_answer_makes_a_small_page() -> None:
 
 def test_commands_cannot_be_led_astray() -> None:
     asked = VerifyRequest("'; reboot", "now", None, True)
-    whole = VerificationShown.of(JOB_VIEW, asked, found(), [Repair(found()["buckets"], "done")])
+    whole = VerificationShown.of(JOB_VIEW, asked, found(), [RepairRun(found()["buckets"], "done")])
     assert whole.command == """kubectl rollup verify flights -n team --from ''"'"'; reboot' --to now --full"""
     assert whole.call.endswith("'/namespaces/team/_rollup/job/a%27%3B%20rm%20-rf%20~%20%23%24%28x%29/_verify'")
     assert """-d '{"from":"'"'"'; reboot","to":"now","full":true}'""" in whole.call

@@ -26,7 +26,7 @@ TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class RepairRun:
     """One run that has repaired."""
 
     found: Mapping[str, int]
@@ -61,18 +61,18 @@ class Repairs:
 
     async def repair(
         self, prepared: Prepared, permit: Permit, progress: RepairProgress
-    ) -> tuple[dict[str, Any], Sequence[Repair]]:
+    ) -> tuple[dict[str, Any], Sequence[RepairRun]]:
         """Return the last verification's answer, and the runs before it. `permit` is one to run the job.
 
         Raises ApiError, StoreTrouble.
         """
-        repairs: list[Repair] = []
+        repairs: list[RepairRun] = []
         while True:
             progress.verification = VerifyProgress()
             found = await self._verifications.verify(prepared, progress.verification)
             if len(repairs) == TRIES or not (stretches := to_repair(found)):
                 return found, repairs
-            repairs.append(Repair(found["buckets"], await self._run(prepared.job, stretches, permit, progress)))
+            repairs.append(RepairRun(found["buckets"], await self._run(prepared.job, stretches, permit, progress)))
 
     async def _run(self, job: JobView, stretches: Sequence[Stretch], permit: Permit, progress: RepairProgress) -> str:
         """Have a run read stretches again, wait for its end, and return what it says. Raises ApiError."""

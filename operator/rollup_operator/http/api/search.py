@@ -43,7 +43,7 @@ from rollup_operator.stores.errors import (
     StoreElsewhere,
     StoreError,
 )
-from rollup_operator.stores.search import MAX_BUCKETS, Exists, Fetch, Number, Partials, Rows, Tier
+from rollup_operator.stores.search import MAX_BUCKETS, Partials, Rows, Tier
 
 PLANS_AT_ONCE = 4
 """Threads of their own: those of the process are for what a stop waits for as well."""
@@ -135,8 +135,8 @@ class Searches:
         troubles: list[StoreTrouble] = []
         for source in sources:
             try:
-                async with self._turn(scope, source):
-                    found.append(await self._readable(scope, source))
+                async with self.turn(scope, source):
+                    found.append(await self.readable(scope, source))
             except StoreTrouble as e:
                 troubles.append(e)
         scope.lack(troubles, len(sources))
@@ -147,28 +147,9 @@ class Searches:
         """Return what is rolled up of sources, of jobs that the caller may search. Raises ApiError, StoreTrouble."""
         found: list[Tier] = []
         for source in sources:
-            async with self._turn(scope, source):
-                found += (await self._readable(scope, source)).tiers
+            async with self.turn(scope, source):
+                found += (await self.readable(scope, source)).tiers
         return found
-
-    async def first_row(self, scope: Scope, source: Logical) -> int | None:
-        """Return the time of the first row that a source has now, in epoch milliseconds; None: it has none.
-
-        Raises ApiError, StoreTrouble.
-        """
-        async with self._turn(scope, source):
-            readable = await self._readable(scope, source)
-            if readable.live is None:
-                return None
-            date = readable.live.rows.spec.groups.date_histogram.field
-            async with _asking(source.store):
-                first = Fetch(readable.live.rows, Exists(date), None, (Number("min", date),))
-                try:
-                    [found] = await readable.store.search([first])
-                except SourceNotFound:
-                    return None
-        [value] = found[()].rows[()].numbers
-        return None if value is None else int(value)
 
     async def sources(self, scope: Scope, names: Sequence[str], options: IndexOptions, door: Door) -> list[Logical]:
         """Return the sources that names mean, of the jobs that the caller may search.
@@ -212,7 +193,7 @@ class Searches:
         now = epoch_ms(self._now())
         for source in sources:
             try:
-                async with self._turn(scope, source):
+                async with self.turn(scope, source):
                     planned, found = await self._read_one(scope, source, request, now)
                     await self._take_room(scope, found)
             except StoreTrouble as e:
@@ -230,7 +211,7 @@ class Searches:
     ) -> tuple[SearchPlan | None, Sequence[Partials]]:
         """Read one source. None: nothing is rolled up, and there is no source yet, or none any more."""
         for left in reversed(range(TRIES)):
-            readable = await self._readable(scope, source)
+            readable = await self.readable(scope, source)
             if not readable.tiers and readable.live is None:
                 break
             # Many buckets of time in zones whose clocks change take it some tenths of a second.
@@ -239,7 +220,7 @@ class Searches:
             )
             if not planned.reads:
                 return planned, ()
-            async with _asking(source.store):
+            async with asking(source.store):
                 try:
                     return planned, planned.checked(await readable.store.search(planned.reads))
                 except DocumentsChanged:
@@ -274,15 +255,16 @@ class Searches:
             raise errors.too_many("Answers to searches of this namespace take all the memory of their share")
         scope.rooms.append(held)
 
-    def _turn(self, scope: Scope, source: Logical) -> AbstractAsyncContextManager[None]:
+    def turn(self, scope: Scope, source: Logical) -> AbstractAsyncContextManager[None]:
+        """Hold a turn at the store of a source. Raises ApiError 429."""
         return self._turns.turn(scope.namespace, source.store, scope.permit.caller.name)
 
-    async def _readable(self, scope: Scope, source: Logical) -> Readable:
+    async def readable(self, scope: Scope, source: Logical) -> Readable:
         """Return up to where the jobs of a source can be searched. That is read once, before anything is searched."""
         return await scope.readable.get(_key(source), lambda: self._read_tiers(scope, source))
 
     async def _read_tiers(self, scope: Scope, source: Logical) -> Readable:
-        async with _asking(source.store):
+        async with asking(source.store):
             store = await self._stores.open((scope.namespace, source.store))
             keys = {job.key for job in source.jobs}
             of_indices = await store.tiers(sorted({index for index, _ in keys})) if keys else ()
@@ -333,7 +315,7 @@ def refusals() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _asking(name: str) -> AsyncIterator[None]:
+async def asking(name: str) -> AsyncIterator[None]:
     """Answer what a store raises. Raises ApiError, StoreTrouble."""
     try:
         yield

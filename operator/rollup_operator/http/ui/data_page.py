@@ -17,6 +17,7 @@ from rollup_operator.explaining.text import ago
 from rollup_operator.http.access.authentication import Route, namespace_of
 from rollup_operator.http.access.permits import CALLER, PERMIT, EndpointAction
 from rollup_operator.http.access.store_errors import StoreTrouble, discreet
+from rollup_operator.http.api.first_row import first_row
 from rollup_operator.http.api.search import Scope, Searches
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.protocol import errors, state_errors
@@ -125,7 +126,7 @@ class DataPage:
         """Return where the source begins now; None: that cannot be found out quickly."""
         try:
             async with asyncio.timeout(FIRST_ROW_SECONDS):
-                rows = [await self.searches.first_row(scope, source) for source in sources]
+                rows = [await first_row(self.searches, scope, source) for source in sources]
         except (TimeoutError, ApiError, StoreTrouble):
             return None
         first = min((ms for ms in rows if ms is not None), default=None)

@@ -13,7 +13,7 @@ import orjson
 from rollup_operator.explaining.findings import number, remarks, to_repair, verdict
 from rollup_operator.explaining.summary import Mood
 from rollup_operator.explaining.text import capital, sentence
-from rollup_operator.http.api.repair import Repair
+from rollup_operator.http.api.repair import RepairRun
 from rollup_operator.http.api.verify import VerifyRequest
 from rollup_operator.model.counts import counted
 from rollup_operator.model.finding_words import KINDS, wrong_of
@@ -72,7 +72,7 @@ class VerificationShown:
 
     @classmethod
     def of(
-        cls, job: JobView, asked: VerifyRequest, found: Mapping[str, Any], repairs: Sequence[Repair] = ()
+        cls, job: JobView, asked: VerifyRequest, found: Mapping[str, Any], repairs: Sequence[RepairRun] = ()
     ) -> "VerificationShown":
         """Read an answer of the verify call."""
         wrong = {kind: count for kind, count in found["buckets"].items() if kind in KINDS}

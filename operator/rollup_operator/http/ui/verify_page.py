@@ -13,7 +13,7 @@ from aiohttp import web
 from rollup_operator.http.access.authentication import Route, namespace_of
 from rollup_operator.http.access.permits import CALLER, PERMIT, EndpointAction
 from rollup_operator.http.access.store_errors import discreet
-from rollup_operator.http.api.repair import Repair, RepairProgress, Repairs
+from rollup_operator.http.api.repair import RepairProgress, RepairRun, Repairs
 from rollup_operator.http.api.run import Runs
 from rollup_operator.http.api.verify import Prepared, Verifications, VerifyRequest
 from rollup_operator.http.jobs.lookup import Lookup
@@ -114,7 +114,7 @@ class VerifyPage:
         return self.verifications.prepare(job, VerifyRequest(begin, end, None, COMPARISONS[how][1]))
 
     def _shown(
-        self, request: web.Request, prepared: Prepared, found: Mapping[str, Any], *repairs: Repair
+        self, request: web.Request, prepared: Prepared, found: Mapping[str, Any], *repairs: RepairRun
     ) -> VerificationShown:
         """Return what to show, and remember what the time line shows of it."""
         seen = SeenFindings.of(found, self.pages.now())
