@@ -30,7 +30,7 @@ def first_screen() -> str:
     with open("README.md", encoding="utf-8") as file:
         head = "## ".join(file.read().split("\n## ")[:2])
     within = _DOCS.sub(r"](\1", head)
-    return re.sub(r"\]\((?![a-z]+:|#|[\w-]+\.(?:md|yaml))", "](../", within)
+    return re.sub(r"\]\((?![a-z]+:|#|[\w-]+\.(?:md|yaml|png))", "](../", within)
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:

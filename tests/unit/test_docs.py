@@ -43,6 +43,9 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path, address: str) -> No
     first = (tmp_path / "index.html").read_text()
     for begins in ("Elasticsearch has deprecated rollup jobs", 'href="quick-start/"', "make demo", "All pages"):
         assert begins in first
+    assert re.search(r'<img [^>]*src="page\.png"', first)
+    # The theme breaks the lines of these blocks, so that commands are seen whole.
+    assert 'class="language-sh highlight"' in first
     outward = f'href="{address}/blob/main/deploy/samples"' if address else "(<code>deploy/samples</code>)"
     assert outward in (tmp_path / "rollupjob" / "index.html").read_text()
 
