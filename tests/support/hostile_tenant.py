@@ -36,7 +36,7 @@ ELSEWHERE = "127.0.0.2"
 CALLS_PER_SECOND = 200
 """How many calls an attack makes at most: what sends them shares the processors with what they are sent to."""
 
-UNDER_WAY, UNDER_WAY_S = 20, 120.0
+UNDER_WAY, UNDER_WAY_S = 10, 120.0
 """How much an attack has done once it is under way, and seconds within which it is, on any machine."""
 
 GONE_S = 20.0
