@@ -212,6 +212,24 @@ async def test_a_stop_waits_for_one_of_a_job_that_was_started_meanwhile(
     assert cluster.read[sensor.uid] == 0
 
 
+async def test_a_caller_who_is_cut_off_again_and_again_leaves_nothing_that_a_stop_waits_for(
+    store: Comparison, cluster: Cluster
+) -> None:
+    verifications = verify.Verifications(cluster, cluster, cluster, "c", lambda: datetime.now(UTC))
+    sensor = cluster.find("default", "sensor")
+    assert sensor is not None
+    store.gate = asyncio.Event()
+    prepared = verifications.prepare(sensor, verify.VerifyRequest())
+    verifying = asyncio.ensure_future(verifications.verify(prepared, VerifyProgress()))
+    await store.compared.wait()
+    while not verifying.done():
+        verifying.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await verifying
+    assert (cluster.read[sensor.uid], store.ended) == (0, 1)
+
+
 async def test_a_stop_before_it_begins_ends_it(store: Comparison, cluster: Cluster) -> None:
     verifications = verify.Verifications(cluster, cluster, cluster, "c", lambda: datetime.now(UTC))
     sensor = cluster.find("default", "sensor")

@@ -192,14 +192,14 @@ class Verifications:
         if newest is not None and newest.uid == job.uid and newest.age > job.age:
             hear(newest)  # it has changed since it was looked up
         task = asyncio.ensure_future(work)
-        try:
-            if not over.done():
-                either: set[asyncio.Future[Any]] = {task, over}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            unsubscribe()
-            await dropped(task)
-            reading.close()
+        with reading:
+            try:
+                if not over.done():
+                    either: set[asyncio.Future[Any]] = {task, over}
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                unsubscribe()
+                await dropped(task)
         if task.cancelled():
             reason = f"Rollup job [{job.job_id}] was {over.result()} while it was verified; verify it again"
             raise ApiError(409, "status_exception", reason)
