@@ -38,3 +38,13 @@ def test_a_page_cut_short_does_not_make_the_next_one_longer() -> None:
     pager = Pager(0.5, 10 * HOUR)
     assert pager.learn(HOUR, 0.001) == pager
     assert pager.learn(HOUR, 5.0).span_ms < HOUR
+
+
+@given(cost=st.floats(0.001, 0.45), buckets=st.integers(1, 3))
+def test_a_page_of_few_buckets_grows_although_its_end_is_rounded_down(cost: float, buckets: int) -> None:
+    """`cost` of a page whatever is in it, as on a busy machine; the rest of its time would do for many more buckets."""
+    pager, start = Pager(0.5, buckets * HOUR), 0
+    for _ in range(60):
+        read = pager.end(HOURS, start, 10**15) - start
+        pager, start = pager.learn(read, cost + 1e-5 * read / HOUR), start + read
+    assert read > 100 * HOUR

@@ -48,7 +48,9 @@ class Pager:
         factor = min(_GROW, max(_SHRINK, self.aim_s / max(_NOTHING_S, took_s)))
         if read_ms < self.span_ms / 2 and factor > 1:
             return self
-        return replace(self, span_ms=max(1.0, read_ms * factor))
+        # The end of a page is rounded down: what was planned grows, not what was left of it.
+        planned = read_ms if factor <= 1 else max(read_ms, self.span_ms)
+        return replace(self, span_ms=max(1.0, planned * factor))
 
 
 @dataclass(slots=True)
