@@ -122,7 +122,7 @@ def test_a_job_that_nobody_has_started_is_stopped_and_says_why(operator: Operato
     api.create(trips_job(desiredState=None))
     body = api.wait_condition("trips", reason="Stopped")
     assert status(body)["state"] == "stopped"
-    assert "spec.desiredState has never been set" in (condition(body) or {})["message"]
+    assert "never started: set spec.desiredState to started" in (condition(body) or {})["message"]
     assert "finalizers" not in body["metadata"]
     api.start("trips")
     api.wait_state("trips", "started")

@@ -50,7 +50,7 @@ def test_a_job_that_is_started_in_vain_gets_an_event_with_what_is_wrong() -> Non
 
 @pytest.mark.parametrize("before", ["started", "indexing", "stopping"])
 def test_a_job_that_comes_to_rest_gets_an_event_with_how_far_it_has_come(before: str) -> None:
-    rest = "nothing of the job is in flight; "
+    rest = "no queries or writes are running; "
     assert transition_event(view(before), view("stopped")) == (Reason.STOPPED, rest + "nothing is rolled up yet")
     part = transition_event(view(before), view("stopped", position={"time.date_histogram": 1}))
     assert part == (Reason.STOPPED, rest + "its position is kept, and the next run goes on from there")

@@ -13,7 +13,7 @@ from support.observed_job import NOW, at, conditions, observed_job, run_ended
 DRAIN = "rollup-operator.dev/drain"
 STORE = {"metadata": {"name": "default"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
 WAITING = conditions("Running", "waiting for the next tick of spec.cron", ready=True)
-QUIET = conditions("Stopped", "nothing of the job is in flight", ready=True)
+QUIET = conditions("Stopped", "no queries or writes are running", ready=True)
 
 
 @dataclass

@@ -390,13 +390,13 @@ def ended(outcome: Outcome, message: str = "no file") -> LastRun:
 def test_a_stopped_job_says_that_its_last_run_had_failed() -> None:
     decision = decide(job(Ask.STOPPED, State.STOPPED), replace(ARMED, last_run=ended(Outcome.FAILED)), NOW)
     assert (decision.ready, decision.reason) == (True, Reason.STOPPED)
-    assert decision.message == "nothing of the job is in flight; its last run failed: no file"
+    assert decision.message == "no queries or writes are running; its last run failed: no file"
 
 
 @pytest.mark.parametrize("last", [None, ended(Outcome.COMPLETED), ended(Outcome.HALTED), ended(Outcome.FENCED)])
 def test_a_stopped_job_whose_last_run_did_not_fail_just_says_so(last: LastRun | None) -> None:
     decision = decide(job(Ask.STOPPED, State.STOPPED), replace(ARMED, last_run=last), NOW)
-    assert decision.message == "nothing of the job is in flight"
+    assert decision.message == "no queries or writes are running"
 
 
 def test_a_permanent_failure_waits_for_a_change_a_tick_or_a_request() -> None:

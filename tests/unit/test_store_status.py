@@ -35,11 +35,12 @@ GOOD = status(found=Checkup("3.8.0", "green"))
 
 
 def test_a_store_that_can_be_used():
-    assert words(GOOD) == {"Ready": ("True", "Available", "the store can be used")}
+    assert words(GOOD) == {"Ready": ("True", "Available", "connected to OpenSearch 3.8.0")}
     assert (GOOD["distribution"], GOOD["version"], GOOD["health"]) == ("opensearch", "3.8.0", "green")
     assert GOOD["observedGeneration"] == 3
     embedded = status(found=Checkup("2.0"), distribution="duckdb")
     assert "health" not in embedded
+    assert words(embedded) == {"Ready": ("True", "Available", "the database can be used")}
 
 
 def test_nothing_changes_while_nothing_changes():

@@ -149,8 +149,7 @@ class DateHistogramGroup(Part):
     )
     time_zone: Annotated[str, StringConstraints(max_length=64, pattern=PLAIN)] = Field(
         default="UTC",
-        description="Zone whose clock the buckets follow: an IANA name such as Europe/Berlin, or an offset such as "
-        "+05:30.",
+        description="Time zone of the buckets: an IANA name such as Europe/Berlin, or an offset such as +05:30.",
         json_schema_extra=in_words(_TIME_ZONE),
     )
 

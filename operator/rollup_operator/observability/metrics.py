@@ -51,7 +51,7 @@ class Metrics:
         build.labels(__version__, platform.python_version()).set(1)
         self._turns = Counter(
             "rollup_operator_reconcile_total",
-            "Turns of jobs' actors: success, or error (a mistake of the operator's; the turn is had again).",
+            "Reconciliations of jobs: success, or error (a bug in the operator; it retries).",
             ["result"],
             registry=registry,
         )

@@ -402,8 +402,8 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
         case _ if facts.invalid is not None:
             return False, True, Reason.INVALID_SPEC, facts.invalid
         case State.STOPPED:
-            never = "" if job.ever_asked else "; spec.desiredState has never been set"
-            return True, False, Reason.STOPPED, f"nothing of the job is in flight{never}{_had_failed(facts)}"
+            never = "" if job.ever_asked else "; never started: set spec.desiredState to started"
+            return True, False, Reason.STOPPED, f"no queries or writes are running{never}{_had_failed(facts)}"
         case _ if facts.trouble is not None:
             return False, not facts.trouble.transient, facts.trouble.reason, facts.trouble.message
         case _ if facts.store_trouble is not None:

@@ -26,7 +26,7 @@ def transition_event(before: JobView, after: JobView) -> tuple[Reason, str] | No
     if now in _ON and was not in _ON:
         return Reason.STARTED, _started(after, ready)
     if now is State.STOPPED and was not in (None, State.STOPPED):
-        return Reason.STOPPED, f"nothing of the job is in flight; {_reached(after)}"
+        return Reason.STOPPED, f"no queries or writes are running; {_reached(after)}"
     problem = _ready(before)
     if ready is not None and ready.status == "True" and problem is not None and problem.status != "True":
         return None if problem.reason in _PASSING else (Reason.RECOVERED, f"{problem.reason} is over: {ready.message}")

@@ -13,6 +13,7 @@ from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import StoreError
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_CLUSTERS = {"opensearch": "OpenSearch", "elasticsearch": "Elasticsearch"}
 
 
 def store_status(
@@ -35,7 +36,7 @@ def store_status(
         ready=problem is None,
         stalled=problem is not None and not problem.transient,
         reason=reason,
-        message="the store can be used" if problem is None else _steady(old.conditions, reason, str(problem)),
+        message=_connected(distribution, seen) if problem is None else _steady(old.conditions, reason, str(problem)),
         generation=generation,
         now=rfc3339(now),
         before=old.conditions,
@@ -54,6 +55,14 @@ def trouble_of(name: str, problem: StoreError) -> Trouble:
     """Return what a job shows of its store's problem. Fixing the store is enough, so the job is never stalled."""
     reason = Reason.STORE_UNAVAILABLE if problem.reason is Reason.INVALID_SPEC else problem.reason
     return Trouble(reason, f"RollupStore {name!r}: {problem}", transient=True)
+
+
+def _connected(distribution: str | None, seen: Checkup | RollupStoreStatus | None) -> str:
+    cluster = _CLUSTERS.get(distribution or "")
+    if cluster is None:
+        return "the database can be used"
+    version = seen.version if seen is not None else None
+    return f"connected to {cluster} {version}" if version else f"connected to {cluster}"
 
 
 def _steady(before: list[Condition], reason: Reason, message: str) -> str:
