@@ -124,6 +124,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
         holder=identity,
         check_seconds=settings.store_check_seconds,
         namespaces=settings.namespaces,
+        record=events.record,
         others_act=index.others_act,
         went_back=ending.begin_again,
     )

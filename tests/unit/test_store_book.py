@@ -1,9 +1,10 @@
 """What the book of stores knows, and forgets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores import known_store
 from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.model.conditions import Reason
 from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.base import Checkup
 from rollup_operator.stores.errors import StoreUnavailable, StoreUnsuitable
@@ -74,6 +76,29 @@ async def test_a_status_is_written_on_the_version_that_it_was_decided_on(monkeyp
     assert set(server.asked) == {"1"}
     book.observe({"metadata": metadata | {"resourceVersion": "2"}, "spec": spec})
     await asyncio.wait_for(server.done.wait(), 5)
+    await book.close()
+
+
+async def test_a_store_that_cannot_be_used_has_an_event_even_if_the_watch_is_quicker_than_the_answer() -> None:
+    gate, told = Gate(), asyncio.Queue[tuple[Any, ...]]()
+    metadata = {"namespace": "team", "name": "cluster", "uid": "1", "generation": 1}
+    spec = {"opensearch": {"hosts": ["https://opensearch.team:9200"]}}
+
+    class Server(NoServer):
+        async def patch(self, _: object, body: Mapping[str, Any], **__: object) -> Mapping[str, Any]:
+            written = {"metadata": metadata | {"resourceVersion": "2"}, "spec": spec, "status": body["status"]}
+            book.observe(written)
+            return written
+
+    kube: Any = Server()
+    made: Any = Unsuitable()
+    now = partial(datetime.now, UTC)
+    book = StoreBook(kube=kube, make=lambda *_: made, now=now, gate=gate, record=lambda *event: told.put_nowait(event))
+    gate.lead()
+    book.observe({"metadata": metadata | {"resourceVersion": "1"}, "spec": spec})
+    about, reason, note = await asyncio.wait_for(told.get(), 5)
+    assert (about.kind, about.name, reason) == ("RollupStore", "cluster", Reason.INVALID_SPEC)
+    assert "too old" in note
     await book.close()
 
 

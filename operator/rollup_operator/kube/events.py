@@ -75,6 +75,11 @@ class Regarding:
         """Return what an event about a job regards."""
         return cls(API_VERSION, "RollupJob", job.namespace, job.name, job.uid)
 
+    @classmethod
+    def store(cls, namespace: str, name: str, uid: str) -> "Regarding":
+        """Return what an event about a store regards."""
+        return cls(API_VERSION, "RollupStore", namespace, name, uid)
+
 
 @dataclass(slots=True)
 class Event:

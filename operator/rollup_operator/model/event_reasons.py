@@ -1,7 +1,7 @@
 """Every reason of a Kubernetes Event that this operator posts: its type, and when it is posted.
 
-Events are about RollupJobs. An event reports a transition, never a lasting state and never a scheduled run: the
-status, the log and the metrics show what comes again and again.
+Events are about RollupJobs and RollupStores. An event reports a transition, never a lasting state and never a scheduled
+run: the status, the log and the metrics show what comes again and again.
 """
 
 from collections.abc import Mapping
@@ -27,16 +27,23 @@ class Posted:
     """The text in the documentation."""
 
 
-_FAILED = Posted(EventType.WARNING, "a run failed for this reason, or what it left could not be released")
+_FAILED = Posted(
+    EventType.WARNING,
+    "a run failed for this reason, or what it left could not be released. Of a store: it cannot be used, for this "
+    "reason, since now",
+)
 
 EVENTS: Mapping[Reason, Posted] = {
     Reason.STARTED: Posted(EventType.NORMAL, "status left `stopped` or `stopping` for `started`"),
     Reason.STOPPING: Posted(EventType.NORMAL, "a halt has begun and was not over after 100 ms"),
     Reason.STOPPED: Posted(EventType.NORMAL, "status came to `stopped`: the job is quiet"),
     Reason.DELETING: Posted(EventType.NORMAL, "a deletion waits for the job, for more than 100 ms"),
-    Reason.RECOVERED: Posted(EventType.NORMAL, "what kept the job from being Ready is over, and its state is the same"),
+    Reason.RECOVERED: Posted(
+        EventType.NORMAL,
+        "what kept the job from being Ready is over, and its state is the same. Of a store: it can be used again",
+    ),
     Reason.DRAIN_TIMEOUT: Posted(EventType.WARNING, "a halt takes longer than `spec.drainTimeoutSeconds`"),
-    Reason.INVALID_SPEC: Posted(EventType.WARNING, "a field of the spec cannot be used"),
+    Reason.INVALID_SPEC: Posted(EventType.WARNING, "a field of the spec, of a job or of a store, cannot be used"),
     Reason.DRAIN_SKIPPED: Posted(
         EventType.WARNING,
         "the job was deleted while its store, or a Secret of it, was gone, so it was let go without looking there",

@@ -16,6 +16,7 @@ import structlog
 from rollup_operator.concurrency.background import in_order, spawn
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import KubeClient, KubeError, NotFound
+from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.kube.secrets import read_secret
 from rollup_operator.kube.sweep import Gone, Sweep
@@ -62,13 +63,14 @@ class StoreBook:
         holder: str = "",
         check_seconds: float = 30.0,
         namespaces: Sequence[str] = (),
+        record: Callable[[Regarding, Reason, str], None] = lambda *_: None,
         others_act: Callable[[StoreKey], bool] = lambda _: False,
         went_back: Callable[[str], None] = lambda _: None,
     ) -> None:
         """No namespaces: the stores of all. `went_back` is called, with what showed it, when etcd was restored.
 
-        A cluster is checked every `check_seconds`; any store that cannot be used, three times as often. A store
-        with jobs on which `others_act` is left to those.
+        A cluster is checked every `check_seconds`; any store that cannot be used, three times as often. `record`
+        posts an event about a store. A store with jobs on which `others_act` is left to those.
         """
         self._kube, self._make, self._gate = kube, make, gate
         self._environment = StoreContext(
@@ -80,6 +82,7 @@ class StoreBook:
             gate=gate,
             holder=holder,
             check_seconds=check_seconds,
+            record=record,
             others_act=others_act,
         )
         self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces, went_back=went_back)

@@ -1,7 +1,8 @@
 """One RollupStore: its client, its health checks, and the holders of claims in it.
 
-Writes: the status of the RollupStore. While this process leads, one task checks the store. A store that is usable again
-wakes the jobs that name it, and so does one in which an earlier process left claims.
+Writes: the status of the RollupStore, and an event for each change of whether it can be used. While this process leads,
+one task checks the store. A store that is usable again wakes the jobs that name it, and so does one in which an earlier
+process left claims.
 """
 
 import asyncio
@@ -16,10 +17,13 @@ from pydantic import ValidationError
 from rollup_operator.concurrency.background import keep_running
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.kube.client import Conflict, KubeClient, KubeError, NotFound
+from rollup_operator.kube.events import Regarding
 from rollup_operator.kube.job_writes import difference
 from rollup_operator.kube.paths import stores_path
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.status import store_status
+from rollup_operator.lifecycle.stores.store_events import store_event
+from rollup_operator.model.conditions import Reason
 from rollup_operator.model.store import RollupStoreSpec
 from rollup_operator.rollup.identity import Owner
 from rollup_operator.stores.base import Checkup, Store
@@ -68,6 +72,8 @@ class StoreContext:
     holder: str
     """The name of this process in claims."""
     check_seconds: float
+    record: Callable[[Regarding, Reason, str], None]
+    """Posts an event about a store."""
     others_act: Callable[[StoreKey], bool]
     """Whether another operator acts on jobs of a store: it checks the store, and writes its status."""
 
@@ -236,15 +242,16 @@ class KnownStore:
 
         It names the version that it was decided on: a former leader must not overwrite what the next leader found.
         """
+        before = self._shown  # the watch may be quicker than the answer
         status = store_status(
-            self._shown,
+            before,
             generation=self._generation,
             distribution=self.client.distribution if self.client is not None else None,
             found=found,
             problem=self.problem,
             now=self._env.now(),
         )
-        if not (patch := difference(self._shown, status)) or not self._env.gate.open:
+        if not (patch := difference(before, status)) or not self._env.gate.open:
             return True
         try:
             meta = {"uid": self.uid, "resourceVersion": str(self.version)}
@@ -258,8 +265,11 @@ class KnownStore:
             level("status of a store not written", namespace=self.key[0], store=self.key[1], error=str(e))
             return False
         else:
+            after = answer.get("status") or {}
+            if (event := store_event(before, after)) is not None:
+                self._env.record(Regarding.store(*self.key, self.uid), *event)
             if (version := int(answer["metadata"]["resourceVersion"])) > self.version:
-                self.version, self._shown = version, answer.get("status") or {}
+                self.version, self._shown = version, after
         return True
 
     def _next_check(self) -> float | None:
