@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from rollup_operator.lifecycle.jobs.run_task import Ended, Work
 from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver
-from rollup_operator.model.base import DRAIN_FINALIZER
+from rollup_operator.model.base import ALSO_WATCHED_BY, DRAIN_FINALIZER
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats
@@ -37,6 +37,7 @@ class Outside:
         self.begun: asyncio.Queue[RunKind] = asyncio.Queue()
         self.tried, self.busy, self.end = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.is_held: bool | None = False
+        self.noted: list[dict[str, str]] = []
 
     def trouble(self, _: object) -> None:
         """All stores can be used."""
@@ -54,6 +55,10 @@ class Outside:
 
     async def put(self, *_: object, **__: object) -> None:
         self.tried.set()
+        raise Unreachable("away", sent=False)
+
+    async def patch(self, _: object, body: Mapping[str, Any], **__: object) -> None:
+        self.noted.append(body["metadata"]["annotations"])
         raise Unreachable("away", sent=False)
 
     def begin(self, kind: RunKind, view: JobView, **_: object) -> Work:
@@ -497,6 +502,37 @@ def of_operator(generation: int, operator: str, **status: Any) -> JobView:
     return JobView.of(whole)
 
 
+class Rivals(NoObserver):
+    """Notes who leaves jobs to this operator."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def rival(self, job: JobView, operator: str) -> None:
+        self.heard.append(operator)
+
+
+def noted(version: int, by: str | None) -> JobView:
+    whole = raw(1, "started")
+    whole["metadata"] |= {"resourceVersion": str(version), "annotations": {ALSO_WATCHED_BY: by} if by else {}}
+    return JobView.of(whole)
+
+
+async def test_an_operator_hears_of_another_that_leaves_jobs_to_it_and_not_of_itself() -> None:
+    gate, observer = Gate(), Rivals()
+    gate.lead()
+    actor = Actor(noted(10, None), environment(Outside(), gate, observer=observer, operator="ops/me"))
+    for version, by in enumerate(["ops/other 2030-01-01T00:00:00Z", "ops/other 2030-01-01T00:00:00Z", "ops/me x", ""]):
+        actor.observe(noted(11 + version, by))
+    assert observer.heard == ["ops/other"]
+    actor.observe(noted(20, "ops/other 2030-01-01T01:00:00Z"))
+    assert observer.heard == ["ops/other"] * 2
+    gate.shut()
+    actor.observe(noted(21, "ops/third 2030-01-01T01:00:00Z"))
+    assert observer.heard == ["ops/other"] * 2, "a standby says nothing"
+    actor.stand_down()
+
+
 async def test_a_job_that_another_operator_acts_on_is_left_alone_at_once_and_taken_over_when_its_run_is_overdue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -516,6 +552,8 @@ async def test_a_job_that_another_operator_acts_on_is_left_alone_at_once_and_tak
             await asyncio.sleep(0.01)
         assert actor.is_others()
         assert "team/other acts on it" in actor.explain()
+        (said,) = outside.noted
+        assert said[ALSO_WATCHED_BY].startswith("ops/me 2")
         outside.end.set()
         outside.tried.clear()
         actor.wake()

@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 
-from rollup_operator.lifecycle.jobs.rivals import PATIENCE, left_for
+from rollup_operator.lifecycle.jobs.rivals import PATIENCE, Notes, left_for
 from rollup_operator.model.job_view import JobView
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 ME, OTHER = "ops/rollup-operator", "team/rollup"
+
+
+def test_another_operator_is_told_once_in_an_hour() -> None:
+    notes = Notes()
+    said = [notes.is_due(operator, now) for operator, now in (("a", 0), ("a", 3599), ("b", 5), ("a", 3600), (None, 9))]
+    assert said == [True, False, True, True, False]
 
 
 def job(operator: str | None, *, generation: int = 1, **status: Any) -> JobView:

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | a call or a command | `spec.desiredState`, the request to run now | this very job, its uid |
 | the job's actor | the status, the finalizer | the exact version of the object that it was decided on |
+| the actor of another operator | the annotation that says so | this very job, its uid |
 
 No write can create a job or hit another one that took its name: that is a Conflict, and so is a job that is gone.
 """
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 from rollup_operator.kube.client import Body, Conflict, KubeClient, KubeError
 from rollup_operator.kube.paths import ApiPath, jobs_path
-from rollup_operator.model.base import API_VERSION, DRAIN_FINALIZER, RUN_REQUESTED_AT
+from rollup_operator.model.base import ALSO_WATCHED_BY, API_VERSION, DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 
@@ -47,6 +48,12 @@ async def request_run(kube: Patches, job: JobView, value: str, *, manager: str) 
     """Request a run now, by a value that no earlier request had, and return the object as it is then."""
     body = {"metadata": {"uid": job.uid, "annotations": {RUN_REQUESTED_AT: value}}}
     return await _of_uid(kube.patch(jobs_path(job.namespace, job.name), body, manager=manager))
+
+
+async def note_rival(kube: Patches, job: JobView, value: str) -> Body:
+    """Tell the operator that acts on the job who leaves it alone, and return the object as it is then."""
+    body = {"metadata": {"uid": job.uid, "annotations": {ALSO_WATCHED_BY: value}}}
+    return await _of_uid(kube.patch(jobs_path(job.namespace, job.name), body))
 
 
 async def _of_uid(write: Coroutine[Any, Any, Body]) -> Body:

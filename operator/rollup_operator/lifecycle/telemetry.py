@@ -59,6 +59,9 @@ class Observer(JobObserver, Protocol):
     def left(self, job: JobView, operator: str | None) -> None:
         """Take in that a job is left to another operator; None: it no longer is."""
 
+    def rival(self, job: JobView, operator: str) -> None:
+        """Take in that another operator watches a job of this one, and leaves it alone."""
+
     def turned(self, result: str, seconds: float) -> None:
         """Take in that an actor had a turn: `success` or `error`."""
 
@@ -89,6 +92,9 @@ class NoObserver:
         """Do nothing."""
 
     def left(self, job: JobView, operator: str | None) -> None:
+        """Do nothing."""
+
+    def rival(self, job: JobView, operator: str) -> None:
         """Do nothing."""
 
     def turned(self, result: str, seconds: float) -> None:

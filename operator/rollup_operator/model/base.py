@@ -38,6 +38,10 @@ CREATION_TIMEOUT = f"{GROUP}/creation-timeout"
 CREATION_ID = f"{GROUP}/creation-id"
 """Annotation: which request of the HTTP API created the job, so that a request whose answer was lost finds its job."""
 
+ALSO_WATCHED_BY = f"{GROUP}/also-watched-by"
+"""Annotation: the operator that leaves this job, and all others of the one that acts on it, to that one; and when it
+said so last. That is how the acting one hears of it."""
+
 GITOPS_MANAGERS = (
     "argocd-controller",
     "argocd-application-controller",

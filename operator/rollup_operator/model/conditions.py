@@ -90,6 +90,8 @@ class Reason(StrEnum):
     """Event only: the API changed desiredState where a GitOps controller owns it and may set it back."""
     DESIRED_STATE_REVERTED = "DesiredStateReverted"
     """Event only: somebody set desiredState back minutes after another had changed it."""
+    TWO_OPERATORS = "TwoOperators"
+    """Event only: another operator watches the job, too, and leaves it to the one that acts on it."""
     SOURCE_SHRUNK = "SourceShrunk"
     """Event only: looking back, a run found fewer rows than documents were made of, and left these as they were."""
     AVAILABLE = "Available"

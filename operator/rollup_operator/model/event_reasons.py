@@ -62,6 +62,9 @@ EVENTS: Mapping[Reason, Posted] = {
     Reason.DESIRED_STATE_REVERTED: Posted(
         EventType.WARNING, "`desiredState` was set back within ten minutes of the change, by another field manager"
     ),
+    Reason.TWO_OPERATORS: Posted(
+        EventType.WARNING, "another operator watches the job, too, and leaves it to the one that posts this"
+    ),
     Reason.SOURCE_SHRUNK: Posted(
         EventType.WARNING,
         "looking back, a run found fewer rows than documents were made of, and left those as they were",

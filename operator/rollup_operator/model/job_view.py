@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rollup_operator.model.base import CREATION_TIMEOUT, DRAIN_FINALIZER, RUN_REQUESTED_AT
+from rollup_operator.model.base import ALSO_WATCHED_BY, CREATION_TIMEOUT, DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
 from rollup_operator.model.status import LONGEST_REQUEST, RollupJobStatus, State, shortened
 
@@ -48,6 +48,8 @@ class JobView:
     finalizers: tuple[str, ...]
     run_request: str | None
     """The value of the annotation that requests a run now, as much of it as a status may have."""
+    also_watched_by: str | None
+    """What another operator that leaves the job to this one says of itself."""
     creation_timeout: str | None
     """The `timeout` that the job was created with through the HTTP API."""
     job_id: str
@@ -78,7 +80,7 @@ class JobView:
         """
         meta = body["metadata"]
         annotations = meta.get("annotations") or {}
-        asked = annotations.get(RUN_REQUESTED_AT)
+        asked, rival = annotations.get(RUN_REQUESTED_AT), annotations.get(ALSO_WATCHED_BY)
         spec, status = _fields(body.get("spec")), _fields(body.get("status"))
         name = intern(meta["name"])
         return cls(
@@ -91,6 +93,7 @@ class JobView:
             owners=_owners(meta.get("managedFields") or ()),
             finalizers=_shared(tuple(meta.get("finalizers") or ())),
             run_request=None if asked is None else shortened(asked, LONGEST_REQUEST),
+            also_watched_by=None if rival is None else shortened(rival, LONGEST_REQUEST),
             creation_timeout=annotations.get(CREATION_TIMEOUT),
             job_id=_text(spec.get("jobId")) or name,
             store_name=_store_name(spec.get("storeRef")),

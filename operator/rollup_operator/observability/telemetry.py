@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_ONE_OF_TWO = "remove one of the two, or let each watch namespaces of its own (ROLLUP_NAMESPACES)"
+
 
 class Telemetry:
     """Telemetry of the jobs (`lifecycle.telemetry.Observer`) and the endpoint (`http.ports.EndpointTelemetry`).
@@ -29,6 +31,7 @@ class Telemetry:
         self._tracing = tracing = _tracing(tracing_endpoint, cluster)
         self._transitions = Transitions(self.metrics, leading=leading, tracer=tracing)
         self._others: set[str] = set()
+        self._rivals: set[str] = set()
         self.turned = self.metrics.turned
         self.answered = self.metrics.answered
         self.lagged = self.metrics.lagged
@@ -73,7 +76,19 @@ class Telemetry:
                 namespace=job.namespace,
                 job=job.name,
                 operator=operator,
-                cure="remove one of the two, or let each watch namespaces of its own (ROLLUP_NAMESPACES)",
+                cure=_ONE_OF_TWO,
+            )
+
+    def rival(self, job: JobView, operator: str) -> None:
+        """Take in that another operator leaves jobs to this one. Each is logged once."""
+        if operator not in self._rivals:
+            self._rivals.add(operator)
+            log.warning(
+                "another operator watches jobs that this one acts on, and leaves them alone",
+                namespace=job.namespace,
+                job=job.name,
+                operator=operator,
+                cure=_ONE_OF_TWO,
             )
 
     def asked(self, job: JobView) -> None:

@@ -26,7 +26,7 @@ from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
 from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff
 from rollup_operator.lifecycle.jobs.reverts import StateChange, noticed
-from rollup_operator.lifecycle.jobs.rivals import left_for
+from rollup_operator.lifecycle.jobs.rivals import left_for, note, rival_in, warning
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work, run_report
 from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
 from rollup_operator.lifecycle.jobs.transition_events import transition_event
@@ -109,6 +109,8 @@ class Actor:
             self._recovery.new_generation()
         if view.desired is not known.desired:
             self._notice_revert(view)
+        if (rival := rival_in(known, view, self._env.operator)) is not None and not self._left:
+            self._notice_rival(view, rival)
         self.view = view
         self.recheck()
         return True
@@ -122,6 +124,11 @@ class Actor:
         self._env.observer.reverted(view, message)
         if revert.is_news:
             self._env.events.record(Regarding.job(view), Reason.DESIRED_STATE_REVERTED, message)
+
+    def _notice_rival(self, view: JobView, rival: str) -> None:
+        if self._env.gate.open:
+            self._env.observer.rival(view, rival)
+            self._tell(Reason.TWO_OPERATORS, warning(rival))
 
     def store_changed(self) -> None:
         """Decide anew: the job's store came, went or changed."""
@@ -225,6 +232,8 @@ class Actor:
         view, env = self.view, self._env
         if (seconds := self._leave_alone()) is not None:
             self._recheck_after(seconds)
+            if env.operator is not None and env.notes.is_due(view.operator, asyncio.get_running_loop().time()):
+                await self._write(view, job_writes.note_rival(env.kube, view, note(env.operator, env.now())))
             return
         self._note_listed_claim()
         decision = decide(view, self._facts(), env.now())
@@ -326,12 +335,8 @@ class Actor:
         self._reported_at = asyncio.get_running_loop().time()
         if self._run is None or self._run.outlived:
             return
-        report = self._report or Report.published(self.view.status)
-        if (claim := self._run.progress.claim) is not None:
-            report = report.with_claim(claim)
-        if (stats := self._run.progress.stats) is not None:
-            report = report.counting(stats)
-        self._report = replace(report, progress=self._run.progress.report())
+        progress, report = self._run.progress, self._report or Report.published(self.view.status)
+        self._report = report.after(progress.claim, progress.stats, progress.report())
 
     def _recheck_after(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -406,12 +411,7 @@ class Actor:
             return
         if end.last_run is not None and end.last_run.kept:
             self._tell(Reason.SOURCE_SHRUNK, end.last_run.message)
-        report = replace(self._report or Report.published(self.view.status), progress=None)
-        if end.claim is not None:
-            report = report.with_claim(end.claim)
-        if end.stats is not None:
-            report = report.counting(end.stats)
-        self._report = report
+        self._report = report = (self._report or Report.published(self.view.status)).after(end.claim, end.stats)
         if end.last_run is not None:
             self._report = replace(report, last_run=end.last_run)
             now, failures = asyncio.get_running_loop().time(), self._recovery.failures

@@ -38,6 +38,13 @@ class Report:
         """Return what status says already."""
         return cls(status.watermark, status.position, status.stats, status.last_run, result=status.result)
 
+    def after(self, claim: Claim | None, stats: JobStats | None, progress: RunProgress | None = None) -> "Report":
+        """Return the same with the record and the counters of a run, as far as it has come, and its progress."""
+        report = replace(self, progress=progress)
+        if claim is not None:
+            report = report.with_claim(claim)
+        return report if stats is None else report.counting(stats)
+
     def with_claim(self, claim: Claim) -> "Report":
         """Return the same with the record as it is now."""
         watermark = None if claim.watermark_ms is None else rfc3339_ms(claim.watermark_ms)

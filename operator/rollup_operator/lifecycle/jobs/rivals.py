@@ -12,6 +12,9 @@ It takes the job over when the other does not do what is due:
 | a next run | PATIENCE after that |
 | a run, a stop or a deletion under way | PATIENCE after the last news of it |
 | anything else | never: nothing is to be done |
+
+Both say so. The one that leaves jobs alone writes its name on one of them, at most once in SAY_AGAIN for each operator
+that acts, and that one reads it there.
 """
 
 import math
@@ -19,10 +22,47 @@ from datetime import datetime
 
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State
-from rollup_operator.model.times import instant_of
+from rollup_operator.model.times import instant_of, rfc3339
 
 PATIENCE = 300.0
 """Seconds: longer than an operator takes to move to another node, and an API server to restart."""
+
+SAY_AGAIN = 3600.0
+"""Seconds: the other one may have restarted since."""
+
+
+class Notes:
+    """When this process has told which operator that it leaves jobs to it. Times are the event loop's."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+
+    def is_due(self, operator: str | None, now: float) -> bool:
+        """Whether to say so now to the operator that acts. It counts as said then."""
+        if operator is None or now < self._next.get(operator, now):
+            return False
+        self._next[operator] = now + SAY_AGAIN
+        return True
+
+
+def note(me: str, now: datetime) -> str:
+    """Return what this operator writes on a job that it leaves alone."""
+    return f"{me} {rfc3339(now)}"
+
+
+def rival_in(before: JobView, job: JobView, me: str | None) -> str | None:
+    """Return the operator that has just said on a job that it leaves it to this one; None: none has."""
+    said = job.also_watched_by
+    rival = (said or "").partition(" ")[0]
+    return rival if rival and said != before.also_watched_by and rival != me else None
+
+
+def warning(rival: str) -> str:
+    """Say on a job that another operator watches it."""
+    return (
+        f"the operator {rival} watches this job, too, and leaves it to this one: remove one of the two, or let each "
+        "watch namespaces of its own (ROLLUP_NAMESPACES)"
+    )
 
 
 def left_for(job: JobView, me: str | None, now: datetime, age: float) -> float | None:
