@@ -696,7 +696,7 @@ def test_a_preview_that_cannot_be_is_refused_with_the_reason(
     assert refused("trips", ROLLUP_TOKEN="wrong") == (
         1,
         "error: the endpoint does not know you: give a token, with ROLLUP_TOKEN or in the kubeconfig "
-        "(kubectl create token)\n",
+        "(kubectl create token), or name a --service-account\n",
     )
     code, err = refused("trips", ROLLUP_URL="http://127.0.0.1:1")
     assert (code, "does not answer" in err) == (1, True), err

@@ -1,70 +1,35 @@
 """Calls of the operator's endpoint, for commands that only it can answer: only it reaches the stores."""
 
-import os
-import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import orjson
 
-from rollup_operator.kube.connection import NoConnection, proxy_of
-from rollup_operator.kube.credentials import bearer
+from rollup_operator.kube.connection import NoConnection
 from rollup_operator.kube.kubeconfig import find_connection
-from rollup_operator.net.hosts import is_loopback
-from rollup_operator.net.tls import verifying
 from rollup_operator.plugin.outcome import Code, Failure, Where
+from rollup_operator.plugin.reaching import TOKEN, ReachedEndpoint, untrusted
 
-TOKEN = "ROLLUP_TOKEN"  # noqa: S105  # the name of a variable
 PATIENCE = 60.0
 """Seconds; the endpoint gives a store 30."""
 
 
-@dataclass(frozen=True)
-class EndpointAddress:
-    """The operator's endpoint as the command line has it."""
-
-    url: str | None
-    authority: str | None
-    """File of the certificate authority; None: those of the system."""
-
-    def check(self) -> str:
-        """Return the URL without a slash at its end. Raises Failure where it is none, or would show the token."""
-        if not self.url:
-            raise Failure(Code.USAGE, "Usage", "name the operator's endpoint with --url or ROLLUP_URL")
-        url = self.url.rstrip("/")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Failure(Code.USAGE, "Usage", f"--url {url!r} is no URL: write https://HOST:PORT")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise Failure(Code.USAGE, "Usage", f"--url {url!r} would send your token unencrypted: use https://")
-        return url
-
-    def trust(self) -> ssl.SSLContext:
-        """Return whose certificates count. Raises Failure for a file without an authority."""
-        try:
-            return verifying(cafile=self.authority)
-        except (OSError, ValueError) as e:
-            raise Failure(Code.USAGE, "Usage", f"--ca {self.authority}: {e}") from e
-
-
 async def post(
-    server: EndpointAddress, where: Where, path: Sequence[str], body: Mapping[str, Any], names: Collection[str]
+    endpoint: ReachedEndpoint, path: Sequence[str], body: Mapping[str, Any], names: Collection[str]
 ) -> dict[str, Any]:
     """Send a call and return its answer, which has these names. `path`: a namespace, and the parts below it.
 
     Raises Failure for an error, and for what is no answer of the endpoint's.
     """
-    async with _answer(server, where, path, body, aiohttp.ClientTimeout(total=PATIENCE, sock_connect=5)) as answer:
-        return _read(answer.status, await answer.read(), server.check(), names)
+    async with _answer(endpoint, path, body, aiohttp.ClientTimeout(total=PATIENCE, sock_connect=5)) as answer:
+        return _read(answer.status, await answer.read(), endpoint.url(), names)
 
 
 async def ask(
-    server: EndpointAddress,
-    where: Where,
+    endpoint: ReachedEndpoint,
     method: str,
     path: Sequence[str],
     query: Mapping[str, str],
@@ -74,19 +39,19 @@ async def ask(
 ) -> dict[str, Any]:
     """Send a call without a body, and return its answer likewise. What is not there is Failure NOT_FOUND."""
     patience = aiohttp.ClientTimeout(total=seconds, sock_connect=5)
-    async with _answer(server, where, path, None, patience, query, method) as answer:
-        return _read(answer.status, await answer.read(), server.check(), names, Code.NOT_FOUND)
+    async with _answer(endpoint, path, None, patience, query, method) as answer:
+        return _read(answer.status, await answer.read(), endpoint.url(), names, Code.NOT_FOUND)
 
 
 async def post_for_lines(
-    server: EndpointAddress, where: Where, path: Sequence[str], body: Mapping[str, Any], query: Mapping[str, str]
+    endpoint: ReachedEndpoint, path: Sequence[str], body: Mapping[str, Any], query: Mapping[str, str]
 ) -> AsyncIterator[dict[str, Any]]:
     """Send a call whose answer is lines of JSON, and yield each as it comes; for how long does not matter.
 
     Raises Failure likewise, and for a line that is an error.
     """
-    url, patience = server.check(), aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=PATIENCE)
-    async with _answer(server, where, path, body, patience, query) as answer:
+    url, patience = endpoint.url(), aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=PATIENCE)
+    async with _answer(endpoint, path, body, patience, query) as answer:
         if answer.status != 200:
             _read(answer.status, await answer.read(), url, ())
         rest = b""
@@ -98,27 +63,23 @@ async def post_for_lines(
 
 @asynccontextmanager
 async def _answer(
-    server: EndpointAddress,
-    where: Where,
+    endpoint: ReachedEndpoint,
     path: Sequence[str],
     body: Mapping[str, Any] | None,
     patience: aiohttp.ClientTimeout,
     query: Mapping[str, str] | None = None,
     method: str = "POST",
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    url, login, tls = server.check(), own_login(where), server.trust()
-    below = "/".join(quote(part, safe="") for part in path)
-    try:
-        proxy = proxy_of(url)
-    except NoConnection as e:
-        raise Failure(Code.USAGE, "Usage", str(e)) from e
+    url, login, below = endpoint.url(), endpoint.login, "/".join(quote(part, safe="") for part in path)
     target = f"{url}/namespaces/{below}" + (f"?{urlencode(query)}" if query else "")
     try:
         async with (
             aiohttp.ClientSession(timeout=patience, middlewares=(login,) if login is not None else ()) as session,
-            session.request(method, target, json=body, ssl=tls, proxy=proxy, allow_redirects=False) as answer,
+            session.request(method, target, json=body, allow_redirects=False, **endpoint.how) as answer,
         ):
             yield answer
+    except aiohttp.ClientConnectorCertificateError as e:
+        raise untrusted(e) from e
     except (aiohttp.ClientError, TimeoutError) as e:
         raise Failure(Code.FAILED, "Unreachable", f"{url} does not answer: {str(e) or 'no answer in time'}") from e
 
@@ -143,21 +104,11 @@ def _read(status: int, data: bytes, url: str, names: Collection[str], missing: C
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Failure(Code.FAILED, "NoEndpoint", f"{url} is not the operator's endpoint (status {status})") from None
     if status == 401:
-        cure = f"give a token, with {TOKEN} or in the kubeconfig (kubectl create token)"
+        cure = f"give a token, with {TOKEN} or in the kubeconfig (kubectl create token), or name a --service-account"
         raise Failure(Code.FAILED, "Unauthorized", f"the endpoint does not know you: {cure}")
     if status == 404 and missing is Code.NOT_FOUND:
         raise Failure(missing, "NotFound", reason)
     raise Failure(Code.FAILED, "Forbidden" if status == 403 else "Refused", reason)
-
-
-def own_login(where: Where) -> aiohttp.ClientMiddlewareType | None:
-    """Return what sends the caller's token: that of the environment, else the kubeconfig's; None: there is none."""
-    if token := os.environ.get(TOKEN):
-        return bearer(token)
-    try:
-        return find_connection(*where[:2]).login
-    except NoConnection:
-        return None
 
 
 def namespace_of(where: Where) -> str:

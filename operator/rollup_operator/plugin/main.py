@@ -5,7 +5,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,20 +15,16 @@ from rollup_operator.plugin.options import (
     CODES,
     COMMAND,
     HELP,
-    Account,
     All,
-    Authority,
     Begin,
     Command,
     Condition,
-    Context,
     End,
     Fields,
     Form,
     Full,
     GroupBy,
     Interval,
-    Kubeconfig,
     Labels,
     Last,
     Listing,
@@ -36,26 +32,27 @@ from rollup_operator.plugin.options import (
     Metrics,
     Name,
     Names,
-    Namespace,
     OneName,
     OpenBrowser,
     Port,
     PurgedIndex,
     Repair,
     RunTimeout,
-    Service,
     Shell,
     StoreName,
     Timeout,
-    Url,
     View,
     Wait,
     Yes,
     Zone,
+    expanded,
 )
 from rollup_operator.plugin.outcome import Chosen, Code, Failure, WaitLimit, Where
 from rollup_operator.plugin.output import Format, Output, say
 from rollup_operator.plugin.usage import asked_format, usage
+
+if TYPE_CHECKING:
+    from rollup_operator.plugin.reaching import EndpointAddress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +68,8 @@ app = typer.Typer(
 def command(*examples: str, short: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a command with examples at the end of its help; `short`: its line in the list of commands."""
     lines = "\n".join(["\b", "Examples:", *(f"  {COMMAND} {line}" for line in examples)])
-    return app.command(cls=Command, epilog=lines if examples else None, short_help=short)
+    register = app.command(cls=Command, epilog=lines if examples else None, short_help=short)
+    return lambda function: register(expanded(function))
 
 
 @app.callback(invoke_without_command=True)
@@ -94,9 +92,8 @@ def stop(
     labels: Labels = None,
     wait: Wait = False,
     timeout: Timeout = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Stop jobs: a write in progress finishes, and nothing new begins. With --wait, return when they are quiet."""
@@ -104,7 +101,7 @@ def stop(
         "stop",
         choose(names, everything, labels),
         limit(wait, timeout),
-        (kubeconfig, context, namespace),
+        where,
         output,
     )
 
@@ -121,9 +118,8 @@ def start(
     labels: Labels = None,
     wait: Wait = False,
     timeout: Timeout = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Start jobs: they run at the next tick of their schedule. With --wait, return when the operator has seen it."""
@@ -131,7 +127,7 @@ def start(
         "start",
         choose(names, everything, labels),
         limit(wait, timeout),
-        (kubeconfig, context, namespace),
+        where,
         output,
     )
 
@@ -148,9 +144,8 @@ def run(
     labels: Labels = None,
     wait: Wait = False,
     timeout: RunTimeout = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Run started jobs now, without waiting for the next tick. With --wait, show the progress until the run's end."""
@@ -158,7 +153,7 @@ def run(
         "run",
         choose(names, everything, labels),
         limit(wait, timeout, None),
-        (kubeconfig, context, namespace),
+        where,
         output,
     )
 
@@ -170,9 +165,8 @@ def delete(
     labels: Labels = None,
     wait: Wait = False,
     timeout: Timeout = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Delete jobs: each stops first. Its documents stay, unless it has deletionPolicy: Delete.
@@ -183,7 +177,7 @@ def delete(
         "delete",
         choose(names, everything, labels),
         limit(wait, timeout),
-        (kubeconfig, context, namespace),
+        where,
         output,
     )
 
@@ -200,9 +194,8 @@ def get(
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Jobs of all namespaces.")] = False,
     labels: Labels = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and show each change until Ctrl-C.")] = False,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Annotated[Listing, typer.Option("--output", "-o", help="How to write the jobs.")] = Listing.TABLE,
 ) -> int:
     """List jobs, each with its state in words, how far its data is complete, and its runs."""
@@ -210,7 +203,7 @@ def get(
         raise Failure(Code.USAGE, "Usage", "-A cannot be combined with names: leave out one of the two")
     if names and labels is not None:
         raise Failure(Code.USAGE, "Usage", "-l cannot be combined with names: leave out one of the two")
-    where, written = (kubeconfig, context, namespace), Output("get", output.value)
+    written = Output("get", output.value)
     chosen = Chosen(names or None, labels_of(labels), everywhere=all_namespaces)
     if watch:
         if output not in (Listing.TABLE, Listing.WIDE):
@@ -226,71 +219,65 @@ def get(
 @command("status flights", "status flights -o json", short="Show all that is known of a job.")
 def status(
     name: Name,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Show all that is known of a job: state, conditions, position, runs, and who set its desired state."""
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
-    return _run(reading.status((kubeconfig, context, namespace), Output("status", output), name))
+    return _run(reading.status(where, Output("status", output), name))
 
 
 @command("explain flights", short="Explain a job's state and how to fix it.")
 def explain(
     name: Name,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Explain a job's state and how to fix it."""
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
-    return _run(reading.explain((kubeconfig, context, namespace), Output("explain", output), name))
+    return _run(reading.explain(where, Output("explain", output), name))
 
 
 @command("events", "events flights", short="List what the operator reported about jobs.")
 def events(
     name: OneName = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """List what the operator reported about a job, or about all jobs of the namespace, oldest first."""
     from rollup_operator.plugin import reading  # noqa: PLC0415
 
-    return _run(reading.events((kubeconfig, context, namespace), Output("events", output), name))
+    return _run(reading.events(where, Output("events", output), name))
 
 
 @command(
-    "preview -f job.yaml --url https://rollup.example:9400",
-    "preview flights",
+    "preview -f job.yaml",
+    "preview flights --url https://rollup.example:9400",
     short="Show what a job would do; nothing is written.",
 )
 def preview(
     name: OneName = None,
     file: ManifestFile = None,
-    url: Url = None,
-    ca: Authority = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    server: "EndpointAddress",
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Show what a job would do, with a few of its documents. Nothing is written.
 
     The manifest is checked as kubectl apply checks it, and then against its source. The operator's endpoint computes
-    the preview. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need permission to create
-    RollupJobs.
+    the preview, through kubectl port-forward or --url. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig.
+    You need permission to create RollupJobs.
     """
-    from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import preview as previewing  # noqa: PLC0415
 
-    where, written = (kubeconfig, context, namespace), Output("preview", output)
-    return _run(previewing.preview(where, written, endpoint.EndpointAddress(url, ca), name, file))
+    written = Output("preview", output)
+    return _run(previewing.preview(where, written, server, name, file))
 
 
 @command(
@@ -303,11 +290,9 @@ def purge(
     index: PurgedIndex = None,
     store: StoreName = None,
     yes: Yes = False,
-    url: Url = None,
-    ca: Authority = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    server: "EndpointAddress",
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Delete the documents that a deleted job left in its rollup index, after a question that names their number.
@@ -318,12 +303,10 @@ def purge(
     The operator's endpoint deletes them. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need
     permission to delete rollupjobs/documents (role rollup-manager).
     """
-    from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import purge as purging  # noqa: PLC0415
 
-    where, written = (kubeconfig, context, namespace), Output("purge", output)
-    address = endpoint.EndpointAddress(url, ca)
-    return _run(purging.purge(where, written, address, name, index, store, yes=yes))
+    written = Output("purge", output)
+    return _run(purging.purge(where, written, server, name, index, store, yes=yes))
 
 
 @command(
@@ -341,11 +324,9 @@ def query(
     end: End = None,
     condition: Condition = None,
     zone: Zone = None,
-    url: Url = None,
-    ca: Authority = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    server: "EndpointAddress",
+    where: Where,
     output: Annotated[View, typer.Option("--output", "-o", help="How to show the data.")] = View.TABLE,
 ) -> int:
     """Show a job's data as a table or a chart: what is rolled up, and what only the source has yet, as one.
@@ -353,12 +334,11 @@ def query(
     The operator's endpoint answers. It gets the token in ROLLUP_TOKEN, else that of your kubeconfig. You need
     permission to search the job (role rollup-reader).
     """
-    from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import query as querying  # noqa: PLC0415
 
     asked = querying.Question(metric or (), by or (), interval, last, begin, end, condition, zone)
-    where, written = (kubeconfig, context, namespace), Output("query", output)
-    return _run(querying.query(where, written, endpoint.EndpointAddress(url, ca), name, asked))
+    written = Output("query", output)
+    return _run(querying.query(where, written, server, name, asked))
 
 
 @command(
@@ -375,11 +355,9 @@ def verify(
     fields: Fields = None,
     full: Full = None,
     repair: Repair = False,
-    url: Url = None,
-    ca: Authority = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    server: "EndpointAddress",
+    where: Where,
     output: Form = Format.TEXT,
 ) -> int:
     """Compare what a job has rolled up with what its source gives now, bucket by bucket.
@@ -388,12 +366,11 @@ def verify(
     the source has lost. The operator's endpoint compares. It gets the token in ROLLUP_TOKEN, else that of your
     kubeconfig. You need permission to verify the job (role rollup-reader), and for --repair to patch it.
     """
-    from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import verify as verifying  # noqa: PLC0415
 
-    where, written = (kubeconfig, context, namespace), Output("verify", output)
+    written = Output("verify", output)
     options = verifying.VerifyOptions(begin, end, fields or (), full, repair)
-    return _run(verifying.verify(where, written, endpoint.EndpointAddress(url, ca), name, options))
+    return _run(verifying.verify(where, written, server, name, options))
 
 
 @command(
@@ -403,26 +380,21 @@ def verify(
     short="Open the operator's page in a browser.",
 )
 def ui(
-    account: Account = None,
-    service: Service = "rollup-operator/rollup-operator",
     port: Port = 0,
     browser: OpenBrowser = True,
-    url: Url = None,
-    ca: Authority = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    server: "EndpointAddress",
+    where: Where,
 ) -> int:
     """Open the operator's page in a browser, with your permissions, until Ctrl-C.
 
     The page comes through kubectl port-forward, or from --url. Your token stays in this command: that in ROLLUP_TOKEN,
     else that of your kubeconfig. If your kubeconfig has no token, name a service account.
     """
-    from rollup_operator.plugin import endpoint  # noqa: PLC0415
     from rollup_operator.plugin import ui as page  # noqa: PLC0415
 
-    options = page.PageOptions(endpoint.EndpointAddress(url, ca), service, account, port, browser)
-    return _run(page.show((kubeconfig, context, namespace), options))
+    options = page.PageOptions(server, port, browser)
+    return _run(page.show(where, options))
 
 
 @command("version", "version -o json")

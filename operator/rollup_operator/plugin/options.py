@@ -1,5 +1,7 @@
 """The options that commands share, the texts of the help, and how a command shows its usage."""
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -111,12 +113,18 @@ RunTimeout = Annotated[
 
 
 Url = Annotated[
-    str | None, typer.Option(envvar="ROLLUP_URL", show_envvar=True, metavar="URL", help="The operator's endpoint.")
+    str | None,
+    typer.Option(
+        envvar="ROLLUP_URL", show_envvar=True, metavar="URL", help="The operator's endpoint. Default: a port-forward."
+    ),
 ]
 Authority = Annotated[
     str | None,
     typer.Option(
-        envvar="ROLLUP_CA", show_envvar=True, metavar="FILE", help="Certificate authority of the endpoint, in PEM."
+        envvar="ROLLUP_CA",
+        show_envvar=True,
+        metavar="FILE",
+        help="Certificate authority of the endpoint, in PEM. Default: with a port-forward, the operator's own.",
     ),
 ]
 Metrics = Annotated[
@@ -174,7 +182,7 @@ Account = Annotated[
         "--service-account", metavar="NAME", help="Log in as a service account of the namespace, or NAMESPACE/NAME."
     ),
 ]
-Service = Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="The operator's Service.")]
+Service = Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="The operator's Service, for the port-forward.")]
 Port = Annotated[int, typer.Option(metavar="PORT", help="Port of this machine. Default: a free one.")]
 OpenBrowser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 ManifestFile = Annotated[
@@ -188,3 +196,39 @@ StoreName = Annotated[
     str | None, typer.Option(metavar="NAME", help="RollupStore. Default: that of the job, else default.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")]
+
+
+def expanded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that takes, in place of `where` and `server`, the options that they are made of."""
+    parameters = inspect.signature(function).parameters
+    shown = [option for name, given in parameters.items() for option in _OPTIONS.get(name, (given,))]
+
+    def command(**given: Any) -> Any:
+        if "where" in parameters:
+            given["where"] = tuple(given.pop(name) for name in ("kubeconfig", "context", "namespace"))
+        if "server" in parameters:
+            from rollup_operator.plugin.reaching import EndpointAddress  # noqa: PLC0415  # it takes time
+
+            given["server"] = EndpointAddress(*(given.pop(name) for name in ("url", "ca", "service", "account")))
+        return function(**given)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__annotations__ = {option.name: option.annotation for option in shown}
+    command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # inspect reads it
+    return command
+
+
+def _option(name: str, annotation: Any, default: str | None = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_OPTIONS = {
+    "where": (_option("namespace", Namespace), _option("kubeconfig", Kubeconfig), _option("context", Context)),
+    "server": (
+        _option("url", Url),
+        _option("ca", Authority),
+        _option("service", Service, "rollup-operator/rollup-operator"),
+        _option("account", Account),
+    ),
+}
+"""What a command's `where` and `server` are on its command line."""

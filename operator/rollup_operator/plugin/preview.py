@@ -12,9 +12,10 @@ from rollup_operator.explaining.text import spoken
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.counts import counted
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
-from rollup_operator.plugin.endpoint import EndpointAddress, namespace_of, post
+from rollup_operator.plugin.endpoint import namespace_of, post
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output
+from rollup_operator.plugin.reaching import EndpointAddress, reached
 from rollup_operator.plugin.tables import Cell
 
 _ANSWERED = ("preview", "estimate", "range")
@@ -34,7 +35,8 @@ async def preview(where: Where, output: Output, server: EndpointAddress, word: s
     else:
         body = manifest(file or "")
         namespace = where[2] or (body.get("metadata") or {}).get("namespace") or namespace_of(where)
-    answered = await post(server, where, (namespace, "_rollup", "job", "_preview"), body, _ANSWERED)
+    async with reached(where, server) as endpoint:
+        answered = await post(endpoint, (namespace, "_rollup", "job", "_preview"), body, _ANSWERED)
     if output.for_programs:
         output.document({"command": "preview", "exitCode": Code.DONE} | answered)
     else:

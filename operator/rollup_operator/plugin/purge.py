@@ -10,9 +10,10 @@ from rollup_operator.explaining.text import command
 from rollup_operator.model.counts import counted
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
-from rollup_operator.plugin.endpoint import EndpointAddress, ask
+from rollup_operator.plugin.endpoint import ask
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output, agreed, say
+from rollup_operator.plugin.reaching import EndpointAddress, reached
 
 STORE = "default"
 """The RollupStore of documents whose job is gone, unless the command line names another one."""
@@ -41,20 +42,22 @@ async def purge(
             job = await _job(cluster, word)
             word, index, store = job.job_id, job.rollup_index, store or job.store_name
     path, query = (namespace, "_rollup", "documents", index, word), {"store": store or STORE}
-    found = await ask(server, where, "GET", path, query, ("documents", "owner"))
-    name, uid = found["owner"]["name"], found["owner"]["uid"]
     there = f"rollup index {index!r} of RollupStore {query['store']!r}"
-    if found["owner"]["exists"]:
-        raise Failure(
-            Code.FAILED,
-            "JobExists",
-            f"the documents in {there} are those of job {name!r}, which exists: delete it first "
-            f"({command('delete', namespace, name)}). With deletionPolicy Retain they stay, and can then be purged",
-        )
-    documents = counted(found["documents"], "document")
-    if not yes and not agreed(f"{documents} of the deleted job {name!r} (uid {uid}) in {there} cannot be restored."):
-        raise Failure(Code.FAILED, "Declined", "nothing was deleted")
-    purged = await ask(server, where, "DELETE", path, query | {"owner": uid}, ("documents",), seconds=None)
+    async with reached(where, server) as endpoint:
+        found = await ask(endpoint, "GET", path, query, ("documents", "owner"))
+        name, uid = found["owner"]["name"], found["owner"]["uid"]
+        if found["owner"]["exists"]:
+            raise Failure(
+                Code.FAILED,
+                "JobExists",
+                f"the documents in {there} are those of job {name!r}, which exists: delete it first "
+                f"({command('delete', namespace, name)}). With deletionPolicy Retain they stay, and can then be purged",
+            )
+        documents = counted(found["documents"], "document")
+        question = f"{documents} of the deleted job {name!r} (uid {uid}) in {there} cannot be restored."
+        if not yes and not agreed(question):
+            raise Failure(Code.FAILED, "Declined", "nothing was deleted")
+        purged = await ask(endpoint, "DELETE", path, query | {"owner": uid}, ("documents",), seconds=None)
     _write(output, {**found, "documents": purged["documents"]}, there, purged.get("kept"), job)
     return Code.DONE
 

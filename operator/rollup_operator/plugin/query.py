@@ -12,9 +12,10 @@ from rollup_operator.explaining.text import command
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.model.times import instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
-from rollup_operator.plugin.endpoint import EndpointAddress, post
+from rollup_operator.plugin.endpoint import post
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output, say
+from rollup_operator.plugin.reaching import EndpointAddress, reached
 
 KINDS = ("avg", "min", "max", "sum", "value_count")
 DAY = 86_400_000
@@ -109,7 +110,8 @@ async def query(where: Where, output: Output, server: EndpointAddress, word: str
     spec = job["spec"]
     body = question.body(str(spec["groups"]["dateHistogram"]["field"]))
     try:
-        answered = await post(server, where, (namespace, str(spec["rollupIndex"]), "_search"), body, ("hits",))
+        async with reached(where, server) as endpoint:
+            answered = await post(endpoint, (namespace, str(spec["rollupIndex"]), "_search"), body, ("hits",))
     except Failure as e:
         if e.reason == "Refused" and not (job.get("status") or {}).get("watermark"):
             run = command("run", namespace, name_of(word))

@@ -2,41 +2,23 @@
 
 ::
 
-    browser ──▶ local_proxy, 127.0.0.1 ── adds the token ──▶ forward: kubectl port-forward ──▶ the operator's Service
-                                                      └──▶ or --url
+    browser ──▶ local_proxy, 127.0.0.1 ── adds the token ──▶ reaching ──▶ the operator's endpoint
 """
 
 import asyncio
 import signal
-import ssl
-import time
 import webbrowser
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from rollup_operator.kube.client import KubeClient, KubeError
-from rollup_operator.kube.connection import proxy_of
-from rollup_operator.kube.credentials import bearer
-from rollup_operator.kube.paths import InvalidName, account_token_path
-from rollup_operator.kube.secrets import read_secret
-from rollup_operator.model.names import is_name, is_namespace
-from rollup_operator.net.tls import verifying
-from rollup_operator.plugin.cluster import NamespaceClient
-from rollup_operator.plugin.endpoint import TOKEN, EndpointAddress, own_login
-from rollup_operator.plugin.forward import PortForward
 from rollup_operator.plugin.local_proxy import LocalProxy
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import say
+from rollup_operator.plugin.reaching import TOKEN, EndpointAddress, ReachedEndpoint, reached, untrusted
 
-SERVICE = "rollup-operator/rollup-operator"
-CERTIFICATE = "rollup-operator-tls"
-"""The Secret whose ca.crt is trusted where --ca names no file, and the caller may read it."""
-TOKEN_SECONDS = 600
-"""Life of a service account's token, the shortest that Kubernetes gives."""
 PATIENCE = 330.0
 """Seconds for an answer: longer than somebody may let the page wait for a stop."""
 
@@ -46,8 +28,6 @@ class PageOptions:
     """What the command line says of the way to the page."""
 
     endpoint: EndpointAddress
-    service: str
-    account: str | None
     port: int
     browser: bool
 
@@ -56,21 +36,20 @@ async def show(where: Where, options: PageOptions) -> int:
     """Serve the page on this machine until Ctrl-C. Raises Failure."""
     path = f"/ui/namespaces/{where[2]}/jobs" if where[2] else "/ui/"
     async with AsyncExitStack() as stack:
-        kube = await stack.enter_async_context(NamespaceClient.open(where))
-        login = _login(where, options.account, kube)
-        upstream = await stack.enter_async_context(_upstream(where, options, kube.kube))
+        endpoint = await stack.enter_async_context(reached(where, options.endpoint))
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=PATIENCE, sock_connect=5),
-                middlewares=(login,),
+                middlewares=(_login(endpoint),),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         )
 
         async def ask(method: str, path: str, **more: Any) -> aiohttp.ClientResponse:
-            url, how = upstream()
-            return await session.request(method, f"{url}{path}", allow_redirects=False, **how, **more)
+            return await session.request(
+                method, f"{endpoint.url()}{path}", allow_redirects=False, **endpoint.how, **more
+            )
 
         await _check(ask, path)
         proxy = LocalProxy(ask)
@@ -88,40 +67,9 @@ async def show(where: Where, options: PageOptions) -> int:
     return Code.DONE
 
 
-@asynccontextmanager
-async def _upstream(where: Where, options: PageOptions, kube: KubeClient) -> AsyncIterator[Any]:
-    """Yield what returns the endpoint's URL as it is now, and how to connect to it."""
-    if options.endpoint.url:
-        url = options.endpoint.check()
-        how: dict[str, Any] = {"ssl": options.endpoint.trust(), "proxy": proxy_of(url)}
-        yield lambda: (url, how)
-        return
-    namespace, _, service = options.service.partition("/")
-    if not (is_namespace(namespace) and is_name(service)):
-        raise Failure(Code.USAGE, "Usage", f"--service {options.service!r}: write NAMESPACE/NAME")
-    how = {
-        "ssl": options.endpoint.trust() if options.endpoint.authority else await _authority(kube, namespace),
-        "server_hostname": f"{service}.{namespace}.svc",
-    }
-    async with PortForward(where, namespace, service, "https").opened() as forward:
-        yield lambda: (f"https://127.0.0.1:{forward.port}", how)
-
-
-async def _authority(kube: KubeClient, namespace: str) -> ssl.SSLContext:
-    """Trust the authority in the operator's own Secret; where the caller may not read it, those of the system."""
-    try:
-        found = (await read_secret(kube, namespace, CERTIFICATE))["data"].get("ca.crt", b"")
-        return verifying(cadata=found.decode()) if found else verifying()
-    except (KubeError, ValueError, ssl.SSLError):
-        return verifying()
-
-
-def _login(where: Where, account: str | None, kube: NamespaceClient) -> aiohttp.ClientMiddlewareType:
+def _login(endpoint: ReachedEndpoint) -> aiohttp.ClientMiddlewareType:
     """Return what adds a token. Raises Failure where there is none to add."""
-    if account is not None:
-        return AccountLogin(kube, account)
-    login = own_login(where)
-    if login is None:
+    if endpoint.login is None:
         raise Failure(
             Code.USAGE,
             "NoToken",
@@ -130,46 +78,7 @@ def _login(where: Where, account: str | None, kube: NamespaceClient) -> aiohttp.
             "everything: kubectl create serviceaccount page && kubectl create rolebinding page "
             "--clusterrole rollup-manager --serviceaccount NAMESPACE:page",
         )
-    return login
-
-
-class AccountLogin:
-    """Sends a token of a service account, requested before its predecessor ends: TokenRequest, ten minutes each."""
-
-    def __init__(self, kube: NamespaceClient, account: str) -> None:
-        """`account` is a name in the client's namespace, or NAMESPACE/NAME. Raises Failure for what is none."""
-        namespace, _, name = account.rpartition("/")
-        try:
-            self._path = account_token_path(namespace or kube.namespace, name)
-        except InvalidName as e:
-            raise Failure(Code.USAGE, "Usage", f"--service-account {account!r}: {e}") from e
-        self._kube, self._account = kube.kube, account
-        self._token, self._until = "", 0.0
-        self._turn = asyncio.Lock()
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Add the token, then go on. Raises Failure where the API server gives none."""
-        async with self._turn:
-            if time.monotonic() >= self._until:
-                self._token = await self._request()
-                self._until = time.monotonic() + TOKEN_SECONDS * 0.8
-        return await bearer(self._token)(request, handler)
-
-    async def _request(self) -> str:
-        body = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": TOKEN_SECONDS},
-        }
-        try:
-            return str((await self._kube.post(self._path, body))["status"]["token"])
-        except KubeError as e:
-            cure = ": ask for the verb create on serviceaccounts/token" if e.status == 403 else ""
-            raise Failure(
-                Code.FAILED, e.reason, f"no token for service account {self._account}: {e.message}{cure}"
-            ) from e
+    return endpoint.login
 
 
 async def _check(ask: Any, path: str) -> None:
@@ -178,13 +87,7 @@ async def _check(ask: Any, path: str) -> None:
         async with await ask("GET", path, headers={"Accept": "text/html"}) as answer:
             status = answer.status
     except aiohttp.ClientConnectorCertificateError as e:
-        raise Failure(
-            Code.FAILED,
-            "Untrusted",
-            f"the endpoint's certificate is not trusted: {e.certificate_error}. Write its authority into a file and "
-            f"name it with --ca: kubectl -n rollup-operator get secret {CERTIFICATE} "
-            "-o jsonpath='{.data.ca\\.crt}' | base64 -d > ca.crt",
-        ) from e
+        raise untrusted(e) from e
     except (aiohttp.ClientError, TimeoutError) as e:
         raise Failure(
             Code.FAILED, "Unreachable", f"the endpoint does not answer: {str(e) or 'no answer in time'}"

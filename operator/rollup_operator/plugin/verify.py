@@ -12,9 +12,10 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.run_request import Stretch
 from rollup_operator.plugin.actions import run
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
-from rollup_operator.plugin.endpoint import EndpointAddress, post_for_lines
+from rollup_operator.plugin.endpoint import post_for_lines
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output, Shows, progress, say
+from rollup_operator.plugin.reaching import ReachedEndpoint, EndpointAddress, reached
 from rollup_operator.plugin.tables import Cell
 from rollup_operator.plugin.waiting import settle
 
@@ -52,13 +53,14 @@ async def verify(where: Where, output: Output, server: EndpointAddress, word: st
         name = name_of(word)
         job = JobView.of(await cluster.find(name))
         path = (cluster.namespace, "_rollup", "job", job.job_id, "_verify")
-        with progress() as (show, _):
-            found = await verified(server, where, path, options, show)
-            while options.repair and len(repairs) < TRIES and (stretches := to_repair(found)):
-                job = JobView.of(await cluster.find(name))
-                ran = await repaired(cluster, job, stretches, show)
-                repairs.append({"found": found["buckets"], "run": ran})
-                found = await verified(server, where, path, options, show)
+        async with reached(where, server) as endpoint:
+            with progress() as (show, _):
+                found = await verified(endpoint, path, options, show)
+                while options.repair and len(repairs) < TRIES and (stretches := to_repair(found)):
+                    job = JobView.of(await cluster.find(name))
+                    ran = await repaired(cluster, job, stretches, show)
+                    repairs.append({"found": found["buckets"], "run": ran})
+                    found = await verified(endpoint, path, options, show)
     return write(output, name, found, repairs)
 
 
@@ -80,11 +82,11 @@ async def repaired(cluster: NamespaceClient, job: JobView, stretches: Sequence[S
 
 
 async def verified(
-    server: EndpointAddress, where: Where, path: Sequence[str], options: VerifyOptions, show: Shows
+    endpoint: ReachedEndpoint, path: Sequence[str], options: VerifyOptions, show: Shows
 ) -> dict[str, Any]:
     """Return the endpoint's answer, and show its progress. Raises Failure."""
     shown = ""
-    async for line in post_for_lines(server, where, path, options.body(), {"progress": "true"}):
+    async for line in post_for_lines(endpoint, path, options.body(), {"progress": "true"}):
         if "result" in line:
             return dict(line["result"])
         text, percent = progress_of(line["progress"])
