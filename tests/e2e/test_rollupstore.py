@@ -124,7 +124,11 @@ def test_secrets_come_and_change_without_a_restart(
         wait_reason(api, "Available")
 
         security.users["rollup"] = "second"
-        wait_reason(api, "StoreUnauthorized")
+        refused = message(wait_reason(api, "StoreUnauthorized"))
+        assert (
+            "does not accept username and password of Secret 'login' (spec.opensearch.credentialsSecretRef)" in refused
+        )
+        assert "first" not in refused
         secret(api, "login", username="rollup", password="second")
         wait_reason(api, "Available")
 

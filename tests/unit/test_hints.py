@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollup_operator.rollup.hints import instead, near, series
+from rollup_operator.model.hints import instead, near, series
 
 
 @pytest.mark.parametrize(

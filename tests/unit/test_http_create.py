@@ -405,7 +405,13 @@ ROWS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "time_zone unknown": (
         {"groups": hourly(time_zone="Mars/Base")},
         "zone_rules_exception",
-        "Unknown time-zone ID: Mars/Base: use a name such as Europe/Berlin, or an offset as +05:30",
+        "Unknown time-zone ID: Mars/Base: use an IANA name such as Europe/Berlin, or an offset such as +05:30",
+        "groups",
+    ),
+    "time_zone misspelt": (
+        {"groups": hourly(time_zone="Europe/Berln")},
+        "zone_rules_exception",
+        "Unknown time-zone ID: Europe/Berln: did you mean Europe/Berlin? Otherwise use an IANA name",
         "groups",
     ),
     "histogram.interval zero": (

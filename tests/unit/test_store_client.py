@@ -284,6 +284,9 @@ async def test_a_refusal_that_no_secret_mends_is_reported_and_the_secrets_are_no
             with pytest.raises(Unauthorized, match="trying: unable to authenticate") as error:
                 await ask(cluster)
             assert "hush" not in str(error.value)
+        assert "does not accept token of Secret 'login' (spec.opensearch.credentialsSecretRef): correct" in str(
+            error.value
+        )
         assert guard.refusals == 20
         assert secrets.reads == 2
 

@@ -1,10 +1,14 @@
 """Elasticsearch's time values, `90m`, `1h`, `-1`, in the grammar of 7.17 and later; time zones and instants."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from zoneinfo import ZoneInfo
+
+from rollup_operator.model.hints import near
 
 _UNITS_MS = {
     "nanos": 1e-6,
@@ -80,6 +84,17 @@ def _with_unit(raw: str, number: str, unit: str, name: str, negative: bool) -> T
     return TimeValue(f"{value}{unit}", value * _UNITS_MS[unit])
 
 
+class UnknownZone(ValueError):
+    """There is no zone of that name."""
+
+    def __init__(self, zone: str) -> None:
+        super().__init__(f"'{zone}' is no time zone: {_A_ZONE}")
+        self.zone = zone
+
+
+_A_ZONE = "use an IANA name such as Europe/Berlin, or an offset such as +05:30"
+
+
 @lru_cache(maxsize=256)
 def parse_time_zone(text: str) -> tzinfo:
     """Read a zone as Java does: `Europe/Berlin`, `UTC`, `Z`, `+05:30`, `+0530`, `-3`, `GMT+1`, `UTC-08:00`.
@@ -103,7 +118,19 @@ def parse_time_zone(text: str) -> tzinfo:
             return ZoneInfo(text)
         except (KeyError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
             pass
-    raise ValueError(f"'{text}' is no time zone: use an IANA name such as Europe/Berlin, or an offset such as +05:30")
+    raise UnknownZone(text)
+
+
+@lru_cache(maxsize=256)
+def unknown_zone(text: str) -> str:
+    """Say of a name that no zone has which zone it may mean: the end of a sentence about it. Takes milliseconds."""
+    meant = near(text, _zones())
+    return f"did you mean {meant[0]}? Otherwise {_A_ZONE}" if meant else _A_ZONE
+
+
+@cache
+def _zones() -> Sequence[str]:
+    return (resources.files("tzdata") / "zones").read_text().split()
 
 
 def epoch_ms(moment: datetime) -> int:

@@ -17,7 +17,13 @@ from rollup_operator.model.job import CSV_ENDINGS, DateHistogramGroup, RollupJob
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import EVERY, NAME_PATTERN
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.time_values import parse_instant, parse_time_value, parse_time_zone
+from rollup_operator.model.time_values import (
+    UnknownZone,
+    parse_instant,
+    parse_time_value,
+    parse_time_zone,
+    unknown_zone,
+)
 
 _DAY_MS = 86_400_000
 _LONGEST_DAYS = 36_500
@@ -161,6 +167,8 @@ def _of_groups(spec: RollupJobSpec) -> Iterator[Problem]:
         yield from _of_duration(f"{at}.delay", date.delay, "delay")
     try:
         parse_time_zone(date.time_zone)
+    except UnknownZone as error:
+        yield Problem(f"{at}.timeZone", f"'{error.zone}' is no time zone: {unknown_zone(error.zone)}")
     except ValueError as error:
         yield Problem(f"{at}.timeZone", str(error))
     for name, group in (("histogram", spec.groups.histogram), ("terms", spec.groups.terms)):

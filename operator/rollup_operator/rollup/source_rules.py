@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rollup_operator.model import hints
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.model.validation import DATE_METRICS
-from rollup_operator.rollup import hints
 
 DATES = frozenset({"date", "date_nanos"})
 WHOLE = frozenset({"long", "integer", "short", "byte"})

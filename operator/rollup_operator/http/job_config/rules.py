@@ -31,7 +31,7 @@ from rollup_operator.model.cron_fields import ScheduleError
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.names import EVERY
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.time_values import parse_time_value, parse_time_zone
+from rollup_operator.model.time_values import parse_time_value, parse_time_zone, unknown_zone
 from rollup_operator.model.validation import Problem, problems
 from rollup_operator.rollup.source_rules import date_metrics_message
 
@@ -165,7 +165,7 @@ class _Rules:
                 parse_time_zone(zones.SHORT.get(group.time_zone, group.time_zone))
             except ValueError:
                 zone = group.time_zone
-                text = f"Unknown time-zone ID: {zone}: use a name such as Europe/Berlin, or an offset as +05:30"
+                text = f"Unknown time-zone ID: {zone}: {unknown_zone(zone)}"
                 yield (*at, "time_zone"), "zone_rules_exception", text
 
     def of_histogram(self, group: Histogram) -> Iterator[Broken]:

@@ -23,9 +23,9 @@ from rollup_operator.kube.sweep import Gone, Sweep
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.known_store import KnownStore, StoreContext, StoreKey
 from rollup_operator.lifecycle.stores.status import trouble_of
+from rollup_operator.model import hints
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.store import RollupStoreSpec
-from rollup_operator.rollup import hints
 from rollup_operator.rollup.identity import Owner
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.base import Store, closes_with_leadership

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rollup_operator.model import hints
 from rollup_operator.model.glob import Glob
 from rollup_operator.model.job import CSV_ENDINGS
-from rollup_operator.rollup import hints
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.database.folders import Folder, Folders, NotItself
 from rollup_operator.stores.duckdb.source import headers, nearby

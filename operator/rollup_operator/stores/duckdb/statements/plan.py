@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rollup_operator.model import hints
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.rollup import hints
 from rollup_operator.rollup.bounds import Bounds, Segment
 from rollup_operator.stores.duckdb.statements import columns, sql
 from rollup_operator.stores.duckdb.statements.columns import Column

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
+from rollup_operator.model import hints
 from rollup_operator.model.job import RollupJobSpec
-from rollup_operator.rollup import hints
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.source_rules import SourceField, broken_rules, check_rules, term_kind

@@ -101,6 +101,8 @@ class Cluster:
     """Bytes that current answers may take, except pages and searches."""
     redact: Callable[[str], str] = str
     """Removes credentials from a text that may come from a host."""
+    whose_login: Callable[[], str] = str
+    """Says which login the cluster has refused, and what to do; empty: its own words say that."""
     pages: Account = field(default_factory=unbounded)
     """Bytes that pages may take, and the documents made of them."""
     searches: Account = field(default_factory=unbounded)
@@ -174,6 +176,10 @@ class Cluster:
         self._under_way[number] = CallUnderWay(doing, opaque_id, self.clock())
         try:
             return Value(await self._renewing(request), doing)
+        except Unauthorized as e:
+            if e.status == 401 and (cure := self.whose_login()):
+                raise Unauthorized(f"{e}: {cure}", status=e.status, kind=e.kind) from e
+            raise
         finally:
             del self._under_way[number]
 

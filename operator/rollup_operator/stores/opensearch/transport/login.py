@@ -71,6 +71,8 @@ class Login:
     """Value of the header Authorization."""
     secrets: tuple[str, ...] = field(repr=False)
     """What must never be shown."""
+    keys: str
+    """The keys of the Secret that it is made of, for people."""
 
 
 LONGEST = 2**14
@@ -98,15 +100,15 @@ def login(secret: Secret) -> Login:
             if ":" in name:
                 raise SecretInvalid(f"{secret.where}: username has a colon, which basic authentication cannot carry")
             shown = base64.b64encode(f"{name}:{password}".encode()).decode()
-            return Login(f"Basic {shown}", (shown, password))
+            return Login(f"Basic {shown}", (shown, password), "username and password")
         case ("apiKey",):
             key = _header_text(secret, "apiKey")
             # As Elasticsearch hands it out, encoded; or id and key as they were before that.
             shown = base64.b64encode(key.encode()).decode() if ":" in key else key
-            return Login(f"ApiKey {shown}", (shown, key, *_inner(shown)))
+            return Login(f"ApiKey {shown}", (shown, key, *_inner(shown)), "apiKey")
         case _:
             token = _header_text(secret, "token")
-            return Login(f"Bearer {token}", (token,))
+            return Login(f"Bearer {token}", (token,), "token")
 
 
 def signing_keys(secret: Secret) -> Keys:

@@ -140,6 +140,7 @@ class Connections:
             pages=pages or unbounded(),
             searches=searches or unbounded(),
             redact=self.redact,
+            whose_login=self.whose_login,
         )
 
     def redact(self, text: str) -> str:
@@ -149,6 +150,17 @@ class Connections:
         if self._identity is not None:
             text = self._identity.redact(text)
         return self._redactor(text)
+
+    def whose_login(self) -> str:
+        """Say which login the cluster has refused, and what to do. Empty for AWS, which says so itself."""
+        field = f"spec.{self._kind}.credentialsSecretRef"
+        if self._aws is not None:
+            return ""
+        if (ref := self._spec.credentials_secret_ref) is None:
+            return f"the cluster wants a login: name a Secret with username and password, apiKey or token in {field}"
+        known = self._known.login if self._known is not None else None
+        keys = known.keys if isinstance(known, Login) else "the login"
+        return f"the cluster does not accept {keys} of Secret {ref.name!r} ({field}): correct them there"
 
     async def open(self) -> aiohttp.ClientSession:
         """Read the Secrets and return a session made from them. Raises SecretInvalid."""
