@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.explaining.findings import described, progress_of, remarks, verdict
+from rollup_operator.plugin.tables import Styled
 from rollup_operator.plugin.verify import VerifyOptions, row
 
 FOUND: dict[str, Any] = {
@@ -71,7 +72,8 @@ def test_a_finding_names_its_bucket_and_both_numbers() -> None:
 def test_a_day_is_a_line() -> None:
     day = {"gte": "2013-06-03T00:00:00Z", "lt": "2013-06-04T00:00:00Z", "source_documents": 988}
     day |= {"rolled_up_documents": 987, "differs": 1, "missing": 0, "extra": 0, "duplicate": 0}
-    assert row(day) == ["2013-06-03", "988", "987", "1", "0", "0", "0"]
+    shown = [(cell.text, cell.colour) if isinstance(cell, Styled) else cell for cell in row(day)]
+    assert shown == ["2013-06-03", "988", "987", ("1", "red"), *[("0", None)] * 3]
 
 
 def test_progress_is_a_line() -> None:

@@ -11,7 +11,7 @@ from rollup_operator.plugin.actions import Action
 from rollup_operator.plugin.changing import PAUSE, WaitingLine
 from rollup_operator.plugin.outcome import Chosen, WaitLimit
 from rollup_operator.plugin.tables import Cell, Styled, Table
-from rollup_operator.plugin.views import HEADS, SPARE, WIDE, event_row, heads, page, position, row
+from rollup_operator.plugin.views import HEADS, SPARE, WIDE, WIDE_SPARE, event_row, heads, page, position, row
 from support.observed_job import NOW, at, conditions, observed_job, run_ended
 
 TRIES = conditions("StoreUnavailable", "no answer")
@@ -124,6 +124,17 @@ def test_a_list_fits_a_terminal(columns: int, body: dict[str, Any]) -> None:
     assert len(lines) == 2
     assert max(map(len, lines)) <= columns
     assert lines[0].split()[:2] == ["NAME", "STATUS"]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_a_wide_list_keeps_its_messages_on_a_terminal(columns: int) -> None:
+    cells = row(observed_job(name="positions-of-all-vehicles", conditions=FAILS), NOW, wide=True, namespaces=False)
+    cells[-1] = "spec.metrics: the source has no column 'colour': did you mean 'carrier'?"
+    lines = Table(HEADS + WIDE).lines([cells], columns, WIDE_SPARE)
+    assert max(map(len, lines)) <= columns
+    at = lines[0].index("MESSAGE")
+    assert " ".join(line[at:] for line in lines[1:]) == cells[-1]
+    assert "TARGET" in Table(HEADS + WIDE).lines([cells], None, WIDE_SPARE)[0]
 
 
 def test_a_page_shows_everything() -> None:

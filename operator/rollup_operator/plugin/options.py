@@ -183,7 +183,9 @@ Account = Annotated[
     ),
 ]
 Service = Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="The operator's Service, for the port-forward.")]
-Port = Annotated[int, typer.Option(metavar="PORT", help="Port of this machine. Default: a free one.")]
+Port = Annotated[
+    int, typer.Option(metavar="PORT", show_default=False, help="Port of this machine. Default: a free one.")
+]
 OpenBrowser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 ManifestFile = Annotated[
     str | None,

@@ -53,7 +53,7 @@ def _write(
     elif bodies:
         wide, now = output.format == "wide", datetime.now(UTC)
         rows = [views.row(body, now, wide=wide, namespaces=everywhere) for body in bodies]
-        spare = () if wide else views.SPARE
+        spare = views.WIDE_SPARE if wide else views.SPARE
         output.table(views.heads(wide=wide, namespaces=everywhere), rows, spare=spare)
     for name, failure in failures.items():
         output.complain("error", f"rollupjob/{name}: {failure.message}")

@@ -18,6 +18,9 @@ GAP = 3
 NARROW_GAP = 2
 """The same where GAP would make the table too wide."""
 
+ROOM = 36
+"""Characters that the last column needs: it may go on below."""
+
 NARROWEST = 40
 """Columns; a terminal that says less is taken for one of this width."""
 
@@ -77,8 +80,8 @@ class Table:
     ) -> list[str]:
         """Lay out rows for a terminal of so many columns, or for a pipe.
 
-        Where they are too wide, the columns move closer; then those in `spare` are left out, the first ones first; then
-        the last column goes on below its beginning. In a pipe a row is one line, and whole.
+        Where they are too wide, the columns move closer; then those in `spare` are left out, the first ones first,
+        until the last one has ROOM; it goes on below its beginning. In a pipe a row is one line, and whole.
         """
         cells = [[_cell(cell) for cell in row] for row in rows]
         for line in (self._heads, *cells):
@@ -94,7 +97,7 @@ class Table:
         ]
 
     def _fits(self, kept: Sequence[int], columns: int | None) -> bool:
-        return columns is None or self._before(kept) + self._sizes[kept[-1]] <= columns
+        return columns is None or self._before(kept) + min(self._sizes[kept[-1]], ROOM) <= columns
 
     def _before(self, kept: Sequence[int]) -> int:
         """Return where the last column begins."""

@@ -15,8 +15,8 @@ from rollup_operator.plugin.cluster import NamespaceClient, name_of
 from rollup_operator.plugin.endpoint import post_for_lines
 from rollup_operator.plugin.outcome import Code, Failure, Where
 from rollup_operator.plugin.output import Output, Shows, progress, say
-from rollup_operator.plugin.reaching import ReachedEndpoint, EndpointAddress, reached
-from rollup_operator.plugin.tables import Cell
+from rollup_operator.plugin.reaching import EndpointAddress, ReachedEndpoint, reached
+from rollup_operator.plugin.tables import Cell, Styled
 from rollup_operator.plugin.waiting import settle
 
 HEADS = ("DAY", "SOURCE ROWS", "ROLLED UP", "DIFFERS", "MISSING", "EXTRA", "DUPLICATE")
@@ -110,7 +110,7 @@ def write(output: Output, name: str, found: Mapping[str, Any], repairs: Sequence
         for example in found["examples"][:EXAMPLES]:
             say(described(example), indent=2)
         say("")
-    say(f"rollupjob/{name}: {verdict(found)}")
+    say(f"rollupjob/{name}: {verdict(found)}", indent=2, colour="green" if found["verified"] else "red")
     for note in (*found["notes"], *remarks(found, "--full")):
         output.complain("note", note)
     return code
@@ -120,4 +120,5 @@ def row(day: Mapping[str, Any]) -> list[Cell]:
     """Return a day's line of the table."""
     begin = str(day["gte"]).removesuffix("T00:00:00Z")
     counts = [day["source_documents"], day["rolled_up_documents"], *(day[kind] for kind in KINDS)]
-    return [begin, *(f"{count:,}" if count else "0" for count in counts)]
+    shown: list[Cell] = [f"{count:,}" for count in counts[:2]]
+    return [begin, *shown, *(Styled(f"{count:,}", colour="red" if count else None) for count in counts[2:])]

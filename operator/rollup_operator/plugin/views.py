@@ -18,6 +18,8 @@ HEADS = ("NAME", "STATUS", "WATERMARK", "NEWEST", "LAST RUN", "NEXT RUN", "AGE")
 WIDE = ("DESIRED", "SET BY", "SOURCE", "TARGET", "MESSAGE")
 SPARE = ("AGE", "NEWEST", "NEXT RUN", "LAST RUN", "WATERMARK")
 """Columns of a list that a narrow terminal goes without, the first one first."""
+WIDE_SPARE = ("AGE", "DESIRED", "TARGET", "SOURCE", "NEXT RUN", "NEWEST", "SET BY", "WATERMARK", "LAST RUN")
+"""The same of a wide list: its messages are what it is for."""
 
 COLOURS: Mapping[Mood, str | None] = {
     Mood.GOOD: "green",
@@ -55,9 +57,10 @@ def event_row(event: Mapping[str, Any], now: datetime) -> list[Cell]:
     """Return an event as a line of a list."""
     warns = event.get("type") == "Warning"
     times = (event.get("series") or {}).get("count") or event.get("count") or 1
-    kind = Styled("Warning", colour="yellow") if warns else str(event.get("type", "-"))
+    colour = "yellow" if warns else None
     about = event.get("involvedObject") or {}
-    cells = [kind, str(event.get("reason", "-")), f"{times}", str(about.get("name", "-"))]
+    cells: list[Cell] = [Styled(str(event.get(field, "-")), colour=colour) for field in ("type", "reason")]
+    cells += [f"{times}", str(about.get("name", "-"))]
     return [f"{short_age(event_time(event), now)} ago", *cells, str(event.get("message", ""))]
 
 

@@ -87,7 +87,7 @@ async def _follow(
 @contextlib.contextmanager
 def _showing(output: Output, *, wide: bool, namespaces: bool) -> Iterator[_Shows]:
     heads = views.heads(wide=wide, namespaces=namespaces)
-    spare = () if wide else views.SPARE
+    spare = views.WIDE_SPARE if wide else views.SPARE
 
     def rows(bodies: list[Body]) -> list[list[Cell]]:
         now = datetime.now(UTC)
