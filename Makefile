@@ -33,11 +33,12 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client docs \
+.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client node-client docs \
 	clean image release node node-packages e2e-cluster chromium browser picture
 
 help: ## Show this list
-	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven.'
+	@echo 'Needs Python 3.11 or newer and Go; tests of OpenSearch and Elasticsearch stores also a JDK 21 or newer and Maven,'
+	@echo 'and those of a JavaScript client Node.js 20 or newer and npm.'
 	@echo 'Whatever else is needed is installed into $(VENV) and ~/.cache.'
 	@echo
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | \
@@ -58,7 +59,7 @@ QUICK_TESTS := tests/unit tests/contract tests/simulation
 quick: $(STAMP) api-server ## Run what to run before each commit: unit and contract tests and a short simulation; 2 minutes on 2 idle cores
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile -q -m 'not slow' $(QUICK_TESTS) $(ARGS)
 
-test: $(STAMP) control-plane stores verdict java-client ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
+test: $(STAMP) control-plane stores verdict java-client node-client ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
 	@"$(BIN)/python" -m pytest -n $(if $(findstring file,$(origin WORKERS)),3,$(WORKERS)) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
@@ -157,6 +158,9 @@ verdict: $(STAMP) ## Build kstatus and Flux's evaluator for the tests, once (1 t
 
 java-client: $(STAMP) ## Fetch Elasticsearch's Java client for the tests, and build a program with it, once (some seconds; cached in ~/.cache)
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m support.java_client --optional >/dev/null
+
+node-client: $(STAMP) ## Install Elasticsearch's JavaScript client for the tests, once (some seconds; cached in ~/.cache)
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m support.node_client --optional >/dev/null
 
 docs: $(STAMP) ## Write the documentation as a site to build/site
 	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet
