@@ -60,18 +60,18 @@ class Chance(random.Random):
         return self.sample(list(of), self.randint(least, min(len(of), most or len(of))))
 
 
-def world(chance: Chance, *, small: bool = False) -> World:
-    """Make one up. `small`: of few rows and days, so that answers are short."""
+def world(chance: Chance, *, small: bool = False, phase: str | None = None) -> World:
+    """Make one up. `small`: of few rows and days, so that answers are short. `phase`: that of the first job."""
     begin, days = ms(chance.choice(BEGINS)), chance.randint(1, 2 if small else 6)
     jobs = [_job(chance, begin, days) for _ in range(chance.choice([1, 1, 2]))]
     middle = begin + chance.randrange(days * DAY)
     many = chance.often(0.1)
     phases = ["before" if many else chance.choice(PHASES) for _ in jobs]
+    if phase is not None and not many:
+        phases[0] = phase
     of_values = chance.choice([0.0, 0.0, 0.3])
-    rows = [
-        _row(chance, begin, days, of_values, many)
-        for _ in range(chance.choice([0, 5, 20, 40, 60] if small else [0, 5, 40, 100, 200]))
-    ]
+    count = 0 if chance.often(0.05) else chance.choice([5, 20, 40, 60] if small else [5, 40, 100, 200])
+    rows = [_row(chance, begin, days, of_values, many) for _ in range(count)]
     late: list[Row] = []
     if "during" not in phases and chance.often(0.3):
         late = [_row(chance, begin, days, of_values, many) for _ in range(chance.choice([1, 20]))]
