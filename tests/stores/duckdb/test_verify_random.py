@@ -31,7 +31,7 @@ from support.random_columns import Value, finite
 from support.random_sources import Example, File, examples
 from support.verifying import kinds, verified
 
-EXAMPLES = int(os.environ.get("VERIFY_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("VERIFY_EXAMPLES", "40"))
 PARTS = {"min": ["min"], "max": ["max"], "sum": ["sum"], "value_count": ["count"], "avg": ["sum", "count"]}
 Found = Counter[Kind]
 
