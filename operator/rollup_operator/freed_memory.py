@@ -3,7 +3,8 @@
 Python's own allocator takes memory by the MiB, and gives a MiB back once nothing in it is in use. Ten thousand calls
 that wait fill hundreds of them, and in each of these is something small that lasts, as the newest view of a job. The C
 library gives memory back by pages of 4 KiB, but takes twice as long for a small object. So it serves small objects only
-while there are very many calls: `serve_by_pages`.
+while there are very many calls: `serve_by_pages`. What lasts of that time would keep a page for each object, since
+what was beside it has gone: Python's own allocator serves what is known to last, `lasting`.
 
 Both work with glibc alone. Elsewhere nothing changes, nor where PYTHONMALLOC says what serves small objects.
 """
@@ -11,7 +12,9 @@ Both work with glibc alone. Elsewhere nothing changes, nor where PYTHONMALLOC sa
 import ctypes
 import os
 import sysconfig
+from contextlib import ContextDecorator
 from functools import cache
+from types import TracebackType
 from typing import ClassVar, NamedTuple
 
 _FROM_LIBRARY = 0
@@ -19,6 +22,10 @@ _FROM_LIBRARY = 0
 
 _SMALL = 1, 2
 """The domains of small objects, and of what belongs to them."""
+
+
+_FREE_FLOATS = 100
+"""How many freed floats Python keeps. Of tuples it keeps thousands: what lasts is better made of other things."""
 
 
 class _Allocator(ctypes.Structure):
@@ -41,13 +48,47 @@ def serve_by_pages(wanted: bool) -> bool:
     An object that the other one has served may be resized and freed all the same: Python's allocator knows its own, and
     hands all else on to the C library, as it has to for large objects.
     """
+    _Lasting.apart = _serve(wanted)
+    return _Lasting.apart
+
+
+def _serve(by_pages: bool) -> bool:
     served = False
     for found in _found():
         if _allocator_of(found.domain).context is None:  # else something has come between, as a debugger of memory
-            served = wanted
-            new = found.by_pages if wanted else found.own
+            served = by_pages
+            new = found.by_pages if by_pages else found.own
             ctypes.pythonapi.PyMem_SetAllocator(found.domain, ctypes.byref(new))
     return served
+
+
+class _Lasting(ContextDecorator):
+    """See `lasting`."""
+
+    apart = False
+    """Whether the C library serves all other small objects."""
+    _depth = 0
+    _floats: ClassVar[list[float]] = []
+    """All that Python keeps for the next ones to be made, wherever in memory they are."""
+
+    def __enter__(self) -> None:
+        if _Lasting.apart and _Lasting._depth == 0:
+            _serve(by_pages=False)
+            _Lasting._floats = [float(number) for number in range(_FREE_FLOATS)]
+        _Lasting._depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _Lasting._depth -= 1
+        if _Lasting._depth == 0:
+            _Lasting._floats = []
+            if _Lasting.apart:
+                _serve(by_pages=True)
+
+
+lasting = _Lasting()
+"""Surrounds what makes small objects that outlive many calls. In the event loop's thread, and without an `await`."""
 
 
 def give_back() -> None:

@@ -11,24 +11,31 @@ from contextlib import AsyncExitStack
 import pytest
 
 from rollup_operator import freed_memory
-from rollup_operator.freed_memory import serve_by_pages
+from rollup_operator.freed_memory import lasting, serve_by_pages
 from rollup_operator.http.listener import admission, server
 from support.http_double import Cluster
 from support.serving import call, calling, served
 
 WAVE = """
-import gc
-from rollup_operator.freed_memory import give_back, serve_by_pages
+import gc, sys
+from contextlib import nullcontext
+from rollup_operator.freed_memory import give_back, lasting, serve_by_pages
 
 def resident():
     with open("/proc/self/statm") as pages:
         return int(pages.read().split()[1]) * 4 / 1024
 
+apart = lasting if sys.argv[2] == "apart" else nullcontext()
 print(serve_by_pages(True))
 before = resident()
-passing = [[number, {"number": number}] for number in range(150_000)]
+passing, kept = [], []
+for number in range(150_000):
+    if number % int(sys.argv[1]):
+        passing.append([number, {"number": number}])
+    else:
+        with apart:
+            kept.append([{}, {"an object": object()}])
 most = resident() - before
-lasting = passing[::1_000]
 serve_by_pages(False)
 del passing
 gc.collect()
@@ -37,23 +44,36 @@ print(most, resident() - before)
 """
 
 
-def wave(**environment: str) -> tuple[bool, float, float]:
-    """Let objects come and go in a process of its own, but for every thousandth.
+def wave(each: int = 1_000, kept: str = "among them", **environment: str) -> tuple[bool, float, float]:
+    """Let objects come and go in a process of its own, but for one of `each`, which are kept `apart` on demand.
 
     Returns whether the C library served them, and by how many MiB the process has grown: at most, and in the end.
     """
-    out = subprocess.run(
-        [sys.executable, "-c", WAVE], env=os.environ | environment, check=True, capture_output=True, text=True
-    ).stdout.split()
-    return out[0] == "True", float(out[1]), float(out[2])
+    command = [sys.executable, "-c", WAVE, str(each), kept]
+    out = subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True).stdout
+    served, most, left = out.split()
+    return served == "True", float(most), float(left)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
+
+
+@on_linux
 def test_what_lasts_among_much_that_has_gone_keeps_only_its_own_pages() -> None:
     served, most, left = wave()
     assert served
     assert most > 30
     assert left < most / 8
+
+
+@on_linux
+def test_what_is_known_to_last_keeps_no_pages_of_what_has_gone() -> None:
+    _, _, among = wave(50)
+    served, most, apart = wave(50, "apart")
+    assert served
+    assert most > 30
+    assert among > 8
+    assert apart < 4
 
 
 def test_who_says_what_serves_small_objects_is_obeyed() -> None:
@@ -76,6 +96,8 @@ def test_a_debugger_of_memory_is_left_alone() -> None:
     tracemalloc.start()
     try:
         assert not serve_by_pages(True)
+        with lasting:
+            assert tracemalloc.get_object_traceback(object()) is not None
     finally:
         tracemalloc.stop()
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from rollup_operator.freed_memory import lasting
 from rollup_operator.kube.client import KubeClient, KubeError
 from rollup_operator.kube.paths import events_path
 from rollup_operator.model.base import API_VERSION
@@ -102,11 +103,10 @@ class Event:
     @property
     def key(self) -> "Key":
         """The common part of events that are merged into one."""
-        return self.about.uid, self.reason, self.note
+        return f"{self.about.uid} {self.reason} {self.note}"
 
 
-Key = tuple[str, Reason, str]
-
+Key = str
 
 _Queues = OrderedDict[str, OrderedDict[Key, Event]]
 """By namespace, the one whose turn it is first; each has events, oldest first."""
@@ -223,6 +223,7 @@ class EventRecorder:
         self._more = asyncio.Event()
         self._count = 0
 
+    @lasting
     def record(self, about: Regarding, reason: Reason, note: str) -> None:
         """Queue an event that happens now. Never blocks and never raises."""
         now = self._now()

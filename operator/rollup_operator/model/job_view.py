@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rollup_operator.freed_memory import lasting
 from rollup_operator.model.base import ALSO_WATCHED_BY, CREATION_TIMEOUT, DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.job import DesiredState, RollupJobSpec
 from rollup_operator.model.status import LONGEST_REQUEST, RollupJobStatus, State, shortened
@@ -73,6 +74,7 @@ class JobView:
     status_json: str = field(repr=False)
 
     @classmethod
+    @lasting
     def of(cls, body: Mapping[str, Any], before: "JobView | None" = None) -> "JobView":
         """Read an object as the API server sends it. Keeps no reference to metadata.managedFields.
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from rollup_operator.freed_memory import lasting
 from rollup_operator.lifecycle.telemetry import RunReport
 from rollup_operator.model.conditions import READY, Reason
 from rollup_operator.model.job import DesiredState
@@ -109,7 +110,10 @@ class Transitions:
                 state=job.desired.value,
                 request_id=request_id,
             )
-        self._requests[job.uid, job.generation] = request_id
+        if (job.uid, job.generation) in self._requests:
+            return  # a call that finds what it wants has written nothing
+        with lasting:
+            self._requests[job.uid, job.generation] = "".join([*request_id])  # a copy
         if len(self._requests) > REMEMBERED:
             del self._requests[next(iter(self._requests))]
 

@@ -3,10 +3,9 @@
 There is one report for each stop or start, however many clients request it or wait for it.
 """
 
-from collections.abc import Hashable
-
 import structlog
 
+from rollup_operator.freed_memory import lasting
 from rollup_operator.http.jobs.presentation import job_state
 from rollup_operator.http.ports import Events, Jobs
 from rollup_operator.kube.events import Regarding
@@ -25,11 +24,13 @@ class Notices:
 
     def __init__(self, jobs: Jobs, events: Events) -> None:
         self._jobs, self._events = jobs, events
-        self._given: dict[Hashable, None] = {}
+        self._given: dict[str, None] = {}
+        """Texts, since memory for tuples comes from wherever the last calls have left some."""
 
+    @lasting
     def timed_out(self, job: JobView, timeout: str, generation: int | None) -> None:
         """A wait for the stop of `generation` timed out (None: the stop is not recorded yet)."""
-        if not self._first((Reason.STOP_TIMED_OUT, job.uid, generation)):
+        if not self._first(f"{Reason.STOP_TIMED_OUT} {job.uid} {generation}"):
             return
         state, phase = job_state(job), self._jobs.explain(job.uid)
         log.info(
@@ -43,9 +44,10 @@ class Notices:
             f"a client has waited {timeout} for the job to stop, it is {state}: {phase}; the stop {stands}",
         )
 
+    @lasting
     def owned(self, job: JobView, owner: str, state: DesiredState, generation: int) -> None:
         """`state` was written, as `generation`, to a field that `owner` may set back."""
-        if not self._first((Reason.GITOPS_OWNED, job.uid, generation)):
+        if not self._first(f"{Reason.GITOPS_OWNED} {job.uid} {generation}"):
             return
         log.info(
             "desired state is owned by GitOps",
@@ -58,7 +60,7 @@ class Notices:
             f"{job.desired} at its next sync: leave desiredState out of Git to let the API decide",
         )
 
-    def _first(self, notice: Hashable) -> bool:
+    def _first(self, notice: str) -> bool:
         if notice in self._given:
             return False
         self._given[notice] = None

@@ -24,7 +24,7 @@ from rollup_operator.lifecycle.jobs.checked_source import CheckedSource
 from rollup_operator.lifecycle.jobs.checked_spec import Checked
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
-from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff
+from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff, timer
 from rollup_operator.lifecycle.jobs.reverts import StateChange, noticed
 from rollup_operator.lifecycle.jobs.rivals import left_for, note, rival_in, warning
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work, run_report
@@ -347,7 +347,7 @@ class Actor:
     def _wake_in(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.wake, context=Context())
+        self._timer = timer(seconds, self.wake)
 
     # The run task
 

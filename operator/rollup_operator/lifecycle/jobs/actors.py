@@ -15,6 +15,7 @@ import structlog
 
 from rollup_operator.concurrency.background import spawn
 from rollup_operator.concurrency.portions import Spreader, chosen_of, in_portions
+from rollup_operator.freed_memory import lasting
 from rollup_operator.kube.client import KubeClient
 from rollup_operator.kube.events import EventRecorder
 from rollup_operator.lifecycle.jobs.actor import Actor
@@ -75,12 +76,13 @@ class Actors:
     def observe(self, body: Mapping[str, Any]) -> None:
         """Take in a RollupJob from an event, a list or an answer. A job that is known to be gone stays gone."""
         actor = self._index.actor(body["metadata"]["uid"])
-        view = JobView.of(body, None if actor is None else actor.view)
-        if actor is not None:
-            if actor.observe(view):
-                self._index.show(view)
-        elif not self._index.is_gone(view):
-            self._enter(view)
+        with lasting:
+            view = JobView.of(body, None if actor is None else actor.view)
+            if actor is not None:
+                if actor.observe(view):
+                    self._index.show(view)
+            elif not self._index.is_gone(view):
+                self._enter(view)
 
     def gone(self, uid: str) -> None:
         """Take in that the object of that uid no longer exists."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import structlog
 
+from rollup_operator.freed_memory import lasting
 from rollup_operator.kube.sweep import Gone
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.leader.gate import Gate
@@ -183,6 +184,7 @@ class Index:
         self._ids.setdefault((view.namespace, view.job_id), set()).add(view.uid)
         self.show(view)
 
+    @lasting
     def show(self, view: JobView) -> None:
         """Call those who wait for a newer view of this job."""
         self._observer.seen(view)

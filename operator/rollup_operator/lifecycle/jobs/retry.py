@@ -1,11 +1,14 @@
 """Retries of failed runs: what is reported, how often, and when the next attempt begins. Repairs of statuses."""
 
+import asyncio
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any
 
+from rollup_operator.freed_memory import lasting
 from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.model.conditions import READY, STALLED, Reason, Trouble
 from rollup_operator.model.job_view import JobView
@@ -43,6 +46,12 @@ def backoff(first: float, last: float, failures: int) -> float:
 def least_backoff(first: float, last: float, failures: int) -> float:
     """Return the shortest of these waits."""
     return 0.5 * min(last, first * 2.0 ** min(failures - 1, 16))
+
+
+@lasting
+def timer(seconds: float, wake: Callable[[], None]) -> asyncio.TimerHandle:
+    """Call `wake` after so many seconds, in a context of its own: kopf's holds the whole event that it is handling."""
+    return asyncio.get_running_loop().call_later(seconds, wake, context=Context())
 
 
 class Recovery:

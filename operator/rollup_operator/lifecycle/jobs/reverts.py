@@ -11,6 +11,7 @@ spec.desiredState: whoever changes a field is its only owner. One manager may ch
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from rollup_operator.freed_memory import lasting
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.times import duration
@@ -64,6 +65,7 @@ class Revert:
         return f"{happened}: agree on who sets it; kubectl get -o yaml --show-managed-fields shows who has set what"
 
 
+@lasting
 def noticed(
     last: StateChange | None, before: JobView, after: JobView, now: float
 ) -> tuple[StateChange | None, Revert | None]:
