@@ -6,10 +6,11 @@ A full collection walks every object that it knows, and ten thousand jobs are ov
   look. It is frozen at the end of that collection, when there is no garbage: kopf and asyncio leave cycles with every
   event and connection, and what of them is frozen stays.
 - What is in use at that moment becomes garbage later, and stays too. So the frozen objects are thawed and walked once
-  they have grown by some share, and where the process has nothing to do also once many of them have come or gone.
+  they have grown by some share, in the calm after the work amid which some were frozen, and where the process has
+  nothing to do also once many of them have come or gone. That takes a hundred milliseconds for a thousand jobs.
 
-Where the process has nothing to do, what the C library keeps of freed memory goes back to the system after each full
-collection: ten thousand calls that have come and gone leave it whether or not anything of them was frozen.
+In a calm, what the C library keeps of freed memory goes back to the system after each full collection: ten thousand
+calls that have come and gone leave it whether or not anything of them was frozen.
 """
 
 import asyncio
@@ -37,12 +38,15 @@ LONG = 0.02
 MOST_GROWN = 0.5, 50_000
 """By how much the frozen objects may grow while there is work: a share of those that were last walked, and objects."""
 
-CALM_CHANGED = 0.05, 10_000
-"""By how much they may have grown or shrunk where there has been no work for some seconds: of ten thousand calls, most
-goes by itself, and what is left of them is garbage."""
+IDLE_CHANGED = 0.05, 10_000
+"""By how much they may have grown or shrunk where there has been nothing to do for some seconds."""
 
 CALM_CHECKS = 10
-"""The process is calm once as many checks in a row have seen at most one collection of young objects."""
+"""The process is calm once as many checks in a row have seen at most one collection of young objects. Stops one after
+the other are a calm, too. It has nothing to do once as many have also seen little processor time."""
+
+IDLE_SECONDS = 0.05
+"""That time, from one check to the next: of five stops, or of ten thousand jobs that idle."""
 
 CHECK_EVERY = 1.0
 """Seconds between two checks of how much is frozen."""
@@ -58,7 +62,8 @@ class Collector:
     def __init__(self) -> None:
         self._began = time.perf_counter()
         self._walked = 0
-        self._calm_checks = 0
+        self._calm_checks = self._idle_checks = 0
+        self._frozen_amid_work = False
 
     def begin(self) -> None:
         """Collect no old objects until the first list is there: it brings many, and hardly any garbage."""
@@ -70,15 +75,20 @@ class Collector:
         self._walked = gc.get_freeze_count()
         gc.set_threshold(*RUNNING)
         gc.callbacks.append(self._note)
-        young = _young_collections()
+        young, used = _young_collections(), time.process_time()
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            before, young = young, _young_collections()
-            self._calm_checks = self._calm_checks + 1 if young - before <= 1 else 0
+            young_before, young = young, _young_collections()
+            used_before, used = used, time.process_time()
+            self._calm_checks = self._calm_checks + 1 if young - young_before <= 1 else 0
+            self._idle_checks = self._idle_checks + 1 if used - used_before <= IDLE_SECONDS else 0
             changed = gc.get_freeze_count() - self._walked
             calm = self._calm_checks >= CALM_CHECKS
-            share, objects = CALM_CHANGED if calm else MOST_GROWN
-            if (abs(changed) if calm else changed) > share * self._walked + objects:
+            idle = calm and self._idle_checks >= CALM_CHECKS
+            share, objects = IDLE_CHANGED if idle else MOST_GROWN
+            too_many = (abs(changed) if idle else changed) > share * self._walked + objects
+            # Of ten thousand calls, most goes by itself, and what is left of them is garbage.
+            if too_many or (calm and self._frozen_amid_work):
                 self.settle()
             elif time.perf_counter() - self._began > COLLECT_EVERY:
                 gc.collect()
@@ -94,6 +104,7 @@ class Collector:
         gc.collect()
         gc.freeze()
         self._walked = gc.get_freeze_count()
+        self._frozen_amid_work = False
         log.debug("garbage collected", frozen=self._walked, seconds=round(time.perf_counter() - began, 3))
 
     def end(self) -> None:
@@ -113,6 +124,8 @@ class Collector:
                 if self._calm_checks >= CALM_CHECKS:
                     # Where nothing is at work, what is alive lasts: to walk it again would find no garbage.
                     self._walked += gc.get_freeze_count() - frozen
+                else:
+                    self._frozen_amid_work = True
 
 
 def _young_collections() -> int:

@@ -124,7 +124,7 @@ async def test_frozen_garbage_goes_once_there_is_much(keeping: Collector, monkey
 
 
 async def test_frozen_garbage_goes_once_nothing_happens(keeping: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 1_000))
+    monkeypatch.setattr(collector, "IDLE_CHANGED", (0.0, 1_000))
     gone = frozen_garbage(monkeypatch, 1_000)
     for _ in range(collector.CALM_CHECKS + 1):
         await turns()
@@ -143,7 +143,7 @@ async def test_what_is_frozen_while_nothing_happens_is_not_walked_once_more(
 
     monkeypatch.setattr(keeping, "settle", walk)
     # Many more than what the tests' own threads make and free meanwhile.
-    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 20_000))
+    monkeypatch.setattr(collector, "IDLE_CHANGED", (0.0, 20_000))
     monkeypatch.setattr(collector, "MOST_GROWN", (0.0, 10**9))
     nodes: list[Node] = []
     for _ in range(collector.CALM_CHECKS + 1):
@@ -163,7 +163,7 @@ async def test_freed_memory_goes_back_once_nothing_happens_though_nothing_frozen
     keeping: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[int] = []
-    monkeypatch.setattr(collector, "CALM_CHANGED", (10.0, 10**9))
+    monkeypatch.setattr(collector, "IDLE_CHANGED", (10.0, 10**9))
     monkeypatch.setattr(collector, "COLLECT_EVERY", 0.0)
     monkeypatch.setattr(collector, "give_back", lambda: given.append(1))
     with monkeypatch.context() as busy:
@@ -177,10 +177,28 @@ async def test_freed_memory_goes_back_once_nothing_happens_though_nothing_frozen
     assert given
 
 
+async def test_nothing_frozen_is_walked_while_there_is_work_though_few_objects_are_made(
+    keeping: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[int] = []
+    monkeypatch.setattr(collector, "IDLE_CHANGED", (-1.0, 0))
+    with monkeypatch.context() as busy:
+        busy.setattr("time.process_time", count(step=2 * collector.IDLE_SECONDS).__next__)
+        await turns()
+        busy.setattr(keeping, "settle", lambda: walks.append(1))
+        for _ in range(collector.CALM_CHECKS + 1):
+            await turns()
+        assert not walks
+        busy.setattr("time.process_time", count(step=0).__next__)
+        for _ in range(collector.CALM_CHECKS + 1):
+            await turns()
+        assert walks
+
+
 async def test_what_a_walk_amid_much_work_has_frozen_goes_once_nothing_happens(
     keeping: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "CALM_CHANGED", (0.0, 1_000))
+    monkeypatch.setattr(collector, "IDLE_CHANGED", (0.0, 1_000))
     nodes, passing = [loop_of_two() for _ in range(100)], [Node() for _ in range(5_000)]
     keeping.settle()
     gone = ref(nodes[0])
