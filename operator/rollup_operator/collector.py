@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from rollup_operator.freed_memory import give_back
+from rollup_operator.freed_memory import give_back, unmap_code
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +96,8 @@ class Collector:
                 continue
             if calm:
                 give_back()
+            if idle:
+                unmap_code()
 
     def settle(self) -> None:
         """Collect all garbage, the frozen too, and freeze what is left."""

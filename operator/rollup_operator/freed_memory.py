@@ -1,4 +1,4 @@
-"""Memory that this process has freed, and gives back to the system.
+"""Memory that this process has freed, or has no use for now, and gives back to the system.
 
 Python's own allocator takes memory by the MiB, and gives a MiB back once nothing in it is in use. Ten thousand calls
 that wait fill hundreds of them, and in each of these is something small that lasts, as the newest view of a job. The C
@@ -10,9 +10,11 @@ Both work with glibc alone. Elsewhere nothing changes, nor where PYTHONMALLOC sa
 """
 
 import ctypes
+import mmap
 import os
 import sysconfig
-from contextlib import ContextDecorator
+from collections.abc import Iterator
+from contextlib import ContextDecorator, suppress
 from functools import cache
 from types import TracebackType
 from typing import ClassVar, NamedTuple
@@ -22,6 +24,10 @@ _FROM_LIBRARY = 0
 
 _SMALL = 1, 2
 """The domains of small objects, and of what belongs to them."""
+
+
+LARGE_CODE = 2**24
+"""Bytes. Other libraries have less code, and more of it is always in use."""
 
 
 _FREE_FLOATS = 100
@@ -95,6 +101,27 @@ def give_back() -> None:
     """Return freed memory to the system, wherever in the heap it lies; glibc itself does so only at the heap's end."""
     if _has_glibc():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def unmap_code() -> None:
+    """Leave the code of large libraries to the system's cache of files, which has it for as long as there is room.
+
+    What is called is mapped again, in a few milliseconds.
+    """
+    if _has_glibc():
+        for begin, end in _large_code():
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+
+
+def _large_code() -> Iterator[tuple[int, int]]:
+    """Yield from where to where the code of large libraries is mapped: of DuckDB's, some fifty MiB."""
+    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as mappings:
+        for mapping in mappings:
+            addresses, rights, _, _, file, *_ = mapping.split(maxsplit=5)
+            if rights == "r-xp" and file != "0":  # never written to; what has no file could not be read again
+                begin, end = (int(address, 16) for address in addresses.split("-"))
+                if end - begin >= LARGE_CODE:
+                    yield begin, end
 
 
 @cache

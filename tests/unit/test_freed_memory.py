@@ -44,6 +44,24 @@ print(most, resident() - before)
 """
 
 
+CODE = """
+import duckdb
+from rollup_operator.freed_memory import unmap_code
+
+def of_files():
+    with open("/proc/self/statm") as pages:
+        return int(pages.read().split()[2]) * 4 / 1024
+
+unmap_code()
+before = of_files()
+query = "SELECT count(*) FROM (SELECT i % 7, i % 49, sum(i) FROM range(10_000) t(i) GROUP BY ALL ORDER BY ALL)"
+duckdb.sql(query).fetchall()
+used = of_files() - before
+unmap_code()
+print(used, of_files() - before, duckdb.sql(query).fetchall())
+"""
+
+
 def wave(each: int = 1_000, kept: str = "among them", **environment: str) -> tuple[bool, float, float]:
     """Let objects come and go in a process of its own, but for one of `each`, which are kept `apart` on demand.
 
@@ -74,6 +92,16 @@ def test_what_is_known_to_last_keeps_no_pages_of_what_has_gone() -> None:
     assert most > 30
     assert among > 8
     assert apart < 4
+
+
+@on_linux
+def test_code_that_was_used_leaves_memory_and_can_be_called_again() -> None:
+    used, left, answer = subprocess.run(
+        [sys.executable, "-c", CODE], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert float(used) > 10
+    assert float(left) < float(used) / 4
+    assert answer == "[(49,)]"
 
 
 def test_who_says_what_serves_small_objects_is_obeyed() -> None:
