@@ -63,6 +63,8 @@ def pages(space: str) -> Iterator[tuple[str, str]]:
     yield "list", space
     yield "job", f"{space}/trips"
     yield "data", f"{space}/trips/data"
+    yield "verify", f"{space}/trips/verify"
+    yield "new-job", f"{space.removesuffix('/jobs')}/new-job"
     yield "job-in-trouble", f"{space}/wrong"
     yield "not-found", f"{space}/no-such-job"
 

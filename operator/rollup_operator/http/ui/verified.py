@@ -24,9 +24,9 @@ MOST_DAYS, MOST_BUCKETS, MOST_NUMBERS = 60, 40, 3
 """Days and buckets with findings that are shown, and numbers of each: a page stays below 100 kB."""
 
 REMEMBERED = 200
-"""Verifications that are remembered for time lines, in at most 50 kB each."""
+"""Verifications that are remembered for time lines, in at most 20 kB each."""
 
-FINEST = 100
+FINEST = 50
 """A time line shows findings that are closer to one another than this part of its stretch as one."""
 
 COMPARISONS: Mapping[str, tuple[str, bool | None]] = {
