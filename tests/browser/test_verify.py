@@ -36,7 +36,8 @@ def page_of(api: Api) -> str:
 
 
 def headline(browser: Browser) -> str:
-    return browser.text("#found .verdict > .mood")
+    """What a verification says that has ended; empty: none has."""
+    return next((element.text for element in browser.all("#found .verdict > .mood")), "")
 
 
 def legend(browser: Browser) -> str:
