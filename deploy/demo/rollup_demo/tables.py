@@ -21,53 +21,53 @@ _PAGE = ("the page in a browser, without a login", "kubectl rollup ui")
 
 _HINTS = (
     _PAGE,
-    ("both jobs, and each change of them", "kubectl get rollupjobs --watch"),
+    ("both jobs, and each change of them", "kubectl rollup get --watch"),
     (
         f"run the flights now; their result is {RESULTS}/flights-hourly/flights.parquet",
-        "kubectl annotate rollupjob flights --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
+        "kubectl rollup run flights --wait",
     ),
     (
         "the result as Elasticsearch documents",
         f".venv/bin/rollup-operator export {RESULTS}/flights-hourly/flights.parquet | head",
     ),
-    ("start the long backfill", f'curl -XPOST -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions/_start'),
+    ("start the long backfill", f'curl -sS -XPOST -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions/_start'),
     (
-        "have it run now",
-        "kubectl annotate rollupjob positions --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
+        "have it run now, and see its progress",
+        "kubectl rollup run positions --wait",
     ),
     (
         "stop it, and know when it is quiet",
-        f'curl -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/positions/_stop?wait_for_completion=true&timeout=10s"',
+        f'curl -sS -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/positions/_stop?wait_for_completion=true&timeout=10s"',
     ),
     (
         "the same without the API",
-        """kubectl patch rollupjob positions --type merge -p '{"spec":{"desiredState":"stopped"}}'""",
+        "kubectl rollup stop positions --wait",
     ),
     (
         "look at the data, what is rolled up and what is not yet, as one",
         "kubectl rollup query flights --interval 1M --metric avg:dep_delay --where origin:JFK -o chart",
     ),
-    ("one job as Elasticsearch shows it", f'curl -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions'),
+    ("one job as Elasticsearch shows it", f'curl -sS -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions'),
     ("what the operator says", "tail -f .local/operator.log"),
 )
 
 _NODE_HINTS = (
     _PAGE,
-    ("the job, and each change of it", "kubectl get rollupjobs --watch"),
+    ("the job, and each change of it", "kubectl rollup get --watch"),
     (
-        "run it now",
-        "kubectl annotate rollupjob flights --overwrite rollup-operator.dev/run-requested-at=$(date +%s)",
+        "run it now, and see its progress",
+        "kubectl rollup run flights --wait",
     ),
-    ("some of its documents", "curl '{node}/flights-hourly/_search?size=3&pretty'"),
+    ("some of its documents, after a run", "curl -sS '{node}/flights-hourly/_search?size=3&pretty'"),
     (
         "stop it, and know when it is quiet",
-        f'curl -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/flights/_stop?wait_for_completion=true&timeout=10s"',
+        f'curl -sS -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/flights/_stop?wait_for_completion=true&timeout=10s"',
     ),
-    ("the job as Elasticsearch shows it", f'curl -H "{BEARER}" $ROLLUP_URL/_rollup/job/flights'),
+    ("the job as Elasticsearch shows it", f'curl -sS -H "{BEARER}" $ROLLUP_URL/_rollup/job/flights'),
     ("what the operator says", "tail -f .local/operator.log"),
     (
         "remove what stays in the node after `make down`",
-        "curl -XDELETE '{node}/flights,flights-hourly,rollup-operator-claims-1'",
+        "curl -sS -XDELETE '{node}/flights,flights-hourly,rollup-operator-claims-1'",
     ),
 )
 
