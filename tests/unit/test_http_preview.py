@@ -117,6 +117,17 @@ async def test_a_manifest_that_cannot_be_used_is_refused_with_the_reason(client:
     assert said in answered["error"]["reason"]
 
 
+async def test_a_manifest_that_lacks_a_field_is_told_of_unknown_fields_too(client: Client) -> None:
+    body = manifest(schedule="0 0 * * * ?", metric=[], page_size=5)
+    del body["spec"]["cron"]
+    status, answered = await call(client, "POST", PATH, body)
+    assert (status, answered["error"]["reason"]) == (
+        400,
+        'spec.cron: is required; unknown field "spec.schedule", unknown field "spec.metric", unknown field '
+        '"spec.page_size"; did you mean "metrics" instead of "spec.metric", "pageSize" instead of "spec.page_size"?',
+    )
+
+
 async def test_a_configuration_is_checked_as_when_it_is_created(client: Client, cluster: Cluster) -> None:
     wrong = [
         sensor(cron="*/5 * * * *"),

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.http.api.create import STORE
-from rollup_operator.http.job_config.manifest_check import ManifestChecks
+from rollup_operator.http.job_config.manifest_check import ManifestChecks, with_unknown_fields
 from rollup_operator.http.job_config.rules import new_job
 from rollup_operator.http.job_config.source_check import SourceChecks, source_errors_answered, within_limit
 from rollup_operator.http.ports import Kubernetes, Stores
@@ -77,7 +77,7 @@ def proposal_of(body: Mapping[str, Any]) -> Proposal:
     if not isinstance(name, str) or not name:
         raise errors.illegal_argument("metadata.name must be a non-empty string, where it is given")
     if found := problems(body.get("spec")):
-        raise errors.illegal_argument("; ".join(map(str, found)))
+        raise errors.illegal_argument(with_unknown_fields("; ".join(map(str, found)), body.get("spec")))
     spec = RollupJobSpec.model_validate(body["spec"])
     return Proposal(spec.job_id or name, spec.store_ref.name, spec, name, {"apiVersion": API_VERSION, **body})
 

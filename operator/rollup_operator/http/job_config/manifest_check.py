@@ -56,6 +56,14 @@ class ManifestChecks:
             await self._client.check(jobs_path(namespace, name), body, manager=FIELD_MANAGER, change=True)
 
 
+def with_unknown_fields(message: str, spec: Any) -> str:
+    """Add to a message the unknown fields at the top of a spec: a field may be missing because its name is wrong."""
+    known = {field.alias or name for name, field in RollupJobSpec.model_fields.items()}
+    unknown = [name for name in spec if name not in known][:_HINTS] if isinstance(spec, Mapping) else []
+    named = ", ".join(f'unknown field "spec.{name[:_LONGEST_NAME]}"' for name in unknown)
+    return with_hints(f"{message}; {named}") if named else message
+
+
 def with_hints(message: str) -> str:
     """Add to each unknown field of a message the known one that it may mean, such as indexPattern for index_pattern."""
     fields = dict.fromkeys(_UNKNOWN.findall(message)[:_HINTS])
