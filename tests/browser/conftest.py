@@ -20,12 +20,17 @@ __all__ = ["folder", "operator"]
 
 
 @pytest.fixture(scope="module")
-def _shared(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """One operator for all tests of a module. It asks soon whether a right that it has seen still stands."""
+def _shared(
+    request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    """One operator for all tests of a module. It asks soon whether a right that it has seen still stands.
+
+    Its pages are short, so that runs can be stopped in between, unless the module says otherwise.
+    """
     process = Operator(
         control_plane.kubeconfig,
         tmp_path_factory.mktemp("operator"),
-        page_seconds=PAGE_SECONDS,
+        page_seconds=getattr(request.module, "PAGE_SECONDS", PAGE_SECONDS),
         settings={"allowed_cache_seconds": 1},
     )
     try:

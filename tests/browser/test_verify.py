@@ -16,6 +16,9 @@ from support.database import opened
 from support.searcher import two_days_of_three
 from support.waiting import NEVER, finished, request_run
 
+PAGE_SECONDS = 1.0
+"""As of an operator at work: two days are one page."""
+
 Plant = Callable[[str], None]
 
 
