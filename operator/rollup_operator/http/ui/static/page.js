@@ -313,7 +313,7 @@ async function verify(button) {
     found.replaceChildren();
     say(problem, undefined, stop.signal.aborted ? "plain" : "bad");
   } else {
-    say("Done.", undefined, "good");
+    say("Done.");
   }
   live?.refresh();
   if (data) draw(chosen());
