@@ -192,8 +192,10 @@ class Watch:
 
     def __init__(self, link: Link, plural: str, deliver: Callable[[str, Body], None]) -> None:
         """`deliver` takes the event's type (empty: listed) and the body, within the process."""
-        self._link, self._plural, self._deliver = link, plural, deliver
+        self._link, self.plural, self._deliver = link, plural, deliver
         self._open = False
+        self.misses = 0
+        """Of how many changes to come it says nothing."""
         self._seen = 0
         self._due: dict[str, float] = {}
         link.watches.append(self)
@@ -204,7 +206,7 @@ class Watch:
         self._open = True
         self._seen = server.revision
         server.watchers[self._changed] = None
-        for body in server.all(self._plural):
+        for body in server.all(self.plural):
             self._send("", body)
 
     def end(self) -> None:
@@ -231,7 +233,10 @@ class Watch:
 
     def _changed(self, change: Change) -> None:
         self._seen = change.revision
-        if change.plural == self._plural:
+        if change.plural == self.plural:
+            if self.misses:
+                self.misses -= 1
+                return
             if self._link.way.happens(self._link.way.weather.drops):
                 return
             self._send(change.type, change.body)

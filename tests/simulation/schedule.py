@@ -127,6 +127,9 @@ RESTORES = 0.1
 REPEATS = 0.1
 """How many schedules have a client who sends a stop again, though somebody has started the job meanwhile."""
 
+MISSES = 0.1
+"""How many schedules end with a change that the leader's watch does not bring, so that only a list can."""
+
 REPEATED = {"0s": 0.0, "100ms": 0.1, "1s": 1.0}
 """For how long such a client waits, in seconds too."""
 
@@ -173,6 +176,7 @@ class _Draw:
                 self._steps.append(Step(round(self._at, 3), "run_now_all"))
                 self._at += random.choice(SHORT)
             self._steps.append(Step(round(self._at, 3), "restore", value=random.choice((None, "cold"))))
+        self._miss(Random(f"missed {seed}"))
         weathers = (CALM, BREEZE, BREEZE, ROUGH, STORM)
         api, store = random.choice(weathers), random.choice(weathers)
         return Schedule(seed, self._jobs, tuple(self._steps), api, store, flips=random.random() < 0.3)
@@ -196,6 +200,13 @@ class _Draw:
             if do == "call_stop":
                 at += REPEATED[timeout]
         self._steps.sort(key=lambda step: step.at)
+
+    def _miss(self, random: Random) -> None:
+        """Add a change of which the leader hears nothing, after all others, and from random numbers of its own."""
+        if random.random() < MISSES:
+            at = round(self._at + random.choice(PAUSES), 3)
+            self._steps.append(Step(at, "miss", "leader"))
+            self._steps.append(Step(at, "ask", random.choice(list(self._jobs)), random.choice(("started", "stopped"))))
 
     def _scene(self, job: str) -> None:
         replica = self._random.choice("01")

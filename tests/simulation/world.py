@@ -287,6 +287,12 @@ class World:
                 watch.broken()
                 self.clock.after(seconds, lambda watch=watch: watch.resume(expired=expired))
 
+    def do_miss(self, step: Step) -> None:
+        """The watch of the jobs says nothing of the next change."""
+        if (replica := self._replica(step.on)) is not None:
+            for watch in replica.link.watches:
+                watch.misses += watch.plural == JOBS
+
     def do_step_clock(self, step: Step) -> None:
         replica = self._replica(step.on)
         if replica is not None:
