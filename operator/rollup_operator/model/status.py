@@ -102,6 +102,11 @@ class LastRun(Part):
         "written. Absent: none.",
     )
 
+    @property
+    def failed(self) -> bool:
+        """Whether it failed."""
+        return self.outcome is Outcome.FAILED
+
 
 PositionValue = str | int | float | bool | None
 

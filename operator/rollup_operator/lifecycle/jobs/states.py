@@ -16,7 +16,7 @@ from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.status import LastRun, Outcome, State
+from rollup_operator.model.status import LastRun, State
 
 PATIENCE = 0.1
 """Seconds: `indexing`, `stopping` and `aborting` are shown only when they last longer."""
@@ -403,7 +403,8 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, True, Reason.INVALID_SPEC, facts.invalid
         case State.STOPPED:
             never = "" if job.ever_asked else "; never started: set spec.desiredState to started"
-            return True, False, Reason.STOPPED, f"no queries or writes are running{never}{_had_failed(facts)}"
+            failed = f"; its last run failed: {last.message}" if (last := facts.last_run) and last.failed else ""
+            return True, False, Reason.STOPPED, f"no queries or writes are running{never}{failed}"
         case _ if facts.trouble is not None:
             return False, not facts.trouble.transient, facts.trouble.reason, facts.trouble.message
         case _ if facts.store_trouble is not None:
@@ -422,12 +423,6 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, False, Reason.RECONCILING, "checking that the source can be rolled up"
         case _:
             return True, False, Reason.WAITING, "waiting for the next tick of spec.cron"
-
-
-def _had_failed(facts: Facts) -> str:
-    """Keep in view why a job was in trouble: once it is stopped, no condition says so."""
-    last = facts.last_run
-    return "" if last is None or last.outcome is not Outcome.FAILED else f"; its last run failed: {last.message}"
 
 
 def _halting(reason: Reason, message: str, facts: Facts) -> tuple[Reason, str]:
