@@ -31,6 +31,7 @@ FULL = {
     "start": "2024-01-01T00:00:00Z",
     "end": "2025-01-01T00:00:00+01:00",
     "lookback": "36h",
+    "verify": {"cron": "0 30 3 ? * SAT", "lookback": "30d", "mode": "Counts"},
     "parallelism": 4,
     "rollupIndexSettings": {
         "numberOfShards": 3,
@@ -221,7 +222,7 @@ def names(path: tuple[str, ...]) -> str:
 
 def test_no_immutable_field_is_forgotten():
     open_to_change = {"desiredState", "cron", "pageSize", "drainTimeoutSeconds", "groups", "deletionPolicy"}
-    open_to_change |= {"start", "end", "lookback", "parallelism", "csv"}
+    open_to_change |= {"start", "end", "lookback", "parallelism", "csv", "verify"}
     assert {path[0] for path in (*IMMUTABLE, *FIXED_ONCE_ROLLED_UP)} | open_to_change == set(FULL)
 
 

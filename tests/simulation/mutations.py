@@ -34,12 +34,13 @@ from rollup_operator.kube import job_writes, sweep
 from rollup_operator.kube.client import Body
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
-from rollup_operator.lifecycle.jobs import actor, states
+from rollup_operator.lifecycle.jobs import actor, states, verification_due, verify_task
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.checked_source import CheckedSource
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.relist import Relisting
-from rollup_operator.lifecycle.jobs.states import Act, RunKind, State
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
+from rollup_operator.lifecycle.jobs.states import Act, State
 from rollup_operator.lifecycle.leader.gate import Candidacy, Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.lifecycle.stores.known_store import KnownStore
@@ -48,12 +49,13 @@ from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.stop_verdict import Verdict
 from rollup_operator.rollup import identity
-from rollup_operator.stores.opensearch import claims, quiet, records, settling
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.stores.opensearch import ClusterStore, claims, quiet, records, settling
 from rollup_operator.stores.opensearch.records import ALIAS
 from rollup_operator.stores.opensearch.session import ClusterSession
 from rollup_operator.stores.opensearch.target import bulk, encoder, gate
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
-from simulation import runner
+from simulation import runner, source, store
 from simulation.replica import Replica
 from simulation.store import StoreDouble
 
@@ -282,7 +284,7 @@ def deletion_needs_no_settling() -> AbstractContextManager[Any]:
 
 @mutation("begin nothing before a write of `started` is accepted")
 def a_run_needs_no_started() -> AbstractContextManager[Any]:
-    return answers(states, "_accepted", True)
+    return answers(states, "is_accepted", True)
 
 
 @mutation("take a job with finalizer and without state for one that may have been claimed")
@@ -555,6 +557,40 @@ def an_unknown_outcome_is_unavailable() -> AbstractContextManager[Any]:
 @mutation("refuse a call that repeats one which the opposite has followed")
 def repeats_are_obeyed() -> AbstractContextManager[Any]:
     return answers(Attempts, "_refuse_repeat", None)
+
+
+# Verification by schedule
+
+
+@mutation("wait for the end of a verification before a job reads stopped")
+def a_verification_is_overlooked() -> AbstractContextManager[Any]:
+    def facts(original: Any, self: Actor) -> Any:
+        found = original(self)
+        halted = found.verification is not None and found.verification.halted is not None
+        return replace(found, verification=None) if halted else found
+
+    return instead(Actor, "_facts", facts)
+
+
+@mutation("wait for requests of a verification whose answers were lost")
+def lost_verifications_are_forgotten() -> AbstractContextManager[Any]:
+    return patch.object(ClusterStore, "_until_over", _nothing)
+
+
+@mutation("begin a verification in a job alone that reads started for its newest generation")
+def anything_is_verified() -> AbstractContextManager[Any]:
+    return answers(verification_due, "is_accepted", True)
+
+
+@mutation("leave out what runs are to read again, or have not read yet")
+def everything_is_verified() -> AbstractContextManager[Any]:
+    def span(_: Any, spec: Any, now: Any, position: Any, watermark_ms: Any) -> Span:
+        return Span(0, int(now.timestamp() * 1000) // source.WIDTH * source.WIDTH)
+
+    stack = ExitStack()
+    stack.enter_context(instead(verify_task, "verify_span", span))
+    stack.enter_context(patch.object(store, "rolled_up_to", lambda *_, **__: 2**53))
+    return stack
 
 
 def first_missed(title: str, seeds: range) -> tuple[str, int | None, str]:

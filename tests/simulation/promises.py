@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollup_operator.http.jobs.acceptance import ACCEPT_SECONDS
 from rollup_operator.kube.client import Body
-from rollup_operator.lifecycle.jobs.states import RunKind
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.time_values import parse_time_value
 from simulation import source
@@ -210,6 +210,9 @@ class Promises:
                 self._fail(f"{job.uid}: reads stopped, and is asked to start since generation {now.generation}")
             self._must_be_quiet(job, "reads stopped")
             self._position_is_shown(job, status)
+        outcome = (status.get("lastVerification") or {}).get("outcome")
+        if outcome in ("DocumentsDiffer", "SourceShrunk"):
+            self._fail(f"{job.uid}: {outcome} is found, and nothing is wrong: {status['lastVerification']}")
         self._must_differ(job, before.get("status") or {}, status)
 
     def _must_differ(self, job: Job, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -277,6 +280,10 @@ class Promises:
         if uid is None:
             return
         job, doing = self.jobs[uid], task.doing
+        if epoch is None:  # a verification
+            if not task.sender_frozen and self._must_rest(job) and self._leader_is_known():
+                self._fail(f"{uid}: a {doing} of a verification begins, and the job {_what(job)}")
+            return
         if doing == "delete":
             self._owner_then[task.opaque_id] = self._owner.get(job.key)
         if task.sender_frozen:
@@ -285,6 +292,8 @@ class Promises:
             self._fail(f"{uid}: a {doing} of epoch {epoch} begins, and the job {_what(job)}")
         for at_work in self._world.cluster.tasks:
             other, before = _run(at_work.opaque_id)
+            if before is None:
+                continue  # a verification reads beside runs
             if at_work.sender_frozen or ("search" in (at_work.doing, doing) and not self._leader_is_known()):
                 continue  # a run reads for a moment until it finds its claim taken
             if other is not None and before != epoch and self.jobs[other].key == job.key:
@@ -300,6 +309,7 @@ class Promises:
         """Judge a document that is written."""
         uid, epoch = _run(opaque_id)
         assert uid is not None
+        assert epoch is not None
         job = self.jobs[uid]
         bucket, rows = document[f"{DATE}.date_histogram.timestamp"], document[f"{DATE}.date_histogram._count"]
         if self._must_rest(job):
@@ -370,6 +380,7 @@ class Promises:
         """
         uid, epoch = _run(opaque_id)
         assert uid is not None
+        assert epoch is not None
         job, documents = self.jobs[uid], len(epochs)
         owner = self._owner_then[opaque_id]
         if (not job.deleting or job.spec.get("deletionPolicy") != "Delete") and not self._just_restored():
@@ -538,12 +549,13 @@ def _visible(status: Mapping[str, Any], *, words: bool = True) -> dict[str, Any]
     return shown
 
 
-def _run(opaque_id: str) -> tuple[str | None, int]:
+def _run(opaque_id: str) -> tuple[str | None, int | None]:
+    """Return the uid whose request it is, if it is that of a job, and the epoch; None: it is that of a verification."""
     word, _, rest = opaque_id.partition("/")
     if word != "rollup":
         return None, 0
     uid, _, epoch = rest.rpartition("/")
-    return uid, int(epoch)
+    return uid, None if epoch == "verify" else int(epoch)
 
 
 def _time(position: Mapping[str, Any] | None) -> int | None:

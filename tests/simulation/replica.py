@@ -15,8 +15,8 @@ from rollup_operator.kube.lease import LeaseClient
 from rollup_operator.lifecycle.jobs.actors import Actors
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Work, Worker
-from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.election import Election, Followers
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook

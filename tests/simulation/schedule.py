@@ -119,6 +119,8 @@ SCENES: tuple[tuple[Line, ...], ...] = (
 )
 """What happens to one job within a moment: orders that steps drawn one by one would seldom come to."""
 
+MODES = ("Auto", "Counts", "Full")
+
 SHORT = (0.0, 0.005, 0.02, 0.06, 0.2, 0.5, 1.2)
 
 RESTORES = 0.1
@@ -132,6 +134,12 @@ MISSES = 0.1
 
 REPEATED = {"0s": 0.0, "100ms": 0.1, "1s": 1.0}
 """For how long such a client waits, in seconds too."""
+
+VERIFIED = 0.25
+"""How many schedules have jobs that verify themselves."""
+
+VERIFY_EVERY = (2, 3, 5)
+"""Seconds between two verifications of such a job."""
 
 OFF: frozenset[str] = frozenset()
 """Kinds of steps that find faults which are known and not cured yet."""
@@ -170,6 +178,7 @@ class _Draw:
                 kind = random.choices(self._kinds, self._weights)[0]
                 self._step(job, kind, ())
         self._repeat(Random(f"again {seed}"))
+        self._verify(Random(f"verify {seed}"))
         if random.random() < RESTORES:
             self._at += random.choice(pauses)
             if random.random() < 0.5:  # in the middle of runs
@@ -207,6 +216,26 @@ class _Draw:
             at = round(self._at + random.choice(PAUSES), 3)
             self._steps.append(Step(at, "miss", "leader"))
             self._steps.append(Step(at, "ask", random.choice(list(self._jobs)), random.choice(("started", "stopped"))))
+
+    def _verify(self, random: Random) -> None:
+        """Let jobs verify themselves, some from the beginning, and stop, delete and edit some a moment after a tick.
+
+        All other steps are as they would be without these.
+        """
+        if random.random() >= VERIFIED:
+            return
+        for spec in self._jobs.values():
+            if random.random() < 0.7:
+                spec["verify"] = {"cron": f"0/{random.choice(VERIFY_EVERY)} * * * * ?", "mode": random.choice(MODES)}
+        for _ in range(random.choice((2, 6, 12))):
+            job, at = random.choice(list(self._jobs)), random.uniform(1.0, self._at)
+            do, value = random.choice(
+                (("ask", "stopped"), ("ask", "started"), ("edit", "verify"), ("run_now", None), ("replace", None))
+            )
+            if random.random() < 0.5:  # a moment after a tick
+                at = float(int(at)) + random.choice(SHORT[:4])
+            self._steps.append(Step(round(at, 3), do, job, value))
+        self._steps.sort(key=lambda step: step.at)
 
     def _scene(self, job: str) -> None:
         replica = self._random.choice("01")

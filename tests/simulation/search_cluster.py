@@ -147,13 +147,13 @@ class SearchCluster:
         return self.way.random.choice(self.way.weather.works)
 
     def _search(self, request: Request, opaque_id: str, answer: Answer, *, sender_frozen: bool) -> Task:
-        body = orjson.loads(request.data or b"{}")
+        body, name = orjson.loads(request.data or b"{}"), target(request.target)[0][0]
         task = self._begin(opaque_id, "search", sender_frozen=sender_frozen)
 
         def done() -> None:
             if not task.cancelled:
                 del self.tasks[task]
-                answer(self._found(body), None)
+                answer(self._written(name, body) if name in self.indices else self._found(body), None)
 
         self.clock.after(self._work(), done)
         return task
@@ -171,6 +171,18 @@ class SearchCluster:
         found = source.buckets(after, span["gte"], span["lt"], self.now_ms(), composite["size"])
         buckets = [{"key": {"0": begin}, "doc_count": rows, "m0": {"value": float(rows)}} for begin, rows in found]
         return {**head, "aggregations": {"rollup": {"buckets": PageBuckets.of(buckets)}}}
+
+    def _written(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the documents of a job that searches find, each with its bucket and its number of rows."""
+        index, span = self.indices[name], body["query"]["range"][DATE]
+        found = {
+            str(bucket): index.documents[id_][1][f"{DATE}.date_histogram._count"]
+            for id_ in index.documents
+            if id_ not in index.unseen
+            and (key := _bucket(index.documents[id_][1]))[0] == body["job_id"]
+            and span["gte"] <= (bucket := key[1]) < span["lt"]
+        }
+        return {"_shards": {"total": 1, "failed": 0}, "timed_out": False, "documents": found}
 
     def _bulk(self, request: Request, gate: str, opaque_id: str, answer: Answer) -> Task | None:
         index = next((index for index in self.indices.values() if gate in index.aliases), None)

@@ -10,6 +10,7 @@ from typing import Any
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.base import API_VERSION, RUN_REQUESTED_AT
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import VerificationOutcome
 from rollup_operator.stores.opensearch import quiet
 from simulation import source
 from simulation.api_server import JOBS, LEASES, STORES, ApiServer, Change
@@ -130,9 +131,10 @@ class World:
         return next((r.link.looks for r in self.replicas if r.name == replica), [])
 
     def is_checking(self, replica: str, uid: str) -> bool:
-        """Whether a replica has sent a request about the source of a job that is not over."""
+        """Whether a replica has sent a request to check or to verify a job that is not over."""
         wire = next((r.wire for r in self.replicas if r.name == replica), None)
-        return wire is not None and wire.is_asked_for(quiet.opaque_id(uid, 0))
+        asked = (quiet.opaque_id(uid, 0), quiet.verification_id(uid))
+        return wire is not None and any(wire.is_asked_for(opaque_id) for opaque_id in asked)
 
     def is_undisturbed(self, name: str) -> bool:
         """Whether nothing has kept a replica from its lease for as long as that lasts."""
@@ -171,6 +173,7 @@ class World:
             "delay": {
                 "groups": {"dateHistogram": {"delay": f"{DELAY + 1}s" if date["delay"] == f"{DELAY}s" else f"{DELAY}s"}}
             },
+            "verify": {"verify": None if "verify" in spec else {"cron": _every(3)}},
             "unreadable": {"pageSize": UNREADABLE if spec["pageSize"] != UNREADABLE else 2},
             "drainTimeoutSeconds": {"drainTimeoutSeconds": 1 + spec.get("drainTimeoutSeconds", 30) % 3},
         }
@@ -430,6 +433,10 @@ class World:
         if record is None or record["owner"]["uid"] != view.uid:
             return [f"{view.uid} is started, and has not claimed its job"]
         position = (record["position"] or {}).get(f"{DATE}.date_histogram", 0)
+        if "verify" in job.spec and (verified := status.last_verification) is None:
+            return [f"{view.uid} was never verified"]
+        if "verify" in job.spec and verified.outcome is VerificationOutcome.FAILED:
+            return [f"{view.uid} could not be verified: {verified.message}"]
         if position < self.cluster.now_ms() - (DELAY + 2 + 2 * PERIOD + 10) * 1000 - source.WIDTH:
             return [f"{view.uid} is started, and has come to {position} only"]
         return []
@@ -565,6 +572,8 @@ def _described(change: Change) -> str:
             ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
             position = (status.get("position") or {}).get(f"{DATE}.date_histogram")
             parts.append(f"status: {status.get('state')}, observed {status.get('observedGeneration')}")
+            if (verified := status.get("lastVerification")) != (before.get("status") or {}).get("lastVerification"):
+                parts.append(f"verified: {verified and verified['outcome']}")
             parts.append(f"position {position}, {ready.get('reason')}: {ready.get('message')}")
     elif change.plural == LEASES:
         parts.append(f"holder: {change.body['spec'].get('holderIdentity')}")

@@ -15,8 +15,8 @@ UNTIL_NOW = Span(0, 500_000 * HOUR)
 """Everything up to some day in 2027."""
 
 
-def verifier(store: Store, of: JobConfig, fields: Collection[str] | None = None) -> Verifier:
-    return Verifier(of.spec.groups.date_histogram, lambda: store.verification(of, fields))
+def verifier(store: Store, of: JobConfig, fields: Collection[str] | None = None, *, awaited: bool = False) -> Verifier:
+    return Verifier(of.spec.groups.date_histogram, lambda: store.verification(of, fields, awaited=awaited))
 
 
 async def verified(

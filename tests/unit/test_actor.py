@@ -17,8 +17,8 @@ from rollup_operator.lifecycle.jobs import actor as actor_module
 from rollup_operator.lifecycle.jobs import retry
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.context import JobContext
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work
-from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver
 from rollup_operator.model.base import ALSO_WATCHED_BY, DRAIN_FINALIZER

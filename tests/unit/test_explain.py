@@ -44,7 +44,39 @@ def last_applied(state: str) -> dict[str, str]:
     return {"kubectl.kubernetes.io/last-applied-configuration": f'{{"spec": {{"desiredState": "{state}"}}}}'}
 
 
+def verification(outcome: str, message: str) -> dict[str, Any]:
+    word = {"Equal": "True", "DocumentsDiffer": "False"}.get(outcome, "Unknown")
+    condition = {"type": "Verified", "status": word, "reason": outcome, "message": message}
+    condition |= {"lastTransitionTime": at(-7200), "observedGeneration": 3}
+    last = {"startTime": at(-7260), "endTime": at(-7200), "outcome": outcome, "message": message}
+    return {"conditions": [*WAITING, condition], "lastVerification": last}
+
+
+DIFFER = (
+    "of 72 buckets compared from A to B, 1 is missing. To see them: kubectl rollup verify flights; to repair them, add"
+)
 CASES = [
+    Case(
+        "verified, and all is equal",
+        observed_job(nextRunTime=at(60), **verification("Equal", "72 buckets are equal")),
+        ["The job is started."],
+        never=["erif"],
+    ),
+    Case(
+        "verified, and documents differ",
+        observed_job(nextRunTime=at(60), **verification("DocumentsDiffer", f"{DIFFER} --repair")),
+        [
+            "The verification that ended 2 hours ago found differences: ",
+            "of 72 buckets compared from A to B, 1 is missing.",
+        ],
+        cures=["To see them: kubectl rollup verify flights; to repair them, add --repair."],
+        events=[event("DocumentsDiffer", "is in the condition already")],
+    ),
+    Case(
+        "could not be verified",
+        observed_job(nextRunTime=at(60), **verification("VerificationFailed", "no answer. The next one begins soon")),
+        ["The last verification failed 2 hours ago: no answer. The next one begins soon"],
+    ),
     Case(
         "just created",
         observed_job(state=None, generation=1, observed=-1, created=-3),

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from rollup_operator.http.protocol.answers import warning_value
 from rollup_operator.lifecycle.jobs.job_status import explain
-from rollup_operator.lifecycle.jobs.states import Facts, RunFacts, RunKind
+from rollup_operator.lifecycle.jobs.run_facts import RunFacts, RunKind
+from rollup_operator.lifecycle.jobs.states import Facts
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster

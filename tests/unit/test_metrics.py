@@ -42,12 +42,20 @@ def running(name: str = "flights") -> JobView:
         status={
             "observedGeneration": 3,
             "state": "indexing",
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Running"}],
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": "Running"},
+                {"type": "Verified", "status": "True", "reason": "Equal"},
+            ],
             "watermark": "2025-10-09T06:00:00Z",
             "lastRun": {
                 "startTime": "2025-10-09T08:00:00Z",
                 "endTime": "2025-10-09T08:01:00Z",
                 "outcome": "Completed",
+            },
+            "lastVerification": {
+                "startTime": "2025-10-09T07:00:00Z",
+                "endTime": "2025-10-09T07:00:30Z",
+                "outcome": "Equal",
             },
             "nextRunTime": "2025-10-09T08:05:00Z",
             "stats": {
@@ -92,7 +100,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 class Parts:
     """All that a watch shows, with one job and one store."""
 
-    busy = runs = waiting = left = 0
+    busy = runs = verifying = waiting = left = 0
     ends = size_bytes = available_bytes = math.nan
 
     async def measure(self) -> None:
@@ -137,6 +145,7 @@ async def exposed() -> dict[str, tuple[str, list[str]]]:
     metrics = Metrics()
     shown = figures(metrics)
     metrics.turned("success", 0.1)
+    metrics.verified("Equal", 0.1)
     metrics.api_request("GET", 200, 0.1)
     metrics.event("Normal", "posted")
     metrics.reviewed("token", "allowed", True)
@@ -156,10 +165,11 @@ async def exposed() -> dict[str, tuple[str, list[str]]]:
 
 async def test_every_metric_is_documented_with_its_type_and_labels():
     found = await exposed()
-    # No job is unready there.
+    # No job is unready there, nor unverified.
     unready = {
         "rollup_jobs_unready": ("gauge", ["reason"]),
         "rollup_job_unready": ("gauge", ["reason", "rollup_job", "rollup_namespace"]),
+        "rollup_job_unverified": ("gauge", ["reason", "rollup_job", "rollup_namespace"]),
     }
     assert documented() == found | unready
 
@@ -193,19 +203,22 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     stalled = [
         {"type": "Ready", "status": "False", "reason": "SourceInvalid"},
         {"type": "Stalled", "status": "True", "reason": "SourceInvalid"},
+        {"type": "Verified", "status": "False", "reason": "DocumentsDiffer"},
     ]
+    verified = {"endTime": "2025-10-09T09:00:30Z", "outcome": "DocumentsDiffer"}
     status = {
         **body.raw_status,
         "state": "started",
         "conditions": stalled,
         "watermark": "2025-10-09T07:00:00Z",
         "lastRun": ended,
+        "lastVerification": verified,
         "nextRunTime": "2025-10-09T09:10:00Z",
         "stats": stats,
     }
     parts.jobs = [view("flights", spec={**body.raw_spec, "desiredState": "stopped"}, status=status)]
     parts.ready, parts.busy, parts.runs, parts.waiting, parts.ends = False, 3, 1, 2, NOW
-    parts.size_bytes, parts.available_bytes, parts.left = 100.0, 7.0, 4
+    parts.size_bytes, parts.available_bytes, parts.left, parts.verifying = 100.0, 7.0, 4, 1
     now += 60
     metrics = watch.metrics
     metrics.turned("error", 0.1)
@@ -216,6 +229,7 @@ async def test_every_metric_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics.stop_answered("timeout", 0.1)
     metrics.stopped(0.1)
     metrics.ran("Failed", 1.0)
+    metrics.verified("DocumentsDiffer", 1.0)
     metrics.reverted()
     metrics.lagged(0.1)
     tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
@@ -251,6 +265,8 @@ async def test_a_job_is_shown_by_what_its_newest_body_says():
         "rollup_job_last_success_timestamp_seconds": midnight + 8 * 3600 + 60,
         "rollup_job_last_run_timestamp_seconds": midnight + 8 * 3600 + 60,
         "rollup_job_next_run_timestamp_seconds": midnight + 8 * 3600 + 300,
+        "rollup_job_verified": 1,
+        "rollup_job_last_verification_timestamp_seconds": midnight + 7 * 3600 + 30,
         "rollup_job_runs_total": 2,
         "rollup_job_pages_total": 4,
         "rollup_job_documents_total": 900,
@@ -275,6 +291,21 @@ async def test_a_job_that_is_not_ready_is_shown_with_its_reason_and_one_that_is_
     samples = await scraped([running(), failing])
     shown = {labels: value for (name, labels), value in samples.items() if name == "rollup_job_unready"}
     assert shown == {(("reason", "StoreUnavailable"), ("rollup_job", "late"), ("rollup_namespace", "team")): 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "verified"),
+    [("False", "DocumentsDiffer", {0.0}), ("Unknown", "VerificationFailed", set()), ("Unknown", "NotVerified", set())],
+)
+async def test_a_job_that_is_not_verified_is_shown_with_its_reason(status: str, reason: str, verified: set[float]):
+    conditions = [{"type": "Verified", "status": status, "reason": reason}]
+    last = {"endTime": "2025-10-09T09:00:30Z", "outcome": reason}
+    samples = await scraped([view(status={"conditions": conditions, "lastVerification": last})])
+    shown = {labels: value for (name, labels), value in samples.items() if name == "rollup_job_unverified"}
+    assert shown == {(("reason", reason), ("rollup_job", "flights"), ("rollup_namespace", "team")): 1}
+    assert {value for name, value in of_job(samples).items() if name == "rollup_job_verified"} == verified
+    has_ended = "rollup_job_last_verification_timestamp_seconds" in of_job(samples)
+    assert has_ended is (reason != "VerificationFailed")
 
 
 async def test_a_volume_is_measured_where_there_is_one(tmp_path: Path):

@@ -80,10 +80,24 @@ def test_a_line_shows_the_main_things() -> None:
     assert [wide[name] for name in WIDE] == [
         "started",
         "kubectl-rollup",
+        "-",
         "flights/*.parquet",
         "hourly",
         "waiting " * 20,
     ]
+
+
+@pytest.mark.parametrize(("word", "reason", "colour"), [("False", "DocumentsDiffer", "red"), ("True", "Equal", None)])
+def test_a_wide_line_shows_whether_the_job_was_verified(word: str, reason: str, colour: str | None) -> None:
+    shown = {"type": "Verified", "status": word, "reason": reason, "lastTransitionTime": at(-60), "message": "m"}
+    last = {"startTime": at(-61), "endTime": at(-60), "outcome": reason, "message": "m"}
+    body = observed_job(conditions=[shown], lastVerification=last, spec={"verify": {"cron": "0 0 3 * * ?"}})
+    cell = row(body, NOW, wide=True, namespaces=False)[len(HEADS) + WIDE.index("VERIFIED")]
+    assert (texts([cell]), getattr(cell, "colour", None)) == ([reason], colour)
+    lines = dict(page(body, NOW))
+    assert lines["Verifies"] == "0 0 3 * * ? (UTC)"
+    assert lines["Last verified"] == "2030-01-01 11:59Z, 60 seconds ago"
+    assert str(lines["Verified"]).endswith(reason)
 
 
 def test_a_line_of_a_job_of_which_little_is_known_is_short() -> None:

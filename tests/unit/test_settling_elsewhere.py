@@ -9,8 +9,8 @@ import pytest
 
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.lifecycle.jobs.actor import Actor
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Ended, Worker
-from rollup_operator.lifecycle.jobs.states import RunKind
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job_view import JobView

@@ -10,8 +10,9 @@ import pytest
 
 from rollup_operator.lifecycle.jobs.actors import Actors
 from rollup_operator.lifecycle.jobs.index import Index
+from rollup_operator.lifecycle.jobs.run_facts import RunFacts, RunKind
 from rollup_operator.lifecycle.jobs.run_task import CHECKS_AT_ONCE, CHECKS_OF_STORE, Worker
-from rollup_operator.lifecycle.jobs.states import Act, Facts, RunFacts, RunKind, decide
+from rollup_operator.lifecycle.jobs.states import Act, Facts, decide
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import Ask

@@ -8,7 +8,8 @@ import pytest
 
 from rollup_operator.kube.job_writes import difference
 from rollup_operator.lifecycle.jobs.job_status import Report, status_of
-from rollup_operator.lifecycle.jobs.states import PATIENCE, REFRESH, TABLE, Act, Facts, RunFacts, RunKind, decide, where
+from rollup_operator.lifecycle.jobs.run_facts import REFRESH, RunFacts, RunKind
+from rollup_operator.lifecycle.jobs.states import PATIENCE, TABLE, Act, Facts, decide, where
 from rollup_operator.model.base import DRAIN_FINALIZER
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy

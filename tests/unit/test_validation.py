@@ -41,6 +41,12 @@ ONLY_HERE = {
     "start-before-1970": ({"start": "1969-12-31T23:59:59Z"}, "spec.start", "use 1970-01-01T00:00:00Z or later"),
     "end-late": ({"end": "3000-01-01T00:00:00Z"}, "spec.end", "use a year up to 2999"),
     "lookback": ({"lookback": "40000d"}, "spec.lookback", "at most 36500d"),
+    "verify-cron": ({"verify": {"cron": "0 0 3 32 * ?"}}, "spec.verify.cron", "day of month: '32'"),
+    "verify-lookback": (
+        {"verify": {"cron": "0 0 3 * * ?", "lookback": "40000d"}},
+        "spec.verify.lookback",
+        "at most 36500d",
+    ),
     "capital": ({"rollupIndex": "tÄglich"}, "spec.rollupIndex", "'täglich' would do"),
     "bytes": ({"rollupIndex": "ä" * 128}, "spec.rollupIndex", "255 bytes"),
     "sum-of-date": (

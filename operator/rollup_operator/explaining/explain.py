@@ -17,10 +17,10 @@ from rollup_operator.explaining.owners import (
 from rollup_operator.explaining.summary import Mood, condition, trouble
 from rollup_operator.explaining.text import ago, ahead, command, event_time, moment, sentence, spoken
 from rollup_operator.model.base import DRAIN_FINALIZER, GITOPS_MANAGERS
-from rollup_operator.model.conditions import READY, STALLED, Reason
+from rollup_operator.model.conditions import READY, STALLED, VERIFIED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import Outcome, State
+from rollup_operator.model.status import Outcome, State, VerificationOutcome
 from rollup_operator.model.times import instant_of
 
 PATIENCE = 10.0
@@ -91,6 +91,7 @@ class _Explanation:
             yield from self._state()
         if not self.job.deleting:
             yield from self._last_run()
+            yield from self._verified()
             yield from self._request()
             yield from self._ownership()
         yield from self._events()
@@ -250,6 +251,18 @@ class _Explanation:
         when = ago(instant_of(last.end_time), self.now)
         ended = "was fenced" if last.outcome is Outcome.FENCED else last.outcome.lower()
         yield Sentence(f"The last run {ended} {when}: {sentence(last.message)}")
+
+    def _verified(self) -> Iterator[Sentence]:
+        """Say what the last verification by spec.verify found, if that is for somebody to look at."""
+        last = self.status.last_verification
+        if last is None or condition(self.job, VERIFIED) is None:
+            return
+        when, (found, _, cure) = ago(instant_of(last.end_time), self.now), last.message.partition(". To see")
+        if last.outcome is VerificationOutcome.DOCUMENTS_DIFFER:
+            yield Sentence(sentence(f"The verification that ended {when} found differences: {found}"), mood=Mood.BAD)
+            yield Sentence(f"To see{cure}.", cure=True)
+        elif last.outcome is VerificationOutcome.FAILED:
+            yield Sentence(sentence(f"The last verification failed {when}: {found}"))
 
     def _request(self) -> Iterator[Sentence]:
         request = self.job.run_request

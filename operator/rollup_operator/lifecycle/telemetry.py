@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rollup_operator.model.conditions import Trouble
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import Outcome
+from rollup_operator.model.status import LastVerification, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,9 @@ class Observer(JobObserver, Protocol):
     def ran(self, job: JobView, run: RunReport) -> None:
         """Take in that a run of an actor has ended, once per run."""
 
+    def verified(self, job: JobView, report: LastVerification, seconds: float) -> None:
+        """Take in that a verification by spec.verify has ended, after so many seconds."""
+
     def reverted(self, job: JobView, message: str) -> None:
         """Take in that somebody set the desired state of a job back."""
 
@@ -86,6 +89,9 @@ class NoObserver:
         """Do nothing."""
 
     def ran(self, job: JobView, run: RunReport) -> None:
+        """Do nothing."""
+
+    def verified(self, job: JobView, report: LastVerification, seconds: float) -> None:
         """Do nothing."""
 
     def reverted(self, job: JobView, message: str) -> None:

@@ -5,20 +5,33 @@
 | Ready | RollupJob, RollupStore | True is good | always |
 | Reconciling | RollupJob, RollupStore | True: on its way, no help needed | only while True |
 | Stalled | RollupJob, RollupStore | True: needs a change by a person | only while True |
+| Verified | RollupJob | True is good; Unknown: nobody knows | with spec.verify |
 
 The rules of kstatus and Flux hold at rest: never Reconciling and Stalled at once, and Ready is False while either is
-True.
+True. Verified says nothing about Ready: a job whose documents differ from its source goes on.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
-from rollup_operator.model.status import LONGEST_MESSAGE, Condition, shortened
+from rollup_operator.model.status import LONGEST_MESSAGE, Condition, LastVerification, VerificationOutcome, shortened
 
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
+VERIFIED = "Verified"
+
+NOT_VERIFIED = "NotVerified"
+"""Verified is Unknown, since no verification has ended yet. Its other reasons are those of VerificationOutcome."""
+
+_VERIFIED = {
+    VerificationOutcome.EQUAL: True,
+    VerificationOutcome.SOURCE_SHRUNK: True,
+    VerificationOutcome.DOCUMENTS_DIFFER: False,
+}
+"""What is not here is Unknown."""
 
 
 class Reason(StrEnum):
@@ -94,13 +107,15 @@ class Reason(StrEnum):
     """Event only: another operator watches the job, too, and leaves it to the one that acts on it."""
     SOURCE_SHRUNK = "SourceShrunk"
     """Event only: looking back, a run found fewer rows than documents were made of, and left these as they were."""
+    DOCUMENTS_DIFFER = "DocumentsDiffer"
+    """Event only: a verification found documents that are not what the source gives; the condition Verified, too."""
     AVAILABLE = "Available"
     """The store can be used."""
 
 
 def condition(
     type_: str,
-    status: bool,
+    status: bool | None,
     reason: str,
     message: str,
     *,
@@ -108,8 +123,8 @@ def condition(
     now: str,
     before: Iterable[Condition],
 ) -> Condition:
-    """Make a condition; the transition time stays that of `before` if the status is the same."""
-    word = "True" if status else "False"
+    """Make a condition; the transition time stays that of `before` if the status is the same. None: Unknown."""
+    word: Literal["True", "False", "Unknown"] = "Unknown" if status is None else "True" if status else "False"
     old = next((c for c in before if c.type == type_), None)
     since = old.last_transition_time if old is not None and old.status == word else now
     return Condition(
@@ -141,6 +156,15 @@ def verdict(
     if ready:
         return [make(READY, True)]
     return [make(READY, False), make(STALLED if stalled else RECONCILING, True)]
+
+
+def verified(last: LastVerification | None, *, generation: int, now: str, before: Iterable[Condition]) -> Condition:
+    """Return what the verification that ended last says; None: none has."""
+    if last is None:
+        status, reason, message = None, NOT_VERIFIED, "no verification by spec.verify.cron has ended yet"
+    else:
+        status, reason, message = _VERIFIED.get(last.outcome), last.outcome.value, last.message
+    return condition(VERIFIED, status, reason, message, generation=generation, now=now, before=before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ _JOB_COLUMNS = (
     ("Newest", "string", ".status.newestBucket", "When the last bucket written begins.", 1),
     ("Next run", "string", ".status.nextRunTime", "The next tick of the schedule.", 1),
     ("Desired", "string", ".status.desiredState", "The state in effect.", 1),
+    ("Verified", "string", '.status.conditions[?(@.type=="Verified")].status', "Whether it equals its source.", 1),
     ("Progress", "integer", ".status.progress.percent", "Per cent of the run under way that are done.", 1),
     ("Source", "string", ".spec.indexPattern", "What is rolled up.", 1),
     ("Target", "string", ".spec.rollupIndex", "Where the documents go.", 1),

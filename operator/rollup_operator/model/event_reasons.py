@@ -69,6 +69,9 @@ EVENTS: Mapping[Reason, Posted] = {
         EventType.WARNING,
         "looking back, a run found fewer rows than documents were made of, and left those as they were",
     ),
+    Reason.DOCUMENTS_DIFFER: Posted(
+        EventType.WARNING, "a verification by `spec.verify` found documents that are not what the source gives"
+    ),
     Reason.STORE_NOT_FOUND: _FAILED,
     Reason.STORE_UNAVAILABLE: _FAILED,
     Reason.STORE_OVERLOADED: _FAILED,

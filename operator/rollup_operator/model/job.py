@@ -33,6 +33,7 @@ _FIXED_INTERVAL = (
     "calendarInterval",
 )
 _LOOKBACK = (_LONGER_THAN_0, f"lookback is {_UNITS}, as in 6h: ms, s, m, h or d")
+_COMPARED = (_LONGER_THAN_0, f"lookback is {_UNITS}, as in 30d: ms, s, m, h or d")
 _REFRESH_INTERVAL = (
     f"self == '-1' || {_LONGER_THAN_0}",
     f"refreshInterval is {_UNITS}, as in 30s: ms, s, m, h or d; or -1",
@@ -213,6 +214,35 @@ class Metric(Part):
     metrics: Annotated[list[MetricName], Field(min_length=1, max_length=5)] = Field(
         description="Which of min, max, sum, avg and value_count to keep.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+class VerifyMode(StrEnum):
+    """How closely a verification compares."""
+
+    AUTO = "Auto"
+    COUNTS = "Counts"
+    FULL = "Full"
+
+
+class Verify(Part):
+    """When and how the operator compares what is rolled up with the source."""
+
+    cron: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CRON, pattern=PLAIN)] = Field(
+        description="When to verify, in UTC: a cron expression as in spec.cron, for instance '0 30 3 * * ?'. A tick "
+        "that falls into a verification is dropped; one that is missed is made up for.",
+        json_schema_extra=in_words(*_CRON),
+    )
+    lookback: Interval | None = Field(
+        default=None,
+        description="How far back to compare, for instance 30d: the buckets of this time before the end of what is "
+        "rolled up. Default: all that is rolled up.",
+        json_schema_extra=in_words(_COMPARED),
+    )
+    mode: VerifyMode = Field(
+        default=VerifyMode.AUTO,
+        description="Full compares all days bucket by bucket, Counts only those whose numbers of rows differ. Auto is "
+        "Full for at most 10,000,000 rows of the source, else Counts.",
     )
 
 
@@ -415,6 +445,11 @@ class RollupJobSpec(Part):
         default=None,
         description="Settings of the rollup index, used when the job creates it. Embedded stores ignore them. "
         "Fixed once anything is rolled up.",
+    )
+    verify: Verify | None = Field(
+        default=None,
+        description="Lets the operator compare what is rolled up with the source, by a schedule, while the job is "
+        "started. The result is in status.lastVerification, and in the condition Verified.",
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,

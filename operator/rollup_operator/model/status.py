@@ -108,6 +108,68 @@ class LastRun(Part):
         return self.outcome is Outcome.FAILED
 
 
+class VerificationOutcome(StrEnum):
+    """What a verification by spec.verify has found: reasons of the condition Verified."""
+
+    EQUAL = "Equal"
+    SOURCE_SHRUNK = "SourceShrunk"
+    """The source holds less now. All else is equal."""
+    DOCUMENTS_DIFFER = "DocumentsDiffer"
+    NOTHING_TO_VERIFY = "NothingToVerify"
+    FAILED = "VerificationFailed"
+    """It did not come to its end."""
+
+
+class LastVerification(Part):
+    """The verification by spec.verify that ended last."""
+
+    start_time: Time = Field(description="When it began.", json_schema_extra={"format": "date-time"})
+    end_time: Time = Field(description="When it ended.", json_schema_extra={"format": "date-time"})
+    outcome: VerificationOutcome = Field(
+        description="Equal; SourceShrunk: the source holds less now, and all else is equal; DocumentsDiffer; "
+        "NothingToVerify; or VerificationFailed: it did not come to its end."
+    )
+    from_: Time | None = Field(
+        default=None,
+        alias="from",
+        description="The buckets that begin from then on were compared. Absent: none were.",
+        json_schema_extra={"format": "date-time"},
+    )
+    to: Time | None = Field(
+        default=None,
+        description="The buckets that begin before then were compared.",
+        json_schema_extra={"format": "date-time"},
+    )
+    full: bool | None = Field(
+        default=None,
+        description="Whether all days were compared bucket by bucket, not only those whose numbers of rows differ.",
+    )
+    source_documents: Count | None = Field(default=None, description="Rows or documents that the source has there.")
+    days: Count | None = Field(default=None, description="Days whose rows were counted on both sides.")
+    buckets: Count | None = Field(default=None, description="Buckets of the source that were compared one by one.")
+    differs: Count | None = Field(
+        default=None, description="Buckets of which a number differs, though the source lost none of their rows."
+    )
+    missing: Count | None = Field(default=None, description="Buckets of the source without a document.")
+    extra: Count | None = Field(
+        default=None, description="Documents that count more rows than the source has now: it was shortened since."
+    )
+    duplicate: Count | None = Field(default=None, description="Buckets with more than one document.")
+    first_difference: Time | None = Field(
+        default=None,
+        description="Where the first day begins that differs, documents of a shortened source left aside.",
+        json_schema_extra={"format": "date-time"},
+    )
+    last_difference: Time | None = Field(
+        default=None,
+        description="Where the last such day ends.",
+        json_schema_extra={"format": "date-time"},
+    )
+    message: Annotated[str, StringConstraints(max_length=LONGEST_MESSAGE)] = Field(
+        default="", description="What was found and what to do about it, or why the verification failed."
+    )
+
+
 PositionValue = str | int | float | bool | None
 
 
@@ -145,7 +207,7 @@ class RollupJobStatus(Part):
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default=[],
         description="Ready: the job is in the requested state. Reconciling: it is on its way there. Stalled: "
-        "it needs a change by a person.",
+        "it needs a change by a person. Verified, with spec.verify: what is rolled up is what the source gives.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     watermark: Time | None = Field(
@@ -168,6 +230,9 @@ class RollupJobStatus(Part):
         default=None, description="How far the run under way has come. Absent while none is."
     )
     last_run: LastRun | None = Field(default=None, description="The run that ended last.")
+    last_verification: LastVerification | None = Field(
+        default=None, description="The verification by spec.verify that ended last."
+    )
     result: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
         default=None,
         description="File with the documents, below the operator's data root. Absent: there is none yet, or they are "

@@ -41,6 +41,7 @@ _PATTERNS = {
     PLAIN: "holds a control character: remove it",
 }
 """What to say instead of a pattern."""
+_CRON, _VERIFY_CRON = "spec.cron", "spec.verify.cron"
 DATE_METRICS = ("min", "max", "value_count")
 
 
@@ -84,17 +85,18 @@ def problems(spec: object) -> list[Problem]:
         parsed = RollupJobSpec.model_validate(spec)
     except ValidationError as error:
         found = [_of_schema(detail) for detail in error.errors(include_url=False, include_context=False)]
-        cron = spec.get("cron") if isinstance(spec, Mapping) else None
-        if isinstance(cron, str) and not any(problem.field == "spec.cron" for problem in found):
-            found += _of_cron(cron)
+        for at, cron in _crons(spec):
+            if not any(problem.field == at for problem in found):
+                found += _of_cron(cron, at)
         return found
     return [
         *_of_id(parsed),
         *_of_indices(parsed),
-        *_of_cron(parsed.cron),
+        *_of_cron(parsed.cron, _CRON),
         *_of_groups(parsed),
         *_of_metrics(parsed),
         *_of_times(parsed),
+        *_of_verify(parsed),
         *_of_csv(parsed),
     ]
 
@@ -121,11 +123,19 @@ def _given(value: Any) -> str:
     return f"; it is {text}" if len(text) <= _LONGEST_VALUE else ""
 
 
-def _of_cron(cron: str) -> Iterator[Problem]:
+def _crons(spec: object) -> Iterator[tuple[str, str]]:
+    """Yield the cron expressions of a spec that may be anything, each with its field."""
+    verify = spec.get("verify") if isinstance(spec, Mapping) else None
+    for at, part in ((_CRON, spec), (_VERIFY_CRON, verify)):
+        if isinstance(part, Mapping) and isinstance(cron := part.get("cron"), str):
+            yield at, cron
+
+
+def _of_cron(cron: str, at: str) -> Iterator[Problem]:
     try:
         Schedule.parse(cron)
     except ScheduleError as error:
-        yield Problem("spec.cron", str(error))
+        yield Problem(at, str(error))
 
 
 def _of_id(spec: RollupJobSpec) -> Iterator[Problem]:
@@ -223,16 +233,28 @@ def _of_times(spec: RollupJobSpec) -> Iterator[Problem]:
     if len(found) == 2 and found["start"] >= found["end"]:
         yield Problem("spec.end", f"'{spec.end}' is not after start, '{spec.start}'")
     if spec.lookback is not None:
-        if not _FIXED_INTERVAL.fullmatch(spec.lookback):
-            yield Problem("spec.lookback", f"'{spec.lookback}' is not a duration above 0: use one such as 6h")
-        else:
-            yield from _of_duration("spec.lookback", spec.lookback, "lookback")
+        yield from _of_lookback("spec.lookback", spec.lookback, "6h")
     settings = spec.rollup_index_settings
     refresh = settings.refresh_interval if settings is not None else None
     if refresh is not None and refresh != "-1" and not _FIXED_INTERVAL.fullmatch(refresh):
         yield Problem(
             "spec.rollupIndexSettings.refreshInterval", f"'{refresh}' is not a duration: use one such as 30s, or -1"
         )
+
+
+def _of_lookback(at: str, text: str, example: str) -> Iterator[Problem]:
+    if not _FIXED_INTERVAL.fullmatch(text):
+        yield Problem(at, f"'{text}' is not a duration above 0: use one such as {example}")
+    else:
+        yield from _of_duration(at, text, "lookback")
+
+
+def _of_verify(spec: RollupJobSpec) -> Iterator[Problem]:
+    if (verify := spec.verify) is None:
+        return
+    yield from _of_cron(verify.cron, _VERIFY_CRON)
+    if verify.lookback is not None:
+        yield from _of_lookback("spec.verify.lookback", verify.lookback, "30d")
 
 
 def _of_csv(spec: RollupJobSpec) -> Iterator[Problem]:

@@ -38,6 +38,10 @@ class RunFigures(Protocol):
     def runs(self) -> int:
         """How many run tasks exist."""
 
+    @property
+    def verifying(self) -> int:
+        """How many verifications by spec.verify exist."""
+
 
 class EndpointFigures(Protocol):
     """The part of the endpoint that a scrape shows."""
@@ -94,7 +98,7 @@ class Figures:
         gauge(
             "rollup_operator_queue_depth",
             "Jobs that wait for their actor, or for a write of it.",
-            lambda: max(0, jobs.busy - worker.runs),
+            lambda: max(0, jobs.busy - worker.runs - worker.verifying),
         )
         gauge(
             "rollup_jobs_left_to_another_operator",
@@ -105,6 +109,11 @@ class Figures:
             "rollup_runs_active",
             "Runs under way, those that wait for a place at their store included.",
             lambda: worker.runs,
+        )
+        gauge(
+            "rollup_verifications_active",
+            "Verifications by spec.verify under way, those that wait for a place included.",
+            lambda: worker.verifying,
         )
         gauge("rollup_stop_waiters", "Clients that wait for a stop.", lambda: endpoint.waiting)
         gauge(

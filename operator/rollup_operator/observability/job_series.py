@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from rollup_operator.model.conditions import READY, STALLED, Reason
+from rollup_operator.model.conditions import NOT_VERIFIED, READY, STALLED, VERIFIED, Reason
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import State
+from rollup_operator.model.status import State, VerificationOutcome
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.model.times import instant_of
 
@@ -125,6 +125,26 @@ class Job:
         return bucket + (_seconds(group.get("delay")) or 0.0) + between
 
     @property
+    def verified(self) -> float | None:
+        """1 if the last verification found that the documents are what the source gives, 0 if not."""
+        return {"True": 1.0, "False": 0.0}.get(str(self.condition(VERIFIED).get("status")))
+
+    @property
+    def unverified(self) -> str | None:
+        """Why nobody knows that the documents are what the source gives, or that they are not; None: they are."""
+        shown = self.condition(VERIFIED)
+        if not shown or shown.get("status") == "True":
+            return None
+        reason = shown.get("reason")
+        return reason if isinstance(reason, str) and reason in _OUTCOMES else UNSEEN
+
+    @property
+    def last_verification(self) -> float | None:
+        """When the last verification ended, if it came to its end."""
+        failed = self.status("lastVerification", "outcome") == VerificationOutcome.FAILED
+        return None if failed else self.time("lastVerification", "endTime")
+
+    @property
     def last_success(self) -> float | None:
         """When the last run ended, if it completed."""
         return self.time("lastRun", "endTime") if self.status("lastRun", "outcome") == "Completed" else None
@@ -205,6 +225,19 @@ OF_JOB: tuple[OfJob, ...] = (
         "Runs that failed, each once: before or while reading, or while writing.",
         read=lambda j: j.count("searchFailures", "indexFailures"),
     ),
+    OfJob(
+        "rollup_job_verified",
+        "gauge",
+        "1 if the last verification found that the documents are what the source gives, 0 if they are not; absent "
+        "without spec.verify, and while nobody knows.",
+        read=lambda j: j.verified,
+    ),
+    OfJob(
+        "rollup_job_last_verification_timestamp_seconds",
+        "gauge",
+        "When the last verification ended; absent if it failed.",
+        read=lambda j: j.last_verification,
+    ),
 )
 
 STATES = Family(
@@ -219,6 +252,12 @@ UNREADY_JOB = Family(
     "1 while the job is not Ready, with the reason that it shows; absent while it is Ready.",
     (*OF_A_JOB, "reason"),
 )
+UNVERIFIED_JOB = Family(
+    "rollup_job_unverified",
+    "gauge",
+    "1 while a job with spec.verify is not shown as Verified, with the reason; absent while it is.",
+    (*OF_A_JOB, "reason"),
+)
 JOBS = Family("rollup_jobs", "gauge", "Jobs in each state, those without series of their own included.", ("state",))
 UNREADY = Family("rollup_jobs_unready", "gauge", "Jobs that are not Ready, by the reason they show.", ("reason",))
 OMITTED = Family("rollup_jobs_without_series", "gauge", "Jobs above the limit of jobs with series of their own.", ())
@@ -226,7 +265,7 @@ STORE_READY = Family(
     "rollup_store_ready", "gauge", "1 while the RollupStore can be used.", ("rollup_namespace", "rollup_store")
 )
 
-FAMILIES: tuple[Family, ...] = (JOBS, UNREADY, OMITTED, STORE_READY, STATES, UNREADY_JOB, *OF_JOB)
+FAMILIES: tuple[Family, ...] = (JOBS, UNREADY, OMITTED, STORE_READY, STATES, UNREADY_JOB, UNVERIFIED_JOB, *OF_JOB)
 
 LINES = 2_000
 """Lines in one piece of the text."""
@@ -235,6 +274,7 @@ UNSEEN = "none"
 """The state, or the reason, of a job whose status shows none yet."""
 
 _REASONS = frozenset(reason.value for reason in Reason)
+_OUTCOMES = frozenset({NOT_VERIFIED, *(outcome.value for outcome in VerificationOutcome)})
 
 
 @dataclass
@@ -286,6 +326,8 @@ class ScrapePage:
         pairs = _pairs(OF_A_JOB, job.view.key)
         if unready is not None:
             self._put(UNREADY_JOB, (*job.view.key, unready), 1)
+        if (unverified := job.unverified) is not None:
+            self._put(UNVERIFIED_JOB, (*job.view.key, unverified), 1)
         for each in State:
             value = "1" if each.value == state else "0"
             self._lines[STATES.name].append(f'{STATES.name}{{{pairs},state="{each.value}"}} {value}\n')

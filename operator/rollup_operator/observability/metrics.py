@@ -134,6 +134,18 @@ class Metrics:
             registry=registry,
         )
 
+        self._verifications = Counter(
+            "rollup_verifications_total",
+            "Verifications by spec.verify that ended, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._verification_seconds = Histogram(
+            "rollup_verification_seconds",
+            "How long they took, the wait for a place included.",
+            buckets=LONG,
+            registry=registry,
+        )
         self._reverts = Counter(
             "rollup_desired_state_reverts_total",
             "Changes of a job's desired state that undid another field manager's within ten minutes.",
@@ -202,6 +214,11 @@ class Metrics:
         """A run ended."""
         self._of(self._runs, outcome).inc()
         self._run_seconds.observe(seconds)
+
+    def verified(self, outcome: str, seconds: float) -> None:
+        """A verification by spec.verify ended."""
+        self._of(self._verifications, outcome).inc()
+        self._verification_seconds.observe(seconds)
 
     def _of(self, metric: M, *labels: str | int) -> M:
         """Return the child with these labels. The library's own lookup takes a lock and several times as long."""

@@ -8,6 +8,7 @@ import structlog
 
 from rollup_operator.lifecycle.telemetry import RunReport
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import LastVerification, VerificationOutcome
 from rollup_operator.observability.metrics import Metrics
 from rollup_operator.observability.transitions import Transitions
 
@@ -58,6 +59,14 @@ class Telemetry:
             self._transitions.ran(job, run)
         except Exception:
             log.exception("telemetry failed", namespace=job.namespace, job=job.name)
+
+    def verified(self, job: JobView, report: LastVerification, seconds: float) -> None:
+        """Take in that a verification by spec.verify has ended."""
+        self.metrics.verified(report.outcome, seconds)
+        is_well = report.outcome not in (VerificationOutcome.DOCUMENTS_DIFFER, VerificationOutcome.FAILED)
+        found = report.model_dump(mode="json", include={"outcome", "message", "buckets"}, exclude_none=True)
+        level = log.info if is_well else log.warning
+        level("verification ended", namespace=job.namespace, job=job.name, seconds=round(seconds, 3), **found)
 
     def reverted(self, job: JobView, message: str) -> None:
         """Take in that somebody set the desired state of a job back."""

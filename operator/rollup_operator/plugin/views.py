@@ -7,7 +7,7 @@ from typing import Any
 from rollup_operator.explaining.owners import FieldOwner, owners
 from rollup_operator.explaining.summary import Mood, condition, summary
 from rollup_operator.explaining.text import ago, ahead, event_time, moment, short_age, spoken
-from rollup_operator.model.conditions import READY
+from rollup_operator.model.conditions import READY, VERIFIED
 from rollup_operator.model.counts import counted
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import JobStats, LastRun, Outcome, State, newest_bucket
@@ -15,7 +15,7 @@ from rollup_operator.model.times import instant_of, rfc3339, rfc3339_ms
 from rollup_operator.plugin.tables import Cell, Styled
 
 HEADS = ("NAME", "STATUS", "WATERMARK", "NEWEST", "LAST RUN", "NEXT RUN", "AGE")
-WIDE = ("DESIRED", "SET BY", "SOURCE", "TARGET", "MESSAGE")
+WIDE = ("DESIRED", "SET BY", "VERIFIED", "SOURCE", "TARGET", "MESSAGE")
 SPARE = ("AGE", "NEWEST", "NEXT RUN", "LAST RUN", "WATERMARK")
 """Columns of a list that a narrow terminal goes without, the first one first."""
 WIDE_SPARE = ("AGE", "DESIRED", "TARGET", "SOURCE", "NEXT RUN", "NEWEST", "SET BY", "WATERMARK", "LAST RUN")
@@ -44,10 +44,18 @@ def row(body: Mapping[str, Any], now: datetime, *, wide: bool, namespaces: bool)
     cells.append(short_age(instant_of(body["metadata"].get("creationTimestamp")), now))
     if wide:
         ready, found = condition(job, READY), owners(body)
-        cells += [_asked(job), found[0].manager if found else "-"]
+        cells += [_asked(job), found[0].manager if found else "-", _verified(job)]
         cells += [str(job.raw_spec.get("indexPattern", "-")), str(job.raw_spec.get("rollupIndex", "-"))]
         cells.append(ready.message if ready is not None else "-")
     return cells
+
+
+def _verified(job: JobView) -> Cell:
+    """Say whether the documents are what the source gives, as far as anybody knows."""
+    shown = condition(job, VERIFIED)
+    if shown is None:
+        return "-"
+    return Styled(shown.reason, colour="red") if shown.status == "False" else shown.reason
 
 
 EVENT_HEADS = ("LAST SEEN", "TYPE", "REASON", "TIMES", "JOB", "MESSAGE")
@@ -96,6 +104,11 @@ def page(body: Mapping[str, Any], now: datetime) -> list[tuple[str, Cell]]:
     else:
         lines.append(("Next run", f"{moment(status.next_run_time)}, {ahead(tick, now)}" if tick else "none"))
     lines.append(("Schedule", f"{spec.get('cron', '-')} (UTC)"))
+    if isinstance(verify := spec.get("verify"), Mapping):
+        last = status.last_verification
+        lines.append(("Verifies", f"{verify.get('cron', '-')} (UTC)"))
+        if last is not None:
+            lines.append(("Last verified", f"{moment(last.end_time)}, {ago(instant_of(last.end_time), now)}"))
     lines.append(
         ("Rolls up", f"{spec.get('indexPattern', '-')} into {spec.get('rollupIndex', '-')}, store {job.store_name}")
     )

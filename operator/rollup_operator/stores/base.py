@@ -340,11 +340,12 @@ class Store(Protocol):
         ...
 
     def verification(
-        self, config: JobConfig, fields: Collection[str] | None = None
+        self, config: JobConfig, fields: Collection[str] | None = None, *, awaited: bool = False
     ) -> AbstractAsyncContextManager[Verification]:
         """Open a comparison of a job's documents with its source, for a block.
 
-        `fields`: whose metrics are compared; None: all. Raises StoreError; StoreElsewhere where another process has
+        `fields`: whose metrics are compared; None: all. `awaited`: the block ends once nothing of it is in progress,
+        and only the process that leads may enter it. Raises StoreError; StoreElsewhere where another process has
         the store.
         """
         ...

@@ -13,6 +13,7 @@ from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.comparison import Kind
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import IdentityConflict, SourceNotFound
+from rollup_operator.stores.opensearch import quiet
 from support.clustered import Clustered, clustered
 from support.embedded import scattered, with_groups
 from support.rounding import DAY, HOUR, ms
@@ -258,11 +259,12 @@ async def test_a_source_that_is_gone_is_named(at: Clustered) -> None:
         await verified(at.store, of)
 
 
-async def test_a_verification_that_is_given_up_leaves_nothing_running(at: Clustered) -> None:
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_a_verification_that_is_given_up_leaves_nothing_running(at: Clustered, awaited: bool) -> None:
     of = await rolled_up(at, pageSize=10)
     seen = set()
     for _ in range(10):
-        checking = verifier(at.store, of)
+        checking = verifier(at.store, of, awaited=awaited)
         task = asyncio.ensure_future(checking.verify(Span(0, START + 100 * HOUR)))
         await begun(checking, task)
         seen |= {call.opaque_id for call in at.cluster._under_way.values()}
@@ -272,4 +274,6 @@ async def test_a_verification_that_is_given_up_leaves_nothing_running(at: Cluste
         assert not at.cluster._under_way
         assert not at.cluster.pages.of.taken
         assert whole_tasks(at.node, "rollup-operator/verify/") == []
-    assert seen == {f"rollup-operator/verify/{of.owner.uid}"}
+        assert whole_tasks(at.node, "rollup/") == []
+    uid = of.owner.uid
+    assert seen == {quiet.verification_id(uid) if awaited else f"rollup-operator/verify/{uid}"}

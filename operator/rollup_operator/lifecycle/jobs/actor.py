@@ -24,12 +24,16 @@ from rollup_operator.lifecycle.jobs.checked_source import CheckedSource
 from rollup_operator.lifecycle.jobs.checked_spec import Checked
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report, explain, status_of
+from rollup_operator.lifecycle.jobs.own_verification import OwnVerification
 from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff, timer
-from rollup_operator.lifecycle.jobs.reverts import StateChange, noticed
+from rollup_operator.lifecycle.jobs.revert_notice import notice_revert
+from rollup_operator.lifecycle.jobs.reverts import StateChange
 from rollup_operator.lifecycle.jobs.rivals import left_for, note, rival_in, warning
-from rollup_operator.lifecycle.jobs.run_task import Ended, Work, run_report
-from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts, RunKind, decide
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
+from rollup_operator.lifecycle.jobs.run_task import Ended, Work, cut_off, run_report
+from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts
 from rollup_operator.lifecycle.jobs.transition_events import transition_event
+from rollup_operator.lifecycle.jobs.verification_due import decide
 from rollup_operator.lifecycle.telemetry import timed
 from rollup_operator.model.conditions import Reason
 from rollup_operator.model.job import DeletionPolicy
@@ -50,8 +54,8 @@ class Actor:
     __slots__ = (
         "_begun_request", "_checked", "_checked_of", "_cleaned", "_dirty", "_env", "_gone", "_held", "_left", "_listed",
         "_lost_writes", "_newest_since", "_next_tick", "_read_recovery", "_repair", "_report", "_reported_at", "_run",
-        "_settled", "_source", "_state_change", "_task", "_timer", "_unless_listed", "_with_documents", "readers",
-        "view",
+        "_settled", "_source", "_state_change", "_task", "_timer", "_unless_listed", "_verification", "_with_documents",
+        "readers", "view",
     )  # fmt: skip
 
     def __init__(self, view: JobView, env: JobContext) -> None:
@@ -60,6 +64,7 @@ class Actor:
         self._checked: Checked | None = None
         self._checked_of: JobView | None = None
         self._run: Work | None = None
+        self._verification = OwnVerification()
         self._gone = self._dirty = False
         self._held: tuple[Store, ...] = ()
         self._state_change: StateChange | None = None
@@ -73,14 +78,14 @@ class Actor:
     def _know_nothing(self) -> None:
         """Begin with the body alone: what this process knew of the job may have changed while it did not lead."""
         self._report: Report | None = None  # None: nothing is known beyond the status
-        self._reported_at = 0.0
         self._read_recovery: Recovery | None = None
         self._repair = Repair()
         self._source = CheckedSource()
         self._settled = self._cleaned = self._with_documents = self._listed = False
         self._unless_listed = False  # no store has said so: one that has not listed its claims yet may know more
-        self._lost_writes = 0
+        self._lost_writes, self._reported_at = 0, 0.0
         self._next_tick: datetime | None = None
+        self._verification.next = None
         self._begun_request: str | None = None
 
     @property
@@ -108,27 +113,15 @@ class Actor:
         if view.generation != self.view.generation:
             self._recovery.new_generation()
         if view.desired is not known.desired:
-            self._notice_revert(view)
-        if (rival := rival_in(known, view, self._env.operator)) is not None and not self._left:
-            self._notice_rival(view, rival)
+            change = self._state_change
+            self._state_change = notice_revert(change, known, view, self._env, report=not self._left)
+        rival = rival_in(known, view, self._env.operator)
+        if rival is not None and not self._left and self._env.gate.open:
+            self._env.observer.rival(view, rival)
+            self._tell(Reason.TWO_OPERATORS, warning(rival))
         self.view = view
         self.recheck()
         return True
-
-    def _notice_revert(self, view: JobView) -> None:
-        now = asyncio.get_running_loop().time()
-        self._state_change, revert = noticed(self._state_change, self.view, view, now)
-        if revert is None or self._left or not self._env.gate.open:
-            return
-        message = revert.describe(self._env.gitops_managers)
-        self._env.observer.reverted(view, message)
-        if revert.is_news:
-            self._env.events.record(Regarding.job(view), Reason.DESIRED_STATE_REVERTED, message)
-
-    def _notice_rival(self, view: JobView, rival: str) -> None:
-        if self._env.gate.open:
-            self._env.observer.rival(view, rival)
-            self._tell(Reason.TWO_OPERATORS, warning(rival))
 
     def store_changed(self) -> None:
         """Decide anew: the job's store came, went or changed."""
@@ -150,15 +143,14 @@ class Actor:
 
     def recheck(self) -> None:
         """Have a turn soon, and halt at once if it will come to that: a write that hangs must not hold a stop."""
-        if self._run is not None and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
+        if self.busy and decide(self.view, self._facts(), self._env.now()).act is Act.HALT:
             self._halt()
         self.wake()
 
     def stand_down(self) -> None:
         """The gate is shut: end at once and report nothing. The next leader takes over the store's record."""
-        if self._run is not None:
-            self._run.outlived = True
-        for handle in (self._timer, self._task, None if self._run is None else self._run.task):
+        cut_off(self._run, self._verification.work)
+        for handle in (self._timer, self._task):
             if handle is not None:
                 handle.cancel()
         self._timer = self._task = None
@@ -171,8 +163,8 @@ class Actor:
 
     @property
     def busy(self) -> bool:
-        """Whether a run or a write is under way."""
-        return self._run is not None or self._task is not None
+        """Whether a run, a verification or a write is under way."""
+        return self._run is not None or self._verification.work is not None or self._task is not None
 
     @property
     def left(self) -> bool:
@@ -192,9 +184,7 @@ class Actor:
         """Say in a few words what goes on, and for how long."""
         if not self._env.gate.open:
             return "another replica leads"
-        if self._left:
-            return f"the operator {self.view.operator} acts on it"
-        return explain(self._facts())
+        return f"the operator {self.view.operator} acts on it" if self._left else explain(self._facts())
 
     def wake(self) -> None:
         """Have another turn soon, if this process leads."""
@@ -205,7 +195,7 @@ class Actor:
             self._task = asyncio.get_running_loop().create_task(self._turns(), context=Context())
 
     def _let_go(self) -> None:
-        if self._gone and self._run is None:
+        if self._gone and self._run is None and self._verification.work is None:
             self._env.forget(self.view.uid)
 
     # Turns
@@ -231,13 +221,13 @@ class Actor:
             self._timer = None
         view, env = self.view, self._env
         if (seconds := self._leave_alone()) is not None:
-            self._recheck_after(seconds)
+            self._wake_in(seconds)
             if env.operator is not None and env.notes.is_due(view.operator, asyncio.get_running_loop().time()):
                 await self._write(view, job_writes.note_rival(env.kube, view, note(env.operator, env.now())))
             return
         self._note_listed_claim()
         decision = decide(view, self._facts(), env.now())
-        self._next_tick = decision.next_tick
+        self._next_tick, self._verification.next = decision.next_tick, decision.next_verification
         match decision.act:
             case Act.FORGET:
                 env.forget(view.uid)
@@ -257,9 +247,11 @@ class Actor:
                 self._start(RunKind.INDEX)
             case Act.CHECK | Act.SETTLE:
                 self._start(RunKind[decision.act.name])
+            case Act.VERIFY:
+                self._verification.begin(view, env, self._verified)
         if decision.refresh:
             self._snapshot()
-        self._recheck_after(decision.recheck_in)
+        self._wake_in(decision.recheck_in)
         if decision.show is not None:
             await self._publish(view, decision)
 
@@ -281,9 +273,8 @@ class Actor:
         self._env.observer.left(self.view, self.view.operator if self._left else None)
         if not self._left:  # the run that the other one missed is due
             self._next_tick = instant_of(self.view.status.next_run_time)
-        elif self._run is not None:
-            self._run.outlived = True
-            self._run.task.cancel()
+        else:
+            cut_off(self._run, self._verification.work)
         return wait
 
     def _note_listed_claim(self) -> None:
@@ -294,9 +285,8 @@ class Actor:
             self._listed = listed
 
     def _facts(self) -> Facts:
-        checked, loop = self._check(), asyncio.get_running_loop()
-        view, run = self.view, self._run
-        store, now = (view.namespace, view.store_name), loop.time()
+        checked, view, run = self._check(), self.view, self._run
+        store, now = (view.namespace, view.store_name), asyncio.get_running_loop().time()
         shown = view.status if self._report is None else self._report
         held = self._env.worker.held(view)
         return Facts(
@@ -305,6 +295,8 @@ class Actor:
             deletion_policy=checked.deletion_policy,
             drain_timeout=checked.drain_timeout,
             run=run.facts(now) if run is not None else None,
+            verification=self._verification.facts(now),
+            times=self._verification.times(checked.verify_schedule, shown.last_verification),
             held=held,
             settled=self._settled and not (self._unless_listed and held is None),
             cleaned=self._cleaned and (self._with_documents or checked.deletion_policy is DeletionPolicy.RETAIN),
@@ -333,36 +325,38 @@ class Actor:
 
     def _snapshot(self) -> None:
         self._reported_at = asyncio.get_running_loop().time()
-        if self._run is None or self._run.outlived:
-            return
-        progress, report = self._run.progress, self._report or Report.published(self.view.status)
-        self._report = report.after(progress.claim, progress.stats, progress.report())
+        if self._run is not None and not self._run.outlived:
+            done = self._run.progress
+            self._report = self._shown().after(done.claim, done.stats, done.report())
 
-    def _recheck_after(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self._wake_in(min(seconds, LONGEST_TIMER))
+    def _shown(self) -> Report:
+        return self._report or Report.published(self.view.status)
 
     # Turns and timers have a context of their own: kopf's holds the whole event that it is handling.
 
-    def _wake_in(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = timer(seconds, self.wake)
+    def _wake_in(self, seconds: float | None) -> None:
+        if seconds is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = timer(min(seconds, LONGEST_TIMER), self.wake)
 
     # The run task
 
     def _halt(self) -> None:
-        assert self._run is not None
-        if self.view.ask is Ask.STARTED and self._run.kind is RunKind.INDEX:
-            self._begun_request = None  # the lease is late: what is cut off for that was not what the user asked for
-        self._run.halt(asyncio.get_running_loop().time())
+        stays = self.view.ask is Ask.STARTED
+        if self._run is not None:
+            if stays and self._run.kind is RunKind.INDEX:
+                self._begun_request = None  # the lease is late: what is cut off is not what the user asked to end
+            self._run.halt(asyncio.get_running_loop().time())
+        if not stays or self._gone or self._env.gate.draining:
+            self._verification.halt()
         self.wake()
 
     def _start(self, kind: RunKind) -> None:
         self._recovery.begun()
         delete = self._with_documents = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
-        known = None if self._report is None else self._report.stats
-        self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held, known=known)
+        stats = self._shown().stats
+        self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held, known=stats)
         self._run.progress.begins = self._run_begins
         if kind is RunKind.CHECK:
             self._source.begin(self.view, self._env.books.edition((self.view.namespace, self.view.store_name)))
@@ -411,25 +405,29 @@ class Actor:
             return
         if end.last_run is not None and end.last_run.kept:
             self._tell(Reason.SOURCE_SHRUNK, end.last_run.message)
-        self._report = report = (self._report or Report.published(self.view.status)).after(end.claim, end.stats)
+        self._report = report = self._shown().after(end.claim, end.stats)
         if end.last_run is not None:
             self._report = replace(report, last_run=end.last_run)
             now, failures = asyncio.get_running_loop().time(), self._recovery.failures
             did = run_report(run, end, now, watermark=report.watermark, failures=failures, is_step=is_step)
             self._env.observer.ran(self.view, did)
 
+    def _verified(self, _: object) -> None:
+        self._report = self._verification.end(self.view, self._env, self._shown()) or self._report
+        self.wake()
+
     # Writes
 
     async def _publish(self, view: JobView, decision: Decision) -> None:
-        report = self._report or Report.published(view.status)
-        status = status_of(view, decision, report, self._env.now(), self._env.operator)
+        verifies, now = self._check().verifies, self._env.now()
+        status = status_of(view, decision, self._shown(), now, self._env.operator, verifies=verifies)
         if decision.show is State.STOPPED:
             self._recovery.mended()
         if status == view.raw_status:
             self._lost_writes = 0
             return
         if wait := self._repair.wait(view, status, asyncio.get_running_loop().time()):
-            self._recheck_after(wait if decision.recheck_in is None else min(wait, decision.recheck_in))
+            self._wake_in(wait if decision.recheck_in is None else min(wait, decision.recheck_in))
             return
         if decision.stalled or decision.reason is Reason.DRAIN_TIMEOUT:
             self._tell(decision.reason, decision.message)
@@ -474,10 +472,9 @@ class Actor:
             if self.view.version == view.version:
                 self._write_later()
             if found.uid == view.uid and found.version < known:
-                self._env.went_back(
-                    f"RollupJob {view.namespace}/{view.name} is of resourceVersion {found.version}, "
-                    f"and {known} was seen before"
-                )
+                name = "/".join(view.key)
+                why = f"RollupJob {name} is of resourceVersion {found.version}, and {known} was seen before"
+                self._env.went_back(why)
 
     def _learn(self, newer: JobView, *, decided_on: JobView | None = None) -> None:
         """Take in an answer. The answer of a write that brought the job to rest needs no further turn."""

@@ -19,6 +19,10 @@ class Checked:
     """Why the spec cannot be used, naming the fields; None: it can."""
     deletion_policy: DeletionPolicy
     drain_timeout: float
+    verifies: bool = False
+    """It has spec.verify."""
+    verify_schedule: Schedule | None = None
+    """None: no verification is to begin."""
 
     @classmethod
     def of(cls, job: JobView) -> "Checked":
@@ -28,8 +32,11 @@ class Checked:
         except InvalidSpec as e:
             delete = job.raw_spec.get("deletionPolicy") == DeletionPolicy.DELETE
             policy = DeletionPolicy.DELETE if delete else DeletionPolicy.RETAIN
-            return cls(job.lasting_spec, None, str(e), policy, 30.0)
-        return cls(job.lasting_spec, schedule, None, spec.deletion_policy, float(spec.drain_timeout_seconds))
+            verifies = job.raw_spec.get("verify") is not None
+            return cls(job.lasting_spec, None, str(e), policy, 30.0, verifies)
+        verify = None if spec.verify is None else Schedule.parse(spec.verify.cron)
+        timeout = float(spec.drain_timeout_seconds)
+        return cls(job.lasting_spec, schedule, None, spec.deletion_policy, timeout, verify is not None, verify)
 
     def fits(self, job: JobView) -> bool:
         """Whether this is still the spec of `job`."""

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.lifecycle.jobs.states import Decision, Facts
-from rollup_operator.model.conditions import verdict
+from rollup_operator.model.conditions import verdict, verified
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import (
     LONGEST_VALUE,
     JobStats,
     LastRun,
+    LastVerification,
     PositionValue,
     RollupJobStatus,
     RunProgress,
@@ -32,11 +33,19 @@ class Report:
     last_run: LastRun | None
     progress: RunProgress | None = None
     result: str | None = None
+    last_verification: LastVerification | None = None
 
     @classmethod
     def published(cls, status: RollupJobStatus) -> "Report":
         """Return what status says already."""
-        return cls(status.watermark, status.position, status.stats, status.last_run, result=status.result)
+        return cls(
+            status.watermark,
+            status.position,
+            status.stats,
+            status.last_run,
+            result=status.result,
+            last_verification=status.last_verification,
+        )
 
     def after(self, claim: Claim | None, stats: JobStats | None, progress: RunProgress | None = None) -> "Report":
         """Return the same with the record and the counters of a run, as far as it has come, and its progress."""
@@ -48,7 +57,7 @@ class Report:
     def with_claim(self, claim: Claim) -> "Report":
         """Return the same with the record as it is now."""
         watermark = None if claim.watermark_ms is None else rfc3339_ms(claim.watermark_ms)
-        report = Report(watermark, claim.position, self.stats, self.last_run, self.progress, claim.result)
+        report = replace(self, watermark=watermark, position=claim.position, result=claim.result)
         return report.counting(claim.stats)
 
     def counting(self, stats: JobStats) -> "Report":
@@ -57,11 +66,17 @@ class Report:
 
 
 def status_of(
-    job: JobView, decision: Decision, report: Report, now: datetime, operator: str | None = None
+    job: JobView,
+    decision: Decision,
+    report: Report,
+    now: datetime,
+    operator: str | None = None,
+    *,
+    verifies: bool = False,
 ) -> dict[str, Any]:
     """Return the whole status that the decision asks to show, as the API server would send it.
 
-    `operator`: the one that acts on the job.
+    `operator`: the one that acts on the job. `verifies`: it has spec.verify.
     """
     state = decision.show
     assert state is not None
@@ -78,6 +93,10 @@ def status_of(
         now=rfc3339(now),
         before=job.status.conditions,
     )
+    last_verification = report.last_verification if verifies else None
+    if verifies:
+        before = job.status.conditions
+        conditions.append(verified(last_verification, generation=job.generation, now=rfc3339(now), before=before))
     position = None if report.position is None else _shown(report.position)
     newest = newest_bucket(report.position)
     status = RollupJobStatus(
@@ -92,6 +111,7 @@ def status_of(
         stats=report.stats,
         progress=report.progress if state is State.INDEXING else None,
         last_run=report.last_run,
+        last_verification=last_verification,
         result=report.result,
         next_run_time=next_run,
         last_handled_run_request=decision.handled_request,

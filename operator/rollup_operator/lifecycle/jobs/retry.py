@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from rollup_operator.freed_memory import lasting
-from rollup_operator.lifecycle.jobs.states import RunKind
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.model.conditions import READY, STALLED, Reason, Trouble
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import State

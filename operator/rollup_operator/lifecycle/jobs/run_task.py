@@ -16,7 +16,9 @@ from rollup_operator.indexer.progress import Progress
 from rollup_operator.indexer.run import Run, RunResult
 from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.indexer.source_check import check_source
-from rollup_operator.lifecycle.jobs.states import RunFacts, RunKind
+from rollup_operator.lifecycle.jobs import verify_task
+from rollup_operator.lifecycle.jobs.run_facts import RunFacts, RunKind
+from rollup_operator.lifecycle.jobs.verify_task import VERIFICATIONS_AT_ONCE, VerifyWork
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.lifecycle.telemetry import RunReport
@@ -101,6 +103,14 @@ class Work:
         return RunFacts(self.kind, now - self.began, halted, self.progress.describe(), self.progress.waits)
 
 
+def cut_off(*works: Work | VerifyWork | None) -> None:
+    """End run and verification at once, whatever they wait for: how they end is ignored."""
+    for work in works:
+        if work is not None:
+            work.outlived = True
+            work.task.cancel()
+
+
 def run_report(run: Work, end: Ended, now: float, *, watermark: str | None, failures: int, is_step: bool) -> RunReport:
     """Return what telemetry is told of a run that has ended, `now` by the event loop's clock."""
     assert end.last_run is not None
@@ -137,8 +147,12 @@ class Worker:
     """For checks of sources, divided likewise."""
     _checks_of_store: WeakValueDictionary[tuple[str, str], RunSlots] = field(default_factory=WeakValueDictionary)
     """As long as something is checked there."""
+    verifications: Shares = field(default_factory=lambda: Shares(VERIFICATIONS_AT_ONCE))
+    """For verifications by spec.verify, divided likewise."""
     _tasks: dict[asyncio.Task[Ended], tuple[str, str]] = field(default_factory=dict)
     """Each with namespace and name of its job."""
+    verifying: int = 0
+    """How many verifications exist, including those that wait for a place."""
 
     @property
     def runs(self) -> int:
@@ -176,6 +190,17 @@ class Worker:
         # may read stopped.
         halt = run.halt if run is not None else task.cancel
         return Work(kind, loop.time(), job.deleting, progress, task, halt, run)
+
+    def verify(self, job: JobView) -> VerifyWork:
+        """Start a verification of a job, by its spec.verify."""
+        config = self._config(job, job.spec())
+        work = verify_task.begin(job, config, books=self.books, places=self.verifications, now=self.now)
+        self.verifying += 1
+        work.task.add_done_callback(self._verified)
+        return work
+
+    def _verified(self, _: object) -> None:
+        self.verifying -= 1
 
     def _run(self, job: JobView, progress: Progress, known: JobStats) -> Run:
         key = (job.namespace, job.store_name)

@@ -8,10 +8,12 @@ when that is due. The table never shows `stopped` while a run of any kind exists
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
+from rollup_operator.lifecycle.jobs.run_facts import RunFacts, RunKind, report_in
+from rollup_operator.lifecycle.jobs.verification_times import VerificationTimes
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
@@ -20,38 +22,6 @@ from rollup_operator.model.status import LastRun, State
 
 PATIENCE = 0.1
 """Seconds: `indexing`, `stopping` and `aborting` are shown only when they last longer."""
-
-FIRST_REPORTS = (2.0, 5.0, 10.0, 30.0)
-"""Seconds after a run began at which its progress is reported: somebody may be waiting for it."""
-
-REFRESH = 30.0
-"""Seconds between two reports after those."""
-
-
-class RunKind(Enum):
-    """What the job's one run task is for."""
-
-    CHECK = auto()
-    """Check the source of a started job that has not been rolled up yet. Claims and changes nothing."""
-    INDEX = auto()
-    """Wait for a slot, claim, write pages, release."""
-    SETTLE = auto()
-    """Release what a dead process left; if the job is being deleted, remove what the deletion policy says."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """The run task that exists now."""
-
-    kind: RunKind
-    age: float
-    """Seconds since it began."""
-    halted: float | None
-    """Seconds since it was asked to halt; None: it was not."""
-    doing: str
-    """What it does, for people."""
-    waits: bool = False
-    """It waits for what `doing` says, and has done nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +35,10 @@ class Facts:
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     drain_timeout: float = 30.0
     run: RunFacts | None = None
+    verification: RunFacts | None = None
+    """Under way beside the run task."""
+    times: VerificationTimes | None = None
+    """When verifications begin; None: none does."""
     held: bool | None = False
     """Whether another process holds a claim of this job, as its store was last listed; None: not listed yet."""
     settled: bool = False
@@ -107,8 +81,10 @@ class Act(Enum):
     """Start an INDEX run."""
     SETTLE = auto()
     """Start a SETTLE run."""
+    VERIFY = auto()
+    """Start a verification, beside a run or without one."""
     HALT = auto()
-    """Halt the run."""
+    """Halt the run and, unless the job stays started, the verification."""
     HOLD = auto()
     """Add the finalizer: a claim is about to be made."""
     LET_GO = auto()
@@ -156,6 +132,7 @@ class Decision:
     reason: Reason = Reason.RUNNING
     message: str = ""
     next_tick: datetime | None = None
+    next_verification: datetime | None = None
     refresh: bool = False
     """Take a new snapshot of the run's progress into the status."""
     handled_request: str | None = None
@@ -173,12 +150,17 @@ def where(job: JobView, facts: Facts) -> State:
 
     Whatever a status from another process says, nothing of the job runs here unless a run task exists. A run that was
     halted is `stopping`, and `aborting` once the deletion is requested. A check of the source leaves a job `started`
-    as long as that is asked: a run that is due ends the check and takes its place.
+    as long as that is asked: a run that is due ends the check and takes its place. So does a verification, beside
+    which the job may be `indexing`; no job that is asked to stop is `stopped` before its verification has ended.
 
     A job with the finalizer and without a state has lost its status, as after a restore. It may have been claimed, so
     it counts as started: a stop then settles it first. So does a job that is shown as `stopped` while the store lists a
     claim, as after a restore to before its run, and a job without a state until the store has listed its claims.
     """
+    if facts.run is None and facts.verification is not None:
+        if facts.verification.halted is None or (job.ask is Ask.STARTED and not facts.gone):
+            return State.STARTED
+        return State.ABORTING if job.deleting or facts.gone else State.STOPPING
     if facts.run is None:
         never_seen = job.status.state is None
         if not facts.settled and (facts.held or (never_seen and facts.held is None)):
@@ -194,7 +176,7 @@ def where(job: JobView, facts: Facts) -> State:
 
 
 def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
-    """Decide what to do for a job now."""
+    """Decide what to do for a job now. `verification_due` adds the verification that is due."""
     if facts.gone:
         return _gone(facts)
     at, ask = where(job, facts), job.ask
@@ -211,18 +193,21 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         act = Act.NOTHING
     if act is Act.LET_GO or (do is Do.CLEAN_UP and not job.has_drain_finalizer):
         return Decision(act=act)
-    if facts.draining and (facts.run is not None or act in (Act.RUN, Act.CHECK, Act.SETTLE)):
+    if facts.draining and (_at_work(facts) is not None or act in (Act.RUN, Act.CHECK, Act.SETTLE)):
         # A restart is no change of state: nothing begins, and the status waits for the run's end.
         # A tick that is due stays so, in case that the lease is renewed after all.
         due = facts.next_tick if act is Act.RUN else next_tick
-        return Decision(act=Act.NOTHING if facts.run is None else _halt(facts.run), next_tick=due)
-    if do is Do.SETTLE_FIRST and (_unsettled(job, facts) or facts.verified_for is not None):
+        return Decision(act=_halt_all(facts), next_tick=due)
+    is_verified = facts.verification is not None or facts.verified_for is not None
+    if do is Do.SETTLE_FIRST and (_unsettled(job, facts) or is_verified):
         show = State.STOPPING
     if show is State.STARTED and at is State.STOPPED and facts.invalid is not None:
         show = State.STOPPED
     ready, stalled, reason, message = _verdict(show, job, facts, next_tick)
     shown, wait = _patience(show, job, facts, act)
-    refresh = at is State.INDEXING and (job.status.state is not State.INDEXING or _report_in(facts) <= 0.0)
+    refresh = at is State.INDEXING and (
+        job.status.state is not State.INDEXING or report_in(facts.run, facts.report_age) <= 0.0
+    )
     return Decision(
         act=act,
         show=shown,
@@ -238,14 +223,28 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
 
 
 def _gone(facts: Facts) -> Decision:
-    if facts.run is None:
+    if _at_work(facts) is None:
         return Decision(act=Act.FORGET)
-    return Decision(act=Act.HALT if facts.run.halted is None else Act.NOTHING)
+    return Decision(act=Act.HALT if any(run.halted is None for run in _tasks(facts)) else Act.NOTHING)
+
+
+def _tasks(facts: Facts) -> list[RunFacts]:
+    """Return what is under way: the run first, of which there is more to say."""
+    return [run for run in (facts.run, facts.verification) if run is not None]
+
+
+def _at_work(facts: Facts) -> RunFacts | None:
+    """Return what a halt waits for."""
+    return next(iter(_tasks(facts)), None)
 
 
 def _halt(run: RunFacts) -> Act:
     """Halt a run once; settling ends by itself."""
     return Act.HALT if run.kind is not RunKind.SETTLE and run.halted is None else Act.NOTHING
+
+
+def _halt_all(facts: Facts) -> Act:
+    return Act.HALT if any(_halt(run) is Act.HALT for run in _tasks(facts)) else Act.NOTHING
 
 
 def _tick(job: JobView, facts: Facts, now: datetime) -> tuple[bool, datetime | None]:
@@ -264,6 +263,8 @@ def _tick(job: JobView, facts: Facts, now: datetime) -> tuple[bool, datetime | N
 
 
 def _act(do: Do, at: State, job: JobView, facts: Facts, tick: bool) -> Act:
+    if facts.verification is not None and job.ask is not Ask.STARTED:
+        return _halt_all(facts)  # whatever is to follow waits for its end
     match do:
         case Do.HALT:
             return Act.HALT
@@ -291,7 +292,7 @@ def _unsettled(job: JobView, facts: Facts) -> bool:
 
 
 def _due(job: JobView, facts: Facts, tick: bool) -> bool:
-    if not _accepted(job) or facts.schedule is None:
+    if not is_accepted(job) or facts.schedule is None:
         return False
     if _requested(job) and job.run_request != facts.begun_request:
         return True
@@ -304,7 +305,7 @@ def _check_is_due(job: JobView, facts: Facts) -> bool:
 
     A check that failed is repeated like a run that failed, and a failed run is repeated by a run.
     """
-    if facts.checked or facts.run is not None or facts.schedule is None or not _accepted(job):
+    if facts.checked or facts.run is not None or facts.schedule is None or not is_accepted(job):
         return False
     if facts.store_trouble is not None:
         return False  # the store wakes its jobs once it can be used
@@ -316,7 +317,7 @@ def _is_of_check(facts: Facts) -> bool:
     return facts.failed is RunKind.CHECK and not facts.checked
 
 
-def _accepted(job: JobView) -> bool:
+def is_accepted(job: JobView) -> bool:
     """Whether an accepted write shows the job as started for the current request."""
     status = job.status
     return status.observed_generation == job.generation and status.state in (State.STARTED, State.INDEXING)
@@ -349,7 +350,7 @@ def _requested(job: JobView) -> bool:
 def _handled(at: State, job: JobView) -> str | None:
     """Return the request that counts as handled now. One that was made while a job starts waits for `started`."""
     starting = job.ask is Ask.STARTED and (
-        at in (State.STOPPED, State.STOPPING) or (at is State.STARTED and not _accepted(job))
+        at in (State.STOPPED, State.STOPPING) or (at is State.STARTED and not is_accepted(job))
     )
     return job.status.last_handled_run_request if starting or not _requested(job) else job.run_request
 
@@ -362,10 +363,10 @@ def _patience(show: State, job: JobView, facts: Facts, act: Act) -> tuple[State 
         return show, None
     if act in (Act.HALT, Act.SETTLE):
         return None, PATIENCE
-    if facts.run is None:
+    if (run := _at_work(facts)) is None:
         early = facts.verified_for is not None and facts.verified_for < PATIENCE
         return (None, PATIENCE) if early else (show, None)
-    age = facts.run.age if show is State.INDEXING or facts.run.halted is None else facts.run.halted
+    age = run.age if show is State.INDEXING or run.halted is None else run.halted
     return (show, None) if age >= PATIENCE else (None, PATIENCE - age)
 
 
@@ -377,17 +378,10 @@ def _wait(
     if next_tick is not None:
         waits.append(max(0.001, (next_tick - now).total_seconds()))
     if at is State.INDEXING:
-        waits.append(_report_in(replace(facts, report_age=0.0) if refresh else facts))
-    if facts.run is not None and facts.run.halted is not None and facts.run.halted < facts.drain_timeout:
-        waits.append(facts.drain_timeout - facts.run.halted)
+        waits.append(report_in(facts.run, 0.0 if refresh else facts.report_age))
+    if (run := _at_work(facts)) is not None and run.halted is not None and run.halted < facts.drain_timeout:
+        waits.append(facts.drain_timeout - run.halted)
     return min((w for w in waits if w is not None), default=None)
-
-
-def _report_in(facts: Facts) -> float:
-    """Return the seconds until the run's progress is reported again; 0: now."""
-    age = facts.run.age if facts.run is not None else 0.0
-    last = age - facts.report_age
-    return max(0.0, next((at - age for at in FIRST_REPORTS if at > last), REFRESH - facts.report_age))
 
 
 def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None) -> tuple[bool, bool, Reason, str]:
@@ -426,7 +420,7 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
 
 
 def _halting(reason: Reason, message: str, facts: Facts) -> tuple[Reason, str]:
-    run = facts.run
+    run = _at_work(facts)
     if run is not None and run.halted is not None and run.halted >= facts.drain_timeout:
         return Reason.DRAIN_TIMEOUT, f"{message}; after {facts.drain_timeout:g} s it still waits for: {run.doing}"
     if facts.verified_for is not None and run is None:

@@ -134,7 +134,7 @@ class DuckDBStore:
 
     @asynccontextmanager
     async def verification(
-        self, config: JobConfig, fields: Collection[str] | None = None
+        self, config: JobConfig, fields: Collection[str] | None = None, *, awaited: bool = False
     ) -> AsyncIterator[DuckDBVerification]:
         """Open a connection for a comparison. The database is made where it is missing."""
         self._must_lead()

@@ -5,7 +5,7 @@ and the cluster's task list shows it for every request, on all nodes, as long as
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from rollup_operator.stores.errors import StoreUnavailable
 from rollup_operator.stores.opensearch.transport.answers import LISTING, Value
@@ -34,6 +34,14 @@ def opaque_id(uid: str, epoch: int) -> str:
     return f"{OF_RUN}{uid}/{epoch}"
 
 
+def verification_id(uid: str) -> str:
+    """Return the `X-Opaque-Id` of every request of a verification that a stop of the job waits for.
+
+    No epoch is part of it: a run does not wait for a verification.
+    """
+    return f"rollup/{uid}/verify"
+
+
 async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: str, arrived: bool = False) -> None:
     """Wait until the cluster does nothing for these owners under an epoch below `before`, however long it takes.
 
@@ -42,11 +50,20 @@ async def quiet(cluster: Cluster, uids: Collection[str], *, before: int, doing: 
     held up for longer, by a node that is paused, ends as soon as it begins, since its connection is closed; a write is
     kept out by `gate`. Raises StoreError when the cluster cannot be asked, or not all of it.
     """
+    await _until_none(cluster, lambda task: is_of(task, uids, before), doing, arrived=arrived)
+
+
+async def over(cluster: Cluster, opaque_id: str, *, doing: str) -> None:
+    """Wait until the cluster does nothing under this id, as `quiet` does. Raises StoreError likewise."""
+    await _until_none(cluster, lambda task: task == opaque_id, doing)
+
+
+async def _until_none(cluster: Cluster, is_ours: Callable[[str], bool], doing: str, *, arrived: bool = False) -> None:
     clock, wait = asyncio.get_running_loop().time, _FIRST
     all_there = clock() + (0.0 if arrived else _ON_ITS_WAY)
     while True:
         listed_at = clock()
-        if any(is_of(task, uids, before) for task in await _under_way(cluster, doing)):
+        if any(is_ours(task) for task in await _under_way(cluster, doing)):
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, _LONGEST)
         elif listed_at >= all_there:

@@ -22,7 +22,7 @@ from rollup_operator.stores.base import (
     Session,
     Settled,
 )
-from rollup_operator.stores.errors import SearchTooSlow, StoreUnavailable, StoreUnsuitable
+from rollup_operator.stores.errors import SearchTooSlow, StoreError, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, quiet, replication, settling
 from rollup_operator.stores.opensearch import preview as previews
 from rollup_operator.stores.opensearch import search as searches
@@ -55,6 +55,11 @@ _LONGEST_UUID = 64
 
 _SEARCHES = 8
 """Of one store at once."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+"""Seconds before a cluster that does not answer is asked again."""
+
+_VERIFICATION_ENDS = "waiting for the end of a verification"
 
 
 class ClusterStore:
@@ -163,12 +168,34 @@ class ClusterStore:
 
     @asynccontextmanager
     async def verification(
-        self, config: JobConfig, fields: Collection[str] | None = None
+        self, config: JobConfig, fields: Collection[str] | None = None, *, awaited: bool = False
     ) -> AsyncIterator[ClusterVerification]:
         """Compare by searches that belong to no run."""
-        yield ClusterVerification(
-            self._cluster, config, fields, self._is_alive, may_copy_segments=self._may_copy_segments
-        )
+        opaque_id = quiet.verification_id(config.owner.uid) if awaited else ""
+        try:
+            yield ClusterVerification(
+                self._cluster,
+                config,
+                fields,
+                self._is_alive,
+                may_copy_segments=self._may_copy_segments,
+                opaque_id=opaque_id,
+            )
+        finally:
+            if awaited and self._cluster.is_unread(opaque_id):
+                await self._until_over(opaque_id)
+
+    async def _until_over(self, opaque_id: str) -> None:
+        """Wait until nothing is in progress under an id, however long the cluster cannot be asked."""
+        pause = _FIRST_PAUSE
+        while not self._cluster.is_closed:
+            try:
+                await quiet.over(self._cluster, opaque_id, doing=_VERIFICATION_ENDS)
+            except StoreError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return
 
     async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
         """Read the indices' mappings and the records, and let searches see what is said to be rolled up."""
@@ -209,7 +236,13 @@ class ClusterStore:
 
     async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
         """Take the claim from its holder, and wait until nothing of it is in progress."""
-        return await settling.settle(self._cluster, config, holder, self._is_alive, delete_documents=delete_documents)
+        settled = await settling.settle(
+            self._cluster, config, holder, self._is_alive, delete_documents=delete_documents
+        )
+        if config.spec.verify is not None:  # one of a process that died holds no claim
+            opaque_id = quiet.verification_id(config.owner.uid)
+            await quiet.over(self._cluster, opaque_id, doing=_VERIFICATION_ENDS)
+        return settled
 
     async def retained(self, key: tuple[str, str]) -> Retained | None:
         """Read the record, and count the documents that it is about."""

@@ -67,6 +67,8 @@ class ClusterVerification:
     is_alive: Callable[[Owner], bool]
     may_copy_segments: bool = True
     """The cluster knows `index.replication.type`."""
+    opaque_id: str = ""
+    """Of all requests; empty: one that no run has, and that needs no leader."""
     _known: Mapping[str, SourceField] = field(default_factory=dict)
     _copies: Copies = replication.ANY
     _target_copies: Copies = replication.ANY
@@ -81,7 +83,7 @@ class ClusterVerification:
         self._wide_layout = layout_of(self.config.job_id, spec)
         fields = None if self.fields is None else frozenset(self.fields)
         self.judge = Judge(self._layout, exact_up_to=EXACT, fields=fields)
-        self._opaque_id = f"{OPAQUE_ID}/verify/{self.config.owner.uid}"
+        self._opaque_id = self.opaque_id or f"{OPAQUE_ID}/verify/{self.config.owner.uid}"
         self._timestamp = f"{self._layout.group_keys()[0]}.timestamp"
         self._bounds = Bounds.of(self.config.spec.groups.date_histogram)
 

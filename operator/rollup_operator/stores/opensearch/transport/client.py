@@ -193,6 +193,11 @@ class Cluster:
         """Whether a request with this id may lie in the socket of a node that has not read it, and begin later."""
         return opaque_id in self._unread
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether all connections are closed for good."""
+        return self._closed
+
     def shrink_requests(self, size: int) -> None:
         """Take note that a larger request was refused for its size."""
         self.largest_request = max(1, min(self.largest_request, size))

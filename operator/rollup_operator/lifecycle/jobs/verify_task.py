@@ -1,0 +1,118 @@
+"""Verifies one job by its spec.verify, and reports what was found.
+
+A verification runs beside the job's run task. It makes no claim and writes nothing, and ends at once when it is halted:
+nothing of it is in progress any more when its task has ended.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from rollup_operator.indexer.verify import Verifier, VerifyProgress
+from rollup_operator.lifecycle.jobs import verification_report
+from rollup_operator.lifecycle.jobs.run_facts import RunFacts, RunKind
+from rollup_operator.lifecycle.jobs.verification_report import Took
+from rollup_operator.lifecycle.stores.book import StoreBook
+from rollup_operator.model.job import VerifyMode
+from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import LastVerification
+from rollup_operator.model.time_values import parse_instant
+from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.rollup.verify_span import verify_span
+from rollup_operator.sharing.shares import Shares
+from rollup_operator.stores.errors import StoreError
+
+log = structlog.get_logger(__name__)
+
+VERIFICATIONS_AT_ONCE = 4
+"""Verifications by spec.verify at a time in this process, half of them of one namespace: many jobs may have one cron.
+"""
+
+_FULL = {VerifyMode.AUTO: None, VerifyMode.COUNTS: False, VerifyMode.FULL: True}
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationEnded:
+    """How a verification has ended that was not halted."""
+
+    report: LastVerification
+    retry: bool = False
+    """It failed, for a reason that may pass."""
+
+
+@dataclass(slots=True)
+class VerifyWork:
+    """A current verification, as known from outside. Times are the event loop's."""
+
+    began: float
+    progress: VerifyProgress
+    task: asyncio.Task[VerificationEnded]
+    outlived: bool = False
+    """The leadership in which it began is over, so its end says nothing."""
+    _halted_at: float | None = None
+
+    def halt(self, now: float) -> None:
+        """Halt it, once: halted again, it would not wait until nothing of it is in progress."""
+        if self._halted_at is None:
+            self._halted_at = now
+            self.task.cancel()
+
+    def facts(self, now: float) -> RunFacts:
+        """Return what `decide` needs of it."""
+        halted = None if self._halted_at is None else now - self._halted_at
+        return RunFacts(RunKind.VERIFY, now - self.began, halted, f"a verification: {self.progress.doing}")
+
+
+def begin(
+    job: JobView, config: JobConfig, *, books: StoreBook, places: Shares, now: Callable[[], datetime]
+) -> VerifyWork:
+    """Start to verify a job. `places` are those of the process, divided among namespaces."""
+    loop, progress = asyncio.get_running_loop(), VerifyProgress("waiting for one of the operator's places")
+    task = loop.create_task(_verify(job, config, progress, books=books, places=places, now=now))
+    return VerifyWork(loop.time(), progress, task)
+
+
+async def _verify(
+    job: JobView,
+    config: JobConfig,
+    progress: VerifyProgress,
+    *,
+    books: StoreBook,
+    places: Shares,
+    now: Callable[[], datetime],
+) -> VerificationEnded:
+    async with places.taking(job.namespace):
+        began = now()
+        try:
+            return VerificationEnded(await _found(job, config, progress, books=books, now=now, began=began))
+        except StoreError as e:
+            report = verification_report.failed(Took(began, now()), str(e), retry=e.transient)
+            return VerificationEnded(report, retry=e.transient)
+        except Exception as e:
+            log.exception("verification failed", namespace=job.namespace, job=job.name)
+            why = f"{type(e).__name__}: {e}"
+            return VerificationEnded(verification_report.failed(Took(began, now()), why, retry=False))
+
+
+async def _found(
+    job: JobView,
+    config: JobConfig,
+    progress: VerifyProgress,
+    *,
+    books: StoreBook,
+    now: Callable[[], datetime],
+    began: datetime,
+) -> LastVerification:
+    spec, status = config.spec, job.status
+    watermark = None if status.watermark is None else parse_instant(status.watermark, "watermark")
+    span = verify_span(spec, began, status.position, watermark)
+    if span.empty or spec.verify is None:
+        return verification_report.nothing(Took(began, now()))
+    progress.doing = "opening the store"
+    store = await books.open((job.namespace, job.store_name))
+    verifier = Verifier(spec.groups.date_histogram, lambda: store.verification(config, awaited=True), progress)
+    found = await verifier.verify(span, full=_FULL[spec.verify.mode])
+    return verification_report.report_of(job, found, Took(began, now()))
