@@ -13,7 +13,8 @@ from rollup_operator.http.access.authentication import namespace_of
 from rollup_operator.http.access.bodies import Bodies, json_object
 from rollup_operator.http.access.permits import PERMIT
 from rollup_operator.http.access.store_errors import discreet
-from rollup_operator.http.api.search import Scope, Searches, refusals
+from rollup_operator.http.api.search import Scope, Searches
+from rollup_operator.http.api.search_errors import refusals
 from rollup_operator.http.protocol import answers, errors
 from rollup_operator.http.protocol.answers import Form
 from rollup_operator.http.protocol.dialects import Dialect

@@ -1,6 +1,7 @@
 """Where a source begins now: what is rolled up of the time before is all that is left of it."""
 
-from rollup_operator.http.api.search import Scope, Searches, asking
+from rollup_operator.http.api.search import Scope, Searches
+from rollup_operator.http.api.search_errors import asking
 from rollup_operator.query.sources import Logical
 from rollup_operator.stores.errors import SourceNotFound
 from rollup_operator.stores.search import Exists, Fetch, Number

@@ -6,9 +6,9 @@ source ─ Store.tiers ─▶ what is rolled up of it, read once ─ plan ─▶
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -16,18 +16,16 @@ from typing import Any
 
 from rollup_operator.concurrency.once import Once
 from rollup_operator.concurrency.portions import in_portions
-from rollup_operator.http.access import store_errors
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.access.store_errors import StoreTrouble
+from rollup_operator.http.api.search_errors import asking, refusals
 from rollup_operator.http.api.search_fields import Readable, fields_in, spec_of, tell_kinds
 from rollup_operator.http.api.search_turns import TURN_SECONDS, SearchTurns
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.ports import Stores
-from rollup_operator.http.protocol import errors, job_errors
-from rollup_operator.http.protocol.errors import ApiError
+from rollup_operator.http.protocol import errors
 from rollup_operator.model.time_values import epoch_ms
 from rollup_operator.query.answering.answer import Style, answer
-from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.fields import Fields, fields_of, kinds_of
 from rollup_operator.query.planning.planner import Live, SearchPlan, plan
 from rollup_operator.query.reading.request import Door, SearchRequest, parse_request
@@ -36,12 +34,7 @@ from rollup_operator.sharing.shares import Held, Shares
 from rollup_operator.stores.base import Store
 from rollup_operator.stores.errors import (
     DocumentsChanged,
-    SearchTooLarge,
-    SearchTooSlow,
-    SearchTooWide,
     SourceNotFound,
-    StoreElsewhere,
-    StoreError,
 )
 from rollup_operator.stores.search import MAX_BUCKETS, Partials, Rows, Tier
 
@@ -301,34 +294,3 @@ def _of_nothing(style: Style, failed: int = 0) -> dict[str, Any]:
     total = 0 if style.total_as_int else {"value": 0, "relation": "eq"}
     hits: dict[str, Any] = {"total": total, "max_score": 0.0, "hits": []}
     return {"took": 0, "timed_out": False, "_shards": _shards(0, failed), "hits": hits}
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Answer what is wrong with a search. Raises ApiError."""
-    try:
-        yield
-    except SearchRefused as e:
-        raise ApiError(400, e.kind, e.reason) from e
-    except NoSuchIndex as e:
-        raise job_errors.no_such_index(e.name) from e
-
-
-@asynccontextmanager
-async def asking(name: str) -> AsyncIterator[None]:
-    """Answer what a store raises. Raises ApiError, StoreTrouble."""
-    try:
-        yield
-    except SearchTooLarge as e:
-        text = f"Trying to create too many buckets. Must be less than or equal to: [{e.most}]: {e}"
-        raise ApiError(400, "too_many_buckets_exception", text) from e
-    except SearchTooWide as e:
-        raise errors.illegal_argument(str(e)) from e
-    except SearchTooSlow as e:
-        raise ApiError(504, "timeout_exception", f"{e}; ask for less at a time") from e
-    except StoreElsewhere as e:
-        raise errors.unavailable(
-            f"RollupStore [{name}] is open in the replica that leads, and this one does not; try again"
-        ) from e
-    except StoreError as e:
-        raise store_errors.unavailable(f"RollupStore [{name}]: {e}") from e
