@@ -22,7 +22,7 @@ from support import bodies
 from support.access_double import Anybody
 from support.browsing import Browser, browsing
 from support.http_double import Cluster
-from support.observed_job import NOW, observed_job, run_ended
+from support.observed_job import NOW, at, observed_job, run_ended
 
 DATA = "/ui/namespaces/default/jobs/sensor/data"
 METRICS = [{"field": "temperature", "metrics": ["avg", "max"]}]
@@ -182,6 +182,26 @@ def test_the_time_line_tells_what_is_gone_from_what_is_wrong() -> None:
     ]  # fmt: skip
     notes = [s.note for s in stretches(job, [of], NOW, None, SeenFindings(NOW - timedelta(minutes=5), found))]
     assert notes[-1] == "buckets are stored twice, as verified 5 minutes ago"
+
+
+def test_what_the_schedule_has_verified_is_on_the_time_line_until_somebody_verifies() -> None:
+    def job(**counts: int) -> JobView:
+        report = {
+            "startTime": at(-70), "endTime": at(-60), "outcome": "DocumentsDiffer",
+            "from": at(-9 * 86_400), "to": at(0),
+            "buckets": 200, "firstDifference": at(-4 * 86_400), "lastDifference": at(-2 * 86_400),
+        }  # fmt: skip
+        return JobView.of(observed_job(lastVerification=report | counts))
+
+    def kinds(of: JobView, seen: SeenFindings | None = None) -> list[Any]:
+        found = stretches(of, [tier(NOW - timedelta(days=9), NOW)], NOW, None, seen)
+        return [(s.kind, s.begin, s.end) for s in found[1:]]
+
+    between = NOW - timedelta(days=4), NOW - timedelta(days=2)
+    assert kinds(job(missing=3)) == [(StretchKind.MISSING, *between)]
+    assert kinds(job(differs=1, missing=3)) == [(StretchKind.DIFFERS, *between), (StretchKind.MISSING, *between)]
+    assert kinds(job(missing=3), SeenFindings(NOW, [])) == []
+    assert kinds(job(missing=3), SeenFindings(NOW - timedelta(hours=1), [])) == [(StretchKind.MISSING, *between)]
 
 
 async def test_where_the_source_begins_is_asked_once_for_a_while(browser: Browser, cluster: Cluster) -> None:

@@ -327,6 +327,8 @@ def test_a_condition_says_what_to_do() -> None:
     job = shown(conditions=conditions("StoreUnavailable", "store does not answer"))
     assert [(c.type, c.mood) for c in job.conditions] == [("Ready", "changing"), ("Reconciling", "changing")]
     assert "kubectl get rollupstore default" in job.conditions[0].cure
+    verified = {**conditions("Equal", "all is equal", ready=True)[0], "type": "Verified"}
+    assert [(c.mood, c.cure) for c in shown(conditions=[verified]).conditions] == [("good", "")]
     fine = shown(conditions=conditions("Running", "waits", ready=True)).conditions[0]
     assert (fine.cure, fine.mood, fine.message) == ("", "good", "Waits.")
 

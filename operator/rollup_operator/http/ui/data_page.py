@@ -32,7 +32,7 @@ from rollup_operator.http.ui.rows import job_url
 from rollup_operator.http.ui.verified import LastFindings, SeenFindings
 from rollup_operator.kube.answer_cache import ShortMemory
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import State, newest_bucket
+from rollup_operator.model.status import LastVerification, State, newest_bucket
 from rollup_operator.model.time_values import epoch_ms, parse_time_value
 from rollup_operator.query.answering.answer import Style
 from rollup_operator.query.sources import IndexOptions, Logical
@@ -159,7 +159,15 @@ def stretches(
             progress = job.status.progress
             note = f"{progress.percent} % done" if runs and progress is not None else ""
             found.append(SourceStretch(end, now, StretchKind.RUNNING if runs else StretchKind.WAITING, note))
-    return [*found, *_of_findings(findings, now)]
+    return [*found, *_of_findings(_newest(findings, job.status.last_verification), now)]
+
+
+def _newest(findings: SeenFindings | None, last: LastVerification | None) -> SeenFindings | None:
+    """Return the newer one of what somebody has verified, and what the operator has by the job's schedule."""
+    of_schedule = None if last is None else SeenFindings.of_report(last)
+    if findings is None or of_schedule is None:
+        return findings or of_schedule
+    return max(findings, of_schedule, key=lambda each: each.ended)
 
 
 def _gone(tier: Tier, first: datetime | None) -> datetime | None:

@@ -15,6 +15,7 @@ from rollup_operator.explaining.explain import Seen, Sentence, explain
 from rollup_operator.explaining.summary import Mood, Summary, summary
 from rollup_operator.explaining.text import ago, ahead, capital, command, moment, sentence, spoken
 from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.conditions import READY, VERIFIED
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.schedule_words import schedule_in_words
@@ -222,7 +223,7 @@ def _failures(count: int) -> str:
 
 def _shown(condition: Condition, job: JobView, now: datetime) -> ShownCondition:
     since = instant_of(condition.last_transition_time)
-    good = (condition.status == "True") is (condition.type == "Ready")
+    good = (condition.status == "True") is (condition.type in (READY, VERIFIED))
     return ShownCondition(
         type=condition.type,
         status=condition.status,

@@ -18,7 +18,9 @@ from rollup_operator.http.api.verify import VerifyRequest
 from rollup_operator.model.counts import counted
 from rollup_operator.model.finding_words import KINDS, wrong_of
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import LastVerification
 from rollup_operator.model.time_values import parse_instant
+from rollup_operator.model.times import instant_of
 
 MOST_DAYS, MOST_BUCKETS, MOST_NUMBERS = 60, 40, 3
 """Days and buckets with findings that are shown, and numbers of each: a page stays below 100 kB."""
@@ -140,6 +142,10 @@ def call(job: JobView, asked: VerifyRequest) -> str:
     return f'curl -X POST -H "Authorization: Bearer $ROLLUP_TOKEN"{sent} "$ROLLUP_URL"{shlex.quote(path)}'
 
 
+_REPORTED = ("differs", "missing", "duplicate")
+"""Kinds of findings of which a report in a status says between which days they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeenFindings:
     """What a verification has found, as a time line shows it."""
@@ -163,6 +169,17 @@ class SeenFindings:
                         joined.append([begin, end])
                 stretches += [(_instant(begin), _instant(end), kind) for begin, end in joined]
         return cls(ended, stretches)
+
+    @classmethod
+    def of_report(cls, last: LastVerification) -> "SeenFindings | None":
+        """Read what the operator has found by a job's schedule; None: it has compared nothing."""
+        ended = instant_of(last.end_time)
+        if ended is None or last.buckets is None:
+            return None
+        begin, end = instant_of(last.first_difference), instant_of(last.last_difference)
+        if begin is None or end is None:
+            return cls(ended, [])
+        return cls(ended, [(begin, end, kind) for kind in _REPORTED if getattr(last, kind)])
 
 
 class LastFindings:
