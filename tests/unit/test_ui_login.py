@@ -3,8 +3,11 @@
 import base64
 import random
 import re
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
@@ -18,6 +21,7 @@ from support.access_double import Anybody
 from support.browsing import OWN, Browser, browsing
 from support.http_double import Cluster
 from support.serving import served
+from support.store_front import Authority
 
 FOREIGN = [
     {"Sec_Fetch_Site": "cross-site"},
@@ -77,6 +81,24 @@ async def test_the_cookie_is_secure_behind_tls(browser: Browser) -> None:
     gone = await browser.post("/ui/logout", {"csrf": page.csrf})
     assert (gone.status, "__Host-rollup_session=" in gone.headers["Set-Cookie"]) == (303, True)
     assert {"Path=/", "Secure"} < set(gone.headers["Set-Cookie"].split("; "))
+
+
+async def test_the_endpoint_s_own_tls_ties_the_cookie_to_its_host(
+    cluster: Cluster, access: Anybody, tmp_path: Path
+) -> None:
+    authority = Authority.make(tmp_path / "ca")
+    pair = authority.issue("endpoint")
+    trust = ssl.create_default_context(cafile=str(authority.certificate))
+    files = {"tls_cert_file": str(pair.certificate), "tls_key_file": str(pair.key)}
+    async with served(cluster, access=access, **files) as endpoint, aiohttp.ClientSession() as session:
+        url = f"https://127.0.0.1:{endpoint.port}/ui/"
+        form = {"token": "ann"}
+        async with session.post(f"{url}login", data=form, ssl=trust, headers=OWN, allow_redirects=False) as done:
+            set_cookie = done.headers["Set-Cookie"]
+        assert set_cookie.startswith("__Host-rollup_session=")
+        assert {"Path=/", "Secure", "HttpOnly"} < set(set_cookie.split("; "))
+        async with session.get(url, ssl=trust, headers={"Cookie": set_cookie.partition(";")[0]}) as page:
+            assert (page.status, 'id="list"' in await page.text()) == (200, True)
 
 
 async def test_behind_tls_no_cookie_counts_that_another_host_can_set(browser: Browser) -> None:
