@@ -449,6 +449,32 @@ def test_a_condition_on_what_is_no_group_is_refused(where: str) -> None:
     assert len(planned(*aggregations, query=live).fetches) == 1
 
 
+@pytest.mark.parametrize(
+    ("aggregation", "why"),
+    [
+        (
+            Aggregation("f", FiltersAggregation((("b", TermClause("price", (1,), "term")),), True)),
+            "field [price] in [term] query is none of its groups, [time, distance, carrier, code].",
+        ),
+        (
+            Aggregation("h", HistogramAggregation("price", 10), type_name="histogram"),
+            "field [price] is none of its groups, [time, distance, carrier, code].",
+        ),
+    ],
+)
+def test_the_job_says_so_where_only_rows_are_asked_for_a_field_that_no_job_names(
+    aggregation: Aggregation, why: str
+) -> None:
+    """What the jobs name is known of their documents, so the source is not asked for more."""
+    tiers = [tier_of("job", SPEC, 5 * DAY, 10 * DAY)]
+    kinds = {field: kind for field, kind in live_of(SPEC).kinds.items() if field != "price"}
+    live = replace(live_of(SPEC), kinds=kinds)
+    before = RangeClause("time", None, 2 * DAY)
+    with pytest.raises(SearchRefused) as e:
+        plan(SearchRequest("search", before, (aggregation,)), tiers, live, 20 * DAY)
+    assert e.value.reason == f"Job [job] cannot answer this exactly: {why}"
+
+
 def test_the_finest_job_says_why_none_can_answer() -> None:
     by_nowhere = Aggregation("c", TermsAggregation("nowhere"), type_name="terms")
     tiers = [tier_of("daily", spec_of("1d"), 0, 5 * DAY), tier_of("hourly", spec_of("1h"), 0, 6 * DAY)]

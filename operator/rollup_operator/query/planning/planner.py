@@ -143,10 +143,8 @@ class _Candidate:
         try:
             self.rolled.predicate(self.where)
             self.rolled.check(request.aggregations, self.reader.shapes(request.aggregations), begin, end)
-        except FieldNotKept as e:
-            return self.rolled.not_kept(e)
-        except FieldNotKnown as e:
-            return self.rolled.not_known(e)
+        except (FieldNotKept, FieldNotKnown) as e:
+            return self.rolled.not_had(e)
         except SearchRefused as e:
             return e
         return None
@@ -173,7 +171,12 @@ def plan(request: SearchRequest, tiers: Sequence[Tier], live: Live | None, now_m
         _some_job_can(request, candidates)
     relevant = [c for c in candidates if c.read is not None]
     if not relevant:
-        return _plan(request, [], live, everything, everything.predicate(request.query))
+        try:
+            return _plan(request, [], live, everything, everything.predicate(request.query))
+        except (FieldNotKept, FieldNotKnown) as e:
+            if not candidates:
+                raise
+            raise candidates[-1].rolled.not_had(e) from None
     asked = request.aggregations
     able, refusals = _able(request, relevant)
     if not able and request.door == "search":

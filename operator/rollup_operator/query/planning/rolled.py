@@ -116,6 +116,10 @@ class Rolled:
             f"many rows have none: of the rows from {iso(begin)} to {iso(end)}, some are gone or have several values"
         )
 
+    def not_had(self, refused: FieldNotKept | FieldNotKnown) -> SearchRefused:
+        """Return what is told of a condition on what is no group, or of buckets by a field that nobody knows."""
+        return self.not_kept(refused) if isinstance(refused, FieldNotKept) else self.not_known(refused)
+
     def not_known(self, refused: FieldNotKnown) -> SearchRefused:
         """Return what is told of buckets by a field that nobody knows."""
         if self.door == "rollup_search":
