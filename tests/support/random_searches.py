@@ -8,7 +8,7 @@ from rollup_operator.query.reading.request import parse_request
 from support.random_conditions import Conditions
 from support.random_worlds import FIELDS, KINDS, TIME, ZONES, Chance, World
 from support.rounding import DAY, HOUR, MINUTE
-from support.search_places import NO_VALUE_LAST, ONE_OFFSET
+from support.search_places import FRACTIONS, NO_VALUE_LAST, ONE_OFFSET
 
 Body = dict[str, Any]
 
@@ -284,7 +284,8 @@ class Requests:
     def _range(self, subs: Body) -> Body:
         chance, ranges = self._chance, []
         for _ in range(chance.randint(1, 3)):
-            low, high = sorted(chance.choice([-1, 0, 1, 2, 2.5, 4]) for _ in range(2))
+            part = 0 if FRACTIONS in self._lacks else 0.5
+            low, high = sorted(chance.choice([-1, 0, 1, 2, 2 + part, 4]) for _ in range(2))
             ends = chance.some([("from", low), ("to", high)], 1)
             ranges.append({**dict(ends), **({"key": chance.choice("pq")} if chance.often(0.2) else {})})
         body: Body = {"field": "code", "ranges": ranges}

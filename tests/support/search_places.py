@@ -203,14 +203,16 @@ _PROBES: Mapping[str, Body] = {
 
 NO_VALUE_LAST = "no value last"
 ONE_OFFSET = "one offset"
+FRACTIONS = "fractions"
 
 
 def lacking(node: StoreHttp) -> set[str]:
-    """Return which pipelines a node does not know, as it is here, and whether it lacks NO_VALUE_LAST and ONE_OFFSET.
+    """Return which pipelines a node does not know, as it is here, and which it lacks of the names above.
 
     Elasticsearch 8 and 9 sort what has no average to the front, others to the end, whichever way it is sorted.
     A node that fills a gap of a histogram with an empty bucket fills that by the extended bounds of a date histogram
-    within, whose offset it adds at each step once more than it should.
+    within, whose offset it adds at each step once more than it should. OpenSearch cuts off the fraction of a range's
+    end where a field holds whole numbers.
     """
     index = node.create(unique("probe"), FIELDS)
     node.load(index, [{TIME: 0}])
@@ -230,6 +232,10 @@ def lacking(node: StoreHttp) -> set[str]:
     times = {"date_histogram": {"field": TIME, "calendar_interval": "1d"}, "aggs": {"w": {"date_histogram": within}}}
     answer = node.search(index, {"size": 0, "aggs": {"d": times}})
     gap = answer["aggregations"]["d"]["buckets"][1]["w"]["buckets"]
+    node.load(index, [{"code": 2}])
+    below = {"range": {"field": "code", "ranges": [{"to": 2.5}]}}
+    if not node.search(index, {"size": 0, "aggs": {"r": below}})["aggregations"]["r"]["buckets"][0]["doc_count"]:
+        found.add(FRACTIONS)
     if [bucket["key"] for bucket in gap] != [HOUR, DAY + HOUR, 2 * DAY + HOUR]:
         found.add(ONE_OFFSET)
     node.delete(index)
