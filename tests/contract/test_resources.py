@@ -69,8 +69,34 @@ FULL_STATUS = {
             "lastTransitionTime": "2026-01-02T03:04:05Z",
             "reason": "Running",
             "message": "waiting",
-        }
+        },
+        {
+            "type": "Verified",
+            "status": "False",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-02T03:04:05Z",
+            "reason": "DocumentsDiffer",
+            "message": "1 is missing",
+        },
     ],
+    "lastVerification": {
+        "startTime": "2026-01-02T03:04:00Z",
+        "endTime": "2026-01-02T03:04:05Z",
+        "outcome": "DocumentsDiffer",
+        "from": "2026-01-01T00:00:00Z",
+        "to": "2026-01-02T00:00:00Z",
+        "full": True,
+        "sourceDocuments": 72,
+        "days": 1,
+        "buckets": 24,
+        "differs": 0,
+        "missing": 1,
+        "extra": 0,
+        "duplicate": 0,
+        "firstDifference": "2026-01-01T00:00:00Z",
+        "lastDifference": "2026-01-02T00:00:00Z",
+        "message": "1 is missing",
+    },
     "watermark": "2026-01-02T03:00:00Z",
     "position": {"time.date_histogram": 1641974400000, "carrier.terms": "AA", "x.histogram": 5.5, "y.terms": None},
     "newestBucket": "2022-01-12T04:00:00Z",
@@ -132,14 +158,17 @@ def test_columns_of_a_job(api: Api):
     assert heads == [
         ("Name", 0),
         *((name, 0) for name in ("State", "Ready", "Reason", "Watermark", "Last run", "Age")),
-        *((name, 1) for name in ("Newest", "Next run", "Desired", "Progress", "Source", "Target", "Result")),
+        *(
+            (name, 1)
+            for name in ("Newest", "Next run", "Desired", "Verified", "Progress", "Source", "Target", "Result")
+        ),
     ]
     api.patch_status("flights", FULL_STATUS)
     row = rows(api.table())[0]
     assert (row["Desired"], row["State"], row["Ready"], row["Reason"]) == ("started", "started", "True", "Running")
     assert (row["Watermark"], row["Source"], row["Target"]) == ("2026-01-02T03:00:00Z", "flights", "flights-rollup")
     assert (row["Newest"], row["Next run"]) == ("2022-01-12T04:00:00Z", "2026-01-02T04:00:00Z")
-    assert row["Progress"] == 45
+    assert (row["Progress"], row["Verified"]) == (45, "False")
     assert isinstance(row["Last run"], str)
     assert row["Last run"].endswith("d")
 

@@ -1,34 +1,18 @@
 """Verification by schedule: a real API server, operator and database."""
 
-import socket
-import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from support.api import Api, Body, condition
-from support.backfill import HOURS, PAGE_SECONDS, PER_HOUR, begin
-from support.data import end_of
 from support.database import opened
 from support.operator import Operator
-from support.operator_fixtures import StartOperator
 from support.searcher import two_days_of_three
-from support.waiting import NEVER, finished, request_run, status
+from support.waiting import request_run, status
 
 EVERY = "0/4 * * * * ?"
 """Seconds between two verifications, so that the operator closes the database meanwhile."""
 
 SETTINGS = {"expected": ["verification ended"]}
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        found: int = free.getsockname()[1]
-        return found
 
 
 def plant(folder: Path, statement: str) -> None:
@@ -44,20 +28,6 @@ def verified(word: str, reason: str) -> Callable[[Body], bool]:
         return found is not None and (found["status"], found["reason"]) == (word, reason)
 
     return holds
-
-
-def active(port: int) -> float:
-    """How many verifications are under way."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        (line,) = (x for x in answer.read().decode().splitlines() if x.startswith("rollup_verifications_active "))
-    return float(line.split()[1])
-
-
-def until_active(port: int) -> None:
-    end = time.monotonic() + 30
-    while not active(port):
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_planted_fault_is_found_shown_and_repaired(operator: Operator, api: Api, folder: Path) -> None:
@@ -105,38 +75,3 @@ def test_a_source_that_is_gone_fails_the_verification_and_not_the_job(
     body = api.wait("trips", verified("Unknown", "VerificationFailed"), 30)
     assert "The next verification begins" in status(body)["lastVerification"]["message"]
     assert condition(body)["status"] == "True"
-
-
-def test_a_stop_in_the_middle_is_quiet_and_a_start_verifies_again(
-    start_operator: StartOperator, api: Api, folder: Path, port: int
-) -> None:
-    start_operator(page_seconds=PAGE_SECONDS, settings={"metrics_port": port}, **SETTINGS)
-    begin(api, folder, cron=NEVER)
-    request_run(api, "trips", "1")
-    api.wait("trips", finished(end_of(HOURS - 1)), 60)
-    api.patch_job("trips", {"verify": {"cron": EVERY, "mode": "Full"}})
-    until_active(port)
-    api.stop("trips")
-    stopped = api.wait_state("trips", "stopped", 20)
-    assert active(port) == 0
-    assert condition(stopped)["reason"] == "Stopped"
-    assert "lastVerification" not in status(stopped)
-    time.sleep(5)  # a tick and more
-    assert status(api.get("trips")) == status(stopped)
-    api.start("trips")
-    body = api.wait("trips", verified("True", "Equal"), 60)
-    assert status(body)["lastVerification"]["sourceDocuments"] == HOURS * PER_HOUR
-
-
-def test_a_deletion_in_the_middle_leaves_nothing_at_work(
-    start_operator: StartOperator, api: Api, folder: Path, port: int
-) -> None:
-    start_operator(page_seconds=PAGE_SECONDS, settings={"metrics_port": port}, **SETTINGS)
-    begin(api, folder, cron=NEVER, deletionPolicy="Delete")
-    request_run(api, "trips", "1")
-    api.wait("trips", finished(end_of(HOURS - 1)), 60)
-    api.patch_job("trips", {"verify": {"cron": EVERY, "mode": "Full"}})
-    until_active(port)
-    api.delete("trips")
-    api.wait_gone("trips", 20)
-    assert active(port) == 0
