@@ -311,8 +311,11 @@ async def _world(
         for task in running:
             assert (await task).outcome == "Completed"
         if chance.often(0.3):
-            phases = [chance.choice(PHASES) for _ in of.jobs]
-            again = replace(world(chance, small=size.small), jobs=of.jobs, phases=phases, many=False)
+            other_rows = world(chance, small=size.small)
+            # Rows of several values count in each bucket; a run that is under way reads some of those that come late.
+            phases = ["before" if other_rows.many else chance.choice(PHASES) for _ in of.jobs]
+            late = () if "during" in phases else other_rows.late
+            again = replace(other_rows, jobs=of.jobs, phases=phases, late=late)
             async with placed(again, chance) as beside:
                 other = await asyncio.to_thread(Oracle, beside, node, again, size.seed, len(of.jobs))
                 running = await other.prepare()
