@@ -341,6 +341,8 @@ class Promises:
             self._fail(f"{job.uid} takes the record of {owner.uid}, which lives")
         if after["runs_without_page"] > (0 if before is None else before["runs_without_page"]):
             self._owner[key] = job.uid
+        elif owner is not None and owner is not job:
+            self._fail(f"{job.uid} takes the record of {owner.uid}, and not for a run")
         if after["holder"] and changed_hands and not known:
             self._of_two_leaders.add(epoch)
         if after["holder"] and changed_hands:

@@ -132,6 +132,10 @@ REPEATS = 0.1
 MISSES = 0.1
 """How many schedules end with a change that the leader's watch does not bring, so that only a list can."""
 
+LEFT = 0.1
+"""How many schedules end with a job that goes while its store is away, so that its claim stays, and another one that is
+created in its place."""
+
 REPEATED = {"0s": 0.0, "100ms": 0.1, "1s": 1.0}
 """For how long such a client waits, in seconds too."""
 
@@ -186,6 +190,7 @@ class _Draw:
                 self._at += random.choice(SHORT)
             self._steps.append(Step(round(self._at, 3), "restore", value=random.choice((None, "cold"))))
         self._miss(Random(f"missed {seed}"))
+        self._leave(Random(f"left {seed}"))
         weathers = (CALM, BREEZE, BREEZE, ROUGH, STORM)
         api, store = random.choice(weathers), random.choice(weathers)
         return Schedule(seed, self._jobs, tuple(self._steps), api, store, flips=random.random() < 0.3)
@@ -236,6 +241,25 @@ class _Draw:
                 at = float(int(at)) + random.choice(SHORT[:4])
             self._steps.append(Step(round(at, 3), do, job, value))
         self._steps.sort(key=lambda step: step.at)
+
+    def _leave(self, random: Random) -> None:
+        """Let a job leave its claim to another one of its name, which only has it settled. As in `_miss`."""
+        if random.random() >= LEFT:
+            return
+        job, at = random.choice(list(self._jobs)), self._at + 1.0
+        for pause, do, on, value in (
+            (0.0, "create", job, None),
+            (0.0, "create_store", "", None),
+            (0.0, "ask", job, "started"),
+            (3.0, "run_now", job, None),
+            (random.choice((0.02, 0.06, 0.2)), "cut_store", "leader", 15.0),
+            (0.0, "delete_store", "", None),
+            (0.0, "delete", job, None),
+            (random.choice((3.0, 5.0, 8.0)), "create", job, None),
+            (0.0, "ask", job, "stopped"),
+        ):
+            at += pause
+            self._steps.append(Step(round(at, 3), do, on, value))
 
     def _scene(self, job: str) -> None:
         replica = self._random.choice("01")
