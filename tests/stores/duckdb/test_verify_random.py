@@ -114,7 +114,8 @@ class Planter:
                 changed = self._other(field, part, row[name])
                 statement = f"UPDATE {{table}} SET {_in_braces(name)} = {changed} {{row}}"
                 faults.append((part, statement, Counter({Kind.DIFFERS: 1})))
-        return self._chance.choice(faults)
+        rarer = faults[4:] if self._chance.random() < 0.7 else []  # few jobs that complete have metrics or texts
+        return self._chance.choice(rarer or faults)
 
     def _other(self, field: str, part: str, value: float | None) -> str:
         """Return another number: the next one where it is compared to the last digit."""
@@ -201,7 +202,8 @@ def test_nothing_is_found_where_nothing_is_wrong_and_each_fault_is(world: World)
         )
         @given(examples(), st.integers(0, 2**32))
         def one(example: Example, seed: int) -> None:
-            work = check(world, example, random.Random(seed))
+            mixed = f"{seed} {example.spec} {len(example.rows)}"  # the numbers that are drawn are small ones
+            work = check(world, example, random.Random(mixed))
             seen[asyncio.run_coroutine_threadsafe(work, loop).result()] += 1
 
         one()
