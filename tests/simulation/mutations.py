@@ -34,7 +34,7 @@ from rollup_operator.kube import job_writes, sweep
 from rollup_operator.kube.client import Body
 from rollup_operator.kube.paths import jobs_path
 from rollup_operator.kube.sweep import Sweep
-from rollup_operator.lifecycle.jobs import actor, states, verification_due, verify_task
+from rollup_operator.lifecycle.jobs import actor, states, verify_task
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.checked_source import CheckedSource
 from rollup_operator.lifecycle.jobs.index import Index
@@ -575,11 +575,6 @@ def a_verification_is_overlooked() -> AbstractContextManager[Any]:
 @mutation("wait for requests of a verification whose answers were lost")
 def lost_verifications_are_forgotten() -> AbstractContextManager[Any]:
     return patch.object(ClusterStore, "_until_over", _nothing)
-
-
-@mutation("begin a verification in a job alone that reads started for its newest generation")
-def anything_is_verified() -> AbstractContextManager[Any]:
-    return answers(verification_due, "is_accepted", True)
 
 
 @mutation("leave out what runs are to read again, or have not read yet")
