@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 import yaml
@@ -56,6 +57,10 @@ structlog.configure(
 
 ROOT = Path(__file__).resolve().parent.parent
 _numbers = itertools.count(1)
+
+# Several workers share the processors: how long one example takes says nothing.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
