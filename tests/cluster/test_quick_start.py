@@ -32,7 +32,6 @@ def done(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     run = cluster.run("bash", "-c", "\n".join(script), check=False, timeout=500)
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
     yield dict(part.partition("\n")[::2] for part in run.stdout.removeprefix("== ").split("\n== "))
-    cluster.kubectl("delete", "persistentvolume", "--all", "--timeout=60s")
     deployed.close()
 
 

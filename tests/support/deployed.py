@@ -43,6 +43,8 @@ class Deployed:
         """What pods see as /data."""
 
     def close(self) -> None:
+        """Remove what is of no namespace; whatever was deployed must be gone."""
+        self.cluster.kubectl("delete", "persistentvolume", NAME, "--ignore-not-found", "--timeout=60s")
         self.api.close()
 
     # -- what must be there before -------------------------------------------------------------------------------------
