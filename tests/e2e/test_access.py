@@ -98,7 +98,7 @@ def test_who_may_nothing_reads_what_is_missing(operator: Operator, api: Api, job
 
 
 def test_a_viewer_sees_and_changes_nothing(operator: Operator, api: Api, jobs: str) -> None:
-    viewer = Account(api).bind(VIEWER)
+    viewer = Account(api).bind(VIEWER).in_force("get")
     assert [job["config"]["id"] for job in operator.get(jobs, token=viewer.token).body["jobs"]] == ["a", "b"]
     assert len(operator.get(f"{jobs}/a", token=viewer.token).body["jobs"]) == 1
     assert operator.get(f"{jobs}/missing", token=viewer.token).body == {"jobs": []}
@@ -109,7 +109,7 @@ def test_a_viewer_sees_and_changes_nothing(operator: Operator, api: Api, jobs: s
 
 
 def test_a_manager_runs_a_job_with_an_operator_of_few_rights(operator: Operator, api: Api, folder: Path) -> None:
-    manager = Account(api).bind(MANAGER)
+    manager = Account(api).bind(MANAGER).in_force("update", "rollupjobs/stop")
     api.create(trips_job(groups=small_groups(), desiredState=None))
     job = f"/namespaces/{api.namespace}/_rollup/job/trips"
     api.wait_state("trips", "stopped")
@@ -161,7 +161,7 @@ def test_all_means_those_that_one_may(operator: Operator, api: Api, jobs: str) -
 
 
 def test_a_revoked_right_ends_within_the_time_of_the_cache(operator: Operator, api: Api, jobs: str) -> None:
-    caller = Account(api).bind(VIEWER)
+    caller = Account(api).bind(VIEWER).in_force("get")
     assert operator.get(f"{jobs}/a", token=caller.token).status == 200
     caller.revoke()
     began = time.monotonic()
@@ -177,14 +177,14 @@ def test_a_right_that_is_given_counts_soon(operator: Operator, api: Api, jobs: s
 
 
 def test_a_token_for_others_is_not_for_the_operator(operator: Operator, api: Api, jobs: str) -> None:
-    caller = Account(api).bind(VIEWER)
+    caller = Account(api).bind(VIEWER).in_force("get")
     assert operator.get(jobs, token=caller.new_token(audiences=["somebody-else"])).status == 401
 
 
 def test_nobody_is_let_in_while_the_api_server_is_away(
     operator: Operator, api: Api, proxy: FaultyProxy, jobs: str
 ) -> None:
-    known, unknown = Account(api).bind(VIEWER), Account(api).bind(VIEWER)
+    known, unknown = Account(api).bind(VIEWER).in_force("get"), Account(api).bind(VIEWER).in_force("get")
     assert operator.get(f"{jobs}/a", token=known.token).status == 200
     proxy.go_away()
     try:

@@ -48,7 +48,7 @@ def test_a_preview_reads_nothing_of_others_with_the_operators_rights(
 ) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "b-login"}, "stringData": {"token": WORD}}
     api.within("kube-system").apply(secret)
-    creator = Account(api, "creator").allow("create", "rollupjobs").in_force("create")
+    creator = Account(api, "creator").allow("create", "rollupjobs")
     out = counted(proxy, r"/secrets/|healthz|rollupstores/|rollupjobs\?watch=true$|%2[eEfF]|\.\.")
     up = "../" * 6
     answers = {
@@ -83,8 +83,8 @@ def test_no_store_is_spoken_to_for_a_stranger(operator: Operator, api: Api, host
     api.create(store("payroll-prod", opensearch={"hosts": [host.url]}))
     api.wait_condition("payroll-prod", reason="Available", kind="RollupStore")
     nobody = Account(api, "nobody")
-    reader = Account(api, "reader").allow("get", "rollupjobs").in_force("get")
-    viewer = Account(api, "viewer").allow("get", "rollupjobs").allow("get", "rollupstores").in_force("get")
+    reader = Account(api, "reader").allow("get", "rollupjobs")
+    viewer = Account(api, "viewer").allow("get", "rollupjobs").allow("get", "rollupstores")
     viewer.in_force("get", "rollupstores")
     path = f"/namespaces/{api.namespace}/_rollup/data/_all"
 

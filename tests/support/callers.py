@@ -53,13 +53,14 @@ class Account:
         return self
 
     def allow(self, verb: str, resource: str, *names: str, group: str = "rollup-operator.dev") -> "Account":
-        """Give it one right in its namespace, on some names or on all."""
+        """Give it one right in its namespace, on some names or on all, and return once one of ours is in force."""
         name = f"{self.account}-{next(_numbers)}"
         rule: Mapping[str, Any] = {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
         self._api.create(_object(_RBAC, "Role", name) | {"rules": [rule | ({"resourceNames": names} if names else {})]})
         binding = {"roleRef": _reference("Role", name), "subjects": [self._subject]}
         self._api.create(_object(_RBAC, "RoleBinding", name) | binding)
-        return self
+        ours = group == "rollup-operator.dev"
+        return self.in_force(verb, resource, names[0] if names else "") if ours else self
 
     def in_force(self, verb: str, resource: str = "rollupjobs", name: str = "") -> "Account":
         """Return once the API server grants that right in the account's namespace: it reads a new binding later."""
