@@ -31,7 +31,7 @@ async def answers_as_many_as_allowed(place: Place) -> None:
     job = place.job(0, _JOB)
     await place.add("0", [_row(code) for code in range(MAX_BUCKETS)])
     ran = await place.run(job, moment(_BEGIN + _HOURS // 2 * HOUR))
-    assert ran.outcome == "Completed"
+    assert ran.outcome == "Completed", ran
     async with endpoint([place], [job]) as client:
         before = _peak_begins()
         status, found = await _searched(client, place, {"codes": _BY_CODE})

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -20,7 +21,9 @@ from rollup_operator.stores.opensearch.transport.answers import PAGE
 from rollup_operator.stores.opensearch.transport.client import Cluster, name
 from rollup_operator.stores.opensearch.transport.errors import Overloaded, Unanswered, Unauthorized
 from rollup_operator.stores.opensearch.transport.login import Secret, login
+from rollup_operator.stores.opensearch.transport.request import Request
 from rollup_operator.stores.opensearch.transport.sessions import Connections
+from rollup_operator.stores.opensearch.transport.wire import Wire
 from rollup_operator.stores.secrets import SecretContent
 
 HERE = HostRules.read(["127.0.0.1"])
@@ -485,3 +488,12 @@ async def test_no_request_of_a_run_is_sent_by_a_process_that_does_not_lead() -> 
         for reader in (tiers.OPAQUE_ID, "rollup-operator/verify/u"):  # which a replica that does not lead serves, too
             await cluster.call("POST", "/_search", doing="searching", opaque_id=reader)
         assert [request.path for request in server.asked] == ["/_bulk", "/", "/_search", "/_search"]
+
+
+async def test_a_call_that_finds_its_connections_closed_says_that_it_was_not_sent() -> None:
+    """They are closed between the moment when a call takes them and the one when it is sent."""
+    session = aiohttp.ClientSession()
+    await session.close()
+    with pytest.raises(Unanswered, match="the store was closed") as raised:
+        await Request("GET", "/", {}, None, "asking", 1.0).send(session, "http://127.0.0.1:9", Wire(waits=False))
+    assert not raised.value.sent

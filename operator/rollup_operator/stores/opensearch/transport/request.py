@@ -1,6 +1,7 @@
 """One HTTP request to one host: sent once, its answer read within limits, its failure classified."""
 
 import asyncio
+import io
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -35,6 +36,9 @@ ROOM_SECONDS = 10.0
 _AT_ONCE = 2**18
 """Bytes of an answer that are taken before it is asked whether more of them fit: what is compressed may grow a
 thousandfold as it is read."""
+
+_SENT_AT_ONCE = 2**20
+"""The longest body that is sent in one piece: a larger one would hold the event loop."""
 
 
 class NotSent(Exception):
@@ -81,13 +85,17 @@ class Request:
                 text = f"{self.doing}: {host} refuses the connection without a client certificate that it trusts"
                 raise NotSent(Untrusted(text)) from e
             raise Cut(f"{self.doing}: {self.redact(str(e)) or type(e).__name__}") from e
+        except RuntimeError as e:
+            if not session.closed:
+                raise
+            raise Unanswered(f"{self.doing}: the store was closed", sent=False) from e
 
     async def _exchange(self, session: aiohttp.ClientSession, host: str) -> Any:
         async with (
             session.request(
                 self.method,
                 URL(host + self.target, encoded=True),
-                data=self.data,
+                data=self._body(),
                 headers=self.headers,
                 timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
@@ -95,6 +103,11 @@ class Request:
             self._place(answer) as fits,
         ):
             return self._understand(answer, await self._read(answer, fits))
+
+    def _body(self) -> bytes | io.BytesIO | None:
+        if self.data is None or len(self.data) <= _SENT_AT_ONCE:
+            return self.data
+        return io.BytesIO(self.data)  # which is sent in parts
 
     @asynccontextmanager
     async def _place(self, answer: aiohttp.ClientResponse) -> AsyncIterator[Callable[[int], bool]]:
