@@ -9,7 +9,7 @@ DuckDB takes the first of these that fits. Only a value such as 13/04/2024 shows
 import re
 from collections.abc import Sequence
 
-_PART = re.compile(r"%-?[dmyY]")
+_DATE_PART = re.compile(r"%-?[dmyY]")
 _CLOCK = re.compile(r"%-?[cfgHIMnpSTXzZ]")
 _ISO_DATE = "%Y-%m-%d"
 _ORDERS = (("d", "m", "y"), ("m", "d", "y"), ("y", "m", "d"))
@@ -28,12 +28,12 @@ def is_plain(format_: str | None) -> bool:
 
 def other_orders(format_: str) -> Sequence[str]:
     """Return the formats with day, month and year in other usual orders; none if the year shows the order."""
-    parts = _PART.findall(format_)
+    parts = _DATE_PART.findall(format_)
     by_letter = {part[-1].lower(): part for part in parts}
     if is_plain(format_) or len(parts) != len(by_letter) or by_letter.keys() != {"d", "m", "y"}:
         return ()
     fixed = "%Y" in parts
     orders = (order for order in _ORDERS if not (fixed and order[0] == "y"))
-    frame = _PART.sub("{}", format_.replace("{", "{{").replace("}", "}}"))
+    frame = _DATE_PART.sub("{}", format_.replace("{", "{{").replace("}", "}}"))
     found = (frame.format(*(by_letter[letter] for letter in order)) for order in orders)
     return [other for other in found if other != format_]
