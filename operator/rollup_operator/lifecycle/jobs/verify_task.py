@@ -5,7 +5,8 @@ nothing of it is in progress any more when its task has ended.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,8 +23,9 @@ from rollup_operator.model.status import LastVerification
 from rollup_operator.model.time_values import parse_instant
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.verify_span import verify_span
-from rollup_operator.sharing.shares import Shares
+from rollup_operator.sharing.shares import Held, Shares
 from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.verification import Verification
 
 log = structlog.get_logger(__name__)
 
@@ -84,10 +86,11 @@ async def _verify(
     places: Shares,
     now: Callable[[], datetime],
 ) -> VerificationEnded:
-    async with places.taking(job.namespace):
+    async with places.taking(job.namespace) as place:
         began = now()
         try:
-            return VerificationEnded(await _found(job, config, progress, books=books, now=now, began=began))
+            found = await _found(job, config, progress, books=books, place=place, now=now, began=began)
+            return VerificationEnded(found)
         except StoreError as e:
             report = verification_report.failed(Took(began, now()), str(e), retry=e.transient)
             return VerificationEnded(report, retry=e.transient)
@@ -103,6 +106,7 @@ async def _found(
     progress: VerifyProgress,
     *,
     books: StoreBook,
+    place: Held,
     now: Callable[[], datetime],
     began: datetime,
 ) -> LastVerification:
@@ -113,6 +117,21 @@ async def _found(
         return verification_report.nothing(Took(began, now()))
     progress.doing = "opening the store"
     store = await books.open((job.namespace, job.store_name))
-    verifier = Verifier(spec.groups.date_histogram, lambda: store.verification(config, awaited=True), progress)
+
+    def opened() -> AbstractAsyncContextManager[Verification]:
+        return _placed(store.verification(config, awaited=True), place)
+
+    verifier = Verifier(spec.groups.date_histogram, opened, progress)
     found = await verifier.verify(span, full=_FULL[spec.verify.mode])
     return verification_report.report_of(job, found, Took(began, now()))
+
+
+@asynccontextmanager
+async def _placed(opened: AbstractAsyncContextManager[Verification], place: Held) -> AsyncIterator[Verification]:
+    """Give the place back once a comparison has failed: a cluster that is away is waited for without limit."""
+    async with opened as verification:
+        try:
+            yield verification
+        except BaseException:
+            place.end()
+            raise
