@@ -1,17 +1,14 @@
 """Verifications by spec.verify share the places of the process: a cluster that is away keeps none of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
-from rollup_operator.lifecycle.jobs import verify_task
-from rollup_operator.lifecycle.jobs.verify_task import VERIFICATIONS_AT_ONCE, VerifyWork
-from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.model.job_view import JobView
-from rollup_operator.rollup.identity import JobConfig, Owner
-from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.errors import StoreUnavailable
 from support.embedded import spec
 
@@ -32,37 +29,46 @@ class Away:
 
 
 class Stores:
-    """One cluster is away, and the others can be used no more than that."""
+    """One cluster is away, one cannot even be opened, and the others can be used no more than that."""
 
     async def open(self, key: tuple[str, str]) -> Away:
         if key[1] == "away":
             return Away()
+        if key[1] == "silent":
+            await asyncio.Event().wait()
         raise StoreUnavailable("it says so at once")
 
 
-def begin(places: Shares, namespace: str, count: int, store: str) -> Sequence[VerifyWork]:
+def job(namespace: str, n: int, store: str) -> JobView:
     raw = spec().model_dump(mode="json", by_alias=True, exclude_none=True)
     raw |= {"storeRef": {"name": store}, "verify": {"cron": "0 0 3 * * ?"}}
     status = {"state": "started", "observedGeneration": 1, "watermark": "2026-01-01T11:00:00Z"}
-    books: Any = Stores()
-    begun = []
-    for n in range(count):
-        uid = f"{namespace}-{store}-{n}"
-        meta = {"uid": uid, "namespace": namespace, "name": uid, "generation": 1, "resourceVersion": "1"}
-        config = JobConfig(uid, RollupJobSpec.model_validate(raw), Owner("here", namespace, uid, uid), "hash")
-        view = JobView.of({"metadata": meta, "spec": raw, "status": status})
-        begun.append(verify_task.begin(view, config, books=books, places=places, now=lambda: datetime.now(UTC)))
-    return begun
+    uid = f"{namespace}-{store}-{n}"
+    meta = {"uid": uid, "namespace": namespace, "name": uid, "generation": 1, "resourceVersion": "1"}
+    return JobView.of({"metadata": meta, "spec": raw, "status": status})
 
 
 async def test_a_verification_whose_cluster_is_away_waits_without_a_place() -> None:
-    places = Shares(VERIFICATIONS_AT_ONCE)
-    waiting = [work for namespace in "abc" for work in begin(places, namespace, 3, "away")]
-    others = [work for namespace in "ad" for work in begin(places, namespace, 1, "other")]
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), Gate())
+    waiting = [worker.verify(job(namespace, n, "away")) for namespace in "abc" for n in range(3)]
+    others = [worker.verify(job(namespace, 9, "other")) for namespace in "ad"]
     async with asyncio.timeout(10):
         await asyncio.wait({work.task for work in others})
     assert not any(work.task.done() for work in waiting)
-    assert places.taken == 0
+    assert worker.verifications.taken == 0
     for work in waiting:
         work.task.cancel()
     await asyncio.wait({work.task for work in waiting})
+
+
+async def test_a_store_that_does_not_answer_leaves_the_other_stores_of_its_namespace_a_place() -> None:
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), Gate())
+    waiting = [worker.verify(job("a", n, "silent")) for n in range(3)]
+    other = worker.verify(job("a", 4, "other"))
+    async with asyncio.timeout(10):
+        assert (await other.task).retry
+    assert worker.verifications.taken == 1
+    for work in waiting:
+        work.task.cancel()
+    await asyncio.wait({work.task for work in waiting})
+    assert worker.verifications.taken == 0

@@ -18,7 +18,7 @@ from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.indexer.source_check import check_source
 from rollup_operator.lifecycle.jobs import verify_task
 from rollup_operator.lifecycle.jobs.run_facts import RunFacts, RunKind
-from rollup_operator.lifecycle.jobs.verify_task import VERIFICATIONS_AT_ONCE, VerifyWork
+from rollup_operator.lifecycle.jobs.verify_task import VERIFICATIONS_AT_ONCE, VERIFICATIONS_OF_STORE, VerifyWork
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.stores.book import StoreBook
 from rollup_operator.lifecycle.telemetry import RunReport
@@ -149,6 +149,8 @@ class Worker:
     """As long as something is checked there."""
     verifications: Shares = field(default_factory=lambda: Shares(VERIFICATIONS_AT_ONCE))
     """For verifications by spec.verify, divided likewise."""
+    _verifications_of_store: WeakValueDictionary[tuple[str, str], Shares] = field(default_factory=WeakValueDictionary)
+    """As long as something is verified there, or waits for it."""
     _tasks: dict[asyncio.Task[Ended], tuple[str, str]] = field(default_factory=dict)
     """Each with namespace and name of its job."""
     verifying: int = 0
@@ -193,8 +195,12 @@ class Worker:
 
     def verify(self, job: JobView) -> VerifyWork:
         """Start a verification of a job, by its spec.verify."""
-        config = self._config(job, job.spec())
-        work = verify_task.begin(job, config, books=self.books, places=self.verifications, now=self.now)
+        config, key = self._config(job, job.spec()), (job.namespace, job.store_name)
+        if (of_store := self._verifications_of_store.get(key)) is None:
+            of_store = self._verifications_of_store[key] = Shares(VERIFICATIONS_OF_STORE)
+        work = verify_task.begin(
+            job, config, books=self.books, of_store=of_store, places=self.verifications, now=self.now
+        )
         self.verifying += 1
         work.task.add_done_callback(self._verified)
         return work

@@ -5,7 +5,7 @@ nothing of it is in progress any more when its task has ended.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 VERIFICATIONS_AT_ONCE = 4
 """Verifications by spec.verify at a time in this process, half of them of one namespace: many jobs may have one cron.
 """
+
+VERIFICATIONS_OF_STORE = 1
+"""Of one store: one that does not answer leaves the other stores of its namespace a place."""
 
 _FULL = {VerifyMode.AUTO: None, VerifyMode.COUNTS: False, VerifyMode.FULL: True}
 
@@ -69,11 +72,11 @@ class VerifyWork:
 
 
 def begin(
-    job: JobView, config: JobConfig, *, books: StoreBook, places: Shares, now: Callable[[], datetime]
+    job: JobView, config: JobConfig, *, books: StoreBook, of_store: Shares, places: Shares, now: Callable[[], datetime]
 ) -> VerifyWork:
-    """Start to verify a job. `places` are those of the process, divided among namespaces."""
+    """Start to verify a job. `of_store` are the places at its store, `places` those of the process, for namespaces."""
     loop, progress = asyncio.get_running_loop(), VerifyProgress("waiting for one of the operator's places")
-    task = loop.create_task(_verify(job, config, progress, books=books, places=places, now=now))
+    task = loop.create_task(_verify(job, config, progress, books=books, of_store=of_store, places=places, now=now))
     return VerifyWork(loop.time(), progress, task)
 
 
@@ -83,13 +86,14 @@ async def _verify(
     progress: VerifyProgress,
     *,
     books: StoreBook,
+    of_store: Shares,
     places: Shares,
     now: Callable[[], datetime],
 ) -> VerificationEnded:
-    async with places.taking(job.namespace) as place:
+    async with of_store.taking(job.namespace) as at_store, places.taking(job.namespace) as place:
         began = now()
         try:
-            found = await _found(job, config, progress, books=books, place=place, now=now, began=began)
+            found = await _found(job, config, progress, books=books, places=(at_store, place), now=now, began=began)
             return VerificationEnded(found)
         except StoreError as e:
             report = verification_report.failed(Took(began, now()), str(e), retry=e.transient)
@@ -106,7 +110,7 @@ async def _found(
     progress: VerifyProgress,
     *,
     books: StoreBook,
-    place: Held,
+    places: Sequence[Held],
     now: Callable[[], datetime],
     began: datetime,
 ) -> LastVerification:
@@ -119,7 +123,7 @@ async def _found(
     store = await books.open((job.namespace, job.store_name))
 
     def opened() -> AbstractAsyncContextManager[Verification]:
-        return _placed(store.verification(config, awaited=True), place)
+        return _placed(store.verification(config, awaited=True), places)
 
     verifier = Verifier(spec.groups.date_histogram, opened, progress)
     found = await verifier.verify(span, full=_FULL[spec.verify.mode])
@@ -127,11 +131,14 @@ async def _found(
 
 
 @asynccontextmanager
-async def _placed(opened: AbstractAsyncContextManager[Verification], place: Held) -> AsyncIterator[Verification]:
-    """Give the place back once a comparison has failed: a cluster that is away is waited for without limit."""
+async def _placed(
+    opened: AbstractAsyncContextManager[Verification], places: Sequence[Held]
+) -> AsyncIterator[Verification]:
+    """Give the places back once a comparison has failed: a cluster that is away is waited for without limit."""
     async with opened as verification:
         try:
             yield verification
         except BaseException:
-            place.end()
+            for place in places:
+                place.end()
             raise
