@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
+from rollup_operator.concurrency.background import dropped
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig, Owner
@@ -186,7 +187,20 @@ class ClusterStore:
                 await self._until_over(opaque_id)
 
     async def _until_over(self, opaque_id: str) -> None:
-        """Wait until nothing is in progress under an id, however long the cluster cannot be asked."""
+        """Wait until nothing is in progress under an id, however long the cluster cannot be asked.
+
+        Cancelled, it waits on: a stop that comes meanwhile waits, too. Cancelled again, it ends.
+        """
+        over = asyncio.create_task(self._over(opaque_id))
+        try:
+            await asyncio.wait({over})
+        except asyncio.CancelledError:
+            await asyncio.wait({over})
+            raise
+        finally:
+            await dropped(over)
+
+    async def _over(self, opaque_id: str) -> None:
         pause = _FIRST_PAUSE
         while not self._cluster.is_closed:
             try:

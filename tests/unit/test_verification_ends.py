@@ -1,0 +1,76 @@
+"""A verification that a stop waits for ends only when nothing of it is in progress in its cluster."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+
+from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.opensearch import store as store_module
+from rollup_operator.stores.opensearch.store import ClusterStore
+from rollup_operator.stores.opensearch.transport.answers import Value
+from support.embedded import spec
+
+
+class Paused:
+    """A cluster that has not read a search of a verification, and does not answer while it is paused."""
+
+    def __init__(self) -> None:
+        self.goes_on, self.asked = False, asyncio.Event()
+        self.is_closed = False
+
+    def is_unread(self, _: str) -> bool:
+        return True
+
+    async def call(self, *_: object, doing: str, **__: object) -> Value:
+        self.asked.set()
+        if not self.goes_on:
+            raise StoreUnavailable("it does not answer")
+        nothing: Mapping[str, Any] = {"nodes": {}}
+        return Value(nothing, doing)
+
+
+async def test_a_stop_that_comes_while_a_lost_search_is_waited_for_waits_for_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.005)
+    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
+    store._cluster, store._is_alive, store._may_copy_segments = cast("Any", cluster), lambda _: True, True
+    config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
+
+    async def verify() -> None:
+        async with store.verification(config, awaited=True):
+            raise StoreUnavailable("a search was not answered")
+
+    verification = asyncio.create_task(verify())
+    async with asyncio.timeout(10):
+        await cluster.asked.wait()
+        verification.cancel()  # as a stop does, once
+        cluster.asked.clear()
+        await cluster.asked.wait()
+        assert not verification.done()
+        cluster.goes_on = True
+        await asyncio.wait({verification})
+    assert verification.cancelled()
+
+
+async def test_one_that_is_given_up_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.005)
+    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
+    store._cluster, store._is_alive, store._may_copy_segments = cast("Any", cluster), lambda _: True, True
+    config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
+
+    async def verify() -> None:
+        async with store.verification(config, awaited=True):
+            await asyncio.Event().wait()
+
+    verification = asyncio.create_task(verify())
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0)
+        for _ in range(3):
+            verification.cancel()
+            await asyncio.sleep(0.02)
+        await asyncio.wait({verification})
+    assert verification.cancelled()
