@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import pytest
+
+from rollup_operator.lifecycle.jobs import verify_task
+from rollup_operator.lifecycle.jobs.actor import Actor
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.model.job_view import JobView
 from rollup_operator.stores.errors import StoreUnavailable
 from support.embedded import spec
+from unit.test_actor import Outside, environment, raw
 
 
 class Away:
@@ -28,24 +34,37 @@ class Away:
         raise StoreUnavailable("it does not answer")
 
 
+class Lost(Away):
+    """The same, where a request that was not answered may still begin: what waits for that goes on when cancelled."""
+
+    @asynccontextmanager
+    async def verification(self, *_: object, awaited: bool) -> AsyncIterator["Away"]:
+        try:
+            yield self
+        finally:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+
+
 class Stores:
     """One cluster is away, one cannot even be opened, and the others can be used no more than that."""
 
     async def open(self, key: tuple[str, str]) -> Away:
-        if key[1] == "away":
-            return Away()
+        if key[1] in ("away", "lost"):
+            return Away() if key[1] == "away" else Lost()
         if key[1] == "silent":
             await asyncio.Event().wait()
         raise StoreUnavailable("it says so at once")
 
 
 def job(namespace: str, n: int, store: str) -> JobView:
-    raw = spec().model_dump(mode="json", by_alias=True, exclude_none=True)
-    raw |= {"storeRef": {"name": store}, "verify": {"cron": "0 0 3 * * ?"}}
+    wanted = spec().model_dump(mode="json", by_alias=True, exclude_none=True)
+    wanted |= {"storeRef": {"name": store}, "verify": {"cron": "0 0 3 * * ?"}}
     status = {"state": "started", "observedGeneration": 1, "watermark": "2026-01-01T11:00:00Z"}
     uid = f"{namespace}-{store}-{n}"
     meta = {"uid": uid, "namespace": namespace, "name": uid, "generation": 1, "resourceVersion": "1"}
-    return JobView.of({"metadata": meta, "spec": raw, "status": status})
+    return JobView.of({"metadata": meta, "spec": wanted, "status": status})
 
 
 async def test_a_verification_whose_cluster_is_away_waits_without_a_place() -> None:
@@ -72,3 +91,31 @@ async def test_a_store_that_does_not_answer_leaves_the_other_stores_of_its_names
         work.task.cancel()
     await asyncio.wait({work.task for work in waiting})
     assert worker.verifications.taken == 0
+
+
+async def test_a_deletion_whose_store_is_gone_waits_for_no_verification_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of runs: what may still be in progress in a cluster that is gone for good keeps no job."""
+    monkeypatch.setattr(verify_task, "AGAIN", 0.01, raising=False)
+    outside, gate = Outside(), Gate()
+    monkeypatch.setattr(outside, "edition", lambda _: "s")
+    gate.lead()
+    deleted = raw(1, "started")
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    actor = Actor(JobView.of(deleted), environment(outside, gate))
+    work = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate).verify(job("a", 1, "lost"))
+    work.task.add_done_callback(actor._verified)
+    actor._verification.work = work
+    async with asyncio.timeout(10):
+        while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.005)
+        actor.lead()
+        actor.wake()
+        while work.facts(0.0).halted is None:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.1)
+        assert not work.task.done()
+        monkeypatch.setattr(outside, "edition", lambda _: None)
+        actor.store_changed()
+        assert await outside.begun.get() is RunKind.SETTLE
+    gate.shut()
+    actor.stand_down()

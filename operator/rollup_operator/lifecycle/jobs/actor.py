@@ -226,6 +226,8 @@ class Actor:
                 await self._write(view, job_writes.note_rival(env.kube, view, note(env.operator, env.now())))
             return
         self._note_listed_claim()
+        if (view.deleting or self._gone) and env.books.edition((view.namespace, view.store_name)) is None:
+            self._verification.give_up()
         decision = decide(view, self._facts(), env.now())
         self._next_tick, self._verification.next = decision.next_tick, decision.next_verification
         match decision.act:

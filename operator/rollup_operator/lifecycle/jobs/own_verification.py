@@ -51,6 +51,11 @@ class OwnVerification:
         if self.work is not None:
             self.work.halt(asyncio.get_running_loop().time())
 
+    def give_up(self) -> None:
+        """End the one under way, whatever it waits for: its store is gone, and so is the job."""
+        if self.work is not None:
+            self.work.give_up()
+
     def end(self, job: JobView, env: JobContext, shown: Report) -> Report | None:
         """Take in that it has ended. Returns what the job's report is now; None: as before."""
         assert self.work is not None

@@ -36,6 +36,10 @@ VERIFICATIONS_AT_ONCE = 4
 VERIFICATIONS_OF_STORE = 1
 """Of one store: one that does not answer leaves the other stores of its namespace a place."""
 
+AGAIN = 1.0
+"""Seconds until a verification that is given up is cancelled again: each time it ends one wait, for the cluster to
+read that it hung up, or for the end of what is in progress there."""
+
 _FULL = {VerifyMode.AUTO: None, VerifyMode.COUNTS: False, VerifyMode.FULL: True}
 
 
@@ -58,12 +62,26 @@ class VerifyWork:
     outlived: bool = False
     """The leadership in which it began is over, so its end says nothing."""
     _halted_at: float | None = None
+    _given_up: bool = False
 
     def halt(self, now: float) -> None:
         """Halt it, once: halted again, it would not wait until nothing of it is in progress."""
         if self._halted_at is None:
             self._halted_at = now
             self.task.cancel()
+
+    def give_up(self) -> None:
+        """End it, whatever it waits for."""
+        if not self._given_up:
+            self._given_up = True
+            self._cut()
+
+    def _cut(self) -> None:
+        if not self.task.done():
+            loop = asyncio.get_running_loop()
+            self._halted_at = loop.time() if self._halted_at is None else self._halted_at
+            self.task.cancel()
+            loop.call_later(AGAIN, self._cut)
 
     def facts(self, now: float) -> RunFacts:
         """Return what `decide` needs of it."""
