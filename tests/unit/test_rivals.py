@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from rollup_operator.lifecycle.jobs.rivals import PATIENCE, Notes, left_for
 from rollup_operator.model.job_view import JobView
+from rollup_operator.observability.telemetry import MOST_RIVALS, Telemetry
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 ME, OTHER = "ops/rollup-operator", "team/rollup"
@@ -16,6 +18,15 @@ def test_another_operator_is_told_once_in_an_hour() -> None:
     notes = Notes()
     said = [notes.is_due(operator, now) for operator, now in (("a", 0), ("a", 3599), ("b", 5), ("a", 3600), (None, 9))]
     assert said == [True, False, True, True, False]
+
+
+def test_names_that_a_caller_makes_up_are_logged_and_remembered_a_few_times_only() -> None:
+    """Whoever may change a job may write any name on it, as often as the API server takes it."""
+    telemetry = Telemetry("here", leading=lambda: True)
+    with capture_logs() as logged:
+        for n in range(500):
+            telemetry.rival(job(ME), f"made-up/{n % 250}")
+    assert [entry["operator"] for entry in logged] == [f"made-up/{n}" for n in range(MOST_RIVALS)]
 
 
 def job(operator: str | None, *, generation: int = 1, **status: Any) -> JobView:

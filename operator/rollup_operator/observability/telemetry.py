@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+MOST_RIVALS = 100
+"""Other operators that are logged: who may change a job may write any name on it."""
+
 _ONE_OF_TWO = "remove one of the two, or let each watch namespaces of its own (ROLLUP_NAMESPACES)"
 
 
@@ -89,8 +92,8 @@ class Telemetry:
             )
 
     def rival(self, job: JobView, operator: str) -> None:
-        """Take in that another operator leaves jobs to this one. Each is logged once."""
-        if operator not in self._rivals:
+        """Take in that another operator leaves jobs to this one. Each is logged once, the first of them."""
+        if operator not in self._rivals and len(self._rivals) < MOST_RIVALS:
             self._rivals.add(operator)
             log.warning(
                 "another operator watches jobs that this one acts on, and leaves them alone",
