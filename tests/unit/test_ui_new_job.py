@@ -179,7 +179,7 @@ def test_a_large_preview_makes_a_small_page() -> None:
     found: dict[str, Any] = {
         "preview": [{"_id": "x", "_source": {"text": "y" * 50_000}}] * 10,
         "estimate": {"source_documents": 1, "buckets": 1, "pages": 1, "time_in_ms": 3},
-        "source": {"columns": {f"column-{n}": "long" for n in range(1_000)}, "csv": []},
+        "source": {"columns": {f"column-{n}-{'x' * 50_000}": "long" for n in range(1_000)}, "csv": []},
         "notes": [],
         "range": {"gte": None, "lt": "2024-01-01T00:00:00Z"},
     }
@@ -188,3 +188,4 @@ def test_a_large_preview_makes_a_small_page() -> None:
         MOST_DOCUMENTS, MOST_COLUMNS + 1, f"and {1_000 - MOST_COLUMNS} more",
     )  # fmt: skip
     assert sum(map(len, shown.documents)) < 12_000
+    assert sum(map(len, shown.columns)) < 20_000

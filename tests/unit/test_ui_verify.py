@@ -14,7 +14,7 @@ from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api.repair import RepairRun
 from rollup_operator.http.api.verify import VerifyRequest
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.ui import verified, verify_page
+from rollup_operator.http.ui import rendering, verified, verify_page
 from rollup_operator.http.ui.verified import LastFindings, SeenFindings, VerificationShown
 from rollup_operator.model.job_view import JobView
 from rollup_operator.rollup.bounds import HOUR
@@ -345,6 +345,14 @@ def test_a_large_answer_makes_a_small_page() -> None:
     )
     assert (len(whole.days), whole.more_days) == (verified.MOST_DAYS, 1_500 - verified.MOST_DAYS)
     assert (len(whole.buckets), whole.more_buckets) == (verified.MOST_BUCKETS, 70_001 - verified.MOST_BUCKETS)
+
+
+def test_long_values_make_a_small_page() -> None:
+    """The terms of a source may have any length."""
+    long = example("missing", **{"carrier.terms": "<" * 1_000_000})
+    long["fields"] = [{"field": f"{'f' * 50_000}.max.value", "stored": 1, "recomputed": 2}]
+    whole = shown(buckets=found()["buckets"] | {"missing": 100}, examples=[long] * 100)
+    assert len(rendering.render("verify_result.html", shown=whole, heads=verified.HEADS)) < 100_000
 
 
 def test_commands_cannot_be_led_astray() -> None:

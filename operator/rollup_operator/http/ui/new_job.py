@@ -7,6 +7,7 @@ import asyncio
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -32,8 +33,8 @@ from rollup_operator.model.status import shortened
 
 CALENDAR = ("minute", "hour", "day", "week", "month", "quarter", "year")
 
-LONGEST_DOCUMENT, MOST_DOCUMENTS, MOST_COLUMNS = 2_000, 5, 60
-"""Characters of a document, documents and columns that are shown: a page stays below 100 kB."""
+LONGEST_DOCUMENT, LONGEST_COLUMN, MOST_DOCUMENTS, MOST_COLUMNS = 2_000, 200, 5, 60
+"""Characters of a document and of a column, documents and columns that are shown: a page stays below 100 kB."""
 
 EMPTY: Mapping[str, str] = {"cron": "0 0 * * * ?", "interval": "1h", "store": "default"}
 """What the form proposes."""
@@ -53,10 +54,8 @@ class PreviewShown:
         """Read an answer of the preview call."""
         estimate, bounds, source = found["estimate"], found["range"], found["source"]
         pages, took = counted(estimate["pages"], "page"), spoken(estimate["time_in_ms"] / 1000)
-        columns = [f"{name} {type_}" for name, type_ in source["columns"].items()]
-        for csv in source["csv"]:
-            columns += [f"{name} {type_}" for name, type_ in csv["columns"].items()]
-        left = len(columns) - MOST_COLUMNS
+        columns = [*source["columns"].items(), *chain.from_iterable(csv["columns"].items() for csv in source["csv"])]
+        left, written = len(columns) - MOST_COLUMNS, [_column(*each) for each in columns[:MOST_COLUMNS]]
         return cls(
             figures=[
                 Figure("Source", counted(estimate["source_documents"], "document")),
@@ -64,7 +63,7 @@ class PreviewShown:
                 Figure("Range", f"{bounds['gte'] or 'the beginning'} to {bounds['lt']}"),
             ],
             notes=found["notes"],
-            columns=columns[:MOST_COLUMNS] + ([f"and {left:,} more"] if left > 0 else []),
+            columns=written + ([f"and {left:,} more"] if left > 0 else []),
             documents=[_written(each["_source"]) for each in found["preview"][:MOST_DOCUMENTS]],
         )
 
@@ -173,6 +172,10 @@ def _metric(line: str) -> dict[str, Any]:
 
 def _listed(text: str) -> list[str]:
     return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def _column(name: str, type_: str) -> str:
+    return shortened(f"{name} {type_}", LONGEST_COLUMN)
 
 
 def _written(source: Any) -> str:

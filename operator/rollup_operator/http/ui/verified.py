@@ -18,12 +18,15 @@ from rollup_operator.http.api.verify import VerifyRequest
 from rollup_operator.model.counts import counted
 from rollup_operator.model.finding_words import KINDS, wrong_of
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import LastVerification
+from rollup_operator.model.status import LastVerification, shortened
 from rollup_operator.model.time_values import parse_instant
 from rollup_operator.model.times import instant_of
 
 MOST_DAYS, MOST_BUCKETS, MOST_NUMBERS = 60, 40, 3
 """Days and buckets with findings that are shown, and numbers of each: a page stays below 100 kB."""
+
+LONGEST_VALUES, LONGEST_NAME = 300, 200
+"""Characters of a bucket's values, and of the name of a number: a source may have terms of any length."""
 
 REMEMBERED = 200
 """Verifications that are remembered for time lines, in at most 20 kB each."""
@@ -115,9 +118,18 @@ def _bucket(example: Mapping[str, Any]) -> ShownBucket:
     return ShownBucket(
         kind=example["kind"],
         time=str(time),
-        others=" ".join(f"{name}={number(value)}" for name, value in zip(names, others, strict=True)),
+        others=shortened(
+            " ".join(
+                f"{name}={shortened(number(value), LONGEST_VALUES)}" for name, value in zip(names, others, strict=True)
+            ),
+            LONGEST_VALUES,
+        ),
         numbers=[
-            (each["field"].removesuffix(".value"), number(each["stored"]), number(each["recomputed"]))
+            (
+                shortened(each["field"].removesuffix(".value"), LONGEST_NAME),
+                number(each["stored"]),
+                number(each["recomputed"]),
+            )
             for each in numbers
         ],
         more=f"and {counted(left, 'more number')}" if left > 0 else "",
