@@ -169,7 +169,7 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
         _check_lines(lane, head, name, wanted)
         raise
     if len(columns := found["Columns"]) > MOST_COLUMNS:
-        raise _invalid(name, f"has {len(columns)} columns, above {MOST_COLUMNS}")
+        raise _too_many(name, len(columns))
     if not wanted.named <= {column["name"] for column in columns}:
         _check_lines(lane, head, name, wanted)
     types = {str(column["name"]): str(column["type"]) for column in columns}
@@ -310,6 +310,8 @@ def _check_lines(lane: Lane, head: bytes, name: str, wanted: Wanted) -> None:
         names = _header(head, delimiter, '"', 0)
         if len(names) < 2 or len({n.lower() for n in names}) < len(names) or not named <= set(names):
             continue
+        if len(names) > MOST_COLUMNS:
+            raise _too_many(name, len(names))
         columns = ", ".join(f"{sql.text(column)}: '{_TEXT}'" for column in names)
         options = f"""auto_detect = false, header = true, delim = {sql.text(delimiter)}, quote = '"', escape = '"', """
         options += f"columns = {{{columns}}}"
@@ -375,6 +377,10 @@ def _whole_lines(head: bytes, name: str) -> bytes:
             break
         end, outside = quote, not outside
     raise _invalid(name, f"has no end of a line in its first {HEAD} bytes")
+
+
+def _too_many(name: str, columns: int) -> SourceInvalid:
+    return _invalid(name, f"has {columns} columns, above {MOST_COLUMNS}")
 
 
 def _invalid(name: str, what: str) -> SourceInvalid:
