@@ -119,3 +119,21 @@ async def test_a_deletion_whose_store_is_gone_waits_for_no_verification_in_it(mo
         assert await outside.begun.get() is RunKind.SETTLE
     gate.shut()
     actor.stand_down()
+
+
+async def test_a_process_that_leads_no_more_waits_for_no_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next leader does: it settles each job before the job reads stopped."""
+    monkeypatch.setattr(verify_task, "AGAIN", 0.01)
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    actor = Actor(JobView.of(raw(1, "started")), environment(outside, gate))
+    work = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate).verify(job("a", 1, "lost"))
+    work.task.add_done_callback(actor._verified)
+    actor._verification.work = work
+    async with asyncio.timeout(10):
+        while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.005)
+        gate.shut()
+        actor.stand_down()
+        await asyncio.wait({work.task})
+    assert not actor.busy

@@ -108,7 +108,10 @@ def cut_off(*works: Work | VerifyWork | None) -> None:
     for work in works:
         if work is not None:
             work.outlived = True
-            work.task.cancel()
+            if isinstance(work, VerifyWork):
+                work.give_up()
+            else:
+                work.task.cancel()
 
 
 def run_report(run: Work, end: Ended, now: float, *, watermark: str | None, failures: int, is_step: bool) -> RunReport:
