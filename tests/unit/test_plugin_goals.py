@@ -106,6 +106,24 @@ def test_a_run_under_way_takes_the_request_in() -> None:
     assert heard(goal, ended) == [End.DONE]
 
 
+def test_another_request_during_the_run_does_not_keep_its_end_from_being_heard() -> None:
+    goal, later = Ran(running()), {"annotations": {"rollup-operator.dev/run-requested-at": "later"}}
+    begun = running(version=101, state="indexing", lastHandledRunRequest="now")
+    taken = running(version=102, state="indexing", lastHandledRunRequest="later", **later)
+    ended = {"stats": {"triggerCount": 2}, "lastRun": run_ended(message="3 pages", ended=-1)}
+    over = running(version=103, lastHandledRunRequest="later", **ended, **later)
+    assert heard(goal, begun, taken, over) == [End.PENDING, End.PENDING, End.DONE]
+    assert goal.why == "3 pages"
+
+
+def test_a_request_that_another_one_has_replaced_is_not_waited_for() -> None:
+    goal, later = Ran(running()), {"annotations": {"rollup-operator.dev/run-requested-at": "later"}}
+    replaced = running(version=101, **later)
+    seen = running(version=102, lastHandledRunRequest="later", **later)
+    assert heard(goal, replaced, seen) == [End.PENDING, End.OVERTAKEN]
+    assert goal.why == "another request for a run has replaced it"
+
+
 @pytest.mark.parametrize(
     ("outcome", "end"), [("Failed", End.FAILED), ("Fenced", End.FAILED), ("Halted", End.OVERTAKEN)]
 )

@@ -106,7 +106,7 @@ class Ran(Goal):
     def __init__(self, answer: JobView) -> None:
         self._request = answer.run_request
         self._before = _runs(answer)
-        self._under_way = False
+        self._under_way = self._handled = False
         self._rows_before = _rows(answer)
         super().__init__(answer)
 
@@ -117,10 +117,15 @@ class Ran(Goal):
 
     def _judge(self, body: JobView) -> End:
         status = body.status
-        if status.last_handled_run_request != self._request:
+        # A later request may be handled during the run, which is no other run for that.
+        self._handled = self._handled or status.last_handled_run_request == self._request
+        if not self._handled:
             # What ends before the request is seen is another run.
             self._before = _runs(body)
             self._rows_before = _rows(body)
+            if body.run_request not in (None, self._request) and body.open_run_request is None:
+                self.why = "another request for a run has replaced it"
+                return End.OVERTAKEN
             return self._hopeless(body)
         if status.state is State.INDEXING:
             self._under_way = True  # it counts already, and the state after it shows its end
