@@ -25,11 +25,14 @@ SHARED_SECONDS = 5.0
 JOBS = 500
 """Whose events are kept for that long."""
 
+KEPT = 100
+"""Events of a job that are kept, the newest ones."""
+
 MOST = 20
 """Events that are shown, the newest ones."""
 
-LONGEST = 1_000
-"""Characters of an event's message."""
+LONGEST, LONGEST_REASON = 1_000, 128
+"""Characters of an event's message, and of its reason: the API server has no limit for either."""
 
 Event = Mapping[str, Any]
 
@@ -54,7 +57,23 @@ class JobEvents:
         except (KubeError, TimeoutError):
             return None
         items: Sequence[Event] = found["items"]
-        return sorted(items, key=lambda event: int(event["metadata"]["resourceVersion"]))
+        newest = sorted(items, key=lambda event: int(event["metadata"]["resourceVersion"]))[-KEPT:]
+        return [_kept(event) for event in newest]
+
+
+def _kept(event: Event) -> Event:
+    """Return what is shown of an event, and no more."""
+    series, meta = event.get("series") or {}, event["metadata"]
+    return {
+        "metadata": {"creationTimestamp": meta.get("creationTimestamp")},
+        "type": "Warning" if event.get("type") == "Warning" else "Normal",
+        "reason": shortened(str(event.get("reason") or "-"), LONGEST_REASON),
+        "message": shortened(str(event.get("message") or ""), LONGEST),
+        "count": event.get("count"),
+        "series": {key: series.get(key) for key in ("count", "lastObservedTime")},
+        "lastTimestamp": event.get("lastTimestamp"),
+        "eventTime": event.get("eventTime"),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +94,12 @@ def shown_events(events: Sequence[Event], job: JobView, now: datetime) -> Sequen
 
 
 def _shown(event: Event, job: JobView, now: datetime) -> ShownEvent:
-    warns, reason = event.get("type") == "Warning", str(event.get("reason") or "-")
+    warns, reason = event["type"] == "Warning", event["reason"]
     return ShownEvent(
         reason=reason,
         mood=(Mood.CHANGING if warns else Mood.RESTING).value,
         when=ago(event_time(event), now),
-        times=(event.get("series") or {}).get("count") or event.get("count") or 1,
-        message=capital(sentence(shortened(str(event.get("message") or ""), LONGEST))),
+        times=event["series"]["count"] or event["count"] or 1,
+        message=capital(sentence(event["message"])),
         cure=cure_of(reason, job) if warns else "",
     )
