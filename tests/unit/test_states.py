@@ -292,6 +292,13 @@ def test_a_job_is_not_shown_as_stopped_nor_let_go_before_a_verification_has_ende
         assert decision.message.endswith("; a verification that reads its source is ending")
 
 
+def test_a_stop_waits_for_a_verification_also_where_started_was_not_shown_yet() -> None:
+    """It began as soon as the start was recorded, and the stop came before that start was accepted."""
+    asked = job(Ask.STOPPED, State.STOPPED, generation=3, observed=1)
+    assert decide(asked, replace(ARMED, verified_for=LONG), NOW).show is None
+    assert decide(asked, ARMED, NOW).show is State.STOPPED
+
+
 def test_a_long_run_is_reported_soon_and_then_every_half_minute() -> None:
     shown = job(Ask.STARTED, State.INDEXING)
     facts = replace(ARMED, run=running(age=100.0))

@@ -205,6 +205,8 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         show = State.STOPPED
     ready, stalled, reason, message = _verdict(show, job, facts, next_tick)
     shown, wait = _patience(show, job, facts, act)
+    if at is State.STOPPED and ask is Ask.STOPPED and _is_new(job) and facts.verified_for is not None:
+        shown = None  # it began between a start and this stop: its end wakes the job
     refresh = at is State.INDEXING and (
         job.status.state is not State.INDEXING or report_in(facts.run, facts.report_age) <= 0.0
     )
@@ -220,6 +222,10 @@ def decide(job: JobView, facts: Facts, now: datetime) -> Decision:
         handled_request=_handled(at, job),
         recheck_in=_wait(at, facts, next_tick, now, refresh, wait),
     )
+
+
+def _is_new(job: JobView) -> bool:
+    return job.status.observed_generation < job.generation
 
 
 def _gone(facts: Facts) -> Decision:
