@@ -14,6 +14,7 @@ from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import VerificationOutcome
 from rollup_operator.stores.errors import StoreUnavailable
 from support.embedded import spec
 from unit.test_actor import Outside, environment, raw
@@ -137,3 +138,15 @@ async def test_a_process_that_leads_no_more_waits_for_no_verification(monkeypatc
         actor.stand_down()
         await asyncio.wait({work.task})
     assert not actor.busy
+
+
+async def test_a_verification_that_takes_too_long_is_ended_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that answers slowly for ever would keep its place for ever."""
+    monkeypatch.setattr(verify_task, "LONGEST_SECONDS", 0.05, raising=False)
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), Gate())
+    work = worker.verify(job("a", 1, "silent"))
+    async with asyncio.timeout(10):
+        ended = await work.task
+    assert (ended.report.outcome, ended.retry) == (VerificationOutcome.FAILED, False)
+    assert ended.report.message.startswith("it took longer than 0 hours: set spec.verify.lookback, or mode to Counts")
+    assert worker.verifications.taken == 0

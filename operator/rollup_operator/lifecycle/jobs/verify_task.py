@@ -36,6 +36,9 @@ VERIFICATIONS_AT_ONCE = 4
 VERIFICATIONS_OF_STORE = 1
 """Of one store: one that does not answer leaves the other stores of its namespace a place."""
 
+LONGEST_SECONDS = 4 * 3600.0
+"""How long a verification may take: a store that answers slowly for ever would keep its place for ever."""
+
 AGAIN = 1.0
 """Seconds until a verification that is given up is cancelled again: each time it ends one wait, for the cluster to
 read that it hung up, or for the end of what is in progress there."""
@@ -111,8 +114,13 @@ async def _verify(
     async with of_store.taking(job.namespace) as at_store, places.taking(job.namespace) as place:
         began = now()
         try:
-            found = await _found(job, config, progress, books=books, places=(at_store, place), now=now, began=began)
+            async with asyncio.timeout(LONGEST_SECONDS):
+                found = await _found(job, config, progress, books=books, places=(at_store, place), now=now, began=began)
             return VerificationEnded(found)
+        except TimeoutError:
+            hours = f"{LONGEST_SECONDS / 3600:.0f} hours"
+            why = f"it took longer than {hours}: set spec.verify.lookback, or mode to Counts"
+            return VerificationEnded(verification_report.failed(Took(began, now()), why, retry=False))
         except StoreError as e:
             report = verification_report.failed(Took(began, now()), str(e), retry=e.transient)
             return VerificationEnded(report, retry=e.transient)
