@@ -8,7 +8,8 @@ import pytest
 
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.ui.data_page import SourceBegin, stretches
+from rollup_operator.http.ui import data_page
+from rollup_operator.http.ui.data_page import DataPage, SourceBegin, stretches
 from rollup_operator.http.ui.pictures.time_line import StretchKind
 from rollup_operator.http.ui.questions import MOST_BUCKETS, PERIODS, ChartQuestion, cut
 from rollup_operator.http.ui.verified import SeenFindings
@@ -251,3 +252,25 @@ async def test_a_spec_that_cannot_be_read_has_no_chart(browser: Browser, cluster
     cluster.edit("sensor", groups={"dateHistogram": {}})
     part = await browser.get(f"{DATA}?part=data")
     assert (part.status, 'id="chart-form"' in part.text) == (400, False)
+
+
+@pytest.mark.parametrize(
+    ("first", "begin"),
+    [
+        (None, SourceBegin(None)),
+        (0, SourceBegin(datetime(1970, 1, 1, tzinfo=UTC))),
+        (-(10**14), SourceBegin(datetime(1970, 1, 1, tzinfo=UTC))),
+        (10**15, None),
+    ],
+    ids=["no row", "1970", "before the year 1", "after the year 9999"],
+)
+async def test_a_first_row_at_an_odd_time_is_no_source_without_rows(
+    monkeypatch: pytest.MonkeyPatch, first: int | None, begin: SourceBegin | None
+) -> None:
+    async def row(*_: object) -> int | None:
+        return first
+
+    monkeypatch.setattr(data_page, "first_row", row)
+    nobody: Any = None
+    page = DataPage(nobody, nobody, nobody, nobody)
+    assert await page._begin(nobody, [nobody]) == begin

@@ -130,7 +130,10 @@ class DataPage:
         except (TimeoutError, ApiError, StoreTrouble):
             return None
         first = min((ms for ms in rows if ms is not None), default=None)
-        return SourceBegin(None if first is None else _instant(first))
+        if first is None:
+            return SourceBegin(None)
+        at = _instant(max(first, 0))  # nothing is rolled up of what is before 1970
+        return None if at is None else SourceBegin(at)
 
 
 def stretches(
