@@ -13,6 +13,7 @@ from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.lifecycle.telemetry import NoObserver
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import VerificationOutcome
 from rollup_operator.stores.errors import StoreUnavailable
@@ -150,3 +151,22 @@ async def test_a_verification_that_takes_too_long_is_ended_and_says_so(monkeypat
     assert (ended.report.outcome, ended.retry) == (VerificationOutcome.FAILED, False)
     assert ended.report.message.startswith("it took longer than 0 hours: set spec.verify.lookback, or mode to Counts")
     assert worker.verifications.taken == 0
+
+
+async def test_an_end_that_cannot_be_taken_in_still_wakes_the_job() -> None:
+    """A stop may wait for it."""
+
+    class Failing(NoObserver):
+        def verified(self, *_: object) -> None:
+            raise OSError("no space left for the log")
+
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    actor = Actor(JobView.of(raw(1, "stopped")), environment(outside, gate, observer=Failing()))
+    work = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate).verify(job("a", 1, "other"))
+    work.task.add_done_callback(actor._verified)
+    actor._verification.work = work
+    async with asyncio.timeout(10):
+        assert await outside.begun.get() is RunKind.SETTLE
+    gate.shut()
+    actor.stand_down()

@@ -226,8 +226,7 @@ class Actor:
                 await self._write(view, job_writes.note_rival(env.kube, view, note(env.operator, env.now())))
             return
         self._note_listed_claim()
-        if (view.deleting or self._gone) and env.books.edition((view.namespace, view.store_name)) is None:
-            self._verification.give_up()
+        self._verification.spare(view, env, gone=self._gone)
         decision = decide(view, self._facts(), env.now())
         self._next_tick, self._verification.next = decision.next_tick, decision.next_verification
         match decision.act:
@@ -415,8 +414,10 @@ class Actor:
             self._env.observer.ran(self.view, did)
 
     def _verified(self, _: object) -> None:
-        self._report = self._verification.end(self.view, self._env, self._shown()) or self._report
-        self.wake()
+        try:
+            self._report = self._verification.end(self.view, self._env, self._shown()) or self._report
+        finally:
+            self.wake()
 
     # Writes
 

@@ -51,9 +51,10 @@ class OwnVerification:
         if self.work is not None:
             self.work.halt(asyncio.get_running_loop().time())
 
-    def give_up(self) -> None:
-        """End the one under way, whatever it waits for: its store is gone, and so is the job."""
-        if self.work is not None:
+    def spare(self, job: JobView, env: JobContext, *, gone: bool) -> None:
+        """Let a deletion not wait for one in a store that is gone: end it, whatever it waits for."""
+        store = job.namespace, job.store_name
+        if self.work is not None and (job.deleting or gone) and env.books.edition(store) is None:
             self.work.give_up()
 
     def end(self, job: JobView, env: JobContext, shown: Report) -> Report | None:
