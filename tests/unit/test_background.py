@@ -25,6 +25,7 @@ AWAITED = {
     "kube/answer_cache.py": "questions, which their callers await",
     "lifecycle/jobs/actor.py": "turns, which log what they raise and are tried again",
     "lifecycle/jobs/run_task.py": "runs, whose end the actor takes in",
+    "lifecycle/jobs/verify_task.py": "verifications by schedule, whose end the actor takes in",
     "observability/figures.py": "a scrape, which its callers await",
     "observability/volume.py": "a question to the file system, which scrapes await",
     "plugin/changing.py": "the line that moves while a command waits: without it the command goes on",
@@ -34,6 +35,7 @@ AWAITED = {
     "stores/opensearch/source/pages.py": "pages, which the run awaits",
     "stores/opensearch/search.py": "answers that are being read, which the search awaits",
     "stores/opensearch/session.py": "bulks, which the run awaits",
+    "stores/opensearch/store.py": "the wait for a lost search of a verification, which awaits it",
     "stores/opensearch/transport/wire.py": "an exchange, which its caller awaits",
 }
 """Modules that start tasks of their own, and who takes their errors."""
