@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.rollup.bounds import Bounds
+from rollup_operator.rollup.documents import time_of
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.page_size import PAGE_BYTES, PageSize
 from rollup_operator.stores.base import Source
@@ -120,7 +121,8 @@ async def everything(cluster: Rows, of: JobConfig, pages: Pages) -> None:
         assert len(pages.started()) < parallelism
     await pages.close()
     for document in (await documents_of(pages_of(cluster, of, BOUND, patience=AtOnce))).values():
-        time, count = document["ts.date_histogram.timestamp"], document["ts.date_histogram._count"]
+        time, count = time_of(document["ts.date_histogram.timestamp"]), document["ts.date_histogram._count"]
+        assert isinstance(time, int)
         found[time, document["term.terms.value"]] += count
     assert found == Counter((bounds.round_down(t), term) for t, term in cluster.rows if 0 <= t < BOUND)
     assert cluster.most <= parallelism
