@@ -1,12 +1,11 @@
 """The control plane that tests share. Whoever asks for it gets a real API server with the CRDs in place."""
 
 import atexit
-import gc
 import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +66,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what a node lacks, and begin with what takes long."""
     store_choice.skip_what_nodes_lack(items)
     long_files_first(items)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Let no collection of garbage walk the tests themselves: there are millions of objects."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
-        gc.collect()
-        gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist is on

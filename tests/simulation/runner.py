@@ -58,7 +58,7 @@ def _run(seed: int, tell: Any) -> str | None:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Collect garbage between schedules only, and say nothing of the coroutines of processes that were killed."""
-    hook, frozen = sys.unraisablehook, gc.get_freeze_count()
+    hook = sys.unraisablehook
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -70,8 +70,7 @@ def undisturbed() -> Iterator[None]:
     finally:
         gc.collect()
         gc.enable()
-        if not frozen:
-            gc.unfreeze()
+        gc.unfreeze()
         sys.unraisablehook = hook
 
 

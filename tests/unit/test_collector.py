@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 from weakref import ref
 
@@ -25,13 +25,6 @@ def loop_of_two() -> Node:
     one, two = Node(), Node()
     one.other, two.other = two, one
     return one
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _frozen_again() -> Iterator[None]:
-    yield
-    gc.collect()
-    gc.freeze()  # as before these tests
 
 
 @pytest.fixture
