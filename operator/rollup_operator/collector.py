@@ -6,8 +6,9 @@ A full collection walks every object that it knows, and ten thousand jobs are ov
   look. It is frozen at the end of that collection, when there is no garbage: kopf and asyncio leave cycles with every
   event and connection, and what of them is frozen stays.
 - What is in use at that moment becomes garbage later, and stays too. So the frozen objects are thawed and walked once
-  they have grown by some share, in the calm after the work amid which some were frozen, and where the process has
-  nothing to do also once many of them have come or gone. That takes a hundred milliseconds for a thousand jobs.
+  they have grown by some share, in the calm after work that froze some or after which many went at once, and where the
+  process has nothing to do also once many of them have come or gone. That takes a hundred milliseconds for a thousand
+  jobs.
 
 In a calm, what the C library keeps of freed memory goes back to the system after each full collection: ten thousand
 calls that have come and gone leave it whether or not anything of them was frozen.
@@ -41,6 +42,9 @@ MOST_GROWN = 0.5, 50_000
 IDLE_CHANGED = 0.05, 10_000
 """By how much they may have grown or shrunk where there has been nothing to do for some seconds."""
 
+MUCH_GONE = 5_000
+"""How many frozen objects that go between two checks leave garbage: those of some hundred calls."""
+
 CALM_CHECKS = 10
 """The process is calm once as many checks in a row have seen at most one collection of young objects. Stops one after
 the other are a calm, too. It has nothing to do once as many have also seen little processor time."""
@@ -63,7 +67,7 @@ class Collector:
         self._began = time.perf_counter()
         self._walked = 0
         self._calm_checks = self._idle_checks = 0
-        self._frozen_amid_work = False
+        self._may_hold_garbage = False
 
     def begin(self) -> None:
         """Collect no old objects until the first list is there: it brings many, and hardly any garbage."""
@@ -75,20 +79,23 @@ class Collector:
         self._walked = gc.get_freeze_count()
         gc.set_threshold(*RUNNING)
         gc.callbacks.append(self._note)
-        young, used = _young_collections(), time.process_time()
+        young, used, frozen = _young_collections(), time.process_time(), self._walked
         while True:
             await asyncio.sleep(CHECK_EVERY)
             young_before, young = young, _young_collections()
             used_before, used = used, time.process_time()
             self._calm_checks = self._calm_checks + 1 if young - young_before <= 1 else 0
             self._idle_checks = self._idle_checks + 1 if used - used_before <= IDLE_SECONDS else 0
-            changed = gc.get_freeze_count() - self._walked
+            frozen_before, frozen = frozen, gc.get_freeze_count()
+            changed = frozen - self._walked
+            # A wait is a calm, too. What was frozen in it goes at once, unlike the views that stops replace one by one.
+            self._may_hold_garbage = self._may_hold_garbage or frozen_before - frozen > MUCH_GONE
             calm = self._calm_checks >= CALM_CHECKS
             idle = calm and self._idle_checks >= CALM_CHECKS
             share, objects = IDLE_CHANGED if idle else MOST_GROWN
             too_many = (abs(changed) if idle else changed) > share * self._walked + objects
             # Of ten thousand calls, most goes by itself, and what is left of them is garbage.
-            if too_many or (calm and self._frozen_amid_work):
+            if too_many or (calm and self._may_hold_garbage):
                 self.settle()
             elif time.perf_counter() - self._began > COLLECT_EVERY:
                 gc.collect()
@@ -106,7 +113,7 @@ class Collector:
         gc.collect()
         gc.freeze()
         self._walked = gc.get_freeze_count()
-        self._frozen_amid_work = False
+        self._may_hold_garbage = False
         log.debug("garbage collected", frozen=self._walked, seconds=round(time.perf_counter() - began, 3))
 
     def end(self) -> None:
@@ -127,7 +134,7 @@ class Collector:
                     # Where nothing is at work, what is alive lasts: to walk it again would find no garbage.
                     self._walked += gc.get_freeze_count() - frozen
                 else:
-                    self._frozen_amid_work = True
+                    self._may_hold_garbage = True
 
 
 def _young_collections() -> int:

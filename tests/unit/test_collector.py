@@ -203,6 +203,22 @@ async def test_what_a_walk_amid_much_work_has_frozen_goes_once_nothing_happens(
     assert gone() is None
 
 
+async def test_what_a_long_wait_has_frozen_goes_in_the_calm_after_it(
+    keeping: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand connections that wait make nothing, and are frozen as what lasts. They go at once."""
+    with monkeypatch.context() as at_work:
+        at_work.setattr("time.process_time", count(step=2 * collector.IDLE_SECONDS).__next__)
+        nodes, passing = [loop_of_two() for _ in range(100)], [Node() for _ in range(2 * collector.MUCH_GONE)]
+        keeping.settle()
+        await turns()
+        gone = ref(nodes[0])
+        del nodes, passing
+        for _ in range(collector.CALM_CHECKS + 1):
+            await turns()
+        assert gone() is None
+
+
 async def test_at_the_end_nothing_is_frozen_and_nothing_listens() -> None:
     listening = len(gc.callbacks)
     made = Collector()
