@@ -46,7 +46,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "store nodes": (
         "e2e/test_bounds.py",
         "e2e/test_demo.py",
-        "e2e/test_rollupstore.py",
+        "e2e/test_rollupstore",
         "faults/test_leadership_store.py",
         "faults/test_rounds.py",
         "faults/test_store_",
