@@ -4,6 +4,7 @@ python -m support.node_client [--optional]
 """
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from local_tools.folder import building, cache_root
 
 SOURCES = Path(__file__).resolve().parents[1] / "clients" / "node"
 SCRIPT = SOURCES / "speaker.mjs"
-LISTS = (SOURCES / "package.json", SOURCES / "package-lock.json")
-"""Which packages there are, each with its hash, and no address that they come from: npm knows where to get them."""
+PACKAGES, HASHES = SOURCES / "package.json", SOURCES / "hashes.txt"
+"""The version of each package, and its hash. Neither says where it comes from: npm knows that."""
 NODE = 20
 """The oldest one that the client runs on."""
 TITLE = "Elasticsearch's JavaScript client"
@@ -33,7 +34,7 @@ def command() -> list[str]:
     """
     node = _node()
     # A module finds the packages beside it, and no others.
-    folder = cache_root() / "node-client" / _digest(*LISTS)
+    folder = cache_root() / "node-client" / _digest(PACKAGES, HASHES)
     script = folder / f"speaker-{_digest(SCRIPT)}.mjs"
     with building(folder, _say) as work:
         if not (folder / "node_modules").is_dir():
@@ -58,15 +59,20 @@ def _install(work: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise ToolMissing(f"npm: command not found, and {TITLE} is not here yet; install npm")
-    for each in LISTS:
-        shutil.copy(each, work)
+    shutil.copy(PACKAGES, work)
     _say(f"installing {TITLE} through npm, 33 MB; some seconds, once")
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--no-update-notifier"]
+    options = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+    options += ["--no-progress", "--no-update-notifier"]
     done = subprocess.run(
-        [npm, "ci", *options], cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [npm, "install", *options], cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise InstallFailed(f"npm ci of {TITLE} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
+        raise InstallFailed(f"npm install of {TITLE} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
+    # npm has compared each package with the hash that it notes here.
+    noted = json.loads((work / "node_modules" / ".package-lock.json").read_text())["packages"]
+    there = {f"{path.removeprefix('node_modules/')} {of['version']} {of['integrity']}" for path, of in noted.items()}
+    if others := there ^ set(HASHES.read_text().splitlines()):
+        raise InstallFailed(f"the packages of {TITLE} are not those of {HASHES.name}: {', '.join(sorted(others))}")
 
 
 def _digest(*files: Path) -> str:
