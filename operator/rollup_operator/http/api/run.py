@@ -29,9 +29,7 @@ class Runs:
 
         Raises ApiError.
         """
-        job = await self._lookup.find(namespace, job_id, permit)
-        if job is None:
-            raise state_errors.job_not_found(job_id)
+        job = await self._lookup.existing(namespace, job_id, permit)
         if aborting(job):
             raise state_errors.cannot("run", job_id, "ABORTING")
         if job.desired is DesiredState.STOPPED:

@@ -11,7 +11,7 @@
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.jobs.desired_state import DesiredStates
 from rollup_operator.http.ports import Jobs
-from rollup_operator.http.protocol import errors
+from rollup_operator.http.protocol import errors, state_errors
 from rollup_operator.model.job_ids import candidates
 from rollup_operator.model.job_view import JobView
 
@@ -32,6 +32,13 @@ class Lookup:
         await permit.require(job_id, job)
         if job is None and not self._jobs.synced:
             raise errors.unavailable("The list of jobs has not been read yet; nothing was changed. Try again shortly")
+        return job
+
+    async def existing(self, namespace: str, job_id: str, permit: Permit) -> JobView:
+        """Return that job. Raises ApiError 404 where there is none, else as `find` does."""
+        job = await self.find(namespace, job_id, permit)
+        if job is None:
+            raise state_errors.job_not_found(job_id)
         return job
 
     async def _unseen(self, namespace: str, job_id: str, permit: Permit) -> JobView | None:

@@ -20,7 +20,7 @@ from rollup_operator.http.access.store_errors import StoreTrouble, discreet
 from rollup_operator.http.api.first_row import first_row
 from rollup_operator.http.api.search import Scope, Searches
 from rollup_operator.http.jobs.lookup import Lookup
-from rollup_operator.http.protocol import errors, state_errors
+from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui import rendering
 from rollup_operator.http.ui.guard import PART
@@ -84,9 +84,7 @@ class DataPage:
     async def show(self, request: web.Request) -> web.Response:
         """Show the time line and a chart of a job."""
         job_id, permit = request.match_info["id"], request[PERMIT]
-        job = await self.lookup.find(namespace_of(request), job_id, permit)
-        if job is None:
-            raise state_errors.job_not_found(job_id)
+        job = await self.lookup.existing(namespace_of(request), job_id, permit)
         now = self.pages.now()
         values: dict[str, Any] = {"title": f"Data of {job.job_id}", "url": job_url(job.namespace, job.job_id)}
         status, question = 200, None

@@ -160,11 +160,7 @@ class JobPages:
         return web.Response(status=303, headers={"Location": f"{job_url(job.namespace, job.job_id)}?done={verb}"})
 
     async def _found(self, request: web.Request) -> JobView:
-        job_id = request.match_info["id"]
-        job = await self.lookup.find(namespace_of(request), job_id, request[PERMIT])
-        if job is None:
-            raise state_errors.job_not_found(job_id)
-        return job
+        return await self.lookup.existing(namespace_of(request), request.match_info["id"], request[PERMIT])
 
     @staticmethod
     def _call(request: web.Request, text: str) -> Call:

@@ -17,7 +17,7 @@ from rollup_operator.http.api.repair import RepairProgress, RepairRun, Repairs
 from rollup_operator.http.api.run import Runs
 from rollup_operator.http.api.verify import Prepared, Verifications, VerifyRequest
 from rollup_operator.http.jobs.lookup import Lookup
-from rollup_operator.http.protocol import errors, state_errors
+from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui import rendering
 from rollup_operator.http.ui.guard import HEADERS, reason_of, takes_json
@@ -100,11 +100,7 @@ class VerifyPage:
         return web.Response(status=303, headers={"Location": f"{job_url(job.namespace, job.job_id)}?done=again"})
 
     async def _found(self, request: web.Request) -> JobView:
-        job_id = request.match_info["id"]
-        job = await self.lookup.find(namespace_of(request), job_id, request[PERMIT])
-        if job is None:
-            raise state_errors.job_not_found(job_id)
-        return job
+        return await self.lookup.existing(namespace_of(request), request.match_info["id"], request[PERMIT])
 
     def _prepared(self, job: JobView, form: Mapping[str, str]) -> Prepared:
         begin, end = (form.get(name, "").strip() or None for name in ("from", "to"))
