@@ -194,7 +194,7 @@ class Scene:
         while not self.logged(right):
             assert self.operator.running, self.operator.log.read_text()
             assert time.monotonic() < deadline, f"{right}: the log does not name it:\n{self.operator.log.read_text()}"
-            time.sleep(0.02)  # nobody tells of lines in a file
+            time.sleep(0.02)  # a file announces no lines
 
 
 def rollup_config(**changes: Any) -> dict[str, Any]:

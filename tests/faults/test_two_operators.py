@@ -21,7 +21,7 @@ def logged_once(operator: Operator, event: str) -> dict[str, Any]:
     deadline = time.monotonic() + 30
     while not operator.records(event):
         assert time.monotonic() < deadline, operator.log.read_text()
-        time.sleep(0.05)  # nobody tells of lines in a file
+        time.sleep(0.05)  # a file announces no lines
     (line,) = operator.records(event)
     return line
 

@@ -1,5 +1,6 @@
 """A job that another operator acts on is left alone, until that one does not do what is due."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,12 +21,15 @@ def test_another_operator_is_told_once_in_an_hour() -> None:
     assert said == [True, False, True, True, False]
 
 
-def test_names_that_a_caller_makes_up_are_logged_and_remembered_a_few_times_only() -> None:
-    """Whoever may change a job may write any name on it, as often as the API server takes it."""
+@pytest.mark.parametrize("hear", [Telemetry.rival, Telemetry.left])
+def test_names_that_a_caller_makes_up_are_logged_and_remembered_a_few_times_only(
+    hear: Callable[[Telemetry, JobView, str], None],
+) -> None:
+    """Who may change a job may write any name on it, as often as the API server takes it."""
     telemetry = Telemetry("here", leading=lambda: True)
     with capture_logs() as logged:
         for n in range(500):
-            telemetry.rival(job(ME), f"made-up/{n % 250}")
+            hear(telemetry, job(ME), f"made-up/{n % 250}")
     assert [entry["operator"] for entry in logged] == [f"made-up/{n}" for n in range(MOST_RIVALS)]
 
 

@@ -81,27 +81,14 @@ class Telemetry:
         if operator is None:
             log.info("taking over a job from another operator", namespace=job.namespace, job=job.name, was=job.operator)
             return
-        if operator not in self._others:
-            self._others.add(operator)
-            log.warning(
-                "another operator acts on jobs that this one watches: they are left to it",
-                namespace=job.namespace,
-                job=job.name,
-                operator=operator,
-                cure=_ONE_OF_TWO,
-            )
+        _warn_once(
+            self._others, operator, job, "another operator acts on jobs that this one watches: they are left to it"
+        )
 
     def rival(self, job: JobView, operator: str) -> None:
         """Take in that another operator leaves jobs to this one. Each is logged once, the first of them."""
-        if operator not in self._rivals and len(self._rivals) < MOST_RIVALS:
-            self._rivals.add(operator)
-            log.warning(
-                "another operator watches jobs that this one acts on, and leaves them alone",
-                namespace=job.namespace,
-                job=job.name,
-                operator=operator,
-                cure=_ONE_OF_TWO,
-            )
+        text = "another operator watches jobs that this one acts on, and leaves them alone"
+        _warn_once(self._rivals, operator, job, text)
 
     def asked(self, job: JobView) -> None:
         """Take in the answer of a write of the endpoint."""
@@ -130,3 +117,9 @@ def _tracing(endpoint: str, cluster: str) -> "Tracing | None":
     from rollup_operator.observability.tracing import Tracing  # noqa: PLC0415
 
     return Tracing.to(endpoint, cluster=cluster)
+
+
+def _warn_once(warned: set[str], operator: str, job: JobView, text: str) -> None:
+    if operator not in warned and len(warned) < MOST_RIVALS:
+        warned.add(operator)
+        log.warning(text, namespace=job.namespace, job=job.name, operator=operator, cure=_ONE_OF_TWO)

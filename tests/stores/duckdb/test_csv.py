@@ -302,7 +302,7 @@ async def test_a_line_of_a_small_file_that_is_too_short_or_long_is_named(
 
 
 async def test_lines_of_a_file_with_too_many_columns_are_not_counted(embedded: Embedded) -> None:
-    """DuckDB takes some 7 kB for each column that it is told of, beyond its limit and without an interruption."""
+    """DuckDB takes some 7 kB for each column that is named to it, beyond its limit and without an interruption."""
     write(embedded, f"t,k,v,{','.join(f'c{n}' for n in range(9_998))}\n2024-01-01 00:10:00,a,1\n")
     result = await failed(embedded, job())
     assert isinstance(result.error, SourceInvalid)

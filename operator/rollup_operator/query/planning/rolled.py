@@ -117,7 +117,7 @@ class Rolled:
         )
 
     def not_had(self, refused: FieldNotKept | FieldNotKnown) -> SearchRefused:
-        """Return what is told of a condition on what is no group, or of buckets by a field that nobody knows."""
+        """Return the error for a condition on what is no group, or for buckets by a field that nobody knows."""
         return self.not_kept(refused) if isinstance(refused, FieldNotKept) else self.not_known(refused)
 
     def not_known(self, refused: FieldNotKnown) -> SearchRefused:
