@@ -59,9 +59,12 @@ QUICK_TESTS := tests/unit tests/contract tests/simulation
 quick: $(STAMP) api-server ## Run what to run before each commit: unit and contract tests and a short simulation; 2 minutes on 2 idle cores
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile -q -m 'not slow' $(QUICK_TESTS) $(ARGS)
 
+# A worker that is stuck where no signal ends its test is ended, says where each thread was, and is replaced.
+STUCK := -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
+
 test: $(STAMP) control-plane stores verdict java-client node-client ## Run all tests, those of `make quick` too; TESTS=tests/unit for some, ARGS='-k name' for pytest's options
 	@echo 'tests: each real API server or store node that they need starts in 2 to 4 seconds; the whole takes 10 to 20 minutes'
-	@"$(BIN)/python" -m pytest -n $(if $(findstring file,$(origin WORKERS)),3,$(WORKERS)) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
+	@"$(BIN)/python" -m pytest -n $(if $(findstring file,$(origin WORKERS)),3,$(WORKERS)) --dist loadfile --no-loadscope-reorder $(STUCK) $(TESTS) $(ARGS)
 
 STORE_TESTS := tests/stores/opensearch $(wildcard tests/faults/test_store_*.py) tests/faults/test_leadership_store.py
 

@@ -88,6 +88,23 @@ class FileSharing(LoadFileScheduling):
         super().__init__(config, log)
         self._had: dict[WorkerController, set[str]] = {}
 
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Hand out again what a worker that died has not begun. Returns the test that it died in, if in any.
+
+        Neither that test, which would end the next worker, nor a file that is done: a worker that waits for its next
+        test would get none with it, and wait for ever.
+        """
+        work = self.assigned_work.pop(node)
+        left = [(tests, test) for tests in work.values() for test, done in tests.items() if not done]
+        if not left:
+            return None
+        tests, died_in = left[0]
+        tests[died_in] = True
+        self.workqueue.update({file: tests for file, tests in work.items() if not all(tests.values())})
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return died_in
+
     def _assign_work_unit(self, node: WorkerController) -> None:
         had = self._had.setdefault(node, set())
         started = Counter(chain.from_iterable(self._had.values()))
