@@ -90,7 +90,7 @@ class Judge:
             elif isinstance(reply, StoreError):
                 found[i] = [f"our store raises {type(reply).__name__}: {reply}"]
             elif isinstance(reply, SearchRefused):
-                self._refused(body, reply.reason, asked, i, found[i])
+                self._refused(body, reply.reason, asked, i, found[i], part)
             elif (same := self._same(body, reply, part, found[i])) is not None:
                 asked[i] = same
             await asyncio.sleep(0)
@@ -132,7 +132,7 @@ class Judge:
         self.seen["answered"] += 1
         self.seen["rolled"] += bool(chosen)
         reasons = [each["reason"] for each in report.get("not_used", ())]
-        found += [f"not used without reason: {r}" for r in reasons if self._is_true(r, body) is False]
+        found += [f"not used without reason: {r}" for r in reasons if self._is_true(r, body, part) is False]
         if part == "documents":
             return also(asked, must=[{"bool": {"should": [_NOTHING, *map(self._of_job, chosen)]}}])
         old = [self._came_late(each) for each in chosen if each["job_id"] in self.late]
@@ -148,8 +148,8 @@ class Judge:
             found[self.homes[each["job_id"]].indices].append(stretch)
         return found
 
-    def _is_true(self, reason: str, body: Body) -> bool | None:
-        return is_true(reason, body, self.jobs, None if self.gone else self.several)
+    def _is_true(self, reason: str, body: Body, part: Part) -> bool | None:
+        return is_true(reason, body, self.jobs, None if self.gone else self.several, alone=part == "documents")
 
     def _of_job(self, stretch: Body) -> Body:
         """Return the condition that a row is summarised in this stretch of a job's documents."""
@@ -166,12 +166,12 @@ class Judge:
         end = bounds.next_edge(ms(stretch["to"].rstrip("Z")) - 1)
         return {"range": {TIME: {"gte": ms(stretch["from"].rstrip("Z")), "lt": end, "format": "epoch_millis"}}}
 
-    def _refused(self, body: Body, reason: str, asked: dict[int, Body], i: int, found: list[str]) -> None:
+    def _refused(self, body: Body, reason: str, asked: dict[int, Body], i: int, found: list[str], part: Part) -> None:
         """Note what is wrong with the reason of a refusal. Where only the node can tell, it is to be asked."""
         self.seen["refused"] += 1
         if DEBUG:
             self.seen[f"refused: {reason[:150]}"] += 1
-        true = self._is_true(reason, body)
+        true = self._is_true(reason, body, part)
         if true is None:
             asked[i] = body
         elif not true:

@@ -28,11 +28,17 @@ _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
 
 
 def is_true(
-    reason: str, body: Body, jobs: Mapping[str, JobConfig], several: Collection[str] | None = ()
+    reason: str,
+    body: Body,
+    jobs: Mapping[str, JobConfig],
+    several: Collection[str] | None = (),
+    *,
+    alone: bool = False,
 ) -> bool | None:
     """Return whether the reason is true; None: only a node can tell, which must refuse the body as well.
 
-    `several`: fields of which a row has several values; None: any may, since rows are gone.
+    `several`: fields of which a row has several values; None: any may, since rows are gone. `alone`: whether rows were
+    left out of the search.
     """
     if _LIMITS.match(reason):
         return True
@@ -43,8 +49,9 @@ def is_true(
     if (found := re.match(r"Job \[(.*?)\] cannot answer this exactly: (.*)", reason)) is None:
         return None
     job = jobs.get(found[1])
-    if (m := re.match(r"a metric of field \[(.*?)\] has \[missing\]", found[2])) is not None:
-        return (several is None or m[1] in several) and '"missing"' in json.dumps(body)
+    if m := re.match(r"a metric of field \[(.*?)\] has \[missing\].*, (some are gone|none is|some have)", found[2]):
+        why = {"some are gone": several is None, "none is": alone, "some have": several is None or m[1] in several}
+        return why[m[2]] and '"missing"' in json.dumps(body)
     return job is not None and _is_true_of(job, found[2], json.dumps(body))
 
 

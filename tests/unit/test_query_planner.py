@@ -192,33 +192,34 @@ def test_rows_that_are_read_in_place_of_a_job_that_cannot_answer_are_all_there_o
 
 
 @pytest.mark.parametrize(
-    ("values", "gone", "exact"),
+    ("values", "rows_are", "why"),
     [
-        ([1.0, 2.0, None], False, True),  # in each hour
-        ([1.0, 2.0, None], True, False),
-        ([[1.0, 2.0], None, None], False, False),
-        ([[1.0, 2.0], None, None], True, False),
-        ([None, 2.0, None], True, True),  # no document has more than one value
-        ([None, [], None], True, True),
+        ([1.0, 2.0, None], "there", None),  # in each hour
+        ([1.0, 2.0, None], "gone", "some are gone"),
+        ([1.0, 2.0, None], "not searched", "none is searched"),
+        ([[1.0, 2.0], None, None], "there", "some have several values"),
+        ([[1.0, 2.0], None, None], "gone", "some are gone"),
+        ([None, 2.0, None], "gone", None),  # no document has more than one value
+        ([None, 2.0, None], "not searched", None),
+        ([None, [], None], "gone", None),
     ],
 )
 def test_rows_without_a_value_are_counted_exactly_or_it_is_said_that_documents_do_not_say(
-    values: list[Any], gone: bool, exact: bool
+    values: list[Any], rows_are: str, why: str | None
 ) -> None:
-    """`gone`: the rows that are rolled up."""
+    """`rows_are`: those that are rolled up."""
     rows = [{"time": h * HOUR + i, "carrier": "AA", "delay": v} for h in range(24) for i, v in enumerate(values)]
     documents, tiers = roll_up("job", SPEC, rows, 0, 12 * HOUR), [tier_of("job", SPEC, 0, 12 * HOUR)]
-    made = planned(Aggregation("m", MetricAggregation("sum", "delay", missing=100)), tiers=tiers)
-    left = [row for row in rows if not gone or row["time"] >= 12 * HOUR]
+    live = rows_are != "not searched"
+    made = planned(Aggregation("m", MetricAggregation("sum", "delay", missing=100)), tiers=tiers, live=live)
+    left = [row for row in rows if rows_are == "there" or row["time"] >= 12 * HOUR]
     read = [fetched(f, documents if isinstance(f.relation, Documents) else left) for f in made.reads]
-    if not exact:
-        with pytest.raises(
-            SearchRefused, match=r"\[job\] cannot answer.* \[delay\] has \[missing\].* are gone or have"
-        ):
+    if why is not None:
+        with pytest.raises(SearchRefused, match=rf"\[job\] cannot answer.* \[delay\] has \[missing\].*, {why}"):
             made.checked(read)
         return
     found = result(answer(made, made.checked(read), Style()))["aggregations"]["m"]["value"]
-    assert found == sum(v if isinstance(v, float) else 100 for v in values) * 24
+    assert found == sum(v if isinstance(v, float) else 100 for v in values) * (24 if live else 12)
 
 
 def test_all_fields_whose_rows_without_a_value_count_are_asked_about_at_once() -> None:

@@ -49,10 +49,14 @@ class UncertainValues:
     """How many rows the job has rolled up, and how many of them into documents of two values and more, in a level for
     each field."""
     rows: Fetch | None
-    """How many there are now and, for each field, how many values they have, and how many have one; None: there are no
-    rows to ask."""
-    refusals: tuple[SearchRefused, ...]
-    """For each field."""
+    """How many there are now and, for each field, how many values they have, and how many have one; None: they are not
+    searched."""
+    rolled: Rolled
+    """Whose documents they are."""
+    fields: tuple[str, ...]
+    begin: int
+    end: int
+    """Of the buckets that are asked for."""
 
     @property
     def reads(self) -> tuple[Fetch, ...]:
@@ -61,11 +65,18 @@ class UncertainValues:
 
     def check(self, parts: Sequence[Partials]) -> None:
         """Raise SearchRefused if a row may have several values."""
-        times, *numbers = (0,) if self.rows is None else _row(parts[1]).numbers
-        are_there = self.rows is not None and _row(parts[0]).count <= (times or 0)
-        for i, (level, refusal) in enumerate(zip(self.documents.levels, self.refusals, strict=True)):
-            if parts[0][(level.name,)].rows and not (are_there and numbers[2 * i] == numbers[2 * i + 1]):
-                raise refusal
+        for i, (level, name) in enumerate(zip(self.documents.levels, self.fields, strict=True)):
+            if parts[0][(level.name,)].rows and (why := self._why_unsure(i, parts)) is not None:
+                raise self.rolled.unsure_of(name, self.begin, self.end, why)
+
+    def _why_unsure(self, i: int, parts: Sequence[Partials]) -> str | None:
+        """Return what is true of the rows, if they do not settle it."""
+        if self.rows is None:
+            return "none is searched: search the source as well"
+        times, *numbers = _row(parts[1]).numbers
+        if _row(parts[0]).count > (times or 0):
+            return "some are gone"
+        return None if numbers[2 * i] == numbers[2 * i + 1] else "some have several values"
 
 
 Doubt = UncertainTime | UncertainValues

@@ -293,20 +293,23 @@ def _unsure_values(
         if not (read := _met(owned, *_asked(rolled, where))):
             continue
         levels: list[Level] = []
-        numbers, why = [Number("count", rolled.date)], []
+        numbers, names = [Number("count", rolled.date)], list[str]()
         for name in wanted:
             (values,) = rolled.numbers((Number("count", name),))
             if values.field == rolled.count:
                 continue  # each row of a document has a time
             levels.append(Level(f"several{len(levels)}", ByPredicate((Between(values.field, 2, None),))))
             numbers += [Number("count", name), Number("rows", name)]
-            why.append(rolled.unsure_of(name, read[0][0], read[-1][1]))
+            names.append(name)
         if levels:
             documents, rows = whole_buckets(rolled, rolled.time, read), whole_buckets(rolled, rolled.date, read)
             yield UncertainValues(
                 Fetch(rolled.documents, documents, rolled.count, (), tuple(levels)),
                 None if live is None else Fetch(live.rows, rows, None, tuple(numbers)),
-                tuple(why),
+                rolled,
+                tuple(names),
+                read[0][0],
+                read[-1][1],
             )
 
 

@@ -109,11 +109,11 @@ class Rolled:
             f"fields that the search names hold values of other kinds than for job [{other.tier.key[1]}]"
         )
 
-    def unsure_of(self, name: str, begin: int, end: int) -> SearchRefused:
-        """Return why the documents do not say how many rows have no value of a field."""
+    def unsure_of(self, name: str, begin: int, end: int, why: str) -> SearchRefused:
+        """Return why the documents do not say how many rows have no value of a field; `why` says it of the rows."""
         return self._refusal(
             f"a metric of field [{name}] has [missing], and the job has rolled up how many values rows have, not how "
-            f"many rows have none: of the rows from {iso(begin)} to {iso(end)}, some are gone or have several values"
+            f"many rows have none: of the rows from {iso(begin)} to {iso(end)}, {why}"
         )
 
     def not_had(self, refused: FieldNotKept | FieldNotKnown) -> SearchRefused:
