@@ -191,7 +191,10 @@ class Requests:
             body["min_doc_count"] = chance.choice([0, 0, 0, 1, 2])
         if chance.often(0.4):
             low, high = sorted([self._conditions.moment(), self._conditions.moment()])
-            if body.get("format") in (None, "epoch_millis", "strict_date_optional_time", "epoch_second"):
+            formats = (None, "epoch_millis", "strict_date_optional_time", "epoch_second")
+            # Seconds in a text are moved by the zone on OpenSearch and Elasticsearch 7, and not on later ones.
+            moved = body.get("format") == "epoch_second" and "time_zone" in body
+            if body.get("format") in formats and not moved:
                 which = chance.choice(["extended_bounds", "extended_bounds", "hard_bounds"])
                 ends: list[int | str] = [low, high]
                 if body.get("format") == "epoch_second":  # a number is of milliseconds in any format, a text is not
