@@ -128,6 +128,21 @@ PANELS = {
         }
     ),
     "an offset": panel({"2": by_time(offset="+1h", interval="21600000ms")}),
+    "rows without a time": panel({"2": by_time(AVERAGE, missing=str(5 * HOUR))}),
+    "OpenSearch's data source": panel(
+        {
+            "2": {
+                "date_histogram": {
+                    "field": "time",
+                    "interval": "1h",
+                    "min_doc_count": 0,
+                    "extended_bounds": {"min": FROM, "max": TO},
+                    "format": "epoch_millis",
+                },
+                "aggs": AVERAGE,
+            }
+        }
+    ),
     "pipelines": panel(
         {
             "2": by_time(
@@ -389,27 +404,81 @@ def test_annotations_find_no_documents_and_are_no_error(ends: tuple[str, ...], t
     assert parse_request({"size": 10_000, "query": {"bool": {"filter": filters}}}).for_annotations
 
 
-@pytest.mark.parametrize(
-    ("metric", "why"),
-    [
-        ({"percentiles": {"field": "delay", "percents": ["50", "95"]}}, "percentiles"),
-        ({"cardinality": {"field": "carrier"}}, "cardinality"),
-        ({"extended_stats": {"field": "delay", "sigma": "2"}}, "extended_stats"),
-        ({"top_metrics": {"metrics": [{"field": "delay"}], "size": "1"}}, "top_metrics"),
-        ({"rate": {"unit": "hour"}}, "rate.*use .sum."),
-        ({"moving_avg": {"buckets_path": "_count"}}, "use .moving_fn."),
-        ({"geohash_grid": {"field": "place", "precision": 3}}, "places"),
-        ({"nested": {"path": "legs"}}, "documents within documents"),
-        ({"avg": {"field": "delay", "script": "_value * 2"}}, "script"),
-        ({"avg": {"field": "fuel"}}, "fuel"),
-    ],
-)
-def test_what_summaries_cannot_tell_is_refused_with_the_reason(metric: dict[str, Any], why: str) -> None:
+REFUSED = [
+    ({"1": {"percentiles": {"field": "delay", "percents": ["50", "95"]}}}, "percentiles"),
+    ({"1": {"cardinality": {"field": "carrier"}}}, "cardinality"),
+    ({"1": {"extended_stats": {"field": "delay", "sigma": "2"}}}, "extended_stats"),
+    ({"1": {"top_metrics": {"metrics": [{"field": "delay"}], "size": "1"}}}, "top_metrics"),
+    ({"1": {"rate": {"unit": "hour"}}}, "rate.*use .sum."),
+    ({"1": {"moving_avg": {"buckets_path": "_count"}}}, "use .moving_fn."),
+    ({"1": {"geohash_grid": {"field": "place", "precision": 3}}}, "places"),
+    ({"1": {"nested": {"path": "legs"}}}, "documents within documents"),
+    ({"1": {"avg": {"field": "delay", "script": "_value * 2"}}}, "script"),
+    ({"1": {"avg": {"field": "fuel"}}}, "fuel"),
+    (
+        {
+            "3": {
+                "terms": {"field": "carrier", "size": 10, "order": {"1[95.0]": "desc"}},
+                "aggs": {"1": {"percentiles": {"field": "delay", "percents": ["95"]}}},
+            }
+        },
+        "percentiles",
+    ),
+    ({"3": {"terms": {"field": "carrier", "size": 10, "min_doc_count": 0}}}, "min_doc_count"),
+]
+
+
+@pytest.mark.parametrize(("aggs", "why"), REFUSED)
+def test_what_summaries_cannot_tell_is_refused_with_the_reason(aggs: dict[str, Any], why: str) -> None:
     with pytest.raises(SearchRefused, match=why):
-        answer(panel({"2": by_time({"1": metric})}))
+        answer(panel({"2": by_time(aggs)}))
 
 
-@pytest.mark.parametrize("size", [500, 10_000])
-def test_raw_documents_are_refused(size: int) -> None:
+LATEST = {"time": {"order": "desc", "unmapped_type": "boolean"}}
+DOCUMENTS = {
+    "raw data": {"size": 500, "sort": [LATEST, {"_doc": {"order": "desc"}}], "script_fields": {}},
+    "raw documents": {"size": 500, "sort": LATEST, "script_fields": {}},
+    "all that may be": {"size": 10_000, "sort": [LATEST]},
+    "logs": {
+        "size": 100,
+        "sort": [LATEST, {"_doc": {"order": "desc"}}],
+        "fields": [{"field": "time", "format": "strict_date_optional_time_nanos"}],
+        "highlight": {"fields": {"*": {}}, "pre_tags": ["@"], "post_tags": ["@"], "fragment_size": 2**31 - 1},
+        "aggs": {"1": by_time()},
+    },
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_are_refused(name: str) -> None:
     with pytest.raises(SearchRefused, match="no single documents"):
-        answer({"size": size, "query": {"match_all": {}}, "sort": {"time": {"order": "desc"}}})
+        answer({**panel({}, "carrier:AA"), **DOCUMENTS[name]})
+
+
+KINDS = {
+    *("date_histogram", "filters", "geohash_grid", "histogram", "nested", "terms"),
+    *("avg", "cardinality", "extended_stats", "max", "min", "percentiles", "rate", "sum", "top_metrics"),
+    *("bucket_script", "cumulative_sum", "derivative", "moving_avg", "moving_fn", "serial_diff"),
+    *("avg_bucket", "max_bucket", "min_bucket", "sum_bucket"),
+}
+"""The aggregations that its editor has."""
+SETTINGS = {
+    *("calendar_interval", "extended_bounds", "fixed_interval", "format", "interval", "min_doc_count"),
+    *("missing", "offset", "order", "size", "time_zone"),
+}
+"""Of those by which it groups."""
+
+
+def test_each_kind_of_request_is_among_these() -> None:
+    kinds, settings = set[str](), set[str]()
+
+    def visit(aggs: dict[str, Any]) -> None:
+        for aggregation in aggs.values():
+            visit(aggregation.get("aggs", {}))
+            for kind, body in aggregation.items():
+                kinds.add(kind)
+                settings.update(body if kind in BUCKETS else ())
+
+    for aggs in (*(body["aggs"] for body in PANELS.values()), *(aggs for aggs, _ in REFUSED)):
+        visit(aggs)
+    assert (KINDS - kinds, SETTINGS - settings) == (set(), set())
