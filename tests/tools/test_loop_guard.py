@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import subprocess
 import sys
 import textwrap
 import threading
@@ -38,6 +39,35 @@ SOURCE = textwrap.dedent(
         await asyncio.sleep(seconds)
     """
 )
+
+LOOKS = """
+import gc, random, sys, tempfile, threading, time
+from support.loop_guard import _frames_of
+
+def told_of_collections(phase, info):
+    time.sleep(0)
+
+def look(thread):
+    with tempfile.TemporaryFile(buffering=0) as dump:
+        for _ in range(500):
+            assert _frames_of(thread, dump)
+            time.sleep(0)
+    over.set()
+
+def deep(calls):
+    return [calls] and calls and deep(calls - 1)
+
+gc.callbacks.append(told_of_collections)
+gc.set_threshold(50, 2, 2)
+sys.setswitchinterval(1e-5)
+over = threading.Event()
+looking = threading.Thread(target=look, args=(threading.get_ident(),), daemon=True)
+looking.start()
+while looking.is_alive():
+    deep(random.randrange(20, 500))
+sys.exit(not over.is_set())
+"""
+"""A thread looks at the main one again and again, while collections begin and calls end."""
 
 
 @pytest.fixture
@@ -106,6 +136,10 @@ async def test_the_garbage_collector_is_nobodys_fault(ours: types.ModuleType) ->
             gc.collect()
 
     assert await reports_of(collects) == []
+
+
+def test_who_is_looked_at_goes_on_unharmed() -> None:
+    subprocess.run([sys.executable, "-c", LOOKS], check=True)
 
 
 async def test_it_leaves_nothing_behind() -> None:
