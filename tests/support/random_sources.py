@@ -105,6 +105,17 @@ class Example:
             if sum(map(abs, values_of[name])) >= _WIDEST
         }
 
+    def untold(self) -> set[str]:
+        """Terms with decimals that their keys, which are doubles, do not tell from others."""
+        decimals = [name for name in self.groups["terms"] if self.columns[name].type == "DECIMAL(38,0)"]
+        counted = [row for row in self.rows if row["t"] is not None and row["t"] >= 0]
+        return {
+            name
+            for name in decimals
+            for row in counted
+            if (value := row[name]) is not None and Decimal(repr(float(value))) != value
+        }
+
     def alike(self) -> set[str]:
         """Columns that the job names and that cannot be told from others."""
         return self.named & set(TWINS) if set(TWINS) <= self.columns.keys() else set()

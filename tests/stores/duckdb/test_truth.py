@@ -98,9 +98,11 @@ async def outcome(world: World, example: Example) -> str:
         assert "spec" in result.message
         assert await refusal(world, job.spec, name), refused
         return "refused"
-    if isinstance(result.error, SourceInvalid) and (beyond := example.overflowing()):
+    untold = example.untold()
+    if isinstance(result.error, SourceInvalid) and (beyond := example.overflowing() | untold):
         assert any(repr(column) in result.message for column in beyond), (result.message, beyond)
         return "refused"
+    assert not untold, result
     assert result.outcome == "Completed", result
     if world.number % 8 == 0:
         assert not await refusal(world, job.spec, name)

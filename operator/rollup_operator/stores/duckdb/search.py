@@ -15,7 +15,7 @@ from rollup_operator.rollup.due import position_ms, rolled_up_to
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.source import sources, spelling
+from rollup_operator.stores.duckdb.source import digits, sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.statements import columns, sql
 from rollup_operator.stores.duckdb.statements.plan import COUNT, date_key
@@ -150,6 +150,7 @@ def _rows(lane: Lane, of: Rows) -> Relation | None:
     relation = found.relation(catalog)
     types = _types(lane, f"SELECT * FROM {relation}")
     _must_be_alike(of.spec, written, types)
+    digits.check(lane, of.spec, found, types)
     return Relation(relation, types)
 
 

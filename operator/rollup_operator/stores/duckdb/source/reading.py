@@ -18,7 +18,7 @@ from rollup_operator.stores.base import Position, Source
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.database.inspection import SCRATCH
-from rollup_operator.stores.duckdb.source import fitting, judging, order, sources, spelling
+from rollup_operator.stores.duckdb.source import digits, fitting, judging, order, sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import plan, sql
@@ -85,6 +85,7 @@ class Reading:
         types = {str(r[0]): str(r[1]) for r in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
         if (wrong := fitting.wrong_texts(found, types)) is not None:
             raise SourceInvalid(f"spec.indexPattern: {wrong}")
+        digits.check(lane, spec, found, types)
         made = plan.make_plan(spec, relation, types, written)
         if written is None and spec.start is None:
             judging.check_unit(lane, made)

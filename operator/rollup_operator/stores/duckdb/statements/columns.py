@@ -7,6 +7,7 @@ metrics use all of its values.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 
 from rollup_operator.stores.duckdb.statements import sql
@@ -15,6 +16,11 @@ from rollup_operator.stores.errors import SourceInvalid
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"})
 _WIDE = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT"})
+_WHOLE = {
+    "TINYINT": 3, "UTINYINT": 3, "SMALLINT": 5, "USMALLINT": 5, "INTEGER": 10, "UINTEGER": 10, "BIGINT": 19,
+    "UBIGINT": 20, "HUGEINT": 39, "UHUGEINT": 39,
+}  # fmt: skip
+"""Types of whole numbers with their digits."""
 _FLOATS = frozenset({"FLOAT", "DOUBLE"})
 _SMALL = INTEGERS - {"BIGINT"}
 """Whole numbers that a DOUBLE holds, even summed more often than anybody does."""
@@ -23,6 +29,11 @@ _NANOS = frozenset({"TIMESTAMP_NS"})
 _ZONED_NANOS = frozenset({"TIMESTAMPTZ_NS"})
 _ZONED = frozenset({"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"})
 _ONE_VALUE = "make a row of each value"
+
+_DIGITS = 15
+"""A DOUBLE tells all decimals of so many digits apart."""
+KEY_LOST = "spec.groups.terms.fields: column "
+"""Begins the error of a statement that meets a key which its type does not tell from others."""
 
 Of = Callable[[str], str]
 """Turns the expression of a value into another one."""
@@ -94,13 +105,18 @@ def terms(field: str, type_: str) -> Column:
         return _group(key, "VARCHAR", field, type_, lambda x: f"{x}::VARCHAR")
     if value in INTEGERS:
         return _group(key, "BIGINT", field, type_, lambda x: f"{x}::BIGINT")
-    number = _double(value)
-    if number is None or value in _WIDE:
+    if _double(value) is None or value in _WIDE:
         raise SourceInvalid(
-            f"spec.groups.terms.fields: column {field!r} is {type_}: "
+            f"{KEY_LOST}{field!r} is {type_}: "
             "terms takes text, an ENUM, or numbers that fit into 64 bits with a sign, and lists of these"
         )
-    return _group(key, "DOUBLE", field, type_, lambda x: f"{number(x)} + 0.0")
+    return decimal_terms(field, type_)
+
+
+def decimal_terms(field: str, type_: str) -> Column:
+    """Return the column of a term of numbers as DOUBLE. Its statement fails on a key that would be another's, too."""
+    number = _told_apart(field, element(type_))
+    return _group(f"{field}.terms", "DOUBLE", field, type_, lambda x: f"{number(x)} + 0.0")
 
 
 def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:
@@ -128,7 +144,7 @@ def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:
         given = f"list_filter({_each(field, type_, number)}, lambda x: x IS NOT NULL)"
         found = [f"{whole}({of}({given}))" for whole, of in (("min", "list_min"), ("max", "list_max"))]
         found += [f"sum(list_sum({given}))", f"coalesce(sum(len({given})), 0)"]
-    if value in _WIDE or value == "BIGINT":
+    if value in _WIDE or value == "BIGINT" or decimal_of(value)[1] == 0:
         found[:3] = [_nearest(x) for x in found[:3]]
     return _parts(field, wanted, found, exact=kind is not None or value in _FLOATS or value in _SMALL)
 
@@ -168,6 +184,36 @@ def _each(field: str, type_: str, of: Of) -> str:
     """Return the list of what becomes of a list's values."""
     values = sql.name(field) if type_.endswith("[]") else f"{sql.name(field)}::{element(type_)}[]"
     return f"list_transform({values}, lambda x: {of('x')})"
+
+
+def decimal_of(type_: str) -> tuple[int, int]:
+    """Return how many digits a number of a type has, and how many of them behind the point; (0, -1): no end of them."""
+    if type_.startswith("DECIMAL("):
+        digits, scale = type_[8:-1].split(",")
+        return int(digits), int(scale)
+    return (_WHOLE[type_], 0) if type_ in _WHOLE else (0, -1)
+
+
+def _told_apart(field: str, type_: str) -> Of:
+    """Return what makes a DOUBLE of a number, and an error where other numbers of its type become the same one."""
+    double = _double(type_)
+    assert double is not None
+    digits, scale = decimal_of(type_)
+    if digits <= _DIGITS:
+        return double
+    safe = f"{Decimal(1).scaleb(_DIGITS - scale):f}"
+    problem = sql.text(
+        f"{KEY_LOST}{field!r} is {type_}, its keys are DOUBLE, and a DOUBLE does not tell this number from others: "
+    )
+    cure = sql.text(". Have the source hold the column as BIGINT or as text")
+
+    def of(x: str) -> str:
+        # The shortest text of a DOUBLE is another number where that one becomes the same DOUBLE.
+        alone = f"TRY_CAST({double(x)}::VARCHAR AS {type_}) = {x}"
+        error = f"error({problem} || {x}::VARCHAR || {cure})::DOUBLE"
+        return f"CASE WHEN {x} IS NULL OR {x} BETWEEN -{safe} AND {safe} OR {alone} THEN {double(x)} ELSE {error} END"
+
+    return of
 
 
 def _double(type_: str) -> Of | None:

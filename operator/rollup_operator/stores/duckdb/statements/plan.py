@@ -1,7 +1,7 @@
 """Builds the statements of a job's pages from the job and the types of its source columns. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rollup_operator.model import hints
 from rollup_operator.model.job import RollupJobSpec
@@ -111,7 +111,7 @@ def make_plan(
         groups += [columns.histogram(f, _type(types, f, at), histogram.interval) for f in histogram.fields]
     if (terms := spec.groups.terms) is not None:
         groups += [columns.terms(f, _type(types, f, "spec.groups.terms.fields")) for f in terms.fields]
-    groups = [_as_written(c, (written or {}).get(c.name)) for c in groups]
+    groups = [_as_written(c, (written or {}).get(c.name), types) for c in groups]
     aggregates: list[Column] = []
     for m in spec.metrics:
         aggregates += columns.metrics(m.field, m.metrics, _type(types, m.field, "spec.metrics"))
@@ -119,12 +119,12 @@ def make_plan(
     return Plan(relation, sql.name(field), kind, date_key(field), tuple(groups), tuple(aggregates), widens)
 
 
-def _as_written(column: Column, written: str | None) -> Column:
+def _as_written(column: Column, written: str | None, types: Mapping[str, str]) -> Column:
     """Return a key as the result has it, if it can hold both. Raises SourceInvalid."""
     if written is None or written == column.type:
         return column
+    field = column.name.removesuffix(".terms")
     if "VARCHAR" in (written, column.type):
-        field = column.name.removesuffix(".terms")
         was, is_ = ("text", "numbers") if written == "VARCHAR" else ("numbers", "text")
         raise SourceInvalid(
             f"spec.groups.terms.fields: column {field!r} holds {is_} now ({column.type}), and its keys in what is "
@@ -132,8 +132,7 @@ def _as_written(column: Column, written: str | None) -> Column:
             "spec.csv.columns), or go on with a new job of another spec.rollupIndex or jobId"
         )
     # Whole numbers became decimals, or the reverse: as one reading of the whole source would have made them.
-    expression = f"({column.expression})::DOUBLE{'[]' if column.many else ''}"
-    return replace(column, type="DOUBLE", expression=expression)
+    return columns.decimal_terms(field, types[field])
 
 
 def _other_name(name: str, taken: Sequence[str]) -> str:
