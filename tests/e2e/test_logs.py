@@ -32,6 +32,15 @@ def test_a_run_is_one_line_with_rows_documents_seconds_and_watermark(
     assert changes == [(None, "started")]
 
 
+def test_ticks_that_find_nothing_to_do_make_no_lines(operator: Operator, api: Api, folder: Path) -> None:
+    write_trips(folder, hours=10, per_hour=60)
+    api.create(store())
+    api.create(trips_job())  # at each second
+    api.wait("trips", lambda body: runs(body) >= 4, 30)
+    lines = [line for line in operator.records("run completed") if line["namespace"] == api.namespace]
+    assert [line["rows"] for line in lines] == [600]
+
+
 def test_a_job_that_fails_at_each_tick_is_logged_once_for_each_step_of_the_backoff(
     operator: Operator, api: Api, folder: Path
 ) -> None:

@@ -114,10 +114,11 @@ def test_a_check_of_the_source_is_no_news_and_what_it_finds_is(subject: Subject)
 
 
 def ended(trouble: Trouble | None = None, outcome: Outcome = Outcome.COMPLETED, **more: Any) -> RunReport:
-    watermark = "2026-01-01T00:00:00Z"
-    return RunReport(
-        outcome, 1.23456, rows=7, documents=3, rewritten=0, kept=0, watermark=watermark, trouble=trouble, **more
-    )
+    did = {"rows": 7, "documents": 3, "rewritten": 0, "kept": 0} | more
+    return RunReport(outcome, 1.23456, watermark="2026-01-01T00:00:00Z", trouble=trouble, **did)
+
+
+NOTHING = {"rows": 0, "documents": 0}
 
 
 def ran(subject: Subject, run: RunReport) -> list[Any]:
@@ -125,6 +126,22 @@ def ran(subject: Subject, run: RunReport) -> list[Any]:
     with capture_logs() as lines:
         subject.transitions.ran(JobView.of({"metadata": meta}), run)
     return lines
+
+
+def test_a_tick_that_found_nothing_to_do_is_for_whoever_debugs(subject: Subject):
+    (line,) = ran(subject, ended(**NOTHING))
+    assert (line["event"], line["log_level"], line["rows"]) == ("run completed", "debug", 0)
+
+
+@pytest.mark.parametrize("did", [{"rows": 7}, {"documents": 1}, {"rewritten": 1}, {"kept": 1}, {"requested": True}])
+def test_a_run_that_did_something_or_that_somebody_requested_is_a_line_for_all(subject: Subject, did: dict[str, Any]):
+    (line,) = ran(subject, ended(**NOTHING | did))
+    assert (line["event"], line["log_level"]) == ("run completed", "info")
+
+
+def test_a_halt_is_a_line_for_all_though_the_run_did_nothing_yet(subject: Subject):
+    (line,) = ran(subject, ended(outcome=Outcome.HALTED, **NOTHING))
+    assert (line["event"], line["log_level"]) == ("run halted", "info")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.HALTED])

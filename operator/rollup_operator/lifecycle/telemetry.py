@@ -29,12 +29,20 @@ class RunReport:
     """Everything before it is rolled up."""
     trouble: Trouble | None = None
     """Why it failed."""
+    requested: bool = False
+    """Whether somebody requested it; else a tick or a retry began it."""
     failures: int = 0
     """How many runs of the job have failed in a row."""
     is_step: bool = True
     """Whether a failure begins another step of the back-off; ticks may retry far more often."""
     error: Exception | None = None
     """The error that no store is known to raise: a bug."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a tick has found nothing to do: no rows, nothing to write, no trouble."""
+        did = self.rows or self.documents or self.rewritten or self.kept
+        return self.outcome is Outcome.COMPLETED and not did and not self.requested
 
 
 class JobObserver(Protocol):

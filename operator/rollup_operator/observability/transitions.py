@@ -6,7 +6,7 @@ touches the job.
 
 | line | level |
 | --- | --- |
-| a run completed or was halted | info |
+| a run completed or was halted | info; debug for a tick that found nothing to do |
 | a run failed | warning, once for each step of the back-off; debug between |
 | the job was started or stopped, or its reason changed | info; warning for a trouble that no run's line has told |
 | a run began or ended | debug |
@@ -142,7 +142,8 @@ class Transitions:
         }
         did |= {name: count for name, count in (("rewritten", run.rewritten), ("kept", run.kept)) if count}
         if run.trouble is None:
-            log.info(f"run {run.outcome.lower()}", **fields, **did)
+            tell = log.debug if run.is_idle else log.info
+            tell(f"run {run.outcome.lower()}", **fields, **did)
             return
         if (seen := self._seen.get(job.uid)) is not None:
             seen.told = run.trouble.reason

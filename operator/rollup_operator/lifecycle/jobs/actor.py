@@ -409,8 +409,7 @@ class Actor:
         self._report = report = self._shown().after(end.claim, end.stats)
         if end.last_run is not None:
             self._report = replace(report, last_run=end.last_run)
-            now, failures = asyncio.get_running_loop().time(), self._recovery.failures
-            did = run_report(run, end, now, watermark=report.watermark, failures=failures, is_step=is_step)
+            did = run_report(run, end, watermark=report.watermark, failures=self._recovery.failures, is_step=is_step)
             self._env.observer.ran(self.view, did)
 
     def _verified(self, _: object) -> None:

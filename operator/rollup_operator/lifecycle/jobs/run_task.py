@@ -82,6 +82,8 @@ class Work:
     task: asyncio.Task[Ended]
     _halt: Callable[[], object]
     _run: Run | None = None
+    requested: bool = False
+    """A run that somebody requested; else a tick or a retry began it."""
     outlived: bool = False
     """The leadership in which it began is over, so its end says nothing about the state at that time."""
     _halted_at: float | None = None
@@ -114,10 +116,10 @@ def cut_off(*works: Work | VerifyWork | None) -> None:
                 work.task.cancel()
 
 
-def run_report(run: Work, end: Ended, now: float, *, watermark: str | None, failures: int, is_step: bool) -> RunReport:
-    """Return what telemetry is told of a run that has ended, `now` by the event loop's clock."""
+def run_report(run: Work, end: Ended, *, watermark: str | None, failures: int, is_step: bool) -> RunReport:
+    """Return what telemetry is told of a run that has just ended."""
     assert end.last_run is not None
-    done = run.progress
+    done, now = run.progress, asyncio.get_running_loop().time()
     return RunReport(
         end.last_run.outcome,
         now - run.began,
@@ -127,6 +129,7 @@ def run_report(run: Work, end: Ended, now: float, *, watermark: str | None, fail
         kept=done.kept,
         watermark=watermark,
         trouble=end.trouble,
+        requested=run.requested,
         failures=failures,
         is_step=is_step,
         error=end.error,
@@ -194,7 +197,7 @@ class Worker:
         # A check can be cut off at any moment. Settling is, once the object is gone: another job may have its name, and
         # may read stopped.
         halt = run.halt if run is not None else task.cancel
-        return Work(kind, loop.time(), job.deleting, progress, task, halt, run)
+        return Work(kind, loop.time(), job.deleting, progress, task, halt, run, job.open_run_request is not None)
 
     def verify(self, job: JobView) -> VerifyWork:
         """Start a verification of a job, by its spec.verify."""
