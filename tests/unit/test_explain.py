@@ -114,6 +114,19 @@ CASES = [
         ["The job is stopped, as kubectl-rollup requested 10 minutes ago. No queries or writes are running."],
     ),
     Case(
+        "stopped after a failed check",
+        observed_job(
+            desired="stopped",
+            state="stopped",
+            conditions=QUIET,
+            failedCheck={"reason": "SourceNotFound", "message": "no table 'x'"},
+        ),
+        [
+            "The job is stopped, as kubectl-rollup requested 10 minutes ago. No queries or writes are running.",
+            "The last check of its source failed: SourceNotFound: no table 'x'.",
+        ],
+    ),
+    Case(
         "stopped, as recorded",
         observed_job(desired=None, state="stopped", desiredState="stopped", conditions=QUIET),
         ["The job is stopped, as last requested. No queries or writes are running."],

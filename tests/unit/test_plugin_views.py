@@ -17,11 +17,13 @@ from support.observed_job import NOW, at, conditions, observed_job, run_ended
 TRIES = conditions("StoreUnavailable", "no answer")
 FAILS = conditions("SourceInvalid", "no column 'x'", stalled=True)
 LOOKS = conditions("Reconciling", "looking at the source")
+NO_SOURCE = {"failedCheck": {"reason": "SourceNotFound", "message": "no table 'x'"}}
 
 SUMMARIES = [
     ("started", Mood.GOOD, observed_job()),
     ("stopped", Mood.RESTING, observed_job(desired="stopped", state="stopped")),
     ("never started", Mood.RESTING, observed_job(desired=None, state="stopped")),
+    ("stopped (SourceNotFound)", Mood.RESTING, observed_job(desired="stopped", state="stopped", **NO_SOURCE)),
     ("running", Mood.GOOD, observed_job(state="indexing")),
     ("running 57 %", Mood.GOOD, observed_job(state="indexing", progress={"percent": 57})),
     ("stopping", Mood.CHANGING, observed_job(desired="stopped", state="stopping")),

@@ -15,7 +15,7 @@ from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.status import LastRun, Outcome, State
+from rollup_operator.model.status import FailedCheck, LastRun, Outcome, State
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 HOURLY = Schedule.parse("0 0 * * * ?")
@@ -399,6 +399,14 @@ def test_a_stopped_job_says_that_its_last_run_had_failed() -> None:
     decision = decide(job(Ask.STOPPED, State.STOPPED), replace(ARMED, last_run=ended(Outcome.FAILED)), NOW)
     assert (decision.ready, decision.reason) == (True, Reason.STOPPED)
     assert decision.message == "no queries or writes are running; its last run failed: no file"
+
+
+@pytest.mark.parametrize("last", [None, ended(Outcome.COMPLETED), ended(Outcome.FAILED, "another")])
+def test_a_stopped_job_says_that_the_last_check_of_its_source_had_failed(last: LastRun | None) -> None:
+    failed = FailedCheck(reason="SourceNotFound", message="no file")
+    decision = decide(job(Ask.STOPPED, State.STOPPED), replace(ARMED, failed_check=failed, last_run=last), NOW)
+    assert (decision.ready, decision.reason) == (True, Reason.STOPPED)
+    assert decision.message == "no queries or writes are running; the last check of its source failed: no file"
 
 
 @pytest.mark.parametrize("last", [None, ended(Outcome.COMPLETED), ended(Outcome.HALTED), ended(Outcome.FENCED)])

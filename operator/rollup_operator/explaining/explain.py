@@ -90,6 +90,7 @@ class _Explanation:
         if self.stuck is not None and not self.job.deleting and not self.behind:
             yield from self._state()
         if not self.job.deleting:
+            yield from self._failed_check()
             yield from self._last_run()
             yield from self._verified()
             yield from self._request()
@@ -242,6 +243,11 @@ class _Explanation:
         bad = next((c for c in conditions if c.get("type") == READY and c.get("status") == "False"), None)
         if bad is not None and (message := str(bad.get("message", ""))) not in said:
             yield Sentence(f"RollupStore {name!r} is not ready: {bad.get('reason')}: {sentence(message)}")
+
+    def _failed_check(self) -> Iterator[Sentence]:
+        failed = self.status.failed_check
+        if failed is not None and self.status.state is State.STOPPED and self.stuck is None:
+            yield Sentence(f"The last check of its source failed: {failed.reason}: {sentence(failed.message)}")
 
     def _last_run(self) -> Iterator[Sentence]:
         last = self.status.last_run

@@ -21,7 +21,7 @@ class Mood(StrEnum):
 
 @dataclass(frozen=True)
 class Summary:
-    """A job's state in words: `started`, `running 57 %`, `failed: SourceInvalid`."""
+    """A job's state in words: `started`, `running 57 %`, `failed: SourceInvalid`, `stopped (SourceNotFound)`."""
 
     text: str
     mood: Mood
@@ -62,6 +62,8 @@ def summary(job: JobView) -> Summary:
         return Summary("checking" if status.state is State.STARTED else "starting", Mood.CHANGING)
     if status.state is None:
         return Summary("unknown", Mood.CHANGING)
+    if status.state is State.STOPPED and status.failed_check is not None:
+        return Summary(f"stopped ({status.failed_check.reason})", Mood.RESTING)
     return Summary(status.state.value, _RESTING.get(status.state, Mood.CHANGING))
 
 

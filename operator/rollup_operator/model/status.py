@@ -108,6 +108,17 @@ class LastRun(Part):
         return self.outcome is Outcome.FAILED
 
 
+class FailedCheck(Part):
+    """A check of the source that failed."""
+
+    reason: Annotated[str, StringConstraints(max_length=64)] = Field(
+        description="SourceNotFound, SourceInvalid or another reason of the condition Ready."
+    )
+    message: Annotated[str, StringConstraints(max_length=LONGEST_MESSAGE)] = Field(
+        default="", description="What is wrong with the source, or why it could not be checked."
+    )
+
+
 class VerificationOutcome(StrEnum):
     """What a verification by spec.verify has found: reasons of the condition Verified."""
 
@@ -230,6 +241,10 @@ class RollupJobStatus(Part):
         default=None, description="How far the run under way has come. Absent while none is."
     )
     last_run: LastRun | None = Field(default=None, description="The run that ended last.")
+    failed_check: FailedCheck | None = Field(
+        default=None,
+        description="Why the last check of the source failed. Absent: it did not, or a run has ended since.",
+    )
     last_verification: LastVerification | None = Field(
         default=None, description="The verification by spec.verify that ended last."
     )

@@ -10,7 +10,6 @@ what comes next. A timer retries a failed write, unless a newer body comes first
 import asyncio
 from collections.abc import Awaitable
 from contextvars import Context
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -308,6 +307,7 @@ class Actor:
             store_trouble=self._env.books.trouble(store),
             next_tick=self._next_tick,
             last_run=shown.last_run,
+            failed_check=shown.failed_check,
             begun_request=self._begun_request,
             report_age=now - self._reported_at,
             verified_for=now - self._newest_since[1] if self.readers and self._newest_since else None,
@@ -394,21 +394,22 @@ class Actor:
                 self._tell(Reason.DRAIN_SKIPPED, end.skipped)
             if end.kept is not None:
                 self._tell(Reason.DOCUMENTS_KEPT, end.kept)
-        is_step = True
+        is_step = not end.trouble or self._recovery.failed(end.trouble, asyncio.get_running_loop().time(), run.kind)
         if end.trouble is not None:
-            is_step = self._recovery.failed(end.trouble, asyncio.get_running_loop().time(), run.kind)
             self._tell(end.trouble.reason, end.trouble.message)
         elif end.mended:
             self._recovery.mended()
         if run.kind is RunKind.CHECK:
             if end.mended:
                 self._source.found_good()
+            if (report := self._shown().after_check(end.trouble)) != self._shown():
+                self._report = report
             return
         if end.last_run is not None and end.last_run.kept:
             self._tell(Reason.SOURCE_SHRUNK, end.last_run.message)
         self._report = report = self._shown().after(end.claim, end.stats)
         if end.last_run is not None:
-            self._report = replace(report, last_run=end.last_run)
+            self._report = report.after_run(end.last_run)
             did = run_report(run, end, watermark=report.watermark, failures=self._recovery.failures, is_step=is_step)
             self._env.observer.ran(self.view, did)
 

@@ -5,13 +5,16 @@ from datetime import datetime
 from typing import Any
 
 from rollup_operator.lifecycle.jobs.states import Decision, Facts
-from rollup_operator.model.conditions import verdict, verified
+from rollup_operator.model.conditions import Trouble, verdict, verified
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import (
+    LONGEST_MESSAGE,
     LONGEST_VALUE,
+    FailedCheck,
     JobStats,
     LastRun,
     LastVerification,
+    Outcome,
     PositionValue,
     RollupJobStatus,
     RunProgress,
@@ -31,6 +34,7 @@ class Report:
     position: Position | None
     stats: JobStats | None
     last_run: LastRun | None
+    failed_check: FailedCheck | None = None
     progress: RunProgress | None = None
     result: str | None = None
     last_verification: LastVerification | None = None
@@ -43,6 +47,7 @@ class Report:
             status.position,
             status.stats,
             status.last_run,
+            status.failed_check,
             result=status.result,
             last_verification=status.last_verification,
         )
@@ -53,6 +58,17 @@ class Report:
         if claim is not None:
             report = report.with_claim(claim)
         return report if stats is None else report.counting(stats)
+
+    def after_check(self, trouble: Trouble | None) -> "Report":
+        """Return the same after a check of the source; None: it was found good."""
+        if trouble is None:
+            return replace(self, failed_check=None)
+        message = shortened(trouble.message, LONGEST_MESSAGE)
+        return replace(self, failed_check=FailedCheck(reason=trouble.reason, message=message))
+
+    def after_run(self, last: LastRun) -> "Report":
+        """Return the same after the end of a run, which has checked the source itself unless it was halted before."""
+        return replace(self, last_run=last, failed_check=self.failed_check if last.outcome is Outcome.HALTED else None)
 
     def with_claim(self, claim: Claim) -> "Report":
         """Return the same with the record as it is now."""
@@ -111,6 +127,7 @@ def status_of(
         stats=report.stats,
         progress=report.progress if state is State.INDEXING else None,
         last_run=report.last_run,
+        failed_check=report.failed_check,
         last_verification=last_verification,
         result=report.result,
         next_run_time=next_run,

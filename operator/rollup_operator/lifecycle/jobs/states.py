@@ -18,7 +18,7 @@ from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job import DeletionPolicy
 from rollup_operator.model.job_view import Ask, JobView
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.status import LastRun, State
+from rollup_operator.model.status import FailedCheck, LastRun, State
 
 PATIENCE = 0.1
 """Seconds: `indexing`, `stopping` and `aborting` are shown only when they last longer."""
@@ -58,6 +58,8 @@ class Facts:
     next_tick: datetime | None = None
     last_run: LastRun | None = None
     """The run that ended last, here or as the status shows."""
+    failed_check: FailedCheck | None = None
+    """The check of the source that failed, if nothing has succeeded since."""
     begun_request: str | None = None
     """The last request to run for which this process started a run; the status may not show it as handled yet.
     """
@@ -403,8 +405,7 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, True, Reason.INVALID_SPEC, facts.invalid
         case State.STOPPED:
             never = "" if job.ever_asked else "; never started: set spec.desiredState to started"
-            failed = f"; its last run failed: {last.message}" if (last := facts.last_run) and last.failed else ""
-            return True, False, Reason.STOPPED, f"no queries or writes are running{never}{failed}"
+            return True, False, Reason.STOPPED, f"no queries or writes are running{never}{_failed(facts)}"
         case _ if facts.trouble is not None:
             return False, not facts.trouble.transient, facts.trouble.reason, facts.trouble.message
         case _ if facts.store_trouble is not None:
@@ -423,6 +424,14 @@ def _verdict(show: State, job: JobView, facts: Facts, next_tick: datetime | None
             return False, False, Reason.RECONCILING, "checking that the source can be rolled up"
         case _:
             return True, False, Reason.WAITING, "waiting for the next tick of spec.cron"
+
+
+def _failed(facts: Facts) -> str:
+    """Keep in view why a job was in trouble: once it is stopped, no reason of a condition does."""
+    if facts.failed_check is not None:
+        return f"; the last check of its source failed: {facts.failed_check.message}"
+    last = facts.last_run
+    return f"; its last run failed: {last.message}" if last is not None and last.failed else ""
 
 
 def _halting(reason: Reason, message: str, facts: Facts) -> tuple[Reason, str]:
