@@ -14,17 +14,22 @@ from rollup_operator.http.access.permits import Caller, EndpointAction, Permit
 from rollup_operator.http.api.searchable import Searchable
 from rollup_operator.http.app import Endpoint
 from rollup_operator.model.job import RollupJobSpec
+from rollup_operator.query.answering.answer import Style, answer
+from rollup_operator.query.answering.merge import merge
 from rollup_operator.query.errors import SearchRefused
-from rollup_operator.query.reading.request import Door
+from rollup_operator.query.planning.planner import plan
+from rollup_operator.query.reading.request import Door, parse_request
 from rollup_operator.query.sources import Catalog, IndexOptions, SearchedJob
 from rollup_operator.rollup.identity import Owner
 from rollup_operator.rollup.source_rules import SourceField
 from rollup_operator.sharing.memory import MIB, Budgets
-from rollup_operator.stores.search import Tier
+from rollup_operator.stores.search import LevelBuckets, Number, Row, Tier
 from support.access_double import Anybody
 from support.http_double import Cluster
 from support.loop_guard import PROCESSOR_SECONDS
 from support.portions import watched
+from support.search_jobs import DAY, HOUR, live_of, spec_of
+from support.search_reference import fetched
 from support.serving import Client, call, served
 
 FIELDS = [{"field": f"metric-{n}", "metrics": ["min"]} for n in range(200)]
@@ -96,6 +101,57 @@ async def test_a_name_of_hundreds_of_parts_is_shown(client: Client, cluster: Clu
     cluster.create("deep", indexPattern="sensor-*", rollupIndex="deep", metrics=[{"field": deep, "metrics": ["min"]}])
     status, reply = await call(client, "GET", "/deep/_mapping")
     assert (status, reply["deep"]["mappings"]["properties"][deep]) == (200, {"type": "double"})
+
+
+# What an answer is made of: a few buckets of many numbers, many of which are empty, or a few values and a pattern.
+
+METRIC_SUMS = {f"m{n}": {"sum": {"field": "delay", "format": "0.00"}} for n in range(900)}
+EMPTY_TERMS = {f"t{n}": {"terms": {"field": "code"}} for n in range(900)}
+FAR_AWAY = {
+    "buckets_path": {f"p{n}": "t['nothing']>_count" for n in range(16)},
+    "gap_policy": "insert_zeros",
+    "script": "1",
+}
+
+
+def hours(count: int, **subs: Any) -> dict[str, Any]:
+    bounds = {"min": 0, "max": (count - 1) * HOUR}
+    return {"date_histogram": {"field": "time", "fixed_interval": "1h", "extended_bounds": bounds}, "aggs": subs}
+
+
+def any_of(count: int, **subs: Any) -> dict[str, Any]:
+    return {"filters": {"filters": {f"f{n}": {"match_all": {}} for n in range(count)}}, "aggs": subs}
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "numbers written as texts": {"t": hours(50, **METRIC_SUMS)},
+    "aggregations of nothing": {"f": any_of(25, **EMPTY_TERMS)},
+    "a bucket looked for among many": {"f": any_of(1, t=hours(50_000), s={"bucket_script": FAR_AWAY})},
+    "a large pattern": {"c": {"terms": {"field": "carrier", "size": 100, "include": "(.*x?)" * 100}}},
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+async def test_an_answer_is_made_without_holding_up_anybody(what: str) -> None:
+    spec = spec_of()
+    rows = [{"time": n, "carrier": f"{n:040}", "delay": 1.0} for n in range(50)]
+    made = plan(parse_request({"size": 0, "aggs": ANSWERS[what]}), [], live_of(spec), DAY)
+    parts = [fetched(fetch, rows) for fetch in made.fetches]
+    async with watched() as held:
+        found = await in_portions(answer(made, parts, Style()))
+    assert found["hits"]["total"]["value"] == len(rows)
+    assert held.longest < PROCESSOR_SECONDS
+
+
+async def test_parts_of_many_numbers_are_added_without_holding_up_anybody() -> None:
+    (shape,) = plan(parse_request({"size": 0, "aggs": {"t": hours(1)}}), [], live_of(spec_of()), DAY).shapes
+    shape = replace(shape, numbers=tuple(Number("sum", f"f{n}") for n in range(4_000)))
+    rows = {(n * HOUR,): Row(1, (1.0,) * 4_000) for n in range(400)}
+    parts = [{(): LevelBuckets({(): Row(400)}), ("t",): LevelBuckets(rows)}] * 2
+    async with watched() as held:
+        merged = await in_portions(merge(parts, (), (shape,)))
+    assert merged["t",].rows[HOUR,].numbers == (2.0,) * 4_000
+    assert held.longest < PROCESSOR_SECONDS
 
 
 # What names mean, and whose documents there are, where a namespace has ten thousand jobs, or few with long patterns.

@@ -4,8 +4,10 @@ import time
 
 import pytest
 
-from rollup_operator.query.answering.regexp import matcher
+from rollup_operator.query.answering import regexp
+from rollup_operator.query.answering.regexp import Matcher
 from rollup_operator.query.errors import SearchRefused
+from support.portions import result
 
 
 @pytest.mark.parametrize(
@@ -32,8 +34,8 @@ from rollup_operator.query.errors import SearchRefused
     ],
 )
 def test_a_value_matches_as_a_whole(pattern: str, yes: list[str], no: list[str]) -> None:
-    matches = matcher(pattern)
-    assert [t for t in (*yes, *no) if matches(t)] == yes
+    matcher = Matcher(pattern)
+    assert [t for t in (*yes, *no) if result(matcher.matches(t))] == yes
 
 
 @pytest.mark.parametrize(
@@ -57,10 +59,29 @@ def test_a_value_matches_as_a_whole(pattern: str, yes: list[str], no: list[str])
 )
 def test_what_cannot_be_read_is_refused(pattern: str) -> None:
     with pytest.raises(SearchRefused, match=r"regular expression|regexp"):
-        matcher(pattern)
+        Matcher(pattern)
 
 
 def test_no_pattern_is_slow() -> None:
-    matches, begun = matcher("(a*)*" * 20 + "b"), time.process_time()
-    assert not matches("a" * 500)
+    matcher, begun = Matcher("(a*)*" * 20 + "b"), time.process_time()
+    assert not result(matcher.matches("a" * 500))
     assert time.process_time() - begun < 2
+
+
+def test_a_pattern_that_looks_at_all_of_it_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after an `a` depends on each of the sixteen characters before."""
+    monkeypatch.setattr(regexp, "MOST_LOOKED_AT", 50_000)
+    matcher = Matcher("(a|b)*a" + "(a|b)" * 16)
+
+    def read_all() -> None:
+        for number in range(50_000):
+            text = f"{number:032b}".translate({48: "a", 49: "b"})
+            assert result(matcher.matches(text)) == (text[-17] == "a")
+
+    with pytest.raises(SearchRefused, match="takes too long for so many values: make it simpler"):
+        read_all()
+
+
+def test_a_simple_pattern_takes_any_number_of_values() -> None:
+    matcher = Matcher("(A|B)[0-9]+(-.*)?")
+    assert sum(result(matcher.matches(f"A{number}-{number * 7}")) for number in range(65_535)) == 65_535

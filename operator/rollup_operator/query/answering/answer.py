@@ -14,7 +14,7 @@ from rollup_operator.query.aggregations import (
 )
 from rollup_operator.query.answering.merge import merge
 from rollup_operator.query.answering.pipelines import add_pipelines
-from rollup_operator.query.answering.results import Bucket, BucketAllowance, Measured, Result, Series
+from rollup_operator.query.answering.results import Bucket, BucketAllowance, Measured, Result, Series, at_once_of
 from rollup_operator.query.answering.tree import Tree, edge_printer
 from rollup_operator.query.planning.planner import SearchPlan
 from rollup_operator.query.times.dates import java_number
@@ -86,14 +86,14 @@ def _series(series: Series, style: Style) -> Work[dict[str, Any]]:
     a, buckets = series.aggregation, series.buckets
     out: dict[str, Any] = {} if a.meta is None else {"meta": a.meta}
     written: list[dict[str, Any]] = []
-    plain = not series.shape.subs
-    for place, bucket in enumerate(buckets):
+    plain, at_once = not series.shape.subs, at_once_of(a.subs)
+    for place, bucket in enumerate(buckets, 1):
         if plain:
             written.append(_head(series, bucket) | _measures(bucket.results, style))
         else:
             written.append(_head(series, bucket) | (yield from _named(bucket.results, style)))
         bucket.results = {}
-        if place % 20 == 0:
+        if place % at_once == 0:
             yield
     match a.kind:
         case FiltersAggregation(single=True):

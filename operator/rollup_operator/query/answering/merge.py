@@ -10,8 +10,8 @@ from rollup_operator.concurrency.portions import Work
 from rollup_operator.query.planning.shape import Shape
 from rollup_operator.stores.search import LevelBuckets, Number, Partials, Path, Row
 
-_AT_ONCE = 200
-"""Rows that are added without an interruption, in well under a millisecond."""
+_AT_ONCE = 400
+"""Numbers that are added without an interruption, in well under a millisecond."""
 
 
 def merge(
@@ -35,15 +35,15 @@ def _levels(path: Path, numbers: Sequence[Number], shapes: Sequence[Shape]) -> I
 def _add(to: LevelBuckets, part: LevelBuckets | None, functions: Sequence[str]) -> Work[None]:
     if part is None:
         return
-    rows = to.rows
-    for i, (keys, row) in enumerate(part.rows.items()):
+    rows, at_once = to.rows, max(1, _AT_ONCE // (2 + len(functions)))
+    for i, (keys, row) in enumerate(part.rows.items(), 1):
         known = rows.get(keys)
         if known is None:
             rows[keys] = Row(row.count, row.numbers)
         else:
             known.count += row.count
             known.numbers = tuple(map(_sum, functions, known.numbers, row.numbers))
-        if i % _AT_ONCE == 0:
+        if i % at_once == 0:
             yield
     for keys, left_out in part.left_out.items():
         to.left_out[keys] = to.left_out.get(keys, 0) + left_out

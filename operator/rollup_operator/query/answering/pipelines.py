@@ -405,7 +405,7 @@ def _property(bucket: Bucket, elements: Sequence[str]) -> float | int | None:
             return len(found.buckets)
         if key is None and not _is_single(found):
             raise _not_a_number(name)
-        inner = next((b for b in found.buckets if key is None or b.name == key), None)
+        inner = next(iter(found.buckets), None) if key is None else found.named(key)
         if inner is None:
             return None
         place = inner

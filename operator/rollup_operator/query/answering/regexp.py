@@ -1,17 +1,26 @@
 """Lucene's regular expressions, as `include` and `exclude` of terms have them, in time linear in the text. Pure.
 
-A pattern becomes an automaton whose states are walked all at once: nothing is tried twice, so no pattern is slow. The
+A pattern becomes an automaton whose states are walked all at once: nothing is tried twice, so no text is slow to read.
+A large pattern still looks at all of its states for each character: texts are read in portions, up to a limit. The
 operators that Lucene adds to the usual ones (`~ & @ < > # "`) are refused.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rollup_operator.concurrency.portions import Work
 from rollup_operator.query.errors import SearchRefused
 
 LONGEST = 1_000
 MOST_STATES = 2_000
 DEEPEST = 50
+MOST_LOOKED_AT = 5_000_000
+"""States that are looked at for all texts of one pattern together: a few seconds."""
+
+_AT_ONCE = 1_000
+"""States that are looked at without an interruption, in well under a millisecond; a character may look at all twice."""
+_MOST_REMEMBERED = 200_000
+"""States and characters that lead from some to others."""
 
 Test = Callable[[str], bool]
 
@@ -167,16 +176,68 @@ class _RegexpReader:
         return c
 
 
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Return whether a text matches as a whole. Raises SearchRefused."""
-    if len(pattern) > LONGEST:
-        raise SearchRefused(f"a regular expression has at most [{LONGEST}] characters")
-    reader = _RegexpReader(pattern)
-    begin, end = reader.union(0)
-    if reader.at < len(pattern):
-        raise reader.wrong("a bracket is closed that was not opened")
+class _Reached:
+    """The states that are reached at once after some characters, and where each character leads from there."""
 
-    def closed(states: list[_RegexPlace]) -> list[_RegexPlace]:
+    __slots__ = ("after", "matches", "states")
+
+    def __init__(self, states: list[_RegexPlace], end: _RegexPlace) -> None:
+        self.states, self.matches = states, any(s is end for s in states)
+        self.after: dict[str, _Reached] = {}
+
+
+class Matcher:
+    """Tells whether texts match a pattern as a whole.
+
+    Where a character leads is remembered: of most patterns hardly anything is found out twice.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """Raises SearchRefused."""
+        if len(pattern) > LONGEST:
+            raise SearchRefused(f"a regular expression has at most [{LONGEST}] characters")
+        self._reader = _RegexpReader(pattern)
+        begin, self._end = self._reader.union(0)
+        if self._reader.at < len(pattern):
+            raise self._reader.wrong("a bracket is closed that was not opened")
+        self._first = [begin]
+        self._steps = self._pause = self._looked_at = self._remembered = 0
+        self._known: dict[frozenset[int], _Reached] = {}
+        self._begin = self._closed(self._first)
+
+    def matches(self, text: str) -> Work[bool]:
+        """Return whether a text matches. Raises SearchRefused once the texts together took too long."""
+        now = self._begin
+        for c in text:
+            after = now.after.get(c)
+            if after is None:
+                after = self._follow(now, c)
+            now = after
+            self._steps += 1
+            if self._steps >= self._pause:
+                self._pause = self._steps + _AT_ONCE
+                yield
+            if not now.states:
+                return False
+        return now.matches
+
+    def _follow(self, now: _Reached, c: str) -> _Reached:
+        if self._looked_at > MOST_LOOKED_AT:
+            raise SearchRefused(
+                f"the regular expression [{self._reader.pattern[:100]}] takes too long for so many values: make it "
+                "simpler, or narrow the search"
+            )
+        found = self._closed([to for s in now.states if s.test is not None and s.test(c) for to in s.to])
+        self._look_at(len(now.states))
+        if self._remembered > _MOST_REMEMBERED:
+            self._known.clear()
+            self._remembered = 0
+            self._begin = self._closed(self._first)
+        self._remembered += 1
+        now.after[c] = found
+        return found
+
+    def _closed(self, states: list[_RegexPlace]) -> _Reached:
         """Return the states that are reached without a character more."""
         found: dict[int, _RegexPlace] = {}
         rest = list(states)
@@ -186,17 +247,16 @@ def matcher(pattern: str) -> Callable[[str], bool]:
                 found[id(state)] = state
                 if state.test is None:
                     rest.extend(state.to)
-        return list(found.values())
+        self._look_at(len(found))
+        key = frozenset(found)
+        if (known := self._known.get(key)) is None:
+            known = self._known[key] = _Reached(list(found.values()), self._end)
+            self._remembered += len(found)
+        return known
 
-    def matches(text: str) -> bool:
-        now = closed([begin])
-        for c in text:
-            now = closed([to for s in now if s.test is not None and s.test(c) for to in s.to])
-            if not now:
-                return False
-        return any(s is end for s in now)
-
-    return matches
+    def _look_at(self, states: int) -> None:
+        self._looked_at += states
+        self._steps += states
 
 
 def _is_count(text: str) -> bool:

@@ -1,7 +1,7 @@
 """The results of aggregations before they are written as JSON: pipelines read them, and add theirs. Pure."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,14 @@ class Series:
     buckets: list[Bucket]
     others: int = 0
     """Documents in buckets beyond the size of terms."""
+    _named: tuple[list[Bucket], dict[str, Bucket]] | None = None
+    """The first bucket of each name, and in which list it was found."""
+
+    def named(self, name: str) -> Bucket | None:
+        """Return the first bucket of that name. A path may ask each of ten thousands of buckets for one."""
+        if self._named is None or self._named[0] is not self.buckets:
+            self._named = self.buckets, {bucket.name: bucket for bucket in reversed(self.buckets)}
+        return self._named[1].get(name)
 
     @property
     def aggregation(self) -> Aggregation:
@@ -74,6 +82,11 @@ class Series:
 
 
 Result = Measured | Series
+
+
+def at_once_of(aggregations: Sequence[Aggregation]) -> int:
+    """Return how many buckets of so many aggregations may be made or written without an interruption."""
+    return max(1, 40 // (1 + len(aggregations)))
 
 
 @dataclass(slots=True)

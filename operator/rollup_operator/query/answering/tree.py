@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rollup_operator.concurrency.portions import Work, chosen_of, sorted_by
+from rollup_operator.concurrency.portions import Work, sorted_by
 from rollup_operator.query.aggregations import (
     Aggregation,
     DateHistogramAggregation,
@@ -16,8 +16,8 @@ from rollup_operator.query.aggregations import (
     RangesAggregation,
     TermsAggregation,
 )
-from rollup_operator.query.answering.regexp import matcher
-from rollup_operator.query.answering.results import Bucket, BucketAllowance, Measured, Result, Series
+from rollup_operator.query.answering.regexp import Matcher
+from rollup_operator.query.answering.results import Bucket, BucketAllowance, Measured, Result, Series, at_once_of
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.planning.planner import SearchPlan
 from rollup_operator.query.planning.shape import Edge, Shape, numbers_of
@@ -27,7 +27,7 @@ from rollup_operator.stores.search import FieldKind, Key, Keys, LevelBuckets, Nu
 
 _AT_ONCE = 200
 _FEW = 100
-"""Rows that are chosen and sorted without an interruption, in well under a millisecond: most buckets have no more."""
+"""Rows that are sorted without an interruption, in well under a millisecond: most buckets have no more."""
 _NOTHING = Row(0)
 
 Keyed = tuple[Key, Row]
@@ -65,6 +65,8 @@ class Tree:
     _below: dict[Path, dict[Keys, list[Keyed]]] = field(default_factory=dict)
     _places: dict[int, "_MetricPlaces"] = field(default_factory=dict)
     """By the identity of a metric's aggregation: found out once, and not for each of ten thousands of buckets."""
+    _choosers: dict[int, Callable[[Key], Work[bool]] | None] = field(default_factory=dict)
+    """By the identity of a shape of terms."""
 
     def build(self) -> Work[dict[str, Result]]:
         """Return the results of the request's aggregations but pipelines. Raises SearchRefused."""
@@ -128,14 +130,14 @@ class Tree:
         if isinstance(shape.aggregation.kind, DateHistogramAggregation | HistogramAggregation):
             chosen = yield from self._sorted(shape, chosen, shape.aggregation.kind.order, path, keys)
         text, subs = _text(shape), shape.aggregation.subs
-        buckets = []
-        for i, (key, row) in enumerate(chosen):
+        buckets, at_once = [], at_once_of(subs)
+        for i, (key, row) in enumerate(chosen, 1):
             if shape.subs:
                 results = yield from self._results(subs, shape.subs, shape.numbers, path, (*keys, key), row)
             else:
                 results = self._metrics(subs, shape.numbers, row)
             buckets.append(Bucket(key, text(key), row.count, results))
-            if i % 20 == 0:
+            if i % at_once == 0:
                 yield
         return Series(shape, buckets, others)
 
@@ -204,11 +206,14 @@ class Tree:
                 f"Field [{k.field}] has too many values for an exact answer to aggregation [{shape.aggregation.name}]: "
                 "narrow the search"
             )
-        wanted = _chooser(k, shape.kind)
-        if len(rows) <= _FEW:
-            chosen = [r for r in rows if r[1].count >= k.min_doc_count and wanted(r[0])]
-        else:
-            chosen = yield from chosen_of(rows, lambda r: r[1].count >= k.min_doc_count and wanted(r[0]))
+        if id(shape) not in self._choosers:
+            self._choosers[id(shape)] = _chooser(k, shape.kind)
+        wanted, chosen = self._choosers[id(shape)], list[Keyed]()
+        for i, row in enumerate(rows, 1):
+            if row[1].count >= k.min_doc_count and (wanted is None or (yield from wanted(row[0]))):
+                chosen.append(row)
+            if i % _AT_ONCE == 0:
+                yield
         chosen = yield from self._sorted(shape, chosen, k.order, path, keys)
         return chosen[: k.size], left_out + sum(row.count for _, row in chosen[k.size :])
 
@@ -369,29 +374,38 @@ def _ends(known: Iterable[int], extended: tuple[Edge, Edge] | None, offset: int)
     return first if low is None else min(first, low), last if high is None else max(last, high)
 
 
-def _chooser(k: TermsAggregation, kind: FieldKind | None) -> Callable[[Key], bool]:
-    """Return whether a value is included and not excluded."""
+def _chooser(k: TermsAggregation, kind: FieldKind | None) -> Callable[[Key], Work[bool]] | None:
+    """Return whether a value is included and not excluded; None: all are."""
 
-    def one(wanted: tuple[object, ...] | str, what: str) -> Callable[[Key], bool]:
+    def one(wanted: tuple[object, ...] | str, what: str) -> Callable[[Key], Work[bool]]:
         if isinstance(wanted, str):
             if kind != "keyword":
                 raise SearchRefused(
                     f"Aggregation [{k.field}] cannot support regular expression style include/exclude settings as "
                     "they can only be applied to string fields. Use an array of values for include/exclude clauses"
                 )
-            matches = matcher(wanted)
-            return lambda key: matches(str(key))
+            pattern = Matcher(wanted)
+            return lambda key: pattern.matches(str(key))
         try:
             values = {str(v) if kind == "keyword" else float(v) for v in wanted}  # type: ignore[arg-type]  # it may fail
         except (TypeError, ValueError) as e:
             raise SearchRefused(f"[{what}] of terms of [{k.field}] has a value that is no number") from e
-        return lambda key: key in values
 
+        def among(key: Key) -> Work[bool]:
+            yield from ()
+            return key in values
+
+        return among
+
+    if k.include is None and k.exclude is None:
+        return None
     included = one(k.include, "include") if k.include is not None else None
     excluded = one(k.exclude, "exclude") if k.exclude is not None else None
 
-    def wanted(key: Key) -> bool:
-        return (included is None or included(key)) and not (excluded is not None and excluded(key))
+    def wanted(key: Key) -> Work[bool]:
+        if included is not None and not (yield from included(key)):
+            return False
+        return excluded is None or not (yield from excluded(key))
 
     return wanted
 
