@@ -24,8 +24,8 @@ from rollup_operator.stores.duckdb.target.export import columns_of
 from rollup_operator.stores.errors import DocumentsChanged, SourceInvalid, SourceNotFound
 from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Rows, Tier, nothing
 
-_BATCH = 1_000
-"""Rows of an answer that are taken at once: meanwhile nothing else of this process goes on."""
+_BATCH = 100
+"""Rows of an answer that are taken at once: meanwhile nothing else of this process goes on. Each may have long keys."""
 _KINDS: Mapping[str, FieldKind] = {"VARCHAR": "keyword", "BIGINT": "long", "DOUBLE": "double"}
 
 

@@ -21,7 +21,7 @@ from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.session import judge as judge_record
 from rollup_operator.stores.duckdb.source.reading import Range, Reading
-from rollup_operator.stores.duckdb.statements import plan, sql
+from rollup_operator.stores.duckdb.statements import columns, plan, sql
 from rollup_operator.stores.duckdb.statements.columns import is_summed_exactly
 from rollup_operator.stores.duckdb.statements.plan import COUNT
 from rollup_operator.stores.duckdb.target import writing
@@ -31,8 +31,8 @@ from rollup_operator.stores.verification import DayCount, Extent
 
 T = TypeVar("T")
 
-_BATCH = 1_000
-"""Rows of an answer that are taken at once: meanwhile nothing else of this process goes on."""
+_BATCH = 100
+"""Rows of an answer that are taken at once: meanwhile nothing else of this process goes on. Keys may be long."""
 _NOTHING = Extent(Span(0, 0), 0)
 
 
@@ -177,11 +177,13 @@ class DuckDBVerification:
         compared = [c for c in of.aggregates if target is None or c.name in self._written]
         exact = {f"{field}.sum" for field in self.judge.exact}
         keys = [sql.name(n) for n in (of.date_key, *(c.name for c in of.groups))]
+        given_keys = [f"CASE WHEN b.{COUNT} IS NOT NULL THEN b.{k} ELSE r.{k} END" for k in keys]
+        texts = [False, *(c.type == "VARCHAR" for c in of.groups)]
         wide, narrow = (columns_of(layout)[len(keys) :] for layout in (self._wide_layout, self._layout))
         parts = [
             f"b.{COUNT} IS NOT NULL",
             f"r.{DOCUMENTS}",
-            *(f"CASE WHEN b.{COUNT} IS NOT NULL THEN b.{k} ELSE r.{k} END" for k in keys),
+            *(columns.short(given) if text else given for given, text in zip(given_keys, texts, strict=True)),
             *(f"b.{expression}" for _, expression in wide),
             *(f"r.{expression}" for _, expression in narrow),
         ]

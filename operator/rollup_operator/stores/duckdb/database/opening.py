@@ -20,7 +20,7 @@ from rollup_operator.stores.duckdb.database.folders import Folder, Folders
 from rollup_operator.stores.duckdb.database.inspection import NO_SPACE, SCRATCH, SECURE
 from rollup_operator.stores.duckdb.database.takeover import LOGS, Takeover, lies_with_users
 from rollup_operator.stores.duckdb.statements import sql
-from rollup_operator.stores.duckdb.statements.columns import KEY_LOST
+from rollup_operator.stores.duckdb.statements.columns import KEY_LOST, LONG_TEXT
 from rollup_operator.stores.errors import SourceInvalid, StoreError, StoreUnavailable, TargetBlocked, VolumeFull
 
 SPILL = ".tmp"
@@ -147,6 +147,8 @@ def classify(e: duckdb.Error, hide: Callable[[str], str]) -> StoreError:
         wrong := csv_errors.explain(whole, hide)
     ):
         return SourceInvalid(f"spec.indexPattern: {wrong}")
+    if LONG_TEXT in whole:
+        return SourceInvalid(LONG_TEXT)
     said = hide(whole)[:_LONGEST_ERROR]
     text = said.splitlines()[0] if said else type(e).__name__
     if isinstance(e, duckdb.InvalidInputException) and KEY_LOST in text:

@@ -6,6 +6,7 @@ this module checks the length of a footer first, and gives DuckDB only the begin
 """
 
 import csv
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ memory."""
 
 _MOST_QUOTES = 10_000
 """Among the last ones of what is read, before an end of a line is found."""
+_LONGEST_HEADER = 1 << 20
+"""Characters of a first line of which names are made. Meanwhile nothing else of this process goes on."""
+_MOST_VALUES = 2 * MOST_COLUMNS
 _CHUNK = 64 << 10
 _NOTHING = "(empty)"
 _DELIMITERS = (",", ";", "\t", "|")
@@ -174,7 +178,7 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
         _check_lines(lane, head, name, wanted)
     types = {str(column["name"]): str(column["type"]) for column in columns}
     header = found["HasHeader"] if wanted.reading.header is None else wanted.reading.header
-    if whole and len(head.strip().splitlines()) == 1:
+    if whole and not any(end in head.strip() for end in (b"\n", b"\r")):
         # Of a single line DuckDB makes a row. It is a header, unless it says something else than names.
         is_header = wanted.reading.header
         if set(types.values()) <= _NAMES if is_header is None else is_header:
@@ -201,7 +205,7 @@ def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool
                 raise _invalid(name, f"{what}: correct the file, and name another text")
         texts.append(f"nullstr = ['', {sql.text(null)}]")
     skip = int(found["SkipRows"])
-    names = _header(head, delimiter, quoting[0], skip) if header else ()
+    names = first_line(head, delimiter, quoting[0], skip) if header else ()
     types = {column: wanted.type_of(column, guess) for column, guess in types.items()}
     written = f"auto_detect = false, header = {header}, skip = {skip}, {', '.join(texts)}"
     dialect = CsvDialect(written, delimiter, bool(header), types, names or tuple(types))
@@ -307,7 +311,7 @@ def _check_lines(lane: Lane, head: bytes, name: str, wanted: Wanted) -> None:
     if not (named := wanted.named) or wanted.reading.header is False:
         return
     for delimiter in (wanted.delimiter,) if wanted.delimiter is not None else _DELIMITERS:
-        names = _header(head, delimiter, '"', 0)
+        names = first_line(head, delimiter, '"', 0)
         if len(names) < 2 or len({n.lower() for n in names}) < len(names) or not named <= set(names):
             continue
         if len(names) > MOST_COLUMNS:
@@ -323,11 +327,19 @@ def _check_lines(lane: Lane, head: bytes, name: str, wanted: Wanted) -> None:
                     raise SourceInvalid(f"spec.indexPattern: {why}") from e
 
 
-def _header(head: bytes, delimiter: str, quote: str, skip: int) -> Sequence[str]:
-    """Return the names in the first line; none if it cannot be recognized."""
-    lines = head.decode("utf-8-sig", "replace").splitlines()[skip : skip + 1]
+def first_line(head: bytes, delimiter: str, quote: str, skip: int) -> Sequence[str]:
+    """Return the names in the first line after `skip` lines; none if they cannot be recognized.
+
+    Of a line that is too long, only those at its beginning.
+    """
+    text = io.TextIOWrapper(io.BytesIO(head), "utf-8-sig", "replace")
+    for _ in range(skip):
+        text.readline()
+    line = text.readline(_LONGEST_HEADER).removesuffix("\n")
+    if line.count(delimiter) > _MOST_VALUES:
+        line = delimiter.join(line.split(delimiter, _MOST_VALUES)[:-1])
     try:
-        return next(csv.reader(lines, delimiter=delimiter, quotechar=quote if len(quote) == 1 else '"'), [])
+        return next(csv.reader([line], delimiter=delimiter, quotechar=quote if len(quote) == 1 else '"'), [])
     except (csv.Error, TypeError):  # a delimiter of several characters: then only the message is less exact
         return ()
 

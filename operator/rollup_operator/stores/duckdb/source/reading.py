@@ -22,6 +22,7 @@ from rollup_operator.stores.duckdb.source import digits, fitting, judging, order
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import plan, sql
+from rollup_operator.stores.duckdb.statements.columns import LONG_TEXT, LONGEST_TEXTS
 from rollup_operator.stores.duckdb.statements.plan import Plan
 from rollup_operator.stores.errors import SourceInvalid
 
@@ -186,8 +187,11 @@ class Reading:
             table = self.scratch(lane, self.plan.select(plan.segments(self.bounds, start, end)))
             select = f"SELECT * FROM {table}"
         # Two small statements take half as long as one that joins their answers.
-        ((buckets, rows, last),) = lane.execute(self.plan.totals(select))
+        ((buckets, rows, last, longest),) = lane.execute(self.plan.totals(select))
         assert isinstance(buckets, int)
+        assert isinstance(longest, int)
+        if longest > LONGEST_TEXTS:
+            raise SourceInvalid(f"spec.groups.terms.fields: {LONG_TEXT}")
         if not buckets:
             if table is not None:
                 self.forget(lane, table)

@@ -34,6 +34,11 @@ _DIGITS = 15
 """A DOUBLE tells all decimals of so many digits apart."""
 KEY_LOST = "spec.groups.terms.fields: column "
 """Begins the error of a statement that meets a key which its type does not tell from others."""
+LONGEST_TEXTS = 32_766
+"""Bytes of the texts that are one bucket's key, as of a term of Elasticsearch: keys become values of this process."""
+
+LONG_TEXT = f"the key of a bucket has a text of more than {LONGEST_TEXTS} bytes: group by shorter ones"
+"""What DuckDB says of such a text."""
 
 Of = Callable[[str], str]
 """Turns the expression of a value into another one."""
@@ -117,6 +122,11 @@ def decimal_terms(field: str, type_: str) -> Column:
     """Return the column of a term of numbers as DOUBLE. Its statement fails on a key that would be another's, too."""
     number = _told_apart(field, element(type_))
     return _group(f"{field}.terms", "DOUBLE", field, type_, lambda x: f"{number(x)} + 0.0")
+
+
+def short(key: str) -> str:
+    """Return the expression of a key that is a text. DuckDB raises an error with LONG_TEXT where it is a long one."""
+    return f"CASE WHEN strlen({key}) > {LONGEST_TEXTS} THEN error({sql.text(LONG_TEXT)}) ELSE {key} END"
 
 
 def metrics(field: str, wanted: Sequence[str], type_: str) -> list[Column]:

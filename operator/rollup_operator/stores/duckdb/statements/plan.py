@@ -79,8 +79,11 @@ class Plan:
         return f"SELECT count(*), {first}, {last} FROM {self.relation} WHERE {where}"
 
     def totals(self, buckets: str) -> str:
-        """Return number, rows and last time of the buckets of a statement."""
-        return f"SELECT count(*), sum({COUNT})::BIGINT, max({sql.name(self.date_key)}) FROM ({buckets})"
+        """Return number, rows and last time of the buckets of a statement, and the bytes of the longest key's texts."""
+        texts = [f"coalesce(strlen({sql.name(c.name)}), 0)" for c in self.groups if c.type == "VARCHAR"]
+        longest = f"coalesce(max({' + '.join(texts)}), 0)" if texts else "0"
+        parts = ["count(*)", f"sum({COUNT})::BIGINT", f"max({sql.name(self.date_key)})", longest]
+        return f"SELECT {', '.join(parts)} FROM ({buckets})"
 
     def last(self, buckets: str, time: int) -> str:
         """Return the other keys of the last bucket of that time; nulls come before values in keys."""

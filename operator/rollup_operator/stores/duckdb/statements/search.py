@@ -224,7 +224,7 @@ class _FetchPart:
         """Yield the queries that give the rows of the answer."""
         for i, place in enumerate(self.places):
             keys = [
-                f"union_value({self._keys[k].kind} := {name}::{_TYPES[self._keys[k].kind]})::{_KEY}"
+                f"union_value({self._keys[k].kind} := {self._shown(k, name)})::{_KEY}"
                 for k, name in zip(place.above, self._names(place), strict=True)
             ]
             keys += [f"NULL::{_KEY}"] * (depth - len(keys))
@@ -246,6 +246,10 @@ class _FetchPart:
                     f"SELECT {', '.join([f'{self._n}', f'{i}', 'true', *above])} FROM {self._step('t', i)} "
                     f"WHERE r > {place.limit}{by}"
                 )
+
+    def _shown(self, k: int, name: str) -> str:
+        kind = self._keys[k].kind
+        return columns.short(f"{name}::VARCHAR") if kind == "s" else f"{name}::{_TYPES[kind]}"
 
     def _scan(self, leaves: Sequence[int]) -> str:
         keys = list(dict.fromkeys(k for leaf in leaves for k in self.places[leaf].above))
