@@ -70,6 +70,20 @@ async def test_the_cookie_is_for_this_page_alone_and_holds_no_token(browser: Bro
     assert browser.cookie not in page.text
 
 
+@pytest.mark.parametrize("before", ["\u2000", "\u3000", "\x85", "\xa0", "x\t", "$"])
+async def test_a_cookie_that_another_host_of_the_domain_can_set_is_not_ours(browser: Browser, before: str) -> None:
+    """A browser lets it, since the name does not begin with `__Host-`."""
+    values = []
+    for user in ("ann", "mallory"):
+        done = await browser.post("/ui/login", {"token": user}, X_Forwarded_Proto="https", **OWN_)
+        values.append(done.headers["Set-Cookie"].partition("=")[2].partition(";")[0])
+    browser.cookie, browser.headers = "", {"X-Forwarded-Proto": "https"}
+    ours, theirs = f"__Host-rollup_session={values[0]}", f"{before}__Host-rollup_session={values[1]}"
+    for cookies in (f"{ours}; {theirs}", f"{theirs}; {ours}"):
+        assert (await browser.get("/ui/", Cookie=cookies)).words('id="user"') == "ann"
+    assert (await browser.get("/ui/", Cookie=theirs)).status == 303
+
+
 async def test_the_cookie_is_secure_behind_tls(browser: Browser) -> None:
     done = await browser.post("/ui/login", {"token": "ann"}, X_Forwarded_Proto="https", **OWN_)
     value, *attributes = done.headers["Set-Cookie"].split("; ")

@@ -35,8 +35,15 @@ def is_secure(request: web.Request) -> bool:
 
 
 def cookie(request: web.Request) -> str | None:
-    """Return the value of the session's cookie; None: there is none."""
-    return request.cookies.get(SECURE_COOKIE if is_secure(request) else COOKIE)
+    """Return the value of the session's cookie; None: there is none.
+
+    Only of exactly that name: aiohttp also takes a name for ours that has an exotic blank before it. Browsers let other
+    hosts of the domain set a cookie of such a name, which does not begin with `__Host-` for them.
+    """
+    name = SECURE_COOKIE if is_secure(request) else COOKIE
+    lines = request.headers.getall("Cookie", [])
+    pairs = (pair.strip(" ").partition("=") for line in lines for pair in line.split(";"))
+    return next((value for given, _, value in pairs if given == name), None)
 
 
 class TokenTooLong(ValueError):
