@@ -1,11 +1,19 @@
 """Beginnings of CSV files that take long to look at. Python holds the whole process up while it splits a text."""
 
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from rollup_operator.rollup.bounds import Span
+from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.duckdb.source import sources
 from rollup_operator.stores.duckdb.source.headers import HEAD, MOST_COLUMNS, first_line
+from rollup_operator.stores.errors import SourceInvalid
+from support.embedded import Embedded, config, spec
 from support.loop_guard import PROCESSOR_SECONDS
+from support.rounding import ms
 
 ODD = {
     "short lines": b"a,b\n" + b"xy\n" * (HEAD // 3 - 2),
@@ -43,3 +51,49 @@ def test_the_first_line_is_found_without_holding_up_anybody(kind: str) -> None:
 )
 def test_a_first_line_ends_where_lines_of_files_end(head: str, skip: int, names: list[str]) -> None:
     assert list(first_line(head.encode(), ",", '"', skip)) == names
+
+
+JOB = config(spec("*.csv"))
+SPAN = Span(0, ms("2030-01-01T00:00"))
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Embedded:
+    return Embedded(tmp_path)
+
+
+@pytest.fixture
+async def store(embedded: Embedded) -> AsyncIterator[DuckDBStore]:
+    store = embedded.store()
+    yield store
+    await store.close()
+
+
+def write(embedded: Embedded, files: int, columns: int, value: str = "1", *, alike: bool) -> None:
+    for number in range(files):
+        names = [f"c{'' if alike else number}_{n}" for n in range(columns)]
+        lines = ",".join(["ts", "value", "term", "size", *names]), ",".join(["2024-01-01,1.0,a,1", *[value] * columns])
+        (embedded.folder / f"{number}.csv").write_text("\n".join([*lines, ""]))
+
+
+async def test_many_files_that_are_written_alike_are_read(
+    embedded: Embedded, store: DuckDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MOST_COLUMNS", 50)
+    monkeypatch.setattr(sources, "MOST_CELLS", 50)
+    write(embedded, 9, 40, alike=True)
+    assert (await store.preview(JOB, SPAN, 3)).rows == 9
+    write(embedded, 9, 40, "", alike=True)  # of no value is known what the column holds
+    assert (await store.preview(JOB, SPAN, 3)).rows == 9
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_COLUMNS", 90), ("MOST_CELLS", 200), ("MOST_LETTERS", 450)])
+async def test_columns_of_files_are_limited_in_all(
+    embedded: Embedded, store: DuckDBStore, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(sources, limit, most)
+    write(embedded, 2, 40, alike=False)
+    assert (await store.preview(JOB, SPAN, 3)).rows == 2
+    write(embedded, 3, 40, alike=False)
+    with pytest.raises(SourceInvalid, match=r"its CSV files are written in 3 or more ways, with 132 columns together"):
+        await store.preview(JOB, SPAN, 3)

@@ -122,6 +122,12 @@ class CsvDialect:
     """Which time can be read in two ways, in a sentence."""
 
     @property
+    def key(self) -> object:
+        """What is equal for equal dialects alone."""
+        wrong = tuple(self.wrong.items())
+        return self.options, tuple(self.names), self.empty, wrong, self.time_format, self.unclear
+
+    @property
     def options(self) -> str:
         """Options for read_csv."""
         columns = ", ".join(f"{sql.text(column)}: {sql.text(type_)}" for column, type_ in self.types.items())

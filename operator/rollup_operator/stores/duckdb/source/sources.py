@@ -22,6 +22,12 @@ from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, Source
 
 MOST_FILES = 10_000
 """Files of one job. Each is open while it is read."""
+MOST_COLUMNS = 30_000
+"""Columns of all CSV files, those that are written alike counted once: DuckDB takes some 7 kB for each."""
+MOST_CELLS = 300_000
+"""Different columns of CSV files, times the ways in which the files are written: each way has to name all columns."""
+MOST_LETTERS = 8 << 20
+"""Of the names of those columns."""
 MOST_ENTRIES = 200_000
 """Entries of folders that are searched to find them."""
 MOST_STEPS = 32
@@ -100,7 +106,8 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
 
 def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> SourceFiles:
     parquet: list[str] = []
-    csv: dict[str, CsvDialect] = {}
+    csv: dict[str, int] = {}
+    known = _Dialects()
     for name, fd in files.items():
         lane.go_on()
         path, ending = lane.path_of(fd), _ending(name)
@@ -108,17 +115,48 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
             headers.check_parquet(fd, name)
             parquet.append(path)
         elif dialect := headers.csv_dialect(lane, fd, name, wanted, gzipped=ending.endswith(".gz")):
-            csv[path] = dialect
+            csv[path] = known.number(dialect)
+    settled = headers.settled(known.different)
+    options_of = [dialect.options for dialect in settled]
     written: dict[str, list[str]] = {}
     dialects: dict[str, CsvDialect] = {}
-    for path, dialect in zip(csv, headers.settled(list(csv.values())), strict=True):
-        options = dialect.options
+    for path, number in csv.items():
+        options = options_of[number]
         written.setdefault(options, []).append(path)
-        dialects.setdefault(options, dialect)
+        dialects.setdefault(options, settled[number])
     paths = {options: tuple(found) for options, found in written.items()}
     return SourceFiles(
         tuple(tables), tuple(parquet), paths, tuple(dialects.values()), tuple(files.values()), _seen_ns(files.values())
     )
+
+
+class _Dialects:
+    """The dialects of a source's CSV files, each once: many files may have many columns."""
+
+    def __init__(self) -> None:
+        self.different: list[CsvDialect] = []
+        self._numbers: dict[object, int] = {}
+        self._columns: set[str] = set()
+        self._count = self._letters = 0
+
+    def number(self, dialect: CsvDialect) -> int:
+        """Return the place of a dialect among the different ones.
+
+        Raises SourceInvalid where DuckDB would need much memory for the columns alone, which its own limit leaves out.
+        """
+        number = self._numbers.setdefault(dialect.key, len(self.different))
+        if number == len(self.different):
+            self.different.append(dialect)
+            self._columns.update(dialect.types)
+            self._count += len(dialect.types)
+            self._letters += sum(map(len, dialect.types))
+        ways = len(self.different)
+        if self._count > MOST_COLUMNS or ways * len(self._columns) > MOST_CELLS or self._letters > MOST_LETTERS:
+            raise SourceInvalid(
+                f"{_FIELD}: its CSV files are written in {ways} or more ways, with {self._count} columns together, and "
+                "take too much memory: give columns one type by spec.csv.columns, or name fewer files"
+            )
+        return number
 
 
 def _seen_ns(fds: Iterable[int]) -> int:
