@@ -97,3 +97,12 @@ async def test_columns_of_files_are_limited_in_all(
     write(embedded, 3, 40, alike=False)
     with pytest.raises(SourceInvalid, match=r"its CSV files are written in 3 or more ways, with 132 columns together"):
         await store.preview(JOB, SPAN, 3)
+
+
+async def test_of_a_time_with_blanks_without_end_the_time_is_shown(embedded: Embedded, store: DuckDBStore) -> None:
+    times = [f"0{day}/04/2024{' ' * 100_000}" for day in (3, 5)]
+    rows = ["ts,value,term,size", *(f"{time},1,a,1" for time in times)]
+    (embedded.folder / "0.csv").write_text("\n".join([*rows, ""]))
+    with pytest.raises(SourceInvalid, match="'03/04/2024' can be") as caught:
+        await store.preview(JOB, SPAN, 3)
+    assert len(str(caught.value)) < 400

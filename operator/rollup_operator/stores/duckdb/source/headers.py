@@ -35,6 +35,8 @@ _MOST_QUOTES = 10_000
 _LONGEST_HEADER = 1 << 20
 """Characters of a first line of which names are made. Meanwhile nothing else of this process goes on."""
 _MOST_VALUES = 2 * MOST_COLUMNS
+_LONGEST_VALUE = 64
+"""Characters of a value that are shown: what reads times takes any number of blanks around them."""
 _CHUNK = 64 << 10
 _NOTHING = "(empty)"
 _DELIMITERS = (",", ";", "\t", "|")
@@ -280,7 +282,8 @@ def _timed(
             one, two = (f"try_strptime({text}, {sql.text(way)})" for way in (format_, other))
             with _copied(lane, head) as path:
                 ((times, also, first),) = lane.execute(
-                    f"SELECT count({text}), count({two}), min({text}) FILTER ({one} <> {two}) "
+                    f"SELECT count({text}), count({two}), "
+                    f"min(left(trim({text}), {_LONGEST_VALUE})) FILTER ({one} <> {two}) "
                     f"FROM {sql.files('read_csv', [path], options)}"
                 )
             if times == also and first is not None:
