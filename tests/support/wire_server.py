@@ -57,6 +57,11 @@ class WireServer:
         """Of the requests that arrived, in order."""
         return [request.method for request in self.arrived]
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     async def close_idle(self) -> None:
         """Close every connection, and return once the client has noticed and closed its end."""
         left = [(writer, self._left[writer]) for writer in self._open]

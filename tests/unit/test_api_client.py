@@ -83,6 +83,16 @@ async def test_a_connection_that_the_server_closed_while_idle_is_not_used(method
         assert server.methods == ["GET", method]
 
 
+async def test_connections_that_a_storm_needed_end_although_requests_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollup_operator.kube.connection.KEEP_SECONDS", 0.2)
+    async with wire_server() as server, client(server) as kube:
+        await asyncio.gather(*(kube.get("/x") for _ in range(8)))
+        assert server.connections == 8
+        async with asyncio.timeout(10):
+            while server.connections > 1:
+                await kube.get("/x")
+
+
 async def test_a_request_that_found_no_server_was_not_sent() -> None:
     async with wire_server() as server:
         kube = client(server)

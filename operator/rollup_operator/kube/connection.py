@@ -9,10 +9,15 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from rollup_operator.kube.credentials import NoConnection
+from rollup_operator.net.aiohttp_private.client import SparingConnector
 from rollup_operator.net.client_session import client_session, repeat_read
 from rollup_operator.net.hosts import is_loopback
 
 __all__ = ["Connection", "NoConnection"]
+
+KEEP_SECONDS = 10.0
+"""How long a connection without requests is kept, at most twice as long. One of TLS takes memory in hundreds of pieces,
+each of which keeps a page of it, though all else there was freed."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Connection:
         """
         return client_session(
             base_url=f"{self.server.rstrip('/')}/",
-            connector=aiohttp.TCPConnector(ssl=self.ssl, limit=connections, keepalive_timeout=80),
+            connector=SparingConnector(ssl=self.ssl, limit=connections, keepalive_timeout=KEEP_SECONDS),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             middlewares=(*self.middlewares, repeat_read),
             proxy=self.proxy,

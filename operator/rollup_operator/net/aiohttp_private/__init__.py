@@ -5,6 +5,7 @@ What clients need stands apart from what a server needs: `kubectl rollup` is qui
 | part | what for |
 | --- | --- |
 | `ClientSession._retry_connection` | a request is sent once: aiohttp would repeat a write unseen |
+| `TCPConnector._release`, `_conns` | connections that only a storm needed end, and free their memory |
 | `TCPConnector.connect`, `Connection.protocol` | a cut-off request is over once the node has closed its end |
 | `web.RequestHandler`, its arguments, `_messages`, `handle_error`, `log_exception` | limits for each connection |
 | `web.BaseSite._runner`, `_ssl_context`, `_server` | connections are accepted in our own way: no flood stops us |

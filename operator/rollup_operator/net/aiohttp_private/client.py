@@ -4,10 +4,12 @@ import contextlib
 import socket
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-__all__ = ["Connection", "ObservedConnector", "end_sending", "send_once"]
+__all__ = ["Connection", "ObservedConnector", "SparingConnector", "end_sending", "send_once"]
 
 
 def send_once(session: aiohttp.ClientSession) -> None:
@@ -15,7 +17,19 @@ def send_once(session: aiohttp.ClientSession) -> None:
     session._retry_connection = False
 
 
-class ObservedConnector(aiohttp.TCPConnector):
+class SparingConnector(aiohttp.TCPConnector):
+    """Sends each request over the free connection that was used last, so that those which only a storm needs end idle.
+
+    aiohttp takes the one that was not used for longest. A few requests a second then keep all of them.
+    """
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        if (free := self._conns.get(key)) and free[-1][0] is protocol:
+            free.rotate(1)
+
+
+class ObservedConnector(SparingConnector):
     """Reports the connection that each request goes over."""
 
     def connected(self, connection: Connection) -> None:
