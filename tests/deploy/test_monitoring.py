@@ -146,6 +146,19 @@ def test_the_dashboard_begins_with_what_an_owner_of_jobs_asks():
     assert row["collapsed"]
 
 
+def test_the_dashboard_shows_what_verifications_found():
+    titles = [panel["title"] for panel in DASHBOARD["panels"]]
+    at = titles.index("Verification")
+    assert titles[at + 1 : at + 5] == [
+        "Jobs whose documents differ",
+        "Oldest verification",
+        "Which jobs are not verified, and why",
+        "Verifications",
+    ]
+    shown = {name for where, text in expressions() if where in titles[at:] for name in METRIC.findall(text)}
+    assert {name for name in documented_metrics() if "verif" in name} - shown == {"rollup_verification_seconds"}
+
+
 def test_the_dashboard_can_be_read():
     titles = [panel["title"] for panel in panels()]
     assert len(titles) == len(set(titles))
