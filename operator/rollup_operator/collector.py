@@ -10,8 +10,8 @@ A full collection walks every object that it knows, and ten thousand jobs are ov
   process has nothing to do also once many of them have come or gone. That takes a hundred milliseconds for a thousand
   jobs.
 
-In a calm, what the C library keeps of freed memory goes back to the system after each full collection: ten thousand
-calls that have come and gone leave it whether or not anything of them was frozen.
+In a calm, what the C library keeps of freed memory goes back to the system after each full collection, and so does
+DuckDB's code: ten thousand calls that have come and gone leave memory whether or not anything of them was frozen.
 """
 
 import asyncio
@@ -103,7 +103,6 @@ class Collector:
                 continue
             if calm:
                 give_back()
-            if idle:
                 unmap_code()
 
     def settle(self) -> None:

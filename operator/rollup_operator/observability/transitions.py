@@ -94,7 +94,7 @@ class Transitions:
         self._metrics, self._leading, self._tracer = metrics, leading, tracer
         self._clock, self._elapsed = clock, elapsed
         self._seen: dict[str, _Seen] = {}
-        self._requests: dict[tuple[str, int], str] = {}
+        self._requests: dict[str, str] = {}
 
     def asked(self, job: JobView, request_id: str | None) -> None:
         """Note which request of this process's endpoint has written the job's newest generation."""
@@ -110,10 +110,10 @@ class Transitions:
                 state=job.desired.value,
                 request_id=request_id,
             )
-        if (job.uid, job.generation) in self._requests:
+        if _generation_of(job) in self._requests:
             return  # a call that finds what it wants has written nothing
         with lasting:
-            self._requests[job.uid, job.generation] = "".join([*request_id])  # a copy
+            self._requests[_generation_of(job)] = "".join([*request_id])  # a copy
         if len(self._requests) > REMEMBERED:
             del self._requests[next(iter(self._requests))]
 
@@ -175,7 +175,7 @@ class Transitions:
         ready = Job.of(job, 0.0).condition(READY)
         if ready.get("status") != "True":
             more["message"] = ready.get("message")
-        request_id = self._requests.get((job.uid, job.generation))
+        request_id = self._requests.get(_generation_of(job))
         if request_id is not None:
             more["request_id"] = request_id
         tell = getattr(log, self._level(before, found, is_ready=ready.get("status") == "True"))
@@ -198,6 +198,11 @@ class Transitions:
         if checked or {before.reason, found.reason} <= _WELL or found.reason in (before.reason, before.told):
             return "debug" if before.state in _ON and found.state in _ON else "info"
         return "info" if is_ready or found.reason in _HARMLESS else "warning"
+
+
+def _generation_of(job: JobView) -> str:
+    """As text, since memory for tuples comes from wherever the last calls have left some."""
+    return f"{job.uid} {job.generation}"
 
 
 def _observe(view: JobView, before: _Seen | None, now: float, after: float) -> _Seen:
