@@ -143,6 +143,30 @@ async def test_an_answer_is_made_without_holding_up_anybody(what: str) -> None:
     assert held.longest < PROCESSOR_SECONDS
 
 
+async def answered(aggs: dict[str, Any]) -> dict[str, Any]:
+    made = plan(parse_request({"size": 0, "aggs": aggs}), [], live_of(spec_of()), DAY)
+    return await in_portions(answer(made, [fetched(fetch, []) for fetch in made.fetches], Style()))
+
+
+@pytest.mark.parametrize(
+    "aggs",
+    [
+        {"t": hours(20_000), **{f"b{n}": {"stats_bucket": {"buckets_path": "t>_count"}} for n in range(900)}},
+        {"t": hours(20_000, **{f"d{n}": {"derivative": {"buckets_path": "_count"}} for n in range(900)})},
+    ],
+)
+async def test_pipelines_that_read_too_much_are_refused(aggs: dict[str, Any]) -> None:
+    """Some kilobytes would keep a processor busy for minutes."""
+    with pytest.raises(SearchRefused, match=r"may read \[2000000\] values at most: ask for fewer"):
+        await answered(aggs)
+
+
+async def test_pipelines_of_a_large_chart_are_computed() -> None:
+    subs = {f"d{n}": {"derivative": {"buckets_path": "_count"}} for n in range(5)}
+    found = await answered({"t": hours(20_000, **subs), "b": {"max_bucket": {"buckets_path": "t>_count"}}})
+    assert len(found["aggregations"]["t"]["buckets"]) == 20_000
+
+
 async def test_parts_of_many_numbers_are_added_without_holding_up_anybody() -> None:
     (shape,) = plan(parse_request({"size": 0, "aggs": {"t": hours(1)}}), [], live_of(spec_of()), DAY).shapes
     shape = replace(shape, numbers=tuple(Number("sum", f"f{n}") for n in range(4_000)))

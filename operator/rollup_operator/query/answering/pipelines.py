@@ -10,6 +10,7 @@ As in Elasticsearch: those within deeper buckets first, and each after those who
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.concurrency.portions import Work, sorted_by
@@ -25,6 +26,9 @@ from rollup_operator.query.answering.results import Bucket, Measured, Result, Se
 from rollup_operator.query.answering.scripts import script
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.times.formats import number_printer
+
+MOST_READ = 2_000_000
+"""Values that the pipelines of a search read together: a few seconds."""
 
 BESIDE = frozenset({"avg_bucket", "min_bucket", "max_bucket", "sum_bucket", "stats_bucket"})
 
@@ -42,32 +46,56 @@ _WORDS = {"second": "1s", "minute": "1m", "hour": "1h", "day": "1d", "week": "1w
 _WORDS |= {"year": "1y"}
 
 
+@dataclass(slots=True)
+class _Reads:
+    """How many values the pipelines of an answer may still read."""
+
+    left: int = MOST_READ
+
+    def take(self, count: int) -> None:
+        """Take some. Raises SearchRefused."""
+        self.left -= count
+        if self.left < 0:
+            raise SearchRefused(
+                f"the pipelines of a search may read [{MOST_READ}] values at most: ask for fewer of them, or for fewer "
+                "buckets"
+            )
+
+
 def add_pipelines(aggregations: Sequence[Aggregation], results: dict[str, Result]) -> Work[None]:
     """Add the results of pipelines to those that they are computed of. Raises SearchRefused."""
+    reads = _Reads()
     for a in aggregations:
         if isinstance(found := results.get(a.name), Series):
-            yield from _within(found)
-    for a in _ordered(aggregations):
+            yield from _within(found, reads)
+    ordered = _ordered(aggregations)
+    for a in ordered:
         if _kind(a).kind not in BESIDE:
             raise SearchRefused(
                 f"{_kind(a).kind} aggregation [{a.name}] must be declared inside of another aggregation"
             )
+        reads.take(len(_read_beside(a, results).buckets))
+    for a in ordered:
         results[a.name] = yield from _beside(a, results)
         yield
 
 
-def _within(series: Series) -> Work[None]:
+def _within(series: Series, reads: _Reads) -> Work[None]:
     subs = series.aggregation.subs
     if not any(isinstance(s.kind, PipelineAggregation) or s.subs for s in subs):
         return
     for bucket in series.buckets:
         for s in subs:
             if s.subs and isinstance(found := bucket.results.get(s.name), Series):
-                yield from _within(found)
+                yield from _within(found, reads)
         yield
-    for a in _ordered(subs):
+    ordered = _ordered(subs)
+    count = sum(len(_paths(a)) + len(_kind(a).options.get("sort", ())) for a in ordered)
+    reads.take(count * max(1, len(series.buckets)))
+    for a in ordered:
         if _kind(a).kind in BESIDE:
             for bucket in series.buckets:
+                reads.take(len(_read_beside(a, bucket.results).buckets))
                 bucket.results[a.name] = yield from _beside(a, bucket.results)
                 yield
         else:
@@ -225,15 +253,20 @@ def _sorts(a: Aggregation) -> Iterator[tuple[str, bool]]:
             raise SearchRefused(f"bucket_sort aggregation [{a.name}] has a sort that is no field with its order")
 
 
-def _beside(a: Aggregation, results: Mapping[str, Result]) -> Work[Measured]:
-    kind = _kind(a)
-    first, *rest = _elements(_path(a))
-    series = results.get(first)
+def _read_beside(a: Aggregation, results: Mapping[str, Result]) -> Series:
+    """Return the buckets that a pipeline beside them reads. Raises SearchRefused."""
+    series = results.get(_elements(_path(a))[0])
     if not isinstance(series, Series):
         raise SearchRefused(
             f"Validation Failed: 1: buckets_path aggregation does not exist for aggregation [{a.name}]: {_path(a)};",
             "action_request_validation_exception",
         )
+    return series
+
+
+def _beside(a: Aggregation, results: Mapping[str, Result]) -> Work[Measured]:
+    kind, series = _kind(a), _read_beside(a, results)
+    rest = _elements(_path(a))[1:]
     found: list[tuple[Bucket, float]] = []
     for bucket in series.buckets:
         value = _resolve(bucket, rest, _gap(a))
