@@ -161,7 +161,7 @@ async def test_freed_memory_and_code_go_back_in_a_calm_though_nothing_frozen_has
     monkeypatch.setattr(collector, "give_back", lambda: given.append("freed memory"))
     monkeypatch.setattr(collector, "unmap_code", lambda: given.append("code"))
     with monkeypatch.context() as busy:
-        busy.setattr(collector, "_young_collections", count(step=2).__next__)
+        busy.setattr(collector, "_young_collections", count(step=collector.FEW_COLLECTIONS + 1).__next__)
         await turns()
         given.clear()
         await turns()
@@ -191,6 +191,30 @@ async def test_nothing_frozen_is_walked_while_there_is_work_though_few_objects_a
         assert walks
 
 
+async def test_frozen_objects_are_not_counted_between_stops_one_by_one(
+    keeping: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To count them is to walk over them: 13 milliseconds for a thousand jobs."""
+    counts: list[int] = []
+    count_frozen = gc.get_freeze_count
+
+    def counted() -> int:
+        counts.append(count_frozen())
+        return counts[-1]
+
+    with monkeypatch.context() as stops:
+        stops.setattr("time.process_time", count(step=3 * collector.IDLE_SECONDS).__next__)
+        await turns()
+        stops.setattr(gc, "get_freeze_count", counted)
+        for _ in range(collector.CALM_CHECKS + 1):
+            await turns()
+        assert not counts
+        stops.setattr("time.process_time", count(step=0).__next__)
+        for _ in range(collector.CALM_CHECKS + 1):
+            await turns()
+        assert 1 <= len(counts) <= 2
+
+
 async def test_what_a_walk_amid_much_work_has_frozen_goes_once_nothing_happens(
     keeping: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +235,7 @@ async def test_what_a_long_wait_has_frozen_goes_in_the_calm_after_it(
 ) -> None:
     """Ten thousand connections that wait make nothing, and are frozen as what lasts. They go at once."""
     with monkeypatch.context() as at_work:
-        at_work.setattr("time.process_time", count(step=2 * collector.IDLE_SECONDS).__next__)
+        at_work.setattr("time.process_time", count(step=2 * collector.MUCH_WORK).__next__)
         nodes, passing = [loop_of_two() for _ in range(100)], [Node() for _ in range(2 * collector.MUCH_GONE)]
         keeping.settle()
         await turns()
