@@ -163,12 +163,12 @@ def test_what_is_said_again_while_it_waits_becomes_one_event() -> None:
 
 def test_a_job_that_flaps_gets_an_event_once_in_a_while_and_holds_no_other_back() -> None:
     queue, posted = EventQueue(), 0
-    for tenth in range(1000):
-        queue.put(event(1, Reason.STARTED if tenth % 2 else Reason.STOPPED), tenth / 10)
-        posted += len(taken(queue, tenth / 10))
+    for second in range(100):
+        queue.put(event(1, Reason.STARTED if second % 2 else Reason.STOPPED), second)
+        posted += len(taken(queue, second + QUIET))
     assert posted == 2 * 100 / REST
-    queue.put(event(2), 100.0)
-    assert named(taken(queue, 101.0)) == ["n/j2"]
+    queue.put(event(2), 99.6)
+    assert named(taken(queue, 99.7 + QUIET)) == ["n/j2"]
     assert named(taken(queue, 100.0 + REST)) == ["n/j1", "n/j1"]
 
 
@@ -194,12 +194,20 @@ def test_normal_events_give_way_until_no_job_changes_any_more() -> None:
     assert len(taken(queue, 0.6 + QUIET)) == 5
 
 
+def test_normal_events_give_way_to_a_series_of_stops_that_takes_twenty_seconds() -> None:
+    queue = EventQueue()
+    for tenth in range(200):
+        queue.put(event(tenth), tenth / 10)
+        assert not taken(queue, tenth / 10)
+    assert len(taken(queue, 20 + QUIET)) == BURST
+
+
 def test_normal_events_give_way_for_so_long_and_no_longer() -> None:
-    queue, posted = EventQueue(), list[str]()
-    for tenth in range(100):
+    queue, posted, late = EventQueue(), list[str](), round(LATE * 10)
+    for tenth in range(late + 50):
         queue.put(event(tenth), tenth / 10)
         posted += named(taken(queue, tenth / 10))
-    assert posted == [f"n/j{tenth}" for tenth in range(100 - round(LATE * 10))]
+    assert posted == [f"n/j{tenth}" for tenth in range(50)]
 
 
 def test_warnings_give_way_to_nothing() -> None:

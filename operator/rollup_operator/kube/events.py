@@ -48,8 +48,9 @@ STALE = 300.0
 QUIET = 0.5
 """Seconds without another Normal event before one is posted: beside the write of the next stop it would delay that."""
 
-LATE = 5.0
-"""How long a Normal event gives way while jobs change all the time."""
+LATE = 30.0
+"""How long a Normal event gives way while jobs change all the time: a stop beside an event takes a quarter longer, and
+one in twenty of them almost twice as long."""
 
 BURST = 20
 """How many Normal events are posted without a pause."""
