@@ -194,6 +194,9 @@ class Jobs:
         while True:  # the API server closes a watch whose reader is too slow for it
             params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600"}
             async with self.server.stream(self.path, params) as answer:
+                if answer.status == 429:  # the API server still prepares to store a resource that is new to it
+                    await asyncio.sleep(0.2)
+                    continue
                 answer.raise_for_status()
                 opened.set()
                 rest = b""
