@@ -438,6 +438,27 @@ async def test_rows_that_came_late_are_counted_once(embedded: Embedded, monkeypa
     assert "came after" not in (await embedded.run(job())).message
 
 
+async def test_late_rows_that_a_run_reads_again_are_not_said_to_be_missing(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_SETTLED_NS", 0)  # as if some time went by between the runs
+    write(embedded, "SELECT TIMESTAMP '2024-01-01' + INTERVAL (i) MINUTE AS t, 1 AS v FROM range(300) r(i)")
+    await embedded.run(job())
+    write(
+        embedded,
+        "SELECT TIMESTAMP '2024-01-01 00:59:59' + INTERVAL (i) HOUR AS t, 1 AS v FROM range(3) r(i)",
+        "d/b.parquet",
+    )
+    store = embedded.store()
+    run = embedded.make_run(job(), store=store)
+    hour, begin = 3_600_000, 1_704_067_200_000
+    run.reread = [(begin, begin + hour), (begin + hour, begin + 2 * hour)]
+    result = await run.index()
+    await store.close()
+    assert "2 documents rewritten" in result.message
+    assert "1 row came after its bucket was rolled up and is in no document" in result.message
+
+
 async def test_rows_that_are_appended_to_a_file_are_counted(embedded: Embedded) -> None:
     path = embedded.folder / "a.csv"
     path.write_text("t,v\n2024-01-01 00:10:00,1\n2024-01-01 05:10:00,1\n")

@@ -167,7 +167,9 @@ class DuckDBSession:
             reading.drop(lane, found)
             return rewritten
 
-        return await self._write(f"comparing {counted(page.buckets, 'document')} up to {minute(found.end)}", work)
+        done = await self._write(f"comparing {counted(page.buckets, 'document')} up to {minute(found.end)}", work)
+        self._missed = self._missed.without(found.key_from, found.end)
+        return done
 
     async def _begin(self, span: Span, hint: float | None) -> Reading:
         reading = await self._read("inspecting the source", lambda lane: Reading.begin(lane, self._config, span))
@@ -260,11 +262,12 @@ class DuckDBSession:
         notes = self._reading.notes if self._reading is not None else ()
         if not (rows := self._missed.rows):
             return notes
-        return (
-            *notes,
-            f"{counted(rows, 'row')} came after their buckets were rolled up and are in no document: "
-            "set spec.lookback, or a longer delay",
+        late = (
+            "1 row came after its bucket was rolled up and is in no document"
+            if rows == 1
+            else f"{counted(rows, 'row')} came after their buckets were rolled up and are in no document"
         )
+        return (*notes, f"{late}: set spec.lookback, or a longer delay")
 
     async def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None

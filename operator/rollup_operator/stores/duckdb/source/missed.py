@@ -10,9 +10,10 @@ changed.
 """
 
 import os
-from collections.abc import Set
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from rollup_operator.model.time_values import parse_instant
 from rollup_operator.rollup.due import due
@@ -25,15 +26,28 @@ from rollup_operator.stores.duckdb.source.sources import SourceFiles
 from rollup_operator.stores.duckdb.statements import plan, sql
 from rollup_operator.stores.duckdb.statements.plan import COUNT
 
+MOST_BUCKETS = 10_000
+"""Buckets with late rows that are kept one by one. Rows of further ones count even if the run writes them again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Missed:
     """Rows that are in no document. Rows within the job's own lookback are left out."""
 
     rows: int = 0
-    """Rows of buckets before that of the position: no run will read them."""
+    """Rows of buckets before that of the position: no run reads them unless it is asked to."""
     last_ms: int | None = None
     """The bucket of the position, if there are rows for it: the run must read it again."""
+    buckets: Mapping[int, int] = field(default_factory=dict)
+    """How many of them each bucket has, of the first MOST_BUCKETS."""
+
+    def without(self, start: int, end: int) -> "Missed":
+        """Return what is left once the buckets of [start, end) are written again."""
+        read = [key for key in self.buckets if start <= key < end]
+        if not read:
+            return self
+        left = {key: rows for key, rows in self.buckets.items() if not start <= key < end}
+        return replace(self, rows=self.rows - sum(self.buckets[key] for key in read), buckets=left)
 
 
 def find(lane: Lane, config: JobConfig, claim: Claim, reading: Reading, edge: int) -> Missed:
@@ -67,14 +81,16 @@ def find(lane: Lane, config: JobConfig, claim: Claim, reading: Reading, edge: in
         f"WHERE {key} >= {start} AND {key} < {end} GROUP BY 1"
     )
     last = claim.position[of.date_key]
-    ((rows, of_last),) = lane.execute(
-        f"SELECT coalesce(sum(n) FILTER (k < {last}), 0)::BIGINT, coalesce(sum(n) FILTER (k >= {last}), 0)::BIGINT "
-        f"FROM (SELECT t.k AS k, greatest(0, t.n - coalesce(w.n, 0)) AS n FROM ({there}) t "
-        f"LEFT JOIN ({written}) w ON t.k = w.k)"
+    ((rows, of_last, first_ones),) = lane.execute(
+        f"WITH late AS MATERIALIZED (SELECT t.k AS k, (t.n - coalesce(w.n, 0))::BIGINT AS n FROM ({there}) t "
+        f"LEFT JOIN ({written}) w ON t.k = w.k WHERE t.n > coalesce(w.n, 0)) "
+        f"SELECT coalesce(sum(n) FILTER (k < {last}), 0)::BIGINT, coalesce(sum(n) FILTER (k >= {last}), 0)::BIGINT, "
+        f"(SELECT list([k, n]) FROM (SELECT k, n FROM late WHERE k < {last} ORDER BY k LIMIT {MOST_BUCKETS})) FROM late"
     )
     assert isinstance(rows, int)
     assert isinstance(last, int)
-    return Missed(rows, last if of_last else None)
+    pairs: Any = first_ones or ()
+    return Missed(rows, last if of_last else None, dict(pairs))
 
 
 def _changed(lane: Lane, found: SourceFiles, seen: int) -> SourceFiles:
