@@ -33,7 +33,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client node-client docs \
+.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-page bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client node-client docs \
 	clean image release node node-packages e2e-cluster chromium browser picture
 
 help: ## Show this list
@@ -113,6 +113,9 @@ soak: $(STAMP) api-server ## Call an operator with 1,000 jobs for half an hour, 
 
 bench-loop: $(STAMP) ## Measure how long each call holds the event loop at 10,000 jobs; some minutes
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m bench.loop_holds $(ARGS)
+
+bench-page: $(STAMP) ## Measure how long each page of the endpoint takes at 10,000 jobs
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" -m bench.page_times $(ARGS)
 
 bench-stores: $(STAMP) stores ## Measure runs and stops on a real node; ARGS='--rows 10000000' for more, see tests/bench/store_run.py
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/store_run.py $(ARGS)

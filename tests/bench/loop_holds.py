@@ -158,13 +158,19 @@ def calls() -> dict[str, Call]:
     }
 
 
-async def endpoint_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
-    """Measure each call."""
+def many_jobs(count: int) -> Cluster:
+    """Return an API server with so many jobs."""
     cluster = Cluster()
     for n in range(count):
         name = f"job-{n:05}"
         cluster.create(name, metrics=METRICS, rollupIndex=f"rollup-{n}", indexPattern=f"source-{n}-*")
         cluster.status(name, state="stopped", stats={"pagesProcessed": n})
+    return cluster
+
+
+async def endpoint_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
+    """Measure each call."""
+    cluster = many_jobs(count)
     metrics = Metrics()
 
     async def scrape() -> bytes:
