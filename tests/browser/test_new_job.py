@@ -46,6 +46,10 @@ def test_a_manifest_is_written_previewed_and_can_be_applied(
         assert not browser.overflows()
         browser.picture(screenshots / "new-job-phone-dark.png")
         browser.look()
+    copy = browser.one("button[aria-label='Copy the manifest']")
+    copy.click()
+    browser.until(lambda: copy.text == "Copied", "that the manifest is copied")
+    assert browser.run("return getSelection().toString()").strip() == browser.text("#manifest").strip()
     assert api.list() == []
     manifest = yaml.safe_load(browser.text("#manifest"))
     api.create(manifest)

@@ -59,8 +59,15 @@ def test_a_planted_fault_is_found_repaired_and_gone(
     assert "missing" not in legend(browser)
     browser.run("window.sameDocument = true")
 
+    browser.one("#verify-fields").send_keys("weight")
+    browser.button("Verify").click()
+    browser.until(lambda: "1 is missing" in headline(browser), "what was found of one field")
+    assert "differs" not in headline(browser)
+    browser.one("#verify-fields").clear()
     browser.button("Verify").click()
     browser.until(lambda: "differs" in headline(browser), "what was found")
+    assert browser.text("#found .cure") == "A run can repair this: use “Verify and repair”."
+    browser.until(lambda: not browser.one("#verifying").is_displayed(), "no word of progress beside the result")
     assert "1 differs, 1 is missing" in headline(browser)
     findings = browser.text("#findings")
     assert "2024-03-01T" in findings
@@ -121,9 +128,23 @@ def test_a_stretch_is_rolled_up_again(log_in: LogIn, manager: Account, api: Api,
     browser.until(lambda: "rolls up again" in browser.text("#again-says"), "that the run is requested")
     request = api.get("trips")["metadata"]["annotations"]["rollup-operator.dev/run-requested-at"]
     assert request.endswith("Z 2024-03-01T00:00:00Z/2024-03-02T00:00:00Z")
-    api.wait("trips", lambda body: "1 document rewritten" in body["status"]["lastRun"]["message"], 30)
+    browser.until(lambda: "1 document rewritten" in browser.text("#state"), "what the run did")
+    assert "in no document" not in browser.text("#state")
     browser.button("Verify").click()
     browser.until(lambda: "are equal" in headline(browser), "that all is well")
+    assert browser.all("#found .cure") == []
+
+
+def test_a_stopped_job_offers_no_repair(log_in: LogIn, manager: Account, api: Api, folder: Path) -> None:
+    two_days_of_three(api, folder)
+    browser = log_in(manager)
+    browser.open(page_of(api))
+    browser.one("#timeline")
+    assert "Verify and repair" in browser.buttons()
+    api.stop("trips")
+    browser.until(lambda: "Verify and repair" not in browser.buttons(), "the button gone")
+    api.start("trips")
+    browser.until(lambda: "Verify and repair" in browser.buttons(), "the button again")
 
 
 def test_a_verification_is_cancelled(log_in: LogIn, manager: Account, api: Api, folder: Path) -> None:

@@ -120,7 +120,7 @@ async def test_nothing_is_compared_before_it_is_over(client: Client, store: Comp
         ({"form": "2024"}, "unknown field [form]: use one of fields, from, full, to"),
         ({"from": True}, "[from] must be a date"),
         ({"from": "2024-02-01", "to": "2024-01-01"}, "[from] [2024-02-01] is not before [to] [2024-01-01]"),
-        ({"to": "yesterday"}, "failed to parse date field [yesterday]"),
+        ({"to": "yesterday"}, "[to] must be a date, as in 2024-01-31 or now-7d/d, and not [yesterday]"),
         ({"fields": "load"}, "[fields] must be a list"),
         ({"fields": ["speed"]}, "the job has no metrics of [speed]; it has those of [load]"),
         ({"full": "yes"}, "[full] must be true or false"),

@@ -64,8 +64,8 @@ def test_a_finding_names_its_bucket_and_both_numbers() -> None:
         "fields": [{"field": f"{name}.max.value", "stored": 2454.0, "recomputed": None} for name in "abcd"],
     }
     assert described(example) == (
-        "differs: 2013-06-03T05:00:00Z carrier=UA origin=missing: a.max is 2,454, the source gives missing; "
-        "b.max is 2,454, the source gives missing; c.max is 2,454, the source gives missing; and 1 more number"
+        "differs: 2013-06-03T05:00:00Z carrier=UA origin=missing: a.max is 2,454, the source gives none; "
+        "b.max is 2,454, the source gives none; c.max is 2,454, the source gives none; and 1 more number"
     )
 
 

@@ -323,6 +323,13 @@ def test_figures() -> None:
     }
 
 
+async def test_what_the_last_run_did_is_said_unless_it_failed(browser: Browser, cluster: Cluster) -> None:
+    cluster.status("sensor", state="started", lastRun=run_ended(message="1 document rewritten"))
+    assert "The last run: 1 document rewritten." in (await browser.get(JOB)).words('id="state"')
+    cluster.status("sensor", state="started", lastRun=run_ended("Failed", "no answer"))
+    assert "The last run:" not in (await browser.get(JOB)).text
+
+
 def test_a_condition_says_what_to_do() -> None:
     job = shown(conditions=conditions("StoreUnavailable", "store does not answer"))
     assert [(c.type, c.mood) for c in job.conditions] == [("Ready", "changing"), ("Reconciling", "changing")]
@@ -340,6 +347,15 @@ def test_a_spec_that_cannot_be_read_is_shown_all_the_same(spec: dict[str, Any]) 
     body = observed_job(spec=spec)
     assert {figure.label for figure in definition(JobView.of(body))} >= {"Schedule", "Source", "Buckets"}
     assert yaml.safe_load(manifest(body))["spec"]["cron"] == "0 0 * * * ?"
+
+
+def test_a_definition_says_what_is_read_again_and_verified() -> None:
+    spec = {"lookback": "6h", "verify": {"cron": "0 30 3 ? * SUN"}}
+    facts = {figure.label: (figure.value, figure.note) for figure in definition(JobView.of(observed_job(spec=spec)))}
+    assert facts["Lookback"] == ("6h", "each run reads so much again")
+    assert facts["Verified"] == ("at 03:30 UTC on Sundays", "0 30 3 ? * SUN (UTC)")
+    silent = definition(JobView.of(observed_job(spec={"verify": "never"})))
+    assert not {"Lookback", "Verified"} & {figure.label for figure in silent}
 
 
 def test_a_schedule_is_said_in_words() -> None:

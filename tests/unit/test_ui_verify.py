@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -116,11 +117,31 @@ async def test_without_a_script_the_page_has_the_result(browser: Browser, store:
     assert page.status == 200
     assert page.words('class="mood bad"').startswith("Of 48 buckets compared, 2 are missing (from 1970-01-01T00:00:00Z")
     assert page.words('id="days"').endswith(" 1970-01-0224220200")
-    assert "1970-01-02T06:00:00Z timestamp.date_histogram._countmissing1" in page.words('id="findings"')
+    assert "1970-01-02T06:00:00Z timestamp.date_histogram._countnone1" in page.words('id="findings"')
     command = "kubectl rollup verify sensor -n default --from 1970-01-01 --to 1970-01-03 --full"
     assert command in page.text
     assert 'value="1970-01-03"' in page.text
     assert len(page.text) < 100_000
+
+
+async def test_the_fields_are_the_reader_s(browser: Browser, cluster: Cluster, store: Comparison) -> None:
+    cluster.create("sensor", desiredState="started", metrics=[{"field": "load", "metrics": ["max"]}])
+    page = await send(browser, "verify", fields="load, ")
+    assert (page.status, store.opened[-1][1]) == (200, ["load"])
+    assert ("--fields load" in page.text, 'value="load, "' in page.text) == (True, True)
+    page = await send(browser, "verify", LINES, fields="load, speed")
+    assert (page.status, "the job has no metrics of [speed]; it has those of [load]" in page.text) == (400, True)
+
+
+async def test_a_stopped_job_has_no_repair(browser: Browser, cluster: Cluster) -> None:
+    cluster.ask("sensor", "stopped")
+    for path in (JOB, f"{JOB}/verify"):
+        assert re.search(r'<button id="repair"[^>]* hidden>', (await browser.get(path)).text)
+
+
+async def test_a_page_below_a_job_leads_back_to_it(browser: Browser) -> None:
+    trail = (await browser.get(f"{JOB}/verify")).words('class="trail"')
+    assert trail.split(" / ") == ["All jobs", "default", "sensor"]
 
 
 async def test_what_is_well_says_so(browser: Browser, store: Comparison) -> None:
@@ -132,7 +153,7 @@ async def test_what_is_well_says_so(browser: Browser, store: Comparison) -> None
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        ({"from": "yesterday"}, "failed to parse date field [yesterday]"),
+        ({"from": "yesterday"}, "[from] must be a date, as in 2024-01-31 or now-7d/d, and not [yesterday]"),
         ({"from": "1970-01-02", "to": "1970-01-01"}, "is not before"),
         ({"compare": "closely"}, "[compare] must be one of"),
     ],
@@ -270,7 +291,7 @@ async def test_a_stretch_is_rolled_up_again(browser: Browser, cluster: Cluster) 
         ({"from": "2024-03-01"}, "From and To must both be dates"),
         ({"from": "2024-03-02", "to": "2024-03-01"}, "is not before"),
         ({"from": "now+1d", "to": "now+2d"}, "rolls up no bucket that begins in that time"),
-        ({"from": "x", "to": "now"}, "failed to parse date field [x]"),
+        ({"from": "x", "to": "now"}, "[from] must be a date, as in 2024-01-31 or now-7d/d, and not [x]"),
     ],
 )
 async def test_a_stretch_that_cannot_be_meant(
@@ -316,6 +337,7 @@ def example(kind: str = "differs", **key: Any) -> dict[str, Any]:
 
 
 JOB_VIEW = JobView.of(observed_job(spec={"jobId": "a'; rm -rf ~ #$(x)"}))
+STOPPED_VIEW = JobView.of(observed_job(desired="stopped"))
 
 
 def shown(**changes: Any) -> VerificationShown:
@@ -325,14 +347,43 @@ def shown(**changes: Any) -> VerificationShown:
 def test_a_finding_names_its_bucket_and_both_numbers() -> None:
     [bucket] = shown(examples=[example()]).buckets
     assert (bucket.kind, bucket.time, bucket.others) == ("differs", "2013-06-03T05:00:00Z", "carrier=UA")
-    assert bucket.numbers[0] == ("a.max", "2,454", "missing")
+    assert bucket.numbers[0] == ("a.max", "2,454", "none")
     assert (len(bucket.numbers), bucket.more) == (3, "and 2 more numbers")
 
 
 def test_what_only_the_source_has_lost_is_no_fault_of_the_job() -> None:
     lost = shown(buckets=found()["buckets"] | {"differs": 0, "extra": 4}, by_day=[day(3, extra=4)])
-    assert (lost.mood, lost.repairable, "all that is left" in lost.notes[-1]) == ("changing", False, True)
-    assert (shown().mood, shown().repairable) == ("bad", True)
+    assert (lost.mood, lost.cure, "all that is left" in lost.notes[-1]) == ("changing", "", True)
+    assert shown().mood == "bad"
+
+
+def test_what_to_do_is_for_who_reads_it() -> None:
+    def cure(*repairs: RepairRun, job: JobView = JOB_VIEW, may_repair: bool = False, **kinds: int) -> str:
+        buckets = found()["buckets"] | {"differs": 0} | kinds
+        answer = found(buckets=buckets, by_day=[day(3, **kinds)])
+        return VerificationShown.of(job, VerifyRequest(), answer, repairs, may_repair=may_repair).cure
+
+    once = RepairRun(found()["buckets"], "done")
+    assert cure(differs=1, may_repair=True) == "A run can repair this: use “Verify and repair”."
+    assert cure(job=STOPPED_VIEW, missing=1, may_repair=True).endswith(": start the job, then use “Verify and repair”.")
+    assert cure(missing=1).endswith("whoever may run the job adds --repair to the command below.")
+    assert "who else writes to the rollup index" in cure(once, differs=1, may_repair=True)
+    assert "delete those with another _id than the one shown" in cure(once, duplicate=1, may_repair=True)
+    assert cure(extra=1, may_repair=True) == ""
+
+
+def test_of_several_documents_the_right_one_is_named() -> None:
+    doubled = example("duplicate")
+    doubled["fields"] = [{"field": "documents", "stored": 2, "recomputed": 1}]
+    assert shown(examples=[doubled]).buckets[0].more == "the right one has the _id flights$1"
+
+
+def test_names_of_fields_have_commas_between_or_within_them() -> None:
+    job = JobView.of(observed_job(spec={"metrics": [{"field": "Amount, EUR", "metrics": ["sum"]}]}))
+    assert verified.fields_of(job, " Amount, EUR ") == ["Amount, EUR"]
+    assert verified.fields_of(job, "speed,  size,") == ["speed", "size"]
+    assert verified.fields_of(job, " ") is None
+    assert verified.fields_of(JobView.of(observed_job(spec={"metrics": "none"})), "a, b") == ["a", "b"]
 
 
 def test_a_large_answer_makes_a_small_page() -> None:
@@ -356,11 +407,14 @@ def test_long_values_make_a_small_page() -> None:
 
 
 def test_commands_cannot_be_led_astray() -> None:
-    asked = VerifyRequest("'; reboot", "now", None, True)
+    asked = VerifyRequest("'; reboot", "now", ["a b", "c"], True)
     whole = VerificationShown.of(JOB_VIEW, asked, found(), [RepairRun(found()["buckets"], "done")])
-    assert whole.command == """kubectl rollup verify flights -n team --from ''"'"'; reboot' --to now --full"""
+    assert (
+        whole.command
+        == """kubectl rollup verify flights -n team --from ''"'"'; reboot' --to now --fields 'a b' --fields c --full"""
+    )
     assert whole.call.endswith("'/namespaces/team/_rollup/job/a%27%3B%20rm%20-rf%20~%20%23%24%28x%29/_verify'")
-    assert """-d '{"from":"'"'"'; reboot","to":"now","full":true}'""" in whole.call
+    assert """-d '{"from":"'"'"'; reboot","to":"now","fields":["a b","c"],"full":true}'""" in whole.call
     assert whole.repairs == ["1 differs before a run repaired it: done."]
 
 

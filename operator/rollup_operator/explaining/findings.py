@@ -32,7 +32,7 @@ def described(example: Mapping[str, Any]) -> str:
     """Say what is wrong with a bucket."""
     time, *others = example["key"].values()
     names = [name.rpartition(".")[0] for name in list(example["key"])[1:]]
-    bucket = " ".join([time, *(f"{name}={number(value)}" for name, value in zip(names, others, strict=True))])
+    bucket = " ".join([time, *(f"{name}={value_of(value)}" for name, value in zip(names, others, strict=True))])
     numbers = [
         f"{field['field'].removesuffix('.value')} is {number(field['stored'])}, the source gives "
         f"{number(field['recomputed'])}"
@@ -41,7 +41,14 @@ def described(example: Mapping[str, Any]) -> str:
     more = len(example["fields"]) - FIELDS
     if more > 0:
         numbers.append(f"and {counted(more, 'more number')}")
+    if example["kind"] == "duplicate":
+        numbers.append(the_right_one(example))
     return f"{example['kind']}: {bucket}: {'; '.join(numbers)}"
+
+
+def the_right_one(example: Mapping[str, Any]) -> str:
+    """Say which of a bucket's documents is its own."""
+    return f"the right one has the _id {example['_id']}"
 
 
 def verdict(found: Mapping[str, Any]) -> str:
@@ -75,8 +82,27 @@ def remarks(found: Mapping[str, Any], how: str) -> list[str]:
     return said
 
 
+def next_step(found: Mapping[str, Any], repair: str, *, repaired: bool) -> str:
+    """Say what to do about findings; empty: nothing. `repair` says what makes a run repair them.
+
+    `repaired`: a run was to repair them already.
+    """
+    if not to_repair(found):
+        return ""
+    if not repaired:
+        return f"a run can repair this: {repair}"
+    if not any(found["buckets"][kind] for kind in ("differs", "missing")):
+        return "a run removes no documents of a cluster: delete those with another _id than the one shown"
+    return f"the source may have changed meanwhile: {repair}. If it stays, find out who else writes to the rollup index"
+
+
 def number(value: Any) -> str:
-    """Write a number of a bucket, or the value of a group."""
+    """Write a number of a bucket."""
+    return "none" if value is None else value_of(value)
+
+
+def value_of(value: Any) -> str:
+    """Write the value of a group."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     return "missing" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rollup_operator.explaining.findings import described, progress_of, remarks, to_repair, verdict
+from rollup_operator.explaining.findings import described, next_step, progress_of, remarks, to_repair, verdict
 from rollup_operator.explaining.goals import End
 from rollup_operator.explaining.summary import summary
 from rollup_operator.model.finding_words import KINDS, wrong_of
@@ -111,7 +111,8 @@ def write(output: Output, name: str, found: Mapping[str, Any], repairs: Sequence
             say(described(example), indent=2)
         say("")
     say(f"rollupjob/{name}: {verdict(found)}", indent=2, colour="green" if found["verified"] else "red")
-    for note in (*found["notes"], *remarks(found, "--full")):
+    cure = next_step(found, "repeat the command" if repairs else "add --repair", repaired=bool(repairs))
+    for note in (*found["notes"], *remarks(found, "--full"), *([cure] if cure else [])):
         output.complain("note", note)
     return code
 

@@ -24,6 +24,7 @@ from rollup_operator.indexer.verify import Verified, Verifier, VerifyProgress
 from rollup_operator.lifecycle.jobs.run_task import config_hash
 from rollup_operator.model.job import DesiredState, RollupJobSpec
 from rollup_operator.model.job_view import JobView
+from rollup_operator.model.status import shortened
 from rollup_operator.model.time_values import epoch_ms
 from rollup_operator.model.times import rfc3339_ms
 from rollup_operator.query.errors import SearchRefused
@@ -44,6 +45,9 @@ WAITING = 16
 
 TURN_SECONDS = 30.0
 """How long a verification waits for its turn."""
+
+DATES, LONGEST_DATE = "2024-01-31 or now-7d/d", 60
+"""Examples of dates, and how much of another text is quoted."""
 
 MOST_DAYS = 1_000
 """Days with findings that an answer lists."""
@@ -66,7 +70,7 @@ class VerifyRequest:
             raise errors.illegal_argument(f"unknown field [{unknown[0]}]: use one of {', '.join(sorted(known))}")
         for name in ("from", "to"):
             if isinstance(body.get(name), bool) or not isinstance(body.get(name), str | int | None):
-                raise errors.illegal_argument(f"[{name}] must be a date, as in 2024-01-31 or now-7d/d")
+                raise errors.illegal_argument(f"[{name}] must be a date, as in {DATES}")
         fields, full = body.get("fields"), body.get("full")
         if fields is not None and not (
             isinstance(fields, list) and fields and all(isinstance(name, str) for name in fields)
@@ -80,12 +84,15 @@ class VerifyRequest:
         """Return the buckets that begin in the time asked for and that the job covers. Raises ApiError 400."""
         group, covered = spec.groups.date_histogram, due(spec, now).fresh
         today = epoch_ms(now)
-        try:
-            begin, end = (
-                None if at is None else instant_of(at, None, group.time_zone, today) for at in (self.begin, self.end)
-            )
-        except SearchRefused as e:
-            raise ApiError(400, e.kind, e.reason) from e
+
+        def instant(name: str, at: str | int | None) -> int | None:
+            try:
+                return None if at is None else instant_of(at, None, group.time_zone, today)
+            except SearchRefused as e:
+                text = shortened(str(at), LONGEST_DATE)
+                raise errors.illegal_argument(f"[{name}] must be a date, as in {DATES}, and not [{text}]") from e
+
+        begin, end = instant("from", self.begin), instant("to", self.end)
         if begin is not None and end is not None and begin >= end:
             raise errors.illegal_argument(f"[from] [{self.begin}] is not before [to] [{self.end}]")
         bounds = Bounds.of(group)

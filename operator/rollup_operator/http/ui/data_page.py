@@ -28,7 +28,7 @@ from rollup_operator.http.ui.pages import ListPages
 from rollup_operator.http.ui.pictures.charts import chart
 from rollup_operator.http.ui.pictures.time_line import SourceStretch, StretchKind, time_line
 from rollup_operator.http.ui.questions import COUNT, PERIODS, ChartQuestion, cut, shifted
-from rollup_operator.http.ui.rows import job_url
+from rollup_operator.http.ui.rows import trail
 from rollup_operator.http.ui.verified import LastFindings, SeenFindings
 from rollup_operator.kube.answer_cache import ShortMemory
 from rollup_operator.model.job_view import JobView
@@ -86,7 +86,7 @@ class DataPage:
         job_id, permit = request.match_info["id"], request[PERMIT]
         job = await self.lookup.existing(namespace_of(request), job_id, permit)
         now = self.pages.now()
-        values: dict[str, Any] = {"title": f"Data of {job.job_id}", "url": job_url(job.namespace, job.job_id)}
+        values: dict[str, Any] = {"title": f"Data of {job.job_id}", **trail(job)}
         status, question = 200, None
         try:
             question = _question(job, request.query, now)

@@ -28,3 +28,8 @@ async def read_form(request: web.Request, seconds: float) -> Mapping[str, str]:
         return dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS))
     except ValueError:
         raise errors.illegal_argument(f"the form has more than [{MOST_FIELDS}] fields") from None
+
+
+def listed(text: str) -> list[str]:
+    """Return the words of a field that have commas between them."""
+    return [word for word in (part.strip() for part in text.split(",")) if word]

@@ -82,6 +82,12 @@ class JobShown:
         )
 
     @property
+    def last_run_did(self) -> str:
+        """What the last run did; empty: it did not complete, and the sentences say why."""
+        last = self.view.status.last_run
+        return sentence(last.message) if last is not None and last.outcome is Outcome.COMPLETED else ""
+
+    @property
     def can_start(self) -> bool:
         """Whether a start would change anything."""
         return not self.view.deleting and self.view.desired is DesiredState.STOPPED
@@ -95,7 +101,12 @@ class JobShown:
     @property
     def can_run(self) -> bool:
         """Whether the job can run now."""
-        return not self.view.deleting and self.view.desired is DesiredState.STARTED
+        return can_run(self.view)
+
+
+def can_run(job: JobView) -> bool:
+    """Return whether a run of the job can be requested."""
+    return not job.deleting and job.desired is DesiredState.STARTED
 
 
 def figures(job: JobView, now: datetime) -> Sequence[Figure]:
@@ -137,7 +148,12 @@ def definition(job: JobView) -> Sequence[Figure]:
         Figure("Store", job.store_name),
         Figure("Buckets", f"{interval} of {dates.get('field', '-')}{f', {zone}' if zone else ''}"),
     ]
-    return [*found, *(Figure(label, _listed(texts)) for label, texts in (("By", others), ("Metrics", kept)) if texts)]
+    found += [Figure(label, _listed(texts)) for label, texts in (("By", others), ("Metrics", kept)) if texts]
+    if lookback := spec.get("lookback"):
+        found.append(Figure("Lookback", str(lookback), "each run reads so much again"))
+    if cron := _fields(spec, "verify").get("cron"):
+        found.append(Figure("Verified", schedule_in_words(str(cron)), f"{cron} (UTC)"))
+    return found
 
 
 def _fields(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -183,6 +199,7 @@ def commands(job: JobView) -> Sequence[tuple[str, str]]:
         ("What it does, and why", command("explain", *job.key)),
         ("Its state, in full", command("status", *job.key)),
         ("Its events", command("events", *job.key)),
+        ("Compare it with its source", command("verify", *job.key)),
         ("Its manifest", f"kubectl get rollupjob {job.name} -n {job.namespace} -o yaml"),
         ("The job by the HTTP API", f'curl {caller} "$ROLLUP_URL"{shlex.quote(call)}'),
         (

@@ -22,6 +22,7 @@ from rollup_operator.http.api.preview import Previews, proposal_of
 from rollup_operator.http.protocol import job_errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui import rendering
+from rollup_operator.http.ui.forms import listed
 from rollup_operator.http.ui.guard import reason_of
 from rollup_operator.http.ui.job import Figure, as_yaml
 from rollup_operator.http.ui.pages import ListPages
@@ -134,7 +135,7 @@ def manifest_of(given: Mapping[str, str], namespace: str) -> dict[str, Any]:
     kind = "calendarInterval" if filled.get("interval") in CALENDAR else "fixedInterval"
     date = {"field": "date_field", kind: "interval", "timeZone": "time_zone", "delay": "delay"}
     groups: dict[str, Any] = {"dateHistogram": {key: filled[name] for key, name in date.items() if name in filled}}
-    if terms := _listed(filled.get("terms", "")):
+    if terms := listed(filled.get("terms", "")):
         groups["terms"] = {"fields": terms}
     names = {"indexPattern": "index_pattern", "rollupIndex": "rollup_index", "cron": "cron"}
     spec: dict[str, Any] = {key: filled[name] for key, name in names.items() if name in filled}
@@ -167,11 +168,7 @@ def commands(body: Mapping[str, Any], namespace: str) -> Sequence[tuple[str, str
 def _metric(line: str) -> dict[str, Any]:
     """Read `field: kind, kind`; the name of a field may have colons."""
     field, _, kinds = line.rpartition(":")
-    return {"field": field.strip(), "metrics": _listed(kinds)}
-
-
-def _listed(text: str) -> list[str]:
-    return [word for word in (part.strip() for part in text.split(",")) if word]
+    return {"field": field.strip(), "metrics": listed(kinds)}
 
 
 def _column(name: str, type_: str) -> str:

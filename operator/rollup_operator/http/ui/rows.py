@@ -83,6 +83,16 @@ def row(job: JobView, now: datetime, runs: Sequence[int] = ()) -> JobRow:
     )
 
 
+def trail(job: JobView) -> Mapping[str, str]:
+    """Return what a page below a job's own links to: the way to it."""
+    return {
+        "namespace": job.namespace,
+        "list_url": namespace_url(job.namespace),
+        "job_id": job.job_id,
+        "url": job_url(job.namespace, job.job_id),
+    }
+
+
 def job_url(namespace: str, job_id: str) -> str:
     """Return the address of a job's page."""
     return f"{namespace_url(namespace)}/{quote(job_id, safe='')}"

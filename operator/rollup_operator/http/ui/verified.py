@@ -10,11 +10,13 @@ from urllib.parse import quote
 
 import orjson
 
-from rollup_operator.explaining.findings import number, remarks, to_repair, verdict
+from rollup_operator.explaining.findings import next_step, number, remarks, the_right_one, value_of, verdict
 from rollup_operator.explaining.summary import Mood
 from rollup_operator.explaining.text import capital, sentence
 from rollup_operator.http.api.repair import RepairRun
 from rollup_operator.http.api.verify import VerifyRequest
+from rollup_operator.http.ui.forms import listed
+from rollup_operator.http.ui.job import can_run
 from rollup_operator.model.counts import counted
 from rollup_operator.model.finding_words import KINDS, wrong_of
 from rollup_operator.model.job_view import JobView
@@ -35,9 +37,9 @@ FINEST = 50
 """A time line shows findings that are closer to one another than this part of its stretch as one."""
 
 COMPARISONS: Mapping[str, tuple[str, bool | None]] = {
-    "auto": ("counts, then what may differ", None),
+    "auto": ("automatic", None),
     "full": ("every bucket", True),
-    "counts": ("counts only", False),
+    "counts": ("days with other counts", False),
 }
 """How closely to compare: the words, and what the verify call takes for it."""
 
@@ -53,7 +55,7 @@ class ShownBucket:
     numbers: Sequence[tuple[str, str, str]]
     """Name, what is stored, and what the source gives."""
     more: str
-    """What is left out; empty: nothing."""
+    """What is left out, and which of several documents is the right one; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ class VerificationShown:
     headline: str
     repairs: Sequence[str]
     """What was found before each run, and what the run says."""
-    repairable: bool
-    """Whether a run can repair any of it."""
+    cure: str
+    """What to do about it; empty: nothing."""
     days: Sequence[tuple[str, Sequence[str]]]
     """The day and its counts, as in HEADS."""
     more_days: int
@@ -77,9 +79,15 @@ class VerificationShown:
 
     @classmethod
     def of(
-        cls, job: JobView, asked: VerifyRequest, found: Mapping[str, Any], repairs: Sequence[RepairRun] = ()
+        cls,
+        job: JobView,
+        asked: VerifyRequest,
+        found: Mapping[str, Any],
+        repairs: Sequence[RepairRun] = (),
+        *,
+        may_repair: bool = False,
     ) -> "VerificationShown":
-        """Read an answer of the verify call."""
+        """Read an answer of the verify call. `may_repair`: who asks may have a run repair."""
         wrong = {kind: count for kind, count in found["buckets"].items() if kind in KINDS}
         lost_alone = found["verified"] or not any(count for kind, count in wrong.items() if kind != "extra")
         mood = Mood.GOOD if found["verified"] else Mood.CHANGING if lost_alone else Mood.BAD
@@ -90,7 +98,7 @@ class VerificationShown:
             repairs=[
                 capital(sentence(f"{wrong_of(each.found)} before a run repaired it: {each.run}")) for each in repairs
             ],
-            repairable=bool(to_repair(found)),
+            cure=capital(sentence(next_step(found, _repair(job, may_repair), repaired=bool(repairs)))),
             days=[_day(day) for day in found["by_day"][:MOST_DAYS]],
             more_days=found["days"]["with_findings"] - len(found["by_day"][:MOST_DAYS]),
             buckets=[_bucket(example) for example in examples],
@@ -99,6 +107,26 @@ class VerificationShown:
             command=command(job, asked),
             call=call(job, asked),
         )
+
+
+def _repair(job: JobView, may_repair: bool) -> str:
+    """Say what makes a run repair what was found."""
+    if not may_repair:
+        return "whoever may run the job adds --repair to the command below"
+    return "use “Verify and repair”" if can_run(job) else "start the job, then use “Verify and repair”"
+
+
+def fields_of(job: JobView, text: str) -> Sequence[str] | None:
+    """Read names with commas between them; None: all fields. A name that has commas itself stands alone."""
+    whole = text.strip()
+    if "," in whole and whole in _metric_fields(job):
+        return [whole]
+    return listed(whole) or None
+
+
+def _metric_fields(job: JobView) -> set[Any]:
+    metrics = job.raw_spec.get("metrics")
+    return {each.get("field") for each in metrics if isinstance(each, dict)} if isinstance(metrics, list) else set()
 
 
 HEADS = ("Day", "Source rows", "Rolled up", *(kind.capitalize() for kind in KINDS))
@@ -115,12 +143,15 @@ def _bucket(example: Mapping[str, Any]) -> ShownBucket:
     names = [name.rpartition(".")[0] for name in list(example["key"])[1:]]
     numbers = example["fields"][:MOST_NUMBERS]
     left = len(example["fields"]) - len(numbers)
+    more = [f"and {counted(left, 'more number')}"] if left > 0 else []
+    more += [shortened(the_right_one(example), LONGEST_VALUES)] if example["kind"] == "duplicate" else []
     return ShownBucket(
         kind=example["kind"],
         time=str(time),
         others=shortened(
             " ".join(
-                f"{name}={shortened(number(value), LONGEST_VALUES)}" for name, value in zip(names, others, strict=True)
+                f"{name}={shortened(value_of(value), LONGEST_VALUES)}"
+                for name, value in zip(names, others, strict=True)
             ),
             LONGEST_VALUES,
         ),
@@ -132,7 +163,7 @@ def _bucket(example: Mapping[str, Any]) -> ShownBucket:
             )
             for each in numbers
         ],
-        more=f"and {counted(left, 'more number')}" if left > 0 else "",
+        more="; ".join(more),
     )
 
 
@@ -141,6 +172,8 @@ def command(job: JobView, asked: VerifyRequest, *, repair: bool = False) -> str:
     parts = ["kubectl", "rollup", "verify", job.name, "-n", job.namespace]
     for option, value in (("--from", asked.begin), ("--to", asked.end)):
         parts += [option, str(value)] if value is not None else []
+    for name in asked.fields or ():
+        parts += ["--fields", name]
     parts += {None: [], True: ["--full"], False: ["--counts"]}[asked.full]
     return shlex.join([*parts, *(["--repair"] if repair else [])])
 
@@ -148,7 +181,7 @@ def command(job: JobView, asked: VerifyRequest, *, repair: bool = False) -> str:
 def call(job: JobView, asked: VerifyRequest) -> str:
     """Return the call of the HTTP API that does the same."""
     path = f"/namespaces/{quote(job.namespace, safe='')}/_rollup/job/{quote(job.job_id, safe='')}/_verify"
-    given = {"from": asked.begin, "to": asked.end, "full": asked.full}
+    given = {"from": asked.begin, "to": asked.end, "fields": asked.fields, "full": asked.full}
     body = {name: value for name, value in given.items() if value is not None}
     sent = f" -H 'Content-Type: application/json' -d {shlex.quote(orjson.dumps(body).decode())}" if body else ""
     return f'curl -X POST -H "Authorization: Bearer $ROLLUP_TOKEN"{sent} "$ROLLUP_URL"{shlex.quote(path)}'

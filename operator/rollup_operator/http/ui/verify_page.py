@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from rollup_operator.http.access.authentication import Route, namespace_of
-from rollup_operator.http.access.permits import CALLER, PERMIT, EndpointAction
+from rollup_operator.http.access.permits import CALLER, PERMIT, EndpointAction, Permit
 from rollup_operator.http.access.store_errors import discreet
 from rollup_operator.http.api.repair import RepairProgress, RepairRun, Repairs
 from rollup_operator.http.api.run import Runs
@@ -21,9 +21,17 @@ from rollup_operator.http.protocol import errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui import rendering
 from rollup_operator.http.ui.guard import HEADERS, reason_of, takes_json
+from rollup_operator.http.ui.job import can_run
 from rollup_operator.http.ui.pages import ListPages
-from rollup_operator.http.ui.rows import job_url
-from rollup_operator.http.ui.verified import COMPARISONS, HEADS, LastFindings, SeenFindings, VerificationShown
+from rollup_operator.http.ui.rows import job_url, trail
+from rollup_operator.http.ui.verified import (
+    COMPARISONS,
+    HEADS,
+    LastFindings,
+    SeenFindings,
+    VerificationShown,
+    fields_of,
+)
 from rollup_operator.http.verify_calls import LINES, WHOLE_SECONDS, in_lines
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.times import rfc3339_ms
@@ -63,7 +71,7 @@ class VerifyPage:
         async def work() -> VerificationShown:
             async with discreet(request[PERMIT]):
                 found = await self.verifications.verify(prepared, progress.verification)
-            return self._shown(request, prepared, found)
+            return await self._shown(request, prepared, found)
 
         return await self._answer(request, job, form, work, progress)
 
@@ -79,7 +87,7 @@ class VerifyPage:
         async def work() -> VerificationShown:
             async with discreet(verifying):
                 found, repairs = await self.repairs.repair(prepared, request[PERMIT], progress)
-            return self._shown(request, prepared, found, *repairs)
+            return await self._shown(request, prepared, found, *repairs)
 
         return await self._answer(request, job, form, work, progress)
 
@@ -107,15 +115,17 @@ class VerifyPage:
         how = form.get("compare", "auto")
         if how not in COMPARISONS:
             raise errors.illegal_argument(f"[compare] must be one of [{', '.join(COMPARISONS)}]")
-        return self.verifications.prepare(job, VerifyRequest(begin, end, None, COMPARISONS[how][1]))
+        fields = fields_of(job, form.get("fields", ""))
+        return self.verifications.prepare(job, VerifyRequest(begin, end, fields, COMPARISONS[how][1]))
 
-    def _shown(
+    async def _shown(
         self, request: web.Request, prepared: Prepared, found: Mapping[str, Any], *repairs: RepairRun
     ) -> VerificationShown:
         """Return what to show, and remember what the time line shows of it."""
         seen = SeenFindings.of(found, self.pages.now())
         self.last_findings.seen(request[CALLER].name, prepared.job, seen)
-        return VerificationShown.of(prepared.job, prepared.request, found, repairs)
+        may_repair = await self._may_run(request[PERMIT], prepared.job)
+        return VerificationShown.of(prepared.job, prepared.request, found, repairs, may_repair=may_repair)
 
     async def _answer(
         self, request: web.Request, job: JobView, form: Mapping[str, str], work: Any, progress: RepairProgress
@@ -139,17 +149,21 @@ class VerifyPage:
     async def _page(
         self, request: web.Request, job: JobView, given: Mapping[str, str], shown: VerificationShown | None
     ) -> web.Response:
-        permit = request[PERMIT]
         values: dict[str, Any] = {
             "title": f"Verify {job.job_id}",
-            "url": job_url(job.namespace, job.job_id),
+            **trail(job),
+            "can_run": can_run(job),
             "given": given,
             "comparisons": COMPARISONS,
-            "may": {"run": await permit.access.may(permit.caller, EndpointAction.RUN, job.namespace, job.name)},
+            "may": {"run": await self._may_run(request[PERMIT], job)},
             "shown": shown,
             "heads": HEADS,
         }
         return rendering.page("verify.html", **values, **self.pages.session(request))
+
+    @staticmethod
+    async def _may_run(permit: Permit, job: JobView) -> bool:
+        return await permit.access.may(permit.caller, EndpointAction.RUN, job.namespace, job.name)
 
 
 def _progress(progress: RepairProgress) -> dict[str, Any]:

@@ -145,6 +145,8 @@ function offer(live) {
     }
     form.hidden = !can.includes(form.id);
   }
+  const repair = document.getElementById("repair");
+  if (repair && repair !== document.activeElement) repair.hidden = !can.includes("run");
 }
 
 // Where a form says what becomes of it.
@@ -218,6 +220,27 @@ if (live) {
   }
 }
 
+// Texts are copied by a button; where the browser keeps the clipboard from a page, they are selected.
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest(".copy");
+  if (!button) return;
+  const text = button.previousElementSibling;
+  getSelection().selectAllChildren(text);
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+  } catch (error) {
+    say("Selected: copy it by keyboard");
+    return;
+  }
+  button.textContent = "Copied";
+  say("Copied");
+  setTimeout(() => {
+    button.textContent = "Copy";
+    say("");
+  }, 2000);
+});
+
 // Time line and chart come after the rest, since a store has to be asked for them.
 
 const data = document.getElementById("data");
@@ -271,7 +294,8 @@ async function verify(button) {
   if (verifying.ariaBusy === "true") return;
   const [told, cancel, found] = ["verifying", "cancel", "found"].map((id) => document.getElementById(id));
   const [text, bar] = told.children;
-  const say = (what, percent, kind = "plain") => {
+  const verdict = () => document.getElementById("verdict");
+  const tell = (what, percent, kind = "plain") => {
     told.hidden = false;
     told.className = `notice ${kind}`;
     if (text.textContent !== what) text.textContent = what;
@@ -283,7 +307,8 @@ async function verify(button) {
   cancel.onclick = () => stop.abort();
   verifying.ariaBusy = "true";
   cancel.hidden = false;
-  say("Beginning …", null);
+  say("");
+  tell("Beginning …", null);
   let problem = "The operator's answer ended before the verification did; it was ended, too.";
   try {
     const answer = await fetch(button.getAttribute("formaction") ?? verifying.action, {
@@ -296,7 +321,7 @@ async function verify(button) {
     if (!answer.ok) problem = (await answer.json()).message;
     else
       for await (const line of linesOf(answer)) {
-        if (line.progress) say(line.progress.text, line.progress.percent);
+        if (line.progress) tell(line.progress.text, line.progress.percent);
         else if (line.message) problem = line.message;
         else if (line.html) {
           problem = "";
@@ -307,14 +332,16 @@ async function verify(button) {
     if (stop.signal.aborted) problem = "Cancelled: nothing is read any more. A run that was requested goes on.";
   }
   verifying.ariaBusy = "false";
-  if (cancel === document.activeElement) told.focus({ preventScroll: true });
+  const waited = cancel === document.activeElement;
   cancel.hidden = true;
   if (problem) {
     found.replaceChildren();
-    say(problem, undefined, stop.signal.aborted ? "plain" : "bad");
+    tell(problem, undefined, stop.signal.aborted ? "plain" : "bad");
   } else {
-    say("Done.");
+    told.hidden = true;
+    say(verdict().textContent);
   }
+  if (waited) (problem ? told : verdict()).focus({ preventScroll: true });
   live?.refresh();
   if (data) draw(chosen());
 }
