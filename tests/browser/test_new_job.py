@@ -38,7 +38,7 @@ def test_a_manifest_is_written_previewed_and_can_be_applied(
     browser.until(lambda: browser.all("#preview .figures"), "the preview")
     assert "1,920 documents" in browser.text("#preview .figures")
     assert "every hour" in browser.text("#preview .figures")
-    assert "size.max.value" in browser.text("#preview")
+    assert "size.max.value" in browser.text("#documents")
     assert browser.complaints(axe.source()) == []
     if screenshots is not None:
         browser.picture(screenshots / "new-job.png")

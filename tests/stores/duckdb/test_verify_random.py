@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.statements import sql
+from rollup_operator.stores.duckdb.target import export
 from rollup_operator.stores.errors import SourceInvalid
 from stores.duckdb.test_truth import MEMORY, MIDDLE, World
 from support.embedded import config, spec
@@ -37,7 +39,9 @@ Found = Counter[Kind]
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    reader = duckdb.connect(config={"threads": 1})
+    monkeypatch.setattr(export, "_reader", reader.cursor)  # opening one takes longer than all else that is read
     with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as root:
         yield World(Path(root))
 
