@@ -151,8 +151,8 @@ def definition(job: JobView) -> Sequence[Figure]:
     found += [Figure(label, _listed(texts)) for label, texts in (("By", others), ("Metrics", kept)) if texts]
     if lookback := spec.get("lookback"):
         found.append(Figure("Lookback", str(lookback), "each run reads so much again"))
-    if cron := _fields(spec, "verify").get("cron"):
-        found.append(Figure("Verified", schedule_in_words(str(cron)), f"{cron} (UTC)"))
+    if verified := _fields(spec, "verify").get("cron"):
+        found.append(Figure("Verified", schedule_in_words(str(verified)), f"{verified} (UTC)"))
     return found
 
 
