@@ -209,6 +209,7 @@ class Cluster:
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
         self.known: dict[str, JobView] = {}
+        self.removed: set[str] = set()
         self.listeners: dict[str, list[Callable[[JobView | None], None]]] = {}
         self.checked: list[tuple[str, Body]] = []
         self.fail_check: KubeError | None = None
@@ -307,6 +308,7 @@ class Cluster:
         path = jobs_path(namespace, name)
         uid = self.objects.pop(path)["metadata"]["uid"]
         if tell:
+            self.removed.add(uid)
             self.known.pop(path, None)
             for listener in list(self.listeners.get(uid, ())):
                 listener(None)
@@ -341,6 +343,9 @@ class Cluster:
 
     def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
         return meant(job_id, (v for v in self.in_namespace(namespace) if v.job_id == job_id))
+
+    def is_gone(self, job: JobView) -> bool:
+        return job.uid in self.removed
 
     def namespaces(self) -> Sequence[str]:
         return list(dict.fromkeys(v.namespace for v in self.known.values()))

@@ -134,6 +134,20 @@ async def test_what_cannot_be_meant_is_refused(client: Client, store: Comparison
     assert store.opened == []
 
 
+async def test_a_job_that_is_gone_by_the_time_that_it_is_verified_is_not_read(
+    store: Comparison, cluster: Cluster
+) -> None:
+    """Nobody says so any more to who listens only then."""
+    verifications = verify.Verifications(cluster, cluster, cluster, "here", lambda: datetime.now(UTC))
+    job = cluster.find("default", "sensor")
+    assert job is not None
+    prepared = verifications.prepare(job, verify.VerifyRequest())
+    cluster.remove("sensor")
+    with pytest.raises(ApiError, match="was deleted while it was verified"):
+        await verifications.verify(prepared, VerifyProgress())
+    assert store.opened == []
+
+
 async def test_it_takes_a_right_of_its_own(client: Client, store: Comparison, access: Anybody) -> None:
     access.denied.add((EndpointAction.VERIFY, "sensor"))
     assert (await call(client, "POST", PATH))[0] == 403

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from rollup_operator.explaining.findings import described, progress_of, remarks, verdict
+from rollup_operator.model.job_view import JobView
+from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.tables import Styled
-from rollup_operator.plugin.verify import VerifyOptions, row
+from rollup_operator.plugin.verify import VerifyOptions, row, same
 
 FOUND: dict[str, Any] = {
     "range": {"gte": "2013-06-01T00:00:00Z", "lt": "2013-07-01T00:00:00Z"},
@@ -67,6 +69,19 @@ def test_a_finding_names_its_bucket_and_both_numbers() -> None:
         "differs: 2013-06-03T05:00:00Z carrier=UA origin=missing: a.max is 2,454, the source gives none; "
         "b.max is 2,454, the source gives none; c.max is 2,454, the source gives none; and 1 more number"
     )
+
+
+def test_a_repair_does_not_act_on_a_job_that_has_taken_the_name() -> None:
+    verified, newer, other = (body(uid, version) for uid, version in (("u", 1), ("u", 2), ("v", 3)))
+    assert same(verified, newer) is newer
+    with pytest.raises(Failure, match="the job was replaced meanwhile, and no run is requested of it") as failed:
+        same(verified, other)
+    assert failed.value.code is Code.NOT_FOUND
+
+
+def body(uid: str, version: int) -> JobView:
+    meta = {"uid": uid, "namespace": "n", "name": "j", "generation": version, "resourceVersion": str(version)}
+    return JobView.of({"metadata": meta})
 
 
 def test_a_day_is_a_line() -> None:

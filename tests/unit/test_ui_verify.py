@@ -13,6 +13,7 @@ from rollup_operator.explaining.findings import to_repair
 from rollup_operator.http import verify_calls
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.api.repair import RepairRun
+from rollup_operator.http.api.run import Runs
 from rollup_operator.http.api.verify import VerifyRequest
 from rollup_operator.http.app import Endpoint
 from rollup_operator.http.ui import rendering, verified, verify_page
@@ -267,6 +268,33 @@ async def test_a_stopped_job_is_not_repaired(browser: Browser, store: Comparison
     cluster.ask("sensor", "stopped")
     page = await send(browser, "repair", SCRIPT)
     assert (page.status, "is stopped; start it first" in page.text, requests(cluster)) == (409, True, [])
+
+
+async def test_a_repair_does_not_act_on_a_job_that_has_taken_the_name(
+    browser: Browser, store: Comparison, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.missing = {30}
+    request = Runs.run
+
+    async def replaced(*args: Any, **how: Any) -> JobView:
+        cluster.remove("sensor")
+        cluster.create("sensor", desiredState="started")
+        return await request(*args, **how)
+
+    monkeypatch.setattr(Runs, "run", replaced)
+    async with asyncio.timeout(10):
+        page = await send(browser, "repair", SCRIPT)
+    assert (page.status, "was replaced meanwhile" in page.text, requests(cluster)) == (409, True, [])
+
+
+async def test_a_repair_ends_with_a_deletion_that_is_seen_before_the_answer_of_its_request(
+    browser: Browser, store: Comparison, cluster: Cluster
+) -> None:
+    store.missing = {30}
+    cluster.after_write = lambda _: cluster.remove("sensor")
+    async with asyncio.timeout(10):
+        page = await send(browser, "repair", SCRIPT)
+    assert page.status == 404
 
 
 # Roll up again

@@ -34,6 +34,9 @@ class Jobs(Protocol):
     def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
         """Return the job that has this Elasticsearch id, or several if it is ambiguous."""
 
+    def is_gone(self, job: JobView) -> bool:
+        """Whether a job was deleted, as far as this process knows: its listeners have been told."""
+
     def namespaces(self) -> Sequence[str]:
         """Return the namespaces that have jobs."""
 

@@ -57,7 +57,7 @@ async def verify(where: Where, output: Output, server: EndpointAddress, word: st
             with progress() as (show, _):
                 found = await verified(endpoint, path, options, show)
                 while options.repair and len(repairs) < TRIES and (stretches := to_repair(found)):
-                    job = JobView.of(await cluster.find(name))
+                    job = same(job, JobView.of(await cluster.find(name)))
                     ran = await repaired(cluster, job, stretches, show)
                     repairs.append({"found": found["buckets"], "run": ran})
                     found = await verified(endpoint, path, options, show)
@@ -79,6 +79,13 @@ async def repaired(cluster: NamespaceClient, job: JobView, stretches: Sequence[S
     code = {End.OVERTAKEN: Code.OVERTAKEN, End.GONE: Code.NOT_FOUND}.get(goal.end, Code.FAILED)
     why = goal.why or "the job is gone"
     raise Failure(code, "NotRepaired", f"the run that was to repair did not come to its end: {why}")
+
+
+def same(job: JobView, newest: JobView) -> JobView:
+    """Return the job as it is now. Raises Failure where another one has its name by now: it was not verified."""
+    if newest.uid != job.uid:
+        raise Failure(Code.NOT_FOUND, "NotRepaired", "the job was replaced meanwhile, and no run is requested of it")
+    return newest
 
 
 async def verified(

@@ -76,7 +76,7 @@ class Repairs:
 
     async def _run(self, job: JobView, stretches: Sequence[Stretch], permit: Permit, progress: RepairProgress) -> str:
         """Have a run read stretches again, wait for its end, and return what it says. Raises ApiError."""
-        goal = Ran(await self._runs.run(job.namespace, job.job_id, permit, stretches))
+        goal = Ran(await self._runs.run(job.namespace, job.job_id, permit, stretches, uid=job.uid))
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def hear(view: JobView | None) -> None:
@@ -87,8 +87,10 @@ class Repairs:
         unsubscribe = self._jobs.subscribe(job.uid, hear)
         try:
             newest = self._jobs.find(job.namespace, job.job_id)
-            if newest is not None and newest.uid == job.uid:
-                hear(newest)  # it may have changed before anybody listened
+            if self._jobs.is_gone(job):
+                hear(None)  # before anybody listened
+            elif newest is not None and newest.uid == job.uid:
+                hear(newest)  # it may have changed likewise
             await over
         finally:
             unsubscribe()

@@ -24,12 +24,16 @@ class Runs:
     def __init__(self, lookup: Lookup, client: Kubernetes, now: Callable[[], datetime]) -> None:
         self._lookup, self._client, self._now = lookup, client, now
 
-    async def run(self, namespace: str, job_id: str, permit: Permit, stretches: Iterable[Stretch] = ()) -> JobView:
+    async def run(
+        self, namespace: str, job_id: str, permit: Permit, stretches: Iterable[Stretch] = (), *, uid: str | None = None
+    ) -> JobView:
         """Return the job once the request is durable. Only a started job runs; it reads `stretches` again.
 
-        Raises ApiError.
+        `uid`: of the one that is meant; None: whichever has the id now. Raises ApiError, 409 where another one has it.
         """
         job = await self._lookup.existing(namespace, job_id, permit)
+        if uid not in (None, job.uid):
+            raise _replaced(job_id)
         if aborting(job):
             raise state_errors.cannot("run", job_id, "ABORTING")
         if job.desired is DesiredState.STOPPED:
@@ -38,9 +42,7 @@ class Runs:
         try:
             return JobView.of(await request_run(self._client, job, value, manager=FIELD_MANAGER))
         except Conflict as e:
-            raise ApiError(
-                409, "status_exception", f"rollup job [{job_id}] was replaced meanwhile; nothing was changed"
-            ) from e
+            raise _replaced(job_id) from e
         except KubeError as e:
             if may_stand(e):
                 raise ApiError(
@@ -49,3 +51,7 @@ class Runs:
                     f"It is not known whether the run of rollup job [{job_id}] is requested: {errors.said(e)}",
                 ) from e
             raise errors.unavailable(f"The API server does not take the request: {errors.said(e)}") from e
+
+
+def _replaced(job_id: str) -> ApiError:
+    return ApiError(409, "status_exception", f"rollup job [{job_id}] was replaced meanwhile; nothing was changed")

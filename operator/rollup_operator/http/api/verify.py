@@ -196,7 +196,9 @@ class Verifications:
 
         unsubscribe = self._jobs.subscribe(job.uid, hear)
         newest = self._jobs.find(job.namespace, job.job_id)
-        if newest is not None and newest.uid == job.uid and newest.age > job.age:
+        if self._jobs.is_gone(job):
+            hear(None)
+        elif newest is not None and newest.uid == job.uid and newest.age > job.age:
             hear(newest)  # it has changed since it was looked up
         task = asyncio.ensure_future(work)
         with reading:

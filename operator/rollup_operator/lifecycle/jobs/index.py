@@ -156,7 +156,9 @@ class Index:
         return self._actors.get(self._names.get(view.key, ""))
 
     def is_gone(self, view: JobView) -> bool:
-        """Whether a job without an actor was deleted: it is known to be, or a later one has its name."""
+        """Whether a job was deleted, and has no actor any more: that is known, or a later one has its name."""
+        if view.uid in self._actors:
+            return False
         if view.uid in self._gone:
             return True
         namesake = self.namesake(view)
