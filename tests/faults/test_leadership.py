@@ -115,7 +115,7 @@ def test_a_leader_that_ends_hands_over_at_once(
     assert (answer.status, answer.body) == (200, {"stopped": True})
     first.stop()
     say(f"graceful hand-over in the middle of a run, from SIGTERM to the successor's first write: {took:.2f} s")
-    assert took < 5
+    assert took < 10  # a lease that is not given back lasts 15
     api.wait("trips", decided("stopped"))
     record = claim(folder)
     assert record is not None

@@ -52,8 +52,13 @@ def folder(request: pytest.FixtureRequest, namespace: str) -> Path:
 
 
 @pytest.fixture
-def start_operator(control_plane: ControlPlane, api: Api, tmp_path: Path) -> Iterator[StartOperator]:
+def start_operator(
+    control_plane: ControlPlane, api: Api, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[StartOperator]:
     """Start operators for the test's namespace alone, all on one data root; ended, in order, with the test."""
+    of_module = (item for item in request.session.items if item.path == request.path)
+    mixed = [item.name for item in of_module if "_shared" in getattr(item, "fixturenames", ())]
+    assert not mixed, f"the module's operator would act on this test's jobs, too: a file of their own for {mixed}"
     made: list[Operator] = []
 
     def start(*, ready: bool = True, kubeconfig: Path = control_plane.kubeconfig, **settings: Any) -> Operator:

@@ -45,7 +45,7 @@ class Slow(Shelf):
             self.under_way -= 1
 
     async def until(self, searches: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.under_way != searches:  # noqa: ASYNC110  # the endpoint tells nobody
                 await asyncio.sleep(0.005)
 
@@ -122,7 +122,7 @@ async def test_a_store_that_hangs_leaves_turns_to_others_and_all_to_stops(client
     others = searching(client, "berta", 20) + searching(client, "carla", 20)
     await shelf.until(4 + 2 + 1)  # some is left for the next one
     stop = "/_rollup/job/sensor/_stop?wait_for_completion=true&timeout=10s"
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(9):
         assert await call(client, "POST", stop) == (200, {"stopped": True})
     late = searching(client, "dora", 1)
     await shelf.until(STORE_AT_ONCE)
@@ -146,13 +146,13 @@ async def test_stores_that_hang_in_one_namespace_leave_turns_to_the_next(cluster
         for u in ("anna", "berta", "carla", "dora")
         for _ in range(4)
     ]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while sum(one.under_way for one in bad.values()) < AT_ONCE // 2:  # noqa: ASYNC110  # they tell nobody
             await asyncio.sleep(0.005)
     await asyncio.sleep(0.05)
     assert sum(one.under_way for one in bad.values()) == AT_ONCE // 2
     cluster.shelf.go_on.set()  # type: ignore[attr-defined]  # it is the slow one
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         answers = await asyncio.gather(*searching(client, "emil", 4))
     assert {status for status, _ in answers} == {200}
     for task in hanging:

@@ -207,7 +207,7 @@ def test_other_regular_expressions_are_refused(regex):
     ids=lambda query: query[:10],
 )  # fmt: skip
 def test_time_grows_with_the_length_alone(query):
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with contextlib.suppress(SearchRefused):
         found(query)
-    assert time.perf_counter() - begin < 0.5  # some milliseconds; the machine may be busy
+    assert time.thread_time() - begin < 0.5  # some milliseconds

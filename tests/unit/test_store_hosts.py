@@ -150,7 +150,7 @@ async def test_slow_names_of_one_hold_up_nobody_else() -> None:
 
     def look(host: str, port: int, **_: object) -> list[Found]:
         if host.startswith("slow"):
-            go.wait(10)
+            go.wait(60)
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return [(socket.AF_INET, 0, 6, "", ("10.0.0.1", port))]
 
@@ -162,7 +162,7 @@ async def test_slow_names_of_one_hold_up_nobody_else() -> None:
     try:
         await asyncio.sleep(0.05)
         taken = threading.active_count() - others
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             assert await FilteringResolver(HostRules(), lookups, "team").resolve("quick", 9200)
             await asyncio.to_thread(str)  # nor does it take threads from others
         assert taken < 30
