@@ -5,7 +5,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar, copy_context
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -14,7 +14,7 @@ import pytest
 from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube.client import Conflict, Unreachable
 from rollup_operator.lifecycle.jobs import actor as actor_module
-from rollup_operator.lifecycle.jobs import retry
+from rollup_operator.lifecycle.jobs import retry, rivals
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.run_facts import RunKind
@@ -565,6 +565,36 @@ async def test_a_job_that_another_operator_acts_on_is_left_alone_at_once_and_tak
         actor.observe(of_operator(2, "team/other", nextRunTime="2020-01-01T00:00:00Z", progress=None))
         assert await outside.begun.get() is RunKind.INDEX
     assert observer.seen_as == ["team/other", None]
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_note_that_could_not_be_written_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (actor_module, rivals):
+        monkeypatch.setattr(module, "RETRY", 0.01, raising=False)
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    other = of_operator(2, "team/other", nextRunTime="2099-01-01T00:00:00Z")
+    actor = Actor(other, environment(outside, gate, operator="ops/me"))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        while len(outside.noted) < 3:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_run_that_another_operator_missed_is_due_where_this_one_never_acted_on_the_job() -> None:
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    missed = (datetime.now(UTC) - timedelta(seconds=rivals.PATIENCE - 0.5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    actor = Actor(of_operator(2, "team/other", nextRunTime=missed), environment(outside, gate, operator="ops/me"))
+    actor.lead()
+    actor.wake()
+    async with asyncio.timeout(10):
+        assert await outside.begun.get() is RunKind.INDEX
+    outside.end.set()
     gate.shut()
     actor.stand_down()
 

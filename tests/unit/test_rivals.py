@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rollup_operator.lifecycle.jobs.rivals import PATIENCE, Notes, left_for
+from rollup_operator.lifecycle.jobs.rivals import MOST_TOLD, PATIENCE, RETRY, SAY_AGAIN, Notes, left_for
 from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.telemetry import MOST_RIVALS, Telemetry
 
@@ -19,6 +19,20 @@ def test_another_operator_is_told_once_in_an_hour() -> None:
     notes = Notes()
     said = [notes.is_due(operator, now) for operator, now in (("a", 0), ("a", 3599), ("b", 5), ("a", 3600), (None, 9))]
     assert said == [True, False, True, True, False]
+
+
+def test_what_could_not_be_written_is_due_again_soon() -> None:
+    notes = Notes()
+    assert notes.is_due("a", 0.0)
+    notes.failed("a", 1.0)
+    assert [notes.is_due("a", now) for now in (5.0, 1.0 + RETRY, 30.0)] == [False, True, False]
+
+
+def test_names_that_somebody_makes_up_are_told_a_few_times_only() -> None:
+    notes = Notes()
+    assert sum(notes.is_due(f"made-up/{n}", 0.0) for n in range(500)) == MOST_TOLD
+    assert not notes.is_due("real", 1.0)
+    assert notes.is_due("real", SAY_AGAIN)
 
 
 @pytest.mark.parametrize("hear", [Telemetry.rival, Telemetry.left])

@@ -229,7 +229,7 @@ async def test_a_claim_of_a_spec_that_cannot_be_read_is_settled(changes: dict[st
     asked: list[tuple[tuple[str, str], bool]] = []
 
     class Store:
-        async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
+        async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool, **_: object) -> Settled:
             asked.append((config.key, delete_documents))
             raise StoreUnavailable("away")
 

@@ -123,7 +123,7 @@ class Sources:
             raise self.error
         return {name: SourceField(frozenset({kind})) for name, kind in self.has.items()}
 
-    async def settle(self, *_: object, delete_documents: bool) -> Settled:
+    async def settle(self, *_: object, delete_documents: bool, **__: object) -> Settled:
         """A job that is shown as stopping may have been claimed."""
         assert not delete_documents
         return Settled(None)

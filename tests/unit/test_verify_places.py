@@ -1,24 +1,28 @@
 """Verifications by spec.verify share the places of the process: a cluster that is away keeps none of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
+from rollup_operator.lifecycle.jobs import actors as actors_module
 from rollup_operator.lifecycle.jobs import verify_task
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Worker
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver
+from rollup_operator.model.job import VerifyMode
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.status import VerificationOutcome
+from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.stores.errors import StoreUnavailable
 from support.embedded import spec
 from unit.test_actor import Outside, environment, raw
+from unit.test_jobs_known import body, known_by
 
 
 class Away:
@@ -60,19 +64,23 @@ class Stores:
         raise StoreUnavailable("it says so at once")
 
 
-def job(namespace: str, n: int, store: str) -> JobView:
+def job(namespace: str, n: int, store: str, *, mode: str = "Auto") -> JobView:
     wanted = spec().model_dump(mode="json", by_alias=True, exclude_none=True)
-    wanted |= {"storeRef": {"name": store}, "verify": {"cron": "0 0 3 * * ?"}}
+    wanted |= {"storeRef": {"name": store}, "verify": {"cron": "0 0 3 * * ?", "mode": mode}}
     status = {"state": "started", "observedGeneration": 1, "watermark": "2026-01-01T11:00:00Z"}
     uid = f"{namespace}-{store}-{n}"
     meta = {"uid": uid, "namespace": namespace, "name": uid, "generation": 1, "resourceVersion": "1"}
     return JobView.of({"metadata": meta, "spec": wanted, "status": status})
 
 
+def newest(view: JobView) -> Callable[[], JobView]:
+    return lambda: view
+
+
 async def test_a_verification_whose_cluster_is_away_waits_without_a_place() -> None:
     worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), Gate())
-    waiting = [worker.verify(job(namespace, n, "away")) for namespace in "abc" for n in range(3)]
-    others = [worker.verify(job(namespace, 9, "other")) for namespace in "ad"]
+    waiting = [worker.verify(newest(job(namespace, n, "away"))) for namespace in "abc" for n in range(3)]
+    others = [worker.verify(newest(job(namespace, 9, "other"))) for namespace in "ad"]
     async with asyncio.timeout(10):
         await asyncio.wait({work.task for work in others})
     assert not any(work.task.done() for work in waiting)
@@ -84,8 +92,8 @@ async def test_a_verification_whose_cluster_is_away_waits_without_a_place() -> N
 
 async def test_a_store_that_does_not_answer_leaves_the_other_stores_of_its_namespace_a_place() -> None:
     worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), Gate())
-    waiting = [worker.verify(job("a", n, "silent")) for n in range(3)]
-    other = worker.verify(job("a", 4, "other"))
+    waiting = [worker.verify(newest(job("a", n, "silent"))) for n in range(3)]
+    other = worker.verify(newest(job("a", 4, "other")))
     async with asyncio.timeout(10):
         assert (await other.task).retry
     assert worker.verifications.taken == 1
@@ -104,7 +112,8 @@ async def test_a_deletion_whose_store_is_gone_waits_for_no_verification_in_it(mo
     deleted = raw(1, "started")
     deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     actor = Actor(JobView.of(deleted), environment(outside, gate))
-    work = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate).verify(job("a", 1, "lost"))
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
+    work = worker.verify(newest(job("a", 1, "lost")))
     work.task.add_done_callback(actor._verified)
     actor._verification.work = work
     async with asyncio.timeout(10):
@@ -129,7 +138,8 @@ async def test_a_process_that_leads_no_more_waits_for_no_verification(monkeypatc
     outside, gate = Outside(), Gate()
     gate.lead()
     actor = Actor(JobView.of(raw(1, "started")), environment(outside, gate))
-    work = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate).verify(job("a", 1, "lost"))
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
+    work = worker.verify(newest(job("a", 1, "lost")))
     work.task.add_done_callback(actor._verified)
     actor._verification.work = work
     async with asyncio.timeout(10):
@@ -145,7 +155,7 @@ async def test_a_verification_that_takes_too_long_is_ended_and_says_so(monkeypat
     """A store that answers slowly for ever would keep its place for ever."""
     monkeypatch.setattr(verify_task, "LONGEST_SECONDS", 0.05, raising=False)
     worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), Gate())
-    work = worker.verify(job("a", 1, "silent"))
+    work = worker.verify(newest(job("a", 1, "silent")))
     async with asyncio.timeout(10):
         ended = await work.task
     assert (ended.report.outcome, ended.retry) == (VerificationOutcome.FAILED, False)
@@ -163,10 +173,102 @@ async def test_an_end_that_cannot_be_taken_in_still_wakes_the_job() -> None:
     outside, gate = Outside(), Gate()
     gate.lead()
     actor = Actor(JobView.of(raw(1, "stopped")), environment(outside, gate, observer=Failing()))
-    work = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate).verify(job("a", 1, "other"))
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
+    work = worker.verify(newest(job("a", 1, "other")))
     work.task.add_done_callback(actor._verified)
     actor._verification.work = work
     async with asyncio.timeout(10):
         assert await outside.begun.get() is RunKind.SETTLE
     gate.shut()
     actor.stand_down()
+
+
+async def test_one_that_waited_for_its_turn_verifies_the_job_as_it_is_then() -> None:
+    """Hours may have passed, and what it was to do may have been corrected meanwhile."""
+    asked: list[JobConfig] = []
+
+    class Asked(Stores):
+        async def open(self, key: tuple[str, str]) -> Away:
+            return cast("Any", self)
+
+        def verification(self, config: JobConfig, *, awaited: bool) -> Any:
+            asked.append(config)
+            raise StoreUnavailable("it says so at once")
+
+    worker = Worker(cast("Any", Asked()), "me", "here", lambda: datetime.now(UTC), Gate())
+    view = [job("a", 1, "other")]
+    async with worker.verifications.taking("a"), worker.verifications.taking("a"):
+        work = worker.verify(lambda: view[0])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not asked
+        view = [job("a", 1, "other", mode="Counts")]
+    async with asyncio.timeout(10):
+        await work.task
+    (config,) = asked
+    assert config.spec.verify is not None
+    assert config.spec.verify.mode is VerifyMode.COUNTS
+
+
+async def test_one_whose_spec_cannot_be_read_any_more_says_so() -> None:
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), Gate())
+    async with worker.verifications.taking("a"), worker.verifications.taking("a"):
+        view = job("a", 1, "other")
+        work = worker.verify(lambda: view)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        view = job("a", 1, "other", mode="Odd")
+    async with asyncio.timeout(10):
+        ended = await work.task
+    assert (ended.report.outcome, ended.retry) == (VerificationOutcome.FAILED, False)
+    assert ended.report.message.startswith("the spec cannot be read: kubectl rollup explain says why. ")
+    assert worker.verifications.taken == 0
+
+
+async def test_a_job_whose_spec_has_no_verify_any_more_is_verified_no_longer() -> None:
+    outside, gate = Outside(), Gate()
+    gate.lead()
+    whole = raw(1, "started")
+    whole["spec"] |= {"verify": {"cron": "0 0 3 * * ?"}}
+    actor = Actor(JobView.of(whole), environment(outside, gate))
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
+    work = worker.verify(newest(job("a", 1, "silent")))
+    work.task.add_done_callback(actor._verified)
+    actor._verification.work = work
+    async with asyncio.timeout(10):
+        actor.lead()
+        actor.wake()
+        await outside.tried.wait()
+        assert work.facts(0.0).halted is None
+        actor.observe(JobView.of(raw(2, "started")))
+        await asyncio.wait({work.task})
+    assert work.task.cancelled()
+    outside.end.set()
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_process_that_ends_waits_for_no_verification_whose_cluster_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All jobs would be without a leader meanwhile. The next one waits for it before the job reads stopped."""
+    monkeypatch.setattr(verify_task, "AGAIN", 0.01)
+    monkeypatch.setattr(actors_module, "VERIFICATION_SECONDS", 0.05, raising=False)
+    gate = Gate()
+    gate.lead()
+    known = known_by(gate=gate)
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
+    work = worker.verify(newest(job("a", 1, "lost")))
+    known.actors.observe(body("u", 1))
+    actor = known.index.actor("u")
+    assert actor is not None
+    work.task.add_done_callback(actor._verified)
+    actor._verification.work = work
+    async with asyncio.timeout(10):
+        while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.005)
+        gate.end()
+        assert await known.actors.drain(9.0)
+    assert work.task.cancelled()
+    assert not actor._facts().settled
+    known.close()

@@ -361,12 +361,15 @@ class Store(Protocol):
         """
         ...
 
-    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
+    async def settle(
+        self, config: JobConfig, holder: str, *, delete_documents: bool, verified: bool = False
+    ) -> Settled:
         """Make sure that no request of an earlier holder's run is in progress and that the claim has no holder.
 
         Acts only on a record of this job (`identity.is_this_job`). With `delete_documents` the position and the
         documents go, too, if this resource claimed the record last (`identity.made_by`); the record itself stays, so
-        that epochs only grow. A job of another owner that claims meanwhile keeps claim and documents.
+        that epochs only grow. A job of another owner that claims meanwhile keeps claim and documents. `verified`:
+        nothing of an awaited verification of the job is in progress either.
         """
         ...
 

@@ -27,7 +27,7 @@ from rollup_operator.lifecycle.jobs.own_verification import OwnVerification
 from rollup_operator.lifecycle.jobs.retry import Recovery, Repair, backoff, timer
 from rollup_operator.lifecycle.jobs.revert_notice import notice_revert
 from rollup_operator.lifecycle.jobs.reverts import StateChange
-from rollup_operator.lifecycle.jobs.rivals import left_for, note, rival_in, warning
+from rollup_operator.lifecycle.jobs.rivals import RETRY, left_for, note, rival_in, warning
 from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Ended, Work, cut_off, run_report
 from rollup_operator.lifecycle.jobs.states import Act, Decision, Facts
@@ -78,13 +78,12 @@ class Actor:
         """Begin with the body alone: what this process knew of the job may have changed while it did not lead."""
         self._report: Report | None = None  # None: nothing is known beyond the status
         self._read_recovery: Recovery | None = None
-        self._repair = Repair()
-        self._source = CheckedSource()
+        self._repair, self._source = Repair(), CheckedSource()
         self._settled = self._cleaned = self._with_documents = self._listed = False
         self._unless_listed = False  # no store has said so: one that has not listed its claims yet may know more
         self._lost_writes, self._reported_at = 0, 0.0
         self._next_tick: datetime | None = None
-        self._verification.next = None
+        self._verification.know_nothing()
         self._begun_request: str | None = None
 
     @property
@@ -112,8 +111,7 @@ class Actor:
         if view.generation != self.view.generation:
             self._recovery.new_generation()
         if view.desired is not known.desired:
-            change = self._state_change
-            self._state_change = notice_revert(change, known, view, self._env, report=not self._left)
+            self._state_change = notice_revert(self._state_change, known, view, self._env, report=not self._left)
         rival = rival_in(known, view, self._env.operator)
         if rival is not None and not self._left and self._env.gate.open:
             self._env.observer.rival(view, rival)
@@ -215,17 +213,19 @@ class Actor:
                 self._task = None
 
     async def _turn(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._wake_in(None)
         view, env = self.view, self._env
         if (seconds := self._leave_alone()) is not None:
             self._wake_in(seconds)
-            if env.operator is not None and env.notes.is_due(view.operator, asyncio.get_running_loop().time()):
-                await self._write(view, job_writes.note_rival(env.kube, view, note(env.operator, env.now())))
+            me, clock = env.operator, asyncio.get_running_loop().time
+            if me is not None and env.notes.is_due(view.operator, clock()):
+                if await self._write(view, job_writes.note_rival(env.kube, view, note(me, env.now()))):
+                    return
+                env.notes.failed(view.operator, clock())
+                self._wake_in(min(seconds, RETRY))
             return
         self._note_listed_claim()
-        self._verification.spare(view, env, gone=self._gone)
+        self._verification.spare(view, env, verifies=self._check().verifies, gone=self._gone)
         decision = decide(view, self._facts(), env.now())
         self._next_tick, self._verification.next = decision.next_tick, decision.next_verification
         match decision.act:
@@ -248,7 +248,7 @@ class Actor:
             case Act.CHECK | Act.SETTLE:
                 self._start(RunKind[decision.act.name])
             case Act.VERIFY:
-                self._verification.begin(view, env, self._verified)
+                self._verification.begin(lambda: self.view, env, self._verified)
         if decision.refresh:
             self._snapshot()
         self._wake_in(decision.recheck_in)
@@ -298,7 +298,7 @@ class Actor:
             verification=self._verification.facts(now),
             times=self._verification.times(checked.verify_schedule, shown.last_verification),
             held=held,
-            settled=self._settled and not (self._unless_listed and held is None),
+            settled=self._settled and not self._verification.earlier and not (self._unless_listed and held is None),
             cleaned=self._cleaned and (self._with_documents or checked.deletion_policy is DeletionPolicy.RETAIN),
             checked=shown.position is not None or self._source.is_good(view, self._env.books.edition(store)),
             trouble=self._recovery.trouble,
@@ -319,7 +319,7 @@ class Actor:
         # By the body, not its generation: after a restore of etcd another spec may have the same.
         if self._checked is None or (self._checked_of is not self.view and not self._checked.fits(self.view)):
             old, self._checked = self._checked, Checked.of(self.view)
-            if old is None or old.schedule != self._checked.schedule:
+            if old is not None and old.schedule != self._checked.schedule:
                 self._next_tick = None
         self._checked_of = self.view
         return self._checked
@@ -336,10 +336,9 @@ class Actor:
     # Turns and timers have a context of their own: kopf's holds the whole event that it is handling.
 
     def _wake_in(self, seconds: float | None) -> None:
-        if seconds is not None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = timer(min(seconds, LONGEST_TIMER), self.wake)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else timer(min(seconds, LONGEST_TIMER), self.wake)
 
     # The run task
 
@@ -356,8 +355,8 @@ class Actor:
     def _start(self, kind: RunKind) -> None:
         self._recovery.begun()
         delete = self._with_documents = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
-        stats = self._shown().stats
-        self._run = self._env.worker.begin(kind, self.view, delete=delete, held=self._held, known=stats)
+        stats, earlier, begin = self._shown().stats, self._verification.earlier, self._env.worker.begin
+        self._run = begin(kind, self.view, delete=delete, held=self._held, known=stats, verified=earlier)
         self._run.progress.begins = self._run_begins
         if kind is RunKind.CHECK:
             self._source.begin(self.view, self._env.books.edition((self.view.namespace, self.view.store_name)))
@@ -378,6 +377,7 @@ class Actor:
                     self._settled = was_settled
                 else:
                     self._settled, self._unless_listed = settled, False
+                    self._verification.earlier &= not (settled and run.kind is RunKind.SETTLE)
                 self._take_in(run, task.result())
             elif run.store is not None and not closes_with_leadership(run.store):
                 # If it were settled where the RollupStore leads by then, its claim would stay in the old place.

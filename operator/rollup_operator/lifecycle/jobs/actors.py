@@ -31,6 +31,10 @@ from rollup_operator.model.job_view import JobView
 
 log = structlog.get_logger(__name__)
 
+VERIFICATION_SECONDS = 2.0
+"""How long a process that is ending waits for its verifications: the next leader waits for what is left of them before
+it shows a job as stopped, and a cluster that is away must not keep all jobs without a leader."""
+
 
 class Actors:
     """One actor for each job of the index. All methods belong to one event loop."""
@@ -119,9 +123,12 @@ class Actors:
     async def drain(self, grace: float) -> bool:
         """Let every run finish its page and release: the gate drains. Returns whether all ended in time (seconds)."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + grace
+        end, hurry_at = loop.time() + grace, loop.time() + VERIFICATION_SECONDS
         await self._recheck()
         while self._gate.open and (busy := self._index.busy):
+            if not self._gate.hurries and loop.time() >= hurry_at:
+                self._gate.hurries = True
+                await self._recheck()
             if loop.time() >= end:
                 log.warning("runs abandoned at shutdown", busy=busy)
                 return False

@@ -11,7 +11,7 @@ from rollup_operator.lifecycle.jobs.job_status import Report
 from rollup_operator.lifecycle.jobs.run_facts import RunFacts
 from rollup_operator.lifecycle.jobs.verification_times import VerificationTimes
 from rollup_operator.lifecycle.jobs.verify_task import VerificationEnded, VerifyWork
-from rollup_operator.model.conditions import Reason
+from rollup_operator.model.conditions import VERIFIED, Reason
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.status import LastVerification, VerificationOutcome
@@ -21,13 +21,22 @@ from rollup_operator.model.times import instant_of
 class OwnVerification:
     """All methods belong to the event loop of the job's actor."""
 
-    __slots__ = ("_schedule", "next", "work")
+    __slots__ = ("_knows", "_schedule", "earlier", "next", "work")
 
     def __init__(self) -> None:
         self._schedule: Schedule | None = None
         self.next: datetime | None = None
         """When the next one begins, as decided last; None: not decided since the job or its schedule changed."""
         self.work: VerifyWork | None = None
+        self.know_nothing()
+
+    def know_nothing(self) -> None:
+        """Begin with the job's body alone."""
+        self.next = None
+        self._knows = False
+        self.earlier = False
+        """Whether the store may have one under way that an earlier leader began: it may be frozen, and no run waits
+        for it."""
 
     def facts(self, now: float) -> RunFacts | None:
         """Return what `decide` needs of the one under way."""
@@ -41,9 +50,14 @@ class OwnVerification:
             return None
         return VerificationTimes(schedule, self.next, None if last is None else instant_of(last.start_time))
 
-    def begin(self, job: JobView, env: JobContext, ended: Callable[[asyncio.Task[VerificationEnded]], None]) -> None:
-        """Begin one. `ended` is called at its end, and calls `end`."""
-        self.work = env.worker.verify(job)
+    def begin(
+        self,
+        newest: Callable[[], JobView],
+        env: JobContext,
+        ended: Callable[[asyncio.Task[VerificationEnded]], None],
+    ) -> None:
+        """Begin one of the job as it is `newest`. `ended` is called at its end, and calls `end`."""
+        self.work = env.worker.verify(newest)
         self.work.task.add_done_callback(ended)
 
     def halt(self) -> None:
@@ -51,11 +65,28 @@ class OwnVerification:
         if self.work is not None:
             self.work.halt(asyncio.get_running_loop().time())
 
-    def spare(self, job: JobView, env: JobContext, *, gone: bool) -> None:
-        """Let a deletion not wait for one in a store that is gone: end it, whatever it waits for."""
-        store = job.namespace, job.store_name
-        if self.work is not None and (job.deleting or gone) and env.books.edition(store) is None:
+    def give_up(self) -> None:
+        """End the one under way, whatever it waits for: something of it may be in progress in the store."""
+        if self.work is not None:
+            self.earlier = True
             self.work.give_up()
+
+    def spare(self, job: JobView, env: JobContext, *, verifies: bool, gone: bool) -> None:
+        """End the one under way if the spec has no verify any more.
+
+        Whatever it waits for, it ends if a deletion waits for it in a store that is gone, or the process hurries.
+        `verifies`: it has. Before anything begins, note whether an earlier leader may have left one.
+        """
+        if not self._knows:
+            self.earlier = self.earlier or _may_have_been(job, verifies=verifies)
+            self._knows = not env.gate.behind
+        if self.work is None:
+            return
+        if not verifies:
+            self.halt()
+        is_deleted = job.deleting or gone
+        if env.gate.hurries or (is_deleted and env.books.edition((job.namespace, job.store_name)) is None):
+            self.give_up()
 
     def end(self, job: JobView, env: JobContext, shown: Report) -> Report | None:
         """Take in that it has ended. Returns what the job's report is now; None: as before."""
@@ -72,3 +103,10 @@ class OwnVerification:
             self.next = times.after(env.now(), retry=end.retry)
         env.observer.verified(job, end.report, asyncio.get_running_loop().time() - work.began)
         return replace(shown, last_verification=end.report)
+
+
+def _may_have_been(job: JobView, *, verifies: bool) -> bool:
+    """Whether a verification of the job may have begun. Its status shows `Verified` before, and until later."""
+    status = job.status
+    is_rolled_up = job.has_drain_finalizer or status.position is not None or status.watermark is not None
+    return is_rolled_up and (verifies or any(condition.type == VERIFIED for condition in status.conditions))

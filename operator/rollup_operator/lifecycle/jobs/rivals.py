@@ -30,6 +30,12 @@ PATIENCE = 300.0
 SAY_AGAIN = 3600.0
 """Seconds: the other one may have restarted since."""
 
+RETRY = 10.0
+"""Seconds from a note that could not be written to the next one: thousands of jobs may be left to one operator."""
+
+MOST_TOLD = 100
+"""Operators that are remembered: whoever may write statuses can make up their names."""
+
 
 class Notes:
     """When this process has told which operator that it leaves jobs to it. Times are the event loop's."""
@@ -38,11 +44,20 @@ class Notes:
         self._next: dict[str, float] = {}
 
     def is_due(self, operator: str | None, now: float) -> bool:
-        """Whether to say so now to the operator that acts. It counts as said then."""
+        """Whether to say so now to the operator that acts. It counts as said then, until `failed`."""
         if operator is None or now < self._next.get(operator, now):
             return False
+        if operator not in self._next and len(self._next) >= MOST_TOLD:
+            self._next = {name: at for name, at in self._next.items() if at > now}
+            if len(self._next) >= MOST_TOLD:
+                return False
         self._next[operator] = now + SAY_AGAIN
         return True
+
+    def failed(self, operator: str | None, now: float) -> None:
+        """It could not be written: it is due again in RETRY seconds, on any of the jobs."""
+        if operator is not None:
+            self._next[operator] = now + RETRY
 
 
 def note(me: str, now: datetime) -> str:

@@ -175,11 +175,13 @@ class Worker:
         delete: bool,
         held: tuple[Store, ...] = (),
         known: JobStats | None = None,
+        verified: bool = False,
     ) -> Work:
         """Start a run task. `delete`: if it settles, remove the documents, too.
 
         `held`: the stores where earlier runs may have left their claims; the RollupStore may name another place by now.
         `known`: the job's counters, which its status may not show yet.
+        `verified`: if it settles, wait for the end of a verification that an earlier leader may have begun, too.
         """
         loop = asyncio.get_running_loop()
         progress, run = Progress(clock=loop.time), None
@@ -190,7 +192,7 @@ class Worker:
             work = partial(self._check, job, progress)
         else:
             progress.doing = "releasing what an earlier run left in the store"
-            work = partial(self._settle, job, held, delete=delete)
+            work = partial(self._settle, job, held, delete=delete, verified=verified)
         task = loop.create_task(_classified(work, job))
         self._tasks[task] = job.key
         task.add_done_callback(self._tasks.pop)
@@ -199,13 +201,19 @@ class Worker:
         halt = run.halt if run is not None else task.cancel
         return Work(kind, loop.time(), job.deleting, progress, task, halt, run, job.open_run_request is not None)
 
-    def verify(self, job: JobView) -> VerifyWork:
-        """Start a verification of a job, by its spec.verify."""
-        config, key = self._config(job, job.spec()), (job.namespace, job.store_name)
+    def verify(self, newest: Callable[[], JobView]) -> VerifyWork:
+        """Start a verification of a job, by the spec.verify that it has once it is its turn."""
+
+        def configured() -> tuple[JobView, JobConfig]:
+            job = newest()
+            return job, self._config(job, job.spec())
+
+        job = newest()
+        key = job.namespace, job.store_name
         if (of_store := self._verifications_of_store.get(key)) is None:
             of_store = self._verifications_of_store[key] = Shares(VERIFICATIONS_OF_STORE)
         work = verify_task.begin(
-            job, config, books=self.books, of_store=of_store, places=self.verifications, now=self.now
+            job.namespace, configured, books=self.books, of_store=of_store, places=self.verifications, now=self.now
         )
         self.verifying += 1
         work.task.add_done_callback(self._verified)
@@ -292,19 +300,21 @@ class Worker:
             error=None if isinstance(result.error, StoreError) else result.error,
         )
 
-    async def _settle(self, job: JobView, held: tuple[Store, ...] = (), *, delete: bool) -> Ended:
+    async def _settle(
+        self, job: JobView, held: tuple[Store, ...] = (), *, delete: bool, verified: bool = False
+    ) -> Ended:
         if (spec := job.claimed_spec()) is None:
             return Ended(settled=True, skipped="its spec has no rollupIndex, so nothing can have been claimed for it")
         await self._last_of_its_name(job)
         config = self._config(job, spec)
-        named, end = await self._settle_named(job, config, delete=delete)
+        named, end = await self._settle_named(job, config, delete=delete, verified=verified)
         left, trouble = [], end.trouble
         for store in held:
             if named is not None and _is_same(store, named):
                 quiet = bool(end.settled)
             elif quiet := self.gate.open:
                 try:
-                    await store.settle(config, self.holder, delete_documents=False)
+                    await store.settle(config, self.holder, delete_documents=False, verified=verified)
                 except StoreError as e:
                     quiet, trouble = False, trouble or _unsettled(job, e, _waits(job, e))
             if not quiet:
@@ -319,14 +329,16 @@ class Worker:
         if earlier := [task for task, key in self._tasks.items() if key == job.key and task is not this]:
             await asyncio.wait(earlier)
 
-    async def _settle_named(self, job: JobView, config: JobConfig, *, delete: bool) -> tuple[Store | None, Ended]:
+    async def _settle_named(
+        self, job: JobView, config: JobConfig, *, delete: bool, verified: bool
+    ) -> tuple[Store | None, Ended]:
         """Settle the store that the RollupStore names now, and return it with how that ended."""
         store: Store | None = None
         try:
             store = await self.books.open((job.namespace, job.store_name))
             if not self.gate.open:
                 return store, Ended(settled=False)
-            settled = await store.settle(config, self.holder, delete_documents=delete)
+            settled = await store.settle(config, self.holder, delete_documents=delete, verified=verified)
         except (StoreNotFound, SecretGone) as e:
             if job.deleting:  # its namespace may be, and then neither comes back
                 return store, Ended(settled=False, skipped=_let_go(job, e, documents_asked=delete))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from pydantic import ValidationError
 
 from rollup_operator.indexer.verify import Verifier, VerifyProgress
 from rollup_operator.lifecycle.jobs import verification_report
@@ -42,6 +43,9 @@ LONGEST_SECONDS = 4 * 3600.0
 AGAIN = 1.0
 """Seconds until a verification that is given up is cancelled again: each time it ends one wait, for the cluster to
 read that it hung up, or for the end of what is in progress there."""
+
+Configured = Callable[[], tuple[JobView, JobConfig]]
+"""Returns a job as it is now. Raises pydantic's ValidationError."""
 
 _FULL = {VerifyMode.AUTO: None, VerifyMode.COUNTS: False, VerifyMode.FULL: True}
 
@@ -93,17 +97,26 @@ class VerifyWork:
 
 
 def begin(
-    job: JobView, config: JobConfig, *, books: StoreBook, of_store: Shares, places: Shares, now: Callable[[], datetime]
+    namespace: str,
+    configured: Configured,
+    *,
+    books: StoreBook,
+    of_store: Shares,
+    places: Shares,
+    now: Callable[[], datetime],
 ) -> VerifyWork:
-    """Start to verify a job. `of_store` are the places at its store, `places` those of the process, for namespaces."""
+    """Start to verify a job, as it is `configured` once it is its turn.
+
+    `of_store` are the places at its store, `places` those of the process, for namespaces.
+    """
     loop, progress = asyncio.get_running_loop(), VerifyProgress("waiting for one of the operator's places")
-    task = loop.create_task(_verify(job, config, progress, books=books, of_store=of_store, places=places, now=now))
-    return VerifyWork(loop.time(), progress, task)
+    work = _verify(namespace, configured, progress, books=books, of_store=of_store, places=places, now=now)
+    return VerifyWork(loop.time(), progress, loop.create_task(work))
 
 
 async def _verify(
-    job: JobView,
-    config: JobConfig,
+    namespace: str,
+    configured: Configured,
     progress: VerifyProgress,
     *,
     books: StoreBook,
@@ -111,8 +124,13 @@ async def _verify(
     places: Shares,
     now: Callable[[], datetime],
 ) -> VerificationEnded:
-    async with of_store.taking(job.namespace) as at_store, places.taking(job.namespace) as place:
+    async with of_store.taking(namespace) as at_store, places.taking(namespace) as place:
         began = now()
+        try:
+            job, config = configured()
+        except ValidationError:
+            why = "the spec cannot be read: kubectl rollup explain says why"
+            return VerificationEnded(verification_report.failed(Took(began, now()), why, retry=False))
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 found = await _found(job, config, progress, books=books, places=(at_store, place), now=now, began=began)

@@ -53,6 +53,8 @@ class Gate:
         self._ending = self._closed = False
         self.behind = False
         """Whether this process may know the jobs in an older state than the previous leader left."""
+        self.hurries = False
+        """The process is ending, and waits for runs only: what else is under way is cut off."""
 
     @property
     def open(self) -> bool:

@@ -201,7 +201,9 @@ class DuckDBStore:
         """Return nothing: an open file is locked, so no other process works on any claim in it."""
         return ()
 
-    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
+    async def settle(
+        self, config: JobConfig, holder: str, *, delete_documents: bool, verified: bool = False
+    ) -> Settled:
         """Take the claim from its holder; with `delete_documents`, delete the result and its export too.
 
         The lock on the file shows that no other process works on it; a current run of this process

@@ -248,12 +248,14 @@ class ClusterStore:
         """List the records that have another holder."""
         return await claims.held(self._cluster, holder, copies=self._claims_copies)
 
-    async def settle(self, config: JobConfig, holder: str, *, delete_documents: bool) -> Settled:
+    async def settle(
+        self, config: JobConfig, holder: str, *, delete_documents: bool, verified: bool = False
+    ) -> Settled:
         """Take the claim from its holder, and wait until nothing of it is in progress."""
         settled = await settling.settle(
             self._cluster, config, holder, self._is_alive, delete_documents=delete_documents
         )
-        if config.spec.verify is not None:  # one of a process that died holds no claim
+        if verified:  # a verification holds no claim
             opaque_id = quiet.verification_id(config.owner.uid)
             await quiet.over(self._cluster, opaque_id, doing=_VERIFICATION_ENDS)
         return settled
