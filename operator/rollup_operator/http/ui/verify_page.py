@@ -100,7 +100,7 @@ class VerifyPage:
         span = self._prepared(job, form).span
         if span.empty:
             raise errors.illegal_argument("The job rolls up no bucket that begins in that time")
-        await self.runs.run(job.namespace, job.job_id, request[PERMIT], [(span.start_ms, span.end_ms)])
+        await self.runs.run(job.namespace, job.job_id, request[PERMIT], [(span.start_ms, span.end_ms)], uid=job.uid)
         if takes_json(request):
             stretch = f"from {rfc3339_ms(span.start_ms)} to {rfc3339_ms(span.end_ms)}"
             message = f"A run is requested that rolls up again what is rolled up {stretch}."
