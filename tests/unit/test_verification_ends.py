@@ -56,6 +56,36 @@ async def test_a_stop_that_comes_while_a_lost_search_is_waited_for_waits_for_it_
     assert verification.cancelled()
 
 
+async def test_an_answer_that_nobody_foresaw_is_no_end_of_a_lost_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.005)
+    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
+    store._cluster, store._is_alive, store._may_copy_segments = cast("Any", cluster), lambda _: True, True
+    config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
+    answered = cluster.call
+
+    async def odd(*of: object, doing: str, **more: object) -> Value:
+        if not cluster.goes_on:
+            cluster.asked.set()
+            raise ValueError("a mistake")
+        return await answered(*of, doing=doing, **more)
+
+    monkeypatch.setattr(cluster, "call", odd)
+
+    async def verify() -> None:
+        async with store.verification(config, awaited=True):
+            raise StoreUnavailable("a search was not answered")
+
+    verification = asyncio.create_task(verify())
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            await cluster.asked.wait()
+            cluster.asked.clear()
+        assert not verification.done()
+        cluster.goes_on = True
+        await asyncio.wait({verification})
+    assert isinstance(verification.exception(), StoreUnavailable)
+
+
 async def test_one_that_is_given_up_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.005)
     cluster, store = Paused(), ClusterStore.__new__(ClusterStore)

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
+import structlog
+
 from rollup_operator.concurrency.background import dropped
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Span
@@ -37,6 +39,8 @@ from rollup_operator.stores.opensearch.transport.client import OPAQUE_ID, Cluste
 from rollup_operator.stores.opensearch.transport.errors import Redact
 from rollup_operator.stores.opensearch.verification import ClusterVerification
 from rollup_operator.stores.search import MAX_BUCKETS, SEARCH_SECONDS, Documents, Fetch, Partials, Tier
+
+log = structlog.get_logger(__name__)
 
 Kind = Literal["opensearch", "elasticsearch"]
 
@@ -205,7 +209,9 @@ class ClusterStore:
         while not self._cluster.is_closed:
             try:
                 await quiet.over(self._cluster, opaque_id, doing=_VERIFICATION_ENDS)
-            except StoreError:
+            except Exception as e:  # else what nobody foresaw would count as the end
+                if not isinstance(e, StoreError):
+                    log.exception("the end of a verification is not known yet")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
