@@ -124,6 +124,13 @@ def test_a_request_that_another_one_has_replaced_is_not_waited_for() -> None:
     assert goal.why == "another request for a run has replaced it"
 
 
+def test_a_request_that_was_removed_before_it_was_seen_is_not_waited_for() -> None:
+    """For instance by a GitOps controller that sets all annotations to what is in Git."""
+    goal = Ran(running())
+    assert heard(goal, running(version=101, annotations=None)) == [End.OVERTAKEN]
+    assert goal.why == "the request for a run was removed before the operator saw it"
+
+
 @pytest.mark.parametrize(
     ("outcome", "end"), [("Failed", End.FAILED), ("Fenced", End.FAILED), ("Halted", End.OVERTAKEN)]
 )

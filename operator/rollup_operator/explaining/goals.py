@@ -123,8 +123,13 @@ class Ran(Goal):
             # What ends before the request is seen is another run.
             self._before = _runs(body)
             self._rows_before = _rows(body)
-            if body.run_request not in (None, self._request) and body.open_run_request is None:
-                self.why = "another request for a run has replaced it"
+            if body.run_request != self._request and body.open_run_request is None:
+                removed = body.run_request is None
+                self.why = (
+                    "the request for a run was removed before the operator saw it"
+                    if removed
+                    else "another request for a run has replaced it"
+                )
                 return End.OVERTAKEN
             return self._hopeless(body)
         if status.state is State.INDEXING:
