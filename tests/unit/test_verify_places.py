@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from rollup_operator.kube.client import Unreachable
 from rollup_operator.lifecycle.jobs import actors as actors_module
 from rollup_operator.lifecycle.jobs import verify_task
 from rollup_operator.lifecycle.jobs.actor import Actor
@@ -242,6 +243,39 @@ async def test_a_job_whose_spec_has_no_verify_any_more_is_verified_no_longer() -
         assert work.facts(0.0).halted is None
         actor.observe(JobView.of(raw(2, "started")))
         await asyncio.wait({work.task})
+    assert work.task.cancelled()
+    outside.end.set()
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_the_status_shows_what_was_verified_until_nothing_verifies_the_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next leader knows by that whether to wait for an end."""
+    monkeypatch.setattr(verify_task, "AGAIN", 0.01)
+    outside, gate, shown = Outside(), Gate(), asyncio.Queue[bool]()
+
+    async def put(_: object, whole: dict[str, Any], **__: object) -> None:
+        shown.put_nowait("Verified" in {condition["type"] for condition in whole["status"]["conditions"]})
+        raise Unreachable("away", sent=False)
+
+    monkeypatch.setattr(outside, "put", put)
+    gate.lead()
+    actor = Actor(JobView.of(raw(1, "started")), environment(outside, gate))
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
+    work = worker.verify(newest(job("a", 1, "lost")))
+    work.task.add_done_callback(actor._verified)
+    actor._verification.work = work
+    async with asyncio.timeout(10):
+        while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.005)
+        actor.lead()
+        actor.observe(JobView.of(raw(2, "started")))
+        assert await shown.get()
+        work.give_up()
+        while await shown.get():
+            pass
     assert work.task.cancelled()
     outside.end.set()
     gate.shut()
