@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
 
 from rollup_operator.rollup.identity import JobConfig, Owner
+from rollup_operator.stores.base import Settled
 from rollup_operator.stores.errors import StoreUnavailable
+from rollup_operator.stores.opensearch import settling
 from rollup_operator.stores.opensearch import store as store_module
 from rollup_operator.stores.opensearch.store import ClusterStore
 from rollup_operator.stores.opensearch.transport.answers import Value
@@ -84,6 +87,24 @@ async def test_an_answer_that_nobody_foresaw_is_no_end_of_a_lost_search(monkeypa
         cluster.goes_on = True
         await asyncio.wait({verification})
     assert isinstance(verification.exception(), StoreUnavailable)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_settling_asks_for_a_verification_where_an_earlier_leader_may_have_left_one(
+    monkeypatch: pytest.MonkeyPatch, verified: bool
+) -> None:
+    """Whatever the spec says by then."""
+
+    async def settle(*_: object, **__: object) -> Settled:
+        return Settled(None)
+
+    monkeypatch.setattr(settling, "settle", settle)
+    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
+    store._cluster, store._is_alive = cast("Any", cluster), lambda _: True
+    config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
+    with pytest.raises(StoreUnavailable) if verified else nullcontext():
+        assert await store.settle(config, "me", delete_documents=False, verified=verified) == Settled(None)
+    assert cluster.asked.is_set() is verified
 
 
 async def test_one_that_is_given_up_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
