@@ -277,8 +277,8 @@ async def test_a_list_that_failed_is_tried_again_soon(monkeypatch: pytest.Monkey
             done.set()
 
     known = known_by(lists=Lists(), others=Others(sweep=listed))
-    sweeping = asyncio.create_task(known.relisting.keep_sweeping(60.0))
-    async with asyncio.timeout(30):  # far less than three more sweeps would take, were they as far apart as ever
+    sweeping = asyncio.create_task(known.relisting.keep_sweeping(3.0))
+    async with asyncio.timeout(8):  # far less than three more sweeps would take, were they as far apart as ever
         await done.wait()
     failed = "the last list failed: 500 InternalError: etcd has no leader"
     assert problems == [None] * (well + 1) + [failed] * 3
