@@ -48,7 +48,8 @@ class Answered:
 def as_answered(body: Body, how: Answered) -> Body | None:
     """Return the body with the intervals that are answered, and with the ends of ranges where a bucket begins.
 
-    None: the keys of a date_range are told by such ends, or a text has them.
+    None: the keys of a date_range are told by such ends, a text has them, or an interval is answered in a zone by which
+    some nodes would move other numbers of the request.
     """
     found = _whole(body)
     rounded = how.rounded()
@@ -57,6 +58,8 @@ def as_answered(body: Body, how: Answered) -> Body | None:
     if rounded:
         found = _rounded(found, how)
     if "interval" in how.report:
+        if _moved_by_a_zone(found["aggs"]):
+            return None
         found["aggs"] = _widened(found["aggs"], how.aggregations)
     return found
 
@@ -88,6 +91,16 @@ def _whole(node: Any) -> Any:
     if "order" in out and "min_doc_count" in out and "interval" not in "".join(out):
         out["shard_size"] = 10_000
     return out
+
+
+def _moved_by_a_zone(aggs: Body) -> bool:
+    """Whether it has numbers that OpenSearch and Elasticsearch 7 move by a zone, and later nodes do not."""
+    return any(
+        "missing" in (k := a.get("date_histogram", {}))
+        or (k.get("format") == "epoch_second" and k.keys() & {"extended_bounds", "hard_bounds"})
+        or _moved_by_a_zone(a.get("aggs", {}))
+        for a in aggs.values()
+    )
 
 
 def _widened(aggs: Body, of: Sequence[Aggregation]) -> Body:
