@@ -97,5 +97,6 @@ def round_long_unit(instant: int, unit: str, zone: str) -> int:
     found = instants(reading, zone)
     if found:
         return found[0]
-    skipped = [c for c in changes(zone, day.year + 1) if wall(c, zone) > reading and wall(c - 1, zone) < reading]
+    known = changes(zone, day.year) + changes(zone, day.year + 1)  # at New Year's midnight, too
+    skipped = [c for c in known if wall(c, zone) > reading and wall(c - 1, zone) < reading]
     return skipped[0]

@@ -1,5 +1,6 @@
 import zoneinfo
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollup_operator.model.job import DateHistogramGroup
-from rollup_operator.rollup.bounds import Bounds, Segment
+from rollup_operator.rollup.bounds import Bounds, Segment, periods
+from support.odd_clocks import INTERVALS, ODD_CLOCKS, buckets, times_around
 from support.rounding import DAY, HOUR, MINUTE, changes, ms, round_fixed, round_long_unit, round_short_unit
 
 UNITS = ["1m", "1h", "1d", "1w", "1M", "1q", "1y"]
@@ -60,6 +62,42 @@ def test_calendar_units_round_as_the_long_way_round(zone: str, year: int) -> Non
         b = bounds(zone, calendar=unit)
         for t in around(zone, year):
             assert b.round_down(t) == round_long_unit(t, unit, zone), (unit, datetime.fromtimestamp(t / 1000, UTC))
+
+
+@pytest.mark.parametrize("zone", ODD_CLOCKS)
+def test_odd_clocks_round_as_they_show(zone: str) -> None:
+    times = times_around(zone)
+    for interval in INTERVALS:
+        b = bounds(zone, fixed=interval.get("fixedInterval"), calendar=interval.get("calendarInterval"))
+        assert Counter(map(b.round_down, times)) == buckets(times, zone, interval), interval
+
+
+class ShortSummer(tzinfo):
+    """A clock that is an hour ahead for a week less an hour, as in Noronha in 2000."""
+
+    def __init__(self, begin: datetime) -> None:
+        self.begin, self.end = begin, begin + timedelta(days=7, hours=-1)
+
+    def fromutc(self, dt: datetime) -> datetime:
+        return dt + (self.utcoffset(dt) or timedelta())
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        if dt is None:
+            return None
+        return timedelta(hours=1 if self.begin <= dt.replace(tzinfo=None) < self.end else 0)
+
+    def dst(self, dt: datetime | None) -> timedelta | None:
+        return self.utcoffset(dt)
+
+    def tzname(self, dt: datetime | None) -> str | None:
+        return None
+
+
+def test_a_summer_of_a_week_is_known_whenever_it_begins() -> None:
+    for hour in range(0, 7 * 24, 5):
+        begin = datetime(2000, 10, 8) + timedelta(hours=hour)
+        found = periods(ShortSummer(begin))
+        assert [p.offset for p in found] == [0, HOUR, 0], begin
 
 
 def local(zone: str, edges: list[int]) -> list[str]:

@@ -39,8 +39,8 @@ DAY = 24 * HOUR
 
 _FIRST_YEAR, _LAST_YEAR = 1968, 2101
 """Clock changes are known in between; before and after, the nearest offset counts."""
-_STRIDE = 7 * DAY // SECOND
-"""No zone has changed its clock there and back within a week since 1968."""
+_STRIDE = 5 * DAY // SECOND
+"""No zone has changed its clock there and back within six days since 1968; within a week, Noronha has."""
 _EVER = 2**62
 
 _UNITS = {

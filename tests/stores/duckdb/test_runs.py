@@ -7,6 +7,7 @@ import pytest
 
 from rollup_operator.model.job import RollupJobSpec
 from support.embedded import Embedded, Row, agree, config, spec, truth, with_groups
+from support.odd_clocks import INTERVALS, ODD_CLOCKS, buckets, times_around
 from support.rounding import DAY, HOUR, MINUTE, hour, ms, round_fixed, round_long_unit, round_short_unit
 
 START = ms("2024-03-01T00:00")
@@ -98,6 +99,19 @@ async def test_buckets_follow_the_clock_of_the_zone(
     job = config(with_groups(spec("rows.parquet"), **{field: interval, "timeZone": zone}))
     await embedded.completed(job)
     agree(embedded.documents(job), truth(data, bucket))
+
+
+@pytest.mark.parametrize("zone", ODD_CLOCKS)
+async def test_buckets_are_those_that_an_odd_clock_shows(embedded: Embedded, zone: str) -> None:
+    times = times_around(zone)
+    embedded.write("rows.parquet", [(t, 1.0, None, None) for t in times])
+    for i, interval in enumerate(INTERVALS):
+        group = {"field": "ts", "timeZone": zone, **interval}
+        of = spec("rows.parquet", f"out{i}", groups={"dateHistogram": group}, metrics=[])
+        await embedded.completed(config(of))
+        found = embedded.documents(config(of))
+        counts = {d["ts.date_histogram.timestamp"]: d["ts.date_histogram._count"] for d in found}
+        assert (counts, len(found)) == (buckets(times, zone, interval), len(counts)), interval
 
 
 async def test_what_grows_is_rolled_up_by_the_next_run(embedded: Embedded) -> None:
