@@ -668,14 +668,22 @@ def test_a_manifest_and_a_job_are_previewed(
     assert (ended_with.code, ended_with.err) == (0, "")
     assert "the beginning to 2024-03-02T00:00:00Z" in ended_with.out
     assert "960 documents" in ended_with.out
-    assert '"picked_up.date_histogram.timestamp": 1709251200000' in ended_with.out
+    head, first = ended_with.out.partition("\n\n")[2].splitlines()[:2]
+    assert head.split()[:5] == ["TIME", "weight", "site", "gate", "count"]
+    assert first.startswith("2024-03-01T00:00:00Z")
     assert api.list() == []
 
     idle(api, "trips", desiredState="stopped")
     ended_with = plugin("preview", "trips", "-n", api.namespace, "-o", "json", **reach)
     assert ended_with.code == 0
     assert ended_with.document["estimate"]["source_documents"] == 48 * 40
-    assert len(ended_with.document["preview"]) == 10
+    assert len(ended_with.document["preview"]) == len(ended_with.document["buckets"]) == 10
+    stored = [document["_source"] for document in ended_with.document["preview"]]
+    averages = [
+        each["size.avg.value"] / each["size.avg._count"] if "size.avg.value" in each else None for each in stored
+    ]
+    assert [bucket["metrics"]["avg:size"] for bucket in ended_with.document["buckets"]] == averages
+    assert any(averages)
 
 
 def test_a_preview_that_cannot_be_is_refused_with_the_reason(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollup_operator.escaping import escaped
+from rollup_operator.explaining.buckets import buckets_of
 from rollup_operator.explaining.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.explaining.text import about, ago, ahead, capital, moment, seconds_of, sentence, spoken
 from rollup_operator.model.counts import counted
@@ -17,7 +18,7 @@ from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import agreed
-from rollup_operator.plugin.preview import lines, manifest
+from rollup_operator.plugin.preview import lines, manifest, table
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.tables import Styled, Table, wrapped
 from support.observed_job import NOW, at, observed_job
@@ -211,11 +212,42 @@ def test_a_preview_is_shown_to_people() -> None:
         ("Range", "the beginning to 2024-03-01T00:00:00Z"),
         ("Source", "5,000 documents"),
         ("Would write", "about 40 documents, in 1 page and 90 seconds"),
-        ("Document", "trips$1"),
-        ("", "{"),
-        ("", '  "_rollup.id": "trips"'),
-        ("", "}"),
     ]
+
+
+def test_documents_of_a_preview_are_shown_as_a_query_shows_them() -> None:
+    spec = {
+        "groups": {
+            "dateHistogram": {"field": "at", "fixedInterval": "1h"},
+            "histogram": {"fields": ["distance"], "interval": 100},
+            "terms": {"fields": ["carrier"]},
+        },
+        "metrics": [{"field": "delay", "metrics": ["avg", "max"]}, {"field": "size", "metrics": ["value_count"]}],
+    }
+    document = {
+        "at.date_histogram.timestamp": 1_388_530_800_000,
+        "at.date_histogram._count": 1200,
+        "distance.histogram.value": 500.0,
+        "carrier.terms.value": None,
+        "delay.avg.value": 6266.0,
+        "delay.avg._count": 300.0,
+        "delay.max.value": 1_234_567.5,
+    }
+    early = document | {"at.date_histogram.timestamp": "1969-12-31T23:00:00Z", "carrier.terms.value": "WN"}
+    found = buckets_of(spec, [document, early])
+    assert table(found) == (
+        ["TIME", "distance", "carrier", "count", "avg:delay", "max:delay", "value_count:size"],
+        [
+            ["2013-12-31T23:00:00Z", "500", "-", "1,200", "20.8867", "1,234,567.50", "-"],
+            ["1969-12-31T23:00:00Z", "500", "WN", "1,200", "20.8867", "1,234,567.50", "-"],
+        ],
+    )
+    assert found[0].as_json() == {
+        "time": "2013-12-31T23:00:00Z",
+        "by": {"distance": 500.0, "carrier": None},
+        "count": 1200,
+        "metrics": {"avg:delay": 6266 / 300, "max:delay": 1_234_567.5, "value_count:size": None},
+    }
 
 
 def test_a_preview_names_what_one_might_not_expect() -> None:

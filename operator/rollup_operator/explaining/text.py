@@ -41,6 +41,15 @@ def about(number: int) -> int:
     return round(number, min(0, 3 - len(str(number))))
 
 
+def number_shown(value: Any) -> str:
+    """Write a number as people read it, `-` for None; what is no number as it is."""
+    if isinstance(value, float):
+        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.2f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
+
+
 def ago(when: datetime | None, now: datetime) -> str:
     """Write how long ago something was, `-` if unknown."""
     if when is None:

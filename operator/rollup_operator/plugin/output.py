@@ -72,6 +72,10 @@ class Output:
         for line in Table(heads).lines(rows, columns_of(sys.stdout), spare):
             typer.echo(line)
 
+    def gap(self) -> None:
+        """Write an empty line."""
+        typer.echo()
+
     def growing_table(self, heads: Sequence[str]) -> Callable[[Sequence[Sequence[Cell]]], None]:
         """Begin a table whose rows are written as they come."""
         table, begun = Table(heads), [False]

@@ -1,14 +1,14 @@
 """The command that shows what a job would do. The operator's endpoint computes it: only that reaches the stores."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import yaml
 
-from rollup_operator.explaining.text import spoken
+from rollup_operator.explaining.buckets import PlainBucket, buckets_of
+from rollup_operator.explaining.text import number_shown, spoken
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.counts import counted
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
@@ -37,10 +37,16 @@ async def preview(where: Where, output: Output, server: EndpointAddress, word: s
         namespace = where[2] or (body.get("metadata") or {}).get("namespace") or namespace_of(where)
     async with reached(where, server) as endpoint:
         answered = await post(endpoint, (namespace, "_rollup", "job", "_preview"), body, _ANSWERED)
+    buckets = buckets_of(body["spec"], [document["_source"] for document in answered["preview"]])
     if output.for_programs:
-        output.document({"command": "preview", "exitCode": Code.DONE} | answered)
-    else:
-        output.lines(lines(answered))
+        found = {"buckets": [bucket.as_json() for bucket in buckets]}
+        output.document({"command": "preview", "exitCode": Code.DONE} | answered | found)
+        return Code.DONE
+    output.lines(lines(answered))
+    if buckets:
+        heads, rows = table(buckets)
+        output.gap()
+        output.table(heads, rows, spare=heads[:0:-1])
     return Code.DONE
 
 
@@ -60,7 +66,7 @@ def manifest(file: str) -> dict[str, Any]:
 
 
 def lines(answered: Mapping[str, Any]) -> list[tuple[str, Cell]]:
-    """Return an answer as labels and values."""
+    """Return an answer as labels and values, its documents left out."""
     estimate, bounds = answered["estimate"], answered["range"]
     pages, took = counted(estimate["pages"], "page"), spoken(estimate["time_in_ms"] / 1000)
     found: list[tuple[str, Cell]] = [
@@ -77,7 +83,14 @@ def lines(answered: Mapping[str, Any]) -> list[tuple[str, Cell]]:
         times = f"; times as {csv['time_format']}" if "time_format" in csv else ""
         found.append(("CSV", f"delimiter {delimiter}, {header}; {types}{times}"))
     found += [("Note", note) for note in answered.get("notes", [])]
-    for document in answered["preview"]:
-        source = orjson.dumps(document["_source"], option=orjson.OPT_INDENT_2).decode().split("\n")
-        found += [("Document", document["_id"]), *(("", line) for line in source)]
     return found
+
+
+def table(buckets: Sequence[PlainBucket]) -> tuple[list[str], list[list[str]]]:
+    """Return buckets, at least one, as the columns of a table and its rows."""
+    first = buckets[0]
+    rows = [
+        [bucket.time, *map(number_shown, (*bucket.by.values(), bucket.count, *bucket.metrics.values()))]
+        for bucket in buckets
+    ]
+    return ["TIME", *first.by, "count", *first.metrics], rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
-from rollup_operator.explaining.text import command
+from rollup_operator.explaining.text import command, number_shown
 from rollup_operator.model.time_values import parse_time_value
 from rollup_operator.model.times import instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
@@ -128,7 +128,7 @@ async def query(where: Where, output: Output, server: EndpointAddress, word: str
         for line in chart(question, found):
             say(line)
     else:
-        output.table(heads, [[*map(_shown, cells(question, line)), line.data] for line in found])
+        output.table(heads, [[*map(number_shown, cells(question, line)), line.data] for line in found])
     for note in (*notes(answered), *nothing_found(found, job.get("status") or {})):
         output.complain("note", note)
     return Code.DONE
@@ -180,11 +180,11 @@ def chart(question: Question, found: Sequence[Line]) -> list[str]:
         return []
     values = [line.numbers[0] or 0 for line in found]
     most = max((abs(value) for value in values), default=0) or 1
-    labels = ["  ".join(map(_shown, cells(question, line)[: len(line.keys)])) for line in found]
+    labels = ["  ".join(map(number_shown, cells(question, line)[: len(line.keys)])) for line in found]
     width = max(map(len, labels), default=0)
     bars = [
         f"{label.ljust(width)}  {_BARS[line.data] * max(round(abs(value) / most * BAR), value != 0)} "
-        f"{_shown(line.numbers[0])}"
+        f"{number_shown(line.numbers[0])}"
         for label, line, value in zip(labels, found, values, strict=True)
     ]
     used = [kind for kind in (_ROLLED, _LIVE, _BOTH) if any(line.data == kind for line in found)]
@@ -263,11 +263,3 @@ def _milliseconds(interval: str) -> int:
 def _epoch_ms(text: str) -> int:
     moment = instant_of(text)
     return round(moment.timestamp() * 1000) if moment is not None else 0
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.2f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "-" if value is None else str(value)

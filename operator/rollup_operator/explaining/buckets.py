@@ -1,0 +1,61 @@
+"""Rolled-up documents in the words of a query: the time, the fields of the groups, `avg:delay`. Pure.
+
+A document holds parts to calculate with: `delay.avg.value` is a sum, and the average is that divided by
+`delay.avg._count`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rollup_operator.model.times import rfc3339_ms
+
+
+@dataclass(frozen=True, slots=True)
+class PlainBucket:
+    """What is known of one bucket."""
+
+    time: str
+    """When it begins."""
+    by: Mapping[str, Any]
+    """The fields of the groups, with their values; None: the rows have none."""
+    count: int
+    """Its rows."""
+    metrics: Mapping[str, float | None]
+    """As a query names them: `avg:delay` is the average; None: no row has a number."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {"time": self.time, "by": dict(self.by), "count": self.count, "metrics": dict(self.metrics)}
+
+
+def buckets_of(spec: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> list[PlainBucket]:
+    """Read documents of a job with this spec, which is valid."""
+    groups = spec["groups"]
+    date = f"{groups['dateHistogram']['field']}.date_histogram"
+    by = {
+        name: f"{name}.{kind}.value"
+        for kind in ("histogram", "terms")
+        for name in (groups.get(kind) or {}).get("fields", ())
+    }
+    metrics = [(each["field"], metric) for each in spec.get("metrics") or () for metric in each["metrics"]]
+    return [
+        PlainBucket(
+            _time(document[f"{date}.timestamp"]),
+            {name: document.get(key) for name, key in by.items()},
+            document[f"{date}._count"],
+            {f"{metric}:{field}": _number(document, field, metric) for field, metric in metrics},
+        )
+        for document in documents
+    ]
+
+
+def _number(document: Mapping[str, Any], field: str, metric: str) -> float | None:
+    value: float | None = document.get(f"{field}.{metric}.value")
+    if metric != "avg" or value is None:
+        return value
+    return value / document[f"{field}.avg._count"]
+
+
+def _time(timestamp: int | str) -> str:
+    return timestamp if isinstance(timestamp, str) else rfc3339_ms(timestamp)
