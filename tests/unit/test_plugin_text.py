@@ -18,7 +18,7 @@ from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import agreed
-from rollup_operator.plugin.preview import lines, manifest, table
+from rollup_operator.plugin.preview import lines, manifest, spare_of, table
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.tables import Styled, Table, wrapped
 from support.observed_job import NOW, at, observed_job
@@ -242,6 +242,7 @@ def test_documents_of_a_preview_are_shown_as_a_query_shows_them() -> None:
             ["1969-12-31T23:00:00Z", "500", "WN", "1,200", "20.8867", "1,234,567.50", "-"],
         ],
     )
+    assert spare_of(found[0]) == ["value_count:size", "max:delay", "avg:delay", "count", "carrier", "distance"]
     assert found[0].as_json() == {
         "time": "2013-12-31T23:00:00Z",
         "by": {"distance": 500.0, "carrier": None},

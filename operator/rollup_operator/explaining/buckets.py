@@ -54,7 +54,8 @@ def _number(document: Mapping[str, Any], field: str, metric: str) -> float | Non
     value: float | None = document.get(f"{field}.{metric}.value")
     if metric != "avg" or value is None:
         return value
-    return value / document[f"{field}.avg._count"]
+    count: float = document[f"{field}.avg._count"]
+    return value / count
 
 
 def _time(timestamp: int | str) -> str:

@@ -46,7 +46,7 @@ async def preview(where: Where, output: Output, server: EndpointAddress, word: s
     if buckets:
         heads, rows = table(buckets)
         output.gap()
-        output.table(heads, rows, spare=heads[:0:-1])
+        output.table(heads, rows, spare=spare_of(buckets[0]))
     return Code.DONE
 
 
@@ -94,3 +94,10 @@ def table(buckets: Sequence[PlainBucket]) -> tuple[list[str], list[list[str]]]:
         for bucket in buckets
     ]
     return ["TIME", *first.by, "count", *first.metrics], rows
+
+
+def spare_of(bucket: PlainBucket) -> list[str]:
+    """Return the columns that a narrow terminal goes without, the first one first: averages say the most."""
+    groups, metrics = [*bucket.by][::-1], [*bucket.metrics][::-1]
+    averages = [name for name in metrics if name.startswith("avg:")]
+    return [*(name for name in metrics if name not in averages), *averages, "count", *groups]

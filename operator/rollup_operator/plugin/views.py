@@ -18,7 +18,7 @@ HEADS = ("NAME", "STATUS", "WATERMARK", "NEWEST", "LAST RUN", "NEXT RUN", "AGE")
 WIDE = ("DESIRED", "SET BY", "VERIFIED", "SOURCE", "TARGET", "MESSAGE")
 SPARE = ("AGE", "NEWEST", "NEXT RUN", "LAST RUN", "WATERMARK")
 """Columns of a list that a narrow terminal goes without, the first one first."""
-WIDE_SPARE = ("AGE", "DESIRED", "TARGET", "SOURCE", "NEXT RUN", "NEWEST", "SET BY", "WATERMARK", "LAST RUN")
+WIDE_SPARE = ("AGE", "DESIRED", "TARGET", "SOURCE", "NEXT RUN", "NEWEST", "SET BY", "WATERMARK", "LAST RUN", "VERIFIED")
 """The same of a wide list: its messages are what it is for."""
 
 COLOURS: Mapping[Mood, str | None] = {
