@@ -216,4 +216,5 @@ class StoreHttp:
             self.call("DELETE", f"/_data_stream/{name}")
         gone = self.indices() - keep[0]
         if gone:
-            self.call("DELETE", f"/{','.join(sorted(gone))}", ignore_unavailable=True)
+            names = ",".join(quote(name, safe="") for name in sorted(gone))
+            self.call("DELETE", f"/{names}", ignore_unavailable=True)

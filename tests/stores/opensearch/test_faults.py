@@ -210,6 +210,38 @@ async def test_a_source_that_is_deleted_in_the_middle(drill: Drill) -> None:
     await drill.recover(job, result)
 
 
+async def test_a_source_that_is_closed_in_the_middle(drill: Drill) -> None:
+    job = drill.at.job(pageSize=8)
+    node, index = drill.at.node, drill.at.source
+    during(drill.proxy, "page", 2, lambda: node.call("POST", f"/{index}/_close"))
+    result = await drill.run(job)
+    assert isinstance(result.error, StoreError)
+    assert (result.error.reason, result.error.transient) == (Reason.SOURCE_NOT_FOUND, True)
+    assert index in result.message
+    assert "open it, and the job goes on by itself" in result.message
+    assert (await drill.run(job)).outcome == "Failed"
+    node.call("POST", f"/{index}/_open", wait_for_active_shards=1)
+    await drill.recover(job, result)
+
+
+async def test_one_of_several_sources_that_is_closed_in_the_middle_is_reported(drill: Drill) -> None:
+    node, index = drill.at.node, drill.at.source
+    drill.at.write([(t + 1, v, k, n) for t, v, k, n in drill.rows if t is not None], f"{index}-more")
+    job = drill.at.job(indexPattern=f"{index}*", pageSize=8)
+    during(drill.proxy, "page", 2, lambda: node.call("POST", f"/{index}-more/_close"))
+    result = await drill.run(job)
+    assert result.outcome == "Completed"
+    assert "2 shards when the run began and 1 later" in result.message
+    assert "closed" in result.message
+    drill.proxy.heal()
+    assert f"{index}-more is closed, and is not read" in (await drill.run(job)).message
+    node.call("POST", f"/{index}-more/_open", wait_for_active_shards=1)
+    again = await drill.run(drill.at.job(indexPattern=f"{index}*", pageSize=8, lookback="25000d"))
+    assert again.outcome == "Completed"
+    counts = [d["ts.date_histogram._count"] for d in drill.at.documents()]
+    assert sum(counts) == 2 * len(drill.rows)
+
+
 async def test_a_target_that_is_deleted_in_the_middle_is_never_made_anew(drill: Drill) -> None:
     job = drill.at.job(pageSize=8, parallelism=2)
     node, index = drill.at.node, job.spec.rollup_index

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -381,6 +383,25 @@ async def test_jobs_have_any_id(at: Clustered, job_id: str) -> None:
     assert (await at.run(of)).outcome == "Completed"
     await at.store.settle(of, "me", delete_documents=True)
     assert at.documents() == []
+
+
+async def test_indices_have_any_name(opensearch: StoreHttp) -> None:
+    async with clustered(opensearch) as at:
+        name = f"é🦜{{b}}[x]'%2f&c=d+$;!@~(1)-{at.source}"
+        source, target = quote(name, safe=""), quote(f"{name}-out", safe="")
+        put(at, [{"t": START, "v": 1, "k": "a"}], source, k="keyword")
+        of = job(at, indexPattern=name, rollupIndex=f"{name}-out", groups={"terms": {"fields": ["k"]}})
+        ((_, document),) = (await at.store.preview(of, Span(0, START + DAY), 1)).documents
+        assert document["v.sum.value"] == 1
+        await at.completed(of)
+        await asyncio.to_thread(put, at, [{"t": START, "v": 2, "k": "b"}], source)
+        again = of.spec.model_copy(update={"lookback": "9000d"})
+        assert (await at.run(replace(of, spec=again))).outcome == "Completed"
+        found = {d["k.terms.value"]: d["v.sum.value"] for d in at.node.documents(target).values()}
+        assert found == {"a": 1.0, "b": 2.0}
+        assert "k" in await at.store.fields(name, f"{name}-out")
+        await at.store.settle(of, "me", delete_documents=True)
+        assert at.node.documents(target) == {}
 
 
 @pytest.mark.newest_stores

@@ -57,6 +57,50 @@ async def test_a_templates_pipelines_do_not_touch_a_rollup_index(
         assert len(at.documents()) == claim.stats.rollups_indexed == 20
 
 
+TEMPLATES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "unlike fields": ({"mappings": {"properties": {"value.sum.value": {"type": "keyword"}}}}, "value"),
+    "a value for an object": ({"mappings": {"properties": {"value": {"type": "keyword"}}}}, "value"),
+    "strict": ({"mappings": {"dynamic": "strict"}}, None),
+    "nothing dynamic": ({"mappings": {"dynamic": False}}, None),
+    "no source": ({"mappings": {"_source": {"enabled": False}}}, "has _source"),
+    "part of the source": ({"mappings": {"_source": {"excludes": ["value.*"]}}}, "has _source"),
+    "routed": ({"mappings": {"_routing": {"required": True}}}, "has _routing"),
+    "few fields": ({"settings": {"index.mapping.total_fields.limit": 5}}, "total fields"),
+    "sorted by what is not there": ({"settings": {"index.sort.field": "other"}}, "other"),
+    "blocked": ({"settings": {"index.blocks.write": True}}, "blocked"),
+    "never refreshed": ({"settings": {"index.refresh_interval": "-1"}}, None),
+    "an alias": ({"aliases": {"seen": {"filter": {"term": {"term.terms.value": "a"}}}}}, None),
+}
+"""What a template says of the rollup index, and what a run says that does not come to its end; None: it does."""
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+async def test_what_a_template_says_of_a_rollup_index_is_passed_by_or_named(opensearch: StoreHttp, kind: str) -> None:
+    body, says = TEMPLATES[kind]
+    async with clustered(opensearch) as at:
+        at.write(HALF_HOURS)
+        with template(at.node, f"{at.target}*", template=body):
+            result = await at.run()
+        if result.outcome == "Completed":
+            assert says is None or not says.startswith("has")
+            assert sorted(d["value.sum.value"] for d in at.documents()) == [float(i) for i in range(20)]
+            return
+    assert says is not None, result
+    assert says in result.message
+    assert at.target in result.message
+    assert not result.error.transient  # type: ignore[union-attr]
+
+
+async def test_a_template_that_changes_later_changes_nothing(at: Clustered) -> None:
+    await at.completed(at.job(end="2024-01-01T02:00:00Z"))
+    with (
+        pipeline(at.node, DROP) as name,
+        template(at.node, f"{at.target}*", template={"settings": {"index.final_pipeline": name}}),
+    ):
+        await at.completed()
+        assert len(at.documents()) == 20
+
+
 async def test_a_default_pipeline_of_an_index_that_is_there_is_passed_by(at: Clustered) -> None:
     with pipeline(at.node, DROP) as name:
         await at.completed(at.job(end="2024-01-01T02:00:00Z"))

@@ -88,9 +88,10 @@ async def test_a_pattern_may_be_a_list_a_wildcard_an_alias_or_a_data_stream(
     word = unique("events")
     for i, kind in enumerate(("date", "date", "date_nanos")):
         load(opensearch, f"{word}-{i}", [(START + (i * 10 + h) * HOUR, 1.0, "a", 1) for h in range(10)], ts=kind)
-    opensearch.call(
-        "POST", "/_aliases", {"actions": [{"add": {"indices": [f"{word}-0", f"{word}-2"], "alias": f"both-{word}"}}]}
-    )
+    some = {"range": {"ts": {"lt": START + 5 * HOUR}}}
+    aliases = (("both", [f"{word}-0", f"{word}-2"], {}), ("some", [f"{word}-0", f"{word}-1"], {"filter": some}))
+    actions = [{"add": {"indices": of, "alias": f"{name}-{word}", **more}} for name, of, more in aliases]
+    opensearch.call("POST", "/_aliases", {"actions": actions})
     template = {
         "index_patterns": [f"stream-{word}"],
         "data_stream": {"timestamp_field": {"name": "ts"}},
@@ -106,7 +107,12 @@ async def test_a_pattern_may_be_a_list_a_wildcard_an_alias_or_a_data_stream(
             (f"{word}-*", 3, 30),
             (f"{word}-0,{word}-1", 2, 20),
             (f"{word}-0,{word}-2*,{word}-none-*", 2, 20),
+            (f"{word}-*,-{word}-1", 2, 20),
+            (f"{word}-*,-*-1,-*-0", 1, 10),
             (f"both-{word}", 2, 20),
+            (f"both-{word},{word}-0", 2, 20),
+            (f"some-{word}", 2, 5),
+            (f"some-{word},{word}-0", 2, 10),
             (f"stream-{word}", 2, 6),
         ):
             job = over(pattern)

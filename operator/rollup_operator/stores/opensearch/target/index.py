@@ -147,6 +147,11 @@ def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[st
         raise replaced(config.key)
     if lacks := mapping.missing_meta(found.mappings):
         raise Unfit(f"{not_a_rollup_index(index, lacks)}: {_another(record)}")
+    if wrong_part := mapping.unreadable(found.mappings):
+        raise Unfit(
+            f"rollup index {index!r} has {wrong_part}, in its mapping: see which index template sets it, and "
+            f"{_another(record)}"
+        )
     there = (mapping.entries(found.mappings) or {}).get(config.job_id)
     if record.target is None and there is not None and not mapping.same_documents(there, mapping.entry(config)):
         raise config_changed(config.key)

@@ -109,6 +109,16 @@ def missing_meta(found: Mappings) -> str:
     return "rollup meta key [_rollup]" if "_meta" in found else "_meta key"
 
 
+def unreadable(found: Mappings) -> str:
+    """Return what keeps documents from being stored or from being shown as they were written; empty: nothing does."""
+    source, routing = _object(found.get("_source")) or {}, _object(found.get("_routing")) or {}
+    if source.get("enabled", True) in (False, "false") or source.get("excludes") or source.get("includes"):
+        return "_source, which leaves out what documents say"
+    if routing.get("required", False) in (True, "true"):
+        return "_routing, which refuses documents without one"
+    return ""
+
+
 def with_entry(found: Mappings, job_id: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return an index's `_meta` with another entry of one job, or without it. All the rest stays."""
     jobs = {k: v for k, v in (entries(found) or {}).items() if k != job_id}
