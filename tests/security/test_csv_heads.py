@@ -87,6 +87,23 @@ async def test_many_files_that_are_written_alike_are_read(
     assert (await store.preview(JOB, SPAN, 3)).rows == 9
 
 
+@pytest.mark.parametrize("what", ["times that another file explains", "a text that is no number"])
+async def test_what_is_said_of_single_files_makes_no_other_way_of_writing(
+    embedded: Embedded, store: DuckDBStore, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(sources, "MOST_COLUMNS", 20)
+    wrong = what.startswith("a text")
+    for day in range(1, 10):
+        time = "2024-01-01" if wrong else f"0{day}/02/2024"
+        (embedded.folder / f"{day}.csv").write_text(f"ts,value,term,size\n{time},{'x' if wrong else 1.5},a,1\n")
+    (embedded.folder / "clear.csv").write_text("ts,value,term,size\n02/13/2024,1.5,a,1\n02/14/2024,1.5,a,1\n")
+    if not wrong:
+        assert (await store.preview(JOB, SPAN, 3)).rows == 11
+        return
+    with pytest.raises(SourceInvalid, match=r"column 'value'.*'x'"):
+        await store.preview(JOB, SPAN, 3)
+
+
 @pytest.mark.parametrize(("limit", "most"), [("MOST_COLUMNS", 90), ("MOST_CELLS", 200), ("MOST_LETTERS", 450)])
 async def test_columns_of_files_are_limited_in_all(
     embedded: Embedded, store: DuckDBStore, monkeypatch: pytest.MonkeyPatch, limit: str, most: int

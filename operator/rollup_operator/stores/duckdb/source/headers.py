@@ -125,9 +125,9 @@ class CsvDialect:
 
     @property
     def key(self) -> object:
-        """What is equal for equal dialects alone."""
-        wrong = tuple(self.wrong.items())
-        return self.options, tuple(self.names), self.empty, wrong, self.time_format, self.unclear
+        """What is equal for equal dialects alone, whichever file the sentences are about."""
+        wrong = frozenset((column, bool(why)) for column, why in self.wrong.items())
+        return self.options, tuple(self.names), self.empty, wrong, self.time_format, self.unclear is None
 
     @property
     def options(self) -> str:
