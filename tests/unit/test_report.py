@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +13,9 @@ from rollup_operator.lifecycle.jobs.job_status import Report, status_of
 from rollup_operator.lifecycle.jobs.states import Decision
 from rollup_operator.model.base import RUN_REQUESTED_AT
 from rollup_operator.model.job_view import JobView
-from rollup_operator.model.status import LONGEST_MESSAGE, RunProgress, State
+from rollup_operator.model.status import LONGEST_MESSAGE, FailedCheck, LastRun, Outcome, RunProgress, State
 from rollup_operator.model.times import rfc3339_ms
+from rollup_operator.stores.base import Position
 
 keys = st.sampled_from("abcd")
 values = st.recursive(st.integers(0, 3) | st.text("xy", max_size=2), lambda inner: st.lists(inner, max_size=2))
@@ -107,3 +109,15 @@ def test_a_request_to_run_is_handled_however_long_its_value_is() -> None:
     nothing = Report(None, None, None, None)
     shown = status_of(view(), Decision(show=State.STARTED, handled_request=request), nothing, now)
     assert JobView.of({"metadata": meta, "status": shown}).status.last_handled_run_request == request
+
+
+@pytest.mark.parametrize(("outcome", "position", "kept"), [
+    (Outcome.HALTED, None, True), (Outcome.HALTED, {"ts.date_histogram": 1}, False), (Outcome.COMPLETED, None, False)
+])  # fmt: skip
+def test_a_failed_check_is_over_once_a_run_has_read_the_source(
+    outcome: Outcome, position: Position | None, kept: bool
+) -> None:
+    failed = FailedCheck(reason="SourceNotFound", message="no file")
+    last = LastRun(start_time="2026-01-01T11:00:00Z", end_time="2026-01-01T11:00:01Z", outcome=outcome)
+    report = Report(None, position, None, None, failed).after_run(last)
+    assert (report.failed_check, report.last_run) == (failed if kept else None, last)

@@ -68,7 +68,8 @@ class Report:
 
     def after_run(self, last: LastRun) -> "Report":
         """Return the same after the end of a run, which has checked the source itself unless it was halted before."""
-        return replace(self, last_run=last, failed_check=self.failed_check if last.outcome is Outcome.HALTED else None)
+        unchecked = last.outcome is Outcome.HALTED and self.position is None
+        return replace(self, last_run=last, failed_check=self.failed_check if unchecked else None)
 
     def with_claim(self, claim: Claim) -> "Report":
         """Return the same with the record as it is now."""
