@@ -76,6 +76,38 @@ async def test_a_stop_asks_for_the_verification_of_an_earlier_leader(before: boo
     actor.stand_down()
 
 
+async def test_a_stop_that_waits_for_it_shows_that_to_the_next_leader() -> None:
+    """Although spec.verify went away with the stop: this leader may end before the wait does."""
+    outside, gate, shown = Quiet(), Gate(), asyncio.Queue[tuple[str, bool]]()
+    end = asyncio.Event()
+
+    async def put(_: object, whole: dict[str, Any], **__: object) -> dict[str, Any]:
+        status = whole["status"]
+        shown.put_nowait((status["state"], "Verified" in {condition["type"] for condition in status["conditions"]}))
+        answer = raw(2, "stopped")
+        answer["metadata"]["resourceVersion"] = str(actor.view.version + 1)
+        return answer | {"status": status}
+
+    async def settled() -> Ended:
+        await end.wait()
+        return Ended(settled=True)
+
+    def begin(kind: RunKind, view: JobView, **_: object) -> Work:
+        return Work(kind, 0.0, view.deleting, Progress(), asyncio.ensure_future(settled()), end.set)
+
+    outside.put, outside.begin = put, begin  # type: ignore[method-assign, assignment]
+    gate.lead()
+    actor = Actor(body(2, "stopped", verifies=False, shows=True), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.lead()
+        actor.wake()
+        assert await shown.get() == ("stopping", True)
+        end.set()
+        assert await shown.get() == ("stopped", False)
+    gate.shut()
+    actor.stand_down()
+
+
 async def test_it_asks_once() -> None:
     outside, gate = Quiet(), Gate()
     gate.lead()

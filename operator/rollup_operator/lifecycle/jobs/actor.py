@@ -422,7 +422,7 @@ class Actor:
     # Writes
 
     async def _publish(self, view: JobView, decision: Decision) -> None:
-        verifies, now = self._check().verifies or self._verification.work is not None, self._env.now()
+        verifies, now = self._check().verifies or self._verification.may_last(decision.show), self._env.now()
         status = status_of(view, decision, self._shown(), now, self._env.operator, verifies=verifies)
         if decision.show is State.STOPPED:
             self._recovery.mended()

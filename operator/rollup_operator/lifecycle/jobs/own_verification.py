@@ -14,7 +14,7 @@ from rollup_operator.lifecycle.jobs.verify_task import VerificationEnded, Verify
 from rollup_operator.model.conditions import VERIFIED, Reason
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.schedule import Schedule
-from rollup_operator.model.status import LastVerification, VerificationOutcome
+from rollup_operator.model.status import LastVerification, State, VerificationOutcome
 from rollup_operator.model.times import instant_of
 
 
@@ -64,6 +64,10 @@ class OwnVerification:
         """End the one under way."""
         if self.work is not None:
             self.work.halt(asyncio.get_running_loop().time())
+
+    def may_last(self, show: State | None) -> bool:
+        """Whether one is under way, or a stop waits for one of an earlier leader: the next one has to know."""
+        return self.work is not None or (self.earlier and show in (State.STOPPING, State.ABORTING))
 
     def give_up(self) -> None:
         """End the one under way, whatever it waits for: something of it may be in progress in the store."""
