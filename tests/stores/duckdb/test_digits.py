@@ -8,7 +8,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from rollup_operator.rollup.bounds import Span
 from rollup_operator.rollup.identity import JobConfig
+from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.errors import SourceInvalid
 from support.embedded import Embedded, config, spec
 
@@ -190,3 +192,22 @@ async def test_tables_and_files_are_looked_at_together(embedded: Embedded) -> No
         )
     )
     await refused(embedded, of, "column 'v'", "16777217", "as FLOAT")
+
+
+async def test_files_are_asked_for_their_types_once_however_many_columns_are_decimals(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    execute = Lane.execute
+
+    def noted(lane: Lane, statement: str, *given: Any) -> Any:
+        asked.append(statement)
+        return execute(lane, statement, *given)
+
+    for name in "ab":
+        put(embedded, "(1.5::DECIMAL(12,2), 2.5::DECIMAL(12,2))", name)
+    monkeypatch.setattr(Lane, "execute", noted)
+    store = embedded.store()
+    assert (await store.preview(job("k"), Span(0, 2**41), 3)).rows == 2
+    await store.close()
+    assert sum("converted_type, logical_type" in text for text in asked) == 1

@@ -8,7 +8,7 @@ DuckDB makes one column of columns of several types of numbers, and the one type
 Metrics are DOUBLE in any case, so a number that becomes one matters as a key alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.duckdb.database.database import Lane
@@ -30,11 +30,20 @@ def check(lane: Lane, spec: RollupJobSpec, found: SourceFiles, types: Mapping[st
     if found.count < 2:
         return
     terms = spec.groups.terms.fields if spec.groups.terms else ()
-    for name in judging.named(spec):
-        kind = element(types.get(name, ""))
-        if kind == "FLOAT" or (kind == "DOUBLE" and name in terms) or kind.startswith("DECIMAL"):
-            for type_, relation in _parts(lane, name, found, many=types[name] != kind):
-                _check(lane, name, type_, types[name], relation)
+    kinds = {name: element(types.get(name, "")) for name in judging.named(spec)}
+    names = [
+        name
+        for name, kind in kinds.items()
+        if kind == "FLOAT" or (kind == "DOUBLE" and name in terms) or kind.startswith("DECIMAL")
+    ]
+    if not names:
+        return
+    for relation in _parts(lane, names, found, many=any(types[name] != kinds[name] for name in names)):
+        lane.go_on()
+        described = {str(name): str(type_) for name, type_, *_ in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
+        for name in names:
+            if name in described:
+                _check(lane, name, described[name], types[name], relation)
 
 
 def _check(lane: Lane, name: str, type_: str, together: str, relation: str) -> None:
@@ -71,22 +80,18 @@ def _lost(type_: str, together: str) -> str | None:
     return f"TRY_CAST(TRY_CAST(x AS {together}) AS {type_}) IS DISTINCT FROM x"
 
 
-def _parts(lane: Lane, name: str, found: SourceFiles, *, many: bool) -> Iterator[tuple[str, str]]:
-    """Yield the types of a column, a list of several values or not, each with a relation that has it as this."""
-    relations = [f"main.{sql.name(table)}" for table in found.tables]
-    relations += [sql.files("read_csv", paths, options) for options, paths in found.csv.items()]
+def _parts(lane: Lane, names: Sequence[str], found: SourceFiles, *, many: bool) -> Iterator[str]:
+    """Yield relations that have each of these columns as one type, lists of several values among them or not."""
+    yield from (f"main.{sql.name(table)}" for table in found.tables)
+    yield from (sql.files("read_csv", paths, options) for options, paths in found.csv.items())
     if found.parquet:
-        # Of a list, the type stands at a part without a name of its own: files of one kind are alike altogether.
-        alike = "" if many else f" WHERE name = {sql.text(name)}"
+        # Of a list, the type stands at a part without a name of its own: files of one kind are alike altogether. All
+        # columns are asked for at once, since that reads the end of each file.
+        alike = "" if many else f" WHERE name IN ({', '.join(map(sql.text, names))})"
         for (paths,) in lane.execute(
             "SELECT list(path) FROM (SELECT file_name AS path, list_sort(list(concat_ws(' ', name, type, "
             "converted_type, logical_type, precision, scale))) AS kind "
             f"FROM parquet_schema({sql.path_list(found.parquet)}){alike} GROUP BY path) GROUP BY kind"
         ):
             assert isinstance(paths, list)
-            relations.append(sql.files("read_parquet", paths))
-    for relation in relations:
-        lane.go_on()
-        described = lane.execute(f"DESCRIBE SELECT * FROM {relation}")
-        for type_ in (str(type_) for column, type_, *_ in described if column == name):
-            yield type_, relation
+            yield sql.files("read_parquet", paths)
