@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,29 @@ def test_what_an_index_lacks_and_what_it_keeps_otherwise() -> None:
     types = {"a.b": "long", "a.c.d": "double", "a.c.e": "long", "leaf.x": "long", "a": "keyword", "new": "date"}
     assert mapping.unlike(found, types) == {"a.c.d": "float", "leaf.x": "date", "a": "object"}
     assert mapping.lacking(found, types) == {"a.c.e": "long", "new": "date"}
+
+
+@pytest.mark.parametrize(
+    ("source", "lost"),
+    [
+        ({}, False),
+        ({"enabled": False}, True),
+        ({"enabled": "false"}, True),
+        ({"excludes": ["secret", "*.secret", "v.su", "v.sum.value.x", "[v]*", "?.sum.value"]}, False),
+        ({"excludes": ["secret", "v"]}, True),
+        ({"excludes": "v.*"}, True),
+        ({"excludes": ["*.value"]}, True),
+        ({"excludes": ["*"]}, True),
+        ({"includes": ["*"]}, False),
+        ({"includes": ["v", "ts.*"]}, False),
+        ({"includes": ["v.sum"]}, True),
+        ({"includes": ["*"], "excludes": ["ts*count"]}, True),
+        ({"excludes": ["*".join("v" * 100)]}, False),
+    ],
+)
+def test_a_source_that_leaves_out_other_fields_leaves_out_nothing(source: dict[str, Any], lost: bool) -> None:
+    found = mapping.unreadable({"_source": source}, ["v.sum.value", "ts.date_histogram._count"])
+    assert found == ("_source, which leaves out what documents say" if lost else "")
 
 
 def test_other_entries_of_meta_stay() -> None:

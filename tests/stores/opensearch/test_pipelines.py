@@ -64,6 +64,7 @@ TEMPLATES: dict[str, tuple[dict[str, Any], str | None]] = {
     "nothing dynamic": ({"mappings": {"dynamic": False}}, None),
     "no source": ({"mappings": {"_source": {"enabled": False}}}, "has _source"),
     "part of the source": ({"mappings": {"_source": {"excludes": ["value.*"]}}}, "has _source"),
+    "another part of the source": ({"mappings": {"_source": {"excludes": ["secret*", "value.su"]}}}, None),
     "routed": ({"mappings": {"_routing": {"required": True}}}, "has _routing"),
     "few fields": ({"settings": {"index.mapping.total_fields.limit": 5}}, "total fields"),
     "sorted by what is not there": ({"settings": {"index.sort.field": "other"}}, "other"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.model.conditions import Reason
+from rollup_operator.rollup.documents import layout_of
 from rollup_operator.rollup.identity import JobConfig, Owner, config_changed, is_this_job, made_by, not_a_rollup_index
 from rollup_operator.stores.errors import IdentityConflict, StoreError, StoreUnavailable
 from rollup_operator.stores.opensearch import replication
@@ -147,7 +148,8 @@ def must_fit(found: Target, config: JobConfig, record: Record, types: Mapping[st
         raise replaced(config.key)
     if lacks := mapping.missing_meta(found.mappings):
         raise Unfit(f"{not_a_rollup_index(index, lacks)}: {_another(record)}")
-    if wrong_part := mapping.unreadable(found.mappings):
+    values = (f"{key}.value" for key in layout_of(config.job_id, config.spec).group_keys()[1:])
+    if wrong_part := mapping.unreadable(found.mappings, {*types, *values}):
         raise Unfit(
             f"rollup index {index!r} has {wrong_part}, in its mapping: see which index template sets it, and "
             f"{_another(record)}"

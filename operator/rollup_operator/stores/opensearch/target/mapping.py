@@ -3,7 +3,8 @@
 With the dynamic templates alone, numbers of metrics would become 32-bit floats, and sums would be wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from rollup_operator.model.elasticsearch_config import configuration
@@ -109,14 +110,32 @@ def missing_meta(found: Mappings) -> str:
     return "rollup meta key [_rollup]" if "_meta" in found else "_meta key"
 
 
-def unreadable(found: Mappings) -> str:
-    """Return what keeps documents from being stored or from being shown as they were written; empty: nothing does."""
+def unreadable(found: Mappings, fields: Iterable[str]) -> str:
+    """Return what keeps documents from being stored or from being shown as they were written; empty: nothing does.
+
+    `fields` are those of the documents.
+    """
     source, routing = _object(found.get("_source")) or {}, _object(found.get("_routing")) or {}
-    if source.get("enabled", True) in (False, "false") or source.get("excludes") or source.get("includes"):
+    if source.get("enabled", True) in (False, "false") or any(_is_left_out(source, field) for field in fields):
         return "_source, which leaves out what documents say"
     if routing.get("required", False) in (True, "true"):
         return "_routing, which refuses documents without one"
     return ""
+
+
+def _is_left_out(source: Mapping[str, Any], field: str) -> bool:
+    includes, excludes = _patterns(source.get("includes")), _patterns(source.get("excludes"))
+    return (bool(includes) and not _is_named(includes, field)) or _is_named(excludes, field)
+
+
+def _patterns(given: object) -> list[str]:
+    return [str(each) for each in given] if isinstance(given, list) else [str(given)] if given else []
+
+
+def _is_named(patterns: Iterable[str], field: str) -> bool:
+    """Whether a pattern means a field, or an object that it is in. `*` stands for any text, dots among it."""
+    plain = (pattern.replace("[", "[[]").replace("?", "[?]") for pattern in patterns)
+    return any(fnmatchcase(field, pattern) or fnmatchcase(field, f"{pattern}.*") for pattern in plain)
 
 
 def with_entry(found: Mappings, job_id: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
