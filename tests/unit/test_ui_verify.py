@@ -16,6 +16,7 @@ from rollup_operator.http.api.repair import RepairRun
 from rollup_operator.http.api.run import Runs
 from rollup_operator.http.api.verify import VerifyRequest
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.ui import rendering, verified, verify_page
 from rollup_operator.http.ui.verified import LastFindings, SeenFindings, VerificationShown
 from rollup_operator.model.job_view import JobView
@@ -184,6 +185,18 @@ async def test_a_script_hears_how_far_it_is_and_gets_the_result(
     assert progress[-1]["progress"]["text"].startswith("comparing buckets")
     assert 0 < progress[-1]["progress"]["percent"] < 100
     assert "1 is missing" in last["html"]
+
+
+async def test_what_was_found_is_shown_though_nobody_knows_by_then_who_may_repair(
+    browser: Browser, store: Comparison, access: Anybody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def may(*_: object) -> bool:
+        raise ApiError(503, "exception", "the API server does not answer")
+
+    csrf = (await browser.get(JOB)).csrf
+    monkeypatch.setattr(access, "may", may)
+    last = json.loads((await browser.post(f"{JOB}/verify", {"csrf": csrf}, **LINES)).text.splitlines()[-1])
+    assert "48 buckets" in last["html"]
 
 
 async def test_an_error_after_the_first_line_is_a_line(

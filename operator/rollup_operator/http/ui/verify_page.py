@@ -124,7 +124,10 @@ class VerifyPage:
         """Return what to show, and remember what the time line shows of it."""
         seen = SeenFindings.of(found, self.pages.now())
         self.last_findings.seen(request[CALLER].name, prepared.job, seen)
-        may_repair = await self._may_run(request[PERMIT], prepared.job)
+        try:
+            may_repair = await self._may_run(request[PERMIT], prepared.job)
+        except ApiError:
+            may_repair = False  # nobody knows, and what took so long to find is shown all the same
         return VerificationShown.of(prepared.job, prepared.request, found, repairs, may_repair=may_repair)
 
     async def _answer(
