@@ -87,6 +87,19 @@ async def test_many_files_that_are_written_alike_are_read(
     assert (await store.preview(JOB, SPAN, 3)).rows == 9
 
 
+async def test_what_is_guessed_of_columns_that_the_job_does_not_name_makes_no_other_way_of_writing(
+    embedded: Embedded, store: DuckDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns that are often empty make almost each of many files a guess of its own."""
+    monkeypatch.setattr(sources, "MOST_COLUMNS", 30)
+    for number in range(16):
+        others = ",".join("1" if number & 2**n else "x" for n in range(4))
+        lines = "ts,value,term,size,c0,c1,c2,c3", f"2024-01-01,1.5,a,1,{others}", ""
+        (embedded.folder / f"{number}.csv").write_text("\n".join(lines))
+    found = await store.preview(JOB, SPAN, 3)
+    assert (found.rows, found.documents[0][1]["value.sum.value"]) == (16, 24.0)
+
+
 @pytest.mark.parametrize("what", ["times that another file explains", "a text that is no number"])
 async def test_what_is_said_of_single_files_makes_no_other_way_of_writing(
     embedded: Embedded, store: DuckDBStore, monkeypatch: pytest.MonkeyPatch, what: str

@@ -8,7 +8,7 @@ link, and DuckDB gets the opened file: whatever users do to their folders meanwh
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rollup_operator.model import hints
 from rollup_operator.model.glob import Glob
@@ -106,8 +106,7 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
 
 def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> SourceFiles:
     parquet: list[str] = []
-    csv: dict[str, int] = {}
-    known = _Dialects()
+    known = _Dialects(wanted)
     for name, fd in files.items():
         lane.go_on()
         path, ending = lane.path_of(fd), _ending(name)
@@ -115,12 +114,12 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
             headers.check_parquet(fd, name)
             parquet.append(path)
         elif dialect := headers.csv_dialect(lane, fd, name, wanted, gzipped=ending.endswith(".gz")):
-            csv[path] = known.number(dialect)
+            known.add(path, dialect)
     settled = headers.settled(known.different)
     options_of = [dialect.options for dialect in settled]
     written: dict[str, list[str]] = {}
     dialects: dict[str, CsvDialect] = {}
-    for path, number in csv.items():
+    for path, number in known.numbers.items():
         options = options_of[number]
         written.setdefault(options, []).append(path)
         dialects.setdefault(options, settled[number])
@@ -133,30 +132,55 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
 class _Dialects:
     """The dialects of a source's CSV files, each once: many files may have many columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Wanted) -> None:
+        self.numbers: dict[str, int] = {}
+        """By path, the place of the file's dialect among the different ones."""
+        self._named = wanted.named | wanted.types.keys()
+        self._has_guesses = bool(self._named)
+        self._begin()
+
+    def _begin(self) -> None:
         self.different: list[CsvDialect] = []
-        self._numbers: dict[object, int] = {}
+        self._known: dict[object, int] = {}
         self._columns: set[str] = set()
         self._count = self._letters = 0
 
-    def number(self, dialect: CsvDialect) -> int:
-        """Return the place of a dialect among the different ones.
+    def add(self, path: str, dialect: CsvDialect) -> None:
+        """Add the dialect of a file.
 
-        Raises SourceInvalid where DuckDB would need much memory for the columns alone, which its own limit leaves out.
+        What is guessed of a column that the job does not name may differ from file to file: if the dialects are too
+        many, all such columns are texts. Raises SourceInvalid where DuckDB would need much memory for the columns
+        alone, which its own limit leaves out.
         """
-        number = self._numbers.setdefault(dialect.key, len(self.different))
+        self.numbers[path] = self._number(dialect)
+        if self._is_too_much() and self._has_guesses:
+            self._has_guesses = False
+            before = self.different
+            self._begin()
+            now = [self._number(each) for each in before]
+            self.numbers = {path: now[number] for path, number in self.numbers.items()}
+        if self._is_too_much():
+            raise SourceInvalid(
+                f"{_FIELD}: its CSV files are written in {len(self.different)} or more ways, with {self._count} "
+                "columns together, and take too much memory: give columns one type by spec.csv.columns, or name fewer "
+                "files"
+            )
+
+    def _number(self, dialect: CsvDialect) -> int:
+        if self._named and not self._has_guesses:
+            types = {name: type_ if name in self._named else "VARCHAR" for name, type_ in dialect.types.items()}
+            dialect = replace(dialect, types=types)
+        number = self._known.setdefault(dialect.key, len(self.different))
         if number == len(self.different):
             self.different.append(dialect)
             self._columns.update(dialect.types)
             self._count += len(dialect.types)
             self._letters += sum(map(len, dialect.types))
-        ways = len(self.different)
-        if self._count > MOST_COLUMNS or ways * len(self._columns) > MOST_CELLS or self._letters > MOST_LETTERS:
-            raise SourceInvalid(
-                f"{_FIELD}: its CSV files are written in {ways} or more ways, with {self._count} columns together, and "
-                "take too much memory: give columns one type by spec.csv.columns, or name fewer files"
-            )
         return number
+
+    def _is_too_much(self) -> bool:
+        cells = len(self.different) * len(self._columns)
+        return self._count > MOST_COLUMNS or cells > MOST_CELLS or self._letters > MOST_LETTERS
 
 
 def _seen_ns(fds: Iterable[int]) -> int:
