@@ -65,7 +65,7 @@ def view(**status: Any) -> JobView:
 
 def test_progress_is_shown_while_a_run_is_under_way_and_gone_with_it() -> None:
     now = datetime(2024, 3, 1, tzinfo=UTC)
-    report = Report(None, None, None, None, RunProgress(percent=45, remaining_seconds=300))
+    report = Report(None, None, None, None, progress=RunProgress(percent=45, remaining_seconds=300))
     shown = {
         state: status_of(view(), Decision(show=state, refresh=True), report, now).get("progress") for state in State
     }
@@ -81,7 +81,7 @@ def test_a_restarted_operator_does_not_tell_of_a_run_of_before() -> None:
 
 def test_a_job_whose_state_nobody_asked_for_says_so_however_often_it_is_looked_at() -> None:
     meta = {"uid": "u", "namespace": "n", "name": "j", "generation": 1, "resourceVersion": "5"}
-    report = Report(None, None, None, None, None)
+    report = Report(None, None, None, None)
     status: dict[str, Any] = {}
     for _ in range(2):
         seen = JobView.of({"metadata": meta, "spec": {}, "status": status})
@@ -119,5 +119,5 @@ def test_a_failed_check_is_over_once_a_run_has_read_the_source(
 ) -> None:
     failed = FailedCheck(reason="SourceNotFound", message="no file")
     last = LastRun(start_time="2026-01-01T11:00:00Z", end_time="2026-01-01T11:00:01Z", outcome=outcome)
-    report = Report(None, position, None, None, failed).after_run(last)
+    report = Report(None, position, None, None, failed_check=failed).after_run(last)
     assert (report.failed_check, report.last_run) == (failed if kept else None, last)
