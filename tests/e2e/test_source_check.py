@@ -6,8 +6,7 @@ from support.api import Api, Body, condition
 from support.bodies import store
 from support.data import small_groups, trips_job, write_trips
 from support.operator import Operator
-from support.operator_fixtures import StartOperator
-from support.waiting import NEVER, assert_silent, status
+from support.waiting import NEVER, status
 
 
 def message(body: Body) -> str:
@@ -28,29 +27,6 @@ def test_a_source_that_is_not_there_shows_before_the_first_run_and_is_found_once
     body = api.wait_condition("trips", status="True", timeout=60)  # the longest pause by then, and more
     assert "lastRun" not in status(body)
     assert "SourceNotFound is over" in api.wait_event("trips", "Recovered")["message"]
-
-
-def test_a_stopped_job_goes_on_to_say_why_its_last_check_failed_until_one_succeeds(
-    start_operator: StartOperator, api: Api, folder: Path
-) -> None:
-    operator = start_operator()
-    api.create(store())
-    api.create(trips_job(cron=NEVER, groups=small_groups()))
-    api.wait_condition("trips", status="False", reason="SourceNotFound")
-    api.stop("trips")
-    body = api.wait_condition("trips", status="True", reason="Stopped")
-    no_table = "the last check of its source failed: spec.indexPattern 'trips/*.parquet' matches no table"
-    assert no_table in message(body)
-    assert status(body)["failedCheck"]["reason"] == "SourceNotFound"
-    operator.stop()
-    operator.start()
-    assert_silent(api, body, 1.5)
-    write_trips(folder)
-    api.start("trips")
-    body = api.wait_condition("trips", status="True", reason="Waiting")
-    assert "failedCheck" not in status(body)
-    api.stop("trips")
-    assert message(api.wait_condition("trips", reason="Stopped")) == "no queries or writes are running"
 
 
 def test_a_wrong_field_stalls_a_job_before_its_first_run_until_the_spec_is_corrected(
