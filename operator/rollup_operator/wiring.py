@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rollup_operator.http.access.kubernetes import KubernetesAccess
 from rollup_operator.http.app import Endpoint
+from rollup_operator.http.jobs.desired_state import SHARED_AT_ONCE
 from rollup_operator.http.listener.scrape import MetricsListener
 from rollup_operator.http.listener.tls import Certificate
 from rollup_operator.http.ui.recent_runs import RecentRuns
@@ -94,7 +95,7 @@ def build(settings: Settings, connection: Connection, ending: Ending) -> Parts:
 
     # Clients of their own: a storm of questions must not hold up what the jobs' actors have to write, and neither
     # the renewal of the lease.
-    kube, asking, electing = client(), client(authz.CONNECTIONS), client(4)
+    kube, asking, electing = client(), client(authz.CONNECTIONS + SHARED_AT_ONCE), client(4)
     lease: LeaseClient | None = None
     if settings.leader_election:
         lease = LeaseClient(electing, settings.lease_namespace or connection.namespace, settings.lease_name, now)

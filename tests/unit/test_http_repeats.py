@@ -6,13 +6,14 @@ import gc
 import pytest
 
 from rollup_operator.http.jobs import attempt as asks_module
+from rollup_operator.http.jobs import desired_state as states_module
 from rollup_operator.http.jobs import repeats as repeats_module
 from rollup_operator.http.jobs.repeats import GRACE, Asked, Doubt, Repeats, expected_generation, overtaken
 from rollup_operator.kube.client import KubeError, Unreachable
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from support.http_double import Cluster
-from support.serving import Client, call, when_waiting
+from support.serving import Client, call, calling, served, when_waiting
 
 STOP = "/_rollup/job/sensor/_stop"
 WAIT = f"{STOP}?wait_for_completion=true&timeout=20ms"
@@ -345,6 +346,38 @@ async def test_a_repeat_that_cannot_be_judged_changes_nothing(client: Client, cl
     cluster.applied.clear()
     cluster.fail_read = Unreachable("refused", sent=False)
     assert (await call(client, "POST", WAIT))[0] == 503
+    assert cluster.applied == []
+
+
+async def test_a_repeat_waits_within_its_own_time_for_an_api_server_that_is_slow(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten clients stop the same job in the same words: each of them waits, as the first does."""
+    monkeypatch.setattr(states_module, "READ_SECONDS", 0.02)
+    cluster.read_gate = asyncio.Event()
+    async with served(cluster) as endpoint, calling(endpoint) as client:
+        stops = [asyncio.create_task(call(client, "POST", LONG)) for _ in range(10)]
+        await cluster.writes(1)
+        await asyncio.sleep(0.1)
+        assert [stop for stop in stops if stop.done()] == []
+        cluster.read_gate.set()
+        async with asyncio.timeout(20):
+            await cluster.listened(10)
+        cluster.status("sensor", state="stopped")
+        assert {status for status, _ in await asyncio.gather(*stops)} == {200}
+
+
+async def test_a_repeat_that_does_not_wait_is_answered_though_the_api_server_hangs(
+    client: Client, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states_module, "READ_SECONDS", 0.02)
+    monkeypatch.setattr(asks_module, "WRITE_SECONDS", 0.1)
+    cluster.fail_write = Unreachable("no answer", sent=True)
+    assert (await call(client, "POST", STOP))[0] == 500
+    cluster.applied.clear()
+    cluster.read_gate = asyncio.Event()
+    async with asyncio.timeout(10):
+        assert (await call(client, "POST", STOP))[0] == 503
     assert cluster.applied == []
 
 

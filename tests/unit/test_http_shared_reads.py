@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.http.jobs import shared_reads
+from rollup_operator.http.jobs.desired_state import SHARED_AT_ONCE, DesiredStates
 from rollup_operator.http.jobs.shared_reads import SharedReads
 from rollup_operator.kube.client import Unreachable
 from rollup_operator.model.job_view import JobView
@@ -186,3 +188,27 @@ class LosesTheFirst(Cluster):
         if len(self.reads) == 1:
             await asyncio.Event().wait()
         return found
+
+
+async def test_where_answers_are_slow_those_who_come_join_the_read_that_waits_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many ask for however long: a job has one read that waits, and no namespace has all turns."""
+    monkeypatch.setattr(shared_reads, "PATIENCE_SECONDS", 0.0)
+    cluster = Cluster()
+    cluster.read_gate = asyncio.Event()
+    jobs = [JobView.of(cluster.create(f"job-{number:02}")) for number in range(SHARED_AT_ONCE + 8)]
+    other = JobView.of(cluster.create("job", "other"))
+    states = DesiredStates(cluster, cluster, cluster)
+    asked: list[asyncio.Task[JobView | None]] = []
+    for _ in range(5):
+        asked += [asyncio.create_task(states.now(job)) for job in jobs]
+        await asyncio.sleep(0.01)
+    sent = set(cluster.reads)
+    assert len(cluster.reads) == SHARED_AT_ONCE // 2
+    asked.append(asyncio.create_task(states.now(other)))
+    await turns()
+    assert set(cluster.reads) - sent == {"/apis/rollup-operator.dev/v1alpha1/namespaces/other/rollupjobs/job"}
+    cluster.read_gate.set()
+    assert None not in await asyncio.gather(*asked)
+    assert len(cluster.reads) <= 2 * len(jobs) + 1

@@ -13,7 +13,7 @@ from rollup_operator.concurrency.background import side_by_side
 from rollup_operator.concurrency.portions import Spreader, in_portions, sorted_by
 from rollup_operator.http.access.permits import Permit
 from rollup_operator.http.jobs.acceptance import Acceptances
-from rollup_operator.http.jobs.desired_state import ATTEMPTS, DesiredStates, TurnTooLate
+from rollup_operator.http.jobs.desired_state import ATTEMPTS, WRITE_SECONDS, DesiredStates, TurnTooLate
 from rollup_operator.http.jobs.lookup import Lookup
 from rollup_operator.http.jobs.notices import Notices
 from rollup_operator.http.jobs.repeats import Asked, Doubt, Repeats, expected_generation, overtaken
@@ -113,11 +113,13 @@ class Attempts:
         The call is remembered until its end and, if the caller gets no good answer, until some seconds after
         `until` (the event loop's clock), or after its end.
 
-        Raises ApiError: 409 for a repeat; 503 when the outcome is unknown, at the latest at `by`.
+        Raises ApiError: 409 for a repeat; 503 when the outcome is unknown, at the latest at `by`, or after as long as
+        the write itself may take: a caller who has time is not refused because the API server is slow.
         """
         asked = Asked(call.permit.caller.name, job.uid, call.text)
         if (doubt := self._repeats.recall(asked)) is not None:
-            self._refuse_repeat(asked, doubt, await in_time(by, self._newest(job)))
+            patience = asyncio.get_running_loop().time() + WRITE_SECONDS
+            self._refuse_repeat(asked, doubt, await in_time(patience if by is None else by, self._newest(job)))
         doubt = self._repeats.begin(asked, state, expected_generation(job, state))
         try:
             yield
@@ -177,10 +179,14 @@ class Attempts:
             raise state_errors.repeated(job.job_id, doubt.state, by=job.generation)
 
     async def _newest(self, job: JobView) -> JobView | None:
-        try:
-            return await self._states.now(job)
-        except KubeError as e:
-            raise errors.unavailable(f"The API server does not answer; nothing was changed: {errors.said(e)}") from e
+        while True:
+            try:
+                return await self._states.now(job, None)
+            except TimeoutError:
+                continue  # this read's answer is lost; whoever calls this says how long to go on
+            except KubeError as e:
+                why = errors.said(e)
+                raise errors.unavailable(f"The API server does not answer; nothing was changed: {why}") from e
 
 
 def aborting(job: JobView) -> bool:

@@ -21,6 +21,7 @@ from rollup_operator.kube.paths import jobs_path
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
 from rollup_operator.model.names import is_namespace
+from rollup_operator.sharing.shares import Shares
 
 FIELD_MANAGER = "rollup-api"
 """Owner of spec.desiredState in metadata.managedFields after a write of the endpoint."""
@@ -39,7 +40,11 @@ LATE_SECONDS = 2.0
 """A write that waited longer for its turn is made only if nobody has requested the opposite meanwhile."""
 
 READ_SECONDS = 5.0
-"""How long one read of the API server may take."""
+"""How long one read of the API server may take, from its turn on."""
+
+SHARED_AT_ONCE = 32
+"""Shared reads of jobs at a time; more wait, each for all callers who want the same. They are divided among namespaces:
+one that is alone may have half."""
 
 LIST_SECONDS = 15.0
 """How long a list of one namespace's jobs at the API server may take."""
@@ -81,7 +86,8 @@ class DesiredStates:
         """`client` writes, and `reads` reads. `found` is called with each job that was read for `now`, and its uid."""
         self._jobs, self._found = jobs, found
         self._client, self._reads = client, reads
-        self._shared_reads = SharedReads(self._read, lambda job: job.uid)
+        turns = Shares(SHARED_AT_ONCE)
+        self._shared_reads = SharedReads(self._read, lambda job: job.uid, lambda job: turns.taking(job.namespace))
         self._shared_lists = SharedReads(self._list, lambda namespace: namespace)
         self._namespaces = namespaces
         self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
@@ -153,9 +159,10 @@ class DesiredStates:
                 group.create_task(read())
         return found
 
-    async def now(self, job: JobView, seconds: float = READ_SECONDS) -> JobView | None:
+    async def now(self, job: JobView, seconds: float | None = READ_SECONDS) -> JobView | None:
         """Read the job from the API server; None: it is gone. Raises KubeError, TimeoutError.
 
+        `seconds` is how long to wait, for the read's turn too. None: for as long as that takes, then READ_SECONDS.
         Callers who read the same job at the same time share a read.
         """
         async with asyncio.timeout(seconds):

@@ -1,11 +1,13 @@
 """Reads at the API server, shared by all callers who request the same at the same time.
 
 Ten thousand clients whose wait ends together read few jobs. A read is shared only with callers who came before it was
-sent, so each caller sees a state that is newer than its call.
+sent, so each caller sees a state that is newer than its call. It is not sent before its turn: where the API server is
+slower than callers come, those who come meanwhile join the read that waits, and no second one waits for the same key.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -19,9 +21,14 @@ PATIENCE_SECONDS = 0.2
 class SharedReads(Generic[K, T]):
     """One read of a key is in progress, and one waits for its end; more only if answers take long."""
 
-    def __init__(self, read: Callable[[K], Awaitable[T]], key: Callable[[K], str]) -> None:
-        """`read` reads a key; `key` says which callers request the same."""
-        self._read, self._key = read, key
+    def __init__(
+        self,
+        read: Callable[[K], Awaitable[T]],
+        key: Callable[[K], str],
+        turn: Callable[[K], AbstractAsyncContextManager[object]] = lambda _: nullcontext(),
+    ) -> None:
+        """`read` reads a key; `key` says which callers request the same; `turn` is held during a read."""
+        self._read, self._key, self._turn = read, key, turn
         self._next: dict[str, asyncio.Task[T]] = {}
         """By key: the read that is not sent yet, which others may join."""
         self._sent: dict[str, asyncio.Task[T]] = {}
@@ -38,12 +45,13 @@ class SharedReads(Generic[K, T]):
     async def _after(self, before: asyncio.Task[T] | None, key: str, asked: K) -> T:
         if before is not None:
             await asyncio.wait({before}, timeout=PATIENCE_SECONDS)
-        self._sent[key] = self._next.pop(key)
-        try:
-            return await self._read(asked)
-        finally:
-            if self._sent.get(key) is asyncio.current_task():
-                del self._sent[key]
+        async with self._turn(asked):
+            self._sent[key] = self._next.pop(key)
+            try:
+                return await self._read(asked)
+            finally:
+                if self._sent.get(key) is asyncio.current_task():
+                    del self._sent[key]
 
 
 def _retrieved(task: asyncio.Task[T]) -> None:
