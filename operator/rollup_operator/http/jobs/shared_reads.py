@@ -45,13 +45,15 @@ class SharedReads(Generic[K, T]):
     async def _after(self, before: asyncio.Task[T] | None, key: str, asked: K) -> T:
         if before is not None:
             await asyncio.wait({before}, timeout=PATIENCE_SECONDS)
-        async with self._turn(asked):
-            self._sent[key] = self._next.pop(key)
-            try:
+        this = asyncio.current_task()
+        try:
+            async with self._turn(asked):
+                self._sent[key] = self._next.pop(key)
                 return await self._read(asked)
-            finally:
-                if self._sent.get(key) is asyncio.current_task():
-                    del self._sent[key]
+        finally:
+            for tasks in (self._next, self._sent):  # it has had no turn, or its answer is there
+                if tasks.get(key) is this:
+                    del tasks[key]
 
 
 def _retrieved(task: asyncio.Task[T]) -> None:
