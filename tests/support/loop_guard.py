@@ -9,22 +9,20 @@ processor on a busy machine.
 As a program, it runs the operator and logs what held its loop as errors: `python -m support.loop_guard run …`.
 """
 
-import ast
 import asyncio
-import faulthandler
 import gc
+import inspect
 import json
-import linecache
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from types import CodeType, FrameType
+from typing import Any
 
 PROCESSOR_SECONDS = 0.050
 BLOCKED_SECONDS = 0.250
@@ -36,23 +34,8 @@ THREAD = "loop guard"
 """The name of the thread that samples."""
 
 _SAMPLE_EVERY = 0.010
-_FILE = '  File "'
 _OURS = f"{Path('rollup_operator')}/"
 _TESTS = str(Path(__file__).resolve().parents[1])
-
-
-class Frame(NamedTuple):
-    """A function that runs."""
-
-    file: str
-    line: int
-    function: str
-
-    @property
-    def text(self) -> str:
-        """As a traceback shows it."""
-        code = linecache.getline(self.file, self.line).strip()
-        return f'{_FILE}{self.file}", line {self.line}, in {self.function}\n' + (f"    {code}\n" if code else "")
 
 
 @dataclass
@@ -66,7 +49,7 @@ class _Turn:
     samples: int = 0
     ours: int = 0
     blocked: int = 0
-    stack: list[str] = field(default_factory=list)
+    stack: traceback.StackSummary = field(default_factory=traceback.StackSummary)
 
 
 class LoopGuard:
@@ -77,6 +60,7 @@ class LoopGuard:
         self._report = report
         self._turns: dict[int, _Turn] = {}
         self._collecting = 0.0
+        self._timed: CodeType | None = None
 
     @contextmanager
     def on_guard(self) -> Iterator[None]:
@@ -84,7 +68,7 @@ class LoopGuard:
         run: Any = asyncio.Handle._run
         turns = self._turns
 
-        def timed_by_guard(handle: asyncio.Handle) -> None:
+        def timed(handle: asyncio.Handle) -> None:
             thread = threading.get_ident()
             outer = turns.get(thread)
             turn = turns[thread] = _Turn(time.monotonic(), thread, threading.get_native_id())
@@ -102,7 +86,8 @@ class LoopGuard:
 
         end = threading.Event()
         sampler = threading.Thread(target=self._sample, args=(end,), name=THREAD, daemon=True)
-        asyncio.Handle._run = timed_by_guard  # type: ignore[method-assign]
+        self._timed = timed.__code__
+        asyncio.Handle._run = timed  # type: ignore[method-assign]
         gc.callbacks.append(self._collects)
         sampler.start()
         try:
@@ -116,26 +101,25 @@ class LoopGuard:
     def _judge(self, turn: _Turn, processor: float) -> None:
         # Sampling needs a processor, too: without samples nothing says whose callback it was.
         if processor > PROCESSOR_SECONDS and turn.samples and turn.ours * 2 >= turn.samples:
-            self._report(f"held for {processor * 1000:.0f} ms of processor time, in\n{''.join(turn.stack)}")
+            self._report(f"held for {processor * 1000:.0f} ms of processor time, in\n{''.join(turn.stack.format())}")
         elif (blocked := turn.blocked * _SAMPLE_EVERY) >= BLOCKED_SECONDS:
-            self._report(f"blocked for {blocked * 1000:.0f} ms, in\n{''.join(turn.stack)}")
+            self._report(f"blocked for {blocked * 1000:.0f} ms, in\n{''.join(turn.stack.format())}")
 
     def _sample(self, end: threading.Event) -> None:
-        with tempfile.TemporaryFile(buffering=0) as dump:
-            while not end.wait(_SAMPLE_EVERY):
-                now = time.monotonic()
-                for turn in list(self._turns.values()):
-                    if now - turn.began >= 2 * _SAMPLE_EVERY:
-                        self._look(turn, _frames_of(turn.thread, dump))
-
-    def _look(self, turn: _Turn, frames: Sequence[Frame]) -> None:
-        if not any(frame.function == "timed_by_guard" for frame in frames):
-            return  # it has ended, or it is too deep in calls for the dump
-        turn.samples += 1
-        if is_ours(frames):
-            turn.ours += 1
-            turn.blocked += _sleeps(turn.native)
-            turn.stack = [frame.text for frame in reversed(frames[:DEEPEST])]
+        while not end.wait(_SAMPLE_EVERY):
+            now = time.monotonic()
+            for turn in list(self._turns.values()):
+                if now - turn.began < 2 * _SAMPLE_EVERY:
+                    continue
+                frames = _frames_of(turn.thread)
+                if self._timed not in {frame.f_code for frame in frames}:
+                    continue  # some of them ended amid the walk, so that those further out are missing
+                turn.samples += 1
+                if is_ours(frames):
+                    turn.ours += 1
+                    turn.blocked += _sleeps(turn.native)
+                    innermost = [(frame, frame.f_lineno) for frame in reversed(frames[:DEEPEST])]
+                    turn.stack = traceback.StackSummary.extract(iter(innermost), lookup_lines=False)
 
     def _collects(self, phase: str, _: dict[str, int]) -> None:
         if (turn := self._turns.get(threading.get_ident())) is None:
@@ -146,51 +130,40 @@ class LoopGuard:
             turn.collected += time.thread_time() - self._collecting
 
 
-def _frames_of(thread: int, dump: IO[bytes]) -> list[Frame]:
-    """What a thread runs, from the innermost frame outwards; `dump` is a file to write into.
+def _frames_of(thread: int) -> list[FrameType]:
+    """What a thread runs, from the innermost frame outwards. No collection begins amid that.
 
-    Frame objects of another thread that runs on are dangerous: CPython 3.11 crashes now and then when they are walked
-    (https://github.com/python/cpython/issues/99110), and what they held is freed in the wrong thread. So the
-    interpreter writes down what runs, and makes no objects for that.
+    Each step makes an object of a frame, and a collection that begins with it may let other threads run. CPython 3.11
+    then goes on with a frame that has ended meanwhile, and crashes. Amid the first step it holds a lock of all threads,
+    too: a finalizer that lets others run, as that of a DuckDB connection does, would wait for ever for one that ends
+    (https://github.com/python/cpython/issues/106883).
     """
-    dump.seek(0)
-    dump.truncate()
-    faulthandler.dump_traceback(dump)
-    dump.seek(0)
-    frames, inside = [], False
-    for line in dump.read().decode(errors="replace").splitlines():
-        if not line.startswith(" "):
-            inside = f"hread 0x{thread:016x} " in line  # Thread, or Current thread
-        elif inside and line.startswith(_FILE):
-            file, _, rest = line.removeprefix(_FILE).rpartition('", line ')
-            number, _, function = rest.partition(" in ")
-            with suppress(ValueError):  # a line that is not known
-                frames.append(Frame(file, int(number), function))
+    frames = []
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        at = sys._current_frames().get(thread)
+        while at is not None:
+            frames.append(at)
+            at = at.f_back
+    finally:
+        if collects:
+            gc.enable()
     return frames
 
 
-def is_ours(frames: Sequence[Frame]) -> bool:
+def is_ours(frames: list[FrameType]) -> bool:
     """Whether the operator's code runs there, and neither a test that it calls nor since a test called a function."""
     ours, test = None, False
     for at in frames:
-        if _OURS in at.file:
+        if _OURS in at.f_code.co_filename:
             ours = at
-        elif at.file.startswith(_TESTS):
+        elif at.f_code.co_filename.startswith(_TESTS):
             if ours is None:
                 return False
             test = True
-    return ours is not None and (not test or (ours.line, ours.function) in _lines_of_coroutines(ours.file))
-
-
-@cache
-def _lines_of_coroutines(file: str) -> frozenset[tuple[int, str]]:
-    """Each line that stands in a coroutine or an asynchronous generator, with its name."""
-    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    return frozenset(
-        (line, node.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.AsyncFunctionDef)
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    return ours is not None and (
+        not test or bool(ours.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
     )
 
 
