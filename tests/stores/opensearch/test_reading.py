@@ -174,7 +174,7 @@ async def test_a_sum_too_large_for_a_number_is_left_out(node: StoreHttp) -> None
 @pytest.mark.slow
 async def test_a_page_that_is_given_up_is_given_up_by_the_cluster(node: StoreHttp) -> None:
     index, slow = node.create(unique("events"), {"ts": "date", "term": "keyword"}), unique("slow")
-    node.load(index, ({"ts": i * MINUTE, "term": "a"} for i in range(15_000)))
+    node.load(index, ({"ts": i * MINUTE, "term": "a"} for i in range(30_000)))
     work = "int s = 0; for (int i = 0; i < 200000; i++) { s += i % 7; } return s >= 0;"
     script = {"script": {"script": {"source": work}}}
     node.call("POST", "/_aliases", {"actions": [{"add": {"index": index, "alias": slow, "filter": script}}]})
@@ -182,7 +182,7 @@ async def test_a_page_that_is_given_up_is_given_up_by_the_cluster(node: StoreHtt
     async with connected(node.url) as cluster:
         began = time.monotonic()
         pages = pages_of(cluster, job, END)
-        assert (await pages.next(None)).buckets == 250
+        assert (await pages.next(None)).buckets == 500
         uncancelled = time.monotonic() - began
 
         pages = pages_of(cluster, job, END)
