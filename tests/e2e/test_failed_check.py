@@ -1,4 +1,4 @@
-"""Why the last check of its source failed is told of a stopped job, whatever happens to the operator."""
+"""A stopped job shows why the last check of its source failed, whatever happens to the operator."""
 
 from pathlib import Path
 

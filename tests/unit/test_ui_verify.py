@@ -407,7 +407,7 @@ def test_what_to_do_is_for_who_reads_it() -> None:
     once = RepairRun(found()["buckets"], "done")
     assert cure(differs=1, may_repair=True) == "A run can repair this: use “Verify and repair”."
     assert cure(job=STOPPED_VIEW, missing=1, may_repair=True).endswith(": start the job, then use “Verify and repair”.")
-    assert cure(missing=1).endswith("whoever may run the job adds --repair to the command below.")
+    assert cure(missing=1).endswith("a user who may run the job adds --repair to the command below.")
     assert "who else writes to the rollup index" in cure(once, differs=1, may_repair=True)
     assert "delete those with another _id than the one shown" in cure(once, duplicate=1, may_repair=True)
     assert cure(extra=1, may_repair=True) == ""

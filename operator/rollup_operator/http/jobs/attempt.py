@@ -183,7 +183,7 @@ class Attempts:
             try:
                 return await self._states.now(job, None)
             except TimeoutError:
-                continue  # this read's answer is lost; whoever calls this says how long to go on
+                continue  # this read's answer is lost; the caller says how long to go on
             except KubeError as e:
                 why = errors.said(e)
                 raise errors.unavailable(f"The API server does not answer; nothing was changed: {why}") from e

@@ -112,7 +112,7 @@ class VerificationShown:
 def _repair(job: JobView, may_repair: bool) -> str:
     """Say what makes a run repair what was found."""
     if not may_repair:
-        return "whoever may run the job adds --repair to the command below"
+        return "a user who may run the job adds --repair to the command below"
     return "use “Verify and repair”" if can_run(job) else "start the job, then use “Verify and repair”"
 
 

@@ -34,7 +34,7 @@ RETRY = 10.0
 """Seconds from a note that could not be written to the next one: thousands of jobs may be left to one operator."""
 
 MOST_TOLD = 100
-"""Operators that are remembered: whoever may write statuses can make up their names."""
+"""Operators that are remembered: users who may write statuses can make up their names."""
 
 
 class Notes:

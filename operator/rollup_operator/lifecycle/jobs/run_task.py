@@ -117,7 +117,7 @@ def cut_off(*works: Work | VerifyWork | None) -> None:
 
 
 def run_report(run: Work, end: Ended, *, watermark: str | None, failures: int, is_step: bool) -> RunReport:
-    """Return what telemetry is told of a run that has just ended."""
+    """Return the report of a run that has just ended, for telemetry."""
     assert end.last_run is not None
     done, now = run.progress, asyncio.get_running_loop().time()
     return RunReport(
