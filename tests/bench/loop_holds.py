@@ -305,15 +305,19 @@ async def measure(count: int) -> Table:
     return table
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def print_table(about: str, measure: Callable[[int], Awaitable[Table]]) -> None:
+    """Read how many jobs there are to be from the command line, and print what is measured with them."""
+    parser = argparse.ArgumentParser(description=about.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--jobs", type=int, default=10_000)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     gc.set_threshold(*RUNNING)
-    Console(width=140).print(asyncio.run(measure(options.jobs)))
+
+    async def measured() -> Table:
+        return await measure(options.jobs)
+
+    Console(width=140).print(asyncio.run(measured()))
 
 
 if __name__ == "__main__":
-    main()
+    print_table(__doc__ or "", measure)

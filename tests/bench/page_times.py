@@ -7,7 +7,6 @@ each page holds the event loop is in `make bench-loop`.
     make bench-page [ARGS='--jobs 1000']
 """
 
-import argparse
 import asyncio
 import gc
 import http.client
@@ -18,12 +17,9 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import structlog
-from rich.console import Console
 from rich.table import Table
 
-from bench.loop_holds import access, many_jobs
-from rollup_operator.collector import RUNNING
+from bench.loop_holds import access, many_jobs, print_table
 from support import serving
 
 TIMES = 20
@@ -100,15 +96,5 @@ async def measure(count: int) -> Table:
     return table
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--jobs", type=int, default=10_000)
-    options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    gc.set_threshold(*RUNNING)
-    Console(width=140).print(asyncio.run(measure(options.jobs)))
-
-
 if __name__ == "__main__":
-    main()
+    print_table(__doc__ or "", measure)

@@ -1,8 +1,6 @@
 """Beginnings of CSV files that take long to look at. Python holds the whole process up while it splits a text."""
 
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -55,18 +53,6 @@ def test_a_first_line_ends_where_lines_of_files_end(head: str, skip: int, names:
 
 JOB = config(spec("*.csv"))
 SPAN = Span(0, ms("2030-01-01T00:00"))
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> Embedded:
-    return Embedded(tmp_path)
-
-
-@pytest.fixture
-async def store(embedded: Embedded) -> AsyncIterator[DuckDBStore]:
-    store = embedded.store()
-    yield store
-    await store.close()
 
 
 def write(embedded: Embedded, files: int, columns: int, value: str = "1", *, alike: bool) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import os
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,18 +20,6 @@ from support.rounding import ms
 SPAN = Span(0, ms("2030-01-01T00:00"))
 SOON = 3.0
 """Seconds. What is cut off takes a fraction of one, what is not takes minutes."""
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> Embedded:
-    return Embedded(tmp_path)
-
-
-@pytest.fixture
-async def store(embedded: Embedded) -> AsyncIterator[DuckDBStore]:
-    store = embedded.store()
-    yield store
-    await store.close()
 
 
 def bomb(path: Path, head: bytes, part: bytes, times: int) -> None:

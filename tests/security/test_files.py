@@ -8,7 +8,6 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import duckdb
@@ -46,13 +45,6 @@ def embedded(tmp_path: Path) -> Embedded:
     with duckdb.connect(str(other / "rollup.duckdb")) as db:
         db.execute("CREATE TABLE salaries AS SELECT now()::TIMESTAMP AS ts, 1000 AS salary")
     return made
-
-
-@pytest.fixture
-async def store(embedded: Embedded) -> AsyncIterator[DuckDBStore]:
-    store = embedded.store()
-    yield store
-    await store.close()
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -1,8 +1,5 @@
 """Texts of any length that group documents. As values of the operator's process they would take all of its memory."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import duckdb
 import pytest
 
@@ -19,18 +16,6 @@ from support.verifying import verified
 SPAN = Span(0, ms("2030-01-01T00:00"))
 JOB = config(spec("a.parquet"))
 LONG = "more than 32766 bytes"
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> Embedded:
-    return Embedded(tmp_path)
-
-
-@pytest.fixture
-async def store(embedded: Embedded) -> AsyncIterator[DuckDBStore]:
-    store = embedded.store()
-    yield store
-    await store.close()
 
 
 def write(embedded: Embedded, length: int) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -98,13 +98,6 @@ def embedded(tmp_path: Path) -> Embedded:
     made = Embedded(tmp_path)
     made.write("in/rows.parquet", ROWS)
     return made
-
-
-@pytest.fixture
-async def store(embedded: Embedded) -> AsyncIterator[DuckDBStore]:
-    store = embedded.store()
-    yield store
-    await store.close()
 
 
 JOB = config(spec("in/*.parquet"))

@@ -14,6 +14,7 @@ from rollup_operator.lifecycle.jobs import verify_task
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.run_facts import RunKind
 from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.jobs.verify_task import VerifyWork
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver
 from rollup_operator.model.job import VerifyMode
@@ -113,10 +114,7 @@ async def test_a_deletion_whose_store_is_gone_waits_for_no_verification_in_it(mo
     deleted = raw(1, "started")
     deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     actor = Actor(JobView.of(deleted), environment(outside, gate))
-    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
-    work = worker.verify(newest(job("a", 1, "lost")))
-    work.task.add_done_callback(actor._verified)
-    actor._verification.work = work
+    work = verifying_lost(actor, gate)
     async with asyncio.timeout(10):
         while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(0.005)
@@ -133,16 +131,22 @@ async def test_a_deletion_whose_store_is_gone_waits_for_no_verification_in_it(mo
     actor.stand_down()
 
 
+def verifying_lost(actor: Actor, gate: Gate) -> VerifyWork:
+    """Let the actor verify a job whose store never answers."""
+    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
+    work = worker.verify(newest(job("a", 1, "lost")))
+    work.task.add_done_callback(actor._verified)
+    actor._verification.work = work
+    return work
+
+
 async def test_a_process_that_leads_no_more_waits_for_no_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next leader does: it settles each job before the job reads stopped."""
     monkeypatch.setattr(verify_task, "AGAIN", 0.01)
     outside, gate = Outside(), Gate()
     gate.lead()
     actor = Actor(JobView.of(raw(1, "started")), environment(outside, gate))
-    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
-    work = worker.verify(newest(job("a", 1, "lost")))
-    work.task.add_done_callback(actor._verified)
-    actor._verification.work = work
+    work = verifying_lost(actor, gate)
     async with asyncio.timeout(10):
         while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(0.005)
@@ -263,10 +267,7 @@ async def test_the_status_shows_what_was_verified_until_nothing_verifies_the_job
     monkeypatch.setattr(outside, "put", put)
     gate.lead()
     actor = Actor(JobView.of(raw(1, "started")), environment(outside, gate))
-    worker = Worker(cast("Any", Stores()), "me", "here", lambda: datetime.now(UTC), gate)
-    work = worker.verify(newest(job("a", 1, "lost")))
-    work.task.add_done_callback(actor._verified)
-    actor._verification.work = work
+    work = verifying_lost(actor, gate)
     async with asyncio.timeout(10):
         while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(0.005)
