@@ -338,6 +338,7 @@ class World:
             replica.wire.cut = False
             replica.loop.wall_offset = 0.0
             for watch in replica.link.watches:
+                watch.misses = 0
                 watch.resume(expired=True)
         self.do_create_store(Step(0, ""))
 
