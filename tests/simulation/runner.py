@@ -1,5 +1,6 @@
 """Runs schedules: one by its seed, or many, and tells what was found."""
 
+import asyncio
 import gc
 import logging
 import sys
@@ -24,6 +25,7 @@ def run(seed: int) -> str | None:
 
 def _clean_up() -> None:
     """Free what is left of the processes of a schedule, whose coroutines end here; what they log then says nothing."""
+    asyncio.set_event_loop(None)  # A coroutine that asks for the thread's loop would have one made that nobody closes.
     with _logs(_drop, 50):
         gc.collect()
 

@@ -1,5 +1,6 @@
 """Random schedules keep every promise. `make simulate` runs more of them, and tells the story of one."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -56,6 +57,26 @@ def test_a_seed_tells_the_same_story_in_every_process(seed: int) -> None:
             check=False,
         )
         assert there.stdout.splitlines() == here
+
+
+class _Counting(asyncio.DefaultEventLoopPolicy):
+    made = 0
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        self.made += 1
+        return super().new_event_loop()
+
+
+def test_what_is_left_of_dead_processes_makes_no_loop_that_nobody_closes() -> None:
+    before, counting = asyncio.get_event_loop_policy(), _Counting()
+    asyncio.set_event_loop_policy(counting)
+    try:
+        with runner.undisturbed():
+            for seed in (6, 10, 23):  # Runs of theirs end as their processes are collected.
+                runner.run(seed)
+    finally:
+        asyncio.set_event_loop_policy(before)
+    assert not counting.made
 
 
 def _run(seed: int) -> None:
