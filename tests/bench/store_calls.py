@@ -1,6 +1,6 @@
 """The jobs of the store's bench, and plain requests to the node: pages asked for as one would by hand."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +40,11 @@ async def call(session: aiohttp.ClientSession, method: str, url: str, **more: An
         return body
 
 
-def search(shape: str, after: dict[str, Any] | None) -> dict[str, Any]:
+ALL_NUMBERS, SUM_ALONE = "stats", "sum"
+"""Aggregations of a page: of all metrics of the job, and of one that counts no values."""
+
+
+def search(shape: str, after: dict[str, Any] | None, metrics: str = ALL_NUMBERS) -> dict[str, Any]:
     """Return the body of a search for a page, as one would write it by hand."""
     groups = job(shape).groups
     terms = groups.terms.fields[0] if groups.terms else ""
@@ -58,17 +62,33 @@ def search(shape: str, after: dict[str, Any] | None) -> dict[str, Any]:
         "size": 0,
         "track_total_hits": False,
         "query": {"range": {"ts": {"gte": after["ts"] if after else 0, "lt": until, "format": "epoch_millis"}}},
-        "aggregations": {"page": {"composite": composite, "aggregations": {"v": {"stats": {"field": "value"}}}}},
+        "aggregations": {"page": {"composite": composite, "aggregations": {"v": {metrics: {"field": "value"}}}}},
     }
 
 
-async def pages_of(session: aiohttp.ClientSession, url: str, shape: str) -> AsyncIterator[int]:
+async def pages_of(
+    session: aiohttp.ClientSession, url: str, shape: str, metrics: str = ALL_NUMBERS
+) -> AsyncIterator[int]:
     """Read all pages, one after the other, and yield of each how many buckets it has."""
     after: dict[str, Any] | None = None
     while True:
         path = f"{url}/{job(shape).index_pattern}/_search?request_cache=false"
-        found = (await call(session, "POST", path, json=search(shape, after)))["aggregations"]["page"]
+        found = (await call(session, "POST", path, json=search(shape, after, metrics)))["aggregations"]["page"]
         yield len(found["buckets"])
         if len(found["buckets"]) < PAGE:
             return
         after = found["after_key"]
+
+
+async def count(session: aiohttp.ClientSession, url: str, shape: str, fields: Sequence[str]) -> None:
+    """Count all documents, and the values that they have of some fields, as a run does before its first page."""
+    path = f"{url}/{job(shape).index_pattern}/_search?request_cache=false"
+    until = int(datetime.now(UTC).timestamp() * 1000)
+    values = {f"s{i}": {"value_count": {"field": f, **({"missing": 0} if i else {})}} for i, f in enumerate(fields)}
+    body = {
+        "size": 0,
+        "track_total_hits": True,
+        "query": {"range": {"ts": {"gte": 0, "lt": until, "format": "epoch_millis"}}},
+        "aggregations": values,
+    }
+    await call(session, "POST", path, json=body)

@@ -3,7 +3,8 @@
 Run: `python tests/bench/store_run.py [--rows 1000000] [--rounds 5] [--kind opensearch2] [--only hourly,stops]`.
 
 The node is one process on this machine, compiled for speed, with an index of one shard. The scan asks for the same
-pages, one after the other, with as few aggregations as give the numbers, and only looks for where the next page begins.
+pages, one after the other, with as few aggregations as give the numbers, and only looks for where the next page begins;
+it is made once more with sums alone, and tells what it costs that a metric's values are counted, too.
 The floor is what node and disk need for such a scan and the same documents at the least, see `store_floor.py`.
 The run is the operator's own, from claim to release, the rollup index made and refreshed. It is counted from the wall
 clock; the operator's processor time and memory are told beside it. Rounds alternate; the figures are medians.
@@ -23,7 +24,7 @@ from typing import Any
 import aiohttp
 import duckdb
 
-from bench.store_calls import PLAIN, SHAPES, call, job, pages_of, search
+from bench.store_calls import ALL_NUMBERS, PLAIN, SHAPES, SUM_ALONE, call, count, job, pages_of, search
 from bench.store_floor import Result, floor
 from local_stores import Node
 from rollup_operator import collector
@@ -83,14 +84,25 @@ async def load(url: str, shape: str, rows: int) -> None:
             raise SystemExit(f"{found['count']} documents of {rows} are there")
 
 
-async def scan(url: str, shape: str) -> tuple[float, int, int]:
+async def scan(url: str, shape: str, metrics: str = ALL_NUMBERS) -> tuple[float, int, int]:
     """Return seconds, pages and buckets of the bare scan."""
     pages = buckets = 0
     began = time.perf_counter()
     async with aiohttp.ClientSession(headers=PLAIN) as session:
-        async for found in pages_of(session, url, shape):
+        async for found in pages_of(session, url, shape, metrics):
             pages, buckets = pages + 1, buckets + found
     return time.perf_counter() - began, pages, buckets
+
+
+async def counts(url: str, shape: str) -> list[float]:
+    """Return the seconds of counting the documents alone, with their times, and with a number's values as well."""
+    taken = []
+    async with aiohttp.ClientSession(headers=PLAIN) as session:
+        for fields in ((), ("ts",), ("ts", "value")):
+            began = time.perf_counter()
+            await count(session, url, shape, fields)
+            taken.append(time.perf_counter() - began)
+    return taken
 
 
 def connect(url: str) -> Cluster:
@@ -214,16 +226,22 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
             if shape not in only:
                 continue
             scans, floors, runs, cpus, holds = [], [], [], [], []
+            sums: list[float] = []
+            counted: list[list[float]] = []
             scanned = written = (0, 0)
             result: Result | None = None
             for i in range(rounds + 1):
                 took, *scanned = asyncio.run(scan(node.url, shape))
+                summed, *_ = asyncio.run(scan(node.url, shape, SUM_ALONE))
+                counting = asyncio.run(counts(node.url, shape))
                 ran, cpu, hold, *written = asyncio.run(ours(node.url, kind, shape))
                 result = result or asyncio.run(Result.of(node.url, job(shape).rollup_index))
                 asyncio.run(forget(node.url, config_of(shape)))
                 least = asyncio.run(floor(node.url, shape, result))
                 if i:  # the first of each warms the node's compiler up
                     scans.append(took)
+                    sums.append(summed)
+                    counted.append(counting)
                     floors.append(least)
                     runs.append(ran)
                     cpus.append(cpu)
@@ -243,6 +261,12 @@ def bench(kind: str, rows: int, rounds: int, only: set[str], tries: int) -> dict
                 "floor's ratio": ratio(floors, scans),
                 "ratio to the floor": ratio(runs, floors),
                 "goal": goal,
+                "all metrics of a page over a sum alone": ratio(scans, sums),
+                "counting documents, and their times, and a number's values: ms": [
+                    round(statistics.median(of) * 1000, 1) for of in zip(*counted, strict=True)
+                ],
+                "counting their times over the run": ratio([of[1] for of in counted], runs),
+                "and a number's values over the run": ratio([of[2] for of in counted], runs),
                 "cpu s per million documents": round(statistics.median(cpus) / written[1] * 1e6, 2),
                 "loop held at the longest, cpu ms": round(max(holds) * 1000, 1),
             }
