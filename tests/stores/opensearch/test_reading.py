@@ -19,6 +19,8 @@ from rollup_operator.stores.duckdb.target.export import documents_of as exported
 from rollup_operator.stores.opensearch.source import sources
 from rollup_operator.stores.opensearch.transport.client import Cluster
 from support.embedded import Embedded, Row, config, spec
+from support.odd_clocks import INTERVALS as ODD_INTERVALS
+from support.odd_clocks import buckets, times_around
 from support.rounding import DAY, HOUR, MINUTE, ms
 from support.store_faults import Answer, CutAfter, CutBefore, CutInside, CutSent
 from support.store_http import StoreHttp, unique
@@ -102,6 +104,32 @@ async def test_buckets_follow_the_clock_of_the_zone(
         counts = {d["ts.date_histogram.timestamp"]: d["ts.date_histogram._count"] for d in found.values()}
         bounds = Bounds.of(job.spec.groups.date_histogram)
         assert counts == Counter(map(bounds.round_down, times)), interval
+
+
+FEW_ODD_CLOCKS = [
+    "America/Havana",  # at midnight, back over it
+    "Asia/Beirut",  # at midnight, ahead
+    "Asia/Pyongyang",  # another offset for good, back over midnight
+    "Antarctica/Casey",  # three hours, back over midnight
+    "Pacific/Apia",  # a day that there was not
+    "Antarctica/Troll",  # two hours
+    "America/Noronha",  # a summer of a week
+]
+"""One of each kind, without those of ZONES: in an embedded store all are tried."""
+
+
+@pytest.mark.parametrize("zone", FEW_ODD_CLOCKS)
+async def test_buckets_are_those_that_an_odd_clock_shows(opensearch: StoreHttp, cluster: Cluster, zone: str) -> None:
+    times = times_around(zone)
+    index = unique("events")
+    load(opensearch, index, [(t, 1.0, None, None) for t in times])
+    for interval in ODD_INTERVALS:
+        group = {"field": "ts", "timeZone": zone, **interval}
+        job = config(spec(index, groups={"dateHistogram": group}, metrics=[], pageSize=500))
+        found = await documents_of(pages_of(cluster, job, END))
+        counts = {d["ts.date_histogram.timestamp"]: d["ts.date_histogram._count"] for d in found.values()}
+        bounds = Bounds.of(job.spec.groups.date_histogram)
+        assert counts == Counter(map(bounds.round_down, times)) == buckets(times, zone, interval), interval
 
 
 NUMBERS: dict[str, list[Any]] = {
