@@ -1,6 +1,7 @@
 """Indices as people have them: what a run makes of them is right, or it says which index and field it is, and why."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -411,6 +412,29 @@ async def test_an_exclusion_that_stands_first_is_reported(at: Clustered) -> None
     await failed(
         at, job(at, indexPattern=pattern), Reason.SOURCE_INVALID, "begins with an exclusion", "behind what it is left"
     )
+
+
+@pytest.mark.newest_stores
+async def test_date_math_and_other_clusters_are_refused(at: Clustered) -> None:
+    """Rows would be missing without notice: those that a run is late for, and those of a cluster that is not there."""
+    put(at, [{"t": START, "v": 1}])
+    put(at, [{"t": START, "v": 1}], f"{at.source}-{datetime.now(UTC):%Y.%m.%d}")
+    date_math, remote = f"Use a *, as in '{at.source}-*'", "create a RollupStore for that cluster"
+    for pattern, says in (
+        ("<{0}-{{now/d}}>", date_math),
+        ("<{0}-{{now{{yyyy.MM.dd}}}}>", date_math),
+        ("{0},<{0}-{{now/M-1M{{yyyy.MM|+01:00}}}}>", date_math),
+        ("{0}*,-<{0}-{{now{{yyyy.MM.dd}}}}>", "spec.groups.dateHistogram.delay holds back"),
+        ("other:{0}*", remote),
+        ("{0},other:{0}-*", remote),
+        ("{0}*,-other:*", remote),
+    ):
+        of = job(at, indexPattern=pattern.format(at.source))
+        await failed(at, of, Reason.SOURCE_INVALID, says)
+        with pytest.raises(SourceInvalid, match=re.escape(says)):
+            await at.store.preview(of, Span(0, START + DAY), 1)
+        with pytest.raises(SourceInvalid, match=re.escape(says)):  # as a creation asks
+            await at.store.fields(of.spec.index_pattern, of.spec.rollup_index)
 
 
 # Whole numbers beyond 2^53

@@ -1,6 +1,7 @@
 """Inspects the sources of a pattern: their fields, how much is due, and their problems."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
@@ -33,6 +34,8 @@ EXACT = 2**53
 """Whole numbers beyond this are rounded when they are stored as doubles."""
 _NAMED = 3
 """The number of indices of one kind that a message names."""
+_DATES = re.compile(r"\{[^{}]*(?:\{[^{}]*\})?\}")
+"""What date math computes in a name: `{now/d}`, `{now/d{yyyy.MM}}`."""
 _PARAMETERS = {"allow_partial_search_results": "false", "request_cache": "false"}
 """An answer that lacks shards is an error, and no request is made twice."""
 
@@ -347,9 +350,27 @@ async def _not_found(cluster: Cluster, pattern: str, problem: str, opaque_id: st
 
 
 def indices(pattern: str) -> str:
-    """Return a pattern as one part of a path. Raises SourceInvalid if a server on the way could see more parts."""
-    if any("/" in part or part in (".", "..") for part in pattern.split(",")):
+    """Return a pattern as one part of a path.
+
+    Raises SourceInvalid if it names files, or indices that are not there at each run: those that date math leads to,
+    and those of another cluster.
+    """
+    parts = pattern.split(",")
+    if found := next((part for part in parts if "<" in part), None):
+        instead = "logs-*" if found.startswith("-") else _DATES.sub("*", found[found.index("<") :].strip("<>"))
+        raise SourceInvalid(
+            f"{_FIELD} {pattern!r}: {found!r} is date math, and leads to another index later: rows of the one before "
+            f"that are not rolled up by then would be missing. Use a *, as in {instead!r}: a run reads only the time "
+            "that is due, and spec.groups.dateHistogram.delay holds back what is too new"
+        )
+    if any("/" in part or part in (".", "..") for part in parts):  # a server on the way could see more parts
         raise SourceInvalid(f"{_FIELD} {pattern!r} names files, of which a cluster has none: name indices")
+    if found := next((part for part in parts if ":" in part.replace("::", "")), None):
+        # A cluster may skip another that it cannot reach or does not know, and refreshes its own indices only.
+        raise SourceInvalid(
+            f"{_FIELD} {pattern!r}: {found!r} names indices of another cluster, whose rows may be missing without "
+            "notice: create a RollupStore for that cluster, and a job whose spec.storeRef names it"
+        )
     return name(pattern)
 
 
