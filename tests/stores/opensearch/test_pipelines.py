@@ -94,10 +94,11 @@ async def test_what_a_template_says_of_a_rollup_index_is_passed_by_or_named(open
 
 async def test_a_template_that_changes_later_changes_nothing(at: Clustered) -> None:
     await at.completed(at.job(end="2024-01-01T02:00:00Z"))
-    with (
-        pipeline(at.node, DROP) as name,
-        template(at.node, f"{at.target}*", template={"settings": {"index.final_pipeline": name}}),
-    ):
+    body = {
+        "settings": {"index.final_pipeline": "none-such", "index.blocks.write": True},
+        "mappings": {"_source": {"enabled": False}},
+    }
+    with template(at.node, f"{at.target}*", template=body):
         await at.completed()
         assert len(at.documents()) == 20
 
