@@ -440,6 +440,22 @@ class Answering(Outside):
         return JobView.of(self.replaced(self.whole["status"] | {"conditions": conditions}))
 
 
+async def test_a_start_that_only_the_answer_to_a_stop_s_write_shows_is_carried_out() -> None:
+    """Etcd was restored, the start was asked for then, and the watch says nothing of it."""
+    before, since = raw(2, "stopped"), raw(2, "started")
+    for whole in (before, since):
+        whole["metadata"]["finalizers"] = []
+        whole["status"]["state"] = "stopped"
+    outside, gate = Answering(since), Gate()
+    gate.lead()
+    actor = Actor(JobView.of(before), environment(outside, gate))
+    async with asyncio.timeout(10):
+        actor.wake()
+        await outside.begun.get()
+    gate.shut()
+    actor.stand_down()
+
+
 async def at_rest(actor: Actor) -> None:
     """Let the actor have its turns."""
     while actor.busy:  # noqa: ASYNC110  # only a test waits for that

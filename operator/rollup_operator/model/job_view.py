@@ -151,10 +151,14 @@ class JobView:
         return None if self.run_request == self.status.last_handled_run_request else self.run_request
 
     def rests_as(self, before: "JobView") -> bool:
-        """Whether this is shown as `stopped`, and differs from `before` only in its status."""
+        """Whether this is shown as `stopped`, and differs from `before` only in its status.
+
+        Versions and generations begin anew where the API server was restored, so the spec itself is compared.
+        """
         return (
             self.status.state is State.STOPPED
-            and self.generation == before.generation
+            and (self.generation, self.spec_asks, self.lasting_spec)
+            == (before.generation, before.spec_asks, before.lasting_spec)
             and (self.deleting, self.finalizers, self.run_request)
             == (before.deleting, before.finalizers, before.run_request)
             and self.run_request in (None, self.status.last_handled_run_request)
