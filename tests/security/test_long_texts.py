@@ -7,8 +7,8 @@ from rollup_operator.model.status import Outcome
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.statements.columns import LONGEST_TEXTS
-from rollup_operator.stores.errors import SourceInvalid
-from rollup_operator.stores.search import EVERYTHING, ByTerms, Documents, Fetch, Level, Rows
+from rollup_operator.stores.errors import SourceInvalid, StoreError
+from rollup_operator.stores.search import EVERYTHING, ByTerms, Documents, Fetch, Level, Partials, Rows
 from support.embedded import Embedded, config, spec
 from support.rounding import HOUR, ms
 from support.verifying import verified
@@ -74,3 +74,32 @@ async def test_the_longest_texts_are_rolled_up_compared_and_searched(embedded: E
     assert not (await verified(store, JOB, full=True)).findings.total  # type: ignore[union-attr]
     await searched(store, Rows("a.parquet", JOB.spec, "job"))
     assert len((await store.preview(JOB, SPAN, 3)).documents) == 3
+
+
+KEY = 32_000
+"""Letters."""
+
+
+def write_many(embedded: Embedded, term: str) -> None:
+    """Write a thousand rows, `i` being the number of each."""
+    columns = f"make_timestamp(0) AS ts, 1.0 AS value, {term} AS term, i AS size"
+    duckdb.sql(f"COPY (SELECT {columns} FROM range(1000) t(i)) TO '{embedded.folder / 'a.parquet'}'")
+
+
+async def by_term(store: DuckDBStore, limit: int) -> Partials:
+    level = Level("t", ByTerms("term", "keyword", limit), levels=(Level("s", ByTerms("size", "long", 1000)),))
+    (found,) = await store.search([Fetch(Rows("a.parquet", JOB.spec, "job"), EVERYTHING, None, levels=(level,))])
+    return found
+
+
+async def test_long_keys_are_few(embedded: Embedded, store: DuckDBStore) -> None:
+    write_many(embedded, f"lpad(i::VARCHAR, {KEY}, 'k')")
+    assert len((await by_term(store, 700))["t",].rows) == 700
+    with pytest.raises(StoreError, match="are texts of more than 24 MiB together"):
+        await by_term(store, 1000)
+
+
+async def test_a_long_key_is_there_once_for_all_buckets_in_its_bucket(embedded: Embedded, store: DuckDBStore) -> None:
+    write_many(embedded, f"repeat('k', {KEY})")
+    rows = (await by_term(store, 10))["t", "s"].rows
+    assert (len(rows), len({id(above) for above, _ in rows})) == (1000, 1)

@@ -194,9 +194,11 @@ async def test_what_is_known_of_jobs_follows_them(cluster: Cluster, client: Clie
 
 
 class Rich(Shelf):
-    """A store with as many buckets of time as a test wants."""
+    """A store with as many buckets as a test wants, whose keys take so many bytes."""
 
-    buckets = 22_000
+    def __init__(self, buckets: int, key_bytes: int) -> None:
+        super().__init__()
+        self.buckets, self._bytes = buckets, key_bytes
 
     async def search(self, fetches: Sequence[Fetch], **more: Any) -> Sequence[Partials]:
         found = []
@@ -204,12 +206,15 @@ class Rich(Shelf):
             rows = (
                 {(n * 3_600_000,): Row(1) for n in range(self.buckets)} if isinstance(fetch.relation, Documents) else {}
             )
-            found.append({path: LevelBuckets(rows) if path else of for path, of in partials.items()})
+            found.append({path: LevelBuckets(rows, {}, self._bytes) if path else of for path, of in partials.items()})
         return found
 
 
-async def test_answers_have_a_part_of_the_memory_until_they_are_sent(cluster: Cluster) -> None:
-    shelf = cluster.shelves["default", "default"] = Rich()
+@pytest.mark.parametrize(("buckets", "key_bytes"), [(22_000, 0), (700, 22 * MIB)])
+async def test_answers_have_a_part_of_the_memory_until_they_are_sent(
+    cluster: Cluster, buckets: int, key_bytes: int
+) -> None:
+    shelf = cluster.shelves["default", "default"] = Rich(buckets, key_bytes)
     shelf.roll_up("sensor", SPEC)
     hours = {"date_histogram": {"field": "time_hour", "fixed_interval": "1h", "min_doc_count": 1}}
     panel = {"size": 0, "aggs": {"hours": hours}}

@@ -113,6 +113,18 @@ class SearchTooLarge(StoreError):
         self.most = most
 
 
+class SearchKeysTooLong(StoreError):
+    """The keys of a search's buckets are texts that take more memory than an answer may."""
+
+    transient = False
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the keys of the search's buckets are texts of more than {most >> 20} MiB together: take a smaller size, "
+            "or group by shorter texts"
+        )
+
+
 class SearchTooWide(StoreError):
     """A search takes a longer request to the store than may be sent: its buckets of time are cut by too many clocks."""
 

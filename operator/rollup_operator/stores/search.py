@@ -19,6 +19,8 @@ from rollup_operator.rollup.identity import Owner
 
 MAX_BUCKETS = 65_535
 """Of an answer, as in Elasticsearch."""
+MOST_KEY_BYTES = 24 * 2**20
+"""Memory of the keys that are texts in an answer of an embedded store; an answer of a cluster is no longer either."""
 SEARCH_SECONDS = 30.0
 """How long a store may take for a search."""
 
@@ -238,6 +240,8 @@ class LevelBuckets:
     rows: dict[Keys, Row] = field(default_factory=dict)
     left_out: dict[Keys, int] = field(default_factory=dict)
     """By the keys above: how many documents are in buckets beyond a level's limit. Empty: no bucket is left out."""
+    key_bytes: int = field(default=0, compare=False)
+    """Memory of the buckets' own keys, as far as they are texts: each may have tens of thousands of letters."""
 
 
 Partials = Mapping[Path, LevelBuckets]

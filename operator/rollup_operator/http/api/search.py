@@ -36,7 +36,7 @@ from rollup_operator.stores.errors import (
     DocumentsChanged,
     SourceNotFound,
 )
-from rollup_operator.stores.search import MAX_BUCKETS, Partials, Rows, Tier
+from rollup_operator.stores.search import MAX_BUCKETS, LevelBuckets, Partials, Rows, Tier
 
 PLANS_AT_ONCE = 4
 """Threads of their own: those of the process are for what a stop waits for as well."""
@@ -44,6 +44,11 @@ PLANS_AT_ONCE = 4
 MEMORY_OF_A_BUCKET = 8192
 """Bytes of the process's memory for each bucket that all searches may have at a time: they take a fifth of that, from
 the store's answer until they are written as JSON."""
+
+KEY_INCLUDED = 100
+KEY_OF_A_BUCKET = 512
+"""Bytes of a key that count with its bucket, and of longer ones those that count as another bucket: they are in memory
+as texts, as JSON and as what is sent."""
 
 READABLE_SECONDS = 5.0
 """How long what was read of a source for one search of a call counts for the others of it. Rows that are rolled up
@@ -228,7 +233,7 @@ class Searches:
         It is waited for with a turn, so that few wait with all that they have read; and not by who has some already:
         calls that waited for one another would all wait in vain.
         """
-        buckets, who = sum(len(level.rows) for each in found for level in each.values()), scope.namespace
+        buckets, who = sum(_room_of(level) for each in found for level in each.values()), scope.namespace
         held: Held | None = None
         if scope.rooms:
             held = self._room.take_now(who, buckets)
@@ -277,6 +282,10 @@ class Searches:
         except SourceNotFound:
             return Live(rows, fields_of(tiers)) if tiers else None
         return Live(rows, kinds_of(found, spec.groups.date_histogram.field))
+
+
+def _room_of(level: LevelBuckets) -> int:
+    return len(level.rows) + max(0, level.key_bytes - KEY_INCLUDED * len(level.rows)) // KEY_OF_A_BUCKET
 
 
 def _key(source: Logical) -> Hashable:

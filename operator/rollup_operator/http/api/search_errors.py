@@ -8,7 +8,14 @@ from rollup_operator.http.protocol import errors, job_errors
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.sources import NoSuchIndex
-from rollup_operator.stores.errors import SearchTooLarge, SearchTooSlow, SearchTooWide, StoreElsewhere, StoreError
+from rollup_operator.stores.errors import (
+    SearchKeysTooLong,
+    SearchTooLarge,
+    SearchTooSlow,
+    SearchTooWide,
+    StoreElsewhere,
+    StoreError,
+)
 
 
 @contextmanager
@@ -30,7 +37,7 @@ async def asking(name: str) -> AsyncIterator[None]:
     except SearchTooLarge as e:
         text = f"Trying to create too many buckets. Must be less than or equal to: [{e.most}]: {e}"
         raise ApiError(400, "too_many_buckets_exception", text) from e
-    except SearchTooWide as e:
+    except (SearchTooWide, SearchKeysTooLong) as e:
         raise errors.illegal_argument(str(e)) from e
     except SearchTooSlow as e:
         raise ApiError(504, "timeout_exception", f"{e}; ask for less at a time") from e

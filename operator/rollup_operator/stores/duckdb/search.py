@@ -74,7 +74,10 @@ def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
 
 
 def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
-    """Answer fetches by one statement. Raises SearchTooLarge, DocumentsChanged, and the errors of a source."""
+    """Answer fetches by one statement.
+
+    Raises SearchTooLarge, SearchKeysTooLong, DocumentsChanged, and the errors of a source.
+    """
     try:
         return _search(lane, fetches, max_buckets)
     except duckdb.Error:

@@ -9,6 +9,7 @@ time.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from sys import getsizeof
 from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
@@ -342,6 +343,8 @@ class _AnswerReader:
             self._count += 1
             if self._count > self._most:
                 raise SearchTooLarge(self._most)
+            if isinstance(key, str):
+                self.found[path].key_bytes += getsizeof(key)
         rows[keys] = row
         if level.levels:
             self.levels(bucket, level.levels, path, keys)

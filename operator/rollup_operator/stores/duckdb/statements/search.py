@@ -14,14 +14,16 @@ as bits of one number. It is made into a row of each only in what is summarised.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from sys import getsizeof
 from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
 from rollup_operator.stores.duckdb.statements import columns, conditions, sql
 from rollup_operator.stores.duckdb.statements.columns import Of
 from rollup_operator.stores.duckdb.statements.conditions import FIRST_MS, LAST_MS, Field, Sort, literal, meets
-from rollup_operator.stores.errors import SearchTooLarge, SourceInvalid
+from rollup_operator.stores.errors import SearchKeysTooLong, SearchTooLarge, SourceInvalid
 from rollup_operator.stores.search import (
+    MOST_KEY_BYTES,
     ByPredicate,
     ByTerms,
     ByTime,
@@ -126,18 +128,23 @@ def statement(fetches: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> St
 
 
 def answer(of: Statement, rows: Iterable[Sequence[Any]]) -> Sequence[Partials]:
-    """Return what the rows of a statement say. Raises SearchTooLarge."""
+    """Return what the rows of a statement say. Raises SearchTooLarge, SearchKeysTooLong."""
     found: list[dict[Path, LevelBuckets]] = [{place.path: LevelBuckets() for place in places} for places in of.places]
-    buckets = 0
+    buckets = key_bytes = 0
+    texts: dict[str, str] = {}  # each row has a copy of the keys above
     for i, at, left_out, count, *rest in rows:
         place = of.places[i][at]
-        keys: Keys = tuple(rest[: len(place.above)])
+        keys: Keys = tuple([texts.setdefault(k, k) if type(k) is str else k for k in rest[: len(place.above)]])
         into = found[i][place.path]
         if left_out:
             into.left_out[keys[:-1]] = count
             continue
         if place.level is not None and (buckets := buckets + 1) > of.most:
             raise SearchTooLarge(of.most)
+        if keys and type(keys[-1]) is str:
+            into.key_bytes += (size := getsizeof(keys[-1]))
+            if (key_bytes := key_bytes + size) > MOST_KEY_BYTES:
+                raise SearchKeysTooLong(MOST_KEY_BYTES)
         into.rows[keys] = Row(count, tuple(rest[of.depth : of.depth + len(place.numbers)]))
     return found
 
