@@ -38,6 +38,7 @@ class Outside:
         self.tried, self.busy, self.end = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.is_held: bool | None = False
         self.noted: list[dict[str, str]] = []
+        self.away: Exception = Unreachable("away", sent=False)
 
     def trouble(self, _: object) -> None:
         """All stores can be used."""
@@ -59,7 +60,7 @@ class Outside:
 
     async def patch(self, _: object, body: Mapping[str, Any], **__: object) -> None:
         self.noted.append(body["metadata"]["annotations"])
-        raise Unreachable("away", sent=False)
+        raise self.away
 
     def begin(self, kind: RunKind, view: JobView, **_: object) -> Work:
         self.begun.put_nowait(kind)
@@ -585,10 +586,14 @@ async def test_a_job_that_another_operator_acts_on_is_left_alone_at_once_and_tak
     actor.stand_down()
 
 
-async def test_a_note_that_could_not_be_written_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [Unreachable("away", sent=False), RuntimeError("a mistake")])
+async def test_a_note_that_could_not_be_written_is_written_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     for module in (actor_module, rivals):
         monkeypatch.setattr(module, "RETRY", 0.01, raising=False)
     outside, gate = Outside(), Gate()
+    outside.away = error
     gate.lead()
     other = of_operator(2, "team/other", nextRunTime="2099-01-01T00:00:00Z")
     actor = Actor(other, environment(outside, gate, operator="ops/me"))

@@ -112,7 +112,8 @@ def test_a_request_to_run_is_handled_however_long_its_value_is() -> None:
 
 
 @pytest.mark.parametrize(("outcome", "position", "kept"), [
-    (Outcome.HALTED, None, True), (Outcome.HALTED, {"ts.date_histogram": 1}, False), (Outcome.COMPLETED, None, False)
+    (Outcome.HALTED, None, True), (Outcome.HALTED, {"ts.date_histogram": 1}, False), (Outcome.COMPLETED, None, False),
+    (Outcome.FAILED, None, False),
 ])  # fmt: skip
 def test_a_failed_check_is_over_once_a_run_has_read_the_source(
     outcome: Outcome, position: Position | None, kept: bool

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
+from rollup_operator.indexer.run_slots import RunSlots
 from rollup_operator.lifecycle.jobs.actors import Actors
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.run_facts import RunFacts, RunKind
 from rollup_operator.lifecycle.jobs.run_task import CHECKS_AT_ONCE, CHECKS_OF_STORE, Worker
 from rollup_operator.lifecycle.jobs.states import Act, Facts, decide
 from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.model.base import DRAIN_FINALIZER, RUN_REQUESTED_AT
 from rollup_operator.model.conditions import Reason, Trouble
 from rollup_operator.model.job_view import Ask
-from rollup_operator.model.status import State
+from rollup_operator.model.status import JobStats, State
 from rollup_operator.rollup.source_rules import SourceField
-from rollup_operator.stores.base import Settled
+from rollup_operator.stores.base import Claim, Settled
 from rollup_operator.stores.errors import SourceNotFound, StoreError, StoreUnavailable
 from support.bodies import job as job_body
 from unit.test_actor import ready
@@ -181,9 +183,14 @@ class World:
         self.bodies[uid] = body | changes | {"metadata": body["metadata"] | {"resourceVersion": version}}
         return dict(self.bodies[uid])
 
-    def create(self, namespace: str, number: int, *, store: str = "default", **status: Any) -> str:
+    def slots(self, _: object) -> RunSlots:
+        return RunSlots(1)
+
+    def create(
+        self, namespace: str, number: int, *, store: str = "default", spec: Mapping[str, Any] = {}, **status: Any
+    ) -> str:
         """Create a started job whose schedule never comes in a test."""
-        of = {"desiredState": "started", "cron": "0 0 0 1 1 ? 2099", "storeRef": {"name": store}}
+        of = {"desiredState": "started", "cron": "0 0 0 1 1 ? 2099", "storeRef": {"name": store}} | spec
         body, uid = job_body(f"j{number}", **of), f"{namespace}/{number}"
         body["metadata"] |= {"uid": uid, "namespace": namespace, "generation": 1, "resourceVersion": "1"}
         self.bodies[uid] = body | ({"status": status} if status else {})
@@ -195,6 +202,21 @@ class World:
         meta = body["metadata"] | {"generation": body["metadata"]["generation"] + 1}
         self.bodies[uid] = body | {"metadata": meta}
         self.actors.observe(self._next(uid, spec=body["spec"] | spec))
+
+    def request(self, uid: str, value: str) -> None:
+        """Request a run, of a job that has been claimed before."""
+        meta = self.bodies[uid]["metadata"]
+        self.bodies[uid] |= {
+            "metadata": meta | {"annotations": {RUN_REQUESTED_AT: value}, "finalizers": [DRAIN_FINALIZER]}
+        }
+        self.actors.observe(self._next(uid))
+
+    async def ran(self, uid: str) -> dict[str, Any]:
+        """Return the status once it shows a run."""
+        async with asyncio.timeout(20):
+            while "lastRun" not in self.bodies[uid]["status"]:  # noqa: ASYNC110 - it announces nothing
+                await asyncio.sleep(0.005)
+        return dict(self.bodies[uid]["status"])
 
     async def until(self, uid: str, reason: str) -> dict[str, Any]:
         """Return the condition Ready once it has that reason."""
@@ -334,6 +356,60 @@ async def test_a_job_reads_stopped_once_no_verification_reads_its_source() -> No
                 await asyncio.sleep(0.005)  # it may have been claimed: the store is asked
     await world.until(uid, "Stopped")
     assert [status["state"] for of, status in world.shown if of == uid][-2:] == ["stopping", "stopped"]
+    await world.end()
+
+
+class Idle:
+    """The session of a run that has nothing to do: it asks for no source."""
+
+    async def open(self) -> None:
+        """Nothing to wait for."""
+
+    async def claim(self) -> Claim:
+        return Claim(("flights", "j1"), "me", 1, None, None, JobStats())
+
+    async def commit_watermark(self, claim: Claim, watermark_ms: int | None, stats: JobStats) -> Claim:
+        return replace(claim, watermark_ms=watermark_ms, stats=stats)
+
+    async def publish(self, claim: Claim) -> Claim:
+        return claim
+
+    async def release(self, _: Claim) -> bool:
+        return True
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def halt(self) -> None:
+        """Nothing to end."""
+
+    def in_flight(self) -> str | None:
+        return None
+
+    def notes(self) -> list[str]:
+        return []
+
+
+async def test_a_run_that_had_nothing_to_do_leaves_what_a_check_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(world.sources, "session", lambda *_: Idle(), raising=False)
+    world.sources.answer.set()
+    del world.sources.has["carrier"]
+    uid = world.create("a", 1, spec={"start": "2099-01-01T00:00:00Z"})
+    await world.until(uid, "SourceInvalid")
+    world.request(uid, "now")
+    status = await world.ran(uid)
+    assert status["lastRun"]["message"].startswith("nothing is due before the bucket of 2099-01-01T00:00:00")
+    async with asyncio.timeout(20):
+        while len(world.sources.asked) < 2:  # noqa: ASYNC110 - the source is checked again
+            await asyncio.sleep(0.005)
+    ends = [shown for of, shown in world.shown if of == uid and "lastRun" in shown]
+    assert {shown["conditions"][0]["reason"] for shown in ends} == {"SourceInvalid"}
+    assert {shown["failedCheck"]["reason"] for shown in ends} == {"SourceInvalid"}
+    world.sources.has["carrier"] = "keyword"
+    world.request(uid, "again")
+    await world.until(uid, "Waiting")
+    assert "failedCheck" not in world.bodies[uid]["status"]
     await world.end()
 
 

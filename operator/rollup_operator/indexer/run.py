@@ -58,6 +58,8 @@ class RunResult:
     kept: int = 0
     """Documents left as they were because their source holds fewer rows now."""
     error: Exception | None = None
+    inspected: bool = False
+    """The source was found good: a run with nothing to do does not ask for it."""
     stats: JobStats = field(default_factory=JobStats)
     """The job's counters after the run, even if the store does not have them because the run failed before."""
 
@@ -92,6 +94,7 @@ class Run:
     """When it began, by the event loop's clock."""
     _placed: bool = False
     _place: Held | None = None
+    _inspected: bool = False
     _nothing: str | None = None
     """The reason why there was nothing to do."""
     _doubt: str | None = None
@@ -192,6 +195,7 @@ class Run:
             source = await self._until_halted(session.describe(claim, todo.fresh))
             if source is None:
                 return False
+            self._inspected = True
             if source.hold_ms:
                 todo = self._due(claim, at, source.hold_ms)
             again = todo.again
@@ -350,6 +354,7 @@ class Run:
             self.progress.rewritten,
             self.progress.kept,
             error,
+            self._inspected,
             self._stats,
         )
 

@@ -220,9 +220,9 @@ class Actor:
             me, clock = env.operator, asyncio.get_running_loop().time
             if me is not None and env.notes.is_due(view.operator, clock()):
                 if await self._write(view, job_writes.note_rival(env.kube, view, note(me, env.now()))):
-                    return
-                env.notes.failed(view.operator, clock())
-                self._wake_in(min(seconds, RETRY))
+                    env.notes.said(view.operator, clock())
+                else:
+                    self._wake_in(min(seconds, RETRY))
             return
         self._note_listed_claim()
         self._verification.spare(view, env, verifies=self._check().verifies, gone=self._gone)
@@ -398,7 +398,7 @@ class Actor:
         if end.trouble is not None:
             self._tell(end.trouble.reason, end.trouble.message)
         elif end.mended:
-            self._recovery.mended()
+            self._recovery.mended(unread=end.unread and not self._facts().checked)
         if run.kind is RunKind.CHECK:
             if end.mended:
                 self._source.found_good()
@@ -409,7 +409,7 @@ class Actor:
             self._tell(Reason.SOURCE_SHRUNK, end.last_run.message)
         self._report = report = self._shown().after(end.claim, end.stats)
         if end.last_run is not None:
-            self._report = report.after_run(end.last_run)
+            self._report = report.after_run(end.last_run, unread=end.unread)
             did = run_report(run, end, watermark=report.watermark, failures=self._recovery.failures, is_step=is_step)
             self._env.observer.ran(self.view, did)
 

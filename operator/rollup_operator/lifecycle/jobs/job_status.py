@@ -66,9 +66,12 @@ class Report:
         message = shortened(trouble.message, LONGEST_MESSAGE)
         return replace(self, failed_check=FailedCheck(reason=trouble.reason, message=message))
 
-    def after_run(self, last: LastRun) -> "Report":
-        """Return the same after the end of a run, which has checked the source itself unless it was halted before."""
-        unchecked = last.outcome is Outcome.HALTED and self.position is None
+    def after_run(self, last: LastRun, *, unread: bool = False) -> "Report":
+        """Return the same after the end of a run, which has checked the source itself unless it was halted before.
+
+        `unread`: it had nothing to do.
+        """
+        unchecked = self.position is None and (unread or last.outcome is Outcome.HALTED)
         return replace(self, last_run=last, failed_check=self.failed_check if unchecked else None)
 
     def with_claim(self, claim: Claim) -> "Report":

@@ -62,13 +62,15 @@ class Recovery:
     def __init__(self, job: JobView) -> None:
         """Begin with what an earlier process published: only a good run clears it, so one is due.
 
-        `by` is what failed with the trouble. Before the first run has ended, only a check can have.
+        `by` is what failed with the trouble. Before the first run has ended, only a check can have; and a run that
+        fails takes the place of what a check has found.
         """
         self.failures = 0
         self._changed = False
         self._steps, self._quiet_until = 0, -math.inf
         self.trouble = _published(job)
-        self.by = RunKind.CHECK if job.status.last_run is None else RunKind.INDEX
+        checked = job.status.last_run is None or job.status.failed_check is not None
+        self.by = RunKind.CHECK if checked else RunKind.INDEX
         self._retry_at = None if self.trouble is None else 0.0
         self._reported: frozenset[Reason] = _NONE if self.trouble is None else frozenset({self.trouble.reason})
 
@@ -112,8 +114,14 @@ class Recovery:
     def _begin_steps(self) -> None:
         self._steps, self._quiet_until = 0, -math.inf
 
-    def mended(self) -> None:
-        """A good run, or a job that is shown as stopped, ends all trouble."""
+    def mended(self, *, unread: bool = False) -> None:
+        """A good run, or a job that is shown as stopped, ends all trouble.
+
+        `unread`: the run had nothing to do. What a check of the source has found stands then, and is checked again.
+        """
+        if unread and self.trouble is not None and self.by is RunKind.CHECK:
+            self._retry_at = 0.0
+            return
         if self.trouble is not None:
             self._reported = _NONE
             self._begin_steps()

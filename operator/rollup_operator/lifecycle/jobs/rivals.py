@@ -44,20 +44,20 @@ class Notes:
         self._next: dict[str, float] = {}
 
     def is_due(self, operator: str | None, now: float) -> bool:
-        """Whether to say so now to the operator that acts. It counts as said then, until `failed`."""
+        """Whether to say so now to the operator that acts. If that is not `said` then, it is due again in RETRY."""
         if operator is None or now < self._next.get(operator, now):
             return False
         if operator not in self._next and len(self._next) >= MOST_TOLD:
             self._next = {name: at for name, at in self._next.items() if at > now}
             if len(self._next) >= MOST_TOLD:
                 return False
-        self._next[operator] = now + SAY_AGAIN
+        self._next[operator] = now + RETRY
         return True
 
-    def failed(self, operator: str | None, now: float) -> None:
-        """It could not be written: it is due again in RETRY seconds, on any of the jobs."""
+    def said(self, operator: str | None, now: float) -> None:
+        """It was written: it is due again in SAY_AGAIN seconds, on any of the jobs."""
         if operator is not None:
-            self._next[operator] = now + RETRY
+            self._next[operator] = now + SAY_AGAIN
 
 
 def note(me: str, now: datetime) -> str:

@@ -60,6 +60,8 @@ class Ended:
     trouble: Trouble | None = None
     mended: bool = False
     """An earlier trouble is over."""
+    unread: bool = False
+    """A run that had nothing to do: it says nothing of the source."""
     skipped: str | None = None
     """A deleted job was let go without checking its store, and why."""
     held: tuple[Store, ...] | None = None
@@ -297,6 +299,7 @@ class Worker:
             last_run=last_run,
             trouble=_trouble(result),
             mended=result.outcome is Outcome.COMPLETED,
+            unread=result.outcome is Outcome.COMPLETED and not result.inspected,
             error=None if isinstance(result.error, StoreError) else result.error,
         )
 
