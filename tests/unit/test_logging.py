@@ -5,6 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 PREPARE = """
 import logging, structlog
 from rollup_operator.observability.logging import configure
@@ -100,3 +102,25 @@ def test_a_request_of_kopf_that_is_made_again_is_a_warning_only_where_that_goes_
 
 def test_a_quiet_log_has_no_first_attempts():
     assert [line["event"].split()[2] for line in lines(RETRIES, level="warning")] == ["#5", "#10", "#20", "#3/3"]
+
+
+FULL = """
+import sys
+full = open('/dev/full', 'w')
+sys.stderr = full
+configure('{form}', 'info')
+log = structlog.get_logger("rollup_operator.there")
+log.info('not there')
+try:
+    raise KeyError('x')
+except KeyError:
+    log.exception('not there either')
+logging.getLogger('kopf').warning('nor this')
+sys.stderr = sys.__stderr__
+sys.stderr.write('it goes on')
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_that_cannot_be_written_ends_nothing_of_what_it_tells(form: str) -> None:
+    assert written(FULL.format(form=form)).endswith("it goes on")

@@ -168,7 +168,7 @@ async def test_a_verification_that_takes_too_long_is_ended_and_says_so(monkeypat
     assert worker.verifications.taken == 0
 
 
-async def test_an_end_that_cannot_be_taken_in_still_wakes_the_job() -> None:
+async def test_an_end_that_cannot_be_reported_counts_all_the_same_and_wakes_the_job() -> None:
     """A stop may wait for it."""
 
     class Failing(NoObserver):
@@ -184,6 +184,7 @@ async def test_an_end_that_cannot_be_taken_in_still_wakes_the_job() -> None:
     actor._verification.work = work
     async with asyncio.timeout(10):
         assert await outside.begun.get() is RunKind.SETTLE
+    assert actor._shown().last_verification == (await work.task).report
     gate.shut()
     actor.stand_down()
 

@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
@@ -68,6 +69,14 @@ class _Line(structlog.WriteLogger):
     def __init__(self, name: str = "") -> None:
         super().__init__(sys.stderr)
         self.name = name
+
+    def msg(self, message: str) -> None:
+        """Write a line. One that cannot be written, as on a full volume, ends nothing of what it tells."""
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 class _Retries(logging.Filter):

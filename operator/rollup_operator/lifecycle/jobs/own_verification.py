@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+import structlog
+
 from rollup_operator.kube.events import Regarding
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report
@@ -16,6 +18,8 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.status import LastVerification, State, VerificationOutcome
 from rollup_operator.model.times import instant_of
+
+log = structlog.get_logger(__name__)
 
 
 class OwnVerification:
@@ -105,7 +109,10 @@ class OwnVerification:
             env.events.record(Regarding.job(job), Reason.DOCUMENTS_DIFFER, end.report.message)
         if (times := self.times(self._schedule, end.report)) is not None:
             self.next = times.after(env.now(), retry=end.retry)
-        env.observer.verified(job, end.report, asyncio.get_running_loop().time() - work.began)
+        try:
+            env.observer.verified(job, end.report, asyncio.get_running_loop().time() - work.began)
+        except Exception:  # what was found counts all the same
+            log.exception("telemetry failed", namespace=job.namespace, job=job.name)
         return replace(shown, last_verification=end.report)
 
 
