@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rollup_operator.http.jobs import shared_reads
-from rollup_operator.http.jobs.desired_state import SHARED_AT_ONCE, DesiredStates
+from rollup_operator.http.jobs.desired_state import LISTS_AT_ONCE, SHARED_AT_ONCE, DesiredStates
 from rollup_operator.http.jobs.shared_reads import SharedReads
 from rollup_operator.kube.client import Unreachable
 from rollup_operator.model.job_view import JobView
@@ -212,3 +212,21 @@ async def test_where_answers_are_slow_those_who_come_join_the_read_that_waits_fo
     cluster.read_gate.set()
     assert None not in await asyncio.gather(*asked)
     assert len(cluster.reads) <= 2 * len(jobs) + 1
+
+
+async def test_where_lists_are_slow_no_namespace_has_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_reads, "PATIENCE_SECONDS", 0.0)
+    cluster = Cluster()
+    cluster.read_gate = asyncio.Event()
+    states = DesiredStates(cluster, cluster, cluster)
+    asked = []
+    for _ in range(40):
+        asked.append(asyncio.create_task(states.listed("one")))
+        await asyncio.sleep(0.002)
+    assert len(cluster.lists) == LISTS_AT_ONCE // 2
+    asked.append(asyncio.create_task(states.listed("other")))
+    await turns()
+    assert cluster.lists[-1].endswith("/namespaces/other/rollupjobs")
+    cluster.read_gate.set()
+    await asyncio.gather(*asked)
+    assert len(cluster.lists) == LISTS_AT_ONCE // 2 + 2

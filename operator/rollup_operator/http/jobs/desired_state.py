@@ -47,7 +47,10 @@ SHARED_AT_ONCE = 32
 one that is alone may have half."""
 
 LIST_SECONDS = 15.0
-"""How long a list of one namespace's jobs at the API server may take."""
+"""How long a list of one namespace's jobs at the API server may take, from its turn on."""
+
+LISTS_AT_ONCE = 8
+"""Shared lists at a time, divided likewise: while the API server is slow, each holds one of its connections."""
 
 READS_AT_ONCE = 8
 """Reads at a time, by one call on all jobs, of jobs that a list has shown and the index lacks."""
@@ -86,9 +89,9 @@ class DesiredStates:
         """`client` writes, and `reads` reads. `found` is called with each job that was read for `now`, and its uid."""
         self._jobs, self._found = jobs, found
         self._client, self._reads = client, reads
-        turns = Shares(SHARED_AT_ONCE)
+        turns, lists = Shares(SHARED_AT_ONCE), Shares(LISTS_AT_ONCE)
         self._shared_reads = SharedReads(self._read, lambda job: job.uid, lambda job: turns.taking(job.namespace))
-        self._shared_lists = SharedReads(self._list, lambda namespace: namespace)
+        self._shared_lists = SharedReads(self._list, lambda namespace: namespace, lists.taking)
         self._namespaces = namespaces
         self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
         self._next_turns = asyncio.Semaphore(WRITES_AT_ONCE)
