@@ -251,6 +251,14 @@ def test_documents_of_a_preview_are_shown_as_a_query_shows_them() -> None:
     }
 
 
+def test_a_field_that_is_grouped_both_ways_has_two_columns() -> None:
+    groups = {"dateHistogram": {"field": "at"}, "histogram": {"fields": ["n", "m"]}, "terms": {"fields": ["n"]}}
+    document = {"at.date_histogram.timestamp": 0, "at.date_histogram._count": 3, "m.histogram.value": 10.0}
+    (found,) = buckets_of({"groups": groups}, [document | {"n.histogram.value": 40.0, "n.terms.value": 42}])
+    assert found.by == {"n.histogram": 40.0, "m": 10.0, "n.terms": 42}
+    assert table([found])[0] == ["TIME", "n.histogram", "m", "n.terms", "count"]
+
+
 def test_a_preview_names_what_one_might_not_expect() -> None:
     assert ("Note", "'n' is rounded") in lines({**PREVIEWED, "notes": ["'n' is rounded"]})
 

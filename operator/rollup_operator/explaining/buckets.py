@@ -18,7 +18,8 @@ class PlainBucket:
     time: str
     """When it begins."""
     by: Mapping[str, Any]
-    """The fields of the groups, with their values; None: the rows have none."""
+    """The fields of the groups, with their values; None: the rows have none. `size.histogram` and `size.terms` if one
+    field is grouped both ways."""
     count: int
     """Its rows."""
     metrics: Mapping[str, float | None]
@@ -33,10 +34,11 @@ def buckets_of(spec: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) 
     """Read documents of a job with this spec, which is valid."""
     groups = spec["groups"]
     date = f"{groups['dateHistogram']['field']}.date_histogram"
+    fields = {kind: (groups.get(kind) or {}).get("fields", ()) for kind in ("histogram", "terms")}
     by = {
-        name: f"{name}.{kind}.value"
-        for kind in ("histogram", "terms")
-        for name in (groups.get(kind) or {}).get("fields", ())
+        name if name not in fields[other] else f"{name}.{kind}": f"{name}.{kind}.value"
+        for kind, other in (("histogram", "terms"), ("terms", "histogram"))
+        for name in fields[kind]
     }
     metrics = [(each["field"], metric) for each in spec.get("metrics") or () for metric in each["metrics"]]
     return [
