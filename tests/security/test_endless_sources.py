@@ -3,17 +3,21 @@
 import asyncio
 import gzip
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from rollup_operator.indexer.run import Run
 from rollup_operator.rollup.bounds import Span
-from rollup_operator.stores.duckdb import DuckDBStore
+from rollup_operator.stores.duckdb import Budget, DuckDBStore
+from rollup_operator.stores.duckdb.database import budget
+from rollup_operator.stores.duckdb.database.budget import Heads
 from rollup_operator.stores.duckdb.source import headers, sources
-from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreError
+from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, SourceNotFound, StoreError, StoreUnavailable
 from support.embedded import Embedded, config, spec
 from support.rounding import ms
 
@@ -98,6 +102,43 @@ async def test_a_footer_that_takes_all_memory_is_not_read(embedded: Embedded, st
         file.write((190_000_000).to_bytes(4, "little") + b"PAR1")
     with pytest.raises(SourceInvalid, match=r"'a\.parquet' has a footer of 190000000 bytes"):
         await store.fields("a.parquet", "out")
+
+
+def wide(folder: Path, files: int) -> int:
+    """Write Parquet files whose footers are far longer than their rows; returns the length of a footer."""
+    columns = ", ".join(f"1 AS c{i}" for i in range(500))
+    file = folder / "w0.parquet"
+    duckdb.sql(f"COPY (SELECT make_timestamp(0) AS ts, {columns}) TO '{file}'")
+    for number in range(1, files):
+        shutil.copy(file, folder / f"w{number}.parquet")
+    return int.from_bytes(file.read_bytes()[-8:-4], "little")
+
+
+async def test_footers_of_many_files_do_not_take_all_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of the database's memory leaves them out."""
+    monkeypatch.setattr(budget, "LEAST_HEADS", 16 << 20)
+    monkeypatch.setattr(budget, "HEADS_S", 0.2)
+    embedded = Embedded(tmp_path, budget=Budget(12 << 20))
+    footer = wide(embedded.folder, 40)
+    fits = (16 << 20) // (12 * footer)
+    assert 8 < fits < 39
+    for number in range(fits, 40):
+        (embedded.folder / f"w{number}.parquet").rename(embedded.folder / f"x{number}.parquet")
+    store, other = embedded.store(), embedded.store()
+    try:
+        with pytest.raises(SourceInvalid, match=r"takes \d+ MiB of memory, and the operator has 16 MiB for that"):
+            await store.fields("w*.parquet,x*.parquet", "out")
+        for _ in range(2):  # what was held is given back
+            assert len(await store.fields("w*.parquet", "out")) == 501
+        held = Heads(embedded.budget, "other")
+        assert held.hold(8 << 20, lambda: None)
+        with pytest.raises(StoreUnavailable, match="in use for other files now"):
+            await other.fields("w*.parquet", "out")
+        held.end()
+        assert len(await other.fields("w*.parquet", "out")) == 501
+    finally:
+        await store.close()
+        await other.close()
 
 
 async def test_links_do_not_multiply_the_folders(embedded: Embedded, store: DuckDBStore) -> None:

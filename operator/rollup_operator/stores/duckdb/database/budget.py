@@ -12,6 +12,7 @@ again and again.
 import os
 import resource
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ from rollup_operator.stores.duckdb.database.inspection import Inspections
 
 LEAST_MEMORY = 32 << 20
 """Bytes with which a database works, slowly."""
+
+LEAST_HEADS = 128 << 20
+"""Bytes for what files say of their columns, with whatever memory there is."""
+HEADS_S = 10.0
+"""How long these are waited for."""
+_HEADS_AGAIN_S = 0.05
 
 _AGAIN_S = 0.1
 _GENEROSITY = 3
@@ -58,6 +65,38 @@ class _Open:
     share: Share
 
 
+class Heads:
+    """What one lane holds of the memory for what files say of their columns."""
+
+    def __init__(self, budget: "Budget", namespace: str) -> None:
+        self._budget, self._namespace = budget, namespace
+        self._held = 0
+
+    @property
+    def most(self) -> int:
+        """Bytes that all lanes of the process may hold."""
+        return self._budget.most_heads
+
+    def hold(self, amount: int, go_on: Callable[[], None]) -> bool:
+        """Hold some until `end`, and wait for them for a while, in the worker. False: others have them.
+
+        `go_on` is called meanwhile, and raises to end the wait.
+        """
+        begun = time.monotonic()
+        while not self._budget.take_heads(self._namespace, amount):
+            if time.monotonic() >= begun + HEADS_S:
+                return False
+            go_on()
+            time.sleep(_HEADS_AGAIN_S)
+        self._held += amount
+        return True
+
+    def end(self) -> None:
+        """Give them back."""
+        self._budget.give_heads(self._namespace, self._held)
+        self._held = 0
+
+
 class Budget:
     """The shared budget. Its methods may be called from any thread; `places` and `spare` belong to the event loop."""
 
@@ -74,6 +113,9 @@ class Budget:
         self._beyond = max(0, memory - places * LEAST_MEMORY)
         self.inspections = Inspections()
         """Of files that users made: what they take is beside the budget, and one file is opened at a time."""
+        self.most_heads = max(LEAST_HEADS, memory)
+        """Bytes for what files say of their columns, which DuckDB's own limit leaves out."""
+        self._heads = Shares(self.most_heads, generosity=_GENEROSITY)
         self._files = Shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
         self._open: dict[Hashable, _Open] = {}
         self._lock = threading.Lock()
@@ -105,6 +147,16 @@ class Budget:
         """Stop counting that many."""
         with self._lock:
             self._files.add(namespace, -number)
+
+    def take_heads(self, namespace: str, amount: int) -> bool:
+        """Count bytes for what files say of their columns. False: others have them, or the namespace has too many."""
+        with self._lock:
+            return self._heads.take_now(namespace, amount) is not None
+
+    def give_heads(self, namespace: str, amount: int) -> None:
+        """Stop counting them."""
+        with self._lock:
+            self._heads.add(namespace, -amount)
 
     def _fair(self, opened: _Open) -> tuple[int, int]:
         """Return a database's share of memory and threads."""

@@ -20,7 +20,7 @@ from duckdb import DuckDBPyConnection as Connection
 
 from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.duckdb.database import reserve
-from rollup_operator.stores.duckdb.database.budget import Budget, Share
+from rollup_operator.stores.duckdb.database.budget import Budget, Heads, Share
 from rollup_operator.stores.duckdb.database.folders import Folders
 from rollup_operator.stores.duckdb.database.opening import Turn, classify, exists, open_database, part_prefix, volume_of
 from rollup_operator.stores.duckdb.database.takeover import Takeover
@@ -59,6 +59,7 @@ class Lane:
         """The current work and its start, by the monotonic clock."""
         self._files: dict[str, str] = {}
         """The users' files that are open for DuckDB to read: their paths for it, and as users name them."""
+        self.heads = Heads(database.budget, database.folders.namespace)
 
     @property
     def folders(self) -> Folders:
@@ -215,6 +216,7 @@ class Lane:
             for path in self._files:
                 os.close(int(path.removeprefix(_DESCRIPTORS)))
             self._database.budget.give_files(self.folders.namespace, len(self._files))
+            self.heads.end()
             self._files.clear()
             self._busy.release()
 

@@ -155,11 +155,15 @@ def settled(dialects: Sequence[CsvDialect]) -> list[CsvDialect]:
     ]
 
 
-def check_parquet(fd: int, name: str) -> None:
-    """Raise SourceInvalid for a Parquet file with too much in its footer; whatever else is wrong, DuckDB says."""
+def footer_of(fd: int, name: str) -> int:
+    """Return the length of a Parquet file's footer, in bytes. Raises SourceInvalid for too much.
+
+    Whatever else is wrong, DuckDB says.
+    """
     size = os.fstat(fd).st_size
     if (footer := int.from_bytes(os.pread(fd, 8, max(0, size - 8))[:4], "little")) > MOST_FOOTER:
         raise _invalid(name, f"has a footer of {footer} bytes, above {MOST_FOOTER}: make fewer row groups or columns")
+    return footer
 
 
 def csv_dialect(lane: Lane, fd: int, name: str, wanted: Wanted, *, gzipped: bool) -> CsvDialect | None:

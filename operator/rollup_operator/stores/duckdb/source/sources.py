@@ -23,7 +23,11 @@ from rollup_operator.stores.errors import ForbiddenSource, SourceInvalid, Source
 MOST_FILES = 10_000
 """Files of one job. Each is open while it is read."""
 MOST_COLUMNS = 30_000
-"""Columns of all CSV files, those that are written alike counted once: DuckDB takes some 7 kB for each."""
+"""Columns of all CSV files, those that are written alike counted once."""
+_OF_COLUMN = 9 << 10
+"""Bytes of memory that DuckDB takes for each of these."""
+_OF_FOOTERS = 12
+"""DuckDB takes so much more memory than the footers of all Parquet files together are long."""
 MOST_CELLS = 300_000
 """Different columns of CSV files, times the ways in which the files are written: each way has to name all columns."""
 MOST_LETTERS = 8 << 20
@@ -106,15 +110,16 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
 
 def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> SourceFiles:
     parquet: list[str] = []
-    known = _Dialects(wanted)
+    known, footers = _Dialects(wanted), 0
     for name, fd in files.items():
         lane.go_on()
         path, ending = lane.path_of(fd), _ending(name)
         if ending == ".parquet":
-            headers.check_parquet(fd, name)
+            footers += headers.footer_of(fd, name)
             parquet.append(path)
         elif dialect := headers.csv_dialect(lane, fd, name, wanted, gzipped=ending.endswith(".gz")):
             known.add(path, dialect)
+    _hold_heads(lane, footers * _OF_FOOTERS + known.count * _OF_COLUMN)
     settled = headers.settled(known.different)
     options_of = [dialect.options for dialect in settled]
     written: dict[str, list[str]] = {}
@@ -127,6 +132,20 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
     return SourceFiles(
         tuple(tables), tuple(parquet), paths, tuple(dialects.values()), tuple(files.values()), _seen_ns(files.values())
     )
+
+
+def _hold_heads(lane: Lane, needed: int) -> None:
+    if needed > lane.heads.most:
+        raise SourceInvalid(
+            f"{_FIELD}: what its files say of their columns takes {needed >> 20} MiB of memory, and the operator has "
+            f"{lane.heads.most >> 20} MiB for that: name fewer files, write them with fewer columns or row groups, or "
+            "give the operator more memory"
+        )
+    if not lane.heads.hold(needed, lane.go_on):
+        raise StoreUnavailable(
+            f"{_FIELD}: what its files say of their columns takes {needed >> 20} MiB of memory, which is in use for "
+            "other files now"
+        )
 
 
 class _Dialects:
@@ -143,7 +162,7 @@ class _Dialects:
         self.different: list[CsvDialect] = []
         self._known: dict[object, int] = {}
         self._columns: set[str] = set()
-        self._count = self._letters = 0
+        self.count = self._letters = 0
 
     def add(self, path: str, dialect: CsvDialect) -> None:
         """Add the dialect of a file.
@@ -161,7 +180,7 @@ class _Dialects:
             self.numbers = {path: now[number] for path, number in self.numbers.items()}
         if self._is_too_much():
             raise SourceInvalid(
-                f"{_FIELD}: its CSV files are written in {len(self.different)} or more ways, with {self._count} "
+                f"{_FIELD}: its CSV files are written in {len(self.different)} or more ways, with {self.count} "
                 "columns together, and take too much memory: give columns one type by spec.csv.columns, or name fewer "
                 "files"
             )
@@ -174,13 +193,13 @@ class _Dialects:
         if number == len(self.different):
             self.different.append(dialect)
             self._columns.update(dialect.types)
-            self._count += len(dialect.types)
+            self.count += len(dialect.types)
             self._letters += sum(map(len, dialect.types))
         return number
 
     def _is_too_much(self) -> bool:
         cells = len(self.different) * len(self._columns)
-        return self._count > MOST_COLUMNS or cells > MOST_CELLS or self._letters > MOST_LETTERS
+        return self.count > MOST_COLUMNS or cells > MOST_CELLS or self._letters > MOST_LETTERS
 
 
 def _seen_ns(fds: Iterable[int]) -> int:
