@@ -414,7 +414,7 @@ def nobody_waits_for_quiet() -> AbstractContextManager[Any]:
 
 @mutation("look at the task list a second time, for what was on its way at the first")
 def quiet_is_seen_at_a_glance() -> AbstractContextManager[Any]:
-    return patch.object(quiet, "_ON_ITS_WAY", 0.0)
+    return patch.object(quiet, "ON_ITS_WAY", 0.0)
 
 
 @mutation("close the gates of earlier epochs")

@@ -10,8 +10,8 @@ import pytest
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.stores.base import Settled
 from rollup_operator.stores.errors import StoreUnavailable
-from rollup_operator.stores.opensearch import settling
-from rollup_operator.stores.opensearch import store as store_module
+from rollup_operator.stores.opensearch import ends, quiet, settling
+from rollup_operator.stores.opensearch.ends import Ends
 from rollup_operator.stores.opensearch.store import ClusterStore
 from rollup_operator.stores.opensearch.transport.answers import Value
 from support.embedded import spec
@@ -21,7 +21,8 @@ class Paused:
     """A cluster that has not read a search of a verification, and does not answer while it is paused."""
 
     def __init__(self) -> None:
-        self.goes_on, self.asked = False, asyncio.Event()
+        self.goes_on, self.asked, self.times = False, asyncio.Event(), 0
+        self.under_way: list[str] = []
         self.is_closed = False
 
     def is_unread(self, _: str) -> bool:
@@ -29,18 +30,20 @@ class Paused:
 
     async def call(self, *_: object, doing: str, **__: object) -> Value:
         self.asked.set()
+        self.times += 1
         if not self.goes_on:
             raise StoreUnavailable("it does not answer")
-        nothing: Mapping[str, Any] = {"nodes": {}}
-        return Value(nothing, doing)
+        tasks = {str(n): {"headers": {"X-Opaque-Id": each}} for n, each in enumerate(self.under_way)}
+        answer: Mapping[str, Any] = {"nodes": {"n": {"tasks": tasks}} if tasks else {}}
+        return Value(answer, doing)
 
 
 async def test_a_stop_that_comes_while_a_lost_search_is_waited_for_waits_for_it_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.005)
-    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
-    store._cluster, store._is_alive, store._may_copy_segments = cast("Any", cluster), lambda _: True, True
+    monkeypatch.setattr(ends, "FIRST_PAUSE", 0.005)
+    cluster = Paused()
+    store = ClusterStore("opensearch", cast("Any", cluster), is_alive=lambda _: True)
     config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
 
     async def verify() -> None:
@@ -60,9 +63,9 @@ async def test_a_stop_that_comes_while_a_lost_search_is_waited_for_waits_for_it_
 
 
 async def test_an_answer_that_nobody_foresaw_is_no_end_of_a_lost_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.005)
-    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
-    store._cluster, store._is_alive, store._may_copy_segments = cast("Any", cluster), lambda _: True, True
+    monkeypatch.setattr(ends, "FIRST_PAUSE", 0.005)
+    cluster = Paused()
+    store = ClusterStore("opensearch", cast("Any", cluster), is_alive=lambda _: True)
     config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
     answered = cluster.call
 
@@ -99,8 +102,8 @@ async def test_settling_asks_for_a_verification_where_an_earlier_leader_may_have
         return Settled(None)
 
     monkeypatch.setattr(settling, "settle", settle)
-    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
-    store._cluster, store._is_alive = cast("Any", cluster), lambda _: True
+    cluster = Paused()
+    store = ClusterStore("opensearch", cast("Any", cluster), is_alive=lambda _: True)
     config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
     with pytest.raises(StoreUnavailable) if verified else nullcontext():
         assert await store.settle(config, "me", delete_documents=False, verified=verified) == Settled(None)
@@ -108,9 +111,9 @@ async def test_settling_asks_for_a_verification_where_an_earlier_leader_may_have
 
 
 async def test_one_that_is_given_up_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.005)
-    cluster, store = Paused(), ClusterStore.__new__(ClusterStore)
-    store._cluster, store._is_alive, store._may_copy_segments = cast("Any", cluster), lambda _: True, True
+    monkeypatch.setattr(ends, "FIRST_PAUSE", 0.005)
+    cluster = Paused()
+    store = ClusterStore("opensearch", cast("Any", cluster), is_alive=lambda _: True)
     config = JobConfig("job", spec(), Owner("here", "n", "j", "u"), "hash")
 
     async def verify() -> None:
@@ -125,3 +128,24 @@ async def test_one_that_is_given_up_waits_no_longer(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.02)
         await asyncio.wait({verification})
     assert verification.cancelled()
+
+
+async def test_a_cluster_that_does_not_answer_is_asked_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends, "FIRST_PAUSE", 0.02)
+    cluster = Paused()
+    over = Ends(cast("Any", cluster))
+    waiting = [asyncio.create_task(over.over(quiet.verification_id(f"u{n}"), "waiting")) for n in range(1_000)]
+    async with asyncio.timeout(20):
+        while cluster.times < 3:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.001)
+        assert not any(task.done() for task in waiting)
+        cluster.under_way = [quiet.verification_id("u7")]
+        cluster.goes_on = True
+        await asyncio.wait([task for n, task in enumerate(waiting) if n != 7])
+        assert cluster.times < 10
+        assert not waiting[7].done()
+        late = asyncio.create_task(over.over(quiet.verification_id("u7"), "waiting"))
+        await asyncio.sleep(0)
+        late.cancel()
+        cluster.under_way = []
+        await waiting[7]

@@ -15,7 +15,7 @@ from rollup_operator.stores.opensearch.transport.errors import reason_of
 _FIRST, _LONGEST = 0.010, 0.250
 """Seconds between two reads of the task list, growing from the first to the longest."""
 
-_ON_ITS_WAY = 0.050
+ON_ITS_WAY = 0.050
 """Assumed seconds from sending a request until it is in the task list, unless the node is paused."""
 
 _LONGEST_EPOCH = 19
@@ -60,10 +60,10 @@ async def over(cluster: Cluster, opaque_id: str, *, doing: str) -> None:
 
 async def _until_none(cluster: Cluster, is_ours: Callable[[str], bool], doing: str, *, arrived: bool = False) -> None:
     clock, wait = asyncio.get_running_loop().time, _FIRST
-    all_there = clock() + (0.0 if arrived else _ON_ITS_WAY)
+    all_there = clock() + (0.0 if arrived else ON_ITS_WAY)
     while True:
         listed_at = clock()
-        if any(is_ours(task) for task in await _under_way(cluster, doing)):
+        if any(is_ours(task) for task in await under_way(cluster, doing)):
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, _LONGEST)
         elif listed_at >= all_there:
@@ -72,7 +72,11 @@ async def _until_none(cluster: Cluster, is_ours: Callable[[str], bool], doing: s
             await asyncio.sleep(max(0.0, all_there - clock()))
 
 
-async def _under_way(cluster: Cluster, doing: str) -> Iterable[str]:
+async def under_way(cluster: Cluster, doing: str) -> Iterable[str]:
+    """Return the `X-Opaque-Id` of each request that the cluster has in progress.
+
+    Raises StoreError when it cannot be asked, or not all of it.
+    """
     answer = await cluster.call("GET", "/_tasks", doing=doing, params=_TASKS, longest=LISTING)
     for failed in (*answer.find("node_failures").items(), *answer.find("task_failures").items()):
         raise StoreUnavailable(f"{doing}: not all nodes listed their tasks: {reason_of(failed.value, cluster.redact)}")

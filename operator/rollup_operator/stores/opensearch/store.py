@@ -25,10 +25,11 @@ from rollup_operator.stores.base import (
     Session,
     Settled,
 )
-from rollup_operator.stores.errors import SearchTooSlow, StoreError, StoreUnavailable, StoreUnsuitable
+from rollup_operator.stores.errors import SearchTooSlow, StoreUnavailable, StoreUnsuitable
 from rollup_operator.stores.opensearch import claims, quiet, replication, settling
 from rollup_operator.stores.opensearch import preview as previews
 from rollup_operator.stores.opensearch import search as searches
+from rollup_operator.stores.opensearch.ends import Ends
 from rollup_operator.stores.opensearch.session import ClusterSession
 from rollup_operator.stores.opensearch.source import sources
 from rollup_operator.stores.opensearch.target import index as target
@@ -61,9 +62,6 @@ _LONGEST_UUID = 64
 _SEARCHES = 8
 """Of one store at once."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
-"""Seconds before a cluster that does not answer is asked again."""
-
 _VERIFICATION_ENDS = "waiting for the end of a verification"
 
 
@@ -77,6 +75,7 @@ class ClusterStore:
         self._may_copy_segments = kind == "opensearch"
         # Every index may, including that of the claims, and other clusters do not support the preference.
         self._claims_copies = replication.PRIMARY if self._may_copy_segments else replication.ANY
+        self._ends = Ends(cluster)
         self._tiers = Tiers(cluster, self._claims_copies)
         self._searches = asyncio.Semaphore(_SEARCHES)
 
@@ -195,7 +194,7 @@ class ClusterStore:
 
         Cancelled, it waits on: a stop that comes meanwhile waits, too. Cancelled again, it ends.
         """
-        over = asyncio.create_task(self._over(opaque_id))
+        over = asyncio.create_task(self._ends.over(opaque_id, _VERIFICATION_ENDS))
         try:
             await asyncio.wait({over})
         except asyncio.CancelledError:
@@ -203,19 +202,6 @@ class ClusterStore:
             raise
         finally:
             await dropped(over)
-
-    async def _over(self, opaque_id: str) -> None:
-        pause = _FIRST_PAUSE
-        while not self._cluster.is_closed:
-            try:
-                await quiet.over(self._cluster, opaque_id, doing=_VERIFICATION_ENDS)
-            except Exception as e:  # else what nobody foresaw would count as the end
-                if not isinstance(e, StoreError):
-                    log.exception("the end of a verification is not known yet")
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                return
 
     async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
         """Read the indices' mappings and the records, and let searches see what is said to be rolled up."""
