@@ -17,6 +17,8 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.indexer.verify import VerifyProgress
 from rollup_operator.model.conditions import Reason
 from rollup_operator.rollup.bounds import HOUR, Span
+from rollup_operator.rollup.comparison import Finding, Kind
+from rollup_operator.rollup.documents import Layout, document_id, scheme_2_id
 from rollup_operator.stores.errors import IdentityConflict, SourceNotFound, StoreElsewhere
 from support.access_double import AUTHORIZATION, Anybody
 from support.http_calls import Client, call
@@ -26,6 +28,7 @@ PATH = "/_rollup/job/sensor/_verify"
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
 KNOWN = Draft202012Validator({"$ref": "#/components/schemas/Verification", "components": DOCUMENT["components"]})
 """What the API's document says of an answer."""
+EXAMPLE = DOCUMENT["components"]["schemas"]["Verification"]["properties"]["examples"]["items"]
 
 
 @pytest.fixture
@@ -369,3 +372,17 @@ async def test_few_go_on_at_a_time(client: Client, store: Comparison, monkeypatc
     await store.compared.wait()
     store.gate.set()
     assert {status for status, _ in await asyncio.gather(*calls)} == {200}
+
+
+def test_of_a_doubled_document_both_ids_that_may_be_right_are_named_where_two_may() -> None:
+    """Who deletes all but the newer one would lose a document that an earlier version wrote."""
+    layout = Layout("job", "at", "1h", "UTC", (), None, ("k",), ())
+    for kind, term, named in (
+        (Kind.DUPLICATE, "a$b", True), (Kind.DUPLICATE, "ab", False), (Kind.MISSING, "a$b", False),
+    ):  # fmt: skip
+        example = verify._example(layout, Finding(kind, (HOUR, term)))
+        assert ("older_id" in example) is named
+        if named:
+            keys = [("at.date_histogram", HOUR), ("k.terms", term)]
+            assert (example["_id"], example["older_id"]) == (document_id("job", keys), scheme_2_id("job", keys))
+        KNOWN.evolve(schema={**EXAMPLE, "components": DOCUMENT["components"]}).validate(example)

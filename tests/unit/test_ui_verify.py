@@ -417,6 +417,8 @@ def test_of_several_documents_the_right_one_is_named() -> None:
     doubled = example("duplicate")
     doubled["fields"] = [{"field": "documents", "stored": 2, "recomputed": 1}]
     assert shown(examples=[doubled]).buckets[0].more == "the right one has the _id flights$1"
+    older = shown(examples=[doubled | {"older_id": "flights$2"}]).buckets[0].more
+    assert older == "the right one has the _id flights$1 or, if none has that, flights$2"
 
 
 def test_names_of_fields_have_commas_between_or_within_them() -> None:

@@ -48,7 +48,8 @@ def described(example: Mapping[str, Any]) -> str:
 
 def the_right_one(example: Mapping[str, Any]) -> str:
     """Say which of a bucket's documents is its own."""
-    return f"the right one has the _id {example['_id']}"
+    older = f" or, if none has that, {example['older_id']}" if "older_id" in example else ""
+    return f"the right one has the _id {example['_id']}{older}"
 
 
 def verdict(found: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.times.dates import instant_of
 from rollup_operator.rollup.bounds import Bounds, Span
 from rollup_operator.rollup.comparison import Finding, Kind
-from rollup_operator.rollup.documents import Layout, document_id
+from rollup_operator.rollup.documents import Layout, document_id, is_ambiguous, scheme_2_id
 from rollup_operator.rollup.due import due
 from rollup_operator.rollup.identity import JobConfig, Owner
 from rollup_operator.sharing.shares import Shares
@@ -266,9 +266,12 @@ def _example(layout: Layout, finding: Finding) -> dict[str, Any]:
     names = layout.group_keys()
     time, *others = finding.key
     assert isinstance(time, int)
+    keys = list(zip(names, finding.key, strict=True))
+    is_older = finding.kind is Kind.DUPLICATE and any(map(is_ambiguous, others))
     return {
         "kind": finding.kind.value,
-        "_id": document_id(layout.job_id, zip(names, finding.key, strict=True)),
+        "_id": document_id(layout.job_id, keys),
+        **({"older_id": scheme_2_id(layout.job_id, keys)} if is_older else {}),
         "key": {names[0]: rfc3339_ms(time), **dict(zip(names[1:], others, strict=True))},
         "fields": [{"field": d.field, "stored": d.stored, "recomputed": d.recomputed} for d in finding.differences],
     }
