@@ -364,7 +364,8 @@ def test_a_schedule_is_said_in_words() -> None:
 
 
 def test_a_manifest_can_be_applied() -> None:
-    body = observed_job(annotations={"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"})
+    ours = {f"rollup-operator.dev/{name}": "x" for name in ("run-requested-at", "creation-id", "also-watched-by")}
+    body = observed_job(annotations={"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b", **ours})
     read = yaml.safe_load(manifest(body))
     assert read["metadata"] == {"namespace": "team", "name": "flights", "annotations": {"a": "b"}}
     assert (read["kind"], "status" in read) == ("RollupJob", False)

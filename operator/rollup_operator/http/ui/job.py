@@ -14,7 +14,7 @@ from rollup_operator.explaining.cures import cure_of
 from rollup_operator.explaining.explain import Seen, Sentence, explain
 from rollup_operator.explaining.summary import Mood, Summary, summary
 from rollup_operator.explaining.text import ago, ahead, capital, command, moment, sentence, spoken
-from rollup_operator.model.base import API_VERSION
+from rollup_operator.model.base import ALSO_WATCHED_BY, API_VERSION, CREATION_ID, RUN_REQUESTED_AT
 from rollup_operator.model.conditions import READY, VERIFIED
 from rollup_operator.model.job import DesiredState
 from rollup_operator.model.job_view import JobView
@@ -29,7 +29,12 @@ MOST_NAMED = 12
 """Fields and metrics that are named; the manifest has all."""
 
 _MANAGED = ("managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink", "finalizers")
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_NOT_OF_THE_JOB = (
+    "kubectl.kubernetes.io/last-applied-configuration",
+    RUN_REQUESTED_AT,  # applied elsewhere, it would request a run there
+    CREATION_ID,
+    ALSO_WATCHED_BY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,7 @@ def _listed(texts: Sequence[str]) -> str:
 def manifest(body: Mapping[str, Any]) -> str:
     """Return the job as somebody could apply it, in YAML; empty if it is too long to be shown."""
     meta = {key: value for key, value in body["metadata"].items() if key not in _MANAGED}
-    notes = {key: value for key, value in (meta.pop("annotations", None) or {}).items() if key != _LAST_APPLIED}
+    notes = {key: value for key, value in (meta.pop("annotations", None) or {}).items() if key not in _NOT_OF_THE_JOB}
     if notes:
         meta["annotations"] = notes
     whole = {"apiVersion": API_VERSION, "kind": "RollupJob", "metadata": meta, "spec": body.get("spec") or {}}
