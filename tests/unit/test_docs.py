@@ -136,26 +136,3 @@ def test_manifests_in_the_pages_are_yaml() -> None:
     for page in PAGES:
         for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
             list(yaml.safe_load_all(block))
-
-
-@pytest.mark.parametrize(
-    ("answer", "code", "said"),
-    [
-        ("echo Forwarding from 127.0.0.1:9400; exec sleep 60", 0, "Forwarding from 127.0.0.1:9400\n"),
-        ("echo unable to listen on port 9400 >&2; exit 1", 1, "the port-forward has ended:\nunable to listen on port"),
-    ],
-    ids=["works", "fails"],
-)
-def test_the_quick_start_does_not_wait_for_a_port_forward_that_has_failed(
-    tmp_path: Path, answer: str, code: int, said: str
-) -> None:
-    (tmp_path / "kubectl").write_text(f"#!/bin/sh\n{answer}\n")
-    (tmp_path / "kubectl").chmod(0o755)
-    page = (DOCS / "quick-start.md").read_text()
-    lines = page[page.index("kubectl -n rollup-operator port-forward") : page.index("export ROLLUP_URL")]
-    script = f"trap 'kill $! 2>/dev/null' EXIT\nset -euo pipefail\n{lines}"
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=30
-    )
-    assert (done.returncode, done.stdout[: len(said)]) == (code, said), done.stderr
