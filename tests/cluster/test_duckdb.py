@@ -1,7 +1,9 @@
 """One replica over DuckDB stores, from `kubectl apply -k`: the first steps of a user, then what happens to pods."""
 
+import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +13,11 @@ from local_cluster import Cluster
 from support.api import Api
 from support.backfill import HOURS, assert_complete, begun
 from support.bodies import store
-from support.callers import MANAGER, Account
+from support.callers import MANAGER, READER, Account
 from support.data import end_of, small_groups, trips_job, write_trips
 from support.database import claim, opened
 from support.deployed import NAMESPACE, Deployed, restarts
-from support.waiting import NEVER, finished, handled, position, request_run, status
+from support.waiting import NEVER, finished, handled, position, request_run, run_completed, status
 
 OVERLAY = Path(__file__).parent / "overlays" / "duckdb"
 pytestmark = pytest.mark.timeout(240)
@@ -51,6 +53,31 @@ def test_from_nothing_to_a_job_stopped_through_the_service(deployed: Deployed, a
     left = claim(folder)
     assert left is not None
     assert left["holder"] is None
+
+
+def test_commands_that_call_the_endpoint_reach_it_through_a_port_forward(
+    deployed: Deployed, api: Api, folder: Path
+) -> None:
+    write_trips(folder, hours=6)
+    api.create(store())
+    api.create(trips_job(cron=NEVER, groups=small_groups()))
+    request_run(api, "trips", "now")
+    api.wait("trips", run_completed, 30)
+    caller = Account(api).bind(MANAGER).bind(READER)
+    caller.in_force("get", "rollupjobs/verify").in_force("create").in_force("delete", "rollupjobs/documents")
+
+    def rollup(*words: str) -> str:
+        program = str(Path(sys.executable).parent / "kubectl-rollup")
+        return deployed.cluster.run(program, *words, "-n", api.namespace, "--service-account", caller.account).stdout
+
+    previewed = json.loads(rollup("preview", "trips", "-o", "json"))
+    assert previewed["estimate"]["source_documents"] == 6 * 40
+    (head, total) = rollup("query", "trips").splitlines()
+    assert (head.split(), total.split()[0]) == (["count", "DATA"], "240")
+    assert " equal" in rollup("verify", "trips")
+    api.delete("trips")
+    api.wait_gone("trips")
+    assert "6 documents" in rollup("purge", "trips", "--index", "hourly", "--yes")
 
 
 def test_an_operator_out_of_memory_in_a_run_starts_again_and_goes_on(
