@@ -33,7 +33,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-page bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client node-client docs \
+.PHONY: help demo up down quick test test-stores simulate simulate-mutations lint format generate bench bench-search bench-loop bench-page bench-page-size bench-stores soak promtool locks api-server control-plane stores store-up store-down verdict java-client node-client docs \
 	clean image release node node-packages e2e-cluster chromium browser picture
 
 help: ## Show this list
@@ -119,6 +119,9 @@ bench-page: $(STAMP) ## Measure how long each page of the endpoint takes at 10,0
 
 bench-stores: $(STAMP) stores ## Measure runs and stops on a real node; ARGS='--rows 10000000' for more, see tests/bench/store_run.py
 	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/store_run.py $(ARGS)
+
+bench-page-size: $(STAMP) stores ## Measure runs and stops by spec.pageSize, on a real node and an embedded store; 5 minutes, see tests/bench/page_sizes.py
+	@PYTHONPATH="$(SOURCES):$(CURDIR)/tests" "$(BIN)/python" tests/bench/page_sizes.py $(ARGS)
 
 api-server: $(STAMP)
 	@PYTHONPATH="$(SOURCES)" "$(BIN)/python" -m local_control_plane build etcd kube-apiserver >/dev/null
