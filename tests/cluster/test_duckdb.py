@@ -20,7 +20,7 @@ from support.deployed import NAMESPACE, Deployed, restarts
 from support.waiting import NEVER, finished, handled, position, request_run, run_completed, status
 
 OVERLAY = Path(__file__).parent / "overlays" / "duckdb"
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

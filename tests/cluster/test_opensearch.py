@@ -25,7 +25,7 @@ from support.waiting import NEVER, request_run, run_completed, status
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "chart"
 HOURS = 3000
 PAGE = 5
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

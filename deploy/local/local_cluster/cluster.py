@@ -25,6 +25,10 @@ _TEMPORARY_PREFIX = "local-cluster-"
 
 _LONGEST_PATH = 60
 """Bytes of a cluster's folder. Linux allows 107 for a socket; the kubelet's lie below data/kubelet/pod-resources."""
+
+IMPORT_SECONDS = 300.0
+"""How long the import of an image may take: on a busy machine it takes minutes."""
+
 _NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts")
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -151,7 +155,8 @@ class Cluster:
         """Make the images of a docker or OCI archive known to the node. Raises ClusterError."""
         if not archive.exists():
             raise ClusterError(f"{archive}: no such image archive")
-        self.run("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", str(archive.absolute()))
+        words = ("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", str(archive.absolute()))
+        self.run(*words, timeout=IMPORT_SECONDS)
 
     def forward(self, to: str) -> int:
         """Let this machine reach an address of the node's network; return the port on 127.0.0.1.
