@@ -1,13 +1,16 @@
 """`kubectl rollup explain`: from what the API server shows, to sentences and what helps."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from rollup_operator.explaining.cures import CURES
+from rollup_operator.explaining.cures import CURES, cure_of
 from rollup_operator.explaining.explain import Seen, explain
 from rollup_operator.model.conditions import Reason
+from rollup_operator.model.job_view import JobView
+from rollup_operator.plugin.tables import wrapped
 from support.observed_job import NOW, at, conditions, observed_job, run_ended
 
 DRAIN = "rollup-operator.dev/drain"
@@ -403,6 +406,16 @@ def test_every_trouble_comes_with_its_cure(reason: Reason) -> None:
     assert said[1].text == "it is so."
     assert said[2].cure
     assert "{" not in said[2].text
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 140])
+def test_commands_that_help_are_whole_lines(columns: int) -> None:
+    job = JobView.of(observed_job(name="flights-of-a-long-name", spec={"rollupIndex": "flights of a day"}))
+    for reason in CURES:
+        lines = wrapped(cure := cure_of(reason, job), columns)
+        for line in lines:
+            whole = line.startswith("kubectl ") and re.search(r" -n [a-z]+( -o yaml)?$", line)
+            assert whole or "kubectl" not in line or lines == [cure], (reason, lines)
 
 
 def test_a_body_that_tells_next_to_nothing_is_explained_too() -> None:

@@ -146,6 +146,32 @@ def test_a_table_that_grows_keeps_its_columns() -> None:
     assert table.lines([("x", "2")], head=False) == ["x             2"]
 
 
+START = "kubectl rollup start flights-of-a-very-long-name-hourly -n team-with-a-long-name"
+PURGE = "kubectl rollup purge 'my job' --index 'a; b' -n team"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"The job is stopped; start it first: {START}", ["The job is stopped; start it first:", START]),
+        (f"Start it: {START}.", ["Start it:", START]),
+        (
+            f"It waits. To run at once: {START}; to stop it, see the page.",
+            ["It waits. To run at once:", START, "to stop it, see the page."],
+        ),
+        (f"First: {PURGE}. Then: {START}", ["First:", PURGE, "Then:", START]),
+        (f"Start it: {PURGE}", [f"Start it: {PURGE}"]),
+        ("a text without commands: it is broken between its words", ["a text without commands: it is broken", ""]),
+    ],
+    ids=["last", "a sentence", "within", "two", "it fits", "none"],
+)
+def test_a_command_to_copy_is_a_line_of_its_own_where_the_text_needs_more_than_one(
+    text: str, expected: list[str]
+) -> None:
+    found = wrapped(text, 70 if len(expected) == 1 else 40)
+    assert found == expected or (expected[-1] == "" and found[0] == expected[0])
+
+
 @given(st.text(st.characters(codec="utf-8"), max_size=200), st.integers(40, 140))
 def test_no_line_breaks_a_word(text: str, width: int) -> None:
     assert " ".join(wrapped(escaped(text), width)).split() == escaped(text).split()

@@ -60,12 +60,12 @@ CURES: Mapping[Reason, str] = {
     ),
     Reason.JOB_ID_TAKEN: ("Delete the other job, or delete this one and create it with another jobId or rollupIndex."),
     Reason.CONFIG_CHANGED: (
-        "To keep the documents, delete the job and create it with another jobId or rollupIndex. To replace them: "
-        "kubectl rollup purge {name} -n {namespace}, which says how many they are and asks before it deletes them."
+        "To keep the documents, delete the job and create it with another jobId or rollupIndex. To replace them (the "
+        "command says how many they are, and asks before it deletes them): kubectl rollup purge {name} -n {namespace}"
     ),
     Reason.TARGET_REPLACED: (
-        "Restore the index that its position belongs to, or create the job with another rollupIndex. To start over: "
-        "delete the job, kubectl rollup purge {id} --index {index} -n {namespace}, and create the job again."
+        "Restore the index that its position belongs to, or create the job with another rollupIndex. To start over, "
+        "delete the job, and create it again after this: kubectl rollup purge {id} --index {index} -n {namespace}"
     ),
     Reason.CLOCK_SKEWED: (
         "Correct the clock that is wrong, that of the operator's node or that of store {store!r}: the message has both "

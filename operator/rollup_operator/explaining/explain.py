@@ -266,7 +266,7 @@ class _Explanation:
         when, (found, _, cure) = ago(instant_of(last.end_time), self.now), last.message.partition(". To see")
         if last.outcome is VerificationOutcome.DOCUMENTS_DIFFER:
             yield Sentence(sentence(f"The verification that ended {when} found differences: {found}"), mood=Mood.BAD)
-            yield Sentence(f"To see{cure}.", cure=True)
+            yield Sentence(sentence(f"To see{cure}"), cure=True)
         elif last.outcome is VerificationOutcome.FAILED:
             yield Sentence(sentence(f"The last verification failed {when}: {found}"))
 

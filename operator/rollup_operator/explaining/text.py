@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from rollup_operator.explaining.commands import parts
 from rollup_operator.model.counts import counted
 from rollup_operator.model.times import duration, instant_of
 
@@ -81,11 +82,12 @@ def moment(text: str | None) -> str:
 
 
 def sentence(text: str) -> str:
-    """End a text as a sentence ends, once."""
+    """End a text as a sentence ends, once. A command to copy at its end stays as it is."""
     text = text.strip()
     if text.endswith("..") and not text.endswith("..."):
         text = text[:-1]
-    return text if text.endswith((".", "!", "?")) or not text else f"{text}."
+    ends = not text or text.endswith((".", "!", "?")) or parts(text)[-1].is_command
+    return text if ends else f"{text}."
 
 
 def capital(text: str) -> str:

@@ -50,8 +50,9 @@ async def purge(
             raise Failure(
                 Code.FAILED,
                 "JobExists",
-                f"the documents in {there} are those of job {name!r}, which exists: delete it first "
-                f"({command('delete', namespace, name)}). With deletionPolicy Retain they stay, and can then be purged",
+                f"the documents in {there} are those of job {name!r}, which exists: delete it first. With "
+                "deletionPolicy Retain they stay, and can then be purged. To delete the job: "
+                f"{command('delete', namespace, name)}",
             )
         documents = counted(found["documents"], "document")
         question = f"{documents} of the deleted job {name!r} (uid {uid}) in {there} cannot be restored."

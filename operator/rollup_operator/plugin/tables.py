@@ -11,6 +11,7 @@ from typing import IO, Any
 import typer
 
 from rollup_operator.escaping import escaped
+from rollup_operator.explaining.commands import parts
 
 GAP = 3
 """Blanks between two columns."""
@@ -57,9 +58,18 @@ def columns_of(stream: IO[str]) -> int | None:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Break a text between words. A word that is longer than a line stays whole: it may be something to copy."""
-    lines = textwrap.wrap(text, max(width, NARROWEST // 2), break_long_words=False, break_on_hyphens=False)
-    return lines or [""]
+    """Break a text between words. A word that is longer than a line stays whole: it may be something to copy.
+
+    A command to copy is then a line of its own, however long: the terminal goes on below, and copies it as one line.
+    """
+    width = max(width, NARROWEST // 2)
+    if len(lines := _broken(text, width)) == 1:
+        return lines
+    return [line for part in parts(text) for line in ([part.text] if part.is_command else _broken(part.text, width))]
+
+
+def _broken(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 class Table:
