@@ -30,6 +30,8 @@ from unit.test_jobs_known import body, known_by
 class Away:
     """A cluster that does not answer. What was asked may still be in progress there, so a verification does not end."""
 
+    distribution = "opensearch"
+
     @asynccontextmanager
     async def verification(self, *_: object, awaited: bool) -> AsyncIterator["Away"]:
         assert awaited
@@ -154,6 +156,37 @@ async def test_a_process_that_leads_no_more_waits_for_no_verification(monkeypatc
         actor.stand_down()
         await asyncio.wait({work.task})
     assert not actor.busy
+
+
+async def test_a_stop_settles_the_place_in_which_one_was_given_up_wherever_the_store_leads_by_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verify_task, "AGAIN", 0.01)
+    outside, gate, asked = Outside(), Gate(), list[dict[str, Any]]()
+    begin = outside.begin
+
+    def begun(kind: RunKind, view: JobView, **more: Any) -> Any:
+        asked.append(more)
+        return begin(kind, view, **more)
+
+    monkeypatch.setattr(outside, "begin", begun)
+    gate.lead()
+    actor = Actor(JobView.of(raw(1, "started")), environment(outside, gate))
+    work = verifying_lost(actor, gate)
+    async with asyncio.timeout(10):
+        while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.005)
+        gate.shut()
+        actor.stand_down()
+        await asyncio.wait({work.task})
+        actor.observe(JobView.of(raw(2, "stopped")))
+        gate.lead()
+        actor.lead()
+        actor.wake()
+        assert await outside.begun.get() is RunKind.SETTLE
+    assert ([type(store) for store in asked[0]["held"]], asked[0]["verified"]) == ([Lost], True)
+    gate.shut()
+    actor.stand_down()
 
 
 async def test_a_verification_that_takes_too_long_is_ended_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,6 +354,7 @@ class Actor:
 
     def _start(self, kind: RunKind) -> None:
         self._recovery.begun()
+        self._held += self._verification.take_left()
         delete = self._with_documents = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
         stats, earlier, begin = self._shown().stats, self._verification.earlier, self._env.worker.begin
         self._run = begin(kind, self.view, delete=delete, held=self._held, known=stats, verified=earlier)
@@ -475,9 +476,8 @@ class Actor:
             if self.view.version == view.version:
                 self._write_later()
             if found.uid == view.uid and found.version < known:
-                name = "/".join(view.key)
-                why = f"RollupJob {name} is of resourceVersion {found.version}, and {known} was seen before"
-                self._env.went_back(why)
+                before = f"and {known} was seen before"
+                self._env.went_back(f"RollupJob {'/'.join(view.key)} is of resourceVersion {found.version}, {before}")
 
     def _learn(self, newer: JobView, *, decided_on: JobView | None = None) -> None:
         """Take in an answer. The answer of a write that brought the job to rest needs no further turn."""

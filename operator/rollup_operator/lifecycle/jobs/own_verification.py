@@ -18,6 +18,7 @@ from rollup_operator.model.job_view import JobView
 from rollup_operator.model.schedule import Schedule
 from rollup_operator.model.status import LastVerification, State, VerificationOutcome
 from rollup_operator.model.times import instant_of
+from rollup_operator.stores.base import Store
 
 log = structlog.get_logger(__name__)
 
@@ -25,13 +26,14 @@ log = structlog.get_logger(__name__)
 class OwnVerification:
     """All methods belong to the event loop of the job's actor."""
 
-    __slots__ = ("_knows", "_schedule", "earlier", "next", "work")
+    __slots__ = ("_knows", "_left", "_schedule", "earlier", "next", "work")
 
     def __init__(self) -> None:
         self._schedule: Schedule | None = None
         self.next: datetime | None = None
         """When the next one begins, as decided last; None: not decided since the job or its schedule changed."""
         self.work: VerifyWork | None = None
+        self._left: tuple[Store, ...] = ()
         self.know_nothing()
 
     def know_nothing(self) -> None:
@@ -79,6 +81,12 @@ class OwnVerification:
             self.earlier = True
             self.work.give_up()
 
+    def take_left(self) -> tuple[Store, ...]:
+        """Return, once, where one that was given up was: the RollupStore may name another place by now."""
+        left, self._left = self._left, ()
+        self.earlier = self.earlier or bool(left)
+        return left
+
     def spare(self, job: JobView, env: JobContext, *, verifies: bool, gone: bool) -> None:
         """End the one under way if the spec has no verify any more.
 
@@ -93,13 +101,17 @@ class OwnVerification:
         if not verifies:
             self.halt()
         is_deleted = job.deleting or gone
-        if env.gate.hurries or (is_deleted and env.books.edition((job.namespace, job.store_name)) is None):
+        is_over = is_deleted and env.books.edition((job.namespace, job.store_name)) is None
+        if env.gate.hurries or is_over:
             self.give_up()
+        if is_over:
+            self.work.opened.clear()  # nobody asks there any more
 
     def end(self, job: JobView, env: JobContext, shown: Report) -> Report | None:
         """Take in that it has ended. Returns what the job's report is now; None: as before."""
         assert self.work is not None
         work, self.work = self.work, None
+        self._left += tuple(work.left)
         if work.outlived or work.task.cancelled():
             self.next = None  # it is made up for
             return None

@@ -181,7 +181,8 @@ class Worker:
     ) -> Work:
         """Start a run task. `delete`: if it settles, remove the documents, too.
 
-        `held`: the stores where earlier runs may have left their claims; the RollupStore may name another place by now.
+        `held`: the stores where earlier runs may have left their claims, or a verification its searches; the
+        RollupStore may name another place by now.
         `known`: the job's counters, which its status may not show yet.
         `verified`: if it settles, wait for the end of a verification that an earlier leader may have begun, too.
         """

@@ -7,7 +7,7 @@ nothing of it is in progress any more when its task has ended.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -25,6 +25,7 @@ from rollup_operator.model.time_values import parse_instant
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.verify_span import verify_span
 from rollup_operator.sharing.shares import Held, Shares
+from rollup_operator.stores.base import Store, closes_with_leadership
 from rollup_operator.stores.errors import StoreError
 from rollup_operator.stores.verification import Verification
 
@@ -66,6 +67,8 @@ class VerifyWork:
     began: float
     progress: VerifyProgress
     task: asyncio.Task[VerificationEnded]
+    opened: list[Store] = field(default_factory=list)
+    """The store that it reads, once it is open."""
     outlived: bool = False
     """The leadership in which it began is over, so its end says nothing."""
     _halted_at: float | None = None
@@ -76,6 +79,11 @@ class VerifyWork:
         if self._halted_at is None:
             self._halted_at = now
             self.task.cancel()
+
+    @property
+    def left(self) -> list[Store]:
+        """Where something of it may still be in progress after its end: it was given up."""
+        return [store for store in self.opened if self._given_up and not closes_with_leadership(store)]
 
     def give_up(self) -> None:
         """End it, whatever it waits for."""
@@ -110,14 +118,18 @@ def begin(
     `of_store` are the places at its store, `places` those of the process, for namespaces.
     """
     loop, progress = asyncio.get_running_loop(), VerifyProgress("waiting for one of the operator's places")
-    work = _verify(namespace, configured, progress, books=books, of_store=of_store, places=places, now=now)
-    return VerifyWork(loop.time(), progress, loop.create_task(work))
+    opened: list[Store] = []
+    work = _verify(
+        namespace, configured, progress, opened.append, books=books, of_store=of_store, places=places, now=now
+    )
+    return VerifyWork(loop.time(), progress, loop.create_task(work), opened)
 
 
 async def _verify(
     namespace: str,
     configured: Configured,
     progress: VerifyProgress,
+    opens: Callable[[Store], None],
     *,
     books: StoreBook,
     of_store: Shares,
@@ -133,7 +145,8 @@ async def _verify(
             return VerificationEnded(verification_report.failed(Took(began, now()), why, retry=False))
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                found = await _found(job, config, progress, books=books, places=(at_store, place), now=now, began=began)
+                held = at_store, place
+                found = await _found(job, config, progress, opens, books=books, places=held, now=now, began=began)
             return VerificationEnded(found)
         except TimeoutError:
             hours = f"{LONGEST_SECONDS / 3600:.0f} hours"
@@ -152,6 +165,7 @@ async def _found(
     job: JobView,
     config: JobConfig,
     progress: VerifyProgress,
+    opens: Callable[[Store], None],
     *,
     books: StoreBook,
     places: Sequence[Held],
@@ -164,7 +178,7 @@ async def _found(
     if span.empty or spec.verify is None:
         return verification_report.nothing(Took(began, now()))
     progress.doing = "opening the store"
-    store = await books.open((job.namespace, job.store_name))
+    opens(store := await books.open((job.namespace, job.store_name)))
 
     def opened() -> AbstractAsyncContextManager[Verification]:
         return _placed(store.verification(config, awaited=True), places)
