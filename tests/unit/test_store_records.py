@@ -1,6 +1,7 @@
 """The parts of a cluster's claims, gates and rollup indices that need no cluster."""
 
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -181,6 +182,17 @@ def test_what_an_index_lacks_and_what_it_keeps_otherwise() -> None:
 def test_a_source_that_leaves_out_other_fields_leaves_out_nothing(source: dict[str, Any], lost: bool) -> None:
     found = mapping.unreadable({"_source": source}, ["v.sum.value", "ts.date_histogram._count"])
     assert found == ("_source, which leaves out what documents say" if lost else "")
+
+
+@pytest.mark.parametrize(
+    "excludes", [[f"p{n}*x" for n in range(50_000)], ["v*" * 500_000], ["p"] * (mapping.MOST_PATTERNS + 1)]
+)
+def test_a_source_of_more_patterns_than_can_be_compared_is_refused_at_once(excludes: list[str]) -> None:
+    """The answer of a cluster may have megabytes of them, and all of this process waits for the comparison."""
+    began = time.thread_time()
+    found = mapping.unreadable({"_source": {"excludes": excludes}}, [f"f{n}.sum.value" for n in range(100)])
+    assert found == "_source, with more than 100 includes or excludes, or longer ones than can be compared"
+    assert time.thread_time() - began < 1.0
 
 
 def test_other_entries_of_meta_stay() -> None:

@@ -3,11 +3,12 @@
 With the dynamic templates alone, numbers of metrics would become 32-bit floats, and sums would be wrong.
 """
 
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rollup_operator.model.elasticsearch_config import configuration
+from rollup_operator.model.glob import Glob
 from rollup_operator.model.job import RollupIndexSettings
 from rollup_operator.rollup.identity import JobConfig
 from rollup_operator.rollup.source_rules import SourceField, term_kind
@@ -23,6 +24,10 @@ _REFRESH = "30s"
 """A run refreshes the index at its end; more refreshes would take a good part of the writing time."""
 
 _LONGEST_KIND = 64
+
+MOST_PATTERNS = 100
+_MOST_LETTERS = 10_000
+"""Of the includes, and of the excludes, of `_source`: each field of the job is compared with all of them."""
 
 _MANY_FIELDS = 400
 """An index accepts a thousand fields by default, including enclosing objects."""
@@ -116,26 +121,36 @@ def unreadable(found: Mappings, fields: Iterable[str]) -> str:
     `fields` are those of the documents.
     """
     source, routing = _object(found.get("_source")) or {}, _object(found.get("_routing")) or {}
-    if source.get("enabled", True) in (False, "false") or any(_is_left_out(source, field) for field in fields):
+    includes, excludes = _patterns(source.get("includes")), _patterns(source.get("excludes"))
+    if max(len(includes), len(excludes)) > MOST_PATTERNS or sum(map(len, includes + excludes)) > _MOST_LETTERS:
+        return f"_source, with more than {MOST_PATTERNS} includes or excludes, or longer ones than can be compared"
+    leaves_out = _LeavesOut(_globs(includes), _globs(excludes))
+    if source.get("enabled", True) in (False, "false") or any(map(leaves_out, fields)):
         return "_source, which leaves out what documents say"
     if routing.get("required", False) in (True, "true"):
         return "_routing, which refuses documents without one"
     return ""
 
 
-def _is_left_out(source: Mapping[str, Any], field: str) -> bool:
-    includes, excludes = _patterns(source.get("includes")), _patterns(source.get("excludes"))
-    return (bool(includes) and not _is_named(includes, field)) or _is_named(excludes, field)
-
-
 def _patterns(given: object) -> list[str]:
     return [str(each) for each in given] if isinstance(given, list) else [str(given)] if given else []
 
 
-def _is_named(patterns: Iterable[str], field: str) -> bool:
-    """Whether a pattern means a field, or an object that it is in. `*` stands for any text, dots among it."""
-    plain = (pattern.replace("[", "[[]").replace("?", "[?]") for pattern in patterns)
-    return any(fnmatchcase(field, pattern) or fnmatchcase(field, f"{pattern}.*") for pattern in plain)
+def _globs(patterns: Iterable[str]) -> list[Glob]:
+    """Read patterns, each of which means an object with all that is in it, too. `*` stands for dots as well."""
+    return [Glob.of(each) for pattern in patterns for each in (pattern, f"{pattern}.*")]
+
+
+@dataclass(frozen=True, slots=True)
+class _LeavesOut:
+    """Says whether documents lack a field."""
+
+    includes: Sequence[Glob]
+    excludes: Sequence[Glob]
+
+    def __call__(self, field: str) -> bool:
+        is_kept = not self.includes or any(glob.matches(field) for glob in self.includes)
+        return not is_kept or any(glob.matches(field) for glob in self.excludes)
 
 
 def with_entry(found: Mappings, job_id: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
