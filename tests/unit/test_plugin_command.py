@@ -149,9 +149,13 @@ def test_every_command_has_its_help_with_an_example(
         assert clutter not in written
 
 
-def test_every_command_is_in_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_is_in_the_list_of_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert invoke(["--help"]) == 0
     written = capsys.readouterr().out
+    assert max(map(len, written.splitlines())) <= 80
     listed = written[written.index("Commands:") : written.index("Exit codes")]
     commands = typer.main.get_command(plugin.app).commands  # type: ignore[attr-defined]  # it is a group
     assert [line.split()[0] for line in listed.splitlines()[1:] if line[2:3].strip()] == list(commands)

@@ -30,7 +30,7 @@ Exit codes (several jobs: their common code, otherwise 1):
 \b
 Examples:
   kubectl rollup get                        list the jobs of the namespace
-  kubectl rollup explain flights            why is it not ready, and what helps
+  kubectl rollup explain flights            why it is not ready, and the fix
   kubectl rollup run flights --wait         run it now, and show the progress
   kubectl rollup stop --all --wait          return once all are quiet
 """
