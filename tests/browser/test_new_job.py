@@ -38,7 +38,10 @@ def test_a_manifest_is_written_previewed_and_can_be_applied(
     browser.until(lambda: browser.all("#preview .figures"), "the preview")
     assert "1,920 documents" in browser.text("#preview .figures")
     assert "every hour" in browser.text("#preview .figures")
-    assert "size.max.value" in browser.text("#documents")
+    assert "max:size" in browser.text("#buckets thead")
+    assert "2024-03-01T00:00:00Z" in browser.text("#buckets tbody")
+    browser.one("#documents summary").click()
+    browser.until(lambda: "size.max.value" in browser.text("#documents"), "the documents as they are stored")
     assert browser.complaints(axe.source()) == []
     if screenshots is not None:
         browser.picture(screenshots / "new-job.png")

@@ -157,7 +157,9 @@ class Shelf:
 
     async def preview(self, config: JobConfig, span: Span, documents: int) -> Preview:
         self.previewed.append((config, span))
-        document = (f"{config.job_id}$1", {"_rollup.id": config.job_id})
+        date = f"{config.spec.groups.date_histogram.field}.date_histogram"
+        fields = {"_rollup.id": config.job_id, f"{date}.timestamp": 1_388_530_800_000, f"{date}._count": 2}
+        document = (f"{config.job_id}$1", fields)
         return replace(self.preview_found, documents=[document] * min(2, documents))
 
     @asynccontextmanager

@@ -40,7 +40,9 @@ def manifest(name: str = "sensor", **spec: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("end", ["", "/"])
 async def test_a_configuration_is_previewed(client: Client, cluster: Cluster, base: str, space: str, end: str) -> None:
     cluster.shelves["other", "default"] = cluster.shelf
-    document = {"_id": "preview$1", "_source": {"_rollup.id": "preview"}}
+    date = "timestamp.date_histogram"
+    stored = {"_rollup.id": "preview", f"{date}.timestamp": 1_388_530_800_000, f"{date}._count": 2}
+    document = {"_id": "preview$1", "_source": stored}
     status, answered = await call(client, "POST", f"{space}{base}/job/_preview{end}", sensor())
     assert status == 200
     assert answered["preview"] == [document, document]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollup_operator.escaping import escaped
-from rollup_operator.explaining.buckets import buckets_of
+from rollup_operator.explaining.buckets import buckets_of, table
 from rollup_operator.explaining.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.explaining.text import about, ago, ahead, capital, moment, seconds_of, sentence, spoken
 from rollup_operator.model.counts import counted
@@ -18,7 +18,7 @@ from rollup_operator.model.times import duration, instant_of, rfc3339_ms
 from rollup_operator.plugin.cluster import name_of
 from rollup_operator.plugin.outcome import Code, Failure
 from rollup_operator.plugin.output import agreed
-from rollup_operator.plugin.preview import lines, manifest, spare_of, table
+from rollup_operator.plugin.preview import lines, manifest, spare_of
 from rollup_operator.plugin.results import JobOutcome, Result, code_of
 from rollup_operator.plugin.tables import Styled, Table, wrapped
 from support.observed_job import NOW, at, observed_job

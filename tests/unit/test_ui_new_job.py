@@ -10,7 +10,15 @@ import yaml
 
 from rollup_operator.http.access.permits import EndpointAction
 from rollup_operator.http.app import Endpoint
-from rollup_operator.http.ui.new_job import MOST_COLUMNS, MOST_DOCUMENTS, PreviewShown, commands, manifest_of
+from rollup_operator.http.ui.new_job import (
+    MOST_BUCKETS,
+    MOST_COLUMNS,
+    MOST_DOCUMENTS,
+    MOST_HEADS,
+    PreviewShown,
+    commands,
+    manifest_of,
+)
 from rollup_operator.kube.client import KubeError
 from rollup_operator.model.validation import problems
 from rollup_operator.stores.errors import StoreUnavailable
@@ -53,6 +61,7 @@ async def test_the_form_writes_a_manifest_and_shows_what_it_would_do(browser: Br
     assert "5,000 documents" in figures
     assert "about 40 documents" in figures
     assert "every hour" in figures
+    assert "2013-12-31T23:00:00Z" in page.words('id="buckets"')
     assert "_rollup.id" in page.text
     assert "kubectl apply -f job.yaml" in page.text
     assert 'value="sensor-*"' in page.text
@@ -175,17 +184,48 @@ def test_commands_cannot_be_led_astray() -> None:
     assert """"'"'"'; reboot""" in lines["Preview it by the HTTP API"]
 
 
+def previewed(*sources: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "preview": [{"_id": "x", "_source": source} for source in sources],
+        "estimate": {"source_documents": 1, "buckets": 1, "pages": 1, "time_in_ms": 3},
+        "source": {"columns": {}, "csv": []},
+        "notes": [],
+        "range": {"gte": None, "lt": "2024-01-01T00:00:00Z"},
+    }
+
+
+def test_the_first_documents_are_a_table_with_averages_divided() -> None:
+    spec = manifest_of(FILLED | {"terms": "room", "metrics": "temperature: max, avg"}, "team")["spec"]
+    source = {
+        "timestamp.date_histogram.timestamp": 1_388_530_800_000, "timestamp.date_histogram._count": 1200,
+        "room.terms.value": None, "temperature.max.value": 31.5,
+        "temperature.avg.value": 6266.0, "temperature.avg._count": 300.0,
+    }  # fmt: skip
+    shown = PreviewShown.of(previewed(source), spec)
+    assert shown.heads == ["TIME", "room", "count", "max:temperature", "avg:temperature"]
+    assert shown.buckets == [["2013-12-31T23:00:00Z", "-", "1,200", "31.5", "20.8867"]]
+    assert '"temperature.avg.value": 6266.0' in shown.documents[0]
+    assert (PreviewShown.of(previewed(), spec).heads, PreviewShown.of(previewed(), spec).documents) == ([], [])
+
+
 def test_a_large_preview_makes_a_small_page() -> None:
+    date = {"timestamp.date_histogram.timestamp": 0, "timestamp.date_histogram._count": 1}
+    fields = {f"field-{n}-{'x' * 500}.terms.value": "y" * 50_000 for n in range(200)}
+    spec = manifest_of(FILLED | {"terms": ",".join(name.removesuffix(".terms.value") for name in fields)}, "team")[
+        "spec"
+    ]
     found: dict[str, Any] = {
-        "preview": [{"_id": "x", "_source": {"text": "y" * 50_000}}] * 10,
+        "preview": [{"_id": "x", "_source": {"text": "y" * 50_000} | date | fields}] * 100,
         "estimate": {"source_documents": 1, "buckets": 1, "pages": 1, "time_in_ms": 3},
         "source": {"columns": {f"column-{n}-{'x' * 50_000}": "long" for n in range(1_000)}, "csv": []},
         "notes": [],
         "range": {"gte": None, "lt": "2024-01-01T00:00:00Z"},
     }
-    shown = PreviewShown.of(found)
+    shown = PreviewShown.of(found, spec)
     assert (len(shown.documents), len(shown.columns), shown.columns[-1]) == (
         MOST_DOCUMENTS, MOST_COLUMNS + 1, f"and {1_000 - MOST_COLUMNS} more",
     )  # fmt: skip
     assert sum(map(len, shown.documents)) < 12_000
+    assert (len(shown.heads), len(shown.buckets)) == (MOST_HEADS, MOST_BUCKETS)
+    assert sum(len(cell) for row in [shown.heads, *shown.buckets] for cell in row) < 15_000
     assert sum(map(len, shown.columns)) < 20_000

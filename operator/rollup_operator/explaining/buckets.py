@@ -4,10 +4,11 @@ A document holds parts to calculate with: `delay.avg.value` is a sum, and the av
 `delay.avg._count`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rollup_operator.explaining.text import number_shown
 from rollup_operator.model.times import rfc3339_ms
 
 
@@ -50,6 +51,16 @@ def buckets_of(spec: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) 
         )
         for document in documents
     ]
+
+
+def table(buckets: Sequence[PlainBucket]) -> tuple[list[str], list[list[str]]]:
+    """Return buckets, at least one, as the columns of a table and its rows."""
+    first = buckets[0]
+    rows = [
+        [bucket.time, *map(number_shown, (*bucket.by.values(), bucket.count, *bucket.metrics.values()))]
+        for bucket in buckets
+    ]
+    return ["TIME", *first.by, "count", *first.metrics], rows
 
 
 def _number(document: Mapping[str, Any], field: str, metric: str) -> float | None:

@@ -1,14 +1,14 @@
 """The command that shows what a job would do. The operator's endpoint computes it: only that reaches the stores."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rollup_operator.explaining.buckets import PlainBucket, buckets_of
-from rollup_operator.explaining.text import number_shown, spoken
+from rollup_operator.explaining.buckets import PlainBucket, buckets_of, table
+from rollup_operator.explaining.text import spoken
 from rollup_operator.model.base import API_VERSION
 from rollup_operator.model.counts import counted
 from rollup_operator.plugin.cluster import NamespaceClient, name_of
@@ -84,16 +84,6 @@ def lines(answered: Mapping[str, Any]) -> list[tuple[str, Cell]]:
         found.append(("CSV", f"delimiter {delimiter}, {header}; {types}{times}"))
     found += [("Note", note) for note in answered.get("notes", [])]
     return found
-
-
-def table(buckets: Sequence[PlainBucket]) -> tuple[list[str], list[list[str]]]:
-    """Return buckets, at least one, as the columns of a table and its rows."""
-    first = buckets[0]
-    rows = [
-        [bucket.time, *map(number_shown, (*bucket.by.values(), bucket.count, *bucket.metrics.values()))]
-        for bucket in buckets
-    ]
-    return ["TIME", *first.by, "count", *first.metrics], rows
 
 
 def spare_of(bucket: PlainBucket) -> list[str]:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import orjson
 from aiohttp import web
 
+from rollup_operator.explaining.buckets import buckets_of, table
 from rollup_operator.explaining.text import spoken
 from rollup_operator.http.access.authentication import Route, namespace_of
 from rollup_operator.http.access.permits import PERMIT, EndpointAction
@@ -37,6 +38,9 @@ CALENDAR = ("minute", "hour", "day", "week", "month", "quarter", "year")
 LONGEST_DOCUMENT, LONGEST_COLUMN, MOST_DOCUMENTS, MOST_COLUMNS = 2_000, 200, 5, 60
 """Characters of a document and of a column, documents and columns that are shown: a page stays below 100 kB."""
 
+LONGEST_CELL, MOST_BUCKETS, MOST_HEADS = 60, 10, 20
+"""The same of the table: characters of a cell, rows, and columns."""
+
 EMPTY: Mapping[str, str] = {"cron": "0 0 * * * ?", "interval": "1h", "store": "default"}
 """What the form proposes."""
 
@@ -48,14 +52,20 @@ class PreviewShown:
     figures: Sequence[Figure]
     notes: Sequence[str]
     columns: Sequence[str]
+    heads: Sequence[str]
+    """Of the table of the first buckets."""
+    buckets: Sequence[Sequence[str]]
     documents: Sequence[str]
+    """As they are stored."""
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> "PreviewShown":
-        """Read an answer of the preview call."""
+    def of(cls, found: Mapping[str, Any], spec: Mapping[str, Any]) -> "PreviewShown":
+        """Read an answer of the preview call for a job with this spec."""
         estimate, bounds, source = found["estimate"], found["range"], found["source"]
         pages, took = counted(estimate["pages"], "page"), spoken(estimate["time_in_ms"] / 1000)
         columns = [*source["columns"].items(), *chain.from_iterable(csv["columns"].items() for csv in source["csv"])]
+        sources = [each["_source"] for each in found["preview"]]
+        heads, buckets = table(buckets_of(spec, sources[:MOST_BUCKETS])) if sources else ([], [])
         left, written = len(columns) - MOST_COLUMNS, [_column(*each) for each in columns[:MOST_COLUMNS]]
         return cls(
             figures=[
@@ -65,7 +75,9 @@ class PreviewShown:
             ],
             notes=found["notes"],
             columns=written + ([f"and {left:,} more"] if left > 0 else []),
-            documents=[_written(each["_source"]) for each in found["preview"][:MOST_DOCUMENTS]],
+            heads=_cells(heads),
+            buckets=[_cells(row) for row in buckets],
+            documents=[_written(source) for source in sources[:MOST_DOCUMENTS]],
         )
 
 
@@ -105,7 +117,7 @@ class NewJobPage:
         except ApiError as e:
             # The form stays: something else may be answered.
             return self._page(request, given, status=e.status, problem=reason_of(e), **values)
-        return self._page(request, given, shown=PreviewShown.of(found), **values)
+        return self._page(request, given, shown=PreviewShown.of(found, body["spec"]), **values)
 
     async def _require(self, request: web.Request) -> None:
         await request[PERMIT].require_all()
@@ -173,6 +185,10 @@ def _metric(line: str) -> dict[str, Any]:
 
 def _column(name: str, type_: str) -> str:
     return shortened(f"{name} {type_}", LONGEST_COLUMN)
+
+
+def _cells(texts: Sequence[str]) -> list[str]:
+    return [shortened(text, LONGEST_CELL) for text in texts[:MOST_HEADS]]
 
 
 def _written(source: Any) -> str:
