@@ -149,3 +149,12 @@ async def test_a_cluster_that_does_not_answer_is_asked_once_for_all_who_wait(mon
         late.cancel()
         cluster.under_way = []
         await waiting[7]
+
+
+async def test_whoever_comes_as_the_last_wait_ends_is_told_too() -> None:
+    cluster = Paused()
+    cluster.goes_on = True
+    at = Ends(cast("Any", cluster))
+    async with asyncio.timeout(10):
+        for _ in range(2):  # with no turn of the loop between the two
+            await at.over("searches", "waiting")

@@ -40,14 +40,15 @@ class Ends:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         self._waiting[over] = opaque_id, loop.time() + quiet.ON_ITS_WAY
-        if self._task is None or self._task.done():
+        if self._task is None:
             self._task = keep_running("asking for the ends of lost requests", partial(self._ask, doing))
         try:
             await over
         finally:
             del self._waiting[over]
-            if not self._waiting:
+            if not self._waiting and self._task is not None:
                 self._task.cancel()
+                self._task = None  # whoever comes before it has ended has another one
 
     async def _ask(self, doing: str) -> None:
         """Ask for as long as anybody waits."""
