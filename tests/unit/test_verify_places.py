@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import pytest
 
+from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube.client import Unreachable
 from rollup_operator.lifecycle.jobs import actors as actors_module
 from rollup_operator.lifecycle.jobs import verify_task
 from rollup_operator.lifecycle.jobs.actor import Actor
 from rollup_operator.lifecycle.jobs.run_facts import RunKind
-from rollup_operator.lifecycle.jobs.run_task import Worker
+from rollup_operator.lifecycle.jobs.run_task import Ended, Work, Worker
 from rollup_operator.lifecycle.jobs.verify_task import VerifyWork
 from rollup_operator.lifecycle.leader.gate import Gate
 from rollup_operator.lifecycle.telemetry import NoObserver
@@ -185,6 +186,50 @@ async def test_a_stop_settles_the_place_in_which_one_was_given_up_wherever_the_s
         actor.wake()
         assert await outside.begun.get() is RunKind.SETTLE
     assert ([type(store) for store in asked[0]["held"]], asked[0]["verified"]) == ([Lost], True)
+    gate.shut()
+    actor.stand_down()
+
+
+async def test_a_run_in_the_place_in_which_one_was_given_up_leaves_it_to_the_stop_to_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run releases its claim and ends its own searches, and no others."""
+    monkeypatch.setattr(verify_task, "AGAIN", 0.01)
+    outside, gate, asked = Outside(), Gate(), list[dict[str, Any]]()
+    fails = [True]
+
+    async def ended(kind: RunKind) -> Ended:
+        if kind is RunKind.SETTLE and fails.pop():
+            return Ended(settled=False, held=asked[-1]["held"])  # as where that place cannot be reached
+        return Ended(settled=True, held=())
+
+    def begun(kind: RunKind, view: JobView, **more: Any) -> Work:
+        asked.append(more)
+        outside.begun.put_nowait(kind)
+        return Work(kind, 0.0, view.deleting, Progress(), asyncio.ensure_future(ended(kind)), lambda: None)
+
+    monkeypatch.setattr(outside, "begin", begun)
+    gate.lead()
+    actor = Actor(JobView.of(raw(1, "started")), environment(outside, gate))
+    work = verifying_lost(actor, gate)
+    async with asyncio.timeout(10):
+        while work.progress.doing != "reading what is rolled up":  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.005)
+        gate.shut()
+        actor.stand_down()
+        await asyncio.wait({work.task})
+        gate.lead()
+        actor.lead()
+        for n, (desired, kind) in enumerate(
+            [("started", RunKind.INDEX), ("stopped", RunKind.SETTLE), ("started", RunKind.INDEX)], start=2
+        ):
+            actor.observe(JobView.of(raw(n, desired, request=str(n) if desired == "started" else "")))
+            assert await outside.begun.get() is kind
+        fails.append(False)
+        actor.observe(JobView.of(raw(5, "stopped")))
+        assert await outside.begun.get() is RunKind.SETTLE
+    assert [[type(store) for store in each["held"]] for each in asked] == [[], [Lost], [], [Lost]]
+    assert [each["verified"] for each in asked[1::2]] == [True, True]
     gate.shut()
     actor.stand_down()
 

@@ -354,10 +354,10 @@ class Actor:
 
     def _start(self, kind: RunKind) -> None:
         self._recovery.begun()
-        self._held += self._verification.take_left()
+        held = self._held + (self._verification.take_left() if kind is RunKind.SETTLE else ())
         delete = self._with_documents = self.view.deleting and self._check().deletion_policy is DeletionPolicy.DELETE
         stats, earlier, begin = self._shown().stats, self._verification.earlier, self._env.worker.begin
-        self._run = begin(kind, self.view, delete=delete, held=self._held, known=stats, verified=earlier)
+        self._run = begin(kind, self.view, delete=delete, held=held, known=stats, verified=earlier)
         self._run.progress.begins = self._run_begins
         if kind is RunKind.CHECK:
             self._source.begin(self.view, self._env.books.edition((self.view.namespace, self.view.store_name)))
@@ -373,13 +373,12 @@ class Actor:
         run, self._run = self._run, None
         try:
             if not run.outlived and not task.cancelled():
-                self._held = self._held if (held := task.result().held) is None else held
-                if (settled := task.result().settled) is None:
-                    self._settled = was_settled
-                else:
-                    self._settled, self._unless_listed = settled, False
-                    self._verification.earlier &= not (settled and run.kind is RunKind.SETTLE)
-                self._take_in(run, task.result())
+                end = task.result()
+                held = self._verification.take_in(end) if run.kind is RunKind.SETTLE else end.held
+                self._held = self._held if held is None else held
+                self._settled = was_settled if end.settled is None else end.settled
+                self._unless_listed = self._unless_listed and end.settled is None
+                self._take_in(run, end)
             elif run.store is not None and not closes_with_leadership(run.store):
                 # If it were settled where the RollupStore leads by then, its claim would stay in the old place.
                 self._held = (*(store for store in self._held if store is not run.store), run.store)

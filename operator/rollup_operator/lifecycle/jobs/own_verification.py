@@ -11,6 +11,7 @@ from rollup_operator.kube.events import Regarding
 from rollup_operator.lifecycle.jobs.context import JobContext
 from rollup_operator.lifecycle.jobs.job_status import Report
 from rollup_operator.lifecycle.jobs.run_facts import RunFacts
+from rollup_operator.lifecycle.jobs.run_task import Ended
 from rollup_operator.lifecycle.jobs.verification_times import VerificationTimes
 from rollup_operator.lifecycle.jobs.verify_task import VerificationEnded, VerifyWork
 from rollup_operator.model.conditions import VERIFIED, Reason
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 class OwnVerification:
     """All methods belong to the event loop of the job's actor."""
 
-    __slots__ = ("_knows", "_left", "_schedule", "earlier", "next", "work")
+    __slots__ = ("_asked", "_earlier", "_knows", "_left", "_schedule", "next", "work")
 
     def __init__(self) -> None:
         self._schedule: Schedule | None = None
@@ -34,15 +35,20 @@ class OwnVerification:
         """When the next one begins, as decided last; None: not decided since the job or its schedule changed."""
         self.work: VerifyWork | None = None
         self._left: tuple[Store, ...] = ()
+        self._asked: tuple[Store, ...] = ()
         self.know_nothing()
 
     def know_nothing(self) -> None:
         """Begin with the job's body alone."""
         self.next = None
         self._knows = False
-        self.earlier = False
-        """Whether the store may have one under way that an earlier leader began: it may be frozen, and no run waits
-        for it."""
+        self._earlier = False
+
+    @property
+    def earlier(self) -> bool:
+        """Whether one may be under way that nothing here waits for: of an earlier leader, which may be frozen, or one
+        that was given up. A settling of the job ends it; a run does not."""
+        return self._earlier or bool(self._left or self._asked)
 
     def facts(self, now: float) -> RunFacts | None:
         """Return what `decide` needs of the one under way."""
@@ -78,14 +84,23 @@ class OwnVerification:
     def give_up(self) -> None:
         """End the one under way, whatever it waits for: something of it may be in progress in the store."""
         if self.work is not None:
-            self.earlier = True
+            self._earlier = True
             self.work.give_up()
 
     def take_left(self) -> tuple[Store, ...]:
-        """Return, once, where one that was given up was: the RollupStore may name another place by now."""
-        left, self._left = self._left, ()
-        self.earlier = self.earlier or bool(left)
-        return left
+        """Return where those that were given up were, for a settling to begin: the RollupStore may name another place
+        by now. `take_in` follows."""
+        self._asked, self._left = tuple(dict.fromkeys((*self._asked, *self._left))), ()
+        return self._asked
+
+    def take_in(self, end: Ended) -> tuple[Store, ...] | None:
+        """Take in how the settling ended. Returns the other stores that it leaves to the next one; None: as before."""
+        if end.settled:
+            self._earlier, self._asked = False, ()
+        if end.held is None:
+            return None
+        self._asked = tuple(store for store in self._asked if store in end.held)
+        return tuple(store for store in end.held if store not in self._asked)
 
     def spare(self, job: JobView, env: JobContext, *, verifies: bool, gone: bool) -> None:
         """End the one under way if the spec has no verify any more.
@@ -94,7 +109,7 @@ class OwnVerification:
         `verifies`: it has. Before anything begins, note whether an earlier leader may have left one.
         """
         if not self._knows:
-            self.earlier = self.earlier or _may_have_been(job, verifies=verifies)
+            self._earlier = self._earlier or _may_have_been(job, verifies=verifies)
             self._knows = not env.gate.behind
         if self.work is None:
             return

@@ -388,8 +388,8 @@ def _unsettled(job: JobView, error: StoreError, message: str) -> Trouble:
 
 def _waits(job: JobView, error: StoreError) -> str:
     return (
-        f"a run could not release its claim in the place that RollupStore {job.store_name!r} named before, and the job "
-        f"waits for that release: {error}"
+        "an earlier run or verification may have left something under way in the place that RollupStore "
+        f"{job.store_name!r} named before, and the job waits until that place says that nothing is: {error}"
     )
 
 
