@@ -8,7 +8,7 @@ import pytest
 
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.duckdb import Budget
-from rollup_operator.stores.duckdb.database.budget import LEAST_MEMORY, Share, _processors
+from rollup_operator.stores.duckdb.database.budget import LEAST_MEMORY, Heads, Share, _processors
 from rollup_operator.stores.duckdb.database.database import Lane
 from support.embedded import Embedded, agree, config, spec, truth
 from support.rounding import HOUR, hour, ms
@@ -177,3 +177,23 @@ async def test_the_least_memory_will_do_for_rows_in_no_order(tmp_path: Path) -> 
     await embedded.completed(job)
     agree(embedded.documents(job), truth(rows, hour))
     assert await embedded.store().preview(job, Span(0, ms("2030-01-01T00:00")), 3)
+
+
+def test_what_a_lane_holds_of_the_heads_counts_for_what_it_needs_next() -> None:
+    """Each look of a run at its source needs the same memory."""
+    budget = Budget(128 << 20)
+    run, other = Heads(budget, "a"), Heads(budget, "a")
+    for amount in (60 << 20, 60 << 20, 0, 70 << 20, 60 << 20):
+        assert run.hold(amount, lambda: None)
+    assert budget.take_heads("b", 58 << 20)
+    assert not budget.take_heads("b", 1 << 20)
+    budget.give_heads("b", 58 << 20)
+    run.end()
+    assert other.hold(100 << 20, lambda: None)
+    assert run.hold(0, lambda: None)  # although the namespace has more than its share
+    other.end()
+    for _ in range(2):
+        assert run.hold(40 << 20, lambda: None, beside=True)
+    assert not budget.take_heads("b", 49 << 20)
+    run.end()
+    assert budget.take_heads("b", 128 << 20)

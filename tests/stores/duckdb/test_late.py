@@ -9,6 +9,8 @@ from rollup_operator.indexer.run import Run
 from rollup_operator.model.counts import counted
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.base import Rewritten
+from rollup_operator.stores.duckdb.database import budget
+from rollup_operator.stores.duckdb.source import sources
 from rollup_operator.stores.errors import Fenced
 from support.embedded import Embedded, Row, agree, config, scattered, spec, truth
 from support.rounding import HOUR, hour, ms
@@ -162,3 +164,19 @@ async def test_without_documents_there_is_nothing_to_rewrite(embedded: Embedded)
     assert page.buckets > 0
     assert await session.rewrite(claim, page) == Rewritten(0, 0)
     await store.close()
+
+
+@pytest.mark.parametrize("lookback", [None, "12h"])
+async def test_files_whose_heads_need_half_of_the_memory_are_looked_at_again_in_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lookback: str | None
+) -> None:
+    monkeypatch.setattr(budget, "HEADS_S", 0.2)
+    embedded = Embedded(tmp_path, now=at(START + 20 * HOUR), budget=budget.Budget(128 << 20, threads=1))
+    embedded.write("in/1.parquet", scattered(40, START, 20))
+    written = (embedded.folder / "in/1.parquet").read_bytes()
+    monkeypatch.setattr(sources, "_OF_FOOTERS", (60 << 20) // int.from_bytes(written[-8:-4], "little"))
+    job = config(spec("in/*.parquet", **({"lookback": lookback} if lookback else {})))
+    for _ in range(3):
+        await embedded.completed(job)
+        embedded.now += timedelta(hours=1)
+    assert embedded.budget.take_heads("team", embedded.budget.most_heads)

@@ -145,7 +145,8 @@ def _rows(lane: Lane, of: Rows) -> Relation | None:
     key = of.spec.rollup_index, of.job_id
     written = claims.columns_written(lane, key) or {}
     try:
-        found = sources.find(of.index_pattern, of.spec.rollup_index, lane, Wanted.of(of.spec, written))
+        wanted = Wanted.of(of.spec, written)
+        found = sources.find(of.index_pattern, of.spec.rollup_index, lane, wanted, beside=True)
     except SourceNotFound:
         return None
     spelling.check(lane, of.spec, found)

@@ -77,18 +77,21 @@ class Heads:
         """Bytes that all lanes of the process may hold."""
         return self._budget.most_heads
 
-    def hold(self, amount: int, go_on: Callable[[], None]) -> bool:
-        """Hold some until `end`, and wait for them for a while, in the worker. False: others have them.
+    def hold(self, amount: int, go_on: Callable[[], None], *, beside: bool = False) -> bool:
+        """Hold as many until `end`, and wait for them for a while, in the worker. False: others have them.
 
-        `go_on` is called meanwhile, and raises to end the wait.
+        What the lane holds already counts, unless one statement reads the files `beside` the earlier ones. `go_on` is
+        called meanwhile, and raises to end the wait.
         """
+        if (more := amount if beside else amount - self._held) <= 0:
+            return True
         begun = time.monotonic()
-        while not self._budget.take_heads(self._namespace, amount):
+        while not self._budget.take_heads(self._namespace, more):
             if time.monotonic() >= begun + HEADS_S:
                 return False
             go_on()
             time.sleep(_HEADS_AGAIN_S)
-        self._held += amount
+        self._held += more
         return True
 
     def end(self) -> None:

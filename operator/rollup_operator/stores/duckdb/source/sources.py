@@ -81,11 +81,12 @@ class SourceFiles:
 _ANY = Wanted()
 
 
-def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFiles:
+def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY, *, beside: bool = False) -> SourceFiles:
     """Resolve a pattern; `own` is the job's rollup index: a folder of that name is no source of it. In the worker.
 
-    `wanted` says how CSV files are read. What is found stays open as long as the lane. Raises SourceNotFound, also
-    where files have no rows yet, ForbiddenSource, SourceInvalid.
+    `wanted` says how CSV files are read. What is found stays open as long as the lane; `beside`: one statement reads
+    it and what was found before. Raises SourceNotFound, also where files have no rows yet, ForbiddenSource,
+    SourceInvalid.
     """
     tables: dict[str, None] = {}
     files: dict[str, int] = {}
@@ -99,7 +100,7 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
             tables.update(dict.fromkeys(_find_tables(part, lane)))
     if not tables and not files:
         raise nothing_found(pattern, nearby.listed(lane, _ENDINGS, own))
-    found = _sources(tables, dict(sorted(files.items())), lane, wanted)
+    found = _sources(tables, dict(sorted(files.items())), lane, wanted, beside=beside)
     if not found.count:
         raise SourceNotFound(
             f"{_FIELD} {pattern!r} matches only files that have no rows yet, such as {min(files)!r}: once there "
@@ -108,7 +109,9 @@ def find(pattern: str, own: str, lane: Lane, wanted: Wanted = _ANY) -> SourceFil
     return found
 
 
-def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted) -> SourceFiles:
+def _sources(
+    tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted: Wanted, *, beside: bool
+) -> SourceFiles:
     parquet: list[str] = []
     known, footers = _Dialects(wanted), 0
     for name, fd in files.items():
@@ -119,7 +122,7 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
             parquet.append(path)
         elif dialect := headers.csv_dialect(lane, fd, name, wanted, gzipped=ending.endswith(".gz")):
             known.add(path, dialect)
-    _hold_heads(lane, footers * _OF_FOOTERS + known.count * _OF_COLUMN)
+    _hold_heads(lane, footers * _OF_FOOTERS + known.count * _OF_COLUMN, beside=beside)
     settled = headers.settled(known.different)
     options_of = [dialect.options for dialect in settled]
     written: dict[str, list[str]] = {}
@@ -134,14 +137,14 @@ def _sources(tables: Iterable[str], files: Mapping[str, int], lane: Lane, wanted
     )
 
 
-def _hold_heads(lane: Lane, needed: int) -> None:
+def _hold_heads(lane: Lane, needed: int, *, beside: bool) -> None:
     if needed > lane.heads.most:
         raise SourceInvalid(
             f"{_FIELD}: what its files say of their columns takes {needed >> 20} MiB of memory, and the operator has "
             f"{lane.heads.most >> 20} MiB for that: name fewer files, write them with fewer columns or row groups, or "
             "give the operator more memory"
         )
-    if not lane.heads.hold(needed, lane.go_on):
+    if not lane.heads.hold(needed, lane.go_on, beside=beside):
         raise StoreUnavailable(
             f"{_FIELD}: what its files say of their columns takes {needed >> 20} MiB of memory, which is in use for "
             "other files now"
