@@ -13,7 +13,7 @@ import pytest
 
 from rollup_operator.query.times.grids import TimeGrid
 from rollup_operator.rollup.bounds import Bounds
-from rollup_operator.stores.errors import DocumentsChanged, SearchTooLarge, SearchTooSlow
+from rollup_operator.stores.errors import DocumentsChanged, SearchTooLarge, SearchTooSlow, SourceInvalid
 from rollup_operator.stores.opensearch.records import ALIAS, document_id
 from rollup_operator.stores.search import (
     EVERYTHING,
@@ -285,6 +285,18 @@ async def test_documents_of_ours_whose_record_is_gone_are_not_taken_for_elastics
 
 
 @pytest.mark.newest_stores
+@pytest.mark.newest_stores
+async def test_a_pattern_that_jobs_may_have_no_longer_is_searched_as_the_cluster_reads_it(at: Clustered) -> None:
+    """Else nothing of the job, its documents included, would be found after an upgrade."""
+    at.write(DATA, f"{at.source}-{datetime.now(UTC):%Y.%m.%d}")
+    pattern = f"<{at.source}-{{now{{yyyy.MM.dd}}}}>,{at.source}-none*"
+    fetch = Fetch(Rows(pattern, spec(pattern), "job"), EVERYTHING, None)
+    assert (await at.store.search([fetch]))[0][()].rows[()].count == len(DATA)
+    files = f"../{at.source}"
+    with pytest.raises(SourceInvalid, match="names files"):
+        await at.store.search([Fetch(Rows(files, spec(files), "job"), EVERYTHING, None)])
+
+
 async def test_a_single_index_that_is_hidden_by_its_settings_is_not_read(node: StoreHttp) -> None:
     """The job's wildcard does not find it, so whoever names it alone does not either."""
     async with clustered(node) as at:

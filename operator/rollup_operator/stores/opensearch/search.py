@@ -70,7 +70,7 @@ async def _found(cluster: Cluster, of: Rows) -> str:
         # Not by the indices themselves: a user who may read is not always one who may read settings.
         answer = await cluster.call(
             "GET",
-            f"/_resolve/index/{sources.indices(','.join(wide))}",
+            f"/_resolve/index/{sources.searched(','.join(wide))}",
             doing="finding the indices of a source",
             params={"filter_path": _NAMES},
             opaque_id=OPAQUE_ID,
@@ -182,5 +182,5 @@ def _header(fetch: Fetch, copies: Callable[[str], Copies]) -> dict[str, Any]:
         return {"index": [of.rollup_index], **header, **copies(of.rollup_index).parameters}
     if not of.index_pattern:
         return {"index": [_NONE], **header}
-    sources.indices(of.index_pattern)  # raises for what is no pattern of indices
+    sources.searched(of.index_pattern)  # raises for what is no pattern of indices
     return {"index": of.index_pattern.split(","), **header, **ANY.parameters}

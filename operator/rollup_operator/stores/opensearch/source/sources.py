@@ -355,23 +355,36 @@ def indices(pattern: str) -> str:
     Raises SourceInvalid if it names files, or indices that are not there at each run: those that date math leads to,
     and those of another cluster.
     """
-    parts = pattern.split(",")
-    if found := next((part for part in parts if "<" in part), None):
+    if found := next((part for part in _parts(pattern) if "<" in part), None):
         instead = "logs-*" if found.startswith("-") else _DATES.sub("*", found[found.index("<") :].strip("<>"))
         raise SourceInvalid(
             f"{_FIELD} {pattern!r}: {found!r} is date math, and leads to another index later: rows of the one before "
             f"that are not rolled up by then would be missing. Use a *, as in {instead!r}: a run reads only the time "
             "that is due, and spec.groups.dateHistogram.delay holds back what is too new"
         )
-    if any("/" in part or part in (".", "..") for part in parts):  # a server on the way could see more parts
-        raise SourceInvalid(f"{_FIELD} {pattern!r} names files, of which a cluster has none: name indices")
-    if found := next((part for part in parts if ":" in part.replace("::", "")), None):
+    path = searched(pattern)
+    if found := next((part for part in pattern.split(",") if ":" in part.replace("::", "")), None):
         # A cluster may skip another that it cannot reach or does not know, and refreshes its own indices only.
         raise SourceInvalid(
             f"{_FIELD} {pattern!r}: {found!r} names indices of another cluster, whose rows may be missing without "
             "notice: create a RollupStore for that cluster, and a job whose spec.storeRef names it"
         )
+    return path
+
+
+def searched(pattern: str) -> str:
+    """Return a pattern as one part of a path, as searches take it: a cluster finds the same indices by it.
+
+    Jobs of earlier versions may name other clusters, or have date math. Raises SourceInvalid if it names files.
+    """
+    if any("/" in part or part in (".", "..") for part in pattern.split(",")):  # a server on the way could see parts
+        raise SourceInvalid(f"{_FIELD} {pattern!r} names files, of which a cluster has none: name indices")
     return name(pattern)
+
+
+def _parts(pattern: str) -> list[str]:
+    """Part a pattern at its commas, those within braces left out."""
+    return re.findall(r"(?:\{[^{}]*(?:\{[^{}]*\})?\}|[^,])+", pattern)
 
 
 def _field(types: Mapping[str, Value]) -> SourceField:
