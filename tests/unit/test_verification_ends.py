@@ -151,6 +151,22 @@ async def test_a_cluster_that_does_not_answer_is_asked_once_for_all_who_wait(mon
         await waiting[7]
 
 
+async def test_whoever_comes_after_an_outage_does_not_wait_for_a_pause_that_began_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ends, "FIRST_PAUSE", 0.001)
+    cluster = Paused()
+    at = Ends(cast("Any", cluster))
+    earlier = asyncio.create_task(at.over("a", "waiting"))
+    async with asyncio.timeout(30):
+        while cluster.times < 13:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.001)
+    cluster.goes_on = True  # and the next pause would be 4 s
+    async with asyncio.timeout(2):
+        await at.over("b", "waiting")
+        await earlier
+
+
 async def test_whoever_comes_as_the_last_wait_ends_is_told_too() -> None:
     cluster = Paused()
     cluster.goes_on = True

@@ -8,6 +8,7 @@ While a cluster does not answer, ten thousand jobs may wait for it: each asking 
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -34,12 +35,14 @@ class Ends:
         self._waiting: dict[asyncio.Future[None], tuple[str, float]] = {}
         """Each with the id that it is about, and from when on a list of tasks counts, by the event loop's clock."""
         self._task: asyncio.Task[None] | None = None
+        self._another = asyncio.Event()
 
     async def over(self, opaque_id: str, doing: str) -> None:
         """Wait until nothing is in progress under an id, however long the cluster cannot be asked, or is closed."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         self._waiting[over] = opaque_id, loop.time() + quiet.ON_ITS_WAY
+        self._another.set()
         if self._task is None:
             self._task = keep_running("asking for the ends of lost requests", partial(self._ask, doing))
         try:
@@ -55,13 +58,16 @@ class Ends:
         pause, clock = FIRST_PAUSE, asyncio.get_running_loop().time
         while self._waiting:
             asked_at, there = clock(), frozenset[str]()
+            self._another.clear()
             if not self._cluster.is_closed:
                 try:
                     there = frozenset(await quiet.under_way(self._cluster, doing))
                 except Exception as e:  # else what nobody foresaw would count as the end
                     if not isinstance(e, StoreError):
                         log.exception("the end of a request is not known yet")
-                    await asyncio.sleep(pause)
+                    await asyncio.sleep(FIRST_PAUSE)
+                    with suppress(TimeoutError):  # a cluster that answers again lets no newcomer wait
+                        await asyncio.wait_for(self._another.wait(), pause - FIRST_PAUSE)
                     pause = min(2 * pause, LONGEST_PAUSE)
                     continue
             pause = FIRST_PAUSE
