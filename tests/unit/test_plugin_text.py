@@ -1,6 +1,7 @@
 """Small texts of the plugin: durations, tables, names, owners, exit codes."""
 
 import io
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from rollup_operator.escaping import escaped
 from rollup_operator.explaining.buckets import buckets_of, table
+from rollup_operator.explaining.commands import parts
 from rollup_operator.explaining.owners import applied_state, changed_at, gitops_owner, owners
 from rollup_operator.explaining.text import about, ago, ahead, capital, moment, seconds_of, sentence, spoken
 from rollup_operator.model.counts import counted
@@ -283,6 +285,23 @@ def test_a_field_that_is_grouped_both_ways_has_two_columns() -> None:
     (found,) = buckets_of({"groups": groups}, [document | {"n.histogram.value": 40.0, "n.terms.value": 42}])
     assert found.by == {"n.histogram": 40.0, "m": 10.0, "n.terms": 42}
     assert table([found])[0] == ["TIME", "n.histogram", "m", "n.terms", "count"]
+
+
+def test_a_field_whose_name_is_that_of_a_column_keeps_a_column_of_its_own() -> None:
+    groups = {
+        "dateHistogram": {"field": "at"}, "histogram": {"fields": ["n"]}, "terms": {"fields": ["n", "n.terms"]}
+    }  # fmt: skip
+    document: dict[str, Any] = {"at.date_histogram.timestamp": 0, "at.date_histogram._count": 3}
+    values = {"n.histogram.value": 40.0, "n.terms.value": 42, "n.terms.terms.value": "x"}
+    (found,) = buckets_of({"groups": groups}, [document | values])
+    assert found.by == {"n.histogram": 40.0, "n.terms": 42, "n.terms.terms": "x"}
+
+
+def test_a_text_of_others_with_many_beginnings_of_commands_takes_no_time() -> None:
+    text = ": kubectl a" * 9_000 + " '"
+    begun = time.process_time()
+    assert [part.is_command for part in parts(text)] == [False]
+    assert time.process_time() - begun < 1
 
 
 def test_a_preview_names_what_one_might_not_expect() -> None:

@@ -36,9 +36,11 @@ def buckets_of(spec: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) 
     groups = spec["groups"]
     date = f"{groups['dateHistogram']['field']}.date_histogram"
     fields = {kind: (groups.get(kind) or {}).get("fields", ()) for kind in ("histogram", "terms")}
+    twice = {name for name in fields["histogram"] if name in fields["terms"]}
+    told_apart = twice | {f"{name}.{kind}" for name in twice for kind in fields}
     by = {
-        name if name not in fields[other] else f"{name}.{kind}": f"{name}.{kind}.value"
-        for kind, other in (("histogram", "terms"), ("terms", "histogram"))
+        f"{name}.{kind}" if name in told_apart else name: f"{name}.{kind}.value"
+        for kind in fields
         for name in fields[kind]
     }
     metrics = [(each["field"], metric) for each in spec.get("metrics") or () for metric in each["metrics"]]

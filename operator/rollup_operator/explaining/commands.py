@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 _END = r"(?:[.,;)]?$|[.,;)]\s)"
 _WORD = rf"""(?:'[^']*'|"[^"]*"|(?!{_END})[^\s'"])+"""
+_MOST = 8
+"""Beginnings in a text of which commands are looked for: each may be followed to the text's end."""
 _COMMAND = re.compile(rf"(?<=: )(?:kubectl|rollup-operator)(?: {_WORD})+(?={_END})")
 
 
@@ -19,8 +21,10 @@ def parts(text: str) -> list[TextPart]:
     """Part a text into words and commands to copy; the result is never empty.
 
     A command to copy comes after a colon, and lasts until the text ends or a word ends with `.`, `,`, `;` or `)`. That
-    mark is left out.
+    mark is left out. In a text with very many commands none is found.
     """
+    if text.count(": kubectl ") + text.count(": rollup-operator ") > _MOST:
+        return [TextPart(text.strip())]
     found, at = [], 0
     for copied in _COMMAND.finditer(text):
         found += [TextPart(text[at : copied.start()].strip()), TextPart(copied[0], is_command=True)]

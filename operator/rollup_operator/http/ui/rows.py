@@ -58,7 +58,7 @@ def row(job: JobView, now: datetime, runs: Sequence[int] = ()) -> JobRow:
     said, status, ready = summary(job), job.status, condition(job, READY)
     last = status.last_run
     failed = last is not None and last.outcome is not Outcome.COMPLETED
-    message = "" if ready is None else shortened(sentence(ready.message), LONGEST_SENTENCE)
+    message = "" if ready is None else sentence(shortened(ready.message, LONGEST_SENTENCE))
     return JobRow(
         key=f"{job.namespace}/{job.name}",
         namespace=job.namespace,

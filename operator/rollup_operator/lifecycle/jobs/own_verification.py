@@ -46,8 +46,10 @@ class OwnVerification:
 
     @property
     def earlier(self) -> bool:
-        """Whether one may be under way that nothing here waits for: of an earlier leader, which may be frozen, or one
-        that was given up. A settling of the job ends it; a run does not."""
+        """Whether one may be under way that nothing here waits for, until a settling of the job has: a run has not.
+
+        An earlier leader began it, which may be frozen, or it was given up.
+        """
         return self._earlier or bool(self._left or self._asked)
 
     def facts(self, now: float) -> RunFacts | None:
@@ -88,8 +90,10 @@ class OwnVerification:
             self.work.give_up()
 
     def take_left(self) -> tuple[Store, ...]:
-        """Return where those that were given up were, for a settling to begin: the RollupStore may name another place
-        by now. `take_in` follows."""
+        """Return, for a settling that begins, where those that were given up were. `take_in` follows.
+
+        The RollupStore may name another place by now.
+        """
         self._asked, self._left = tuple(dict.fromkeys((*self._asked, *self._left))), ()
         return self._asked
 
