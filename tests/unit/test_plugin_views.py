@@ -265,10 +265,12 @@ def test_what_is_not_known_yet_is_not_guessed() -> None:
 
 def test_a_wait_for_other_things_says_for_what_and_how_long() -> None:
     stopped = Seen(Stopped(JobView.of(observed_job(desired="stopped", generation=4, observed=3))), wait=30.0)
+    stopped.line.hear(stopped.action)
     stopped.hear(desired="stopped", state="stopping", generation=4, version=101)
     stopped.time = 4.0
     stopped.line.write()
     assert [text for text, _ in stopped.lines] == [
+        "waiting up to 30 seconds for rollupjob/flights to stop, not seen by the operator yet",
         "waiting up to 30 seconds for rollupjob/flights to stop, now stopping",
         "waiting up to 30 seconds for rollupjob/flights to stop, now stopping, 4 seconds so far",
     ]

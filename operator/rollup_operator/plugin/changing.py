@@ -123,7 +123,9 @@ def waiting(action: Action, since_report: float, since_begin: float) -> tuple[st
     report = newest.status.progress
     if not isinstance(goal, Ran) or report is None:
         after = f", {spoken(since_begin)} so far" if since_begin >= 1 else ""
-        return f"{head} for rollupjob/{newest.name} {goal.aim}, now {summary(newest).text}{after}", None
+        behind = newest.status.observed_generation < newest.generation
+        state = "not seen by the operator yet" if behind else f"now {summary(newest).text}"
+        return f"{head} for rollupjob/{newest.name} {goal.aim}, {state}{after}", None
     parts = [newest.name, f"{report.percent} %"]
     if rows := goal.rows:
         whole = f" of ~{about(rows * 100 // report.percent):,}" if report.percent >= SURE else ""
