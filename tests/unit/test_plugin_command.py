@@ -1,6 +1,7 @@
 """The command line of `kubectl rollup`, as far as no cluster is needed."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,6 +148,20 @@ def test_every_command_has_its_help_with_an_example(
         assert word in " ".join(written.split())
     for clutter in ("--install-completion", "{", "<bool>"):
         assert clutter not in written
+
+
+@pytest.mark.parametrize(("app", "name"), [(plugin.app, "kubectl rollup"), (cli.app, "rollup-operator")])
+def test_no_line_of_a_help_ends_within_a_word(
+    app: typer.Typer, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+    for columns in (72, 80, 90, 100, 140):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        for words in ([], *([each] for each in commands)):
+            app(args=[*words, "-h"], prog_name=name, standalone_mode=False)
+            written = capsys.readouterr().out
+            assert "Usage:" in written
+            assert [line for line in written.splitlines() if re.search(r"[^\s-]-$", line)] == [], (columns, words)
 
 
 def test_every_command_is_in_the_list_of_commands(

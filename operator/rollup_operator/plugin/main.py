@@ -23,6 +23,7 @@ from rollup_operator.plugin.options import (
     Fields,
     Form,
     Full,
+    Group,
     GroupBy,
     Interval,
     Labels,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from rollup_operator.plugin.reaching import EndpointAddress
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,  # the command `completion` prints the scripts

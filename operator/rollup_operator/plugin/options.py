@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from rollup_operator.plugin.completion import job_names, namespace_names
 from rollup_operator.plugin.output import Format
@@ -39,8 +39,42 @@ COMMAND = "kubectl rollup"
 """How people call it, whichever name the executable has."""
 
 
+_HYPHEN = "\N{NON-BREAKING HYPHEN}"
+_WRITERS = ("write_text", "write_usage", "write_dl")
+
+
+class _Help(typer.Context):
+    """A context whose help has lines that end between words, and not at a hyphen within one."""
+
+    def make_formatter(self) -> Any:
+        """Return the formatter of the help. Its own option for this is out of reach."""
+        formatter: Any = super().make_formatter()
+        for name in _WRITERS:
+            setattr(formatter, name, _whole(getattr(formatter, name)))
+        written = formatter.getvalue
+        formatter.getvalue = lambda: written().replace(_HYPHEN, "-")
+        return formatter
+
+
+def _whole(write: Callable[..., None]) -> Callable[..., None]:
+    def protected(part: Any) -> Any:
+        if isinstance(part, str):
+            return part.replace("-", _HYPHEN)
+        return [tuple(map(protected, row)) for row in part] if isinstance(part, (list, tuple)) else part
+
+    return lambda *given, **named: write(*map(protected, given), **named)
+
+
+class Group(TyperGroup):
+    """The commands, with a help of whole words."""
+
+    context_class = _Help
+
+
 class Command(TyperCommand):
-    """A command whose usage is written as kubectl writes its own."""
+    """A command whose usage is written as kubectl writes its own, and whose help has whole words."""
+
+    context_class = _Help
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what stands after the command's name, without braces around what is required."""
