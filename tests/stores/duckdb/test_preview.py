@@ -57,6 +57,12 @@ async def test_more_than_a_page_is_estimated(embedded: Embedded) -> None:
     assert found.buckets == pytest.approx(len(embedded.documents(job)), rel=0.2)
 
 
+async def test_no_more_pages_are_estimated_than_documents(embedded: Embedded) -> None:
+    embedded.write("in/rows.parquet", ROWS)
+    found = await previewed(embedded, config(spec("in/*.parquet")), page_seconds=0.000_000_1)
+    assert 1 < found.pages <= found.buckets
+
+
 async def test_nothing_is_written_or_claimed(embedded: Embedded) -> None:
     embedded.write("in/rows.parquet", ROWS)
     await previewed(embedded, config(spec("in/*.parquet")))

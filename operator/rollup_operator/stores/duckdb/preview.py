@@ -63,7 +63,8 @@ def _reckon(
     times = max(1.0, source.rows / max(1, page.rows))
     buckets = page.buckets if times == 1 else min(source.rows, round(page.buckets * times))
     reading = took * times
-    pages = 1 if times == 1 else max(2, math.ceil(reading / page_seconds))
+    # A page has a bucket at least, however long a bucket takes.
+    pages = 1 if times == 1 else min(max(2, math.ceil(reading / page_seconds)), max(1, buckets))
     return Preview(documents, source.rows, buckets, pages, reading * (1 + _WRITING))
 
 

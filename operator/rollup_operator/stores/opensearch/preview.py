@@ -100,4 +100,5 @@ def _reckon(source: Source, page: Page, documents: int) -> Preview:
     batch = page.handle
     shown = [(batch.id(i), batch.source(i)) for i in range(min(documents, len(batch)))]
     buckets = min(source.rows, round(page.buckets * times))
-    return Preview(shown, source.rows, buckets, math.ceil(times), page.took_s * times * (1 + _WRITING))
+    pages = min(math.ceil(times), max(1, buckets))
+    return Preview(shown, source.rows, buckets, pages, page.took_s * times * (1 + _WRITING))
