@@ -19,52 +19,47 @@ BEARER = "Authorization: Bearer $ROLLUP_TOKEN"
 
 _PAGE = ("the page in a browser, without a login", "kubectl rollup ui")
 
+_LOG = ("what the operator says", "tail -f .local/operator.log")
+_CALL = f'curl -sS -H "{BEARER}" $ROLLUP_URL/_rollup/job'
+_STOP_CALL = (
+    f'curl -sS -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/{{job}}/_stop?wait_for_completion=true&timeout=10s"'
+)
+
 _HINTS = (
     _PAGE,
-    ("both jobs, and each change of them", "kubectl rollup get --watch"),
-    (
-        f"run the flights now; their result is {RESULTS}/flights-hourly/flights.parquet",
-        "kubectl rollup run flights --wait",
-    ),
-    (
-        "the result as Elasticsearch documents",
-        f".venv/bin/rollup-operator export {RESULTS}/flights-hourly/flights.parquet | head",
-    ),
-    ("start the long backfill", f'curl -sS -XPOST -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions/_start'),
-    (
-        "have it run now, and see its progress",
-        "kubectl rollup run positions --wait",
-    ),
-    (
-        "stop it, and know when it is quiet",
-        f'curl -sS -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/positions/_stop?wait_for_completion=true&timeout=10s"',
-    ),
-    (
-        "the same without the API",
-        "kubectl rollup stop positions --wait",
-    ),
+    ("run the flights now, and see the progress", "kubectl rollup run flights --wait"),
     (
         "look at the data, what is rolled up and what is not yet, as one",
         "kubectl rollup query flights --interval 1M --metric avg:dep_delay --where origin:JFK -o chart",
     ),
-    ("one job as Elasticsearch shows it", f'curl -sS -H "{BEARER}" $ROLLUP_URL/_rollup/job/positions'),
-    ("what the operator says", "tail -f .local/operator.log"),
+    ("start the long backfill", "kubectl rollup start positions"),
+    ("have it run now, and see the progress; Ctrl-C ends only the waiting", "kubectl rollup run positions --wait"),
+    ("both jobs, and each change of them", "kubectl rollup get --watch"),
+    ("stop the backfill, and know when it is quiet", "kubectl rollup stop positions --wait"),
+    ("why it is as it is", "kubectl rollup explain positions"),
+    ("the same stop by Elasticsearch's API", _STOP_CALL.format(job="positions")),
+    ("a job as Elasticsearch shows it", f"{_CALL}/positions"),
+    (
+        "the result of the flights, a Parquet file, as Elasticsearch documents",
+        f".venv/bin/rollup-operator export {RESULTS}/flights-hourly/flights.parquet | head",
+    ),
+    _LOG,
 )
 
 _NODE_HINTS = (
     _PAGE,
+    ("run the flights now, and see the progress", "kubectl rollup run flights --wait"),
+    (
+        "look at the data, what is rolled up and what is not yet, as one",
+        "kubectl rollup query flights --interval 1M --metric avg:dep_delay --where origin:JFK -o chart",
+    ),
     ("the job, and each change of it", "kubectl rollup get --watch"),
-    (
-        "run it now, and see its progress",
-        "kubectl rollup run flights --wait",
-    ),
+    ("stop it, and know when it is quiet", "kubectl rollup stop flights --wait"),
+    ("why it is as it is", "kubectl rollup explain flights"),
+    ("the same stop by Elasticsearch's API", _STOP_CALL.format(job="flights")),
+    ("the job as Elasticsearch shows it", f"{_CALL}/flights"),
     ("some of its documents, after a run", "curl -sS '{node}/flights-hourly/_search?size=3&pretty'"),
-    (
-        "stop it, and know when it is quiet",
-        f'curl -sS -XPOST -H "{BEARER}" "$ROLLUP_URL/_rollup/job/flights/_stop?wait_for_completion=true&timeout=10s"',
-    ),
-    ("the job as Elasticsearch shows it", f'curl -sS -H "{BEARER}" $ROLLUP_URL/_rollup/job/flights'),
-    ("what the operator says", "tail -f .local/operator.log"),
+    _LOG,
     (
         "remove what stays in the node after `make down`",
         "curl -sS -XDELETE '{node}/flights,flights-hourly,rollup-operator-claims-1'",

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help=f"show what runs; exit code {EXIT_NOT_RUNNING} if it does not")
     for command in (up, down, status):
         command.add_argument("--dir", type=Path, default=DEFAULT_DIRECTORY, help="state folder (default: %(default)s)")
-    up.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for it (default: %(default)s)")
+    up.add_argument("--timeout", type=float, default=180.0, help="seconds to wait for it (default: %(default)s)")
     build = commands.add_parser("build", help="build what is not built yet, and print where it is")
     build.add_argument(
         "components",

@@ -46,7 +46,7 @@ class ControlPlane:
 
     @classmethod
     def start(
-        cls, directory: Path | None = None, *, timeout: float = 60.0, api_server_flags: Sequence[str] = ()
+        cls, directory: Path | None = None, *, timeout: float = 180.0, api_server_flags: Sequence[str] = ()
     ) -> "ControlPlane":
         """Start a control plane and return once it is ready, 2 to 4 seconds later.
 
