@@ -18,12 +18,12 @@ from rollup_operator.plugin.options import (
     All,
     Begin,
     Command,
+    CommandGroup,
     Condition,
     End,
     Fields,
     Form,
     Full,
-    Group,
     GroupBy,
     Interval,
     Labels,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from rollup_operator.plugin.reaching import EndpointAddress
 
 app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,  # the command `completion` prints the scripts

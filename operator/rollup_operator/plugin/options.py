@@ -65,7 +65,7 @@ def _whole(write: Callable[..., None]) -> Callable[..., None]:
     return lambda *given, **named: write(*map(protected, given), **named)
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """The commands, with a help of whole words."""
 
     context_class = _Help
