@@ -157,7 +157,7 @@ def test_defaults(api: Api):
     spec = api.create(bodies.job(metrics=None))["spec"]
     assert spec["storeRef"] == {"name": "default"}
     assert spec["groups"]["dateHistogram"]["timeZone"] == "UTC"
-    assert (spec["pageSize"], spec["drainTimeoutSeconds"], spec["deletionPolicy"]) == (1000, 30, "Retain")
+    assert (spec["pageSize"], spec["drainTimeoutSeconds"], spec["deletionPolicy"]) == (5000, 30, "Retain")
     assert spec["metrics"] == []
     assert "desiredState" not in spec
     assert "jobId" not in spec

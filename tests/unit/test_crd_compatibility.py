@@ -53,7 +53,7 @@ BREAKING: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "spec.metrics[].field: maxLength is 1",
     ),
     "a new required field": (lambda c: spec(c)["required"].append("jobId"), "spec.jobId: is required now"),
-    "another default": (lambda c: field(c, "pageSize").update(default=5), "spec.pageSize: default is 5, was 1000"),
+    "another default": (lambda c: field(c, "pageSize").update(default=5), "spec.pageSize: default is 5, was 5000"),
     "a default that was none": (
         lambda c: field(c, "desiredState").update(default="started"),
         "spec.desiredState: default is 'started', was None",

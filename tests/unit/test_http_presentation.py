@@ -79,7 +79,7 @@ def test_defaults_are_filled_and_a_new_job_is_stopped_without_a_position() -> No
         "date_histogram": {"fixed_interval": "90m", "field": "timestamp", "time_zone": "UTC"}
     }
     assert shown["config"]["metrics"] == []
-    assert shown["config"]["page_size"] == 1000
+    assert shown["config"]["page_size"] == 5000
     assert shown["status"] == {"job_state": "stopped"}
 
 

@@ -397,7 +397,7 @@ class RollupJobSpec(Part):
         json_schema_extra=in_words(*_CRON),
     )
     page_size: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=1000,
+        default=5000,
         description="How many buckets to process at once. Embedded stores size their pages by time instead.",
     )
     drain_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
