@@ -9,7 +9,7 @@ import pytest
 
 from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.rollup.bounds import Span
-from rollup_operator.stores.errors import StoreError
+from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
 from rollup_operator.stores.opensearch import ClusterStore, Connections, HostRules
 from rollup_operator.stores.opensearch.records import ALIAS
 from rollup_operator.stores.opensearch.target.lock import locked
@@ -310,4 +310,29 @@ async def test_many_jobs_in_one_index_hold_up_nobody() -> None:
             found = await store.tiers(["out"])
     assert len(found) == JOBS
     assert len(planted(Asked("GET", "/out?filter_path=mappings", None, None)).body) < LISTING
+    assert loop.longest < 0.05
+
+
+# As many names as an answer may have
+
+FIELDS, INDICES = 19_900, 39_000
+
+
+def listing(asked: Asked) -> Said:
+    """What a cluster answers that has so many fields and indices, and none of the one that is called nothing."""
+    if "_resolve" in asked.target:
+        return said({"indices": [{"name": f"logs-{n:06d}x{n % 977}"} for n in range(INDICES)]})
+    if kind_of(asked) != "fields":
+        return honest(asked)
+    if "nothing" in asked.target:
+        return said({"indices": [], "fields": {}})
+    return said({"indices": ["rows"], "fields": {f"f{n}": {"double": {"aggregatable": True}} for n in range(FIELDS)}})
+
+
+async def test_a_long_list_of_names_holds_up_nobody() -> None:
+    with hostile_host(listing) as host:
+        async with store_at(host) as store, watched() as loop:
+            assert len(await store.fields("rows", "out")) == FIELDS
+            assert isinstance(await outcome(lambda store: store.fields("nothing", "out"), store), SourceNotFound)
+            assert isinstance(await outcome(preview, store), SourceInvalid)
     assert loop.longest < 0.05

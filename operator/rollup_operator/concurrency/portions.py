@@ -7,7 +7,7 @@ result. So it needs no event loop to be written, and none to be tested.
 import asyncio
 import heapq
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -61,6 +61,14 @@ async def in_portions(work: Work[R], *, clock: Callable[[], float] = time.perf_c
             except StopIteration as e:
                 result: R = e.value
                 return result
+            await pause()
+
+
+async def unhurried(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield the items, each of which is made and used within a millisecond. To be read to the end."""
+    with sharing() as pause:
+        for item in items:
+            yield item
             await pause()
 
 

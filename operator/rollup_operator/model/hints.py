@@ -3,6 +3,7 @@
 Names may come from anybody: what is compared is cut, and the comparison is linear in it.
 """
 
+import heapq
 import re
 from collections.abc import Iterable, Sequence
 
@@ -16,22 +17,39 @@ _ALIKE = 0.5
 _NUMBERS = re.compile(r"(?<![a-zA-Z0-9])[0-9][0-9._-]*(?![a-zA-Z])")
 
 
-def instead(name: str, there: Iterable[str]) -> str:
-    """Say what `name` may mean and what there is, as in `did you mean 'b'? There are 'a', 'b'`.
+class Names:
+    """What there is, in order: made once, and compared with each name that there is not."""
 
-    `there` is listed in its order; where it is empty, so is the answer.
-    """
-    names = list(dict.fromkeys(there))
-    if not names:
-        return ""
-    shown = ", ".join(map(repr, names[:_SHOWN]))
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    are = "is" if len(names) == 1 else "are"
-    if not (meant := near(name, names)):
-        return f"there {are} {shown}{more}"
-    if len(meant) == len(names):
-        return f"did you mean {' or '.join(map(repr, meant))}?"
-    return f"did you mean {' or '.join(map(repr, meant))}? There {are} {shown}{more}"
+    def __init__(self, there: Iterable[str]) -> None:
+        self._names = list(dict.fromkeys(there))
+        self._compared = [(each, plain, _pairs(plain)) for each in self._names[:_COMPARED] for plain in (_plain(each),)]
+
+    def instead(self, name: str) -> str:
+        """Say what `name` may mean and what there is, as in `did you mean 'b'? There are 'a', 'b'`; "" for nothing."""
+        if not (names := self._names):
+            return ""
+        shown = ", ".join(map(repr, names[:_SHOWN]))
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        are = "is" if len(names) == 1 else "are"
+        if not (meant := self.near(name)):
+            return f"there {are} {shown}{more}"
+        if len(meant) == len(names):
+            return f"did you mean {' or '.join(map(repr, meant))}?"
+        return f"did you mean {' or '.join(map(repr, meant))}? There {are} {shown}{more}"
+
+    def near(self, name: str) -> list[str]:
+        """Return the names that `name` may mean, the likeliest first; one, if it differs in case or signs alone."""
+        wanted = _plain(name)
+        if same := [each for each, plain, _ in self._compared if plain == wanted]:
+            return same[:1]
+        pairs = _pairs(wanted)
+        scored = ((-_likeness(pairs, of), each) for each, _, of in self._compared)
+        return [each for _, each in heapq.nsmallest(_MEANT, (found for found in scored if -found[0] >= _ALIKE))]
+
+
+def instead(name: str, there: Iterable[str]) -> str:
+    """Say what `name` may mean and what there is, as `Names` does. `there` is listed in its order."""
+    return Names(there).instead(name)
 
 
 def nothing_matches(problem: str, hint: str) -> str:
@@ -41,14 +59,8 @@ def nothing_matches(problem: str, hint: str) -> str:
 
 
 def near(name: str, there: Sequence[str]) -> list[str]:
-    """Return the names that `name` may mean, the likeliest first; only one, if that differs in case or signs alone."""
-    wanted = _plain(name)
-    compared = [(each, _plain(each)) for each in there[:_COMPARED]]
-    if same := [each for each, plain in compared if plain == wanted]:
-        return same[:1]
-    pairs = _pairs(wanted)
-    scored = sorted(((-_likeness(pairs, _pairs(plain)), each) for each, plain in compared))
-    return [each for score, each in scored if -score >= _ALIKE][:_MEANT]
+    """Return the names that `name` may mean, as `Names` does."""
+    return Names(there).near(name)
 
 
 def series(names: Iterable[str]) -> list[str]:

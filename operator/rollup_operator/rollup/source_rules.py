@@ -29,6 +29,9 @@ _TERMS: Sequence[tuple[TermKind, frozenset[str]]] = (("long", WHOLE), ("double",
 
 _NESTED = "nested"
 
+_HINTS = 8
+"""Of the fields that are missing, those for which one check says what they may mean: names take time to compare."""
+
 _TIME = "spec.groups.dateHistogram.field"
 _METRICS = "spec.metrics"
 
@@ -68,6 +71,7 @@ def check_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[
     """Return the problems of the fields that a job names, given the fields of its sources."""
     checks = list(_checks(spec, fields))
     named = [name for _, name, _ in checks]
+    hinted = _Hints(fields)
     if hidden := [
         BrokenRule(text, f"{at}: {text}")
         for name, at in {name: at for at, name, _ in reversed(checks)}.items()
@@ -75,7 +79,7 @@ def check_rules(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> list[
     ]:
         return hidden
     found = [
-        BrokenRule(text, f"{at}: {_in_plain_words(at, name, fields) or text}")
+        BrokenRule(text, f"{at}: {_in_plain_words(at, name, fields, hinted) or text}")
         for at, name, texts in checks
         for text in texts
     ]
@@ -97,10 +101,35 @@ def _checks(spec: RollupJobSpec, fields: Mapping[str, SourceField]) -> Iterator[
         yield _METRICS, metric.field, _of_metric(metric.field, metric.metrics, fields.get(metric.field))
 
 
-def _in_plain_words(at: str, name: str, fields: Mapping[str, SourceField]) -> str | None:
+class _Hints:
+    """What fields may mean that are missing: of few fields, and each order of those that there are is made once."""
+
+    def __init__(self, fields: Mapping[str, SourceField]) -> None:
+        self._fields, self._left = fields, _HINTS
+        self._orders: dict[bool, hints.Names] = {}
+
+    def instead(self, name: str, *, times_first: bool) -> str:
+        """Say what one may mean and which there are; "" where so many were hinted at, or there are none."""
+        if not self._left:
+            return ""
+        self._left -= 1
+        if times_first not in self._orders:
+            self._orders[times_first] = hints.Names(self._ordered(times_first=times_first))
+        return self._orders[times_first].instead(name)
+
+    def _ordered(self, *, times_first: bool) -> list[str]:
+        there = sorted(name for name in self._fields if not name.startswith("_"))
+        if not times_first:
+            return there
+        times = [name for name in there if self._fields[name].types <= DATES]
+        return [*times, *there]
+
+
+def _in_plain_words(at: str, name: str, fields: Mapping[str, SourceField], hinted: _Hints) -> str | None:
     """Say what is wrong with a field that is missing or has another type; None: neither is the case."""
     if (field := fields.get(name)) is None:
-        return _not_there(at, name, fields)
+        hint = hinted.instead(name, times_first=at == _TIME)
+        return f"the source has no field {name!r}" + (f": {hint}" if hint else "")
     types = " and ".join(sorted(field.types))
     if at == _TIME and not (field.types <= DATES or field.tells_time):
         dates = sorted(other for other, of in fields.items() if of.types <= DATES and other != name)
@@ -112,17 +141,6 @@ def _in_plain_words(at: str, name: str, fields: Mapping[str, SourceField]) -> st
             "spec.groups.terms.fields"
         )
     return None
-
-
-def _not_there(at: str, name: str, fields: Mapping[str, SourceField]) -> str:
-    """Say that a field is missing, what it may mean, and which there are: times first where one is needed."""
-
-    def order(other: str) -> tuple[bool, str]:
-        return at == _TIME and not fields[other].types <= DATES, other
-
-    there = sorted((other for other in fields if not other.startswith("_")), key=order)
-    hint = hints.instead(name, there)
-    return f"the source has no field {name!r}" + (f": {hint}" if hint else "")
 
 
 def date_metrics_message(field: str, metrics: Sequence[str], type_: str) -> str | None:
@@ -187,15 +205,16 @@ def _of_metric(name: str, metrics: Sequence[str], field: SourceField | None) -> 
 
 def _in_nested(name: str, fields: Mapping[str, SourceField]) -> str | None:
     """Return what is wrong with a field of objects that an index keeps as documents of their own; None: nothing."""
-    parts = name.split(".")
-    for i in range(1, len(parts)):
-        above = fields.get(".".join(parts[:i]))
+    end = name.find(".")
+    while end >= 0:
+        above = fields.get(name[:end])
         if above is not None and _NESTED in above.types:
             return (
-                f"The field [{name}] lies within [{'.'.join(parts[:i])}], which is of type [{_NESTED}]: its values are "
-                "in documents of their own, which a rollup cannot see. Have the source copy it to a field outside "
+                f"The field [{name}] lies within [{name[:end]}], which is of type [{_NESTED}]: its values are in "
+                "documents of their own, which a rollup cannot see. Have the source copy it to a field outside "
                 "(copy_to, or include_in_root in the mapping), and name that."
             )
+        end = name.find(".", end + 1)
     return None
 
 

@@ -1,5 +1,6 @@
 """Inspects the sources of a pattern: their fields, how much is due, and their problems."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
+from rollup_operator.concurrency.portions import unhurried
 from rollup_operator.model import hints
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Span
@@ -245,7 +247,7 @@ async def _missing(
     there: Mapping[str, SourceField] = {}
     with contextlib.suppress(StoreError):  # the problem was found, and is reported without it
         there = await _capabilities(cluster, spec.index_pattern, spec.rollup_index, "*", opaque_id)
-    rules = check_rules(spec, {**there, **found})
+    rules = await asyncio.to_thread(check_rules, spec, {**there, **found})
     return SourceInvalid(f"{_FIELD} {spec.index_pattern!r}: {'; '.join(rule.manifest for rule in rules)}")
 
 
@@ -320,7 +322,7 @@ async def _capabilities(
         raise await _not_found(cluster, pattern, f"{_FIELD} {pattern!r}: {e}", opaque_id) from e
     except StoreError as e:
         raise source_error(pattern, e) from e
-    matched = [index.text() for index in answer.find("indices").items()]
+    matched = [index.text() async for index in unhurried(answer.find("indices").items())]
     if not matched:
         # What is blocked is left out there, and a search says why.
         await search(cluster, pattern, {"size": 0}, doing=doing, opaque_id=opaque_id)
@@ -328,7 +330,7 @@ async def _capabilities(
     if rollup_index in matched:
         raise SourceInvalid(f"{_FIELD} {pattern!r} leads to spec.rollupIndex itself, {rollup_index!r}: leave it out")
     members = ((field, dict(types.members())) for field, types in answer.find("fields").members())
-    return {field: _field(types) for field, types in members if not _is_meta(types)}
+    return {field: _field(types) async for field, types in unhurried(members) if not _is_meta(types)}
 
 
 async def _not_found(cluster: Cluster, pattern: str, problem: str, opaque_id: str) -> SourceNotFound:
@@ -344,8 +346,9 @@ async def _not_found(cluster: Cluster, pattern: str, problem: str, opaque_id: st
             longest=LISTING,
         )
         kinds = (answer.find(kind).items() for kind in ("indices", "aliases", "data_streams"))
-        there = [name for of in kinds for each in of if not (name := each.at("name").text()).startswith((".", ALIAS))]
-    hint = hints.instead(pattern, hints.series(there))
+        names = (each.at("name").text() for of in kinds for each in of)
+        there = [name async for name in unhurried(names) if not name.startswith((".", ALIAS))]
+    hint = await asyncio.to_thread(lambda: hints.instead(pattern, hints.series(there)))
     return SourceNotFound(hints.nothing_matches(problem, hint))
 
 
