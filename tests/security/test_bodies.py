@@ -1,10 +1,14 @@
 """Bodies under way: bounded in all, a share for each caller, and nobody waits for a slow one of somebody else."""
 
 import asyncio
+import itertools
 import json
+import time
 
 import pytest
 
+from rollup_operator.http.access import bodies
+from rollup_operator.http.protocol.positioned_json import Node, read_json
 from rollup_operator.sharing.memory import MIB, Budgets
 from support.bodies import sensor
 from support.http_double import Cluster
@@ -117,3 +121,30 @@ async def test_bodies_that_take_long_to_parse_are_taken_in_turn_by_callers(clust
         assert over.index("ben") < 5
         for each in (*greedy, ben):
             each.leave()
+
+
+async def test_the_thread_that_parses_bodies_leaves_most_of_the_time_to_others(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever computes in Python makes the event loop wait at each of its reads and writes."""
+    long = json.dumps({"metrics": [{"field": f"f{n}"} for n in range(1_000)]}).encode()
+    times: list[tuple[float, float]] = []
+
+    def timed(data: bytes) -> Node:
+        began = time.monotonic()
+        try:
+            return read_json(data)
+        finally:
+            times.append((began, time.monotonic()))
+
+    monkeypatch.setattr(bodies, "read_json", timed)
+    async with served(cluster) as endpoint:
+        callers = [await Caller.connect(endpoint.port, name) for name in ("ann", "ben", "cem", "dora")]
+        for each in callers:
+            each.begin(len(long), long)
+        for each in callers:
+            assert await each.status() == 400
+            each.leave()
+    assert len(times) == len(callers)
+    for (began, ended), (next_began, _) in itertools.pairwise(times):
+        assert next_began - ended > 0.9 * bodies.REST * (ended - began)

@@ -11,7 +11,7 @@ from rollup_operator.http.access import audit, bodies
 from rollup_operator.http.api import capabilities, preview, purge, verify
 from rollup_operator.http.jobs import repeats
 from rollup_operator.http.listener import admission, scrape
-from rollup_operator.http.protocol import filter_path
+from rollup_operator.http.protocol import filter_path, positioned_json
 from rollup_operator.http.ui.sessions import SESSION_SECONDS
 from rollup_operator.kube import authz
 from rollup_operator.model import status
@@ -38,7 +38,8 @@ ROWS: dict[str, list[float]] = {
     "purges": [purge.AT_ONCE, purge.TURN_SECONDS, 429, purge.WAITING],
     "previews": [preview.AT_ONCE],
     "verifications": [verify.AT_ONCE],
-    "parsing of bodies": [bodies.LARGE / 1024, 429],
+    "values in the JSON of a job": [positioned_json.MOST_VALUES, 400],
+    "parsing of bodies": [bodies.LARGE / 1024, bodies.LARGE_JOB / 1024, bodies.REST, 429],
     "remembered calls": [repeats.LIMIT],
 }
 """By how a row of a table begins, its numbers."""

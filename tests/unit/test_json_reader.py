@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollup_operator.http.protocol.positioned_json import NotJson, read_json
+from rollup_operator.http.protocol.positioned_json import MOST_VALUES, NotJson, read_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -51,6 +51,7 @@ def test_any_text_is_read_as_json_reads_it_or_refused(text: str) -> None:
         ("9" * 500, "1:1", "Numeric value out of range"),
         ("NaN", "1:1", "Unexpected character ('N'"),
         ("[" * 70, "1:66", "Too many levels"),
+        ("[" + "0," * MOST_VALUES + "0]", f"1:{2 * MOST_VALUES}", f"Too many values: at most {MOST_VALUES} are read"),
     ],
 )
 def test_what_is_wrong_and_where(text: str, at: str, message: str) -> None:
@@ -58,6 +59,22 @@ def test_what_is_wrong_and_where(text: str, at: str, message: str) -> None:
         read_json(text.encode())
     assert str(caught.value.at) == at
     assert message in str(caught.value)
+
+
+def test_the_largest_job_is_read() -> None:
+    names = [f"f{n}" for n in range(256)]
+    spec = {
+        "groups": {
+            "dateHistogram": {"field": "t"},
+            "terms": {"fields": names[:64]},
+            "histogram": {"fields": names[:64]},
+        },
+        "metrics": [{"field": name, "metrics": ["min", "max", "sum", "avg", "value_count"]} for name in names],
+        "csv": {"columns": [{"name": name, "type": "text", "format": "x"} for name in names]},
+    }
+    labels = {f"label-{n}": "x" for n in range(1000)}
+    whole = {"kind": "RollupJob", "metadata": {"labels": labels, "annotations": labels}, "spec": spec}
+    assert read_json(json.dumps(whole).encode()).plain() == whole
 
 
 def test_bytes_that_are_no_text() -> None:

@@ -5,8 +5,10 @@ apart, and only until the call has made of it what it needs.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import orjson
@@ -19,13 +21,20 @@ from rollup_operator.http.protocol.dialects import Dialect
 from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.http.protocol.media_types import check_body, check_encoding
 from rollup_operator.http.protocol.positioned_json import Node, NotJson, read_json
-from rollup_operator.http.protocol.turns import Turns
+from rollup_operator.http.protocol.turns import Turn, Turns
 from rollup_operator.sharing.shares import Shares
 
 T = TypeVar("T")
 
 LARGE = 8 * 1024
-"""Bodies of this many bytes or more are parsed and checked in the thread: other calls must not wait for them."""
+"""Bodies of this many bytes or more are parsed in the thread: other calls must not wait for them."""
+
+LARGE_JOB = 2 * 1024
+"""The same where each value's position is noted, which takes thirty times as long."""
+
+REST = 3.0
+"""How many times as long as it took for a body the thread rests after it: while a thread computes, the event loop waits
+for it at each of its reads and writes."""
 
 PARSED = 64
 """Bytes of memory that one byte of JSON may take once it is parsed."""
@@ -70,12 +79,20 @@ class Bodies:
                 raise ApiError(400, dialect.malformed_json_error, f"[{e.at}] {e}") from e
             return make(root)
 
-        return await self.read(request, made)
+        return await self.read(request, made, large=LARGE_JOB)
 
     async def read(
-        self, request: web.Request, make: Callable[[bytes], T], *, lines: bool = False, needed: bool = True
+        self,
+        request: web.Request,
+        make: Callable[[bytes], T],
+        *,
+        lines: bool = False,
+        needed: bool = True,
+        large: int = LARGE,
     ) -> T:
         """Read a body, and return what `make` makes of it. `lines`: it may be of one JSON text a line.
+
+        `large`: the bytes from which on the thread makes it.
 
         Raises ApiError: 415 for an unknown compression, 413 for too many bytes, 408 for a body that is too slow, 429
         for more than the caller's share, 400 where there is none although one is `needed`; and what `make` raises.
@@ -94,10 +111,31 @@ class Bodies:
             elif needed:
                 raise ApiError(400, "parse_exception", "request body is required")
             async with self._parsing.turn(caller, PARSED * len(data)):
-                if len(data) < LARGE:
+                if len(data) < large:
                     return make(data)
-                async with self._turns.turn(caller):
-                    return await asyncio.get_running_loop().run_in_executor(self._thread, make, data)
+                async with self._turns.turn(caller) as turn:
+                    return await self._in_thread(make, data, turn)
+
+    async def _in_thread(self, make: Callable[[bytes], T], data: bytes, turn: Turn) -> T:
+        took = 0.0
+
+        def timed() -> T:
+            nonlocal took
+            began = time.monotonic()
+            try:
+                return make(data)
+            finally:
+                took = time.monotonic() - began
+
+        work = asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            with suppress(Exception):  # it ends soon, and until then it has the turn
+                await work
+            raise
+        finally:
+            turn.rest(REST * took)
 
     async def refuse(self, request: web.Request) -> None:
         """Return if the body is missing or empty. Raises ApiError 400 at its first byte, and 408."""

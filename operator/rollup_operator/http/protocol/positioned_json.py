@@ -13,6 +13,9 @@ Scalar = str | int | float | bool | None
 DEEPEST = 64
 """Levels of nesting; more are refused."""
 
+MOST_VALUES = 10_000
+"""Values in a text, within each other and side by side; more are refused. The largest job has fewer than 4,000."""
+
 _BLANK = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _WORDS: Mapping[str, Scalar] = {"true": True, "false": False, "null": None}
@@ -84,7 +87,7 @@ class _JsonReader:
     """A recursive descent over one text. Each method takes an offset, and returns what it read and where that ends."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text, self._count = text, 0
         self._ends = [match.start() for match in re.finditer("\n", text)]
 
     def position(self, offset: int) -> Position:
@@ -111,6 +114,9 @@ class _JsonReader:
         at, first = self.position(offset), self._text[offset : offset + 1]
         if depth > DEEPEST:
             raise NotJson(at, f"Too many levels: at most {DEEPEST} are read")
+        self._count += 1
+        if self._count > MOST_VALUES:
+            raise NotJson(at, f"Too many values: at most {MOST_VALUES} are read")
         if first == "{":
             members, end = self._object(offset + 1, depth + 1)
             return Node(members, at), end

@@ -5,7 +5,25 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
 from rollup_operator.http.protocol import errors
-from rollup_operator.sharing.shares import Shares, TooManyWait
+from rollup_operator.sharing.shares import Held, Shares, TooManyWait
+
+
+class Turn:
+    """A turn that is held."""
+
+    def __init__(self, held: Held) -> None:
+        self._held, self._rest = held, 0.0
+
+    def rest(self, seconds: float) -> None:
+        """Let nobody have it for so many seconds after the block."""
+        self._rest += seconds
+
+    def end(self) -> None:
+        """Give it back once it has rested."""
+        if self._rest:
+            asyncio.get_running_loop().call_later(self._rest, self._held.end)
+        else:
+            self._held.end()
 
 
 class Turns:
@@ -16,14 +34,14 @@ class Turns:
         self._what, self._shares, self._seconds = what, shares, seconds
 
     @asynccontextmanager
-    async def turn(self, who: Hashable, amount: int = 1) -> AsyncIterator[None]:
+    async def turn(self, who: Hashable, amount: int = 1) -> AsyncIterator[Turn]:
         """Hold a turn during a block. Raises ApiError 429 if others of the same kind have all of them."""
         try:
             async with asyncio.timeout(self._seconds):
-                held = await self._shares.take(who, amount)
+                turn = Turn(await self._shares.take(who, amount))
         except (TooManyWait, TimeoutError) as e:
             raise errors.too_many(self._what) from e
         try:
-            yield
+            yield turn
         finally:
-            held.end()
+            turn.end()
