@@ -1,10 +1,15 @@
 """A connection of an embedded store is given back, and its file closed, whatever comes at the same moment."""
 
 import asyncio
+import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from rollup_operator.stores.duckdb import Budget
 from rollup_operator.stores.duckdb.database.database import Lane, Lanes
 from support.embedded import Embedded
 
@@ -36,3 +41,24 @@ async def test_a_file_is_closed_though_what_used_it_is_cancelled_in_the_moment_i
     await closing
     await asyncio.to_thread(base.close_if_idle)
     assert (dropped, lanes.open, base.is_open) == ([(1,)], [], False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own")
+async def test_the_event_loop_goes_first_where_processors_are_few(tmp_path: Path) -> None:
+    def tasks() -> set[int]:
+        return {int(task.name) for task in Path("/proc/self/task").iterdir()}
+
+    ours = tasks()
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    base, lanes = Embedded(tmp_path, budget=Budget(256 << 20, threads=4)).base, Lanes()
+    lane = await base.lane(lanes)
+    counted = "SELECT count(DISTINCT i % 1000) FROM range(3000000) t(i)"
+    assert await lane.run("reading", lambda lane: lane.execute(counted), interruptible=True) == [(1000,)]
+    named = {thread.native_id for thread in threading.enumerate() if thread.name.startswith("duckdb")}
+    begun = tasks() - ours
+    assert named <= begun
+    assert len(begun - named) >= 3  # DuckDB's own
+    assert {os.getpriority(os.PRIO_PROCESS, task) - usual for task in begun} == {5}
+    assert os.getpriority(os.PRIO_PROCESS, 0) == usual
+    await asyncio.to_thread(base.leave_all, lanes)
+    await asyncio.to_thread(base.close_if_idle)
