@@ -1,12 +1,16 @@
 """Whatever a host answers to whichever request, it is an error in words, soon, and nothing else stands still."""
 
+import copy
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
+from rollup_operator.http.api.search_errors import asking
+from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.model.store import ClusterStoreSpec as Spec
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.errors import SourceInvalid, SourceNotFound, StoreError
@@ -278,6 +282,33 @@ async def test_what_is_no_answer_at_all_is_said_in_words_and_holds_up_nobody(bod
                 assert error is None or 0 < len(str(error)) < 3000
     assert worst < 10
     assert loop.longest < 0.25
+
+
+def searched(*buckets: object, levels: int = 0) -> Said:
+    """An answer of a search with these buckets."""
+    found: dict[str, Any] = copy.deepcopy(HONEST["searched"])
+    found["responses"][0]["aggregations"]["l0"]["buckets"] = [{"key": b, "doc_count": 1, "l0": {"buckets": [
+        {"key": float(n), "doc_count": 1} for n in range(levels)]}} for b in buckets]  # fmt: skip
+    return said(found)
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        (searched("x" * 26_000_000), "longer than 25165824 bytes"),
+        (searched(*"abcd", levels=101_000), "more than 400000 lists and objects"),
+    ],
+    ids=["long", "rich"],
+)
+async def test_who_searches_reads_why_an_answer_is_too_much(odd: Said, why: str) -> None:
+    with hostile_host(honest_but("searched", odd)) as host:
+        async with store_at(host) as store:
+            with pytest.raises(ApiError) as refused:
+                async with asking("metrics"):
+                    await search(store)
+    assert (refused.value.status, refused.value.type) == (400, "illegal_argument_exception")
+    assert why in refused.value.reason
+    assert "a smaller size, fewer metrics, or group by shorter texts" in refused.value.reason
 
 
 # Index metadata that somebody else wrote

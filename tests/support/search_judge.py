@@ -12,7 +12,7 @@ from rollup_operator.query.aggregations import Aggregation
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.rollup.identity import JobConfig
-from rollup_operator.stores.errors import SearchTooLarge, SearchTooWide, StoreError
+from rollup_operator.stores.errors import SearchAnswerTooLong, SearchTooLarge, SearchTooWide, StoreError
 from support.random_worlds import TIME
 from support.rounding import ms
 from support.search_comparing import Answered, also, as_answered, counted, counting_all, differences, with_sizes
@@ -85,7 +85,7 @@ class Judge:
         found: list[list[str]] = [[] for _ in bodies]
         asked: dict[int, Body] = {}
         for i, (body, reply) in enumerate(zip(bodies, replies, strict=True)):
-            if isinstance(reply, SearchTooLarge | SearchTooWide):
+            if isinstance(reply, SearchTooLarge | SearchAnswerTooLong | SearchTooWide):
                 self.seen["too large"] += 1
             elif isinstance(reply, StoreError):
                 found[i] = [f"our store raises {type(reply).__name__}: {reply}"]

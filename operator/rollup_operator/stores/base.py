@@ -334,8 +334,8 @@ class Store(Protocol):
         """Answer fetches, in their order, all buckets of one together being `max_buckets` at most.
 
         Nothing of it goes on once it has ended, also where it was cancelled. A relation that is not there has no rows.
-        Raises SearchTooLarge, SearchKeysTooLong, SearchTooSlow after so many seconds, StoreElsewhere, DocumentsChanged,
-        and the errors of a source.
+        Raises SearchTooLarge, SearchKeysTooLong, SearchAnswerTooLong, SearchTooSlow after so many seconds,
+        StoreElsewhere, DocumentsChanged, and the errors of a source.
         """
         ...
 

@@ -125,6 +125,17 @@ class SearchKeysTooLong(StoreError):
         )
 
 
+class SearchAnswerTooLong(StoreError):
+    """What a cluster answers to a search takes more memory than an answer may, or than there is now."""
+
+    transient = False
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}: take a longer interval or a shorter time, a smaller size, fewer metrics, or group by shorter texts"
+        )
+
+
 class SearchTooWide(StoreError):
     """A search takes a longer request to the store than may be sent: its buckets of time are cut by too many clocks."""
 

@@ -9,6 +9,7 @@ from rollup_operator.http.protocol.errors import ApiError
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.sources import NoSuchIndex
 from rollup_operator.stores.errors import (
+    SearchAnswerTooLong,
     SearchKeysTooLong,
     SearchTooLarge,
     SearchTooSlow,
@@ -37,7 +38,7 @@ async def asking(name: str) -> AsyncIterator[None]:
     except SearchTooLarge as e:
         text = f"Trying to create too many buckets. Must be less than or equal to: [{e.most}]: {e}"
         raise ApiError(400, "too_many_buckets_exception", text) from e
-    except (SearchTooWide, SearchKeysTooLong) as e:
+    except (SearchTooWide, SearchKeysTooLong, SearchAnswerTooLong) as e:
         raise errors.illegal_argument(str(e)) from e
     except SearchTooSlow as e:
         raise ApiError(504, "timeout_exception", f"{e}; ask for less at a time") from e

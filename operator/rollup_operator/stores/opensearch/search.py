@@ -9,7 +9,13 @@ from typing import Any
 import orjson
 
 from rollup_operator.sharing.shares import Held
-from rollup_operator.stores.errors import DocumentsChanged, SearchTooLarge, SearchTooWide, StoreError
+from rollup_operator.stores.errors import (
+    DocumentsChanged,
+    SearchAnswerTooLong,
+    SearchTooLarge,
+    SearchTooWide,
+    StoreError,
+)
 from rollup_operator.stores.opensearch import search_body
 from rollup_operator.stores.opensearch.replication import ANY, Copies
 from rollup_operator.stores.opensearch.source import sources
@@ -38,8 +44,8 @@ async def search(
 ) -> Sequence[Partials]:
     """Answer fetches, in their order.
 
-    `copies`: those of a rollup index that show everything. Raises SearchTooLarge, SearchTooWide, DocumentsChanged, the
-    errors of a source, and what `Cluster.call` raises.
+    `copies`: those of a rollup index that show everything. Raises SearchTooLarge, SearchAnswerTooLong, SearchTooWide,
+    DocumentsChanged, the errors of a source, and what `Cluster.call` raises.
     """
     if not fetches:
         return []
@@ -53,7 +59,9 @@ async def search(
         try:
             return await _search(cluster, fetches, body, max_buckets, seconds)
         except StoreError as e:
-            if isinstance(e, Answered) and e.kind in (TOO_LONG, _TOO_MANY):
+            if isinstance(e, Answered) and e.kind == TOO_LONG:
+                raise SearchAnswerTooLong(str(e)) from e
+            if isinstance(e, Answered) and e.kind == _TOO_MANY:
                 raise SearchTooLarge(max_buckets) from e
             if isinstance(e, DocumentsChanged) or (isinstance(e, Answered) and e.kind == _BROKEN):
                 raise
@@ -139,13 +147,13 @@ async def _understood(
 
 
 def _partials(cluster: Cluster, fetches: Sequence[Fetch], raw: bytes, max_buckets: int) -> list[Partials]:
-    try:
-        with readable(_DOING, "it is no answer of searches"):
+    with readable(_DOING, "it is no answer of searches"):
+        try:
             responses = pieces.load(raw)["responses"]
-            if len(responses) != len(fetches):
-                raise ValueError("there are more or fewer answers than searches")
-    except TooRich as e:
-        raise Overloaded(f"{_DOING}: the answer {e}", status=413, kind=TOO_LONG) from e
+        except TooRich as e:
+            raise Overloaded(f"{_DOING}: the answer {e}", status=413, kind=TOO_LONG) from e
+        if len(responses) != len(fetches):
+            raise ValueError("there are more or fewer answers than searches")
     found = []
     for fetch, response in zip(fetches, responses, strict=True):
         with readable(_DOING):
