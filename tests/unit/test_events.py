@@ -25,6 +25,7 @@ from rollup_operator.kube.events import (
 )
 from rollup_operator.lifecycle.jobs.transition_events import transition_event
 from rollup_operator.model.conditions import Reason
+from rollup_operator.model.event_reasons import EVENTS, EventType
 from rollup_operator.model.job_view import JobView
 from support.observed_job import NOW, at, conditions, observed_job
 
@@ -43,9 +44,16 @@ def test_a_job_that_begins_to_be_started_gets_an_event_with_its_next_run(before:
     assert event == (Reason.STARTED, f"the job is started and runs next at {at(60)}")
 
 
-def test_a_job_that_is_started_in_vain_gets_an_event_with_what_is_wrong() -> None:
+def test_a_job_that_is_started_in_vain_gets_a_warning_with_what_is_wrong() -> None:
     event = transition_event(view("stopped"), view("started", conditions=STORE_AWAY))
-    assert event == (Reason.STARTED, "the job is started, but StoreUnavailable: it is away")
+    assert event == (Reason.STORE_UNAVAILABLE, "the job is started, but cannot run: it is away")
+    assert EVENTS[Reason.STORE_UNAVAILABLE].type is EventType.WARNING
+
+
+def test_a_job_that_is_started_although_its_spec_is_wrong_has_its_warning_already() -> None:
+    wrong = conditions("InvalidSpec", "spec.cron: x", stalled=True)
+    event = transition_event(view("stopped"), view("started", conditions=wrong))
+    assert event == (Reason.STARTED, "the job is started, but InvalidSpec: spec.cron: x")
 
 
 @pytest.mark.parametrize("before", ["started", "indexing", "stopping"])

@@ -9,6 +9,7 @@ import pytest
 from rollup_operator.explaining.cures import CURES, cure_of
 from rollup_operator.explaining.explain import Seen, explain
 from rollup_operator.model.conditions import Reason
+from rollup_operator.model.hints import nothing_matches
 from rollup_operator.model.job_view import JobView
 from rollup_operator.plugin.tables import wrapped
 from support.observed_job import NOW, at, conditions, observed_job, run_ended
@@ -240,8 +241,28 @@ CASES = [
             "no RollupStore 'default' in team.",
             "The job stays started. Its next run is at 2030-01-01 12:00:05Z",
         ],
-        cures=["Create the RollupStore 'default' in namespace team"],
+        cures=["Create the RollupStore 'default' in namespace team, or name another in spec.storeRef"],
         store=None,
+    ),
+    Case(
+        "no source: the fix is told once",
+        observed_job(
+            nextRunTime=at(5),
+            conditions=conditions("SourceNotFound", nothing_matches("spec.indexPattern 'a/*' matches no file", "")),
+        ),
+        ["Correct it, or create what it names: the job then goes on by itself."],
+        cures=["To run at once after that: kubectl rollup run flights"],
+    ),
+    Case(
+        "a source that may not be read: the fix is told once",
+        observed_job(
+            nextRunTime=at(5),
+            conditions=conditions(
+                "ForbiddenSource", "spec.indexPattern '/etc/a' leads out of the folder", stalled=True
+            ),
+        ),
+        ["spec.indexPattern '/etc/a' leads out of the folder."],
+        cures=["Correct it, or, once anything is rolled up, create another job."],
     ),
     Case(
         "the store has come",

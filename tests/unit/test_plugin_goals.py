@@ -72,6 +72,13 @@ def test_a_start_is_over_once_it_is_accepted_or_cannot_be(body: dict[str, Any], 
     assert why in goal.why
 
 
+def test_a_start_does_not_warn_of_the_look_at_the_source_that_comes_first() -> None:
+    goal = Started(view(state="stopped", generation=4, observed=3))
+    checking = conditions("Reconciling", "checking that the source can be rolled up")
+    assert heard(goal, view(state="started", generation=4, version=101, observed=4, conditions=checking)) == [End.DONE]
+    assert goal.why == ""
+
+
 def running(**parts: Any) -> JobView:
     """A job that was asked to run."""
     whole = {"annotations": NOW_RUN, "lastRun": run_ended(ended=-300), "stats": {"triggerCount": 1}}

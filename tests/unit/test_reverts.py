@@ -43,6 +43,14 @@ def test_a_stop_that_git_undoes_is_a_revert() -> None:
     )
 
 
+def test_a_stop_that_git_undoes_within_its_second_is_told_in_words() -> None:
+    job = Job()
+    job.becomes(view("stopped", API), 100.0)
+    revert = job.becomes(view("started", ARGO), 100.3)
+    assert revert is not None
+    assert "asked for stopped, and less than a second later argocd-controller set" in revert.describe(GITOPS)
+
+
 def test_whoever_asked_and_whoever_sets_it_back_is_named() -> None:
     job = Job()
     job.becomes(view("stopped", API), 0.0)

@@ -157,6 +157,8 @@ def test_a_run_is_one_line_with_what_it_did(subject: Subject, outcome: Outcome):
         "seconds": 1.235,
         "watermark": "2026-01-01T00:00:00Z",
     }
+    (line,) = ran(subject, replace(ended(outcome=outcome), watermark=None))
+    assert "watermark" not in line  # nothing is complete yet
     (line,) = ran(subject, replace(ended(), rewritten=2))
     assert (line["rewritten"], "kept" in line) == (2, False)
 

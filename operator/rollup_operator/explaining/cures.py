@@ -14,7 +14,9 @@ CURES: Mapping[Reason, str] = {
         "Fix the fields that the message names; the job then goes on by itself. Where the API server says that a "
         "field is fixed, it names the two ways. A stop works whatever the spec says."
     ),
-    Reason.STORE_NOT_FOUND: ("Create the RollupStore {store!r} in namespace {namespace}: the job goes on by itself."),
+    Reason.STORE_NOT_FOUND: (
+        "Create the RollupStore {store!r} in namespace {namespace}, or name another in spec.storeRef."
+    ),
     Reason.STORE_UNAVAILABLE: (
         "Check whether the store answers, or which process holds its file: kubectl get rollupstore {store} -n "
         "{namespace} -o yaml"
@@ -47,17 +49,13 @@ CURES: Mapping[Reason, str] = {
         "another rollupIndex."
     ),
     Reason.SOURCE_NOT_FOUND: (
-        "Create the table, files or index that spec.indexPattern {pattern!r} names, or correct it; to run at once: "
-        "kubectl rollup run {name} -n {namespace}"
-    ),
+        "To run at once after that: kubectl rollup run {name} -n {namespace}"
+    ),  # it names the fix
     Reason.SOURCE_INVALID: (
         "Fix the source so that it has the fields that the spec names, or, while nothing is rolled up, the spec; to "
         "run at once: kubectl rollup run {name} -n {namespace}"
     ),
-    Reason.FORBIDDEN_SOURCE: (
-        "spec.indexPattern {pattern!r} must stay within the namespace's data folder: correct it, or, once anything is "
-        "rolled up, create another job."
-    ),
+    Reason.FORBIDDEN_SOURCE: ("Correct it, or, once anything is rolled up, create another job."),
     Reason.JOB_ID_TAKEN: ("Delete the other job, or delete this one and create it with another jobId or rollupIndex."),
     Reason.CONFIG_CHANGED: (
         "To keep the documents, delete the job and create it with another jobId or rollupIndex. To replace them (the "
@@ -79,12 +77,10 @@ CURES: Mapping[Reason, str] = {
 def cure_of(reason: str, job: JobView) -> str:
     """Return the fix; empty if nothing needs to be done, or none is known."""
     text = next((cure for known, cure in CURES.items() if known == reason), "")
-    pattern = job.raw_spec.get("indexPattern", "")
     return text.format(
         name=job.name,
         namespace=job.namespace,
         store=job.store_name,
-        pattern=pattern,
         id=shlex.quote(job.job_id),
         index=shlex.quote(job.rollup_index),
     )

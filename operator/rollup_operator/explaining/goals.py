@@ -89,7 +89,8 @@ class Started(Goal):
             return End.PENDING
         if body.status.state in (State.STARTED, State.INDEXING):
             ready = condition(body, READY)
-            if ready is not None and ready.status == "False":
+            # The source of a job that starts is looked at first: no news.
+            if ready is not None and ready.status == "False" and ready.reason != Reason.RECONCILING:
                 self.why = f"it is not ready: {ready.reason}: {ready.message}"
             return End.DONE
         if (stalled := condition(body, STALLED)) is not None:

@@ -29,8 +29,8 @@ class Posted:
 
 _FAILED = Posted(
     EventType.WARNING,
-    "a run failed for this reason, or what it left could not be released. Of a store: it cannot be used, for this "
-    "reason, since now",
+    "a run failed for this reason, or what it left could not be released, or the job was started and cannot run for "
+    "it. Of a store: it cannot be used, for this reason, since now",
 )
 
 EVENTS: Mapping[Reason, Posted] = {

@@ -134,12 +134,13 @@ class Transitions:
     def ran(self, job: JobView, run: RunReport) -> None:
         """Log the end of a run. Its uid and generation are bound to the context."""
         fields: dict[str, Any] = {"namespace": job.namespace, "job": job.name}
-        did = {
+        did: dict[str, Any] = {
             "rows": run.rows,
             "documents": run.documents,
             "seconds": round(run.seconds, 3),
-            "watermark": run.watermark,
         }
+        if run.watermark is not None:
+            did["watermark"] = run.watermark
         did |= {name: count for name, count in (("rewritten", run.rewritten), ("kept", run.kept)) if count}
         if run.trouble is None:
             tell = log.debug if run.is_idle else log.info

@@ -53,8 +53,9 @@ class Revert:
         """Say who did what, and what to do. `gitops_managers` set a field again at each sync."""
         back = DesiredState.STARTED if self.asked is DesiredState.STOPPED else DesiredState.STOPPED
         again = "" if self.times == 1 else f" ({self.times} changes in a row undo each other)"
+        passed = duration(self.after) if self.after >= 1 else "less than a second"
         happened = (
-            f"{self.asked_by} asked for {self.asked}, and {duration(self.after)} later {self.set_back_by} set "
+            f"{self.asked_by} asked for {self.asked}, and {passed} later {self.set_back_by} set "
             f"spec.desiredState back to {back}{again}"
         )
         in_git = "change desiredState in Git, or leave it out of the manifest so that others may set it"
