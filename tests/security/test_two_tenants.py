@@ -34,7 +34,7 @@ MIB = 2**20
 CHART = 1024 * MIB
 """The chart's memory limit."""
 ROUNDS = 3
-TIMES, MORE = 2.0, 1.0
+TIMES, MORE = 2.0, 0.25
 """A run or a stop may take so many times its quiet time, in the median of all rounds, and so many seconds more, times
 what the machine makes of it: the attackers, the node and the API server, and whatever else runs, share its processors
 with the operator, and quiet times are a tenth of a second."""
