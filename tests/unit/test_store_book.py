@@ -1,6 +1,7 @@
 """What the book of stores knows, and forgets."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -431,6 +432,22 @@ async def test_a_store_that_cannot_be_used_tells_of_no_claim() -> None:
     await store.looked.wait()
     await asyncio.sleep(0)
     assert book.held(KEY, Owner("here", "team", "job", "1")) is False
+    await book.close()
+
+
+async def test_who_names_many_stores_that_are_missing_takes_no_time_from_others() -> None:
+    book = book_of(Idle())
+    for number in range(2_000):
+        meta = {"namespace": "team", "name": f"store-{number:04}", "uid": f"u{number}", "resourceVersion": "3"}
+        book.observe({"metadata": {**meta, "generation": 1}, "spec": {}})
+    began = time.process_time()
+    for number in range(1_000):
+        trouble = book.trouble((KEY[0], f"sotre-{number:04}"))
+        assert trouble is not None
+    assert time.process_time() - began < 1
+    assert "did you mean" in str(book.trouble((KEY[0], "sotre-0001")))
+    book.gone("u7")
+    assert "and 1990 more" in str(book.trouble((KEY[0], "nothing")))
     await book.close()
 
 

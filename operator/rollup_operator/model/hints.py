@@ -20,9 +20,10 @@ _NUMBERS = re.compile(r"(?<![a-zA-Z0-9])[0-9][0-9._-]*(?![a-zA-Z])")
 class Names:
     """What there is, in order: made once, and compared with each name that there is not."""
 
-    def __init__(self, there: Iterable[str]) -> None:
+    def __init__(self, there: Iterable[str], *, compared: int = _COMPARED) -> None:
+        """`compared`: how many are compared, the first ones."""
         self._names = list(dict.fromkeys(there))
-        self._compared = [(each, plain, _pairs(plain)) for each in self._names[:_COMPARED] for plain in (_plain(each),)]
+        self._compared = [(each, plain, _pairs(plain)) for each in self._names[:compared] for plain in (_plain(each),)]
 
     def instead(self, name: str) -> str:
         """Say what `name` may mean and what there is, as in `did you mean 'b'? There are 'a', 'b'`; "" for nothing."""

@@ -43,6 +43,9 @@ log = structlog.get_logger(__name__)
 SECRETS_AT_ONCE = 8
 """Secrets read at a time, for all namespaces together: a store that refuses each login causes many reads."""
 
+_COMPARED = 200
+"""Stores of a namespace of which a job may mean one that names none: each decision on such a job asks."""
+
 MakeStore = Callable[[str, RollupStoreSpec, ReadSecret], Store]
 """Makes the client of a store in a namespace, with a reader of that namespace's Secrets.
 
@@ -87,6 +90,8 @@ class StoreBook:
         )
         self._sweep = Sweep(kube, stores_path, self, namespaces=namespaces, went_back=went_back)
         self._stores: dict[StoreKey, KnownStore] = {}
+        self._names: dict[str, hints.Names] = {}
+        """Of the stores of each namespace in which one was missed since the last one came or went."""
         self._listeners: list[Callable[[StoreKey], None]] = []
         self._gone = Gone()
         self._slots: WeakValueDictionary[StoreKey, RunSlots] = WeakValueDictionary()
@@ -131,7 +136,12 @@ class StoreBook:
 
     def _not_found(self, key: StoreKey) -> StoreNotFound:
         namespace, name = key
-        there = hints.instead(name, sorted(each for of, each in self._stores if of == namespace))
+        if (names := self._names.get(namespace)) is None:
+            stores = sorted(each for of, each in self._stores if of == namespace)
+            names = hints.Names(stores, compared=_COMPARED)
+            if stores:
+                self._names[namespace] = names
+        there = names.instead(name)
         missing = f"no RollupStore named {name!r} in namespace {namespace!r}" + (f" ({there})" if there else "")
         return StoreNotFound(f"{missing}: once it is there, the job goes on by itself")
 
@@ -170,6 +180,7 @@ class StoreBook:
                 return  # of a store that was deleted before this one took its name
             self._drop(known)  # deleted and created again, and no event has said so yet
         self._stores[key] = KnownStore(key, body, self.slots(key), self._environment)
+        self._names.pop(key[0], None)
         self._changed(key)
 
     def gone(self, uid: str) -> None:
@@ -178,6 +189,7 @@ class StoreBook:
         for key, known in self._stores.items():
             if known.uid == uid:
                 del self._stores[key]
+                self._names.pop(key[0], None)
                 self._drop(known)
                 self._changed(key)
                 return
