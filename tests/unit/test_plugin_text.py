@@ -142,6 +142,28 @@ def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(
     assert Table(heads).lines(rows, columns, spare) == expected
 
 
+def test_of_the_columns_that_can_be_spared_those_without_a_value_go_first() -> None:
+    text = "no queries or writes are running, as somebody has asked"
+    rows = [("flights", "12m ago", "-", text), ("positions", "1m ago", "", text)]
+    lines = Table(("NAME", "LAST RUN", "VERIFIED", "MESSAGE")).lines(rows, 60, ("LAST RUN", "VERIFIED"))
+    assert lines[0] == "NAME       LAST RUN  MESSAGE"
+    assert lines[1].startswith("flights    12m ago   no queries")
+
+
+def test_a_long_text_goes_below_its_row_where_there_is_no_room_beside_it() -> None:
+    field = "spec.groups.dateHistogram.timeZone:"
+    rows = [
+        ("18m ago", "DesiredStateReverted", "flights-hourly", f"{field} is no zone"),
+        ("1m ago", "Started", "x", "y"),
+    ]
+    assert Table(("SEEN", "REASON", "JOB", "MESSAGE")).lines(rows, 60) == [
+        "SEEN     REASON                JOB             MESSAGE",
+        "18m ago  DesiredStateReverted  flights-hourly",
+        f"    {field} is no zone",
+        "1m ago   Started               x               y",
+    ]
+
+
 def test_a_table_that_grows_keeps_its_columns() -> None:
     table = Table(("A", "B"))
     assert table.lines([("long enough", "1")]) == ["A             B", "long enough   1"]

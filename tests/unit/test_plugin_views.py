@@ -249,7 +249,7 @@ def test_a_wait_for_a_run_counts_down_between_reports() -> None:
     seen.time = 30.0
     seen.line.write()
     assert seen.lines == [
-        ("waiting for rollupjob/flights to run, now running", None),
+        ("waiting for flights to run, now running", None),
         ("flights  57 %  5,757,000 of ~10,100,000 rows  about 22 seconds left", 57),
         ("flights  57 %  5,757,000 of ~10,100,000 rows  about 17 seconds left", 57),
         ("flights  57 %  5,757,000 of ~10,100,000 rows  almost done", 57),
@@ -270,9 +270,9 @@ def test_a_wait_for_other_things_says_for_what_and_how_long() -> None:
     stopped.time = 4.0
     stopped.line.write()
     assert [text for text, _ in stopped.lines] == [
-        "waiting up to 30 seconds for rollupjob/flights to stop, not seen by the operator yet",
-        "waiting up to 30 seconds for rollupjob/flights to stop, now stopping",
-        "waiting up to 30 seconds for rollupjob/flights to stop, now stopping, 4 seconds so far",
+        "waiting up to 30s for flights to stop, not seen by the operator yet",
+        "waiting up to 30s for flights to stop, now stopping",
+        "waiting up to 30s for flights to stop, now stopping, 4s so far",
     ]
 
 
@@ -282,7 +282,7 @@ def test_a_wait_for_several_jobs_counts_them() -> None:
     goals[0].hear(None)
     seen.line.hear(seen.action)
     (line,) = seen.lines
-    assert line == ("waiting up to 2 minutes for 2 rollup jobs to be deleted, 1 done", pytest.approx(100 / 3))
+    assert line == ("waiting up to 2m for 2 rollup jobs to be deleted, 1 done", pytest.approx(100 / 3))
 
 
 def test_off_a_terminal_each_report_is_a_line() -> None:
@@ -296,6 +296,6 @@ def test_off_a_terminal_each_report_is_a_line() -> None:
         seen.time += PAUSE
         seen.line.write()
     assert [text for text, _ in seen.lines] == [
-        "waiting for rollupjob/flights to run, now running",
+        "waiting for flights to run, now running",
         "flights  9 %  9,000 of ~100,000 rows",
     ]

@@ -8,6 +8,7 @@ from rollup_operator.explaining.goals import Ran
 from rollup_operator.explaining.summary import summary
 from rollup_operator.explaining.text import about, spoken
 from rollup_operator.model.counts import counted
+from rollup_operator.model.times import duration
 from rollup_operator.plugin.actions import Action
 from rollup_operator.plugin.cluster import NamespaceClient
 from rollup_operator.plugin.outcome import Chosen, Code, WaitLimit, Where
@@ -114,7 +115,7 @@ def waiting(action: Action, since_report: float, since_begin: float) -> tuple[st
     """Describe the current wait, with its percentage if there is one."""
     goals = action.open
     limit = action.wait.seconds if action.wait is not None else None
-    head = "waiting" if limit is None else f"waiting up to {spoken(limit)}"
+    head = "waiting" if limit is None else f"waiting up to {duration(limit)}"
     if len(goals) != 1:
         done = len(action.goals) - len(goals)
         text = f"{head} for {counted(len(goals), 'rollup job')} {goals[0].aim}, {done:,} done"
@@ -122,10 +123,10 @@ def waiting(action: Action, since_report: float, since_begin: float) -> tuple[st
     goal, newest = goals[0], goals[0].newest
     report = newest.status.progress
     if not isinstance(goal, Ran) or report is None:
-        after = f", {spoken(since_begin)} so far" if since_begin >= 1 else ""
+        after = f", {duration(since_begin)} so far" if since_begin >= 1 else ""
         behind = newest.status.observed_generation < newest.generation
         state = "not seen by the operator yet" if behind else f"now {summary(newest).text}"
-        return f"{head} for rollupjob/{newest.name} {goal.aim}, {state}{after}", None
+        return f"{head} for {newest.name} {goal.aim}, {state}{after}", None
     parts = [newest.name, f"{report.percent} %"]
     if rows := goal.rows:
         whole = f" of ~{about(rows * 100 // report.percent):,}" if report.percent >= SURE else ""

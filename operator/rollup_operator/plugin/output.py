@@ -144,7 +144,13 @@ def progress() -> Iterator[tuple[Shows, bool]]:
     from rich.markup import escape  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
 
-    bar, text_column = BarColumn(8, complete_style="green", finished_style="green"), TextColumn("{task.description}")
+    class Bar(BarColumn):
+        """A bar where there is a percentage. Else its place is the text's, which fills a line as it is."""
+
+        def render(self, task: Any) -> Any:
+            return super().render(task) if task.total is not None else ""
+
+    bar, text_column = Bar(8, complete_style="green", finished_style="green"), TextColumn("{task.description}")
     line = Progress(SpinnerColumn(), bar, text_column, console=Console(stderr=True), transient=True)
     task = line.add_task("", total=None)
 

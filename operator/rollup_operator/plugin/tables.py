@@ -22,6 +22,12 @@ NARROW_GAP = 2
 ROOM = 36
 """Characters that the last column needs: it may go on below."""
 
+NOTHING = "-"
+"""What a cell without a value shows."""
+
+BELOW = 4
+"""Blanks before a text that has too long a word for its column, and goes below its row."""
+
 NARROWEST = 40
 """Columns; a terminal that says less is taken for one of this width."""
 
@@ -90,15 +96,17 @@ class Table:
     ) -> list[str]:
         """Lay out rows for a terminal of so many columns, or for a pipe.
 
-        Where they are too wide, the columns move closer; then those in `spare` are left out, the first ones first,
-        until the last one has ROOM; it goes on below its beginning. In a pipe a row is one line, and whole.
+        Where they are too wide, the columns move closer; then those in `spare` are left out, those without a value
+        and then the first ones first, until the last one has ROOM; it goes on below its beginning, or below the row.
+        In a pipe a row is one line, and whole.
         """
         cells = [[_cell(cell) for cell in row] for row in rows]
         for line in (self._heads, *cells):
             self._sizes = [max(size, _width(cell.text)) for size, cell in zip(self._sizes, line, strict=True)]
         kept = list(range(len(self._heads)))
         self._gap = GAP if self._fits(kept, columns) else NARROW_GAP
-        for name in spare:
+        empty = {head.text for i, head in enumerate(self._heads) if all(row[i].text == NOTHING for row in cells)}
+        for name in sorted(spare, key=lambda name: name not in empty):
             if self._fits(kept, columns):
                 break
             kept = [i for i in kept if self._heads[i].text != name]
@@ -121,12 +129,15 @@ class Table:
         )
         room = 0 if columns is None else columns - before
         parts = wrapped(last.text, room) if room >= NARROWEST // 2 else [last.text]
+        if columns is not None and " " in last.text and max(map(_width, parts)) > room:
+            parts = wrapped(last.text, columns - BELOW)
+            return [start.rstrip(), *(" " * BELOW + last.shown(part) for part in parts)]
         return [(start + last.shown(parts[0])).rstrip(), *(" " * before + last.shown(part) for part in parts[1:])]
 
 
 def _cell(cell: Cell) -> Styled:
     given = cell if isinstance(cell, Styled) else Styled(cell)
-    return Styled(escaped(given.text) or "-", given.colour, given.bold, given.dim)
+    return Styled(escaped(given.text) or NOTHING, given.colour, given.bold, given.dim)
 
 
 def _width(text: str) -> int:
