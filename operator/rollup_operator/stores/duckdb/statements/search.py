@@ -42,7 +42,10 @@ from rollup_operator.stores.search import (
     segments_of,
 )
 
-_KEY = "UNION(s VARCHAR, i HUGEINT, d DOUBLE)"
+_TYPES = {"s": "VARCHAR", "i": "HUGEINT", "d": "DOUBLE"}
+"""What keys and numbers are, by kind."""
+_ANY = f"UNION({', '.join(f'{kind} {type_}' for kind, type_ in _TYPES.items())})"
+"""Of a column of the answer that holds several kinds."""
 _BITS = 62
 """So many conditions are kept as bits of a BIGINT."""
 _MOST_KEYS = 60
@@ -67,7 +70,12 @@ class _KeyColumn:
     of_group: Of
     """The same of what is summarised, given what stands for that: one key, or a call of `unnest`."""
     kind: str
-    """Of the member of _KEY."""
+    """One of _TYPES."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the key of what is summarised is that of its rows: buckets need not be made of it."""
+        return self.of_group is _itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +87,17 @@ class _Sum:
     function: str
     """What gives it of such numbers; empty: there is none."""
     kind: str
-    """Of the member of _KEY."""
+    """One of _TYPES."""
 
     def over(self, name: str) -> str:
         """Return what gives it of what is summarised."""
+        return self.of_one(f"{self.function}({name})")
+
+    def of_one(self, name: str) -> str:
+        """Return it, given what is the only summary of the bucket's rows."""
         if not self.function:
             return "NULL"
-        return f"coalesce(sum({name}), 0)" if self.function == "sum" else f"{self.function}({name})"
+        return f"coalesce({name}, 0)" if self.function == "sum" else name
 
 
 @dataclass(slots=True)
@@ -121,7 +133,11 @@ def statement(fetches: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> St
     depth = max(len(place.above) for part in parts for place in part.places)
     width = max(len(place.numbers) for part in parts for place in part.places)
     steps = [step for part in parts for step in part.steps()]
-    results = [result for part in parts for result in part.results(depth, width)]
+    kinds = [set[str]() for _ in range(depth + width)]
+    for part in parts:
+        part.take_in(kinds, depth)
+    mixed = [len(each) > 1 for each in kinds]
+    results = [result for part in parts for result in part.results(depth, mixed)]
     limit = max_buckets + sum(len(part.places) for part in parts) + 1
     text = f"WITH {', '.join(steps)} SELECT * FROM ({' UNION ALL '.join(results)}) LIMIT {limit}"
     return Statement(text, depth, [part.places for part in parts], max_buckets)
@@ -220,30 +236,43 @@ class _FetchPart:
         for j, leaves in enumerate(self._scans):
             yield f"{self._step('s', j)} AS MATERIALIZED ({self._scan(leaves)})"
         for i, place in enumerate(self.places):
-            yield f"{self._step('p', i)} AS MATERIALIZED ({self._buckets(i)})"
-            if place.limit is not None:
+            if place.limit is None:
+                yield f"{self._step('p', i)} AS MATERIALIZED ({self._buckets(i)})"
+            else:
                 *above, own = self._names(place)
                 partition = f"PARTITION BY {', '.join(above)} " if above else ""
                 rank = f"row_number() OVER ({partition}ORDER BY c DESC, {own}) AS r"
                 yield f"{self._step('t', i)} AS MATERIALIZED (SELECT *, {rank} FROM {self._below_kept(i)})"
 
-    def results(self, depth: int, width: int) -> Iterator[str]:
-        """Yield the queries that give the rows of the answer."""
+    def take_in(self, kinds: Sequence[set[str]], depth: int) -> None:
+        """Add the kinds of keys and numbers, by their place in a row of the answer: so many keys, then the numbers."""
+        for place in self.places:
+            for into, k in zip(kinds, place.above, strict=False):
+                into.add(self._keys[k].kind)
+            for into, number in zip(kinds[depth:], place.numbers, strict=False):
+                into.add(self._sums[number].kind)
+
+    def results(self, depth: int, mixed: Sequence[bool]) -> Iterator[str]:
+        """Yield the queries that give the rows of the answer: so many keys, then numbers; `mixed` ones as _ANY.
+
+        The first one of a statement tells the types of all.
+        """
         for i, place in enumerate(self.places):
+            empty = [f"NULL::{_ANY}" if self._n == i == 0 and each else "NULL" for each in mixed]
             keys = [
-                f"union_value({self._keys[k].kind} := {self._shown(k, name)})::{_KEY}"
-                for k, name in zip(place.above, self._names(place), strict=True)
+                _as(self._keys[k].kind, self._shown(k, name), is_mixed)
+                for k, name, is_mixed in zip(place.above, self._names(place), mixed, strict=False)
             ]
-            keys += [f"NULL::{_KEY}"] * (depth - len(keys))
+            keys += empty[len(keys) : depth]
             sums = [
-                f"union_value({self._sums[n].kind} := {self._sum_name(n)}::{_TYPES[self._sums[n].kind]})::{_KEY}"
-                for n in place.numbers
+                _as(self._sums[n].kind, f"{self._sum_name(n)}::{_TYPES[self._sums[n].kind]}", is_mixed)
+                for n, is_mixed in zip(place.numbers, mixed[depth:], strict=False)
             ]
-            sums += [f"NULL::{_KEY}"] * (width - len(sums))
+            sums += empty[depth + len(sums) :]
             yield f"SELECT {', '.join([f'{self._n}', f'{i}', 'false', 'c', *keys, *sums])} FROM {self._kept(i)}"
             if place.limit is not None:
                 above = ["sum(c)::HUGEINT", *keys[: len(place.above) - 1]]
-                above += [f"NULL::{_KEY}"] * (depth + 1 - len(above) + width)
+                above += ["NULL"] * (1 + len(mixed) - len(above))
                 by = (
                     f" GROUP BY {', '.join(self._names(place)[:-1])}"
                     if len(place.above) > 1
@@ -273,14 +302,13 @@ class _FetchPart:
         names = [f"k{k}" for k in keys]
         sums = [f"{s.of_rows} AS {self._sum_name(n)}" for n, s in self._sums.items()]
         total = "count(*)" if count is None else "sum(w)"
-        which, by = "0", ""
+        which: list[str] = []
+        by = f" GROUP BY {', '.join(names)}" if names else ""
         if len(leaves) > 1:
-            which = f"grouping({', '.join(names)})"
+            which = [f"grouping({', '.join(names)}) AS g"]
             sets = (f"({', '.join(f'k{k}' for k in self.places[leaf].above)})" for leaf in leaves)
             by = f" GROUP BY GROUPING SETS ({', '.join(sets)})"
-        elif names:
-            by = f" GROUP BY {', '.join(names)}"
-        return f"SELECT {', '.join([f'{which} AS g', *names, f'{total} AS c', *sums])} FROM ({rows}){by}"
+        return f"SELECT {', '.join([*which, *names, f'{total} AS c', *sums])} FROM ({rows}){by}"
 
     def _buckets(self, i: int) -> str:
         """Return the query for a place's buckets, those within buckets that are left out as well."""
@@ -290,9 +318,27 @@ class _FetchPart:
         keys = list(dict.fromkeys(k for n in leaves for k in self.places[n].above))
         # A bit for each key that is not one of the set, the last one being the lowest.
         which = sum(1 << n for n, k in enumerate(reversed(keys)) if k not in self.places[leaf].above)
-        sums = [(self._sum_name(n), self._sums[n]) for n in place.numbers]
-        rest = ["c", *dict.fromkeys(name for name, _ in sums)]
-        source = f"{self._step('s', scan)} WHERE g = {which if len(leaves) > 1 else 0}"
+        source = self._step("s", scan)
+        met = [f"g = {which}"] if len(leaves) > 1 else []
+        sums = {self._sum_name(n): self._sums[n] for n in place.numbers}
+        names = self._names(place)
+        if all(self._keys[k].is_plain for k in place.above):
+            here = [f"k{k}" for k in place.above]
+            met += [f"{key} IS NOT NULL" for key in here]
+            source += f" WHERE {' AND '.join(met)}" if met else ""
+            given = [f"{key} AS {name}" for key, name in zip(here, names, strict=True)]
+            if i == leaf:
+                each = ["coalesce(c, 0)::HUGEINT AS c", *(f"{s.of_one(name)} AS {name}" for name, s in sums.items())]
+                return f"SELECT {', '.join([*given, *each])} FROM {source}"
+        else:
+            source = self._exploded(place, " WHERE ".join([source, *met]), ["c", *sums])
+            given = here = names
+        found = ["coalesce(sum(c), 0)::HUGEINT AS c", *(f"{s.over(name)} AS {name}" for name, s in sums.items())]
+        by = f" GROUP BY {', '.join(here)}" if here else ""
+        return f"SELECT {', '.join([*given, *found])} FROM {source}{by}"
+
+    def _exploded(self, place: _ColumnPlace, source: str, rest: Sequence[str]) -> str:
+        """Return the relation of a summary with a row for each of a place's buckets that it is part of."""
         names: list[str] = []
         for k in place.above:  # one after the other: side by side they would be read in pairs
             here = self._keys[k].of_group(f"k{k}")
@@ -300,16 +346,15 @@ class _FetchPart:
             source = f"(SELECT {', '.join([*names, f'{here} AS q{k}', *inner, *rest])} FROM {source})"
             names.append(f"q{k}")
             source = f"(SELECT * FROM {source} WHERE q{k} IS NOT NULL)"
-        found = [f"{s.over(name)} AS {name}" for name, s in dict(sums).items()]
-        by = f" GROUP BY {', '.join(names)}" if names else ""
-        return f"SELECT {', '.join([*names, 'coalesce(sum(c), 0)::HUGEINT AS c', *found])} FROM {source}{by}"
+        return source
 
     def _is_in(self, leaf: int, i: int) -> bool:
         return i in (leaf, 0) or i in self.places[leaf].above
 
     def _below_kept(self, i: int) -> str:
         """Return the buckets of a place whose buckets above are kept."""
-        buckets, above = self._step("p", i), self.places[i].above[:-1]
+        limit, above = self.places[i].limit, self.places[i].above[:-1]
+        buckets = self._step("p", i) if limit is None else f"({self._buckets(i)})"
         if all(self.places[k].limit is None for k in above):
             return buckets
         names = ", ".join(f"q{k}" for k in above)
@@ -330,15 +375,16 @@ class _FetchPart:
         return f"{kind}{self._n}_{i}"
 
 
+def _as(kind: str, value: str, is_mixed: bool) -> str:
+    return f"union_value({kind} := {value})::{_ANY}" if is_mixed else value
+
+
 def _itself(key: str) -> str:
     return key
 
 
 def _each(keys: str) -> str:
     return f"unnest({keys})"
-
-
-_TYPES = {"s": "VARCHAR", "i": "HUGEINT", "d": "DOUBLE"}
 
 
 def _key(level: Level, types: Mapping[str, str], where: Predicate) -> _KeyColumn:
