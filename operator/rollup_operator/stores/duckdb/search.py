@@ -4,7 +4,8 @@ Results are read from their tables, which hold what the Parquet files hold, and 
 a search are one statement, so all of them see the database as it was at one moment.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import duckdb
 
@@ -17,6 +18,7 @@ from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.duckdb.source import digits, sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
+from rollup_operator.stores.duckdb.source.judged import Judged
 from rollup_operator.stores.duckdb.statements import columns, sql
 from rollup_operator.stores.duckdb.statements.plan import COUNT, date_key
 from rollup_operator.stores.duckdb.statements.search import Relation, answer, statement
@@ -38,8 +40,6 @@ def tiers(lane: Lane, rollup_indices: Collection[str]) -> list[Tier]:
 
 
 def _tiers(lane: Lane, rollup_indices: Collection[str]) -> list[Tier]:
-    if not claims.exists(lane):
-        return []
     found = []
     for record, text in claims.known(lane, rollup_indices):
         if text is None:
@@ -58,9 +58,9 @@ def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
     key, groups = record.claim.key, spec.groups
     kinds: dict[str, FieldKind] = {groups.date_histogram.field: "date"}
     kinds |= dict.fromkeys(groups.histogram.fields if groups.histogram else (), "double")
-    if record.target is None or not claims.target_stands(lane, key, record.target):
+    types = claims.columns_standing(lane, key, record.target)
+    if record.target is None or types is None:
         return Tier(key, spec, 0, 0, kinds, record.owner)
-    types = _types(lane, claims.table(record.target))
     for field in groups.terms.fields if groups.terms else ():
         if (kind := _KINDS.get(types.get(f"{field}.terms", ""))) is not None:
             kinds[field] = kind
@@ -73,28 +73,54 @@ def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
     return Tier(key, spec, first, end, kinds, record.owner, place=record.target, last_ms=last)
 
 
-def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
+def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judged) -> list[Partials]:
     """Answer fetches by one statement.
 
     Raises SearchTooLarge, SearchKeysTooLong, DocumentsChanged, and the errors of a source.
     """
     try:
-        return _search(lane, fetches, max_buckets)
+        return _search(lane, fetches, max_buckets, judged)
     except duckdb.Error:
         # A result that was dropped before the statement began is no table any more.
+        now = _Results(lane, fetches)
         for fetch in fetches:
             if isinstance(fetch.relation, Documents):
-                _documents(lane, fetch.relation)
+                _documents(now, fetch.relation)
         raise
 
 
-def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Partials]:
+class _Results:
+    """What the records say of the jobs of a search, read once."""
+
+    def __init__(self, lane: Lane, fetches: Iterable[Fetch]) -> None:
+        self._lane = lane
+        self._records = claims.known_jobs(lane, {_key_of(fetch.relation) for fetch in fetches})
+        self._columns: dict[tuple[str, str], Mapping[str, str] | None] = {}
+
+    def of(self, key: tuple[str, str]) -> tuple[ClaimRow | None, dict[str, Any] | None]:
+        """Return a job's record and its spec."""
+        return self._records.get(key, (None, None))
+
+    def columns(self, key: tuple[str, str]) -> Mapping[str, str] | None:
+        """Return names and types of the columns of a job's result; None: there is no result that is the job's own."""
+        if key not in self._columns:
+            record, _ = self.of(key)
+            self._columns[key] = None if record is None else claims.columns_standing(self._lane, key, record.target)
+        return self._columns[key]
+
+
+def _key_of(of: Rows | Documents) -> tuple[str, str]:
+    return (of.spec.rollup_index if isinstance(of, Rows) else of.rollup_index), of.job_id
+
+
+def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judged) -> list[Partials]:
     asked: list[tuple[int, Fetch, Relation]] = []
     known: dict[int, Relation | None] = {}
+    results = _Results(lane, fetches)
     for i, fetch in enumerate(fetches):
         of = fetch.relation
         if id(of) not in known:  # the source is listed, and its files are opened, once
-            known[id(of)] = _rows(lane, of) if isinstance(of, Rows) else _documents(lane, of)
+            known[id(of)] = _rows(lane, results, of, judged) if isinstance(of, Rows) else _documents(results, of)
         if (relation := known[id(of)]) is not None:
             asked.append((i, fetch, relation))
     found = [nothing(fetch) for fetch in fetches]
@@ -106,30 +132,28 @@ def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int) -> list[Part
     return found
 
 
-def _documents(lane: Lane, of: Documents) -> Relation | None:
+def _documents(results: _Results, of: Documents) -> Relation | None:
     """Return a job's documents, with the names that a rollup index has for their fields; None: there are none.
 
     Raises DocumentsChanged.
     """
-    key = of.rollup_index, of.job_id
-    known = claims.known(lane, [of.rollup_index]) if claims.exists(lane) else []
-    record, text = next(((r, text) for r, text in known if r.claim.key == key), (None, None))
-    if record is None or text is None or record.target is None or not claims.target_stands(lane, key, record.target):
+    key = _key_of(of)
+    record, text = results.of(key)
+    written = results.columns(key)
+    if record is None or record.target is None or text is None or written is None:
         if of.place:
             raise DocumentsChanged(of.job_id)
         return None
     spec = RollupJobSpec.model_validate(text)
     if of.place and (record.target != of.place or _end(record, spec) < of.end_ms):
         raise DocumentsChanged(of.job_id)
-    table = claims.table(record.target)
-    written = _types(lane, table)
     layout = layout_of(of.job_id, spec)
     given = dict(columns_of(layout))
     given |= {f"{group}._count": COUNT for group in layout.group_keys()}
     # The time stays a whole number here: it is compared as such.
     parts = [f"{expression} AS {sql.name(name)}" for name, expression in given.items()]
     types = {name: written[_unquoted(expression)] for name, expression in given.items()}
-    return Relation(f"(SELECT {', '.join(parts)} FROM {table})", types)
+    return Relation(f"(SELECT {', '.join(parts)} FROM {claims.table(record.target)})", types)
 
 
 def _end(record: ClaimRow, spec: RollupJobSpec) -> int:
@@ -140,21 +164,25 @@ def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def _rows(lane: Lane, of: Rows) -> Relation | None:
+def _rows(lane: Lane, results: _Results, of: Rows, judged: Judged) -> Relation | None:
     """Return the rows of a source; None: there is none any more, or not yet."""
-    key = of.spec.rollup_index, of.job_id
-    written = claims.columns_written(lane, key) or {}
+    written = results.columns(_key_of(of)) or {}
     try:
         wanted = Wanted.of(of.spec, written)
         found = sources.find(of.index_pattern, of.spec.rollup_index, lane, wanted, beside=True)
     except SourceNotFound:
         return None
-    spelling.check(lane, of.spec, found)
-    catalog = str(lane.execute("SELECT current_database()")[0][0])
+    catalog = str(lane.execute("SELECT current_database()")[0][0]) if found.tables else ""
     relation = found.relation(catalog)
-    types = _types(lane, f"SELECT * FROM {relation}")
+
+    def judge() -> Mapping[str, str]:
+        spelling.check(lane, of.spec, found)
+        types = {str(n): str(type_) for n, type_, *_ in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
+        digits.check(lane, of.spec, found, types)
+        return types
+
+    types = judged.types(of.spec, found, judge)
     _must_be_alike(of.spec, written, types)
-    digits.check(lane, of.spec, found, types)
     return Relation(relation, types)
 
 
@@ -166,7 +194,3 @@ def _must_be_alike(spec: RollupJobSpec, written: Mapping[str, str], types: Mappi
         now = columns.terms(field, types[field]).type
         if (was == "VARCHAR") != (now == "VARCHAR"):
             raise SourceInvalid(f"column {field!r} is {types[field]} now, and {was} in all that was rolled up")
-
-
-def _types(lane: Lane, of: str) -> dict[str, str]:
-    return {str(name): str(type_) for name, type_, *_ in lane.execute(f"DESCRIBE {of}")}

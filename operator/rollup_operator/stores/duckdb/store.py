@@ -33,6 +33,7 @@ from rollup_operator.stores.duckdb.database.reserve import RESERVE
 from rollup_operator.stores.duckdb.database.takeover import LOGS
 from rollup_operator.stores.duckdb.session import DuckDBSession, Served
 from rollup_operator.stores.duckdb.source import sources
+from rollup_operator.stores.duckdb.source.judged import Judged
 from rollup_operator.stores.duckdb.target import export
 from rollup_operator.stores.duckdb.verification import DuckDBVerification
 from rollup_operator.stores.errors import SearchTooSlow, StoreElsewhere, StoreUnavailable
@@ -85,6 +86,7 @@ class DuckDBStore:
         self._sessions: WeakSet[DuckDBSession] = WeakSet()
         self._lanes = Lanes()
         self._searches = asyncio.Semaphore(_SEARCHES)
+        self._judged = Judged()
 
     @property
     def distribution(self) -> str:
@@ -166,7 +168,7 @@ class DuckDBStore:
         async with self._searching(seconds), self._searches:
             return await self._with_lane(
                 "searching",
-                lambda lane: searches.search(lane, fetches, max_buckets),
+                lambda lane: searches.search(lane, fetches, max_buckets, self._judged),
                 [nothing(fetch) for fetch in fetches],
                 make=reads_files,
                 interruptible=True,
@@ -192,8 +194,7 @@ class DuckDBStore:
         """List the records."""
 
         def work(lane: Lane) -> list[KnownJob]:
-            found = claims.known(lane) if claims.exists(lane) else []
-            return [KnownJob(r.claim.key, r.owner, spec, r.has_documents) for r, spec in found]
+            return [KnownJob(r.claim.key, r.owner, spec, r.has_documents) for r, spec in claims.known(lane)]
 
         return await self._with_lane("listing jobs", work, [], interruptible=True)
 
