@@ -157,6 +157,7 @@ class DuckDBStore:
                 lambda lane: searches.tiers(lane, rollup_indices),
                 nothing,
                 interruptible=True,
+                searches=True,
             )
 
     async def search(
@@ -172,6 +173,7 @@ class DuckDBStore:
                 [nothing(fetch) for fetch in fetches],
                 make=reads_files,
                 interruptible=True,
+                searches=True,
             )
 
     @asynccontextmanager
@@ -307,11 +309,12 @@ class DuckDBStore:
         make: bool = False,
         interruptible: bool = False,
         ends: bool = False,
+        searches: bool = False,
     ) -> T:
         """Run `work`, or return `absent` if there is no file yet: reading does not create one, unless with `make`.
 
         With `ends` a stop or a deletion waits for it: it may use the reserve on the volume, and needs
-        no place if too many databases are open.
+        no place if too many databases are open. If it `searches`, another search is likely to follow.
         """
         if self._lanes.closed:
             raise StoreUnavailable("the store was closed")
@@ -324,8 +327,8 @@ class DuckDBStore:
                 return await lane.run_in_reserve(what, work)
             return await lane.run(what, work, interruptible=interruptible)
         finally:
-            await self._leave(lane)
+            await self._leave(lane, searched=searches)
 
-    async def _leave(self, lane: Lane) -> None:
-        database = self._database
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(database.pool, database.leave, lane))
+    async def _leave(self, lane: Lane, *, searched: bool = False) -> None:
+        leave = partial(self._database.leave, lane, searched=searched)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._database.pool, leave))

@@ -6,12 +6,10 @@ DuckDB locks the file for this process, so no other process, dead or alive, writ
 import asyncio
 import os
 import re
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import ClassVar, TypeVar
 from weakref import WeakValueDictionary
@@ -20,34 +18,22 @@ import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
 from rollup_operator.sharing.shares import Held
-from rollup_operator.stores.duckdb.database import reserve
+from rollup_operator.stores.duckdb.database import reserve, threads
 from rollup_operator.stores.duckdb.database.budget import Budget, Heads, Share
 from rollup_operator.stores.duckdb.database.folders import Folders
+from rollup_operator.stores.duckdb.database.lingering import Linger
 from rollup_operator.stores.duckdb.database.opening import Turn, classify, exists, open_database, part_prefix, volume_of
 from rollup_operator.stores.duckdb.database.takeover import Takeover
 from rollup_operator.stores.errors import SourceNotFound, StoreUnavailable, VolumeFull
 
 T = TypeVar("T")
 
-_LINGER_S = 0.3
-_THREADS = 160
-"""Two for each of 64 sessions, and some for the store itself; made when needed."""
-_NICER = 5
-"""By how much less than the event loop threads insist on a processor: it has three times their share."""
 _INTERRUPT_EVERY_S = 0.01
 PATIENCE_S = 10.0
 """How long uninterruptible work may continue once it is to end. It takes far less, unless somebody replaced the
 operator's file. After that it is interrupted, and its transaction rolled back."""
 _DESCRIPTORS = "/proc/self/fd/"
 _DESCRIPTOR = re.compile(re.escape(_DESCRIPTORS) + r"\d+")
-
-
-def _yield_to_the_loop() -> None:
-    """Let the event loop go first where this thread, or one that DuckDB starts in it, wants the same processor."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        with suppress(OSError):
-            usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(usual + _NICER, 19))
 
 
 class Cancelled(Exception):
@@ -270,8 +256,8 @@ class Database:
     def __init__(self, folders: Folders, name: str, budget: Budget, file: Turn) -> None:
         self.folders, self.name, self.budget = folders, name, budget
         self._file = file
-        self.pool = ThreadPoolExecutor(_THREADS, "duckdb", _yield_to_the_loop)
-        self._entrance = ThreadPoolExecutor(_THREADS, "duckdb-opening", _yield_to_the_loop)
+        self.pool = threads.pool("duckdb")
+        self._entrance = threads.pool("duckdb-opening")
         """For those who wait until the file is open: however many they are, who leaves finds a thread."""
         self.writing = threading.Lock()
         """Held during a write transaction: transactions of one process never conflict."""
@@ -291,7 +277,7 @@ class Database:
         """Of whom a lane is being made, or waits for the file."""
         self._root: Connection | None = None
         self._lanes: dict[Lane, Lanes] = {}
-        self._timer: threading.Timer | None = None
+        self._linger = Linger()
         self._takeover = Takeover(budget.inspections)
 
     @property
@@ -372,11 +358,16 @@ class Database:
                 self._place = None
             self._give_back_spare()
 
-    def leave(self, lane: Lane, last: Callable[[Lane], object] | None = None) -> None:
-        """Give a lane back after `last`; may wait for what it does. The file is closed soon after the last one."""
+    def leave(self, lane: Lane, last: Callable[[Lane], object] | None = None, *, searched: bool = False) -> None:
+        """Give a lane back after `last`; may wait for what it does. The file is closed soon after the last one.
+
+        `searched`: it was that of a search, so another one is likely to follow.
+        """
         try:
             lane.close(last)
         finally:
+            if searched:
+                self._linger.searched()
             self._forget(lane)
 
     def _forget(self, lane: Lane) -> None:
@@ -387,10 +378,8 @@ class Database:
 
     def _close_soon(self) -> None:
         """Have the file closed if nobody uses it. The caller must hold the state."""
-        if not self._lanes and not self._joining and self._root is not None and self._timer is None:
-            # Not a daemon: a process that ends waits for it, so no file stays open whose store is gone.
-            self._timer = threading.Timer(0 if self._is_wanted() else _LINGER_S, self.close_if_idle)
-            self._timer.start()
+        if not self._lanes and not self._joining and self._root is not None:
+            self._linger.begin(self._is_wanted, self.close_if_idle)
 
     def _is_wanted(self) -> bool:
         """Whether others wait for its place."""
@@ -411,7 +400,7 @@ class Database:
     def close_if_idle(self) -> None:
         """Close the file if nobody uses it. May take as long as writing the log into the file does."""
         with self._state:
-            self._end_timer()
+            self._linger.end()
             self._state.wait_for(lambda: not self._changing)
             if self._root is None or self._lanes or not self._nobody_joins():
                 return
@@ -424,11 +413,6 @@ class Database:
                     self._file.end()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._give_back_place)
-
-    def _end_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _nobody_joins(self) -> bool:
         return all(lanes.closed for lanes in self._joining)
@@ -483,7 +467,7 @@ class Database:
         lanes = lanes or Lanes()
         with self._state:
             self._joining.append(lanes)
-            self._end_timer()
+            self._linger.end()
             try:
                 while not lanes.closed and (self._changing or self._root is None):
                     if self._changing:
