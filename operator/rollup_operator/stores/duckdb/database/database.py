@@ -22,7 +22,14 @@ from rollup_operator.stores.duckdb.database import reserve, threads
 from rollup_operator.stores.duckdb.database.budget import Budget, Heads, Share
 from rollup_operator.stores.duckdb.database.folders import Folders
 from rollup_operator.stores.duckdb.database.lingering import Linger
-from rollup_operator.stores.duckdb.database.opening import Turn, classify, exists, open_database, part_prefix, volume_of
+from rollup_operator.stores.duckdb.database.opening import (
+    FileTurn,
+    classify,
+    exists,
+    open_database,
+    part_prefix,
+    volume_of,
+)
 from rollup_operator.stores.duckdb.database.takeover import Takeover
 from rollup_operator.stores.errors import SourceNotFound, StoreUnavailable, VolumeFull
 
@@ -235,7 +242,7 @@ class Database:
     """A file and its connections. `name` is its path below the folder of the namespace's databases."""
 
     _known: ClassVar["WeakValueDictionary[tuple[Budget, tuple[str, str, str]], Database]"] = WeakValueDictionary()
-    _turns: ClassVar["WeakValueDictionary[tuple[str, str, str], Turn]"] = WeakValueDictionary()
+    _turns: ClassVar["WeakValueDictionary[tuple[str, str, str], FileTurn]"] = WeakValueDictionary()
     _registry = threading.Lock()
 
     @classmethod
@@ -249,11 +256,11 @@ class Database:
         with cls._registry:
             known = cls._known.get((budget, path))
             if known is None:
-                turn = cls._turns.setdefault(path, Turn())
+                turn = cls._turns.setdefault(path, FileTurn())
                 known = cls._known[budget, path] = cls(folders, name, budget, turn)
             return known
 
-    def __init__(self, folders: Folders, name: str, budget: Budget, file: Turn) -> None:
+    def __init__(self, folders: Folders, name: str, budget: Budget, file: FileTurn) -> None:
         self.folders, self.name, self.budget = folders, name, budget
         self._file = file
         self.pool = threads.pool("duckdb")

@@ -77,7 +77,7 @@ def open_database(
     return root
 
 
-class Turn:
+class FileTurn:
     """Held by the one object of this process that has a file open: DuckDB would not lock out a second one."""
 
     def __init__(self) -> None:
