@@ -15,7 +15,7 @@ import http.client
 import json
 import multiprocessing
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,11 +30,16 @@ from rich.table import Table
 from local_tools.ports import free_ports
 from rollup_operator.collector import RUNNING
 from rollup_operator.http.access.kubernetes import KubernetesAccess
+from rollup_operator.indexer.progress import Progress
 from rollup_operator.kube.authz import Reviews
+from rollup_operator.kube.paths import jobs_path
 from rollup_operator.lifecycle.jobs.actors import Actors
 from rollup_operator.lifecycle.jobs.index import Index
 from rollup_operator.lifecycle.jobs.relist import Relisting
+from rollup_operator.lifecycle.jobs.run_facts import RunKind
+from rollup_operator.lifecycle.jobs.run_task import CHECKS_OF_STORE, Ended, Work
 from rollup_operator.lifecycle.leader.gate import Gate
+from rollup_operator.model.job_view import JobView
 from rollup_operator.observability.metrics import Metrics
 from support import serving
 from support.http_double import Cluster
@@ -158,9 +163,17 @@ def calls() -> dict[str, Call]:
     }
 
 
+class Indexed(Cluster):
+    """Finds a job by its id at once, as the operator's index does."""
+
+    def meant(self, namespace: str, job_id: str) -> Sequence[JobView]:
+        view = self.known.get(jobs_path(namespace, job_id))
+        return [] if view is None else [view]
+
+
 def many_jobs(count: int) -> Cluster:
     """Return an API server with so many jobs."""
-    cluster = Cluster()
+    cluster = Indexed()
     for n in range(count):
         name = f"job-{n:05}"
         cluster.create(name, metrics=METRICS, rollupIndex=f"rollup-{n}", indexPattern=f"source-{n}-*")
@@ -237,6 +250,21 @@ class Kube:
             await asyncio.sleep(0)
 
 
+class Checks:
+    """Finds the source of each job good, a few at a time."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(CHECKS_OF_STORE)
+
+    def begin(self, kind: RunKind, view: JobView, **_: object) -> Work:
+        return Work(kind, 0.0, view.deleting, Progress(), asyncio.ensure_future(self._check()), lambda: None)
+
+    async def _check(self) -> Ended:
+        async with self._places:
+            await asyncio.sleep(0)
+        return Ended(settled=None, mended=True)
+
+
 async def job_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
     """Measure what all jobs hear of."""
     kube, gate = Kube(count), Gate()
@@ -245,9 +273,11 @@ async def job_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
         pass
 
     changed = list[Callable[[tuple[str, str]], None]]()
-    books: Any = SimpleNamespace(trouble=lambda _: None, sweep=nothing, subscribe=changed.append)
+    books: Any = SimpleNamespace(
+        trouble=lambda _: None, sweep=nothing, subscribe=changed.append, edition=lambda _: ("store", 1)
+    )
     events: Any = SimpleNamespace(record=lambda *_: None)
-    worker: Any = SimpleNamespace(held=lambda _: False)
+    worker: Any = SimpleNamespace(held=lambda _: False, begin=Checks().begin)
     index = Index(gate=gate, cluster="here")
     api: Any = kube
     actors = Actors(
@@ -271,6 +301,10 @@ async def job_holds(count: int, add: Callable[[str, Hold, str], None]) -> None:
 
     gate.lead()
     await measured("lead, first time: each job's status is written", actors.lead)
+    if kube.writes < count:
+        raise RuntimeError(
+            f"{kube.writes} statuses of {count} jobs were written: turns fail, and what is measured is no work"
+        )
     await measured("lead again", actors.lead)
     await measured("lead, jobs not listed before", lambda: (relisting.catch_up(), actors.lead()))
     await measured("look again (drain)", actors.recheck)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from rollup_operator.concurrency.portions import chosen_of, in_portions
 from rollup_operator.http.jobs.attempt import Attempts, aborting
 from rollup_operator.http.jobs.newest import Newest
 from rollup_operator.http.jobs.presentation import job_state
@@ -31,7 +32,7 @@ class Starts:
         Raises ApiError once every job has been tried.
         """
         allowed = await self._attempts.all(namespace, call.permit)
-        jobs = [job for job in allowed if not aborting(job)]
+        jobs = await in_portions(chosen_of(allowed, lambda job: not aborting(job)))  # the status is read for it
         await self._attempts.each(jobs, partial(self._start, call=call))
 
     async def _start_one(self, job: JobView, call: Call) -> None:
