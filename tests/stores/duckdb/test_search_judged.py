@@ -114,3 +114,18 @@ async def test_another_file_beside_those_that_are_known_is_read(
         assert await count(store, "a", "in/*.parquet") == 2
     finally:
         await store.close()
+
+
+async def test_nothing_is_kept_of_a_file_whose_columns_have_long_names(
+    at: Embedded, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    """A tenant's files would fill the memory of all."""
+    monkeypatch.setattr(sources, "_SETTLED_NS", 0)
+    (at.folder / "rows.parquet").write_bytes(parquet_of(at.root, f"'a' AS \"{'x' * 40_000}\", 'a'"))
+    store = at.store()
+    try:
+        assert await count(store, "a") == 9
+        first = len(asked)
+        assert (await count(store, "a"), len(asked)) == (9, 2 * first)
+    finally:
+        await store.close()

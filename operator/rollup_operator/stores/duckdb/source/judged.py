@@ -9,6 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.stores.duckdb.source import judging
@@ -18,7 +19,8 @@ MOST_SOURCES = 32
 """For which types are kept, those asked for last."""
 MOST_FILES = 200
 """Of such a source."""
-MOST_COLUMNS = 500
+MOST_TEXT = 32 << 10
+"""Characters of the names and types of its columns: who writes files must not fill the memory with them."""
 
 Types = Mapping[str, str]
 """Of columns, by name."""
@@ -51,7 +53,11 @@ class Judged:
                 self._known.move_to_end(key)
                 return known
         types = judge()
-        if len(types) <= MOST_COLUMNS and _has_settled(found, files) and _identities(found.fds) == files:
+        if (
+            sum(map(len, chain(types, types.values()))) <= MOST_TEXT
+            and _has_settled(found, files)
+            and _identities(found.fds) == files
+        ):
             with self._lock:
                 self._known[key] = types
                 if len(self._known) > MOST_SOURCES:
