@@ -280,6 +280,8 @@ def test_a_wrong_store_is_refused_by_name(api: Api, name: str):
 SHOWN = {
     "host-and-port": ({"opensearch": {"hosts": ["a:92"]}}, "begins with http:// or https://"),
     "login": ({"opensearch": {"hosts": ["https://me:secret@search:9200"]}}, "the Secret of credentialsSecretRef"),
+    "username": ({"opensearch": HOST | {"username": "me"}}, "write its name as credentialsSecretRef.name"),
+    "password": ({"elasticsearch": HOST | {"password": "of mine"}}, "write its name as credentialsSecretRef.name"),
     "path": ({"elasticsearch": {"hosts": ["https://search/es"]}}, "no login, no path, no query"),
     "parent": ({"duckdb": {"database": "../other.duckdb"}}, "the name of a file, as in rollup.duckdb"),
 }
@@ -293,6 +295,7 @@ def test_a_mistake_in_a_store_is_told_in_words(api: Api, name: str):
     [(_, message)] = error.value.causes
     assert words in message
     assert "should match" not in message
+    assert "of mine" not in message
 
 
 def test_the_database_of_a_store_is_immutable(api: Api):

@@ -53,6 +53,17 @@ class SecretRef(Part):
     name: ObjectName = Field(description="Name of the Secret.")
 
 
+_IN_A_SECRET: JsonDict = {
+    "x-kubernetes-validations": [
+        {
+            "rule": "false",
+            "message": "a store's username and password stand in a Secret: create one with both, and write its name as "
+            "credentialsSecretRef.name",
+        }
+    ]
+}
+
+
 class ClusterStoreSpec(Part):
     """An OpenSearch or Elasticsearch cluster: its indices are sources and hold the results."""
 
@@ -65,6 +76,12 @@ class ClusterStoreSpec(Part):
         default=None,
         description="Secret with username and password, or apiKey, or token; with aws, accessKeyId and "
         "secretAccessKey. Read when a connection is made and when the cluster refuses it.",
+    )
+    username: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        default=None, description="Refused: see credentialsSecretRef.", json_schema_extra=_IN_A_SECRET
+    )
+    password: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        default=None, description="Refused: see credentialsSecretRef.", json_schema_extra=_IN_A_SECRET
     )
     ca_secret_ref: SecretRef | None = Field(
         default=None,
