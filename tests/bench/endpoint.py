@@ -210,13 +210,13 @@ async def timed_out_waits(subject: Subject, count: int, rounds: int, *, rest: fl
     await subject.machine.calm()
     before = memory(subject.pid)["rss_mib"]
     after: list[float] = []
-    statuses: dict[int, int] = {}
+    statuses: dict[str, int] = {}
     for _ in range(rounds):
         clients: dict[int, Client] = {}
         stops = [(subject.names[number % len(subject.names)], f"{5_000 + number}ms") for number in range(count)]
-        replies = await asyncio.gather(*_ask(subject, clients, stops))
-        for reply in replies:
-            statuses[reply.status] = statuses.get(reply.status, 0) + 1
+        for reply in await asyncio.gather(*_ask(subject, clients, stops), return_exceptions=True):
+            outcome = type(reply).__name__ if isinstance(reply, BaseException) else str(reply.status)
+            statuses[outcome] = statuses.get(outcome, 0) + 1
         for client in clients.values():
             client.close()
         after.append(memory(subject.pid)["rss_mib"])
