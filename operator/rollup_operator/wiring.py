@@ -43,7 +43,7 @@ from rollup_operator.sharing.memory import Budgets, memory_limit
 from rollup_operator.sharing.shares import Account, Shares
 from rollup_operator.shutdown import Ending
 from rollup_operator.stores.base import ClockReading, Store
-from rollup_operator.stores.duckdb import Budget, DuckDBStore
+from rollup_operator.stores.duckdb import Budget, DuckDBStore, Judged
 from rollup_operator.stores.errors import StoreUnsuitable
 from rollup_operator.stores.opensearch import ClusterStore, Connections, Contexts, HostRules, Identities, Kind, Lookups
 from rollup_operator.stores.secrets import ReadSecret
@@ -240,6 +240,7 @@ class StoreMaker:
         self._embedded = Budget(
             settings.duckdb_memory_bytes or budgets.embedded, settings.duckdb_threads, settings.duckdb_spill_bytes
         )
+        self._judged = Judged()
 
     def __call__(self, namespace: str, spec: RollupStoreSpec, read_secret: ReadSecret) -> Store:
         """Make the client of a store in a namespace. Raises StoreError. No I/O."""
@@ -253,6 +254,7 @@ class StoreMaker:
                 is_alive=self._index.is_alive,
                 other_clock=self._api_server_clock,
                 may_run=self._leads,
+                judged=self._judged,
             )
         kind: Kind = "opensearch" if spec.opensearch is not None else "elasticsearch"
         if (cluster := spec.opensearch or spec.elasticsearch) is None:

@@ -34,7 +34,9 @@ _FAILED = Posted(
 )
 
 EVENTS: Mapping[Reason, Posted] = {
-    Reason.STARTED: Posted(EventType.NORMAL, "status left `stopped` or `stopping` for `started`"),
+    Reason.STARTED: Posted(
+        EventType.NORMAL, "status left `stopped` or `stopping` for `started`, and the store can be used"
+    ),
     Reason.STOPPING: Posted(EventType.NORMAL, "a halt has begun and was not over after 100 ms"),
     Reason.STOPPED: Posted(EventType.NORMAL, "status came to `stopped`: the job is quiet"),
     Reason.DELETING: Posted(EventType.NORMAL, "a deletion waits for the job, for more than 100 ms"),

@@ -71,3 +71,17 @@ async def test_whoever_waits_for_a_place_gets_that_of_a_file_that_was_searched(
     assert not all(at.base.is_open for at in searched)
     for store in stores:
         await store.close()
+
+
+async def test_a_timer_that_is_late_ends_nothing_of_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fired as somebody began to use the file, who has given it back meanwhile."""
+    linger, closed = lingering.Linger(), list[str]()
+    linger.begin(lambda: False, lambda: closed.append("at first"))
+    first = linger._timer
+    assert first is not None
+    linger.end()
+    linger.begin(lambda: False, lambda: closed.append("in the end"))
+    first.function()
+    linger.end()
+    await asyncio.sleep(2 * lingering.LINGER_S)
+    assert closed == []

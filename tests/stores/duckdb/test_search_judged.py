@@ -9,7 +9,7 @@ import pytest
 
 from rollup_operator.stores.duckdb import DuckDBStore
 from rollup_operator.stores.duckdb.database.database import Lane
-from rollup_operator.stores.duckdb.source import sources
+from rollup_operator.stores.duckdb.source import judged, sources
 from rollup_operator.stores.search import Fetch, OneOf, Rows, Value
 from support.embedded import Embedded, spec
 from support.rounding import HOUR
@@ -116,12 +116,13 @@ async def test_another_file_beside_those_that_are_known_is_read(
         await store.close()
 
 
-async def test_nothing_is_kept_of_a_file_whose_columns_have_long_names(
-    at: Embedded, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+@pytest.mark.parametrize("columns", [[f"'a' AS \"{'x' * 70_000}\""], [f"'a' AS \"{n}ü€\"" for n in range(600)]])
+async def test_nothing_is_kept_of_a_file_whose_columns_take_much_memory(
+    at: Embedded, monkeypatch: pytest.MonkeyPatch, asked: list[str], columns: list[str]
 ) -> None:
     """A tenant's files would fill the memory of all."""
     monkeypatch.setattr(sources, "_SETTLED_NS", 0)
-    (at.folder / "rows.parquet").write_bytes(parquet_of(at.root, f"'a' AS \"{'x' * 40_000}\", 'a'"))
+    (at.folder / "rows.parquet").write_bytes(parquet_of(at.root, ", ".join([*columns, "'a'"])))
     store = at.store()
     try:
         assert await count(store, "a") == 9
@@ -129,3 +130,35 @@ async def test_nothing_is_kept_of_a_file_whose_columns_have_long_names(
         assert (await count(store, "a"), len(asked)) == (9, 2 * first)
     finally:
         await store.close()
+
+
+async def test_nothing_is_kept_of_very_many_files_though_most_are_empty(
+    at: Embedded, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    monkeypatch.setattr(sources, "_SETTLED_NS", 0)
+    monkeypatch.setattr(judged, "MOST_FILES", 3)
+    at.write("in/rows.parquet", [(h * HOUR, 1.0, "a", 1) for h in range(3)])
+    for number in range(3):
+        (at.folder / "in" / f"{number}.csv").touch()
+    store = at.store()
+    try:
+        assert await count(store, "a", "in/*.parquet,in/*.csv") == 3
+        first = len(asked)
+        assert (await count(store, "a", "in/*.parquet,in/*.csv"), len(asked)) == (3, 2 * first)
+    finally:
+        await store.close()
+
+
+async def test_stores_share_what_they_keep(at: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all of them keep is bounded together."""
+    monkeypatch.setattr(sources, "_SETTLED_NS", 0)
+    monkeypatch.setattr(judged, "MOST_SOURCES", 2)
+    known = judged.Judged()
+    for number in range(3):
+        at.write(f"{number}.parquet", [(h * HOUR, 1.0, "a", 1) for h in range(3)])
+        store = at.store(judged=known)
+        try:
+            assert await count(store, "a", f"{number}.parquet") == 3
+        finally:
+            await store.close()
+    assert len(known._known) == 2

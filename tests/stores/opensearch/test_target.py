@@ -60,7 +60,7 @@ async def test_a_new_rollup_index_is_as_the_contract_says(cluster: Cluster, open
             },
             "metrics": [{"field": "value", "metrics": ["sum", "avg", "value_count"]}],
             "timeout": "20s",
-            "page_size": 1000,
+            "page_size": 5000,
         }
     }
     strings, dates = found["dynamic_templates"]

@@ -63,10 +63,11 @@ class DuckDBStore:
         budget: Budget,
         is_alive: Callable[[Owner], bool],
         may_run: Callable[[], bool] = lambda: True,
+        judged: Judged | None = None,
         clock: Callable[[], float] = time.monotonic,
         other_clock: Callable[[], ClockReading | None] = lambda: None,
     ) -> None:
-        """Pages aim to take `page_seconds`. All stores of a process share one `budget`.
+        """Pages aim to take `page_seconds`. All stores of a process share one `budget`, and one `judged`, if any.
 
         `is_alive` is called, in the event loop, for another owner of a record.
         `other_clock` reads a clock that is not this machine's, without I/O; None: nothing is known of it.
@@ -86,7 +87,7 @@ class DuckDBStore:
         self._sessions: WeakSet[DuckDBSession] = WeakSet()
         self._lanes = Lanes()
         self._searches = asyncio.Semaphore(_SEARCHES)
-        self._judged = Judged()
+        self._judged = judged or Judged()
 
     @property
     def distribution(self) -> str:

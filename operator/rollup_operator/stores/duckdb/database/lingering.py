@@ -28,11 +28,14 @@ class Linger:
         with self._lock:
             if self._timer is None:
                 # Not a daemon: a process that ends waits for it, so no file stays open whose store is gone.
-                self._timer = threading.Timer(0 if is_wanted() else LINGER_S, self._look, [is_wanted, close])
-                self._timer.start()
+                timer = threading.Timer(0 if is_wanted() else LINGER_S, lambda: self._look(timer, is_wanted, close))
+                self._timer = timer
+                timer.start()
 
-    def _look(self, is_wanted: Callable[[], bool], close: Callable[[], None]) -> None:
+    def _look(self, timer: threading.Timer, is_wanted: Callable[[], bool], close: Callable[[], None]) -> None:
         with self._lock:
+            if self._timer is not timer:
+                return  # somebody has used the file since
             self._timer = None
         if is_wanted() or time.monotonic() >= self._stays_until:
             close()
