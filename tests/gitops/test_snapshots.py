@@ -54,6 +54,7 @@ def test_the_life_of_a_job(start_operator: StartOperator, api: Api, folder: Path
         lambda body: status(body).get("state") == "indexing" and (condition(body) or {}).get("reason") == "Running",
     )
     written_to(folder)
+    api.wait("trips", lambda body: status(body).get("position"))  # without one its source would be checked again
     operator.kill()  # its claim stays, and while the test holds the file nobody can release it
     with opened(folder):
         operator.start()

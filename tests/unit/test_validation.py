@@ -21,7 +21,7 @@ def view(spec: Any) -> JobView:
 
 def test_a_good_spec_gives_spec_and_schedule():
     spec, schedule = check(view(bodies.job(cron="0 0 3 L * ?")["spec"]))
-    assert spec.page_size == 1000
+    assert spec.page_size == 5000
     assert schedule == Schedule.parse("0 0 3 L * ?")
 
 
