@@ -53,6 +53,11 @@ def test_documents_go_in_and_out(node: StoreHttp) -> None:
     node.delete(index)
 
 
+def test_what_a_node_has_not_collected_yet_refuses_no_request(node: StoreHttp) -> None:
+    (stats,) = node.call("GET", "/_nodes/stats/breaker,jvm")["nodes"].values()
+    assert stats["breakers"]["parent"]["estimated_size_in_bytes"] < 0.1 * stats["jvm"]["mem"]["heap_used_in_bytes"]
+
+
 _left: set[str] = set()
 
 
