@@ -60,7 +60,7 @@ from support.data import export_of
 
 CHUNK = 20_000
 WARM_UP = 3
-"""Rounds that do not count."""
+"""Rounds that do not count, and stops of each mode."""
 SEARCHERS = 20
 MODES = ("quiet", "ours", "node")
 """Who searches while runs and stops are measured: nobody, clients of the operator, clients of the node."""
@@ -173,7 +173,7 @@ async def beside(place: Place, rounds: int, stops: int, seed: int) -> dict[str, 
                 await place.create(name, rollupIndex=f"rolled-{name}", deletionPolicy="Delete", groups=_HOURS)
                 await place.until(name, lambda status: status.get("state") == "started")
                 ran = await place.run(name, "1")
-                halted = [await long.stop(chance) for _ in range(-(-stops // rounds))]
+                halted = [await long.stop(chance) for _ in range(-(-stops // rounds) if number else WARM_UP)]
             await place.delete(name)
             if number:  # the first of each warms up
                 run[mode].append(ran)

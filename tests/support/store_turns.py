@@ -11,7 +11,7 @@ from rollup_operator.stores.duckdb.database.database import Database, Lane
 def nobody_writes(base: Database) -> Iterator[Lane]:
     """Keep all others from writing; yields a lane that may."""
     lane = base._join()
-    with base.writing:
+    with base.kept.writing():
         yield lane
     base.leave(lane)
 

@@ -4,10 +4,12 @@ Results are read from their tables, which hold what the Parquet files hold, and 
 a search are one statement, so all of them see the database as it was at one moment.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import orjson
 
 from rollup_operator.model.job import RollupJobSpec
 from rollup_operator.rollup.bounds import Bounds
@@ -16,6 +18,7 @@ from rollup_operator.rollup.due import position_ms, rolled_up_to
 from rollup_operator.stores.duckdb import claims
 from rollup_operator.stores.duckdb.claims import ClaimRow
 from rollup_operator.stores.duckdb.database.database import Lane
+from rollup_operator.stores.duckdb.database.kept import MOST_BYTES, Kept
 from rollup_operator.stores.duckdb.source import digits, sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.source.judged import Judged
@@ -31,12 +34,34 @@ _BATCH = 100
 _KINDS: Mapping[str, FieldKind] = {"VARCHAR": "keyword", "BIGINT": "long", "DOUBLE": "double"}
 
 
-def tiers(lane: Lane, rollup_indices: Collection[str]) -> list[Tier]:
+def tiers(lane: Lane, rollup_indices: frozenset[str]) -> list[Tier]:
     """Return what can be read of the jobs of these rollup indices."""
-    try:
-        return _tiers(lane, rollup_indices)
-    except duckdb.CatalogException:
-        return _tiers(lane, rollup_indices)  # a result was dropped after its record was read
+
+    def read() -> list[Tier]:
+        try:
+            return _tiers(lane, rollup_indices)
+        except duckdb.CatalogException:
+            return _tiers(lane, rollup_indices)  # a result was dropped after its record was read
+
+    return list(lane.kept.read(_tiers_of(rollup_indices), read, _size_of_tiers))
+
+
+def tiers_kept(kept: Kept, rollup_indices: frozenset[str]) -> list[Tier] | None:
+    """Return the same without any I/O, where it has been read and nothing was written since; None: it is to be read."""
+    found: Sequence[Tier] | None = kept.known(_tiers_of(rollup_indices))
+    return None if found is None else list(found)
+
+
+def _tiers_of(rollup_indices: frozenset[str]) -> Hashable:
+    return "tiers", rollup_indices
+
+
+def _size_of_tiers(of: Iterable[Tier]) -> int:
+    size = 0
+    for tier in of:
+        if (size := size + len(tier.spec.model_dump_json())) > MOST_BYTES:
+            break  # there may be very many
+    return size
 
 
 def _tiers(lane: Lane, rollup_indices: Collection[str]) -> list[Tier]:
@@ -82,41 +107,57 @@ def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judge
         return _search(lane, fetches, max_buckets, judged)
     except duckdb.Error:
         # A result that was dropped before the statement began is no table any more.
-        now = _Results(lane, fetches)
+        now = _results(lane, fetches)
         for fetch in fetches:
             if isinstance(fetch.relation, Documents):
                 _documents(now, fetch.relation)
         raise
 
 
-class _Results:
-    """What the records say of the jobs of a search, read once."""
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What the records say of a job, and of what it has written."""
 
-    def __init__(self, lane: Lane, fetches: Iterable[Fetch]) -> None:
-        self._lane = lane
-        self._records = claims.known_jobs(lane, {_key_of(fetch.relation) for fetch in fetches})
-        self._columns: dict[tuple[str, str], Mapping[str, str] | None] = {}
-
-    def of(self, key: tuple[str, str]) -> tuple[ClaimRow | None, dict[str, Any] | None]:
-        """Return a job's record and its spec."""
-        return self._records.get(key, (None, None))
-
-    def columns(self, key: tuple[str, str]) -> Mapping[str, str] | None:
-        """Return names and types of the columns of a job's result; None: there is no result that is the job's own."""
-        if key not in self._columns:
-            record, _ = self.of(key)
-            self._columns[key] = None if record is None else claims.columns_standing(self._lane, key, record.target)
-        return self._columns[key]
+    record: ClaimRow | None = None
+    text: dict[str, Any] | None = None
+    """The job's spec."""
+    columns: Mapping[str, str] | None = None
+    """Names and types of the result's columns; None: there is no result that is the job's own."""
 
 
-def _key_of(of: Rows | Documents) -> tuple[str, str]:
+_Key = tuple[str, str]
+_Results = Mapping[_Key, _Result]
+_NONE = _Result()
+
+
+def _results(lane: Lane, fetches: Iterable[Fetch]) -> _Results:
+    """Return what is known of the jobs of a search."""
+    keys = frozenset(_key_of(fetch.relation) for fetch in fetches)
+
+    def read() -> _Results:
+        found = claims.known_jobs(lane, keys).items()
+        return {
+            key: _Result(record, text, claims.columns_standing(lane, key, record.target))
+            for key, (record, text) in found
+        }
+
+    return lane.kept.read(("results", keys), read, _size_of_results)
+
+
+def _size_of_results(of: _Results) -> int:
+    return sum(
+        len(orjson.dumps([each.text, each.record and each.record.claim.position, each.columns])) for each in of.values()
+    )
+
+
+def _key_of(of: Rows | Documents) -> _Key:
     return (of.spec.rollup_index if isinstance(of, Rows) else of.rollup_index), of.job_id
 
 
 def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judged) -> list[Partials]:
     asked: list[tuple[int, Fetch, Relation]] = []
     known: dict[int, Relation | None] = {}
-    results = _Results(lane, fetches)
+    results = _results(lane, fetches)
     for i, fetch in enumerate(fetches):
         of = fetch.relation
         if id(of) not in known:  # the source is listed, and its files are opened, once
@@ -137,9 +178,8 @@ def _documents(results: _Results, of: Documents) -> Relation | None:
 
     Raises DocumentsChanged.
     """
-    key = _key_of(of)
-    record, text = results.of(key)
-    written = results.columns(key)
+    of_job = results.get(_key_of(of), _NONE)
+    record, text, written = of_job.record, of_job.text, of_job.columns
     if record is None or record.target is None or text is None or written is None:
         if of.place:
             raise DocumentsChanged(of.job_id)
@@ -166,7 +206,7 @@ def _unquoted(name: str) -> str:
 
 def _rows(lane: Lane, results: _Results, of: Rows, judged: Judged) -> Relation | None:
     """Return the rows of a source; None: there is none any more, or not yet."""
-    written = results.columns(_key_of(of)) or {}
+    written = results.get(_key_of(of), _NONE).columns or {}
     try:
         wanted = Wanted.of(of.spec, written)
         found = sources.find(of.index_pattern, of.spec.rollup_index, lane, wanted, beside=True)

@@ -152,10 +152,13 @@ class DuckDBStore:
     async def tiers(self, rollup_indices: Collection[str]) -> Sequence[Tier]:
         """Read the records, and the kinds of fields from the results."""
         nothing: list[Tier] = []
+        names = frozenset(rollup_indices)
         async with self._searching(SEARCH_SECONDS):
+            if not self._lanes.closed and (kept := searches.tiers_kept(self._database.kept, names)) is not None:
+                return kept
             return await self._with_lane(
                 "looking for what can be searched",
-                lambda lane: searches.tiers(lane, rollup_indices),
+                lambda lane: searches.tiers(lane, names),
                 nothing,
                 interruptible=True,
                 searches=True,

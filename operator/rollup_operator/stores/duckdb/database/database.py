@@ -21,6 +21,7 @@ from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.duckdb.database import reserve, threads
 from rollup_operator.stores.duckdb.database.budget import Budget, Heads, Share
 from rollup_operator.stores.duckdb.database.folders import Folders
+from rollup_operator.stores.duckdb.database.kept import Kept
 from rollup_operator.stores.duckdb.database.lingering import Linger
 from rollup_operator.stores.duckdb.database.opening import (
     FileTurn,
@@ -64,6 +65,7 @@ class Lane:
         self._files: dict[str, str] = {}
         """The users' files that are open for DuckDB to read: their paths for it, and as users name them."""
         self.heads = Heads(database.budget, database.folders.namespace)
+        self.kept = database.kept
 
     @property
     def folders(self) -> Folders:
@@ -118,7 +120,7 @@ class Lane:
 
     def transaction(self, work: Callable[["Lane"], T]) -> T:
         """Run `work` in one transaction, in the worker: all of it is durable afterwards, or none."""
-        with self._database.writing:
+        with self._database.kept.writing():
             self.execute("BEGIN")
             try:
                 result = work(self)
@@ -266,8 +268,7 @@ class Database:
         self.pool = threads.pool("duckdb")
         self._entrance = threads.pool("duckdb-opening")
         """For those who wait until the file is open: however many they are, who leaves finds a thread."""
-        self.writing = threading.Lock()
-        """Held during a write transaction: transactions of one process never conflict."""
+        self.kept = Kept()
         self._turn = asyncio.Lock()
         self._place: Held | None = None
         """Among those that may be open. Taken before the file is opened, given back after it was closed."""
@@ -413,6 +414,7 @@ class Database:
                 return
             with self._unlocked():
                 root, self._root = self._root, None
+                self.kept.forget()
                 try:
                     self.budget.leave(self)
                     root.close()
