@@ -416,6 +416,9 @@ class World:
             return [f"{view.uid} is still being deleted, {status.state}"]
         if status.observed_generation != view.generation:
             return [f"{view.uid} is at generation {view.generation}, and {status.observed_generation} is observed"]
+        record = self.cluster.record(job.key)
+        if status.state == "stopped" and record and record["holder"] and record["owner"]["uid"] == view.uid:
+            return [f"{view.uid} reads stopped, and {record['holder']} holds its claim"]
         handled = view.run_request in (None, status.last_handled_run_request)
         if not handled and not job.is_unreadable:
             return [f"{view.uid} is asked to run at {view.run_request}, and nobody has handled that"]
@@ -430,7 +433,6 @@ class World:
             return [f"{view.uid} is started, and runs next at {status.next_run_time}"]
         if not rolled_up:
             return []
-        record = self.cluster.record(job.key)
         if record is None or record["owner"]["uid"] != view.uid:
             return [f"{view.uid} is started, and has not claimed its job"]
         position = (record["position"] or {}).get(f"{DATE}.date_histogram", 0)
