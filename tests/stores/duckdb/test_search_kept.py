@@ -84,6 +84,18 @@ async def test_records_are_read_once_while_nothing_is_written(
     assert asked[read:] == [s for s in asked[read:] if s.startswith("WITH")]
 
 
+async def test_many_names_of_which_nothing_is_known_are_not_kept(
+    at: Embedded, store: DuckDBStore, asked: list[str]
+) -> None:
+    """Each search may name other jobs of a namespace that has thousands."""
+    await at.completed(JOB, store=store)
+    for names, again in (([f"rolled-{n}" for n in range(10)], False), ([f"rolled-{n}" for n in range(9_999)], True)):
+        await store.tiers(names)
+        read = len(asked)
+        await store.tiers(names)
+        assert (len(asked) > read) is again
+
+
 async def run_on(at: Embedded, store: DuckDBStore) -> None:
     at.now = hours(HOURS)
     await at.completed(JOB, store=at.store())

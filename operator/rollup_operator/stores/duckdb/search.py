@@ -43,7 +43,7 @@ def tiers(lane: Lane, rollup_indices: frozenset[str]) -> list[Tier]:
         except duckdb.CatalogException:
             return _tiers(lane, rollup_indices)  # a result was dropped after its record was read
 
-    return list(lane.kept.read(_tiers_of(rollup_indices), read, _size_of_tiers))
+    return list(lane.kept.read(_tiers_of(rollup_indices), read, lambda of: _size_of_tiers(rollup_indices, of)))
 
 
 def tiers_kept(kept: Kept, rollup_indices: frozenset[str]) -> list[Tier] | None:
@@ -56,8 +56,8 @@ def _tiers_of(rollup_indices: frozenset[str]) -> Hashable:
     return "tiers", rollup_indices
 
 
-def _size_of_tiers(of: Iterable[Tier]) -> int:
-    size = 0
+def _size_of_tiers(rollup_indices: Collection[str], of: Iterable[Tier]) -> int:
+    size = len(orjson.dumps(list(rollup_indices)))  # there may be very many that have no tier yet
     for tier in of:
         if (size := size + len(tier.spec.model_dump_json())) > MOST_BYTES:
             break  # there may be very many
